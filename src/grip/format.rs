@@ -1,0 +1,52 @@
+//! The formats of an item, one for each kind of held connection.
+
+/// What an item can be delivered as; each held connection takes exactly one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `http-response`: the answer that ends a long-poll.
+    HttpResponse,
+    /// `http-stream`: bytes appended to a streaming answer.
+    HttpStream,
+    /// `ws-message`: a WebSocket message.
+    WsMessage,
+}
+
+impl Format {
+    /// Every format, in the order of this type.
+    pub const ALL: [Self; 3] = [Self::HttpResponse, Self::HttpStream, Self::WsMessage];
+
+    /// Its key in an item's `formats`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HttpResponse => "http-response",
+            Self::HttpStream => "http-stream",
+            Self::WsMessage => "ws-message",
+        }
+    }
+}
+
+/// A set of formats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Formats(u8);
+
+impl Formats {
+    /// No format.
+    pub const NONE: Self = Self(0);
+    /// Every format.
+    pub const ALL: Self = Self(0b111);
+
+    /// Whether `format` is in the set.
+    pub const fn contains(self, format: Format) -> bool {
+        self.0 & (1 << format as u8) != 0
+    }
+
+    /// Adds `format`.
+    pub const fn insert(&mut self, format: Format) {
+        self.0 |= 1 << format as u8;
+    }
+
+    /// Whether the set is empty.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
