@@ -1,0 +1,45 @@
+//! The answers that gripd itself gives to clients, in Pushpin's words where Pushpin has them.
+
+use std::borrow::Cow;
+
+/// A status and a line of plain text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The text, without the newline that ends it.
+    pub text: Cow<'static, str>,
+}
+
+impl Answer {
+    const fn new(status: u16, text: &'static str) -> Self {
+        Self { status, text: Cow::Borrowed(text) }
+    }
+
+    /// The same status with a text for whoever debugs the route.
+    pub fn explained(self, text: String) -> Self {
+        Self { text: Cow::Owned(text), ..self }
+    }
+
+    /// The body: the text and a newline.
+    pub fn body(&self) -> String {
+        format!("{}\n", self.text)
+    }
+}
+
+/// No route fits the request.
+pub const ROUTE_NOT_FOUND: Answer = Answer::new(502, "Route not found");
+/// The origin cannot be reached, or its answer cannot be used.
+pub const ORIGIN_FAILED: Answer = Answer::new(502, "Error while proxying to origin.");
+/// The origin did not answer in time.
+pub const ORIGIN_TIMED_OUT: Answer = Answer::new(504, "The origin did not answer in time.");
+/// The connections to the origin are all in use, and too many requests wait for one.
+pub const ORIGIN_BUSY: Answer = Answer::new(503, "Too many requests are waiting for the origin.");
+/// A request to be held has a body that is too large to keep.
+pub const REQUEST_TOO_LARGE: Answer = Answer::new(400, "Request too large to accept GRIP instruct.");
+/// The request's body did not arrive whole.
+pub const REQUEST_BROKEN: Answer = Answer::new(400, "The request body did not arrive whole.");
+/// A WebSocket handshake.
+pub const NO_WEBSOCKETS: Answer = Answer::new(501, "WebSockets are not supported yet.");
+/// A `CONNECT` request.
+pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");

@@ -1,0 +1,70 @@
+//! Stream content, framed once for everybody (RFC 9112 7.1).
+
+use bytes::Bytes;
+
+/// The chunk that ends a chunked body.
+pub const LAST: &[u8] = b"0\r\n\r\n";
+
+/// Content of a stream, rendered so that its chunk and its bare bytes are one piece of memory.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    framed: Bytes,
+    content: Bytes,
+}
+
+impl Chunk {
+    /// Frames `content`. Empty content is no chunk at all: an empty chunk would end the body.
+    pub fn new(content: &[u8]) -> Self {
+        if content.is_empty() {
+            return Self { framed: Bytes::new(), content: Bytes::new() };
+        }
+        let size = format!("{:x}\r\n", content.len());
+        let framed = Bytes::from([size.as_bytes(), content, b"\r\n"].concat());
+        let content = framed.slice(size.len()..size.len() + content.len());
+        Self { framed, content }
+    }
+
+    /// The chunk, for an answer with `Transfer-Encoding: chunked`.
+    pub const fn framed(&self) -> &Bytes {
+        &self.framed
+    }
+
+    /// The bare content, for an answer that ends with its connection.
+    pub const fn content(&self) -> &Bytes {
+        &self.content
+    }
+
+    /// Bytes of memory it keeps.
+    pub const fn len(&self) -> usize {
+        self.framed.len()
+    }
+
+    /// Whether it has no content.
+    pub const fn is_empty(&self) -> bool {
+        self.framed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn empty_content_does_not_end_the_body() {
+        let chunk = Chunk::new(b"");
+        assert!(chunk.is_empty() && chunk.framed().is_empty() && chunk.content().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_is_its_size_its_content_and_two_line_ends(content in prop::collection::vec(any::<u8>(), 1..300)) {
+            let chunk = Chunk::new(&content);
+            prop_assert_eq!(&chunk.content()[..], &content[..]);
+            let at = chunk.framed().windows(2).position(|w| w == b"\r\n").unwrap();
+            let size = std::str::from_utf8(&chunk.framed()[..at]).unwrap();
+            prop_assert_eq!(usize::from_str_radix(size, 16).unwrap(), content.len());
+            prop_assert_eq!(&chunk.framed()[at + 2..], &[&content[..], b"\r\n"].concat()[..]);
+        }
+    }
+}

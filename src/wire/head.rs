@@ -1,0 +1,149 @@
+//! The head of an answer that gripd writes itself.
+
+use hyper::StatusCode;
+use hyper::header::HeaderName;
+use std::io::Write;
+
+/// How the length of a body is told (RFC 9112 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// In chunks, as many as come.
+    Chunked,
+    /// So many bytes.
+    Length(usize),
+    /// Until the connection ends, for HTTP/1.0.
+    UntilClose,
+    /// A status that has no body: nothing is said of it.
+    None,
+}
+
+/// Header fields as the lines in which they are sent: one piece of memory, small enough to keep.
+#[derive(Clone, Debug, Default)]
+pub struct Fields(Vec<u8>);
+
+impl Fields {
+    /// Adds a field. Neither part holds a line end: both come from parsed HTTP or checked JSON.
+    pub fn push(&mut self, name: &HeaderName, value: &[u8]) {
+        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether a field of this name is there.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.lines().any(|line| named(line, name))
+    }
+
+    /// Removes every field of this name.
+    pub fn remove(&mut self, name: &HeaderName) {
+        self.0 = self.lines().filter(|line| !named(line, name)).flatten().copied().collect();
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split_inclusive(|b| *b == b'\n')
+    }
+}
+
+fn named(line: &[u8], name: &HeaderName) -> bool {
+    line.strip_prefix(name.as_str().as_bytes()).is_some_and(|rest| rest.first() == Some(&b':'))
+}
+
+/// A status line and header fields, without those that frame the body.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The status code, three digits.
+    pub status: u16,
+    /// The reason phrase, if it is not the code's usual one.
+    pub reason: Option<Box<str>>,
+    /// The other fields.
+    pub fields: Fields,
+}
+
+impl Head {
+    /// Whether an answer of this status has a body (RFC 9110 6.4.1).
+    pub const fn has_body(&self) -> bool {
+        !matches!(self.status, 100..=199 | 204 | 304)
+    }
+
+    /// The bytes of the head. `old`: for an HTTP/1.0 client; `last`: the connection ends after it.
+    pub fn render(&self, framing: Framing, old: bool, last: bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.fields.0.len() + 128);
+        let version = if old { "HTTP/1.0" } else { "HTTP/1.1" };
+        let status = StatusCode::from_u16(self.status).ok();
+        let usual = status.and_then(|s| s.canonical_reason()).unwrap_or("Undefined Reason");
+        let reason = self.reason.as_deref().unwrap_or(usual);
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{version} {:03} {reason}\r\n", self.status);
+        out.extend_from_slice(&self.fields.0);
+        match framing {
+            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::Length(length) => drop(write!(out, "content-length: {length}\r\n")),
+            Framing::UntilClose | Framing::None => {}
+        }
+        if last {
+            out.extend_from_slice(b"connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::{CONTENT_TYPE, DATE, HeaderName};
+
+    fn head(status: u16, reason: Option<&str>) -> Head {
+        let mut fields = Fields::default();
+        fields.push(&CONTENT_TYPE, b"text/plain");
+        fields.push(&HeaderName::from_static("x-a"), b"1");
+        fields.push(&HeaderName::from_static("x-a"), b"2");
+        Head { status, reason: reason.map(Into::into), fields }
+    }
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_head_says_how_its_body_is_framed() {
+        let head = head(200, None);
+        let fields = "content-type: text/plain\r\nx-a: 1\r\nx-a: 2\r\n";
+        assert_eq!(
+            text(head.render(Framing::Chunked, false, true)),
+            format!("HTTP/1.1 200 OK\r\n{fields}transfer-encoding: chunked\r\nconnection: close\r\n\r\n")
+        );
+        assert_eq!(
+            text(head.render(Framing::Length(5), false, false)),
+            format!("HTTP/1.1 200 OK\r\n{fields}content-length: 5\r\n\r\n")
+        );
+        assert_eq!(
+            text(head.render(Framing::UntilClose, true, true)),
+            format!("HTTP/1.0 200 OK\r\n{fields}connection: close\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn reasons_are_given_usual_or_undefined() {
+        let line = |head: Head| text(head.render(Framing::None, false, false)).lines().next().unwrap().to_owned();
+        assert_eq!(line(head(404, Some("Nope Sir"))), "HTTP/1.1 404 Nope Sir");
+        assert_eq!(line(head(404, None)), "HTTP/1.1 404 Not Found");
+        assert_eq!(line(head(799, None)), "HTTP/1.1 799 Undefined Reason");
+    }
+
+    #[test]
+    fn fields_are_found_and_removed_by_their_whole_name() {
+        let mut fields = head(200, None).fields;
+        assert!(fields.contains(&CONTENT_TYPE) && !fields.contains(&DATE));
+        assert!(!fields.contains(&HeaderName::from_static("content")));
+        fields.remove(&HeaderName::from_static("x-a"));
+        assert_eq!(fields.0, b"content-type: text/plain\r\n");
+    }
+
+    #[test]
+    fn some_statuses_have_no_body() {
+        assert!(head(200, None).has_body() && head(401, None).has_body());
+        assert!(!head(204, None).has_body() && !head(304, None).has_body());
+    }
+}

@@ -1,0 +1,9 @@
+//! Bytes as they are sent, pure: heads and chunks of held answers, and the answers gripd itself gives.
+
+pub mod answer;
+pub mod chunk;
+pub mod head;
+
+pub use answer::Answer;
+pub use chunk::Chunk;
+pub use head::{Fields, Framing, Head};
