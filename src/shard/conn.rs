@@ -1,0 +1,126 @@
+//! One parked connection, as its shard sees it.
+
+use super::outlet::Outlet;
+use super::registry::Subscriptions;
+use super::tally::Ticket;
+use crate::grip::Format;
+use crate::grip::item::Response;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// What a connection takes of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// One answer, which its task writes: a long-poll.
+    Response,
+    /// Content appended to a body that was begun.
+    Stream {
+        /// Whether content goes out as chunks, or bare until the connection ends.
+        chunked: bool,
+    },
+}
+
+impl Feed {
+    /// The format that it takes.
+    pub const fn format(self) -> Format {
+        match self {
+            Self::Response => Format::HttpResponse,
+            Self::Stream { .. } => Format::HttpStream,
+        }
+    }
+}
+
+/// What a connection's task is to be told.
+#[derive(Debug, Default)]
+pub(super) enum News {
+    #[default]
+    Nothing,
+    Item(Arc<Response>),
+    Close,
+}
+
+/// How a connection ends once that is decided.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// When a client that has not read everything is cut.
+    pub(super) deadline: Instant,
+    /// The item that ends it, if one does.
+    pub(super) ticket: Option<Ticket>,
+    /// Whether all that it will be told is in its outlet.
+    pub(super) complete: bool,
+}
+
+/// Kept small: there are many. What few connections need stands behind a box.
+pub(super) struct Conn {
+    /// `None` once it was cut or broke.
+    pub(super) socket: Option<TcpStream>,
+    pub(super) outlet: Outlet,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) waker: Option<Waker>,
+    pub(super) news: News,
+    pub(super) ending: Option<Box<Ending>>,
+    /// The last item that was considered for it.
+    pub(super) seen: u64,
+    /// What had been accepted when it subscribed.
+    pub(super) since: u64,
+    /// When something was last put in its outlet, by the shard's clock.
+    pub(super) active_ms: u32,
+    pub(super) feed: Feed,
+    /// Whether it is in the list of connections to flush.
+    pub(super) dirty: bool,
+    /// Whether its socket refused bytes; its task waits for room.
+    pub(super) blocked: bool,
+    /// Whether the end of our bytes (FIN) is with the kernel.
+    pub(super) finished: bool,
+}
+
+impl Conn {
+    pub(super) fn new(socket: TcpStream, feed: Feed) -> Self {
+        Self { socket: Some(socket), ..Self::without_socket(feed) }
+    }
+
+    fn without_socket(feed: Feed) -> Self {
+        Self {
+            socket: None,
+            outlet: Outlet::default(),
+            subscriptions: Subscriptions::new(),
+            waker: None,
+            news: News::Nothing,
+            ending: None,
+            seen: 0,
+            since: 0,
+            active_ms: 0,
+            feed,
+            dirty: false,
+            blocked: false,
+            finished: false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test() -> Self {
+        Self::without_socket(Feed::Response)
+    }
+
+    /// Has its task polled.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Notes which task to wake.
+    pub(super) fn watch(&mut self, cx: &Context<'_>) {
+        if self.waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Counts it as ended by its item, if one ended it and it was not counted yet.
+    pub(super) fn settle(&mut self, cut: bool) -> bool {
+        let ticket = self.ending.as_mut().and_then(|e| e.ticket.take());
+        ticket.map(|t| t.settle(cut)).is_some()
+    }
+}

@@ -1,0 +1,266 @@
+//! Delivery in two steps, never mixed: a round of items is appended to outlets, then the outlets are flushed.
+//!
+//! What arrives meanwhile waits in the inbox. An outlet therefore grows past one round only if its socket
+//! refuses bytes, and under load many items leave in one system call.
+
+use super::conn::{Feed, News};
+use super::inbox::Delivery;
+use super::outlet::Flushed;
+use super::{Inbox, Key, Metrics, Shard, State};
+use bytes::Bytes;
+use socket2::SockRef;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Items of a round.
+const ROUND_ITEMS: usize = 64;
+/// Appends after which a round takes no further item.
+const ROUND_APPENDS: usize = 100_000;
+/// Appends between two looks at the closes.
+const LOOK_EVERY: usize = 4096;
+/// Connections flushed before others have their turn,
+const FLUSH_CONNECTIONS: usize = 256;
+/// or bytes.
+const FLUSH_BYTES: usize = 1 << 20;
+
+/// The round that is being appended.
+#[derive(Default)]
+pub(super) struct Round {
+    items_left: usize,
+    appends_left: usize,
+    /// The first item of the backlog, begun.
+    begun: Option<Begun>,
+}
+
+/// An item of which the subscribers before `position` have not been considered yet.
+struct Begun {
+    position: usize,
+    pieces: Option<Pieces>,
+}
+
+/// An item's bytes for streams, shared by the outlets of this shard without atomic counting.
+#[derive(Clone)]
+pub(super) struct Pieces {
+    framed: Rc<Bytes>,
+    content: Rc<Bytes>,
+}
+
+impl Pieces {
+    pub(super) fn of(item: &Delivery) -> Option<Self> {
+        let chunk = item.stream.as_ref()?;
+        Some(Self { framed: Rc::new(chunk.framed().clone()), content: Rc::new(chunk.content().clone()) })
+    }
+
+    pub(super) const fn select(&self, chunked: bool) -> &Rc<Bytes> {
+        if chunked { &self.framed } else { &self.content }
+    }
+}
+
+/// What appending met with, to be carried out when the list of subscribers is no longer in use.
+#[derive(Default)]
+struct Outcome {
+    delivered: usize,
+    answered: Vec<Key>,
+    slow: Vec<Key>,
+}
+
+/// What to do after a step.
+enum Step {
+    /// Wait for the inbox.
+    Idle,
+    /// Go on at once.
+    Again,
+    /// Let others run, then go on.
+    Yield,
+}
+
+impl Shard {
+    /// Delivers what arrives in the inbox, for ever.
+    pub async fn deliver(&self) {
+        loop {
+            self.inbox.arrived().await;
+            loop {
+                match self.step() {
+                    Step::Idle => break,
+                    Step::Again => {}
+                    Step::Yield => tokio::task::yield_now().await,
+                }
+            }
+        }
+    }
+
+    /// Closes first, then the round that is open, then the flush, and only then another round.
+    fn step(&self) -> Step {
+        let state = &mut *self.state.borrow_mut();
+        self.inbox.take(&mut state.backlog, &mut state.closes);
+        if !state.closes.is_empty() {
+            return if state.carry_out_closes() { Step::Again } else { Step::Yield };
+        }
+        if state.round.items_left > 0 {
+            state.append_some(&self.inbox);
+            return Step::Again;
+        }
+        if !state.dirty.is_empty() {
+            state.flush_some();
+            return Step::Yield;
+        }
+        if state.backlog.is_empty() {
+            return Step::Idle;
+        }
+        state.round.items_left = state.backlog.len().min(ROUND_ITEMS);
+        state.round.appends_left = ROUND_APPENDS;
+        Step::Again
+    }
+}
+
+impl State {
+    /// Appends items of the round until it is through or it is time to look at the closes.
+    fn append_some(&mut self, inbox: &Inbox) {
+        let now_ms = self.now_ms();
+        let mut budget = LOOK_EVERY;
+        while budget > 0 && self.round.items_left > 0 {
+            let used = self.append_front(budget, now_ms);
+            budget -= used.min(budget);
+            if self.round.begun.as_ref().is_some_and(|b| b.position == 0) {
+                self.finish_front(inbox);
+            }
+        }
+    }
+
+    /// Appends the first item of the backlog to at most `budget` outlets. Says how many it considered, plus one.
+    fn append_front(&mut self, budget: usize, now_ms: u32) -> usize {
+        let Self { backlog, registry, conns, round, settings, dirty, waiting_bytes, .. } = self;
+        let Some(item) = backlog.front() else { return budget };
+        let subscribers = registry.subscribers(&item.channel);
+        let begun = round.begun.get_or_insert_with(|| Begun { position: subscribers.len(), pieces: Pieces::of(item) });
+        // Backwards: a connection that leaves meanwhile moves one that was considered already to its place.
+        let end = begun.position.min(subscribers.len());
+        let start = end.saturating_sub(budget);
+        begun.position = start;
+        let mut outcome = Outcome::default();
+        for &key in subscribers[start..end].iter().rev() {
+            let conn = &mut conns[key as usize];
+            if conn.seen >= item.number {
+                continue;
+            }
+            conn.seen = item.number;
+            match (conn.feed, &begun.pieces, &item.response) {
+                (Feed::Stream { chunked }, Some(pieces), _) => {
+                    let piece = pieces.select(chunked);
+                    if conn.blocked {
+                        if conn.outlet.backlog() > settings.client_buffer || *waiting_bytes > settings.outlets_total {
+                            outcome.slow.push(key);
+                            continue;
+                        }
+                        *waiting_bytes += piece.len();
+                    } else if !conn.dirty {
+                        conn.dirty = true;
+                        dirty.push_back(key);
+                    }
+                    conn.outlet.push(Rc::clone(piece));
+                    conn.active_ms = now_ms;
+                    outcome.delivered += 1;
+                }
+                (Feed::Response, _, Some(response)) => {
+                    conn.news = News::Item(response.clone());
+                    outcome.answered.push(key);
+                    outcome.delivered += 1;
+                }
+                _ => {}
+            }
+        }
+        self.settle_front(&outcome);
+        end - start + 1
+    }
+
+    /// Counts what appending did and carries out what it found.
+    fn settle_front(&mut self, outcome: &Outcome) {
+        if let Some(item) = self.backlog.front() {
+            let counts = item.tally.of(item.index);
+            counts.delivered.fetch_add(count(outcome.delivered), Relaxed);
+            counts.slow.fetch_add(count(outcome.slow.len()), Relaxed);
+        }
+        Metrics::add(&self.metrics.delivered, outcome.delivered);
+        Metrics::add(&self.metrics.slow, outcome.slow.len());
+        for &key in &outcome.answered {
+            self.unsubscribe(key);
+            self.conn(key).wake();
+        }
+        for &key in &outcome.slow {
+            self.cut(key);
+        }
+    }
+
+    /// Drops the first item of the backlog: every outlet that takes it has it.
+    fn finish_front(&mut self, inbox: &Inbox) {
+        self.round.begun = None;
+        self.round.items_left -= 1;
+        if let Some(item) = self.backlog.pop_front() {
+            let appended = self.registry.subscribers(&item.channel).len();
+            self.round.appends_left = self.round.appends_left.saturating_sub(appended);
+            inbox.release(item.weight());
+        }
+        if self.round.appends_left == 0 {
+            self.round.items_left = 0;
+        }
+    }
+
+    /// Flushes a chunk of the connections that need it.
+    fn flush_some(&mut self) {
+        let mut bytes = 0;
+        for _ in 0..FLUSH_CONNECTIONS {
+            let Some(key) = self.dirty.pop_front() else { break };
+            let Some(conn) = self.conns.get(key as usize) else { continue };
+            bytes += conn.outlet.bytes();
+            self.flush(key);
+            if bytes >= FLUSH_BYTES {
+                break;
+            }
+        }
+    }
+
+    /// Gives the kernel what it takes of a connection's outlet, and the end of our bytes when it is time.
+    pub(super) fn flush(&mut self, key: Key) {
+        let conn = &mut self.conns[key as usize];
+        conn.dirty = false;
+        let Some(socket) = &conn.socket else { return };
+        let before = if conn.blocked { conn.outlet.bytes() } else { 0 };
+        match conn.outlet.write_to(socket) {
+            Ok(Flushed::All) => {
+                self.waiting_bytes -= before;
+                conn.blocked = false;
+                self.finish_if_complete(key);
+            }
+            Ok(Flushed::Blocked) => {
+                self.waiting_bytes = self.waiting_bytes + conn.outlet.bytes() - before;
+                if !conn.blocked {
+                    conn.blocked = true;
+                    conn.wake();
+                }
+            }
+            Err(_) => {
+                self.waiting_bytes -= before;
+                conn.blocked = false;
+                self.disconnect(key);
+            }
+        }
+    }
+
+    /// Sends FIN behind the last byte of a connection that is being ended.
+    fn finish_if_complete(&mut self, key: Key) {
+        let conn = self.conn(key);
+        let complete = conn.ending.as_ref().is_some_and(|e| e.complete);
+        let Some(socket) = conn.socket.as_ref().filter(|_| complete && !conn.finished) else { return };
+        // An error means that the peer is gone, which its task is about to see.
+        let _ = SockRef::from(socket).shutdown(Shutdown::Write);
+        conn.finished = true;
+        if conn.settle(false) {
+            Metrics::add(&self.metrics.closed, 1);
+        }
+    }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

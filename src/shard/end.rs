@@ -1,0 +1,170 @@
+//! How connections end: by a close, by a drain, by a cut.
+
+use super::conn::{Ending, Feed, News};
+use super::deliver::Pieces;
+use super::tally::Ticket;
+use super::{Close, Key, Metrics, Shard, State};
+use crate::wire::chunk;
+use bytes::Bytes;
+use socket2::SockRef;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Connections looked at for closes before others have their turn.
+const CLOSES_A_STEP: usize = 256;
+/// How often a drain ends its next few streams.
+const DRAIN_TICK: Duration = Duration::from_millis(50);
+
+impl Shard {
+    /// Ends every parked connection: long-polls now, streams spread evenly over `spread`; and then, for ever,
+    /// whatever is parked late.
+    pub async fn drain(&self, spread: Duration) {
+        let begin = Instant::now();
+        loop {
+            let left = spread.saturating_sub(begin.elapsed());
+            let ticks = usize::try_from(left.as_millis() / DRAIN_TICK.as_millis()).unwrap_or(usize::MAX);
+            self.end_some(usize::MAX, |feed| feed == Feed::Response);
+            let open = self.state.borrow().conns.iter().filter(|(_, c)| c.ending.is_none()).count();
+            self.end_some(open.div_ceil(ticks.max(1)), |_| true);
+            tokio::time::sleep(DRAIN_TICK).await;
+        }
+    }
+
+    /// Ends at most `most` of the connections that are held and whose feed is `wanted`.
+    fn end_some(&self, most: usize, wanted: impl Fn(Feed) -> bool) {
+        let state = &mut *self.state.borrow_mut();
+        let held = state.conns.iter().filter(|(_, c)| c.ending.is_none() && wanted(c.feed));
+        let keys: Vec<usize> = held.map(|(key, _)| key).take(most).collect();
+        for key in keys {
+            state.end(u32::try_from(key).unwrap_or(u32::MAX), u64::MAX, None);
+        }
+    }
+}
+
+impl State {
+    /// Carries out closes, as many as fit a step. Says whether it did all there are.
+    pub(super) fn carry_out_closes(&mut self) -> bool {
+        let mut budget = CLOSES_A_STEP;
+        while let Some(close) = self.closes.pop_front() {
+            let done = self.carry_out(&close, &mut budget);
+            if !done {
+                self.closes.push_front(close);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends the connections of one close. `false`: the budget ran out first.
+    fn carry_out(&mut self, close: &Close, budget: &mut usize) -> bool {
+        let mut at = self.registry.subscribers(&close.channel).len();
+        while at > 0 {
+            if *budget == 0 {
+                return false;
+            }
+            at = at.min(self.registry.subscribers(&close.channel).len()) - 1;
+            let key = self.registry.subscribers(&close.channel)[at];
+            let conn = self.conn(key);
+            // Who subscribed after the close was accepted is not meant.
+            if conn.since < close.number && close.formats.contains(conn.feed.format()) {
+                *budget -= 1;
+                let ticket = Ticket { tally: close.tally.clone(), index: close.index };
+                self.end(key, close.number, Some(ticket));
+            }
+        }
+        true
+    }
+
+    /// Ends one connection: what was accepted before `number` still reaches it, nothing after.
+    pub(super) fn end(&mut self, key: Key, number: u64, ticket: Option<Ticket>) {
+        self.catch_up(key, number);
+        self.unsubscribe(key);
+        let deadline = Instant::now() + self.settings.close_grace;
+        let conn = &mut self.conns[key as usize];
+        let mut ending = Box::new(Ending { deadline, ticket, complete: false });
+        if let Feed::Stream { chunked } = conn.feed {
+            if chunked {
+                push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(Bytes::from_static(chunk::LAST)));
+            }
+            ending.complete = true;
+        }
+        conn.ending = Some(ending);
+        if matches!(conn.news, News::Nothing) {
+            conn.news = News::Close;
+        }
+        conn.wake();
+        if matches!(conn.feed, Feed::Stream { .. }) {
+            self.flush(key);
+        }
+    }
+
+    /// Appends the items accepted before `number` that the connection has not had yet.
+    fn catch_up(&mut self, key: Key, number: u64) {
+        let Self { backlog, conns, registry, waiting_bytes, metrics, .. } = self;
+        let conn = &mut conns[key as usize];
+        for item in backlog.iter().take_while(|item| item.number < number) {
+            if item.number <= conn.seen || !registry.holds(&conn.subscriptions, &item.channel) {
+                continue;
+            }
+            conn.seen = item.number;
+            match conn.feed {
+                Feed::Stream { chunked } => {
+                    let Some(pieces) = Pieces::of(item) else { continue };
+                    push(waiting_bytes, conn.blocked, &mut conn.outlet, Rc::clone(pieces.select(chunked)));
+                }
+                Feed::Response => {
+                    let Some(response) = &item.response else { continue };
+                    if matches!(conn.news, News::Item(_)) {
+                        return;
+                    }
+                    conn.news = News::Item(Arc::clone(response));
+                }
+            }
+            item.tally.of(item.index).delivered.fetch_add(1, Relaxed);
+            Metrics::add(&metrics.delivered, 1);
+        }
+    }
+
+    /// Ends a connection with a reset; what it has not read is discarded.
+    pub(super) fn cut(&mut self, key: Key) {
+        if let Some(socket) = &self.conn(key).socket {
+            // Without it the kernel would go on sending what it has. It fails only on a dead socket.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+        self.disconnect(key);
+    }
+
+    /// Lets go of a connection's socket. Its task hears that it is gone.
+    pub(super) fn disconnect(&mut self, key: Key) {
+        self.unsubscribe(key);
+        let conn = &mut self.conns[key as usize];
+        if conn.blocked {
+            self.waiting_bytes -= conn.outlet.bytes();
+            conn.blocked = false;
+        }
+        conn.socket = None;
+        conn.wake();
+        self.settle(key);
+    }
+
+    /// Counts a connection that is over and was not counted when its FIN was sent.
+    pub(super) fn settle(&mut self, key: Key) {
+        let conn = &mut self.conns[key as usize];
+        let cut = !conn.finished;
+        if conn.settle(cut) {
+            Metrics::add(&self.metrics.closed, 1);
+            Metrics::add(&self.metrics.cut, usize::from(cut));
+        }
+    }
+}
+
+/// Queues a piece; one that waits behind a refusing socket counts towards the shard's ceiling.
+pub(super) fn push(waiting: &mut usize, blocked: bool, outlet: &mut super::outlet::Outlet, piece: Rc<Bytes>) {
+    if blocked {
+        *waiting += piece.len();
+    }
+    outlet.push(piece);
+}

@@ -1,0 +1,133 @@
+//! Where a shard's items arrive: the one thing that it shares with other threads.
+
+use super::Tally;
+use crate::grip::item::Response;
+use crate::grip::{Channel, Formats};
+use crate::wire::Chunk;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Items that may wait in an inbox.
+const MAX_ITEMS: usize = 4096;
+/// Bytes of items that may wait in an inbox.
+const MAX_BYTES: usize = 16 << 20;
+
+/// An item on its way to the connections of one shard.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its place in the order of acceptance.
+    pub number: u64,
+    /// Whom it is for.
+    pub channel: Channel,
+    /// What it is for streams.
+    pub stream: Option<Chunk>,
+    /// What it is for long-polls.
+    pub response: Option<Arc<Response>>,
+    /// Where it is counted,
+    pub tally: Tally,
+    /// and as which item of its batch.
+    pub index: u32,
+}
+
+impl Delivery {
+    /// What it counts for in the bound of an inbox, in bytes.
+    pub fn weight(&self) -> usize {
+        Self::weigh(self.stream.as_ref(), self.response.as_deref())
+    }
+
+    /// The weight of an item with these formats.
+    pub fn weigh(stream: Option<&Chunk>, response: Option<&Response>) -> usize {
+        stream.map_or(0, Chunk::len) + response.map_or(0, |r| r.body.len()) + size_of::<Self>()
+    }
+}
+
+/// The end of the connections of a channel.
+#[derive(Clone, Debug)]
+pub struct Close {
+    /// Its place in the order of acceptance.
+    pub number: u64,
+    /// Whose connections end.
+    pub channel: Channel,
+    /// Which kinds of connection end.
+    pub formats: Formats,
+    /// Where the ended connections are counted,
+    pub tally: Tally,
+    /// and as which item of its batch.
+    pub index: u32,
+}
+
+/// A bounded queue of items and a queue of closes, which overtake them.
+#[derive(Debug)]
+pub struct Inbox {
+    queue: Mutex<Queue>,
+    /// Whether there is something to take: spares the lock.
+    news: AtomicBool,
+    arrived: Notify,
+    /// Told whenever there is room again.
+    room: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    deliveries: VecDeque<Delivery>,
+    closes: VecDeque<Close>,
+    /// Items put in and not yet released, those that the shard has taken included.
+    items: usize,
+    bytes: usize,
+}
+
+impl Inbox {
+    /// An empty inbox that tells `room` when there is room again.
+    pub fn new(room: Arc<Notify>) -> Self {
+        Self { queue: Mutex::default(), news: AtomicBool::new(false), arrived: Notify::new(), room }
+    }
+
+    /// Whether so many more items and bytes fit. Anything fits an empty inbox.
+    pub fn has_room(&self, items: usize, bytes: usize) -> bool {
+        let queue = self.lock();
+        queue.items == 0 || (queue.items + items <= MAX_ITEMS && queue.bytes + bytes <= MAX_BYTES)
+    }
+
+    /// Puts items and closes in, which must be in the order of their numbers.
+    pub fn put(&self, deliveries: Vec<Delivery>, closes: Vec<Close>) {
+        let mut queue = self.lock();
+        queue.items += deliveries.len();
+        queue.bytes += deliveries.iter().map(Delivery::weight).sum::<usize>();
+        queue.deliveries.extend(deliveries);
+        queue.closes.extend(closes);
+        self.news.store(true, Ordering::Release);
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released.
+    pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, closes: &mut VecDeque<Close>) {
+        if self.news.load(Ordering::Acquire) {
+            let mut queue = self.lock();
+            self.news.store(false, Ordering::Relaxed);
+            backlog.append(&mut queue.deliveries);
+            closes.append(&mut queue.closes);
+        }
+    }
+
+    /// Makes room: an item of this weight is in every outlet.
+    pub(super) fn release(&self, weight: usize) {
+        let mut queue = self.lock();
+        queue.items -= 1;
+        queue.bytes -= weight;
+        drop(queue);
+        self.room.notify_one();
+    }
+
+    /// Waits until something was put in.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here panics halfway, so a poisoned queue is still a whole one.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

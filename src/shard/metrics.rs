@@ -1,0 +1,24 @@
+//! What a shard counts.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters of all shards together. Each is added to once a round or once a connection, not once a delivery.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Connections parked now.
+    pub parked: AtomicU64,
+    /// Items put in outlets, or given as the answer of a long-poll.
+    pub delivered: AtomicU64,
+    /// Connections cut because their outlet was full.
+    pub slow: AtomicU64,
+    /// Connections ended by a close.
+    pub closed: AtomicU64,
+    /// Those of them that were reset with bytes unsent.
+    pub cut: AtomicU64,
+}
+
+impl Metrics {
+    pub(super) fn add(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Relaxed);
+    }
+}

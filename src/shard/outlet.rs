@@ -1,0 +1,106 @@
+//! Where a connection's bytes wait for its socket.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use tokio::net::TcpStream;
+
+/// What a queued piece costs besides its bytes, towards the limit of an outlet.
+const SLOT: usize = 16;
+
+/// Pieces given to one system call; Linux takes at most 1,024.
+const PIECES_A_WRITE: usize = 64;
+
+/// Whether everything is with the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// All of it.
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
+/// The bytes of one connection that the kernel has not taken yet, in the order in which they go out.
+///
+/// A piece is shared by every outlet of the shard: queueing one copies a pointer.
+#[derive(Default)]
+pub(super) struct Outlet {
+    pieces: SmallVec<[Rc<Bytes>; 2]>,
+    /// Bytes of the first piece that are with the kernel.
+    written: u32,
+    bytes: usize,
+}
+
+impl Outlet {
+    pub(super) fn push(&mut self, piece: Rc<Bytes>) {
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.pieces.push(piece);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What waits behind the first piece, slots included: this is what a limit is held against, so that one
+    /// large item alone never fills an outlet.
+    pub(super) fn backlog(&self) -> usize {
+        let Some(first) = self.pieces.first() else { return 0 };
+        self.bytes + self.written as usize - first.len() + self.pieces.len() * SLOT
+    }
+
+    /// Writes until the kernel takes no more.
+    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<Flushed> {
+        while !self.pieces.is_empty() {
+            match self.write_some(socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.advance(count),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Flushed::All)
+    }
+
+    fn write_some(&self, socket: &TcpStream) -> io::Result<usize> {
+        let written = self.written as usize;
+        if let [piece] = self.pieces.as_slice() {
+            return socket.try_write(&piece[written..]);
+        }
+        let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
+        let count = self.pieces.len().min(PIECES_A_WRITE);
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        slices[0] = IoSlice::new(&self.pieces[0][written..]);
+        socket.try_write_vectored(&slices[..count])
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes -= count;
+        if self.bytes == 0 {
+            // Idle connections keep no memory for pieces.
+            *self = Self::default();
+            return;
+        }
+        let mut rest = self.written as usize + count;
+        let mut done = 0;
+        for piece in &self.pieces {
+            if rest < piece.len() {
+                break;
+            }
+            rest -= piece.len();
+            done += 1;
+        }
+        self.pieces.drain(..done);
+        self.written = u32::try_from(rest).unwrap_or(u32::MAX);
+    }
+}

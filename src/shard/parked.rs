@@ -1,0 +1,286 @@
+//! A parked connection, as its task sees it.
+
+use super::conn::{Conn, Ending, Feed, News};
+use super::end::push;
+use super::{Key, Shard, State};
+use crate::grip::Channel;
+use crate::grip::item::Response;
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What a client may send while it is parked, before its connection is closed.
+const MAX_EARLY: usize = 64 << 10;
+/// What of it is kept for the next request on the connection.
+const MAX_KEPT: usize = 16 << 10;
+
+/// What happened to a parked connection.
+#[derive(Debug)]
+pub enum Event {
+    /// The client is gone, or was cut.
+    Gone,
+    /// The timer went off.
+    Timer,
+    /// This answers the long-poll. The connection holds no channel any more.
+    Item(Arc<Response>),
+    /// The connection is to end, as [`Parked::finish`] does it; a stream's goodbye is in its outlet already.
+    Close,
+}
+
+/// A connection in its shard's care. Dropping it closes the connection and ends its subscriptions.
+pub struct Parked {
+    shard: Rc<Shard>,
+    key: Key,
+    timer: Option<Pin<Box<Sleep>>>,
+    early: Early,
+}
+
+/// What the client sent while it was parked.
+#[derive(Default)]
+struct Early {
+    kept: Vec<u8>,
+    count: usize,
+}
+
+impl Parked {
+    /// Parks a connection. `early` is what was read of it beyond its request.
+    pub fn new(shard: &Rc<Shard>, socket: TcpStream, early: &[u8], feed: Feed) -> Self {
+        let state = &mut *shard.state.borrow_mut();
+        let mut conn = Conn::new(socket, feed);
+        conn.active_ms = state.now_ms();
+        let key = u32::try_from(state.conns.insert(conn)).unwrap_or(u32::MAX);
+        state.metrics.parked.fetch_add(1, Relaxed);
+        let mut parked = Self { shard: Rc::clone(shard), key, timer: None, early: Early::default() };
+        parked.early.add(early, feed);
+        parked
+    }
+
+    /// Subscribes it to channels that it does not hold yet.
+    pub fn subscribe(&mut self, channels: &[Channel]) {
+        let state = &mut *self.shard.state.borrow_mut();
+        for channel in channels {
+            let subscription = state.registry.add(self.key, channel);
+            state.conn(self.key).subscriptions.push(subscription);
+        }
+    }
+
+    /// Says that nothing accepted up to `number` concerns it.
+    pub fn since(&mut self, number: u64) {
+        let state = &mut *self.shard.state.borrow_mut();
+        let conn = state.conn(self.key);
+        conn.seen = number;
+        conn.since = number;
+    }
+
+    /// Sends bytes, at once as far as the socket takes them.
+    pub fn send(&mut self, bytes: impl Into<Bytes>) {
+        let state = &mut *self.shard.state.borrow_mut();
+        let now_ms = state.now_ms();
+        let conn = &mut state.conns[self.key as usize];
+        conn.active_ms = now_ms;
+        push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(bytes.into()));
+        state.flush(self.key);
+    }
+
+    /// Has [`Event::Timer`] come after `wait`, in the place of any timer set before.
+    pub fn set_timer(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(at),
+            None => self.timer = Some(Box::pin(sleep_until(at))),
+        }
+    }
+
+    /// How long nothing has been put in its outlet.
+    pub fn idle(&self) -> Duration {
+        let state = self.shard.state.borrow();
+        let active = state.conns[self.key as usize].active_ms;
+        Duration::from_millis(u64::from(state.now_ms().saturating_sub(active)))
+    }
+
+    /// Whether bytes wait because the socket takes no more.
+    pub fn is_blocked(&self) -> bool {
+        self.shard.state.borrow().conns[self.key as usize].blocked
+    }
+
+    /// Whether the connection may serve another request: it is not being ended, and all that the client
+    /// has sent meanwhile was kept.
+    pub fn may_return(&self) -> bool {
+        let ending = self.shard.state.borrow().conns[self.key as usize].ending.is_some();
+        !ending && self.early.count <= MAX_KEPT
+    }
+
+    /// Waits for what happens next.
+    pub async fn next(&mut self) -> Event {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Leaves its channels; what has been sent stays.
+    pub fn unsubscribe(&mut self) {
+        self.shard.state.borrow_mut().unsubscribe(self.key);
+    }
+
+    /// Gives the connection back when all its bytes are with the kernel, with what the client sent
+    /// meanwhile. `None`: the client is gone, or the connection had to be ended.
+    pub async fn release(mut self) -> Option<(TcpStream, Bytes)> {
+        if !poll_fn(|cx| self.poll_flushed(cx)).await {
+            return None;
+        }
+        if !self.may_return() {
+            self.finish().await;
+            return None;
+        }
+        let socket = self.shard.state.borrow_mut().conn(self.key).socket.take();
+        socket.map(|s| (s, Bytes::from(std::mem::take(&mut self.early.kept))))
+    }
+
+    /// Ends the connection cleanly: the last bytes, FIN, then whatever the client still sends until it ends
+    /// its side as well. When the grace is over, it is cut.
+    pub async fn finish(mut self) {
+        let deadline = self.begin_finish();
+        self.timer = Some(Box::pin(sleep_until(deadline)));
+        poll_fn(|cx| self.poll_finished(cx)).await;
+    }
+
+    /// Sees to it that the connection is being ended, and says until when it has time.
+    fn begin_finish(&self) -> Instant {
+        let state = &mut *self.shard.state.borrow_mut();
+        state.unsubscribe(self.key);
+        let fresh = Instant::now() + state.settings.close_grace;
+        let ending = state
+            .conn(self.key)
+            .ending
+            .get_or_insert_with(|| Box::new(Ending { deadline: fresh, ticket: None, complete: false }));
+        ending.complete = true;
+        let deadline = ending.deadline;
+        state.flush(self.key);
+        deadline
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let state = &mut *self.shard.state.borrow_mut();
+        let conn = state.conn(self.key);
+        conn.watch(cx);
+        match std::mem::take(&mut conn.news) {
+            News::Item(response) => return Poll::Ready(Event::Item(response)),
+            News::Close => return Poll::Ready(Event::Close),
+            News::Nothing => {}
+        }
+        poll_room(state, self.key, cx);
+        if poll_read(state, self.key, cx, &mut self.early).is_ready() {
+            return Poll::Ready(Event::Gone);
+        }
+        if self.early.count > MAX_EARLY {
+            state.end(self.key, u64::MAX, None);
+            return Poll::Ready(Event::Close);
+        }
+        let timer = self.timer.as_mut();
+        if timer.is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
+            self.timer = None;
+            return Poll::Ready(Event::Timer);
+        }
+        Poll::Pending
+    }
+
+    /// Ready when the outlet is empty: with `true`, or with `false` if the client is gone.
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let state = &mut *self.shard.state.borrow_mut();
+        state.conn(self.key).watch(cx);
+        poll_room(state, self.key, cx);
+        if state.conn(self.key).outlet.is_empty() && state.conn(self.key).socket.is_some() {
+            return Poll::Ready(true);
+        }
+        poll_read(state, self.key, cx, &mut self.early).map(|()| false)
+    }
+
+    fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = &mut *self.shard.state.borrow_mut();
+        state.conn(self.key).watch(cx);
+        poll_room(state, self.key, cx);
+        let over = poll_read(state, self.key, cx, &mut Early::unkept()).is_ready();
+        let conn = state.conn(self.key);
+        if conn.socket.is_none() || (over && conn.finished) {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.as_mut();
+        if timer.is_none_or(|t| t.as_mut().poll(cx).is_ready()) {
+            state.cut(self.key);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let state = &mut *self.shard.state.borrow_mut();
+        state.disconnect(self.key);
+        state.conns.remove(self.key as usize);
+        state.metrics.parked.fetch_sub(1, Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Parked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parked").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Early {
+    /// One that only counts.
+    fn unkept() -> Self {
+        Self { kept: Vec::new(), count: MAX_KEPT + 1 }
+    }
+
+    fn add(&mut self, bytes: &[u8], feed: Feed) {
+        self.count = self.count.saturating_add(bytes.len());
+        if feed == Feed::Response && self.count <= MAX_KEPT {
+            self.kept.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Flushes a connection whose socket has room again, or has its task woken when it has.
+fn poll_room(state: &mut State, key: Key, cx: &mut Context<'_>) {
+    loop {
+        let conn = state.conn(key);
+        let Some(socket) = conn.socket.as_ref().filter(|_| conn.blocked) else { return };
+        match socket.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) => state.flush(key),
+            Poll::Ready(Err(_)) => return state.disconnect(key),
+            Poll::Pending => return,
+        }
+    }
+}
+
+/// Reads what the client sends. Ready when there will be no more: the client is gone.
+fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Early) -> Poll<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let conn = state.conn(key);
+        let Some(socket) = &conn.socket else { return Poll::Ready(()) };
+        if ready!(socket.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        match socket.try_read(&mut buffer) {
+            Ok(0) => return Poll::Ready(()),
+            Ok(count) => early.add(&buffer[..count], conn.feed),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => {
+                state.disconnect(key);
+                return Poll::Ready(());
+            }
+        }
+        if early.count > MAX_EARLY && early.kept.capacity() > 0 {
+            early.kept = Vec::new();
+        }
+    }
+}

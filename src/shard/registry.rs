@@ -1,0 +1,175 @@
+//! Which connections hold a channel: a plain map, for one thread.
+
+use super::Key;
+use super::conn::Conn;
+use crate::grip::Channel;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+/// A connection's place in one channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscription {
+    /// The channel's number in the registry.
+    channel: u32,
+    /// The connection's index among the channel's subscribers.
+    position: u32,
+}
+
+/// Subscriptions of one connection: mostly its conversation and its user.
+pub(super) type Subscriptions = SmallVec<[Subscription; 2]>;
+
+struct Entry {
+    name: Channel,
+    subscribers: SmallVec<[Key; 4]>,
+}
+
+/// The channels that connections of this shard hold. A channel is here while it has a subscriber.
+#[derive(Default)]
+pub(super) struct Registry {
+    numbers: HashMap<Channel, u32, foldhash::fast::RandomState>,
+    entries: Slab<Entry>,
+}
+
+impl Registry {
+    /// How many channels are held.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The connections that hold `channel`.
+    pub(super) fn subscribers(&self, channel: &str) -> &[Key] {
+        match self.numbers.get(channel) {
+            Some(number) => &self.entries[*number as usize].subscribers,
+            None => &[],
+        }
+    }
+
+    /// Whether one of `subscriptions` is to `channel`.
+    pub(super) fn holds(&self, subscriptions: &[Subscription], channel: &Channel) -> bool {
+        subscriptions.iter().any(|s| self.entries[s.channel as usize].name == *channel)
+    }
+
+    /// Adds the connection `key` to `channel`. It must not hold the channel yet.
+    pub(super) fn add(&mut self, key: Key, channel: &Channel) -> Subscription {
+        let number = match self.numbers.get(channel) {
+            Some(number) => *number,
+            None => {
+                let entry = Entry { name: channel.clone(), subscribers: SmallVec::new() };
+                let number = narrow(self.entries.insert(entry));
+                self.numbers.insert(channel.clone(), number);
+                number
+            }
+        };
+        let subscribers = &mut self.entries[number as usize].subscribers;
+        subscribers.push(key);
+        Subscription { channel: number, position: narrow(subscribers.len() - 1) }
+    }
+
+    /// Removes the connection `key` from the channels of `subscriptions`, and says which they were.
+    pub(super) fn remove(
+        &mut self,
+        conns: &mut Slab<Conn>,
+        key: Key,
+        subscriptions: &[Subscription],
+    ) -> SmallVec<[Channel; 2]> {
+        subscriptions
+            .iter()
+            .map(|s| {
+                let entry = &mut self.entries[s.channel as usize];
+                debug_assert_eq!(entry.subscribers[s.position as usize], key);
+                entry.subscribers.swap_remove(s.position as usize);
+                if let Some(&moved) = entry.subscribers.get(s.position as usize) {
+                    move_subscription(&mut conns[moved as usize], *s);
+                }
+                let name = entry.name.clone();
+                if entry.subscribers.is_empty() {
+                    self.numbers.remove(&name);
+                    self.entries.remove(s.channel as usize);
+                }
+                name
+            })
+            .collect()
+    }
+}
+
+/// Tells a connection its new place in a channel.
+fn move_subscription(conn: &mut Conn, to: Subscription) {
+    if let Some(subscription) = conn.subscriptions.iter_mut().find(|s| s.channel == to.channel) {
+        subscription.position = to.position;
+    }
+}
+
+/// A slab's key as it is kept: there are far fewer than 2^32 connections or channels.
+fn narrow(key: usize) -> u32 {
+    u32::try_from(key).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Joins and leaves in any order, beside a map of plain lists.
+    #[derive(Default)]
+    struct Model {
+        registry: Registry,
+        conns: Slab<Conn>,
+        expected: BTreeMap<Key, Vec<u8>>,
+    }
+
+    impl Model {
+        fn join(&mut self, channels: &[u8]) {
+            let key = narrow(self.conns.insert(Conn::for_test()));
+            let mut held: Vec<u8> = channels.to_vec();
+            held.sort_unstable();
+            held.dedup();
+            for channel in &held {
+                let subscription = self.registry.add(key, &name(*channel));
+                self.conns[key as usize].subscriptions.push(subscription);
+            }
+            self.expected.insert(key, held);
+        }
+
+        fn leave(&mut self, nth: usize) {
+            let Some(key) = self.expected.keys().nth(nth % self.expected.len().max(1)).copied() else { return };
+            let subscriptions = std::mem::take(&mut self.conns[key as usize].subscriptions);
+            let left = self.registry.remove(&mut self.conns, key, &subscriptions);
+            assert_eq!(left.len(), self.expected.remove(&key).unwrap().len());
+            self.conns.remove(key as usize);
+        }
+
+        fn check(&self) {
+            for channel in 0..6 {
+                let mut found = self.registry.subscribers(&name(channel)).to_vec();
+                found.sort_unstable();
+                let held = |(key, channels): (&Key, &Vec<u8>)| channels.contains(&channel).then_some(*key);
+                let expected: Vec<Key> = self.expected.iter().filter_map(held).collect();
+                assert_eq!(found, expected);
+            }
+        }
+    }
+
+    fn name(channel: u8) -> Channel {
+        Channel::from(format!("c{channel}").as_str())
+    }
+
+    proptest! {
+        #[test]
+        fn subscribers_are_those_who_joined_and_did_not_leave(
+            steps in prop::collection::vec((any::<bool>(), prop::collection::vec(0u8..6, 0..4), any::<usize>()), 1..80)
+        ) {
+            let mut model = Model::default();
+            for (join, channels, nth) in steps {
+                if join { model.join(&channels) } else { model.leave(nth) }
+                model.check();
+            }
+            while !model.expected.is_empty() {
+                model.leave(0);
+            }
+            prop_assert_eq!(model.registry.len(), 0);
+            prop_assert!(model.registry.numbers.is_empty());
+        }
+    }
+}

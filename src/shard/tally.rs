@@ -1,0 +1,63 @@
+//! What became of the items of one batch, counted by every shard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use tokio::sync::oneshot;
+
+/// What became of one item.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Connections in whose outlet it was put, or whose long-poll it answered.
+    pub delivered: AtomicU32,
+    /// Connections that hold the channel and did not want it.
+    pub filtered: AtomicU32,
+    /// Connections cut because they had no room for it.
+    pub slow: AtomicU32,
+    /// Connections it ended: the last byte and FIN are with the kernel, or the connection was reset.
+    pub closed: AtomicU32,
+    /// Those of them that were reset with bytes unsent.
+    pub cut: AtomicU32,
+}
+
+/// The counts of a batch while shards still add to them. When the last clone is dropped, they are final.
+#[derive(Clone, Debug)]
+pub struct Tally(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    counts: Arc<[Counts]>,
+    /// Dropped with the last tally, which is what its receiver waits for.
+    _open: oneshot::Sender<()>,
+}
+
+impl Tally {
+    /// A tally for so many items, its counts, and what ends when they are final.
+    pub fn new(items: usize) -> (Self, Arc<[Counts]>, oneshot::Receiver<()>) {
+        let counts: Arc<[Counts]> = (0..items).map(|_| Counts::default()).collect();
+        let (open, closed) = oneshot::channel();
+        (Self(Arc::new(Shared { counts: Arc::clone(&counts), _open: open })), counts, closed)
+    }
+
+    /// The counts of the item with this index in its batch.
+    pub fn of(&self, index: u32) -> &Counts {
+        &self.0.counts[index as usize]
+    }
+}
+
+/// A connection that is being ended, and the item that ends it.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) tally: Tally,
+    pub(super) index: u32,
+}
+
+impl Ticket {
+    /// Counts the connection as ended.
+    pub(super) fn settle(self, cut: bool) {
+        let counts = self.tally.of(self.index);
+        counts.closed.fetch_add(1, Relaxed);
+        if cut {
+            counts.cut.fetch_add(1, Relaxed);
+        }
+    }
+}
