@@ -1,0 +1,163 @@
+//! The hub: takes every item once, orders it, and hands it to the shards that hold its channel.
+//!
+//! Acceptance is one short critical section, so the order in which batches pass it is the order of every
+//! channel. The hub never waits for a socket.
+
+mod batch;
+mod receipt;
+mod table;
+
+pub use receipt::{Outcome, Receipt};
+pub use table::Held;
+
+use crate::grip::{Channel, Item};
+use crate::shard::{Inbox, Ledger};
+use batch::Batch;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use table::Table;
+use tokio::sync::Notify;
+
+/// The limits of the hub.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a batch waits for room in the inboxes before it is refused.
+    pub publish_wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { publish_wait: Duration::from_secs(5) }
+    }
+}
+
+/// The way from publishers to shards.
+#[derive(Debug)]
+pub struct Hub {
+    settings: Settings,
+    table: Mutex<Table>,
+    inboxes: Vec<Arc<Inbox>>,
+    /// Held by the batch whose turn it is to wait for room; the others queue for it.
+    turn: tokio::sync::Mutex<()>,
+    /// Told by the inboxes when there is room again.
+    room: Arc<Notify>,
+}
+
+/// A batch was refused: the inboxes stayed full.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many items wait for delivery")
+    }
+}
+
+impl std::error::Error for Busy {}
+
+impl Hub {
+    /// A hub for so many shards, each with an inbox of its own.
+    pub fn new(settings: Settings, shards: usize) -> Arc<Self> {
+        let room = Arc::new(Notify::new());
+        let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(Arc::clone(&room)))).collect();
+        Arc::new(Self { settings, table: Mutex::default(), inboxes, turn: tokio::sync::Mutex::new(()), room })
+    }
+
+    /// The inbox of the shard with this index.
+    pub fn inbox(&self, shard: usize) -> Arc<Inbox> {
+        Arc::clone(&self.inboxes[shard])
+    }
+
+    /// What the shard with this index tells the hub.
+    pub fn membership(self: &Arc<Self>, shard: usize) -> Membership {
+        Membership { hub: Arc::clone(self), shard }
+    }
+
+    /// Accepts a batch, all of it or nothing. While an inbox has no room for it, it waits its turn; a batch
+    /// with a close never waits.
+    ///
+    /// # Errors
+    /// [`Busy`] when there was no room in time. Nothing was published then.
+    pub async fn publish(&self, items: Vec<Item>) -> Result<Receipt, Busy> {
+        let mut batch = Batch::new(items);
+        if batch.closes() {
+            return Ok(self.accept(&mut batch, true).unwrap_or_else(|| unreachable!("a close needs no room")));
+        }
+        let accepted = tokio::time::timeout(self.settings.publish_wait, self.accept_in_turn(&mut batch)).await;
+        accepted.map_err(|_| Busy)
+    }
+
+    async fn accept_in_turn(&self, batch: &mut Batch) -> Receipt {
+        let _turn = self.turn.lock().await;
+        loop {
+            if let Some(receipt) = self.accept(batch, false) {
+                return receipt;
+            }
+            self.room.notified().await;
+        }
+    }
+
+    /// The critical section: numbers the batch and puts it into the inbox of every shard that holds one of
+    /// its channels, if all of them have room or it is `urgent`.
+    fn accept(&self, batch: &mut Batch, urgent: bool) -> Option<Receipt> {
+        let mut table = self.table();
+        let loads = batch.loads(&table, self.inboxes.len());
+        let fits = loads
+            .iter()
+            .zip(&self.inboxes)
+            .all(|(load, inbox)| load.is_empty() || inbox.has_room(load.items, load.bytes));
+        if !fits && !urgent {
+            return None;
+        }
+        let (parcels, receipt) = batch.address(&mut table, self.inboxes.len());
+        for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
+            if !parcel.is_empty() {
+                inbox.put(parcel.deliveries, parcel.closes);
+            }
+        }
+        Some(receipt)
+    }
+
+    /// The channels whose names begin with `prefix`, in order, behind `after`; at most `limit`, and whether
+    /// there are more.
+    pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
+        self.table().list(prefix, after, limit)
+    }
+
+    /// How many connections hold `channel`.
+    pub fn connections(&self, channel: &str) -> u64 {
+        self.table().connections(channel)
+    }
+
+    /// How many channels are held.
+    pub fn population(&self) -> usize {
+        self.table().len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing in here panics halfway, so a poisoned table is still a whole one.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One shard's word to the hub: who joined a channel there, and who left it.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    hub: Arc<Hub>,
+    shard: usize,
+}
+
+impl Membership {
+    /// One connection of the shard holds each of `channels` from now on. Returns the number of the last
+    /// item accepted before.
+    pub fn join(&self, channels: &[Channel]) -> u64 {
+        self.hub.table().join(self.shard, channels)
+    }
+}
+
+impl Ledger for Membership {
+    fn left(&self, channels: &[Channel]) {
+        self.hub.table().leave(self.shard, channels);
+    }
+}

@@ -1,0 +1,79 @@
+//! What a publish did, gathered from the shards.
+
+use crate::grip::Channel;
+use crate::shard::tally::Counts;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// What became of a batch, as far as it is known.
+#[derive(Debug)]
+pub struct Receipt {
+    items: Vec<Line>,
+    counts: Arc<[Counts]>,
+    done: oneshot::Receiver<()>,
+}
+
+/// One item of a batch.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) channel: Channel,
+    pub(super) delivers: bool,
+    pub(super) closes: bool,
+}
+
+/// What became of one item. Only what it asked for is said: a close has no `delivered`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// The item's channel.
+    pub channel: String,
+    /// Connections in whose outlet it is, or whose long-poll it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<u32>,
+    /// Connections whose filters kept it from them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filtered: Option<u32>,
+    /// Connections cut because they had no room for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<u32>,
+    /// Connections it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<u32>,
+    /// Those of them that were reset with bytes unsent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u32>,
+}
+
+impl Receipt {
+    pub(super) const fn new(items: Vec<Line>, counts: Arc<[Counts]>, done: oneshot::Receiver<()>) -> Self {
+        Self { items, counts, done }
+    }
+
+    /// Waits until every connection concerned has its bytes queued or is ended, but no longer than `most`.
+    pub async fn settle(&mut self, most: Duration) {
+        // The tally is dropped, never sent: an error is the signal.
+        let _ = tokio::time::timeout(most, &mut self.done).await;
+    }
+
+    /// What is known now.
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        self.items.iter().zip(self.counts.iter()).map(|(line, counts)| line.outcome(counts)).collect()
+    }
+}
+
+impl Line {
+    fn outcome(&self, counts: &Counts) -> Outcome {
+        let delivers = |count: u32| self.delivers.then_some(count);
+        let closes = |count: u32| self.closes.then_some(count);
+        Outcome {
+            channel: self.channel.to_string(),
+            delivered: delivers(counts.delivered.load(Relaxed)),
+            filtered: delivers(counts.filtered.load(Relaxed)),
+            slow: delivers(counts.slow.load(Relaxed)),
+            closed: closes(counts.closed.load(Relaxed)),
+            cut: closes(counts.cut.load(Relaxed)),
+        }
+    }
+}
