@@ -1,0 +1,105 @@
+//! What can go wrong between gripd and an origin.
+
+use std::error::Error;
+use std::fmt;
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No connection: unknown host, refused, unreachable, or too slow.
+    Unreachable,
+    /// All connections stayed in use.
+    Busy,
+    /// No answer in time.
+    TimedOut,
+    /// The connection ended before an answer came.
+    Broken,
+    /// What came is no HTTP answer, or not one that can be used.
+    Unusable,
+    /// An answer that holds has too large a body.
+    TooLarge,
+    /// The client's request body did not arrive whole.
+    RequestBroken,
+    /// The request body is too large for a request that is held.
+    RequestTooLarge,
+}
+
+/// Whose side a failure is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client sent something that cannot be served.
+    Client,
+    /// The origin did not do its part.
+    Origin,
+}
+
+/// Why a request has no answer from its origin.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: Kind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure that has no further cause.
+    pub const fn new(kind: Kind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// A failure with its cause.
+    pub fn because(kind: Kind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source: Some(source.into()) }
+    }
+
+    pub(super) fn from_hyper(error: hyper::Error) -> Self {
+        let kind = if error.is_user() {
+            Kind::RequestBroken
+        } else if error.is_parse() {
+            Kind::Unusable
+        } else {
+            Kind::Broken
+        };
+        Self::because(kind, error)
+    }
+
+    /// Whose side it is on.
+    pub const fn side(&self) -> Side {
+        match self.kind {
+            Kind::RequestBroken | Kind::RequestTooLarge => Side::Client,
+            _ => Side::Origin,
+        }
+    }
+
+    /// It and its causes, in one line.
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Unreachable => "cannot connect to the origin",
+            Kind::Busy => "all connections to the origin are in use",
+            Kind::TimedOut => "the origin did not answer in time",
+            Kind::Broken => "the origin closed the connection without an answer",
+            Kind::Unusable => "the origin's answer cannot be used",
+            Kind::TooLarge => "the origin's answer is too large to be held",
+            Kind::RequestBroken => "the request body did not arrive whole",
+            Kind::RequestTooLarge => "the request body is too large for a request that is held",
+        })
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}

@@ -1,0 +1,149 @@
+//! One shard's connections to origins.
+
+use super::{Failure, Kind, Settings, Upload};
+use crate::route::Target;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// What origins may send as the head of an answer: as much as any of them needs, bounded.
+const MAX_HEADERS: usize = 256;
+
+/// Connections by origin.
+pub(super) struct Pool {
+    settings: Settings,
+    places: RefCell<HashMap<Target, Place>>,
+}
+
+/// The connections to one origin.
+struct Place {
+    idle: VecDeque<Idle>,
+    permits: Arc<Semaphore>,
+}
+
+struct Idle {
+    sender: SendRequest<Upload>,
+    since: Instant,
+}
+
+/// A connection to an origin, for one request. Returned to the pool when the answer was read whole.
+pub struct Lease {
+    sender: SendRequest<Upload>,
+    reused: bool,
+    target: Target,
+    pool: Rc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// Whether it served an earlier request, and may have been closed by the origin meanwhile.
+    pub(super) const fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) const fn sender(&mut self) -> &mut SendRequest<Upload> {
+        &mut self.sender
+    }
+
+    /// Gives the connection back: the answer was read to its end.
+    pub fn finish(self) {
+        if !self.sender.is_closed() {
+            self.pool.put(&self.target, self.sender);
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("target", &self.target).field("reused", &self.reused).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(super) fn new(settings: Settings) -> Rc<Self> {
+        Rc::new(Self { settings, places: RefCell::default() })
+    }
+
+    /// A connection that is free, or a new one.
+    pub(super) async fn lease(self: &Rc<Self>, target: &Target) -> Result<Lease, Failure> {
+        let permit = self.permit(target).await?;
+        while let Some(mut sender) = self.take(target) {
+            if poll_fn(|cx| sender.poll_ready(cx)).await.is_ok() {
+                let (target, pool) = (target.clone(), Rc::clone(self));
+                return Ok(Lease { sender, reused: true, target, pool, _permit: permit });
+            }
+        }
+        let sender = self.connect(target).await?;
+        Ok(Lease { sender, reused: false, target: target.clone(), pool: Rc::clone(self), _permit: permit })
+    }
+
+    /// A new connection in the place of one that was lost.
+    pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
+        let sender = self.connect(&lost.target).await?;
+        Ok(Lease { sender, reused: false, ..lost })
+    }
+
+    async fn permit(&self, target: &Target) -> Result<OwnedSemaphorePermit, Failure> {
+        let permits = Arc::clone(&self.place(target, |place| Arc::clone(&place.permits)));
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        match timeout(self.settings.response_timeout, permits.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Failure::new(Kind::Busy)),
+        }
+    }
+
+    async fn connect(&self, target: &Target) -> Result<SendRequest<Upload>, Failure> {
+        let unreachable = |e: io::Error| Failure::because(Kind::Unreachable, e);
+        let address = (target.host.as_str(), target.port);
+        let stream = timeout(self.settings.connect_timeout, TcpStream::connect(address)).await;
+        let stream = stream.map_err(|e| unreachable(e.into()))?.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let handshake = http1::Builder::new().max_headers(MAX_HEADERS).handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(Failure::from_hyper)?;
+        // How it ends is told to whoever waits for an answer on it.
+        tokio::task::spawn_local(connection);
+        Ok(sender)
+    }
+
+    /// The connection used last, of those that are not too old.
+    fn take(&self, target: &Target) -> Option<SendRequest<Upload>> {
+        self.place(target, |place| {
+            while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {
+                place.idle.pop_front();
+            }
+            place.idle.pop_back().map(|idle| idle.sender)
+        })
+    }
+
+    fn put(&self, target: &Target, sender: SendRequest<Upload>) {
+        self.place(target, |place| {
+            place.idle.push_back(Idle { sender, since: Instant::now() });
+            if place.idle.len() > self.settings.idle_connections {
+                place.idle.pop_front();
+            }
+        });
+    }
+
+    fn place<T>(&self, target: &Target, f: impl FnOnce(&mut Place) -> T) -> T {
+        let mut places = self.places.borrow_mut();
+        match places.get_mut(target) {
+            Some(place) => f(place),
+            None => {
+                let permits = Arc::new(Semaphore::new(self.settings.connections));
+                f(places.entry(target.clone()).or_insert(Place { idle: VecDeque::new(), permits }))
+            }
+        }
+    }
+}

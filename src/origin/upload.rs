@@ -1,0 +1,143 @@
+//! The body of a request on its way to the origin.
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+/// The largest request body that is kept: for a retry, and for requests that are held.
+const MAX_KEPT: usize = 100_000;
+
+/// What is known of a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyState {
+    /// It was read to its end.
+    Whole,
+    /// It is larger than what is kept.
+    TooLarge,
+    /// The client broke off.
+    Broken,
+}
+
+/// A request body, streamed to the origin and kept as far as that is allowed.
+///
+/// Clones share one body: the connection to the origin reads it, and so does whoever waits for its end.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    shared: Rc<RefCell<Shared>>,
+    /// What this clone sends before it reads on: what an earlier one has sent.
+    replay: VecDeque<Bytes>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    incoming: Incoming,
+    kept: Vec<Bytes>,
+    count: usize,
+    /// Trailers cannot be sent again.
+    trailers: bool,
+    state: Option<BodyState>,
+    /// Who waits for the end of the body.
+    waiter: Option<Waker>,
+}
+
+impl Upload {
+    /// A body to be read from the client.
+    pub fn new(incoming: Incoming) -> Self {
+        let state = incoming.is_end_stream().then_some(BodyState::Whole);
+        let shared = Shared { incoming, kept: Vec::new(), count: 0, trailers: false, state, waiter: None };
+        Self { shared: Rc::new(RefCell::new(shared)), replay: VecDeque::new() }
+    }
+
+    /// The same body from its beginning, if all that was read of it is still at hand.
+    pub fn again(&self) -> Option<Self> {
+        let shared = self.shared.borrow();
+        let at_hand = shared.count <= MAX_KEPT && !shared.trailers && shared.state != Some(BodyState::Broken);
+        at_hand.then(|| Self { shared: Rc::clone(&self.shared), replay: shared.kept.iter().cloned().collect() })
+    }
+
+    /// Reads to the end of the body, or until it is larger than what is kept.
+    pub async fn whole(&self) -> BodyState {
+        poll_fn(|cx| {
+            let mut shared = self.shared.borrow_mut();
+            loop {
+                if shared.count > MAX_KEPT {
+                    return Poll::Ready(BodyState::TooLarge);
+                }
+                if let Some(state) = shared.state {
+                    return Poll::Ready(state);
+                }
+                shared.waiter = Some(cx.waker().clone());
+                // What is read here need not be sent: the origin has answered.
+                let _ = ready!(shared.poll_frame(cx));
+            }
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if self.state.is_some() {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            None => self.state = Some(BodyState::Whole),
+            Some(Err(_)) => self.state = Some(BodyState::Broken),
+            Some(Ok(frame)) => self.keep(frame),
+        }
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        self.trailers |= frame.is_trailers();
+        let Some(data) = frame.data_ref() else { return };
+        self.count = self.count.saturating_add(data.len());
+        if self.count <= MAX_KEPT {
+            self.kept.push(data.clone());
+        } else {
+            self.kept = Vec::new();
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(data) = self.replay.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        self.shared.borrow_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.replay.is_empty() && self.shared.borrow().incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.shared.borrow().incoming.size_hint();
+        let replayed: usize = self.replay.iter().map(Bytes::len).sum();
+        rest.exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + replayed as u64))
+    }
+}
+
+impl Drop for Upload {
+    /// Who waits for the end reads on alone when the connection to the origin no longer does.
+    fn drop(&mut self) {
+        if let Ok(mut shared) = self.shared.try_borrow_mut()
+            && let Some(waiter) = shared.waiter.take()
+        {
+            waiter.wake();
+        }
+    }
+}
