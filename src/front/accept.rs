@@ -1,0 +1,50 @@
+//! The accept loop of one shard.
+
+use super::{Front, connection};
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+/// How long to wait when no connection can be accepted: descriptors or memory are short.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves every client that connects, until `front` drains. Then it takes those who are connected already
+/// and closes the listener.
+pub async fn serve(front: &Rc<Front>, listener: TcpListener) {
+    let mut drain = pin!(front.drain.begins());
+    loop {
+        let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => drain.as_mut().poll(cx).map(|()| None),
+        });
+        match accepted.await {
+            Some(Ok((stream, _))) => spawn(front, stream),
+            Some(Err(error)) => pause(&error).await,
+            None => return,
+        }
+    }
+}
+
+fn spawn(front: &Rc<Front>, stream: TcpStream) {
+    let front = Rc::clone(front);
+    tokio::task::spawn_local(async move {
+        let _open = front.drain.enter();
+        front.metrics.connections.fetch_add(1, Relaxed);
+        connection::run(&front, stream).await;
+        front.metrics.connections.fetch_sub(1, Relaxed);
+    });
+}
+
+/// A connection that ended before it was accepted concerns nobody; anything else is ours, and would come
+/// again at once.
+async fn pause(error: &io::Error) {
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,40 @@
+//! The one place where a failure becomes an answer.
+
+use super::access::Access;
+use super::body::Reply;
+use crate::origin::{Failure, Kind, Side};
+use crate::route::Route;
+use crate::wire::{Answer, answer};
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+
+/// An answer of gripd's own.
+pub(super) fn respond(answer: &Answer, mut access: Access) -> Response<Reply> {
+    access.status(answer.status);
+    let mut response = Response::new(Reply::whole(Bytes::from(answer.body()), access));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// What the client is told of a failure. `debug`: also why.
+pub(super) fn of_failure(failure: &Failure, debug: bool) -> Answer {
+    let answer = match failure.kind {
+        Kind::TimedOut => answer::ORIGIN_TIMED_OUT,
+        Kind::Busy => answer::ORIGIN_BUSY,
+        Kind::RequestBroken => answer::REQUEST_BROKEN,
+        Kind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
+        Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge => answer::ORIGIN_FAILED,
+    };
+    if debug { answer.explained(failure.explain()) } else { answer }
+}
+
+/// Logs a failure, once.
+pub(super) fn log(failure: &Failure, uri: &hyper::Uri, route: &Route) {
+    let error = failure.explain();
+    match failure.side() {
+        Side::Client => tracing::debug!(%uri, target = %route.target, error, "request failed"),
+        Side::Origin => tracing::warn!(%uri, target = %route.target, error, "request failed"),
+    }
+}

@@ -1,0 +1,72 @@
+//! The clients' side: accepting, HTTP, and the phases of a request.
+//!
+//! Each connection is one task and one loop: hyper serves requests until one of them is held; then the
+//! connection leaves hyper and is parked; then it may go back.
+
+mod accept;
+mod access;
+mod answer;
+mod body;
+mod connection;
+mod drain;
+mod exchange;
+
+mod io;
+pub mod listen;
+mod request;
+
+pub use accept::serve;
+pub use drain::Drain;
+
+use crate::hold::Holds;
+use crate::origin::Origin;
+use crate::route::Table;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// How clients are served.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a client may take for the head of a request, and be idle between two.
+    pub header_timeout: Duration,
+    /// Channels that one connection may hold.
+    pub max_channels: usize,
+    /// Whether every route tells its clients why an answer could not be used.
+    pub debug: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { header_timeout: Duration::from_secs(60), max_channels: 100, debug: false }
+    }
+}
+
+/// What is counted of clients.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Connections open now.
+    pub connections: AtomicU64,
+    /// Requests answered or held.
+    pub requests: AtomicU64,
+    /// Holds begun.
+    pub holds: AtomicU64,
+}
+
+/// What the connections of one shard share.
+#[derive(Debug)]
+pub struct Front {
+    /// The limits.
+    pub settings: Settings,
+    /// Where requests go.
+    pub routes: Arc<Table>,
+    /// The way there.
+    pub origin: Origin,
+    /// Where connections are held.
+    pub holds: Holds,
+    /// When to stop.
+    pub drain: Rc<Drain>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
