@@ -1,0 +1,83 @@
+//! `POST /publish`.
+
+use super::Control;
+use super::reply::{Media, Reply};
+use crate::grip::Item;
+use crate::grip::item::parse_batch;
+use crate::hub::{Outcome, Receipt};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::Request;
+use hyper::body::Incoming;
+use serde::Serialize;
+
+/// What a publisher gets who asks for JSON.
+#[derive(Serialize)]
+struct Published {
+    message: &'static str,
+    items: Vec<Outcome>,
+}
+
+/// Publishes the items of a request, all or none.
+pub(super) async fn publish(control: &Control, media: Media, request: Request<Incoming>) -> Reply {
+    let items = match read(control.settings.max_body, request.into_body()).await {
+        Ok(items) => items,
+        Err(reply) => return reply,
+    };
+    warn_of_ignored(&items);
+    let Ok(receipt) = control.hub.publish(items).await else {
+        return Reply::text(503, "Too many items wait for delivery: nothing was published.").retry_after(1);
+    };
+    match media {
+        Media::Text => {
+            let wait = control.settings.receipt_wait;
+            tokio::spawn(async move { drop(settle(receipt, wait).await) });
+            Reply::text(200, "Published")
+        }
+        Media::Json => {
+            let items = settle(receipt, control.settings.receipt_wait).await;
+            Reply::json(&Published { message: "Published", items })
+        }
+    }
+}
+
+async fn read(max_body: usize, body: Incoming) -> Result<Vec<Item>, Reply> {
+    match Limited::new(body, max_body).collect().await {
+        Ok(body) => parse(&body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Reply::text(413, format!("Request body too large: it may have {max_body} bytes.")))
+        }
+        Err(error) => Err(Reply::text(400, format!("The request body did not arrive whole: {error}"))),
+    }
+}
+
+fn parse(body: &Bytes) -> Result<Vec<Item>, Reply> {
+    parse_batch(body).map_err(|error| Reply::text(400, error.to_string()))
+}
+
+fn warn_of_ignored(items: &[Item]) {
+    for name in items.iter().flat_map(|item| &item.ignored) {
+        crate::telemetry::once(name, || {
+            tracing::warn!("'{name}' of published items is not supported yet and has no effect");
+        });
+    }
+}
+
+/// Waits for the receipt, and logs it.
+async fn settle(mut receipt: Receipt, wait: std::time::Duration) -> Vec<Outcome> {
+    receipt.settle(wait).await;
+    let outcomes = receipt.outcomes();
+    let sum = |of: fn(&Outcome) -> Option<u32>| outcomes.iter().filter_map(of).map(u64::from).sum::<u64>();
+    if let Some(first) = outcomes.first() {
+        tracing::info!(
+            channel = %first.channel,
+            items = outcomes.len(),
+            delivered = sum(|o| o.delivered),
+            slow = sum(|o| o.slow),
+            closed = sum(|o| o.closed),
+            cut = sum(|o| o.cut),
+            "publish"
+        );
+    }
+    outcomes
+}

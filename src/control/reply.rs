@@ -1,0 +1,108 @@
+//! What the control API answers.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Response, StatusCode};
+use serde::Serialize;
+
+const TEXT: &str = "text/plain";
+const JSON: &str = "application/json";
+
+/// What a client of the API wants to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Media {
+    Text,
+    Json,
+}
+
+impl Media {
+    /// What `Accept` asks for. As in Pushpin the last element that fits decides; `None`: none does.
+    pub(super) fn negotiate(headers: &HeaderMap) -> Option<Self> {
+        if !headers.contains_key(ACCEPT) {
+            return Some(Self::Text);
+        }
+        let values = headers.get_all(ACCEPT).iter().rev().filter_map(|v| v.to_str().ok());
+        values.flat_map(|v| v.split(',').rev()).find_map(Self::of_element)
+    }
+
+    fn of_element(element: &str) -> Option<Self> {
+        match element.split(';').next().unwrap_or_default().trim() {
+            "text/plain" | "text/*" | "*/*" | "*" => Some(Self::Text),
+            "application/json" | "application/*" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// A status, a body and at most one header of its own.
+#[derive(Debug)]
+pub(super) struct Reply {
+    status: u16,
+    media: &'static str,
+    body: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Reply {
+    /// A line of text.
+    pub(super) fn text(status: u16, line: impl Into<String>) -> Self {
+        Self { status, media: TEXT, body: line.into() + "\n", header: None }
+    }
+
+    /// A line of JSON.
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        match serde_json::to_string(value) {
+            Ok(body) => Self { status: 200, media: JSON, body: body + "\n", header: None },
+            Err(error) => Self::text(500, format!("The reply cannot be written as JSON: {error}")),
+        }
+    }
+
+    /// Text of another media type.
+    pub(super) const fn other(media: &'static str, body: String) -> Self {
+        Self { status: 200, media, body, header: None }
+    }
+
+    pub(super) fn not_allowed(method: &Method, allowed: &'static str) -> Self {
+        let header = Some((ALLOW, HeaderValue::from_static(allowed)));
+        Self { header, ..Self::text(405, format!("Method not allowed: {method}.")) }
+    }
+
+    pub(super) fn not_acceptable() -> Self {
+        Self::text(406, "Not Acceptable. Supported formats are text/plain and application/json.")
+    }
+
+    /// Says when to try again.
+    pub(super) fn retry_after(self, seconds: u32) -> Self {
+        Self { header: Some((RETRY_AFTER, HeaderValue::from(seconds))), ..self }
+    }
+
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.media));
+        response.headers_mut().extend(self.header.map(|(name, value)| (Some(name), value)));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn negotiate(accept: &str) -> Option<Media> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
+        Media::negotiate(&headers)
+    }
+
+    #[test]
+    fn the_last_element_that_fits_decides() {
+        assert_eq!(Media::negotiate(&HeaderMap::new()), Some(Media::Text));
+        assert_eq!(negotiate("*/*"), Some(Media::Text));
+        assert_eq!(negotiate("application/json"), Some(Media::Json));
+        assert_eq!(negotiate("text/plain, application/json;q=0.1, image/png"), Some(Media::Json));
+        assert_eq!(negotiate("application/*, */*"), Some(Media::Text));
+        assert_eq!(negotiate("image/png"), None);
+    }
+}
