@@ -1,0 +1,156 @@
+//! The log: lines go through a bounded buffer to one writer, so that no other thread waits for a disk or a
+//! terminal.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes that may wait for the writer. Lines beyond it are dropped, and counted.
+const MAX_WAITING: usize = 4 << 20;
+/// How long the writer lets lines gather: under load it writes many at once.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Begins to log to standard error what is as important as `level` or more. Only the first call of a process
+/// has an effect.
+pub fn start(level: LevelFilter) -> Log {
+    let queue = Arc::new(Queue::default());
+    let for_writer = Arc::clone(&queue);
+    let writer = std::thread::Builder::new().name("log".into()).spawn(move || for_writer.write_all(&mut io::stderr()));
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(Lines(Arc::clone(&queue)))
+        .finish();
+    // An error: the process has a log already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Log { queue, writer: writer.ok() }
+}
+
+/// The log of the process. Dropping it writes out what waits.
+#[derive(Debug)]
+pub struct Log {
+    queue: Arc<Queue>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.filled.notify_one();
+        if let Some(writer) = self.writer.take() {
+            // It panics only if standard error does.
+            let _ = writer.join();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    dropped: u64,
+    closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut waiting = self.lock();
+        if waiting.bytes.len() + line.len() > MAX_WAITING {
+            waiting.dropped += 1;
+            return;
+        }
+        let first = waiting.bytes.is_empty();
+        waiting.bytes.extend_from_slice(line);
+        drop(waiting);
+        if first {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Writes what comes until the log is closed.
+    fn write_all(&self, to: &mut impl Write) {
+        let mut batch = Vec::new();
+        loop {
+            let (dropped, closed) = self.take(&mut batch);
+            if dropped > 0 {
+                batch.extend_from_slice(
+                    format!("{dropped} log lines were dropped: the writer is too slow\n").as_bytes(),
+                );
+            }
+            // Where a log cannot be written, there is nowhere to say so.
+            let _ = to.write_all(&batch);
+            if closed {
+                return;
+            }
+            std::thread::sleep(GATHER);
+        }
+    }
+
+    /// Waits for lines and takes them all.
+    fn take(&self, batch: &mut Vec<u8>) -> (u64, bool) {
+        let mut waiting = self.lock();
+        while waiting.bytes.is_empty() && !waiting.closed {
+            waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        batch.clear();
+        std::mem::swap(batch, &mut waiting.bytes);
+        (std::mem::take(&mut waiting.dropped), waiting.closed)
+    }
+}
+
+/// Makes a writer for each line.
+struct Lines(Arc<Queue>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.0)
+    }
+}
+
+/// Takes one line, which the formatter writes in one call.
+struct Line<'a>(&'a Queue);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_out_in_order_and_the_rest_is_counted() {
+        let queue = Arc::new(Queue::default());
+        let long = vec![b'x'; MAX_WAITING / 4];
+        queue.push(b"first\n");
+        for _ in 0..5 {
+            queue.push(&long);
+        }
+        queue.lock().closed = true;
+        let mut out = Vec::new();
+        queue.write_all(&mut out);
+        assert!(out.starts_with(b"first\nxxx"));
+        assert!(out.ends_with(b"2 log lines were dropped: the writer is too slow\n"));
+    }
+}

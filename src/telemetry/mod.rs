@@ -1,0 +1,16 @@
+//! Logs and metrics.
+
+pub mod log;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+/// Runs `f` the first time that it is called with this `subject`: for warnings that say all they can say once.
+pub fn once(subject: &'static str, f: impl FnOnce()) {
+    static SAID: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.get_or_insert_default().insert(subject) {
+        drop(said);
+        f();
+    }
+}
