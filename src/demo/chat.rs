@@ -1,0 +1,292 @@
+//! What the chat knows and says, without any I/O: valid names, who was
+//! removed from where, and the events and publish items made of them.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+/// Longest name of a person or a conversation.
+const NAME_MAX: usize = 24;
+/// Longest message, in characters.
+const TEXT_MAX: usize = 2000;
+/// Removals remembered at once; the oldest is forgotten first, so that
+/// made-up names cannot fill the memory.
+const KICKS_MAX: usize = 1000;
+
+/// A person's name: safe inside a channel name, a header and a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name(String);
+
+impl Name {
+    /// Takes 1-24 ASCII letters, digits, `_` or `-`; otherwise says what is wrong.
+    pub(super) fn parse(what: &str, text: &str) -> Result<Self, String> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if fits(text, allowed) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("{what} must be 1-{NAME_MAX} of A-Z a-z 0-9 _ -"))
+    }
+
+    /// The name as text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The channel of all of this person's connections.
+    pub(super) fn channel(&self) -> String {
+        format!("user-{}", self.0)
+    }
+}
+
+/// A conversation's identifier: letters and digits only, so that no
+/// conversation's member prefix can begin another one's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Conversation(String);
+
+impl Conversation {
+    /// Takes 1-24 ASCII letters or digits; otherwise says what is wrong.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if fits(text, |b| b.is_ascii_alphanumeric()) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("conversation must be 1-{NAME_MAX} letters or digits"))
+    }
+
+    /// The identifier as text.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The channel everybody in the conversation is on.
+    pub(super) fn channel(&self) -> String {
+        format!("conversation{}", self.0)
+    }
+
+    /// What the channel of each member begins with; the name follows.
+    pub(super) fn member_prefix(&self) -> String {
+        format!("{}-user-", self.channel())
+    }
+
+    /// The `Grip-Channel` value for one person's stream.
+    pub(super) fn channels_of(&self, name: &Name) -> String {
+        let (all, user) = (self.channel(), name.channel());
+        format!("{all}, {user}, {}{}", self.member_prefix(), name.as_str())
+    }
+}
+
+fn fits(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// Checks a message's text.
+pub(super) fn check_text(text: &str) -> Result<&str, String> {
+    if text.trim().is_empty() {
+        return Err("text must not be empty".to_owned());
+    }
+    if text.chars().count() > TEXT_MAX {
+        return Err(format!("text must be at most {TEXT_MAX} characters"));
+    }
+    Ok(text)
+}
+
+/// One removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kick {
+    /// Who was removed.
+    pub(super) who: Name,
+    /// Who removed them.
+    pub(super) by: Name,
+    /// Where the removal was asked for.
+    pub(super) conversation: Conversation,
+    /// Whether it holds for every conversation.
+    pub(super) everywhere: bool,
+}
+
+impl Kick {
+    /// The sentence the removed person reads.
+    pub(super) fn reason(&self) -> String {
+        let by = self.by.as_str();
+        let place = if self.everywhere { "every" } else { "the" };
+        format!("{by} removed you from {place} conversation")
+    }
+
+    /// The publish items: tell and close the person, then tell the others.
+    pub(super) fn items(&self) -> Vec<Value> {
+        let mut told = json!({"by": self.by.as_str(), "reason": self.reason()});
+        if !self.everywhere {
+            // Their streams in other conversations close as well; this tells
+            // those pages that they may reconnect.
+            told["conversation"] = self.conversation.as_str().into();
+        }
+        let mut farewell = item(&self.who.channel(), "kicked", &told);
+        farewell["action"] = "close".into();
+        let left = json!({"name": self.who.as_str(), "by": self.by.as_str()});
+        vec![farewell, item(&self.conversation.channel(), "left", &left)]
+    }
+
+    fn replaces(&self, known: &Self) -> bool {
+        let same_place = self.conversation == known.conversation;
+        self.who == known.who && same_place && self.everywhere >= known.everywhere
+    }
+
+    fn covers(&self, who: &Name, conversation: &Conversation) -> bool {
+        self.who == *who && (self.everywhere || self.conversation == *conversation)
+    }
+}
+
+/// The memory of the chat: who was removed from where.
+#[derive(Debug, Default)]
+pub(super) struct Chat {
+    kicks: VecDeque<Kick>,
+}
+
+impl Chat {
+    /// Remembers a removal.
+    pub(super) fn kick(&mut self, kick: Kick) {
+        // Removing somebody again must not push other removals out.
+        self.kicks.retain(|known| !kick.replaces(known));
+        if self.kicks.len() >= KICKS_MAX {
+            self.kicks.pop_front();
+        }
+        self.kicks.push_back(kick);
+    }
+
+    /// Why this person may not take part in this conversation, if so.
+    pub(super) fn refusal(&self, who: &Name, conversation: &Conversation) -> Option<String> {
+        let mut newest_first = self.kicks.iter().rev();
+        let kick = newest_first.find(|kick| kick.covers(who, conversation));
+        kick.map(Kick::reason)
+    }
+}
+
+/// What a new stream begins with.
+pub(super) fn hello(name: &Name, conversation: &Conversation) -> String {
+    let data = json!({"name": name.as_str(), "conversation": conversation.as_str()});
+    format!("retry: 1000\nevent: hello\ndata: {data}\n\n")
+}
+
+/// The publish item for one chat message.
+pub(super) fn message(conversation: &Conversation, from: &Name, text: &str, time_ms: u64) -> Value {
+    let data = json!({"from": from.as_str(), "text": text, "time": time_ms});
+    item(&conversation.channel(), "message", &data)
+}
+
+/// The publish item that announces somebody.
+pub(super) fn joined(conversation: &Conversation, name: &Name) -> Value {
+    let data = json!({"name": name.as_str()});
+    item(&conversation.channel(), "joined", &data)
+}
+
+/// One server-sent event to one channel. The leading newline ends a
+/// keep-alive `:`, which would otherwise turn the event line into a comment.
+/// JSON text holds no raw line breaks, so `data` is always one line.
+fn item(channel: &str, event: &str, data: &Value) -> Value {
+    let content = format!("\nevent: {event}\ndata: {data}\n\n");
+    json!({"channel": channel, "formats": {"http-stream": {"content": content}}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse("name", text).unwrap()
+    }
+
+    fn conversation(text: &str) -> Conversation {
+        Conversation::parse(text).unwrap()
+    }
+
+    fn kick(who: &str, by: &str, at: &str, everywhere: bool) -> Kick {
+        Kick { who: name(who), by: name(by), conversation: conversation(at), everywhere }
+    }
+
+    fn content(item: &Value) -> &str {
+        item["formats"]["http-stream"]["content"].as_str().unwrap()
+    }
+
+    #[test]
+    fn names_are_limited_to_what_channels_can_carry() {
+        assert_eq!(name("Bob_2-x").as_str(), "Bob_2-x");
+        assert_eq!(name(&"x".repeat(24)).as_str().len(), 24);
+        let too_long = "x".repeat(25);
+        for bad in ["", "a b", "a,b", "a\r\nb", "é", "a/b", too_long.as_str()] {
+            let error = Name::parse("by", bad).unwrap_err();
+            assert!(error.starts_with("by must be 1-24"), "{error}");
+        }
+        assert!(Conversation::parse("1-user-2").is_err());
+    }
+
+    #[test]
+    fn a_stream_is_on_three_channels() {
+        assert_eq!(
+            conversation("123").channels_of(&name("bob")),
+            "conversation123, user-bob, conversation123-user-bob"
+        );
+    }
+
+    #[test]
+    fn a_kick_holds_in_its_conversation_only_unless_everywhere() {
+        let mut chat = Chat::default();
+        chat.kick(kick("bob", "amy", "1", false));
+        let reason = chat.refusal(&name("bob"), &conversation("1")).unwrap();
+        assert_eq!(reason, "amy removed you from the conversation");
+        assert_eq!(chat.refusal(&name("bob"), &conversation("2")), None);
+        assert_eq!(chat.refusal(&name("amy"), &conversation("1")), None);
+
+        chat.kick(kick("bob", "amy", "1", true));
+        assert!(chat.refusal(&name("bob"), &conversation("2")).is_some());
+        chat.kick(kick("bob", "zoe", "1", false));
+        assert!(chat.refusal(&name("bob"), &conversation("2")).is_some());
+    }
+
+    #[test]
+    fn removals_are_bounded_and_repeats_take_no_room() {
+        let mut chat = Chat::default();
+        chat.kick(kick("first", "amy", "1", false));
+        for _ in 0..KICKS_MAX {
+            chat.kick(kick("again", "amy", "1", false));
+        }
+        assert!(chat.refusal(&name("first"), &conversation("1")).is_some());
+        for n in 0..KICKS_MAX {
+            chat.kick(kick(&format!("u{n}"), "amy", "1", false));
+        }
+        assert_eq!(chat.kicks.len(), KICKS_MAX);
+        assert!(chat.refusal(&name("first"), &conversation("1")).is_none());
+    }
+
+    #[test]
+    fn a_kick_closes_the_person_and_then_tells_the_others() {
+        let items = kick("bob", "amy", "123", false).items();
+        assert_eq!(items.len(), 2);
+        assert_eq!(items[0]["channel"], "user-bob");
+        assert_eq!(items[0]["action"], "close");
+        let told = content(&items[0]);
+        assert!(told.starts_with("\nevent: kicked\ndata: {") && told.contains(r#":"123""#));
+        assert_eq!(items[1]["channel"], "conversation123");
+        assert!(items[1].get("action").is_none());
+        assert!(content(&items[1]).starts_with("\nevent: left\n"));
+        let everywhere = kick("bob", "amy", "123", true).items();
+        assert!(!content(&everywhere[0]).contains("\"conversation\":"));
+    }
+
+    #[test]
+    fn text_cannot_break_out_of_its_event() {
+        let text = "a\n\nevent: kicked\r\ndata: {}\n\n";
+        let item = message(&conversation("123"), &name("amy"), text, 7);
+        let body = content(&item);
+        assert!(body.starts_with("\nevent: message\ndata: {") && body.ends_with("}\n\n"));
+        assert_eq!(body.matches('\n').count(), 4);
+        assert!(!body.contains('\r'));
+        let data = body.lines().nth(2).unwrap().strip_prefix("data: ").unwrap();
+        let data: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data, json!({"from": "amy", "text": text, "time": 7}));
+    }
+
+    #[test]
+    fn texts_are_neither_blank_nor_too_long() {
+        assert!(check_text(" \n").is_err());
+        assert!(check_text(&"é".repeat(2000)).is_ok());
+        assert!(check_text(&"é".repeat(2001)).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! The built-in demo: a chat served by an origin of its own.
+//!
+//! It is what a newcomer sees when running gripd without arguments, and an
+//! example of a GRIP backend: nothing here uses gripd's insides. Requests
+//! arrive through gripd as at any origin, and whatever the people in the chat
+//! are to see is published over HTTP to gripd's control port.
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /` | the page |
+//! | `GET /events?name=N&conversation=C` | asks gripd to hold a stream of events |
+//! | `POST /say` | publishes a message to the conversation |
+//! | `POST /kick` | closes a person's streams and keeps them out |
+//! | `GET /who?conversation=C` | who is connected now |
+//!
+//! There are no passwords: anyone may take any free or used name and remove
+//! anyone. A real backend would check who is asking first.
+
+mod chat;
+mod publish;
+mod web;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, warn};
+
+use chat::{Chat, Conversation, Kick, Name};
+use publish::{Control, ControlError};
+use web::{Answer, Refusal};
+
+/// The page; `{{control}}` stands for the control port's address.
+const PAGE: &str = include_str!("page.html");
+/// How long a connection may wait for a request; longer than a proxy keeps
+/// idle connections, so that it is the proxy who closes them.
+const IDLE: Duration = Duration::from_secs(120);
+/// Pause after a failed accept: out of file descriptors, a loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the demo on `listener` forever, publishing to the gripd whose
+/// control port is at `control`.
+pub async fn serve(listener: TcpListener, control: SocketAddr) -> io::Result<()> {
+    let demo = Arc::new(Demo::new(control));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(Arc::clone(&demo), stream));
+            }
+            Err(error) => {
+                warn!("the demo could not accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(demo: Arc<Demo>, stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!("the demo could not set TCP_NODELAY: {error}");
+    }
+    let service = service_fn(move |request| {
+        let demo = Arc::clone(&demo);
+        async move { Ok::<_, Infallible>(demo.answer(request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        debug!("a connection to the demo ended early: {error}");
+    }
+}
+
+/// What all connections share.
+struct Demo {
+    chat: Mutex<Chat>,
+    control: Control,
+    page: Bytes,
+}
+
+impl Demo {
+    fn new(control: SocketAddr) -> Self {
+        Self {
+            chat: Mutex::default(),
+            control: Control::new(control),
+            page: PAGE.replace("{{control}}", &shown(control)).into(),
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let answer = self.route(request).await;
+        answer.unwrap_or_else(|refusal| web::text(refusal.status, &refusal.text))
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let (head, body) = request.into_parts();
+        let query = head.uri.query();
+        match (head.uri.path(), head.method) {
+            ("/", Method::GET | Method::HEAD) => Ok(self.page()),
+            ("/events", Method::GET) => self.events(query),
+            ("/who", Method::GET) => self.who(query).await,
+            ("/say", Method::POST) => self.say(&web::json_body(body).await?).await,
+            ("/kick", Method::POST) => self.kick(&web::json_body(body).await?).await,
+            ("/", _) => Ok(web::wrong_method("GET, HEAD")),
+            ("/events" | "/who", _) => Ok(web::wrong_method("GET")),
+            ("/say" | "/kick", _) => Ok(web::wrong_method("POST")),
+            _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is nothing here")),
+        }
+    }
+
+    fn page(&self) -> Answer {
+        let content_type = "text/html; charset=utf-8";
+        web::answer(StatusCode::OK, content_type, self.page.clone())
+    }
+
+    /// Asks gripd to hold the stream, and announces the newcomer.
+    fn events(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let name = Name::parse("name", &web::parameter(query, "name"))?;
+        let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;
+        self.admit(&name, &conversation)?;
+        let answer = stream(&name, &conversation)?;
+        let (control, joined) = (self.control.clone(), chat::joined(&conversation, &name));
+        // In a task of its own: the stream must not wait for the announcement.
+        tokio::spawn(async move {
+            if let Err(error) = control.publish(vec![joined]).await {
+                warn!("nobody was told that {} joined: {error}", name.as_str());
+            }
+        });
+        Ok(answer)
+    }
+
+    async fn say(&self, body: &Value) -> Result<Answer, Refusal> {
+        let name = Name::parse("name", web::member(body, "name")?)?;
+        let conversation = Conversation::parse(web::member(body, "conversation")?)?;
+        let text = chat::check_text(web::member(body, "text")?)?;
+        self.admit(&name, &conversation)?;
+        let message = chat::message(&conversation, &name, text, now_ms());
+        self.control.publish(vec![message]).await?;
+        Ok(web::no_content())
+    }
+
+    async fn kick(&self, body: &Value) -> Result<Answer, Refusal> {
+        let kick = Kick {
+            who: Name::parse("name", web::member(body, "name")?)?,
+            by: Name::parse("by", web::member(body, "by")?)?,
+            conversation: Conversation::parse(web::member(body, "conversation")?)?,
+            everywhere: body.get("everywhere") == Some(&Value::Bool(true)),
+        };
+        if kick.who == kick.by {
+            return Err("you cannot remove yourself".to_owned().into());
+        }
+        self.admit(&kick.by, &kick.conversation)?;
+        let items = kick.items();
+        // Remembered before their streams close: they reconnect at once.
+        self.chat().kick(kick);
+        let receipt = self.control.publish(items).await?;
+        Ok(web::json(&receipt))
+    }
+
+    async fn who(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;
+        let held = self.control.held(&conversation.member_prefix()).await?;
+        let people = held.into_iter().map(|held| json!({"name": held.rest, "connections": held.connections}));
+        Ok(web::json(&json!({"people": people.collect::<Vec<_>>()})))
+    }
+
+    /// Refuses those who were removed.
+    fn admit(&self, name: &Name, conversation: &Conversation) -> Result<(), Refusal> {
+        match self.chat().refusal(name, conversation) {
+            Some(reason) => Err(Refusal::new(StatusCode::FORBIDDEN, reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// The chat's state; each change to it is whole, so that a panic
+    /// elsewhere while it was locked has left it usable.
+    fn chat(&self) -> MutexGuard<'_, Chat> {
+        self.chat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<ControlError> for Refusal {
+    fn from(error: ControlError) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, error.to_string())
+    }
+}
+
+/// The answer that makes gripd hold the connection.
+fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
+    let channels =
+        HeaderValue::try_from(conversation.channels_of(name)).map_err(|error| Refusal::from(error.to_string()))?;
+    let body = chat::hello(name, conversation);
+    let mut answer = web::answer(StatusCode::OK, "text/event-stream", body);
+    let headers = answer.headers_mut();
+    headers.insert("grip-hold", HeaderValue::from_static("stream"));
+    headers.insert("grip-channel", channels);
+    // A comment in the stream; each published event ends it with a newline.
+    headers.insert("grip-keep-alive", HeaderValue::from_static(":; timeout=20"));
+    Ok(answer)
+}
+
+/// The control port's address as somebody on this machine would type it.
+fn shown(control: SocketAddr) -> String {
+    let ip = control.ip();
+    if ip.is_loopback() || ip.is_unspecified() {
+        return format!("localhost:{}", control.port());
+    }
+    control.to_string()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_asks_to_be_held_on_its_channels() {
+        let name = Name::parse("name", "bob").unwrap();
+        let conversation = Conversation::parse("123").unwrap();
+        let answer = stream(&name, &conversation).unwrap();
+        let headers = answer.headers();
+        assert_eq!(headers["content-type"], "text/event-stream");
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["grip-hold"], "stream");
+        assert_eq!(headers["grip-channel"], "conversation123, user-bob, conversation123-user-bob");
+    }
+
+    #[test]
+    fn the_page_names_the_control_port() {
+        let demo = Demo::new(SocketAddr::from(([0, 0, 0, 0], 5561)));
+        let page = String::from_utf8(demo.page.to_vec()).unwrap();
+        assert!(page.contains("localhost:5561") && !page.contains("{{control}}"));
+        assert_eq!(shown(SocketAddr::from(([10, 0, 0, 9], 80))), "10.0.0.9:80");
+    }
+}

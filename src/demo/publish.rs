@@ -1,0 +1,228 @@
+//! Talking to gripd as any backend does: plain HTTP to its control port.
+
+use std::error::Error;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+/// How long one call may take in all.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer read from the control port.
+const ANSWER_MAX: usize = 1024 * 1024;
+/// How much of a refusal's text is passed on.
+const REFUSAL_SHOWN: usize = 200;
+
+/// Why a call to the control port failed, in words for people.
+#[derive(Debug)]
+pub(super) struct ControlError(String);
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for ControlError {}
+
+/// Somebody who is connected now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// The channel's name without the prefix that was asked for.
+    pub(super) rest: String,
+    /// Connections held on that channel.
+    pub(super) connections: u64,
+}
+
+/// A client of gripd's control port. Each call opens its own connection:
+/// a chat is slow enough, and there is no stale connection to handle.
+#[derive(Clone, Debug)]
+pub(super) struct Control {
+    addr: SocketAddr,
+}
+
+impl Control {
+    /// A client for the control port at `addr`.
+    pub(super) fn new(addr: SocketAddr) -> Self {
+        Self { addr }
+    }
+
+    /// Publishes all items in one request and returns the receipt.
+    pub(super) async fn publish(&self, items: Vec<Value>) -> Result<Value, ControlError> {
+        let body = json!({ "items": items }).to_string();
+        let answer = self.call(Method::POST, "/publish", body).await?;
+        // Other GRIP proxies answer plain text; that is a success as well.
+        Ok(serde_json::from_slice(&answer)
+            .unwrap_or_else(|_| json!({"message": String::from_utf8_lossy(&answer).trim()})))
+    }
+
+    /// The held channels whose names begin with `prefix` (the first hundred).
+    pub(super) async fn held(&self, prefix: &str) -> Result<Vec<Held>, ControlError> {
+        let path = format!("/channels?prefix={}&limit=100", encode(prefix));
+        let answer = self.call(Method::GET, &path, String::new()).await?;
+        held_from(&answer, prefix)
+            .ok_or_else(|| self.error("answered /channels with something other than a list of channels"))
+    }
+
+    async fn call(&self, method: Method, path: &str, body: String) -> Result<Bytes, ControlError> {
+        let answer = tokio::time::timeout(TIMEOUT, self.exchange(method, path, body));
+        let (status, bytes) = match answer.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.error(&format!("failed: {}", chain(&*error)))),
+            Err(_) => {
+                return Err(self.error(&format!("did not answer within {} s", TIMEOUT.as_secs())));
+            }
+        };
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        let text: String = String::from_utf8_lossy(&bytes).trim().chars().take(REFUSAL_SHOWN).collect();
+        Err(self.error(&format!("answered {status} to {path}: {text}")))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.addr.to_string())
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONNECTION, "close")
+            .body(Full::new(Bytes::from(body)))?;
+        let stream = TcpStream::connect(self.addr).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let answer = async {
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, ANSWER_MAX).collect().await?;
+            Ok((head.status, body.to_bytes()))
+        };
+        let mut answer = pin!(answer);
+        // Driven here instead of in a task of its own, so that a timeout
+        // drops the connection too. Once it has ended, what it read is still
+        // waiting to be taken.
+        tokio::select! {
+            answer = &mut answer => answer,
+            _ = connection => answer.await,
+        }
+    }
+
+    fn error(&self, what: &str) -> ControlError {
+        ControlError(format!("gripd's control port {} {what}", self.addr))
+    }
+}
+
+/// The error and its causes: hyper's own text often leaves the cause out.
+fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn held_from(answer: &[u8], prefix: &str) -> Option<Vec<Held>> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let channels = answer.get("channels")?.as_array()?;
+    let held = channels.iter().filter_map(|entry| {
+        Some(Held {
+            rest: entry.get("channel")?.as_str()?.strip_prefix(prefix)?.to_owned(),
+            connections: entry.get("connections")?.as_u64()?,
+        })
+    });
+    Some(held.collect())
+}
+
+/// Percent-encodes everything but unreserved characters.
+fn encode(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A control port that gives one fixed answer and returns what it was sent.
+    async fn with_answer(answer: &'static str) -> (Control, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let control = Control::new(listener.local_addr().unwrap());
+        let seen = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !String::from_utf8_lossy(&seen).contains("]}") && !seen.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut seen).await.unwrap();
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(seen).unwrap()
+        });
+        (control, seen)
+    }
+
+    #[tokio::test]
+    async fn a_publish_returns_the_receipt() {
+        let (control, _) = with_answer("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"a\": 1}\n").await;
+        let receipt = control.publish(vec![json!({"channel": "c"})]).await;
+        assert_eq!(receipt.unwrap(), json!({"a": 1}));
+    }
+
+    #[tokio::test]
+    async fn a_plain_text_success_is_a_success() {
+        let (control, _) = with_answer("HTTP/1.1 200 OK\r\n\r\nPublished\n").await;
+        let receipt = control.publish(Vec::new()).await.unwrap();
+        assert_eq!(receipt, json!({"message": "Published"}));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_passed_on_with_its_text() {
+        let (control, _) = with_answer("HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\nbad").await;
+        let error = control.publish(Vec::new()).await.unwrap_err().to_string();
+        assert!(error.ends_with("answered 400 Bad Request to /publish: bad"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn held_channels_are_asked_for_and_read() {
+        let (control, seen) = with_answer(
+            "HTTP/1.1 200 OK\r\n\r\n{\"channels\":[{\"channel\":\"p-ann\",\"connections\":2}],\"next\":null}",
+        )
+        .await;
+        let held = control.held("p-").await.unwrap();
+        let ann = Held { rest: "ann".to_owned(), connections: 2 };
+        assert_eq!(held, [ann]);
+        assert!(seen.await.unwrap().starts_with("GET /channels?prefix=p-&limit=100 HTTP/1.1\r\n"));
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_a_clear_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let control = Control::new(listener.local_addr().unwrap());
+        drop(listener);
+        let error = control.held("p").await.unwrap_err().to_string();
+        assert!(error.contains("refused") && error.contains("control port 127.0.0.1:"), "{error}");
+    }
+
+    #[test]
+    fn prefixes_are_percent_encoded() {
+        assert_eq!(encode("a-_.~Z9 &=é"), "a-_.~Z9%20%26%3D%C3%A9");
+    }
+}

@@ -1,0 +1,173 @@
+//! Small HTTP helpers: query parameters, limited JSON bodies, answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::Value;
+
+/// Largest request body.
+const BODY_MAX: usize = 16 * 1024;
+/// How long a request body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Every answer of the demo; its bodies are small and known at once.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// An answer other than the one asked for, made on the way by `?`.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The status to answer.
+    pub(super) status: StatusCode,
+    /// Plain text for whoever asked.
+    pub(super) text: String,
+}
+
+impl Refusal {
+    /// A refusal with this status and text.
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { status, text }
+    }
+}
+
+impl From<String> for Refusal {
+    /// A rejected input.
+    fn from(text: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+}
+
+/// An answer that is never to be cached.
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// One line of plain text.
+pub(super) fn text(status: StatusCode, line: &str) -> Answer {
+    let content_type = "text/plain; charset=utf-8";
+    answer(status, content_type, format!("{line}\n"))
+}
+
+/// A JSON document.
+pub(super) fn json(value: &Value) -> Answer {
+    answer(StatusCode::OK, "application/json", value.to_string())
+}
+
+/// Success with nothing to say.
+pub(super) fn no_content() -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
+/// The answer to a method that the path does not have.
+pub(super) fn wrong_method(allowed: &'static str) -> Answer {
+    let line = format!("this path takes {allowed} only");
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &line);
+    let headers = answer.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+/// Reads a JSON body of at most 16 KiB.
+pub(super) async fn json_body<B>(body: B) -> Result<Value, Refusal>
+where
+    B: Body<Data = Bytes, Error = hyper::Error>,
+{
+    let body = Limited::new(body, BODY_MAX).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let text = format!("the body must be at most {BODY_MAX} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
+        Ok(Err(_)) => return Err("the body did not arrive whole".to_owned().into()),
+        Err(_) => {
+            let text = "the body took too long to arrive";
+            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, text));
+        }
+    };
+    serde_json::from_slice(&body).map_err(|error| Refusal::from(format!("the body is not JSON: {error}")))
+}
+
+/// A text member of a JSON object; what is absent or not text is refused.
+pub(super) fn member<'a>(object: &'a Value, key: &str) -> Result<&'a str, Refusal> {
+    let member = object.get(key).and_then(Value::as_str);
+    member.ok_or_else(|| Refusal::from(format!("the body must be JSON with a text \"{key}\"")))
+}
+
+/// A decoded query parameter; empty when absent, for its parser to refuse.
+pub(super) fn parameter(query: Option<&str>, key: &str) -> String {
+    let mut pairs = query.unwrap_or_default().split('&');
+    let value = pairs.find_map(|pair| match pair.split_once('=') {
+        Some((found, value)) if found == key => Some(decode(value)),
+        _ => None,
+    });
+    value.unwrap_or_default()
+}
+
+/// Undoes percent-encoding and `+`; what is not valid encoding stays as it is.
+fn decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let (byte, tail) = match (first, tail) {
+            (b'%', [high, low, after @ ..]) => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => (high * 16 + low, after),
+                _ => (b'%', tail),
+            },
+            (b'+', _) => (b' ', tail),
+            _ => (*first, tail),
+        };
+        out.push(byte);
+        rest = tail;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    let digit = char::from(byte).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_and_decoded() {
+        let query = Some("name=a%2Db+c&x&name=second&odd=%zz%4");
+        assert_eq!(parameter(query, "name"), "a-b c");
+        assert_eq!(parameter(query, "odd"), "%zz%4");
+        assert_eq!(parameter(query, "x"), "");
+        assert_eq!(parameter(None, "name"), "");
+        assert_eq!(parameter(Some("n=%ff"), "n"), "\u{fffd}");
+    }
+
+    #[test]
+    fn members_must_be_text() {
+        let body = serde_json::json!({"name": "amy", "text": 5});
+        assert_eq!(member(&body, "name").unwrap(), "amy");
+        for key in ["text", "absent"] {
+            let refusal = member(&body, key).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+        }
+        assert!(member(&Value::Null, "name").is_err());
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_one() {
+        let answer = wrong_method("POST");
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.headers()[ALLOW], "POST");
+    }
+}
