@@ -1,0 +1,111 @@
+//! What can be typed.
+
+use crate::config::Overrides;
+use clap::{Args as ArgGroup, Parser, Subcommand};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use tracing::level_filters::LevelFilter;
+
+/// A GRIP reverse proxy: makes any web backend realtime. Without routes it runs a chat as a demo.
+#[derive(Debug, Parser)]
+#[command(name = "gripd", version, args_conflicts_with_subcommands = false)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    /// The configuration file
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+    /// A line of a routes file, as '* localhost:8000'; repeatable, in the place of all configured routes
+    #[arg(long = "route", value_name = "LINE")]
+    pub(super) routes: Vec<String>,
+    /// Where clients connect
+    #[arg(long, value_name = "ADDR", conflicts_with = "port")]
+    listen: Option<SocketAddr>,
+    /// The same, as Pushpin takes it: [addr:]port
+    #[arg(long, value_name = "PORT", value_parser = parse_port)]
+    port: Option<SocketAddr>,
+    /// Where publishers connect
+    #[arg(long, value_name = "ADDR")]
+    control: Option<SocketAddr>,
+    /// Threads that hold connections; one per core unless told
+    #[arg(long, value_name = "N", value_parser = parse_shards)]
+    shards: Option<usize>,
+    /// What is logged: error, warn, info, debug, trace or off; or Pushpin's 0 to 4
+    #[arg(long, visible_alias = "loglevel", value_name = "LEVEL", value_parser = parse_level)]
+    log: Option<LevelFilter>,
+}
+
+impl Args {
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            routes: self.routes.clone(),
+            listen: self.listen.or(self.port),
+            control: self.control,
+            shards: self.shards,
+            log: self.log,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Read the configuration and tell all that is wrong with it
+    Check,
+    /// Publish an item to a channel
+    Publish(Publish),
+    /// Close the connections of a channel, and tell how many there were
+    Close(Close),
+}
+
+#[derive(Debug, ArgGroup)]
+pub(super) struct Publish {
+    /// The channel
+    pub(super) channel: String,
+    /// What to publish; '@FILE' reads a file
+    #[arg(required_unless_present = "close")]
+    pub(super) content: Option<String>,
+    /// Close the channel's connections, after the content if there is any
+    #[arg(long)]
+    pub(super) close: bool,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(super) struct Close {
+    /// The channel
+    pub(super) channel: String,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+#[derive(Debug, ArgGroup)]
+pub(super) struct Server {
+    /// The control API of a gripd
+    #[arg(long, env = "GRIP_URL", value_name = "URL", default_value = "http://localhost:5561")]
+    pub(super) spec: String,
+}
+
+/// `7999` or `127.0.0.1:7999`.
+fn parse_port(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
+    }
+    text.parse().map_err(|_| "give a port, or an address and a port".to_owned())
+}
+
+fn parse_shards(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "give a number from 1 to 1024".to_owned())
+}
+
+fn parse_level(text: &str) -> Result<LevelFilter, String> {
+    match text {
+        "0" => Ok(LevelFilter::ERROR),
+        "1" => Ok(LevelFilter::WARN),
+        "2" => Ok(LevelFilter::INFO),
+        "3" => Ok(LevelFilter::DEBUG),
+        "4" => Ok(LevelFilter::TRACE),
+        _ if text.parse::<usize>().is_ok() => Err("Pushpin's levels are 0 to 4".to_owned()),
+        _ => text.parse().map_err(|_| "give error, warn, info, debug, trace or off".to_owned()),
+    }
+}

@@ -1,0 +1,35 @@
+//! What `GET /metrics` shows.
+
+use super::Counters;
+use crate::control::{Metric, ReadMetrics};
+use crate::hub::Hub;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Reads the counters of all parts.
+pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
+    Box::new(move || {
+        let Counters { front, origin, shard } = &counters;
+        let channels = AtomicU64::new(hub.population() as u64);
+        [
+            ("connections", "Client connections that are open.", &front.connections),
+            ("parked", "Client connections that are held.", &shard.parked),
+            ("channels", "Channels that are held.", &channels),
+            ("requests_total", "Requests of clients.", &front.requests),
+            ("holds_total", "Requests that were held.", &front.holds),
+            ("delivered_total", "Items given to connections.", &shard.delivered),
+            ("slow_total", "Connections cut because their outlet was full.", &shard.slow),
+            ("closed_total", "Connections ended by a close.", &shard.closed),
+            ("cut_total", "Connections ended by a close and reset with bytes unsent.", &shard.cut),
+            ("origin_requests_total", "Requests sent to origins, retries included.", &origin.requests),
+            ("origin_failures_total", "Requests that got no answer from their origin.", &origin.failures),
+            (
+                "origin_informational_dropped_total",
+                "Informational answers that were dropped.",
+                &origin.informational_dropped,
+            ),
+        ]
+        .map(|(name, help, counter)| Metric { name, help, value: counter.load(Relaxed) })
+        .to_vec()
+    })
+}

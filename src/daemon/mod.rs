@@ -1,0 +1,197 @@
+//! The one place where the parts are put together: bind, build, run, drain.
+
+mod metrics;
+mod shard_thread;
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::front::listen;
+use crate::hub::Hub;
+use crate::route::{Table, parse_line};
+use crate::{demo, front, origin, shard};
+use shard_thread::ShardThread;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use tokio::runtime::LocalRuntime;
+use tokio::sync::{oneshot, watch};
+
+/// A gripd that runs, on threads of its own.
+#[derive(Debug)]
+pub struct Daemon {
+    listen: SocketAddr,
+    control_listen: SocketAddr,
+    control: Arc<Control>,
+    hub: Arc<Hub>,
+    drain: watch::Sender<bool>,
+    shards: Vec<JoinHandle<Left>>,
+    /// Dropped to end the control thread.
+    stop_control: oneshot::Sender<()>,
+    control_thread: JoinHandle<()>,
+}
+
+/// What was left when a shard ended: nothing, if all connections ended in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Connections still parked.
+    pub connections: usize,
+    /// Channels still held.
+    pub channels: usize,
+}
+
+/// The counters of all parts.
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    front: Arc<front::Metrics>,
+    origin: Arc<origin::Metrics>,
+    shard: Arc<shard::Metrics>,
+}
+
+impl Daemon {
+    /// Binds the addresses and begins to serve.
+    ///
+    /// # Errors
+    /// An address cannot be used; the error names it.
+    pub fn start(config: Config) -> io::Result<Self> {
+        let listeners = listen::bind(config.listen, config.shards).map_err(|e| named("clients", config.listen, &e))?;
+        let control_listener = TcpListener::bind(config.control_listen);
+        let control_listener = control_listener.map_err(|e| named("the control API", config.control_listen, &e))?;
+        control_listener.set_nonblocking(true)?;
+        let (listen, control_listen) = (listeners[0].local_addr()?, control_listener.local_addr()?);
+        let routes = match &config.routes {
+            Some(routes) => Arc::clone(routes),
+            None => start_demo(control_listen)?,
+        };
+        announce(&config, listen, control_listen, &routes);
+
+        let hub = Hub::new(config.hub.clone(), config.shards);
+        let counters = Counters::default();
+        let (drain, drained) = watch::channel(false);
+        let mut shards = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let thread = ShardThread {
+                index,
+                listener,
+                drained: drained.clone(),
+                routes: Arc::clone(&routes),
+                hub: Arc::clone(&hub),
+                counters: counters.clone(),
+                front: config.front.clone(),
+                origin: config.origin.clone(),
+                shard: config.shard.clone(),
+                drain: config.drain,
+            };
+            shards.push(thread.start()?);
+        }
+        let read = metrics::reader(counters, Arc::clone(&hub));
+        let control = Control::new(config.control, Arc::clone(&hub), read);
+        let (stop_control, stopped) = oneshot::channel();
+        let control_thread = start_control(Arc::clone(&control), control_listener, stopped)?;
+        Ok(Self { listen, control_listen, control, hub, drain, shards, stop_control, control_thread })
+    }
+
+    /// Where clients connect.
+    pub const fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where publishers connect.
+    pub const fn control_listen(&self) -> SocketAddr {
+        self.control_listen
+    }
+
+    /// Begins to drain: no new connections, and an end to those there are.
+    pub fn drain(&self) {
+        tracing::info!("draining");
+        self.control.unready();
+        self.drain.send_replace(true);
+    }
+
+    /// Whether every shard has ended.
+    pub fn is_over(&self) -> bool {
+        self.shards.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits until every shard has ended, then ends the control API. Says what was left.
+    pub fn join(self) -> Left {
+        let mut left = Left::default();
+        for shard in self.shards {
+            // A thread that panicked has told so, and has nothing left.
+            let one = shard.join().unwrap_or_default();
+            left.connections += one.connections;
+            left.channels += one.channels;
+        }
+        left.channels = left.channels.max(self.hub.population());
+        drop(self.stop_control);
+        let _ = self.control_thread.join();
+        tracing::info!(connections = left.connections, "stopped");
+        left
+    }
+}
+
+fn named(whom: &str, address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen for {whom} on {address}: {error}"))
+}
+
+fn announce(config: &Config, listen: SocketAddr, control: SocketAddr, routes: &Table) {
+    for name in routes.routes().flat_map(|route| &route.ignored) {
+        tracing::warn!("the route option '{name}' is not supported yet and has no effect");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let routes = routes.routes().count();
+    tracing::info!(version, clients = %listen, %control, shards = config.shards, routes, "started");
+}
+
+/// Starts the demo's origin on a port of its own, and makes it where all requests go.
+fn start_demo(control: SocketAddr) -> io::Result<Arc<Table>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let target = listener.local_addr()?;
+    let runtime = runtime()?;
+    Builder::new().name("demo".into()).spawn(move || {
+        runtime.block_on(async move {
+            let served = async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control).await };
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the demo ended");
+            }
+        });
+    })?;
+    let route = parse_line(&format!("*,id=demo {target}")).map_err(io::Error::other)?;
+    Table::new(route).map(Arc::new).map_err(io::Error::other)
+}
+
+fn start_control(
+    control: Arc<Control>,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = runtime()?;
+    Builder::new().name("control".into()).spawn(move || {
+        runtime.block_on(async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => tokio::select! {
+                    () = control.serve(listener) => {}
+                    _ = stopped => {}
+                },
+                Err(error) => tracing::error!(%error, "the control API ended"),
+            }
+        });
+    })
+}
+
+/// A runtime for one thread.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn local_runtime() -> io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} connections and {} channels left", self.connections, self.channels)
+    }
+}

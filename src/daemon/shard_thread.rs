@@ -1,0 +1,89 @@
+//! The thread of one shard.
+
+use super::{Counters, Left, local_runtime};
+use crate::front::{self, Drain, Front};
+use crate::hold::Holds;
+use crate::hub::Hub;
+use crate::origin::{self, Origin};
+use crate::route::Table;
+use crate::shard::{self, Shard};
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+/// What a shard's thread needs.
+pub(super) struct ShardThread {
+    pub(super) index: usize,
+    pub(super) listener: TcpListener,
+    pub(super) drained: watch::Receiver<bool>,
+    pub(super) routes: Arc<Table>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) counters: Counters,
+    pub(super) front: front::Settings,
+    pub(super) origin: origin::Settings,
+    pub(super) shard: shard::Settings,
+    pub(super) drain: Duration,
+}
+
+impl ShardThread {
+    pub(super) fn start(self) -> io::Result<JoinHandle<Left>> {
+        Builder::new().name(format!("shard {}", self.index)).spawn(move || match local_runtime() {
+            Ok(runtime) => runtime.block_on(self.run()),
+            Err(error) => {
+                tracing::error!(%error, "a shard could not start");
+                Left::default()
+            }
+        })
+    }
+
+    async fn run(self) -> Left {
+        let membership = self.hub.membership(self.index);
+        let inbox = self.hub.inbox(self.index);
+        let grace = self.shard.close_grace;
+        let shard = Shard::new(self.shard, inbox, Box::new(membership.clone()), self.counters.shard);
+        let front = Rc::new(Front {
+            settings: self.front,
+            routes: self.routes,
+            origin: Origin::new(self.origin, self.counters.origin),
+            holds: Holds::new(Rc::clone(&shard), membership),
+            drain: Rc::new(Drain::default()),
+            metrics: self.counters.front,
+        });
+        let deliveries = Rc::clone(&shard);
+        spawn_local(async move { deliveries.deliver().await });
+        match tokio::net::TcpListener::from_std(self.listener) {
+            Ok(listener) => serve(&front, listener, self.drained).await,
+            Err(error) => tracing::error!(%error, "a shard cannot listen"),
+        }
+        drain(&shard, &front, self.drain, grace).await
+    }
+}
+
+/// Serves clients until the drain begins, and empties the listener.
+async fn serve(front: &Rc<Front>, listener: tokio::net::TcpListener, mut drained: watch::Receiver<bool>) {
+    let sign = Rc::clone(&front.drain);
+    spawn_local(async move {
+        // An error means that the daemon is gone, which is as good a reason.
+        let _ = drained.wait_for(|drained| *drained).await;
+        sign.begin();
+    });
+    front::serve(front, listener).await;
+}
+
+/// Ends the connections that are left, and waits for them no longer than they may take.
+async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Duration) -> Left {
+    let ending = Rc::clone(shard);
+    let ending = spawn_local(async move { ending.drain(spread).await });
+    if timeout(spread + grace, front.drain.is_over()).await.is_err() {
+        tracing::warn!("the drain took too long: the rest of the connections is dropped");
+    }
+    ending.abort();
+    let (connections, channels) = shard.population();
+    Left { connections, channels }
+}

@@ -1,0 +1,78 @@
+//! gripd is a reverse proxy that makes any web backend realtime, by the protocol GRIP.
+//!
+//! It forwards each request to the *origin*. Where the origin's answer carries `Grip-Hold` and `Grip-Channel`,
+//! it holds the client's connection, subscribed to those channels, and the origin's part is over. Whoever may
+//! publish then POSTs *items* to the control port, and gripd writes them to every connection of the channel, or
+//! closes exactly the connections of one channel. It speaks as Pushpin does.
+//!
+//! # Parts
+//!
+//! ```text
+//! client ── front ── origin            a request: route it, forward it, read the answer
+//!              │
+//!              └─ hold                 the answer holds: park the connection in the shard's registry
+//!                    │
+//! publisher ── control ── hub ── shard ── outlet ── socket      an item: accept, order, render, look up, enqueue, flush
+//! ```
+//!
+//! gripd runs one [`shard`] per core: a thread with its own runtime, listener, connections and registry. The
+//! [`hub`] takes every item once, orders it, renders each format once, hands it to the shards that hold the
+//! channel, and gathers their counts into a receipt. Acceptance is one short critical section: it is the order of
+//! every channel.
+//!
+//! Delivery has two steps that are never mixed. *Enqueue*: a round of items is appended to the outlets of the
+//! connections that take them. *Flush*: each of those connections is written to, once. A stream item costs one
+//! append and a share of one write; it wakes no task. A *close* has a queue of its own and overtakes what waits.
+//!
+//! hyper serves requests; it is not where a connection waits for hours. When an answer holds, the connection
+//! leaves hyper, and gripd keeps of it a socket and little else.
+//!
+//! # The contract of a close
+//!
+//! 1. Items accepted before the close reach the connection before it ends, if the socket takes them within the
+//!    grace.
+//! 2. Nothing accepted after the close is ever sent to it.
+//! 3. A client that does not read is cut when the grace is over.
+//! 4. A burst elsewhere does not delay it.
+//! 5. Every kind of hold ends, and the connection with it.
+//! 6. Everyone else's connections are untouched.
+//! 7. The reply, asked for as JSON, says how many connections were really ended.
+//!
+//! A connection ends *cleanly*: last bytes, end mark, FIN, then whatever the peer still sends is read and
+//! discarded until its own FIN. Closing a socket with unread bytes would make the kernel reset it and lose the
+//! last words. Or it is *cut*: reset, unsent bytes discarded.
+//!
+//! # Invariants
+//!
+//! 1. A shard's state is touched by its own thread only.
+//! 2. The hub never waits for a socket; no thread but the log's writes a log line out.
+//! 3. An item is rendered at most once per format and wire form; only a held answer's own headers make bytes for
+//!    one connection.
+//! 4. Every queue has a bound in bytes or items, a policy when full, and a counter; nothing is dropped silently.
+//! 5. A subscription ends with its connection; a channel leaves the registry with its last subscription.
+//! 6. A connection is subscribed before the first byte of its answer leaves.
+//! 7. Hostile input is an error value, never a panic.
+//! 8. `Grip-*` from a client never reaches the origin, and `Grip-*` from the origin never reaches a client.
+//! 9. Only [`wire`] invents answers to clients, but for requests that hyper cannot parse.
+//! 10. `unsafe` is forbidden.
+//!
+//! # Words
+//!
+//! *Channel* (GRIP's only), *item* (what is published), *format*, *instruct* (the origin's answer that holds),
+//! *hold* (*response* or *stream*), *route*, *origin*, *client*, *subscription*, *delivery* (an item on its way to
+//! many), *outlet* (where a connection's bytes wait), *receipt* (what a publish did).
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod demo;
+pub mod front;
+pub mod grip;
+pub mod hold;
+pub mod hub;
+pub mod origin;
+pub mod route;
+pub mod shard;
+pub mod telemetry;
+pub mod wire;
