@@ -7,7 +7,7 @@ use crate::daemon::Daemon;
 use crate::telemetry::log;
 use std::io;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 /// How often to look whether a drain is over.
@@ -20,26 +20,68 @@ pub(super) fn daemon(args: &Args) -> u8 {
         Err(code) => return code,
     };
     let _log = log::start(config.log);
-    let is_demo = config.routes.is_none();
-    let daemon = match Daemon::start(config) {
-        Ok(daemon) => daemon,
-        Err(error) => {
-            eprintln!("gripd: {error}");
-            return FAILURE;
-        }
-    };
-    if is_demo {
-        introduce(&daemon);
-    }
-    match until_over(&daemon) {
-        Ok(true) => {
-            daemon.join();
-            OK
-        }
+    match run(config) {
+        Ok(true) => OK,
         Ok(false) => FAILURE,
         Err(error) => {
-            eprintln!("gripd: cannot wait for signals: {error}");
+            eprintln!("gripd: {error}");
             FAILURE
+        }
+    }
+}
+
+/// Runs a daemon until it has drained, or until a second signal: `false`.
+fn run(config: Config) -> io::Result<bool> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        // Before anything is served: a signal that comes at once is heard as well.
+        let mut signals = Signals::new()?;
+        let is_demo = config.routes.is_none();
+        let daemon = Daemon::start(config)?;
+        if is_demo {
+            introduce(&daemon);
+        }
+        signals.terminated().await;
+        daemon.drain();
+        let over = async {
+            while !daemon.is_over() {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = over => {}
+            () = signals.terminated() => return Ok(false),
+        }
+        daemon.join();
+        Ok(true)
+    })
+}
+
+/// The signals that gripd listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to end.
+    async fn terminated(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP has no effect yet: restart gripd to change its routes");
+                }
+            }
         }
     }
 }
@@ -60,33 +102,6 @@ fn load(args: &Args) -> Result<Config, u8> {
     Config::load(args.config.as_deref(), &args.overrides()).map_err(|error| {
         eprintln!("{error}");
         if args.config.is_some() { CONFIG } else { USAGE }
-    })
-}
-
-/// Waits for a signal, then drains. `false`: a second signal ended the wait.
-fn until_over(daemon: &Daemon) -> io::Result<bool> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => tracing::warn!("SIGHUP has no effect yet: restart gripd to change its routes"),
-            }
-        }
-        daemon.drain();
-        let over = async {
-            while !daemon.is_over() {
-                sleep(LOOK_EVERY).await;
-            }
-        };
-        tokio::select! {
-            () = over => Ok(true),
-            _ = terminate.recv() => Ok(false),
-            _ = interrupt.recv() => Ok(false),
-        }
     })
 }
 

@@ -4,12 +4,14 @@ use super::Control;
 use super::reply::{Media, Reply};
 use crate::grip::Item;
 use crate::grip::item::parse_batch;
-use crate::hub::{Outcome, Receipt};
+use crate::hub::{Busy, Outcome};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
 use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// What a publisher gets who asks for JSON.
 #[derive(Serialize)]
@@ -25,19 +27,29 @@ pub(super) async fn publish(control: &Control, media: Media, request: Request<In
         Err(reply) => return reply,
     };
     warn_of_ignored(&items);
-    let Ok(receipt) = control.hub.publish(items).await else {
-        return Reply::text(503, "Too many items wait for delivery: nothing was published.").retry_after(1);
+    let published = match media {
+        Media::Text => control.hub.publish(items, Box::new(|outcomes| log(&outcomes))).await.map(|_| None),
+        Media::Json => publish_and_wait(control, items).await.map(Some),
     };
-    match media {
-        Media::Text => {
-            let wait = control.settings.receipt_wait;
-            tokio::spawn(async move { drop(settle(receipt, wait).await) });
-            Reply::text(200, "Published")
-        }
-        Media::Json => {
-            let items = settle(receipt, control.settings.receipt_wait).await;
-            Reply::json(&Published { message: "Published", items })
-        }
+    match published {
+        Ok(None) => Reply::text(200, "Published"),
+        Ok(Some(items)) => Reply::json(&Published { message: "Published", items }),
+        Err(Busy) => Reply::text(503, "Too many items wait for delivery: nothing was published.").retry_after(1),
+    }
+}
+
+/// Publishes, and waits for the outcomes to be final, or for as long as a reply may wait.
+async fn publish_and_wait(control: &Control, items: Vec<Item>) -> Result<Vec<Outcome>, Busy> {
+    let (tell, told) = oneshot::channel();
+    let finally = Box::new(|outcomes: Vec<Outcome>| {
+        log(&outcomes);
+        // An error: the publisher waits no longer.
+        let _ = tell.send(outcomes);
+    });
+    let receipt = control.hub.publish(items, finally).await?;
+    match timeout(control.settings.receipt_wait, told).await {
+        Ok(Ok(outcomes)) => Ok(outcomes),
+        _ => Ok(receipt.outcomes()),
     }
 }
 
@@ -63,10 +75,8 @@ fn warn_of_ignored(items: &[Item]) {
     }
 }
 
-/// Waits for the receipt, and logs it.
-async fn settle(mut receipt: Receipt, wait: std::time::Duration) -> Vec<Outcome> {
-    receipt.settle(wait).await;
-    let outcomes = receipt.outcomes();
+/// Logs what became of a batch.
+fn log(outcomes: &[Outcome]) {
     let sum = |of: fn(&Outcome) -> Option<u32>| outcomes.iter().filter_map(of).map(u64::from).sum::<u64>();
     if let Some(first) = outcomes.first() {
         tracing::info!(
@@ -79,5 +89,4 @@ async fn settle(mut receipt: Receipt, wait: std::time::Duration) -> Vec<Outcome>
             "publish"
         );
     }
-    outcomes
 }

@@ -1,7 +1,7 @@
 //! The thread of one shard.
 
 use super::{Counters, Left, local_runtime};
-use crate::front::{self, Drain, Front};
+use crate::front::{self, Drain, Front, Gate};
 use crate::hold::Holds;
 use crate::hub::Hub;
 use crate::origin::{self, Origin};
@@ -53,10 +53,13 @@ impl ShardThread {
             origin: Origin::new(self.origin, self.counters.origin),
             holds: Holds::new(Rc::clone(&shard), membership),
             drain: Rc::new(Drain::default()),
+            gate: Gate::default(),
             metrics: self.counters.front,
         });
         let deliveries = Rc::clone(&shard);
         spawn_local(async move { deliveries.deliver().await });
+        let gate = Rc::clone(&front);
+        spawn_local(async move { gate.gate.watch().await });
         match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => serve(&front, listener, self.drained).await,
             Err(error) => tracing::error!(%error, "a shard cannot listen"),

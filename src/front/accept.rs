@@ -32,10 +32,12 @@ pub async fn serve(front: &Rc<Front>, listener: TcpListener) {
 
 fn spawn(front: &Rc<Front>, stream: TcpStream) {
     let front = Rc::clone(front);
+    // Boxed, so that the task keeps no place for what is over when the connection is parked.
+    let first = Box::pin(connection::first(Rc::clone(&front), stream));
     tokio::task::spawn_local(async move {
         let _open = front.drain.enter();
         front.metrics.connections.fetch_add(1, Relaxed);
-        connection::run(&front, stream).await;
+        connection::run(&front, first).await;
         front.metrics.connections.fetch_sub(1, Relaxed);
     });
 }

@@ -1,8 +1,9 @@
 //! One client's connection: hyper, then a hold, then hyper again.
 
 use super::body::Reply;
+use super::gate::Place;
 use super::io::Io;
-use super::{Front, request};
+use super::{Front, Gate, request};
 use crate::hold::Hold;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -10,51 +11,89 @@ use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::HttpService;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// The largest head of a request.
 const MAX_HEAD: usize = 64 << 10;
 /// The most headers of a request.
 const MAX_HEADERS: usize = 128;
 
-/// Where a request leaves word that its connection is to be held.
-#[derive(Debug, Default)]
-pub(super) struct Slot(RefCell<Option<Box<Hold>>>);
+/// What the requests of a connection and its loop share.
+#[derive(Default)]
+pub(super) struct Slot {
+    hold: RefCell<Option<Box<Hold>>>,
+    /// The connection's place in the gate, until its first request is answered.
+    place: Cell<Option<Place>>,
+}
 
 impl Slot {
-    /// Leaves word. The request then stays pending, and is dropped when the connection leaves hyper.
+    /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the
+    /// connection leaves hyper.
     pub(super) fn put(&self, hold: Box<Hold>) {
-        *self.0.borrow_mut() = Some(hold);
+        *self.hold.borrow_mut() = Some(hold);
+    }
+
+    /// Gives the connection's place to another: a request is answered, or the connection is over.
+    pub(super) fn give_way(&self, gate: &Gate) {
+        if let Some(place) = self.place.take() {
+            gate.leave(&place);
+        }
     }
 
     fn is_full(&self) -> bool {
-        self.0.borrow().is_some()
+        self.hold.borrow().is_some()
     }
 
     fn take(&self) -> Option<Box<Hold>> {
-        self.0.borrow_mut().take()
+        self.hold.borrow_mut().take()
     }
 }
 
+/// A connection that hyper serves: yields it when it is to be held.
+type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
+
+/// A connection to be held, and what the client sent behind its request.
+type Held = (Box<Hold>, TcpStream, Bytes);
+
 /// Serves a connection to its end.
-pub(super) async fn run(front: &Rc<Front>, socket: TcpStream) {
-    let mut next = Some((socket, Bytes::new()));
-    while let Some((socket, early)) = next.take() {
-        // Each phase is boxed and gone before the next begins: a parked connection keeps nothing of hyper.
-        let Some((hold, socket, early)) = Box::pin(serve(front, socket, early)).await else { return };
-        next = Box::pin(front.holds.park(*hold, socket, early)).await;
+///
+/// Each phase is boxed and gone before the next begins: a parked connection keeps nothing of hyper, and its task
+/// little more than a pointer.
+pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
+    let mut serving = first;
+    loop {
+        let held = serving.await.map(|(hold, socket, early)| front.holds.park(hold, socket, early));
+        let Some(waiting) = held else { return };
+        let back = waiting.await.map(|(socket, early)| {
+            let serving: Serving<'_> = Box::pin(serve(front, socket, early, None));
+            serving
+        });
+        let Some(next) = back else { return };
+        serving = next;
     }
+}
+
+/// Serves a new connection, once it has something to say and there is a place for it.
+pub(super) async fn first(front: Rc<Front>, socket: TcpStream) -> Option<Held> {
+    let readable = timeout(front.settings.header_timeout, socket.readable());
+    tokio::select! {
+        readable = readable => readable.ok()?.ok()?,
+        () = front.drain.begins() => {}
+    }
+    let place = front.gate.enter().await;
+    Box::pin(serve(&front, socket, Bytes::new(), Some(place))).await
 }
 
 /// Lets hyper serve requests. Returns the connection when one of them is held.
-async fn serve(front: &Rc<Front>, socket: TcpStream, early: Bytes) -> Option<(Box<Hold>, TcpStream, Bytes)> {
-    let slot = Rc::new(Slot::default());
+async fn serve(front: &Rc<Front>, socket: TcpStream, early: Bytes, place: Option<Place>) -> Option<Held> {
+    let slot = Rc::new(Slot { place: Cell::new(place), ..Slot::default() });
     let (io, clean) = Io::new(socket, early);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let mut connection = Box::new(builder(front).serve_connection(TokioIo::new(io), service));
@@ -78,7 +117,9 @@ async fn serve(front: &Rc<Front>, socket: TcpStream, early: Bytes) -> Option<(Bo
             Poll::Pending => Poll::Pending,
         }
     });
-    if !left.await {
+    let left = left.await;
+    slot.give_way(&front.gate);
+    if !left {
         return None;
     }
     let hold = slot.take()?;

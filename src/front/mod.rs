@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod drain;
 mod exchange;
+mod gate;
 
 mod io;
 pub mod listen;
@@ -17,6 +18,7 @@ mod request;
 
 pub use accept::serve;
 pub use drain::Drain;
+pub use gate::Gate;
 
 use crate::hold::Holds;
 use crate::origin::Origin;
@@ -67,6 +69,8 @@ pub struct Front {
     pub holds: Holds,
     /// When to stop.
     pub drain: Rc<Drain>,
+    /// Where new connections wait.
+    pub gate: Gate,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

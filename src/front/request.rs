@@ -29,6 +29,7 @@ pub(super) async fn serve(
     let (request, body) = request.into_parts();
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
     let mut response = answer(&front, &slot, request, body).await;
+    slot.give_way(&front.gate);
     if ambiguous {
         // It may have come with a length as well, which hyper has dropped. Whoever sent both may want the
         // connection read differently by others: it ends here (RFC 9112 6.1).

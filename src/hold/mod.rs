@@ -10,6 +10,7 @@ use crate::wire::{Framing, Head};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -44,6 +45,9 @@ pub struct Client {
     pub persistent: bool,
 }
 
+/// A held connection.
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<(TcpStream, Bytes)>> + 'a>>;
+
 /// What holds need of their shard.
 pub struct Holds {
     shard: Rc<Shard>,
@@ -57,15 +61,15 @@ impl Holds {
         Self { shard, membership, spread: Cell::new(0) }
     }
 
-    /// Holds a connection until it ends, or until it may serve another request: then it is returned, with what
-    /// the client sent meanwhile. `early`: what the client sent behind its request.
-    pub async fn park(&self, hold: Hold, socket: TcpStream, early: Bytes) -> Option<(TcpStream, Bytes)> {
+    /// Begins to hold a connection. What is returned waits until it ends, or until it may serve another request:
+    /// then it yields the connection, with what the client sent meanwhile. `early`: what the client sent behind
+    /// its request.
+    ///
+    /// All that can be done now is done now, so that what waits is small: most connections do nothing else.
+    pub fn park(&self, hold: Box<Hold>, socket: TcpStream, early: Bytes) -> Waiting<'_> {
         match hold.mode {
-            HoldMode::Response => response::park(self, hold, socket, early).await,
-            HoldMode::Stream => {
-                stream::park(self, hold, socket, early).await;
-                None
-            }
+            HoldMode::Response => response::park(self, hold, socket, &early),
+            HoldMode::Stream => stream::park(self, &hold, socket, &early),
         }
     }
 

@@ -1,34 +1,37 @@
 //! Response holds (long-polls): one item, or the timeout, answers the request.
 
-use super::{Hold, Holds, answer};
+use super::{Hold, Holds, Waiting, answer};
 use crate::grip::item::Response;
 use crate::shard::{Event, Feed, Parked};
 use crate::wire::Head;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-/// Holds a long-poll. Returns the connection when it may serve another request.
-pub(super) async fn park(holds: &Holds, hold: Hold, socket: TcpStream, early: Bytes) -> Option<(TcpStream, Bytes)> {
-    let mut parked = holds.subscribe(&hold.channels, socket, &early, Feed::Response);
-    drop(early);
+/// Holds a long-poll. Yields the connection when it may serve another request.
+pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+    let mut parked = holds.subscribe(&hold.channels, socket, early, Feed::Response);
+    hold.channels = Vec::new();
     parked.set_timer(hold.timeout);
-    match parked.next().await {
-        Event::Gone => None,
-        Event::Item(response) => reply(parked, &hold, &overlay(&hold.head, &response), &response.body).await,
-        Event::Timer | Event::Close => reply(parked, &hold, &hold.head, &hold.body).await,
-    }
+    Box::pin(wait(parked, hold))
 }
 
-/// Answers the request and leaves the channels; then gives the connection back or ends it.
-async fn reply(mut parked: Parked, hold: &Hold, head: &Head, body: &[u8]) -> Option<(TcpStream, Bytes)> {
+async fn wait(mut parked: Parked, hold: Box<Hold>) -> Option<(TcpStream, Bytes)> {
+    let item = match parked.next().await {
+        Event::Gone => return None,
+        Event::Item(response) => Some(response),
+        Event::Timer | Event::Close => None,
+    };
     parked.unsubscribe();
     let last = !(hold.client.persistent && parked.may_return());
-    parked.send(answer(head, body, hold.client, last));
-    if last {
-        parked.finish().await;
-        return None;
+    parked.send(match item {
+        Some(response) => answer(&overlay(&hold.head, &response), &response.body, hold.client, last),
+        None => answer(&hold.head, &hold.body, hold.client, last),
+    });
+    if !last {
+        return Box::pin(parked.release()).await;
     }
-    parked.release().await
+    Box::pin(parked.finish()).await;
+    None
 }
 
 /// The head of a published answer: the instruct's fields, but for those that the publisher names.

@@ -1,6 +1,6 @@
 //! Stream holds: the answer begins at once, items are appended to it.
 
-use super::{Hold, Holds};
+use super::{Hold, Holds, Waiting};
 use crate::grip::{KeepAlive, KeepAliveMode};
 use crate::shard::{Event, Feed, Parked};
 use crate::wire::{Chunk, Framing};
@@ -9,14 +9,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Holds a stream until it ends.
-pub(super) async fn park(holds: &Holds, hold: Hold, socket: TcpStream, early: Bytes) {
+pub(super) fn park<'a>(holds: &'a Holds, hold: &Hold, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let chunked = !hold.client.old;
-    let mut parked = holds.subscribe(&hold.channels, socket, &early, Feed::Stream { chunked });
-    parked.send(beginning(&hold, chunked));
+    let mut parked = holds.subscribe(&hold.channels, socket, early, Feed::Stream { chunked });
+    parked.send(beginning(hold, chunked));
     let pulse = hold.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, chunked)));
-    // Only what a waiting connection needs is kept.
-    drop((hold, early));
-    wait(holds, parked, pulse.as_deref()).await;
+    if let Some(pulse) = &pulse {
+        parked.set_timer(pulse.rest(Duration::ZERO, holds));
+    }
+    Box::pin(wait(holds, parked, pulse))
 }
 
 /// The head and the initial body.
@@ -32,16 +33,17 @@ fn framed(content: &[u8], chunked: bool) -> Bytes {
     if chunked { chunk.framed().clone() } else { chunk.content().clone() }
 }
 
-async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<&Pulse>) {
-    if let Some(pulse) = pulse {
-        parked.set_timer(pulse.rest(Duration::ZERO, holds));
-    }
+async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<Pulse>>) -> Option<(TcpStream, Bytes)> {
     loop {
         match parked.next().await {
-            Event::Gone => return,
-            Event::Close => return parked.finish().await,
+            Event::Gone => return None,
+            Event::Close => {
+                // Boxed: what few connections do is no part of what all of them keep.
+                Box::pin(parked.finish()).await;
+                return None;
+            }
             Event::Timer => {
-                if let Some(pulse) = pulse {
+                if let Some(pulse) = &pulse {
                     pulse.beat(&mut parked, holds);
                 }
             }

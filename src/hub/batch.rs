@@ -1,9 +1,10 @@
 //! A batch on its way through acceptance.
 
-use super::receipt::{Line, Receipt};
+use super::receipt::{Line, Outcome, Receipt, outcomes};
 use super::table::Table;
 use crate::grip::item::Response;
 use crate::grip::{Channel, Formats, Item};
+use crate::shard::tally::Counts;
 use crate::shard::{Close, Delivery, Tally};
 use crate::wire::Chunk;
 use std::sync::Arc;
@@ -11,7 +12,11 @@ use std::sync::Arc;
 /// Items rendered once, before the critical section.
 pub(super) struct Batch {
     entries: Vec<Entry>,
+    finally: Finally,
 }
+
+/// What is done with the outcomes of a batch when they are final, on whichever thread made them so.
+pub type Finally = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
 
 struct Entry {
     channel: Channel,
@@ -47,14 +52,14 @@ impl Load {
 }
 
 impl Batch {
-    pub(super) fn new(items: Vec<Item>) -> Self {
+    pub(super) fn new(items: Vec<Item>, finally: Finally) -> Self {
         let entry = |item: Item| Entry {
             channel: item.channel,
             stream: item.stream.map(|content| Chunk::new(&content)),
             response: item.response.map(Arc::new),
             closes: item.closes,
         };
-        Self { entries: items.into_iter().map(entry).collect() }
+        Self { entries: items.into_iter().map(entry).collect(), finally }
     }
 
     /// Whether one of the items closes.
@@ -76,9 +81,12 @@ impl Batch {
     }
 
     /// Numbers the items and makes out the parcel of each shard, with the receipt that they are counted on.
-    pub(super) fn address(&mut self, table: &mut Table, shards: usize) -> (Vec<Parcel>, Receipt) {
-        let entries = std::mem::take(&mut self.entries);
-        let (tally, counts, done) = Tally::new(entries.len());
+    pub(super) fn address(self, table: &mut Table, shards: usize) -> (Vec<Parcel>, Receipt) {
+        let Self { entries, finally } = self;
+        let lines: Arc<[Line]> = entries.iter().map(Entry::line).collect();
+        let for_tally = Arc::clone(&lines);
+        let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&for_tally, counts)));
+        let (tally, counts) = Tally::new(entries.len(), finally);
         let mut parcels: Vec<Parcel> = (0..shards).map(|_| Parcel::default()).collect();
         for (index, entry) in entries.iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
@@ -94,16 +102,17 @@ impl Batch {
                 }
             }
         }
-        let line = |e: Entry| Line {
-            delivers: e.delivers() || e.closes.is_empty(),
-            closes: !e.closes.is_empty(),
-            channel: e.channel,
-        };
-        (parcels, Receipt::new(entries.into_iter().map(line).collect(), counts, done))
+        (parcels, Receipt::new(lines, counts))
     }
 }
 
 impl Entry {
+    /// What the receipt says of it: an item that is nothing for anybody was delivered to nobody.
+    fn line(&self) -> Line {
+        let closes = !self.closes.is_empty();
+        Line { channel: self.channel.clone(), delivers: self.delivers() || !closes, closes }
+    }
+
     const fn delivers(&self) -> bool {
         self.stream.is_some() || self.response.is_some()
     }

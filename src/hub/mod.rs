@@ -7,12 +7,13 @@ mod batch;
 mod receipt;
 mod table;
 
+pub use batch::Finally;
 pub use receipt::{Outcome, Receipt};
 pub use table::Held;
 
 use crate::grip::{Channel, Item};
 use crate::shard::{Inbox, Ledger};
-use batch::Batch;
+use batch::{Batch, Load};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,48 +76,49 @@ impl Hub {
     }
 
     /// Accepts a batch, all of it or nothing. While an inbox has no room for it, it waits its turn; a batch
-    /// with a close never waits.
+    /// with a close never waits. `finally` gets the outcomes when every connection concerned has its bytes queued
+    /// or is ended.
     ///
     /// # Errors
     /// [`Busy`] when there was no room in time. Nothing was published then.
-    pub async fn publish(&self, items: Vec<Item>) -> Result<Receipt, Busy> {
-        let mut batch = Batch::new(items);
+    pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
+        let batch = Batch::new(items, finally);
         if batch.closes() {
-            return Ok(self.accept(&mut batch, true).unwrap_or_else(|| unreachable!("a close needs no room")));
+            return Ok(self.put(batch, &mut self.table()));
         }
-        let accepted = tokio::time::timeout(self.settings.publish_wait, self.accept_in_turn(&mut batch)).await;
+        let accepted = tokio::time::timeout(self.settings.publish_wait, self.accept_in_turn(batch)).await;
         accepted.map_err(|_| Busy)
     }
 
-    async fn accept_in_turn(&self, batch: &mut Batch) -> Receipt {
+    async fn accept_in_turn(&self, mut batch: Batch) -> Receipt {
         let _turn = self.turn.lock().await;
         loop {
-            if let Some(receipt) = self.accept(batch, false) {
-                return receipt;
+            match self.accept(batch) {
+                Ok(receipt) => return receipt,
+                Err(refused) => batch = refused,
             }
             self.room.notified().await;
         }
     }
 
-    /// The critical section: numbers the batch and puts it into the inbox of every shard that holds one of
-    /// its channels, if all of them have room or it is `urgent`.
-    fn accept(&self, batch: &mut Batch, urgent: bool) -> Option<Receipt> {
+    /// Accepts a batch if every inbox that it goes to has room; otherwise gives it back.
+    fn accept(&self, batch: Batch) -> Result<Receipt, Batch> {
         let mut table = self.table();
         let loads = batch.loads(&table, self.inboxes.len());
-        let fits = loads
-            .iter()
-            .zip(&self.inboxes)
-            .all(|(load, inbox)| load.is_empty() || inbox.has_room(load.items, load.bytes));
-        if !fits && !urgent {
-            return None;
-        }
-        let (parcels, receipt) = batch.address(&mut table, self.inboxes.len());
+        let fits = |(load, inbox): (&Load, &Arc<Inbox>)| load.is_empty() || inbox.has_room(load.items, load.bytes);
+        if loads.iter().zip(&self.inboxes).all(fits) { Ok(self.put(batch, &mut table)) } else { Err(batch) }
+    }
+
+    /// The critical section: numbers a batch and puts it into the inbox of every shard that holds one of its
+    /// channels.
+    fn put(&self, batch: Batch, table: &mut Table) -> Receipt {
+        let (parcels, receipt) = batch.address(table, self.inboxes.len());
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
             if !parcel.is_empty() {
                 inbox.put(parcel.deliveries, parcel.closes);
             }
         }
-        Some(receipt)
+        receipt
     }
 
     /// The channels whose names begin with `prefix`, in order, behind `after`; at most `limit`, and whether

@@ -5,15 +5,12 @@ use crate::shard::tally::Counts;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// What became of a batch, as far as it is known.
 #[derive(Debug)]
 pub struct Receipt {
-    items: Vec<Line>,
+    items: Arc<[Line]>,
     counts: Arc<[Counts]>,
-    done: oneshot::Receiver<()>,
 }
 
 /// One item of a batch.
@@ -47,20 +44,19 @@ pub struct Outcome {
 }
 
 impl Receipt {
-    pub(super) const fn new(items: Vec<Line>, counts: Arc<[Counts]>, done: oneshot::Receiver<()>) -> Self {
-        Self { items, counts, done }
-    }
-
-    /// Waits until every connection concerned has its bytes queued or is ended, but no longer than `most`.
-    pub async fn settle(&mut self, most: Duration) {
-        // The tally is dropped, never sent: an error is the signal.
-        let _ = tokio::time::timeout(most, &mut self.done).await;
+    pub(super) const fn new(items: Arc<[Line]>, counts: Arc<[Counts]>) -> Self {
+        Self { items, counts }
     }
 
     /// What is known now.
     pub fn outcomes(&self) -> Vec<Outcome> {
-        self.items.iter().zip(self.counts.iter()).map(|(line, counts)| line.outcome(counts)).collect()
+        outcomes(&self.items, &self.counts)
     }
+}
+
+/// What the counts say of the items.
+pub(super) fn outcomes(items: &[Line], counts: &[Counts]) -> Vec<Outcome> {
+    items.iter().zip(counts).map(|(line, counts)| line.outcome(counts)).collect()
 }
 
 impl Line {

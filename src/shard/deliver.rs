@@ -226,7 +226,8 @@ impl State {
         conn.dirty = false;
         let Some(socket) = &conn.socket else { return };
         let before = if conn.blocked { conn.outlet.bytes() } else { 0 };
-        match conn.outlet.write_to(socket) {
+        let last = conn.ending.as_ref().is_some_and(|e| e.complete);
+        match conn.outlet.write_to(socket, last) {
             Ok(Flushed::All) => {
                 self.waiting_bytes -= before;
                 conn.blocked = false;

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// What a queued piece costs besides its bytes, towards the limit of an outlet.
@@ -11,6 +13,12 @@ const SLOT: usize = 16;
 
 /// Pieces given to one system call; Linux takes at most 1,024.
 const PIECES_A_WRITE: usize = 64;
+
+/// Has the kernel wait for what follows.
+#[cfg(target_os = "linux")]
+const MORE: i32 = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE: i32 = 0;
 
 /// Whether everything is with the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +64,10 @@ impl Outlet {
         self.bytes + self.written as usize - first.len() + self.pieces.len() * SLOT
     }
 
-    /// Writes until the kernel takes no more.
-    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<Flushed> {
+    /// Writes until the kernel takes no more. `last`: FIN follows at once, and is to leave with the last byte.
+    pub(super) fn write_to(&mut self, socket: &TcpStream, last: bool) -> io::Result<Flushed> {
         while !self.pieces.is_empty() {
-            match self.write_some(socket) {
+            match self.write_some(socket, if last { MORE } else { 0 }) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.advance(count),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
@@ -70,10 +78,13 @@ impl Outlet {
         Ok(Flushed::All)
     }
 
-    fn write_some(&self, socket: &TcpStream) -> io::Result<usize> {
+    fn write_some(&self, socket: &TcpStream, flags: i32) -> io::Result<usize> {
         let written = self.written as usize;
+        let send = |send: &dyn Fn(SockRef<'_>) -> io::Result<usize>| {
+            socket.try_io(Interest::WRITABLE, || send(SockRef::from(socket)))
+        };
         if let [piece] = self.pieces.as_slice() {
-            return socket.try_write(&piece[written..]);
+            return send(&|socket| socket.send_with_flags(&piece[written..], flags));
         }
         let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
         let count = self.pieces.len().min(PIECES_A_WRITE);
@@ -81,7 +92,7 @@ impl Outlet {
             *slice = IoSlice::new(piece);
         }
         slices[0] = IoSlice::new(&self.pieces[0][written..]);
-        socket.try_write_vectored(&slices[..count])
+        send(&|socket| socket.send_vectored_with_flags(&slices[..count], flags))
     }
 
     fn advance(&mut self, count: usize) {

@@ -40,7 +40,8 @@ pub struct Parked {
     shard: Rc<Shard>,
     key: Key,
     timer: Option<Pin<Box<Sleep>>>,
-    early: Early,
+    /// Few clients send anything.
+    early: Option<Box<Early>>,
 }
 
 /// What the client sent while it was parked.
@@ -58,9 +59,9 @@ impl Parked {
         conn.active_ms = state.now_ms();
         let key = u32::try_from(state.conns.insert(conn)).unwrap_or(u32::MAX);
         state.metrics.parked.fetch_add(1, Relaxed);
-        let mut parked = Self { shard: Rc::clone(shard), key, timer: None, early: Early::default() };
-        parked.early.add(early, feed);
-        parked
+        let mut kept = None;
+        Early::add(&mut kept, early, feed);
+        Self { shard: Rc::clone(shard), key, timer: None, early: kept }
     }
 
     /// Subscribes it to channels that it does not hold yet.
@@ -115,7 +116,7 @@ impl Parked {
     /// has sent meanwhile was kept.
     pub fn may_return(&self) -> bool {
         let ending = self.shard.state.borrow().conns[self.key as usize].ending.is_some();
-        !ending && self.early.count <= MAX_KEPT
+        !ending && self.early_count() <= MAX_KEPT
     }
 
     /// Waits for what happens next.
@@ -139,7 +140,8 @@ impl Parked {
             return None;
         }
         let socket = self.shard.state.borrow_mut().conn(self.key).socket.take();
-        socket.map(|s| (s, Bytes::from(std::mem::take(&mut self.early.kept))))
+        let early = self.early.take().map_or_else(Bytes::new, |early| Bytes::from(early.kept));
+        socket.map(|socket| (socket, early))
     }
 
     /// Ends the connection cleanly: the last bytes, FIN, then whatever the client still sends until it ends
@@ -148,6 +150,10 @@ impl Parked {
         let deadline = self.begin_finish();
         self.timer = Some(Box::pin(sleep_until(deadline)));
         poll_fn(|cx| self.poll_finished(cx)).await;
+    }
+
+    fn early_count(&self) -> usize {
+        self.early.as_ref().map_or(0, |early| early.count)
     }
 
     /// Sees to it that the connection is being ended, and says until when it has time.
@@ -178,7 +184,7 @@ impl Parked {
         if poll_read(state, self.key, cx, &mut self.early).is_ready() {
             return Poll::Ready(Event::Gone);
         }
-        if self.early.count > MAX_EARLY {
+        if self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY) {
             state.end(self.key, u64::MAX, None);
             return Poll::Ready(Event::Close);
         }
@@ -205,7 +211,7 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
         poll_room(state, self.key, cx);
-        let over = poll_read(state, self.key, cx, &mut Early::unkept()).is_ready();
+        let over = poll_read(state, self.key, cx, &mut None).is_ready();
         let conn = state.conn(self.key);
         if conn.socket.is_none() || (over && conn.finished) {
             return Poll::Ready(());
@@ -235,15 +241,17 @@ impl std::fmt::Debug for Parked {
 }
 
 impl Early {
-    /// One that only counts.
-    fn unkept() -> Self {
-        Self { kept: Vec::new(), count: MAX_KEPT + 1 }
-    }
-
-    fn add(&mut self, bytes: &[u8], feed: Feed) {
-        self.count = self.count.saturating_add(bytes.len());
-        if feed == Feed::Response && self.count <= MAX_KEPT {
-            self.kept.extend_from_slice(bytes);
+    /// Counts bytes, and keeps those of a long-poll while they are few.
+    fn add(this: &mut Option<Box<Self>>, bytes: &[u8], feed: Feed) {
+        if bytes.is_empty() {
+            return;
+        }
+        let early = this.get_or_insert_default();
+        early.count = early.count.saturating_add(bytes.len());
+        if feed == Feed::Response && early.count <= MAX_KEPT {
+            early.kept.extend_from_slice(bytes);
+        } else {
+            early.kept = Vec::new();
         }
     }
 }
@@ -262,7 +270,7 @@ fn poll_room(state: &mut State, key: Key, cx: &mut Context<'_>) {
 }
 
 /// Reads what the client sends. Ready when there will be no more: the client is gone.
-fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Early) -> Poll<()> {
+fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Option<Box<Early>>) -> Poll<()> {
     let mut buffer = [0; 4096];
     loop {
         let conn = state.conn(key);
@@ -272,15 +280,12 @@ fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Earl
         }
         match socket.try_read(&mut buffer) {
             Ok(0) => return Poll::Ready(()),
-            Ok(count) => early.add(&buffer[..count], conn.feed),
+            Ok(count) => Early::add(early, &buffer[..count], conn.feed),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => {
                 state.disconnect(key);
                 return Poll::Ready(());
             }
-        }
-        if early.count > MAX_EARLY && early.kept.capacity() > 0 {
-            early.kept = Vec::new();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What became of the items of one batch, counted by every shard.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use tokio::sync::oneshot;
 
 /// What became of one item.
 #[derive(Debug, Default)]
@@ -23,24 +23,38 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub struct Tally(Arc<Shared>);
 
-#[derive(Debug)]
+/// What is done with final counts, on whichever thread made them final.
+pub type Finally = Box<dyn FnOnce(&[Counts]) + Send + Sync>;
+
 struct Shared {
     counts: Arc<[Counts]>,
-    /// Dropped with the last tally, which is what its receiver waits for.
-    _open: oneshot::Sender<()>,
+    finally: Option<Finally>,
 }
 
 impl Tally {
-    /// A tally for so many items, its counts, and what ends when they are final.
-    pub fn new(items: usize) -> (Self, Arc<[Counts]>, oneshot::Receiver<()>) {
+    /// A tally for so many items, and its counts.
+    pub fn new(items: usize, finally: Finally) -> (Self, Arc<[Counts]>) {
         let counts: Arc<[Counts]> = (0..items).map(|_| Counts::default()).collect();
-        let (open, closed) = oneshot::channel();
-        (Self(Arc::new(Shared { counts: Arc::clone(&counts), _open: open })), counts, closed)
+        (Self(Arc::new(Shared { counts: Arc::clone(&counts), finally: Some(finally) })), counts)
     }
 
     /// The counts of the item with this index in its batch.
     pub fn of(&self, index: u32) -> &Counts {
         &self.0.counts[index as usize]
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(finally) = self.finally.take() {
+            finally(&self.counts);
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counts.fmt(f)
     }
 }
 

@@ -10,8 +10,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes that may wait for the writer. Lines beyond it are dropped, and counted.
 const MAX_WAITING: usize = 4 << 20;
-/// How long the writer lets lines gather: under load it writes many at once.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long the writer lets lines gather: waking it for each would cost more than the line.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Begins to log to standard error what is as important as `level` or more. Only the first call of a process
 /// has an effect.
@@ -83,6 +83,9 @@ impl Queue {
     fn write_all(&self, to: &mut impl Write) {
         let mut batch = Vec::new();
         loop {
+            if !self.filled() {
+                std::thread::sleep(GATHER);
+            }
             let (dropped, closed) = self.take(&mut batch);
             if dropped > 0 {
                 batch.extend_from_slice(
@@ -94,16 +97,21 @@ impl Queue {
             if closed {
                 return;
             }
-            std::thread::sleep(GATHER);
         }
     }
 
-    /// Waits for lines and takes them all.
-    fn take(&self, batch: &mut Vec<u8>) -> (u64, bool) {
+    /// Waits for lines. Says whether the log is being closed.
+    fn filled(&self) -> bool {
         let mut waiting = self.lock();
         while waiting.bytes.is_empty() && !waiting.closed {
             waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        waiting.closed
+    }
+
+    /// Takes all lines, how many were dropped, and whether the log is closed.
+    fn take(&self, batch: &mut Vec<u8>) -> (u64, bool) {
+        let mut waiting = self.lock();
         batch.clear();
         std::mem::swap(batch, &mut waiting.bytes);
         (std::mem::take(&mut waiting.dropped), waiting.closed)
