@@ -1,0 +1,287 @@
+"""Three people in the built-in demo, each a tab of a headless Chromium: they talk, and one is kicked."""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness import Failed, Gripd, Process, check, eventually, exchange, report, run, same
+
+CHROMEDRIVER = os.environ.get("CHROMEDRIVER") or "/usr/bin/chromedriver"
+CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# The key under which WebDriver names an element.
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+
+
+class DriverError(Exception):
+    """WebDriver refused a command."""
+
+
+class Browser:
+    """A Chromium with a profile of its own, driven over WebDriver."""
+
+    def __init__(self, closing):
+        self._pid = None
+        home = closing.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        # Whatever it keeps besides the profile goes with it as well.
+        env = os.environ | {"HOME": home, "TMPDIR": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
+        closing.callback(self._see_off)
+        driver = Process([CHROMEDRIVER, "--port=0"], "stdout", env)
+        closing.callback(driver.end)
+        self._address = ("127.0.0.1", int(driver.find(r"successfully on port (\d+)")[1]))
+        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={home}/profile"]}
+        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        session = self._send("POST", "/session", wanted)
+        self._pid = session["capabilities"].get("goog:processID")
+        self._session = f"/session/{session['sessionId']}"
+        closing.callback(self._send, "DELETE", self._session)
+
+    def tell(self, command, body=None):
+        """Carries out a command of the session."""
+        return self._send("POST", f"{self._session}/{command}", body or {})
+
+    def new_tab(self):
+        return self.tell("window/new", {"type": "tab"})["handle"]
+
+    def _see_off(self):
+        """Waits until Chromium has ended, which it does a moment after its driver; makes it, if it does not."""
+        if self._pid is None:
+            return
+        try:
+            eventually("Chromium ends", lambda: not is_running(self._pid))
+        except Failed:
+            os.kill(self._pid, signal.SIGKILL)
+            raise
+
+    def _send(self, method, path, body=None):
+        status, answer = exchange(self._address, method, path, None if body is None else json.dumps(body), seconds=60)
+        value = json.loads(answer)["value"]
+        if status != 200:
+            raise DriverError(f"{value['error']}: {value['message'].splitlines()[0]}")
+        return value
+
+
+def is_running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    # One that has ended stays listed until somebody asks for its exit code.
+    return state != "Z"
+
+
+class Tab:
+    """One person's tab."""
+
+    def __init__(self, browser, url, name):
+        self.name = name
+        self._browser, self._url, self._handle = browser, url, browser.new_tab()
+        self._tell("url", {"url": url})
+
+    def join(self):
+        eventually("the form to join", lambda: self._is_shown("#name"))
+        self._act("#name", "clear")
+        self._act("#name", "value", {"text": self.name})
+        self._act("#join", "click")
+
+    def reload(self):
+        self._tell("refresh")
+
+    def say(self, text):
+        self._act("#text", "value", {"text": text})
+        self._act("#send", "click")
+
+    def kick(self, name):
+        """Clicks the button; again, if the list was drawn anew under the pointer."""
+
+        def click():
+            try:
+                self._act(f'#people li[data-name="{name}"] button.kick', "click")
+            except DriverError:
+                return False
+            return True
+
+        eventually(f"{self.name} finds the button that kicks {name}", click)
+
+    def messages(self):
+        """What is in the conversation: who said what."""
+        return self._js(
+            """return [...document.querySelectorAll('#messages .message')].map((message) =>
+                [message.querySelector('.from').textContent, message.querySelector('.text').textContent])"""
+        )
+
+    def sees_messages(self, expected):
+        eventually(f"{self.name} sees {len(expected)} messages", lambda: len(self.messages()) >= len(expected))
+        same(self.messages(), expected, f"the messages that {self.name} sees")
+
+    def sees_people(self, names):
+        listed = "return [...document.querySelectorAll('#people li')].map((person) => person.dataset.name)"
+        eventually(f"{self.name} sees that {names} are here", lambda: sorted(self._js(listed)) == sorted(names))
+
+    def sees_state(self, state):
+        shown = "return document.querySelector('#status').dataset.state"
+        eventually(f"{self.name}'s state is {state!r}", lambda: self._js(shown) == state)
+
+    def banner(self):
+        """The text of the banner, empty while there is none."""
+        shown = "const banner = document.querySelector('#kicked'); return banner.hidden ? '' : banner.innerText"
+        return self._js(shown)
+
+    def can_write(self):
+        return self._js("return ['text', 'send'].some((id) => !document.getElementById(id).disabled)")
+
+    def stream_state(self):
+        """The readyState of the page's EventSource: 2 is closed for good."""
+        return self._js("return source.readyState")
+
+    def stream_requests(self):
+        """How many requests for the stream of events are over; a refused reconnect is one."""
+        return self._js(
+            "return performance.getEntriesByType('resource').filter((e) => e.name.includes('/events?')).length"
+        )
+
+    def sees_note(self, text):
+        shown = "return [...document.querySelectorAll('#messages .note')].map((note) => note.textContent)"
+        eventually(f"{self.name} sees the note {text!r}", lambda: text in self._js(shown))
+
+    def fetch(self, path):
+        """The status and the text of what the page itself gets from a path."""
+        return self._js(
+            "return fetch(arguments[0]).then(async (answer) => [answer.status, await answer.text()])", path
+        )
+
+    def _is_shown(self, selector):
+        return self._js("return document.querySelector(arguments[0])?.offsetParent != null", selector)
+
+    def _act(self, selector, action, body=None):
+        element = self._tell("element", {"using": "css selector", "value": selector})
+        return self._browser.tell(f"element/{element[ELEMENT]}/{action}", body)
+
+    def _js(self, script, *args):
+        return self._tell("execute/sync", {"script": script, "args": args})
+
+    def _tell(self, command, body=None):
+        self._browser.tell("window", {"handle": self._handle})
+        return self._browser.tell(command, body)
+
+
+class Story:
+    """The scenes, in the order in which they happen."""
+
+    def __init__(self, gripd, browser):
+        url = "http://{}:{}/".format(*gripd.client)
+        self.gripd = gripd
+        self.alice, self.bob, self.carol = (Tab(browser, url, name) for name in ("alice", "bob", "carol"))
+        self.said = []
+
+    def say(self, who, text, *seen_by):
+        """Somebody says something, and all of `seen_by` see the whole conversation."""
+        who.say(text)
+        self.said.append([who.name, text])
+        for tab in seen_by:
+            tab.sees_messages(self.said)
+
+    def page_three_people_join(self):
+        everybody = (self.alice, self.bob, self.carol)
+        for tab in everybody:
+            tab.join()
+            tab.sees_state("connected")
+        for tab in everybody:
+            tab.sees_people(["alice", "bob", "carol"])
+        same(self.gripd.connections("conversation123"), 3, "the connections of the conversation")
+
+    def page_two_chat_in_both_directions(self):
+        everybody = (self.alice, self.bob, self.carol)
+        self.say(self.alice, "hello bob", *everybody)
+        self.say(self.bob, "hello <b>alice</b> & žluťoučký", *everybody)
+        self.say(self.alice, "how are you?", *everybody)
+
+    def page_kicked_one_sees_the_banner(self):
+        self.alice.kick("bob")
+        eventually("bob sees the banner", self.bob.banner)
+        check("alice removed you" in self.bob.banner(), f"the banner says {self.bob.banner()!r}")
+        self.bob.sees_state("out")
+        check(not self.bob.can_write(), "bob can still write")
+        # The goodbye told him: a refused reconnect would have done so too, but later.
+        check(self.bob.stream_requests() <= 1, "bob's page asked for the stream again")
+
+    def page_kick_reports_what_it_closed(self):
+        # Bob's page closes its stream as well; that gripd did is in the receipt.
+        self.alice.sees_note("You removed bob (closed: 1)")
+        self.carol.sees_note("bob was removed by alice")
+
+    def page_kicked_one_is_gone(self):
+        same(self.bob.stream_state(), 2, "the readyState of bob's EventSource")
+        self.gripd.wait_for("user-bob", 0)
+        for tab in (self.alice, self.carol):
+            tab.sees_people(["alice", "carol"])
+
+    def page_others_chat_on(self):
+        before = list(self.said)
+        self.say(self.carol, "where is bob?", self.alice, self.carol)
+        self.say(self.alice, "gone", self.alice, self.carol)
+        same(self.bob.messages(), before, "the messages that bob sees")
+        for tab in (self.alice, self.carol):
+            tab.sees_state("connected")
+            same(tab.banner(), "", f"the banner that {tab.name} sees")
+
+    def page_rejoin_is_refused(self):
+        status, text = self.bob.fetch("events?name=bob&conversation=123")
+        same((status, text.strip()), (403, "alice removed you from the conversation"), "bob's own request")
+        self.bob.reload()
+        self.bob.join()
+        eventually("bob sees the banner again", self.bob.banner)
+        self.bob.sees_state("out")
+        same(self.gripd.connections("user-bob"), 0, "bob's connections")
+
+    def page_others_are_undisturbed_at_the_end(self):
+        self.say(self.alice, "still here", self.alice, self.carol)
+        same(self.bob.messages(), [], "the messages that bob sees after his reload")
+        same(self.gripd.connections("conversation123"), 2, "the connections of the conversation")
+
+    def scenes(self):
+        return [
+            self.page_three_people_join,
+            self.page_two_chat_in_both_directions,
+            self.page_kicked_one_sees_the_banner,
+            self.page_kick_reports_what_it_closed,
+            self.page_kicked_one_is_gone,
+            self.page_others_chat_on,
+            self.page_rejoin_is_refused,
+            self.page_others_are_undisturbed_at_the_end,
+        ]
+
+
+def play():
+    """Opens everything, runs the story, and closes everything. Returns how many scenes failed."""
+    with ExitStack() as closing:
+        gripd = closing.enter_context(Gripd())
+        story = Story(gripd, Browser(closing))
+        return run(story.scenes(), story=True)
+
+
+def main():
+    try:
+        failures = play()
+    except (Failed, DriverError, OSError) as error:
+        report("page_opens_and_closes", error)
+        failures = 1
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

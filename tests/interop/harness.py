@@ -1,0 +1,338 @@
+"""What the scenes share: gripd as a process, an origin made of a function, clients on bare sockets."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, quote, urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+GRIPD = str(ROOT / (os.environ.get("GRIPD") or "target/release/gripd"))
+# The longest that anything here may take; what works takes milliseconds.
+DEADLINE = 10.0
+# A drain may take its ten seconds and the grace of a slow client.
+DRAIN = 30.0
+LOOK_EVERY = 0.02
+
+# All servers are on this machine: a proxy set in the environment must not see their traffic.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+class Failed(Exception):
+    """A scene did not go as it must."""
+
+
+def check(condition, why):
+    if not condition:
+        raise Failed(why)
+
+
+def same(got, expected, what):
+    """Checks that `got` is `expected`; says both, cut to something readable."""
+    if got != expected:
+        raise Failed(f"{what}: got {repr(got)[:300]}, expected {repr(expected)[:300]}")
+
+
+def eventually(what, probe, seconds=DEADLINE):
+    """Asks until the answer is true, and returns it; fails when the time is over."""
+    until = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        check(time.monotonic() < until, f"waited {seconds:g} s in vain: {what}")
+        time.sleep(LOOK_EVERY)
+
+
+def exchange(address, method, path, body=None, headers=None, seconds=DEADLINE):
+    """One request on a connection of its own: status, body as text."""
+    connection = http.client.HTTPConnection(*address, timeout=seconds)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+class Process:
+    """A program and the lines it writes to one of its outputs; ended by its pid, whatever happens."""
+
+    def __init__(self, command, output, env=None):
+        other = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, output: subprocess.PIPE}
+        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, text=True, **other)
+        self.name = Path(command[0]).name
+        self._asked_to_end = False
+        self.lines = []
+        self._reader = threading.Thread(target=self._read, args=(getattr(self.child, output),), daemon=True)
+        self._reader.start()
+
+    def _read(self, stream):
+        with stream:
+            self.lines.extend(stream)
+
+    def find(self, pattern):
+        """Waits for a line that matches."""
+        return eventually(f"{self.name} writes {pattern!r}", lambda: self._search(pattern))
+
+    def _search(self, pattern):
+        ended = self.child.poll() is not None
+        found = next(filter(None, (re.search(pattern, line) for line in list(self.lines))), None)
+        check(found or not ended, f"{self.name} ended with {self.child.returncode}: {''.join(self.lines)[-500:]}")
+        return found
+
+    def ask_to_end(self):
+        """Sends SIGTERM, once: a second one would cut gripd's drain short."""
+        if not self._asked_to_end and self.child.poll() is None:
+            self.child.terminate()
+        self._asked_to_end = True
+
+    def end(self):
+        """Ends it, and returns its exit code."""
+        self.ask_to_end()
+        try:
+            return self.child.wait(DRAIN)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+            raise Failed(f"{self.name} did not end within {DRAIN:g} s") from None
+        finally:
+            self._reader.join(DEADLINE)
+
+
+class Gripd:
+    """A gripd on free ports. Without a route it serves its demo."""
+
+    def __init__(self, route=None):
+        routes = ["--route", route] if route else []
+        addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
+        self.process = Process([GRIPD, *routes, *addresses], "stderr")
+        try:
+            started = self.process.find(r"started .*clients=([\d.]+):(\d+) control=([\d.]+):(\d+)")
+        except BaseException:
+            self.process.end()
+            raise
+        self.client = (started[1], int(started[2]))
+        self.control = (started[3], int(started[4]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        code = self.process.end()
+        # The scene's own failure says more than what came of it.
+        if kind is None:
+            same(code, 0, "gripd's exit code after SIGTERM")
+
+    def publish(self, *items):
+        """Publishes and returns the receipt's items."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        status, body = exchange(self.control, "POST", "/publish", json.dumps({"items": items}), headers)
+        same(status, 200, f"the status of a publish ({body.strip()})")
+        return json.loads(body)["items"]
+
+    def connections(self, channel):
+        """How many connections hold a channel."""
+        status, body = exchange(self.control, "GET", "/channels/" + quote(channel, safe=""))
+        same(status, 200, "the status of /channels")
+        return json.loads(body)["connections"]
+
+    def wait_for(self, channel, connections):
+        """Waits until a channel is held by so many connections."""
+        what = f"{channel} is held by {connections}"
+        eventually(what, lambda: self.connections(channel) == connections)
+
+
+class Request(NamedTuple):
+    """A request as the origin got it."""
+
+    method: str
+    path: str
+    query: dict
+    headers: object
+
+
+class Answer(NamedTuple):
+    """What the origin answers."""
+
+    status: int = 200
+    headers: dict = {}
+    body: bytes = b""
+
+
+class Origin:
+    """A web server on a free port: a function from request to answer. It keeps the requests it got."""
+
+    def __init__(self, script):
+        self.requests = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(script))
+        # A connection that gripd keeps for later must not hold up the end.
+        self._server.block_on_close = False
+        self._server.daemon_threads = True
+        self.address = "{}:{}".format(*self._server.server_address)
+        threading.Thread(target=self._server.serve_forever, args=(LOOK_EVERY,), daemon=True).start()
+
+    def _handler(self, script):
+        origin = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = 60
+
+            def do_GET(self):
+                url = urlsplit(self.path)
+                query = {name: values[0] for name, values in parse_qs(url.query).items()}
+                request = Request(self.command, url.path, query, self.headers)
+                origin.requests.append(request)
+                self._send(script(request))
+
+            def _send(self, answer):
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Head(NamedTuple):
+    """The head of an answer; header names in lower case."""
+
+    status: int
+    reason: str
+    headers: dict
+
+
+class Client:
+    """A client on a bare socket, so that nothing hides what gripd sends or how it ends it."""
+
+    def __init__(self, address, path, headers=None):
+        self._socket = socket.create_connection(address, DEADLINE)
+        self._file = self._socket.makefile("rb")
+        self.body = b""
+        self.ask(path, headers)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        self._socket.close()
+
+    def ask(self, path, headers=None):
+        """Sends a request; a second one goes over the same connection."""
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
+
+    def head(self):
+        version, status, reason = (self._line() + " ").split(" ", 2)
+        same(version, "HTTP/1.1", "the version of the answer")
+        lines = iter(self._line, "")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        return Head(int(status), reason.rstrip(), headers)
+
+    def whole(self):
+        """Reads an answer of known length: head and body."""
+        head = self.head()
+        return head, self._exactly(int(head.headers["content-length"]))
+
+    def stream(self):
+        """Reads the head of a stream. From then on its channels are held."""
+        head = self.head()
+        same(head.status, 200, "the status of a stream")
+        same(head.headers.get("transfer-encoding"), "chunked", "the framing of a stream")
+        return self
+
+    def receive(self, expected):
+        """Reads until the stream's body is as long as `expected`, and checks that it is just that."""
+        until = time.monotonic() + DEADLINE
+        while len(self.body) < len(expected):
+            check(time.monotonic() < until, f"only {len(self.body)} of {len(expected)} bytes came")
+            chunk = self._chunk()
+            check(chunk, f"the stream ended after {self.body[-200:]!r}")
+            self.body += chunk
+        same(self.body, expected, "what the stream brought")
+
+    def end(self, expected):
+        """Reads to the end of the stream: the last chunk, then FIN. Checks all it ever brought."""
+        self.body += b"".join(iter(self._chunk, b""))
+        same(self._read(self._file.read), b"", "what follows the last chunk")
+        same(self.body, expected, "what the stream brought until its end")
+
+    def _chunk(self):
+        size = self._line()
+        check(re.fullmatch("[0-9a-fA-F]+", size), f"the stream broke off: {size!r} in the place of a chunk")
+        chunk = self._exactly(int(size, 16))
+        same(self._exactly(2), b"\r\n", "the end of a chunk")
+        return chunk
+
+    def _exactly(self, count):
+        data = self._read(lambda: self._file.read(count))
+        same(len(data), count, "the number of bytes before the end")
+        return data
+
+    def _line(self):
+        return self._read(self._file.readline).decode().removesuffix("\r\n")
+
+    def _read(self, read):
+        try:
+            return read()
+        except TimeoutError:
+            raise Failed(f"nothing came for {DEADLINE:g} s") from None
+        except OSError as error:
+            raise Failed(f"the connection broke: {error}") from None
+
+
+def run(scenes, story=False):
+    """Runs the scenes and prints a line for each. Returns how many failed. In a story each needs those before it."""
+    failures = 0
+    for scene in scenes:
+        why = "a scene before it failed" if story and failures else outcome(scene)
+        failures += why is not None
+        report(scene.__name__, why)
+    return failures
+
+
+def outcome(scene):
+    """Runs a scene. Returns why it failed, or None."""
+    try:
+        scene()
+    except Exception as error:
+        return error if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+    return None
+
+
+def report(name, why):
+    """Prints what became of a scene, in one line."""
+    line = f"ok {name}" if why is None else f"FAILED {name}: {' '.join(str(why).split())[:600]}"
+    print(line, flush=True)
+
+
+def stop(*_):
+    # As an exception, so that everything started is ended on the way out.
+    sys.exit(1)
+
+
+signal.signal(signal.SIGTERM, stop)

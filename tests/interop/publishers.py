@@ -1,0 +1,276 @@
+"""Python's pubcontrol and gripcontrol as publishers, and gripcontrol's helpers in the origin."""
+
+import sys
+import threading
+import warnings
+from contextlib import ExitStack, contextmanager
+
+from gripcontrol import (
+    Channel,
+    GripPubControl,
+    HttpResponseFormat,
+    HttpStreamFormat,
+    create_grip_channel_header,
+    create_hold_stream,
+    parse_grip_uri,
+    validate_sig,
+)
+from pubcontrol import Item
+
+from harness import DEADLINE, Answer, Client, Failed, Gripd, Origin, check, run, same
+
+# The default key is short and the library's clock is old-fashioned; neither is gripd's doing.
+warnings.simplefilter("ignore")
+
+BEGINNING = b"hello\n"
+
+
+def origin(request):
+    """Holds what the path says, on the channels that the query lists."""
+    channels = [Channel(*name.split(":")) for name in request.query.get("channels", "").split(",")]
+    holds = {"Grip-Channel": create_grip_channel_header(channels), "Content-Type": "text/plain"}
+    match request.path:
+        case "/stream":
+            return Answer(headers=holds | {"Grip-Hold": "stream"}, body=BEGINNING)
+        case "/poll":
+            return Answer(headers=holds | {"Grip-Hold": "response", "X-Origin": "yes"}, body=b"nothing\n")
+        case "/instruct":
+            hold = {"Content-Type": "application/grip-instruct"}
+            return Answer(headers=hold, body=create_hold_stream(channels).encode())
+    return Answer(body=b"plain\n")
+
+
+class Stage:
+    """A gripd before an origin, a publisher, and clients that are closed when the scene is over."""
+
+    def __init__(self, gripd, web, publisher, closing):
+        self.gripd, self.web, self.publisher, self._closing = gripd, web, publisher, closing
+
+    def ask(self, path, headers=None):
+        return self._closing.enter_context(Client(self.gripd.client, path, headers))
+
+    def stream(self, channels):
+        client = self.ask(f"/stream?channels={channels}").stream()
+        client.receive(BEGINNING)
+        return client
+
+    def poll(self, channels):
+        """A long-poll; its channels are held before this returns, of which it sees nothing itself."""
+        first = channels.split(",")[0]
+        before = self.gripd.connections(first)
+        client = self.ask(f"/poll?channels={channels}")
+        self.gripd.wait_for(first, before + 1)
+        return client
+
+    def publish(self, channel, *formats, **ids):
+        self.publisher.publish(channel, Item(list(formats), **ids), blocking=True)
+
+    def close(self, channel):
+        self.publish(channel, HttpStreamFormat(close=True))
+
+
+@contextmanager
+def stage():
+    with Origin(origin) as web, Gripd(f"* {web.address}") as gripd, ExitStack() as closing:
+        # With issuer and key the library signs its requests, as it does for a hosted service.
+        uri = "http://{}:{}/?iss=pushpin&key=changeme".format(*gripd.control)
+        publisher = GripPubControl(parse_grip_uri(uri))
+        closing.callback(publisher.remove_all_clients)
+        yield Stage(gripd, web, publisher, closing)
+
+
+def python_origin_accepts_the_signature():
+    with stage() as s:
+        head, body = s.ask("/", {"Grip-Sig": "forged"}).whole()
+        same((head.status, body), (200, b"plain\n"), "an answer without a hold")
+        signatures = s.web.requests[0].headers.get_all("Grip-Sig")
+        same(len(signatures), 1, "the number of Grip-Sig headers")
+        expected = parse_grip_uri("http://localhost:5561?verify-iss=pushpin&verify-key=base64:Y2hhbmdlbWU=")
+        key, issuer = expected["verify_key"], expected["verify_iss"]
+        check(validate_sig(signatures[0], key, issuer), f"{signatures[0]} is not valid")
+        check(not validate_sig(signatures[0], "another", issuer), "it is valid with another key")
+        check(not validate_sig(signatures[0], key, "another"), "it is valid for another issuer")
+
+
+def python_stream_gets_exactly_what_is_published():
+    # The empty item and the one that looks like a last chunk would end a stream that is framed carelessly.
+    texts = ["one\n", "", "0\r\n\r\n", "žluťoučký 🐎\n", "x" * 70_000, "last\n"]
+    with stage() as s:
+        client = s.stream("room")
+        for text in texts:
+            s.publisher.publish_http_stream("room", text, blocking=True)
+        expected = BEGINNING + "".join(texts).encode()
+        client.receive(expected)
+        s.close("room")
+        client.end(expected)
+
+
+def python_stream_gets_binary_content():
+    content = bytes(range(256)) + b"\xff\xfe\r\n"
+    with stage() as s:
+        client = s.stream("room")
+        s.publish("room", HttpStreamFormat(content))
+        client.receive(BEGINNING + content)
+        s.close("room")
+        client.end(BEGINNING + content)
+
+
+def python_ids_of_items_and_channels_do_no_harm():
+    with stage() as s:
+        client = s.stream("room:0,other")
+        for number in range(1, 6):
+            s.publish("room", HttpStreamFormat(f"{number}\n"), id=str(number), prev_id=str(number - 1))
+        s.publish("other", HttpStreamFormat("other\n"), id="a")
+        s.close("other")
+        client.end(BEGINNING + b"1\n2\n3\n4\n5\nother\n")
+
+
+def python_batches_from_the_background_keep_their_order():
+    texts = [f"{number}\n" for number in range(50)]
+    results, told = [], threading.Event()
+
+    def callback(published, message):
+        results.append((published, message or ""))
+        if len(results) == len(texts):
+            told.set()
+
+    with stage() as s:
+        client = s.stream("room")
+        for text in texts:
+            s.publisher.publish_http_stream("room", text, callback=callback)
+        check(told.wait(DEADLINE), f"only {len(results)} of {len(texts)} were reported")
+        same(set(results), {(True, "")}, "what the library reported")
+        expected = BEGINNING + "".join(texts).encode()
+        client.receive(expected)
+        s.close("room")
+        client.end(expected)
+
+
+def python_long_poll_gets_code_reason_headers_and_body():
+    answer = HttpResponseFormat(201, "Made", {"X-Made": "by hand", "Content-Type": "text/csv"}, "a,b\n")
+    with stage() as s:
+        client = s.poll("room")
+        s.publish("room", answer)
+        head, body = client.whole()
+        same((head.status, head.reason, body), (201, "Made", b"a,b\n"), "the published answer")
+        same(head.headers["x-made"], "by hand", "a published header")
+        same(head.headers["content-type"], "text/csv", "a header that the publisher replaces")
+        same(head.headers["x-origin"], "yes", "a header that the publisher does not name")
+        # The same connection polls again, as a browser's does.
+        client.ask("/poll?channels=room")
+        s.gripd.wait_for("room", 1)
+        s.publisher.publish_http_response("room", "again\n", blocking=True)
+        head, body = client.whole()
+        same((head.status, head.reason, body), (200, "OK", b"again\n"), "the second answer")
+
+
+def python_long_poll_gets_a_binary_body():
+    content = bytes(range(255, -1, -1))
+    with stage() as s:
+        client = s.poll("room")
+        s.publish("room", HttpResponseFormat(body=content))
+        same(client.whole()[1], content, "the body")
+
+
+def python_one_item_serves_streams_and_long_polls():
+    with stage() as s:
+        stream, poll = s.stream("room"), s.poll("room")
+        s.publish("room", HttpStreamFormat("streamed\n"), HttpResponseFormat(body="polled\n"))
+        same(poll.whole()[1], b"polled\n", "what the long-poll got")
+        s.close("room")
+        stream.end(BEGINNING + b"streamed\n")
+
+
+def python_close_ends_the_streams_of_one_user_only():
+    with stage() as s:
+        alice = s.stream("room,user-alice")
+        bobs = [s.stream("room,user-bob"), s.stream("room,user-bob")]
+        poll = s.poll("user-bob")
+        s.publish("room", HttpStreamFormat("all\n"))
+        s.close("user-bob")
+        for bob in bobs:
+            bob.end(BEGINNING + b"all\n")
+        s.gripd.wait_for("room", 1)
+        same(s.gripd.connections("user-bob"), 1, "the long-polls that a close of streams leaves")
+        s.publish("room", HttpStreamFormat("later\n"))
+        alice.receive(BEGINNING + b"all\nlater\n")
+        s.publish("user-bob", HttpResponseFormat(body="still here\n"))
+        same(poll.whole()[1], b"still here\n", "what the long-poll got")
+        s.close("user-alice")
+        alice.end(BEGINNING + b"all\nlater\n")
+
+
+def python_close_ends_a_long_poll_with_the_origins_answer():
+    with stage() as s:
+        other, closed = s.poll("user-alice"), s.poll("user-bob")
+        s.publish("user-bob", HttpResponseFormat(action="close"))
+        head, body = closed.whole()
+        same((head.status, body), (200, b"nothing\n"), "the answer of the closed one")
+        s.publish("user-alice", HttpResponseFormat(body="news\n"))
+        same(other.whole()[1], b"news\n", "the answer of the other one")
+
+
+def kick_says_goodbye_and_counts_what_it_closed():
+    farewell = {"http-stream": {"content": "goodbye\n"}}
+    with stage() as s:
+        alice = s.stream("room,user-alice")
+        bobs = [s.stream("room,user-bob"), s.stream("room,user-bob")]
+        receipt = s.gripd.publish({"channel": "user-bob", "action": "close", "formats": farewell})[0]
+        counts = {name: receipt.get(name) for name in ("channel", "delivered", "closed", "cut")}
+        same(counts, {"channel": "user-bob", "delivered": 2, "closed": 2, "cut": 0}, "the receipt")
+        for bob in bobs:
+            bob.end(BEGINNING + b"goodbye\n")
+        s.publish("room", HttpStreamFormat("later\n"))
+        alice.receive(BEGINNING + b"later\n")
+        same(s.gripd.publish({"channel": "user-bob", "action": "close"})[0]["closed"], 0, "the second kick")
+
+
+def python_publisher_is_told_of_an_item_that_is_refused():
+    with stage() as s:
+        client = s.stream("room")
+        try:
+            s.publish("room", HttpStreamFormat("no\n"), HttpResponseFormat(code=9999, body="no\n"))
+        except ValueError as error:
+            check("status code 400" in str(error) and "'code'" in str(error), f"it was told: {error}")
+        else:
+            raise Failed("a publish with an impossible code succeeded")
+        s.close("room")
+        client.end(BEGINNING)
+
+
+def python_json_instruct_is_refused_and_not_shown():
+    # gripcontrol's create_hold_* write the instruct as a JSON body, which gripd does not read.
+    with stage() as s:
+        head, body = s.ask("/instruct?channels=secret").whole()
+        same(head.status, 502, "the status")
+        check(b"secret" not in body, f"the client sees the instruct: {body!r}")
+        s.gripd.process.find("grip-instruct bodies are not supported")
+
+
+def drain_ends_held_clients_cleanly():
+    with stage() as s:
+        stream, poll = s.stream("room"), s.poll("room")
+        s.gripd.process.ask_to_end()
+        stream.end(BEGINNING)
+        same(poll.whole()[1], b"nothing\n", "what the long-poll got")
+
+
+SCENES = [
+    python_origin_accepts_the_signature,
+    python_stream_gets_exactly_what_is_published,
+    python_stream_gets_binary_content,
+    python_ids_of_items_and_channels_do_no_harm,
+    python_batches_from_the_background_keep_their_order,
+    python_long_poll_gets_code_reason_headers_and_body,
+    python_long_poll_gets_a_binary_body,
+    python_one_item_serves_streams_and_long_polls,
+    python_close_ends_the_streams_of_one_user_only,
+    python_close_ends_a_long_poll_with_the_origins_answer,
+    kick_says_goodbye_and_counts_what_it_closed,
+    python_publisher_is_told_of_an_item_that_is_refused,
+    python_json_instruct_is_refused_and_not_shown,
+    drain_ends_held_clients_cleanly,
+]
+
+if __name__ == "__main__":
+    sys.exit(1 if run(SCENES) else 0)
