@@ -20,6 +20,7 @@ pub(super) fn daemon(args: &Args) -> u8 {
         Err(code) => return code,
     };
     let _log = log::start(config.log);
+    raise_open_files();
     match run(config) {
         Ok(true) => OK,
         Ok(false) => FAILURE,
@@ -27,6 +28,13 @@ pub(super) fn daemon(args: &Args) -> u8 {
             eprintln!("gripd: {error}");
             FAILURE
         }
+    }
+}
+
+/// Has the process open as many files as it may: each connection is one.
+fn raise_open_files() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::grip::signature::Signer;
 use crate::route::Target;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use pool::Pool;
 use std::cell::RefCell;
 use std::fmt;
@@ -148,8 +148,10 @@ impl Origin {
         *outgoing.uri_mut() = rewrite::target(&request.uri);
         *outgoing.headers_mut() = rewrite::headers(request, self.signature());
         let metrics = Arc::clone(&self.metrics);
-        hyper::ext::on_informational(&mut outgoing, move |_| {
-            metrics.informational_dropped.fetch_add(1, Relaxed);
+        hyper::ext::on_informational(&mut outgoing, move |response| {
+            if response.status() != StatusCode::CONTINUE {
+                metrics.informational_dropped.fetch_add(1, Relaxed);
+            }
         });
         outgoing
     }

@@ -1,0 +1,180 @@
+//! The program: arguments in, exit code out.
+
+use crate::support::{Client, Origin, get};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+fn gripd(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gripd"));
+    command.args(args).env_remove("GRIP_URL");
+    command
+}
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = gripd(args).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A running program and its addresses. It is killed when dropped.
+struct Running {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+    clients: String,
+    control: String,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Self {
+        let any = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
+        let mut child = gripd(&[&any, args].concat()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let field = |name: &str| {
+            let rest = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}")).1;
+            rest.split_whitespace().next().unwrap().to_owned()
+        };
+        let (clients, control) = (field("clients="), field("control="));
+        Self { child, stderr, clients, control }
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    fn wait(&mut self) -> (i32, String) {
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code().unwrap(), log)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn write(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn the_scene_of_a_chat() {
+    let origin = Origin::holding();
+    let route = format!("* {}", origin.address);
+    let mut running = Running::start(&["--route", &route, "--shards", "1"]);
+    let mut client = Client::send(running.clients.parse().unwrap(), get("/stream?conversation123,user456"));
+    client.read_until("hello\n\r\n");
+    let spec = format!("http://{}", running.control);
+    let (code, out, err) = run(&["publish", "--spec", &spec, "conversation123", "welcome"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "Published\n", ""));
+    assert_eq!(client.read_until("welcome\n\r\n"), "8\r\nwelcome\n\r\n");
+    let (code, out, _) = run(&["close", "user456", "--spec", &spec]);
+    assert_eq!((code, out.as_str()), (0, "Closed 1 connection, 0 of them cut\n"));
+    assert_eq!(client.rest(), "0\r\n\r\n");
+    running.signal("TERM");
+    let (code, log) = running.wait();
+    assert_eq!(code, 0, "{log}");
+    for expected in
+        ["method=\"GET\"", "hold=\"stream\"", "channel=conversation123", "delivered=1", "closed=1", "stopped"]
+    {
+        assert!(log.contains(expected), "{expected} is missing: {log}");
+    }
+    assert!(!log.contains("changeme"));
+}
+
+#[test]
+fn a_file_and_a_close_can_be_published() {
+    let origin = Origin::holding();
+    let running = Running::start(&["--route", &format!("* {}", origin.address)]);
+    let mut client = Client::send(running.clients.parse().unwrap(), get("/stream?user456"));
+    client.read_until("hello\n\r\n");
+    let file = write("goodbye", "from a file");
+    let spec = format!("http://{}", running.control);
+    let content = format!("@{}", file.display());
+    assert_eq!(run(&["publish", "--close", "--spec", &spec, "user456", &content]).0, 0);
+    assert_eq!(client.rest(), "b\r\nfrom a file\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_signal_at_once_and_a_second_one() {
+    let mut running = Running::start(&[]);
+    running.signal("TERM");
+    assert_eq!(running.wait().0, 0);
+    // A stream keeps the second one draining.
+    let origin = Origin::holding();
+    let config = write("slow-drain.toml", "drain = 60\n");
+    let route = format!("* {}", origin.address);
+    let mut running = Running::start(&["--config", config.to_str().unwrap(), "--route", &route]);
+    let mut client = Client::send(running.clients.parse().unwrap(), get("/stream?a"));
+    client.read_until("hello\n\r\n");
+    let mut polling = Client::send(running.clients.parse().unwrap(), get("/poll?a"));
+    running.signal("INT");
+    // The long-poll's answer tells that the drain has begun.
+    assert_eq!(polling.answer().1, "hello\n");
+    running.signal("TERM");
+    assert_eq!(running.wait().0, 1);
+}
+
+#[test]
+fn the_demo_serves_its_page() {
+    let running = Running::start(&[]);
+    let (head, page) = Client::send(running.clients.parse().unwrap(), get("/")).answer();
+    assert!(head.contains("text/html") && page.contains("EventSource"), "{head}");
+}
+
+#[test]
+fn the_example_configuration_is_good_and_says_the_defaults() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/gripd.toml");
+    let (code, out, err) = run(&["check", "--config", example]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let load = |path: Option<&Path>| {
+        let mut config = gripd::config::Config::load(path, &gripd::config::Overrides::default()).unwrap();
+        // The example has a route and is for everyone; without one the demo runs.
+        config.routes = None;
+        config.listen.set_ip([0, 0, 0, 0].into());
+        format!("{config:?}")
+    };
+    assert_eq!(load(Some(Path::new(example))), load(None));
+}
+
+#[test]
+fn every_error_of_a_configuration_is_told_with_its_place() {
+    let unknown = write("unknown.toml", "shards = 1\n\n[client]\nmax_chanels = 3\n");
+    let (code, _, err) = run(&["check", "--config", unknown.to_str().unwrap()]);
+    assert_eq!(code, 78);
+    assert!(err.contains("unknown.toml:4") && err.contains("max_chanels"), "{err}");
+
+    write("bad-routes", "* localhost:8000\n*,color=red localhost:1\nb\n");
+    let many = write("many.toml", "routes = \"bad-routes\"\n[origin]\nsig_key = \"base64:?\"\nconnections = 0\n");
+    for args in [["check", "--config", many.to_str().unwrap()], ["--config", many.to_str().unwrap(), "--shards=1"]] {
+        let (code, _, err) = run(&args);
+        assert_eq!(code, 78, "{err}");
+        for expected in ["bad-routes:2", "color", "bad-routes:3", "sig_key", "origin.connections"] {
+            assert!(err.contains(expected), "{expected} is missing: {err}");
+        }
+    }
+    assert_eq!(run(&["--config", "/does/not/exist"]).0, 78);
+}
+
+#[test]
+fn wrong_arguments_are_2_and_failures_1() {
+    assert_eq!(run(&["--no-such-option"]).0, 2);
+    let (code, _, err) = run(&["--route", "*"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("must specify condition and at least one target"), "{err}");
+    assert_eq!(run(&["publish", "channel"]).0, 2);
+    let (code, _, err) = run(&["close", "user456", "--spec", "http://127.0.0.1:1"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("cannot connect"), "{err}");
+    let running = Running::start(&[]);
+    let (code, _, err) = run(&["--listen", &running.clients, "--control", "127.0.0.1:0"]);
+    assert_eq!(code, 1);
+    assert!(err.contains(&running.clients) && err.contains("in use"), "{err}");
+}

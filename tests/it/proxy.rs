@@ -1,0 +1,274 @@
+//! Plain proxying.
+
+use crate::support::{Answer, Client, Gripd, Origin, chunk, eventually, get};
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+#[test]
+fn requests_and_answers_pass_through() {
+    let origin = Origin::start(|_| {
+        let head = "HTTP/1.1 201 Very Created\r\nX-A: 1\r\nX-A: 2\r\nSet-Cookie: a=b\r\nKeep-Alive: 5\r\n\
+                    Content-Encoding: gzip\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 4\r\n\r\nbody";
+        Answer::Bytes(head.into())
+    });
+    let gripd = Gripd::start(&origin);
+    let request = "GET /a/../%2e//b?x=%20&y HTTP/1.1\r\nHost: Ex.com:80\r\nX-B: 1\r\nX-B: 2\r\nGrip-Sig: forged\r\n\
+                   Connection: X-Mine\r\nX-Mine: 1\r\nTE: trailers\r\nAccept-Encoding: gzip\r\nCookie: c=d\r\n\r\n";
+    let (head, body) = Client::send(gripd.clients, request).answer();
+    assert!(head.starts_with("http/1.1 201 very created\r\n"), "{head}");
+    for expected in ["x-a: 1\r\nx-a: 2", "set-cookie: a=b", "content-encoding: gzip"] {
+        assert!(head.contains(expected), "{expected} is missing: {head}");
+    }
+    assert!(!head.contains("x-hop") && !head.contains("keep-alive"), "{head}");
+    assert_eq!(body, "body");
+    let asked = origin.asked_once();
+    assert_eq!(asked.line, "GET /a/../%2e//b?x=%20&y HTTP/1.1");
+    assert_eq!((asked.header("host"), asked.header("cookie")), (Some("Ex.com"), Some("c=d")));
+    assert!(asked.headers.contains("x-b: 1\nx-b: 2\n"), "{}", asked.headers);
+    for dropped in ["x-mine", "te", "accept-encoding", "connection"] {
+        assert_eq!(asked.header(dropped), None, "{dropped}");
+    }
+    assert_eq!(asked.header("grip-feature"), Some("status"));
+    let signature = asked.header("grip-sig").unwrap();
+    assert_eq!(signature.split('.').count(), 3, "{signature}");
+}
+
+#[test]
+fn bodies_stream_both_ways() {
+    let (to_origin, from_test) = mpsc::channel::<()>();
+    let from_test = Mutex::new(Some(from_test));
+    let origin = Origin::start(move |_| {
+        let from_test = from_test.lock().unwrap().take().unwrap();
+        Answer::Write(Box::new(move |stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+            from_test.recv().unwrap();
+            stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").unwrap();
+        }))
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client =
+        Client::send(gripd.clients, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+    client.write("2\r\ncd\r\n0\r\n\r\n");
+    client.read_until("3\r\none\r\n");
+    to_origin.send(()).unwrap();
+    client.read_until("3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(origin.asked_once().body, "abcd");
+}
+
+#[test]
+fn trailers_pass_through() {
+    let origin = Origin::start(|_| {
+        let body =
+            "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n";
+        Answer::Bytes(body.into())
+    });
+    let gripd = Gripd::start(&origin);
+    let request = "POST / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nTrailer: X-Sent\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   1\r\nb\r\n0\r\nX-Sent: 8\r\n\r\n";
+    let mut client = Client::send(gripd.clients, request);
+    let rest =
+        client.read_until("\r\n0\r\n").to_ascii_lowercase() + &client.read_until("\r\n\r\n").to_ascii_lowercase();
+    assert!(rest.contains("x-sum: 7"), "{rest}");
+    assert_eq!(origin.asked_once().body, "bx-sent: 8");
+}
+
+#[test]
+fn answers_without_a_body_keep_the_connection() {
+    let origin = Origin::start(|asked| match asked.line.split(' ').nth(1).unwrap() {
+        "/head" => Answer::Bytes("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".into()),
+        "/204" => Answer::Bytes("HTTP/1.1 204 No Content\r\n\r\n".into()),
+        "/304" => Answer::Bytes("HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nETag: \"x\"\r\n\r\n".into()),
+        _ => Answer::ok("last"),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = Client::send(gripd.clients, "HEAD /head HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(client.head().contains("content-length: 1000"));
+    client.write(get("/204"));
+    assert!(client.head().starts_with("http/1.1 204"));
+    client.write(get("/304"));
+    let head = client.head();
+    assert!(head.starts_with("http/1.1 304") && head.contains("etag: \"x\""), "{head}");
+    client.write(get("/"));
+    assert_eq!(client.answer().1, "last");
+    assert!(origin.asked().iter().all(|asked| asked.connection == 0), "{:?}", origin.asked());
+}
+
+#[test]
+fn informational_answers_are_not_taken_for_the_answer() {
+    let origin = Origin::start(|_| {
+        let early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+        Answer::Bytes(format!("{early}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast"))
+    });
+    let gripd = Gripd::start(&origin);
+    let (head, body) = gripd.get("/").answer();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert_eq!((body.as_str(), gripd.metric("origin_informational_dropped_total")), ("last", 1));
+}
+
+#[test]
+fn an_expectation_is_met_by_gripd() {
+    let origin = Origin::start(|_| Answer::ok("thanks"));
+    let gripd = Gripd::start(&origin);
+    let request = "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    let mut client = Client::send(gripd.clients, request);
+    assert!(client.head().starts_with("http/1.1 100"));
+    client.write("body");
+    assert_eq!(client.answer().1, "thanks");
+    let asked = origin.asked_once();
+    assert_eq!((asked.body.as_str(), asked.header("expect")), ("body", None));
+}
+
+#[test]
+fn http_1_0_clients_get_what_they_understand() {
+    let origin = Origin::start(|_| {
+        Answer::Bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n".into())
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = Client::send(gripd.clients, "GET / HTTP/1.0\r\n\r\n");
+    let head = client.head();
+    assert!(head.starts_with("http/1.0 200") && !head.contains("chunked"), "{head}");
+    assert_eq!(client.rest(), "one");
+    assert_eq!(origin.asked_once().header("host"), Some("localhost"));
+}
+
+#[test]
+fn chunks_beside_a_length_are_what_counts_and_the_connection_ends() {
+    let origin = Origin::start(|_| Answer::ok("ok"));
+    let gripd = Gripd::start(&origin);
+    for headers in
+        ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 30"]
+    {
+        let smuggled = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
+        let request =
+            format!("POST /real HTTP/1.1\r\nHost: h\r\n{headers}\r\n\r\n{}0\r\n\r\n{smuggled}", chunk("body"));
+        let mut client = Client::send(gripd.clients, request);
+        let (head, body) = client.answer();
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!((body.as_str(), client.rest_and_end().0.as_slice()), ("ok", &b""[..]));
+    }
+    for asked in origin.asked() {
+        assert_eq!((asked.line.as_str(), asked.body.as_str()), ("POST /real HTTP/1.1", "body"));
+        assert_eq!(asked.header("content-length"), None);
+    }
+}
+
+#[test]
+fn absolute_and_asterisk_targets() {
+    let origin = Origin::start(|_| Answer::ok("ok"));
+    let gripd = Gripd::start(&origin);
+    let absolute = "GET http://abs.example:8080/x?y HTTP/1.1\r\nHost: other\r\n\r\n";
+    assert_eq!(Client::send(gripd.clients, absolute).answer().1, "ok");
+    assert_eq!(Client::send(gripd.clients, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").answer().1, "ok");
+    let asked = origin.asked();
+    assert_eq!((asked[0].line.as_str(), asked[0].header("host")), ("GET /x?y HTTP/1.1", Some("abs.example:8080")));
+    assert_eq!(asked[1].line, "OPTIONS * HTTP/1.1");
+}
+
+#[test]
+fn origin_failures_are_502_and_504() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gripd = Gripd::to(&[format!("* {nobody}")], |_| {});
+    let (head, body) = gripd.get("/").answer();
+    assert!(head.starts_with("http/1.1 502"), "{head}");
+    assert_eq!(body, "Error while proxying to origin.\n");
+
+    for answer in ["", "HTTP/1.1 2000 What\r\n\r\n", "SMTP ready\r\n"] {
+        let origin = Origin::start(move |_| Answer::Last(answer.into()));
+        let (head, _) = Gripd::start(&origin).get("/").answer();
+        assert!(head.starts_with("http/1.1 502"), "{answer:?}: {head}");
+    }
+
+    let hanging =
+        Origin::start(|_| Answer::Write(Box::new(|stream| drop(std::io::copy(stream, &mut std::io::sink())))));
+    let gripd = Gripd::with(&hanging, "", |config| config.origin.response_timeout = Duration::from_millis(300));
+    let (head, body) = gripd.get("/").answer();
+    assert!(head.starts_with("http/1.1 504"), "{head}");
+    assert_eq!(body, "The origin did not answer in time.\n");
+}
+
+#[test]
+fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+    let origin = Origin::start(|_| Answer::Last("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".into()));
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    assert!(client.head().contains("content-length: 100"));
+    assert_eq!(client.rest_and_end().0, b"half");
+}
+
+/// An origin that ends its second connection use without an answer: an idle connection that dies.
+fn dying_on_reuse() -> Origin {
+    let requests = AtomicUsize::new(0);
+    Origin::start(move |_| match requests.fetch_add(1, Ordering::SeqCst) {
+        1 => Answer::Last(String::new()),
+        _ => Answer::ok("ok"),
+    })
+}
+
+#[test]
+fn a_request_lost_on_an_idle_connection_is_sent_again_if_it_may_be() {
+    for (request, retried) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", true),
+        ("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", true),
+        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", false),
+    ] {
+        let origin = dying_on_reuse();
+        // One shard, so that the second request finds the first one's connection.
+        let gripd = Gripd::with(&origin, "", |config| config.shards = 1);
+        let mut client = gripd.get("/");
+        assert_eq!(client.answer().1, "ok");
+        client.write(request);
+        let (head, _) = client.answer();
+        assert_eq!(head.starts_with("http/1.1 200"), retried, "{request}: {head}");
+        let asked = origin.asked();
+        assert_eq!(asked.len(), if retried { 3 } else { 2 });
+        assert!(asked[1..].iter().all(|a| a.body == asked[1].body), "{asked:?}");
+    }
+}
+
+#[test]
+fn what_is_for_no_origin_is_refused() {
+    let origin = Origin::start(|_| Answer::ok("ok"));
+    let gripd = Gripd::to(&[format!("known.example,path_beg=/api {}", origin.address)], |_| {});
+    for (request, status, text) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", 502, "Route not found\n"),
+        ("GET / HTTP/1.1\r\nHost: known.example\r\n\r\n", 502, "Route not found\n"),
+        (
+            "GET /api HTTP/1.1\r\nHost: known.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            501,
+            "WebSockets are not supported yet.\n",
+        ),
+        ("CONNECT known.example:443 HTTP/1.1\r\nHost: known.example\r\n\r\n", 501, "CONNECT is not supported.\n"),
+    ] {
+        let (head, body) = Client::send(gripd.clients, request).answer();
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{request}: {head}");
+        assert_eq!(body, text);
+    }
+    assert_eq!(Client::send(gripd.clients, "GET /api/x HTTP/1.1\r\nHost: KNOWN.example:81\r\n\r\n").answer().1, "ok");
+    assert_eq!(origin.asked_once().line, "GET /api/x HTTP/1.1");
+}
+
+#[test]
+fn a_client_that_leaves_frees_the_origin() {
+    let (left, leaves) = mpsc::channel();
+    let left = Mutex::new(left);
+    let origin = Origin::start(move |_| {
+        let left = left.lock().unwrap().clone();
+        Answer::Write(Box::new(move |stream| left.send(std::io::copy(stream, &mut std::io::sink()).is_ok()).unwrap()))
+    });
+    let gripd = Gripd::start(&origin);
+    let client = gripd.get("/");
+    eventually("it was asked", || !origin.asked().is_empty());
+    drop(client);
+    leaves.recv_timeout(Duration::from_secs(20)).expect("the origin's connection ends");
+}
+
+#[test]
+fn many_connections_at_once_are_all_served() {
+    let origin = Origin::start(|_| Answer::ok("ok"));
+    let gripd = Gripd::start(&origin);
+    let mut clients: Vec<Client> = (0..300).map(|_| gripd.get("/")).collect();
+    assert!(clients.iter_mut().all(|client| client.answer().1 == "ok"));
+}

@@ -1,0 +1,95 @@
+//! The control API, as Pushpin's publishers use it, and what goes beyond.
+
+use crate::support::{Client, Gripd, Origin, chunk, get};
+use serde_json::json;
+
+fn gripd() -> Gripd {
+    Gripd::start(&Origin::holding())
+}
+
+#[test]
+fn replies_are_pushpins() {
+    let gripd = gripd();
+    let body = r#"{"items":[{"channel":"a","http-stream":{"content":"x"}}]}"#;
+    assert_eq!(gripd.publish_body("", body), (200, "Published\n".into()));
+    assert_eq!(gripd.publish_body("", r#"{"items":[]}"#), (200, "Published\n".into()));
+    assert_eq!(gripd.publish_body("", "{"), (400, "Body is not valid JSON.\n".into()));
+    let wrong = "Invalid format: object does not contain 'items'\n";
+    assert_eq!(gripd.publish_body("", "{}"), (400, wrong.into()));
+    let none = "Not Acceptable. Supported formats are text/plain and application/json.\n";
+    assert_eq!(gripd.publish_body("Accept: image/png\r\n", body), (406, none.into()));
+    assert_eq!(gripd.ask(get("/")).1, "Pushpin API\n");
+    let (head, body) = gripd.ask(get("/publish"));
+    assert!(head.starts_with("http/1.1 405") && head.contains("allow: post"), "{head}");
+    assert_eq!(body, "Method not allowed: GET.\n");
+    let (head, body) = gripd.ask(get("/nothing"));
+    assert!(head.starts_with("http/1.1 404"), "{head}");
+    assert_eq!(body, "Not Found\n");
+}
+
+#[test]
+fn one_bad_item_publishes_nothing() {
+    let gripd = gripd();
+    let mut client = gripd.stream("a");
+    let items = json!({ "items": [{ "channel": "a", "http-stream": { "content": "no\n" } }, { "channel": "a" }] });
+    assert_eq!(gripd.publish_body("", &items.to_string()).0, 400);
+    gripd.say("a", "yes\n");
+    assert_eq!(client.read_until("\n\r\n"), chunk("yes\n"));
+}
+
+#[test]
+fn a_connection_serves_many_publishes_in_either_framing() {
+    let gripd = gripd();
+    let mut client = gripd.stream("a");
+    let body = r#"{"items":[{"channel":"a","http-stream":{"content":"x\n"}}]}"#;
+    let sized = format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let chunked = format!(
+        "POST /publish HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        chunk(body)
+    );
+    let mut publisher = Client::send(gripd.control, &sized);
+    assert_eq!(publisher.answer().1, "Published\n");
+    publisher.write(chunked);
+    assert_eq!(publisher.answer().1, "Published\n");
+    assert_eq!(client.read_exact(14), chunk("x\n").repeat(2).as_bytes());
+}
+
+#[test]
+fn a_body_over_the_limit_is_413() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| config.control.max_body = 1000);
+    let (status, body) = gripd.publish_body("", &"x".repeat(1001));
+    assert_eq!(status, 413);
+    assert!(body.contains("1000 bytes"), "{body}");
+}
+
+#[test]
+fn web_pages_may_not_publish() {
+    let gripd = gripd();
+    let body = r#"{"items":[{"channel":"a","action":"close"}]}"#;
+    let _client = gripd.stream("a");
+    for header in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert_eq!(gripd.publish_body(header, body).0, 403, "{header}");
+    }
+    let rebound =
+        format!("POST /publish HTTP/1.1\r\nHost: evil.example:5561\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert!(gripd.ask(rebound).0.starts_with("http/1.1 403"));
+    assert_eq!(gripd.connections("a"), 1);
+}
+
+#[test]
+fn websocket_formats_are_checked_and_reach_nobody() {
+    let gripd = gripd();
+    let receipt = gripd.publish(&json!([{ "channel": "a", "formats": { "ws-message": { "content": "x" } } }]));
+    assert_eq!(receipt[0]["delivered"], 0);
+    let wrong =
+        json!({ "items": [{ "channel": "a", "formats": { "ws-message": { "type": "smoke", "content": "" } } }] });
+    let (status, body) = gripd.publish_body("", &wrong.to_string());
+    assert_eq!((status, body.as_str()), (400, "Invalid format: 'ws-message' contains 'type' with unknown value\n"));
+}
+
+#[test]
+fn health_and_readiness() {
+    let gripd = gripd();
+    assert!(gripd.ask(get("/healthz")).0.starts_with("http/1.1 200"));
+    assert!(gripd.ask(get("/readyz")).0.starts_with("http/1.1 200"));
+}

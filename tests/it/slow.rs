@@ -1,0 +1,63 @@
+//! Clients that read slowly, and the bounds that protect from them.
+
+use crate::support::{Gripd, Origin, chunk};
+use serde_json::{Value, json};
+use std::io::ErrorKind;
+
+#[test]
+fn a_legal_batch_of_small_items_closes_nobody_who_reads() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| config.shard.client_buffer = 16 << 10);
+    let mut clients: Vec<_> = (0..20).map(|_| gripd.stream("a")).collect();
+    let items: Vec<Value> =
+        (0..2500).map(|n| json!({ "channel": "a", "http-stream": { "content": format!("{n:04}\n") } })).collect();
+    let expected: String = (0..2500).map(|n| chunk(&format!("{n:04}\n"))).collect();
+    let receipt = gripd.publish(&json!(items));
+    assert!(receipt.as_array().unwrap().iter().all(|item| item["delivered"] == 20 && item["slow"] == 0));
+    for client in &mut clients {
+        assert_eq!(client.read_exact(expected.len()), expected.as_bytes());
+    }
+    assert_eq!(gripd.metric("slow_total"), 0);
+}
+
+#[test]
+fn a_client_that_stalls_is_cut_counted_and_tells_nobody_else() {
+    let gripd = Gripd::start(&Origin::holding());
+    let (mut stalled, mut reader) = (gripd.stream("a"), gripd.stream("a"));
+    let item = "x".repeat(500_000);
+    let framed = chunk(&item);
+    let mut slow = 0;
+    for _ in 0..100 {
+        let receipt = gripd.publish(&json!([{ "channel": "a", "http-stream": { "content": item } }]));
+        slow += receipt[0]["slow"].as_u64().unwrap();
+        assert_eq!(reader.read_exact(framed.len()), framed.as_bytes());
+        if slow > 0 {
+            assert_eq!(receipt[0]["delivered"], 1);
+            break;
+        }
+    }
+    assert_eq!((slow, gripd.metric("slow_total"), gripd.connections("a")), (1, 1, 1));
+    let (got, end) = stalled.rest_and_end();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(!got.ends_with(b"0\r\n\r\n"));
+}
+
+#[test]
+fn one_item_alone_never_fills_an_outlet() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| config.shard.client_buffer = 1);
+    let mut client = gripd.stream("a");
+    let item = "x".repeat(900_000);
+    assert_eq!(gripd.say("a", &item), 1);
+    assert_eq!(client.read_exact(chunk(&item).len()), chunk(&item).as_bytes());
+}
+
+#[test]
+fn all_outlets_together_have_a_ceiling() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| {
+        config.shard.client_buffer = 1 << 30;
+        config.shard.outlets_total = 4 << 20;
+    });
+    let _stalled: Vec<_> = (0..8).map(|_| gripd.stream("a")).collect();
+    let item = "x".repeat(900_000);
+    let slow = |_| gripd.publish(&json!([{ "channel": "a", "http-stream": { "content": item } }]))[0]["slow"].as_u64();
+    assert!((0..60).filter_map(slow).sum::<u64>() > 0, "nobody was cut");
+}

@@ -1,0 +1,102 @@
+//! A client that sees every byte.
+
+use super::DEADLINE;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+/// One connection to gripd.
+pub(crate) struct Client {
+    stream: TcpStream,
+    /// Read and not yet asked for.
+    ahead: Vec<u8>,
+}
+
+/// A plain `GET` for `path`.
+pub(crate) fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+impl Client {
+    /// Connects and sends `request`.
+    pub(crate) fn send(to: SocketAddr, request: impl AsRef<[u8]>) -> Self {
+        let stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut client = Self { stream, ahead: Vec::new() };
+        client.write(request);
+        client
+    }
+
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Ends our side; gripd takes it for gone.
+    pub(crate) fn shut_down(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Reads up to and with `end`.
+    pub(crate) fn read_until(&mut self, end: &str) -> String {
+        let end = end.as_bytes();
+        loop {
+            if let Some(at) = self.ahead.windows(end.len()).position(|w| w == end) {
+                let rest = self.ahead.split_off(at + end.len());
+                return String::from_utf8(std::mem::replace(&mut self.ahead, rest)).unwrap();
+            }
+            let got = self.fill().unwrap_or_else(|e| panic!("{e}; so far: {}", self.text()));
+            assert!(got > 0, "ended before {:?}; so far: {}", String::from_utf8_lossy(end), self.text());
+        }
+    }
+
+    /// Reads the head of an answer.
+    pub(crate) fn head(&mut self) -> String {
+        self.read_until("\r\n\r\n").to_ascii_lowercase()
+    }
+
+    /// Reads so many bytes.
+    pub(crate) fn read_exact(&mut self, count: usize) -> Vec<u8> {
+        while self.ahead.len() < count {
+            assert!(self.fill().unwrap() > 0, "ended early; so far: {}", self.text());
+        }
+        let rest = self.ahead.split_off(count);
+        std::mem::replace(&mut self.ahead, rest)
+    }
+
+    /// Reads an answer with a length, and returns its head and its body.
+    pub(crate) fn answer(&mut self) -> (String, String) {
+        let head = self.head();
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).expect("a length");
+        let body = self.read_exact(length.trim().parse().unwrap());
+        (head, String::from_utf8(body).unwrap())
+    }
+
+    /// Reads to the end of the connection, which must be a clean one.
+    pub(crate) fn rest(&mut self) -> String {
+        self.to_end().unwrap_or_else(|e| panic!("no clean end: {e}; so far: {}", self.text()));
+        String::from_utf8(std::mem::take(&mut self.ahead)).unwrap()
+    }
+
+    /// Reads to the end of the connection, however it ends. Says how, and what came.
+    pub(crate) fn rest_and_end(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let end = self.to_end();
+        (std::mem::take(&mut self.ahead), end)
+    }
+
+    fn to_end(&mut self) -> io::Result<()> {
+        while self.fill()? > 0 {}
+        Ok(())
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 65536];
+        let count = self.stream.read(&mut buffer)?;
+        self.ahead.extend_from_slice(&buffer[..count]);
+        Ok(count)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.ahead[..self.ahead.len().min(2000)]).into_owned()
+    }
+}

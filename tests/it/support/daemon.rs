@@ -1,0 +1,134 @@
+//! A gripd in this process.
+
+use super::{Client, Origin, eventually};
+use gripd::config::{Config, Overrides};
+use gripd::daemon::{Daemon, Left};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+
+/// A gripd with two shards. When it is dropped it drains, and must have nothing left.
+pub(crate) struct Gripd {
+    daemon: Option<Daemon>,
+    pub(crate) clients: SocketAddr,
+    pub(crate) control: SocketAddr,
+}
+
+impl Gripd {
+    /// In front of `origin`.
+    pub(crate) fn start(origin: &Origin) -> Self {
+        Self::with(origin, "", |_| {})
+    }
+
+    /// In front of `origin`, with options of its route, and settings.
+    pub(crate) fn with(origin: &Origin, options: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::to(&[format!("*{options} {}", origin.address)], change)
+    }
+
+    /// With these routes.
+    pub(crate) fn to(routes: &[String], change: impl FnOnce(&mut Config)) -> Self {
+        let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let overrides = Overrides {
+            routes: routes.to_vec(),
+            listen: any,
+            control: any,
+            shards: Some(2),
+            log: Some(LevelFilter::OFF),
+        };
+        let mut config = Config::load(None, &overrides).unwrap();
+        config.drain = Duration::from_millis(200);
+        change(&mut config);
+        let daemon = Daemon::start(config).unwrap();
+        let (clients, control) = (daemon.listen(), daemon.control_listen());
+        Self { daemon: Some(daemon), clients, control }
+    }
+
+    /// Sends a `GET` for `path`.
+    pub(crate) fn get(&self, path: &str) -> Client {
+        Client::send(self.clients, super::get(path))
+    }
+
+    /// A client whose stream of `channels` has begun.
+    pub(crate) fn stream(&self, channels: &str) -> Client {
+        let mut client = self.get(&format!("/stream?{channels}"));
+        let head = client.head();
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        client.read_until("6\r\nhello\n\r\n");
+        client
+    }
+
+    /// A client whose long-poll of `channels` is held.
+    pub(crate) fn poll(&self, channels: &str) -> Client {
+        let channel = channels.split(',').next().unwrap();
+        let before = self.connections(channel);
+        let client = self.get(&format!("/poll?{channels}"));
+        eventually("the long-poll is held", || self.connections(channel) > before);
+        client
+    }
+
+    /// Sends a request to the control API and returns head and body.
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> (String, String) {
+        Client::send(self.control, request).answer()
+    }
+
+    /// Publishes the body of a request as it is; returns status and body of the reply.
+    pub(crate) fn publish_body(&self, headers: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let request =
+            format!("POST /publish/ HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
+        let (head, reply) = self.ask(request);
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), reply)
+    }
+
+    /// Publishes items and returns the receipt's.
+    pub(crate) fn publish(&self, items: &Value) -> Value {
+        let body = serde_json::json!({ "items": items }).to_string();
+        let (status, reply) = self.publish_body("Accept: application/json\r\n", &body);
+        assert_eq!(status, 200, "{reply}");
+        let mut receipt: Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(receipt["message"], "Published");
+        receipt["items"].take()
+    }
+
+    /// Publishes stream content to a channel; returns how many got it.
+    pub(crate) fn say(&self, channel: &str, content: &str) -> u64 {
+        let item = serde_json::json!([{ "channel": channel, "formats": { "http-stream": { "content": content } } }]);
+        self.publish(&item)[0]["delivered"].as_u64().unwrap()
+    }
+
+    /// Closes a channel; returns how many were closed, and how many of them were cut.
+    pub(crate) fn close(&self, channel: &str) -> (u64, u64) {
+        let receipt = self.publish(&serde_json::json!([{ "channel": channel, "action": "close" }]));
+        (receipt[0]["closed"].as_u64().unwrap(), receipt[0]["cut"].as_u64().unwrap())
+    }
+
+    /// How many connections hold a channel.
+    pub(crate) fn connections(&self, channel: &str) -> u64 {
+        let (_, body) = self.ask(super::get(&format!("/channels/{channel}")));
+        serde_json::from_str::<Value>(&body).unwrap()["connections"].as_u64().unwrap()
+    }
+
+    /// One of the metrics.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let (_, body) = self.ask(super::get("/metrics"));
+        let value = body.lines().find_map(|l| l.strip_prefix(&format!("gripd_{name} ")));
+        value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
+    /// Begins to drain.
+    pub(crate) fn drain(&self) {
+        self.daemon.as_ref().unwrap().drain();
+    }
+}
+
+impl Drop for Gripd {
+    fn drop(&mut self) {
+        let Some(daemon) = self.daemon.take() else { return };
+        daemon.drain();
+        let left = daemon.join();
+        if !std::thread::panicking() {
+            assert_eq!(left, Left::default(), "after a drain nothing is left");
+        }
+    }
+}

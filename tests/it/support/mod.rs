@@ -1,0 +1,28 @@
+//! A gripd in this process, a scripted origin, and clients that see every byte.
+
+mod client;
+mod daemon;
+mod origin;
+
+pub(crate) use client::{Client, get};
+pub(crate) use daemon::Gripd;
+pub(crate) use origin::{Answer, Origin};
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Looks again and again until `done`, or fails at the deadline.
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < DEADLINE, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A chunk of a chunked body.
+pub(crate) fn chunk(content: &str) -> String {
+    format!("{:x}\r\n{content}\r\n", content.len())
+}
