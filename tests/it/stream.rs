@@ -36,7 +36,7 @@ fn items_keep_their_order_within_and_across_batches() {
     let mut expected = String::new();
     for batch in 0..20 {
         let text = |n: usize| format!("{batch}.{n}\n");
-        let channel = |n: usize| if n % 2 == 0 { "a" } else { "b" };
+        let channel = |n: usize| if n.is_multiple_of(2) { "a" } else { "b" };
         let item = |n| json!({ "channel": channel(n), "formats": { "http-stream": { "content": text(n) } } });
         gripd.publish_body("", &json!({ "items": (0..10).map(item).collect::<Vec<_>>() }).to_string());
         (0..10).for_each(|n| expected.push_str(&chunk(&text(n))));

@@ -74,17 +74,17 @@ impl Client {
 
     /// Reads to the end of the connection, which must be a clean one.
     pub(crate) fn rest(&mut self) -> String {
-        self.to_end().unwrap_or_else(|e| panic!("no clean end: {e}; so far: {}", self.text()));
+        self.read_on().unwrap_or_else(|e| panic!("no clean end: {e}; so far: {}", self.text()));
         String::from_utf8(std::mem::take(&mut self.ahead)).unwrap()
     }
 
     /// Reads to the end of the connection, however it ends. Says how, and what came.
     pub(crate) fn rest_and_end(&mut self) -> (Vec<u8>, io::Result<()>) {
-        let end = self.to_end();
+        let end = self.read_on();
         (std::mem::take(&mut self.ahead), end)
     }
 
-    fn to_end(&mut self) -> io::Result<()> {
+    fn read_on(&mut self) -> io::Result<()> {
         while self.fill()? > 0 {}
         Ok(())
     }
