@@ -1,7 +1,7 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
 use super::Error;
-use crate::route::Invalid;
+use crate::grip::{Invalid, invalid};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::SocketAddr;
@@ -205,7 +205,7 @@ impl RouteTable {
             ("debug", &debug),
         ];
         if self.target.contains([' ', '\t']) {
-            return Err(Invalid("several targets for one route are not supported yet".into()));
+            return invalid("several targets for one route are not supported yet");
         }
         let mut line = quote(&self.host);
         for (name, value) in properties {

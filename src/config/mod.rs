@@ -175,7 +175,7 @@ fn read_routes(path: &PathBuf) -> Result<Vec<Route>, Vec<Problem>> {
     let place = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| vec![Problem::new(&place, format!("cannot be read: {e}"))])?;
     let located =
-        |(line, invalid): (usize, crate::route::Invalid)| Problem::new(&format!("{place}:{line}"), invalid.to_string());
+        |(line, invalid): (usize, crate::grip::Invalid)| Problem::new(&format!("{place}:{line}"), invalid.to_string());
     parse_lines(&text).map_err(|errors| errors.into_iter().map(located).collect())
 }
 

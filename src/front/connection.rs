@@ -3,7 +3,8 @@
 use super::body::Reply;
 use super::gate::Place;
 use super::io::Io;
-use super::{Front, Gate, request};
+use super::slot::Slot;
+use super::{Front, request};
 use crate::hold::Hold;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -11,7 +12,6 @@ use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::HttpService;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -24,37 +24,6 @@ use tokio::time::timeout;
 const MAX_HEAD: usize = 64 << 10;
 /// The most headers of a request.
 const MAX_HEADERS: usize = 128;
-
-/// What the requests of a connection and its loop share.
-#[derive(Default)]
-pub(super) struct Slot {
-    hold: RefCell<Option<Box<Hold>>>,
-    /// The connection's place in the gate, until its first request is answered.
-    place: Cell<Option<Place>>,
-}
-
-impl Slot {
-    /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the
-    /// connection leaves hyper.
-    pub(super) fn put(&self, hold: Box<Hold>) {
-        *self.hold.borrow_mut() = Some(hold);
-    }
-
-    /// Gives the connection's place to another: a request is answered, or the connection is over.
-    pub(super) fn give_way(&self, gate: &Gate) {
-        if let Some(place) = self.place.take() {
-            gate.leave(&place);
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.hold.borrow().is_some()
-    }
-
-    fn take(&self) -> Option<Box<Hold>> {
-        self.hold.borrow_mut().take()
-    }
-}
 
 /// A connection that hyper serves: yields it when it is to be held.
 type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
@@ -93,7 +62,7 @@ pub(super) async fn first(front: Rc<Front>, socket: TcpStream) -> Option<Held> {
 
 /// Lets hyper serve requests. Returns the connection when one of them is held.
 async fn serve(front: &Rc<Front>, socket: TcpStream, early: Bytes, place: Option<Place>) -> Option<Held> {
-    let slot = Rc::new(Slot { place: Cell::new(place), ..Slot::default() });
+    let slot = Rc::new(Slot::new(place));
     let (io, clean) = Io::new(socket, early);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let mut connection = Box::new(builder(front).serve_connection(TokioIo::new(io), service));

@@ -2,13 +2,12 @@
 
 use super::access::Access;
 use super::body::Reply;
-use super::connection::Slot;
-use super::request::remove_hop_by_hop;
+use super::slot::Slot;
 use super::{Front, answer};
 use crate::grip::instruct::is_grip;
 use crate::grip::{Channel, HoldMode, Instruct};
 use crate::hold::{Client, Hold};
-use crate::origin::{BodyState, Failure, Kind, Lease, Upload};
+use crate::origin::{BodyState, Failure, Kind, Lease, Upload, remove_hop_by_hop};
 use crate::route::Route;
 use crate::wire::{Fields, Head};
 use bytes::Bytes;

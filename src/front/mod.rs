@@ -15,6 +15,7 @@ mod gate;
 mod io;
 pub mod listen;
 mod request;
+mod slot;
 
 pub use accept::serve;
 pub use drain::Drain;

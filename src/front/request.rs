@@ -2,16 +2,16 @@
 
 use super::access::Access;
 use super::body::Reply;
-use super::connection::Slot;
 use super::exchange::Exchange;
+use super::slot::Slot;
 use super::{Front, answer};
 use crate::grip::Instruct;
-use crate::origin::{Lease, Upload, is_hop_by_hop, listed_in_connection};
+use crate::origin::{Lease, Upload, remove_hop_by_hop};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::Answer;
 use crate::wire::answer::{NO_TUNNELS, NO_WEBSOCKETS, ROUTE_NOT_FOUND};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 use std::convert::Infallible;
@@ -94,14 +94,4 @@ fn relay(response: Response<Incoming>, lease: Lease, access: Access) -> Response
     let (mut head, body) = response.into_parts();
     remove_hop_by_hop(&mut head.headers);
     Response::from_parts(head, Reply::relayed(body, lease, access))
-}
-
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    for name in listed_in_connection(headers) {
-        headers.remove(name);
-    }
-    let found: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
 }

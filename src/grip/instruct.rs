@@ -1,11 +1,11 @@
 //! An instruct: what the `Grip-*` headers of an origin's answer ask for.
 
+use super::Invalid;
 use super::fields::{Element, elements};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: u64 = 55;
@@ -100,7 +100,7 @@ impl Instruct {
             for part in elements(&value) {
                 let element = Element::parse(part).ok_or_else(|| Invalid::new("failed to parse Grip-Channel"))?;
                 if let Some(filter) = element.get("filter") {
-                    return Err(Invalid(format!(
+                    return Err(Invalid::new(format!(
                         "filter '{filter}' of channel '{}' is not supported yet",
                         element.value
                     )));
@@ -128,24 +128,6 @@ impl Instruct {
     }
 }
 
-/// What is wrong with an instruct.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Invalid(String);
-
-impl Invalid {
-    fn new(message: &str) -> Self {
-        Self(message.to_owned())
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Invalid {}
-
 /// Whether a header is GRIP's own.
 pub fn is_grip(name: &HeaderName) -> bool {
     name.as_str().starts_with("grip-")
@@ -161,7 +143,7 @@ fn is_instruct_body(headers: &HeaderMap) -> bool {
 fn texts<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<Cow<'a, str>>, Invalid> {
     let text = |v: &'a hyper::header::HeaderValue| std::str::from_utf8(v.as_bytes()).map(Cow::Borrowed);
     let values: Result<_, _> = headers.get_all(name).iter().map(text).collect();
-    values.map_err(|_| Invalid(format!("{name} is not UTF-8")))
+    values.map_err(|_| Invalid::new(format!("{name} is not UTF-8")))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, Invalid> {
@@ -205,7 +187,7 @@ fn parse_keep_alive(value: &str) -> Result<KeepAlive, Invalid> {
         mode: match element.get("mode") {
             None | Some("idle") => KeepAliveMode::Idle,
             Some("interval") => KeepAliveMode::Interval,
-            Some(other) => return Err(Invalid(format!("no such Grip-Keep-Alive mode '{other}'"))),
+            Some(other) => return Err(Invalid::new(format!("no such Grip-Keep-Alive mode '{other}'"))),
         },
     })
 }
@@ -215,11 +197,11 @@ fn keep_alive_content(value: &str, format: Option<&str>) -> Result<Vec<u8>, Inva
         None | Some("raw") => Some(value.as_bytes().to_vec()),
         Some("cstring") => unescape(value),
         Some("base64") => STANDARD.decode(value).ok(),
-        Some(other) => return Err(Invalid(format!("no such Grip-Keep-Alive format '{other}'"))),
+        Some(other) => return Err(Invalid::new(format!("no such Grip-Keep-Alive format '{other}'"))),
     };
     content
         .filter(|c| !c.is_empty())
-        .ok_or_else(|| Invalid(format!("failed to parse Grip-Keep-Alive {} format", format.unwrap_or("raw"))))
+        .ok_or_else(|| Invalid::new(format!("failed to parse Grip-Keep-Alive {} format", format.unwrap_or("raw"))))
 }
 
 /// Resolves `\\`, `\n`, `\r` and `\xHH`; any other escape vanishes, as Pushpin does.

@@ -1,12 +1,11 @@
 //! An item: what is published, read from the JSON of `POST /publish`.
 
-use super::{Channel, Format, Formats};
+use super::{Channel, Format, Formats, Invalid, invalid};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
-use std::fmt;
 
 type Object = Map<String, Value>;
 
@@ -38,22 +37,6 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// What is wrong with a published batch; the text is Pushpin's where Pushpin has one.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Invalid(String);
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Invalid {}
-
-fn invalid<T>(message: impl Into<String>) -> Result<T, Invalid> {
-    Err(Invalid(message.into()))
-}
-
 /// Reads the body of `POST /publish`: `{"items": [...]}`. One bad item makes all of it an error.
 ///
 /// # Errors
@@ -67,7 +50,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, Invalid> {
         None => invalid("Invalid format: object does not contain 'items'"),
         Some(Value::Array(items)) => items
             .into_iter()
-            .map(|item| parse_item(item).map_err(|Invalid(why)| Invalid(format!("Invalid format: {why}"))))
+            .map(|item| parse_item(item).map_err(|why| Invalid::new(format!("Invalid format: {why}"))))
             .collect(),
         Some(_) => invalid("Invalid format: object contains 'items' with wrong type"),
     }

@@ -7,7 +7,7 @@ mod upload;
 
 pub use failure::{Failure, Kind, Side};
 pub use pool::Lease;
-pub use rewrite::{is_hop_by_hop, listed_in_connection};
+pub use rewrite::remove_hop_by_hop;
 pub use upload::{BodyState, Upload};
 
 use crate::grip::signature::Signer;

@@ -43,14 +43,23 @@ pub(super) fn headers(request: &Parts, signature: Option<HeaderValue>) -> Header
     to
 }
 
-/// Whether a header is for this connection only (RFC 9110 7.6.1).
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+/// Removes what concerns only the connection on which an answer came.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let listed = listed_in_connection(headers);
+    let found: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in listed.into_iter().chain(found) {
+        headers.remove(name);
+    }
+}
+
+/// Whether a header is for one connection only (RFC 9110 7.6.1).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHORIZATION)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate")
 }
 
 /// The headers that `Connection` names: they are for this connection only as well.
-pub fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
     let names = values.flat_map(|v| v.split(',')).filter_map(|n| HeaderName::try_from(n.trim()).ok());
     // These two are its usual words, and no headers to remove.

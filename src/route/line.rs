@@ -1,23 +1,7 @@
 //! The lines of a routes file: `condition target`, as Pushpin writes them.
 
 use super::{Condition, Protocol, Route, Target};
-use std::fmt;
-
-/// What is wrong with a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid(pub String);
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Invalid {}
-
-fn invalid<T>(message: impl Into<String>) -> Result<T, Invalid> {
-    Err(Invalid(message.into()))
-}
+use crate::grip::{Invalid, invalid};
 
 /// A space-separated part of a line: `value,property,property=value`.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 mod line;
 mod table;
 
-pub use line::{Invalid, parse_line, parse_lines};
+pub use line::{parse_line, parse_lines};
 pub use table::{Query, Table};
 
 use std::fmt;

@@ -1,6 +1,7 @@
 //! All routes, and the one that fits a request.
 
-use super::{Condition, Invalid, Protocol, Route};
+use super::{Condition, Protocol, Route};
+use crate::grip::{Invalid, invalid};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl Table {
                 None => &mut table.any,
             };
             if list.iter().any(|other| other.condition == route.condition) {
-                return Err(Invalid(format!("two routes have the same condition: '{}'", route.label())));
+                return invalid(format!("two routes have the same condition: '{}'", route.label()));
             }
             list.push(Arc::new(route));
         }

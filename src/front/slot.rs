@@ -1,0 +1,41 @@
+//! What the requests of a connection and its loop share.
+
+use super::Gate;
+use super::gate::Place;
+use crate::hold::Hold;
+use std::cell::{Cell, RefCell};
+
+/// Where a request leaves word for the loop of its connection.
+pub(super) struct Slot {
+    hold: RefCell<Option<Box<Hold>>>,
+    /// The connection's place in the gate, until its first request is answered.
+    place: Cell<Option<Place>>,
+}
+
+impl Slot {
+    /// An empty slot for a connection that has a place, or has given it up.
+    pub(super) fn new(place: Option<Place>) -> Self {
+        Self { hold: RefCell::default(), place: Cell::new(place) }
+    }
+
+    /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the
+    /// connection leaves hyper.
+    pub(super) fn put(&self, hold: Box<Hold>) {
+        *self.hold.borrow_mut() = Some(hold);
+    }
+
+    /// Gives the connection's place to another: a request is answered, or the connection is over.
+    pub(super) fn give_way(&self, gate: &Gate) {
+        if let Some(place) = self.place.take() {
+            gate.leave(&place);
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.hold.borrow().is_some()
+    }
+
+    pub(super) fn take(&self) -> Option<Box<Hold>> {
+        self.hold.borrow_mut().take()
+    }
+}

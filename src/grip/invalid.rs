@@ -1,0 +1,30 @@
+//! What is wrong with something that was read.
+
+use std::fmt;
+
+/// Why a text cannot be used: in Pushpin's words where Pushpin has some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid(String);
+
+impl Invalid {
+    /// For this reason.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// The error of this reason.
+///
+/// # Errors
+/// Always.
+pub fn invalid<T>(why: impl Into<String>) -> Result<T, Invalid> {
+    Err(Invalid::new(why))
+}
