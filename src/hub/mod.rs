@@ -163,3 +163,106 @@ impl Ledger for Membership {
         self.hub.table().leave(self.shard, channels);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::future::Future;
+
+    fn run<T>(f: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(f)
+    }
+
+    /// A hub of two shards that take nothing out of their inboxes; the first holds the channel `a`.
+    fn hub(publish_wait: Duration) -> Arc<Hub> {
+        let hub = Hub::new(Settings { publish_wait }, 2);
+        hub.membership(0).join(&[Channel::from("a")]);
+        hub
+    }
+
+    fn items(items: &[Value]) -> Vec<Item> {
+        crate::grip::item::parse_batch(json!({ "items": items }).to_string().as_bytes()).unwrap()
+    }
+
+    fn many(channel: &str, count: usize) -> Vec<Item> {
+        items(&vec![json!({ "channel": channel, "http-stream": { "content": "x" } }); count])
+    }
+
+    async fn publish(hub: &Hub, items: Vec<Item>) -> Result<Receipt, Busy> {
+        hub.publish(items, Box::new(|_| {})).await
+    }
+
+    #[test]
+    fn a_full_inbox_refuses_in_time_and_takes_nothing() {
+        run(async {
+            let hub = hub(Duration::from_millis(20));
+            assert!(publish(&hub, many("a", 4096)).await.is_ok());
+            let number = hub.table().number;
+            assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy));
+            assert_eq!(hub.table().number, number);
+            // What nobody holds, or only others do, needs no room there.
+            assert!(publish(&hub, many("nobody", 1)).await.is_ok());
+            hub.membership(1).join(&[Channel::from("b")]);
+            assert!(publish(&hub, many("b", 1)).await.is_ok());
+            // All or nothing: one full inbox refuses the whole batch.
+            let both = many("b", 1).into_iter().chain(many("a", 1)).collect();
+            assert_eq!(publish(&hub, both).await.err(), Some(Busy));
+        });
+    }
+
+    #[test]
+    fn a_batch_with_a_close_is_never_refused() {
+        run(async {
+            let hub = hub(Duration::from_millis(20));
+            publish(&hub, many("a", 4096)).await.unwrap();
+            let kick = json!({ "channel": "a", "action": "close", "http-stream": { "content": "bye" } });
+            assert!(publish(&hub, items(&[kick])).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn an_empty_inbox_takes_what_is_larger_than_its_bound() {
+        run(async {
+            let hub = hub(Duration::from_millis(20));
+            assert!(publish(&hub, many("a", 5000)).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn those_who_wait_are_served_in_their_order() {
+        run(async {
+            let hub = hub(Duration::from_secs(10));
+            publish(&hub, many("a", 4096)).await.unwrap();
+            let (mut first, mut second) =
+                (Box::pin(publish(&hub, many("a", 2))), Box::pin(publish(&hub, many("a", 1))));
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(first.as_mut().poll(&mut cx).is_pending());
+            assert!(second.as_mut().poll(&mut cx).is_pending());
+            let weight = size_of::<crate::shard::Delivery>() + "1\r\nx\r\n".len();
+            // Room for the second, but it is not its turn.
+            hub.inbox(0).release(weight);
+            assert!(second.as_mut().poll(&mut cx).is_pending());
+            assert!(first.as_mut().poll(&mut cx).is_pending());
+            hub.inbox(0).release(weight);
+            assert!(first.as_mut().poll(&mut cx).is_ready());
+            hub.inbox(0).release(weight);
+            assert!(second.as_mut().poll(&mut cx).is_ready());
+        });
+    }
+
+    #[test]
+    fn outcomes_are_final_when_the_last_shard_is_done() {
+        run(async {
+            let hub = hub(Duration::from_secs(1));
+            let told = Arc::new(Mutex::new(None));
+            let tell = Arc::clone(&told);
+            let finally = Box::new(move |outcomes| *tell.lock().unwrap() = Some(outcomes));
+            let receipt = hub.publish(many("a", 1), finally).await.unwrap();
+            assert!(told.lock().unwrap().is_none());
+            assert_eq!(receipt.outcomes()[0].delivered, Some(0));
+            drop(hub);
+            assert_eq!(told.lock().unwrap().as_ref().map(Vec::len), Some(1));
+        });
+    }
+}

@@ -113,7 +113,7 @@ impl Inbox {
     }
 
     /// Makes room: an item of this weight is in every outlet.
-    pub(super) fn release(&self, weight: usize) {
+    pub(crate) fn release(&self, weight: usize) {
         let mut queue = self.lock();
         queue.items -= 1;
         queue.bytes -= weight;
