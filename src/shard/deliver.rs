@@ -13,14 +13,16 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
+// Under test the steps are small, so that few connections meet all the places where others have their turn.
+
 /// Items of a round.
-const ROUND_ITEMS: usize = 64;
+const ROUND_ITEMS: usize = if cfg!(test) { 3 } else { 64 };
 /// Appends after which a round takes no further item.
 const ROUND_APPENDS: usize = 100_000;
 /// Appends between two looks at the closes.
-const LOOK_EVERY: usize = 4096;
+const LOOK_EVERY: usize = if cfg!(test) { 2 } else { 4096 };
 /// Connections flushed before others have their turn,
-const FLUSH_CONNECTIONS: usize = 256;
+const FLUSH_CONNECTIONS: usize = if cfg!(test) { 2 } else { 256 };
 /// or bytes.
 const FLUSH_BYTES: usize = 1 << 20;
 
@@ -66,7 +68,8 @@ struct Outcome {
 }
 
 /// What to do after a step.
-enum Step {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
     /// Wait for the inbox.
     Idle,
     /// Go on at once.
@@ -91,7 +94,7 @@ impl Shard {
     }
 
     /// Closes first, then the round that is open, then the flush, and only then another round.
-    fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Step {
         let state = &mut *self.state.borrow_mut();
         self.inbox.take(&mut state.backlog, &mut state.closes);
         if !state.closes.is_empty() {

@@ -11,6 +11,8 @@ pub mod metrics;
 mod outlet;
 mod parked;
 mod registry;
+#[cfg(test)]
+mod simulation;
 pub mod tally;
 
 pub use conn::Feed;
