@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Measures what gripd costs: memory, CPU and delay of held connections, and the rate of plain proxying.
+
+    python3 tests/bench/bench.py [--n 5000] [--gripd FILE] [--scenario memory,fanout,...] [--inflight 32] [--markdown]
+
+A line of JSON for each scenario goes to standard output, notes go to standard error. The status is 0 only if every
+scenario ran and nothing was lost.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# A benchmark leaves nothing behind in the repository.
+sys.dont_write_bytecode = True
+
+from processes import Failed, PythonOrigin
+from proxying import proxy
+from report import table
+from scenarios import fanout, kick_in_burst, kick_one_by_one, memory
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_GRIPD = ROOT / "target" / "release" / "gripd"
+SCENARIOS = {
+    "memory": memory,
+    "fanout": fanout,
+    "kick": kick_one_by_one,
+    "kickburst": kick_in_burst,
+    "proxy": proxy,
+}
+# Files and ports beside the held connections: gripd's to the origin, listeners, publishers.
+SPARE = 200
+# What ends one scenario and not the run.
+FAILURES = (Failed, OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError)
+
+
+class Bench(NamedTuple):
+    """What all scenarios share."""
+
+    gripd: str
+    origin: Any
+    n: int
+    inflight: int
+
+
+def main():
+    args = arguments()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    n = fitting(args.n)
+    with PythonOrigin() as origin:
+        bench = Bench(args.gripd, origin, n, min(args.inflight, n))
+        results = [run(bench, name) for name in args.scenario]
+    if args.markdown:
+        print("\n" + table(results, machine(args.gripd, n)))
+    sys.exit(any(result.get("faults") or result.get("error") for result in results))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Measures what gripd costs.")
+    parser.add_argument("--n", type=positive, default=5000, help="held connections (5000)")
+    parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
+    parser.add_argument("--scenario", type=scenarios, default=list(SCENARIOS), help=",".join(SCENARIOS))
+    parser.add_argument("--inflight", type=positive, default=32, help="connections opened at a time (32)")
+    parser.add_argument("--markdown", action="store_true", help="also print a table")
+    args = parser.parse_args()
+    args.gripd = str(args.gripd.resolve())
+    if not os.access(args.gripd, os.X_OK):
+        parser.error(f"there is no gripd at {args.gripd}: build it with 'cargo build --release'")
+    return args
+
+
+def positive(text):
+    number = int(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError("at least 2")
+    return number
+
+
+def scenarios(text):
+    names = text.split(",")
+    for name in names:
+        if name not in SCENARIOS:
+            raise argparse.ArgumentTypeError(f"no scenario '{name}'; there are {', '.join(SCENARIOS)}")
+    return names
+
+
+def fitting(n):
+    """As many connections as this process, and gripd with the same limits, may have; `n` if they suffice."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    limits = [(last - first + 1, "local ports")]
+    if hard != resource.RLIM_INFINITY:
+        limits.append((hard, "open files"))
+    most, what = min(limits)
+    fits = min(n, most - SPARE)
+    if fits < 2:
+        sys.exit(f"Nothing can be measured: this system allows {most} {what}.")
+    if fits < n:
+        note(f"{n} connections do not fit, {fits} are used instead: this system allows {most} {what}.")
+    return fits
+
+
+def run(bench, name):
+    """Runs a scenario and prints its line. One that fails keeps no other from being run."""
+    note(f"{name} ...")
+    result = {"scenario": name, "n": bench.n}
+    try:
+        result.update(SCENARIOS[name](bench))
+    except FAILURES as error:
+        result["error"] = f"{type(error).__name__}: {error}"
+    print(json.dumps(result), flush=True)
+    return result
+
+
+def machine(gripd, n):
+    """What the figures hold for."""
+    version = subprocess.run([gripd, "--version"], capture_output=True, text=True, timeout=10).stdout.strip()
+    kernel = platform.release().split("-")[0]
+    return f"{version}, {n:,} connections, {os.cpu_count()} cores, Linux {kernel}, Python {platform.python_version()}"
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
