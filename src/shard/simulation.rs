@@ -76,7 +76,9 @@ impl Run {
             Act::Join(channels) => self.join(channels),
             Act::Item(channel) => self.item(*channel),
             Act::Close(channel) => self.close(*channel),
-            Act::Steps(count) => (0..*count).for_each(|_| drop(self.shard.step())),
+            Act::Steps(count) => (0..*count).for_each(|_| {
+                self.shard.step();
+            }),
         }
     }
 
