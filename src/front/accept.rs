@@ -1,14 +1,15 @@
 //! The accept loop of one shard.
 
 use super::{Front, connection};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::coop::unconstrained;
 
 /// How long to wait when no connection can be accepted: descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -18,15 +19,33 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(front: &Rc<Front>, listener: TcpListener) {
     let mut drain = pin!(front.drain.begins());
     loop {
-        let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+        let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => drain.as_mut().poll(cx).map(|()| None),
         });
         match accepted.await {
             Some(Ok((stream, _))) => spawn(front, stream),
             Some(Err(error)) => pause(&error).await,
-            None => return,
+            None => return empty(front, &listener).await,
         }
+    }
+}
+
+/// Takes all who are connected already. Twice, as the runtime may not have looked at the socket lately.
+async fn empty(front: &Rc<Front>, listener: &TcpListener) {
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+        // Without the runtime's budget, which would make the listener look empty when it is spent.
+        while let Some(stream) = unconstrained(poll_fn(|cx| accept_waiting(listener, cx))).await {
+            spawn(front, stream);
+        }
+    }
+}
+
+fn accept_waiting(listener: &TcpListener, cx: &mut Context<'_>) -> Poll<Option<TcpStream>> {
+    match listener.poll_accept(cx) {
+        Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+        Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Reply {
 
 enum Source {
     Whole(Bytes),
-    Relayed { incoming: Incoming, lease: Option<Lease> },
+    Relayed { incoming: Incoming, ended: bool, lease: Option<Lease> },
 }
 
 impl Reply {
@@ -25,7 +25,7 @@ impl Reply {
     }
 
     pub(super) const fn relayed(incoming: Incoming, lease: Lease, access: Access) -> Self {
-        Self { source: Source::Relayed { incoming, lease: Some(lease) }, access }
+        Self { source: Source::Relayed { incoming, ended: false, lease: Some(lease) }, access }
     }
 }
 
@@ -37,7 +37,11 @@ impl Body for Reply {
         let frame = match &mut self.source {
             Source::Whole(body) if body.is_empty() => None,
             Source::Whole(body) => Some(Ok(Frame::data(std::mem::take(body)))),
-            Source::Relayed { incoming, .. } => ready!(Pin::new(incoming).poll_frame(cx)),
+            Source::Relayed { incoming, ended, .. } => {
+                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                *ended = frame.is_none();
+                frame
+            }
         };
         match &frame {
             Some(Ok(frame)) => self.access.add(frame.data_ref().map_or(0, Bytes::len)),
@@ -64,8 +68,8 @@ impl Body for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Source::Relayed { incoming, lease } = &mut self.source
-            && incoming.is_end_stream()
+        if let Source::Relayed { incoming, ended, lease } = &mut self.source
+            && (*ended || incoming.is_end_stream())
             && let Some(lease) = lease.take()
         {
             lease.finish();

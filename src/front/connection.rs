@@ -76,6 +76,10 @@ async fn serve(front: &Rc<Front>, socket: TcpStream, early: Bytes, place: Option
             Pin::new(&mut *connection).graceful_shutdown();
             result = Pin::new(&mut *connection).poll(cx);
         }
+        // Who has not even sent a whole request keeps nobody out.
+        if slot.is_unasked() {
+            slot.give_way(&front.gate);
+        }
         // The result first, the slot second: a connection that is over cannot be held.
         match result {
             Poll::Ready(result) => {

@@ -173,12 +173,13 @@ fn compact(head: &response::Parts) -> Head {
     for (name, value) in &head.headers {
         fields.push(name, value.as_bytes());
     }
-    if !head.headers.contains_key(DATE) {
-        fields.push(&DATE, httpdate::fmt_http_date(SystemTime::now()).as_bytes());
-    }
     let reason = head.extensions.get::<ReasonPhrase>();
     let reason = reason.and_then(|r| std::str::from_utf8(r.as_bytes()).ok()).map(Into::into);
-    Head { status: head.status.as_u16(), reason, fields }
+    let mut compact = Head { status: head.status.as_u16(), reason, fields };
+    if !head.headers.contains_key(DATE) {
+        compact.date(SystemTime::now());
+    }
+    compact
 }
 
 /// What the request says of how it must be answered. Only the plainest requests leave their connection fit

@@ -6,10 +6,10 @@ use super::exchange::Exchange;
 use super::slot::Slot;
 use super::{Front, answer};
 use crate::grip::Instruct;
-use crate::origin::{Lease, Upload, remove_hop_by_hop};
+use crate::origin::{Lease, Upload, is_plainly_framed, remove_hop_by_hop};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::Answer;
-use crate::wire::answer::{NO_TUNNELS, NO_WEBSOCKETS, ROUTE_NOT_FOUND};
+use crate::wire::answer::{NO_TUNNELS, NO_WEBSOCKETS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::request::Parts;
@@ -26,6 +26,7 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     front.metrics.requests.fetch_add(1, Relaxed);
+    slot.ask();
     let (request, body) = request.into_parts();
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
     let mut response = answer(&front, &slot, request, body).await;
@@ -65,6 +66,13 @@ async fn answer(front: &Front, slot: &Slot, request: Parts, body: Incoming) -> R
 fn refuse(request: &Parts) -> Option<Answer> {
     if request.method == Method::CONNECT {
         return Some(NO_TUNNELS);
+    }
+    if !is_plainly_framed(&request.headers) {
+        return Some(UNKNOWN_CODING);
+    }
+    let user = request.uri.authority().is_some_and(|a| a.as_str().contains('@'));
+    if user || request.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Some(WRONG_HOST);
     }
     let upgrade = request.headers.get(UPGRADE)?;
     upgrade.as_bytes().eq_ignore_ascii_case(b"websocket").then_some(NO_WEBSOCKETS)

@@ -10,12 +10,14 @@ pub(super) struct Slot {
     hold: RefCell<Option<Box<Hold>>>,
     /// The connection's place in the gate, until its first request is answered.
     place: Cell<Option<Place>>,
+    /// Whether a request has begun.
+    asked: Cell<bool>,
 }
 
 impl Slot {
     /// An empty slot for a connection that has a place, or has given it up.
     pub(super) fn new(place: Option<Place>) -> Self {
-        Self { hold: RefCell::default(), place: Cell::new(place) }
+        Self { hold: RefCell::default(), place: Cell::new(place), asked: Cell::new(false) }
     }
 
     /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the
@@ -29,6 +31,16 @@ impl Slot {
         if let Some(place) = self.place.take() {
             gate.leave(&place);
         }
+    }
+
+    /// Says that a request has begun.
+    pub(super) fn ask(&self) {
+        self.asked.set(true);
+    }
+
+    /// Whether no request has begun.
+    pub(super) fn is_unasked(&self) -> bool {
+        !self.asked.get()
     }
 
     pub(super) fn is_full(&self) -> bool {

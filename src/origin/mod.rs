@@ -7,7 +7,7 @@ mod upload;
 
 pub use failure::{Failure, Kind, Side};
 pub use pool::Lease;
-pub use rewrite::remove_hop_by_hop;
+pub use rewrite::{is_plainly_framed, remove_hop_by_hop};
 pub use upload::{BodyState, Upload};
 
 use crate::grip::signature::Signer;
@@ -18,6 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use pool::Pool;
 use std::cell::RefCell;
 use std::fmt;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -47,8 +48,8 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             response_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(55),
-            idle_connections: 64,
-            connections: 512,
+            idle_connections: 128,
+            connections: 1024,
             signer: None,
         }
     }
@@ -131,13 +132,19 @@ impl Origin {
     /// Sends one request on one connection and waits for the head of the answer.
     async fn exchange(&self, lease: &mut Lease, request: &Parts, body: Upload) -> Result<Response<Incoming>, Lost> {
         self.metrics.requests.fetch_add(1, Relaxed);
-        let outgoing = self.outgoing(request, body);
-        match timeout(self.settings.response_timeout, lease.sender().try_send_request(outgoing)).await {
-            Err(_) => Err(Lost { failure: Failure::new(Kind::TimedOut), unsent: false }),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(mut error)) => {
-                let unsent = error.take_message().is_some();
-                Err(Lost { failure: Failure::from_hyper(error.into_error()), unsent })
+        let upload = body.clone();
+        let mut answer = pin!(lease.send(self.outgoing(request, body)));
+        loop {
+            let sent = upload.progress();
+            match timeout(self.settings.response_timeout, &mut answer).await {
+                // The clock runs while nothing is sent: a long upload is not a slow origin.
+                Err(_) if upload.progress() != sent => {}
+                Err(_) => return Err(Lost { failure: Failure::new(Kind::TimedOut), unsent: false }),
+                Ok(Ok(response)) => return usable(response),
+                Ok(Err(mut error)) => {
+                    let unsent = error.take_message().is_some();
+                    return Err(Lost { failure: Failure::from_hyper(error.into_error()), unsent });
+                }
             }
         }
     }
@@ -172,6 +179,19 @@ impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origin").field("settings", &self.settings).finish_non_exhaustive()
     }
+}
+
+/// Refuses an answer that cannot be forwarded: one in another protocol, which nobody asked for, or in a coding that is
+/// for this connection only and was not undone.
+fn usable(response: Response<Incoming>) -> Result<Response<Incoming>, Lost> {
+    let why = if response.status().is_informational() {
+        "it changes the protocol"
+    } else if !is_plainly_framed(response.headers()) {
+        "its Transfer-Encoding is not just 'chunked'"
+    } else {
+        return Ok(response);
+    };
+    Err(Lost { failure: Failure::because(Kind::Unusable, why), unsent: false })
 }
 
 /// A request that got no answer.

@@ -2,22 +2,28 @@
 
 use super::{Failure, Kind, Settings, Upload};
 use crate::route::Target;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// What origins may send as the head of an answer: as much as any of them needs, bounded.
 const MAX_HEADERS: usize = 256;
+
+/// How long an idle connection may take to be ready for a request: its task may have a last thing to do.
+const READY_WAIT: Duration = Duration::from_millis(20);
 
 /// Connections by origin.
 pub(super) struct Pool {
@@ -40,6 +46,8 @@ struct Idle {
 pub struct Lease {
     sender: SendRequest<Upload>,
     reused: bool,
+    /// What is sent on it.
+    upload: Option<Upload>,
     target: Target,
     pool: Rc<Pool>,
     _permit: OwnedSemaphorePermit,
@@ -51,13 +59,20 @@ impl Lease {
         self.reused
     }
 
-    pub(super) const fn sender(&mut self) -> &mut SendRequest<Upload> {
-        &mut self.sender
+    /// Sends a request; the head of its answer comes from the returned future.
+    pub(super) fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> {
+        self.upload = Some(request.body().clone());
+        self.sender.try_send_request(request)
     }
 
-    /// Gives the connection back: the answer was read to its end.
+    /// Gives the connection back: the answer was read to its end. An origin may answer before it has read all of
+    /// the request; its connection is then still busy with the rest, and is closed.
     pub fn finish(self) {
-        if !self.sender.is_closed() {
+        let sent = self.upload.as_ref().is_none_or(Upload::is_whole);
+        if sent && !self.sender.is_closed() {
             self.pool.put(&self.target, self.sender);
         }
     }
@@ -77,14 +92,19 @@ impl Pool {
     /// A connection that is free, or a new one.
     pub(super) async fn lease(self: &Rc<Self>, target: &Target) -> Result<Lease, Failure> {
         let permit = self.permit(target).await?;
-        while let Some(mut sender) = self.take(target) {
-            if poll_fn(|cx| sender.poll_ready(cx)).await.is_ok() {
-                let (target, pool) = (target.clone(), Rc::clone(self));
-                return Ok(Lease { sender, reused: true, target, pool, _permit: permit });
-            }
+        let mut idle = None;
+        while idle.is_none()
+            && let Some(mut sender) = self.take(target)
+        {
+            let ready = timeout(READY_WAIT, poll_fn(|cx| sender.poll_ready(cx))).await;
+            idle = ready.is_ok_and(|ready| ready.is_ok()).then_some(sender);
         }
-        let sender = self.connect(target).await?;
-        Ok(Lease { sender, reused: false, target: target.clone(), pool: Rc::clone(self), _permit: permit })
+        let reused = idle.is_some();
+        let sender = match idle {
+            Some(sender) => sender,
+            None => self.connect(target).await?,
+        };
+        Ok(Lease { sender, reused, upload: None, target: target.clone(), pool: Rc::clone(self), _permit: permit })
     }
 
     /// A new connection in the place of one that was lost.

@@ -60,6 +60,17 @@ impl Upload {
         at_hand.then(|| Self { shared: Rc::clone(&self.shared), replay: shared.kept.iter().cloned().collect() })
     }
 
+    /// Whether it was read to its end.
+    pub(super) fn is_whole(&self) -> bool {
+        let shared = self.shared.borrow();
+        shared.state == Some(BodyState::Whole) || (shared.state.is_none() && shared.incoming.is_end_stream())
+    }
+
+    /// What changes whenever more of it is read.
+    pub(super) fn progress(&self) -> (usize, bool) {
+        (self.shared.borrow().count, self.is_whole())
+    }
+
     /// Reads to the end of the body, or until it is larger than what is kept.
     pub async fn whole(&self) -> BodyState {
         poll_fn(|cx| {

@@ -41,5 +41,9 @@ pub const REQUEST_TOO_LARGE: Answer = Answer::new(400, "Request too large to acc
 pub const REQUEST_BROKEN: Answer = Answer::new(400, "The request body did not arrive whole.");
 /// A WebSocket handshake.
 pub const NO_WEBSOCKETS: Answer = Answer::new(501, "WebSockets are not supported yet.");
+/// A body in a transfer coding other than `chunked`.
+pub const UNKNOWN_CODING: Answer = Answer::new(501, "The only Transfer-Encoding that is supported is chunked.");
+/// More than one host, or a user name where only a host may be.
+pub const WRONG_HOST: Answer = Answer::new(400, "The request must name one host, without a user.");
 /// A `CONNECT` request.
 pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");
