@@ -96,12 +96,9 @@ impl fmt::Debug for Holds {
     }
 }
 
-/// A whole answer: head and body as the client must get it.
-fn answer(head: &Head, body: &[u8], client: Client, last: bool) -> Vec<u8> {
+/// A whole answer: head and body as the client must get it. The body is not copied: it may be everybody's.
+fn answer(head: &Head, body: &Bytes, client: Client, last: bool) -> [Bytes; 2] {
     let framing = if head.has_body() { Framing::Length(body.len()) } else { Framing::None };
-    let mut bytes = head.render(framing, client.old, last);
-    if head.has_body() && !client.head_only {
-        bytes.extend_from_slice(body);
-    }
-    bytes
+    let sent = if head.has_body() && !client.head_only { body.clone() } else { Bytes::new() };
+    [head.render(framing, client.old, last).into(), sent]
 }

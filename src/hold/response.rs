@@ -5,6 +5,7 @@ use crate::grip::item::Response;
 use crate::shard::{Event, Feed, Parked};
 use crate::wire::Head;
 use bytes::Bytes;
+use std::time::SystemTime;
 use tokio::net::TcpStream;
 
 /// Holds a long-poll. Yields the connection when it may serve another request.
@@ -23,10 +24,12 @@ async fn wait(mut parked: Parked, hold: Box<Hold>) -> Option<(TcpStream, Bytes)>
     };
     parked.unsubscribe();
     let last = !(hold.client.persistent && parked.may_return());
-    parked.send(match item {
-        Some(response) => answer(&overlay(&hold.head, &response), &response.body, hold.client, last),
-        None => answer(&hold.head, &hold.body, hold.client, last),
-    });
+    let (mut head, body) = match &item {
+        Some(response) => (overlay(&hold.head, response), &response.body),
+        None => (hold.head.clone(), &hold.body),
+    };
+    head.date(SystemTime::now());
+    parked.send(answer(&head, body, hold.client, last));
     if !last {
         return Box::pin(parked.release()).await;
     }

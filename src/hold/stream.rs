@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 pub(super) fn park<'a>(holds: &'a Holds, hold: &Hold, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let chunked = !hold.client.old;
     let mut parked = holds.subscribe(&hold.channels, socket, early, Feed::Stream { chunked });
-    parked.send(beginning(hold, chunked));
+    parked.send([beginning(hold, chunked).into()]);
     let pulse = hold.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, chunked)));
     if let Some(pulse) = &pulse {
         parked.set_timer(pulse.rest(Duration::ZERO, holds));
@@ -84,7 +84,7 @@ impl Pulse {
         }
         // A client that does not read is not kept alive by more bytes.
         if !parked.is_blocked() {
-            parked.send(self.bytes.clone());
+            parked.send([self.bytes.clone()]);
         }
         parked.set_timer(self.rest(Duration::ZERO, holds));
     }

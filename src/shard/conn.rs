@@ -41,6 +41,12 @@ pub(super) enum News {
     Close,
 }
 
+/// Milliseconds for which a socket must take nothing to be called stalled. A burst is not a stall: many rounds pass in
+/// the time that a client on another core needs to read one.
+const STALLED_MS: u32 = 250;
+/// How many times its limit may wait for a client that goes on reading.
+const BURST: usize = 16;
+
 /// How a connection ends once that is decided.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -67,6 +73,8 @@ pub(super) struct Conn {
     pub(super) since: u64,
     /// When something was last put in its outlet, by the shard's clock.
     pub(super) active_ms: u32,
+    /// When its socket last took bytes, by the same clock; kept while it is blocked.
+    pub(super) progress_ms: u32,
     pub(super) feed: Feed,
     /// Whether it is in the list of connections to flush.
     pub(super) dirty: bool,
@@ -92,6 +100,7 @@ impl Conn {
             seen: 0,
             since: 0,
             active_ms: 0,
+            progress_ms: 0,
             feed,
             dirty: false,
             blocked: false,
@@ -102,6 +111,13 @@ impl Conn {
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
         Self::without_socket(Feed::Response)
+    }
+
+    /// Whether so much waits behind a socket that takes nothing, or not nearly enough, that it must be cut.
+    pub(super) fn is_slow(&self, now_ms: u32, limit: usize) -> bool {
+        let backlog = self.outlet.backlog();
+        let stalled = now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS;
+        backlog > limit && (stalled || backlog > limit.saturating_mul(BURST))
     }
 
     /// Has its task polled.

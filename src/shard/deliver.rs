@@ -152,7 +152,7 @@ impl State {
                 (Feed::Stream { chunked }, Some(pieces), _) => {
                     let piece = pieces.select(chunked);
                     if conn.blocked {
-                        if conn.outlet.backlog() > settings.client_buffer || *waiting_bytes > settings.outlets_total {
+                        if conn.is_slow(now_ms, settings.client_buffer) || *waiting_bytes > settings.outlets_total {
                             outcome.slow.push(key);
                             continue;
                         }
@@ -225,6 +225,7 @@ impl State {
 
     /// Gives the kernel what it takes of a connection's outlet, and the end of our bytes when it is time.
     pub(super) fn flush(&mut self, key: Key) {
+        let now_ms = self.now_ms();
         let conn = &mut self.conns[key as usize];
         conn.dirty = false;
         let Some(socket) = &conn.socket else { return };
@@ -237,7 +238,11 @@ impl State {
                 self.finish_if_complete(key);
             }
             Ok(Flushed::Blocked) => {
-                self.waiting_bytes = self.waiting_bytes + conn.outlet.bytes() - before;
+                let after = conn.outlet.bytes();
+                self.waiting_bytes = self.waiting_bytes + after - before;
+                if !conn.blocked || after < before {
+                    conn.progress_ms = now_ms;
+                }
                 if !conn.blocked {
                     conn.blocked = true;
                     conn.wake();
@@ -256,7 +261,7 @@ impl State {
         let conn = self.conn(key);
         let complete = conn.ending.as_ref().is_some_and(|e| e.complete);
         let Some(socket) = conn.socket.as_ref().filter(|_| complete && !conn.finished) else { return };
-        // An error means that the peer is gone, which its task is about to see.
+        // An error means that the client is gone, which its task is about to see.
         let _ = SockRef::from(socket).shutdown(Shutdown::Write);
         conn.finished = true;
         if conn.settle(false) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Connections looked at for closes before others have their turn.
-const CLOSES_A_STEP: usize = if cfg!(test) { 1 } else { 256 };
+const CLOSES_A_STEP: usize = if cfg!(test) { 2 } else { 256 };
 /// How often a drain ends its next few streams.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
@@ -49,33 +49,41 @@ impl State {
     pub(super) fn carry_out_closes(&mut self) -> bool {
         let mut budget = CLOSES_A_STEP;
         while let Some(close) = self.closes.pop_front() {
-            let done = self.carry_out(&close, &mut budget);
-            if !done {
+            // Who nobody holds costs a look as well.
+            budget = budget.saturating_sub(1);
+            self.close_at = self.carry_out(&close, &mut budget);
+            if self.close_at.is_some() {
                 self.closes.push_front(close);
-                return false;
+            }
+            if budget == 0 {
+                return self.closes.is_empty();
             }
         }
         true
     }
 
-    /// Ends the connections of one close. `false`: the budget ran out first.
-    fn carry_out(&mut self, close: &Close, budget: &mut usize) -> bool {
-        let mut at = self.registry.subscribers(&close.channel).len();
-        while at > 0 {
-            if *budget == 0 {
-                return false;
+    /// Ends the connections of one close. If the budget runs out first: how many subscribers are left to look at.
+    fn carry_out(&mut self, close: &Close, budget: &mut usize) -> Option<usize> {
+        let mut at = self.close_at.unwrap_or(usize::MAX);
+        loop {
+            // Backwards: an ended connection's place is taken by one that was looked at already.
+            let subscribers = self.registry.subscribers(&close.channel);
+            at = at.min(subscribers.len());
+            if at == 0 {
+                return None;
             }
-            at = at.min(self.registry.subscribers(&close.channel).len()) - 1;
-            let key = self.registry.subscribers(&close.channel)[at];
+            if *budget == 0 {
+                return Some(at);
+            }
+            (at, *budget) = (at - 1, *budget - 1);
+            let key = subscribers[at];
             let conn = self.conn(key);
             // Who subscribed after the close was accepted is not meant.
             if conn.since < close.number && close.formats.contains(conn.feed.format()) {
-                *budget -= 1;
                 let ticket = Ticket { tally: close.tally.clone(), index: close.index };
                 self.end(key, close.number, Some(ticket));
             }
         }
-        true
     }
 
     /// Ends one connection: what was accepted before `number` still reaches it, nothing after.

@@ -71,6 +71,7 @@ impl Shard {
             registry: Registry::default(),
             backlog: VecDeque::new(),
             closes: VecDeque::new(),
+            close_at: None,
             round: deliver::Round::default(),
             dirty: VecDeque::new(),
             waiting_bytes: 0,
@@ -104,6 +105,8 @@ struct State {
     backlog: VecDeque<Delivery>,
     /// Closes still to be carried out.
     closes: VecDeque<Close>,
+    /// Of the first close: how many subscribers are still to be looked at, once it has begun.
+    close_at: Option<usize>,
     round: deliver::Round,
     /// Connections with bytes to flush.
     dirty: VecDeque<Key>,
@@ -121,9 +124,10 @@ impl State {
         &mut self.conns[key as usize]
     }
 
-    /// Milliseconds since the shard began: the clock of keep-alives.
+    /// Milliseconds since the shard began: the clock of keep-alives. It begins anew after 49 days, so that only
+    /// differences of it mean something.
     fn now_ms(&self) -> u32 {
-        u32::try_from(self.started.elapsed().as_millis()).unwrap_or(u32::MAX)
+        (self.started.elapsed().as_millis() & u128::from(u32::MAX)) as u32
     }
 
     /// Takes a connection out of every channel it holds.

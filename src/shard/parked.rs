@@ -22,6 +22,16 @@ const MAX_EARLY: usize = 64 << 10;
 /// What of it is kept for the next request on the connection.
 const MAX_KEPT: usize = 16 << 10;
 
+/// How long a client may take nothing of the answer to its long-poll before it is cut.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// How far sending what waits has come.
+enum Flushing {
+    Done,
+    Gone,
+    Timer,
+}
+
 /// What happened to a parked connection.
 #[derive(Debug)]
 pub enum Event {
@@ -82,12 +92,14 @@ impl Parked {
     }
 
     /// Sends bytes, at once as far as the socket takes them.
-    pub fn send(&mut self, bytes: impl Into<Bytes>) {
+    pub fn send<const N: usize>(&mut self, pieces: [Bytes; N]) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
         let conn = &mut state.conns[self.key as usize];
         conn.active_ms = now_ms;
-        push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(bytes.into()));
+        for piece in pieces {
+            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(piece));
+        }
         state.flush(self.key);
     }
 
@@ -104,7 +116,7 @@ impl Parked {
     pub fn idle(&self) -> Duration {
         let state = self.shard.state.borrow();
         let active = state.conns[self.key as usize].active_ms;
-        Duration::from_millis(u64::from(state.now_ms().saturating_sub(active)))
+        Duration::from_millis(u64::from(state.now_ms().wrapping_sub(active)))
     }
 
     /// Whether bytes wait because the socket takes no more.
@@ -130,11 +142,23 @@ impl Parked {
     }
 
     /// Gives the connection back when all its bytes are with the kernel, with what the client sent
-    /// meanwhile. `None`: the client is gone, or the connection had to be ended.
+    /// meanwhile. `None`: the client is gone, did not read and was cut, or the connection had to be ended.
     pub async fn release(mut self) -> Option<(TcpStream, Bytes)> {
-        if !poll_fn(|cx| self.poll_flushed(cx)).await {
-            return None;
+        loop {
+            self.set_timer(STALLED);
+            match poll_fn(|cx| self.poll_flushed(cx)).await {
+                Flushing::Done => break,
+                Flushing::Gone => return None,
+                Flushing::Timer if self.has_stalled() => {
+                    let state = &mut *self.shard.state.borrow_mut();
+                    state.metrics.slow.fetch_add(1, Relaxed);
+                    state.cut(self.key);
+                    return None;
+                }
+                Flushing::Timer => {}
+            }
         }
+        self.timer = None;
         if !self.may_return() {
             self.finish().await;
             return None;
@@ -196,15 +220,29 @@ impl Parked {
         Poll::Pending
     }
 
-    /// Ready when the outlet is empty: with `true`, or with `false` if the client is gone.
-    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Ready when the outlet is empty, the client is gone, or the timer went off.
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Flushing> {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
         poll_room(state, self.key, cx);
         if state.conn(self.key).outlet.is_empty() && state.conn(self.key).socket.is_some() {
-            return Poll::Ready(true);
+            return Poll::Ready(Flushing::Done);
         }
-        poll_read(state, self.key, cx, &mut self.early).map(|()| false)
+        if poll_read(state, self.key, cx, &mut self.early).is_ready() {
+            return Poll::Ready(Flushing::Gone);
+        }
+        let timer = self.timer.as_mut();
+        if timer.is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Flushing::Timer);
+        }
+        Poll::Pending
+    }
+
+    /// Whether the socket has taken nothing since the timer was set.
+    fn has_stalled(&self) -> bool {
+        let state = self.shard.state.borrow();
+        let progress = state.conns[self.key as usize].progress_ms;
+        Duration::from_millis(u64::from(state.now_ms().wrapping_sub(progress))) >= STALLED
     }
 
     fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,8 +1,9 @@
 //! The head of an answer that gripd writes itself.
 
 use hyper::StatusCode;
-use hyper::header::HeaderName;
+use hyper::header::{DATE, HeaderName};
 use std::io::Write;
+use std::time::SystemTime;
 
 /// How the length of a body is told (RFC 9112 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,12 @@ impl Head {
         !matches!(self.status, 100..=199 | 204 | 304)
     }
 
+    /// Says when the answer was made, in the place of any `Date` it has.
+    pub fn date(&mut self, now: SystemTime) {
+        self.fields.remove(&DATE);
+        self.fields.push(&DATE, httpdate::fmt_http_date(now).as_bytes());
+    }
+
     /// The bytes of the head. `old`: for an HTTP/1.0 client; `last`: the connection ends after it.
     pub fn render(&self, framing: Framing, old: bool, last: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.fields.0.len() + 128);
@@ -92,7 +99,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::{CONTENT_TYPE, DATE, HeaderName};
+    use hyper::header::CONTENT_TYPE;
 
     fn head(status: u16, reason: Option<&str>) -> Head {
         let mut fields = Fields::default();
