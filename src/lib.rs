@@ -38,7 +38,7 @@
 //! 6. Everyone else's connections are untouched.
 //! 7. The reply, asked for as JSON, says how many connections were really ended.
 //!
-//! A connection ends *cleanly*: last bytes, end mark, FIN, then whatever the peer still sends is read and
+//! A connection ends *cleanly*: last bytes, end mark, FIN, then whatever the client still sends is read and
 //! discarded until its own FIN. Closing a socket with unread bytes would make the kernel reset it and lose the
 //! last words. Or it is *cut*: reset, unsent bytes discarded.
 //!

@@ -82,7 +82,7 @@ pub(super) struct Close {
 #[derive(Debug, ArgGroup)]
 pub(super) struct Server {
     /// The control API of a gripd
-    #[arg(long, env = "GRIP_URL", value_name = "URL", default_value = "http://localhost:5561")]
+    #[arg(long, env = "GRIP_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5561")]
     pub(super) spec: String,
 }
 

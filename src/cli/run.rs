@@ -109,13 +109,13 @@ pub(super) fn check(args: &Args) -> u8 {
 fn load(args: &Args) -> Result<Config, u8> {
     Config::load(args.config.as_deref(), &args.overrides()).map_err(|error| {
         eprintln!("{error}");
-        if args.config.is_some() { CONFIG } else { USAGE }
+        if error.is_usage() { USAGE } else { CONFIG }
     })
 }
 
 /// Tells a newcomer what to do.
 fn introduce(daemon: &Daemon) {
-    let (client, control) = (daemon.listen(), daemon.control_listen());
+    let (client, control) = (daemon.listen(), daemon.local_control());
     println!(
         r#"
   The demo chat is on  http://localhost:{}/  - open it in two tabs.

@@ -41,6 +41,11 @@ impl Error {
         self.0.extend(problems);
     }
 
+    /// Whether only the command line is wrong, and no file.
+    pub fn is_usage(&self) -> bool {
+        self.0.iter().all(|problem| problem.place.is_empty())
+    }
+
     pub(super) fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }

@@ -1,10 +1,12 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
-use super::Error;
+use super::{Error, MAX_SHARDS};
 use crate::grip::{Invalid, invalid};
+use crate::{control, front, hub, origin, shard};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -13,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listen: Option<SocketAddr>,
-    pub(super) shards: usize,
+    pub(super) shards: Shards,
     pub(super) log: Level,
     pub(super) debug: bool,
     pub(super) drain: Seconds,
@@ -28,8 +30,8 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Client {
-    pub(super) header_timeout: Seconds,
-    pub(super) max_channels: usize,
+    pub(super) header_timeout: Wait,
+    pub(super) max_channels: NonZeroUsize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,26 +39,26 @@ pub(super) struct Client {
 pub(super) struct Origin {
     pub(super) sig_iss: String,
     pub(super) sig_key: String,
-    pub(super) connect_timeout: Seconds,
-    pub(super) response_timeout: Seconds,
+    pub(super) connect_timeout: Wait,
+    pub(super) response_timeout: Wait,
     pub(super) idle_timeout: Seconds,
     pub(super) idle_connections: usize,
-    pub(super) connections: usize,
+    pub(super) connections: NonZeroUsize,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Delivery {
-    pub(super) client_buffer: usize,
-    pub(super) outlets_total: usize,
-    pub(super) close_grace: Seconds,
+    pub(super) client_buffer: NonZeroUsize,
+    pub(super) outlets_total: NonZeroUsize,
+    pub(super) close_grace: Wait,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Control {
     pub(super) listen: Option<SocketAddr>,
-    pub(super) max_body: usize,
+    pub(super) max_body: NonZeroUsize,
     pub(super) publish_wait: Seconds,
 }
 
@@ -80,14 +82,47 @@ fn any_host() -> String {
     "*".into()
 }
 
-/// A time in seconds, whole or not.
+/// A time in seconds, whole or not; at most a year.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seconds(pub(super) Duration);
 
+/// A time to wait for something, which cannot be 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait(pub(super) Duration);
+
+const YEAR: f64 = 365.0 * 24.0 * 3600.0;
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D, least: f64) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    if !(least..=YEAR).contains(&seconds) {
+        return Err(D::Error::custom(format!("give a time in seconds, from {least} to {YEAR}")));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seconds = f64::deserialize(deserializer)?;
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|e| D::Error::custom(format!("seconds: {e}")))
+        seconds(deserializer, 0.0).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        seconds(deserializer, 0.001).map(Self)
+    }
+}
+
+/// A number of threads; 0 is one per core.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shards(pub(super) usize);
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let shards = usize::deserialize(deserializer)?;
+        if shards > MAX_SHARDS {
+            return Err(D::Error::custom(format!("give a number of threads, from 0 to {MAX_SHARDS}")));
+        }
+        Ok(Self(shards))
     }
 }
 
@@ -103,18 +138,23 @@ impl<'de> Deserialize<'de> for Level {
     }
 }
 
-const fn seconds(seconds: u64) -> Seconds {
-    Seconds(Duration::from_secs(seconds))
+const fn limit(limit: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(limit) {
+        Some(limit) => limit,
+        None => NonZeroUsize::MIN,
+    }
 }
+
+// What is not written is what each part would do by itself.
 
 impl Default for File {
     fn default() -> Self {
         Self {
             listen: None,
-            shards: 0,
+            shards: Shards(0),
             log: Level(LevelFilter::INFO),
-            debug: false,
-            drain: seconds(10),
+            debug: front::Settings::default().debug,
+            drain: Seconds(Duration::from_secs(10)),
             routes: None,
             route: Vec::new(),
             client: Client::default(),
@@ -127,33 +167,39 @@ impl Default for File {
 
 impl Default for Client {
     fn default() -> Self {
-        Self { header_timeout: seconds(60), max_channels: 100 }
+        let front::Settings { header_timeout, max_channels, .. } = front::Settings::default();
+        Self { header_timeout: Wait(header_timeout), max_channels: limit(max_channels) }
     }
 }
 
 impl Default for Origin {
     fn default() -> Self {
+        let origin = origin::Settings::default();
         Self {
+            // As Pushpin is shipped: its backends know their requests by this signature.
             sig_iss: "pushpin".into(),
             sig_key: "changeme".into(),
-            connect_timeout: seconds(10),
-            response_timeout: seconds(60),
-            idle_timeout: seconds(55),
-            idle_connections: 128,
-            connections: 1024,
+            connect_timeout: Wait(origin.connect_timeout),
+            response_timeout: Wait(origin.response_timeout),
+            idle_timeout: Seconds(origin.idle_timeout),
+            idle_connections: origin.idle_connections,
+            connections: limit(origin.connections),
         }
     }
 }
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self { client_buffer: 256 << 10, outlets_total: 512 << 20, close_grace: seconds(1) }
+        let shard::Settings { client_buffer, outlets_total, close_grace } = shard::Settings::default();
+        let (client_buffer, outlets_total) = (limit(client_buffer), limit(outlets_total));
+        Self { client_buffer, outlets_total, close_grace: Wait(close_grace) }
     }
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { listen: None, max_body: 1_000_000, publish_wait: seconds(5) }
+        let max_body = limit(control::Settings::default().max_body);
+        Self { listen: None, max_body, publish_wait: Seconds(hub::Settings::default().publish_wait) }
     }
 }
 
@@ -166,28 +212,6 @@ impl File {
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
             Error::one(&format!("{place}:{line}"), error.message())
         })
-    }
-
-    /// Notes the values that cannot work.
-    pub(super) fn check(&self, place: &str, error: &mut Error) {
-        let positive = [
-            ("client.max_channels", self.client.max_channels),
-            ("origin.connections", self.origin.connections),
-            ("delivery.client_buffer", self.delivery.client_buffer),
-            ("delivery.outlets_total", self.delivery.outlets_total),
-            ("control.max_body", self.control.max_body),
-        ];
-        for (name, _) in positive.into_iter().filter(|(_, value)| *value == 0) {
-            error.push(place, format!("{name} must be more than 0"));
-        }
-        let waits = [
-            ("client.header_timeout", self.client.header_timeout),
-            ("origin.connect_timeout", self.origin.connect_timeout),
-            ("origin.response_timeout", self.origin.response_timeout),
-        ];
-        for (name, _) in waits.into_iter().filter(|(_, value)| value.0.is_zero()) {
-            error.push(place, format!("{name} must be more than 0"));
-        }
     }
 }
 

@@ -22,6 +22,8 @@ use tracing::level_filters::LevelFilter;
 
 /// Pushpin's port for clients.
 const CLIENT_PORT: u16 = 7999;
+/// More threads than any machine has cores.
+const MAX_SHARDS: usize = 1024;
 /// Pushpin's port for publishers.
 const CONTROL_PORT: u16 = 5561;
 
@@ -87,7 +89,6 @@ impl Config {
             error.push(&place, format!("origin.sig_key: {invalid}"));
             None
         });
-        file.check(&place, &mut error);
         error.into_result()?;
         Ok(Self::of(&file, routes, signer, overrides))
     }
@@ -95,7 +96,7 @@ impl Config {
     fn of(file: &file::File, routes: Option<Arc<Table>>, signer: Option<Signer>, over: &Overrides) -> Self {
         // The demo is for the machine it runs on.
         let everyone = if routes.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        let shards = over.shards.unwrap_or(file.shards);
+        let shards = over.shards.unwrap_or(file.shards.0);
         let shards = if shards > 0 { shards } else { cores() };
         let close_grace = file.delivery.close_grace.0;
         Self {
@@ -110,7 +111,7 @@ impl Config {
             routes,
             front: front::Settings {
                 header_timeout: file.client.header_timeout.0,
-                max_channels: file.client.max_channels,
+                max_channels: file.client.max_channels.get(),
                 debug: file.debug,
             },
             origin: origin::Settings {
@@ -118,17 +119,17 @@ impl Config {
                 response_timeout: file.origin.response_timeout.0,
                 idle_timeout: file.origin.idle_timeout.0,
                 idle_connections: file.origin.idle_connections.div_ceil(shards),
-                connections: file.origin.connections.div_ceil(shards),
+                connections: file.origin.connections.get().div_ceil(shards),
                 signer,
             },
             hub: hub::Settings { publish_wait: file.control.publish_wait.0 },
             shard: shard::Settings {
-                client_buffer: file.delivery.client_buffer,
-                outlets_total: file.delivery.outlets_total / shards,
+                client_buffer: file.delivery.client_buffer.get(),
+                outlets_total: file.delivery.outlets_total.get().div_ceil(shards),
                 close_grace,
             },
             control: control::Settings {
-                max_body: file.control.max_body,
+                max_body: file.control.max_body.get(),
                 receipt_wait: close_grace + Duration::from_millis(100),
             },
         }
@@ -163,7 +164,8 @@ fn routes(path: Option<&Path>, file: &file::File, overrides: &Overrides) -> Resu
         }
     }
     let configured = !found.is_empty() || file.routes.is_some();
-    let table = Table::new(found).map_err(|invalid| vec![Problem::new("", invalid.to_string())]);
+    let place = path.filter(|_| overrides.routes.is_empty()).map_or_else(String::new, |p| p.display().to_string());
+    let table = Table::new(found).map_err(|invalid| vec![Problem::new(&place, invalid.to_string())]);
     match table {
         Ok(table) if problems.is_empty() => Ok(configured.then(|| Arc::new(table))),
         Ok(_) => Err(problems),

@@ -27,7 +27,12 @@ fn is_loopback(host: &str) -> bool {
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| is_this_machine(ip.to_canonical()))
+}
+
+/// A connection to the unspecified address arrives on loopback.
+fn is_this_machine(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
 }
 
 #[cfg(test)]
@@ -53,7 +58,16 @@ mod tests {
 
     #[test]
     fn on_loopback_the_host_must_be_loopback() {
-        for host in ["localhost", "localhost:5561", "127.0.0.1:5561", "127.1.2.3", "[::1]:5561", "LOCALHOST"] {
+        for host in [
+            "localhost",
+            "localhost:5561",
+            "127.0.0.1:5561",
+            "127.1.2.3",
+            "[::1]:5561",
+            "LOCALHOST",
+            "0.0.0.0:5561",
+            "[::]",
+        ] {
             assert!(!refused("127.0.0.1:5561", &[("host", host)]), "{host}");
         }
         for host in ["evil.example", "evil.example:5561", "localhost.evil.example", "10.0.0.1", ""] {

@@ -22,9 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// How long a publisher may take for the head of a request, and be idle between two.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections at the same time; others wait.
+const MAX_CONNECTIONS: usize = 1024;
 /// How long to wait when no connection can be accepted: descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,9 +74,17 @@ impl Control {
 
     /// Serves `listener` for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(Arc::clone(&self).connection(stream))),
+                Ok((stream, _)) => {
+                    let control = Arc::clone(&self);
+                    let permit = Arc::clone(&connections).acquire_owned().await;
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        control.connection(stream).await;
+                    });
+                }
                 Err(error) => {
                     tracing::error!(%error, "cannot accept connections to the control API");
                     tokio::time::sleep(PAUSE).await;

@@ -10,8 +10,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
 use serde::Serialize;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a publisher gets who asks for JSON.
 #[derive(Serialize)]
@@ -54,7 +58,10 @@ async fn publish_and_wait(control: &Control, items: Vec<Item>) -> Result<Vec<Out
 }
 
 async fn read(max_body: usize, body: Incoming) -> Result<Vec<Item>, Reply> {
-    match Limited::new(body, max_body).collect().await {
+    let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, max_body).collect()).await else {
+        return Err(Reply::text(408, "The request body did not arrive in time."));
+    };
+    match body {
         Ok(body) => parse(&body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Reply::text(413, format!("Request body too large: it may have {max_body} bytes.")))
@@ -80,7 +87,7 @@ fn log(outcomes: &[Outcome]) {
     let sum = |of: fn(&Outcome) -> Option<u32>| outcomes.iter().filter_map(of).map(u64::from).sum::<u64>();
     if let Some(first) = outcomes.first() {
         tracing::info!(
-            channel = %first.channel,
+            channel = ?first.channel,
             items = outcomes.len(),
             delivered = sum(|o| o.delivered),
             slow = sum(|o| o.slow),

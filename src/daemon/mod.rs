@@ -12,7 +12,7 @@ use crate::{demo, front, origin, shard};
 use shard_thread::ShardThread;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use tokio::runtime::LocalRuntime;
@@ -62,7 +62,7 @@ impl Daemon {
         let (listen, control_listen) = (listeners[0].local_addr()?, control_listener.local_addr()?);
         let routes = match &config.routes {
             Some(routes) => Arc::clone(routes),
-            None => start_demo(control_listen)?,
+            None => start_demo(local(control_listen))?,
         };
         announce(&config, listen, control_listen, &routes);
 
@@ -102,6 +102,11 @@ impl Daemon {
         self.control_listen
     }
 
+    /// Where publishers on this machine connect.
+    pub fn local_control(&self) -> SocketAddr {
+        local(self.control_listen)
+    }
+
     /// Begins to drain: no new connections, and an end to those there are.
     pub fn drain(&self) {
         tracing::info!("draining");
@@ -128,6 +133,15 @@ impl Daemon {
         let _ = self.control_thread.join();
         tracing::info!(connections = left.connections, "stopped");
         left
+    }
+}
+
+/// How a listener on `address` is reached from this machine.
+fn local(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
     }
 }
 

@@ -57,7 +57,13 @@ impl ShardThread {
             metrics: self.counters.front,
         });
         let deliveries = Rc::clone(&shard);
-        spawn_local(async move { deliveries.deliver().await });
+        let deliver = spawn_local(async move { deliveries.deliver().await });
+        spawn_local(async move {
+            if deliver.await.is_err_and(|e| e.is_panic()) {
+                // A shard that holds clients and delivers nothing is worse than none; its panic has been told.
+                std::process::abort();
+            }
+        });
         let gate = Rc::clone(&front);
         spawn_local(async move { gate.gate.watch().await });
         match tokio::net::TcpListener::from_std(self.listener) {

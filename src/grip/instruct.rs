@@ -1,9 +1,7 @@
 //! An instruct: what the `Grip-*` headers of an origin's answer ask for.
 
-use super::Invalid;
 use super::fields::{Element, elements};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use super::{Invalid, base64};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -196,7 +194,7 @@ fn keep_alive_content(value: &str, format: Option<&str>) -> Result<Vec<u8>, Inva
     let content = match format {
         None | Some("raw") => Some(value.as_bytes().to_vec()),
         Some("cstring") => unescape(value),
-        Some("base64") => STANDARD.decode(value).ok(),
+        Some("base64") => base64::decode(value),
         Some(other) => return Err(Invalid::new(format!("no such Grip-Keep-Alive format '{other}'"))),
     };
     content

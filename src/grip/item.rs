@@ -1,8 +1,6 @@
 //! An item: what is published, read from the JSON of `POST /publish`.
 
-use super::{Channel, Format, Formats, Invalid, invalid};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use super::{Channel, Format, Formats, Invalid, base64, invalid};
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -307,9 +305,9 @@ impl<'a> Fields<'a> {
         let Some(encoded) = self.string(binary)? else {
             return Ok(self.string(text)?.map(|t| Bytes::from(t.to_owned())));
         };
-        match STANDARD.decode(encoded) {
-            Ok(bytes) => Ok(Some(Bytes::from(bytes))),
-            Err(_) => invalid(format!("{} contains '{binary}', which is not base64", self.of)),
+        match base64::decode(encoded) {
+            Some(bytes) => Ok(Some(Bytes::from(bytes))),
+            None => invalid(format!("{} contains '{binary}', which is not base64", self.of)),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a socket, a clock or a runtime.
 
+pub mod base64;
 pub mod channel;
 pub mod fields;
 pub mod format;

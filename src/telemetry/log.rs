@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -12,6 +12,9 @@ use tracing_subscriber::fmt::MakeWriter;
 const MAX_WAITING: usize = 4 << 20;
 /// How long the writer lets lines gather: waking it for each would cost more than the line.
 const GATHER: Duration = Duration::from_millis(100);
+
+/// How long the last lines may take to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Begins to log to standard error what is as important as `level` or more. Only the first call of a process
 /// has an effect.
@@ -40,9 +43,10 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.filled.notify_one();
-        if let Some(writer) = self.writer.take() {
-            // It panics only if standard error does.
-            let _ = writer.join();
+        // A terminal or a pipe that takes nothing must not keep the process.
+        let begin = Instant::now();
+        while self.writer.as_ref().is_some_and(|w| !w.is_finished()) && begin.elapsed() < LAST_WORDS {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -83,9 +87,7 @@ impl Queue {
     fn write_all(&self, to: &mut impl Write) {
         let mut batch = Vec::new();
         loop {
-            if !self.filled() {
-                std::thread::sleep(GATHER);
-            }
+            self.gather();
             let (dropped, closed) = self.take(&mut batch);
             if dropped > 0 {
                 batch.extend_from_slice(
@@ -100,13 +102,13 @@ impl Queue {
         }
     }
 
-    /// Waits for lines. Says whether the log is being closed.
-    fn filled(&self) -> bool {
-        let mut waiting = self.lock();
-        while waiting.bytes.is_empty() && !waiting.closed {
-            waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        waiting.closed
+    /// Waits for lines, and then for more of them, unless the log is being closed.
+    fn gather(&self) {
+        let waiting = self.lock();
+        let open = |w: &mut Waiting| !w.closed;
+        let empty = |w: &mut Waiting| w.bytes.is_empty() && !w.closed;
+        let waiting = self.filled.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
+        drop(self.filled.wait_timeout_while(waiting, GATHER, open));
     }
 
     /// Takes all lines, how many were dropped, and whether the log is closed.

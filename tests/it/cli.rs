@@ -82,7 +82,7 @@ fn the_scene_of_a_chat() {
     let (code, log) = running.wait();
     assert_eq!(code, 0, "{log}");
     for expected in
-        ["method=\"GET\"", "hold=\"stream\"", "channel=conversation123", "delivered=1", "closed=1", "stopped"]
+        ["method=\"GET\"", "hold=\"stream\"", "channel=\"conversation123\"", "delivered=1", "closed=1", "stopped"]
     {
         assert!(log.contains(expected), "{expected} is missing: {log}");
     }
@@ -152,15 +152,29 @@ fn every_error_of_a_configuration_is_told_with_its_place() {
     assert!(err.contains("unknown.toml:4") && err.contains("max_chanels"), "{err}");
 
     write("bad-routes", "* localhost:8000\n*,color=red localhost:1\nb\n");
-    let many = write("many.toml", "routes = \"bad-routes\"\n[origin]\nsig_key = \"base64:?\"\nconnections = 0\n");
+    let many = write("many.toml", "routes = \"bad-routes\"\n[origin]\nsig_key = \"base64:?\"\n\n");
     for args in [["check", "--config", many.to_str().unwrap()], ["--config", many.to_str().unwrap(), "--shards=1"]] {
         let (code, _, err) = run(&args);
         assert_eq!(code, 78, "{err}");
-        for expected in ["bad-routes:2", "color", "bad-routes:3", "sig_key", "origin.connections"] {
+        for expected in ["bad-routes:2", "color", "bad-routes:3", "sig_key"] {
             assert!(err.contains(expected), "{expected} is missing: {err}");
         }
     }
     assert_eq!(run(&["--config", "/does/not/exist"]).0, 78);
+    for (line, why) in [
+        ("shards = 70000", "threads"),
+        ("drain = -1", "seconds"),
+        ("delivery.close_grace = 0", "seconds"),
+        ("delivery.close_grace = 1e19", "seconds"),
+        ("client.max_channels = 0", "nonzero"),
+    ] {
+        let file = write("value.toml", &format!("log = \"info\"\n{line}\n"));
+        let (code, _, err) = run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(code, 78, "{line}");
+        assert!(err.contains("value.toml:2") && err.contains(why), "{line}: {err}");
+    }
+    let good = write("good.toml", "shards = 1\n");
+    assert_eq!(run(&["--config", good.to_str().unwrap(), "--route", "x"]).0, 2);
 }
 
 #[test]

@@ -259,3 +259,14 @@ fn a_closed_channel_is_empty_at_once() {
     gripd.close("user456");
     assert_eq!((gripd.connections("user456"), gripd.connections("room")), (0, 0));
 }
+
+#[test]
+fn a_close_of_nobody_costs_the_others_no_time() {
+    let gripd = Gripd::start(&Origin::holding());
+    let mut streams: Vec<Client> = (0..50).map(|_| gripd.stream("s")).collect();
+    let close = json!({ "channel": "s", "http-response": { "action": "close" } });
+    let receipt = gripd.publish(&json!(vec![close; 5000]));
+    assert!(receipt.as_array().unwrap().iter().all(|item| item["closed"] == 0));
+    assert_eq!(gripd.say("s", "on\n"), 50);
+    streams.iter_mut().for_each(|client| drop(client.read_until("on\n")));
+}

@@ -61,3 +61,13 @@ fn a_hold_that_begins_during_a_drain_ends_too() {
     assert!(client.rest().ends_with("6\r\nhello\n\r\n0\r\n\r\n"));
     assert_eq!(gripd.publish(&json!([{ "channel": "a", "action": "close" }]))[0]["closed"], 0);
 }
+
+#[test]
+fn who_has_connected_before_the_drain_is_served() {
+    rlimit::increase_nofile_limit(20_000).unwrap();
+    let origin = Origin::holding();
+    let gripd = Gripd::with(&origin, "", |config| config.drain = Duration::from_secs(10));
+    let mut clients: Vec<Client> = (0..600).map(|_| gripd.get("/plain")).collect();
+    gripd.drain();
+    assert!(clients.iter_mut().all(|client| client.answer().1 == "plain\n"));
+}

@@ -1,11 +1,11 @@
 //! Plain proxying.
 
 use crate::support::{Answer, Client, Gripd, Origin, chunk, eventually, get};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn requests_and_answers_pass_through() {
@@ -226,6 +226,110 @@ fn a_request_lost_on_an_idle_connection_is_sent_again_if_it_may_be() {
         assert_eq!(asked.len(), if retried { 3 } else { 2 });
         assert!(asked[1..].iter().all(|a| a.body == asked[1].body), "{asked:?}");
     }
+}
+
+/// An origin that answers when it has read the head, and never reads the body.
+fn early_answers(answer: &'static str) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let accepting = listener.try_clone().unwrap();
+    std::thread::spawn(move || {
+        for stream in accepting.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while stream.read(&mut byte).is_ok_and(|count| count > 0) {
+                    head.push(byte[0]);
+                    if head.ends_with(b"\r\n\r\n") && stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    listener
+}
+
+#[test]
+fn a_request_that_is_still_coming_does_not_hold_up_others() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nGrip-Hold: response\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nGrip-Status: 200\r\nContent-Length: 2\r\n\r\nok",
+    ] {
+        let origin = early_answers(answer);
+        let route = format!("* {}", origin.local_addr().unwrap());
+        let gripd = Gripd::to(&[route], |config| config.shards = 1);
+        let stalled = "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nabc";
+        let mut first = Client::send(gripd.clients, stalled);
+        if !answer.contains("Grip-Hold") {
+            assert_eq!(first.answer().1, "ok");
+        }
+        for _ in 0..3 {
+            let mut next = gripd.get("/x");
+            if answer.contains("Grip-Hold") {
+                let held = gripd.metric("holds_total");
+                eventually("the next one is held", || gripd.metric("holds_total") >= held.max(1));
+            } else {
+                assert_eq!(next.answer().1, "ok");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_used_again_after_chunks_too() {
+    let origin = Origin::start(|_| {
+        Answer::Bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n".into())
+    });
+    let gripd = Gripd::with(&origin, "", |config| config.shards = 1);
+    let mut client = gripd.get("/");
+    for _ in 0..5 {
+        client.read_until("0\r\n\r\n");
+        client.write(get("/"));
+    }
+    client.read_until("0\r\n\r\n");
+    assert!(origin.asked().iter().all(|asked| asked.connection == 0), "{:?}", origin.asked());
+}
+
+#[test]
+fn a_long_upload_is_not_a_slow_origin() {
+    let origin = Origin::start(|_| Answer::ok("thanks"));
+    let gripd = Gripd::with(&origin, "", |config| config.origin.response_timeout = Duration::from_millis(300));
+    let mut client = Client::send(gripd.clients, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\n");
+    for _ in 0..8 {
+        let begin = Instant::now();
+        eventually("a while has passed", || begin.elapsed() > Duration::from_millis(100));
+        client.write("x");
+    }
+    assert_eq!(client.answer().1, "thanks");
+}
+
+#[test]
+fn answers_that_cannot_be_forwarded_are_502() {
+    for answer in [
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: smoke\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    ] {
+        let origin = Origin::start(move |_| Answer::Last(answer.into()));
+        let (head, _) = Gripd::start(&origin).get("/").answer();
+        assert!(head.starts_with("http/1.1 502"), "{answer}: {head}");
+    }
+}
+
+#[test]
+fn requests_that_could_be_read_in_two_ways_are_refused() {
+    let origin = Origin::start(|_| Answer::ok("ok"));
+    let gripd = Gripd::start(&origin);
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET http://user:pw@a/x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 501),
+    ] {
+        let (head, _) = Client::send(gripd.clients, request).answer();
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{request}: {head}");
+    }
+    assert!(origin.asked().is_empty());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Clients that read slowly, and the bounds that protect from them.
 
-use crate::support::{Gripd, Origin, chunk};
+use crate::support::{Gripd, Origin, chunk, eventually};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
+use std::thread;
 
 #[test]
 fn a_legal_batch_of_small_items_closes_nobody_who_reads() {
@@ -17,6 +18,36 @@ fn a_legal_batch_of_small_items_closes_nobody_who_reads() {
         assert_eq!(client.read_exact(expected.len()), expected.as_bytes());
     }
     assert_eq!(gripd.metric("slow_total"), 0);
+}
+
+#[test]
+fn a_batch_as_large_as_allowed_closes_nobody_who_reads() {
+    let gripd = Gripd::start(&Origin::holding());
+    let text = "x".repeat(300);
+    let expected = chunk(&text).repeat(2500);
+    let readers: Vec<_> = (0..20)
+        .map(|_| {
+            let (mut client, length) = (gripd.stream("a"), expected.len());
+            thread::spawn(move || client.read_exact(length))
+        })
+        .collect();
+    let items = vec![json!({ "channel": "a", "http-stream": { "content": text } }); 2500];
+    assert_eq!(gripd.publish_body("", &json!({ "items": items }).to_string()).0, 200);
+    for reader in readers {
+        assert_eq!(reader.join().unwrap(), expected.as_bytes());
+    }
+    assert_eq!(gripd.metric("slow_total"), 0);
+}
+
+#[test]
+fn a_long_poll_that_does_not_read_its_answer_is_cut() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| config.control.max_body = 32 << 20);
+    let mut stalled = gripd.poll("a");
+    let body = "x".repeat(20_000_000);
+    let receipt = gripd.publish(&json!([{ "channel": "a", "http-response": { "body": body } }]));
+    assert_eq!(receipt[0]["delivered"], 1);
+    eventually("it is cut", || gripd.metric("slow_total") == 1 && gripd.metric("parked") == 0);
+    assert_eq!(stalled.rest_and_end().1.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
