@@ -51,9 +51,12 @@ pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
 
 /// Serves a new connection, once it has something to say and there is a place for it.
 pub(super) async fn first(front: Rc<Front>, socket: TcpStream) -> Option<Held> {
-    let readable = timeout(front.settings.header_timeout, socket.readable());
+    // A look at the first byte, as a new socket counts as readable before it is.
+    let mut byte = [0];
     tokio::select! {
-        readable = readable => readable.ok()?.ok()?,
+        peeked = timeout(front.settings.header_timeout, socket.peek(&mut byte)) => {
+            peeked.ok()?.ok().filter(|count| *count > 0)?;
+        }
         () = front.drain.begins() => {}
     }
     let place = front.gate.enter().await;

@@ -12,9 +12,9 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 
 /// Connections at their first request, per shard, before others have to wait.
-const MOST: usize = 32;
+const MOST: usize = 24;
 /// How long a connection is counted.
-const PATIENCE: Duration = Duration::from_millis(8);
+const PATIENCE: Duration = Duration::from_millis(10);
 /// How often those that need not be counted any longer are looked for, while somebody waits.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
