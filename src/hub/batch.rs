@@ -25,6 +25,13 @@ struct Entry {
     closes: Formats,
 }
 
+/// A batch that was accepted.
+pub(super) struct Accepted {
+    pub(super) receipt: Receipt,
+    /// Of a batch for nobody the last one, whose end runs `finally`: it is to outlive the critical section.
+    _tally: Tally,
+}
+
 /// What of a batch goes to one shard.
 #[derive(Default)]
 pub(super) struct Parcel {
@@ -81,7 +88,7 @@ impl Batch {
     }
 
     /// Numbers the items and makes out the parcel of each shard, with the receipt that they are counted on.
-    pub(super) fn address(self, table: &mut Table, shards: usize) -> (Vec<Parcel>, Receipt) {
+    pub(super) fn address(self, table: &mut Table, shards: usize) -> (Vec<Parcel>, Accepted) {
         let Self { entries, finally } = self;
         let lines: Arc<[Line]> = entries.iter().map(Entry::line).collect();
         let for_tally = Arc::clone(&lines);
@@ -102,7 +109,7 @@ impl Batch {
                 }
             }
         }
-        (parcels, Receipt::new(lines, counts))
+        (parcels, Accepted { receipt: Receipt::new(lines, counts), _tally: tally })
     }
 }
 

@@ -13,7 +13,7 @@ pub use table::Held;
 
 use crate::grip::{Channel, Item};
 use crate::shard::{Inbox, Ledger};
-use batch::{Batch, Load};
+use batch::{Accepted, Batch, Load};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -84,7 +84,10 @@ impl Hub {
     pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
         let batch = Batch::new(items, finally);
         if batch.closes() {
-            return Ok(self.put(batch, &mut self.table()));
+            let mut table = self.table();
+            let accepted = self.put(batch, &mut table);
+            drop(table);
+            return Ok(accepted.receipt);
         }
         let accepted = tokio::time::timeout(self.settings.publish_wait, self.accept_in_turn(batch)).await;
         accepted.map_err(|_| Busy)
@@ -94,7 +97,7 @@ impl Hub {
         let _turn = self.turn.lock().await;
         loop {
             match self.accept(batch) {
-                Ok(receipt) => return receipt,
+                Ok(accepted) => return accepted.receipt,
                 Err(refused) => batch = refused,
             }
             self.room.notified().await;
@@ -102,7 +105,7 @@ impl Hub {
     }
 
     /// Accepts a batch if every inbox that it goes to has room; otherwise gives it back.
-    fn accept(&self, batch: Batch) -> Result<Receipt, Batch> {
+    fn accept(&self, batch: Batch) -> Result<Accepted, Batch> {
         let mut table = self.table();
         let loads = batch.loads(&table, self.inboxes.len());
         let fits = |(load, inbox): (&Load, &Arc<Inbox>)| load.is_empty() || inbox.has_room(load.items, load.bytes);
@@ -111,14 +114,14 @@ impl Hub {
 
     /// The critical section: numbers a batch and puts it into the inbox of every shard that holds one of its
     /// channels.
-    fn put(&self, batch: Batch, table: &mut Table) -> Receipt {
-        let (parcels, receipt) = batch.address(table, self.inboxes.len());
+    fn put(&self, batch: Batch, table: &mut Table) -> Accepted {
+        let (parcels, accepted) = batch.address(table, self.inboxes.len());
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
             if !parcel.is_empty() {
                 inbox.put(parcel.deliveries, parcel.closes);
             }
         }
-        receipt
+        accepted
     }
 
     /// The channels whose names begin with `prefix`, in order, behind `after`; at most `limit`, and whether
