@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::task::AbortHandle;
+use tokio::time::{timeout, timeout_at};
 
 /// What origins may send as the head of an answer: as much as any of them needs, bounded.
 const MAX_HEADERS: usize = 256;
@@ -38,13 +39,25 @@ struct Place {
 }
 
 struct Idle {
-    sender: SendRequest<Upload>,
+    wire: Wire,
     since: Instant,
+}
+
+/// A connection. It ends with this: a task that is still writing a body would not notice that nobody wants it.
+struct Wire {
+    sender: SendRequest<Upload>,
+    task: AbortHandle,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// A connection to an origin, for one request. Returned to the pool when the answer was read whole.
 pub struct Lease {
-    sender: SendRequest<Upload>,
+    wire: Wire,
     reused: bool,
     /// What is sent on it.
     upload: Option<Upload>,
@@ -65,15 +78,15 @@ impl Lease {
         request: Request<Upload>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> {
         self.upload = Some(request.body().clone());
-        self.sender.try_send_request(request)
+        self.wire.sender.try_send_request(request)
     }
 
     /// Gives the connection back: the answer was read to its end. An origin may answer before it has read all of
     /// the request; its connection is then still busy with the rest, and is closed.
     pub fn finish(self) {
         let sent = self.upload.as_ref().is_none_or(Upload::is_whole);
-        if sent && !self.sender.is_closed() {
-            self.pool.put(&self.target, self.sender);
+        if sent && !self.wire.sender.is_closed() {
+            self.pool.put(&self.target, self.wire);
         }
     }
 }
@@ -92,25 +105,26 @@ impl Pool {
     /// A connection that is free, or a new one.
     pub(super) async fn lease(self: &Rc<Self>, target: &Target) -> Result<Lease, Failure> {
         let permit = self.permit(target).await?;
+        let deadline = tokio::time::Instant::now() + READY_WAIT;
         let mut idle = None;
         while idle.is_none()
-            && let Some(mut sender) = self.take(target)
+            && let Some(mut wire) = self.take(target)
         {
-            let ready = timeout(READY_WAIT, poll_fn(|cx| sender.poll_ready(cx))).await;
-            idle = ready.is_ok_and(|ready| ready.is_ok()).then_some(sender);
+            let ready = timeout_at(deadline, poll_fn(|cx| wire.sender.poll_ready(cx))).await;
+            idle = ready.is_ok_and(|ready| ready.is_ok()).then_some(wire);
         }
         let reused = idle.is_some();
-        let sender = match idle {
-            Some(sender) => sender,
+        let wire = match idle {
+            Some(wire) => wire,
             None => self.connect(target).await?,
         };
-        Ok(Lease { sender, reused, upload: None, target: target.clone(), pool: Rc::clone(self), _permit: permit })
+        Ok(Lease { wire, reused, upload: None, target: target.clone(), pool: Rc::clone(self), _permit: permit })
     }
 
     /// A new connection in the place of one that was lost.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
-        let sender = self.connect(&lost.target).await?;
-        Ok(Lease { sender, reused: false, ..lost })
+        let wire = self.connect(&lost.target).await?;
+        Ok(Lease { wire, reused: false, ..lost })
     }
 
     async fn permit(&self, target: &Target) -> Result<OwnedSemaphorePermit, Failure> {
@@ -124,7 +138,7 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, target: &Target) -> Result<SendRequest<Upload>, Failure> {
+    async fn connect(&self, target: &Target) -> Result<Wire, Failure> {
         let unreachable = |e: io::Error| Failure::because(Kind::Unreachable, e);
         let address = (target.host.as_str(), target.port);
         let stream = timeout(self.settings.connect_timeout, TcpStream::connect(address)).await;
@@ -133,23 +147,23 @@ impl Pool {
         let handshake = http1::Builder::new().max_headers(MAX_HEADERS).handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(Failure::from_hyper)?;
         // How it ends is told to whoever waits for an answer on it.
-        tokio::task::spawn_local(connection);
-        Ok(sender)
+        let task = tokio::task::spawn_local(connection).abort_handle();
+        Ok(Wire { sender, task })
     }
 
     /// The connection used last, of those that are not too old.
-    fn take(&self, target: &Target) -> Option<SendRequest<Upload>> {
+    fn take(&self, target: &Target) -> Option<Wire> {
         self.place(target, |place| {
             while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {
                 place.idle.pop_front();
             }
-            place.idle.pop_back().map(|idle| idle.sender)
+            place.idle.pop_back().map(|idle| idle.wire)
         })
     }
 
-    fn put(&self, target: &Target, sender: SendRequest<Upload>) {
+    fn put(&self, target: &Target, wire: Wire) {
         self.place(target, |place| {
-            place.idle.push_back(Idle { sender, since: Instant::now() });
+            place.idle.push_back(Idle { wire, since: Instant::now() });
             if place.idle.len() > self.settings.idle_connections {
                 place.idle.pop_front();
             }

@@ -1,7 +1,7 @@
 //! Plain proxying.
 
 use crate::support::{Answer, Client, Gripd, Origin, chunk, eventually, get};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
@@ -275,6 +275,23 @@ fn a_request_that_is_still_coming_does_not_hold_up_others() {
             }
         }
     }
+}
+
+#[test]
+fn an_origin_that_answers_before_the_body_is_let_go() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let route = format!("* {}", listener.local_addr().unwrap());
+    let gripd = Gripd::to(&[route], |_| {});
+    let mut client = Client::send(gripd.clients, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\nabc");
+    let (mut origin, _) = listener.accept().unwrap();
+    origin.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let hold = "HTTP/1.1 200 OK\r\nGrip-Hold: response\r\nContent-Length: 2\r\n\r\nok";
+    origin.write_all(hold.as_bytes()).unwrap();
+    client.write("x".repeat(20_000));
+    drop(client);
+    // Whatever it was sent, then the end: gripd does not keep the connection.
+    let end = std::io::copy(&mut origin, &mut std::io::sink()).map_err(|e| e.kind());
+    assert!(matches!(end, Ok(_) | Err(ErrorKind::ConnectionReset)), "{end:?}");
 }
 
 #[test]
