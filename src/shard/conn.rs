@@ -43,7 +43,7 @@ pub(super) enum News {
 
 /// Milliseconds for which a socket must take nothing to be called stalled. A burst is not a stall: many rounds pass in
 /// the time that a client on another core needs to read one.
-const STALLED_MS: u32 = 250;
+const STALLED_MS: u32 = 1000;
 /// How many times its limit may wait for a client that goes on reading.
 const BURST: usize = 16;
 
@@ -116,8 +116,12 @@ impl Conn {
     /// Whether so much waits behind a socket that takes nothing, or not nearly enough, that it must be cut.
     pub(super) fn is_slow(&self, now_ms: u32, limit: usize) -> bool {
         let backlog = self.outlet.backlog();
-        let stalled = now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS;
-        backlog > limit && (stalled || backlog > limit.saturating_mul(BURST))
+        backlog > limit && (self.has_stalled(now_ms) || backlog > limit.saturating_mul(BURST))
+    }
+
+    /// Whether its socket has taken nothing for a while.
+    pub(super) const fn has_stalled(&self, now_ms: u32) -> bool {
+        now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS
     }
 
     /// Has its task polled.

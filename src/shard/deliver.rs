@@ -26,6 +26,9 @@ const FLUSH_CONNECTIONS: usize = if cfg!(test) { 2 } else { 256 };
 /// or bytes.
 const FLUSH_BYTES: usize = 1 << 20;
 
+/// How many times the ceiling of all outlets may wait for clients that go on reading: what waits is mostly shared.
+const CROWDED: usize = 4;
+
 /// The round that is being appended.
 #[derive(Default)]
 pub(super) struct Round {
@@ -152,7 +155,9 @@ impl State {
                 (Feed::Stream { chunked }, Some(pieces), _) => {
                     let piece = pieces.select(chunked);
                     if conn.blocked {
-                        if conn.is_slow(now_ms, settings.client_buffer) || *waiting_bytes > settings.outlets_total {
+                        let crowded = *waiting_bytes > settings.outlets_total
+                            && (conn.has_stalled(now_ms) || *waiting_bytes / CROWDED > settings.outlets_total);
+                        if crowded || conn.is_slow(now_ms, settings.client_buffer) {
                             outcome.slow.push(key);
                             continue;
                         }

@@ -23,7 +23,7 @@ const MAX_EARLY: usize = 64 << 10;
 const MAX_KEPT: usize = 16 << 10;
 
 /// How long a client may take nothing of the answer to its long-poll before it is cut.
-const STALLED: Duration = Duration::from_secs(5);
+const STALLED: Duration = Duration::from_secs(10);
 
 /// How far sending what waits has come.
 enum Flushing {
@@ -127,8 +127,7 @@ impl Parked {
     /// Whether the connection may serve another request: it is not being ended, and all that the client
     /// has sent meanwhile was kept.
     pub fn may_return(&self) -> bool {
-        let ending = self.shard.state.borrow().conns[self.key as usize].ending.is_some();
-        !ending && self.early_count() <= MAX_KEPT
+        !self.is_ending() && self.early_count() <= MAX_KEPT
     }
 
     /// Waits for what happens next.
@@ -144,21 +143,9 @@ impl Parked {
     /// Gives the connection back when all its bytes are with the kernel, with what the client sent
     /// meanwhile. `None`: the client is gone, did not read and was cut, or the connection had to be ended.
     pub async fn release(mut self) -> Option<(TcpStream, Bytes)> {
-        loop {
-            self.set_timer(STALLED);
-            match poll_fn(|cx| self.poll_flushed(cx)).await {
-                Flushing::Done => break,
-                Flushing::Gone => return None,
-                Flushing::Timer if self.has_stalled() => {
-                    let state = &mut *self.shard.state.borrow_mut();
-                    state.metrics.slow.fetch_add(1, Relaxed);
-                    state.cut(self.key);
-                    return None;
-                }
-                Flushing::Timer => {}
-            }
+        if !self.flushed().await {
+            return None;
         }
-        self.timer = None;
         if !self.may_return() {
             self.finish().await;
             return None;
@@ -169,11 +156,41 @@ impl Parked {
     }
 
     /// Ends the connection cleanly: the last bytes, FIN, then whatever the client still sends until it ends
-    /// its side as well. When the grace is over, it is cut.
+    /// its side as well. When a close or a drain ends it, it is cut when the grace is over. Otherwise the client has
+    /// the time it needs while it reads.
     pub async fn finish(mut self) {
+        let meant = self.is_ending();
+        if !meant && !self.flushed().await {
+            return;
+        }
         let deadline = self.begin_finish();
         self.timer = Some(Box::pin(sleep_until(deadline)));
-        poll_fn(|cx| self.poll_finished(cx)).await;
+        poll_fn(|cx| self.poll_finished(cx, meant)).await;
+    }
+
+    /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long that it was
+    /// cut.
+    async fn flushed(&mut self) -> bool {
+        loop {
+            self.set_timer(STALLED);
+            match poll_fn(|cx| self.poll_flushed(cx)).await {
+                Flushing::Done => break,
+                Flushing::Gone => return false,
+                Flushing::Timer if self.has_stalled() => {
+                    let state = &mut *self.shard.state.borrow_mut();
+                    state.metrics.slow.fetch_add(1, Relaxed);
+                    state.cut(self.key);
+                    return false;
+                }
+                Flushing::Timer => {}
+            }
+        }
+        self.timer = None;
+        true
+    }
+
+    fn is_ending(&self) -> bool {
+        self.shard.state.borrow().conns[self.key as usize].ending.is_some()
     }
 
     fn early_count(&self) -> usize {
@@ -210,7 +227,11 @@ impl Parked {
         }
         if self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY) {
             state.end(self.key, u64::MAX, None);
-            return Poll::Ready(Event::Close);
+            // What was accepted before may answer it.
+            return Poll::Ready(match std::mem::take(&mut state.conn(self.key).news) {
+                News::Item(response) => Event::Item(response),
+                News::Close | News::Nothing => Event::Close,
+            });
         }
         let timer = self.timer.as_mut();
         if timer.is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
@@ -245,7 +266,9 @@ impl Parked {
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(progress))) >= STALLED
     }
 
-    fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the client has ended its side, or when the time is over. Only who is meant to be closed is reset then;
+    /// of anybody else the kernel goes on sending what it has.
+    fn poll_finished(&mut self, cx: &mut Context<'_>, meant: bool) -> Poll<()> {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
         poll_room(state, self.key, cx);
@@ -256,7 +279,9 @@ impl Parked {
         }
         let timer = self.timer.as_mut();
         if timer.is_none_or(|t| t.as_mut().poll(cx).is_ready()) {
-            state.cut(self.key);
+            if meant || !state.conn(self.key).finished {
+                state.cut(self.key);
+            }
             return Poll::Ready(());
         }
         Poll::Pending

@@ -2,6 +2,7 @@
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 fn item(body: &str) -> serde_json::Value {
     json!([{ "channel": "a", "formats": { "http-response": { "body": body } } }])
@@ -43,7 +44,7 @@ fn one_item_reaches_both_kinds_of_hold() {
 fn the_timeout_answers_with_the_instructs_body() {
     let origin = Origin::start(|_| Answer::with("Grip-Hold: response\r\nGrip-Timeout: 1\r\n", "nothing\n"));
     let gripd = Gripd::start(&origin);
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     let (head, body) = gripd.get("/").answer();
     // Less than 5 seconds count as 5, as in Pushpin.
     assert!(begin.elapsed().as_secs_f32() > 4.9);
@@ -168,4 +169,20 @@ fn http_1_0_gets_its_answer_and_the_end() {
     let (head, body) = client.answer();
     assert!(head.starts_with("http/1.0 200"), "{head}");
     assert_eq!((body.as_str(), client.rest().as_str()), ("item\n", ""));
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_its_whole_answer() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| config.shard.close_grace = Duration::from_millis(100));
+    let body = "x".repeat(900_000);
+    for request in ["GET /poll?a HTTP/1.0\r\n\r\n", "GET /poll?a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"] {
+        let mut client = Client::send(gripd.clients, request);
+        eventually("it is held", || gripd.connections("a") == 1);
+        gripd.publish(&item(&body));
+        client.head();
+        let begin = Instant::now();
+        eventually("the grace is long over", || begin.elapsed() > Duration::from_millis(500));
+        assert_eq!(client.rest().len(), body.len());
+    }
+    assert_eq!(gripd.metric("slow_total"), 0);
 }
