@@ -53,8 +53,10 @@ fn spawn(front: &Rc<Front>, stream: TcpStream) {
     let front = Rc::clone(front);
     // Boxed, so that the task keeps no place for what is over when the connection is parked.
     let first = Box::pin(connection::first(Rc::clone(&front), stream));
+    // Counted before its task first runs: a drain must not take it for gone.
+    let open = front.drain.enter();
     tokio::task::spawn_local(async move {
-        let _open = front.drain.enter();
+        let _open = open;
         front.metrics.connections.fetch_add(1, Relaxed);
         connection::run(&front, first).await;
         front.metrics.connections.fetch_sub(1, Relaxed);

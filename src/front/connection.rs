@@ -78,6 +78,10 @@ async fn serve(front: &Rc<Front>, socket: TcpStream, early: Bytes, place: Option
             draining = true;
             Pin::new(&mut *connection).graceful_shutdown();
             result = Pin::new(&mut *connection).poll(cx);
+            if slot.is_unasked() && result.is_pending() {
+                // Half a head is no request in progress.
+                return Poll::Ready(false);
+            }
         }
         // Who has not even sent a whole request keeps nobody out.
         if slot.is_unasked() {

@@ -1,6 +1,7 @@
 //! The end of a shard's connections: the sign that it has begun, and how many are still open.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use tokio::sync::Notify;
 
 /// Begins once and stays. It also counts the open connections, whose end it waits for.
@@ -35,16 +36,16 @@ impl Drain {
     }
 
     /// Counts a connection as open until the guard is dropped.
-    pub(super) fn enter(&self) -> Open<'_> {
+    pub(super) fn enter(self: &Rc<Self>) -> Open {
         self.open.set(self.open.get() + 1);
-        Open(self)
+        Open(Rc::clone(self))
     }
 }
 
 /// An open connection.
-pub(super) struct Open<'a>(&'a Drain);
+pub(super) struct Open(Rc<Drain>);
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         if self.0.open.get() == 0 {

@@ -3,7 +3,7 @@
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
 use serde_json::json;
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_drain_ends_holds_cleanly_and_publishes_to_the_last() {
@@ -43,6 +43,19 @@ fn a_drain_finishes_requests_in_progress_and_takes_no_new_ones() {
     assert_eq!(client.answer().1, "done");
     assert_eq!(client.rest(), "");
     eventually("the listener is closed", || std::net::TcpStream::connect(gripd.clients).is_err());
+}
+
+#[test]
+fn half_a_request_does_not_hold_up_a_drain() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| config.drain = Duration::from_secs(15));
+    let mut half = Client::send(gripd.clients, "GET / HT");
+    let mut whole = gripd.get("/plain");
+    assert_eq!(whole.answer().1, "plain\n");
+    let begin = Instant::now();
+    gripd.drain();
+    let _ = half.rest_and_end();
+    drop(gripd);
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
 }
 
 #[test]
