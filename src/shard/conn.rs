@@ -1,5 +1,6 @@
 //! One parked connection, as its shard sees it.
 
+use super::Settings;
 use super::outlet::Outlet;
 use super::registry::Subscriptions;
 use super::tally::Ticket;
@@ -46,6 +47,8 @@ pub(super) enum News {
 const STALLED_MS: u32 = 1000;
 /// How many times its limit may wait for a client that goes on reading.
 const BURST: usize = 16;
+/// How many times the ceiling of all outlets may wait for clients that go on reading: what waits is mostly shared.
+const CROWDED: usize = 4;
 
 /// How a connection ends once that is decided.
 #[derive(Debug)]
@@ -113,14 +116,19 @@ impl Conn {
         Self::without_socket(Feed::Response)
     }
 
-    /// Whether so much waits behind a socket that takes nothing, or not nearly enough, that it must be cut.
-    pub(super) fn is_slow(&self, now_ms: u32, limit: usize) -> bool {
-        let backlog = self.outlet.backlog();
-        backlog > limit && (self.has_stalled(now_ms) || backlog > limit.saturating_mul(BURST))
+    /// Whether so much waits behind its socket, which takes nothing or not nearly enough, that it must be cut. `waiting`:
+    /// what waits for all clients of the shard.
+    pub(super) fn is_slow(&self, now_ms: u32, settings: &Settings, waiting: usize) -> bool {
+        let stalled = self.has_stalled(now_ms);
+        let exceeds = |waits: usize, limit: usize, leeway: usize| {
+            waits > limit && (stalled || waits > limit.saturating_mul(leeway))
+        };
+        exceeds(self.outlet.backlog(), settings.client_buffer, BURST)
+            || exceeds(waiting, settings.outlets_total, CROWDED)
     }
 
     /// Whether its socket has taken nothing for a while.
-    pub(super) const fn has_stalled(&self, now_ms: u32) -> bool {
+    const fn has_stalled(&self, now_ms: u32) -> bool {
         now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS
     }
 

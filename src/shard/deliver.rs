@@ -6,7 +6,7 @@
 use super::conn::{Feed, News};
 use super::inbox::Delivery;
 use super::outlet::Flushed;
-use super::{Inbox, Key, Metrics, Shard, State};
+use super::{Inbox, Key, Metrics, Shard, State, millis_since};
 use bytes::Bytes;
 use socket2::SockRef;
 use std::net::Shutdown;
@@ -25,9 +25,6 @@ const LOOK_EVERY: usize = if cfg!(test) { 2 } else { 4096 };
 const FLUSH_CONNECTIONS: usize = if cfg!(test) { 2 } else { 256 };
 /// or bytes.
 const FLUSH_BYTES: usize = 1 << 20;
-
-/// How many times the ceiling of all outlets may wait for clients that go on reading: what waits is mostly shared.
-const CROWDED: usize = 4;
 
 /// The round that is being appended.
 #[derive(Default)]
@@ -155,9 +152,7 @@ impl State {
                 (Feed::Stream { chunked }, Some(pieces), _) => {
                     let piece = pieces.select(chunked);
                     if conn.blocked {
-                        let crowded = *waiting_bytes > settings.outlets_total
-                            && (conn.has_stalled(now_ms) || *waiting_bytes / CROWDED > settings.outlets_total);
-                        if crowded || conn.is_slow(now_ms, settings.client_buffer) {
+                        if conn.is_slow(now_ms, settings, *waiting_bytes) {
                             outcome.slow.push(key);
                             continue;
                         }
@@ -230,7 +225,6 @@ impl State {
 
     /// Gives the kernel what it takes of a connection's outlet, and the end of our bytes when it is time.
     pub(super) fn flush(&mut self, key: Key) {
-        let now_ms = self.now_ms();
         let conn = &mut self.conns[key as usize];
         conn.dirty = false;
         let Some(socket) = &conn.socket else { return };
@@ -246,7 +240,7 @@ impl State {
                 let after = conn.outlet.bytes();
                 self.waiting_bytes = self.waiting_bytes + after - before;
                 if !conn.blocked || after < before {
-                    conn.progress_ms = now_ms;
+                    conn.progress_ms = millis_since(self.started);
                 }
                 if !conn.blocked {
                     conn.blocked = true;

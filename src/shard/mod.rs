@@ -127,7 +127,7 @@ impl State {
     /// Milliseconds since the shard began: the clock of keep-alives. It begins anew after 49 days, so that only
     /// differences of it mean something.
     fn now_ms(&self) -> u32 {
-        (self.started.elapsed().as_millis() & u128::from(u32::MAX)) as u32
+        millis_since(self.started)
     }
 
     /// Takes a connection out of every channel it holds.
@@ -139,4 +139,9 @@ impl State {
         let left = self.registry.remove(&mut self.conns, key, &subscriptions);
         self.ledger.left(&left);
     }
+}
+
+/// Milliseconds since `started`, of which only the lower 32 bits are kept.
+fn millis_since(started: Instant) -> u32 {
+    (started.elapsed().as_millis() & u128::from(u32::MAX)) as u32
 }
