@@ -4,6 +4,7 @@
 //! page could publish and close.
 
 use super::reply::Reply;
+use crate::wire::without_port;
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,11 +23,7 @@ pub(super) fn refuse(local: SocketAddr, headers: &HeaderMap) -> Option<Reply> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let name = without_port(host).trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| is_this_machine(ip.to_canonical()))
 }
 

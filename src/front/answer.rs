@@ -1,5 +1,6 @@
 //! The one place where a failure becomes an answer.
 
+use super::Front;
 use super::access::Access;
 use super::body::Reply;
 use crate::origin::{Failure, Kind, Side};
@@ -7,7 +8,7 @@ use crate::route::Route;
 use crate::wire::{Answer, answer};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Uri};
 
 /// An answer of gripd's own.
 pub(super) fn respond(answer: &Answer, mut access: Access) -> Response<Reply> {
@@ -18,8 +19,14 @@ pub(super) fn respond(answer: &Answer, mut access: Access) -> Response<Reply> {
     response
 }
 
+/// Logs a failure, and tells the client.
+pub(super) fn fail(front: &Front, route: &Route, uri: &Uri, failure: &Failure, access: Access) -> Response<Reply> {
+    log(failure, uri, route);
+    respond(&of_failure(failure, front.settings.debug || route.debug), access)
+}
+
 /// What the client is told of a failure. `debug`: also why.
-pub(super) fn of_failure(failure: &Failure, debug: bool) -> Answer {
+fn of_failure(failure: &Failure, debug: bool) -> Answer {
     let answer = match failure.kind {
         Kind::TimedOut => answer::ORIGIN_TIMED_OUT,
         Kind::Busy => answer::ORIGIN_BUSY,
@@ -31,7 +38,7 @@ pub(super) fn of_failure(failure: &Failure, debug: bool) -> Answer {
 }
 
 /// Logs a failure, once.
-pub(super) fn log(failure: &Failure, uri: &hyper::Uri, route: &Route) {
+fn log(failure: &Failure, uri: &Uri, route: &Route) {
     let error = failure.explain();
     match failure.side() {
         Side::Client => tracing::debug!(%uri, target = %route.target, error, "request failed"),

@@ -7,8 +7,9 @@ use super::{Front, answer};
 use crate::grip::instruct::is_grip;
 use crate::grip::{Channel, HoldMode, Instruct};
 use crate::hold::{Client, Hold};
-use crate::origin::{BodyState, Failure, Kind, Lease, Upload, remove_hop_by_hop};
+use crate::origin::{BodyState, Failure, Kind, Lease, Upload, remove_hop_by_hop, remove_where};
 use crate::route::Route;
+use crate::wire::head::has_body;
 use crate::wire::{Fields, Head};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -44,11 +45,7 @@ impl Exchange<'_> {
         mut access: Access,
     ) -> Response<Reply> {
         match self.prepare(response, lease).await {
-            Err(failure) => {
-                answer::log(&failure, &self.request.uri, self.route);
-                let debug = self.front.settings.debug || self.route.debug;
-                answer::respond(&answer::of_failure(&failure, debug), access)
-            }
+            Err(failure) => answer::fail(self.front, self.route, &self.request.uri, &failure, access),
             Ok(Prepared::Answer(head, body)) => {
                 access.status(head.status.as_u16());
                 Response::from_parts(head, Reply::whole(body, access))
@@ -75,8 +72,7 @@ impl Exchange<'_> {
         apply(&instruct, &mut head);
         let Some(mode) = instruct.hold else { return Ok(Prepared::Answer(head, body)) };
         self.check_upload().await?;
-        let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if mode == HoldMode::Stream && (bodiless || self.request.method == Method::HEAD) {
+        if mode == HoldMode::Stream && (!has_body(head.status.as_u16()) || self.request.method == Method::HEAD) {
             return Ok(Prepared::Answer(head, body));
         }
         Ok(Prepared::Hold(Box::new(self.hold(mode, instruct, &head, body))))
@@ -148,15 +144,9 @@ enum Prepared {
 fn apply(instruct: &Instruct, head: &mut response::Parts) {
     remove_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
-    let grip: Vec<_> = head.headers.keys().filter(|name| is_grip(name)).cloned().collect();
-    for name in grip {
-        head.headers.remove(name);
-    }
+    remove_where(&mut head.headers, is_grip);
     if !instruct.expose.is_empty() {
-        let hidden = head.headers.keys().filter(|name| !instruct.expose.iter().any(|e| e == name.as_str()));
-        for name in hidden.cloned().collect::<Vec<_>>() {
-            head.headers.remove(name);
-        }
+        remove_where(&mut head.headers, |name| !instruct.expose.iter().any(|e| e == name.as_str()));
     }
     if let Some((code, reason)) = &instruct.status {
         head.status = StatusCode::from_u16(*code).unwrap_or(head.status);

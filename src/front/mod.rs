@@ -11,7 +11,6 @@ mod connection;
 mod drain;
 mod exchange;
 mod gate;
-
 mod io;
 pub mod listen;
 mod request;

@@ -8,8 +8,8 @@ use super::{Front, answer};
 use crate::grip::Instruct;
 use crate::origin::{Lease, Upload, is_plainly_framed, remove_hop_by_hop};
 use crate::route::{Protocol, Query, Route};
-use crate::wire::Answer;
 use crate::wire::answer::{NO_TUNNELS, NO_WEBSOCKETS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST};
+use crate::wire::{Answer, without_port};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::request::Parts;
@@ -49,10 +49,7 @@ async fn answer(front: &Front, slot: &Slot, request: Parts, body: Incoming) -> R
     let upload = Upload::new(body);
     let (response, lease) = match front.origin.send(&route.target, &request, &upload).await {
         Ok(answered) => answered,
-        Err(failure) => {
-            answer::log(&failure, &request.uri, &route);
-            return answer::respond(&answer::of_failure(&failure, front.settings.debug || route.debug), access);
-        }
+        Err(failure) => return answer::fail(front, &route, &request.uri, &failure, access),
     };
     access.status(response.status().as_u16());
     if !Instruct::concerns(response.headers()) {
@@ -88,13 +85,6 @@ fn route<'a>(front: &'a Front, request: &Parts) -> Result<&'a Arc<Route>, Answer
         secure: false,
     };
     front.routes.find(&query).ok_or(ROUTE_NOT_FOUND)
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    }
 }
 
 /// An ordinary answer: as it comes, without what concerns only the origin's connection.

@@ -7,7 +7,7 @@ mod upload;
 
 pub use failure::{Failure, Kind, Side};
 pub use pool::Lease;
-pub use rewrite::{is_plainly_framed, remove_hop_by_hop};
+pub use rewrite::{is_plainly_framed, remove_hop_by_hop, remove_where};
 pub use upload::{BodyState, Upload};
 
 use crate::grip::signature::Signer;

@@ -128,7 +128,7 @@ impl Pool {
     }
 
     async fn permit(&self, target: &Target) -> Result<OwnedSemaphorePermit, Failure> {
-        let permits = Arc::clone(&self.place(target, |place| Arc::clone(&place.permits)));
+        let permits = self.place(target, |place| Arc::clone(&place.permits));
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             return Ok(permit);
         }

@@ -28,7 +28,7 @@ pub(super) fn headers(request: &Parts, signature: Option<HeaderValue>) -> Header
             || is_decided_here(name)
             || instruct::is_grip(name)
             || (in_chunks && name == CONTENT_LENGTH)
-            || listed.iter().any(|l| l == name);
+            || listed.contains(name);
         if !drop {
             to.append(name.clone(), value.clone());
         }
@@ -46,8 +46,13 @@ pub(super) fn headers(request: &Parts, signature: Option<HeaderValue>) -> Header
 /// Removes what concerns only the connection on which an answer came.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let listed = listed_in_connection(headers);
-    let found: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in listed.into_iter().chain(found) {
+    remove_where(headers, |name| is_hop_by_hop(name) || listed.contains(name));
+}
+
+/// Removes the headers whose name is `unwanted`.
+pub fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<_> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }

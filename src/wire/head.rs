@@ -50,6 +50,11 @@ fn named(line: &[u8], name: &HeaderName) -> bool {
     line.strip_prefix(name.as_str().as_bytes()).is_some_and(|rest| rest.first() == Some(&b':'))
 }
 
+/// Whether an answer of this status has a body (RFC 9110 6.4.1).
+pub const fn has_body(status: u16) -> bool {
+    !matches!(status, 100..=199 | 204 | 304)
+}
+
 /// A status line and header fields, without those that frame the body.
 #[derive(Clone, Debug)]
 pub struct Head {
@@ -62,9 +67,9 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether an answer of this status has a body (RFC 9110 6.4.1).
+    /// Whether an answer of its status has a body.
     pub const fn has_body(&self) -> bool {
-        !matches!(self.status, 100..=199 | 204 | 304)
+        has_body(self.status)
     }
 
     /// Says when the answer was made, in the place of any `Date` it has.

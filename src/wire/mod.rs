@@ -1,9 +1,11 @@
 //! Bytes as they are sent, pure: heads and chunks of held answers, and the answers gripd itself gives.
 
 pub mod answer;
+pub mod authority;
 pub mod chunk;
 pub mod head;
 
 pub use answer::Answer;
+pub use authority::without_port;
 pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
