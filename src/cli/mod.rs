@@ -2,6 +2,7 @@
 
 mod args;
 mod publish;
+mod reload;
 mod run;
 
 use clap::Parser;

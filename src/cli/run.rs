@@ -1,6 +1,7 @@
 //! Running the daemon, and checking what it would run with.
 
 use super::args::Args;
+use super::reload::Reload;
 use super::{CONFIG, FAILURE, OK, USAGE};
 use crate::config::Config;
 use crate::daemon::Daemon;
@@ -10,6 +11,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
+/// How often to look whether a file of routes has changed.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often to look whether a drain is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -21,7 +24,7 @@ pub(super) fn daemon(args: &Args) -> u8 {
     };
     let _log = log::start(config.log);
     raise_open_files();
-    match run(config) {
+    match run(args, config) {
         Ok(true) => OK,
         Ok(false) => FAILURE,
         Err(error) => {
@@ -39,16 +42,17 @@ fn raise_open_files() {
 }
 
 /// Runs a daemon until it has drained, or until a second signal: `false`.
-fn run(config: Config) -> io::Result<bool> {
+fn run(args: &Args, config: Config) -> io::Result<bool> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         // Before anything is served: a signal that comes at once is heard as well.
         let mut signals = Signals::new()?;
         let is_demo = config.routes.is_none();
+        let mut reload = Reload::new(args, &config);
         let daemon = Daemon::start(config)?;
         if is_demo {
             introduce(&daemon);
         }
-        signals.terminated().await;
+        signals.terminated(|by_signal| reload.look(&daemon, by_signal)).await;
         daemon.drain();
         let over = async {
             while !daemon.is_over() {
@@ -57,7 +61,7 @@ fn run(config: Config) -> io::Result<bool> {
         };
         tokio::select! {
             () = over => {}
-            () = signals.terminated() => return Ok(false),
+            () = signals.terminated(|_| {}) => return Ok(false),
         }
         daemon.join();
         Ok(true)
@@ -80,15 +84,16 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to end.
-    async fn terminated(&mut self) {
+    /// Waits for a signal to end. Until then `look` is called now and then, and when a SIGHUP has come, which it is
+    /// told.
+    async fn terminated(&mut self, mut look: impl FnMut(bool)) {
+        let mut now_and_then = tokio::time::interval(WATCH_EVERY);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP has no effect yet: restart gripd to change its routes");
-                }
+                _ = self.hangup.recv() => look(true),
+                _ = now_and_then.tick() => look(false),
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
 use super::{Error, MAX_SHARDS};
-use crate::grip::{Invalid, invalid};
-use crate::{control, front, hub, origin, shard};
+use crate::origin::ForwardedProto;
+use crate::{control, front, hold, hub, origin, shard};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ pub(super) struct File {
     pub(super) debug: bool,
     pub(super) drain: Seconds,
     pub(super) routes: Option<String>,
-    pub(super) route: Vec<RouteTable>,
+    pub(super) route: Vec<super::route_table::RouteTable>,
     pub(super) client: Client,
     pub(super) origin: Origin,
     pub(super) delivery: Delivery,
@@ -32,6 +32,10 @@ pub(super) struct File {
 pub(super) struct Client {
     pub(super) header_timeout: Wait,
     pub(super) max_channels: NonZeroUsize,
+    pub(super) upstream_key: String,
+    pub(super) accept_x_forwarded_protocol: bool,
+    pub(super) accept_pushpin_route: bool,
+    pub(super) auto_cross_origin: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +48,13 @@ pub(super) struct Origin {
     pub(super) idle_timeout: Seconds,
     pub(super) idle_connections: usize,
     pub(super) connections: NonZeroUsize,
+    pub(super) own_requests: NonZeroUsize,
+    pub(super) filter_timeout: Wait,
+    pub(super) x_forwarded_for: String,
+    pub(super) x_forwarded_for_trusted: String,
+    pub(super) set_x_forwarded_protocol: ProtoMode,
+    pub(super) orig_headers_need_mark: Vec<String>,
+    pub(super) cdn_loop: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,6 +63,10 @@ pub(super) struct Delivery {
     pub(super) client_buffer: NonZeroUsize,
     pub(super) outlets_total: NonZeroUsize,
     pub(super) close_grace: Wait,
+    pub(super) message_wait: Seconds,
+    pub(super) id_cache_ttl: Seconds,
+    pub(super) subscription_linger: Seconds,
+    pub(super) update_on_first_subscription: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,26 +75,6 @@ pub(super) struct Control {
     pub(super) listen: Option<SocketAddr>,
     pub(super) max_body: NonZeroUsize,
     pub(super) publish_wait: Seconds,
-}
-
-/// A route as a table: the same words as in a line of a routes file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RouteTable {
-    #[serde(default = "any_host")]
-    host: String,
-    target: String,
-    proto: Option<String>,
-    ssl: Option<bool>,
-    path_beg: Option<String>,
-    id: Option<String>,
-    prefix: Option<String>,
-    #[serde(default)]
-    debug: bool,
-}
-
-fn any_host() -> String {
-    "*".into()
 }
 
 /// A time in seconds, whole or not; at most a year.
@@ -126,6 +121,21 @@ impl<'de> Deserialize<'de> for Shards {
     }
 }
 
+/// What origins are told of TLS, in Pushpin's words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProtoMode(pub(super) ForwardedProto);
+
+impl<'de> Deserialize<'de> for ProtoMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "proto-only" => Ok(Self(ForwardedProto::Proto)),
+            "true" => Ok(Self(ForwardedProto::Both)),
+            "false" => Ok(Self(ForwardedProto::Nothing)),
+            _ => Err(D::Error::custom("set_x_forwarded_protocol is one of 'proto-only', 'true' or 'false'")),
+        }
+    }
+}
+
 /// How much is logged, by name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level(pub(super) LevelFilter);
@@ -167,8 +177,14 @@ impl Default for File {
 
 impl Default for Client {
     fn default() -> Self {
-        let front::Settings { header_timeout, max_channels, .. } = front::Settings::default();
-        Self { header_timeout: Wait(header_timeout), max_channels: limit(max_channels) }
+        Self {
+            header_timeout: Wait(front::Settings::default().header_timeout),
+            max_channels: limit(hold::Settings::default().max_channels),
+            upstream_key: String::new(),
+            accept_x_forwarded_protocol: false,
+            accept_pushpin_route: false,
+            auto_cross_origin: false,
+        }
     }
 }
 
@@ -184,6 +200,13 @@ impl Default for Origin {
             idle_timeout: Seconds(origin.idle_timeout),
             idle_connections: origin.idle_connections,
             connections: limit(origin.connections),
+            own_requests: limit(32),
+            filter_timeout: Wait(origin.filter_timeout),
+            x_forwarded_for: String::new(),
+            x_forwarded_for_trusted: String::new(),
+            set_x_forwarded_protocol: ProtoMode(origin.forwarding.proto),
+            orig_headers_need_mark: Vec::new(),
+            cdn_loop: String::new(),
         }
     }
 }
@@ -192,7 +215,16 @@ impl Default for Delivery {
     fn default() -> Self {
         let shard::Settings { client_buffer, outlets_total, close_grace } = shard::Settings::default();
         let (client_buffer, outlets_total) = (limit(client_buffer), limit(outlets_total));
-        Self { client_buffer, outlets_total, close_grace: Wait(close_grace) }
+        let hub = hub::Settings::default();
+        Self {
+            client_buffer,
+            outlets_total,
+            close_grace: Wait(close_grace),
+            message_wait: Seconds(hub.message_wait),
+            id_cache_ttl: Seconds(hub.id_cache_ttl),
+            subscription_linger: Seconds(hub.subscription_linger),
+            update_on_first_subscription: hub.update_on_first_subscription,
+        }
     }
 }
 
@@ -213,35 +245,4 @@ impl File {
             Error::one(&format!("{place}:{line}"), error.message())
         })
     }
-}
-
-impl RouteTable {
-    /// The line of a routes file that says the same.
-    pub(super) fn line(&self) -> Result<String, Invalid> {
-        let ssl = self.ssl.map(|ssl| if ssl { "yes" } else { "no" }.to_owned());
-        let debug = self.debug.then(|| "true".to_owned());
-        let properties = [
-            ("proto", &self.proto),
-            ("ssl", &ssl),
-            ("path_beg", &self.path_beg),
-            ("id", &self.id),
-            ("prefix", &self.prefix),
-            ("debug", &debug),
-        ];
-        if self.target.contains([' ', '\t']) {
-            return invalid("several targets for one route are not supported yet");
-        }
-        let mut line = quote(&self.host);
-        for (name, value) in properties {
-            if let Some(value) = value {
-                line.push_str(&format!(",{name}={}", quote(value)));
-            }
-        }
-        // A target may bring its options, as in a routes file.
-        Ok(format!("{line} {}", self.target))
-    }
-}
-
-fn quote(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -4,16 +4,22 @@
 
 mod error;
 mod file;
+mod keys;
+mod route_table;
+mod routes;
 
 pub use error::{Error, Problem};
 
 use crate::control;
 use crate::front;
-use crate::grip::signature::Signer;
+use crate::grip::signature::{Signer, Verifier};
+use crate::hold;
 use crate::hub;
 use crate::origin;
-use crate::route::{Route, Table, parse_line, parse_lines};
+use crate::origin::{ForwardedFor, Forwarding};
+use crate::route::Table;
 use crate::shard;
+use hyper::header::HeaderName;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,8 +48,14 @@ pub struct Config {
     pub drain: Duration,
     /// Where requests go. `None`: nothing is configured, and the demo runs.
     pub routes: Option<Arc<Table>>,
+    /// The files in which the routes are written.
+    pub sources: Vec<PathBuf>,
+    /// Requests of gripd's own to one origin at the same time, from all shards.
+    pub own_requests: usize,
     /// The settings of each part.
     pub front: front::Settings,
+    /// 〃
+    pub hold: hold::Settings,
     /// 〃
     pub origin: origin::Settings,
     /// 〃
@@ -69,6 +81,56 @@ pub struct Overrides {
     pub log: Option<LevelFilter>,
 }
 
+/// What had to be read further: keys, rules, names.
+#[derive(Default)]
+struct Parsed {
+    signer: Option<Arc<Signer>>,
+    upstream: Option<Verifier>,
+    forwarding: Forwarding,
+}
+
+impl Parsed {
+    fn of(path: Option<&Path>, file: &file::File, error: &mut Error) -> Self {
+        let place = path.map_or_else(String::new, |p| p.display().to_string());
+        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let mut wrong = |what: &str, why: &dyn std::fmt::Display| error.push(&place, format!("{what}: {why}"));
+        let mut parsed = Self::default();
+        match keys::read(&file.origin.sig_key, folder).and_then(|key| Signer::new(&file.origin.sig_iss, &key)) {
+            Ok(signer) => parsed.signer = signer.map(Arc::new),
+            Err(invalid) => wrong("origin.sig_key", &invalid),
+        }
+        match keys::read(&file.client.upstream_key, folder).and_then(|key| Verifier::new(&key)) {
+            Ok(verifier) => parsed.upstream = verifier,
+            Err(invalid) => wrong("client.upstream_key", &invalid),
+        }
+        let forwarding = &mut parsed.forwarding;
+        for (name, text, rule) in [
+            ("origin.x_forwarded_for", &file.origin.x_forwarded_for, &mut forwarding.forwarded_for),
+            (
+                "origin.x_forwarded_for_trusted",
+                &file.origin.x_forwarded_for_trusted,
+                &mut forwarding.forwarded_for_trusted,
+            ),
+        ] {
+            match forwarded_for(text) {
+                Ok(read) => *rule = read,
+                Err(why) => wrong(name, &why),
+            }
+        }
+        for name in &file.origin.orig_headers_need_mark {
+            match HeaderName::try_from(name.as_str()) {
+                Ok(name) => forwarding.need_mark.push(name),
+                Err(_) => wrong("origin.orig_headers_need_mark", &format!("'{name}' is no name of a header")),
+            }
+        }
+        forwarding.proto = file.origin.set_x_forwarded_protocol.0;
+        forwarding.accept_proto = file.client.accept_x_forwarded_protocol;
+        forwarding.accept_route = file.client.accept_pushpin_route;
+        forwarding.cdn_loop = Some(file.origin.cdn_loop.clone()).filter(|name| !name.is_empty());
+        parsed
+    }
+}
+
 impl Config {
     /// Reads a file, if one is given, and applies what the command line says.
     ///
@@ -77,23 +139,18 @@ impl Config {
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Error> {
         let file = path.map_or_else(|| Ok(file::File::default()), file::File::read)?;
         let mut error = Error::default();
-        let routes = match routes(path, &file, overrides) {
-            Ok(routes) => routes,
-            Err(problems) => {
-                error.extend(problems);
-                None
-            }
-        };
-        let place = path.map_or_else(String::new, |p| p.display().to_string());
-        let signer = Signer::new(&file.origin.sig_iss, &file.origin.sig_key).unwrap_or_else(|invalid| {
-            error.push(&place, format!("origin.sig_key: {invalid}"));
+        let routes = routes::load(path, &file, overrides).unwrap_or_else(|problems| {
+            error.extend(problems);
             None
         });
+        let parsed = Parsed::of(path, &file, &mut error);
         error.into_result()?;
-        Ok(Self::of(&file, routes, signer, overrides))
+        let mut config = Self::of(&file, routes, parsed, overrides);
+        config.sources = path.map(Path::to_path_buf).into_iter().chain(routes::routes_file(path, &file)).collect();
+        Ok(config)
     }
 
-    fn of(file: &file::File, routes: Option<Arc<Table>>, signer: Option<Signer>, over: &Overrides) -> Self {
+    fn of(file: &file::File, routes: Option<Arc<Table>>, parsed: Parsed, over: &Overrides) -> Self {
         // The demo is for the machine it runs on.
         let everyone = if routes.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         let shards = over.shards.unwrap_or(file.shards.0);
@@ -111,18 +168,33 @@ impl Config {
             routes,
             front: front::Settings {
                 header_timeout: file.client.header_timeout.0,
-                max_channels: file.client.max_channels.get(),
+                upstream: parsed.upstream,
                 debug: file.debug,
             },
+            hold: hold::Settings {
+                max_channels: file.client.max_channels.get(),
+                debug: file.debug,
+                ..hold::Settings::default()
+            },
+            own_requests: file.origin.own_requests.get(),
+            sources: Vec::new(),
             origin: origin::Settings {
                 connect_timeout: file.origin.connect_timeout.0,
                 response_timeout: file.origin.response_timeout.0,
                 idle_timeout: file.origin.idle_timeout.0,
                 idle_connections: file.origin.idle_connections.div_ceil(shards),
                 connections: file.origin.connections.get().div_ceil(shards),
-                signer,
+                filter_timeout: file.origin.filter_timeout.0,
+                signer: parsed.signer,
+                forwarding: parsed.forwarding,
             },
-            hub: hub::Settings { publish_wait: file.control.publish_wait.0 },
+            hub: hub::Settings {
+                publish_wait: file.control.publish_wait.0,
+                message_wait: file.delivery.message_wait.0,
+                id_cache_ttl: file.delivery.id_cache_ttl.0,
+                subscription_linger: file.delivery.subscription_linger.0,
+                update_on_first_subscription: file.delivery.update_on_first_subscription,
+            },
             shard: shard::Settings {
                 client_buffer: file.delivery.client_buffer.get(),
                 outlets_total: file.delivery.outlets_total.get().div_ceil(shards),
@@ -136,49 +208,20 @@ impl Config {
     }
 }
 
-/// Routes of the command line, else those of the file and the routes file it names.
-fn routes(path: Option<&Path>, file: &file::File, overrides: &Overrides) -> Result<Option<Arc<Table>>, Vec<Problem>> {
-    let mut found: Vec<Route> = Vec::new();
-    let mut problems = Vec::new();
-    if overrides.routes.is_empty() {
-        let base = path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
-        if let Some(name) = &file.routes {
-            match read_routes(&base.join(name)) {
-                Ok(routes) => found.extend(routes),
-                Err(more) => problems.extend(more),
-            }
-        }
-        let place = path.map_or_else(String::new, |p| p.display().to_string());
-        for (index, route) in file.route.iter().enumerate() {
-            match route.line().and_then(|line| parse_line(&line)) {
-                Ok(route) => found.extend(route),
-                Err(invalid) => problems.push(Problem::new(&place, format!("[[route]] {}: {invalid}", index + 1))),
-            }
-        }
-    } else {
-        for line in &overrides.routes {
-            match parse_line(line) {
-                Ok(route) => found.extend(route),
-                Err(invalid) => problems.push(Problem::new("", format!("--route '{line}': {invalid}"))),
-            }
+/// `truncate:N` and `append`, in a list, as Pushpin writes it.
+fn forwarded_for(text: &str) -> Result<ForwardedFor, String> {
+    let mut rule = ForwardedFor::default();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once(':') {
+            None if part == "append" => rule.append = true,
+            Some(("truncate", count)) => match count.parse() {
+                Ok(count) => rule.truncate = Some(count),
+                Err(_) => return Err(format!("'{count}' is no number of addresses")),
+            },
+            _ => return Err(format!("'{part}' is none of 'truncate:N' and 'append'")),
         }
     }
-    let configured = !found.is_empty() || file.routes.is_some();
-    let place = path.filter(|_| overrides.routes.is_empty()).map_or_else(String::new, |p| p.display().to_string());
-    let table = Table::new(found).map_err(|invalid| vec![Problem::new(&place, invalid.to_string())]);
-    match table {
-        Ok(table) if problems.is_empty() => Ok(configured.then(|| Arc::new(table))),
-        Ok(_) => Err(problems),
-        Err(more) => Err(problems.into_iter().chain(more).collect()),
-    }
-}
-
-fn read_routes(path: &PathBuf) -> Result<Vec<Route>, Vec<Problem>> {
-    let place = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| vec![Problem::new(&place, format!("cannot be read: {e}"))])?;
-    let located =
-        |(line, invalid): (usize, crate::grip::Invalid)| Problem::new(&format!("{place}:{line}"), invalid.to_string());
-    parse_lines(&text).map_err(|errors| errors.into_iter().map(located).collect())
+    Ok(rule)
 }
 
 fn cores() -> usize {

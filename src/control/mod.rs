@@ -119,6 +119,14 @@ impl Control {
             ("", _) => Reply::text(200, "Pushpin API"),
             ("/publish", &Method::POST) => publish::publish(self, media, request).await,
             ("/publish", method) => Reply::not_allowed(method, "POST"),
+            ("/recover", &Method::POST) => {
+                self.hub.recover();
+                match media {
+                    Media::Text => Reply::text(200, "Updated"),
+                    Media::Json => Reply::json(&serde_json::json!({ "message": "Updated" })),
+                }
+            }
+            ("/recover", method) => Reply::not_allowed(method, "POST"),
             ("/channels" | "/healthz" | "/readyz" | "/metrics", method) if !reads(method) => {
                 Reply::not_allowed(method, "GET, HEAD")
             }

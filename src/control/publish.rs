@@ -30,7 +30,6 @@ pub(super) async fn publish(control: &Control, media: Media, request: Request<In
         Ok(items) => items,
         Err(reply) => return reply,
     };
-    warn_of_ignored(&items);
     let published = match media {
         Media::Text => control.hub.publish(items, Box::new(|outcomes| log(&outcomes))).await.map(|_| None),
         Media::Json => publish_and_wait(control, items).await.map(Some),
@@ -74,22 +73,17 @@ fn parse(body: &Bytes) -> Result<Vec<Item>, Reply> {
     parse_batch(body).map_err(|error| Reply::text(400, error.to_string()))
 }
 
-fn warn_of_ignored(items: &[Item]) {
-    for name in items.iter().flat_map(|item| &item.ignored) {
-        crate::telemetry::once(name, || {
-            tracing::warn!("'{name}' of published items is not supported yet and has no effect");
-        });
-    }
-}
-
 /// Logs what became of a batch.
 fn log(outcomes: &[Outcome]) {
     let sum = |of: fn(&Outcome) -> Option<u32>| outcomes.iter().filter_map(of).map(u64::from).sum::<u64>();
+    let some = |count: u64| (count > 0).then_some(count);
     if let Some(first) = outcomes.first() {
         tracing::info!(
             channel = ?first.channel,
             items = outcomes.len(),
             delivered = sum(|o| o.delivered),
+            filtered = some(sum(|o| o.filtered)),
+            duplicate = some(sum(|o| o.duplicate)),
             slow = sum(|o| o.slow),
             closed = sum(|o| o.closed),
             cut = sum(|o| o.cut),

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::front::listen;
 use crate::hub::Hub;
+use crate::origin::Shield;
 use crate::route::{Table, parse_line};
 use crate::{demo, front, origin, shard};
 use shard_thread::ShardThread;
@@ -26,6 +27,7 @@ pub struct Daemon {
     control: Arc<Control>,
     hub: Arc<Hub>,
     drain: watch::Sender<bool>,
+    routes: watch::Sender<Arc<Table>>,
     shards: Vec<JoinHandle<Left>>,
     /// Dropped to end the control thread.
     stop_control: oneshot::Sender<()>,
@@ -69,16 +71,20 @@ impl Daemon {
         let hub = Hub::new(config.hub.clone(), config.shards);
         let counters = Counters::default();
         let (drain, drained) = watch::channel(false);
+        let shield = Shield::new(config.own_requests);
+        let (routes, in_use) = watch::channel(routes);
         let mut shards = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             let thread = ShardThread {
                 index,
                 listener,
                 drained: drained.clone(),
-                routes: Arc::clone(&routes),
+                routes: in_use.clone(),
+                shield: Arc::clone(&shield),
                 hub: Arc::clone(&hub),
                 counters: counters.clone(),
                 front: config.front.clone(),
+                hold: config.hold,
                 origin: config.origin.clone(),
                 shard: config.shard.clone(),
                 drain: config.drain,
@@ -88,8 +94,8 @@ impl Daemon {
         let read = metrics::reader(counters, Arc::clone(&hub));
         let control = Control::new(config.control, Arc::clone(&hub), read);
         let (stop_control, stopped) = oneshot::channel();
-        let control_thread = start_control(Arc::clone(&control), control_listener, stopped)?;
-        Ok(Self { listen, control_listen, control, hub, drain, shards, stop_control, control_thread })
+        let control_thread = start_control(Arc::clone(&control), Arc::clone(&hub), control_listener, stopped)?;
+        Ok(Self { listen, control_listen, control, hub, drain, routes, shards, stop_control, control_thread })
     }
 
     /// Where clients connect.
@@ -105,6 +111,13 @@ impl Daemon {
     /// Where publishers on this machine connect.
     pub fn local_control(&self) -> SocketAddr {
         local(self.control_listen)
+    }
+
+    /// Has requests that come from now on go by other routes. What is held stays as it is.
+    pub fn reroute(&self, routes: Arc<Table>) {
+        tracing::info!(routes = routes.routes().count(), "the routes have changed");
+        warn_of_ignored(&routes);
+        self.routes.send_replace(routes);
     }
 
     /// Begins to drain: no new connections, and an end to those there are.
@@ -150,12 +163,16 @@ fn named(whom: &str, address: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 fn announce(config: &Config, listen: SocketAddr, control: SocketAddr, routes: &Table) {
-    for name in routes.routes().flat_map(|route| &route.ignored) {
-        tracing::warn!("the route option '{name}' is not supported yet and has no effect");
-    }
+    warn_of_ignored(routes);
     let version = env!("CARGO_PKG_VERSION");
     let routes = routes.routes().count();
     tracing::info!(version, clients = %listen, %control, shards = config.shards, routes, "started");
+}
+
+fn warn_of_ignored(routes: &Table) {
+    for name in routes.routes().flat_map(|route| &route.ignored) {
+        tracing::warn!("the route option '{name}' is not supported yet and has no effect");
+    }
 }
 
 /// Starts the demo's origin on a port of its own, and makes it where all requests go.
@@ -178,6 +195,7 @@ fn start_demo(control: SocketAddr) -> io::Result<Arc<Table>> {
 
 fn start_control(
     control: Arc<Control>,
+    hub: Arc<Hub>,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
@@ -187,6 +205,7 @@ fn start_control(
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => tokio::select! {
                     () = control.serve(listener) => {}
+                    () = hub.keep_time() => {}
                     _ = stopped => {}
                 },
                 Err(error) => tracing::error!(%error, "the control API ended"),

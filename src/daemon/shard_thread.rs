@@ -2,11 +2,12 @@
 
 use super::{Counters, Left, local_runtime};
 use crate::front::{self, Drain, Front, Gate};
-use crate::hold::Holds;
+use crate::hold::{self, Holds};
 use crate::hub::Hub;
-use crate::origin::{self, Origin};
+use crate::origin::{self, Origin, Shield};
 use crate::route::Table;
 use crate::shard::{self, Shard};
+use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -22,10 +23,12 @@ pub(super) struct ShardThread {
     pub(super) index: usize,
     pub(super) listener: TcpListener,
     pub(super) drained: watch::Receiver<bool>,
-    pub(super) routes: Arc<Table>,
+    pub(super) routes: watch::Receiver<Arc<Table>>,
+    pub(super) shield: Arc<Shield>,
     pub(super) hub: Arc<Hub>,
     pub(super) counters: Counters,
     pub(super) front: front::Settings,
+    pub(super) hold: hold::Settings,
     pub(super) origin: origin::Settings,
     pub(super) shard: shard::Settings,
     pub(super) drain: Duration,
@@ -47,11 +50,13 @@ impl ShardThread {
         let inbox = self.hub.inbox(self.index);
         let grace = self.shard.close_grace;
         let shard = Shard::new(self.shard, inbox, Box::new(membership.clone()), self.counters.shard);
+        let origin = Rc::new(Origin::new(self.origin, self.shield, self.counters.origin));
+        let mut routes = self.routes;
         let front = Rc::new(Front {
             settings: self.front,
-            routes: self.routes,
-            origin: Origin::new(self.origin, self.counters.origin),
-            holds: Holds::new(Rc::clone(&shard), membership),
+            routes: RefCell::new(Arc::clone(&routes.borrow_and_update())),
+            origin: Rc::clone(&origin),
+            holds: Holds::new(self.hold, Rc::clone(&shard), membership, origin),
             drain: Rc::new(Drain::default()),
             gate: Gate::default(),
             metrics: self.counters.front,
@@ -62,6 +67,12 @@ impl ShardThread {
             if deliver.await.is_err_and(|e| e.is_panic()) {
                 // A shard that holds clients and delivers nothing is worse than none; its panic has been told.
                 std::process::abort();
+            }
+        });
+        let reloaded = Rc::clone(&front);
+        spawn_local(async move {
+            while routes.changed().await.is_ok() {
+                *reloaded.routes.borrow_mut() = Arc::clone(&routes.borrow_and_update());
             }
         });
         let gate = Rc::clone(&front);

@@ -1,8 +1,8 @@
 //! The access line of a request.
 
+use super::visit::Visit;
 use crate::grip::HoldMode;
-use crate::route::Route;
-use hyper::http::request::Parts;
+use crate::route::{Route, Target};
 use hyper::{Method, Uri};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,19 +12,24 @@ pub(super) struct Access {
     method: Method,
     uri: Uri,
     began: Instant,
+    retry: bool,
     route: Option<Arc<Route>>,
+    /// Which target of the route answered.
+    target: usize,
     status: u16,
     bytes: u64,
     hold: Option<HoldMode>,
 }
 
 impl Access {
-    pub(super) fn begin(request: &Parts) -> Self {
+    pub(super) fn begin(visit: &Visit) -> Self {
         Self {
-            method: request.method.clone(),
-            uri: request.uri.clone(),
+            method: visit.request.method.clone(),
+            uri: visit.request.uri.clone(),
             began: Instant::now(),
+            retry: visit.retry.is_some(),
             route: None,
+            target: 0,
             status: 0,
             bytes: 0,
             hold: None,
@@ -33,6 +38,12 @@ impl Access {
 
     pub(super) fn route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
+    }
+
+    /// An answer came, from the target with this index.
+    pub(super) const fn answered(&mut self, status: u16, target: usize) {
+        self.status = status;
+        self.target = target;
     }
 
     pub(super) const fn status(&mut self, status: u16) {
@@ -47,9 +58,13 @@ impl Access {
         self.bytes += bytes as u64;
     }
 
+    fn target(&self) -> Option<&Target> {
+        self.route.as_ref()?.targets.get(self.target)
+    }
+
     /// The origin broke off in the middle of its answer.
     pub(super) fn broken(&self, error: &hyper::Error) {
-        let target = self.route.as_ref().map(|r| tracing::field::display(&r.target));
+        let target = self.target().map(tracing::field::display);
         tracing::warn!(uri = %self.uri, target, %error, "the origin's answer broke off");
     }
 }
@@ -67,8 +82,9 @@ impl Drop for Access {
             method = self.method.as_str(),
             uri = %self.uri,
             route = self.route.as_ref().map(|r| tracing::field::display(r.label())),
-            target = self.route.as_ref().map(|r| tracing::field::display(&r.target)),
+            target = self.target().map(tracing::field::display),
             status,
+            retry = self.retry.then_some(true),
             bytes = self.bytes,
             ms = self.began.elapsed().as_millis() as u64,
             hold,

@@ -5,7 +5,7 @@ use super::gate::Place;
 use super::io::Io;
 use super::slot::Slot;
 use super::{Front, request};
-use crate::hold::Hold;
+use crate::hold::{After, Hold, Retry};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, Connection};
@@ -40,12 +40,11 @@ pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
     loop {
         let held = serving.await.map(|(hold, socket, early)| front.holds.park(hold, socket, early));
         let Some(waiting) = held else { return };
-        let back = waiting.await.map(|(socket, early)| {
-            let serving: Serving<'_> = Box::pin(serve(front, socket, early, None));
-            serving
-        });
-        let Some(next) = back else { return };
-        serving = next;
+        let Some(after) = waiting.await else { return };
+        serving = match after {
+            After::Next(socket, early) => Box::pin(serve(front, socket, early, None, None)),
+            After::Again(socket, early, retry) => Box::pin(serve(front, socket, early, None, Some(retry))),
+        };
     }
 }
 
@@ -60,12 +59,20 @@ pub(super) async fn first(front: Rc<Front>, socket: TcpStream) -> Option<Held> {
         () = front.drain.begins() => {}
     }
     let place = front.gate.enter().await;
-    Box::pin(serve(&front, socket, Bytes::new(), Some(place))).await
+    Box::pin(serve(&front, socket, Bytes::new(), Some(place), None)).await
 }
 
-/// Lets hyper serve requests. Returns the connection when one of them is held.
-async fn serve(front: &Rc<Front>, socket: TcpStream, early: Bytes, place: Option<Place>) -> Option<Held> {
-    let slot = Rc::new(Slot::new(place));
+/// Lets hyper serve requests. Returns the connection when one of them is held. `retry`: the first of them was served
+/// before.
+async fn serve(
+    front: &Rc<Front>,
+    socket: TcpStream,
+    early: Bytes,
+    place: Option<Place>,
+    retry: Option<Box<Retry>>,
+) -> Option<Held> {
+    let address = socket.peer_addr().ok().map(|address| address.ip());
+    let slot = Rc::new(Slot::new(place, retry, address));
     let (io, clean) = Io::new(socket, early);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let mut connection = Box::new(builder(front).serve_connection(TokioIo::new(io), service));

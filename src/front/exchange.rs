@@ -1,21 +1,24 @@
-//! An answer with an instruct: read it whole, then answer or hold.
+//! An answer with an instruct: read it, then answer or hold.
 
 use super::access::Access;
 use super::body::Reply;
+use super::request::replay;
 use super::slot::Slot;
+use super::visit::Visit;
 use super::{Front, answer};
-use crate::grip::instruct::is_grip;
-use crate::grip::{Channel, HoldMode, Instruct};
-use crate::hold::{Client, Hold};
-use crate::origin::{BodyState, Failure, Kind, Lease, Upload, remove_hop_by_hop, remove_where};
+use crate::grip::instruct::{is_body, is_grip};
+use crate::grip::{HoldMode, Instruct, Invalid};
+use crate::hold::{self, Client, Hold};
+use crate::origin::{
+    Answered, BodyState, Failure, Kind, Lease, Source, Upload, collect, remove_hop_by_hop, remove_where,
+};
 use crate::route::Route;
 use crate::wire::head::has_body;
-use crate::wire::{Fields, Head};
+use crate::wire::{Fields, Head, Jsonp, cors};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
@@ -24,29 +27,32 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 use tokio::time::timeout;
 
-/// The largest body of an answer with an instruct, as Pushpin has it.
-const MAX_BODY: usize = 100_000;
-
-/// A request whose answer carries an instruct.
+/// A request whose answer is to be read before it is given.
 pub(super) struct Exchange<'a> {
     pub(super) front: &'a Front,
     pub(super) slot: &'a Slot,
     pub(super) route: &'a Arc<Route>,
-    pub(super) request: Parts,
+    pub(super) visit: Visit,
     pub(super) upload: Upload,
+    /// The headers of the request, if pages of other origins may read the answer.
+    pub(super) plain: Option<HeaderMap>,
+    /// How the answer is wrapped up as a script.
+    pub(super) script: Option<Jsonp>,
+}
+
+/// What comes of such an answer.
+enum Prepared {
+    Answer(response::Parts, Bytes),
+    Hold(Box<Hold>),
 }
 
 impl Exchange<'_> {
-    /// Follows the instruct: answers, or leaves a hold in the slot and never returns.
-    pub(super) async fn follow(
-        &self,
-        response: Response<Incoming>,
-        lease: Lease,
-        mut access: Access,
-    ) -> Response<Reply> {
-        match self.prepare(response, lease).await {
-            Err(failure) => answer::fail(self.front, self.route, &self.request.uri, &failure, access),
+    /// Follows the instruct, if the answer has one: answers, or leaves a hold in the slot and never returns.
+    pub(super) async fn follow(mut self, answered: Answered, concerns: bool, mut access: Access) -> Response<Reply> {
+        match self.prepare(answered, concerns).await {
+            Err(failure) => answer::fail(self.front, self.route, &self.visit.request.uri, &failure, access),
             Ok(Prepared::Answer(head, body)) => {
+                let (head, body) = self.wrap(head, body);
                 access.status(head.status.as_u16());
                 Response::from_parts(head, Reply::whole(body, access))
             }
@@ -61,53 +67,47 @@ impl Exchange<'_> {
         }
     }
 
-    async fn prepare(&self, response: Response<Incoming>, lease: Lease) -> Result<Prepared, Failure> {
-        let (mut head, body) = response.into_parts();
-        let instruct = Instruct::parse(&head.headers);
-        let instruct = instruct.map_err(|error| {
-            Failure::because(Kind::Unusable, format!("Failed to parse accept instructions: {error}"))
-        })?;
-        self.check(&instruct)?;
-        let body = self.collect(body, lease).await?;
-        apply(&instruct, &mut head);
-        let Some(mode) = instruct.hold else { return Ok(Prepared::Answer(head, body)) };
-        self.check_upload().await?;
-        if mode == HoldMode::Stream && (!has_body(head.status.as_u16()) || self.request.method == Method::HEAD) {
+    async fn prepare(&mut self, answered: Answered, concerns: bool) -> Result<Prepared, Failure> {
+        let Answered { mut head, body, target } = answered;
+        let mut instruct =
+            if concerns { Instruct::parse(&head.headers).map_err(unusable)? } else { Instruct::default() };
+        let (mut body, rest) = self.collect(body).await?;
+        if concerns && is_body(&head.headers) && rest.is_none() {
+            instruct.read_body(head.status.as_u16(), &body).map_err(unusable)?;
+            body = substitute(&mut instruct, &mut head);
+        }
+        hold::check(&instruct, self.front.holds.settings().max_channels).map_err(unusable)?;
+        let chained = instruct.hold.is_none() && instruct.links.next.is_some();
+        let streams = chained || instruct.hold == Some(HoldMode::Stream);
+        if rest.is_some() && (!streams || instruct.filters_content() || is_body(&head.headers)) {
+            let why = format!("GRIP instruct response too large from {}", self.route.targets[target]);
+            return Err(Failure::because(Kind::TooLarge, why));
+        }
+        if let Some(changed) = hold::filtered(&instruct, &body).map_err(unusable)? {
+            body = changed.into();
+        }
+        apply(&instruct, &mut head, concerns);
+        if let Some(request) = &self.plain {
+            cors::allow(request, &mut head.headers);
+        }
+        if instruct.hold.is_none() && !chained {
             return Ok(Prepared::Answer(head, body));
         }
-        Ok(Prepared::Hold(Box::new(self.hold(mode, instruct, &head, body))))
+        self.check_upload().await?;
+        if streams && (!has_body(head.status.as_u16()) || self.visit.request.method == Method::HEAD) {
+            return Ok(Prepared::Answer(head, Bytes::new()));
+        }
+        if streams && self.script.is_some() {
+            return Err(Failure::because(Kind::Unusable, "a stream cannot be the answer to a script"));
+        }
+        Ok(Prepared::Hold(Box::new(self.hold(instruct, target, &head, body, rest))))
     }
 
-    /// Refuses what exceeds a limit, and says what is left undone.
-    fn check(&self, instruct: &Instruct) -> Result<(), Failure> {
-        let (asked, most) = (instruct.channels.len(), self.front.settings.max_channels);
-        if asked > most {
-            let why = format!("it names {asked} channels, and max_channels is {most}");
-            return Err(Failure::because(Kind::Unusable, why));
-        }
-        for name in &instruct.ignored {
-            crate::telemetry::once(name, || {
-                tracing::warn!(route = %self.route.label(), "{name} is not supported yet and has no effect");
-            });
-        }
-        Ok(())
-    }
-
-    /// Reads the whole answer, in the time and to the size that are allowed.
-    async fn collect(&self, body: Incoming, lease: Lease) -> Result<Bytes, Failure> {
-        let collected = timeout(self.front.origin.response_timeout(), Limited::new(body, MAX_BODY).collect()).await;
-        match collected {
-            Err(_) => Err(Failure::new(Kind::TimedOut)),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::because(
-                Kind::TooLarge,
-                format!("GRIP instruct response too large from {}", self.route.target),
-            )),
-            Ok(Err(error)) => Err(Failure::because(Kind::Broken, error)),
-            Ok(Ok(body)) => {
-                lease.finish();
-                // A copy of its own: one small part would keep the origin connection's whole buffer.
-                Ok(Bytes::copy_from_slice(&body.to_bytes()))
-            }
+    /// Reads the answer, in the time and to the size that are allowed.
+    async fn collect(&self, body: Source) -> Result<(Bytes, Option<(Incoming, Lease)>), Failure> {
+        match body {
+            Source::Whole(body) => Ok((body, None)),
+            Source::Incoming(incoming, lease) => collect(incoming, lease, self.front.origin.response_timeout()).await,
         }
     }
 
@@ -120,31 +120,71 @@ impl Exchange<'_> {
         }
     }
 
-    fn hold(&self, mode: HoldMode, instruct: Instruct, head: &response::Parts, body: Bytes) -> Hold {
-        let prefix = &self.route.prefix;
+    fn hold(
+        &mut self,
+        instruct: Instruct,
+        target: usize,
+        head: &response::Parts,
+        body: Bytes,
+        rest: Option<(Incoming, Lease)>,
+    ) -> Hold {
+        let mode = instruct.hold.unwrap_or(HoldMode::Stream);
+        let request = match mode {
+            HoldMode::Response => replay(&self.visit, &self.upload),
+            HoldMode::Stream => Box::default(),
+        };
         Hold {
             mode,
-            channels: instruct.channels.iter().map(|name| Channel::prefixed(prefix, name)).collect(),
-            timeout: instruct.hold_timeout(),
-            keep_alive: instruct.keep_alive,
+            implicit: self.route.targets.get(target).map_or_else(Vec::new, |target| target.channels.clone()),
+            instruct,
             head: compact(head),
             body,
-            client: client(&self.request),
+            rest,
+            jsonp: self.script.take(),
+            client: client(&self.visit.request),
+            about: self.visit.about(self.route),
+            request,
+            cause: self.visit.retry.take().and_then(|retry| retry.cause),
         }
+    }
+
+    /// The answer as a script, if one is wanted.
+    fn wrap(&self, head: response::Parts, body: Bytes) -> (response::Parts, Bytes) {
+        let Some(script) = &self.script else { return (head, body) };
+        let (wrapped, body) = script.wrap(&compact(&head), &body);
+        let mut response = Response::new(());
+        for (name, value) in wrapped.fields.iter() {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        (response.into_parts().0, body)
     }
 }
 
-/// What comes of an answer with an instruct.
-enum Prepared {
-    Answer(response::Parts, Bytes),
-    Hold(Box<Hold>),
+fn unusable(error: Invalid) -> Failure {
+    Failure::because(Kind::Unusable, format!("Failed to parse accept instructions: {error}"))
 }
 
-/// Makes the origin's head the client's: its status, and without what is GRIP's or the connection's.
-fn apply(instruct: &Instruct, head: &mut response::Parts) {
+/// Puts the answer that an instruct's body describes in the place of the one that brought it. Returns its body.
+fn substitute(instruct: &mut Instruct, head: &mut response::Parts) -> Bytes {
+    let substitute = instruct.substitute.take().unwrap_or_default();
+    head.headers = HeaderMap::new();
+    head.extensions.remove::<ReasonPhrase>();
+    for (name, value) in substitute.headers {
+        head.headers.append(name, value);
+    }
+    substitute.body
+}
+
+/// Makes the origin's head the client's: its status, and without what is GRIP's or the connection's. `concerns`: it has
+/// an instruct.
+fn apply(instruct: &Instruct, head: &mut response::Parts, concerns: bool) {
     remove_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
-    remove_where(&mut head.headers, is_grip);
+    if concerns {
+        remove_where(&mut head.headers, is_grip);
+    }
     if !instruct.expose.is_empty() {
         remove_where(&mut head.headers, |name| !instruct.expose.iter().any(|e| e == name.as_str()));
     }

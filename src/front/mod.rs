@@ -12,17 +12,21 @@ mod drain;
 mod exchange;
 mod gate;
 mod io;
+mod jsonp;
 pub mod listen;
 mod request;
 mod slot;
+mod visit;
 
 pub use accept::serve;
 pub use drain::Drain;
 pub use gate::Gate;
 
+use crate::grip::signature::Verifier;
 use crate::hold::Holds;
 use crate::origin::Origin;
 use crate::route::Table;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -33,15 +37,15 @@ use std::time::Duration;
 pub struct Settings {
     /// How long a client may take for the head of a request, and be idle between two.
     pub header_timeout: Duration,
-    /// Channels that one connection may hold.
-    pub max_channels: usize,
+    /// Knows the requests of another GRIP proxy, which is trusted.
+    pub upstream: Option<Verifier>,
     /// Whether every route tells its clients why an answer could not be used.
     pub debug: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { header_timeout: Duration::from_secs(60), max_channels: 100, debug: false }
+        Self { header_timeout: Duration::from_secs(60), upstream: None, debug: false }
     }
 }
 
@@ -62,9 +66,9 @@ pub struct Front {
     /// The limits.
     pub settings: Settings,
     /// Where requests go.
-    pub routes: Arc<Table>,
+    pub routes: RefCell<Arc<Table>>,
     /// The way there.
-    pub origin: Origin,
+    pub origin: Rc<Origin>,
     /// Where connections are held.
     pub holds: Holds,
     /// When to stop.

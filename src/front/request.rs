@@ -3,20 +3,19 @@
 use super::access::Access;
 use super::body::Reply;
 use super::exchange::Exchange;
+use super::jsonp;
 use super::slot::Slot;
+use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::Instruct;
-use crate::origin::{Lease, Upload, is_plainly_framed, remove_hop_by_hop};
-use crate::route::{Protocol, Query, Route};
-use crate::wire::answer::{NO_TUNNELS, NO_WEBSOCKETS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST};
-use crate::wire::{Answer, without_port};
+use crate::origin::{Answered, Source, Upload, remove_hop_by_hop};
+use crate::route::Route;
+use crate::wire::{Answer, cors};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use hyper::http::request::Parts;
-use hyper::{Method, Request, Response};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Request, Response};
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Answers a request, or leaves a hold in the slot and never returns.
@@ -29,7 +28,8 @@ pub(super) async fn serve(
     slot.ask();
     let (request, body) = request.into_parts();
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
-    let mut response = answer(&front, &slot, request, body).await;
+    let visit = Visit::new(&front, request, slot.address, slot.take_retry());
+    let mut response = answer(&front, &slot, visit, Upload::new(body)).await;
     slot.give_way(&front.gate);
     if ambiguous {
         // It may have come with a length as well, which hyper has dropped. Whoever sent both may want the
@@ -39,57 +39,67 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-async fn answer(front: &Front, slot: &Slot, request: Parts, body: Incoming) -> Response<Reply> {
-    let mut access = Access::begin(&request);
-    let route = match refuse(&request).map_or_else(|| route(front, &request), Err) {
-        Ok(route) => Arc::clone(route),
+async fn answer(front: &Front, slot: &Slot, mut visit: Visit, mut upload: Upload) -> Response<Reply> {
+    let mut access = Access::begin(&visit);
+    let route = match visit.refuse(front).map_or_else(|| visit.route(front), Err) {
+        Ok(route) => route,
         Err(refusal) => return answer::respond(&refusal, access),
     };
     access.route(&route);
-    let upload = Upload::new(body);
-    let (response, lease) = match front.origin.send(&route.target, &request, &upload).await {
+    let plain = if route.cors { Some(visit.request.headers.clone()) } else { None };
+    let script = match jsonp::rewrite(&route, &mut visit.request, &mut upload) {
+        Ok(script) => script,
+        Err(why) => return answer::respond(&Answer::new(400, why), access),
+    };
+    if let Some(refusal) = visit.refuse_events(front) {
+        return answer::respond(&refusal, access);
+    }
+    let answered = match front.origin.send(&visit.errand(&route), &upload).await {
         Ok(answered) => answered,
-        Err(failure) => return answer::fail(front, &route, &request.uri, &failure, access),
+        Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, access),
     };
-    access.status(response.status().as_u16());
-    if !Instruct::concerns(response.headers()) {
-        return relay(response, lease, access);
+    access.answered(answered.head.status.as_u16(), answered.target);
+    let concerns = !visit.trusted && !route.no_grip && Instruct::concerns(&answered.head.headers);
+    if !concerns && script.is_none() {
+        return relay(&route, plain.as_ref(), answered, access);
     }
-    let exchange = Exchange { front, slot, route: &route, request, upload };
-    Box::pin(exchange.follow(response, lease, access)).await
+    let exchange = Exchange { front, slot, route: &route, visit, upload, plain, script };
+    Box::pin(exchange.follow(answered, concerns, access)).await
 }
 
-/// What is not for an origin at all.
-fn refuse(request: &Parts) -> Option<Answer> {
-    if request.method == Method::CONNECT {
-        return Some(NO_TUNNELS);
-    }
-    if !is_plainly_framed(&request.headers) {
-        return Some(UNKNOWN_CODING);
-    }
-    let user = request.uri.authority().is_some_and(|a| a.as_str().contains('@'));
-    if user || request.headers.get_all(HOST).iter().nth(1).is_some() {
-        return Some(WRONG_HOST);
-    }
-    let upgrade = request.headers.get(UPGRADE)?;
-    upgrade.as_bytes().eq_ignore_ascii_case(b"websocket").then_some(NO_WEBSOCKETS)
-}
-
-fn route<'a>(front: &'a Front, request: &Parts) -> Result<&'a Arc<Route>, Answer> {
-    let authority = request.uri.authority().map(|a| a.as_str());
-    let host = authority.or_else(|| request.headers.get(HOST).and_then(|h| h.to_str().ok()));
-    let query = Query {
-        host: without_port(host.unwrap_or("localhost")),
-        path: request.uri.path(),
-        protocol: Protocol::Http,
-        secure: false,
-    };
-    front.routes.find(&query).ok_or(ROUTE_NOT_FOUND)
-}
-
-/// An ordinary answer: as it comes, without what concerns only the origin's connection.
-fn relay(response: Response<Incoming>, lease: Lease, access: Access) -> Response<Reply> {
-    let (mut head, body) = response.into_parts();
+/// An ordinary answer: as it comes, without what concerns only the origin's connection. `plain`: the headers of the
+/// request, if pages of other origins may read the answer.
+fn relay(route: &Route, plain: Option<&HeaderMap>, answered: Answered, access: Access) -> Response<Reply> {
+    let Answered { mut head, body, .. } = answered;
     remove_hop_by_hop(&mut head.headers);
-    Response::from_parts(head, Reply::relayed(body, lease, access))
+    if let Some(request) = plain.filter(|_| route.cors) {
+        cors::allow(request, &mut head.headers);
+    }
+    let body = match body {
+        Source::Incoming(incoming, lease) => Reply::relayed(incoming, lease, access),
+        Source::Whole(body) => Reply::whole(body, access),
+    };
+    Response::from_parts(head, body)
+}
+
+/// What is kept of a request that may be served again: its bytes, as they could have come.
+pub(super) fn replay(visit: &Visit, upload: &Upload) -> Box<[u8]> {
+    use hyper::header::{CONTENT_LENGTH, EXPECT};
+    let request = &visit.request;
+    let body = upload.kept().unwrap_or_default();
+    let mut bytes = format!("{} {} {:?}\r\n", request.method, request.uri, request.version).into_bytes();
+    let framed = |name: &hyper::header::HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name);
+    for (name, value) in request.headers.iter().filter(|(name, _)| !framed(name)) {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    if request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING) {
+        let length: usize = body.iter().map(bytes::Bytes::len).sum();
+        bytes.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    body.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes.into()
 }

@@ -2,12 +2,17 @@
 
 use super::Gate;
 use super::gate::Place;
-use crate::hold::Hold;
+use crate::hold::{Hold, Retry};
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 
 /// Where a request leaves word for the loop of its connection.
 pub(super) struct Slot {
     hold: RefCell<Option<Box<Hold>>>,
+    /// What makes the first request be served again.
+    retry: Cell<Option<Box<Retry>>>,
+    /// The client's address, if it has one.
+    pub(super) address: Option<IpAddr>,
     /// The connection's place in the gate, until its first request is answered.
     place: Cell<Option<Place>>,
     /// Whether a request has begun.
@@ -16,8 +21,14 @@ pub(super) struct Slot {
 
 impl Slot {
     /// An empty slot for a connection that has a place, or has given it up.
-    pub(super) fn new(place: Option<Place>) -> Self {
-        Self { hold: RefCell::default(), place: Cell::new(place), asked: Cell::new(false) }
+    pub(super) fn new(place: Option<Place>, retry: Option<Box<Retry>>, address: Option<IpAddr>) -> Self {
+        let (hold, retry) = (RefCell::default(), Cell::new(retry));
+        Self { hold, retry, address, place: Cell::new(place), asked: Cell::new(false) }
+    }
+
+    /// What makes this request be served again, if it is the first and anything does.
+    pub(super) fn take_retry(&self) -> Option<Box<Retry>> {
+        self.retry.take()
     }
 
     /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the

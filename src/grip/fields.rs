@@ -1,5 +1,6 @@
 //! The grammar of GRIP header values: lists, and elements with parameters.
 
+use super::Invalid;
 use std::borrow::Cow;
 
 /// Splits a list at its commas, but for those between double quotes. Elements are trimmed; a trailing
@@ -47,9 +48,9 @@ impl<'a> Element<'a> {
         self.parameters.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_ref())
     }
 
-    /// The names of the parameters, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.parameters.iter().map(|(name, _)| *name)
+    /// The parameters, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().map(|(name, value)| (*name, value.as_ref()))
     }
 }
 
@@ -89,8 +90,14 @@ fn closing_quote(text: &str) -> Option<usize> {
     })
 }
 
+/// Whole seconds; `unreadable` if it is no number, `negative` if it is below zero.
+pub(super) fn seconds(value: &str, unreadable: &str, negative: &str) -> Result<u64, Invalid> {
+    let number: i32 = value.trim().parse().map_err(|_| Invalid::new(unreadable))?;
+    u64::try_from(number).map_err(|_| Invalid::new(negative))
+}
+
 /// Cuts `text` at the first `separator` outside double quotes.
-fn split_outside_quotes(text: &str, separator: u8) -> (&str, Option<&str>) {
+pub(super) fn split_outside_quotes(text: &str, separator: u8) -> (&str, Option<&str>) {
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
@@ -131,7 +138,7 @@ mod tests {
         assert_eq!(element.get("filter"), Some(r#"a"b;c"#));
         assert_eq!(element.get("flag"), Some(""));
         assert_eq!(element.get("missing"), None);
-        assert_eq!(element.names().collect::<Vec<_>>(), ["prev-id", "Filter", "flag"]);
+        assert_eq!(element.parameters().map(|(name, _)| name).collect::<Vec<_>>(), ["prev-id", "Filter", "flag"]);
     }
 
     #[test]

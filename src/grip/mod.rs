@@ -5,17 +5,25 @@
 pub mod base64;
 pub mod channel;
 pub mod fields;
+pub mod filter;
 pub mod format;
 pub mod instruct;
 pub mod invalid;
 pub mod item;
+pub mod link;
+pub mod meta;
+mod object;
 pub mod signature;
+mod template;
 
 pub use channel::Channel;
+pub use filter::Filter;
 pub use format::{Format, Formats};
 pub use instruct::{HoldMode, Instruct, KeepAlive, KeepAliveMode};
 pub use invalid::{Invalid, invalid};
 pub use item::Item;
+pub use meta::Meta;
 
-/// The value of `Grip-Feature`: what an origin may rely on. It grows with what gripd can do.
-pub const FEATURES: &str = "status";
+/// The value of `Grip-Feature`: what an origin may rely on. It names what gripd can do, in Pushpin's order.
+pub const FEATURES: &str = "status, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, \
+    filter:build-id, filter:var-subst, filter:http-check, filter:http-modify";

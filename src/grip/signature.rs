@@ -1,48 +1,115 @@
-//! `Grip-Sig`: the token by which an origin knows that a request came through gripd.
+//! `Grip-Sig`: the token by which an origin knows that a request came through gripd, and gripd a request of another
+//! GRIP proxy.
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Seconds for which a token is valid, as Pushpin has it.
 pub const VALID_FOR: u64 = 3600;
 
-/// Signs requests to an origin: a JWT (RFC 7519) with HS256 and exactly the claims `exp` and `iss`.
-#[derive(Clone)]
-pub struct Signer {
-    key: Hmac<Sha256>,
-    issuer: String,
+/// A key as it is configured: a secret (HS256), or a PEM with an EC (ES256) or RSA (RS256) key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Key {
+    /// Bytes that both sides know.
+    Secret(Vec<u8>),
+    /// The text of a PEM file.
+    Pem(String),
 }
 
-impl Signer {
-    /// A signer for `issuer` with a secret: plain text, or `base64:` and its base64. An empty issuer or
-    /// secret means that requests are not signed: `None`.
+impl Key {
+    /// Reads a key: plain text, `base64:` and its base64, or `file:` and a path, which `read` is asked for. A file
+    /// holds a PEM, or a secret in hexadecimal digits.
     ///
     /// # Errors
     /// What is wrong with the key, without the key.
-    pub fn new(issuer: &str, key: &str) -> Result<Option<Self>, InvalidKey> {
+    pub fn parse(text: &str, read: impl FnOnce(&str) -> Result<String, String>) -> Result<Self, InvalidKey> {
+        if let Some(encoded) = text.strip_prefix("base64:") {
+            use base64::Engine;
+            let secret = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
+            return secret.map(Self::Secret).map_err(|_| InvalidKey::new("what follows 'base64:' is not base64"));
+        }
+        let Some(path) = text.strip_prefix("file:") else { return Ok(Self::Secret(text.as_bytes().to_vec())) };
+        let content = read(path).map_err(|error| InvalidKey(format!("{path}: {error}")))?;
+        if content.trim_start().starts_with("-----BEGIN") {
+            return Ok(Self::Pem(content));
+        }
+        unhex(content.trim())
+            .map(Self::Secret)
+            .ok_or_else(|| InvalidKey(format!("{path} holds neither a PEM key nor a secret in hexadecimal digits")))
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Secret(secret) if secret.is_empty())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Secret(_)) { "a secret" } else { "a PEM key" })
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits = digits.filter(|d| !d.is_empty() && d.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// Signs requests to an origin: a JWT (RFC 7519) with exactly the claims `exp` and `iss`.
+#[derive(Clone)]
+pub struct Signer {
+    key: EncodingKey,
+    header: Header,
+    issuer: String,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    exp: u64,
+    iss: &'a str,
+}
+
+impl Signer {
+    /// A signer for `issuer`. An empty issuer or secret means that requests are not signed: `None`.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn new(issuer: &str, key: &Key) -> Result<Option<Self>, InvalidKey> {
         if issuer.is_empty() || key.is_empty() {
             return Ok(None);
         }
-        let secret = secret(key)?;
-        let key = Hmac::new_from_slice(&secret).map_err(|_| InvalidKey("it has an unusable length"))?;
-        Ok(Some(Self { key, issuer: issuer.to_owned() }))
+        let (key, algorithm) = match key {
+            Key::Secret(secret) => (EncodingKey::from_secret(secret), Algorithm::HS256),
+            Key::Pem(pem) => signing_key(pem.as_bytes())?,
+        };
+        let signer = Self { key, header: Header::new(algorithm), issuer: issuer.to_owned() };
+        // A key that looks like one may still not sign.
+        signer.sign(0).ok_or_else(|| InvalidKey::new("the key cannot sign"))?;
+        Ok(Some(signer))
     }
 
-    /// The token for a request sent at `now`, in seconds since 1970.
-    pub fn sign(&self, now: u64) -> String {
-        let claims = serde_json::json!({ "exp": now + VALID_FOR, "iss": self.issuer }).to_string();
-        let mut token = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"HS256"}"#);
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
-        let mut mac = self.key.clone();
-        mac.update(token.as_bytes());
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(mac.finalize().into_bytes(), &mut token);
-        token
+    /// The token for a request sent at `now`, in seconds since 1970. `None`: the key does not sign after all.
+    pub fn sign(&self, now: u64) -> Option<String> {
+        let claims = Claims { exp: now + VALID_FOR, iss: &self.issuer };
+        jsonwebtoken::encode(&self.header, &claims, &self.key).ok()
     }
+}
+
+impl PartialEq for Signer {
+    /// Tokens are what a signer is: those of ES256 differ each time, and so do their signers.
+    fn eq(&self, other: &Self) -> bool {
+        self.sign(0) == other.sign(0)
+    }
+}
+
+impl Eq for Signer {}
+
+fn signing_key(pem: &[u8]) -> Result<(EncodingKey, Algorithm), InvalidKey> {
+    let ec = EncodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
+    ec.or_else(|_| EncodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256))).map_err(|_| {
+        InvalidKey::new("the PEM holds no private EC (P-256) or RSA key; an EC key must be in PKCS #8: openssl pkcs8 -topk8 -nocrypt")
+    })
 }
 
 impl fmt::Debug for Signer {
@@ -51,60 +118,167 @@ impl fmt::Debug for Signer {
     }
 }
 
+/// Knows the tokens of another GRIP proxy.
+#[derive(Clone)]
+pub struct Verifier {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+/// What a token must say: until when it is valid, and not for whom, as it would be for somebody else.
+#[derive(Deserialize)]
+struct Stated {
+    exp: u64,
+    #[serde(default)]
+    aud: Option<serde_json::Value>,
+}
+
+impl Verifier {
+    /// A verifier of tokens signed with `key`: the same secret, or the public key. An empty secret knows nobody: `None`.
+    ///
+    /// # Errors
+    /// The key cannot verify.
+    pub fn new(key: &Key) -> Result<Option<Self>, InvalidKey> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let (key, algorithm) = match key {
+            Key::Secret(secret) => (DecodingKey::from_secret(secret), Algorithm::HS256),
+            Key::Pem(pem) => verifying_key(pem.as_bytes())?,
+        };
+        let mut validation = Validation::new(algorithm);
+        // The clock is the caller's.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        Ok(Some(Self { key, validation }))
+    }
+
+    /// Whether a token is good at `now`, in seconds since 1970.
+    pub fn trusts(&self, token: &str, now: u64) -> bool {
+        let stated = jsonwebtoken::decode::<Stated>(token, &self.key, &self.validation);
+        stated.is_ok_and(|token| token.claims.exp > now && token.claims.aud.is_none())
+    }
+}
+
+fn verifying_key(pem: &[u8]) -> Result<(DecodingKey, Algorithm), InvalidKey> {
+    let ec = DecodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
+    ec.or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256)))
+        .map_err(|_| InvalidKey::new("the PEM holds no public EC (P-256) or RSA key"))
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier")
+    }
+}
+
 /// Why a key cannot be used. It never holds the key.
 #[derive(Debug, PartialEq, Eq)]
-pub struct InvalidKey(&'static str);
+pub struct InvalidKey(String);
+
+impl InvalidKey {
+    fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
 
 impl fmt::Display for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(&self.0)
     }
 }
 
 impl std::error::Error for InvalidKey {}
 
-fn secret(key: &str) -> Result<Vec<u8>, InvalidKey> {
-    if let Some(encoded) = key.strip_prefix("base64:") {
-        return STANDARD.decode(encoded).map_err(|_| InvalidKey("what follows 'base64:' is not base64"));
-    }
-    if key.starts_with("file:") {
-        return Err(InvalidKey("keys in files are not supported yet: give the secret itself or 'base64:...'"));
-    }
-    Ok(key.as_bytes().to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    // Made for these tests, by `openssl genpkey` and `openssl pkey -pubout`.
+    const EC: &str = include_str!("../../tests/keys/ec.pem");
+    const EC_PUBLIC: &str = include_str!("../../tests/keys/ec.public.pem");
+    const RSA: &str = include_str!("../../tests/keys/rsa.pem");
+    const RSA_PUBLIC: &str = include_str!("../../tests/keys/rsa.public.pem");
+
+    fn key(text: &str) -> Key {
+        Key::parse(text, |path| Err(format!("there is no {path}"))).unwrap()
+    }
+
+    fn file(content: &str) -> Result<Key, InvalidKey> {
+        Key::parse("file:k", |_| Ok(content.to_owned()))
+    }
+
     #[test]
     fn a_token_is_what_any_jwt_library_expects() {
-        let signer = Signer::new("pushpin", "changeme").unwrap().unwrap();
+        let signer = Signer::new("pushpin", &key("changeme")).unwrap().unwrap();
         // The signature is Python's: hmac.new(b"changeme", header_and_claims, hashlib.sha256)
         assert_eq!(
-            signer.sign(1_700_000_000),
+            signer.sign(1_700_000_000).unwrap(),
             "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3MDAwMDM2MDAsImlzcyI6InB1c2hwaW4ifQ.kLqQZD5BP5GyM4rxs4s7hNTebsh6irVi0yu8Uk7hRKo"
         );
     }
 
     #[test]
-    fn a_base64_key_is_the_same_key() {
-        let plain = Signer::new("i", "changeme").unwrap().unwrap();
-        let encoded = Signer::new("i", "base64:Y2hhbmdlbWU=").unwrap().unwrap();
-        assert_eq!(plain.sign(1), encoded.sign(1));
+    fn keys_are_written_in_several_ways() {
+        let expected = Key::Secret(b"changeme".to_vec());
+        assert_eq!(key("base64:Y2hhbmdlbWU="), expected);
+        assert_eq!(file("6368616e67656D65\n").unwrap(), expected);
+        assert!(matches!(file(EC).unwrap(), Key::Pem(_)));
+        assert!(file("not hex").unwrap_err().to_string().contains("neither a PEM key"));
+        assert!(Key::parse("base64:***", |_| Ok(String::new())).is_err());
+        let missing = Key::parse("file:k", |_| Err("no such file".into())).unwrap_err();
+        assert_eq!(missing.to_string(), "k: no such file");
+    }
+
+    #[test]
+    fn what_one_side_signs_the_other_trusts() {
+        let pairs = [
+            (key("s"), key("s")),
+            (file(EC).unwrap(), file(EC_PUBLIC).unwrap()),
+            (file(RSA).unwrap(), file(RSA_PUBLIC).unwrap()),
+        ];
+        for (private, public) in &pairs {
+            let signer = Signer::new("i", private).unwrap().unwrap();
+            let verifier = Verifier::new(public).unwrap().unwrap();
+            let token = signer.sign(1000).unwrap();
+            assert!(verifier.trusts(&token, 1000) && verifier.trusts(&token, 1000 + VALID_FOR - 1), "{private:?}");
+            assert!(!verifier.trusts(&token, 1000 + VALID_FOR), "{private:?}");
+            assert!(!verifier.trusts(&format!("{token}x"), 1000), "{private:?}");
+            // A token by another kind of key is not taken for one by this kind.
+            for (other, _) in pairs.iter().filter(|(other, _)| other != private) {
+                let token = Signer::new("i", other).unwrap().unwrap().sign(1000).unwrap();
+                assert!(!verifier.trusts(&token, 1000), "{other:?} for {private:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_for_somebody_else_or_without_an_end_is_not_trusted() {
+        let verifier = Verifier::new(&key("s")).unwrap().unwrap();
+        let trusts = |claims: serde_json::Value| {
+            let token = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(b"s")).unwrap();
+            verifier.trusts(&token, 5)
+        };
+        assert!(trusts(serde_json::json!({"exp": 6})));
+        assert!(!trusts(serde_json::json!({"exp": 6, "aud": "x"})));
+        assert!(!trusts(serde_json::json!({"iss": "x"})));
+        assert!(!trusts(serde_json::json!({"exp": "6"})));
+        assert!(!verifier.trusts("", 5) && !verifier.trusts("a.b.c", 5));
     }
 
     #[test]
     fn nothing_to_sign_with_is_no_signer_and_a_bad_key_an_error() {
-        assert!(Signer::new("", "x").unwrap().is_none());
-        assert!(Signer::new("x", "").unwrap().is_none());
-        assert!(Signer::new("x", "base64:***").is_err());
-        assert!(Signer::new("x", "file:key.pem").is_err());
+        assert!(Signer::new("", &key("x")).unwrap().is_none());
+        assert!(Signer::new("x", &key("")).unwrap().is_none());
+        assert!(Verifier::new(&key("")).unwrap().is_none());
+        assert!(Signer::new("x", &file(EC_PUBLIC).unwrap()).is_err());
+        assert!(Verifier::new(&file("-----BEGIN NONSENSE-----").unwrap()).is_err());
     }
 
     #[test]
     fn the_key_is_not_printed() {
-        let signer = Signer::new("pushpin", "changeme").unwrap().unwrap();
-        assert!(!format!("{signer:?}").contains("changeme"));
+        let signer = Signer::new("pushpin", &key("changeme")).unwrap().unwrap();
+        assert!(!format!("{signer:?} {:?}", key("changeme")).contains("changeme"));
     }
 }

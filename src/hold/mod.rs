@@ -1,13 +1,23 @@
 //! Holds: connections that wait for items, as a long-poll or as a stream.
 
+mod ask;
+mod linked;
+mod pulse;
+mod race;
 mod response;
 mod stream;
+mod terms;
 
-use crate::grip::{Channel, HoldMode, KeepAlive};
-use crate::hub::Membership;
-use crate::shard::{Feed, Parked, Shard};
-use crate::wire::{Framing, Head};
+pub use terms::{check, filtered};
+
+use crate::grip::item::Id;
+use crate::grip::{Channel, HoldMode, Instruct};
+use crate::hub::{Joined, Membership};
+use crate::origin::{Asking, Lease, Origin, Turn};
+use crate::shard::{Feed, Parked, Shard, Terms, Ways};
+use crate::wire::{Framing, Head, Jsonp};
 use bytes::Bytes;
+use hyper::body::Incoming;
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
@@ -15,23 +25,55 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
+/// The limits of holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Channels that one connection may hold.
+    pub max_channels: usize,
+    /// How long after one refresh of a connection the next may begin, and a long-poll is asked again.
+    pub refresh_pause: Duration,
+    /// How long after a failure a link is asked again, the first time; then twice as long each time.
+    pub link_retry: Duration,
+    /// Whether every route tells its clients why a hold ended.
+    pub debug: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_channels: 100,
+            refresh_pause: Duration::from_millis(100),
+            link_retry: Duration::from_secs(1),
+            debug: false,
+        }
+    }
+}
+
 /// A connection to hold, and the origin's answer to begin or to end it with.
 #[derive(Debug)]
 pub struct Hold {
     /// How.
     pub mode: HoldMode,
-    /// The channels, each once.
-    pub channels: Vec<Channel>,
+    /// What the answer asked for. One that does not hold makes a stream that goes on at its next link.
+    pub instruct: Instruct,
+    /// Channels that its target has it hold as well, whatever the answer asked for.
+    pub implicit: Vec<String>,
     /// The answer's head.
     pub head: Head,
     /// The answer's body: a stream begins with it, a long-poll that times out gets it.
     pub body: Bytes,
-    /// When a long-poll times out.
-    pub timeout: Duration,
-    /// What keeps a stream alive.
-    pub keep_alive: Option<KeepAlive>,
+    /// The rest of a stream's body, if it is too large to be kept.
+    pub rest: Option<(Incoming, Lease)>,
+    /// How the answer to a long-poll is wrapped up.
+    pub jsonp: Option<Jsonp>,
     /// Whom it is for.
     pub client: Client,
+    /// On whose behalf the origin is asked again.
+    pub about: Asking,
+    /// The request of a long-poll, to be read again.
+    pub request: Box<[u8]>,
+    /// What made this a retry.
+    pub cause: Option<Cause>,
 }
 
 /// What the client's request says of how it must be answered.
@@ -45,40 +87,81 @@ pub struct Client {
     pub persistent: bool,
 }
 
-/// A held connection.
-pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<(TcpStream, Bytes)>> + 'a>>;
+/// What becomes of a connection that is held no longer.
+#[derive(Debug)]
+pub enum After {
+    /// It may serve another request; this is what the client sent meanwhile.
+    Next(TcpStream, Bytes),
+    /// Its request is to be served again, which is what there is to be read from it first.
+    Again(TcpStream, Bytes, Box<Retry>),
+}
+
+/// A request that is served again.
+#[derive(Debug)]
+pub struct Retry {
+    /// Its route.
+    pub about: Asking,
+    /// What the client has had of channels.
+    pub last_ids: Vec<(String, Id)>,
+    /// Why, if that matters to the hold that comes of it.
+    pub cause: Option<Cause>,
+    /// Leave to ask the origin, until it has answered.
+    pub turn: Turn,
+}
+
+/// The last ids that an origin named while others were known here. If it names them again, they count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause(Vec<(Channel, Id)>);
+
+/// A held connection; yields what becomes of it, if there is anything left of it.
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<After>> + 'a>>;
 
 /// What holds need of their shard.
 pub struct Holds {
+    settings: Settings,
     shard: Rc<Shard>,
     membership: Membership,
+    origin: Rc<Origin>,
     spread: Cell<u32>,
 }
 
 impl Holds {
     /// The holds of one shard.
-    pub fn new(shard: Rc<Shard>, membership: Membership) -> Self {
-        Self { shard, membership, spread: Cell::new(0) }
+    pub fn new(settings: Settings, shard: Rc<Shard>, membership: Membership, origin: Rc<Origin>) -> Self {
+        Self { settings, shard, membership, origin, spread: Cell::new(0) }
     }
 
-    /// Begins to hold a connection. What is returned waits until it ends, or until it may serve another request:
-    /// then it yields the connection, with what the client sent meanwhile. `early`: what the client sent behind
-    /// its request.
+    /// The limits.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Begins to hold a connection. What is returned waits until it ends, or until it may serve another request.
+    /// `early`: what the client sent behind its request.
     ///
     /// All that can be done now is done now, so that what waits is small: most connections do nothing else.
     pub fn park(&self, hold: Box<Hold>, socket: TcpStream, early: Bytes) -> Waiting<'_> {
         match hold.mode {
             HoldMode::Response => response::park(self, hold, socket, &early),
+            HoldMode::Stream if linked::is_needed(&hold) => linked::park(self, hold, socket, &early),
             HoldMode::Stream => stream::park(self, &hold, socket, &early),
         }
     }
 
-    /// Parks a connection and subscribes it, before a byte of the answer leaves.
-    fn subscribe(&self, channels: &[Channel], socket: TcpStream, early: &[u8], feed: Feed) -> Parked {
+    /// Parks a connection and subscribes it on its terms, before a byte of the answer leaves. `ways`: what its hold
+    /// does about items, if that is anything.
+    fn subscribe(&self, terms: Terms, ways: Ways, socket: TcpStream, early: &[u8], feed: Feed) -> (Parked, Joined) {
         let mut parked = Parked::new(&self.shard, socket, early, feed);
-        parked.subscribe(channels);
-        parked.since(self.membership.join(channels));
-        parked
+        let channels: Vec<Channel> = terms.channels.iter().map(|term| term.channel.clone()).collect();
+        parked.subscribe(&channels);
+        let known: Vec<_> =
+            terms.channels.iter().filter_map(|t| Some((t.channel.clone(), t.prev_id.clone()?))).collect();
+        if ways != Ways::default() || !terms.are_plain() {
+            parked.agree(terms, ways);
+        }
+        let joined = self.membership.join(&channels, &known);
+        parked.since(joined.number);
+        (parked, joined)
     }
 
     /// Up to a second, spread evenly over the connections, so that their timers do not go off together.
@@ -87,6 +170,18 @@ impl Holds {
         let next = (self.spread.get() + 618) % 1000;
         self.spread.set(next);
         Duration::from_millis(u64::from(next))
+    }
+
+    /// Tells the origin that a client is gone, if it wants to know.
+    fn tell_gone(&self, about: Asking, gone: Option<&str>) {
+        if let Some(uri) = gone.and_then(|gone| crate::grip::link::resolve(&about.uri, gone)) {
+            ask::tell_gone(Rc::clone(&self.origin), about, uri);
+        }
+    }
+
+    /// Whether clients of a route are told why their hold ended.
+    fn explains(&self, about: &Asking) -> bool {
+        self.settings.debug || about.route.debug
     }
 }
 

@@ -1,40 +1,210 @@
-//! Response holds (long-polls): one item, or the timeout, answers the request.
+//! Response holds (long-polls): one item, or the timeout, answers the request; or the request is served again.
 
-use super::{Hold, Holds, Waiting, answer};
+use super::ask::{Decision, decide};
+use super::race::{Notes, race};
+use super::terms::ways_of_response;
+use super::{After, Cause, Client, Hold, Holds, Retry, Waiting, answer};
 use crate::grip::item::Response;
-use crate::shard::{Event, Feed, Parked};
-use crate::wire::Head;
+use crate::origin::{self, Asking};
+use crate::shard::{Event, Feed, Parked, Turn, Ways};
+use crate::wire::{Head, Jsonp};
 use bytes::Bytes;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::net::TcpStream;
 
-/// Holds a long-poll. Yields the connection when it may serve another request.
-pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
-    let mut parked = holds.subscribe(&hold.channels, socket, early, Feed::Response);
-    hold.channels = Vec::new();
-    parked.set_timer(hold.timeout);
-    Box::pin(wait(parked, hold))
+/// What is kept of a long-poll.
+struct Poll<'a> {
+    holds: &'a Holds,
+    parked: Parked,
+    head: Head,
+    body: Bytes,
+    client: Client,
+    request: Box<[u8]>,
+    about: Asking,
+    /// What few have.
+    extras: Option<Box<Extras>>,
 }
 
-async fn wait(mut parked: Parked, hold: Box<Hold>) -> Option<(TcpStream, Bytes)> {
-    let item = match parked.next().await {
-        Event::Gone => return None,
-        Event::Item(response) => Some(response),
-        Event::Timer | Event::Close => None,
-    };
-    parked.unsubscribe();
-    let last = !(hold.client.persistent && parked.may_return());
-    let (mut head, body) = match &item {
-        Some(response) => (overlay(&hold.head, response), &response.body),
-        None => (hold.head.clone(), &hold.body),
-    };
-    head.date(SystemTime::now());
-    parked.send(answer(&head, body, hold.client, last));
-    if !last {
-        return Box::pin(parked.release()).await;
+struct Extras {
+    gone: Option<String>,
+    jsonp: Option<Jsonp>,
+    /// What the origin names, although something else is known.
+    behind: Option<Cause>,
+}
+
+/// What becomes of a long-poll.
+enum End {
+    /// The client is gone.
+    Gone,
+    /// It is answered as when its time is over,
+    Timeout,
+    /// or by an item, with this body,
+    Item(Arc<Response>, Bytes),
+    /// or its request is served again,
+    Again(origin::Turn),
+    /// as soon as it may be.
+    Refresh,
+}
+
+/// Holds a long-poll. Yields the connection when it may serve another request, or the same again.
+pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+    let terms = hold.terms();
+    let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
+    let known: Vec<_> = terms.channels.iter().filter_map(|t| Some((t.channel.clone(), t.prev_id.clone()?))).collect();
+    let (mut parked, joined) = holds.subscribe(terms, ways, socket, early, Feed::Response);
+    parked.set_timer(hold.instruct.hold_timeout());
+    let Hold { instruct, head, body, client, request, about, cause, jsonp, .. } = *hold;
+    let behind = joined.behind.then_some(Cause(known)).filter(|behind| {
+        let insists = cause.as_ref() == Some(behind);
+        if insists {
+            // The origin was asked again and names the same: it knows best.
+            holds.membership.forget(behind.0.iter().map(|(channel, _)| channel.clone()));
+        }
+        !insists
+    });
+    let extras = Extras { gone: instruct.links.gone, jsonp, behind };
+    let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some();
+    let extras = few.then(|| Box::new(extras));
+    Box::pin(Poll { holds, parked, head, body, client, request, about, extras }.wait())
+}
+
+impl Poll<'_> {
+    async fn wait(mut self) -> Option<After> {
+        let behind = self.extras.as_ref().is_some_and(|extras| extras.behind.is_some());
+        let mut end = if behind { End::Refresh } else { self.next().await };
+        if matches!(end, End::Refresh) && !self.parked.is_ending() {
+            end = Box::pin(self.wait_for_turn()).await;
+        }
+        Box::pin(self.end(end)).await
     }
-    Box::pin(parked.finish()).await;
-    None
+
+    /// Waits for what ends the hold.
+    async fn next(&mut self) -> End {
+        loop {
+            return match self.parked.next().await {
+                Event::Gone => End::Gone,
+                Event::Item(response) => self.fit(response),
+                Event::Timer => End::Timeout,
+                Event::Close => Box::pin(self.take_queued()).await.unwrap_or(End::Timeout),
+                Event::Refresh => End::Refresh,
+                Event::Queued => match Box::pin(self.take_queued()).await {
+                    Some(end) => end,
+                    None => continue,
+                },
+            };
+        }
+    }
+
+    /// The end by an item; one that does not fit what is held has the origin asked again.
+    fn fit(&self, response: Arc<Response>) -> End {
+        match response.body.over(&self.body) {
+            Some(body) => End::Item(response, body),
+            None => End::Refresh,
+        }
+    }
+
+    /// Waits until the origin may be asked again. Until then the hold may end as any other.
+    async fn wait_for_turn(&mut self) -> End {
+        let (holds, route) = (self.holds, Arc::clone(&self.about.route));
+        let turn = async move {
+            tokio::time::sleep(holds.settings.refresh_pause).await;
+            holds.origin.turn(&route).await
+        };
+        let mut notes = Notes::default();
+        match race(&mut self.parked, &mut notes, turn, |_| ControlFlow::Break(())).await {
+            Some(_) if notes.closing => End::Timeout,
+            Some(turn) => End::Again(turn),
+            None => self.note(notes),
+        }
+    }
+
+    /// Takes the items that wait to be asked about, one after the other. `None`: the hold goes on.
+    async fn take_queued(&mut self) -> Option<End> {
+        loop {
+            let asked = match self.parked.turn() {
+                Turn::Empty => return None,
+                Turn::Decided => continue,
+                Turn::Ask(asked) => asked,
+            };
+            let (response, terms) = (asked.item.response.clone()?, self.parked.terms(Clone::clone)?);
+            let Some(body) = response.body.over(&self.body) else { return Some(End::Refresh) };
+            let mut notes = Notes::default();
+            let deciding = decide(self.holds, &self.about, &terms, &asked.item, body);
+            match race(&mut self.parked, &mut notes, deciding, |_| ControlFlow::Break(())).await {
+                Some(Decision::Send(body)) => {
+                    self.parked.give(asked, None);
+                    return Some(End::Item(response, body));
+                }
+                Some(Decision::Drop) => self.parked.pass_over(&asked),
+                None => return Some(self.note(notes)),
+            }
+            if notes.closing {
+                return Some(End::Timeout);
+            }
+            if notes.refresh {
+                return Some(End::Refresh);
+            }
+        }
+    }
+
+    /// The end that was met while the origin was asked.
+    fn note(&self, notes: Notes) -> End {
+        match notes.item {
+            _ if notes.gone => End::Gone,
+            Some(response) => self.fit(response),
+            None => End::Timeout,
+        }
+    }
+
+    async fn end(self, end: End) -> Option<After> {
+        let (head, body) = match end {
+            End::Gone => {
+                self.tell_gone();
+                return None;
+            }
+            End::Again(turn) => return self.serve_again(turn).await,
+            // One refresh was waited for already; what came of it is an item that does not fit.
+            End::Refresh | End::Timeout => (self.head.clone(), self.body.clone()),
+            End::Item(ref response, ref body) => (overlay(&self.head, response), body.clone()),
+        };
+        self.answer(head, body).await
+    }
+
+    /// Answers, and yields the connection if it may serve another request.
+    async fn answer(mut self, mut head: Head, mut body: Bytes) -> Option<After> {
+        self.tell_gone();
+        self.parked.unsubscribe();
+        let last = !(self.client.persistent && self.parked.may_return());
+        head.date(SystemTime::now());
+        if let Some(jsonp) = self.extras.as_ref().and_then(|extras| extras.jsonp.as_ref()) {
+            (head, body) = jsonp.wrap(&head, &body);
+        }
+        self.parked.send(answer(&head, &body, self.client, last));
+        if !last {
+            return self.parked.release().await.map(|(socket, early)| After::Next(socket, early));
+        }
+        self.parked.finish().await;
+        None
+    }
+
+    /// Yields the connection with its request in front of it.
+    async fn serve_again(self, turn: origin::Turn) -> Option<After> {
+        let Self { mut parked, request, about, extras, .. } = self;
+        let last_ids = parked.last_ids();
+        let cause = extras.and_then(|extras| extras.behind);
+        parked.unsubscribe();
+        let (socket, early) = parked.release().await?;
+        let early = Bytes::from([&request[..], &early[..]].concat());
+        Some(After::Again(socket, early, Box::new(Retry { about, last_ids, cause, turn })))
+    }
+
+    fn tell_gone(&self) {
+        if let Some(gone) = self.extras.as_ref().and_then(|extras| extras.gone.as_deref()) {
+            self.holds.tell_gone(self.about.clone(), Some(gone));
+        }
+    }
 }
 
 /// The head of a published answer: the instruct's fields, but for those that the publisher names.
@@ -49,6 +219,9 @@ fn overlay(instruct: &Head, response: &Response) -> Head {
     }
     for (name, value) in &response.headers {
         head.fields.push(name, value.as_bytes());
+    }
+    for name in &response.hide {
+        head.fields.remove(name);
     }
     head
 }

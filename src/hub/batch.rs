@@ -1,9 +1,11 @@
 //! A batch on its way through acceptance.
 
 use super::receipt::{Line, Outcome, Receipt, outcomes};
+use super::sequence::Sequenced;
 use super::table::Table;
-use crate::grip::item::Response;
+use crate::grip::item::{Id, Response};
 use crate::grip::{Channel, Formats, Item};
+use crate::shard::inbox::Extras;
 use crate::shard::tally::Counts;
 use crate::shard::{Close, Delivery, Tally};
 use crate::wire::Chunk;
@@ -11,28 +13,30 @@ use std::sync::Arc;
 
 /// Items rendered once, before the critical section.
 pub(super) struct Batch {
-    entries: Vec<Entry>,
-    finally: Finally,
+    pub(super) entries: Vec<Entry>,
+    pub(super) receipt: Receipt,
+    /// Of a batch for nobody the last one, whose end runs `finally`: it is to outlive the critical section.
+    pub(super) tally: Tally,
 }
 
 /// What is done with the outcomes of a batch when they are final, on whichever thread made them so.
 pub type Finally = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
 
-struct Entry {
-    channel: Channel,
+/// One item.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) channel: Channel,
     stream: Option<Chunk>,
     response: Option<Arc<Response>>,
-    closes: Formats,
+    pub(super) closes: Formats,
+    hints: Formats,
+    pub(super) no_seq: bool,
+    extras: Option<Arc<Extras>>,
+    tally: Tally,
+    index: u32,
 }
 
-/// A batch that was accepted.
-pub(super) struct Accepted {
-    pub(super) receipt: Receipt,
-    /// Of a batch for nobody the last one, whose end runs `finally`: it is to outlive the critical section.
-    _tally: Tally,
-}
-
-/// What of a batch goes to one shard.
+/// What goes to one shard.
 #[derive(Default)]
 pub(super) struct Parcel {
     pub(super) deliveries: Vec<Delivery>,
@@ -60,13 +64,13 @@ impl Load {
 
 impl Batch {
     pub(super) fn new(items: Vec<Item>, finally: Finally) -> Self {
-        let entry = |item: Item| Entry {
-            channel: item.channel,
-            stream: item.stream.map(|content| Chunk::new(&content)),
-            response: item.response.map(Arc::new),
-            closes: item.closes,
-        };
-        Self { entries: items.into_iter().map(entry).collect(), finally }
+        let lines: Arc<[Line]> = items.iter().map(line).collect();
+        let for_tally = Arc::clone(&lines);
+        let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&for_tally, counts)));
+        let (tally, counts) = Tally::new(items.len(), finally);
+        let numbered = items.into_iter().zip(0..);
+        let entries = numbered.map(|(item, index)| Entry::new(item, tally.clone(), index)).collect();
+        Self { entries, receipt: Receipt::new(lines, counts), tally }
     }
 
     /// Whether one of the items closes.
@@ -74,7 +78,7 @@ impl Batch {
         self.entries.iter().any(|e| !e.closes.is_empty())
     }
 
-    /// The room it needs in the inbox of each shard.
+    /// The room it needs in the inbox of each shard, if none of it waits or was published before.
     pub(super) fn loads(&self, table: &Table, shards: usize) -> Vec<Load> {
         let mut loads = vec![Load::default(); shards];
         for entry in self.entries.iter().filter(|e| e.delivers()) {
@@ -86,54 +90,105 @@ impl Batch {
         }
         loads
     }
+}
 
-    /// Numbers the items and makes out the parcel of each shard, with the receipt that they are counted on.
-    pub(super) fn address(self, table: &mut Table, shards: usize) -> (Vec<Parcel>, Accepted) {
-        let Self { entries, finally } = self;
-        let lines: Arc<[Line]> = entries.iter().map(Entry::line).collect();
-        let for_tally = Arc::clone(&lines);
-        let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&for_tally, counts)));
-        let (tally, counts) = Tally::new(entries.len(), finally);
-        let mut parcels: Vec<Parcel> = (0..shards).map(|_| Parcel::default()).collect();
-        for (index, entry) in entries.iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            // An item that delivers and closes takes two numbers: the close comes after what it delivers.
-            let number = table.number + 1;
-            table.number += 2;
-            for shard in table.shards(&entry.channel) {
-                if entry.delivers() {
-                    parcels[shard].deliveries.push(entry.delivery(number, tally.clone(), index));
-                }
-                if !entry.closes.is_empty() {
-                    parcels[shard].closes.push(entry.close(number + 1, tally.clone(), index));
-                }
-            }
-        }
-        (parcels, Accepted { receipt: Receipt::new(lines, counts), _tally: tally })
-    }
+/// What the receipt says of an item: one that is nothing for anybody was delivered to nobody.
+fn line(item: &Item) -> Line {
+    let closes = !item.closes.is_empty();
+    let delivers = item.stream.is_some() || item.response.is_some();
+    Line { channel: item.channel.clone(), delivers: delivers || !closes, closes }
 }
 
 impl Entry {
-    /// What the receipt says of it: an item that is nothing for anybody was delivered to nobody.
-    fn line(&self) -> Line {
-        let closes = !self.closes.is_empty();
-        Line { channel: self.channel.clone(), delivers: self.delivers() || !closes, closes }
+    fn new(item: Item, tally: Tally, index: u32) -> Self {
+        let (stream, stream_filters) = item.stream.map_or((None, None), |s| (Some(s.content), s.content_filters));
+        let extras = Extras { id: item.id, prev_id: item.prev_id, meta: item.meta, stream_filters };
+        Self {
+            channel: item.channel,
+            stream: stream.map(|content| Chunk::new(&content)),
+            response: item.response.map(Arc::new),
+            closes: item.closes,
+            hints: item.hints,
+            no_seq: item.no_seq,
+            extras: (extras != Extras::default()).then(|| Arc::new(extras)),
+            tally,
+            index,
+        }
     }
 
-    const fn delivers(&self) -> bool {
-        self.stream.is_some() || self.response.is_some()
+    /// An item that has the connections of a channel ask their origin again.
+    pub(super) fn hint(channel: Channel) -> Self {
+        Self {
+            channel,
+            stream: None,
+            response: None,
+            closes: Formats::NONE,
+            hints: Formats::ALL,
+            no_seq: true,
+            extras: None,
+            tally: Tally::new(1, Box::new(|_| {})).0,
+            index: 0,
+        }
+    }
+
+    /// Where it is counted.
+    pub(super) fn counts(&self) -> &Counts {
+        self.tally.of(self.index)
+    }
+
+    /// Puts it into the parcel of each shard that holds its channel, under a number. What is returned is to be
+    /// dropped outside of the critical section.
+    pub(super) fn address(self, table: &mut Table, parcels: &mut [Parcel]) -> Tally {
+        // An item that delivers and closes takes two numbers: the close comes after what it delivers.
+        let number = table.number + 1;
+        table.number += 2;
+        for shard in table.shards(&self.channel) {
+            if self.delivers() {
+                parcels[shard].deliveries.push(self.delivery(number));
+            }
+            if !self.closes.is_empty() {
+                parcels[shard].closes.push(self.close(number + 1));
+            }
+        }
+        self.tally
+    }
+
+    /// Whether it is to reach connections; one that only has a place in its channel's order is.
+    fn delivers(&self) -> bool {
+        let ordered = self.extras.as_ref().is_some_and(|extras| extras.id.is_some());
+        self.stream.is_some() || self.response.is_some() || !self.hints.is_empty() || ordered
     }
 
     fn weight(&self) -> usize {
         Delivery::weigh(self.stream.as_ref(), self.response.as_deref())
     }
 
-    fn delivery(&self, number: u64, tally: Tally, index: u32) -> Delivery {
-        let (stream, response) = (self.stream.clone(), self.response.clone());
-        Delivery { number, channel: self.channel.clone(), stream, response, tally, index }
+    fn delivery(&self, number: u64) -> Delivery {
+        Delivery {
+            number,
+            channel: self.channel.clone(),
+            stream: self.stream.clone(),
+            response: self.response.clone(),
+            hints: self.hints,
+            extras: self.extras.clone(),
+            tally: self.tally.clone(),
+            index: self.index,
+        }
     }
 
-    fn close(&self, number: u64, tally: Tally, index: u32) -> Close {
-        Close { number, channel: self.channel.clone(), formats: self.closes, tally, index }
+    fn close(&self, number: u64) -> Close {
+        let meta = self.extras.as_ref().and_then(|extras| extras.meta.clone());
+        let (channel, tally) = (self.channel.clone(), self.tally.clone());
+        Close { number, channel, formats: self.closes, meta, tally, index: self.index }
+    }
+}
+
+impl Sequenced for Entry {
+    fn id(&self) -> Option<&Id> {
+        self.extras.as_ref()?.id.as_ref()
+    }
+
+    fn prev_id(&self) -> Option<&Id> {
+        self.extras.as_ref()?.prev_id.as_ref()
     }
 }

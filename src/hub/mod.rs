@@ -1,35 +1,61 @@
 //! The hub: takes every item once, orders it, and hands it to the shards that hold its channel.
 //!
 //! Acceptance is one short critical section, so the order in which batches pass it is the order of every
-//! channel. The hub never waits for a socket.
+//! channel; of items that have ids, theirs. The hub never waits for a socket.
 
 mod batch;
 mod receipt;
+mod seen;
+mod sequence;
 mod table;
 
 pub use batch::Finally;
 pub use receipt::{Outcome, Receipt};
 pub use table::Held;
 
+use crate::grip::item::Id;
 use crate::grip::{Channel, Item};
-use crate::shard::{Inbox, Ledger};
-use batch::{Accepted, Batch, Load};
+use crate::shard::{Inbox, Ledger, Tally};
+use batch::{Batch, Entry, Load, Parcel};
+use seen::Seen;
+use sequence::{Sequences, Turn};
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::Table;
 use tokio::sync::Notify;
+
+/// How long after its first subscription a channel is refreshed, where that is wanted.
+const FIRST_UPDATE: Duration = Duration::from_secs(1);
+/// Channels that may wait for that; beyond it none is refreshed.
+const MAX_FRESH: usize = 100_000;
 
 /// The limits of the hub.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a batch waits for room in the inboxes before it is refused.
     pub publish_wait: Duration,
+    /// How long an item waits for the one before it.
+    pub message_wait: Duration,
+    /// How long the id of an item is remembered, so that it is not published twice. Zero: not at all.
+    pub id_cache_ttl: Duration,
+    /// How long the last id of a channel is known after its last connection left.
+    pub subscription_linger: Duration,
+    /// Whether the connections of a channel that nobody held before ask their origin again after a second.
+    pub update_on_first_subscription: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { publish_wait: Duration::from_secs(5) }
+        Self {
+            publish_wait: Duration::from_secs(5),
+            message_wait: Duration::from_secs(5),
+            id_cache_ttl: Duration::from_secs(60),
+            subscription_linger: Duration::from_secs(60),
+            update_on_first_subscription: false,
+        }
     }
 }
 
@@ -37,12 +63,24 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Hub {
     settings: Settings,
-    table: Mutex<Table>,
+    state: Mutex<State>,
     inboxes: Vec<Arc<Inbox>>,
     /// Held by the batch whose turn it is to wait for room; the others queue for it.
     turn: tokio::sync::Mutex<()>,
     /// Told by the inboxes when there is room again.
     room: Arc<Notify>,
+    /// Told when something is to be done at a time that was not known before.
+    timetable: Notify,
+}
+
+/// What the lock is for.
+#[derive(Debug)]
+struct State {
+    table: Table,
+    sequences: Sequences<Entry>,
+    seen: Seen,
+    /// Channels that nobody held before, and when they are refreshed.
+    fresh: VecDeque<(Instant, Channel)>,
 }
 
 /// A batch was refused: the inboxes stayed full.
@@ -57,12 +95,26 @@ impl fmt::Display for Busy {
 
 impl std::error::Error for Busy {}
 
+/// A batch that was accepted.
+struct Accepted {
+    receipt: Receipt,
+    /// To be dropped outside of the critical section: the end of the last one runs what waits for the outcomes.
+    _spent: Vec<Tally>,
+}
+
 impl Hub {
     /// A hub for so many shards, each with an inbox of its own.
     pub fn new(settings: Settings, shards: usize) -> Arc<Self> {
         let room = Arc::new(Notify::new());
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(Arc::clone(&room)))).collect();
-        Arc::new(Self { settings, table: Mutex::default(), inboxes, turn: tokio::sync::Mutex::new(()), room })
+        let state = State {
+            table: Table::default(),
+            sequences: Sequences::new(settings.message_wait, settings.subscription_linger),
+            seen: Seen::new(settings.id_cache_ttl),
+            fresh: VecDeque::new(),
+        };
+        let (turn, timetable) = (tokio::sync::Mutex::new(()), Notify::new());
+        Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable })
     }
 
     /// The inbox of the shard with this index.
@@ -84,9 +136,7 @@ impl Hub {
     pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
         let batch = Batch::new(items, finally);
         if batch.closes() {
-            let mut table = self.table();
-            let accepted = self.put(batch, &mut table);
-            drop(table);
+            let accepted = self.put(batch, &mut self.state());
             return Ok(accepted.receipt);
         }
         let accepted = tokio::time::timeout(self.settings.publish_wait, self.accept_in_turn(batch)).await;
@@ -106,43 +156,131 @@ impl Hub {
 
     /// Accepts a batch if every inbox that it goes to has room; otherwise gives it back.
     fn accept(&self, batch: Batch) -> Result<Accepted, Batch> {
-        let mut table = self.table();
-        let loads = batch.loads(&table, self.inboxes.len());
+        let mut state = self.state();
+        let loads = batch.loads(&state.table, self.inboxes.len());
         let fits = |(load, inbox): (&Load, &Arc<Inbox>)| load.is_empty() || inbox.has_room(load.items, load.bytes);
-        if loads.iter().zip(&self.inboxes).all(fits) { Ok(self.put(batch, &mut table)) } else { Err(batch) }
+        if loads.iter().zip(&self.inboxes).all(fits) { Ok(self.put(batch, &mut state)) } else { Err(batch) }
     }
 
-    /// The critical section: numbers a batch and puts it into the inbox of every shard that holds one of its
-    /// channels.
-    fn put(&self, batch: Batch, table: &mut Table) -> Accepted {
-        let (parcels, accepted) = batch.address(table, self.inboxes.len());
+    /// The critical section: orders the items of a batch, and sends those whose turn it is.
+    fn put(&self, batch: Batch, state: &mut State) -> Accepted {
+        let now = Instant::now();
+        let mut due = Vec::with_capacity(batch.entries.len());
+        for entry in batch.entries {
+            due.extend(state.order(entry, now));
+        }
+        if state.sequences.deadline().is_some() {
+            self.timetable.notify_one();
+        }
+        let mut spent = self.send(due, state);
+        spent.push(batch.tally);
+        Accepted { receipt: batch.receipt, _spent: spent }
+    }
+
+    /// Numbers items and puts them into the inbox of every shard that holds their channel.
+    fn send(&self, entries: Vec<Entry>, state: &mut State) -> Vec<Tally> {
+        let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
+        let spent = entries.into_iter().map(|entry| entry.address(&mut state.table, &mut parcels)).collect();
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
             if !parcel.is_empty() {
                 inbox.put(parcel.deliveries, parcel.closes);
             }
         }
-        accepted
+        spent
+    }
+
+    /// Does what is to be done at its time, for ever: items that have waited long enough are delivered, channels that
+    /// were new are refreshed.
+    pub async fn keep_time(&self) {
+        loop {
+            let deadline = self.state().deadline();
+            let due = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.timetable.notified() => {}
+            }
+            self.catch_up(Instant::now());
+        }
+    }
+
+    fn catch_up(&self, now: Instant) {
+        let mut state = self.state();
+        let mut due: Vec<Entry> = Vec::new();
+        for (_, entry) in state.sequences.overdue(now) {
+            entry.counts().waiting.store(0, Relaxed);
+            due.push(entry);
+        }
+        while state.fresh.front().is_some_and(|(at, _)| *at <= now) {
+            due.extend(state.fresh.pop_front().map(|(_, channel)| Entry::hint(channel)));
+        }
+        let spent = self.send(due, &mut state);
+        drop(state);
+        drop(spent);
+    }
+
+    /// Forgets all last ids, and has every held connection ask its origin again.
+    pub fn recover(&self) {
+        self.state().sequences.forget_all();
+        self.inboxes.iter().for_each(|inbox| inbox.refresh_all());
     }
 
     /// The channels whose names begin with `prefix`, in order, behind `after`; at most `limit`, and whether
     /// there are more.
     pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
-        self.table().list(prefix, after, limit)
+        self.state().table.list(prefix, after, limit)
     }
 
     /// How many connections hold `channel`.
     pub fn connections(&self, channel: &str) -> u64 {
-        self.table().connections(channel)
+        self.state().table.connections(channel)
     }
 
     /// How many channels are held.
     pub fn population(&self) -> usize {
-        self.table().len()
+        self.state().table.len()
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing in here panics halfway, so a poisoned table is still a whole one.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway, so a poisoned state is still a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The items whose turn it is when this one has come.
+    fn order(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
+        use sequence::Sequenced;
+        // A close waits for nothing, and is never one too many.
+        if !entry.closes.is_empty() {
+            return vec![entry];
+        }
+        if let Some(id) = entry.id()
+            && !self.seen.is_new(&entry.channel, id, now)
+        {
+            entry.counts().duplicate.store(1, Relaxed);
+            return Vec::new();
+        }
+        if entry.no_seq {
+            return vec![entry];
+        }
+        let channel = entry.channel.clone();
+        let held = self.table.connections(&channel) > 0;
+        // Until it is known to have its turn.
+        entry.counts().waiting.store(1, Relaxed);
+        let (Turn::Now(due) | Turn::Later(due)) = self.sequences.accept(&channel, entry, held, now);
+        due.iter().for_each(|entry| entry.counts().waiting.store(0, Relaxed));
+        due
+    }
+
+    /// When something is to be done.
+    fn deadline(&self) -> Option<Instant> {
+        let fresh = self.fresh.front().map(|(at, _)| *at);
+        self.sequences.deadline().into_iter().chain(fresh).min()
     }
 }
 
@@ -153,17 +291,48 @@ pub struct Membership {
     shard: usize,
 }
 
+/// What a connection learns when it joins channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The number of the last item accepted before.
+    pub number: u64,
+    /// Whether the last item of a channel is not the one that the connection knows of.
+    pub behind: bool,
+}
+
 impl Membership {
-    /// One connection of the shard holds each of `channels` from now on. Returns the number of the last
-    /// item accepted before.
-    pub fn join(&self, channels: &[Channel]) -> u64 {
-        self.hub.table().join(self.shard, channels)
+    /// One connection of the shard holds each of `channels` from now on. `known`: of some of them the id of the last
+    /// item that it knows of.
+    pub fn join(&self, channels: &[Channel], known: &[(Channel, Id)]) -> Joined {
+        let state = &mut *self.hub.state();
+        let behind = known.iter().any(|(channel, id)| state.sequences.last_id(channel).is_some_and(|last| last != id));
+        let (now, update) = (Instant::now(), self.hub.settings.update_on_first_subscription);
+        for channel in channels {
+            state.sequences.joined(channel, now);
+            if update && state.sequences.pin(channel) && state.fresh.len() < MAX_FRESH {
+                state.fresh.push_back((now + FIRST_UPDATE, channel.clone()));
+                self.hub.timetable.notify_one();
+            }
+        }
+        Joined { number: state.table.join(self.shard, channels), behind }
+    }
+
+    /// Forgets the last ids of channels: what origins say of them counts.
+    pub fn forget(&self, channels: impl IntoIterator<Item = Channel>) {
+        let state = &mut *self.hub.state();
+        channels.into_iter().for_each(|channel| state.sequences.forget(&channel));
     }
 }
 
 impl Ledger for Membership {
     fn left(&self, channels: &[Channel]) {
-        self.hub.table().leave(self.shard, channels);
+        let state = &mut *self.hub.state();
+        let now = Instant::now();
+        for channel in channels {
+            if state.table.leave(self.shard, channel) {
+                state.sequences.left(channel, now);
+            }
+        }
     }
 }
 
@@ -179,8 +348,8 @@ mod tests {
 
     /// A hub of two shards that take nothing out of their inboxes; the first holds the channel `a`.
     fn hub(publish_wait: Duration) -> Arc<Hub> {
-        let hub = Hub::new(Settings { publish_wait }, 2);
-        hub.membership(0).join(&[Channel::from("a")]);
+        let hub = Hub::new(Settings { publish_wait, ..Settings::default() }, 2);
+        hub.membership(0).join(&[Channel::from("a")], &[]);
         hub
     }
 
@@ -201,12 +370,12 @@ mod tests {
         run(async {
             let hub = hub(Duration::from_millis(20));
             assert!(publish(&hub, many("a", 4096)).await.is_ok());
-            let number = hub.table().number;
+            let number = hub.state().table.number;
             assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy));
-            assert_eq!(hub.table().number, number);
+            assert_eq!(hub.state().table.number, number);
             // What nobody holds, or only others do, needs no room there.
             assert!(publish(&hub, many("nobody", 1)).await.is_ok());
-            hub.membership(1).join(&[Channel::from("b")]);
+            hub.membership(1).join(&[Channel::from("b")], &[]);
             assert!(publish(&hub, many("b", 1)).await.is_ok());
             // All or nothing: one full inbox refuses the whole batch.
             let both = many("b", 1).into_iter().chain(many("a", 1)).collect();

@@ -35,6 +35,15 @@ pub struct Outcome {
     /// Connections cut because they had no room for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<u32>,
+    /// Connections of which it is not known yet, if there are any: they are asking their origin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u32>,
+    /// Whether it waits for the item before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
+    /// Whether it was published before, and is not published again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<u32>,
     /// Connections it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<u32>,
@@ -63,11 +72,15 @@ impl Line {
     fn outcome(&self, counts: &Counts) -> Outcome {
         let delivers = |count: u32| self.delivers.then_some(count);
         let closes = |count: u32| self.closes.then_some(count);
+        let some = |count: u32| (count > 0).then_some(count);
         Outcome {
             channel: self.channel.to_string(),
             delivered: delivers(counts.delivered.load(Relaxed)),
             filtered: delivers(counts.filtered.load(Relaxed)),
             slow: delivers(counts.slow.load(Relaxed)),
+            pending: some(counts.pending.load(Relaxed)),
+            waiting: some(counts.waiting.load(Relaxed)),
+            duplicate: some(counts.duplicate.load(Relaxed)),
             closed: closes(counts.closed.load(Relaxed)),
             cut: closes(counts.cut.load(Relaxed)),
         }

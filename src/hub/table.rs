@@ -50,18 +50,19 @@ impl Table {
         self.number
     }
 
-    pub(super) fn leave(&mut self, shard: usize, channels: &[Channel]) {
-        for channel in channels {
-            let Some(shares) = self.channels.get_mut(&**channel) else { continue };
-            let Some(at) = shares.iter().position(|s| s.shard == narrow(shard)) else { continue };
-            shares[at].connections -= 1;
-            if shares[at].connections == 0 {
-                shares.swap_remove(at);
-            }
-            if shares.is_empty() {
-                self.channels.remove(&**channel);
-            }
+    /// One connection left. Says whether it was the last.
+    pub(super) fn leave(&mut self, shard: usize, channel: &Channel) -> bool {
+        let Some(shares) = self.channels.get_mut(&**channel) else { return false };
+        let Some(at) = shares.iter().position(|s| s.shard == narrow(shard)) else { return false };
+        shares[at].connections -= 1;
+        if shares[at].connections == 0 {
+            shares.swap_remove(at);
         }
+        let last = shares.is_empty();
+        if last {
+            self.channels.remove(&**channel);
+        }
+        last
     }
 
     pub(super) fn connections(&self, channel: &str) -> u64 {
@@ -142,7 +143,7 @@ mod tests {
                 order.rotate_left(by);
             }
             for (shard, channel) in &order {
-                table.leave(*shard, &name(*channel));
+                table.leave(*shard, &name(*channel)[0]);
             }
             prop_assert_eq!(table.len(), 0);
         }

@@ -1,23 +1,37 @@
-//! The way to the application: connections, what a forwarded request looks like, what can go wrong.
+//! The way to the application: connections, what a forwarded request looks like, what can go wrong; and asking it
+//! again without a client.
 
+mod ask;
 mod failure;
 mod pool;
 mod rewrite;
+mod shield;
+mod test;
 mod upload;
 
+pub use ask::{Ask, Asking, Told, collect};
 pub use failure::{Failure, Kind, Side};
 pub use pool::Lease;
-pub use rewrite::{is_plainly_framed, remove_hop_by_hop, remove_where};
+pub use rewrite::{
+    ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, remove_hop_by_hop, remove_where,
+    says_secure,
+};
+pub use shield::{Shield, Turn};
 pub use upload::{BodyState, Upload};
 
+use crate::grip::item::Id;
 use crate::grip::signature::Signer;
-use crate::route::Target;
+use crate::route::{Address, Place, Route, Target};
+use bytes::Bytes;
 use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::response;
 use hyper::{Method, Request, Response, StatusCode};
-use pool::Pool;
+use pool::{Destination, Pool};
 use std::cell::RefCell;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,8 +52,12 @@ pub struct Settings {
     pub idle_connections: usize,
     /// Connections to one origin from one shard at the same time.
     pub connections: usize,
+    /// How long an HTTP filter may take.
+    pub filter_timeout: Duration,
     /// Signs the requests.
-    pub signer: Option<Signer>,
+    pub signer: Option<Arc<Signer>>,
+    /// What origins are told of the way of a request.
+    pub forwarding: Forwarding,
 }
 
 impl Default for Settings {
@@ -50,9 +68,30 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(55),
             idle_connections: 128,
             connections: 1024,
+            filter_timeout: Duration::from_secs(10),
             signer: None,
+            forwarding: Forwarding::default(),
         }
     }
+}
+
+/// What origins are told of the way of a request. By default: of TLS, and nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct Forwarding {
+    /// What becomes of `X-Forwarded-For`,
+    pub forwarded_for: ForwardedFor,
+    /// and of that of another GRIP proxy.
+    pub forwarded_for_trusted: ForwardedFor,
+    /// What is said of TLS.
+    pub proto: ForwardedProto,
+    /// Whether `X-Forwarded-Proto` of clients is believed.
+    pub accept_proto: bool,
+    /// Whether `Pushpin-Route` of clients chooses a route.
+    pub accept_route: bool,
+    /// Headers whose originals only count when they come marked.
+    pub need_mark: Vec<HeaderName>,
+    /// The name of this proxy for `CDN-Loop`.
+    pub cdn_loop: Option<String>,
 }
 
 /// What is counted of origins.
@@ -62,24 +101,70 @@ pub struct Metrics {
     pub requests: AtomicU64,
     /// Requests that failed.
     pub failures: AtomicU64,
+    /// Requests that went to another target because one could not be reached.
+    pub fail_overs: AtomicU64,
+    /// Links asked, on behalf of one stream or of many.
+    pub links: AtomicU64,
+    /// Streams that were served by what another had asked.
+    pub links_shared: AtomicU64,
     /// Informational answers (1xx but 100) that were dropped.
     pub informational_dropped: AtomicU64,
+}
+
+/// A request to be forwarded, and on whose behalf.
+#[derive(Clone, Copy, Debug)]
+pub struct Errand<'a> {
+    /// Its route.
+    pub route: &'a Route,
+    /// What the client sent, or what stands for it.
+    pub request: &'a Parts,
+    /// The client's address, if it has one.
+    pub address: Option<IpAddr>,
+    /// Whether it came over TLS.
+    pub secure: bool,
+    /// Whether it comes from another GRIP proxy that is trusted.
+    pub trusted: bool,
+    /// Whether it is gripd's own.
+    pub internal: bool,
+    /// What its client has had of channels.
+    pub last_ids: &'a [(String, Id)],
+}
+
+/// The answer of an origin.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its head.
+    pub head: response::Parts,
+    /// Its body.
+    pub body: Source,
+    /// Which target of the route gave it.
+    pub target: usize,
+}
+
+/// Where the body of an answer comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// From a connection.
+    Incoming(Incoming, Lease),
+    /// It is at hand.
+    Whole(Bytes),
 }
 
 /// One shard's way to all origins.
 pub struct Origin {
     settings: Settings,
     pool: Rc<Pool>,
+    shield: Arc<Shield>,
     metrics: Arc<Metrics>,
     /// The signature of the current second.
-    signature: RefCell<(u64, Option<hyper::header::HeaderValue>)>,
+    signature: RefCell<(u64, Option<HeaderValue>)>,
 }
 
 impl Origin {
-    /// A way to origins, without connections yet.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+    /// A way to origins, without connections yet. `shield` is that of all shards.
+    pub fn new(settings: Settings, shield: Arc<Shield>, metrics: Arc<Metrics>) -> Self {
         let pool = Pool::new(settings.clone());
-        Self { settings, pool, metrics, signature: RefCell::default() }
+        Self { settings, pool, shield, metrics, signature: RefCell::default() }
     }
 
     /// How long an answer may take.
@@ -87,53 +172,85 @@ impl Origin {
         self.settings.response_timeout
     }
 
+    /// What origins are told of the way of a request.
+    pub const fn forwarding(&self) -> &Forwarding {
+        &self.settings.forwarding
+    }
+
     /// Forwards a request and returns the head of the answer, with the connection on which its body comes.
     ///
-    /// A request that an idle connection lost is sent again on a new one, if its method is idempotent and
-    /// its body is at hand (RFC 9110 9.2.2).
+    /// A target that cannot be reached, or whose connection breaks before it answers, is passed over for the next one.
+    /// A request that an idle connection lost is sent again on a new one. What an origin may have seen is only sent
+    /// again if its method is idempotent and its body is at hand (RFC 9110 9.2.2).
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn send(
-        &self,
-        target: &Target,
-        request: &Parts,
-        body: &Upload,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let result = self.send_and_retry(target, request, body).await;
-        if result.is_err() {
-            self.metrics.failures.fetch_add(1, Relaxed);
+    pub async fn send(&self, errand: &Errand<'_>, body: &Upload) -> Result<Answered, Failure> {
+        let mut failed: Option<Failure> = None;
+        let mut upload = body.clone();
+        let targets = &errand.route.targets;
+        for (index, target) in targets.iter().enumerate() {
+            if failed.is_some() {
+                self.metrics.fail_overs.fetch_add(1, Relaxed);
+            }
+            let address = match &target.place {
+                Place::Test => return Ok(test::answer(errand, index)),
+                Place::Address(address) => address,
+            };
+            let lost = match self.send_to(errand, target, address, upload).await {
+                Ok((response, lease)) => {
+                    let (head, incoming) = response.into_parts();
+                    return Ok(Answered { head, body: Source::Incoming(incoming, lease), target: index });
+                }
+                Err(lost) => lost,
+            };
+            let again = body.again().filter(|_| lost.may_retry(&errand.request.method) && index + 1 < targets.len());
+            failed = Some(lost.failure);
+            match again {
+                Some(again) => upload = again,
+                None => break,
+            }
         }
-        result
+        self.metrics.failures.fetch_add(1, Relaxed);
+        Err(tried(targets, failed))
     }
 
-    async fn send_and_retry(
+    async fn send_to(
         &self,
+        errand: &Errand<'_>,
         target: &Target,
-        request: &Parts,
-        body: &Upload,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let mut lease = self.pool.lease(target).await?;
+        address: &Address,
+        body: Upload,
+    ) -> Result<(Response<Incoming>, Lease), Lost> {
+        let public_only = target.untrusted && errand.internal;
+        let to = Destination { address: address.clone(), public_only };
+        let mut lease = self.pool.lease(&to).await.map_err(Lost::unsent)?;
         let mut upload = body.clone();
         loop {
             let reused = lease.is_reused();
-            match self.exchange(&mut lease, request, upload).await {
+            match self.exchange(&mut lease, errand, target, upload).await {
                 Ok(response) => return Ok((response, lease)),
-                Err(lost) if reused && lost.may_retry(&request.method) => match body.again() {
+                Err(lost) if reused && lost.may_retry(&errand.request.method) => match body.again() {
                     Some(again) => upload = again,
-                    None => return Err(lost.failure),
+                    None => return Err(lost),
                 },
-                Err(lost) => return Err(lost.failure),
+                Err(lost) => return Err(lost),
             }
-            lease = self.pool.connect_instead(lease).await?;
+            lease = self.pool.connect_instead(lease).await.map_err(Lost::unsent)?;
         }
     }
 
     /// Sends one request on one connection and waits for the head of the answer.
-    async fn exchange(&self, lease: &mut Lease, request: &Parts, body: Upload) -> Result<Response<Incoming>, Lost> {
+    async fn exchange(
+        &self,
+        lease: &mut Lease,
+        errand: &Errand<'_>,
+        target: &Target,
+        body: Upload,
+    ) -> Result<Response<Incoming>, Lost> {
         self.metrics.requests.fetch_add(1, Relaxed);
         let upload = body.clone();
-        let mut answer = pin!(lease.send(self.outgoing(request, body)));
+        let mut answer = pin!(lease.send(self.outgoing(errand, target, body)));
         loop {
             let sent = upload.progress();
             match timeout(self.settings.response_timeout, &mut answer).await {
@@ -149,11 +266,12 @@ impl Origin {
         }
     }
 
-    fn outgoing(&self, request: &Parts, body: Upload) -> Request<Upload> {
+    fn outgoing(&self, errand: &Errand<'_>, target: &Target, body: Upload) -> Request<Upload> {
         let mut outgoing = Request::new(body);
-        *outgoing.method_mut() = request.method.clone();
-        *outgoing.uri_mut() = rewrite::target(&request.uri);
-        *outgoing.headers_mut() = rewrite::headers(request, self.signature());
+        *outgoing.method_mut() = errand.request.method.clone();
+        *outgoing.uri_mut() = rewrite::target(&errand.request.uri, &errand.route.rewrite);
+        let signature = self.signature(errand);
+        *outgoing.headers_mut() = rewrite::headers(errand, target, &self.settings.forwarding, signature);
         let metrics = Arc::clone(&self.metrics);
         hyper::ext::on_informational(&mut outgoing, move |response| {
             if response.status() != StatusCode::CONTINUE {
@@ -164,12 +282,18 @@ impl Origin {
     }
 
     /// `Grip-Sig` for a request sent now.
-    fn signature(&self) -> Option<hyper::header::HeaderValue> {
+    fn signature(&self, errand: &Errand<'_>) -> Option<HeaderValue> {
+        if errand.trusted || errand.route.no_grip {
+            return None;
+        }
+        let now = now();
+        if let Some(own) = &errand.route.signer {
+            return own.sign(now)?.try_into().ok();
+        }
         let signer = self.settings.signer.as_ref()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let mut kept = self.signature.borrow_mut();
         if kept.0 != now {
-            *kept = (now, signer.sign(now).try_into().ok());
+            *kept = (now, signer.sign(now).and_then(|token| token.try_into().ok()));
         }
         kept.1.clone()
     }
@@ -179,6 +303,28 @@ impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origin").field("settings", &self.settings).finish_non_exhaustive()
     }
+}
+
+/// Seconds since 1970, as tokens have them.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The host that a request names, with its port if it names one.
+pub fn named_host(request: &Parts) -> Option<&[u8]> {
+    let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
+    authority.or_else(|| request.headers.get(HOST).map(HeaderValue::as_bytes))
+}
+
+/// The last failure; where there were several targets, with their names.
+fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
+    let last = last.unwrap_or(Failure::new(Kind::Unreachable));
+    if targets.len() < 2 || last.kind != Kind::Unreachable {
+        return last;
+    }
+    let names: Vec<String> = targets.iter().map(Target::to_string).collect();
+    let why = format!("Unable to connect to any targets. Tried: {} ({})", names.join(", "), last.explain());
+    Failure::because(Kind::Unreachable, why)
 }
 
 /// Refuses an answer that cannot be forwarded: one in another protocol, which nobody asked for, or in a coding that is
@@ -202,7 +348,15 @@ struct Lost {
 }
 
 impl Lost {
+    const fn unsent(failure: Failure) -> Self {
+        Self { failure, unsent: true }
+    }
+
     fn may_retry(&self, method: &Method) -> bool {
-        self.unsent || (self.failure.kind == Kind::Broken && method.is_idempotent())
+        match self.failure.kind {
+            // Another connection would have to wait as well.
+            Kind::Busy => false,
+            _ => self.unsent || (self.failure.kind == Kind::Broken && method.is_idempotent()),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One shard's connections to origins.
 
 use super::{Failure, Kind, Settings, Upload};
-use crate::route::Target;
+use crate::route::Address;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,10 +27,18 @@ const MAX_HEADERS: usize = 256;
 /// How long an idle connection may take to be ready for a request: its task may have a last thing to do.
 const READY_WAIT: Duration = Duration::from_millis(20);
 
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Destination {
+    pub(super) address: Address,
+    /// Whether it must not lead into a private network.
+    pub(super) public_only: bool,
+}
+
 /// Connections by origin.
 pub(super) struct Pool {
     settings: Settings,
-    places: RefCell<HashMap<Target, Place>>,
+    places: RefCell<HashMap<Destination, Place>>,
 }
 
 /// The connections to one origin.
@@ -61,7 +70,7 @@ pub struct Lease {
     reused: bool,
     /// What is sent on it.
     upload: Option<Upload>,
-    target: Target,
+    to: Destination,
     pool: Rc<Pool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -86,14 +95,17 @@ impl Lease {
     pub fn finish(self) {
         let sent = self.upload.as_ref().is_none_or(Upload::is_whole);
         if sent && !self.wire.sender.is_closed() {
-            self.pool.put(&self.target, self.wire);
+            self.pool.put(&self.to, self.wire);
         }
     }
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("target", &self.target).field("reused", &self.reused).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("to", &self.to.address.to_string())
+            .field("reused", &self.reused)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,12 +115,12 @@ impl Pool {
     }
 
     /// A connection that is free, or a new one.
-    pub(super) async fn lease(self: &Rc<Self>, target: &Target) -> Result<Lease, Failure> {
-        let permit = self.permit(target).await?;
+    pub(super) async fn lease(self: &Rc<Self>, to: &Destination) -> Result<Lease, Failure> {
+        let permit = self.permit(to).await?;
         let deadline = tokio::time::Instant::now() + READY_WAIT;
         let mut idle = None;
         while idle.is_none()
-            && let Some(mut wire) = self.take(target)
+            && let Some(mut wire) = self.take(to)
         {
             let ready = timeout_at(deadline, poll_fn(|cx| wire.sender.poll_ready(cx))).await;
             idle = ready.is_ok_and(|ready| ready.is_ok()).then_some(wire);
@@ -116,19 +128,19 @@ impl Pool {
         let reused = idle.is_some();
         let wire = match idle {
             Some(wire) => wire,
-            None => self.connect(target).await?,
+            None => self.connect(to).await?,
         };
-        Ok(Lease { wire, reused, upload: None, target: target.clone(), pool: Rc::clone(self), _permit: permit })
+        Ok(Lease { wire, reused, upload: None, to: to.clone(), pool: Rc::clone(self), _permit: permit })
     }
 
     /// A new connection in the place of one that was lost.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
-        let wire = self.connect(&lost.target).await?;
+        let wire = self.connect(&lost.to).await?;
         Ok(Lease { wire, reused: false, ..lost })
     }
 
-    async fn permit(&self, target: &Target) -> Result<OwnedSemaphorePermit, Failure> {
-        let permits = self.place(target, |place| Arc::clone(&place.permits));
+    async fn permit(&self, to: &Destination) -> Result<OwnedSemaphorePermit, Failure> {
+        let permits = self.place(to, |place| Arc::clone(&place.permits));
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             return Ok(permit);
         }
@@ -138,10 +150,9 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, target: &Target) -> Result<Wire, Failure> {
+    async fn connect(&self, to: &Destination) -> Result<Wire, Failure> {
         let unreachable = |e: io::Error| Failure::because(Kind::Unreachable, e);
-        let address = (target.host.as_str(), target.port);
-        let stream = timeout(self.settings.connect_timeout, TcpStream::connect(address)).await;
+        let stream = timeout(self.settings.connect_timeout, open(to)).await;
         let stream = stream.map_err(|e| unreachable(e.into()))?.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let handshake = http1::Builder::new().max_headers(MAX_HEADERS).handshake(TokioIo::new(stream));
@@ -152,8 +163,8 @@ impl Pool {
     }
 
     /// The connection used last, of those that are not too old.
-    fn take(&self, target: &Target) -> Option<Wire> {
-        self.place(target, |place| {
+    fn take(&self, to: &Destination) -> Option<Wire> {
+        self.place(to, |place| {
             while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {
                 place.idle.pop_front();
             }
@@ -161,8 +172,8 @@ impl Pool {
         })
     }
 
-    fn put(&self, target: &Target, wire: Wire) {
-        self.place(target, |place| {
+    fn put(&self, to: &Destination, wire: Wire) {
+        self.place(to, |place| {
             place.idle.push_back(Idle { wire, since: Instant::now() });
             if place.idle.len() > self.settings.idle_connections {
                 place.idle.pop_front();
@@ -170,14 +181,70 @@ impl Pool {
         });
     }
 
-    fn place<T>(&self, target: &Target, f: impl FnOnce(&mut Place) -> T) -> T {
+    fn place<T>(&self, to: &Destination, f: impl FnOnce(&mut Place) -> T) -> T {
         let mut places = self.places.borrow_mut();
-        match places.get_mut(target) {
+        match places.get_mut(to) {
             Some(place) => f(place),
             None => {
                 let permits = Arc::new(Semaphore::new(self.settings.connections));
-                f(places.entry(target.clone()).or_insert(Place { idle: VecDeque::new(), permits }))
+                f(places.entry(to.clone()).or_insert(Place { idle: VecDeque::new(), permits }))
             }
+        }
+    }
+}
+
+/// Opens a socket to the first of its addresses that takes it.
+async fn open(to: &Destination) -> io::Result<TcpStream> {
+    let address = (to.address.host.as_str(), to.address.port);
+    if !to.public_only {
+        return TcpStream::connect(address).await;
+    }
+    let mut last = io::Error::new(io::ErrorKind::PermissionDenied, "Origin host/IP blocked.");
+    for address in tokio::net::lookup_host(address).await?.filter(|address| is_public(address.ip())) {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Whether an address is none of a private network, as Pushpin has them, or of this machine.
+fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_public;
+
+    #[test]
+    fn private_addresses_are_not_public() {
+        let private = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "169.254.1.1",
+            "0.0.0.0",
+            "::1",
+            "fc00::1",
+            "fdff::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+            "::",
+        ];
+        for ip in private {
+            assert!(!is_public(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["1.1.1.1", "172.32.0.1", "11.0.0.1", "2606:4700::1111"] {
+            assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
     }
 }

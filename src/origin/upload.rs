@@ -35,7 +35,8 @@ pub struct Upload {
 
 #[derive(Debug)]
 struct Shared {
-    incoming: Incoming,
+    /// What the client sends; `None`: all of it is kept.
+    incoming: Option<Incoming>,
     kept: Vec<Bytes>,
     count: usize,
     /// Trailers cannot be sent again.
@@ -49,8 +50,25 @@ impl Upload {
     /// A body to be read from the client.
     pub fn new(incoming: Incoming) -> Self {
         let state = incoming.is_end_stream().then_some(BodyState::Whole);
-        let shared = Shared { incoming, kept: Vec::new(), count: 0, trailers: false, state, waiter: None };
+        let shared =
+            Shared { incoming: Some(incoming), kept: Vec::new(), count: 0, trailers: false, state, waiter: None };
         Self { shared: Rc::new(RefCell::new(shared)), replay: VecDeque::new() }
+    }
+
+    /// A body that is at hand.
+    pub fn of(body: Bytes) -> Self {
+        let count = body.len();
+        let kept: Vec<Bytes> = Some(body).filter(|b| !b.is_empty()).into_iter().collect();
+        let replay = kept.iter().cloned().collect();
+        let shared =
+            Shared { incoming: None, kept, count, trailers: false, state: Some(BodyState::Whole), waiter: None };
+        Self { shared: Rc::new(RefCell::new(shared)), replay }
+    }
+
+    /// What was read of it, if it was read to its end and kept.
+    pub fn kept(&self) -> Option<Vec<Bytes>> {
+        let shared = self.shared.borrow();
+        (shared.state == Some(BodyState::Whole) && shared.count <= MAX_KEPT).then(|| shared.kept.clone())
     }
 
     /// The same body from its beginning, if all that was read of it is still at hand.
@@ -63,7 +81,7 @@ impl Upload {
     /// Whether it was read to its end.
     pub(super) fn is_whole(&self) -> bool {
         let shared = self.shared.borrow();
-        shared.state == Some(BodyState::Whole) || (shared.state.is_none() && shared.incoming.is_end_stream())
+        shared.state == Some(BodyState::Whole) || (shared.state.is_none() && shared.has_ended())
     }
 
     /// What changes whenever more of it is read.
@@ -96,7 +114,8 @@ impl Shared {
         if self.state.is_some() {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
         match &frame {
             None => self.state = Some(BodyState::Whole),
             Some(Err(_)) => self.state = Some(BodyState::Broken),
@@ -106,6 +125,10 @@ impl Shared {
             waiter.wake();
         }
         Poll::Ready(frame)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn keep(&mut self, frame: &Frame<Bytes>) {
@@ -132,11 +155,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.replay.is_empty() && self.shared.borrow().incoming.is_end_stream()
+        self.replay.is_empty() && self.shared.borrow().has_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.shared.borrow().incoming.size_hint();
+        let rest = self.shared.borrow().incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint);
         let replayed: usize = self.replay.iter().map(Bytes::len).sum();
         rest.exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + replayed as u64))
     }

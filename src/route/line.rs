@@ -1,13 +1,13 @@
-//! The lines of a routes file: `condition target`, as Pushpin writes them.
+//! The lines of a routes file: `condition target [target...]`, as Pushpin writes them.
 
-use super::{Condition, Protocol, Route, Target};
+use super::{Route, options, target};
 use crate::grip::{Invalid, invalid};
 
 /// A space-separated part of a line: `value,property,property=value`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Section {
-    value: String,
-    properties: Vec<(String, String)>,
+pub(super) struct Section {
+    pub(super) value: String,
+    pub(super) properties: Vec<(String, String)>,
 }
 
 /// Reads the lines of a routes file.
@@ -32,90 +32,15 @@ pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, Invalid)>> {
 pub fn parse_line(line: &str) -> Result<Option<Route>, Invalid> {
     let sections = split(line)?;
     let [condition, targets @ ..] = sections.as_slice() else { return Ok(None) };
-    match targets {
-        [] => invalid("must specify condition and at least one target"),
-        [target] => route(condition, target).map(Some),
-        _ => invalid("several targets for one route are not supported yet"),
+    if targets.is_empty() {
+        return invalid("must specify condition and at least one target");
     }
-}
-
-fn route(condition: &Section, target: &Section) -> Result<Route, Invalid> {
-    let host = Some(condition.value.to_ascii_lowercase()).filter(|h| h != "*");
-    if host.as_deref() == Some("") {
-        return invalid("a condition without a host is not supported yet: write '*' for any");
+    let mut route = options::parse(condition)?;
+    for section in targets {
+        let target = target::parse(section, &mut route.ignored)?;
+        route.targets.push(target);
     }
-    let mut route = Route {
-        condition: Condition { host, ..Condition::default() },
-        id: None,
-        prefix: String::new(),
-        debug: false,
-        target: parse_target(&target.value)?,
-        ignored: Vec::new(),
-    };
-    for (name, value) in &condition.properties {
-        condition_property(&mut route, name, value)?;
-    }
-    for (name, _) in &target.properties {
-        target_property(&mut route, name)?;
-    }
-    Ok(route)
-}
-
-fn condition_property(route: &mut Route, name: &str, value: &str) -> Result<(), Invalid> {
-    let condition = &mut route.condition;
-    match (name, value) {
-        ("proto", "http") => condition.protocol = Some(Protocol::Http),
-        ("proto", "ws") => condition.protocol = Some(Protocol::WebSocket),
-        ("proto", _) => return invalid("proto must be set to either 'http' or 'ws'"),
-        ("ssl", "yes") => condition.secure = Some(true),
-        ("ssl", "no") => condition.secure = Some(false),
-        ("ssl", _) => return invalid("ssl must be set to 'yes' or 'no'"),
-        ("path_beg", "") => return invalid("path_beg cannot be empty"),
-        ("path_beg", _) => value.clone_into(&mut condition.path_beg),
-        ("id", _) => route.id = Some(value.to_owned()),
-        ("prefix", _) => value.clone_into(&mut route.prefix),
-        ("debug", _) => route.debug = true,
-        ("log_level" | "orig_headers", _) => route.ignored.push(name.to_owned()),
-        (
-            "sig_iss" | "sig_key" | "as_host" | "path_rem" | "replace_beg" | "aco" | "jsonp_mode" | "jsonp_cb"
-            | "jsonp_body" | "jsonp_defcb" | "jsonp_defmethod" | "session" | "sockjs" | "sockjs_as_path" | "header"
-            | "no_grip",
-            _,
-        ) => return invalid(format!("the route option '{name}' is not supported yet")),
-        _ => return invalid(format!("unknown route option '{name}'")),
-    }
-    Ok(())
-}
-
-fn target_property(route: &mut Route, name: &str) -> Result<(), Invalid> {
-    match name {
-        // Without WebSockets there is nothing that they change.
-        "over_http" | "one_event" | "ipc_file_mode" => route.ignored.push(name.to_owned()),
-        "ssl" | "untrusted" | "trust_connect_host" | "insecure" | "host" | "sub" | "client_cert" | "client_key" => {
-            return invalid(format!("the target option '{name}' is not supported yet"));
-        }
-        _ => return invalid(format!("unknown target option '{name}'")),
-    }
-    Ok(())
-}
-
-fn parse_target(text: &str) -> Result<Target, Invalid> {
-    if text == "test" {
-        return invalid("the target 'test' is not supported yet");
-    }
-    if text.starts_with("zhttp") {
-        return invalid(format!("the target '{text}' is a ZeroMQ one, which is not supported: give host:port"));
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)),
-        None => return invalid(format!("the target '{text}' has no port: give host:port")),
-    };
-    let Some(port) = port else { return invalid(format!("the target '{text}' has a port that is not 1 to 65535")) };
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() {
-        return invalid(format!("the target '{text}' has no host: give host:port"));
-    }
-    Ok(Target { host: host.to_owned(), port })
+    Ok(Some(route))
 }
 
 /// Splits a line into its sections. Quotes may stand anywhere, with `\\` and `\"` inside; `#` outside of
@@ -208,6 +133,7 @@ fn finish_section(sections: &mut Vec<Section>, parts: &mut Vec<Part>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Address, Place};
     use super::*;
     use proptest::prelude::*;
 
@@ -224,9 +150,9 @@ mod tests {
         let route = parse("Example.com,path_beg=/a,prefix=\"x, \",id=main \t localhost:8000 # here");
         assert_eq!(route.condition.host.as_deref(), Some("example.com"));
         assert_eq!((route.condition.path_beg.as_str(), route.prefix.as_str()), ("/a", "x, "));
-        assert_eq!(route.target, Target { host: "localhost".into(), port: 8000 });
+        assert_eq!(route.targets[0].place, Place::Address(Address { host: "localhost".into(), port: 8000 }));
         assert_eq!(route.label().to_string(), "main");
-        assert_eq!(parse("* [::1]:80").target.to_string(), "[::1]:80");
+        assert_eq!(parse("* [::1]:80").targets[0].to_string(), "[::1]:80");
         assert_eq!(parse("*,path_beg=/b x:1").label().to_string(), "*/b");
         assert_eq!(parse_line("  # nothing").unwrap(), None);
     }
@@ -252,13 +178,49 @@ mod tests {
     }
 
     #[test]
+    fn options_of_routes_are_read() {
+        let route = parse(
+            "h,path_beg=/a,replace_beg=/b,path_rem=9,as_host=x:1,orig_headers,header=\"X-A: 1, 2\",header=X-B:,header=x-a:3,\
+             no_grip,debug=false,sig_iss=me,sig_key=base64:QQ==,log_level=1,id=i o:1",
+        );
+        assert_eq!((route.rewrite.cut, route.rewrite.begin.as_str()), (2, "/b"));
+        assert_eq!(route.rewrite.as_host.as_deref(), Some("x:1"));
+        let headers = route.rewrite.headers.iter().map(|(n, v)| (n.as_str(), v.as_ref().map(|v| v.to_str().unwrap())));
+        assert_eq!(headers.collect::<Vec<_>>(), [("x-a", Some("1, 2")), ("x-b", None)]);
+        // A flag is on whatever its value is.
+        assert!(route.no_grip && route.debug && route.rewrite.mark_originals && !route.cors);
+        assert_eq!((route.signing.issuer.as_deref(), route.signing.key.as_deref()), (Some("me"), Some("base64:QQ==")));
+        assert_eq!((route.log_level, route.jsonp), (Some(1), None));
+        assert_eq!(parse("*,path_rem=3 o:1").rewrite.cut, 3);
+        let jsonp = parse("*,aco,jsonp_mode=basic,jsonp_cb=cb,jsonp_body=b,jsonp_defcb=d,jsonp_defmethod=PUT o:1")
+            .jsonp
+            .unwrap();
+        assert!(!jsonp.extended && jsonp.callback == "cb" && jsonp.body.as_deref() == Some("b"));
+        assert_eq!((jsonp.default_callback.as_deref(), jsonp.default_method), (Some("d"), Some(hyper::Method::PUT)));
+        assert!(parse("id=only o:1").condition.is_by_id_only());
+    }
+
+    #[test]
+    fn targets_and_their_options_are_read() {
+        let route = parse("* a:1,host=h:9,sub=x,sub=y,untrusted,over_http test");
+        assert_eq!(route.targets.len(), 2);
+        let target = &route.targets[0];
+        assert_eq!((target.host.as_deref(), &target.channels[..]), (Some("h:9"), &["x".to_owned(), "y".into()][..]));
+        assert!(target.untrusted && target.over_http);
+        assert_eq!(route.targets[1].place, Place::Test);
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_or_named() {
-        assert!(error("* a:1 b:2").contains("not supported yet"));
         assert!(error("* a:1,ssl").contains("'ssl' is not supported yet"));
-        assert!(error("*,header=X:1 a:1").contains("'header' is not supported yet"));
-        assert!(error("* test").contains("not supported yet"));
+        assert!(error("*,session a:1").contains("'session' is not supported"));
+        assert!(error("*,sockjs=/s a:1").contains("'sockjs' is not supported"));
         assert!(error("* zhttp/tcp://x:1").contains("not supported"));
-        assert_eq!(parse("*,log_level=1 a:1,over_http").ignored, ["log_level", "over_http"]);
+        assert!(error("x= a:1").contains("needs an id") || error("x= a:1").contains("unknown route option"));
+        assert!(error("path_beg=/a a:1").contains("needs an id"));
+        assert!(error("*,header=x a:1").contains("'Name: value'"));
+        assert!(error("*,log_level=9 a:1").contains("0 to 4"));
+        assert_eq!(parse("* a:1,one_event").ignored, ["one_event"]);
     }
 
     #[test]

@@ -1,15 +1,22 @@
-//! Routes, pure: which origin a request goes to.
+//! Routes, pure: which origin a request goes to, and how.
 
+mod condition;
 mod line;
+mod options;
 mod table;
+mod target;
 
+pub use condition::{Condition, Protocol, Query};
 pub use line::{parse_line, parse_lines};
-pub use table::{Query, Table};
+pub use options::{Jsonp, Rewrite, Signing};
+pub use table::Table;
+pub use target::{Address, Place, Target};
 
-use std::fmt;
+use crate::grip::signature::Signer;
+use std::sync::Arc;
 
-/// A condition and the origin of the requests that fit it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A condition, the origin of the requests that fit it, and what is special about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// Which requests it is for.
     pub condition: Condition,
@@ -19,61 +26,43 @@ pub struct Route {
     pub prefix: String,
     /// Whether clients are told why an answer of the origin could not be used.
     pub debug: bool,
-    /// Where its requests go.
-    pub target: Target,
+    /// Whether its answers are left as they are, and its requests told nothing of GRIP.
+    pub no_grip: bool,
+    /// What is changed in its requests.
+    pub rewrite: Rewrite,
+    /// By what its requests are signed, as written.
+    pub signing: Signing,
+    /// By what its requests are signed, in the place of what signs those of all routes.
+    pub signer: Option<Arc<Signer>>,
+    /// Whether web pages of any origin may use it.
+    pub cors: bool,
+    /// How it answers requests made by `<script>` elements; `None` unless `cors`.
+    pub jsonp: Option<Jsonp>,
+    /// How much is logged of its requests, from 0 (errors) to 4, in the place of what is configured.
+    pub log_level: Option<u8>,
+    /// Where its requests go: to the first that can be reached.
+    pub targets: Vec<Target>,
     /// Options that mean something in Pushpin but nothing to this version.
     pub ignored: Vec<String>,
 }
 
-/// Which requests a route is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Condition {
-    /// The host, in lower case; `None` is any host without a route of its own.
-    pub host: Option<String>,
-    /// Only plain HTTP or only WebSocket requests.
-    pub protocol: Option<Protocol>,
-    /// Only requests over TLS, or only those without.
-    pub secure: Option<bool>,
-    /// How the path begins; empty fits all. There is no boundary: `/a` fits `/ab`.
-    pub path_beg: String,
-}
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// An answer.
-    Http,
-    /// A WebSocket.
-    WebSocket,
-}
-
-/// An origin's address: a host name or an IP address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// The host, without the brackets of an IPv6 address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
 impl Route {
     /// What logs call it: its id, or its host and path.
-    pub fn label(&self) -> impl fmt::Display {
+    pub fn label(&self) -> impl std::fmt::Display {
         let host = self.condition.host.as_deref().unwrap_or("*");
         match &self.id {
             Some(id) => [id, ""],
             None => [host, &self.condition.path_beg],
         }
         .concat()
+    }
+
+    /// Whether it is the same route as another, perhaps in another version of the table.
+    pub fn is(&self, other: &Self) -> bool {
+        match (&self.id, &other.id) {
+            (Some(own), Some(others)) => own == others,
+            (None, None) => self.condition == other.condition,
+            _ => false,
+        }
     }
 }

@@ -1,28 +1,17 @@
 //! All routes, and the one that fits a request.
 
-use super::{Condition, Protocol, Route};
+use super::{Query, Route};
 use crate::grip::{Invalid, invalid};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// What of a request decides its route.
-#[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
-    /// Its host, without the port.
-    pub host: &'a str,
-    /// Its path, as sent.
-    pub path: &'a str,
-    /// What it asks for.
-    pub protocol: Protocol,
-    /// Whether it came over TLS.
-    pub secure: bool,
-}
 
 /// The routes, by host. A host that has routes of its own never falls back to those of `*`.
 #[derive(Debug, Default)]
 pub struct Table {
     hosts: HashMap<String, Vec<Arc<Route>>>,
     any: Vec<Arc<Route>>,
+    /// Whether some origin takes WebSocket events as requests.
+    takes_events: bool,
 }
 
 impl Table {
@@ -33,13 +22,15 @@ impl Table {
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, Invalid> {
         let mut table = Self::default();
         for route in routes {
+            let by_id = route.condition.is_by_id_only();
             let list = match &route.condition.host {
                 Some(host) => table.hosts.entry(host.clone()).or_default(),
                 None => &mut table.any,
             };
-            if list.iter().any(|other| other.condition == route.condition) {
+            if !by_id && list.iter().any(|other| other.condition == route.condition) {
                 return invalid(format!("two routes have the same condition: '{}'", route.label()));
             }
+            table.takes_events |= route.targets.iter().any(|target| target.over_http);
             list.push(Arc::new(route));
         }
         Ok(table)
@@ -50,6 +41,11 @@ impl Table {
         self.any.iter().chain(self.hosts.values().flatten())
     }
 
+    /// Whether some origin takes WebSocket events as requests, so that nobody else may send them.
+    pub const fn takes_events(&self) -> bool {
+        self.takes_events
+    }
+
     /// The route for a request.
     pub fn find(&self, query: &Query<'_>) -> Option<&Arc<Route>> {
         let own = if query.host.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -57,38 +53,36 @@ impl Table {
         } else {
             self.hosts.get(query.host)
         };
-        let fitting = own.unwrap_or(&self.any).iter().filter(|route| route.condition.fits(query));
+        let fitting = own.filter(|_| !query.host.is_empty()).unwrap_or(&self.any).iter();
+        let fitting = fitting.filter(|route| route.condition.fits(query));
         fitting.reduce(|best, next| if next.condition.replaces(&best.condition) { next } else { best })
     }
-}
 
-impl Condition {
-    fn fits(&self, query: &Query<'_>) -> bool {
-        self.protocol.is_none_or(|p| p == query.protocol)
-            && self.secure.is_none_or(|s| s == query.secure)
-            && query.path.starts_with(&self.path_beg)
+    /// The route with an id, if it is for this path. As in Pushpin, nothing else of its condition counts.
+    pub fn named(&self, id: &str, path: &str) -> Option<&Arc<Route>> {
+        let mut named = self.routes().filter(|route| route.id.as_deref() == Some(id));
+        let only = named.next().filter(|_| named.next().is_none());
+        only.filter(|route| path.starts_with(&route.condition.path_beg))
     }
 
-    /// Whether this condition, which stands later, goes before `best`. Pushpin's rule: who names a protocol
-    /// beats who does not; then the longer path, or naming `ssl` where the other does not, wins.
-    fn replaces(&self, best: &Self) -> bool {
-        match (self.protocol.is_some(), best.protocol.is_some()) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => self.path_beg.len() > best.path_beg.len() || (self.secure.is_some() && best.secure.is_none()),
-        }
+    /// What a route of an earlier table is in this one.
+    pub fn again(&self, route: &Route) -> Option<&Arc<Route>> {
+        self.routes().find(|other| other.is(route))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse_lines;
+    use super::super::{Place, Protocol, parse_lines};
     use super::*;
 
     fn find(lines: &str, host: &str, path: &str) -> Option<u16> {
         let table = Table::new(parse_lines(lines).unwrap()).unwrap();
         let query = Query { host, path, protocol: Protocol::Http, secure: false };
-        table.find(&query).map(|route| route.target.port)
+        table.find(&query).and_then(|route| match &route.targets[0].place {
+            Place::Address(address) => Some(address.port),
+            Place::Test => None,
+        })
     }
 
     #[test]
@@ -122,5 +116,27 @@ mod tests {
     fn the_same_condition_twice_is_an_error() {
         assert!(Table::new(parse_lines("*,id=a x:1\n*,id=b x:2").unwrap()).is_err());
         assert!(Table::new(parse_lines("*,path_beg=/a x:1\n*,path_beg=/b x:2").unwrap()).is_ok());
+    }
+
+    #[test]
+    fn ids_lead_to_routes_whatever_their_condition() {
+        let table =
+            Table::new(parse_lines("h,id=a,path_beg=/x a:1\nid=b a:2\n*,id=c a:3\nh,id=c a:4").unwrap()).unwrap();
+        let found = |id, path| table.named(id, path).map(|route| route.targets[0].to_string());
+        assert_eq!(found("a", "/x/1").as_deref(), Some("a:1"));
+        assert_eq!(found("a", "/y"), None);
+        assert_eq!(found("b", "/").as_deref(), Some("a:2"));
+        // An id that two routes share leads to neither.
+        assert_eq!((found("c", "/"), found("d", "/")), (None, None));
+        assert_eq!(find("id=b a:2", "", "/"), None);
+    }
+
+    #[test]
+    fn a_route_is_found_again_in_another_table() {
+        let old = Table::new(parse_lines("*,id=a a:1\nh a:2").unwrap()).unwrap();
+        let new = Table::new(parse_lines("h a:9\nx,id=a a:8").unwrap()).unwrap();
+        let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
+        assert_eq!(again, ["a:8", "a:9"]);
+        assert!(Table::default().again(old.routes().next().unwrap()).is_none());
     }
 }

@@ -1,11 +1,15 @@
 //! One parked connection, as its shard sees it.
 
-use super::Settings;
 use super::outlet::Outlet;
+use super::rare::Rare;
 use super::registry::Subscriptions;
 use super::tally::Ticket;
+use super::{Key, Settings};
 use crate::grip::Format;
 use crate::grip::item::Response;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use tokio::net::TcpStream;
@@ -38,6 +42,10 @@ impl Feed {
 pub(super) enum News {
     #[default]
     Nothing,
+    /// Its origin is to be asked again.
+    Refresh,
+    /// An item waits for its hold.
+    Queued,
     Item(Arc<Response>),
     Close,
 }
@@ -70,6 +78,7 @@ pub(super) struct Conn {
     pub(super) waker: Option<Waker>,
     pub(super) news: News,
     pub(super) ending: Option<Box<Ending>>,
+    pub(super) rare: Option<Box<Rare>>,
     /// The last item that was considered for it.
     pub(super) seen: u64,
     /// What had been accepted when it subscribed.
@@ -100,6 +109,7 @@ impl Conn {
             waker: None,
             news: News::Nothing,
             ending: None,
+            rare: None,
             seen: 0,
             since: 0,
             active_ms: 0,
@@ -114,6 +124,44 @@ impl Conn {
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
         Self::without_socket(Feed::Response)
+    }
+
+    /// Puts a piece into its outlet. `false`: it is too slow for that.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        piece: &Rc<Bytes>,
+        key: Key,
+        now_ms: u32,
+        settings: &Settings,
+        dirty: &mut VecDeque<Key>,
+        waiting: &mut usize,
+    ) -> bool {
+        if self.blocked {
+            if self.is_slow(now_ms, settings, *waiting) {
+                return false;
+            }
+            *waiting += piece.len();
+        } else if !self.dirty {
+            self.dirty = true;
+            dirty.push_back(key);
+        }
+        self.outlet.push(Rc::clone(piece));
+        self.active_ms = now_ms;
+        true
+    }
+
+    /// Has its task told something, unless it is to be told something greater.
+    pub(super) fn tell(&mut self, news: News) {
+        let keep = match (&self.news, &news) {
+            (News::Item(_) | News::Close, _) => true,
+            (News::Refresh, News::Queued) => true,
+            _ => false,
+        };
+        if !keep {
+            self.news = news;
+        }
+        self.wake();
     }
 
     /// Whether so much waits behind its socket, which takes nothing or not nearly enough, that it must be cut. `waiting`:

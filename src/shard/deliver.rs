@@ -61,10 +61,26 @@ impl Pieces {
 
 /// What appending met with, to be carried out when the list of subscribers is no longer in use.
 #[derive(Default)]
-struct Outcome {
-    delivered: usize,
-    answered: Vec<Key>,
-    slow: Vec<Key>,
+pub(super) struct Outcome {
+    pub(super) delivered: usize,
+    pub(super) filtered: usize,
+    pub(super) answered: Vec<Key>,
+    pub(super) slow: Vec<Key>,
+    /// Connections that do not take the item as everybody does.
+    pub(super) special: Vec<Key>,
+}
+
+impl Outcome {
+    /// Counts it.
+    pub(super) fn count(&self, item: &Delivery, metrics: &Metrics) {
+        let counts = item.tally.of(item.index);
+        counts.delivered.fetch_add(count(self.delivered), Relaxed);
+        counts.filtered.fetch_add(count(self.filtered), Relaxed);
+        counts.slow.fetch_add(count(self.slow.len()), Relaxed);
+        Metrics::add(&metrics.delivered, self.delivered);
+        Metrics::add(&metrics.filtered, self.filtered);
+        Metrics::add(&metrics.slow, self.slow.len());
+    }
 }
 
 /// What to do after a step.
@@ -96,7 +112,9 @@ impl Shard {
     /// Closes first, then the round that is open, then the flush, and only then another round.
     pub(super) fn step(&self) -> Step {
         let state = &mut *self.state.borrow_mut();
-        self.inbox.take(&mut state.backlog, &mut state.closes);
+        if self.inbox.take(&mut state.backlog, &mut state.closes) {
+            state.refresh_all();
+        }
         if !state.closes.is_empty() {
             return if state.carry_out_closes() { Step::Again } else { Step::Yield };
         }
@@ -142,28 +160,24 @@ impl State {
         let start = end.saturating_sub(budget);
         begun.position = start;
         let mut outcome = Outcome::default();
+        let is_special = item.is_special();
         for &key in subscribers[start..end].iter().rev() {
             let conn = &mut conns[key as usize];
             if conn.seen >= item.number {
                 continue;
             }
             conn.seen = item.number;
+            if is_special || conn.rare.is_some() {
+                outcome.special.push(key);
+                continue;
+            }
             match (conn.feed, &begun.pieces, &item.response) {
                 (Feed::Stream { chunked }, Some(pieces), _) => {
-                    let piece = pieces.select(chunked);
-                    if conn.blocked {
-                        if conn.is_slow(now_ms, settings, *waiting_bytes) {
-                            outcome.slow.push(key);
-                            continue;
-                        }
-                        *waiting_bytes += piece.len();
-                    } else if !conn.dirty {
-                        conn.dirty = true;
-                        dirty.push_back(key);
+                    if conn.take(pieces.select(chunked), key, now_ms, settings, dirty, waiting_bytes) {
+                        outcome.delivered += 1;
+                    } else {
+                        outcome.slow.push(key);
                     }
-                    conn.outlet.push(Rc::clone(piece));
-                    conn.active_ms = now_ms;
-                    outcome.delivered += 1;
                 }
                 (Feed::Response, _, Some(response)) => {
                     conn.news = News::Item(response.clone());
@@ -173,25 +187,44 @@ impl State {
                 _ => {}
             }
         }
-        self.settle_front(&outcome);
+        self.settle_front(outcome);
         end - start + 1
     }
 
-    /// Counts what appending did and carries out what it found.
-    fn settle_front(&mut self, outcome: &Outcome) {
-        if let Some(item) = self.backlog.front() {
-            let counts = item.tally.of(item.index);
-            counts.delivered.fetch_add(count(outcome.delivered), Relaxed);
-            counts.slow.fetch_add(count(outcome.slow.len()), Relaxed);
+    /// Offers the item to those who do not take it as everybody does, counts what appending did, and carries out what
+    /// it found.
+    fn settle_front(&mut self, mut outcome: Outcome) {
+        let special = std::mem::take(&mut outcome.special);
+        if !special.is_empty()
+            && let Some(item) = self.backlog.front().cloned()
+        {
+            let pieces = self.round.begun.as_ref().and_then(|begun| begun.pieces.clone());
+            for key in special {
+                self.offer(key, &item, pieces.as_ref(), &mut outcome);
+            }
         }
-        Metrics::add(&self.metrics.delivered, outcome.delivered);
-        Metrics::add(&self.metrics.slow, outcome.slow.len());
+        if let Some(item) = self.backlog.front() {
+            outcome.count(item, &self.metrics);
+        }
+        self.carry_out_outcome(&outcome);
+    }
+
+    /// Ends what appending found to be at its end.
+    pub(super) fn carry_out_outcome(&mut self, outcome: &Outcome) {
         for &key in &outcome.answered {
             self.unsubscribe(key);
             self.conn(key).wake();
         }
         for &key in &outcome.slow {
             self.cut(key);
+        }
+    }
+
+    /// Has every connection ask its origin again.
+    fn refresh_all(&mut self) {
+        let keys: Vec<usize> = self.conns.iter().filter(|(_, c)| c.ending.is_none()).map(|(key, _)| key).collect();
+        for key in keys {
+            self.refresh(u32::try_from(key).unwrap_or(u32::MAX));
         }
     }
 

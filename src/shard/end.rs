@@ -1,15 +1,14 @@
 //! How connections end: by a close, by a drain, by a cut.
 
 use super::conn::{Ending, Feed, News};
-use super::deliver::Pieces;
+use super::deliver::{Outcome, Pieces};
+use super::rare::Rare;
 use super::tally::Ticket;
-use super::{Close, Key, Metrics, Shard, State};
+use super::{Close, Delivery, Key, Metrics, Shard, State};
 use crate::wire::chunk;
 use bytes::Bytes;
 use socket2::SockRef;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -79,7 +78,9 @@ impl State {
             let key = subscribers[at];
             let conn = self.conn(key);
             // Who subscribed after the close was accepted is not meant.
-            if conn.since < close.number && close.formats.contains(conn.feed.format()) {
+            let meant = conn.since < close.number && close.formats.contains(conn.feed.format());
+            let admits = |rare: &Rare| rare.terms.admit(&close.channel, close.meta.as_deref());
+            if meant && conn.rare.as_deref().is_none_or(admits) {
                 let ticket = Ticket { tally: close.tally.clone(), index: close.index };
                 self.end(key, close.number, Some(ticket));
             }
@@ -88,52 +89,50 @@ impl State {
 
     /// Ends one connection: what was accepted before `number` still reaches it, nothing after.
     pub(super) fn end(&mut self, key: Key, number: u64, ticket: Option<Ticket>) {
-        self.catch_up(key, number);
+        let is_slow = self.catch_up(key, number);
         self.unsubscribe(key);
         let deadline = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key as usize];
         let mut ending = Box::new(Ending { deadline, ticket, complete: false });
-        if let Feed::Stream { chunked } = conn.feed {
+        // Where items wait for the hold, the hold says when the end has come.
+        let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
+        if let Feed::Stream { chunked } = conn.feed
+            && !waits
+        {
             if chunked {
                 push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(Bytes::from_static(chunk::LAST)));
             }
             ending.complete = true;
         }
         conn.ending = Some(ending);
-        if matches!(conn.news, News::Nothing) {
-            conn.news = News::Close;
+        if is_slow {
+            // There is no end mark behind a hole.
+            return self.cut(key);
         }
-        conn.wake();
-        if matches!(conn.feed, Feed::Stream { .. }) {
+        conn.tell(News::Close);
+        if conn.ending.as_ref().is_some_and(|e| e.complete) {
             self.flush(key);
         }
     }
 
-    /// Appends the items accepted before `number` that the connection has not had yet.
-    fn catch_up(&mut self, key: Key, number: u64) {
-        let Self { backlog, conns, registry, waiting_bytes, metrics, .. } = self;
+    /// Gives a connection the items accepted before `number` that it has not had yet. Says whether it was too slow for
+    /// one of them.
+    fn catch_up(&mut self, key: Key, number: u64) -> bool {
+        let Self { backlog, conns, registry, .. } = self;
         let conn = &mut conns[key as usize];
-        for item in backlog.iter().take_while(|item| item.number < number) {
-            if item.number <= conn.seen || !registry.holds(&conn.subscriptions, &item.channel) {
-                continue;
+        let missed = |item: &&Delivery| item.number > conn.seen && registry.holds(&conn.subscriptions, &item.channel);
+        let before = backlog.iter().take_while(|item| item.number < number);
+        let missed: Vec<Delivery> = before.filter(missed).cloned().collect();
+        for item in missed {
+            self.conn(key).seen = item.number;
+            let mut outcome = Outcome::default();
+            self.offer(key, &item, Pieces::of(&item).as_ref(), &mut outcome);
+            outcome.count(&item, &self.metrics);
+            if !outcome.slow.is_empty() {
+                return true;
             }
-            conn.seen = item.number;
-            match conn.feed {
-                Feed::Stream { chunked } => {
-                    let Some(pieces) = Pieces::of(item) else { continue };
-                    push(waiting_bytes, conn.blocked, &mut conn.outlet, Rc::clone(pieces.select(chunked)));
-                }
-                Feed::Response => {
-                    let Some(response) = &item.response else { continue };
-                    if matches!(conn.news, News::Item(_)) {
-                        return;
-                    }
-                    conn.news = News::Item(Arc::clone(response));
-                }
-            }
-            item.tally.of(item.index).delivered.fetch_add(1, Relaxed);
-            Metrics::add(&metrics.delivered, 1);
         }
+        false
     }
 
     /// Ends a connection with a reset; what it has not read is discarded.

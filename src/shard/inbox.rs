@@ -1,8 +1,8 @@
 //! Where a shard's items arrive: the one thing that it shares with other threads.
 
 use super::Tally;
-use crate::grip::item::Response;
-use crate::grip::{Channel, Formats};
+use crate::grip::item::{ContentFilters, Id, Response};
+use crate::grip::{Channel, Format, Formats, Meta};
 use crate::wire::Chunk;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,13 +25,55 @@ pub struct Delivery {
     pub stream: Option<Chunk>,
     /// What it is for long-polls.
     pub response: Option<Arc<Response>>,
+    /// For whom the origin is to be asked again.
+    pub hints: Formats,
+    /// What few items have.
+    pub extras: Option<Arc<Extras>>,
     /// Where it is counted,
     pub tally: Tally,
     /// and as which item of its batch.
     pub index: u32,
 }
 
+/// What is said of an item besides its formats.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// What it is called in its channel.
+    pub id: Option<Id>,
+    /// What the item before it is called.
+    pub prev_id: Option<Id>,
+    /// What the publisher says of it.
+    pub meta: Option<Arc<Meta>>,
+    /// Which streams it is for.
+    pub stream_filters: ContentFilters,
+}
+
 impl Delivery {
+    /// What the publisher says of it.
+    pub fn meta(&self) -> Option<&Meta> {
+        self.extras.as_ref()?.meta.as_deref()
+    }
+
+    /// The content filters that it is made for as this format; `None`: it has nothing for the format.
+    pub(super) fn content_filters(&self, format: Format) -> Option<&ContentFilters> {
+        match format {
+            Format::HttpResponse => self.response.as_ref().map(|response| &response.content_filters),
+            Format::HttpStream => {
+                self.stream.as_ref()?;
+                Some(self.extras.as_ref().map_or(&None, |extras| &extras.stream_filters))
+            }
+            Format::WsMessage => None,
+        }
+    }
+
+    /// Whether not everybody who holds its channel takes it in the same way.
+    pub(super) fn is_special(&self) -> bool {
+        let filtered = |f: &ContentFilters| f.as_ref().is_some_and(|names| !names.is_empty());
+        !self.hints.is_empty()
+            || self.extras.as_ref().is_some_and(|extras| filtered(&extras.stream_filters))
+            || self.response.as_ref().is_some_and(|response| filtered(&response.content_filters))
+    }
+
     /// What it counts for in the bound of an inbox, in bytes.
     pub fn weight(&self) -> usize {
         Self::weigh(self.stream.as_ref(), self.response.as_deref())
@@ -39,7 +81,7 @@ impl Delivery {
 
     /// The weight of an item with these formats.
     pub fn weigh(stream: Option<&Chunk>, response: Option<&Response>) -> usize {
-        stream.map_or(0, Chunk::len) + response.map_or(0, |r| r.body.len()) + size_of::<Self>()
+        stream.map_or(0, Chunk::len) + response.map_or(0, |r| r.body.weight()) + size_of::<Self>()
     }
 }
 
@@ -52,6 +94,8 @@ pub struct Close {
     pub channel: Channel,
     /// Which kinds of connection end.
     pub formats: Formats,
+    /// What the publisher says of it.
+    pub meta: Option<Arc<Meta>>,
     /// Where the ended connections are counted,
     pub tally: Tally,
     /// and as which item of its batch.
@@ -73,6 +117,8 @@ pub struct Inbox {
 struct Queue {
     deliveries: VecDeque<Delivery>,
     closes: VecDeque<Close>,
+    /// Whether every connection is to ask its origin again.
+    refresh_all: bool,
     /// Items put in and not yet released, those that the shard has taken included.
     items: usize,
     bytes: usize,
@@ -102,14 +148,26 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released.
-    pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, closes: &mut VecDeque<Close>) {
-        if self.news.load(Ordering::Acquire) {
-            let mut queue = self.lock();
-            self.news.store(false, Ordering::Relaxed);
-            backlog.append(&mut queue.deliveries);
-            closes.append(&mut queue.closes);
+    /// Has every connection ask its origin again.
+    pub fn refresh_all(&self) {
+        let mut queue = self.lock();
+        queue.refresh_all = true;
+        self.news.store(true, Ordering::Release);
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released. Says whether
+    /// every connection is to ask its origin again.
+    pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, closes: &mut VecDeque<Close>) -> bool {
+        if !self.news.load(Ordering::Acquire) {
+            return false;
         }
+        let mut queue = self.lock();
+        self.news.store(false, Ordering::Relaxed);
+        backlog.append(&mut queue.deliveries);
+        closes.append(&mut queue.closes);
+        std::mem::take(&mut queue.refresh_all)
     }
 
     /// Makes room: an item of this weight is in every outlet.

@@ -9,6 +9,10 @@ pub struct Metrics {
     pub parked: AtomicU64,
     /// Items put in outlets, or given as the answer of a long-poll.
     pub delivered: AtomicU64,
+    /// Items that were not for a connection that holds their channel.
+    pub filtered: AtomicU64,
+    /// Times that so much waited for a connection that it asked its origin again instead.
+    pub overflowed: AtomicU64,
     /// Connections cut because their outlet was full.
     pub slow: AtomicU64,
     /// Connections ended by a close.

@@ -3,23 +3,30 @@
 //! Items come through the [`Inbox`]; the [`registry`] says which connections take them; their bytes wait in
 //! each connection's [`outlet`] until they are flushed. All of it but the inbox belongs to one thread.
 
+mod asking;
 mod conn;
 mod deliver;
 mod end;
 pub mod inbox;
 pub mod metrics;
+mod offer;
 mod outlet;
 mod parked;
+mod rare;
 mod registry;
 #[cfg(test)]
 mod simulation;
 pub mod tally;
+pub mod terms;
 
+pub use asking::{Asked, Turn};
 pub use conn::Feed;
 pub use inbox::{Close, Delivery, Inbox};
 pub use metrics::Metrics;
 pub use parked::{Event, Parked};
+pub use rare::Ways;
 pub use tally::Tally;
+pub use terms::{Term, Terms};
 
 use crate::grip::Channel;
 use conn::Conn;

@@ -52,6 +52,21 @@ impl Outlet {
         self.pieces.is_empty()
     }
 
+    /// Pieces that wait.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Drops the last `count` pieces. Says how many bytes they had. The first must not be among them: it may be half
+    /// written.
+    pub(super) fn drop_last(&mut self, count: usize) -> usize {
+        let keep = self.pieces.len().saturating_sub(count);
+        let freed = self.pieces[keep..].iter().map(|piece| piece.len()).sum();
+        self.pieces.truncate(keep);
+        self.bytes -= freed;
+        freed
+    }
+
     /// Bytes that wait.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes

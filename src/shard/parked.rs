@@ -5,6 +5,7 @@ use super::end::push;
 use super::{Key, Shard, State};
 use crate::grip::Channel;
 use crate::grip::item::Response;
+use crate::wire::chunk;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
@@ -41,14 +42,18 @@ pub enum Event {
     Timer,
     /// This answers the long-poll. The connection holds no channel any more.
     Item(Arc<Response>),
+    /// The origin is to be asked again: an item is missing, or somebody said so.
+    Refresh,
+    /// An item waits for [`Parked::turn`].
+    Queued,
     /// The connection is to end, as [`Parked::finish`] does it; a stream's goodbye is in its outlet already.
     Close,
 }
 
 /// A connection in its shard's care. Dropping it closes the connection and ends its subscriptions.
 pub struct Parked {
-    shard: Rc<Shard>,
-    key: Key,
+    pub(super) shard: Rc<Shard>,
+    pub(super) key: Key,
     timer: Option<Pin<Box<Sleep>>>,
     /// Few clients send anything.
     early: Option<Box<Early>>,
@@ -99,6 +104,10 @@ impl Parked {
         conn.active_ms = now_ms;
         for piece in pieces {
             push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(piece));
+            let count = conn.outlet.len();
+            if let Some(rare) = &mut conn.rare {
+                rare.note(None, count, now_ms);
+            }
         }
         state.flush(self.key);
     }
@@ -128,6 +137,16 @@ impl Parked {
     /// has sent meanwhile was kept.
     pub fn may_return(&self) -> bool {
         !self.is_ending() && self.early_count() <= MAX_KEPT
+    }
+
+    /// Ends it with a reset: its body breaks off.
+    pub fn cut(self) {
+        self.shard.state.borrow_mut().cut(self.key);
+    }
+
+    /// Until when it has time, if it is being ended.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.shard.state.borrow().conns[self.key as usize].ending.as_ref().map(|ending| ending.deadline)
     }
 
     /// Waits for what happens next.
@@ -170,7 +189,7 @@ impl Parked {
 
     /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long that it was
     /// cut.
-    async fn flushed(&mut self) -> bool {
+    pub async fn flushed(&mut self) -> bool {
         loop {
             self.set_timer(STALLED);
             match poll_fn(|cx| self.poll_flushed(cx)).await {
@@ -189,7 +208,8 @@ impl Parked {
         true
     }
 
-    fn is_ending(&self) -> bool {
+    /// Whether it is being ended.
+    pub fn is_ending(&self) -> bool {
         self.shard.state.borrow().conns[self.key as usize].ending.is_some()
     }
 
@@ -202,10 +222,12 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         state.unsubscribe(self.key);
         let fresh = Instant::now() + state.settings.close_grace;
-        let ending = state
-            .conn(self.key)
-            .ending
-            .get_or_insert_with(|| Box::new(Ending { deadline: fresh, ticket: None, complete: false }));
+        let conn = &mut state.conns[self.key as usize];
+        let ending =
+            conn.ending.get_or_insert_with(|| Box::new(Ending { deadline: fresh, ticket: None, complete: false }));
+        if !ending.complete && conn.feed == (Feed::Stream { chunked: true }) {
+            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(Bytes::from_static(chunk::LAST)));
+        }
         ending.complete = true;
         let deadline = ending.deadline;
         state.flush(self.key);
@@ -219,6 +241,8 @@ impl Parked {
         match std::mem::take(&mut conn.news) {
             News::Item(response) => return Poll::Ready(Event::Item(response)),
             News::Close => return Poll::Ready(Event::Close),
+            News::Refresh => return Poll::Ready(Event::Refresh),
+            News::Queued => return Poll::Ready(Event::Queued),
             News::Nothing => {}
         }
         poll_room(state, self.key, cx);
@@ -230,7 +254,7 @@ impl Parked {
             // What was accepted before may answer it.
             return Poll::Ready(match std::mem::take(&mut state.conn(self.key).news) {
                 News::Item(response) => Event::Item(response),
-                News::Close | News::Nothing => Event::Close,
+                _ => Event::Close,
             });
         }
         let timer = self.timer.as_mut();

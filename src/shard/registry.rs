@@ -50,6 +50,11 @@ impl Registry {
         subscriptions.iter().any(|s| self.entries[s.channel as usize].name == *channel)
     }
 
+    /// The channel of a subscription.
+    pub(super) fn name(&self, subscription: Subscription) -> &Channel {
+        &self.entries[subscription.channel as usize].name
+    }
+
     /// Adds the connection `key` to `channel`. It must not hold the channel yet.
     pub(super) fn add(&mut self, key: Key, channel: &Channel) -> Subscription {
         let number = match self.numbers.get(channel) {

@@ -103,8 +103,8 @@ impl Run {
             self.delivered += 1;
         }
         let (number, tally) = (self.number, self.tally.clone());
-        let delivery =
-            Delivery { number, channel: name(channel), stream: Some(chunk), response: None, tally, index: 0 };
+        let (channel, stream, hints) = (name(channel), Some(chunk), Formats::NONE);
+        let delivery = Delivery { number, channel, stream, response: None, hints, extras: None, tally, index: 0 };
         self.inbox.put(vec![delivery], Vec::new());
     }
 
@@ -116,7 +116,7 @@ impl Run {
             self.closed += 1;
         }
         let (number, tally) = (self.number, self.tally.clone());
-        let close = Close { number, channel: name(channel), formats: Formats::ALL, tally, index: 0 };
+        let close = Close { number, channel: name(channel), formats: Formats::ALL, meta: None, tally, index: 0 };
         self.inbox.put(Vec::new(), vec![close]);
     }
 

@@ -11,6 +11,12 @@ pub struct Counts {
     pub delivered: AtomicU32,
     /// Connections that hold the channel and did not want it.
     pub filtered: AtomicU32,
+    /// Connections of which it is not known yet: they ask their origin, about it or about what came before.
+    pub pending: AtomicU32,
+    /// One while the item waits for the one before it.
+    pub waiting: AtomicU32,
+    /// One if it was published before.
+    pub duplicate: AtomicU32,
     /// Connections cut because they had no room for it.
     pub slow: AtomicU32,
     /// Connections it ended: the last byte and FIN are with the kernel, or the connection was reset.

@@ -12,7 +12,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    const fn new(status: u16, text: &'static str) -> Self {
+    /// An answer with a text that never changes.
+    pub const fn new(status: u16, text: &'static str) -> Self {
         Self { status, text: Cow::Borrowed(text) }
     }
 
@@ -47,3 +48,7 @@ pub const UNKNOWN_CODING: Answer = Answer::new(501, "The only Transfer-Encoding 
 pub const WRONG_HOST: Answer = Answer::new(400, "The request must name one host, without a user.");
 /// A `CONNECT` request.
 pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");
+/// The request has passed here before (RFC 8586).
+pub const LOOP: Answer = Answer::new(508, "The request has come here before.");
+/// WebSocket events from somebody who is no trusted proxy.
+pub const NO_EVENTS: Answer = Answer::new(403, "Client not allowed to send WebSocket events directly.");

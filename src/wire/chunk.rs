@@ -34,6 +34,11 @@ impl Chunk {
         &self.content
     }
 
+    /// The one or the other.
+    pub const fn select(&self, chunked: bool) -> &Bytes {
+        if chunked { &self.framed } else { &self.content }
+    }
+
     /// Bytes of memory it keeps.
     pub const fn len(&self) -> usize {
         self.framed.len()

@@ -25,7 +25,12 @@ pub struct Fields(Vec<u8>);
 impl Fields {
     /// Adds a field. Neither part holds a line end: both come from parsed HTTP or checked JSON.
     pub fn push(&mut self, name: &HeaderName, value: &[u8]) {
-        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.push_raw(name.as_str().as_bytes(), value);
+    }
+
+    /// Adds a field of other fields.
+    pub(super) fn push_raw(&mut self, name: &[u8], value: &[u8]) {
+        self.0.extend_from_slice(name);
         self.0.extend_from_slice(b": ");
         self.0.extend_from_slice(value);
         self.0.extend_from_slice(b"\r\n");
@@ -39,6 +44,14 @@ impl Fields {
     /// Removes every field of this name.
     pub fn remove(&mut self, name: &HeaderName) {
         self.0 = self.lines().filter(|line| !named(line, name)).flatten().copied().collect();
+    }
+
+    /// Names and values, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines().filter_map(|line| {
+            let at = line.windows(2).position(|w| w == b": ")?;
+            Some((&line[..at], line[at + 2..].strip_suffix(b"\r\n")?))
+        })
     }
 
     fn lines(&self) -> impl Iterator<Item = &[u8]> {

@@ -3,9 +3,12 @@
 pub mod answer;
 pub mod authority;
 pub mod chunk;
+pub mod cors;
 pub mod head;
+pub mod jsonp;
 
 pub use answer::Answer;
 pub use authority::without_port;
 pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
+pub use jsonp::Jsonp;

@@ -138,6 +138,7 @@ fn the_example_configuration_is_good_and_says_the_defaults() {
         let mut config = gripd::config::Config::load(path, &gripd::config::Overrides::default()).unwrap();
         // The example has a route and is for everyone; without one the demo runs.
         config.routes = None;
+        config.sources = Vec::new();
         config.listen.set_ip([0, 0, 0, 0].into());
         format!("{config:?}")
     };

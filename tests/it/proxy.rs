@@ -31,7 +31,9 @@ fn requests_and_answers_pass_through() {
     for dropped in ["x-mine", "te", "accept-encoding", "connection"] {
         assert_eq!(asked.header(dropped), None, "{dropped}");
     }
-    assert_eq!(asked.header("grip-feature"), Some("status"));
+    let features = "status, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, \
+                    filter:build-id, filter:var-subst, filter:http-check, filter:http-modify";
+    assert_eq!(asked.header("grip-feature"), Some(features));
     let signature = asked.header("grip-sig").unwrap();
     assert_eq!(signature.split('.').count(), 3, "{signature}");
 }

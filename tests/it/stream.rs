@@ -165,14 +165,11 @@ fn a_status_and_exposed_headers() {
 fn wrong_instructs_are_502_and_explained_only_in_debug_mode() {
     let cases = [
         ("Grip-Hold: forever\r\n", "Grip-Hold must be set to either 'response' or 'stream'"),
-        (
-            "Grip-Hold: stream\r\nGrip-Channel: a; filter=skip-self\r\n",
-            "filter 'skip-self' of channel 'a' is not supported",
-        ),
-        ("Content-Type: application/grip-instruct\r\n", "application/grip-instruct bodies are not supported"),
+        ("Grip-Link: /next; rel=next\r\n", "failed to parse Grip-Link value"),
+        ("Content-Type: application/grip-instruct\r\n", "instruct must be an object"),
     ];
     for (headers, why) in cases {
-        let origin = Origin::start(move |_| Answer::with(headers, "{}"));
+        let origin = Origin::start(move |_| Answer::with(headers, "[]"));
         let (head, body) = Gripd::start(&origin).get("/").answer();
         assert!(head.starts_with("http/1.1 502") && head.contains("content-type: text/plain"), "{head}");
         assert_eq!(body, "Error while proxying to origin.\n");
@@ -183,7 +180,7 @@ fn wrong_instructs_are_502_and_explained_only_in_debug_mode() {
 
 #[test]
 fn too_many_channels_are_refused_and_named() {
-    let gripd = Gripd::with(&Origin::holding(), ",debug", |config| config.front.max_channels = 3);
+    let gripd = Gripd::with(&Origin::holding(), ",debug", |config| config.hold.max_channels = 3);
     gripd.stream("a,b,c");
     let (head, body) = gripd.get("/stream?a,b,c,d").answer();
     assert!(head.starts_with("http/1.1 502"), "{head}");

@@ -1,0 +1,100 @@
+//! A route as a table of the configuration file: the same words as in a line of a routes file.
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteTable {
+    #[serde(default = "any_host")]
+    host: String,
+    target: Targets,
+    proto: Option<String>,
+    ssl: Option<bool>,
+    path_beg: Option<String>,
+    id: Option<String>,
+    prefix: Option<String>,
+    sig_iss: Option<String>,
+    sig_key: Option<String>,
+    as_host: Option<String>,
+    path_rem: Option<u32>,
+    replace_beg: Option<String>,
+    log_level: Option<u8>,
+    #[serde(default)]
+    header: Vec<String>,
+    #[serde(default)]
+    debug: bool,
+    #[serde(default)]
+    orig_headers: bool,
+    #[serde(default)]
+    no_grip: bool,
+    #[serde(default)]
+    aco: bool,
+    jsonp_mode: Option<String>,
+    jsonp_cb: Option<String>,
+    jsonp_body: Option<String>,
+    jsonp_defcb: Option<String>,
+    jsonp_defmethod: Option<String>,
+}
+
+/// One target or several, each with its options as in a routes file.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Targets {
+    One(String),
+    Several(Vec<String>),
+}
+
+fn any_host() -> String {
+    "*".into()
+}
+
+impl RouteTable {
+    /// The line of a routes file that says the same.
+    pub(super) fn line(&self) -> String {
+        let ssl = self.ssl.map(|ssl| if ssl { "yes" } else { "no" }.to_owned());
+        let flag = |on: bool| on.then(String::new);
+        let (path_rem, log_level) = (self.path_rem.map(|n| n.to_string()), self.log_level.map(|n| n.to_string()));
+        let (debug, orig_headers) = (flag(self.debug), flag(self.orig_headers));
+        let (no_grip, aco) = (flag(self.no_grip), flag(self.aco));
+        let mut line = quote(&self.host);
+        let properties = [
+            ("proto", &self.proto),
+            ("ssl", &ssl),
+            ("path_beg", &self.path_beg),
+            ("id", &self.id),
+            ("prefix", &self.prefix),
+            ("sig_iss", &self.sig_iss),
+            ("sig_key", &self.sig_key),
+            ("as_host", &self.as_host),
+            ("path_rem", &path_rem),
+            ("replace_beg", &self.replace_beg),
+            ("log_level", &log_level),
+            ("debug", &debug),
+            ("orig_headers", &orig_headers),
+            ("no_grip", &no_grip),
+            ("aco", &aco),
+            ("jsonp_mode", &self.jsonp_mode),
+            ("jsonp_cb", &self.jsonp_cb),
+            ("jsonp_body", &self.jsonp_body),
+            ("jsonp_defcb", &self.jsonp_defcb),
+            ("jsonp_defmethod", &self.jsonp_defmethod),
+        ];
+        let headers = self.header.iter().map(|header| ("header", header));
+        for (name, value) in properties.into_iter().filter_map(|(n, v)| Some((n, v.as_ref()?))).chain(headers) {
+            line.push_str(&format!(",{name}={}", quote(value)));
+        }
+        let targets = match &self.target {
+            Targets::One(target) => std::slice::from_ref(target),
+            Targets::Several(targets) => targets,
+        };
+        for target in targets {
+            line.push(' ');
+            line.push_str(target);
+        }
+        line
+    }
+}
+
+fn quote(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,120 @@
+//! The routes: lines of the command line, or of a file, or tables; with the keys that they name.
+
+use super::error::Problem;
+use super::file::File;
+use super::{Overrides, keys};
+use crate::grip::Invalid;
+use crate::grip::signature::Signer;
+use crate::route::{Jsonp, Route, Table, parse_line, parse_lines};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a route stands, for what may be wrong with it.
+struct Placed {
+    place: String,
+    /// The folder to which the files that it names are relative.
+    folder: PathBuf,
+    route: Route,
+}
+
+/// What was found, and what is wrong with the rest.
+#[derive(Default)]
+struct Found {
+    routes: Vec<Placed>,
+    problems: Vec<Problem>,
+}
+
+/// The file of routes that a configuration file names.
+pub(super) fn routes_file(path: Option<&Path>, file: &File) -> Option<PathBuf> {
+    file.routes.as_ref().map(|name| folder(path).join(name))
+}
+
+/// Routes of the command line, else those of the file and the routes file it names. `None`: nothing is configured.
+pub(super) fn load(
+    path: Option<&Path>,
+    file: &File,
+    overrides: &Overrides,
+) -> Result<Option<Arc<Table>>, Vec<Problem>> {
+    let mut found = Found::default();
+    if overrides.routes.is_empty() {
+        if let Some(name) = routes_file(path, file) {
+            found.read(&name);
+        }
+        let place = path.map_or_else(String::new, |p| p.display().to_string());
+        for (index, route) in file.route.iter().enumerate() {
+            found.add(parse_line(&route.line()), &place, &format!("[[route]] {}: ", index + 1), folder(path));
+        }
+    } else {
+        for line in &overrides.routes {
+            found.add(parse_line(line), "", &format!("--route '{line}': "), PathBuf::new());
+        }
+    }
+    let configured = !found.routes.is_empty() || file.routes.is_some();
+    let routes = found.finish(file);
+    let place = path.filter(|_| overrides.routes.is_empty()).map_or_else(String::new, |p| p.display().to_string());
+    let table = Table::new(routes).map_err(|invalid| Problem::new(&place, invalid.to_string()));
+    match table {
+        Ok(table) if found.problems.is_empty() => Ok(configured.then(|| Arc::new(table))),
+        Ok(_) => Err(found.problems),
+        Err(more) => Err(found.problems.into_iter().chain([more]).collect()),
+    }
+}
+
+fn folder(path: Option<&Path>) -> PathBuf {
+    path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default()
+}
+
+impl Found {
+    fn read(&mut self, path: &Path) {
+        let place = path.display().to_string();
+        let folder = folder(Some(path));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.problems.push(Problem::new(&place, format!("cannot be read: {error}"))),
+        };
+        match parse_lines(&text) {
+            Ok(routes) => {
+                let placed = |route| Placed { place: place.clone(), folder: folder.clone(), route };
+                self.routes.extend(routes.into_iter().map(placed));
+            }
+            Err(errors) => {
+                let located =
+                    |(line, invalid): (usize, Invalid)| Problem::new(&format!("{place}:{line}"), invalid.to_string());
+                self.problems.extend(errors.into_iter().map(located));
+            }
+        }
+    }
+
+    fn add(&mut self, parsed: Result<Option<Route>, Invalid>, place: &str, what: &str, folder: PathBuf) {
+        match parsed {
+            Ok(None) => {}
+            Ok(Some(route)) => self.routes.push(Placed { place: place.to_owned(), folder, route }),
+            Err(invalid) => self.problems.push(Problem::new(place, format!("{what}{invalid}"))),
+        }
+    }
+
+    /// The routes, with what they take from the settings of all.
+    fn finish(&mut self, file: &File) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for Placed { place, folder, mut route } in self.routes.drain(..) {
+            if file.client.auto_cross_origin && !route.cors {
+                route.cors = true;
+                route.jsonp = Some(Jsonp::default());
+            }
+            if route.signing.key.is_some() || route.signing.issuer.is_some() {
+                let key = route.signing.key.as_ref().map_or(&file.origin.sig_key, |own| own);
+                let issuer = route.signing.issuer.as_ref().unwrap_or(&file.origin.sig_iss);
+                let signer = keys::read(key, &folder).and_then(|key| Signer::new(issuer, &key));
+                match signer {
+                    Ok(signer) => route.signer = signer.map(Arc::new),
+                    Err(invalid) => {
+                        let what = format!("route '{}': sig_key: {invalid}", route.label());
+                        self.problems.push(Problem::new(&place, what));
+                    }
+                }
+            }
+            routes.push(route);
+        }
+        routes
+    }
+}

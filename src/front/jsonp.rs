@@ -1,0 +1,133 @@
+//! JSON-P: a request that a `<script>` element made, as the request that it stands for.
+
+use crate::origin::Upload;
+use crate::route::Route;
+use crate::wire::Jsonp;
+use bytes::Bytes;
+use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, Uri};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+
+/// Makes a script's request the one that it stands for, and says how its answer is to be wrapped up. `None`: it is
+/// another kind of request, and stays as it is.
+///
+/// # Errors
+/// Which parameter is wrong, in Pushpin's words.
+pub(super) fn rewrite(route: &Route, request: &mut Parts, upload: &mut Upload) -> Result<Option<Jsonp>, &'static str> {
+    let Some(rules) = route.jsonp.as_ref().filter(|_| request.method == Method::GET) else { return Ok(None) };
+    let query = request.uri.query().unwrap_or_default();
+    let find = |name: &str| query.split('&').find_map(|pair| value_of(pair, name));
+    let body_name = rules.body.as_deref().unwrap_or("_body");
+    let callback = match find(&rules.callback) {
+        Some(callback) => callback.filter(|c| !c.is_empty()).ok_or("Invalid callback parameter.")?,
+        None => match &rules.default_callback {
+            Some(callback) if rules.body.is_some() && find(body_name).is_some() => callback.clone(),
+            _ => return Ok(None),
+        },
+    };
+    let method = match find("_method") {
+        Some(name) => name.and_then(|name| Method::try_from(name.as_str()).ok()).ok_or("Invalid _method parameter.")?,
+        None => rules.default_method.clone().unwrap_or(if rules.extended { Method::GET } else { Method::POST }),
+    };
+    let headers = match find("_headers") {
+        Some(json) => json.and_then(|json| headers(&json)).ok_or("Invalid _headers parameter.")?,
+        None => Vec::new(),
+    };
+    let wrong_body = if rules.body.is_some() { "Invalid body parameter." } else { "Invalid _body parameter." };
+    let body = find(body_name).map(|body| body.ok_or(wrong_body)).transpose()?;
+    let consumed = [rules.callback.as_str(), "_method", "_headers", body_name];
+    let kept: Vec<&str> = query.split('&').filter(|pair| !consumed.contains(&name_of(pair))).collect();
+    let target = [request.uri.path(), if kept.is_empty() { "" } else { "?" }, &kept.join("&")].concat();
+    let target = PathAndQuery::try_from(target).map(Uri::from);
+    if let Ok(uri) = target {
+        request.uri = uri;
+    }
+    request.method = method;
+    for (name, value) in headers {
+        request.headers.insert(name, value);
+    }
+    if let Some(body) = body {
+        if rules.body.is_some() {
+            request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        request.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        *upload = Upload::of(Bytes::from(body));
+    }
+    Ok(Some(Jsonp { callback, extended: rules.extended }))
+}
+
+fn name_of(pair: &str) -> &str {
+    pair.split('=').next().unwrap_or_default()
+}
+
+/// The value of a parameter, if this is it; `Some(None)` if it is not UTF-8.
+fn value_of(pair: &str, name: &str) -> Option<Option<String>> {
+    let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
+    (own == name).then(|| {
+        let value = value.replace('+', " ");
+        percent_decode_str(&value).decode_utf8().ok().map(|text| text.into_owned())
+    })
+}
+
+/// Headers as a JSON object of texts.
+fn headers(json: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    let object: Map<String, Value> = serde_json::from_str(json).ok()?;
+    let pair = |(name, value): (String, Value)| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value.as_str()?).ok()?))
+    };
+    let pairs: Option<Vec<_>> = object.into_iter().map(pair).collect();
+    let decided = [HOST, ACCEPT, CONTENT_LENGTH, hyper::header::TRANSFER_ENCODING, hyper::header::CONNECTION];
+    pairs.map(|pairs| pairs.into_iter().filter(|(name, _)| !decided.contains(name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::parse_line;
+    use hyper::Request;
+
+    fn parse(options: &str, target: &str) -> Result<Option<(Jsonp, String, Parts)>, &'static str> {
+        let route = parse_line(&format!("*,aco{options} o:1")).unwrap().unwrap();
+        let mut parts = Request::builder().uri(target).header("host", "h").body(()).unwrap().into_parts().0;
+        let mut upload = Upload::of(Bytes::new());
+        let jsonp = rewrite(&route, &mut parts, &mut upload)?;
+        let body = upload.kept().unwrap().concat();
+        Ok(jsonp.map(|jsonp| (jsonp, String::from_utf8(body).unwrap(), parts)))
+    }
+
+    #[test]
+    fn a_script_stands_for_any_request() {
+        let target =
+            "/a?x=1&callback=cb&_method=PUT&_headers=%7B%22X-A%22%3A%221%22%2C%22Host%22%3A%22evil%22%7D&_body=a+b&y";
+        let (jsonp, body, parts) = parse("", target).unwrap().unwrap();
+        assert_eq!((jsonp.callback.as_str(), jsonp.extended, body.as_str()), ("cb", true, "a b"));
+        assert_eq!((parts.method, parts.uri.to_string()), (Method::PUT, "/a?x=1&y".to_owned()));
+        assert_eq!((&parts.headers["x-a"], &parts.headers["host"]), (&"1".parse().unwrap(), &"h".parse().unwrap()));
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_route() {
+        assert!(parse("", "/a?x").unwrap().is_none());
+        assert_eq!(parse("", "/a?callback=c").unwrap().unwrap().2.method, Method::GET);
+        let options = ",jsonp_mode=basic,jsonp_body=b,jsonp_defcb=d,jsonp_cb=cb";
+        let (jsonp, body, parts) = parse(options, "/a?b=%7B%7D").unwrap().unwrap();
+        assert_eq!((jsonp.callback.as_str(), jsonp.extended, body.as_str()), ("d", false, "{}"));
+        assert_eq!(
+            (parts.method, &parts.headers["content-type"]),
+            (Method::POST, &"application/json".parse().unwrap())
+        );
+        assert!(parse(options, "/a").unwrap().is_none());
+    }
+
+    #[test]
+    fn wrong_parameters_are_named() {
+        assert_eq!(parse("", "/?callback=").unwrap_err(), "Invalid callback parameter.");
+        assert_eq!(parse("", "/?callback=c&_method=%20").unwrap_err(), "Invalid _method parameter.");
+        assert_eq!(parse("", "/?callback=c&_headers=x").unwrap_err(), "Invalid _headers parameter.");
+        assert_eq!(parse("", "/?callback=c&_body=%ff").unwrap_err(), "Invalid _body parameter.");
+        assert_eq!(parse(",jsonp_body=b", "/?callback=c&b=%ff").unwrap_err(), "Invalid body parameter.");
+    }
+}

@@ -1,0 +1,99 @@
+//! `Grip-Keep-Alive`: what to send on a stream in which nothing happens.
+
+use super::super::fields::{Element, seconds};
+use super::super::{Invalid, base64, invalid};
+use std::time::Duration;
+
+const DEFAULT_TIMEOUT: u64 = 55;
+const SHORTEST: u64 = 1;
+
+/// What to send on a stream in which nothing happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The bytes, not empty.
+    pub content: Vec<u8>,
+    /// How long to wait before sending them; at least a second.
+    pub timeout: Duration,
+    /// What the wait is counted from.
+    pub mode: KeepAliveMode,
+}
+
+/// What a keep-alive's wait is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAliveMode {
+    /// From the last thing sent.
+    Idle,
+    /// From the last keep-alive, whatever else was sent.
+    Interval,
+}
+
+impl KeepAlive {
+    /// One that waits for so many seconds, or for as long as is usual.
+    pub(super) fn new(content: Vec<u8>, seconds: Option<u64>, mode: KeepAliveMode) -> Self {
+        let timeout = Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT).max(SHORTEST));
+        Self { content, timeout, mode }
+    }
+
+    /// Reads the value of the header.
+    pub(super) fn parse(value: &str) -> Result<Self, Invalid> {
+        let element = Element::parse(value).ok_or_else(|| Invalid::new("failed to parse Grip-Keep-Alive"))?;
+        if element.value.is_empty() {
+            return invalid("Grip-Keep-Alive cannot be empty");
+        }
+        let timeout = element.get("timeout").map(|t| {
+            let (unreadable, negative) =
+                ("failed to parse Grip-Keep-Alive timeout value", "Grip-Keep-Alive timeout has invalid value");
+            seconds(t, unreadable, negative)
+        });
+        let content = content(element.value, element.get("format"))?;
+        let mode = KeepAliveMode::named(element.get("mode").unwrap_or("idle"))?;
+        Ok(Self::new(content, timeout.transpose()?, mode))
+    }
+}
+
+impl KeepAliveMode {
+    /// The mode of this name.
+    pub(super) fn named(name: &str) -> Result<Self, Invalid> {
+        match name {
+            "idle" => Ok(Self::Idle),
+            "interval" => Ok(Self::Interval),
+            other => invalid(format!("no such Grip-Keep-Alive mode '{other}'")),
+        }
+    }
+}
+
+fn content(value: &str, format: Option<&str>) -> Result<Vec<u8>, Invalid> {
+    let content = match format {
+        None | Some("raw") => Some(value.as_bytes().to_vec()),
+        Some("cstring") => unescape(value),
+        Some("base64") => base64::decode(value),
+        Some(other) => return Err(Invalid::new(format!("no such Grip-Keep-Alive format '{other}'"))),
+    };
+    content
+        .filter(|c| !c.is_empty())
+        .ok_or_else(|| Invalid::new(format!("failed to parse Grip-Keep-Alive {} format", format.unwrap_or("raw"))))
+}
+
+/// Resolves `\\`, `\n`, `\r` and `\xHH`; any other escape vanishes, as Pushpin does.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        match bytes.next()? {
+            b'\\' => out.push(b'\\'),
+            b'n' => out.push(b'\n'),
+            b'r' => out.push(b'\r'),
+            b'x' => out.push(hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?),
+            _ => {}
+        }
+    }
+    Some(out)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).and_then(|d| u8::try_from(d).ok())
+}

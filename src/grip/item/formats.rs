@@ -1,0 +1,173 @@
+//! The formats of an item.
+
+use super::super::fields::elements;
+use super::super::object::{Fields, is_gripds_own};
+use super::super::{Invalid, invalid};
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use json_patch::Patch;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The content filters that an item is made for, by their names and in their order: whose subscription has others does
+/// not get it. `None`: it is for everybody.
+pub type ContentFilters = Option<Box<[Box<str>]>>;
+
+/// The answer that an item is for long-polls (`http-response`).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Response {
+    /// 200 to 999.
+    pub code: u16,
+    /// The reason phrase, if it is not the code's usual one.
+    pub reason: Option<String>,
+    /// Headers, without `Grip-*` and framing ones; they replace the instruct's of the same name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Headers that are taken out of the answer, wherever they come from. As in Pushpin, this is what
+    /// `Grip-Expose-Headers` among an item's headers means.
+    pub hide: Vec<HeaderName>,
+    /// The body.
+    pub body: Body,
+    /// Whom it is for.
+    pub content_filters: ContentFilters,
+}
+
+/// The body of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Body {
+    /// As it is.
+    Whole(Bytes),
+    /// What changes the body of the held answer (RFC 6902).
+    Patch(Patch),
+}
+
+/// What an item is for streams (`http-stream`).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// What is appended.
+    pub content: Bytes,
+    /// Whom it is for.
+    pub content_filters: ContentFilters,
+}
+
+impl Body {
+    /// Bytes of memory it keeps, about.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Patch(patch) => patch.0.len() * size_of::<json_patch::PatchOperation>(),
+        }
+    }
+
+    /// The body for a connection whose held answer has this one. `None`: the patch does not fit it.
+    pub fn over(&self, held: &Bytes) -> Option<Bytes> {
+        match self {
+            Self::Whole(bytes) => Some(bytes.clone()),
+            Self::Patch(patch) => patched(patch, held),
+        }
+    }
+}
+
+/// A line end behind the document stays.
+fn patched(patch: &Patch, held: &Bytes) -> Option<Bytes> {
+    let mut document: Value = serde_json::from_slice(held).ok()?;
+    json_patch::patch(&mut document, patch).ok()?;
+    let mut bytes = serde_json::to_vec(&document).ok()?;
+    let end: &[u8] = if held.ends_with(b"\r\n") {
+        b"\r\n"
+    } else if held.ends_with(b"\n") {
+        b"\n"
+    } else {
+        b""
+    };
+    bytes.extend_from_slice(end);
+    Some(bytes.into())
+}
+
+pub(super) fn response(fields: &Fields<'_>) -> Result<Response, Invalid> {
+    let code = fields.integer("code")?.unwrap_or(200);
+    // A final status: an informational one would leave the client waiting for another answer.
+    let Some(code) = u16::try_from(code).ok().filter(|c| (200..=999).contains(c)) else {
+        return invalid("'http-response' contains 'code' with invalid value");
+    };
+    let reason = fields.string("reason")?.map(str::to_owned);
+    if reason.as_deref().is_some_and(|r| r.bytes().any(|b| b.is_ascii_control())) {
+        return invalid("'http-response' contains 'reason' with invalid value");
+    }
+    let all = fields.headers()?;
+    let hide = all.iter().filter(|(name, _)| name == "grip-expose-headers").filter_map(|(_, v)| v.to_str().ok());
+    let hide = hide.flat_map(elements).filter_map(|name| HeaderName::try_from(name).ok()).collect();
+    let headers = all.into_iter().filter(|(name, _)| !is_gripds_own(name)).collect();
+    let (body, content_filters) = (body(fields)?, content_filters(fields)?);
+    Ok(Response { code, reason, headers, hide, body, content_filters })
+}
+
+fn body(fields: &Fields<'_>) -> Result<Body, Invalid> {
+    if let Some(body) = fields.content("body-bin", "body")? {
+        return Ok(Body::Whole(body));
+    }
+    let Some(patch) = fields.get("body-patch") else {
+        return invalid("'http-response' does not contain 'body', 'body-bin', or 'body-patch'");
+    };
+    match Patch::deserialize(patch) {
+        Ok(patch) => Ok(Body::Patch(patch)),
+        Err(error) => invalid(format!("'http-response' contains 'body-patch', which is no JSON patch: {error}")),
+    }
+}
+
+pub(super) fn stream(fields: &Fields<'_>) -> Result<Stream, Invalid> {
+    match fields.content("content-bin", "content")? {
+        Some(content) => Ok(Stream { content, content_filters: content_filters(fields)? }),
+        None => invalid("'http-stream' does not contain 'content' or 'content-bin'"),
+    }
+}
+
+fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, Invalid> {
+    let names = fields.strings("content-filters")?;
+    Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
+}
+
+/// A WebSocket message is checked like the other formats; this version has nobody to give it to.
+pub(super) fn check_message(fields: &Fields<'_>) -> Result<(), Invalid> {
+    let kind = fields.string("type")?;
+    if !matches!(kind, None | Some("text" | "binary" | "ping" | "pong")) {
+        return invalid("'ws-message' contains 'type' with unknown value");
+    }
+    let content = fields.content("content-bin", "content")?;
+    if content.is_none() && !matches!(kind, Some("ping" | "pong")) {
+        return invalid("'ws-message' does not contain 'content' or 'content-bin'");
+    }
+    content_filters(fields).map(drop)
+}
+
+pub(super) fn check_close(fields: &Fields<'_>) -> Result<(), Invalid> {
+    if fields.integer("code")?.is_some_and(|code| !(0..=65535).contains(&code)) {
+        return invalid(format!("{} contains 'code' with invalid value", fields.of));
+    }
+    fields.string("reason").map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn patch(held: &str, operations: Value) -> Option<String> {
+        let body = Body::Patch(serde_json::from_value(operations).unwrap());
+        body.over(&Bytes::from(held.to_owned())).map(|b| String::from_utf8(b.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn patches_follow_rfc_6902() {
+        let add = json!([{"op": "add", "path": "/a/1", "value": 9}]);
+        assert_eq!(patch("{\"a\": [1, 2, 3]}\n", add).unwrap(), "{\"a\":[1,9,2,3]}\n");
+        let root = json!([{"op": "replace", "path": "", "value": 12_345_678_901_234_567_u64}]);
+        assert_eq!(patch("{}\r\n", root).unwrap(), "12345678901234567\r\n");
+    }
+
+    #[test]
+    fn a_patch_that_does_not_fit_is_none() {
+        let test = json!([{"op": "test", "path": "/a", "value": 2}]);
+        assert_eq!(patch("{\"a\":1}", test.clone()), None);
+        assert_eq!(patch("no json", test), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! What origins say of their clients and publishers of their items, for filters.
+
+use serde_json::{Map, Value};
+
+/// Names and values; a name has one value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta(Vec<(Box<str>, Box<str>)>);
+
+impl Meta {
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| &**n == name).map(|(_, value)| &**value)
+    }
+
+    /// Gives `name` a value, in the place of any it has.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.retain(|(n, _)| &**n != name);
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// All names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether nothing is said.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names and values as one line of JSON, sorted by name.
+    pub fn to_json(&self) -> String {
+        let map: Map<String, Value> = self.0.iter().map(|(n, v)| (n.to_string(), Value::from(&**v))).collect();
+        Value::Object(map).to_string()
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Meta {
+    fn from_iter<T: IntoIterator<Item = (&'a str, &'a str)>>(pairs: T) -> Self {
+        let mut meta = Self::default();
+        for (name, value) in pairs {
+            meta.set(name, value);
+        }
+        meta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Meta;
+
+    #[test]
+    fn the_last_value_of_a_name_stays() {
+        let meta: Meta = [("user", "7"), ("a", "\""), ("user", "8")].into_iter().collect();
+        assert_eq!((meta.get("user"), meta.get("b")), (Some("8"), None));
+        assert_eq!(meta.to_json(), r#"{"a":"\"","user":"8"}"#);
+        assert!(Meta::default().is_empty() && !meta.is_empty());
+    }
+}

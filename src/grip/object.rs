@@ -1,0 +1,137 @@
+//! JSON objects that others write, and what is wrong with them, in Pushpin's words.
+
+use super::{Invalid, Meta, base64, invalid};
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+/// A JSON object.
+pub(super) type Object = Map<String, Value>;
+
+/// An object and what errors call it. A null is an absent field.
+pub(super) struct Fields<'a> {
+    pub(super) of: &'static str,
+    pub(super) object: &'a Object,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.object.get(name).filter(|v| !v.is_null())
+    }
+
+    pub(super) fn wrong_type<T>(&self, name: &str) -> Result<T, Invalid> {
+        invalid(format!("{} contains '{name}' with wrong type", self.of))
+    }
+
+    pub(super) fn string(&self, name: &str) -> Result<Option<&'a str>, Invalid> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => self.wrong_type(name),
+        }
+    }
+
+    pub(super) fn object(&self, name: &str) -> Result<Option<&'a Object>, Invalid> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(_) => self.wrong_type(name),
+        }
+    }
+
+    pub(super) fn list(&self, name: &str) -> Result<Option<&'a [Value]>, Invalid> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(_) => self.wrong_type(name),
+        }
+    }
+
+    /// A list of texts.
+    pub(super) fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>, Invalid> {
+        let Some(list) = self.list(name)? else { return Ok(None) };
+        match list.iter().map(Value::as_str).collect() {
+            Some(texts) => Ok(Some(texts)),
+            None => self.wrong_type(name),
+        }
+    }
+
+    pub(super) fn boolean(&self, name: &str) -> Result<bool, Invalid> {
+        match self.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(yes)) => Ok(*yes),
+            Some(_) => self.wrong_type(name),
+        }
+    }
+
+    /// An object of texts.
+    pub(super) fn meta(&self, name: &str) -> Result<Option<Meta>, Invalid> {
+        let Some(object) = self.object(name)? else { return Ok(None) };
+        let mut meta = Meta::default();
+        for (key, value) in object {
+            match value.as_str() {
+                Some(value) => meta.set(key, value),
+                None => return invalid(format!("'{name}' contains '{key}' with wrong type")),
+            }
+        }
+        Ok(Some(meta))
+    }
+
+    /// A whole number. Numeric texts and booleans count as numbers, as in Pushpin.
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Invalid> {
+        let number = match self.get(name) {
+            None => return Ok(None),
+            Some(Value::Bool(yes)) => Some(i64::from(*yes)),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(value) => value.as_i64().or_else(|| value.as_f64().map(|f| f.round() as i64)),
+        };
+        number.map_or_else(|| self.wrong_type(name), |n| Ok(Some(n)))
+    }
+
+    /// Base64 in `binary`, else the text in `text`.
+    pub(super) fn content(&self, binary: &str, text: &str) -> Result<Option<Bytes>, Invalid> {
+        let Some(encoded) = self.string(binary)? else {
+            return Ok(self.string(text)?.map(|t| Bytes::from(t.to_owned())));
+        };
+        match base64::decode(encoded) {
+            Some(bytes) => Ok(Some(Bytes::from(bytes))),
+            None => invalid(format!("{} contains '{binary}', which is not base64", self.of)),
+        }
+    }
+
+    /// Headers as an object, or as a list of pairs where names may repeat.
+    pub(super) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Invalid> {
+        let pairs: Vec<(&str, &Value)> = match self.get("headers") {
+            None => Vec::new(),
+            Some(Value::Object(headers)) => headers.iter().map(|(n, v)| (n.as_str(), v)).collect(),
+            Some(Value::Array(list)) => list.iter().map(|v| pair(self, v)).collect::<Result<_, _>>()?,
+            Some(_) => return self.wrong_type("headers"),
+        };
+        let mut headers = Vec::with_capacity(pairs.len());
+        for (name, value) in pairs {
+            let Some(text) = value.as_str() else {
+                return invalid(format!("headers contains '{name}' with wrong type"));
+            };
+            let (Ok(header), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(text)) else {
+                return invalid(format!("headers contains '{name}', which is no valid HTTP header"));
+            };
+            headers.push((header, value));
+        }
+        Ok(headers)
+    }
+}
+
+fn pair<'a>(fields: &Fields<'_>, value: &'a Value) -> Result<(&'a str, &'a Value), Invalid> {
+    match value.as_array().map(Vec::as_slice) {
+        Some([Value::String(name), value]) => Ok((name, value)),
+        Some([_, _]) => fields.wrong_type("headers"),
+        Some(_) => invalid("headers contains list with wrong number of elements"),
+        None => fields.wrong_type("headers"),
+    }
+}
+
+/// Headers that no origin and no publisher decides here: GRIP's, and those by which gripd frames an answer.
+pub(super) fn is_gripds_own(name: &HeaderName) -> bool {
+    super::instruct::is_grip(name)
+        || matches!(name.as_str(), "content-length" | "transfer-encoding" | "connection" | "keep-alive")
+}

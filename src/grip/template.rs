@@ -1,0 +1,83 @@
+//! Texts with `%` directives, as the content filters fill them in.
+
+use super::{Invalid, invalid};
+
+/// Copies `text` and has `fill` replace each directive: `%x` is the letter `x` without a name, `%(name)x` has one.
+/// `%%` is a per cent sign.
+///
+/// # Errors
+/// A per cent sign that begins no directive, or what `fill` says.
+pub(super) fn render(
+    text: &[u8],
+    mut fill: impl FnMut(u8, Option<&str>) -> Result<Vec<u8>, Invalid>,
+) -> Result<Vec<u8>, Invalid> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|b| *b == b'%') {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+        let name;
+        (name, rest) = split_name(rest)?;
+        let Some((letter, tail)) = rest.split_first() else { return invalid("a '%' stands at the end") };
+        rest = tail;
+        match (letter, name) {
+            (b'%', None) => out.push(b'%'),
+            (letter, name) => out.extend(fill(*letter, name)?),
+        }
+    }
+    out.extend_from_slice(rest);
+    Ok(out)
+}
+
+/// The name in parentheses at the beginning of a directive, if there is one, and what follows.
+fn split_name(text: &[u8]) -> Result<(Option<&str>, &[u8]), Invalid> {
+    let Some(inner) = text.strip_prefix(b"(") else { return Ok((None, text)) };
+    let Some(end) = inner.iter().position(|b| *b == b')') else { return invalid("a '%(' has no ')'") };
+    match std::str::from_utf8(&inner[..end]) {
+        Ok(name) => Ok((Some(name), &inner[end + 1..])),
+        Err(_) => invalid("a name in '%(...)' is not UTF-8"),
+    }
+}
+
+/// The error for a directive that a filter does not know.
+pub(super) fn unknown<T>(letter: u8) -> Result<T, Invalid> {
+    invalid(format!("unknown directive '%{}'", char::from(letter).escape_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(text: &str) -> Result<String, String> {
+        let fill = |letter: u8, name: Option<&str>| match letter {
+            b's' => Ok(format!("<{}>", name.unwrap_or("-")).into_bytes()),
+            other => unknown(other),
+        };
+        render(text.as_bytes(), fill).map(|b| String::from_utf8(b).unwrap()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn directives_are_filled_in() {
+        assert_eq!(shown("a %s, %(b c)s, 100%%").unwrap(), "a <->, <b c>, 100%");
+        assert_eq!(shown("").unwrap(), "");
+    }
+
+    #[test]
+    fn broken_directives_are_errors() {
+        assert_eq!(shown("50%").unwrap_err(), "a '%' stands at the end");
+        assert_eq!(shown("%(a").unwrap_err(), "a '%(' has no ')'");
+        assert_eq!(shown("%(a)").unwrap_err(), "a '%' stands at the end");
+        assert_eq!(shown("%q").unwrap_err(), "unknown directive '%q'");
+        assert_eq!(shown("%(a)%").unwrap_err(), "unknown directive '%%'");
+    }
+
+    proptest! {
+        #[test]
+        fn text_without_per_cent_signs_stays_and_any_other_is_no_panic(text in ".{0,40}") {
+            let plain = text.replace('%', "");
+            prop_assert_eq!(shown(&plain).unwrap(), plain);
+            let _ = shown(&text);
+        }
+    }
+}

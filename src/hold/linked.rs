@@ -1,0 +1,390 @@
+//! Streams whose origin is asked again: those with links, with ids or filters that ask, or with a body too large to be
+//! kept.
+
+use super::ask::{Decision, decide};
+use super::pulse::Pulse;
+use super::race::{Notes, race};
+use super::stream::beginning;
+use super::terms::{check, filtered, terms, unlinked, ways_of_stream};
+use super::{After, Cause, Hold, Holds, Waiting};
+use crate::grip::instruct::is_body;
+use crate::grip::link::{Next, resolve};
+use crate::grip::{HoldMode, Instruct};
+use crate::origin::{Asking, Failure, Kind, Lease, Told};
+use crate::shard::{Event, Feed, Parked, Terms, Turn};
+use crate::wire::Chunk;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::Uri;
+use hyper::body::Incoming;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+/// How often a link that fails is asked again, before the stream is given up.
+const RETRIES: u32 = 5;
+
+/// Whether a hold is such a stream.
+pub(super) fn is_needed(hold: &Hold) -> bool {
+    let Instruct { hold: mode, links, channels, .. } = &hold.instruct;
+    let special = channels.iter().any(|channel| channel.prev_id.is_some() || channel.filters.iter().any(|f| f.asks()));
+    mode.is_none() || links.next.is_some() || links.gone.is_some() || hold.rest.is_some() || special
+}
+
+/// Why a stream is over.
+enum Over {
+    /// The client is gone.
+    Gone,
+    /// It is ended cleanly, now.
+    Ended,
+    /// It is cut: its body breaks off.
+    Broken,
+}
+
+/// Whether a stream goes on.
+type Flow = ControlFlow<Over>;
+
+struct Linked<'a> {
+    holds: &'a Holds,
+    parked: Parked,
+    chunked: bool,
+    about: Asking,
+    implicit: Vec<String>,
+    instruct: Instruct,
+    pulse: Option<Pulse>,
+    /// When the keep-alive and the link are due.
+    pulse_at: Option<Instant>,
+    link_at: Option<Instant>,
+    /// When the last refresh was over.
+    refreshed: Option<Instant>,
+    /// The last ids that the origin named of channels of which others are known.
+    cause: Option<Cause>,
+    notes: Notes,
+}
+
+/// Holds a stream until it ends.
+pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+    let chunked = !hold.client.old;
+    let feed = Feed::Stream { chunked };
+    let ways = ways_of_stream(&hold.instruct);
+    // What does not hold yet has no channels yet.
+    let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
+    let (mut parked, joined) = holds.subscribe(terms.clone(), ways, socket, early, feed);
+    parked.agree(terms, ways);
+    // Until all of the body is sent.
+    parked.hold_back();
+    parked.send([beginning(&hold, chunked).into()]);
+    let rest = hold.rest.take();
+    let Hold { instruct, implicit, about, .. } = *hold;
+    let gone = instruct.links.gone.clone();
+    let linked = Linked {
+        holds,
+        parked,
+        chunked,
+        about: about.clone(),
+        implicit,
+        instruct,
+        pulse: None,
+        pulse_at: None,
+        link_at: None,
+        refreshed: None,
+        cause: None,
+        notes: Notes::default(),
+    };
+    Box::pin(async move {
+        // Whatever links come later, the first answer says whom to tell.
+        linked.run(rest, joined.behind).await;
+        holds.tell_gone(about, gone.as_deref());
+        None::<After>
+    })
+}
+
+impl Linked<'_> {
+    async fn run(mut self, rest: Option<(Incoming, Lease)>, behind: bool) {
+        let over = match self.live(rest, behind).await {
+            ControlFlow::Break(over) => over,
+            ControlFlow::Continue(never) => match never {},
+        };
+        match over {
+            Over::Gone => {}
+            Over::Ended => self.parked.finish().await,
+            Over::Broken => self.parked.cut(),
+        }
+    }
+
+    async fn live(
+        &mut self,
+        rest: Option<(Incoming, Lease)>,
+        behind: bool,
+    ) -> ControlFlow<Over, std::convert::Infallible> {
+        if let Some(rest) = rest {
+            self.relay(rest).await?;
+        }
+        self.begin()?;
+        if behind || self.instruct.hold.is_none() {
+            self.refresh(None).await?;
+        } else {
+            self.parked.resume();
+        }
+        loop {
+            self.arm();
+            match self.parked.next().await {
+                Event::Gone => return ControlFlow::Break(Over::Gone),
+                Event::Close => {
+                    self.notes.closing = true;
+                    self.take_queued().await?;
+                }
+                Event::Timer => self.tick().await?,
+                Event::Refresh => self.refresh(Some(Instant::now())).await?,
+                Event::Queued => self.take_queued().await?,
+                Event::Item(_) => {}
+            }
+            while std::mem::take(&mut self.notes.refresh) {
+                self.refresh(Some(Instant::now())).await?;
+            }
+            if self.notes.closing {
+                return ControlFlow::Break(Over::Ended);
+            }
+        }
+    }
+
+    /// Begins to hold as the instruct says.
+    fn begin(&mut self) -> Flow {
+        if let Some(channel) = unlinked(&self.instruct) {
+            return self.fail(&format!("channel '{channel}' specifies prev-id, but no next link found"));
+        }
+        let chunked = self.chunked;
+        self.pulse = self.instruct.keep_alive.as_ref().map(|k| Pulse::new(k, chunked));
+        self.pulse_at = self.pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
+        self.schedule_link();
+        ControlFlow::Continue(())
+    }
+
+    /// The next link as a whole URI, if there is one.
+    fn next_uri(&self) -> Option<(Uri, Duration)> {
+        let Next { uri, timeout } = self.instruct.links.next.as_ref()?;
+        resolve(&self.about.uri, uri).map(|uri| (uri, *timeout))
+    }
+
+    fn schedule_link(&mut self) {
+        let next = self.next_uri().filter(|(_, period)| !period.is_zero());
+        self.link_at = next.map(|(uri, period)| Instant::now() + self.holds.origin.link_wait(&uri, period));
+    }
+
+    /// Sets the timer for what is due first.
+    fn arm(&mut self) {
+        if let Some(at) = self.pulse_at.into_iter().chain(self.link_at).min() {
+            self.parked.set_timer(at.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    async fn tick(&mut self) -> Flow {
+        self.beat();
+        if self.link_at.is_some_and(|at| at <= Instant::now()) {
+            let period = self.instruct.links.next.as_ref().map_or(Duration::ZERO, |next| next.timeout);
+            // Where all channels are alive, nothing is missing.
+            if self.parked.all_quiet() < period / 2 {
+                self.schedule_link();
+            } else {
+                return self.refresh(None).await;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends the keep-alive if it is due.
+    fn beat(&mut self) {
+        beat(self.holds, &mut self.parked, self.pulse.as_ref(), &mut self.pulse_at);
+    }
+
+    /// Asks the next link, and the next of that, until an answer holds. `since`: what was asked before is too old.
+    async fn refresh(&mut self, since: Option<Instant>) -> Flow {
+        self.parked.hold_back();
+        if since.is_some()
+            && let Some(refreshed) = self.refreshed
+        {
+            let pause = self.holds.settings.refresh_pause.saturating_sub(refreshed.elapsed());
+            self.race(sleep(pause)).await?;
+        }
+        loop {
+            let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
+            let told = self.ask(&uri, since).await?;
+            self.about.uri = uri.to_string();
+            self.take(told).await?;
+            if self.instruct.hold.is_some() {
+                break;
+            }
+        }
+        self.refreshed = Some(Instant::now());
+        self.parked.resume();
+        ControlFlow::Continue(())
+    }
+
+    /// Asks a link, and again after a while if that fails.
+    async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<Over, Told> {
+        for attempt in 0..=RETRIES {
+            let last_ids = self.parked.last_ids();
+            let (holds, about) = (self.holds, self.about.clone());
+            let told = self.race(holds.origin.ask_link(&about, uri, &last_ids, since)).await?;
+            match told.and_then(successful) {
+                Ok(told) => return ControlFlow::Continue(told),
+                Err(failure) => tracing::warn!(%uri, attempt, error = failure.explain(), "the next link failed"),
+            }
+            if attempt < RETRIES {
+                let pause = self.holds.settings.link_retry * 2_u32.pow(attempt);
+                self.race(sleep(pause + self.holds.jitter().mul_f64(pause.as_secs_f64().min(1.0)))).await?;
+            }
+        }
+        self.fail("Failed to retrieve next link.")?;
+        ControlFlow::Break(Over::Ended)
+    }
+
+    /// Appends what a link answered, and goes on as it says.
+    async fn take(&mut self, told: Told) -> Flow {
+        let (instruct, body) = match read(&told, self.holds.settings.max_channels) {
+            Ok(read) => read,
+            Err(why) => {
+                tracing::warn!(uri = %self.about.uri, error = why, "the next link's answer cannot be used");
+                return self.fail(&why);
+            }
+        };
+        self.send(&body);
+        self.instruct = instruct;
+        if let Some(rest) = told.rest {
+            self.relay(rest).await?;
+        }
+        if self.instruct.hold.is_none() {
+            return ControlFlow::Continue(());
+        }
+        let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
+        self.parked.agree(terms, ways_of_stream(&self.instruct));
+        self.join();
+        self.begin()
+    }
+
+    /// Enters the channels that the answer added. What was missed of the others is among the items that wait.
+    fn join(&mut self) {
+        let fresh = self.parked.follow_terms();
+        let known = |terms: &Terms| {
+            let fresh = terms.channels.iter().filter(|term| fresh.contains(&term.channel));
+            fresh.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
+        };
+        let known: Vec<_> = self.parked.terms(known).unwrap_or_default();
+        if !self.holds.membership.join(&fresh, &known).behind {
+            return;
+        }
+        let cause = Some(Cause(known));
+        // An origin that names the same again knows best.
+        self.notes.refresh = self.cause != cause;
+        self.cause = cause;
+    }
+
+    /// Sends a body that is too large to be kept, as fast as the client takes it.
+    async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> Flow {
+        while let Some(frame) = self.race(incoming.frame()).await? {
+            match frame {
+                Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
+                Err(error) => {
+                    tracing::warn!(uri = %self.about.uri, %error, "the origin's answer broke off");
+                    return ControlFlow::Break(Over::Broken);
+                }
+            }
+            if !self.parked.flushed().await {
+                return ControlFlow::Break(Over::Gone);
+            }
+        }
+        lease.finish();
+        ControlFlow::Continue(())
+    }
+
+    /// Takes the items that wait to be asked about, one after the other.
+    async fn take_queued(&mut self) -> Flow {
+        loop {
+            let asked = match self.parked.turn() {
+                Turn::Empty => return ControlFlow::Continue(()),
+                Turn::Decided => continue,
+                Turn::Ask(asked) => asked,
+            };
+            let content = asked.item.stream.as_ref().map(|chunk| chunk.content().clone()).unwrap_or_default();
+            let Some(terms) = self.parked.terms(Clone::clone) else { return ControlFlow::Continue(()) };
+            let (holds, about) = (self.holds, self.about.clone());
+            match self.race(decide(holds, &about, &terms, &asked.item, content)).await? {
+                Decision::Send(content) => self.parked.give(asked, Some(content)),
+                Decision::Drop => self.parked.pass_over(&asked),
+            }
+        }
+    }
+
+    /// Waits for `asked` while the stream goes on living.
+    async fn race<T>(&mut self, asked: impl Future<Output = T>) -> ControlFlow<Over, T> {
+        let Self { holds, parked, pulse, pulse_at, notes, .. } = self;
+        if let Some(at) = *pulse_at {
+            parked.set_timer(at.saturating_duration_since(Instant::now()));
+        }
+        let done = race(parked, notes, asked, |parked| {
+            if let Some(at) = beat(holds, parked, pulse.as_ref(), pulse_at) {
+                parked.set_timer(at.saturating_duration_since(Instant::now()));
+            }
+            ControlFlow::Continue(())
+        });
+        match done.await {
+            Some(done) => ControlFlow::Continue(done),
+            None if self.notes.gone => ControlFlow::Break(Over::Gone),
+            None => ControlFlow::Break(Over::Ended),
+        }
+    }
+
+    fn send(&mut self, content: &[u8]) {
+        if !content.is_empty() {
+            self.parked.send([Chunk::new(content).select(self.chunked).clone()]);
+        }
+    }
+
+    /// Ends the stream because something is wrong; tells the client what, where that is wanted.
+    fn fail(&mut self, why: &str) -> Flow {
+        if self.holds.explains(&self.about) {
+            self.send(format!("\n\n{why}\n").as_bytes());
+        }
+        ControlFlow::Break(Over::Ended)
+    }
+}
+
+/// Sends a keep-alive if it is due, and says when the next is.
+fn beat(holds: &Holds, parked: &mut Parked, pulse: Option<&Pulse>, at: &mut Option<Instant>) -> Option<Instant> {
+    if let Some(pulse) = pulse
+        && at.is_some_and(|at| at <= Instant::now())
+    {
+        *at = Some(Instant::now() + pulse.beat(parked, holds));
+    }
+    *at
+}
+
+/// Refuses an answer that does not say that all is well.
+fn successful(told: Told) -> Result<Told, Failure> {
+    if told.status.is_success() {
+        return Ok(told);
+    }
+    Err(Failure::because(Kind::Unusable, format!("its status is {}", told.status.as_u16())))
+}
+
+/// What a link's answer asks for, and what it appends.
+fn read(told: &Told, max_channels: usize) -> Result<(Instruct, Bytes), String> {
+    let invalid = |error: crate::grip::Invalid| format!("Failed to parse accept instructions: {error}");
+    let mut instruct = Instruct::parse(&told.headers).map_err(invalid)?;
+    let mut body = told.body.clone();
+    if is_body(&told.headers) {
+        instruct.read_body(told.status.as_u16(), &told.body).map_err(invalid)?;
+        body = instruct.substitute.take().map(|substitute| substitute.body).unwrap_or_default();
+    }
+    if instruct.hold == Some(HoldMode::Response) {
+        return Err("Next link returned non-stream hold.".to_owned());
+    }
+    check(&instruct, max_channels).map_err(invalid)?;
+    if told.rest.is_none()
+        && let Some(changed) = filtered(&instruct, &body).map_err(|error| format!("filter error: {error}"))?
+    {
+        body = changed.into();
+    }
+    Ok((instruct, body))
+}

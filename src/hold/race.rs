@@ -1,0 +1,65 @@
+//! Waiting for an origin while the connection that it is asked for goes on living.
+
+use crate::grip::item::Response;
+use crate::shard::{Event, Parked};
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+
+/// What happened to a connection while its origin was asked.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// The client is gone.
+    pub(super) gone: bool,
+    /// The connection is to end.
+    pub(super) closing: bool,
+    /// The origin is to be asked once more.
+    pub(super) refresh: bool,
+    /// The time of a long-poll is over.
+    pub(super) over: bool,
+    /// This answers a long-poll.
+    pub(super) item: Option<Arc<Response>>,
+}
+
+/// Waits for `asked`, and for what happens meanwhile. `None`: the connection will not need it any more; `notes` say why.
+/// One that is to end has its grace. `beat` is called when the timer goes off.
+pub(super) async fn race<T>(
+    parked: &mut Parked,
+    notes: &mut Notes,
+    asked: impl Future<Output = T>,
+    mut beat: impl FnMut(&mut Parked) -> ControlFlow<()>,
+) -> Option<T> {
+    let mut asked = pin!(asked);
+    loop {
+        let deadline = parked.deadline();
+        let grace = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let event = tokio::select! {
+            biased;
+            done = &mut asked => return Some(done),
+            event = parked.next() => event,
+            () = grace => return None,
+        };
+        match event {
+            Event::Gone => {
+                notes.gone = true;
+                return None;
+            }
+            Event::Item(response) => {
+                notes.item = Some(response);
+                return None;
+            }
+            Event::Close => notes.closing = true,
+            Event::Refresh => notes.refresh = true,
+            Event::Timer if beat(parked).is_break() => {
+                notes.over = true;
+                return None;
+            }
+            Event::Timer | Event::Queued => {}
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Asking an origin without a client: links and filters.
+
+use super::{Errand, Failure, Kind, Lease, Origin, Source, Upload};
+use crate::grip::item::Id;
+use crate::route::{Address, Place, Route, Target};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode, Uri};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The largest body that is kept whole, as Pushpin has it.
+pub(super) const MAX_BODY: usize = 100_000;
+
+/// On whose behalf an origin is asked.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// The route of the request that is held.
+    pub route: Arc<Route>,
+    /// Its whole URI, to which links are relative.
+    pub uri: String,
+    /// Whether it came over TLS.
+    pub secure: bool,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// How.
+    pub method: Method,
+    /// What, as a whole URI.
+    pub uri: &'a Uri,
+    /// What is said besides.
+    pub headers: &'a [(HeaderName, String)],
+    /// The body.
+    pub body: Bytes,
+    /// What the client has had of channels.
+    pub last_ids: &'a [(String, Id)],
+}
+
+/// An answer without a client.
+#[derive(Debug)]
+pub struct Told {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, or the beginning of it.
+    pub body: Bytes,
+    /// The rest of a body that is too large to be kept.
+    pub rest: Option<(Incoming, Lease)>,
+}
+
+impl Asking {
+    /// Where requests for a URI go. What is on the host of the client's request goes by its route, as the request did,
+    /// whatever scheme it is written with: TLS may have ended before gripd. Anything else goes to the host it names.
+    fn route_for(&self, uri: &Uri) -> Result<Arc<Route>, Failure> {
+        let authority = uri.authority().map_or("", |a| a.as_str());
+        let own = self.uri.split_once("://").map_or("", |(_, rest)| rest);
+        let own = own.split(['/', '?']).next().unwrap_or_default();
+        if same_host(own, authority) && uri.path().starts_with(&self.route.condition.path_beg) {
+            return Ok(Arc::clone(&self.route));
+        }
+        if uri.scheme_str() != Some("http") {
+            let why = format!("{uri} is on another host, and origins are asked without TLS");
+            return Err(Failure::because(Kind::Unreachable, why));
+        }
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let address = Address { host, port: uri.port_u16().unwrap_or(80) };
+        let untrusted = self.route.targets.iter().any(|target| target.untrusted);
+        let place = Place::Address(address);
+        let target = Target { place, host: None, channels: Vec::new(), untrusted, over_http: false };
+        let signer = self.route.signer.clone();
+        Ok(Arc::new(Route { signer, targets: vec![target], ..Route::default() }))
+    }
+
+    /// What the requests to one origin have in common.
+    pub(super) fn origin_of(&self, uri: &Uri) -> Result<String, Failure> {
+        Ok(self.route_for(uri)?.targets.first().map_or_else(String::new, Target::to_string))
+    }
+}
+
+/// Whether two authorities are the same host and port, where the port of HTTP and of HTTPS need not be said.
+fn same_host(one: &str, other: &str) -> bool {
+    fn bare(authority: &str) -> &str {
+        authority.strip_suffix(":80").or_else(|| authority.strip_suffix(":443")).unwrap_or(authority)
+    }
+    bare(one).eq_ignore_ascii_case(bare(other))
+}
+
+impl Origin {
+    /// Sends a request of gripd's own, and reads the answer as far as it is kept.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn ask(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
+        let route = about.route_for(ask.uri)?;
+        let request = request(&ask)?;
+        let errand = Errand {
+            route: &route,
+            request: &request,
+            address: None,
+            secure: about.secure,
+            trusted: false,
+            internal: true,
+            last_ids: ask.last_ids,
+        };
+        let answered = self.send(&errand, &Upload::of(ask.body)).await?;
+        let (body, rest) = match answered.body {
+            Source::Whole(body) => (body, None),
+            Source::Incoming(incoming, lease) => collect(incoming, lease, self.response_timeout()).await?,
+        };
+        Ok(Told { status: answered.head.status, headers: answered.head.headers, body, rest })
+    }
+
+    /// Asks whether, and what, to deliver: an HTTP filter.
+    ///
+    /// # Errors
+    /// Why there is no answer in time.
+    pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
+        let asked = timeout(self.settings.filter_timeout, async {
+            let _turn = self.shield.turn(&about.origin_of(ask.uri)?).await;
+            self.ask(about, ask).await
+        });
+        asked.await.unwrap_or_else(|_| Err(Failure::new(Kind::TimedOut)))
+    }
+
+    /// Waits until an origin may be asked once more by gripd itself.
+    pub async fn turn(&self, route: &Route) -> super::Turn {
+        let origin = route.targets.first().map_or_else(String::new, Target::to_string);
+        self.shield.turn(&origin).await
+    }
+
+    /// How long to wait until a link with this time is asked: see [`super::Shield::wait`].
+    pub fn link_wait(&self, uri: &Uri, period: Duration) -> Duration {
+        self.shield.wait(&uri.to_string(), period)
+    }
+}
+
+fn request(ask: &Ask<'_>) -> Result<Parts, Failure> {
+    let mut request = Request::builder().method(ask.method.clone()).uri(ask.uri.clone());
+    request = request.header(HOST, ask.uri.authority().map_or("localhost", |a| a.as_str()));
+    for (name, value) in ask.headers {
+        request = request.header(name, HeaderValue::from_bytes(value.as_bytes()).map_err(unaskable)?);
+    }
+    if ask.method == Method::POST {
+        request = request.header(CONTENT_LENGTH, ask.body.len());
+    }
+    let (parts, ()) = request.body(()).map_err(unaskable)?.into_parts();
+    Ok(parts)
+}
+
+fn unaskable(error: impl Into<hyper::http::Error>) -> Failure {
+    Failure::because(Kind::Unusable, error.into())
+}
+
+/// Reads a body to its end, or until it is larger than the 100,000 bytes that are kept; then the rest is returned as
+/// well.
+///
+/// # Errors
+/// It broke off, or did not come in time.
+pub async fn collect(
+    mut incoming: Incoming,
+    lease: Lease,
+    patience: Duration,
+) -> Result<(Bytes, Option<(Incoming, Lease)>), Failure> {
+    let mut body = BytesMut::new();
+    let read = async {
+        while let Some(frame) = incoming.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                body.extend_from_slice(&data);
+            }
+            if body.len() > MAX_BODY {
+                return Ok::<_, hyper::Error>(false);
+            }
+        }
+        Ok(true)
+    };
+    match timeout(patience, read).await {
+        Err(_) => Err(Failure::new(Kind::TimedOut)),
+        Ok(Err(error)) => Err(Failure::because(Kind::Broken, error)),
+        Ok(Ok(false)) => Ok((body.freeze(), Some((incoming, lease)))),
+        Ok(Ok(true)) => {
+            lease.finish();
+            Ok((body.freeze(), None))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::parse_line;
+
+    fn goes_to(line: &str, own: &str, link: &str) -> Result<String, String> {
+        let route = Arc::new(parse_line(line).unwrap().unwrap());
+        let asking = Asking { route, uri: own.to_owned(), secure: false };
+        asking.origin_of(&link.parse().unwrap()).map_err(|failure| failure.explain())
+    }
+
+    #[test]
+    fn what_is_on_the_clients_host_goes_by_its_route() {
+        let own = "http://Chat.example/events?x";
+        for link in ["http://chat.example/next", "http://chat.example:80/", "https://chat.example/next"] {
+            assert_eq!(goes_to("*,path_beg=/ o:1", own, link).unwrap(), "o:1", "{link}");
+        }
+        assert_eq!(goes_to("* o:1", own, "http://other.example:8080/").unwrap(), "other.example:8080");
+        assert_eq!(goes_to("*,path_beg=/events o:1", own, "http://chat.example/x").unwrap(), "chat.example:80");
+        assert!(goes_to("* o:1", own, "https://other.example/").unwrap_err().contains("without TLS"));
+    }
+}

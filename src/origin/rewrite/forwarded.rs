@@ -1,0 +1,111 @@
+//! What origins are told of the way that a request has come: `X-Forwarded-For`, `X-Forwarded-Proto`, `CDN-Loop`.
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use std::net::IpAddr;
+
+pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
+pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// What becomes of `X-Forwarded-For`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForwardedFor {
+    /// How many of the addresses that come in are kept, from the end; all unless told.
+    pub truncate: Option<usize>,
+    /// Whether the client's address is added.
+    pub append: bool,
+}
+
+/// What origins are told of TLS, which they cannot see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedProto {
+    /// Nothing.
+    Nothing,
+    /// `X-Forwarded-Proto`.
+    #[default]
+    Proto,
+    /// `X-Forwarded-Proto` and `X-Forwarded-Protocol`.
+    Both,
+}
+
+impl ForwardedFor {
+    /// The addresses for the origin, in one header. `address`: the client's, if it has one.
+    pub(super) fn apply(self, headers: &HeaderMap, address: Option<IpAddr>) -> Option<HeaderValue> {
+        let values = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok());
+        let mut addresses: Vec<&str> = values.flat_map(|v| v.split(',')).map(str::trim).collect();
+        if let Some(most) = self.truncate {
+            addresses.drain(..addresses.len().saturating_sub(most));
+        }
+        let own = address.filter(|_| self.append).map(|a| a.to_canonical().to_string());
+        addresses.extend(own.as_deref());
+        if addresses.is_empty() {
+            return None;
+        }
+        HeaderValue::try_from(addresses.join(", ")).ok()
+    }
+}
+
+/// Whether a request came over TLS, by the word of whoever stands before gripd.
+pub fn says_secure(headers: &HeaderMap) -> bool {
+    let of = |name| headers.get(name).filter(|value: &&HeaderValue| !value.is_empty());
+    of(PROTO).or_else(|| of(PROTOCOL)).is_some_and(|value| value == "https" || value == "wss")
+}
+
+/// Whether a request has passed the proxy of this name already (RFC 8586).
+pub fn has_passed(headers: &HeaderMap, name: &str) -> bool {
+    visited(headers).any(|cdn| cdn.split(';').next().is_some_and(|id| id.trim().eq_ignore_ascii_case(name)))
+}
+
+/// All that `CDN-Loop` says, and this proxy behind it.
+pub(super) fn cdn_loop(headers: &HeaderMap, name: &str) -> Option<HeaderValue> {
+    let all: Vec<&str> = visited(headers).chain([name]).collect();
+    HeaderValue::try_from(all.join(", ")).ok()
+}
+
+fn visited(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CDN_LOOP).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|cdn| !cdn.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn addresses_are_kept_cut_and_added() {
+        let incoming = headers(&[(FOR, "1.1.1.1"), (FOR, "2.2.2.2, 3.3.3.3")]);
+        let client = Some("::ffff:9.9.9.9".parse().unwrap());
+        let apply = |truncate, append| ForwardedFor { truncate, append }.apply(&incoming, client).unwrap();
+        assert_eq!(apply(None, false), "1.1.1.1, 2.2.2.2, 3.3.3.3");
+        assert_eq!(apply(Some(1), true), "3.3.3.3, 9.9.9.9");
+        assert_eq!(apply(Some(0), true), "9.9.9.9");
+        assert_eq!(ForwardedFor::default().apply(&HeaderMap::new(), client), None);
+        assert_eq!(ForwardedFor { truncate: Some(0), append: false }.apply(&incoming, client), None);
+    }
+
+    #[test]
+    fn the_word_of_who_stands_before_is_taken_exactly() {
+        assert!(says_secure(&headers(&[(PROTO, "https")])));
+        assert!(says_secure(&headers(&[(PROTO, ""), (PROTOCOL, "wss")])));
+        for (name, value) in [(PROTO, "http"), (PROTO, "HTTPS"), (PROTO, "https, http"), (CDN_LOOP, "https")] {
+            assert!(!says_secure(&headers(&[(name, value)])), "{value}");
+        }
+        assert!(!says_secure(&headers(&[(PROTO, "http"), (PROTOCOL, "https")])));
+    }
+
+    #[test]
+    fn loops_are_seen_and_marked() {
+        let came = headers(&[(CDN_LOOP, "a; v=1, b"), (CDN_LOOP, "c")]);
+        assert!(has_passed(&came, "A") && has_passed(&came, "c") && !has_passed(&came, "d"));
+        assert_eq!(cdn_loop(&came, "d").unwrap(), "a; v=1, b, c, d");
+    }
+}

@@ -1,0 +1,39 @@
+//! Headers that concern only one connection (RFC 9110 7.6.1).
+
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
+
+/// Removes what concerns only the connection on which an answer came.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let listed = listed_in_connection(headers);
+    remove_where(headers, |name| is_hop_by_hop(name) || listed.contains(name));
+}
+
+/// Removes the headers whose name is `unwanted`.
+pub fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<_> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// Whether a message's `Transfer-Encoding`, if it has any, is `chunked` alone: no other is undone here.
+pub fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    first.is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
+/// Whether a header is for one connection only.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHORIZATION)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate")
+}
+
+/// The headers that `Connection` names: they are for this connection only as well.
+pub(super) fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    let names = values.flat_map(|v| v.split(',')).filter_map(|n| HeaderName::try_from(n.trim()).ok());
+    // These two are its usual words, and no headers to remove.
+    names.filter(|n| n != "close" && n.as_str() != "keep-alive").collect()
+}

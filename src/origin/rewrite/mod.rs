@@ -1,0 +1,311 @@
+//! What a request looks like when it is forwarded.
+
+mod forwarded;
+mod hop;
+mod marks;
+
+pub use forwarded::{ForwardedFor, ForwardedProto, has_passed, says_secure};
+pub use hop::{is_plainly_framed, remove_hop_by_hop, remove_where};
+
+use super::{Errand, Forwarding};
+use crate::grip::{FEATURES, instruct};
+use crate::route::{Rewrite, Route, Target};
+use hop::{is_hop_by_hop, listed_in_connection};
+use hyper::Uri;
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
+
+/// The header that names a route.
+pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
+
+/// Path and query, byte for byte but for what the route changes. Where the client named a whole URI, the origin gets
+/// its path.
+pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
+    let Some(target) = uri.path_and_query() else { return Uri::from(PathAndQuery::from_static("/")) };
+    if rewrite.cut == 0 && rewrite.begin.is_empty() {
+        return target.clone().into();
+    }
+    let rest = target.as_str().get(rewrite.cut..).unwrap_or_default();
+    let path = [rewrite.begin.as_str(), rest].concat();
+    let path = if path.starts_with('/') { path } else { format!("/{path}") };
+    PathAndQuery::try_from(path).map_or_else(|_| target.clone().into(), Uri::from)
+}
+
+/// The headers for an origin, in Pushpin's order of operations.
+pub(super) fn headers(
+    errand: &Errand<'_>,
+    target: &Target,
+    settings: &Forwarding,
+    signature: Option<HeaderValue>,
+) -> HeaderMap {
+    let (request, route) = (errand.request, errand.route);
+    let replaced = replace(&request.headers, &route.rewrite);
+    let from = replaced.as_ref().unwrap_or(&request.headers);
+    let mut to = HeaderMap::with_capacity(from.len() + 4);
+    to.insert(HOST, host(request, route, target));
+    copy(errand, settings, from, &mut to);
+    if let Some(name) = &settings.cdn_loop
+        && let Some(value) = forwarded::cdn_loop(from, name)
+    {
+        to.insert(forwarded::CDN_LOOP, value);
+    }
+    if !errand.trusted && !route.no_grip {
+        introduce(errand, signature, &mut to);
+    }
+    if errand.secure {
+        proto(settings.proto, &mut to);
+    }
+    let rule = if errand.trusted { settings.forwarded_for_trusted } else { settings.forwarded_for };
+    if let Some(addresses) = rule.apply(from, errand.address) {
+        to.insert(forwarded::FOR, addresses);
+    }
+    if route.rewrite.mark_originals && !errand.trusted {
+        for (name, value) in marks::originals(from, &settings.need_mark) {
+            to.append(name, value);
+        }
+    }
+    to
+}
+
+/// The headers with those that the route sets; `None` if it sets none.
+fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
+    if rewrite.headers.is_empty() {
+        return None;
+    }
+    let mut headers = headers.clone();
+    for (name, value) in &rewrite.headers {
+        headers.remove(name);
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
+    }
+    Some(headers)
+}
+
+/// Copies what is forwarded as it came.
+fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut HeaderMap) {
+    let listed = listed_in_connection(from);
+    let in_chunks = from.contains_key(TRANSFER_ENCODING);
+    let decides_proto = settings.accept_proto || settings.proto != ForwardedProto::Nothing;
+    for (name, value) in from {
+        let drop = is_hop_by_hop(name)
+            || matches!(*name, HOST | EXPECT) || *name == forwarded::FOR
+            // Items are appended to what the origin began, so it must not compress it.
+            || *name == ACCEPT_ENCODING
+            || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
+            || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
+            || (settings.accept_route && *name == PUSHPIN_ROUTE)
+            || (!errand.trusted && !errand.internal && instruct::is_grip(name))
+            || (marks::is_marked(name) && !errand.trusted)
+            || (in_chunks && name == CONTENT_LENGTH)
+            || listed.contains(name);
+        if !drop {
+            to.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Says who asks, what it can do, and what the client has had.
+fn introduce(errand: &Errand<'_>, signature: Option<HeaderValue>, to: &mut HeaderMap) {
+    if let Some(signature) = signature {
+        to.insert(HeaderName::from_static("grip-sig"), signature);
+    }
+    to.insert(HeaderName::from_static("grip-feature"), HeaderValue::from_static(FEATURES));
+    for (channel, id) in errand.last_ids {
+        if let Ok(value) = HeaderValue::from_bytes(format!("{channel}; last-id={id}").as_bytes()) {
+            to.append(HeaderName::from_static("grip-last"), value);
+        }
+    }
+}
+
+fn proto(mode: ForwardedProto, to: &mut HeaderMap) {
+    let https = HeaderValue::from_static("https");
+    if mode != ForwardedProto::Nothing {
+        to.insert(forwarded::PROTO, https.clone());
+    }
+    if mode == ForwardedProto::Both {
+        to.insert(forwarded::PROTOCOL, https);
+    }
+}
+
+/// `Host`: what the target or the route says, or what the client named, without the port that is HTTP's own;
+/// `localhost` if it named none.
+fn host(request: &Parts, route: &Route, target: &Target) -> HeaderValue {
+    let configured = target.host.as_ref().or(route.rewrite.as_host.as_ref());
+    let named = configured.map(|host| host.as_bytes()).or_else(|| super::named_host(request));
+    let host = named.filter(|h| !h.is_empty()).unwrap_or(b"localhost");
+    let host = host.strip_suffix(b":80").unwrap_or(host);
+    HeaderValue::from_bytes(host).unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::parse_line;
+    use hyper::Request;
+
+    struct Case {
+        line: &'static str,
+        settings: Forwarding,
+        trusted: bool,
+        secure: bool,
+    }
+
+    fn plain(line: &'static str) -> Case {
+        Case { line, settings: Forwarding::default(), trusted: false, secure: false }
+    }
+
+    impl Case {
+        fn rewrite(&self, uri: &str, headers: &[(&'static str, &str)]) -> (String, Vec<(String, String)>) {
+            let mut request = Request::builder().uri(uri);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let parts = request.body(()).unwrap().into_parts().0;
+            let route = parse_line(self.line).unwrap().unwrap();
+            let errand = Errand {
+                route: &route,
+                request: &parts,
+                address: Some([9, 9, 9, 9].into()),
+                secure: self.secure,
+                trusted: self.trusted,
+                internal: false,
+                last_ids: &[("a".into(), "7".into())],
+            };
+            let map =
+                super::headers(&errand, &route.targets[0], &self.settings, Some(HeaderValue::from_static("signed")));
+            let pairs = map.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned()));
+            (target(&parts.uri, &route.rewrite).to_string(), pairs.collect())
+        }
+
+        fn headers(&self, headers: &[(&'static str, &str)]) -> Vec<(String, String)> {
+            self.rewrite("/", headers).1
+        }
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn value<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    #[test]
+    fn connection_headers_stay_here_and_grip_is_ours() {
+        let headers = plain("* o:1").headers(&[
+            ("host", "ex.com:80"),
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "x"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip"),
+            ("grip-sig", "forged"),
+            ("grip-last", "forged"),
+            ("eb9bf0f5-host", "forged"),
+            ("x-forwarded-proto", "https"),
+            ("cookie", "a=1"),
+            ("content-encoding", "gzip"),
+        ]);
+        let expected = [
+            ("host", "ex.com"),
+            ("cookie", "a=1"),
+            ("content-encoding", "gzip"),
+            ("grip-sig", "signed"),
+            ("grip-feature", FEATURES),
+            ("grip-last", "a; last-id=7"),
+        ];
+        assert_eq!(headers, pairs(&expected));
+    }
+
+    #[test]
+    fn a_trusted_proxys_headers_pass_and_no_grip_adds_none() {
+        let trusted = Case { trusted: true, ..plain("*,orig_headers o:1") };
+        let headers = trusted.headers(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]);
+        assert_eq!(headers, pairs(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]));
+        let headers = plain("*,no_grip o:1").headers(&[("host", "h"), ("grip-sig", "forged")]);
+        assert_eq!(headers, pairs(&[("host", "h")]));
+    }
+
+    #[test]
+    fn the_target_is_the_path_and_query_byte_for_byte() {
+        let case = plain("* o:1");
+        let (uri, headers) = case.rewrite("http://abs.example:8080/a/../%2e%2e//b?x=%20&y", &[("host", "other")]);
+        assert_eq!(uri, "/a/../%2e%2e//b?x=%20&y");
+        assert_eq!(headers[0], ("host".into(), "abs.example:8080".into()));
+        assert_eq!(case.headers(&[])[0], ("host".into(), "localhost".into()));
+        assert_eq!(case.rewrite("*", &[]).0, "*");
+    }
+
+    #[test]
+    fn routes_change_path_host_and_headers() {
+        let case = plain("*,path_beg=/a,replace_beg=/b,as_host=as:1,header=X-Set:1,header=X-Gone: o:1");
+        let (uri, headers) = case.rewrite("/a/x?q", &[("host", "h"), ("x-gone", "1"), ("x-set", "0")]);
+        assert_eq!((uri.as_str(), value(&headers, "host")), ("/b/x?q", Some("as:1")));
+        assert_eq!((value(&headers, "x-set"), value(&headers, "x-gone")), (Some("1"), None));
+        assert_eq!(plain("*,path_rem=2 o:1").rewrite("/a/x", &[]).0, "/x");
+        assert_eq!(plain("*,path_rem=9 o:1").rewrite("/a/x", &[]).0, "/");
+        let both = plain("*,as_host=as o:1,host=target:80");
+        assert_eq!(value(&both.headers(&[("host", "h")]), "host"), Some("target"));
+    }
+
+    #[test]
+    fn forwarded_addresses_are_merged_by_the_rule_for_the_sender() {
+        let came = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3")];
+        assert_eq!(value(&plain("* o:1").headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
+        let mut case = plain("* o:1");
+        case.settings.forwarded_for = ForwardedFor { truncate: Some(0), append: true };
+        assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("9.9.9.9"));
+        case.trusted = true;
+        assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
+    }
+
+    #[test]
+    fn only_tls_is_told() {
+        let mut case = plain("* o:1");
+        assert_eq!(value(&case.headers(&[]), "x-forwarded-proto"), None);
+        case.secure = true;
+        assert_eq!(value(&case.headers(&[]), "x-forwarded-proto"), Some("https"));
+        assert_eq!(value(&case.headers(&[]), "x-forwarded-protocol"), None);
+        case.settings.proto = ForwardedProto::Both;
+        assert_eq!(value(&case.headers(&[]), "x-forwarded-protocol"), Some("https"));
+        case.settings.proto = ForwardedProto::Nothing;
+        assert_eq!(
+            value(&case.headers(&[("x-forwarded-proto", "as it came")]), "x-forwarded-proto"),
+            Some("as it came")
+        );
+    }
+
+    #[test]
+    fn loops_routes_and_originals() {
+        let mut case = plain("*,orig_headers o:1");
+        case.settings.cdn_loop = Some("me".into());
+        case.settings.accept_route = true;
+        case.settings.need_mark = vec![HeaderName::from_static("x-b")];
+        let headers = case.headers(&[
+            ("host", "h"),
+            ("cdn-loop", "cdn"),
+            ("pushpin-route", "r"),
+            ("x-b", "1"),
+            ("eb9bf0f5-host", "first"),
+        ]);
+        assert_eq!((value(&headers, "cdn-loop"), value(&headers, "pushpin-route")), (Some("cdn, me"), None));
+        assert_eq!((value(&headers, "x-b"), value(&headers, "eb9bf0f5-x-b")), (Some("1"), None));
+        assert_eq!(
+            (value(&headers, "eb9bf0f5-host"), value(&headers, "eb9bf0f5-cdn-loop")),
+            (Some("first"), Some("cdn"))
+        );
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_not_forwarded() {
+        let headers = plain("* o:1").headers(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
+        assert!(headers.iter().all(|(name, _)| name != "content-length" && name != "transfer-encoding"));
+    }
+}

@@ -1,0 +1,268 @@
+//! What keeps origins from a storm of links: one request for many streams, an even spread over time, and a bound of
+//! those in flight; for all shards together.
+
+use super::{Ask, Asking, Failure, Kind, Origin, Told};
+use crate::grip::item::Id;
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode, Uri};
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// How long an answer is as good as a new one for streams that ask just because it is time.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// The link requests of all shards.
+#[derive(Debug)]
+pub struct Shield {
+    /// Requests of gripd's own to one origin at the same time.
+    most: usize,
+    started: Instant,
+    keys: RandomState,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    flights: HashMap<Key, Flight>,
+    /// Flights that are over, in the order in which they are to be forgotten.
+    landed: VecDeque<(Instant, Key)>,
+    permits: HashMap<String, Arc<Semaphore>>,
+}
+
+/// What is one request: only who would get the same answer shares it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    route: String,
+    uri: String,
+    last_ids: Vec<(String, Id)>,
+}
+
+/// A request that several wait for.
+#[derive(Debug)]
+struct Flight {
+    /// When it was sent; `None`: it is still to be.
+    sent: Option<Instant>,
+    news: watch::Receiver<Option<Outcome>>,
+}
+
+/// What came of a flight.
+#[derive(Clone, Debug)]
+enum Outcome {
+    Told(Arc<(StatusCode, HeaderMap, Bytes)>),
+    /// The body is too large to be kept: each asks for itself.
+    TooLarge,
+    Failed(Kind, String),
+}
+
+/// Whether to ask, or to wait for who does.
+enum Boarding {
+    Lead(watch::Sender<Option<Outcome>>),
+    Join(watch::Receiver<Option<Outcome>>),
+}
+
+/// Leave to ask an origin, until it is dropped.
+#[derive(Debug)]
+pub struct Turn(#[allow(dead_code, reason = "it is there to be dropped")] Option<OwnedSemaphorePermit>);
+
+impl Shield {
+    /// A shield that lets so many requests of gripd's own to one origin at the same time.
+    pub fn new(most: usize) -> Arc<Self> {
+        let (started, keys) = (Instant::now(), RandomState::new());
+        Arc::new(Self { most, started, keys, state: Mutex::default() })
+    }
+
+    /// How long to wait until a link is asked that is to be asked every `period`. Links are spread evenly over the
+    /// period by their URI; all streams of one URI ask at the same time, and so as one. A tenth of the period at
+    /// least is left to wait.
+    pub fn wait(&self, uri: &str, period: Duration) -> Duration {
+        let millis = period.as_millis().max(1);
+        let phase = u128::from(self.keys.hash_one(uri)) % millis;
+        let wait = millis - (self.started.elapsed().as_millis() + phase) % millis;
+        let wait = if wait < millis / 10 { wait + millis } else { wait };
+        Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))
+    }
+
+    /// Waits until an origin may be asked once more.
+    pub(super) async fn turn(&self, origin: &str) -> Turn {
+        let permits = {
+            let mut state = self.state();
+            match state.permits.get(origin) {
+                Some(permits) => Arc::clone(permits),
+                None => {
+                    let permits = Arc::new(Semaphore::new(self.most));
+                    state.permits.insert(origin.to_owned(), Arc::clone(&permits));
+                    permits
+                }
+            }
+        };
+        Turn(permits.acquire_owned().await.ok())
+    }
+
+    /// Joins a request that was not sent before `since`, or begins one.
+    fn board(&self, key: &Key, since: Instant) -> Boarding {
+        let state = &mut *self.state();
+        let now = Instant::now();
+        while state.landed.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, key)) = state.landed.pop_front() else { break };
+            if state.flights.get(&key).is_some_and(|flight| flight.news.has_changed().is_err()) {
+                state.flights.remove(&key);
+            }
+        }
+        if let Some(flight) = state.flights.get(key)
+            && flight.sent.is_none_or(|sent| sent >= since)
+        {
+            return Boarding::Join(flight.news.clone());
+        }
+        let (tell, news) = watch::channel(None);
+        state.flights.insert(key.clone(), Flight { sent: None, news });
+        Boarding::Lead(tell)
+    }
+
+    fn sent(&self, key: &Key) {
+        if let Some(flight) = self.state().flights.get_mut(key) {
+            flight.sent = Some(Instant::now());
+        }
+    }
+
+    fn landed(&self, key: Key) {
+        self.state().landed.push_back((Instant::now() + FRESH, key));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway, so a poisoned state is still a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sees to it that a flight is forgotten, whether it lands or is given up.
+struct Leader<'a> {
+    shield: &'a Shield,
+    key: Key,
+    tell: watch::Sender<Option<Outcome>>,
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        self.shield.landed(self.key.clone());
+    }
+}
+
+impl Origin {
+    /// Asks a next link on behalf of a stream that knows of `last_ids`. Streams that ask the same share an answer, if
+    /// it is no older than `since`; `None`: than a moment ago.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn ask_link(
+        &self,
+        about: &Asking,
+        uri: &Uri,
+        last_ids: &[(String, Id)],
+        since: Option<Instant>,
+    ) -> Result<Told, Failure> {
+        let (route, uri_text) = (about.route.label().to_string(), uri.to_string());
+        let key = Key { route, uri: uri_text, last_ids: last_ids.to_vec() };
+        let since = since.or_else(|| Instant::now().checked_sub(FRESH)).unwrap_or(self.shield.started);
+        let ask = || Ask { method: Method::GET, uri, headers: &[], body: Bytes::new(), last_ids };
+        loop {
+            match self.shield.board(&key, since) {
+                Boarding::Lead(tell) => {
+                    return self.lead(Leader { shield: &self.shield, key, tell }, about, ask()).await;
+                }
+                Boarding::Join(news) => match joined(news).await {
+                    Some(Outcome::Told(told)) => {
+                        self.metrics.links_shared.fetch_add(1, Relaxed);
+                        let (status, headers, body) = &*told;
+                        return Ok(Told { status: *status, headers: headers.clone(), body: body.clone(), rest: None });
+                    }
+                    Some(Outcome::Failed(kind, why)) => return Err(Failure::because(kind, why)),
+                    Some(Outcome::TooLarge) => {
+                        let _turn = self.shield.turn(&about.origin_of(uri)?).await;
+                        self.metrics.links.fetch_add(1, Relaxed);
+                        return self.ask(about, ask()).await;
+                    }
+                    // Who asked is gone.
+                    None => {}
+                },
+            }
+        }
+    }
+
+    async fn lead(&self, leader: Leader<'_>, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
+        let _turn = self.shield.turn(&about.origin_of(ask.uri)?).await;
+        self.shield.sent(&leader.key);
+        self.metrics.links.fetch_add(1, Relaxed);
+        let told = self.ask(about, ask).await;
+        leader.tell.send_replace(Some(match &told {
+            Ok(told) if told.rest.is_some() => Outcome::TooLarge,
+            Ok(told) => Outcome::Told(Arc::new((told.status, told.headers.clone(), told.body.clone()))),
+            Err(failure) => Outcome::Failed(failure.kind, failure.explain()),
+        }));
+        told
+    }
+}
+
+/// What came of another's request; `None`: it was given up.
+async fn joined(mut news: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
+    let outcome = news.wait_for(Option::is_some).await.ok()?;
+    outcome.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(uri: &str) -> Key {
+        Key { route: String::new(), uri: uri.to_owned(), last_ids: Vec::new() }
+    }
+
+    #[test]
+    fn links_are_spread_over_their_period_and_equal_ones_are_not() {
+        let shield = Shield::new(1);
+        let period = Duration::from_secs(20);
+        let mut tenths = [0; 10];
+        for n in 0..5000 {
+            let wait = shield.wait(&format!("http://h/{n}"), period);
+            assert!(wait >= period / 10 && wait < period + period / 10, "{wait:?}");
+            tenths[usize::try_from(wait.as_millis() % 20_000 / 2000).unwrap()] += 1;
+        }
+        assert!(tenths.iter().all(|count| (400..600).contains(count)), "{tenths:?}");
+        let (one, other) = (shield.wait("http://h/", period), shield.wait("http://h/", period));
+        assert!(one.abs_diff(other) < Duration::from_secs(1), "{one:?} {other:?}");
+    }
+
+    #[test]
+    fn only_who_may_take_an_answer_waits_for_it() {
+        let shield = Shield::new(1);
+        let before = Instant::now();
+        let Boarding::Lead(tell) = shield.board(&key("a"), before) else { panic!("nobody asks yet") };
+        // What is not sent yet is new enough for everybody.
+        let late = before + Duration::from_secs(9);
+        assert!(matches!(shield.board(&key("a"), late), Boarding::Join(_)));
+        assert!(matches!(shield.board(&key("b"), late), Boarding::Lead(_)));
+        shield.sent(&key("a"));
+        assert!(matches!(shield.board(&key("a"), before), Boarding::Join(_)));
+        // What was sent before somebody had a reason to ask is too old for them.
+        assert!(matches!(shield.board(&key("a"), late), Boarding::Lead(_)));
+        drop(tell);
+    }
+
+    #[test]
+    fn a_flight_that_is_given_up_is_noticed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let shield = Shield::new(1);
+            let now = Instant::now();
+            let Boarding::Lead(tell) = shield.board(&key("a"), now) else { panic!("nobody asks yet") };
+            let Boarding::Join(news) = shield.board(&key("a"), now) else { panic!("it is in flight") };
+            drop(Leader { shield: &shield, key: key("a"), tell });
+            assert!(joined(news).await.is_none());
+        });
+    }
+}

@@ -1,0 +1,41 @@
+//! What the target `test` answers: an origin to try GRIP with, as Pushpin has it.
+
+use super::{Answered, Errand, Source};
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use percent_encoding::percent_decode_str;
+
+/// Answers a request.
+pub(super) fn answer(errand: &Errand<'_>, target: usize) -> Answered {
+    let uri = &errand.request.uri;
+    let begin = errand.route.condition.path_beg.trim_end_matches('/');
+    let path = uri.path().strip_prefix(begin).unwrap_or(uri.path());
+    let (status, hold, body) = match path.trim_end_matches('/') {
+        "" => (StatusCode::OK, None, "Hello from the gripd test handler!\n"),
+        "/response" => (StatusCode::OK, Some("response"), "nothing for now\n"),
+        "/stream" => (StatusCode::OK, Some("stream"), "[stream opened]\n"),
+        _ => (StatusCode::NOT_FOUND, None, "no such test resource\n"),
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if let Some(hold) = hold {
+        headers.insert("grip-hold", HeaderValue::from_static(hold));
+        for channel in channels(uri.query().unwrap_or_default()) {
+            if let Ok(value) = HeaderValue::from_bytes(channel.as_bytes()) {
+                headers.append("grip-channel", value);
+            }
+        }
+    }
+    Answered { head: response.into_parts().0, body: Source::Whole(Bytes::from_static(body.as_bytes())), target }
+}
+
+/// The values of the query parameters `channel`; `test` if there are none.
+fn channels(query: &str) -> Vec<String> {
+    let values = query.split('&').filter_map(|pair| pair.strip_prefix("channel="));
+    let decode = |value: &str| percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let named: Vec<String> = values.map(decode).collect();
+    if named.is_empty() { vec!["test".to_owned()] } else { named }
+}

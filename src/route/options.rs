@@ -1,0 +1,161 @@
+//! The options of a route.
+
+use super::line::Section;
+use super::{Condition, Protocol, Route};
+use crate::grip::{Invalid, invalid};
+use hyper::Method;
+use hyper::header::{HeaderName, HeaderValue};
+
+/// What is changed in the requests of a route before they are forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The host that the request is taken to name, with a port if it names one.
+    pub as_host: Option<String>,
+    /// Bytes that are cut off the beginning of the path.
+    pub cut: usize,
+    /// What is put there instead.
+    pub begin: String,
+    /// Headers that are replaced; `None`: removed.
+    pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Whether each header is sent a second time under a marked name.
+    pub mark_originals: bool,
+}
+
+/// By what the requests of a route are signed, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signing {
+    /// The issuer.
+    pub issuer: Option<String>,
+    /// The key: text, `base64:...` or `file:...`.
+    pub key: Option<String>,
+}
+
+/// How a route answers requests made by `<script>` elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jsonp {
+    /// Whether answers tell status and headers besides the body.
+    pub extended: bool,
+    /// The query parameter that names the callback.
+    pub callback: String,
+    /// The query parameter that holds the body of the request.
+    pub body: Option<String>,
+    /// The callback of requests that name none.
+    pub default_callback: Option<String>,
+    /// The method of requests that name none.
+    pub default_method: Option<Method>,
+}
+
+impl Default for Jsonp {
+    fn default() -> Self {
+        Self { extended: true, callback: "callback".into(), body: None, default_callback: None, default_method: None }
+    }
+}
+
+/// Reads a condition and the options behind it. As in Pushpin, a flag is on whatever its value is, and of a repeated
+/// option the last counts; of repeated headers of one name the first.
+pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
+    let host = Some(section.value.to_ascii_lowercase()).filter(|h| h != "*");
+    let mut route = Route { condition: Condition { host, ..Condition::default() }, ..Route::default() };
+    let mut jsonp = Jsonp::default();
+    let mut replace_beg = None;
+    for (name, value) in &section.properties {
+        match name.as_str() {
+            "proto" | "ssl" | "path_beg" => condition(&mut route.condition, name, value)?,
+            "as_host" | "path_rem" | "header" | "orig_headers" => rewrite(&mut route.rewrite, name, value)?,
+            "replace_beg" => replace_beg = Some(value.clone()),
+            "jsonp_mode" | "jsonp_cb" | "jsonp_body" | "jsonp_defcb" | "jsonp_defmethod" => {
+                script(&mut jsonp, name, value)?;
+            }
+            "id" => route.id = Some(value.clone()),
+            "prefix" => value.clone_into(&mut route.prefix),
+            "debug" => route.debug = true,
+            "no_grip" => route.no_grip = true,
+            "aco" => route.cors = true,
+            "sig_iss" => route.signing.issuer = Some(value.clone()),
+            "sig_key" => route.signing.key = Some(value.clone()),
+            "log_level" => match value.parse() {
+                Ok(level @ 0..=4) => route.log_level = Some(level),
+                _ => return invalid("log_level must be 0 to 4"),
+            },
+            "session" | "sockjs" | "sockjs_as_path" => {
+                return invalid(format!("the route option '{name}' is not supported, and will not be"));
+            }
+            _ => return invalid(format!("unknown route option '{name}'")),
+        }
+    }
+    if let Some(begin) = replace_beg {
+        // It stands for what the condition asks for.
+        route.rewrite.cut = route.condition.path_beg.len();
+        route.rewrite.begin = begin;
+    }
+    if route.condition.is_by_id_only() && route.id.is_none() {
+        return invalid("a condition without a host needs an id: write '*' for any host");
+    }
+    route.jsonp = route.cors.then_some(jsonp);
+    Ok(route)
+}
+
+fn condition(condition: &mut Condition, name: &str, value: &str) -> Result<(), Invalid> {
+    match (name, value) {
+        ("proto", "http") => condition.protocol = Some(Protocol::Http),
+        ("proto", "ws") => condition.protocol = Some(Protocol::WebSocket),
+        ("proto", _) => return invalid("proto must be set to either 'http' or 'ws'"),
+        ("ssl", "yes") => condition.secure = Some(true),
+        ("ssl", "no") => condition.secure = Some(false),
+        ("ssl", _) => return invalid("ssl must be set to 'yes' or 'no'"),
+        (_, "") => return invalid("path_beg cannot be empty"),
+        _ => value.clone_into(&mut condition.path_beg),
+    }
+    Ok(())
+}
+
+fn rewrite(rewrite: &mut Rewrite, name: &str, value: &str) -> Result<(), Invalid> {
+    match name {
+        "as_host" if value.is_empty() => return invalid("as_host cannot be empty"),
+        "as_host" => rewrite.as_host = Some(value.to_owned()),
+        "orig_headers" => rewrite.mark_originals = true,
+        "path_rem" => match value.parse() {
+            Ok(count) => rewrite.cut = count,
+            Err(_) => return invalid("path_rem must be a number of bytes"),
+        },
+        _ => {
+            let header = header(value)?;
+            if rewrite.headers.iter().all(|(name, _)| *name != header.0) {
+                rewrite.headers.push(header);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `Name: value`; an empty value means that the header is removed.
+fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), Invalid> {
+    let Some((name, value)) = text.split_once(':') else { return invalid("header must be written as 'Name: value'") };
+    let Ok(name) = HeaderName::try_from(name.trim()) else {
+        return invalid(format!("header has a name that is not one: '{name}'"));
+    };
+    let value = value.trim();
+    match HeaderValue::try_from(value) {
+        Ok(parsed) => Ok((name, Some(parsed).filter(|_| !value.is_empty()))),
+        Err(_) => invalid(format!("header '{name}' has a value that is not one")),
+    }
+}
+
+fn script(jsonp: &mut Jsonp, name: &str, value: &str) -> Result<(), Invalid> {
+    let some = Some(value).filter(|v| !v.is_empty());
+    match name {
+        "jsonp_mode" => match value {
+            "extended" => jsonp.extended = true,
+            "basic" => jsonp.extended = false,
+            _ => return invalid("jsonp_mode must be 'extended' or 'basic'"),
+        },
+        "jsonp_cb" => some.unwrap_or("callback").clone_into(&mut jsonp.callback),
+        "jsonp_body" => jsonp.body = some.map(str::to_owned),
+        "jsonp_defcb" => jsonp.default_callback = some.map(str::to_owned),
+        _ => match Method::try_from(value) {
+            Ok(method) => jsonp.default_method = Some(method),
+            Err(_) => return invalid("jsonp_defmethod is no HTTP method"),
+        },
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Where the requests of a route go.
+
+use super::line::Section;
+use crate::grip::{Invalid, invalid};
+use std::fmt;
+
+/// One origin of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub place: Place,
+    /// The `Host` its requests name, with a port if one is to be named; else the client's.
+    pub host: Option<String>,
+    /// Channels that everything held on its behalf holds as well; no prefix stands before them.
+    pub channels: Vec<String>,
+    /// Whether its links may not lead to addresses of private networks.
+    pub untrusted: bool,
+    /// Whether it speaks WebSocket-over-HTTP.
+    pub over_http: bool,
+}
+
+/// Where requests are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// By a server.
+    Address(Address),
+    /// Here: what Pushpin calls the `test` handler.
+    Test,
+}
+
+/// A server's address: a host name or an IP address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The host, without the brackets of an IPv6 address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Address(address) => address.fmt(f),
+            Place::Test => f.write_str("test"),
+        }
+    }
+}
+
+/// Reads a target; `ignored` is told what has no effect.
+pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Target, Invalid> {
+    let mut target = Target {
+        place: parse_place(&section.value)?,
+        host: None,
+        channels: Vec::new(),
+        untrusted: false,
+        over_http: false,
+    };
+    for (name, value) in &section.properties {
+        match name.as_str() {
+            "host" if value.is_empty() => return invalid("the target option 'host' cannot be empty"),
+            "host" => target.host = Some(value.clone()),
+            "sub" => target.channels.push(value.clone()),
+            "untrusted" => target.untrusted = true,
+            "over_http" => target.over_http = true,
+            // Nothing here speaks TLS to an origin, and nothing WebSocket or ZeroMQ, that it could change.
+            "one_event" | "ipc_file_mode" => ignored.push(name.clone()),
+            "ssl" | "trust_connect_host" | "insecure" | "client_cert" | "client_key" => {
+                return invalid(format!(
+                    "the target option '{name}' is not supported yet: origins are asked without TLS"
+                ));
+            }
+            _ => return invalid(format!("unknown target option '{name}'")),
+        }
+    }
+    Ok(target)
+}
+
+fn parse_place(text: &str) -> Result<Place, Invalid> {
+    if text == "test" {
+        return Ok(Place::Test);
+    }
+    if text.starts_with("zhttp") {
+        return invalid(format!("the target '{text}' is a ZeroMQ one, which is not supported: give host:port"));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)),
+        None => return invalid(format!("the target '{text}' has no port: give host:port")),
+    };
+    let Some(port) = port else { return invalid(format!("the target '{text}' has a port that is not 1 to 65535")) };
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() {
+        return invalid(format!("the target '{text}' has no host: give host:port"));
+    }
+    Ok(Place::Address(Address { host: host.to_owned(), port }))
+}

@@ -1,0 +1,151 @@
+//! A parked connection that takes items on terms, as its hold sees it.
+
+use super::conn::Feed;
+use super::deliver::{Outcome, Pieces};
+use super::inbox::Delivery;
+use super::rare::{Rare, Undo, Ways};
+use super::terms::Terms;
+use super::{Parked, State};
+use crate::grip::Channel;
+use crate::grip::item::Id;
+use bytes::Bytes;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// What became of the item that has waited longest.
+#[derive(Debug)]
+pub enum Turn {
+    /// None waits.
+    Empty,
+    /// It was decided.
+    Decided,
+    /// The hold is to say: [`Parked::give`], or [`Parked::pass_over`].
+    Ask(Asked),
+}
+
+/// An item of which the hold is to say what becomes.
+#[derive(Debug)]
+pub struct Asked {
+    /// The item.
+    pub item: Delivery,
+    undo: Option<Undo>,
+}
+
+impl Parked {
+    /// Has it take items on these terms from now on.
+    pub fn agree(&mut self, terms: Terms, ways: Ways) {
+        let state = &mut *self.shard.state.borrow_mut();
+        let now_ms = state.now_ms();
+        let conn = state.conn(self.key);
+        match &mut conn.rare {
+            Some(rare) => {
+                rare.terms = terms;
+                rare.ways = ways;
+                rare.quiet_ms = now_ms;
+            }
+            None => conn.rare = Some(Box::new(Rare::new(terms, ways, now_ms))),
+        }
+    }
+
+    /// How long it is ago that all of its channels had had an item, or that it agreed to its terms.
+    pub fn all_quiet(&self) -> Duration {
+        let state = self.shard.state.borrow();
+        let quiet = state.conns[self.key as usize].rare.as_ref().map_or(0, |rare| rare.quiet_ms);
+        Duration::from_millis(u64::from(state.now_ms().wrapping_sub(quiet)))
+    }
+
+    /// Has what arrives wait, until [`Parked::resume`].
+    pub fn hold_back(&mut self) {
+        if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
+            rare.held = true;
+        }
+    }
+
+    /// Leaves the channels that its terms do not name, and enters those that they do; returns the latter.
+    pub fn follow_terms(&mut self) -> Vec<Channel> {
+        let state = &mut *self.shard.state.borrow_mut();
+        let State { conns, registry, ledger, .. } = state;
+        let Some(rare) = &conns[self.key as usize].rare else { return Vec::new() };
+        let wanted: Vec<Channel> = rare.terms.channels.iter().map(|term| term.channel.clone()).collect();
+        let held = std::mem::take(&mut conns[self.key as usize].subscriptions);
+        let (keep, drop): (Vec<_>, Vec<_>) = held.into_iter().partition(|s| wanted.contains(registry.name(*s)));
+        let fresh: Vec<Channel> = wanted.into_iter().filter(|channel| !registry.holds(&keep, channel)).collect();
+        conns[self.key as usize].subscriptions = keep.into();
+        if !drop.is_empty() {
+            let left = registry.remove(conns, self.key, &drop);
+            ledger.left(&left);
+        }
+        for channel in &fresh {
+            let subscription = registry.add(self.key, channel);
+            conns[self.key as usize].subscriptions.push(subscription);
+        }
+        fresh
+    }
+
+    /// Has what arrives no longer wait, and takes what did.
+    pub fn resume(&mut self) {
+        let state = &mut *self.shard.state.borrow_mut();
+        state.offer_waiting(self.key);
+        state.flush(self.key);
+    }
+
+    /// The last ids that it knows of, by the names that its origin uses.
+    pub fn last_ids(&self) -> Vec<(String, Id)> {
+        self.terms(Terms::last_ids).unwrap_or_default()
+    }
+
+    /// Looks at its terms, if it has any.
+    pub fn terms<T>(&self, look: impl FnOnce(&Terms) -> T) -> Option<T> {
+        self.shard.state.borrow().conns[self.key as usize].rare.as_ref().map(|rare| look(&rare.terms))
+    }
+
+    /// Takes the item that has waited longest, and decides it if that can be done without asking.
+    pub fn turn(&mut self) -> Turn {
+        let state = &mut *self.shard.state.borrow_mut();
+        let Some(rare) = state.conn(self.key).rare.as_mut().filter(|rare| !rare.held) else { return Turn::Empty };
+        let Some(item) = rare.pop() else { return Turn::Empty };
+        let mut outcome = Outcome::default();
+        let Some(undo) = state.admit(self.key, &item, &mut outcome) else {
+            outcome.count(&item, &state.metrics);
+            return Turn::Decided;
+        };
+        let conn = state.conn(self.key);
+        let term = conn.rare.as_ref().and_then(|rare| rare.terms.of(&item.channel));
+        let is_poll = conn.feed == Feed::Response;
+        if term.is_some_and(|term| term.asks() || (is_poll && term.changes_content())) {
+            item.tally.of(item.index).pending.fetch_add(1, Relaxed);
+            return Turn::Ask(Asked { item, undo });
+        }
+        state.decide(self.key, &item, Pieces::of(&item).as_ref(), undo, &mut outcome);
+        settle(state, self.key, &item, &outcome);
+        Turn::Decided
+    }
+
+    /// Gives it an item; `changed`: with this content.
+    pub fn give(&mut self, asked: Asked, changed: Option<Bytes>) {
+        let state = &mut *self.shard.state.borrow_mut();
+        let Asked { item, undo } = asked;
+        let mut outcome = Outcome::default();
+        state.give(self.key, &item, changed, Pieces::of(&item).as_ref(), undo, &mut outcome);
+        decided(&item);
+        settle(state, self.key, &item, &outcome);
+    }
+
+    /// Leaves an item out.
+    pub fn pass_over(&mut self, asked: &Asked) {
+        let state = &mut *self.shard.state.borrow_mut();
+        let outcome = Outcome { filtered: 1, ..Outcome::default() };
+        decided(&asked.item);
+        settle(state, self.key, &asked.item, &outcome);
+    }
+}
+
+fn decided(item: &Delivery) {
+    item.tally.of(item.index).pending.fetch_sub(1, Relaxed);
+}
+
+fn settle(state: &mut State, key: super::Key, item: &Delivery, outcome: &Outcome) {
+    outcome.count(item, &state.metrics);
+    state.carry_out_outcome(outcome);
+    state.flush(key);
+}

@@ -1,0 +1,190 @@
+//! Items for connections that do not take them as everybody does: on terms, or when the item is special.
+
+use super::conn::{Feed, News};
+use super::deliver::{Outcome, Pieces};
+use super::inbox::Delivery;
+use super::rare::Undo;
+use super::terms::{Verdict, agrees};
+use super::{Key, Metrics, State};
+use crate::wire::Chunk;
+use bytes::Bytes;
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl State {
+    /// Offers an item to a connection that holds its channel.
+    pub(super) fn offer(&mut self, key: Key, item: &Delivery, pieces: Option<&Pieces>, outcome: &mut Outcome) {
+        let most = self.settings.client_buffer;
+        let conn = self.conn(key);
+        match &mut conn.rare {
+            Some(rare) if rare.queues() => {
+                if !rare.push(item.clone(), most) {
+                    self.overflow(key, outcome);
+                } else if rare.ways.asks {
+                    conn.tell(News::Queued);
+                }
+            }
+            _ => {
+                if let Some(undo) = self.admit(key, item, outcome) {
+                    self.decide(key, item, pieces, undo, outcome);
+                }
+            }
+        }
+    }
+
+    /// Whether an item is to be looked at further: it is no hint, follows what the connection had, and is made for it.
+    /// Then, what is to be undone if it is not sent after all.
+    pub(super) fn admit(&mut self, key: Key, item: &Delivery, outcome: &mut Outcome) -> Option<Option<Undo>> {
+        let conn = self.conn(key);
+        let format = conn.feed.format();
+        if item.hints.contains(format) {
+            self.refresh(key);
+            return None;
+        }
+        let (mut undo, mut filters) = (None, &[][..]);
+        if let Some(rare) = &mut conn.rare {
+            let at = rare.terms.channels.iter().position(|term| term.channel == item.channel)?;
+            undo = Some(Undo { channel: at, prev_id: rare.terms.channels[at].prev_id.clone() });
+            match rare.terms.follow(item) {
+                None => {}
+                Some(Verdict::Gap) => {
+                    self.refresh(key);
+                    return None;
+                }
+                Some(_) => return None,
+            }
+            filters = &rare.terms.channels[at].filters;
+        }
+        let agreed = item.content_filters(format)?;
+        if !agrees(filters, agreed) {
+            outcome.filtered += 1;
+            return None;
+        }
+        Some(undo)
+    }
+
+    /// Filters an item that was admitted, and delivers it.
+    pub(super) fn decide(
+        &mut self,
+        key: Key,
+        item: &Delivery,
+        pieces: Option<&Pieces>,
+        undo: Option<Undo>,
+        outcome: &mut Outcome,
+    ) {
+        // What content filters make of a body is the hold's to say: it may be a patch of what only the hold knows.
+        let content = match (self.conn(key).feed, &item.stream) {
+            (Feed::Stream { .. }, Some(chunk)) => chunk.content().clone(),
+            _ => Bytes::new(),
+        };
+        let verdict = self.conn(key).rare.as_ref().map_or(Verdict::Take(None), |r| r.terms.filter(item, &content));
+        match verdict {
+            Verdict::Take(changed) => self.give(key, item, changed, pieces, undo, outcome),
+            _ => outcome.filtered += 1,
+        }
+    }
+
+    /// Gives a connection an item that it takes; `changed`: with this content.
+    pub(super) fn give(
+        &mut self,
+        key: Key,
+        item: &Delivery,
+        changed: Option<Bytes>,
+        pieces: Option<&Pieces>,
+        undo: Option<Undo>,
+        outcome: &mut Outcome,
+    ) {
+        match (self.conn(key).feed, &item.response) {
+            (Feed::Stream { chunked }, _) => {
+                let own = changed.map(|content| Rc::new(Chunk::new(&content).select(chunked).clone()));
+                if let Some(piece) = own.or_else(|| pieces.map(|pieces| Rc::clone(pieces.select(chunked)))) {
+                    self.append(key, &piece, undo, outcome);
+                }
+            }
+            (Feed::Response, Some(response)) => {
+                let conn = self.conn(key);
+                if !matches!(conn.news, News::Item(_)) {
+                    conn.news = News::Item(Arc::clone(response));
+                    outcome.answered.push(key);
+                    outcome.delivered += 1;
+                }
+            }
+            (Feed::Response, None) => {}
+        }
+    }
+
+    /// Puts a piece into the outlet of a stream.
+    fn append(&mut self, key: Key, piece: &Rc<Bytes>, undo: Option<Undo>, outcome: &mut Outcome) {
+        let now_ms = self.now_ms();
+        let Self { conns, settings, dirty, waiting_bytes, .. } = self;
+        let conn = &mut conns[key as usize];
+        if !conn.take(piece, key, now_ms, settings, dirty, waiting_bytes) {
+            return self.overflow(key, outcome);
+        }
+        let count = conn.outlet.len();
+        if let Some(rare) = &mut conn.rare {
+            rare.note(undo, count, now_ms);
+        }
+        outcome.delivered += 1;
+    }
+
+    /// So much waits for a connection that it is not told any more: who can ask the origin does so instead, others
+    /// are cut.
+    pub(super) fn overflow(&mut self, key: Key, outcome: &mut Outcome) {
+        let conn = &mut self.conns[key as usize];
+        let Some(rare) = conn.rare.as_mut().filter(|rare| rare.ways.refreshes) else {
+            outcome.slow.push(key);
+            return;
+        };
+        let back = rare.take_back(conn.outlet.len());
+        let freed = conn.outlet.drop_last(back);
+        if conn.blocked {
+            self.waiting_bytes -= freed;
+        }
+        Metrics::add(&self.metrics.overflowed, 1);
+        self.refresh(key);
+    }
+
+    /// Has a connection ask its origin again, if it can; what arrives meanwhile waits.
+    pub(super) fn refresh(&mut self, key: Key) {
+        let conn = self.conn(key);
+        let is_poll = conn.feed == Feed::Response;
+        match &mut conn.rare {
+            Some(rare) if is_poll || rare.ways.refreshes => {
+                // What waits would come again.
+                rare.clear();
+                rare.held = !is_poll;
+            }
+            None if is_poll => {}
+            _ => return,
+        }
+        conn.tell(News::Refresh);
+    }
+
+    /// Offers what waited while the origin was asked. What is older than what the origin said is left out.
+    pub(super) fn offer_waiting(&mut self, key: Key) {
+        let Some(rare) = &mut self.conn(key).rare else { return };
+        rare.held = false;
+        let items: Vec<Delivery> = std::iter::from_fn(|| rare.pop()).collect();
+        let mut begun: Vec<&str> = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            let Some(rare) = &self.conn(key).rare else { return };
+            if rare.held {
+                // Something is missing: the origin is asked once more, and what is left would come again.
+                return;
+            }
+            let Some(term) = rare.terms.of(&item.channel) else { continue };
+            if term.prev_id.is_some() && !begun.contains(&&*item.channel) {
+                let later = items[at + 1..].iter().any(|other| other.channel == item.channel);
+                if later && !rare.terms.knows(item) {
+                    continue;
+                }
+                begun.push(&item.channel);
+            }
+            let mut outcome = Outcome::default();
+            self.offer(key, item, Pieces::of(item).as_ref(), &mut outcome);
+            outcome.count(item, &self.metrics);
+            self.carry_out_outcome(&outcome);
+        }
+    }
+}

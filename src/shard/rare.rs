@@ -1,0 +1,126 @@
+//! What few connections have: terms, and items that wait until their origin was asked.
+
+use super::inbox::Delivery;
+use super::terms::Terms;
+use crate::grip::item::Id;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What few connections have, behind one box.
+pub(super) struct Rare {
+    pub(super) terms: Terms,
+    pub(super) ways: Ways,
+    /// Whether the origin is being asked: what arrives waits.
+    pub(super) held: bool,
+    queue: VecDeque<Delivery>,
+    /// Bytes of the items that wait.
+    bytes: usize,
+    /// For each piece in the outlet what is to be undone if it is not sent after all; `None`: it must be sent.
+    undo: VecDeque<Option<Undo>>,
+    /// One bit for each channel that had an item since all had one.
+    active: u64,
+    /// When all channels had had an item, by the shard's clock.
+    pub(super) quiet_ms: u32,
+}
+
+/// What a connection's hold does about items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// It can ask the origin for what is missing.
+    pub refreshes: bool,
+    /// It asks about each item; it is told one at a time.
+    pub asks: bool,
+}
+
+/// The id that a channel had before an item.
+#[derive(Debug)]
+pub(super) struct Undo {
+    pub(super) channel: usize,
+    pub(super) prev_id: Option<Id>,
+}
+
+impl Rare {
+    pub(super) fn new(terms: Terms, ways: Ways, now_ms: u32) -> Self {
+        let (queue, undo) = (VecDeque::new(), VecDeque::new());
+        Self { terms, ways, held: false, queue, bytes: 0, undo, active: 0, quiet_ms: now_ms }
+    }
+
+    /// Takes note that a channel is alive.
+    fn mark_active(&mut self, channel: usize, now_ms: u32) {
+        self.active |= 1_u64.checked_shl(u32::try_from(channel).unwrap_or(u32::MAX)).unwrap_or(0);
+        if self.active.count_ones() as usize >= self.terms.channels.len() {
+            self.active = 0;
+            self.quiet_ms = now_ms;
+        }
+    }
+
+    /// Whether an item that arrives waits for the hold.
+    pub(super) const fn queues(&self) -> bool {
+        self.held || self.ways.asks
+    }
+
+    /// Has an item wait. `false`: so much waits that it cannot.
+    pub(super) fn push(&mut self, item: Delivery, most: usize) -> bool {
+        let weight = item.weight();
+        // One item alone always fits.
+        if !self.queue.is_empty() && self.bytes + weight > most {
+            return false;
+        }
+        item.tally.of(item.index).pending.fetch_add(1, Relaxed);
+        self.bytes += weight;
+        self.queue.push_back(item);
+        true
+    }
+
+    /// The item that has waited longest.
+    pub(super) fn pop(&mut self) -> Option<Delivery> {
+        let item = self.queue.pop_front()?;
+        item.tally.of(item.index).pending.fetch_sub(1, Relaxed);
+        self.bytes -= item.weight();
+        Some(item)
+    }
+
+    /// Drops what waits.
+    pub(super) fn clear(&mut self) -> usize {
+        std::iter::from_fn(|| self.pop()).count()
+    }
+
+    /// Notes what is to be undone if the piece that was just put into the outlet is not sent. `pieces`: how many
+    /// are in it now.
+    pub(super) fn note(&mut self, undo: Option<Undo>, pieces: usize, now_ms: u32) {
+        if self.ways.refreshes {
+            if let Some(undo) = &undo {
+                self.mark_active(undo.channel, now_ms);
+            }
+            self.undo.push_back(undo);
+            while self.undo.len() > pieces {
+                self.undo.pop_front();
+            }
+        }
+    }
+
+    /// Takes back the ids of the pieces at the end of an outlet of `pieces` that need not be sent, but for the first.
+    /// Says how many they are.
+    pub(super) fn take_back(&mut self, pieces: usize) -> usize {
+        let mut count = 0;
+        while self.undo.len() > pieces {
+            self.undo.pop_front();
+        }
+        while count + 1 < pieces && matches!(self.undo.back(), Some(Some(_))) {
+            if let Some(Some(undo)) = self.undo.pop_back()
+                && let Some(term) = self.terms.channels.get_mut(undo.channel)
+            {
+                term.prev_id = undo.prev_id;
+            }
+            count += 1;
+        }
+        count
+    }
+}
+
+impl Drop for Rare {
+    /// What is undecided when the connection is over was not delivered.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

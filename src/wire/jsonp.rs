@@ -1,0 +1,85 @@
+//! JSON-P: an answer as a script that hands it to a callback, as Pushpin does.
+
+use super::head::{Fields, Head};
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde_json::{Map, Value, json};
+
+/// How an answer is wrapped up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jsonp {
+    /// What the script calls.
+    pub callback: String,
+    /// Whether status and headers are told besides the body.
+    pub extended: bool,
+}
+
+impl Jsonp {
+    /// The script that stands for an answer. It is always 200, as a browser runs no other.
+    pub fn wrap(&self, head: &Head, body: &Bytes) -> (Head, Bytes) {
+        let argument = if self.extended { describe(head, body).into_bytes() } else { without_line_end(body).to_vec() };
+        let script = [b"/**/", self.callback.as_bytes(), b"(", &argument, b");\n"].concat();
+        let mut fields = Fields::default();
+        fields.push(&CONTENT_TYPE, b"application/javascript");
+        for (name, value) in head.fields.iter().filter(|(name, _)| *name == CACHE_CONTROL.as_str().as_bytes()) {
+            fields.push_raw(name, value);
+        }
+        (Head { status: 200, reason: None, fields }, script.into())
+    }
+}
+
+/// The answer as one line of JSON, its keys sorted. Repeated headers are one.
+fn describe(head: &Head, body: &[u8]) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut headers = Map::new();
+    for (name, value) in head.fields.iter() {
+        match headers.entry(text(name)).or_insert_with(|| Value::String(String::new())) {
+            Value::String(all) if all.is_empty() => *all = text(value),
+            Value::String(all) => *all = format!("{all}, {}", text(value)),
+            _ => {}
+        }
+    }
+    let usual = StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
+    let reason = head.reason.as_deref().or(usual).unwrap_or("Undefined Reason");
+    // What a script may not have within a text, although JSON may.
+    let json = json!({ "body": text(body), "code": head.status, "headers": headers, "reason": reason }).to_string();
+    json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+fn without_line_end(body: &[u8]) -> &[u8] {
+    body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n")).unwrap_or(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::{HeaderName, SET_COOKIE};
+
+    fn wrap(extended: bool) -> (Head, String) {
+        let mut fields = Fields::default();
+        fields.push(&SET_COOKIE, b"a");
+        fields.push(&SET_COOKIE, b"b");
+        fields.push(&CACHE_CONTROL, b"no-store");
+        fields.push(&HeaderName::from_static("x-a"), b"1");
+        let head = Head { status: 404, reason: None, fields };
+        let (head, body) = Jsonp { callback: "cb".into(), extended }.wrap(&head, &Bytes::from("{\"a\":1}\r\n"));
+        (head, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_basic_script_hands_over_the_body() {
+        let (head, script) = wrap(false);
+        assert_eq!(script, "/**/cb({\"a\":1});\n");
+        let fields: Vec<_> = head.fields.iter().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
+        let expected: [(&[u8], &[u8]); 2] =
+            [(b"content-type", b"application/javascript"), (b"cache-control", b"no-store")];
+        assert_eq!((head.status, fields), (200, expected.map(|(n, v)| (n.to_vec(), v.to_vec())).to_vec()));
+    }
+
+    #[test]
+    fn an_extended_script_tells_all_of_the_answer() {
+        let json = r#"{"body":"{\"a\":1}\r\n","code":404,"headers":{"cache-control":"no-store","set-cookie":"a, b","x-a":"1"},"reason":"Not Found"}"#;
+        assert_eq!(wrap(true).1, format!("/**/cb({json});\n"));
+    }
+}

@@ -1,0 +1,89 @@
+// Clients that want every event: one on streams, one on long-polls. Both come back whenever they are cut off.
+
+import { setTimeout as after } from 'node:timers/promises';
+
+import { ask, whole } from './harness.mjs';
+
+// How soon a client comes back, in milliseconds.
+const RETRY = 30;
+
+// What both have in common: they ask again and again until they are closed.
+class Client {
+  events = [];
+  statuses = new Set();
+
+  constructor(address, path) {
+    this.address = address;
+    this.path = path;
+  }
+
+  start() {
+    this.finished = this.#run();
+    return this;
+  }
+
+  cut() {
+    this.request.cut();
+  }
+
+  close() {
+    this.isClosed = true;
+    this.cut();
+    return this.finished;
+  }
+
+  async #run() {
+    while (!this.isClosed) {
+      try {
+        await this.once();
+      } catch {
+        // Cut off or refused: then a while later.
+        if (!this.isClosed) await after(RETRY);
+      }
+    }
+  }
+}
+
+// A stream's client, which reconnects with Last-Event-ID whenever its connection ends.
+export class StreamClient extends Client {
+  // All that it ever got, whether it is events or not.
+  bytes = '';
+  opened = 0;
+  ended = 0;
+
+  async once() {
+    const headers = this.events.length ? { 'Last-Event-ID': this.events.at(-1).id } : {};
+    this.request = ask(this.address, this.path, { headers });
+    this.head = await this.request.answer;
+    this.statuses.add(this.head.statusCode);
+    this.opened += 1;
+    this.head.setEncoding('utf8');
+    let unread = '';
+    for await (const text of this.head) {
+      this.bytes += text;
+      const blocks = (unread + text).split('\n\n');
+      // An event that is not whole is forgotten with its connection.
+      unread = blocks.pop();
+      this.events.push(...blocks.map(parsed).filter(Boolean));
+    }
+    this.ended += 1;
+    await after(RETRY);
+  }
+}
+
+// An event of a stream; null for a comment or a mere `retry`.
+function parsed(block) {
+  const fields = Object.fromEntries(block.split('\n').map((line) => line.split(/: (.*)/s, 2)));
+  return fields.data === undefined ? null : { id: fields.id, text: fields.data };
+}
+
+// A client that polls, and tells by `after` the last event it has.
+export class PollClient extends Client {
+  async once() {
+    const last = this.events.at(-1)?.id ?? 'v0';
+    this.request = ask(this.address, `${this.path}?after=${last}`);
+    const answer = await this.request.answer.then(whole);
+    this.statuses.add(answer.status);
+    this.events.push(...JSON.parse(answer.body));
+  }
+}
