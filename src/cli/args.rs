@@ -52,21 +52,52 @@ pub(super) enum Command {
     /// Read the configuration and tell all that is wrong with it
     Check,
     /// Publish an item to a channel
-    Publish(Publish),
+    Publish(Box<Publish>),
     /// Close the connections of a channel, and tell how many there were
     Close(Close),
 }
 
+/// The options of `pushpin-publish`.
 #[derive(Debug, ArgGroup)]
 pub(super) struct Publish {
     /// The channel
     pub(super) channel: String,
     /// What to publish; '@FILE' reads a file
-    #[arg(required_unless_present = "close")]
+    #[arg(required_unless_present_any = ["close", "hint"])]
     pub(super) content: Option<String>,
-    /// Close the channel's connections, after the content if there is any
+    /// The item's id
     #[arg(long)]
+    pub(super) id: Option<String>,
+    /// The id of the item before it
+    #[arg(long)]
+    pub(super) prev_id: Option<String>,
+    /// Who sends it: the meta 'sender'
+    #[arg(long)]
+    pub(super) sender: Option<String>,
+    /// What is said of the item, for filters; repeatable
+    #[arg(short = 'M', long, value_name = "NAME=VALUE", value_parser = parse_meta)]
+    pub(super) meta: Vec<(String, String)>,
+    /// The status of the answer to long-polls
+    #[arg(long, default_value_t = 200)]
+    pub(super) code: u16,
+    /// A header of the answer to long-polls; repeatable
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(super) header: Vec<(String, String)>,
+    /// Have the origin asked again by whoever holds the channel
+    #[arg(long, conflicts_with_all = ["close", "patch"])]
+    pub(super) hint: bool,
+    /// Close the channel's connections, after the content if there is any
+    #[arg(long, conflicts_with = "patch")]
     pub(super) close: bool,
+    /// The content is a JSON patch of the answer that a long-poll would get
+    #[arg(long)]
+    pub(super) patch: bool,
+    /// Deliver the item as it comes, whatever came before
+    #[arg(long)]
+    pub(super) no_seq: bool,
+    /// Add no newline to the content
+    #[arg(long)]
+    pub(super) no_eol: bool,
     #[command(flatten)]
     pub(super) server: Server,
 }
@@ -84,6 +115,12 @@ pub(super) struct Server {
     /// The control API of a gripd
     #[arg(long, env = "GRIP_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5561")]
     pub(super) spec: String,
+    /// A name and a password for it
+    #[arg(short, long, value_name = "USER:PASS", conflicts_with = "bearer")]
+    pub(super) user: Option<String>,
+    /// A token for it
+    #[arg(short = 'B', long, value_name = "TOKEN")]
+    pub(super) bearer: Option<String>,
 }
 
 /// `7999` or `127.0.0.1:7999`.
@@ -92,6 +129,19 @@ fn parse_port(text: &str) -> Result<SocketAddr, String> {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());
     }
     text.parse().map_err(|_| "give a port, or an address and a port".to_owned())
+}
+
+fn parse_meta(text: &str) -> Result<(String, String), String> {
+    split(text, '=').ok_or_else(|| "give a name, '=' and a value".to_owned())
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    split(text, ':').ok_or_else(|| "give a name, ':' and a value".to_owned())
+}
+
+fn split(text: &str, at: char) -> Option<(String, String)> {
+    let (name, value) = text.split_once(at)?;
+    (!name.trim().is_empty()).then(|| (name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn parse_shards(text: &str) -> Result<usize, String> {

@@ -1,10 +1,10 @@
 //! `gripd publish` and `gripd close`: a publisher for the terminal.
 
-use super::args::{Close, Publish};
+use super::args::{Close, Publish, Server};
 use super::{FAILURE, OK, USAGE};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
@@ -21,18 +21,11 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// `gripd publish`.
 pub(super) fn publish(args: &Publish) -> u8 {
-    let content = match args.content.as_deref().map(read).transpose() {
-        Ok(content) => content,
+    let item = match item(args) {
+        Ok(item) => item,
         Err(error) => return fail(USAGE, error.as_ref()),
     };
-    let mut item = Map::from_iter([("channel".to_owned(), json!(args.channel))]);
-    if let Some(content) = content {
-        item.insert("formats".to_owned(), formats(&content));
-    }
-    if args.close {
-        item.insert("action".to_owned(), json!("close"));
-    }
-    match post(&args.server.spec, &item) {
+    match post(&args.server, &item) {
         Ok(_) => {
             println!("Published");
             OK
@@ -41,10 +34,36 @@ pub(super) fn publish(args: &Publish) -> u8 {
     }
 }
 
+/// The item that the arguments describe.
+fn item(args: &Publish) -> Result<Map<String, Value>> {
+    let mut item = Map::from_iter([("channel".to_owned(), json!(args.channel))]);
+    let mut set = |name: &str, value: Value| drop(item.insert(name.to_owned(), value));
+    for (name, id) in [("id", &args.id), ("prev-id", &args.prev_id)] {
+        if let Some(id) = id {
+            set(name, json!(id));
+        }
+    }
+    let sender = args.sender.iter().map(|sender| ("sender".to_owned(), json!(sender)));
+    let meta: Map<String, Value> = args.meta.iter().map(|(n, v)| (n.clone(), json!(v))).chain(sender).collect();
+    if !meta.is_empty() {
+        set("meta", meta.into());
+    }
+    if args.no_seq {
+        set("no-seq", json!(true));
+    }
+    if let Some(content) = &args.content {
+        set("formats", formats(args, content)?);
+    }
+    if args.hint || args.close {
+        set("action", json!(if args.hint { "hint" } else { "close" }));
+    }
+    Ok(item)
+}
+
 /// `gripd close`.
 pub(super) fn close(args: &Close) -> u8 {
     let item = json!({ "channel": args.channel, "action": "close" });
-    match post(&args.server.spec, &item).and_then(|reply| closed(&reply)) {
+    match post(&args.server, &item).and_then(|reply| closed(&reply)) {
         Ok((closed, cut)) => {
             let plural = if closed == 1 { "connection" } else { "connections" };
             println!("Closed {closed} {plural}, {cut} of them cut");
@@ -59,25 +78,35 @@ fn fail(code: u8, error: &dyn Error) -> u8 {
     code
 }
 
-/// Text gets a newline, as with `pushpin-publish`; what a file holds stays as it is.
-fn read(content: &str) -> Result<Vec<u8>> {
-    match content.strip_prefix('@') {
-        Some(path) => std::fs::read(path).map_err(|e| format!("{path}: {e}").into()),
-        None => Ok(format!("{content}\n").into_bytes()),
+/// The content in every format. Text gets a newline for HTTP, as with `pushpin-publish`; what a file holds stays as it is.
+fn formats(args: &Publish, content: &str) -> Result<Value> {
+    let (message, content) = match content.strip_prefix('@') {
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| format!("{path}: {e}"))?;
+            (bytes.clone(), bytes)
+        }
+        None => (content.as_bytes().to_vec(), format!("{content}{}", if args.no_eol { "" } else { "\n" }).into_bytes()),
+    };
+    let headers: Vec<[&String; 2]> = args.header.iter().map(|(name, value)| [name, value]).collect();
+    let mut response = Map::from_iter([("code".to_owned(), json!(args.code)), ("headers".to_owned(), json!(headers))]);
+    if args.patch {
+        let patch: Value = serde_json::from_slice(&message).map_err(|e| format!("the patch is no JSON: {e}"))?;
+        response.insert("body-patch".to_owned(), patch);
+        return Ok(json!({ "http-response": response }));
     }
+    let (name, body) = part("body", &content);
+    response.insert(name, body);
+    let stream = Map::from_iter([part("content", &content)]);
+    let message = Map::from_iter([part("content", &message)]);
+    Ok(json!({ "http-response": response, "http-stream": stream, "ws-message": message }))
 }
 
-fn formats(content: &[u8]) -> Value {
-    let of = |name: &str, message: &[u8]| match std::str::from_utf8(message) {
-        Ok(text) => json!({ name: text }),
-        Err(_) => json!({ format!("{name}-bin"): base64(message) }),
-    };
-    let line = content.strip_suffix(b"\n").unwrap_or(content);
-    json!({
-        "http-response": of("body", content),
-        "http-stream": of("content", content),
-        "ws-message": of("content", line),
-    })
+/// A field for text, or its twin for anything else.
+fn part(name: &str, content: &[u8]) -> (String, Value) {
+    match std::str::from_utf8(content) {
+        Ok(text) => (name.to_owned(), json!(text)),
+        Err(_) => (format!("{name}-bin"), json!(base64(content))),
+    }
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -92,36 +121,54 @@ fn closed(reply: &Value) -> Result<(u64, u64)> {
 }
 
 /// Publishes one item and returns the receipt.
-fn post(spec: &str, item: &impl serde::Serialize) -> Result<Value> {
+fn post(server: &Server, item: &impl serde::Serialize) -> Result<Value> {
     let body = json!({ "items": [item] }).to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let sent = tokio::time::timeout(TIMEOUT, send(spec, body)).await;
-        sent.map_err(|_| format!("{spec} did not answer within {} seconds", TIMEOUT.as_secs()))?
+        let sent = tokio::time::timeout(TIMEOUT, send(server, body)).await;
+        sent.map_err(|_| format!("{} did not answer within {} seconds", server.spec, TIMEOUT.as_secs()))?
     })
 }
 
-async fn send(spec: &str, body: String) -> Result<Value> {
+async fn send(server: &Server, body: String) -> Result<Value> {
+    let spec = &server.spec;
     let uri: Uri = spec.parse().map_err(|e| format!("'{spec}' is no URL: {e}"))?;
     if uri.scheme_str() != Some("http") {
-        return Err(format!("'{spec}' is no http:// URL").into());
+        return Err(format!("'{spec}' is no http:// URL, and others are not supported yet").into());
     }
     let host = uri.host().ok_or_else(|| format!("'{spec}' names no host"))?;
     let port = uri.port_u16().unwrap_or(80);
     let address = (host.trim_matches(['[', ']']), port);
     let stream = TcpStream::connect(address).await.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?;
+    let authorization = authorization(server, &stream)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::post(format!("{}/publish/", uri.path().trim_end_matches('/')))
+    let mut request = Request::post(format!("{}/publish/", uri.path().trim_end_matches('/')))
         .header(HOST, format!("{host}:{port}"))
         .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "application/json")
-        .body(Full::new(Bytes::from(body)))?;
-    let response = sender.send_request(request).await?;
+        .header(ACCEPT, "application/json");
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
     let status = response.status();
     let reply = Limited::new(response.into_body(), MAX_REPLY).collect().await.map_err(|e| e.to_string())?.to_bytes();
-    if status.is_success() {
-        return Ok(serde_json::from_slice(&reply)?);
+    if !status.is_success() {
+        return Err(format!("{status}: {}", String::from_utf8_lossy(&reply).trim()).into());
     }
-    Err(format!("{status}: {}", String::from_utf8_lossy(&reply).trim()).into())
+    // A Pushpin says so in text.
+    Ok(serde_json::from_slice(&reply).unwrap_or_default())
+}
+
+/// `Authorization`, if it is asked for. As nothing is encrypted, it does not leave this machine.
+fn authorization(server: &Server, stream: &TcpStream) -> Result<Option<String>> {
+    let value = match (&server.user, &server.bearer) {
+        (Some(user), _) => format!("Basic {}", base64(user.as_bytes())),
+        (None, Some(token)) => format!("Bearer {token}"),
+        (None, None) => return Ok(None),
+    };
+    if !stream.peer_addr()?.ip().to_canonical().is_loopback() {
+        return Err("passwords and tokens are not sent to another machine without TLS".into());
+    }
+    Ok(Some(value))
 }

@@ -92,7 +92,7 @@ struct Parsed {
 impl Parsed {
     fn of(path: Option<&Path>, file: &file::File, error: &mut Error) -> Self {
         let place = path.map_or_else(String::new, |p| p.display().to_string());
-        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let folder = path.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         let mut wrong = |what: &str, why: &dyn std::fmt::Display| error.push(&place, format!("{what}: {why}"));
         let mut parsed = Self::default();
         match keys::read(&file.origin.sig_key, folder).and_then(|key| Signer::new(&file.origin.sig_iss, &key)) {

@@ -29,7 +29,7 @@ impl Seen {
             return true;
         }
         let over = |(at, _): &(Instant, _)| *at + self.ttl <= now;
-        while self.order.front().is_some_and(|first| over(first)) || self.order.len() >= MAX_ITEMS {
+        while self.order.front().is_some_and(over) || self.order.len() >= MAX_ITEMS {
             if let Some((_, key)) = self.order.pop_front() {
                 self.items.remove(&key);
             }

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 pub(super) fn answer(errand: &Errand<'_>, target: usize) -> Answered {
     let uri = &errand.request.uri;
     let begin = errand.route.condition.path_beg.trim_end_matches('/');
-    let path = uri.path().strip_prefix(begin).unwrap_or(uri.path());
+    let path = uri.path().strip_prefix(begin).unwrap_or_else(|| uri.path());
     let (status, hold, body) = match path.trim_end_matches('/') {
         "" => (StatusCode::OK, None, "Hello from the gripd test handler!\n"),
         "/response" => (StatusCode::OK, Some("response"), "nothing for now\n"),

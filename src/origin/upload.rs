@@ -159,7 +159,7 @@ impl Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.shared.borrow().incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint);
+        let rest = self.shared.borrow().incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint);
         let replayed: usize = self.replay.iter().map(Bytes::len).sum();
         rest.exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + replayed as u64))
     }

@@ -153,11 +153,7 @@ impl Conn {
 
     /// Has its task told something, unless it is to be told something greater.
     pub(super) fn tell(&mut self, news: News) {
-        let keep = match (&self.news, &news) {
-            (News::Item(_) | News::Close, _) => true,
-            (News::Refresh, News::Queued) => true,
-            _ => false,
-        };
+        let keep = matches!((&self.news, &news), (News::Item(_) | News::Close, _) | (News::Refresh, News::Queued));
         if !keep {
             self.news = news;
         }
