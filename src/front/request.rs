@@ -99,6 +99,10 @@ pub(super) fn replay(visit: &Visit, upload: &Upload) -> Box<[u8]> {
         let length: usize = body.iter().map(bytes::Bytes::len).sum();
         bytes.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
     }
+    if request.headers.contains_key(TRANSFER_ENCODING) {
+        // As above: its connection ends with it.
+        bytes.extend_from_slice(b"connection: close\r\n");
+    }
     bytes.extend_from_slice(b"\r\n");
     body.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes.into()

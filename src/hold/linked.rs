@@ -136,12 +136,12 @@ impl Linked<'_> {
                     self.take_queued().await?;
                 }
                 Event::Timer => self.tick().await?,
-                Event::Refresh => self.refresh(Some(Instant::now())).await?,
+                Event::Refresh => self.refresh(self.parked.refresh_since()).await?,
                 Event::Queued => self.take_queued().await?,
                 Event::Item(_) => {}
             }
             while std::mem::take(&mut self.notes.refresh) {
-                self.refresh(Some(Instant::now())).await?;
+                self.refresh(self.parked.refresh_since()).await?;
             }
             if self.notes.closing {
                 return ControlFlow::Break(Over::Ended);
@@ -224,6 +224,8 @@ impl Linked<'_> {
     /// Asks a link, and again after a while if that fails.
     async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<Over, Told> {
         for attempt in 0..=RETRIES {
+            // What has failed is not asked for in vain again.
+            let since = if attempt == 0 { since } else { Some(Instant::now()) };
             let last_ids = self.parked.last_ids();
             let (holds, about) = (self.holds, self.about.clone());
             let told = self.race(holds.origin.ask_link(&about, uri, &last_ids, since)).await?;
@@ -249,22 +251,23 @@ impl Linked<'_> {
                 return self.fail(&why);
             }
         };
-        self.send(&body);
         self.instruct = instruct;
+        let holds = self.instruct.hold.is_some();
+        if holds {
+            self.join();
+        }
+        self.send(&body);
         if let Some(rest) = told.rest {
             self.relay(rest).await?;
         }
-        if self.instruct.hold.is_none() {
-            return ControlFlow::Continue(());
-        }
-        let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
-        self.parked.agree(terms, ways_of_stream(&self.instruct));
-        self.join();
-        self.begin()
+        if holds { self.begin() } else { ControlFlow::Continue(()) }
     }
 
-    /// Enters the channels that the answer added. What was missed of the others is among the items that wait.
+    /// Holds the channels of an answer, on its terms, and no others. What was missed of those that it held before is
+    /// among the items that wait.
     fn join(&mut self) {
+        let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
+        self.parked.agree(terms, ways_of_stream(&self.instruct));
         let fresh = self.parked.follow_terms();
         let known = |terms: &Terms| {
             let fresh = terms.channels.iter().filter(|term| fresh.contains(&term.channel));

@@ -10,7 +10,7 @@ use crate::grip::Channel;
 use crate::grip::item::Id;
 use bytes::Bytes;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What became of the item that has waited longest.
 #[derive(Debug)]
@@ -59,6 +59,11 @@ impl Parked {
         if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
             rare.held = true;
         }
+    }
+
+    /// When it was last said that the origin is to be asked again.
+    pub fn refresh_since(&self) -> Option<Instant> {
+        self.shard.state.borrow().conns[self.key as usize].rare.as_ref().map(|rare| rare.since)
     }
 
     /// Leaves the channels that its terms do not name, and enters those that they do; returns the latter.

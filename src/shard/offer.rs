@@ -10,6 +10,7 @@ use crate::wire::Chunk;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 impl State {
     /// Offers an item to a connection that holds its channel.
@@ -154,6 +155,7 @@ impl State {
                 // What waits would come again.
                 rare.clear();
                 rare.held = !is_poll;
+                rare.since = Instant::now();
             }
             None if is_poll => {}
             _ => return,

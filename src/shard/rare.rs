@@ -5,6 +5,7 @@ use super::terms::Terms;
 use crate::grip::item::Id;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 /// What few connections have, behind one box.
 pub(super) struct Rare {
@@ -12,6 +13,8 @@ pub(super) struct Rare {
     pub(super) ways: Ways,
     /// Whether the origin is being asked: what arrives waits.
     pub(super) held: bool,
+    /// When the origin was last to be asked again.
+    pub(super) since: Instant,
     queue: VecDeque<Delivery>,
     /// Bytes of the items that wait.
     bytes: usize,
@@ -42,7 +45,8 @@ pub(super) struct Undo {
 impl Rare {
     pub(super) fn new(terms: Terms, ways: Ways, now_ms: u32) -> Self {
         let (queue, undo) = (VecDeque::new(), VecDeque::new());
-        Self { terms, ways, held: false, queue, bytes: 0, undo, active: 0, quiet_ms: now_ms }
+        let since = Instant::now();
+        Self { terms, ways, held: false, since, queue, bytes: 0, undo, active: 0, quiet_ms: now_ms }
     }
 
     /// Takes note that a channel is alive.

@@ -72,6 +72,26 @@ impl Client {
         (head, String::from_utf8(body).unwrap())
     }
 
+    /// Reads a chunked body to its end mark, chunks resolved.
+    pub(crate) fn chunks(&mut self) -> String {
+        let mut body = String::new();
+        loop {
+            let chunk = self.chunk();
+            if chunk.is_empty() {
+                return body;
+            }
+            body.push_str(&chunk);
+        }
+    }
+
+    /// Reads one chunk; the last one is empty.
+    pub(crate) fn chunk(&mut self) -> String {
+        let size = usize::from_str_radix(self.read_until("\r\n").trim(), 16).unwrap();
+        let content = self.read_exact(size);
+        assert_eq!(self.read_exact(2), b"\r\n");
+        String::from_utf8(content).unwrap()
+    }
+
     /// Reads to the end of the connection, which must be a clean one.
     pub(crate) fn rest(&mut self) -> String {
         self.read_on().unwrap_or_else(|e| panic!("no clean end: {e}; so far: {}", self.text()));

@@ -91,6 +91,13 @@ impl Gripd {
         receipt["items"].take()
     }
 
+    /// Publishes the stream item `id`, whose content is its id, behind `prev`; returns its receipt.
+    pub(crate) fn next(&self, channel: &str, id: &str, prev: &str) -> Value {
+        let item = serde_json::json!([{ "channel": channel, "id": id, "prev-id": prev,
+            "formats": { "http-stream": { "content": id }, "http-response": { "body": id } } }]);
+        self.publish(&item)[0].clone()
+    }
+
     /// Publishes stream content to a channel; returns how many got it.
     pub(crate) fn say(&self, channel: &str, content: &str) -> u64 {
         let item = serde_json::json!([{ "channel": channel, "formats": { "http-stream": { "content": content } } }]);
@@ -114,6 +121,12 @@ impl Gripd {
         let (_, body) = self.ask(super::get("/metrics"));
         let value = body.lines().find_map(|l| l.strip_prefix(&format!("gripd_{name} ")));
         value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
+    /// Has requests go by another route.
+    pub(crate) fn reroute(&self, line: &str) {
+        let table = gripd::route::Table::new(gripd::route::parse_line(line).unwrap()).unwrap();
+        self.daemon.as_ref().unwrap().reroute(table.into());
     }
 
     /// Begins to drain.

@@ -20,6 +20,17 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// The path with the query.
+    pub(crate) fn target(&self) -> &str {
+        self.line.split(' ').nth(1).unwrap()
+    }
+
+    /// All values of a header.
+    pub(crate) fn all(&self, name: &str) -> Vec<String> {
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned);
+        self.headers.lines().filter_map(value).collect()
+    }
+
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let value = |line: &'_ str| line.strip_prefix(name)?.strip_prefix(": ").map(str::len);
@@ -93,6 +104,12 @@ impl Origin {
     /// The requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// The requests for a path so far.
+    pub(crate) fn asked_for(&self, path: &str) -> Vec<Asked> {
+        let of_path = |asked: &Asked| asked.target().split('?').next() == Some(path);
+        self.asked().into_iter().filter(of_path).collect()
     }
 
     /// The only request so far.

@@ -1,0 +1,250 @@
+//! Links: where a stream goes on, and whom to tell of its end.
+
+use crate::support::{Answer, Gripd, Origin, eventually};
+use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+fn linked(hold: &str, link: &str, body: &str) -> Answer {
+    Answer::with(&format!("{hold}Grip-Link: {link}\r\n"), body)
+}
+
+const HOLD: &str = "Grip-Hold: stream\r\nGrip-Channel: a\r\n";
+
+#[test]
+fn a_link_without_a_hold_makes_one_answer_of_several() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/pages/1" => linked("", "<2?x=a,b;c>; rel=next", "one "),
+        "/pages/2?x=a,b;c" => linked("Grip-Channel: \r\n", "</pages/3>; rel=next", "two "),
+        _ => Answer::ok("three"),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/pages/1");
+    assert!(client.head().starts_with("http/1.1 200"));
+    assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("one two three", ""));
+}
+
+#[test]
+fn a_chain_ends_in_a_hold() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/" => linked("", "</more>; rel=next", "history "),
+        _ => linked(HOLD, "</more>; rel=next; timeout=600", "now "),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!([client.chunk(), client.chunk()], ["history ", "now "]);
+    assert_eq!(gripd.say("a", "item"), 1);
+    assert_eq!(client.chunk(), "item");
+}
+
+#[test]
+fn a_link_is_asked_when_it_is_time_and_says_how_to_go_on() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/dir/" => linked(HOLD, "<poll>; rel=next; timeout=1", "hello "),
+        "/dir/poll" => {
+            let hold = "Grip-Hold: stream\r\nGrip-Channel: b\r\nGrip-Keep-Alive: beat; timeout=1\r\n";
+            linked(hold, "<other>; rel=next; timeout=600", "polled ")
+        }
+        other => panic!("{other} was never named"),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/dir/");
+    client.head();
+    assert_eq!([client.chunk(), client.chunk()], ["hello ", "polled "]);
+    // Its channels and its keep-alive are those of the last answer.
+    assert_eq!((gripd.connections("a"), gripd.connections("b")), (0, 1));
+    assert_eq!((gripd.say("a", "x"), gripd.say("b", "y")), (0, 1));
+    assert_eq!([client.chunk(), client.chunk()], ["y", "beat"]);
+}
+
+#[test]
+fn a_hint_has_the_link_asked_at_once() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/" => linked(HOLD, "</next>; rel=next; timeout=600", "hello "),
+        _ => linked(HOLD, "</next>; rel=next; timeout=600", "hinted "),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    gripd.publish(&json!([{ "channel": "a", "formats": { "http-response": { "action": "hint" } } }]));
+    gripd.publish(&json!([{ "channel": "a", "formats": { "http-stream": { "action": "hint" } } }]));
+    assert_eq!(client.chunk(), "hinted ");
+    assert_eq!(origin.asked_for("/next").len(), 1);
+}
+
+#[test]
+fn a_link_that_fails_is_asked_again_and_then_given_up() {
+    let failures = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&failures);
+    let origin = Origin::start(move |asked| match asked.target() {
+        "/" => linked("", "</next>; rel=next", "hello "),
+        "/next" if count.fetch_add(1, SeqCst) < 2 => {
+            Answer::Last("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into())
+        }
+        "/next" => Answer::ok("at last"),
+        "/never" => linked("", "</gone>; rel=next", "hello "),
+        _ => Answer::Bytes("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".into()),
+    });
+    let quick = |config: &mut gripd::config::Config| config.hold.link_retry = Duration::from_millis(5);
+    let gripd = Gripd::with(&origin, ",debug", quick);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunks(), "hello at last");
+    let mut client = gripd.get("/never");
+    client.head();
+    assert_eq!(client.chunks(), "hello \n\nFailed to retrieve next link.\n");
+    assert_eq!(origin.asked_for("/gone").len(), 6);
+}
+
+#[test]
+fn a_link_that_answers_with_a_long_poll_ends_the_stream() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/" => linked("", "</next>; rel=next", "hello "),
+        _ => Answer::hold("response", "a"),
+    });
+    let gripd = Gripd::with(&origin, ",debug", |_| {});
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunks(), "hello \n\nNext link returned non-stream hold.\n");
+}
+
+#[test]
+fn a_body_larger_than_what_is_kept_streams_through() {
+    let large = "x".repeat(300_000);
+    let body = large.clone();
+    let origin = Origin::start(move |asked| match asked.target() {
+        "/" => Answer::with(
+            "Grip-Hold: stream\r\nGrip-Channel: a\r\nGrip-Status: 201\r\nGrip-Expose-Headers: x-a\r\nX-A: 1\r\nX-B: 2\r\n",
+            &body,
+        ),
+        "/chain" => linked("", "</>; rel=next", &body),
+        _ => Answer::hold("response", "a"),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    let head = client.head();
+    assert!(head.starts_with("http/1.1 201") && head.contains("x-a: 1") && !head.contains("x-b"), "{head}");
+    let mut got = String::new();
+    while got.len() < large.len() {
+        got.push_str(&client.chunk());
+    }
+    assert!(got == large);
+    gripd.say("a", "item");
+    assert_eq!(client.chunk(), "item");
+    let mut client = gripd.get("/chain");
+    client.head();
+    let mut got = String::new();
+    while got.len() < 2 * large.len() {
+        got.push_str(&client.chunk());
+    }
+    assert!(got == large.repeat(2));
+}
+
+#[test]
+fn streams_that_ask_the_same_share_one_request() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/next" => linked(HOLD, "</next>; rel=next; timeout=600", "shared "),
+        "/" => linked(HOLD, "</next>; rel=next; timeout=600", "hello "),
+        target => {
+            let body = if asked.header("grip-last").is_none() { target } else { "" };
+            linked(HOLD, &format!("<{target}>; rel=next; timeout=600"), body)
+        }
+    });
+    let gripd = Gripd::start(&origin);
+    let mut same: Vec<_> = (0..20).map(|_| gripd.get("/")).collect();
+    let mut distinct: Vec<_> = (0..5).map(|n| gripd.get(&format!("/own?user={n}"))).collect();
+    for client in same.iter_mut().chain(&mut distinct) {
+        client.head();
+        client.chunk();
+    }
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    same.iter_mut().for_each(|client| assert_eq!(client.chunk(), "shared "));
+    for (n, client) in distinct.iter_mut().enumerate() {
+        assert_eq!(client.chunk(), format!("/own?user={n}"));
+    }
+    // One at a time for each shard at most, and what differs in its query is never shared.
+    let asked = origin.asked_for("/next").len();
+    assert!((1..=4).contains(&asked), "{asked}");
+    assert_eq!(origin.asked_for("/own").len(), 10);
+    assert_eq!(gripd.metric("links_shared_total"), 20 - asked as u64);
+}
+
+#[test]
+fn an_origin_is_never_asked_more_at_once_than_allowed() {
+    let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, peak) = (Arc::clone(&busy), Arc::clone(&most));
+    let origin = Origin::start(move |asked| {
+        let target = asked.target();
+        if !target.starts_with("/link") {
+            return linked(HOLD, &format!("</link{target}>; rel=next; timeout=600"), "hello ");
+        }
+        peak.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        let begin = Instant::now();
+        eventually("it is slow", || begin.elapsed() > Duration::from_millis(20));
+        now.fetch_sub(1, SeqCst);
+        linked(HOLD, &format!("<{target}>; rel=next; timeout=600"), "asked ")
+    });
+    let gripd = Gripd::with(&origin, "", |config| config.own_requests = 2);
+    let mut clients: Vec<_> = (0..12).map(|n| gripd.get(&format!("/{n}"))).collect();
+    clients.iter_mut().for_each(|client| {
+        client.head();
+        client.chunk();
+    });
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    clients.iter_mut().for_each(|client| assert_eq!(client.chunk(), "asked "));
+    assert_eq!(most.load(SeqCst), 2);
+}
+
+#[test]
+fn a_close_does_not_wait_for_a_link_longer_than_the_grace() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::start(move |asked| {
+        if asked.target() == "/next" {
+            // The test is over when this ends.
+            let _ = wait.lock().unwrap().recv();
+        }
+        linked(HOLD, "</next>; rel=next; timeout=600", "hello ")
+    });
+    let gripd = Gripd::with(&origin, "", |config| config.shard.close_grace = Duration::from_millis(200));
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
+    assert_eq!(gripd.close("a"), (1, 0));
+    assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("", ""));
+    drop(go);
+}
+
+#[test]
+fn the_origin_is_told_once_when_the_client_is_gone() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/gone?user=7" => Answer::ok(""),
+        "/poll" => linked("Grip-Hold: response\r\nGrip-Channel: a\r\n", "</gone?user=7>; rel=gone", ""),
+        "/next" => linked(HOLD, "</other>; rel=gone, </next>; rel=next", ""),
+        _ => linked(HOLD, "</gone?user=7>; rel=gone, </next>; rel=next", "hello "),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
+    drop(client);
+    eventually("the origin is told", || origin.asked_for("/gone").len() == 1);
+    let told = &origin.asked_for("/gone")[0];
+    assert_eq!((told.line.split(' ').next(), told.body.as_str()), (Some("POST"), ""));
+    // A long-poll that is served again is not gone.
+    let mut client = gripd.get("/poll");
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    eventually("it is served again", || origin.asked_for("/poll").len() == 2);
+    eventually("it is held again", || gripd.connections("a") == 1);
+    gripd.publish(&json!([{ "channel": "a", "http-response": { "body": "item" } }]));
+    assert_eq!(client.answer().1, "item");
+    eventually("the origin is told", || origin.asked_for("/gone").len() == 2);
+}

@@ -1,0 +1,216 @@
+//! Items with ids: their order, what comes twice, what is missing.
+
+use crate::support::{Answer, Gripd, Origin, eventually, get};
+use serde_json::json;
+
+/// A stream of `a` that has had item 1, and whose link tells what `history` says.
+fn reliable(history: impl Fn(&[String]) -> Answer + Send + Sync + 'static) -> Origin {
+    Origin::start(move |asked| match asked.target() {
+        "/next" => history(&asked.all("grip-last")),
+        _ => held("a; prev-id=1", "hello\n"),
+    })
+}
+
+fn held(channel: &str, body: &str) -> Answer {
+    let headers =
+        format!("Grip-Hold: stream\r\nGrip-Channel: {channel}\r\nGrip-Link: </next>; rel=next; timeout=600\r\n");
+    Answer::with(&headers, body)
+}
+
+#[test]
+fn items_wait_for_the_one_before_them() {
+    let gripd = Gripd::start(&Origin::holding());
+    let mut client = gripd.stream("a");
+    assert_eq!(gripd.next("a", "1", "0")["delivered"], 1);
+    let receipt = gripd.next("a", "3", "2");
+    assert_eq!((&receipt["waiting"], &receipt["delivered"]), (&json!(1), &json!(0)));
+    gripd.next("a", "2", "1");
+    assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["1", "2", "3"]);
+}
+
+#[test]
+fn what_is_missing_is_not_waited_for_without_end() {
+    let wait = std::time::Duration::from_millis(100);
+    let gripd = Gripd::with(&Origin::holding(), "", |config| config.hub.message_wait = wait);
+    let mut client = gripd.stream("a");
+    gripd.next("a", "1", "0");
+    gripd.next("a", "3", "2");
+    assert_eq!([client.chunk(), client.chunk()], ["1", "3"]);
+    // What comes after all is given as it comes, and the order goes on behind what was given.
+    gripd.next("a", "2", "1");
+    gripd.next("a", "4", "3");
+    assert_eq!([client.chunk(), client.chunk()], ["2", "4"]);
+}
+
+#[test]
+fn an_item_that_comes_twice_is_delivered_once() {
+    let gripd = Gripd::start(&Origin::holding());
+    let mut client = gripd.stream("a");
+    gripd.next("a", "1", "0");
+    assert_eq!(gripd.next("a", "1", "0")["duplicate"], 1);
+    assert_eq!(gripd.next("b", "1", "0")["duplicate"], json!(null));
+    // Neither is a close too many, nor does it wait.
+    for _ in 0..2 {
+        let close = json!([{ "channel": "b", "id": "x", "prev-id": "y", "action": "close" }]);
+        assert_eq!(gripd.publish(&close)[0]["duplicate"], json!(null));
+    }
+    gripd.say("a", "end");
+    assert_eq!([client.chunk(), client.chunk()], ["1", "end"]);
+}
+
+#[test]
+fn no_seq_waits_for_nothing() {
+    let gripd = Gripd::start(&Origin::holding());
+    let mut client = gripd.stream("a");
+    gripd.next("a", "1", "0");
+    gripd.publish(&json!([{ "channel": "a", "id": "9", "prev-id": "8", "no-seq": true,
+        "http-stream": { "content": "9" } }]));
+    gripd.next("a", "2", "1");
+    assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["1", "9", "2"]);
+}
+
+#[test]
+fn a_stream_that_misses_an_item_asks_its_link() {
+    let origin = reliable(|last| {
+        assert_eq!(last, ["a; last-id=1"]);
+        held("a; prev-id=3", "2, 3\n")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunk(), "hello\n");
+    // The second was lost on its way here.
+    let receipt = gripd.next("a", "3", "2");
+    assert_eq!(receipt["delivered"], 0, "{receipt}");
+    assert_eq!(client.chunk(), "2, 3\n");
+    assert_eq!(gripd.next("a", "4", "3")["delivered"], 1);
+    assert_eq!(client.chunk(), "4");
+    let link = &origin.asked_for("/next")[0];
+    assert!(link.line.starts_with("GET ") && link.header("grip-sig").is_some(), "{link:?}");
+    assert_eq!((link.header("host"), link.header("cookie")), (Some("localhost"), None));
+}
+
+#[test]
+fn items_that_come_while_the_link_is_asked_follow_its_answer() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = reliable(move |_| {
+        wait.lock().unwrap().recv().unwrap();
+        held("a; prev-id=4", "2, 3, 4\n")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunk(), "hello\n");
+    gripd.next("a", "3", "2");
+    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
+    for (id, prev) in [("4", "3"), ("5", "4"), ("6", "5")] {
+        gripd.publish_body(
+            "",
+            &json!({ "items": [{ "channel": "a", "id": id, "prev-id": prev,
+            "http-stream": { "content": id } }] })
+            .to_string(),
+        );
+    }
+    go.send(()).unwrap();
+    assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["2, 3, 4\n", "5", "6"]);
+}
+
+#[test]
+fn an_item_that_the_origin_has_told_already_is_no_gap() {
+    let origin = reliable(|_| panic!("nothing is missing"));
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunk(), "hello\n");
+    // Item 1 was in the answer, and is published only now.
+    gripd.next("a", "1", "0");
+    gripd.next("a", "2", "1");
+    assert_eq!(client.chunk(), "2");
+}
+
+#[test]
+fn a_stream_that_is_behind_from_the_beginning_asks_at_once() {
+    let origin = reliable(|_| held("a; prev-id=2", "2\n"));
+    let gripd = Gripd::start(&origin);
+    // Somebody holds the channel, so that its last id is known.
+    let mut other = gripd.get("/");
+    other.head();
+    gripd.next("a", "2", "1");
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!([client.chunk(), client.chunk()], ["hello\n", "2\n"]);
+    gripd.next("a", "3", "2");
+    assert_eq!(client.chunk(), "3");
+    assert_eq!([other.chunk(), other.chunk(), other.chunk()], ["hello\n", "2", "3"]);
+}
+
+#[test]
+fn ids_without_a_link_end_the_stream() {
+    let origin = Origin::start(|_| Answer::hold("stream", "a; prev-id=1"));
+    let mut client = Gripd::start(&origin).get("/");
+    client.head();
+    assert_eq!(client.chunks(), "hello\n");
+    let gripd = Gripd::with(&origin, ",debug", |_| {});
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunks(), "hello\n\n\nchannel 'a' specifies prev-id, but no next link found\n");
+}
+
+#[test]
+fn recover_has_everybody_ask_again() {
+    let origin = reliable(|last| held("a; prev-id=5", &format!("again behind {}\n", last.join(","))));
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    let (head, body) = gripd.ask("POST /recover HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert_eq!(body, "Updated\n");
+    assert_eq!(client.chunk(), "again behind a; last-id=1\n");
+    assert!(gripd.ask(get("/recover")).0.starts_with("http/1.1 405"));
+}
+
+#[test]
+fn a_new_channel_is_updated_only_where_that_is_wanted() {
+    let origin = reliable(|_| held("a; prev-id=1", "again\n"));
+    let gripd = Gripd::with(&origin, "", |config| config.hub.update_on_first_subscription = true);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!([client.chunk(), client.chunk()], ["hello\n", "again\n"]);
+    // The channel is not new to the next one.
+    gripd.get("/").head();
+    gripd.next("a", "2", "1");
+    assert_eq!(client.chunk(), "2");
+    assert_eq!(origin.asked_for("/next").len(), 1);
+}
+
+#[test]
+fn a_client_that_does_not_read_gets_what_it_missed_from_its_link() {
+    let origin = reliable(|last| held("a; prev-id=end", &format!("<{}>", last.join(","))));
+    let gripd = Gripd::with(&origin, "", |config| config.shard.client_buffer = 64 << 10);
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    let content = "x".repeat(200_000);
+    let mut published = 1;
+    while gripd.metric("overflowed_total") == 0 {
+        assert!(published < 500, "it never overflows");
+        published += 1;
+        let item = json!({ "channel": "a", "id": published.to_string(), "prev-id": (published - 1).to_string(),
+            "http-stream": { "content": content } });
+        gripd.publish(&json!([item]));
+    }
+    let mut had = 1;
+    let told = loop {
+        let chunk = client.chunk();
+        if chunk != content {
+            break chunk;
+        }
+        had += 1;
+    };
+    // The link was told exactly what the client has had.
+    assert_eq!(told, format!("<a; last-id={had}>"));
+    gripd.publish(&json!([{ "channel": "a", "id": "on", "prev-id": "end", "http-stream": { "content": "on" } }]));
+    assert_eq!((client.chunk().as_str(), gripd.metric("slow_total")), ("on", 0));
+}

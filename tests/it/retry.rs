@@ -1,0 +1,146 @@
+//! Long-polls whose request is served again.
+
+use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
+use serde_json::json;
+
+/// Holds once, and answers with what it was asked when it is asked again.
+fn once(channel: &'static str) -> Origin {
+    Origin::start(move |asked| match asked.header("grip-last") {
+        None if asked.target().ends_with("again") => Answer::ok("asked again"),
+        None => Answer::with(&format!("Grip-Hold: response\r\nGrip-Channel: {channel}\r\nX-A: 1\r\n"), "nothing"),
+        Some(last) => Answer::ok(&format!("{} {last} {}", asked.line, asked.body)),
+    })
+}
+
+#[test]
+fn a_long_poll_that_misses_an_item_is_served_again() {
+    let origin = once("a; prev-id=1");
+    let gripd = Gripd::start(&origin);
+    let request =
+        "POST /x?y HTTP/1.1\r\nHost: localhost\r\nCookie: c=1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody";
+    let mut client = Client::send(gripd.clients, request);
+    eventually("it is held", || gripd.connections("a") == 1);
+    assert_eq!(gripd.next("a", "3", "2")["delivered"], 0);
+    assert!(client.head().starts_with("http/1.1 100"));
+    assert_eq!(client.answer().1, "POST /x?y HTTP/1.1 a; last-id=1 body");
+    let again = &origin.asked()[1];
+    assert_eq!((again.header("cookie"), again.header("content-length")), (Some("c=1"), Some("4")));
+    assert!(again.header("grip-sig").is_some());
+}
+
+#[test]
+fn a_long_poll_that_misses_nothing_is_answered() {
+    let gripd = Gripd::start(&once("a; prev-id=1"));
+    let mut client = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 1);
+    assert_eq!(gripd.next("a", "2", "1")["delivered"], 1);
+    let (head, body) = client.answer();
+    assert!(head.contains("x-a: 1"), "{head}");
+    assert_eq!(body, "2");
+}
+
+#[test]
+fn a_long_poll_that_is_behind_is_served_again_at_once() {
+    let origin = once("a; prev-id=1");
+    let gripd = Gripd::start(&origin);
+    let _other = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "2", "1");
+    let mut client = gripd.get("/z");
+    assert_eq!(client.answer().1, "GET /z HTTP/1.1 a; last-id=1 ");
+    // The connection goes on.
+    client.write(get("/?again"));
+    assert_eq!(client.answer().1, "asked again");
+}
+
+#[test]
+fn an_origin_that_insists_is_believed() {
+    let origin = Origin::start(|_| Answer::hold("response", "a; prev-id=1"));
+    let gripd = Gripd::start(&origin);
+    let mut first = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "2", "1");
+    assert_eq!(first.answer().1, "2");
+    let mut client = gripd.get("/");
+    eventually("it is asked twice", || origin.asked().len() == 3);
+    eventually("it is held", || gripd.connections("a") == 1);
+    // What it said is taken for the last from now on.
+    let mut third = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 2);
+    assert_eq!(gripd.next("a", "x", "1")["delivered"], 2);
+    assert_eq!((client.answer().1.as_str(), third.answer().1.as_str()), ("x", "x"));
+    assert_eq!(origin.asked().len(), 4);
+}
+
+#[test]
+fn a_hint_has_the_request_served_again_and_the_hold_goes_on() {
+    let origin = Origin::holding();
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.poll("a");
+    gripd.publish(&json!([{ "channel": "a", "formats": { "http-response": { "action": "hint" } } }]));
+    eventually("it is asked again", || origin.asked().len() == 2);
+    eventually("it is held again", || gripd.connections("a") == 1);
+    gripd.publish(&json!([{ "channel": "a", "http-response": { "body": "item" } }]));
+    assert_eq!(client.answer().1, "item");
+    client.write(get("/"));
+    assert_eq!(client.answer().1, "plain\n");
+}
+
+#[test]
+fn a_request_in_chunks_is_served_again_with_a_length() {
+    let origin = once("a; prev-id=1");
+    let gripd = Gripd::start(&origin);
+    let request = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let mut client = Client::send(gripd.clients, request);
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "3", "2");
+    let (head, body) = client.answer();
+    assert!(head.contains("connection: close"), "{head}");
+    assert_eq!(body, "POST / HTTP/1.1 a; last-id=1 abcde");
+}
+
+#[test]
+fn http_1_0_is_served_again_as_such() {
+    let gripd = Gripd::start(&once("a; prev-id=1"));
+    let mut client = Client::send(gripd.clients, "GET /old HTTP/1.0\r\n\r\n");
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "3", "2");
+    let (head, body) = client.answer();
+    assert!(head.starts_with("http/1.0 200"), "{head}");
+    assert_eq!((body.as_str(), client.rest().as_str()), ("GET /old HTTP/1.1 a; last-id=1 ", ""));
+}
+
+#[test]
+fn a_patch_changes_the_held_answer_and_one_that_does_not_fit_asks_the_origin() {
+    let origin = Origin::start(|asked| {
+        if asked.target() == "/list" {
+            Answer::with(
+                "Grip-Hold: response\r\nGrip-Channel: a\r\nContent-Type: application/json\r\n",
+                "{\"n\":[1,2]}\n",
+            )
+        } else {
+            Answer::with("Grip-Hold: response\r\nGrip-Channel: a\r\n", "no json")
+        }
+    });
+    let gripd = Gripd::start(&origin);
+    let (mut fits, _other) = (gripd.get("/list"), gripd.get("/other"));
+    eventually("they are held", || gripd.connections("a") == 2);
+    let patch = json!([{ "op": "add", "path": "/n/0", "value": 0 }]);
+    gripd.publish(&json!([{ "channel": "a", "http-response": { "body-patch": patch } }]));
+    assert_eq!(fits.answer().1, "{\"n\":[0,1,2]}\n");
+    eventually("the other is asked again", || origin.asked_for("/other").len() == 2);
+}
+
+#[test]
+fn what_ends_a_long_poll_while_it_waits_for_its_turn_still_ends_it() {
+    let origin = Origin::holding();
+    let long = std::time::Duration::from_secs(600);
+    let gripd = Gripd::with(&origin, "", |config| config.hold.refresh_pause = long);
+    let (mut closed, mut answered) = (gripd.poll("a,x"), gripd.poll("a,y"));
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    assert_eq!(gripd.close("x"), (1, 0));
+    assert_eq!((closed.answer().1.as_str(), closed.rest().as_str()), ("hello\n", ""));
+    gripd.publish(&json!([{ "channel": "y", "http-response": { "body": "item" } }]));
+    assert_eq!(answered.answer().1, "item");
+    assert_eq!(origin.asked().len(), 2);
+}
