@@ -7,6 +7,8 @@ mod batch;
 mod receipt;
 mod seen;
 mod sequence;
+#[cfg(test)]
+mod simulation;
 mod table;
 
 pub use batch::Finally;

@@ -38,11 +38,7 @@ impl Parked {
         let now_ms = state.now_ms();
         let conn = state.conn(self.key);
         match &mut conn.rare {
-            Some(rare) => {
-                rare.terms = terms;
-                rare.ways = ways;
-                rare.quiet_ms = now_ms;
-            }
+            Some(rare) => rare.agree(terms, ways, now_ms),
             None => conn.rare = Some(Box::new(Rare::new(terms, ways, now_ms))),
         }
     }

@@ -1,7 +1,7 @@
 //! One parked connection, as its shard sees it.
 
 use super::outlet::Outlet;
-use super::rare::Rare;
+use super::rare::{Rare, Undo};
 use super::registry::Subscriptions;
 use super::tally::Ticket;
 use super::{Key, Settings};
@@ -149,6 +149,15 @@ impl Conn {
         self.outlet.push(Rc::clone(piece));
         self.active_ms = now_ms;
         true
+    }
+
+    /// Notes what is to be undone if the piece that was just put into its outlet is not sent; `None`: it must be sent.
+    pub(super) fn note(&mut self, undo: Option<Undo>, piece: &Bytes, now_ms: u32) {
+        let count = self.outlet.len();
+        // An empty piece is none.
+        if let Some(rare) = self.rare.as_mut().filter(|_| !piece.is_empty()) {
+            rare.note(undo, count, now_ms);
+        }
     }
 
     /// Has its task told something, unless it is to be told something greater.

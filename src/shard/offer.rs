@@ -122,10 +122,7 @@ impl State {
         if !conn.take(piece, key, now_ms, settings, dirty, waiting_bytes) {
             return self.overflow(key, outcome);
         }
-        let count = conn.outlet.len();
-        if let Some(rare) = &mut conn.rare {
-            rare.note(undo, count, now_ms);
-        }
+        conn.note(undo, piece, now_ms);
         outcome.delivered += 1;
     }
 

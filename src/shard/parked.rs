@@ -103,11 +103,9 @@ impl Parked {
         let conn = &mut state.conns[self.key as usize];
         conn.active_ms = now_ms;
         for piece in pieces {
-            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(piece));
-            let count = conn.outlet.len();
-            if let Some(rare) = &mut conn.rare {
-                rare.note(None, count, now_ms);
-            }
+            let piece = Rc::new(piece);
+            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::clone(&piece));
+            conn.note(None, &piece, now_ms);
         }
         state.flush(self.key);
     }

@@ -49,6 +49,14 @@ impl Rare {
         Self { terms, ways, held: false, since, queue, bytes: 0, undo, active: 0, quiet_ms: now_ms }
     }
 
+    /// Takes items on other terms from now on; what was sent on the earlier ones is sent.
+    pub(super) fn agree(&mut self, terms: Terms, ways: Ways, now_ms: u32) {
+        self.terms = terms;
+        self.ways = ways;
+        self.undo.iter_mut().for_each(|undo| *undo = None);
+        (self.active, self.quiet_ms) = (0, now_ms);
+    }
+
     /// Takes note that a channel is alive.
     fn mark_active(&mut self, channel: usize, now_ms: u32) {
         self.active |= 1_u64.checked_shl(u32::try_from(channel).unwrap_or(u32::MAX)).unwrap_or(0);

@@ -1,0 +1,207 @@
+//! Items that come late, twice or never, in any order, to a client that knows ids and can ask its origin: it ends with
+//! every item, in order, none twice.
+
+use super::{Hub, Settings};
+use crate::grip::item::{Id, parse_batch};
+use crate::grip::{Channel, Meta};
+use crate::shard::{Event, Feed, Ledger, Metrics, Parked, Shard, Term, Terms, Ways};
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::json;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::yield_now;
+
+const CHANNELS: [&str; 2] = ["a", "b"];
+
+/// What happens in a run.
+#[derive(Clone, Debug)]
+enum Act {
+    /// The origin stores the next item of a channel.
+    Store(usize),
+    /// One of the stored items of a channel is published, perhaps not for the first time.
+    Publish(usize, prop::sample::Index),
+    /// The last stored item of a channel is published.
+    PublishLast(usize),
+    /// What waits for the item before it has waited long enough.
+    Wait,
+    /// The hold hears what happened, and asks the origin if it is to.
+    Hear,
+    /// The origin answers.
+    Answer,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0..2usize).prop_map(Act::Store),
+        2 => (0..2usize, any::<prop::sample::Index>()).prop_map(|(channel, which)| Act::Publish(channel, which)),
+        4 => (0..2usize).prop_map(Act::PublishLast),
+        1 => Just(Act::Wait),
+        3 => Just(Act::Hear),
+        2 => Just(Act::Answer),
+    ]
+}
+
+struct Run {
+    hub: Arc<Hub>,
+    parked: Parked,
+    socket: TcpStream,
+    /// How many items the origin has stored of each channel.
+    stored: [usize; 2],
+    /// What the origin was asked: what the client had had, and what there was then.
+    asked: Option<[(usize, usize); 2]>,
+}
+
+struct NoLedger;
+
+impl Ledger for NoLedger {
+    fn left(&self, _: &[Channel]) {}
+}
+
+fn terms(last: [usize; 2]) -> Terms {
+    let term = |(name, last): (&&str, usize)| Term {
+        channel: Channel::from(*name),
+        prefix: 0,
+        prev_id: Some(Id::from(last.to_string())),
+        filters: Vec::new(),
+    };
+    Terms { meta: Meta::default(), channels: CHANNELS.iter().zip(last).map(term).collect() }
+}
+
+impl Run {
+    fn new(shard: &Rc<Shard>, hub: Arc<Hub>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
+        let mut parked = Parked::new(shard, accepted, b"", Feed::Stream { chunked: false });
+        let channels = CHANNELS.map(Channel::from);
+        parked.subscribe(&channels);
+        parked.agree(terms([0, 0]), Ways { refreshes: true, asks: false });
+        parked.since(hub.membership(0).join(&channels, &[]).number);
+        Self { hub, parked, socket, stored: [0, 0], asked: None }
+    }
+
+    async fn act(&mut self, act: &Act) {
+        match act {
+            Act::Store(channel) => self.stored[*channel] += 1,
+            Act::Publish(channel, which) if self.stored[*channel] > 0 => {
+                self.publish(*channel, 1 + which.index(self.stored[*channel])).await;
+            }
+            Act::PublishLast(channel) if self.stored[*channel] > 0 => {
+                self.publish(*channel, self.stored[*channel]).await
+            }
+            Act::Wait => self.hub.catch_up(Instant::now() + Duration::from_secs(60)),
+            Act::Hear => self.hear().await,
+            Act::Answer => self.answer(),
+            Act::Publish(..) | Act::PublishLast(_) => {}
+        }
+        for _ in 0..5 {
+            yield_now().await;
+        }
+    }
+
+    async fn publish(&self, channel: usize, number: usize) {
+        let name = CHANNELS[channel];
+        let item = json!({ "channel": name, "id": number.to_string(), "prev-id": (number - 1).to_string(),
+            "http-stream": { "content": format!("{name}{number} ") } });
+        let items = parse_batch(json!({ "items": [item] }).to_string().as_bytes()).unwrap();
+        self.hub.publish(items, Box::new(|_| {})).await.unwrap();
+    }
+
+    /// Whether something had happened.
+    async fn hears(&mut self) -> bool {
+        match tokio::time::timeout(Duration::ZERO, self.parked.next()).await {
+            Err(_) => false,
+            Ok(Event::Refresh) => {
+                self.ask();
+                true
+            }
+            Ok(other) => panic!("{other:?}"),
+        }
+    }
+
+    async fn hear(&mut self) {
+        self.hears().await;
+    }
+
+    fn ask(&mut self) {
+        self.parked.hold_back();
+        let last = self.parked.terms(|terms| terms.channels.iter().map(|t| t.prev_id.clone()).collect::<Vec<_>>());
+        let last: Vec<usize> = last.unwrap().into_iter().map(|id| id.unwrap().parse().unwrap()).collect();
+        self.asked = Some([(last[0], self.stored[0]), (last[1], self.stored[1])]);
+    }
+
+    /// The origin tells what it had when it was asked.
+    fn answer(&mut self) {
+        let Some(asked) = self.asked.take() else { return };
+        for (name, (last, stored)) in CHANNELS.iter().zip(asked) {
+            let told: String = (last + 1..=stored).map(|number| format!("{name}{number} ")).collect();
+            self.parked.send([Bytes::from(told)]);
+        }
+        self.parked.agree(terms(asked.map(|(_, stored)| stored)), Ways { refreshes: true, asks: false });
+        self.parked.resume();
+    }
+
+    /// Lets everything that has begun come to its end.
+    async fn settle(&mut self) {
+        for turn in 0.. {
+            assert!(turn < 1000, "it never comes to rest");
+            for _ in 0..5 {
+                yield_now().await;
+            }
+            let busy = self.asked.is_some();
+            self.answer();
+            if !self.hears().await && !busy {
+                return;
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut text = String::new();
+        // It ends where there is nothing more to read.
+        let _ = self.socket.read_to_string(&mut text);
+        for (name, stored) in CHANNELS.iter().zip(self.stored) {
+            let got: Vec<&str> = text.split(' ').filter_map(|item| item.strip_prefix(name)).collect();
+            let expected: Vec<String> = (1..=stored).map(|number| number.to_string()).collect();
+            assert_eq!(got, expected, "of {name} in {text}");
+        }
+    }
+}
+
+async fn simulate(acts: Vec<Act>) {
+    let settings = Settings { id_cache_ttl: Duration::ZERO, ..Settings::default() };
+    let hub = Hub::new(settings, 1);
+    let shard =
+        Shard::new(crate::shard::Settings::default(), hub.inbox(0), Box::new(NoLedger), Arc::new(Metrics::default()));
+    let delivering = Rc::clone(&shard);
+    let deliver = tokio::task::spawn_local(async move { delivering.deliver().await });
+    let mut run = Run::new(&shard, hub);
+    for act in &acts {
+        run.act(act).await;
+    }
+    // Whatever was lost: when the last item of each channel has come, nothing is missing.
+    for channel in 0..2 {
+        run.act(&Act::Store(channel)).await;
+        run.act(&Act::PublishLast(channel)).await;
+    }
+    run.act(&Act::Wait).await;
+    run.settle().await;
+    run.check();
+    deliver.abort();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn every_item_arrives_in_order_or_the_origin_is_asked(acts in prop::collection::vec(act(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, simulate(acts));
+    }
+}
