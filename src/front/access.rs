@@ -3,6 +3,7 @@
 use super::visit::Visit;
 use crate::grip::HoldMode;
 use crate::route::{Route, Target};
+use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,25 +70,48 @@ impl Access {
     }
 }
 
+/// Pushpin's level of the lines of requests.
+const LEVEL: u8 = 2;
+
 impl Drop for Access {
     fn drop(&mut self) {
-        let hold = self.hold.map(|mode| match mode {
-            HoldMode::Response => "response",
-            HoldMode::Stream => "stream",
-        });
-        // A client that left before there was an answer has no status.
-        let status = (self.status > 0).then_some(self.status);
+        match self.route.as_ref().and_then(|route| route.log_level) {
+            None => self.write(),
+            Some(LEVEL..) => self.write_regardless(),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Writes the line of a request, to a target: that is a constant of each line.
+macro_rules! line {
+    ($access:expr, $target:expr) => {
         tracing::info!(
-            target: "access",
-            method = self.method.as_str(),
-            uri = %self.uri,
-            route = self.route.as_ref().map(|r| tracing::field::display(r.label())),
-            target = self.target().map(tracing::field::display),
-            status,
-            retry = self.retry.then_some(true),
-            bytes = self.bytes,
-            ms = self.began.elapsed().as_millis() as u64,
-            hold,
-        );
+            target: $target,
+            method = $access.method.as_str(),
+            uri = %$access.uri,
+            route = $access.route.as_ref().map(|r| tracing::field::display(r.label())),
+            target = $access.target().map(tracing::field::display),
+            // A client that left before there was an answer has no status.
+            status = ($access.status > 0).then_some($access.status),
+            retry = $access.retry.then_some(true),
+            bytes = $access.bytes,
+            ms = $access.began.elapsed().as_millis() as u64,
+            hold = $access.hold.map(|mode| match mode {
+                HoldMode::Response => "response",
+                HoldMode::Stream => "stream",
+            }),
+        )
+    };
+}
+
+impl Access {
+    fn write(&self) {
+        line!(self, "access");
+    }
+
+    /// Writes the line although the level of the log is another.
+    fn write_regardless(&self) {
+        line!(self, REGARDLESS);
     }
 }

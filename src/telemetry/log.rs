@@ -6,12 +6,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Bytes that may wait for the writer. Lines beyond it are dropped, and counted.
 const MAX_WAITING: usize = 4 << 20;
 /// How long the writer lets lines gather: waking it for each would cost more than the line.
 const GATHER: Duration = Duration::from_millis(100);
+
+/// The target of lines that are written whatever the level is.
+pub const REGARDLESS: &str = "access+";
 
 /// How long the last lines may take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -22,11 +27,10 @@ pub fn start(level: LevelFilter) -> Log {
     let queue = Arc::new(Queue::default());
     let for_writer = Arc::clone(&queue);
     let writer = std::thread::Builder::new().name("log".into()).spawn(move || for_writer.write_all(&mut io::stderr()));
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .with_writer(Lines(Arc::clone(&queue)))
-        .finish();
+    let wanted = filter_fn(move |line| *line.level() <= level || line.target() == REGARDLESS);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines(Arc::clone(&queue)));
+    let subscriber =
+        tracing_subscriber::registry().with(lines).with(wanted.with_max_level_hint(level.max(LevelFilter::INFO)));
     // An error: the process has a log already.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Log { queue, writer: writer.ok() }

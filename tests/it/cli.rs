@@ -1,6 +1,6 @@
 //! The program: arguments in, exit code out.
 
-use crate::support::{Client, Origin, get};
+use crate::support::{Answer, Client, Origin, eventually, get};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -192,4 +192,106 @@ fn wrong_arguments_are_2_and_failures_1() {
     let (code, _, err) = run(&["--listen", &running.clients, "--control", "127.0.0.1:0"]);
     assert_eq!(code, 1);
     assert!(err.contains(&running.clients) && err.contains("in use"), "{err}");
+}
+
+#[test]
+fn a_route_says_how_much_is_logged_of_its_requests() {
+    let origin = Origin::holding();
+    let routes = ["quiet,log_level=1", "loud,log_level=2", "*"].map(|route| format!("{route} {}", origin.address));
+    let mut args = Vec::new();
+    routes.iter().for_each(|route| args.extend(["--route", route]));
+    let logged = |clients: &str, running: &mut Running| {
+        for host in ["quiet", "loud", "other"] {
+            let request = format!("GET /at-{host} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            Client::send(clients.parse().unwrap(), request).answer();
+        }
+        running.signal("TERM");
+        let log = running.wait().1;
+        ["quiet", "loud", "other"].map(|host| log.matches(&format!("uri=/at-{host}")).count())
+    };
+    let mut running = Running::start(&args);
+    let clients = running.clients.clone();
+    assert_eq!(logged(&clients, &mut running), [0, 1, 1]);
+    // Without a line that says where it listens, it must be told.
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (clients, control) = (port(), port());
+    let quiet = ["--log", "warn", "--listen", &clients, "--control", &control];
+    let mut child = gripd(&[&quiet, &args[..]].concat()).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut running = Running { child, stderr, clients: clients.clone(), control };
+    eventually("it listens", || std::net::TcpStream::connect(&clients).is_ok());
+    assert_eq!(logged(&clients, &mut running), [0, 1, 0]);
+}
+
+#[test]
+fn routes_change_while_it_runs() {
+    let answer = |text: &'static str| Origin::start(move |_| Answer::ok(text));
+    let (one, other) = (answer("one"), answer("other"));
+    write("changing", &format!("* {}\n", one.address));
+    let config = write("changing.toml", "routes = \"changing\"\ndrain = 0.1\n");
+    let mut running = Running::start(&["--config", config.to_str().unwrap()]);
+    let clients = running.clients.parse().unwrap();
+    let ask = || Client::send(clients, get("/")).answer().1;
+    assert_eq!(ask(), "one");
+    // The file is looked at now and then,
+    write("changing", &format!("* {}\n\n", other.address));
+    eventually("the file is seen", || ask() == "other");
+    // a wrong one changes nothing,
+    write("changing", "* nonsense\n");
+    running.signal("HUP");
+    assert_eq!(ask(), "other");
+    // and a signal has it read at once.
+    write("changing", &format!("* {}\n", one.address));
+    running.signal("HUP");
+    eventually("the signal is heard", || ask() == "one");
+    running.signal("TERM");
+    let (code, log) = running.wait();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("changing:1: the target 'nonsense' has no port"), "{log}");
+    assert!(log.contains("the routes stay as they are"), "{log}");
+}
+
+#[test]
+fn publish_takes_the_options_of_pushpin_publish() {
+    let origin = Origin::start(|_| {
+        Answer::with(
+            "Grip-Hold: response\r\nGrip-Channel: a; filter=skip-self\r\nGrip-Set-Meta: user=me\r\n",
+            "{\"n\":1}",
+        )
+    });
+    let running = Running::start(&["--route", &format!("* {}", origin.address)]);
+    let spec = format!("http://{}", running.control);
+    let publish = |args: &[&str]| {
+        let (code, out, err) = run(&[&["publish", "--spec", &spec, "a"], args].concat());
+        assert_eq!((code, out.as_str()), (0, "Published\n"), "{err}");
+    };
+    let connections = || {
+        let body = Client::send(running.control.parse().unwrap(), get("/channels/a")).answer().1;
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["connections"].as_u64().unwrap()
+    };
+    let poll = || {
+        let client = Client::send(running.clients.parse().unwrap(), get("/"));
+        eventually("it is held", || connections() == 1);
+        client
+    };
+    let mut client = poll();
+    publish(&["--sender", "me", "nothing for me"]);
+    publish(&["--id", "2", "--prev-id", "1", "--code", "201", "-H", "X-A: b", "-M", "k=v", "--no-seq", "text"]);
+    let (head, body) = client.answer();
+    assert!(head.starts_with("http/1.1 201") && head.contains("x-a: b"), "{head}");
+    assert_eq!(body, "text\n");
+    let mut client = poll();
+    publish(&["--no-eol", "text"]);
+    assert_eq!(client.answer().1, "text");
+    let mut client = poll();
+    publish(&["--patch", "[{\"op\":\"replace\",\"path\":\"/n\",\"value\":2}]"]);
+    assert_eq!(client.answer().1, "{\"n\":2}");
+    let _client = poll();
+    let before = origin.asked().len();
+    publish(&["--hint"]);
+    eventually("it is asked again", || origin.asked().len() > before);
+    publish(&["-B", "token", "--close"]);
+    assert_eq!(run(&["publish", "--spec", "https://localhost", "a", "x"]).0, 1);
+    assert_eq!(run(&["publish", "a"]).0, 2);
+    assert_eq!(run(&["publish", "-u", "a:b", "-B", "c", "a", "x"]).0, 2);
 }
