@@ -27,6 +27,18 @@
 //! hyper serves requests; it is not where a connection waits for hours. When an answer holds, the connection
 //! leaves hyper, and gripd keeps of it a socket and little else.
 //!
+//! # Who misses nothing, and who gets what
+//!
+//! Items may have ids, and name the one before them: the hub has them wait for it, a while, and drops what comes twice.
+//! A connection may know ids, too, and have filters: its *terms*. The shard judges each item on them when it appends it.
+//! Where an item is missing, the hold asks the origin again (*refresh*): a stream by its next link, while what arrives
+//! waits in a queue of the connection's own; a long-poll by going back to hyper with its request in front of the socket.
+//! A connection whose filters ask somebody has its items one at a time from that same queue. What few connections need of
+//! this stands behind one box.
+//!
+//! Streams that ask the same link for the same share one request, over all shards; links are spread over their period,
+//! and a bounded number to one origin are in flight.
+//!
 //! # The contract of a close
 //!
 //! 1. Items accepted before the close reach the connection before it ends, if the socket takes them within the
@@ -46,13 +58,15 @@
 //!
 //! 1. A shard's state is touched by its own thread only.
 //! 2. The hub never waits for a socket; no thread but the log's writes a log line out.
-//! 3. An item is rendered at most once per format and wire form; only a held answer's own headers make bytes for
-//!    one connection.
+//! 3. An item is rendered at most once per format and wire form; only filters, patches and a held answer's own headers
+//!    make bytes for one connection.
 //! 4. Every queue has a bound in bytes or items, a policy when full, and a counter; nothing is dropped silently.
-//! 5. A subscription ends with its connection; a channel leaves the registry with its last subscription.
+//! 5. A subscription ends with its connection; a channel leaves the registry with its last subscription. Its last id
+//!    lingers in the hub, bounded.
 //! 6. A connection is subscribed before the first byte of its answer leaves.
 //! 7. Hostile input is an error value, never a panic.
-//! 8. `Grip-*` from a client never reaches the origin, and `Grip-*` from the origin never reaches a client.
+//! 8. `Grip-*` from a client never reaches the origin, and `Grip-*` from the origin never reaches a client; but towards a
+//!    trusted GRIP proxy, and on routes that have no GRIP.
 //! 9. Only [`wire`] invents answers to clients, but for requests that hyper cannot parse.
 //! 10. `unsafe` is forbidden.
 //!
@@ -60,7 +74,8 @@
 //!
 //! *Channel* (GRIP's only), *item* (what is published), *format*, *instruct* (the origin's answer that holds),
 //! *hold* (*response* or *stream*), *route*, *origin*, *client*, *subscription*, *delivery* (an item on its way to
-//! many), *outlet* (where a connection's bytes wait), *receipt* (what a publish did).
+//! many), *outlet* (where a connection's bytes wait), *receipt* (what a publish did), *filter*, *terms* (of a connection:
+//! ids and filters), *refresh* (asking the origin again).
 
 pub mod cli;
 pub mod config;

@@ -1,13 +1,13 @@
-// Clients that want every event: one on streams, one on long-polls. Both come back whenever they are cut off.
+// Clients that want every event: one on streams, one on long-polls, and the `eventsource` package of npm. All of them
+// come back whenever they are cut off.
 
 import { setTimeout as after } from 'node:timers/promises';
 
-import { ask, whole } from './harness.mjs';
+import { RETRY, ask, eventually, importPackage, whole } from './harness.mjs';
 
-// How soon a client comes back, in milliseconds.
-const RETRY = 30;
+const { EventSource } = await importPackage('eventsource');
 
-// What both have in common: they ask again and again until they are closed.
+// What the first two have in common: they ask again and again until they are closed.
 class Client {
   events = [];
   statuses = new Set();
@@ -85,5 +85,43 @@ export class PollClient extends Client {
     const answer = await this.request.answer.then(whole);
     this.statuses.add(answer.status);
     this.events.push(...JSON.parse(answer.body));
+  }
+}
+
+// An EventSource that notes all that happens to it.
+export class Listener {
+  events = [];
+  errors = [];
+  opened = 0;
+
+  constructor(address, path) {
+    this.source = new EventSource(`http://${address}${path}`);
+    for (const type of ['hello', 'message', 'goodbye']) {
+      this.source.addEventListener(type, (e) => this.events.push({ type, id: e.lastEventId, text: e.data }));
+    }
+    this.source.addEventListener('open', () => { this.opened += 1; });
+    this.source.addEventListener('error', (e) => {
+      this.errors.push({ code: e.code, state: this.source.readyState });
+    });
+  }
+
+  texts(type) {
+    return this.events.filter((event) => event.type === type).map((event) => event.text);
+  }
+
+  // Waits until it has so many events of a type.
+  async has(type, count) {
+    await eventually(`${count} ${type} events`, () => this.texts(type).length >= count);
+    return this.texts(type);
+  }
+
+  // Waits until its connection ends, and returns what it was told.
+  async end() {
+    await eventually('the stream ends', () => this.errors.length > 0);
+    return this.errors[0];
+  }
+
+  close() {
+    this.source.close();
   }
 }

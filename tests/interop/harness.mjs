@@ -1,9 +1,11 @@
-// What scenes in JavaScript share: checks, waits with a deadline, gripd as a process, a client on node's bare http.
+// What scenes in JavaScript share: checks, waits with a deadline, gripd as a process with an origin behind it, a client
+// on node's bare http.
 
 import { spawn } from 'node:child_process';
-import { request } from 'node:http';
+import { once } from 'node:events';
+import { createServer, request } from 'node:http';
 import { createRequire } from 'node:module';
-import { createServer } from 'node:net';
+import { createServer as createSocket } from 'node:net';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as after } from 'node:timers/promises';
@@ -16,7 +18,11 @@ const gripdPath = resolve(root, process.env.GRIPD || 'target/release/gripd');
 export const DEADLINE = 10_000;
 // A drain may take its ten seconds and the grace of a slow client.
 const DRAIN = 30_000;
+// The longest that a whole scene may take.
+const SCENE = 100_000;
 const LOOK_EVERY = 20;
+// How soon clients come back, in milliseconds: the usual three seconds of an EventSource would only make this slow.
+export const RETRY = 30;
 // Below the ports that the system gives to outgoing connections: while gripd is away, none of them takes its port.
 const PORTS = { from: 20_000, count: 10_000 };
 
@@ -77,14 +83,14 @@ const taken = new Set();
 
 function canListen(port) {
   return new Promise((done) => {
-    const server = createServer();
+    const server = createSocket();
     server.once('error', () => done(false));
     server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
   });
 }
 
 // gripd as a process. It can be ended and started again, and is then found where it was.
-export class Gripd {
+class Gripd {
   constructor(route, client, control) {
     this.client = client;
     this.control = control;
@@ -107,20 +113,30 @@ export class Gripd {
     });
   }
 
-  // Asks it to end, and returns its exit code.
-  async stop() {
-    if (!running.has(this)) return null;
-    // Once: a second signal would cut the drain short.
+  // Publishes and returns the receipt's items.
+  async publish(...items) {
+    const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
+    const body = JSON.stringify({ items });
+    const receipt = await exchange(this.control, '/publish', { method: 'POST', headers, body });
+    same(receipt.status, 200, `the status of a publish (${receipt.body.trim()})`);
+    return JSON.parse(receipt.body).items;
+  }
+
+  // Asks it to end, once: a second signal would cut the drain short.
+  drain() {
     if (!this.run.draining) this.run.child.kill('SIGTERM');
     this.run.draining = true;
-    try {
-      return await within(DRAIN, 'gripd ends', this.run.ended);
-    } catch (error) {
-      await this.kill();
-      throw error;
-    } finally {
-      running.delete(this);
-    }
+  }
+
+  // Ends it and returns its exit code, or SIGKILL if it did not end in time.
+  async stop() {
+    if (!running.has(this)) return null;
+    this.drain();
+    const late = setTimeout(() => this.run.child.kill('SIGKILL'), DRAIN);
+    const code = await this.run.ended;
+    clearTimeout(late);
+    running.delete(this);
+    return code;
   }
 
   // Ends it as a crash would.
@@ -132,6 +148,40 @@ export class Gripd {
 }
 
 const running = new Set();
+
+// Listens on a free port and answers requests as a listener of node's http does.
+async function serve(answer) {
+  const server = createServer(answer);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const stop = () => {
+    server.closeAllConnections();
+    return new Promise((done) => { server.close(done); });
+  };
+  return { address: `127.0.0.1:${server.address().port}`, stop };
+}
+
+// Plays a scene with an origin that answers so and a gripd before it, and ends all that belongs to it: these two, and
+// the clients that the scene gives to `open`.
+export async function behindGripd(answer, play, control) {
+  const origin = await serve(answer);
+  const gripd = new Gripd(`* ${origin.address}`, await freeAddress(), control ?? (await freeAddress()));
+  const clients = [];
+  const open = (client) => {
+    clients.push(client);
+    return client;
+  };
+  let code;
+  try {
+    await gripd.start();
+    await within(SCENE, 'the scene ends', play({ gripd, open, direct: origin.address }));
+  } finally {
+    await Promise.all(clients.map((client) => client.close()));
+    code = await gripd.stop();
+    await origin.stop();
+  }
+  same(code, 0, "gripd's exit code after SIGTERM");
+}
 
 // Sends a request on a connection of its own. Its `answer` is there once the head is; `cut` breaks it off.
 export function ask(address, path, { method = 'GET', headers = {}, body } = {}) {

@@ -3,14 +3,13 @@
 
 import { setTimeout as after } from 'node:timers/promises';
 
-import { PollClient, StreamClient } from './clients.mjs';
+import { Listener, PollClient, StreamClient } from './clients.mjs';
 import {
-  DEADLINE, Failed, Gripd, check, eventually, exchange, freeAddress, importPackage, run, same, within,
+  DEADLINE, Failed, behindGripd, check, eventually, exchange, freeAddress, importPackage, run, same,
 } from './harness.mjs';
 import { App, POLL_SECONDS, SIGNER, sse } from './serve_grip_app.mjs';
 
 const { default: express } = await importPackage('express');
-const { EventSource } = await importPackage('eventsource');
 const { ServeGrip } = await importPackage('@fanoutio/serve-grip');
 const { Channel, HttpResponseFormat, HttpStreamFormat, Publisher } = await importPackage('@fanoutio/grip');
 
@@ -18,37 +17,20 @@ const { Channel, HttpResponseFormat, HttpStreamFormat, Publisher } = await impor
 const RECOVERY = 40_000;
 // After the last event, for one that would come twice.
 const LINGER = 500;
-// The longest that a whole scene may take.
-const SCENE = 100_000;
 
-// Runs a scene with a gripd and an application of its own, and ends all that belongs to it.
+// Runs a scene with a gripd and an application of its own.
 async function stage(scene) {
   const control = await freeAddress();
   const app = new App(control);
-  await app.listen();
-  const gripd = new Gripd(`* ${app.address}`, await freeAddress(), control);
-  const clients = [];
-  const open = (client) => {
-    clients.push(client);
-    return client;
-  };
-  let code;
-  try {
-    await gripd.start();
-    await within(SCENE, scene.name, scene({
-      app,
-      gripd,
-      get: (path, options) => exchange(gripd.client, path, options),
-      stream: (path = '/feed/stream') => open(new StreamClient(gripd.client, path).start()),
-      poll: (path = '/feed/poll') => open(new PollClient(gripd.client, path).start()),
-      open,
-    }));
-  } finally {
-    await Promise.all(clients.map((client) => client.close()));
-    code = await gripd.stop();
-    await app.stop();
-  }
-  same(code, 0, "gripd's exit code after SIGTERM");
+  await behindGripd(app.express, ({ gripd, open, direct }) => scene({
+    app,
+    gripd,
+    direct,
+    get: (path, options) => exchange(gripd.client, path, options),
+    stream: (path = '/feed/stream') => open(new StreamClient(gripd.client, path).start()),
+    poll: (path = '/feed/poll') => open(new PollClient(gripd.client, path).start()),
+    listen: () => open(new Listener(gripd.client, '/feed/stream')),
+  }), control);
 }
 
 // Waits until all have all events, and checks that none came twice or in another order.
@@ -77,7 +59,7 @@ async function settle(app, clients) {
 const times = (count, make) => Array.from({ length: count }, (_, number) => make(number));
 const grips = (headers) => Object.keys(headers).filter((name) => name.startsWith('grip-'));
 
-async function the_middleware_knows_that_gripd_is_there({ app, get }) {
+async function the_middleware_knows_that_gripd_is_there({ app, get, direct }) {
   app.express.get('/who', async (req, res) => {
     const { isProxied, isSigned, needsSigned } = req.grip;
     // The middleware does not await its own check, so any signature makes `isSigned` true. The publisher's does.
@@ -89,7 +71,7 @@ async function the_middleware_knows_that_gripd_is_there({ app, get }) {
   const forged = await get('/who', { headers: { 'Grip-Sig': 'forged', 'Grip-Feature': 'forged' } });
   same(JSON.parse(forged.body), yes, 'req.grip behind gripd, for a client with a signature of its own');
   const no = { isProxied: false, isSigned: false, needsSigned: false, isValid: false };
-  same(JSON.parse((await exchange(app.address, '/who')).body), no, 'req.grip without gripd');
+  same(JSON.parse((await exchange(direct, '/who')).body), no, 'req.grip without gripd');
 }
 
 async function the_signature_is_right_for_its_key_and_issuer_only({ app, get }) {
@@ -395,24 +377,20 @@ async function clients_that_are_cut_off_miss_nothing({ app, stream, poll }) {
   check(clients.slice(0, 8).every(({ opened }) => opened > 1), 'a stream never reconnected');
 }
 
-async function eventsource_is_closed_again_and_again_and_misses_nothing({ app, gripd, open }) {
-  const source = open(new EventSource(`http://${gripd.client}/feed/stream`));
-  const events = [];
-  let opened = 0;
-  source.addEventListener('open', () => { opened += 1; });
-  source.addEventListener('message', ({ lastEventId, data }) => events.push({ id: lastEventId, text: data }));
+async function eventsource_is_closed_again_and_again_and_misses_nothing({ app, listen }) {
+  const listener = listen();
   await app.say('first');
-  await eventually('the stream is open', () => opened === 1);
+  await eventually('the stream is open', () => listener.opened === 1);
   for (let number = 0; number < 100; number += 1) {
     await app.say(`while closed ${number}`);
     // The other channel, as an item without an id would break the chain of this one's.
     if (number % 25 === 20) await app.publisher.publishHttpStream('everybody', new HttpStreamFormat(null, true));
     await after(5);
   }
-  await eventually('all events are there', () => events.length >= app.feed.events.length);
+  await eventually('all events are there', () => listener.events.length >= app.feed.events.length);
   await after(LINGER);
-  same(events, app.feed.events, 'the events');
-  check(opened > 1, 'it never reconnected');
+  same(listener.events, app.feed.events.map((event) => ({ type: 'message', ...event })), 'the events');
+  check(listener.opened > 1, 'it never reconnected');
 }
 
 // Publishes go on, may fail, and are not repeated, while `upset` does what it does to gripd.

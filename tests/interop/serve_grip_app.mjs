@@ -1,8 +1,6 @@
 // The application of serve_grip.mjs: Express, the middleware of serve-grip, and a feed of events in memory.
 
-import { once } from 'node:events';
-
-import { DEADLINE, importPackage, within } from './harness.mjs';
+import { DEADLINE, RETRY, importPackage, within } from './harness.mjs';
 
 const { default: express } = await importPackage('express');
 const { ServeGrip } = await importPackage('@fanoutio/serve-grip');
@@ -15,8 +13,6 @@ export const SIGNER = { iss: 'pushpin', key: 'changeme' };
 // When gripd asks for what a stream may have missed, in seconds. Long-polls take five at least.
 const LINK_SECONDS = 2;
 export const POLL_SECONDS = 5;
-// How soon an EventSource reconnects, in milliseconds.
-const RETRY = 30;
 
 // All events that ever happened, in the memory of the application.
 export class Feed {
@@ -64,17 +60,6 @@ export class App {
     this.express.use(this.serveGrip);
     this.express.get('/feed/stream', (req, res) => this.#stream(req, res));
     this.express.get('/feed/poll', (req, res) => this.#poll(req, res));
-  }
-
-  async listen() {
-    this.server = this.express.listen(0, '127.0.0.1');
-    await once(this.server, 'listening');
-    this.address = `127.0.0.1:${this.server.address().port}`;
-  }
-
-  stop() {
-    this.server.closeAllConnections();
-    return new Promise((done) => { this.server.close(done); });
   }
 
   // Answers what a client missed, and holds it from there on.
