@@ -14,7 +14,7 @@ const COMMON: [&str; 3] = ["grip", "telemetry", "wire"];
 const PLAN: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["config", "daemon"]),
+    ("cli", &["config", "daemon", "route"]),
     ("daemon", &["*"]),
     ("config", &["route", "Settings"]),
     ("demo", &[]),

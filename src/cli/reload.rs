@@ -3,36 +3,64 @@
 use super::args::Args;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use std::path::PathBuf;
-use std::time::SystemTime;
+use crate::route::Table;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Reads the routes again when a file in which they are written has changed, or when it is told to.
 pub(super) struct Reload<'a> {
     args: &'a Args,
     files: Vec<PathBuf>,
-    /// What the files were like when they were last read.
+    /// What the files were like before they were last read.
+    read: Vec<Stamp>,
+    /// What they were like when they were last looked at.
     seen: Vec<Stamp>,
-    /// Whether the demo runs, which has no routes to change.
-    is_demo: bool,
+    /// The routes in use; `None`: the demo runs, which has no routes to change.
+    routes: Option<Arc<Table>>,
 }
 
 /// What tells one version of a file from another, as far as that can be told without reading it.
-type Stamp = Option<(SystemTime, u64)>;
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp(Option<[i64; 6]>);
+
+impl Stamp {
+    fn of(path: &Path) -> Self {
+        let Ok(file) = std::fs::metadata(path) else { return Self(None) };
+        let [inode, size] = [file.ino(), file.size()].map(u64::cast_signed);
+        Self(Some([inode, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()]))
+    }
+}
 
 impl<'a> Reload<'a> {
-    pub(super) fn new(args: &'a Args, config: &Config) -> Self {
-        let files = config.sources.clone();
-        let seen = stamps(&files);
-        Self { args, files, seen, is_demo: config.routes.is_none() }
+    /// Watches the files of a configuration that is about to be read.
+    pub(super) fn new(args: &'a Args) -> Self {
+        let files: Vec<PathBuf> = args.config.iter().cloned().collect();
+        let read = stamps(&files);
+        Self { args, read, files, seen: Vec::new(), routes: None }
     }
 
-    /// Reads the routes again if a file has changed, or if that is asked for. A wrong file changes nothing.
+    /// Takes note of what was read.
+    pub(super) fn started(&mut self, config: &Config) {
+        // Of the files that it names, what they were like when it was read is not known: they are read once more.
+        self.routes.clone_from(&config.routes);
+        self.files.clone_from(&config.sources);
+    }
+
+    /// Reads the routes again if a file has changed and is as it was a moment ago, so that none is read half written; or
+    /// if that is asked for. A wrong file changes nothing.
     pub(super) fn look(&mut self, daemon: &Daemon, asked_for: bool) {
         let now = stamps(&self.files);
-        if !asked_for && now == self.seen {
-            return;
+        let settled = now == self.seen;
+        let changed = now != self.read && self.routes.is_some();
+        self.seen = stamps(&self.files);
+        if asked_for || (changed && settled) {
+            self.read = now;
+            self.read_again(daemon, asked_for);
         }
-        self.seen = now;
+    }
+
+    fn read_again(&mut self, daemon: &Daemon, asked_for: bool) {
         match Config::load(self.args.config.as_deref(), &self.args.overrides()) {
             Err(error) => {
                 for line in error.to_string().lines() {
@@ -40,20 +68,25 @@ impl<'a> Reload<'a> {
                 }
                 tracing::error!("the routes stay as they are");
             }
-            Ok(Config { routes: Some(routes), sources, .. }) if !self.is_demo => {
-                self.seen = stamps(&sources);
-                self.files = sources;
-                daemon.reroute(routes);
+            Ok(Config { routes: Some(routes), sources, .. }) if self.routes.is_some() => {
+                if routes.routes().next().is_none() {
+                    return tracing::error!("there is no route any more: the routes stay as they are");
+                }
+                if sources != self.files {
+                    self.read = stamps(&sources);
+                    self.files = sources;
+                }
+                if self.routes.as_ref() != Some(&routes) {
+                    self.routes = Some(Arc::clone(&routes));
+                    daemon.reroute(routes);
+                }
             }
-            Ok(_) => tracing::warn!("the demo has no routes to change: restart gripd"),
+            Ok(_) if asked_for => tracing::warn!("the demo has no routes to change: restart gripd"),
+            Ok(_) => {}
         }
     }
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    let stamp = |path: &PathBuf| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    files.iter().map(stamp).collect()
+    files.iter().map(|path| Stamp::of(path)).collect()
 }

@@ -18,13 +18,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// `gripd`: runs until a signal.
 pub(super) fn daemon(args: &Args) -> u8 {
+    let reload = Reload::new(args);
     let config = match load(args) {
         Ok(config) => config,
         Err(code) => return code,
     };
     let _log = log::start(config.log);
     raise_open_files();
-    match run(args, config) {
+    match run(config, reload) {
         Ok(true) => OK,
         Ok(false) => FAILURE,
         Err(error) => {
@@ -42,12 +43,12 @@ fn raise_open_files() {
 }
 
 /// Runs a daemon until it has drained, or until a second signal: `false`.
-fn run(args: &Args, config: Config) -> io::Result<bool> {
+fn run(config: Config, mut reload: Reload<'_>) -> io::Result<bool> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         // Before anything is served: a signal that comes at once is heard as well.
         let mut signals = Signals::new()?;
         let is_demo = config.routes.is_none();
-        let mut reload = Reload::new(args, &config);
+        reload.started(&config);
         let daemon = Daemon::start(config)?;
         if is_demo {
             introduce(&daemon);

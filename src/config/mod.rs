@@ -123,6 +123,10 @@ impl Parsed {
                 Err(_) => wrong("origin.orig_headers_need_mark", &format!("'{name}' is no name of a header")),
             }
         }
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&b);
+        if !file.origin.cdn_loop.bytes().all(token) {
+            wrong("origin.cdn_loop", &"it must be a name, without spaces and parameters (RFC 8586)");
+        }
         forwarding.proto = file.origin.set_x_forwarded_protocol.0;
         forwarding.accept_proto = file.client.accept_x_forwarded_protocol;
         forwarding.accept_route = file.client.accept_pushpin_route;

@@ -5,7 +5,7 @@ use super::file::File;
 use super::{Overrides, keys};
 use crate::grip::Invalid;
 use crate::grip::signature::Signer;
-use crate::route::{Jsonp, Route, Table, parse_line, parse_lines};
+use crate::route::{Route, Table, parse_line, parse_lines};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,13 +50,15 @@ pub(super) fn load(
         }
     }
     let configured = !found.routes.is_empty() || file.routes.is_some();
+    let places: Vec<String> = found.routes.iter().map(|placed| placed.place.clone()).collect();
     let routes = found.finish(file);
-    let place = path.filter(|_| overrides.routes.is_empty()).map_or_else(String::new, |p| p.display().to_string());
-    let table = Table::new(routes).map_err(|invalid| Problem::new(&place, invalid.to_string()));
-    match table {
+    match Table::new(routes) {
         Ok(table) if found.problems.is_empty() => Ok(configured.then(|| Arc::new(table))),
         Ok(_) => Err(found.problems),
-        Err(more) => Err(found.problems.into_iter().chain([more]).collect()),
+        Err((index, invalid)) => {
+            found.problems.push(Problem::new(places.get(index).map_or("", |place| place), invalid.to_string()));
+            Err(found.problems)
+        }
     }
 }
 
@@ -97,16 +99,13 @@ impl Found {
     fn finish(&mut self, file: &File) -> Vec<Route> {
         let mut routes = Vec::new();
         for Placed { place, folder, mut route } in self.routes.drain(..) {
-            if file.client.auto_cross_origin && !route.cors {
-                route.cors = true;
-                route.jsonp = Some(Jsonp::default());
-            }
+            route.cors |= file.client.auto_cross_origin;
             if route.signing.key.is_some() || route.signing.issuer.is_some() {
                 let key = route.signing.key.as_ref().map_or(&file.origin.sig_key, |own| own);
                 let issuer = route.signing.issuer.as_ref().unwrap_or(&file.origin.sig_iss);
                 let signer = keys::read(key, &folder).and_then(|key| Signer::new(issuer, &key));
                 match signer {
-                    Ok(signer) => route.signer = signer.map(Arc::new),
+                    Ok(signer) => route.signer = Some(signer.map(Arc::new)),
                     Err(invalid) => {
                         let what = format!("route '{}': sig_key: {invalid}", route.label());
                         self.problems.push(Problem::new(&place, what));

@@ -7,7 +7,6 @@ use crate::hub::Hub;
 use crate::origin::{self, Origin, Shield};
 use crate::route::Table;
 use crate::shard::{self, Shard};
-use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -50,11 +49,11 @@ impl ShardThread {
         let inbox = self.hub.inbox(self.index);
         let grace = self.shard.close_grace;
         let shard = Shard::new(self.shard, inbox, Box::new(membership.clone()), self.counters.shard);
-        let origin = Rc::new(Origin::new(self.origin, self.shield, self.counters.origin));
         let mut routes = self.routes;
+        let in_use = Arc::clone(&routes.borrow_and_update());
+        let origin = Rc::new(Origin::new(self.origin, in_use, self.shield, self.counters.origin));
         let front = Rc::new(Front {
             settings: self.front,
-            routes: RefCell::new(Arc::clone(&routes.borrow_and_update())),
             origin: Rc::clone(&origin),
             holds: Holds::new(self.hold, Rc::clone(&shard), membership, origin),
             drain: Rc::new(Drain::default()),
@@ -72,7 +71,7 @@ impl ShardThread {
         let reloaded = Rc::clone(&front);
         spawn_local(async move {
             while routes.changed().await.is_ok() {
-                *reloaded.routes.borrow_mut() = Arc::clone(&routes.borrow_and_update());
+                reloaded.origin.reroute(Arc::clone(&routes.borrow_and_update()));
             }
         });
         let gate = Rc::clone(&front);

@@ -3,6 +3,7 @@
 use super::Front;
 use super::access::Access;
 use super::body::Reply;
+use super::dress::Dress;
 use crate::origin::{Failure, Kind, Side};
 use crate::route::Route;
 use crate::wire::{Answer, answer};
@@ -11,18 +12,27 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode, Uri};
 
 /// An answer of gripd's own.
-pub(super) fn respond(answer: &Answer, mut access: Access) -> Response<Reply> {
-    access.status(answer.status);
-    let mut response = Response::new(Reply::whole(Bytes::from(answer.body()), access));
+pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Response<Reply> {
+    let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response
+    dress.allow(response.headers_mut());
+    let (head, body) = dress.wrap(response.into_parts().0, Bytes::from(answer.body()));
+    access.status(head.status.as_u16());
+    Response::from_parts(head, Reply::whole(body, access))
 }
 
 /// Logs a failure, and tells the client.
-pub(super) fn fail(front: &Front, route: &Route, uri: &Uri, failure: &Failure, access: Access) -> Response<Reply> {
+pub(super) fn fail(
+    front: &Front,
+    route: &Route,
+    uri: &Uri,
+    failure: &Failure,
+    dress: &Dress,
+    access: Access,
+) -> Response<Reply> {
     log(failure, uri, route);
-    respond(&of_failure(failure, front.settings.debug || route.debug), access)
+    respond(&of_failure(failure, front.settings.debug || route.debug), dress, access)
 }
 
 /// What the client is told of a failure. `debug`: also why.
@@ -32,9 +42,10 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
         Kind::Busy => answer::ORIGIN_BUSY,
         Kind::RequestBroken => answer::REQUEST_BROKEN,
         Kind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
+        Kind::NoScript => answer::NO_SCRIPT,
         Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge => answer::ORIGIN_FAILED,
     };
-    if debug { answer.explained(failure.explain()) } else { answer }
+    if debug { answer.explained(failure.detail()) } else { answer }
 }
 
 /// Logs a failure, once.

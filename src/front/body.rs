@@ -1,7 +1,7 @@
 //! The body of an answer that goes through hyper.
 
 use super::access::Access;
-use crate::origin::Lease;
+use crate::origin::{Lease, without_grip};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
@@ -38,7 +38,7 @@ impl Body for Reply {
             Source::Whole(body) if body.is_empty() => None,
             Source::Whole(body) => Some(Ok(Frame::data(std::mem::take(body)))),
             Source::Relayed { incoming, ended, .. } => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                let frame = ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map(without_grip));
                 *ended = frame.is_none();
                 frame
             }

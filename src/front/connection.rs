@@ -75,7 +75,8 @@ async fn serve(
     let slot = Rc::new(Slot::new(place, retry, address));
     let (io, clean) = Io::new(socket, early);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
-    let mut connection = Box::new(builder(front).serve_connection(TokioIo::new(io), service));
+    let again = slot.is_again();
+    let mut connection = Box::new(builder(front, again).serve_connection(TokioIo::new(io), service));
     let mut drain = pin!(front.drain.begins());
     let mut draining = false;
     let left = poll_fn(|cx| {
@@ -114,13 +115,15 @@ async fn serve(
     Some((hold, socket, early))
 }
 
-fn builder(front: &Front) -> Builder {
+/// `again`: the first request was served before, and has a line or two more.
+fn builder(front: &Front, again: bool) -> Builder {
+    let more = if again { 1 } else { 0 };
     let mut builder = Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(front.settings.header_timeout)
-        .max_header_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS);
+        .max_header_size(MAX_HEAD + more * 1024)
+        .max_headers(MAX_HEADERS + more * 2);
     builder
 }
 

@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::body::Reply;
+use super::dress::Dress;
 use super::request::replay;
 use super::slot::Slot;
 use super::visit::Visit;
@@ -14,11 +15,11 @@ use crate::origin::{
 };
 use crate::route::Route;
 use crate::wire::head::has_body;
-use crate::wire::{Fields, Head, Jsonp, cors};
+use crate::wire::{Fields, Head};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
@@ -34,10 +35,10 @@ pub(super) struct Exchange<'a> {
     pub(super) route: &'a Arc<Route>,
     pub(super) visit: Visit,
     pub(super) upload: Upload,
-    /// The headers of the request, if pages of other origins may read the answer.
-    pub(super) plain: Option<HeaderMap>,
-    /// How the answer is wrapped up as a script.
-    pub(super) script: Option<Jsonp>,
+    /// The request as the client sent it, if the one forwarded may be another.
+    pub(super) original: Option<Parts>,
+    /// How the answer is dressed.
+    pub(super) dress: Dress,
 }
 
 /// What comes of such an answer.
@@ -50,9 +51,11 @@ impl Exchange<'_> {
     /// Follows the instruct, if the answer has one: answers, or leaves a hold in the slot and never returns.
     pub(super) async fn follow(mut self, answered: Answered, concerns: bool, mut access: Access) -> Response<Reply> {
         match self.prepare(answered, concerns).await {
-            Err(failure) => answer::fail(self.front, self.route, &self.visit.request.uri, &failure, access),
+            Err(failure) => {
+                answer::fail(self.front, self.route, &self.visit.request.uri, &failure, &self.dress, access)
+            }
             Ok(Prepared::Answer(head, body)) => {
-                let (head, body) = self.wrap(head, body);
+                let (head, body) = self.dress.wrap(head, body);
                 access.status(head.status.as_u16());
                 Response::from_parts(head, Reply::whole(body, access))
             }
@@ -77,6 +80,9 @@ impl Exchange<'_> {
             body = substitute(&mut instruct, &mut head);
         }
         hold::check(&instruct, self.front.holds.settings().max_channels).map_err(unusable)?;
+        if rest.is_some() && !concerns {
+            return Err(Failure::new(Kind::NoScript));
+        }
         let chained = instruct.hold.is_none() && instruct.links.next.is_some();
         let streams = chained || instruct.hold == Some(HoldMode::Stream);
         if rest.is_some() && (!streams || instruct.filters_content() || is_body(&head.headers)) {
@@ -87,9 +93,7 @@ impl Exchange<'_> {
             body = changed.into();
         }
         apply(&instruct, &mut head, concerns);
-        if let Some(request) = &self.plain {
-            cors::allow(request, &mut head.headers);
-        }
+        self.dress.allow(&mut head.headers);
         if instruct.hold.is_none() && !chained {
             return Ok(Prepared::Answer(head, body));
         }
@@ -97,8 +101,8 @@ impl Exchange<'_> {
         if streams && (!has_body(head.status.as_u16()) || self.visit.request.method == Method::HEAD) {
             return Ok(Prepared::Answer(head, Bytes::new()));
         }
-        if streams && self.script.is_some() {
-            return Err(Failure::because(Kind::Unusable, "a stream cannot be the answer to a script"));
+        if streams && self.dress.script.is_some() {
+            return Err(Failure::because(Kind::NoScript, "a stream cannot be the answer to a script"));
         }
         Ok(Prepared::Hold(Box::new(self.hold(instruct, target, &head, body, rest))))
     }
@@ -130,7 +134,7 @@ impl Exchange<'_> {
     ) -> Hold {
         let mode = instruct.hold.unwrap_or(HoldMode::Stream);
         let request = match mode {
-            HoldMode::Response => replay(&self.visit, &self.upload),
+            HoldMode::Response => replay(self.original(), &self.upload),
             HoldMode::Stream => Box::default(),
         };
         Hold {
@@ -140,25 +144,17 @@ impl Exchange<'_> {
             head: compact(head),
             body,
             rest,
-            jsonp: self.script.take(),
-            client: client(&self.visit.request),
+            client: client(self.original()),
+            jsonp: self.dress.script.take(),
             about: self.visit.about(self.route),
             request,
             cause: self.visit.retry.take().and_then(|retry| retry.cause),
         }
     }
 
-    /// The answer as a script, if one is wanted.
-    fn wrap(&self, head: response::Parts, body: Bytes) -> (response::Parts, Bytes) {
-        let Some(script) = &self.script else { return (head, body) };
-        let (wrapped, body) = script.wrap(&compact(&head), &body);
-        let mut response = Response::new(());
-        for (name, value) in wrapped.fields.iter() {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                response.headers_mut().append(name, value);
-            }
-        }
-        (response.into_parts().0, body)
+    /// The request as the client sent it.
+    fn original(&self) -> &Parts {
+        self.original.as_ref().unwrap_or(&self.visit.request)
     }
 }
 
@@ -198,7 +194,7 @@ fn apply(instruct: &Instruct, head: &mut response::Parts, concerns: bool) {
 }
 
 /// A copy of the head that keeps nothing of the origin's connection.
-fn compact(head: &response::Parts) -> Head {
+pub(super) fn compact(head: &response::Parts) -> Head {
     let mut fields = Fields::default();
     for (name, value) in &head.headers {
         fields.push(name, value.as_bytes());

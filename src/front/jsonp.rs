@@ -1,7 +1,7 @@
 //! JSON-P: a request that a `<script>` element made, as the request that it stands for.
 
 use crate::origin::Upload;
-use crate::route::Route;
+use crate::route::Jsonp as Rules;
 use crate::wire::Jsonp;
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
@@ -16,8 +16,10 @@ use serde_json::{Map, Value};
 ///
 /// # Errors
 /// Which parameter is wrong, in Pushpin's words.
-pub(super) fn rewrite(route: &Route, request: &mut Parts, upload: &mut Upload) -> Result<Option<Jsonp>, &'static str> {
-    let Some(rules) = route.jsonp.as_ref().filter(|_| request.method == Method::GET) else { return Ok(None) };
+pub(super) fn rewrite(rules: &Rules, request: &mut Parts, upload: &mut Upload) -> Result<Option<Jsonp>, &'static str> {
+    if request.method != Method::GET {
+        return Ok(None);
+    }
     let query = request.uri.query().unwrap_or_default();
     let find = |name: &str| query.split('&').find_map(|pair| value_of(pair, name));
     let body_name = rules.body.as_deref().unwrap_or("_body");
@@ -29,7 +31,10 @@ pub(super) fn rewrite(route: &Route, request: &mut Parts, upload: &mut Upload) -
         },
     };
     let method = match find("_method") {
-        Some(name) => name.and_then(|name| Method::try_from(name.as_str()).ok()).ok_or("Invalid _method parameter.")?,
+        Some(name) => {
+            let method = name.and_then(|name| Method::try_from(name.as_str()).ok());
+            method.filter(|method| *method != Method::CONNECT).ok_or("Invalid _method parameter.")?
+        }
         None => rules.default_method.clone().unwrap_or(if rules.extended { Method::GET } else { Method::POST }),
     };
     let headers = match find("_headers") {
@@ -41,13 +46,13 @@ pub(super) fn rewrite(route: &Route, request: &mut Parts, upload: &mut Upload) -
     let consumed = [rules.callback.as_str(), "_method", "_headers", body_name];
     let kept: Vec<&str> = query.split('&').filter(|pair| !consumed.contains(&name_of(pair))).collect();
     let target = [request.uri.path(), if kept.is_empty() { "" } else { "?" }, &kept.join("&")].concat();
-    let target = PathAndQuery::try_from(target).map(Uri::from);
-    if let Ok(uri) = target {
-        request.uri = uri;
-    }
+    let mut uri = std::mem::take(&mut request.uri).into_parts();
+    uri.path_and_query = PathAndQuery::try_from(target).ok();
+    request.uri = Uri::from_parts(uri).unwrap_or_default();
     request.method = method;
     for (name, value) in headers {
-        request.headers.insert(name, value);
+        // What the request says itself, or what stands before gripd says of it, is not for a query to change.
+        request.headers.entry(name).or_insert(value);
     }
     if let Some(body) = body {
         if rules.body.is_some() {
@@ -93,7 +98,7 @@ mod tests {
         let route = parse_line(&format!("*,aco{options} o:1")).unwrap().unwrap();
         let mut parts = Request::builder().uri(target).header("host", "h").body(()).unwrap().into_parts().0;
         let mut upload = Upload::of(Bytes::new());
-        let jsonp = rewrite(&route, &mut parts, &mut upload)?;
+        let jsonp = rewrite(&route.jsonp, &mut parts, &mut upload)?;
         let body = upload.kept().unwrap().concat();
         Ok(jsonp.map(|jsonp| (jsonp, String::from_utf8(body).unwrap(), parts)))
     }
@@ -111,6 +116,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_route() {
         assert!(parse("", "/a?x").unwrap().is_none());
+        let whole = parse("", "http://named/a?callback=c").unwrap().unwrap().2;
+        assert_eq!(whole.uri.to_string(), "http://named/a");
         assert_eq!(parse("", "/a?callback=c").unwrap().unwrap().2.method, Method::GET);
         let options = ",jsonp_mode=basic,jsonp_body=b,jsonp_defcb=d,jsonp_cb=cb";
         let (jsonp, body, parts) = parse(options, "/a?b=%7B%7D").unwrap().unwrap();
@@ -126,6 +133,7 @@ mod tests {
     fn wrong_parameters_are_named() {
         assert_eq!(parse("", "/?callback=").unwrap_err(), "Invalid callback parameter.");
         assert_eq!(parse("", "/?callback=c&_method=%20").unwrap_err(), "Invalid _method parameter.");
+        assert_eq!(parse("", "/?callback=c&_method=CONNECT").unwrap_err(), "Invalid _method parameter.");
         assert_eq!(parse("", "/?callback=c&_headers=x").unwrap_err(), "Invalid _headers parameter.");
         assert_eq!(parse("", "/?callback=c&_body=%ff").unwrap_err(), "Invalid _body parameter.");
         assert_eq!(parse(",jsonp_body=b", "/?callback=c&b=%ff").unwrap_err(), "Invalid body parameter.");

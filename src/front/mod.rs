@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod connection;
 mod drain;
+mod dress;
 mod exchange;
 mod gate;
 mod io;
@@ -25,8 +26,6 @@ pub use gate::Gate;
 use crate::grip::signature::Verifier;
 use crate::hold::Holds;
 use crate::origin::Origin;
-use crate::route::Table;
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -65,9 +64,7 @@ pub struct Metrics {
 pub struct Front {
     /// The limits.
     pub settings: Settings,
-    /// Where requests go.
-    pub routes: RefCell<Arc<Table>>,
-    /// The way there.
+    /// Where requests go, and the way there.
     pub origin: Rc<Origin>,
     /// Where connections are held.
     pub holds: Holds,

@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::body::Reply;
+use super::dress::Dress;
 use super::exchange::Exchange;
 use super::jsonp;
 use super::slot::Slot;
@@ -9,10 +10,10 @@ use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::Instruct;
 use crate::origin::{Answered, Source, Upload, remove_hop_by_hop};
-use crate::route::Route;
-use crate::wire::{Answer, cors};
+use crate::wire::Answer;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -39,42 +40,45 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-async fn answer(front: &Front, slot: &Slot, mut visit: Visit, mut upload: Upload) -> Response<Reply> {
+async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) -> Response<Reply> {
     let mut access = Access::begin(&visit);
+    let mut dress = Dress::default();
     let route = match visit.refuse(front).map_or_else(|| visit.route(front), Err) {
         Ok(route) => route,
-        Err(refusal) => return answer::respond(&refusal, access),
+        Err(refusal) => return answer::respond(&refusal, &dress, access),
     };
     access.route(&route);
-    let plain = if route.cors { Some(visit.request.headers.clone()) } else { None };
-    let script = match jsonp::rewrite(&route, &mut visit.request, &mut upload) {
-        Ok(script) => script,
-        Err(why) => return answer::respond(&Answer::new(400, why), access),
-    };
-    if let Some(refusal) = visit.refuse_events(front) {
-        return answer::respond(&refusal, access);
+    let mut sent = upload.clone();
+    let mut original = None;
+    if route.cors && !visit.trusted {
+        dress.request = Some(visit.request.headers.clone());
+        original = Some(visit.request.clone());
+        match jsonp::rewrite(&route.jsonp, &mut visit.request, &mut sent) {
+            Ok(script) => dress.script = script,
+            Err(why) => return answer::respond(&Answer::new(400, why), &dress, access),
+        }
     }
-    let answered = match front.origin.send(&visit.errand(&route), &upload).await {
+    if let Some(refusal) = visit.refuse_events(front) {
+        return answer::respond(&refusal, &dress, access);
+    }
+    let answered = match front.origin.send(&visit.errand(&route), &sent).await {
         Ok(answered) => answered,
-        Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, access),
+        Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
     };
     access.answered(answered.head.status.as_u16(), answered.target);
     let concerns = !visit.trusted && !route.no_grip && Instruct::concerns(&answered.head.headers);
-    if !concerns && script.is_none() {
-        return relay(&route, plain.as_ref(), answered, access);
+    if !concerns && dress.script.is_none() {
+        return relay(&dress, answered, access);
     }
-    let exchange = Exchange { front, slot, route: &route, visit, upload, plain, script };
+    let exchange = Exchange { front, slot, route: &route, visit, upload, original, dress };
     Box::pin(exchange.follow(answered, concerns, access)).await
 }
 
-/// An ordinary answer: as it comes, without what concerns only the origin's connection. `plain`: the headers of the
-/// request, if pages of other origins may read the answer.
-fn relay(route: &Route, plain: Option<&HeaderMap>, answered: Answered, access: Access) -> Response<Reply> {
+/// An ordinary answer: as it comes, without what concerns only the origin's connection.
+fn relay(dress: &Dress, answered: Answered, access: Access) -> Response<Reply> {
     let Answered { mut head, body, .. } = answered;
     remove_hop_by_hop(&mut head.headers);
-    if let Some(request) = plain.filter(|_| route.cors) {
-        cors::allow(request, &mut head.headers);
-    }
+    dress.allow(&mut head.headers);
     let body = match body {
         Source::Incoming(incoming, lease) => Reply::relayed(incoming, lease, access),
         Source::Whole(body) => Reply::whole(body, access),
@@ -83,25 +87,25 @@ fn relay(route: &Route, plain: Option<&HeaderMap>, answered: Answered, access: A
 }
 
 /// What is kept of a request that may be served again: its bytes, as they could have come.
-pub(super) fn replay(visit: &Visit, upload: &Upload) -> Box<[u8]> {
+pub(super) fn replay(request: &Parts, upload: &Upload) -> Box<[u8]> {
     use hyper::header::{CONTENT_LENGTH, EXPECT};
-    let request = &visit.request;
     let body = upload.kept().unwrap_or_default();
     let mut bytes = format!("{} {} {:?}\r\n", request.method, request.uri, request.version).into_bytes();
     let framed = |name: &hyper::header::HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name);
     for (name, value) in request.headers.iter().filter(|(name, _)| !framed(name)) {
         bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
+        // No space, so that it never grows.
+        bytes.extend_from_slice(b":");
         bytes.extend_from_slice(value.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
     if request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING) {
         let length: usize = body.iter().map(bytes::Bytes::len).sum();
-        bytes.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+        bytes.extend_from_slice(format!("content-length:{length}\r\n").as_bytes());
     }
     if request.headers.contains_key(TRANSFER_ENCODING) {
         // As above: its connection ends with it.
-        bytes.extend_from_slice(b"connection: close\r\n");
+        bytes.extend_from_slice(b"connection:close\r\n");
     }
     bytes.extend_from_slice(b"\r\n");
     body.iter().for_each(|part| bytes.extend_from_slice(part));

@@ -31,6 +31,14 @@ impl Slot {
         self.retry.take()
     }
 
+    /// Whether its first request was served before.
+    pub(super) fn is_again(&self) -> bool {
+        let retry = self.retry.take();
+        let again = retry.is_some();
+        self.retry.set(retry);
+        again
+    }
+
     /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the
     /// connection leaves hyper.
     pub(super) fn put(&self, hold: Box<Hold>) {

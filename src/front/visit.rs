@@ -5,7 +5,7 @@ use crate::hold::Retry;
 use crate::origin::{Asking, Errand, PUSHPIN_ROUTE, has_passed, named_host, now, says_secure};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::answer::{LOOP, NO_EVENTS, NO_TUNNELS, NO_WEBSOCKETS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST};
-use crate::wire::{Answer, without_port};
+use crate::wire::{Answer, is_authority, without_port};
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
@@ -37,15 +37,15 @@ impl Visit {
 
     /// What is not for an origin at all.
     pub(super) fn refuse(&self, front: &Front) -> Option<Answer> {
-        let Parts { method, uri, headers, .. } = &self.request;
+        let Parts { method, headers, .. } = &self.request;
         if *method == Method::CONNECT {
             return Some(NO_TUNNELS);
         }
         if !crate::origin::is_plainly_framed(headers) {
             return Some(UNKNOWN_CODING);
         }
-        let user = uri.authority().is_some_and(|a| a.as_str().contains('@'));
-        if user || headers.get_all(HOST).iter().nth(1).is_some() {
+        let wrong = |host: &[u8]| !host.is_empty() && !is_authority(host);
+        if named_host(&self.request).is_some_and(wrong) || headers.get_all(HOST).iter().nth(1).is_some() {
             return Some(WRONG_HOST);
         }
         let name = front.origin.forwarding().cdn_loop.as_ref();
@@ -64,12 +64,12 @@ impl Visit {
             media.trim_ascii().eq_ignore_ascii_case(b"application/websocket-events")
         };
         let forged = !self.trusted && self.request.headers.get_all(CONTENT_TYPE).iter().any(is_events);
-        (forged && front.routes.borrow().takes_events()).then_some(NO_EVENTS)
+        (forged && front.origin.routes().takes_events()).then_some(NO_EVENTS)
     }
 
     /// The route of the request.
     pub(super) fn route(&self, front: &Front) -> Result<Arc<Route>, Answer> {
-        let routes = front.routes.borrow();
+        let routes = front.origin.routes();
         let path = self.request.uri.path();
         let chosen = self.request.headers.get(PUSHPIN_ROUTE).filter(|_| front.origin.forwarding().accept_route);
         let found = if let Some(retry) = &self.retry {
@@ -101,8 +101,9 @@ impl Visit {
     pub(super) fn about(&self, route: &Arc<Route>) -> Asking {
         let scheme = if self.secure { "https" } else { "http" };
         let host = named_host(&self.request).filter(|host| !host.is_empty()).unwrap_or(b"localhost");
+        let host = String::from_utf8_lossy(host).into_owned();
         let target = self.request.uri.path_and_query().map_or("/", |target| target.as_str());
-        let uri = format!("{scheme}://{}{target}", String::from_utf8_lossy(host));
-        Asking { route: Arc::clone(route), uri, secure: self.secure }
+        let uri = format!("{scheme}://{host}{target}");
+        Asking { route: Arc::clone(route), host, uri, secure: self.secure }
     }
 }

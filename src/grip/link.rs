@@ -34,7 +34,13 @@ impl Links {
         let mut rest = value.trim();
         while !rest.is_empty() {
             let Some((uri, tail)) = rest.strip_prefix('<').and_then(|r| r.split_once('>')) else {
-                return invalid("failed to parse Grip-Link value");
+                let (part, tail) = super::fields::split_outside_quotes(rest, b',');
+                if part.contains(';') {
+                    return invalid("failed to parse Grip-Link value");
+                }
+                // As in Pushpin, what has no parameter is nothing.
+                rest = tail.unwrap_or_default().trim();
+                continue;
             };
             if uri.is_empty() {
                 return invalid("failed to parse Grip-Link value");
@@ -151,7 +157,8 @@ mod tests {
         assert_eq!(links.gone.as_deref(), Some("http://h/gone"));
         assert_eq!(parse("</a>; rel=next").unwrap().next.unwrap().timeout.as_secs(), 120);
         assert_eq!(parse("</a>; rel=next, </b>; rel=next").unwrap().next.unwrap().uri, "/b");
-        assert_eq!(parse("</a>; rel=prev, </b>").unwrap(), Links::default());
+        assert_eq!(parse("</a>; rel=prev, </b>, c,").unwrap(), Links::default());
+        assert_eq!(parse("</a>; rel=gone,, </b>; rel=gone").unwrap().gone.as_deref(), Some("/b"));
     }
 
     #[test]

@@ -209,6 +209,8 @@ impl Linked<'_> {
         }
         loop {
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
+            // What goes on without a hold goes on with something new.
+            let since = if self.instruct.hold.is_some() { since } else { Some(Instant::now()) };
             let told = self.ask(&uri, since).await?;
             self.about.uri = uri.to_string();
             self.take(told).await?;

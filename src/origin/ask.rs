@@ -2,7 +2,8 @@
 
 use super::{Errand, Failure, Kind, Lease, Origin, Source, Upload};
 use crate::grip::item::Id;
-use crate::route::{Address, Place, Route, Target};
+use crate::route::{Address, Place, Protocol, Query, Route, Table, Target};
+use crate::wire::without_port;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -21,9 +22,11 @@ pub(super) const MAX_BODY: usize = 100_000;
 pub struct Asking {
     /// The route of the request that is held.
     pub route: Arc<Route>,
-    /// Its whole URI, to which links are relative.
+    /// The host that the client's request named, with its port if it named one.
+    pub host: String,
+    /// The whole URI to which links are relative: that of the request, or of the last link.
     pub uri: String,
-    /// Whether it came over TLS.
+    /// Whether the request came over TLS.
     pub secure: bool,
 }
 
@@ -56,14 +59,16 @@ pub struct Told {
 }
 
 impl Asking {
-    /// Where requests for a URI go. What is on the host of the client's request goes by its route, as the request did,
-    /// whatever scheme it is written with: TLS may have ended before gripd. Anything else goes to the host it names.
-    fn route_for(&self, uri: &Uri) -> Result<Arc<Route>, Failure> {
+    /// Where requests for a URI go. What is on the host of the client's request stays here, whatever scheme it is written
+    /// with: TLS may have ended before gripd, and it is the client who says which host that is. It goes by the route of
+    /// the request, as that is now, or by the one for its path. Anything else goes to the host it names.
+    fn route_for(&self, routes: &Table, uri: &Uri) -> Result<Arc<Route>, Failure> {
         let authority = uri.authority().map_or("", |a| a.as_str());
-        let own = self.uri.split_once("://").map_or("", |(_, rest)| rest);
-        let own = own.split(['/', '?']).next().unwrap_or_default();
-        if same_host(own, authority) && uri.path().starts_with(&self.route.condition.path_beg) {
-            return Ok(Arc::clone(&self.route));
+        if same_host(&self.host, authority) {
+            return self
+                .own_route(routes, uri)
+                .cloned()
+                .ok_or_else(|| Failure::because(Kind::Unreachable, format!("Route not found for {uri}")));
         }
         if uri.scheme_str() != Some("http") {
             let why = format!("{uri} is on another host, and origins are asked without TLS");
@@ -78,9 +83,12 @@ impl Asking {
         Ok(Arc::new(Route { signer, targets: vec![target], ..Route::default() }))
     }
 
-    /// What the requests to one origin have in common.
-    pub(super) fn origin_of(&self, uri: &Uri) -> Result<String, Failure> {
-        Ok(self.route_for(uri)?.targets.first().map_or_else(String::new, Target::to_string))
+    fn own_route<'a>(&self, routes: &'a Table, uri: &Uri) -> Option<&'a Arc<Route>> {
+        if uri.path().starts_with(&self.route.condition.path_beg) {
+            return routes.again(&self.route);
+        }
+        let host = without_port(&self.host);
+        routes.find(&Query { host, path: uri.path(), protocol: Protocol::Http, secure: self.secure })
     }
 }
 
@@ -98,7 +106,7 @@ impl Origin {
     /// # Errors
     /// Why there is no answer.
     pub async fn ask(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
-        let route = about.route_for(ask.uri)?;
+        let route = about.route_for(&self.routes(), ask.uri)?;
         let request = request(&ask)?;
         let errand = Errand {
             route: &route,
@@ -123,13 +131,19 @@ impl Origin {
     /// Why there is no answer in time.
     pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
         let asked = timeout(self.settings.filter_timeout, async {
-            let _turn = self.shield.turn(&about.origin_of(ask.uri)?).await;
+            let _turn = self.turn_for(about, ask.uri).await?;
             self.ask(about, ask).await
         });
         asked.await.unwrap_or_else(|_| Err(Failure::new(Kind::TimedOut)))
     }
 
-    /// Waits until an origin may be asked once more by gripd itself.
+    /// Waits until the origin of a URI may be asked once more by gripd itself.
+    pub(super) async fn turn_for(&self, about: &Asking, uri: &Uri) -> Result<super::Turn, Failure> {
+        let route = about.route_for(&self.routes(), uri)?;
+        Ok(self.turn(&route).await)
+    }
+
+    /// Waits until the origin of a route may be asked once more by gripd itself.
     pub async fn turn(&self, route: &Route) -> super::Turn {
         let origin = route.targets.first().map_or_else(String::new, Target::to_string);
         self.shield.turn(&origin).await
@@ -194,22 +208,31 @@ pub async fn collect(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::parse_line;
+    use crate::route::parse_lines;
 
-    fn goes_to(line: &str, own: &str, link: &str) -> Result<String, String> {
-        let route = Arc::new(parse_line(line).unwrap().unwrap());
-        let asking = Asking { route, uri: own.to_owned(), secure: false };
-        asking.origin_of(&link.parse().unwrap()).map_err(|failure| failure.explain())
+    fn goes_to(lines: &str, link: &str) -> Result<String, String> {
+        let table = Table::new(parse_lines(lines).unwrap()).unwrap();
+        let query = Query { host: "chat.example", path: "/events", protocol: Protocol::Http, secure: false };
+        let route = Arc::clone(table.find(&query).unwrap());
+        let uri = "http://Chat.example/events?x".to_owned();
+        let asking = Asking { route, host: "Chat.example".to_owned(), uri, secure: false };
+        let route = asking.route_for(&table, &link.parse().unwrap());
+        route.map(|route| route.targets[0].to_string()).map_err(|failure| failure.explain())
     }
 
     #[test]
-    fn what_is_on_the_clients_host_goes_by_its_route() {
-        let own = "http://Chat.example/events?x";
+    fn what_is_on_the_clients_host_stays_here() {
         for link in ["http://chat.example/next", "http://chat.example:80/", "https://chat.example/next"] {
-            assert_eq!(goes_to("*,path_beg=/ o:1", own, link).unwrap(), "o:1", "{link}");
+            assert_eq!(goes_to("*,path_beg=/ o:1", link).unwrap(), "o:1", "{link}");
         }
-        assert_eq!(goes_to("* o:1", own, "http://other.example:8080/").unwrap(), "other.example:8080");
-        assert_eq!(goes_to("*,path_beg=/events o:1", own, "http://chat.example/x").unwrap(), "chat.example:80");
-        assert!(goes_to("* o:1", own, "https://other.example/").unwrap_err().contains("without TLS"));
+        // Another path has its own route, or none; it is never looked for at the host that the client named.
+        assert_eq!(goes_to("*,path_beg=/events o:1\n* o:2", "http://chat.example/x").unwrap(), "o:2");
+        assert!(goes_to("*,path_beg=/events o:1", "http://chat.example/x").unwrap_err().contains("Route not found"));
+    }
+
+    #[test]
+    fn what_is_elsewhere_is_asked_there() {
+        assert_eq!(goes_to("* o:1", "http://other.example:8080/").unwrap(), "other.example:8080");
+        assert!(goes_to("* o:1", "https://other.example/").unwrap_err().contains("without TLS"));
     }
 }

@@ -18,6 +18,8 @@ pub enum Kind {
     Unusable,
     /// An answer that holds has too large a body.
     TooLarge,
+    /// An answer is too large, or of the wrong kind, to be made a script.
+    NoScript,
     /// The client's request body did not arrive whole.
     RequestBroken,
     /// The request body is too large for a request that is held.
@@ -71,6 +73,14 @@ impl Failure {
         }
     }
 
+    /// What whoever debugs a route is told: its cause, if that says more.
+    pub fn detail(&self) -> String {
+        match (self.kind, self.source()) {
+            (Kind::Unreachable | Kind::Unusable | Kind::TooLarge, Some(cause)) => cause.to_string(),
+            _ => self.explain(),
+        }
+    }
+
     /// It and its causes, in one line.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();
@@ -92,6 +102,7 @@ impl fmt::Display for Failure {
             Kind::Broken => "the origin closed the connection without an answer",
             Kind::Unusable => "the origin's answer cannot be used",
             Kind::TooLarge => "the origin's answer is too large to be held",
+            Kind::NoScript => "the origin's answer cannot be made a script",
             Kind::RequestBroken => "the request body did not arrive whole",
             Kind::RequestTooLarge => "the request body is too large for a request that is held",
         })

@@ -17,11 +17,11 @@ pub use rewrite::{
     says_secure,
 };
 pub use shield::{Shield, Turn};
-pub use upload::{BodyState, Upload};
+pub use upload::{BodyState, Upload, without_grip};
 
 use crate::grip::item::Id;
 use crate::grip::signature::Signer;
-use crate::route::{Address, Place, Route, Target};
+use crate::route::{Address, Place, Route, Table, Target};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderName, HeaderValue};
@@ -29,7 +29,7 @@ use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Request, Response, StatusCode};
 use pool::{Destination, Pool};
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -150,21 +150,35 @@ pub enum Source {
     Whole(Bytes),
 }
 
+/// A second, and the signatures made in it, each with its signer.
+type Signatures = (u64, Vec<(Arc<Signer>, HeaderValue)>);
+
 /// One shard's way to all origins.
 pub struct Origin {
     settings: Settings,
     pool: Rc<Pool>,
     shield: Arc<Shield>,
     metrics: Arc<Metrics>,
-    /// The signature of the current second.
-    signature: RefCell<(u64, Option<HeaderValue>)>,
+    routes: RefCell<Arc<Table>>,
+    /// Signing anew for each request would cost more than the request.
+    signatures: RefCell<Signatures>,
 }
 
 impl Origin {
     /// A way to origins, without connections yet. `shield` is that of all shards.
-    pub fn new(settings: Settings, shield: Arc<Shield>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: Settings, routes: Arc<Table>, shield: Arc<Shield>, metrics: Arc<Metrics>) -> Self {
         let pool = Pool::new(settings.clone());
-        Self { settings, pool, shield, metrics, signature: RefCell::default() }
+        Self { settings, pool, shield, metrics, routes: RefCell::new(routes), signatures: RefCell::default() }
+    }
+
+    /// The routes in use.
+    pub fn routes(&self) -> Ref<'_, Table> {
+        Ref::map(self.routes.borrow(), |routes| &**routes)
+    }
+
+    /// Has requests that come from now on go by other routes.
+    pub fn reroute(&self, routes: Arc<Table>) {
+        *self.routes.borrow_mut() = routes;
     }
 
     /// How long an answer may take.
@@ -222,8 +236,7 @@ impl Origin {
         address: &Address,
         body: Upload,
     ) -> Result<(Response<Incoming>, Lease), Lost> {
-        let public_only = target.untrusted && errand.internal;
-        let to = Destination { address: address.clone(), public_only };
+        let to = Destination { address: address.clone(), public_only: target.untrusted };
         let mut lease = self.pool.lease(&to).await.map_err(Lost::unsent)?;
         let mut upload = body.clone();
         loop {
@@ -286,16 +299,18 @@ impl Origin {
         if errand.trusted || errand.route.no_grip {
             return None;
         }
+        let signer = errand.route.signer.as_ref().unwrap_or(&self.settings.signer).as_ref()?;
         let now = now();
-        if let Some(own) = &errand.route.signer {
-            return own.sign(now)?.try_into().ok();
-        }
-        let signer = self.settings.signer.as_ref()?;
-        let mut kept = self.signature.borrow_mut();
+        let mut kept = self.signatures.borrow_mut();
         if kept.0 != now {
-            *kept = (now, signer.sign(now).and_then(|token| token.try_into().ok()));
+            *kept = (now, Vec::new());
         }
-        kept.1.clone()
+        if let Some((_, signature)) = kept.1.iter().find(|(other, _)| Arc::ptr_eq(other, signer)) {
+            return Some(signature.clone());
+        }
+        let signature: HeaderValue = signer.sign(now)?.try_into().ok()?;
+        kept.1.push((Arc::clone(signer), signature.clone()));
+        Some(signature)
     }
 }
 
@@ -316,10 +331,10 @@ pub fn named_host(request: &Parts) -> Option<&[u8]> {
     authority.or_else(|| request.headers.get(HOST).map(HeaderValue::as_bytes))
 }
 
-/// The last failure; where there were several targets, with their names.
+/// The last failure; if nothing could be reached, with the names of what was tried, in Pushpin's words.
 fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
     let last = last.unwrap_or(Failure::new(Kind::Unreachable));
-    if targets.len() < 2 || last.kind != Kind::Unreachable {
+    if last.kind != Kind::Unreachable {
         return last;
     }
     let names: Vec<String> = targets.iter().map(Target::to_string).collect();
@@ -353,10 +368,6 @@ impl Lost {
     }
 
     fn may_retry(&self, method: &Method) -> bool {
-        match self.failure.kind {
-            // Another connection would have to wait as well.
-            Kind::Busy => false,
-            _ => self.unsent || (self.failure.kind == Kind::Broken && method.is_idempotent()),
-        }
+        self.unsent || (self.failure.kind == Kind::Broken && method.is_idempotent())
     }
 }

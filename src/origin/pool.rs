@@ -212,9 +212,15 @@ async fn open(to: &Destination) -> io::Result<TcpStream> {
 /// Whether an address is none of a private network, as Pushpin has them, or of this machine.
 fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
-        IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || shared)
+        }
         IpAddr::V6(ip) => {
-            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
+            let translated = ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+            let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified();
+            !(own || translated)
         }
     }
 }
@@ -235,6 +241,8 @@ mod tests {
             "0.0.0.0",
             "::1",
             "fc00::1",
+            "100.64.0.1",
+            "64:ff9b::a00:1",
             "fdff::1",
             "fe80::1",
             "::ffff:10.0.0.1",

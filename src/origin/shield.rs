@@ -17,6 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// How long an answer is as good as a new one for streams that ask just because it is time.
 const FRESH: Duration = Duration::from_millis(250);
 
+/// Origins after which those that nobody asks are forgotten.
+const MAX_ORIGINS: usize = 1024;
+
 /// The link requests of all shards.
 #[derive(Debug)]
 pub struct Shield {
@@ -38,7 +41,9 @@ struct State {
 /// What is one request: only who would get the same answer shares it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    route: String,
+    /// Which route, in which version of the table.
+    route: usize,
+    secure: bool,
     uri: String,
     last_ids: Vec<(String, Id)>,
 }
@@ -95,6 +100,10 @@ impl Shield {
             match state.permits.get(origin) {
                 Some(permits) => Arc::clone(permits),
                 None => {
+                    if state.permits.len() >= MAX_ORIGINS {
+                        // Who is asked by nobody need not be known.
+                        state.permits.retain(|_, permits| permits.available_permits() < self.most);
+                    }
                     let permits = Arc::new(Semaphore::new(self.most));
                     state.permits.insert(origin.to_owned(), Arc::clone(&permits));
                     permits
@@ -166,8 +175,8 @@ impl Origin {
         last_ids: &[(String, Id)],
         since: Option<Instant>,
     ) -> Result<Told, Failure> {
-        let (route, uri_text) = (about.route.label().to_string(), uri.to_string());
-        let key = Key { route, uri: uri_text, last_ids: last_ids.to_vec() };
+        let route = Arc::as_ptr(&about.route) as usize;
+        let key = Key { route, secure: about.secure, uri: uri.to_string(), last_ids: last_ids.to_vec() };
         let since = since.or_else(|| Instant::now().checked_sub(FRESH)).unwrap_or(self.shield.started);
         let ask = || Ask { method: Method::GET, uri, headers: &[], body: Bytes::new(), last_ids };
         loop {
@@ -183,7 +192,7 @@ impl Origin {
                     }
                     Some(Outcome::Failed(kind, why)) => return Err(Failure::because(kind, why)),
                     Some(Outcome::TooLarge) => {
-                        let _turn = self.shield.turn(&about.origin_of(uri)?).await;
+                        let _turn = self.turn_for(about, uri).await?;
                         self.metrics.links.fetch_add(1, Relaxed);
                         return self.ask(about, ask()).await;
                     }
@@ -195,7 +204,7 @@ impl Origin {
     }
 
     async fn lead(&self, leader: Leader<'_>, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
-        let _turn = self.shield.turn(&about.origin_of(ask.uri)?).await;
+        let _turn = self.turn_for(about, ask.uri).await?;
         self.shield.sent(&leader.key);
         self.metrics.links.fetch_add(1, Relaxed);
         let told = self.ask(about, ask).await;
@@ -219,7 +228,7 @@ mod tests {
     use super::*;
 
     fn key(uri: &str) -> Key {
-        Key { route: String::new(), uri: uri.to_owned(), last_ids: Vec::new() }
+        Key { route: 0, secure: false, uri: uri.to_owned(), last_ids: Vec::new() }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The body of a request on its way to the origin.
 
+use super::rewrite::remove_where;
+use crate::grip::instruct::is_grip;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::cell::RefCell;
@@ -116,6 +118,7 @@ impl Shared {
         }
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        let frame = frame.map(|frame| frame.map(without_grip));
         match &frame {
             None => self.state = Some(BodyState::Whole),
             Some(Err(_)) => self.state = Some(BodyState::Broken),
@@ -140,6 +143,17 @@ impl Shared {
         } else {
             self.kept = Vec::new();
         }
+    }
+}
+
+/// A frame without trailers that are GRIP's: they are not for others to say, wherever they stand.
+pub fn without_grip(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            remove_where(&mut trailers, is_grip);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

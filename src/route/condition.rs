@@ -14,7 +14,7 @@ pub struct Query<'a> {
 }
 
 /// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// An answer.
     Http,
@@ -23,7 +23,7 @@ pub enum Protocol {
 }
 
 /// Which requests a route is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Condition {
     /// The host, in lower case; `None` is any host without a route of its own, the empty one none at all: the route
     /// is found by its id.

@@ -16,6 +16,8 @@ pub(super) struct Section {
 /// Every line that is wrong, with its number, counted from 1.
 pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, Invalid)>> {
     let (mut routes, mut errors) = (Vec::new(), Vec::new());
+    // Some editors begin a file with a mark of its encoding.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.lines().enumerate() {
         match parse_line(line) {
             Ok(route) => routes.extend(route),
@@ -133,7 +135,7 @@ fn finish_section(sections: &mut Vec<Section>, parts: &mut Vec<Part>) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Address, Place};
+    use super::super::{Address, Jsonp, Place};
     use super::*;
     use proptest::prelude::*;
 
@@ -190,11 +192,10 @@ mod tests {
         // A flag is on whatever its value is.
         assert!(route.no_grip && route.debug && route.rewrite.mark_originals && !route.cors);
         assert_eq!((route.signing.issuer.as_deref(), route.signing.key.as_deref()), (Some("me"), Some("base64:QQ==")));
-        assert_eq!((route.log_level, route.jsonp), (Some(1), None));
+        assert_eq!((route.log_level, route.jsonp), (Some(1), Jsonp::default()));
         assert_eq!(parse("*,path_rem=3 o:1").rewrite.cut, 3);
-        let jsonp = parse("*,aco,jsonp_mode=basic,jsonp_cb=cb,jsonp_body=b,jsonp_defcb=d,jsonp_defmethod=PUT o:1")
-            .jsonp
-            .unwrap();
+        let jsonp =
+            parse("*,aco,jsonp_mode=basic,jsonp_cb=cb,jsonp_body=b,jsonp_defcb=d,jsonp_defmethod=PUT o:1").jsonp;
         assert!(!jsonp.extended && jsonp.callback == "cb" && jsonp.body.as_deref() == Some("b"));
         assert_eq!((jsonp.default_callback.as_deref(), jsonp.default_method), (Some("d"), Some(hyper::Method::PUT)));
         assert!(parse("id=only o:1").condition.is_by_id_only());

@@ -32,12 +32,12 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// By what its requests are signed, as written.
     pub signing: Signing,
-    /// By what its requests are signed, in the place of what signs those of all routes.
-    pub signer: Option<Arc<Signer>>,
+    /// By what its requests are signed, if not by what signs those of all routes; `Some(None)`: by nothing.
+    pub signer: Option<Option<Arc<Signer>>>,
     /// Whether web pages of any origin may use it.
     pub cors: bool,
-    /// How it answers requests made by `<script>` elements; `None` unless `cors`.
-    pub jsonp: Option<Jsonp>,
+    /// How it answers requests made by `<script>` elements, if web pages may use it.
+    pub jsonp: Jsonp,
     /// How much is logged of its requests, from 0 (errors) to 4, in the place of what is configured.
     pub log_level: Option<u8>,
     /// Where its requests go: to the first that can be reached.
@@ -55,14 +55,5 @@ impl Route {
             None => [host, &self.condition.path_beg],
         }
         .concat()
-    }
-
-    /// Whether it is the same route as another, perhaps in another version of the table.
-    pub fn is(&self, other: &Self) -> bool {
-        match (&self.id, &other.id) {
-            (Some(own), Some(others)) => own == others,
-            (None, None) => self.condition == other.condition,
-            _ => false,
-        }
     }
 }

@@ -3,6 +3,7 @@
 use super::line::Section;
 use super::{Condition, Protocol, Route};
 use crate::grip::{Invalid, invalid};
+use crate::wire::{is_authority, without_port};
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -55,6 +56,11 @@ impl Default for Jsonp {
 /// option the last counts; of repeated headers of one name the first.
 pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     let host = Some(section.value.to_ascii_lowercase()).filter(|h| h != "*");
+    if let Some(host) = host.as_deref().filter(|h| !h.is_empty())
+        && (!is_authority(host.as_bytes()) || without_port(host) != host)
+    {
+        return invalid(format!("the condition '{host}' is no host: give '*' or a host without a port"));
+    }
     let mut route = Route { condition: Condition { host, ..Condition::default() }, ..Route::default() };
     let mut jsonp = Jsonp::default();
     let mut replace_beg = None;
@@ -91,7 +97,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     if route.condition.is_by_id_only() && route.id.is_none() {
         return invalid("a condition without a host needs an id: write '*' for any host");
     }
-    route.jsonp = route.cors.then_some(jsonp);
+    route.jsonp = jsonp;
     Ok(route)
 }
 
@@ -104,6 +110,7 @@ fn condition(condition: &mut Condition, name: &str, value: &str) -> Result<(), I
         ("ssl", "no") => condition.secure = Some(false),
         ("ssl", _) => return invalid("ssl must be set to 'yes' or 'no'"),
         (_, "") => return invalid("path_beg cannot be empty"),
+        (_, path) if !path.starts_with('/') => return invalid("path_beg must begin with '/'"),
         _ => value.clone_into(&mut condition.path_beg),
     }
     Ok(())
@@ -111,7 +118,7 @@ fn condition(condition: &mut Condition, name: &str, value: &str) -> Result<(), I
 
 fn rewrite(rewrite: &mut Rewrite, name: &str, value: &str) -> Result<(), Invalid> {
     match name {
-        "as_host" if value.is_empty() => return invalid("as_host cannot be empty"),
+        "as_host" if !is_authority(value.as_bytes()) => return invalid("as_host must be a host, or host:port"),
         "as_host" => rewrite.as_host = Some(value.to_owned()),
         "orig_headers" => rewrite.mark_originals = true,
         "path_rem" => match value.parse() {

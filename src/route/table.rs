@@ -1,12 +1,12 @@
 //! All routes, and the one that fits a request.
 
 use super::{Query, Route};
-use crate::grip::{Invalid, invalid};
-use std::collections::HashMap;
+use crate::grip::Invalid;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The routes, by host. A host that has routes of its own never falls back to those of `*`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Table {
     hosts: HashMap<String, Vec<Arc<Route>>>,
     any: Vec<Arc<Route>>,
@@ -18,18 +18,19 @@ impl Table {
     /// A table of `routes`, whose order counts.
     ///
     /// # Errors
-    /// Two routes have the same condition.
-    pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, Invalid> {
+    /// Two routes have the same condition; with the index of the second.
+    pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, (usize, Invalid)> {
         let mut table = Self::default();
-        for route in routes {
-            let by_id = route.condition.is_by_id_only();
+        let mut conditions = HashSet::new();
+        for (index, route) in routes.into_iter().enumerate() {
+            if !route.condition.is_by_id_only() && !conditions.insert(route.condition.clone()) {
+                let why = format!("two routes have the same condition: '{}'", route.label());
+                return Err((index, Invalid::new(why)));
+            }
             let list = match &route.condition.host {
                 Some(host) => table.hosts.entry(host.clone()).or_default(),
                 None => &mut table.any,
             };
-            if !by_id && list.iter().any(|other| other.condition == route.condition) {
-                return invalid(format!("two routes have the same condition: '{}'", route.label()));
-            }
             table.takes_events |= route.targets.iter().any(|target| target.over_http);
             list.push(Arc::new(route));
         }
@@ -65,9 +66,14 @@ impl Table {
         only.filter(|route| path.starts_with(&route.condition.path_beg))
     }
 
-    /// What a route of an earlier table is in this one.
+    /// What a route of an earlier table is in this one: the route for the same requests, or the only one with its id.
     pub fn again(&self, route: &Route) -> Option<&Arc<Route>> {
-        self.routes().find(|other| other.is(route))
+        let by_id = route.condition.is_by_id_only();
+        let same = |other: &&Arc<Route>| other.condition == route.condition && (!by_id || other.id == route.id);
+        self.routes().find(same).or_else(|| {
+            let mut named = self.routes().filter(|other| other.id.is_some() && other.id == route.id);
+            named.next().filter(|_| named.next().is_none())
+        })
     }
 }
 
@@ -138,5 +144,10 @@ mod tests {
         let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
         assert_eq!(again, ["a:8", "a:9"]);
         assert!(Table::default().again(old.routes().next().unwrap()).is_none());
+        // The condition counts first: an id may be given, taken away, or be another's.
+        let old = Table::new(parse_lines("* a:1\nh,id=x a:2").unwrap()).unwrap();
+        let new = Table::new(parse_lines("*,id=x a:8\nh,id=x a:9").unwrap()).unwrap();
+        let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
+        assert_eq!(again, ["a:8", "a:9"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::line::Section;
 use crate::grip::{Invalid, invalid};
+use crate::wire::is_authority;
 use std::fmt;
 
 /// One origin of a route.
@@ -67,7 +68,9 @@ pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Targ
     };
     for (name, value) in &section.properties {
         match name.as_str() {
-            "host" if value.is_empty() => return invalid("the target option 'host' cannot be empty"),
+            "host" if !is_authority(value.as_bytes()) => {
+                return invalid("the target option 'host' must be a host, or host:port");
+            }
             "host" => target.host = Some(value.clone()),
             "sub" => target.channels.push(value.clone()),
             "untrusted" => target.untrusted = true,
@@ -93,13 +96,16 @@ fn parse_place(text: &str) -> Result<Place, Invalid> {
         return invalid(format!("the target '{text}' is a ZeroMQ one, which is not supported: give host:port"));
     }
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)),
+        Some((host, port)) => (host, port.parse().ok().filter(|number| *number > 0 && !port.starts_with('+'))),
         None => return invalid(format!("the target '{text}' has no port: give host:port")),
     };
     let Some(port) = port else { return invalid(format!("the target '{text}' has a port that is not 1 to 65535")) };
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() {
         return invalid(format!("the target '{text}' has no host: give host:port"));
+    }
+    if !is_authority(text.as_bytes()) {
+        return invalid(format!("the target '{text}' is no host and port: give host:port"));
     }
     Ok(Place::Address(Address { host: host.to_owned(), port }))
 }

@@ -50,5 +50,7 @@ pub const WRONG_HOST: Answer = Answer::new(400, "The request must name one host,
 pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");
 /// The request has passed here before (RFC 8586).
 pub const LOOP: Answer = Answer::new(508, "The request has come here before.");
+/// An answer is too large to be made a script.
+pub const NO_SCRIPT: Answer = Answer::new(500, "Upstream response could not be JSON-P encoded.");
 /// WebSocket events from somebody who is no trusted proxy.
 pub const NO_EVENTS: Answer = Answer::new(403, "Client not allowed to send WebSocket events directly.");

@@ -8,7 +8,7 @@ pub mod head;
 pub mod jsonp;
 
 pub use answer::Answer;
-pub use authority::without_port;
+pub use authority::{is_authority, without_port};
 pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
 pub use jsonp::Jsonp;

@@ -1,6 +1,6 @@
 //! Links: where a stream goes on, and whom to tell of its end.
 
-use crate::support::{Answer, Gripd, Origin, eventually};
+use crate::support::{Answer, Client, Gripd, Origin, eventually};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -23,6 +23,58 @@ fn a_link_without_a_hold_makes_one_answer_of_several() {
     let mut client = gripd.get("/pages/1");
     assert!(client.head().starts_with("http/1.1 200"));
     assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("one two three", ""));
+}
+
+#[test]
+fn a_chain_that_stays_at_one_link_asks_it_each_time() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::start(move |asked| match asked.target() {
+        "/" => linked("", "</next>; rel=next", "0 "),
+        _ => match count.fetch_add(1, SeqCst) + 1 {
+            5 => Answer::ok("5"),
+            n => linked("", "</next>; rel=next", &format!("{n} ")),
+        },
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunks(), "0 1 2 3 4 5");
+}
+
+#[test]
+fn routes_do_not_share_links() {
+    let answer = |name: &'static str| {
+        Origin::start(move |asked| match asked.target() {
+            "/next" => linked(HOLD, "</next>; rel=next; timeout=600", name),
+            _ => linked(HOLD, "</next>; rel=next; timeout=600", "hello "),
+        })
+    };
+    let (plain, secure) = (answer("plain"), answer("secure"));
+    let routes = [format!("*,ssl=no {}", plain.address), format!("*,ssl=yes {}", secure.address)];
+    let gripd = Gripd::to(&routes, |config| config.origin.forwarding.accept_proto = true);
+    let ask = |header: &str| Client::send(gripd.clients, format!("GET / HTTP/1.1\r\nHost: h\r\n{header}\r\n"));
+    let (mut one, mut other) = (ask(""), ask("X-Forwarded-Proto: https\r\n"));
+    for client in [&mut one, &mut other] {
+        client.head();
+        client.chunk();
+    }
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    assert_eq!([one.chunk(), other.chunk()], ["plain", "secure"]);
+}
+
+#[test]
+fn links_of_another_host_stay_there() {
+    let other = Origin::start(|asked| match asked.target() {
+        "/b1" => linked("", "</b2>; rel=next", "b1 "),
+        _ => Answer::ok("b2"),
+    });
+    let there = format!("<http://{}/b1>; rel=next", other.address);
+    let origin = Origin::start(move |_| linked("", &there, "a "));
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunks(), "a b1 b2");
+    assert_eq!((origin.asked().len(), other.asked().len()), (1, 2));
 }
 
 #[test]

@@ -100,6 +100,20 @@ fn a_request_in_chunks_is_served_again_with_a_length() {
 }
 
 #[test]
+fn what_stands_behind_an_ambiguous_request_is_not_served_after_a_retry() {
+    let origin = once("a; prev-id=1");
+    let gripd = Gripd::start(&origin);
+    let request = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+                   GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut client = Client::send(gripd.clients, request);
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "3", "2");
+    let (_, end) = client.rest_and_end();
+    assert!(end.is_ok(), "{end:?}");
+    assert_eq!(origin.asked_for("/smuggled").len(), 0);
+}
+
+#[test]
 fn http_1_0_is_served_again_as_such() {
     let gripd = Gripd::start(&once("a; prev-id=1"));
     let mut client = Client::send(gripd.clients, "GET /old HTTP/1.0\r\n\r\n");

@@ -102,6 +102,39 @@ fn a_request_that_comes_back_is_a_loop() {
 }
 
 #[test]
+fn a_host_that_is_none_is_refused() {
+    let origin = Origin::holding();
+    let gripd = Gripd::start(&origin);
+    for host in ["h#", "h/x", "a@h", "h?x", "h h", "h,h", "h:80:443", "[::1"] {
+        let request = format!("GET /stream?a HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert!(Client::send(gripd.clients, request).answer().0.starts_with("http/1.1 400"), "{host}");
+    }
+    assert!(origin.asked().is_empty());
+}
+
+#[test]
+fn grip_in_trailers_stays_out_as_well() {
+    let origin = Origin::start(|_| {
+        Answer::Bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n2\r\nok\r\n0\r\nGrip-Hold: stream\r\nX-A: 1\r\n\r\n".into())
+    });
+    let gripd = Gripd::start(&origin);
+    let request = "POST / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\nTrailer: x-b\r\n\r\n\
+                   2\r\nhi\r\n0\r\nGrip-Sig: forged\r\nX-B: 2\r\n\r\n";
+    let answer = Client::send(gripd.clients, request).rest().to_ascii_lowercase();
+    assert!(answer.contains("x-a: 1") && !answer.contains("grip-hold"), "{answer}");
+    let body = origin.asked_once().body;
+    assert!(body.contains("x-b: 2") && !body.contains("grip-sig"), "{body}");
+}
+
+#[test]
+fn a_route_may_be_left_unsigned() {
+    let origin = Origin::holding();
+    let gripd = Gripd::with(&origin, ",sig_key=", |_| {});
+    gripd.get("/").answer();
+    assert_eq!(origin.asked_once().header("grip-sig"), None);
+}
+
+#[test]
 fn a_route_may_have_its_own_signature() {
     let origin = Origin::holding();
     let pem = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/");

@@ -76,8 +76,10 @@ fn read_response(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Inv
     Ok(())
 }
 
+/// Seconds, as many as a header may name.
 fn not_negative(number: i64, error: &'static str) -> Result<u64, Invalid> {
-    u64::try_from(number).map_err(|_| Invalid::new(error))
+    let seconds = i32::try_from(number).ok().and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.ok_or_else(|| Invalid::new(error))
 }
 
 #[cfg(test)]
@@ -128,6 +130,10 @@ mod tests {
         assert_eq!(error(filters), "too many filters for channel 'a'");
         let pairs = json!({"response": {"headers": [["a"]]}});
         assert_eq!(error(pairs), "headers contains list with wrong number of elements");
+        let forever = json!({"hold": {"channels": [], "timeout": 1e300}});
+        assert_eq!(error(forever), "hold 'timeout' has invalid value");
+        let name = json!({"hold": {"channels": [{"name": "a\nb"}]}});
+        assert!(error(name).contains("control character"));
         assert_eq!(error(json!({"response": {"code": 101}})), "response contains 'code' with invalid value");
         let mut instruct = Instruct::default();
         assert!(instruct.read_body(200, b"{").unwrap_err().to_string().ends_with("content as JSON"));

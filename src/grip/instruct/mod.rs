@@ -120,6 +120,10 @@ impl Named {
         prev_id: Option<&str>,
         filters: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<Self, Invalid> {
+        // They stand in headers when the origin is asked again.
+        if [Some(name), prev_id].into_iter().flatten().any(|text| text.contains(char::is_control)) {
+            return invalid(format!("channel {name:?} or its prev-id contains a control character"));
+        }
         if filters.clone().count() > MAX_FILTERS {
             return invalid(format!("too many filters for channel '{name}'"));
         }

@@ -5,7 +5,7 @@ use super::super::object::{Fields, is_gripds_own};
 use super::super::{Invalid, invalid};
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
-use json_patch::Patch;
+use json_patch::{Patch, PatchOperation};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -31,6 +31,9 @@ pub struct Response {
     pub content_filters: ContentFilters,
 }
 
+/// What one patch may copy within a document, in bytes.
+const MAX_COPIED: usize = 1 << 20;
+
 /// The body of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Body {
@@ -54,7 +57,7 @@ impl Body {
     pub fn weight(&self) -> usize {
         match self {
             Self::Whole(bytes) => bytes.len(),
-            Self::Patch(patch) => patch.0.len() * size_of::<json_patch::PatchOperation>(),
+            Self::Patch(patch) => patch.0.len() * size_of::<PatchOperation>(),
         }
     }
 
@@ -70,7 +73,17 @@ impl Body {
 /// A line end behind the document stays.
 fn patched(patch: &Patch, held: &Bytes) -> Option<Bytes> {
     let mut document: Value = serde_json::from_slice(held).ok()?;
-    json_patch::patch(&mut document, patch).ok()?;
+    let mut copied = 0;
+    for operation in patch.iter() {
+        if let PatchOperation::Copy(copy) = operation {
+            // A document that is copied into itself doubles each time.
+            copied += serde_json::to_vec(document.pointer(copy.from.as_str())?).ok()?.len();
+            if copied > MAX_COPIED {
+                return None;
+            }
+        }
+        json_patch::patch(&mut document, std::slice::from_ref(operation)).ok()?;
+    }
     let mut bytes = serde_json::to_vec(&document).ok()?;
     let end: &[u8] = if held.ends_with(b"\r\n") {
         b"\r\n"
@@ -169,5 +182,10 @@ mod tests {
         let test = json!([{"op": "test", "path": "/a", "value": 2}]);
         assert_eq!(patch("{\"a\":1}", test.clone()), None);
         assert_eq!(patch("no json", test), None);
+        let double = json!({"op": "copy", "from": "", "path": "/a"});
+        assert_eq!(patch("{\"a\":1}", vec![double.clone(); 3].into()).unwrap(), r#"{"a":{"a":{"a":{"a":1}}}}"#);
+        let both = json!([{"op": "copy", "from": "/a", "path": "/b"}, {"op": "copy", "from": "", "path": "/a"}]);
+        let many: Vec<Value> = (0..30).flat_map(|_| both.as_array().unwrap().clone()).collect();
+        assert_eq!(patch("{\"a\":1}", many.into()), None);
     }
 }

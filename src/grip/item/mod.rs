@@ -63,6 +63,12 @@ fn parse_item(value: Value) -> Result<Item, Invalid> {
     if fields.get("size").is_some_and(|v| v.as_f64().is_none_or(|n| n < 0.0)) {
         return fields.wrong_type("size");
     }
+    for name in ["id", "prev-id"] {
+        // It stands in a header when the origin is asked again.
+        if fields.string(name)?.is_some_and(|id| id.contains(char::is_control)) {
+            return invalid(format!("publish item object contains '{name}' with invalid value"));
+        }
+    }
     let mut item = Item {
         channel: Channel::from(channel),
         id: fields.string("id")?.map(Id::from),

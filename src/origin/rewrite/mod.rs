@@ -24,14 +24,17 @@ pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
 /// Path and query, byte for byte but for what the route changes. Where the client named a whole URI, the origin gets
 /// its path.
 pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
-    let Some(target) = uri.path_and_query() else { return Uri::from(PathAndQuery::from_static("/")) };
+    let root = || Uri::from(PathAndQuery::from_static("/"));
+    let Some(target) = uri.path_and_query().filter(|target| !target.as_str().is_empty()) else { return root() };
     if rewrite.cut == 0 && rewrite.begin.is_empty() {
         return target.clone().into();
     }
-    let rest = target.as_str().get(rewrite.cut..).unwrap_or_default();
-    let path = [rewrite.begin.as_str(), rest].concat();
-    let path = if path.starts_with('/') { path } else { format!("/{path}") };
-    PathAndQuery::try_from(path).map_or_else(|_| target.clone().into(), Uri::from)
+    let path = target.path().as_bytes();
+    let rest = path.get(rewrite.cut..).unwrap_or_default();
+    let slash: &[u8] = if rewrite.begin.is_empty() && !rest.starts_with(b"/") { b"/" } else { b"" };
+    let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
+    let changed = [slash, rewrite.begin.as_bytes(), rest, query.as_bytes()].concat();
+    PathAndQuery::try_from(changed.as_slice()).map_or_else(|_| root(), Uri::from)
 }
 
 /// The headers for an origin, in Pushpin's order of operations.
@@ -241,6 +244,7 @@ mod tests {
         assert_eq!(headers[0], ("host".into(), "abs.example:8080".into()));
         assert_eq!(case.headers(&[])[0], ("host".into(), "localhost".into()));
         assert_eq!(case.rewrite("*", &[]).0, "*");
+        assert_eq!(case.rewrite("http://h", &[]).0, "/");
     }
 
     #[test]
@@ -251,6 +255,8 @@ mod tests {
         assert_eq!((value(&headers, "x-set"), value(&headers, "x-gone")), (Some("1"), None));
         assert_eq!(plain("*,path_rem=2 o:1").rewrite("/a/x", &[]).0, "/x");
         assert_eq!(plain("*,path_rem=9 o:1").rewrite("/a/x", &[]).0, "/");
+        // The query is no part of it.
+        assert_eq!(plain("*,path_rem=5 o:1").rewrite("/a?x=secret", &[]).0, "/?x=secret");
         let both = plain("*,as_host=as o:1,host=target:80");
         assert_eq!(value(&both.headers(&[("host", "h")]), "host"), Some("target"));
     }

@@ -1,0 +1,39 @@
+//! What becomes of any answer of a route that web pages of other origins may use: CORS headers, or a script.
+
+use super::exchange::compact;
+use crate::wire::{Jsonp, cors};
+use bytes::Bytes;
+use hyper::Response;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::response;
+
+/// How the answers to a request are dressed.
+#[derive(Default)]
+pub(super) struct Dress {
+    /// The headers of the request, if pages of other origins may read the answer.
+    pub(super) request: Option<HeaderMap>,
+    /// The script that the answer is to be.
+    pub(super) script: Option<Jsonp>,
+}
+
+impl Dress {
+    /// Adds what lets pages read an answer.
+    pub(super) fn allow(&self, headers: &mut HeaderMap) {
+        if let Some(request) = self.request.as_ref().filter(|_| self.script.is_none()) {
+            cors::allow(request, headers);
+        }
+    }
+
+    /// The answer as a script, if one is wanted.
+    pub(super) fn wrap(&self, head: response::Parts, body: Bytes) -> (response::Parts, Bytes) {
+        let Some(script) = &self.script else { return (head, body) };
+        let (wrapped, body) = script.wrap(&compact(&head), &body);
+        let mut response = Response::new(());
+        for (name, value) in wrapped.fields.iter() {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        (response.into_parts().0, body)
+    }
+}
