@@ -68,6 +68,7 @@ impl ShardThread {
                 std::process::abort();
             }
         });
+        spawn_local(Rc::clone(&front.origin).tell_gone());
         let reloaded = Rc::clone(&front);
         spawn_local(async move {
             while routes.changed().await.is_ok() {
@@ -99,7 +100,11 @@ async fn serve(front: &Rc<Front>, listener: tokio::net::TcpListener, mut drained
 async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Duration) -> Left {
     let ending = Rc::clone(shard);
     let ending = spawn_local(async move { ending.drain(spread).await });
-    if timeout(spread + grace, front.drain.is_over()).await.is_err() {
+    let over = async {
+        front.drain.is_over().await;
+        front.origin.all_told().await;
+    };
+    if timeout(spread + grace, over).await.is_err() {
         tracing::warn!("the drain took too long: the rest of the connections is dropped");
     }
     ending.abort();

@@ -6,9 +6,11 @@ use super::body::Reply;
 use super::dress::Dress;
 use crate::origin::{Failure, Kind, Side};
 use crate::route::Route;
-use crate::wire::{Answer, answer};
+use crate::wire::{Answer, Head, answer};
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::ext::ReasonPhrase;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::http::response;
 use hyper::{Response, StatusCode, Uri};
 
 /// An answer of gripd's own.
@@ -20,6 +22,21 @@ pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Res
     let (head, body) = dress.wrap(response.into_parts().0, Bytes::from(answer.body()));
     access.status(head.status.as_u16());
     Response::from_parts(head, Reply::whole(body, access))
+}
+
+/// A head as hyper sends it.
+pub(super) fn parts(head: &Head) -> response::Parts {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    for (name, value) in head.fields.iter() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    if let Some(reason) = head.reason.as_ref().and_then(|r| ReasonPhrase::try_from(r.as_bytes()).ok()) {
+        response.extensions_mut().insert(reason);
+    }
+    response.into_parts().0
 }
 
 /// Logs a failure, and tells the client.

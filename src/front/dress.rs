@@ -1,10 +1,10 @@
 //! What becomes of any answer of a route that web pages of other origins may use: CORS headers, or a script.
 
+use super::answer::parts;
 use super::exchange::compact;
 use crate::wire::{Jsonp, cors};
 use bytes::Bytes;
-use hyper::Response;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::HeaderMap;
 use hyper::http::response;
 
 /// How the answers to a request are dressed.
@@ -28,12 +28,6 @@ impl Dress {
     pub(super) fn wrap(&self, head: response::Parts, body: Bytes) -> (response::Parts, Bytes) {
         let Some(script) = &self.script else { return (head, body) };
         let (wrapped, body) = script.wrap(&compact(&head), &body);
-        let mut response = Response::new(());
-        for (name, value) in wrapped.fields.iter() {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                response.headers_mut().append(name, value);
-            }
-        }
-        (response.into_parts().0, body)
+        (parts(&wrapped), body)
     }
 }

@@ -148,7 +148,8 @@ impl Exchange<'_> {
             jsonp: self.dress.script.take(),
             about: self.visit.about(self.route),
             request,
-            cause: self.visit.retry.take().and_then(|retry| retry.cause),
+            cause: self.visit.retry.as_mut().and_then(|retry| retry.cause.take()),
+            gone: self.visit.retry.as_mut().and_then(|retry| retry.gone.take()),
         }
     }
 

@@ -10,7 +10,9 @@ use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::Instruct;
 use crate::origin::{Answered, Source, Upload, remove_hop_by_hop};
-use crate::wire::Answer;
+use crate::shard::Away;
+use crate::wire::{Answer, Head};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
@@ -29,8 +31,14 @@ pub(super) async fn serve(
     slot.ask();
     let (request, body) = request.into_parts();
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
-    let visit = Visit::new(&front, request, slot.address, slot.take_retry());
-    let mut response = answer(&front, &slot, visit, Upload::new(body)).await;
+    let mut retry = slot.take_retry();
+    let away = retry.as_mut().and_then(|retry| Some((retry.away.take()?, std::mem::take(&mut retry.farewell))));
+    let visit = Visit::new(&front, request, slot.address, retry);
+    let answering = answer(&front, &slot, visit, Upload::new(body));
+    let mut response = match away {
+        None => answering.await,
+        Some((away, farewell)) => unless_closed(&slot, away, farewell, answering).await,
+    };
     slot.give_way(&front.gate);
     if ambiguous {
         // It may have come with a length as well, which hyper has dropped. Whoever sent both may want the
@@ -38,6 +46,28 @@ pub(super) async fn serve(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Serves a request again, unless a close meets its connection meanwhile: that answers it as when its time is over, and
+/// the connection ends.
+async fn unless_closed(
+    slot: &Slot,
+    mut away: Away,
+    (head, body): (Head, Bytes),
+    answering: impl Future<Output = Response<Reply>>,
+) -> Response<Reply> {
+    tokio::select! {
+        biased;
+        () = away.closed() => {}
+        response = answering => return response,
+    }
+    // It may be about to be held again.
+    drop(slot.take());
+    away.ends();
+    slot.keep(away);
+    let (mut head, body) = (answer::parts(&head), Reply::bare(body));
+    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    Response::from_parts(head, body)
 }
 
 async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) -> Response<Reply> {
@@ -100,7 +130,7 @@ pub(super) fn replay(request: &Parts, upload: &Upload) -> Box<[u8]> {
         bytes.extend_from_slice(b"\r\n");
     }
     if request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING) {
-        let length: usize = body.iter().map(bytes::Bytes::len).sum();
+        let length: usize = body.iter().map(Bytes::len).sum();
         bytes.extend_from_slice(format!("content-length:{length}\r\n").as_bytes());
     }
     if request.headers.contains_key(TRANSFER_ENCODING) {

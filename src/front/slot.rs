@@ -3,6 +3,7 @@
 use super::Gate;
 use super::gate::Place;
 use crate::hold::{Hold, Retry};
+use crate::shard::Away;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
@@ -11,6 +12,8 @@ pub(super) struct Slot {
     hold: RefCell<Option<Box<Hold>>>,
     /// What makes the first request be served again.
     retry: Cell<Option<Box<Retry>>>,
+    /// A connection that a close met while its request was served again: closed when hyper is done with it.
+    away: Cell<Option<Away>>,
     /// The client's address, if it has one.
     pub(super) address: Option<IpAddr>,
     /// The connection's place in the gate, until its first request is answered.
@@ -23,7 +26,7 @@ impl Slot {
     /// An empty slot for a connection that has a place, or has given it up.
     pub(super) fn new(place: Option<Place>, retry: Option<Box<Retry>>, address: Option<IpAddr>) -> Self {
         let (hold, retry) = (RefCell::default(), Cell::new(retry));
-        Self { hold, retry, address, place: Cell::new(place), asked: Cell::new(false) }
+        Self { hold, retry, away: Cell::default(), address, place: Cell::new(place), asked: Cell::new(false) }
     }
 
     /// What makes this request be served again, if it is the first and anything does.
@@ -37,6 +40,11 @@ impl Slot {
         let again = retry.is_some();
         self.retry.set(retry);
         again
+    }
+
+    /// Keeps a connection until hyper is done with it.
+    pub(super) fn keep(&self, away: Away) {
+        self.away.set(Some(away));
     }
 
     /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the

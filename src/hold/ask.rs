@@ -1,14 +1,13 @@
-//! What origins are asked about held connections besides links: HTTP filters, and that a client is gone.
+//! What origins are asked about items: HTTP filters.
 
 use super::Holds;
 use crate::grip::link::resolve;
 use crate::grip::{Filter, Meta};
-use crate::origin::{Ask, Asking, Failure, Kind, Origin, Told};
+use crate::origin::{Ask, Asking, Failure, Kind};
 use crate::shard::{Delivery, Terms};
 use bytes::Bytes;
 use hyper::header::HeaderName;
-use hyper::{Method, StatusCode, Uri};
-use std::rc::Rc;
+use hyper::{Method, StatusCode};
 
 /// What becomes of an item that somebody is asked about.
 #[derive(Debug)]
@@ -96,17 +95,4 @@ async fn ask(
             Err(Failure::because(Kind::Unusable, why))
         }
     }
-}
-
-/// Tells an origin, in a task of its own, that a client is gone.
-pub(super) fn tell_gone(origin: Rc<Origin>, about: Asking, uri: Uri) {
-    tokio::task::spawn_local(async move {
-        let _turn = origin.turn(&about.route).await;
-        let ask = Ask { method: Method::POST, uri: &uri, headers: &[], body: Bytes::new(), last_ids: &[] };
-        match origin.ask(&about, ask).await {
-            Ok(Told { status, .. }) if status.is_success() => {}
-            Ok(Told { status, .. }) => tracing::warn!(%uri, status = status.as_u16(), "the gone link was refused"),
-            Err(failure) => tracing::warn!(%uri, error = failure.explain(), "the gone link failed"),
-        }
-    });
 }

@@ -3,7 +3,7 @@
 
 use super::ask::{Decision, decide};
 use super::pulse::Pulse;
-use super::race::{Notes, race};
+use super::race::{Notes, OnClose, race};
 use super::stream::beginning;
 use super::terms::{check, filtered, terms, unlinked, ways_of_stream};
 use super::{After, Cause, Hold, Holds, Waiting};
@@ -60,6 +60,8 @@ struct Linked<'a> {
     refreshed: Option<Instant>,
     /// The last ids that the origin named of channels of which others are known.
     cause: Option<Cause>,
+    /// Whether something is known to be missed that was accepted before the connection was subscribed.
+    all_behind: bool,
     notes: Notes,
 }
 
@@ -76,13 +78,14 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
     parked.hold_back();
     parked.send([beginning(&hold, chunked).into()]);
     let rest = hold.rest.take();
-    let Hold { instruct, implicit, about, .. } = *hold;
-    let gone = instruct.links.gone.clone();
+    let Hold { instruct, implicit, about, gone, .. } = *hold;
+    // Whatever links come later, the first answer says whom to tell.
+    let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
     let linked = Linked {
         holds,
         parked,
         chunked,
-        about: about.clone(),
+        about,
         implicit,
         instruct,
         pulse: None,
@@ -90,12 +93,12 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
         link_at: None,
         refreshed: None,
         cause: None,
+        all_behind: false,
         notes: Notes::default(),
     };
     Box::pin(async move {
-        // Whatever links come later, the first answer says whom to tell.
         linked.run(rest, joined.behind).await;
-        holds.tell_gone(about, gone.as_deref());
+        drop(gone);
         None::<After>
     })
 }
@@ -108,7 +111,11 @@ impl Linked<'_> {
         };
         match over {
             Over::Gone => {}
-            Over::Ended => self.parked.finish().await,
+            Over::Ended => {
+                // What was accepted before and waits is not kept from it.
+                self.parked.resume();
+                self.parked.finish().await;
+            }
             Over::Broken => self.parked.cut(),
         }
     }
@@ -121,13 +128,20 @@ impl Linked<'_> {
         if let Some(rest) = rest {
             self.relay(rest).await?;
         }
-        self.begin()?;
+        self.begin(true)?;
         if behind || self.instruct.hold.is_none() {
-            self.refresh(None).await?;
+            self.all_behind = behind;
+            self.refresh(Some(Instant::now())).await?;
         } else {
             self.parked.resume();
         }
         loop {
+            while std::mem::take(&mut self.notes.refresh) && !self.notes.closing {
+                self.refresh(self.parked.refresh_since()).await?;
+            }
+            if self.notes.closing {
+                return ControlFlow::Break(Over::Ended);
+            }
             self.arm();
             match self.parked.next().await {
                 Event::Gone => return ControlFlow::Break(Over::Gone),
@@ -136,27 +150,24 @@ impl Linked<'_> {
                     self.take_queued().await?;
                 }
                 Event::Timer => self.tick().await?,
-                Event::Refresh => self.refresh(self.parked.refresh_since()).await?,
+                Event::Refresh => self.notes.refresh = true,
                 Event::Queued => self.take_queued().await?,
                 Event::Item(_) => {}
-            }
-            while std::mem::take(&mut self.notes.refresh) {
-                self.refresh(self.parked.refresh_since()).await?;
-            }
-            if self.notes.closing {
-                return ControlFlow::Break(Over::Ended);
             }
         }
     }
 
-    /// Begins to hold as the instruct says.
-    fn begin(&mut self) -> Flow {
+    /// Begins to hold as the instruct says. `spoke`: there was a body.
+    fn begin(&mut self, spoke: bool) -> Flow {
         if let Some(channel) = unlinked(&self.instruct) {
             return self.fail(&format!("channel '{channel}' specifies prev-id, but no next link found"));
         }
         let chunked = self.chunked;
-        self.pulse = self.instruct.keep_alive.as_ref().map(|k| Pulse::new(k, chunked));
-        self.pulse_at = self.pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
+        let pulse = self.instruct.keep_alive.as_ref().map(|k| Pulse::new(k, chunked));
+        if spoke || pulse != self.pulse {
+            self.pulse_at = pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
+            self.pulse = pulse;
+        }
         self.schedule_link();
         ControlFlow::Continue(())
     }
@@ -205,9 +216,13 @@ impl Linked<'_> {
             && let Some(refreshed) = self.refreshed
         {
             let pause = self.holds.settings.refresh_pause.saturating_sub(refreshed.elapsed());
-            self.race(sleep(pause)).await?;
+            self.race(OnClose::GiveUp, sleep(pause)).await?;
         }
         loop {
+            // No answer waits behind another.
+            if self.parked.is_blocked() && !self.parked.flushed().await {
+                return ControlFlow::Break(Over::Gone);
+            }
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
             // What goes on without a hold goes on with something new.
             let since = if self.instruct.hold.is_some() { since } else { Some(Instant::now()) };
@@ -219,7 +234,9 @@ impl Linked<'_> {
             }
         }
         self.refreshed = Some(Instant::now());
-        self.parked.resume();
+        if !self.notes.refresh {
+            self.parked.resume();
+        }
         ControlFlow::Continue(())
     }
 
@@ -230,14 +247,15 @@ impl Linked<'_> {
             let since = if attempt == 0 { since } else { Some(Instant::now()) };
             let last_ids = self.parked.last_ids();
             let (holds, about) = (self.holds, self.about.clone());
-            let told = self.race(holds.origin.ask_link(&about, uri, &last_ids, since)).await?;
+            let told = self.race(OnClose::GiveUp, holds.origin.ask_link(&about, uri, &last_ids, since)).await?;
             match told.and_then(successful) {
                 Ok(told) => return ControlFlow::Continue(told),
                 Err(failure) => tracing::warn!(%uri, attempt, error = failure.explain(), "the next link failed"),
             }
             if attempt < RETRIES {
                 let pause = self.holds.settings.link_retry * 2_u32.pow(attempt);
-                self.race(sleep(pause + self.holds.jitter().mul_f64(pause.as_secs_f64().min(1.0)))).await?;
+                let pause = pause + self.holds.jitter().mul_f64(pause.as_secs_f64().min(1.0));
+                self.race(OnClose::GiveUp, sleep(pause)).await?;
             }
         }
         self.fail("Failed to retrieve next link.")?;
@@ -262,7 +280,7 @@ impl Linked<'_> {
         if let Some(rest) = told.rest {
             self.relay(rest).await?;
         }
-        if holds { self.begin() } else { ControlFlow::Continue(()) }
+        if holds { self.begin(!body.is_empty()) } else { ControlFlow::Continue(()) }
     }
 
     /// Holds the channels of an answer, on its terms, and no others. What was missed of those that it held before is
@@ -271,9 +289,10 @@ impl Linked<'_> {
         let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
         self.parked.agree(terms, ways_of_stream(&self.instruct));
         let fresh = self.parked.follow_terms();
+        let all = std::mem::take(&mut self.all_behind);
         let known = |terms: &Terms| {
-            let fresh = terms.channels.iter().filter(|term| fresh.contains(&term.channel));
-            fresh.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
+            let asked = terms.channels.iter().filter(|term| all || fresh.contains(&term.channel));
+            asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
         };
         let known: Vec<_> = self.parked.terms(known).unwrap_or_default();
         if !self.holds.membership.join(&fresh, &known).behind {
@@ -281,13 +300,21 @@ impl Linked<'_> {
         }
         let cause = Some(Cause(known));
         // An origin that names the same again knows best.
-        self.notes.refresh = self.cause != cause;
+        self.notes.refresh |= self.cause != cause;
+        self.all_behind = all;
         self.cause = cause;
     }
 
     /// Sends a body that is too large to be kept, as fast as the client takes it.
     async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> Flow {
-        while let Some(frame) = self.race(incoming.frame()).await? {
+        loop {
+            let frame = match self.race(OnClose::Wait, incoming.frame()).await {
+                ControlFlow::Continue(Some(frame)) => frame,
+                ControlFlow::Continue(None) => break,
+                // There is no end mark behind half a body.
+                ControlFlow::Break(Over::Gone) => return ControlFlow::Break(Over::Gone),
+                ControlFlow::Break(_) => return ControlFlow::Break(Over::Broken),
+            };
             match frame {
                 Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
@@ -314,7 +341,7 @@ impl Linked<'_> {
             let content = asked.item.stream.as_ref().map(|chunk| chunk.content().clone()).unwrap_or_default();
             let Some(terms) = self.parked.terms(Clone::clone) else { return ControlFlow::Continue(()) };
             let (holds, about) = (self.holds, self.about.clone());
-            match self.race(decide(holds, &about, &terms, &asked.item, content)).await? {
+            match self.race(OnClose::Wait, decide(holds, &about, &terms, &asked.item, content)).await? {
                 Decision::Send(content) => self.parked.give(asked, Some(content)),
                 Decision::Drop => self.parked.pass_over(&asked),
             }
@@ -322,12 +349,12 @@ impl Linked<'_> {
     }
 
     /// Waits for `asked` while the stream goes on living.
-    async fn race<T>(&mut self, asked: impl Future<Output = T>) -> ControlFlow<Over, T> {
+    async fn race<T>(&mut self, on_close: OnClose, asked: impl Future<Output = T>) -> ControlFlow<Over, T> {
         let Self { holds, parked, pulse, pulse_at, notes, .. } = self;
         if let Some(at) = *pulse_at {
             parked.set_timer(at.saturating_duration_since(Instant::now()));
         }
-        let done = race(parked, notes, asked, |parked| {
+        let done = race(parked, notes, on_close, asked, |parked| {
             if let Some(at) = beat(holds, parked, pulse.as_ref(), pulse_at) {
                 parked.set_timer(at.saturating_duration_since(Instant::now()));
             }

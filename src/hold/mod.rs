@@ -13,8 +13,8 @@ pub use terms::{check, filtered};
 use crate::grip::item::Id;
 use crate::grip::{Channel, HoldMode, Instruct};
 use crate::hub::{Joined, Membership};
-use crate::origin::{Asking, Lease, Origin, Turn};
-use crate::shard::{Feed, Parked, Shard, Terms, Ways};
+use crate::origin::{Asking, Gone, Lease, Origin, Turn};
+use crate::shard::{Away, Feed, Parked, Shard, Terms, Ways};
 use crate::wire::{Framing, Head, Jsonp};
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -74,6 +74,8 @@ pub struct Hold {
     pub request: Box<[u8]>,
     /// What made this a retry.
     pub cause: Option<Cause>,
+    /// Whom to tell when its client is gone, if an earlier answer to it said so.
+    pub gone: Option<Gone>,
 }
 
 /// What the client's request says of how it must be answered.
@@ -107,6 +109,12 @@ pub struct Retry {
     pub cause: Option<Cause>,
     /// Leave to ask the origin, until it has answered.
     pub turn: Turn,
+    /// The connection, which a close may still find.
+    pub away: Option<Away>,
+    /// What it is answered then.
+    pub farewell: (Head, Bytes),
+    /// Whom to tell when its client is gone.
+    pub gone: Option<Gone>,
 }
 
 /// The last ids that an origin named while others were known here. If it names them again, they count.
@@ -172,11 +180,10 @@ impl Holds {
         Duration::from_millis(u64::from(next))
     }
 
-    /// Tells the origin that a client is gone, if it wants to know.
-    fn tell_gone(&self, about: Asking, gone: Option<&str>) {
-        if let Some(uri) = gone.and_then(|gone| crate::grip::link::resolve(&about.uri, gone)) {
-            ask::tell_gone(Rc::clone(&self.origin), about, uri);
-        }
+    /// What tells the origin, when it is dropped, that the client is gone, if the origin wants to know.
+    fn gone(&self, about: &Asking, link: Option<&str>) -> Option<Gone> {
+        let uri = crate::grip::link::resolve(&about.uri, link?)?;
+        Some(Gone::new(Rc::clone(&self.origin), about.clone(), uri))
     }
 
     /// Whether clients of a route are told why their hold ended.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 /// What is sent, and when.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pulse {
     bytes: Bytes,
     timeout: Duration,

@@ -21,11 +21,21 @@ pub(super) struct Notes {
     pub(super) item: Option<Arc<Response>>,
 }
 
-/// Waits for `asked`, and for what happens meanwhile. `None`: the connection will not need it any more; `notes` say why.
-/// One that is to end has its grace. `beat` is called when the timer goes off.
+/// What a connection that is to end does about what is being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnClose {
+    /// It does not need it any more.
+    GiveUp,
+    /// It waits for it until its grace is over.
+    Wait,
+}
+
+/// Waits for `asked`, and for what happens meanwhile, which goes first. `None`: the connection will not need it any more;
+/// `notes` say why. `beat` is called when the timer goes off.
 pub(super) async fn race<T>(
     parked: &mut Parked,
     notes: &mut Notes,
+    on_close: OnClose,
     asked: impl Future<Output = T>,
     mut beat: impl FnMut(&mut Parked) -> ControlFlow<()>,
 ) -> Option<T> {
@@ -40,8 +50,8 @@ pub(super) async fn race<T>(
         };
         let event = tokio::select! {
             biased;
-            done = &mut asked => return Some(done),
             event = parked.next() => event,
+            done = &mut asked => return Some(done),
             () = grace => return None,
         };
         match event {
@@ -53,7 +63,12 @@ pub(super) async fn race<T>(
                 notes.item = Some(response);
                 return None;
             }
-            Event::Close => notes.closing = true,
+            Event::Close => {
+                notes.closing = true;
+                if on_close == OnClose::GiveUp {
+                    return None;
+                }
+            }
             Event::Refresh => notes.refresh = true,
             Event::Timer if beat(parked).is_break() => {
                 notes.over = true;

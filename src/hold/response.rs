@@ -1,11 +1,11 @@
 //! Response holds (long-polls): one item, or the timeout, answers the request; or the request is served again.
 
 use super::ask::{Decision, decide};
-use super::race::{Notes, race};
+use super::race::{Notes, OnClose, race};
 use super::terms::ways_of_response;
 use super::{After, Cause, Client, Hold, Holds, Retry, Waiting, answer};
 use crate::grip::item::Response;
-use crate::origin::{self, Asking};
+use crate::origin::{self, Asking, Gone};
 use crate::shard::{Event, Feed, Parked, Turn, Ways};
 use crate::wire::{Head, Jsonp};
 use bytes::Bytes;
@@ -28,7 +28,7 @@ struct Poll<'a> {
 }
 
 struct Extras {
-    gone: Option<String>,
+    gone: Option<Gone>,
     jsonp: Option<Jsonp>,
     /// What the origin names, although something else is known.
     behind: Option<Cause>,
@@ -55,7 +55,7 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, ear
     let known: Vec<_> = terms.channels.iter().filter_map(|t| Some((t.channel.clone(), t.prev_id.clone()?))).collect();
     let (mut parked, joined) = holds.subscribe(terms, ways, socket, early, Feed::Response);
     parked.set_timer(hold.instruct.hold_timeout());
-    let Hold { instruct, head, body, client, request, about, cause, jsonp, .. } = *hold;
+    let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, .. } = *hold;
     let behind = joined.behind.then_some(Cause(known)).filter(|behind| {
         let insists = cause.as_ref() == Some(behind);
         if insists {
@@ -64,7 +64,9 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, ear
         }
         !insists
     });
-    let extras = Extras { gone: instruct.links.gone, jsonp, behind };
+    // Whatever later answers say, the first one says whom to tell.
+    let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
+    let extras = Extras { gone, jsonp, behind };
     let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some();
     let extras = few.then(|| Box::new(extras));
     Box::pin(Poll { holds, parked, head, body, client, request, about, extras }.wait())
@@ -113,8 +115,9 @@ impl Poll<'_> {
             holds.origin.turn(&route).await
         };
         let mut notes = Notes::default();
-        match race(&mut self.parked, &mut notes, turn, |_| ControlFlow::Break(())).await {
-            Some(_) if notes.closing => End::Timeout,
+        match race(&mut self.parked, &mut notes, OnClose::GiveUp, turn, |_| ControlFlow::Break(())).await {
+            // What the client has sent behind its request is too much to be kept.
+            Some(_) if !self.parked.may_return() => End::Timeout,
             Some(turn) => End::Again(turn),
             None => self.note(notes),
         }
@@ -132,7 +135,7 @@ impl Poll<'_> {
             let Some(body) = response.body.over(&self.body) else { return Some(End::Refresh) };
             let mut notes = Notes::default();
             let deciding = decide(self.holds, &self.about, &terms, &asked.item, body);
-            match race(&mut self.parked, &mut notes, deciding, |_| ControlFlow::Break(())).await {
+            match race(&mut self.parked, &mut notes, OnClose::Wait, deciding, |_| ControlFlow::Break(())).await {
                 Some(Decision::Send(body)) => {
                     self.parked.give(asked, None);
                     return Some(End::Item(response, body));
@@ -160,11 +163,8 @@ impl Poll<'_> {
 
     async fn end(self, end: End) -> Option<After> {
         let (head, body) = match end {
-            End::Gone => {
-                self.tell_gone();
-                return None;
-            }
-            End::Again(turn) => return self.serve_again(turn).await,
+            End::Gone => return None,
+            End::Again(turn) => return self.serve_again(turn),
             // One refresh was waited for already; what came of it is an item that does not fit.
             End::Refresh | End::Timeout => (self.head.clone(), self.body.clone()),
             End::Item(ref response, ref body) => (overlay(&self.head, response), body.clone()),
@@ -173,14 +173,10 @@ impl Poll<'_> {
     }
 
     /// Answers, and yields the connection if it may serve another request.
-    async fn answer(mut self, mut head: Head, mut body: Bytes) -> Option<After> {
-        self.tell_gone();
+    async fn answer(mut self, head: Head, body: Bytes) -> Option<After> {
         self.parked.unsubscribe();
         let last = !(self.client.persistent && self.parked.may_return());
-        head.date(SystemTime::now());
-        if let Some(jsonp) = self.extras.as_ref().and_then(|extras| extras.jsonp.as_ref()) {
-            (head, body) = jsonp.wrap(&head, &body);
-        }
+        let (head, body) = dress(head, body, self.extras.as_deref());
         self.parked.send(answer(&head, &body, self.client, last));
         if !last {
             return self.parked.release().await.map(|(socket, early)| After::Next(socket, early));
@@ -190,20 +186,24 @@ impl Poll<'_> {
     }
 
     /// Yields the connection with its request in front of it.
-    async fn serve_again(self, turn: origin::Turn) -> Option<After> {
-        let Self { mut parked, request, about, extras, .. } = self;
+    fn serve_again(self, turn: origin::Turn) -> Option<After> {
+        let Self { parked, request, about, extras, head, body, .. } = self;
         let last_ids = parked.last_ids();
-        let cause = extras.and_then(|extras| extras.behind);
-        parked.unsubscribe();
-        let (socket, early) = parked.release().await?;
+        let (socket, early, away) = parked.lend()?;
         let early = Bytes::from([&request[..], &early[..]].concat());
-        Some(After::Again(socket, early, Box::new(Retry { about, last_ids, cause, turn })))
+        let farewell = dress(head, body, extras.as_deref());
+        let (gone, cause) = extras.map_or((None, None), |extras| (extras.gone, extras.behind));
+        let retry = Retry { about, last_ids, cause, turn, away: Some(away), farewell, gone };
+        Some(After::Again(socket, early, Box::new(retry)))
     }
+}
 
-    fn tell_gone(&self) {
-        if let Some(gone) = self.extras.as_ref().and_then(|extras| extras.gone.as_deref()) {
-            self.holds.tell_gone(self.about.clone(), Some(gone));
-        }
+/// The answer as it is sent now, as a script if that is wanted.
+fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) {
+    head.date(SystemTime::now());
+    match extras.and_then(|extras| extras.jsonp.as_ref()) {
+        Some(jsonp) => jsonp.wrap(&head, &body),
+        None => (head, body),
     }
 }
 

@@ -131,6 +131,28 @@ impl Entry {
         }
     }
 
+    /// Takes the close out of an item that has an id and is something besides. Without an id, all of it is one.
+    pub(super) fn split_close(&mut self) -> Option<Self> {
+        let ordered = self.extras.as_ref().is_some_and(|extras| extras.id.is_some() || extras.prev_id.is_some());
+        let bare = self.stream.is_none() && self.response.is_none() && self.hints.is_empty();
+        if self.closes.is_empty() || bare || !ordered {
+            return None;
+        }
+        let closes = std::mem::replace(&mut self.closes, Formats::NONE);
+        let meta = self.extras.as_ref().and_then(|extras| extras.meta.clone());
+        Some(Self {
+            channel: self.channel.clone(),
+            stream: None,
+            response: None,
+            closes,
+            hints: Formats::NONE,
+            no_seq: true,
+            extras: meta.map(|meta| Arc::new(Extras { meta: Some(meta), ..Extras::default() })),
+            tally: self.tally.clone(),
+            index: self.index,
+        })
+    }
+
     /// Where it is counted.
     pub(super) fn counts(&self) -> &Counts {
         self.tally.of(self.index)

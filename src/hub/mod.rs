@@ -255,9 +255,16 @@ impl Hub {
 
 impl State {
     /// The items whose turn it is when this one has come.
-    fn order(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
+    fn order(&mut self, mut entry: Entry, now: Instant) -> Vec<Entry> {
+        // A close waits for nothing, and is never one too many; what the item is besides has its place in the order.
+        let close = entry.split_close();
+        let mut due = self.order_content(entry, now);
+        due.extend(close);
+        due
+    }
+
+    fn order_content(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
         use sequence::Sequenced;
-        // A close waits for nothing, and is never one too many.
         if !entry.closes.is_empty() {
             return vec![entry];
         }

@@ -13,6 +13,9 @@ const MAX_RECENT: usize = 32;
 /// Channels whose last id is kept after the last connection left.
 const MAX_LINGERING: usize = 1_000_000;
 
+/// How long a channel that was pinned is remembered at least.
+const PINNED: Duration = Duration::from_secs(5);
+
 /// What is sequenced.
 pub(super) trait Sequenced {
     /// What the item is called.
@@ -162,7 +165,9 @@ impl<T: Sequenced> Sequences<T> {
     /// Says that nobody holds a channel any more.
     pub(super) fn left(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
-        let until = now + self.linger;
+        // Who is told of new channels must know a while which are not.
+        let linger = if sequence.pinned { self.linger.max(PINNED) } else { self.linger };
+        let until = now + linger;
         sequence.lingers = Some(until);
         self.lingering.push_back((until, channel.clone()));
         self.expire(now);
@@ -174,8 +179,14 @@ impl<T: Sequenced> Sequences<T> {
             && (*until <= now || self.lingering.len() > MAX_LINGERING)
         {
             let Some((until, channel)) = self.lingering.pop_front() else { break };
-            if self.channels.get(&channel).is_some_and(|sequence| sequence.lingers == Some(until)) {
+            let Some(sequence) = self.channels.get_mut(&channel).filter(|s| s.lingers == Some(until)) else { continue };
+            if sequence.waiting.is_empty() {
                 self.channels.remove(&channel);
+            } else {
+                // What waits comes out at its time.
+                let until = now + self.wait;
+                sequence.lingers = Some(until);
+                self.lingering.push_back((until, channel));
             }
         }
     }

@@ -130,10 +130,11 @@ impl Origin {
     /// # Errors
     /// Why there is no answer in time.
     pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
-        let asked = timeout(self.settings.filter_timeout, async {
-            let _turn = self.turn_for(about, ask.uri).await?;
-            self.ask(about, ask).await
-        });
+        let route = about.route_for(&self.routes(), ask.uri)?;
+        // Apart from links and retries, which may take long.
+        let origin = route.targets.first().map_or_else(String::new, |target| format!("filters of {target}"));
+        let _turn = self.shield.turn(&origin).await;
+        let asked = timeout(self.settings.filter_timeout, self.ask(about, ask));
         asked.await.unwrap_or_else(|_| Err(Failure::new(Kind::TimedOut)))
     }
 

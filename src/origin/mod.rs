@@ -3,6 +3,7 @@
 
 mod ask;
 mod failure;
+mod gone;
 mod pool;
 mod rewrite;
 mod shield;
@@ -11,6 +12,7 @@ mod upload;
 
 pub use ask::{Ask, Asking, Told, collect};
 pub use failure::{Failure, Kind, Side};
+pub use gone::Gone;
 pub use pool::Lease;
 pub use rewrite::{
     ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, remove_hop_by_hop, remove_where,
@@ -160,6 +162,7 @@ pub struct Origin {
     shield: Arc<Shield>,
     metrics: Arc<Metrics>,
     routes: RefCell<Arc<Table>>,
+    farewells: gone::Farewells,
     /// Signing anew for each request would cost more than the request.
     signatures: RefCell<Signatures>,
 }
@@ -168,7 +171,8 @@ impl Origin {
     /// A way to origins, without connections yet. `shield` is that of all shards.
     pub fn new(settings: Settings, routes: Arc<Table>, shield: Arc<Shield>, metrics: Arc<Metrics>) -> Self {
         let pool = Pool::new(settings.clone());
-        Self { settings, pool, shield, metrics, routes: RefCell::new(routes), signatures: RefCell::default() }
+        let (routes, farewells, signatures) = (RefCell::new(routes), Default::default(), RefCell::default());
+        Self { settings, pool, shield, metrics, routes, farewells, signatures }
     }
 
     /// The routes in use.

@@ -3,12 +3,13 @@
 
 use super::{Ask, Asking, Failure, Kind, Origin, Told};
 use crate::grip::item::Id;
+use crate::route::Route;
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode, Uri};
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,11 +42,28 @@ struct State {
 /// What is one request: only who would get the same answer shares it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    /// Which route, in which version of the table.
-    route: usize,
+    route: Same<Route>,
     secure: bool,
     uri: String,
     last_ids: Vec<(String, Id)>,
+}
+
+/// The very thing, not one that is equal: a route in one version of the table.
+#[derive(Clone, Debug)]
+struct Same<T>(Arc<T>);
+
+impl<T> PartialEq for Same<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> Eq for Same<T> {}
+
+impl<T> Hash for Same<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 /// A request that several wait for.
@@ -54,6 +72,30 @@ struct Flight {
     /// When it was sent; `None`: it is still to be.
     sent: Option<Instant>,
     news: watch::Receiver<Option<Outcome>>,
+}
+
+impl State {
+    /// Forgets flights that have been over for a while.
+    fn forget_landed(&mut self, now: Instant) {
+        while self.landed.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, key)) = self.landed.pop_front() else { break };
+            if self.flights.get(&key).is_some_and(Flight::is_over) {
+                self.flights.remove(&key);
+            }
+        }
+    }
+}
+
+impl Flight {
+    /// Whether nobody will tell anything more of it.
+    fn is_over(&self) -> bool {
+        self.news.has_changed().is_err()
+    }
+
+    /// Whether it ended without an outcome.
+    fn is_given_up(&self) -> bool {
+        self.is_over() && self.news.borrow().is_none()
+    }
 }
 
 /// What came of a flight.
@@ -117,14 +159,10 @@ impl Shield {
     fn board(&self, key: &Key, since: Instant) -> Boarding {
         let state = &mut *self.state();
         let now = Instant::now();
-        while state.landed.front().is_some_and(|(until, _)| *until <= now) {
-            let Some((_, key)) = state.landed.pop_front() else { break };
-            if state.flights.get(&key).is_some_and(|flight| flight.news.has_changed().is_err()) {
-                state.flights.remove(&key);
-            }
-        }
+        state.forget_landed(now);
         if let Some(flight) = state.flights.get(key)
             && flight.sent.is_none_or(|sent| sent >= since)
+            && !flight.is_given_up()
         {
             return Boarding::Join(flight.news.clone());
         }
@@ -141,6 +179,12 @@ impl Shield {
 
     fn landed(&self, key: Key) {
         self.state().landed.push_back((Instant::now() + FRESH, key));
+    }
+
+    /// Forgets flights that have been over for a while.
+    async fn sweep(self: Arc<Self>) {
+        tokio::time::sleep(FRESH + Duration::from_millis(1)).await;
+        self.state().forget_landed(Instant::now());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -175,7 +219,7 @@ impl Origin {
         last_ids: &[(String, Id)],
         since: Option<Instant>,
     ) -> Result<Told, Failure> {
-        let route = Arc::as_ptr(&about.route) as usize;
+        let route = Same(Arc::clone(&about.route));
         let key = Key { route, secure: about.secure, uri: uri.to_string(), last_ids: last_ids.to_vec() };
         let since = since.or_else(|| Instant::now().checked_sub(FRESH)).unwrap_or(self.shield.started);
         let ask = || Ask { method: Method::GET, uri, headers: &[], body: Bytes::new(), last_ids };
@@ -213,6 +257,7 @@ impl Origin {
             Ok(told) => Outcome::Told(Arc::new((told.status, told.headers.clone(), told.body.clone()))),
             Err(failure) => Outcome::Failed(failure.kind, failure.explain()),
         }));
+        tokio::task::spawn_local(Arc::clone(&self.shield).sweep());
         told
     }
 }
@@ -227,8 +272,8 @@ async fn joined(mut news: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
 mod tests {
     use super::*;
 
-    fn key(uri: &str) -> Key {
-        Key { route: 0, secure: false, uri: uri.to_owned(), last_ids: Vec::new() }
+    fn key(route: &Arc<Route>, uri: &str) -> Key {
+        Key { route: Same(Arc::clone(route)), secure: false, uri: uri.to_owned(), last_ids: Vec::new() }
     }
 
     #[test]
@@ -248,7 +293,8 @@ mod tests {
 
     #[test]
     fn only_who_may_take_an_answer_waits_for_it() {
-        let shield = Shield::new(1);
+        let (shield, route) = (Shield::new(1), Arc::default());
+        let key = |uri| key(&route, uri);
         let before = Instant::now();
         let Boarding::Lead(tell) = shield.board(&key("a"), before) else { panic!("nobody asks yet") };
         // What is not sent yet is new enough for everybody.
@@ -266,12 +312,14 @@ mod tests {
     fn a_flight_that_is_given_up_is_noticed() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let shield = Shield::new(1);
+            let (shield, route) = (Shield::new(1), Arc::default());
+            let key = |uri| key(&route, uri);
             let now = Instant::now();
             let Boarding::Lead(tell) = shield.board(&key("a"), now) else { panic!("nobody asks yet") };
             let Boarding::Join(news) = shield.board(&key("a"), now) else { panic!("it is in flight") };
             drop(Leader { shield: &shield, key: key("a"), tell });
             assert!(joined(news).await.is_none());
+            assert!(matches!(shield.board(&key("a"), now), Boarding::Lead(_)));
         });
     }
 }

@@ -23,12 +23,18 @@ pub enum Turn {
     Ask(Asked),
 }
 
-/// An item of which the hold is to say what becomes.
+/// An item of which the hold is to say what becomes. What is never decided was not delivered.
 #[derive(Debug)]
 pub struct Asked {
     /// The item.
     pub item: Delivery,
     undo: Option<Undo>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.item.tally.of(self.item.index).pending.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Parked {
@@ -123,26 +129,20 @@ impl Parked {
     }
 
     /// Gives it an item; `changed`: with this content.
-    pub fn give(&mut self, asked: Asked, changed: Option<Bytes>) {
+    pub fn give(&mut self, mut asked: Asked, changed: Option<Bytes>) {
         let state = &mut *self.shard.state.borrow_mut();
-        let Asked { item, undo } = asked;
+        let (undo, item) = (asked.undo.take(), &asked.item);
         let mut outcome = Outcome::default();
-        state.give(self.key, &item, changed, Pieces::of(&item).as_ref(), undo, &mut outcome);
-        decided(&item);
-        settle(state, self.key, &item, &outcome);
+        state.give(self.key, item, changed, Pieces::of(item).as_ref(), undo, &mut outcome);
+        settle(state, self.key, item, &outcome);
     }
 
     /// Leaves an item out.
     pub fn pass_over(&mut self, asked: &Asked) {
         let state = &mut *self.shard.state.borrow_mut();
         let outcome = Outcome { filtered: 1, ..Outcome::default() };
-        decided(&asked.item);
         settle(state, self.key, &asked.item, &outcome);
     }
-}
-
-fn decided(item: &Delivery) {
-    item.tally.of(item.index).pending.fetch_sub(1, Relaxed);
 }
 
 fn settle(state: &mut State, key: super::Key, item: &Delivery, outcome: &Outcome) {

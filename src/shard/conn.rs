@@ -20,6 +20,8 @@ use tokio::time::Instant;
 pub enum Feed {
     /// One answer, which its task writes: a long-poll.
     Response,
+    /// Nothing: its request is being served again. A close finds it still.
+    Away,
     /// Content appended to a body that was begun.
     Stream {
         /// Whether content goes out as chunks, or bare until the connection ends.
@@ -31,7 +33,7 @@ impl Feed {
     /// The format that it takes.
     pub const fn format(self) -> Format {
         match self {
-            Self::Response => Format::HttpResponse,
+            Self::Response | Self::Away => Format::HttpResponse,
             Self::Stream { .. } => Format::HttpStream,
         }
     }
@@ -54,7 +56,7 @@ pub(super) enum News {
 /// the time that a client on another core needs to read one.
 const STALLED_MS: u32 = 1000;
 /// How many times its limit may wait for a client that goes on reading.
-const BURST: usize = 16;
+pub(super) const BURST: usize = 16;
 /// How many times the ceiling of all outlets may wait for clients that go on reading: what waits is mostly shared.
 const CROWDED: usize = 4;
 

@@ -25,7 +25,7 @@ impl Shard {
         loop {
             let left = spread.saturating_sub(begin.elapsed());
             let ticks = usize::try_from(left.as_millis() / DRAIN_TICK.as_millis()).unwrap_or(usize::MAX);
-            self.end_some(usize::MAX, |feed| feed == Feed::Response);
+            self.end_some(usize::MAX, |feed| matches!(feed, Feed::Response | Feed::Away));
             let open = self.state.borrow().conns.iter().filter(|(_, c)| c.ending.is_none()).count();
             self.end_some(open.div_ceil(ticks.max(1)), |_| true);
             tokio::time::sleep(DRAIN_TICK).await;

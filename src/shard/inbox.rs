@@ -1,7 +1,7 @@
 //! Where a shard's items arrive: the one thing that it shares with other threads.
 
 use super::Tally;
-use crate::grip::item::{ContentFilters, Id, Response};
+use crate::grip::item::{Body, ContentFilters, Id, Response};
 use crate::grip::{Channel, Format, Formats, Meta};
 use crate::wire::Chunk;
 use std::collections::VecDeque;
@@ -71,7 +71,10 @@ impl Delivery {
         let filtered = |f: &ContentFilters| f.as_ref().is_some_and(|names| !names.is_empty());
         !self.hints.is_empty()
             || self.extras.as_ref().is_some_and(|extras| filtered(&extras.stream_filters))
-            || self.response.as_ref().is_some_and(|response| filtered(&response.content_filters))
+            || self
+                .response
+                .as_ref()
+                .is_some_and(|response| filtered(&response.content_filters) || matches!(response.body, Body::Patch(_)))
     }
 
     /// What it counts for in the bound of an inbox, in bytes.

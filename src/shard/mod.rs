@@ -23,7 +23,7 @@ pub use asking::{Asked, Turn};
 pub use conn::Feed;
 pub use inbox::{Close, Delivery, Inbox};
 pub use metrics::Metrics;
-pub use parked::{Event, Parked};
+pub use parked::{Away, Event, Parked};
 pub use rare::Ways;
 pub use tally::Tally;
 pub use terms::{Term, Terms};

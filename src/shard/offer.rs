@@ -1,11 +1,12 @@
 //! Items for connections that do not take them as everybody does: on terms, or when the item is special.
 
-use super::conn::{Feed, News};
+use super::conn::{BURST, Feed, News};
 use super::deliver::{Outcome, Pieces};
 use super::inbox::Delivery;
 use super::rare::Undo;
 use super::terms::{Verdict, agrees};
 use super::{Key, Metrics, State};
+use crate::grip::item::Body;
 use crate::wire::Chunk;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -15,12 +16,16 @@ use std::time::Instant;
 impl State {
     /// Offers an item to a connection that holds its channel.
     pub(super) fn offer(&mut self, key: Key, item: &Delivery, pieces: Option<&Pieces>, outcome: &mut Outcome) {
-        let most = self.settings.client_buffer;
+        // As much as may wait for a client that goes on reading.
+        let most = self.settings.client_buffer.saturating_mul(BURST);
         let conn = self.conn(key);
+        let format = conn.feed.format();
         match &mut conn.rare {
+            // The origin is being asked, and is to be asked once more.
+            Some(rare) if rare.held && item.hints.contains(format) => self.refresh(key),
             Some(rare) if rare.queues() => {
                 if !rare.push(item.clone(), most) {
-                    self.overflow(key, outcome);
+                    self.overflow_of_queue(key, outcome);
                 } else if rare.ways.asks {
                     conn.tell(News::Queued);
                 }
@@ -106,11 +111,15 @@ impl State {
                 let conn = self.conn(key);
                 if !matches!(conn.news, News::Item(_)) {
                     conn.news = News::Item(Arc::clone(response));
-                    outcome.answered.push(key);
                     outcome.delivered += 1;
+                    // A patch may not fit; then the connection goes on holding its channels.
+                    match response.body {
+                        Body::Whole(_) => outcome.answered.push(key),
+                        Body::Patch(_) => conn.wake(),
+                    }
                 }
             }
-            (Feed::Response, None) => {}
+            (Feed::Response, None) | (Feed::Away, _) => {}
         }
     }
 
@@ -120,6 +129,9 @@ impl State {
         let Self { conns, settings, dirty, waiting_bytes, .. } = self;
         let conn = &mut conns[key as usize];
         if !conn.take(piece, key, now_ms, settings, dirty, waiting_bytes) {
+            if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
+                rare.undo(undo);
+            }
             return self.overflow(key, outcome);
         }
         conn.note(undo, piece, now_ms);
@@ -141,6 +153,17 @@ impl State {
         }
         Metrics::add(&self.metrics.overflowed, 1);
         self.refresh(key);
+    }
+
+    /// So much waits for the hold of a connection that it is not told any more.
+    fn overflow_of_queue(&mut self, key: Key, outcome: &mut Outcome) {
+        if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.refreshes) {
+            // What is being asked counts on what was sent, which therefore stays.
+            Metrics::add(&self.metrics.overflowed, 1);
+            self.refresh(key);
+        } else {
+            outcome.slow.push(key);
+        }
     }
 
     /// Has a connection ask its origin again, if it can; what arrives meanwhile waits.

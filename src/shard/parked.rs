@@ -26,6 +26,9 @@ const MAX_KEPT: usize = 16 << 10;
 /// How long a client may take nothing of the answer to its long-poll before it is cut.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// How long a client has at least to read the end of its connection.
+const GOODBYE: Duration = Duration::from_millis(50);
+
 /// How far sending what waits has come.
 enum Flushing {
     Done,
@@ -167,6 +170,18 @@ impl Parked {
             self.finish().await;
             return None;
         }
+        self.take_socket()
+    }
+
+    /// Gives the connection to whoever serves its request again. It goes on holding its channels, so that a close finds
+    /// it. Nothing of it may wait to be sent.
+    pub fn lend(mut self) -> Option<(TcpStream, Bytes, Away)> {
+        let (socket, early) = self.take_socket()?;
+        self.shard.state.borrow_mut().conn(self.key).feed = Feed::Away;
+        Some((socket, early, Away(self)))
+    }
+
+    fn take_socket(&mut self) -> Option<(TcpStream, Bytes)> {
         let socket = self.shard.state.borrow_mut().conn(self.key).socket.take();
         let early = self.early.take().map_or_else(Bytes::new, |early| Bytes::from(early.kept));
         socket.map(|socket| (socket, early))
@@ -176,26 +191,28 @@ impl Parked {
     /// its side as well. When a close or a drain ends it, it is cut when the grace is over. Otherwise the client has
     /// the time it needs while it reads.
     pub async fn finish(mut self) {
-        let meant = self.is_ending();
-        if !meant && !self.flushed().await {
+        self.unsubscribe();
+        if !self.is_ending() && !self.flushed().await {
             return;
         }
+        let meant = self.is_ending();
         let deadline = self.begin_finish();
         self.timer = Some(Box::pin(sleep_until(deadline)));
         poll_fn(|cx| self.poll_finished(cx, meant)).await;
     }
 
-    /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long that it was
-    /// cut.
+    /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long, or no longer
+    /// had the time, that it was cut.
     pub async fn flushed(&mut self) -> bool {
         loop {
             self.set_timer(STALLED);
             match poll_fn(|cx| self.poll_flushed(cx)).await {
                 Flushing::Done => break,
                 Flushing::Gone => return false,
-                Flushing::Timer if self.has_stalled() => {
+                Flushing::Timer if self.is_ending() || self.has_stalled() => {
+                    let ending = self.is_ending();
                     let state = &mut *self.shard.state.borrow_mut();
-                    state.metrics.slow.fetch_add(1, Relaxed);
+                    state.metrics.slow.fetch_add(u64::from(!ending), Relaxed);
                     state.cut(self.key);
                     return false;
                 }
@@ -227,7 +244,8 @@ impl Parked {
             push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(Bytes::from_static(chunk::LAST)));
         }
         ending.complete = true;
-        let deadline = ending.deadline;
+        // Who got no goodbye before has a moment to read it.
+        let deadline = ending.deadline.max(Instant::now() + GOODBYE);
         state.flush(self.key);
         deadline
     }
@@ -274,6 +292,12 @@ impl Parked {
         if poll_read(state, self.key, cx, &mut self.early).is_ready() {
             return Poll::Ready(Flushing::Gone);
         }
+        let deadline = state.conn(self.key).ending.as_ref().map(|ending| ending.deadline);
+        if let (Some(deadline), Some(timer)) = (deadline, &mut self.timer)
+            && deadline < timer.deadline()
+        {
+            timer.as_mut().reset(deadline);
+        }
         let timer = self.timer.as_mut();
         if timer.is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Flushing::Timer);
@@ -307,6 +331,34 @@ impl Parked {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+}
+
+/// A connection whose request is being served again, as its shard sees it.
+#[derive(Debug)]
+pub struct Away(Parked);
+
+impl Away {
+    /// Whether it is to end.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_ending()
+    }
+
+    /// Waits until it is to end.
+    pub async fn closed(&mut self) {
+        poll_fn(|cx| {
+            let state = &mut *self.0.shard.state.borrow_mut();
+            let conn = state.conn(self.0.key);
+            conn.watch(cx);
+            if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Says that it ends cleanly, when this is dropped.
+    pub fn ends(&mut self) {
+        let state = &mut *self.0.shard.state.borrow_mut();
+        state.conn(self.0.key).finished = true;
     }
 }
 

@@ -72,13 +72,17 @@ impl Rare {
     }
 
     /// Has an item wait. `false`: so much waits that it cannot.
-    pub(super) fn push(&mut self, item: Delivery, most: usize) -> bool {
+    pub(super) fn push(&mut self, mut item: Delivery, most: usize) -> bool {
         let weight = item.weight();
         // One item alone always fits.
         if !self.queue.is_empty() && self.bytes + weight > most {
             return false;
         }
         item.tally.of(item.index).pending.fetch_add(1, Relaxed);
+        if self.held {
+            // A publisher does not wait for an origin that tells what was missed.
+            item.tally = item.tally.detached();
+        }
         self.bytes += weight;
         self.queue.push_back(item);
         true
@@ -119,14 +123,19 @@ impl Rare {
             self.undo.pop_front();
         }
         while count + 1 < pieces && matches!(self.undo.back(), Some(Some(_))) {
-            if let Some(Some(undo)) = self.undo.pop_back()
-                && let Some(term) = self.terms.channels.get_mut(undo.channel)
-            {
-                term.prev_id = undo.prev_id;
+            if let Some(Some(undo)) = self.undo.pop_back() {
+                self.undo(undo);
             }
             count += 1;
         }
         count
+    }
+
+    /// Takes back an id.
+    pub(super) fn undo(&mut self, undo: Undo) {
+        if let Some(term) = self.terms.channels.get_mut(undo.channel) {
+            term.prev_id = undo.prev_id;
+        }
     }
 }
 

@@ -44,6 +44,11 @@ impl Tally {
         (Self(Arc::new(Shared { counts: Arc::clone(&counts), finally: Some(finally) })), counts)
     }
 
+    /// The same counts, for which nobody waits.
+    pub(super) fn detached(&self) -> Self {
+        Self(Arc::new(Shared { counts: Arc::clone(&self.0.counts), finally: None }))
+    }
+
     /// The counts of the item with this index in its batch.
     pub fn of(&self, index: u32) -> &Counts {
         &self.0.counts[index as usize]

@@ -69,7 +69,7 @@ pub const fn has_body(status: u16) -> bool {
 }
 
 /// A status line and header fields, without those that frame the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     /// The status code, three digits.
     pub status: u16,

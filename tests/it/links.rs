@@ -273,6 +273,87 @@ fn a_close_does_not_wait_for_a_link_longer_than_the_grace() {
 }
 
 #[test]
+fn a_close_finds_a_stream_that_begins_with_a_link() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let hold = "Grip-Hold: stream\r\nGrip-Channel: a; prev-id=1, user7\r\n";
+    let origin = Origin::start(move |asked| {
+        if asked.target() == "/next" {
+            // The test is over when this ends.
+            let _ = wait.lock().unwrap().recv();
+        }
+        linked(hold, "</next>; rel=next; timeout=600", "hello ")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut other = gripd.get("/");
+    other.head();
+    other.chunk();
+    gripd.next("a", "2", "1");
+    // What is known is not what its answer says: it asks at once.
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
+    assert_eq!(gripd.close("user7"), (2, 0));
+    assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("", ""));
+    assert_eq!(gripd.connections("user7"), 0);
+    drop(go);
+}
+
+#[test]
+fn a_hint_while_the_link_is_asked_has_it_asked_once_more() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::start(move |asked| {
+        if asked.target() == "/next" {
+            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        }
+        linked(HOLD, "</next>; rel=next; timeout=600", "told ")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    let hint = json!({ "items": [{ "channel": "a", "action": "hint" }] }).to_string();
+    gripd.publish_body("", &hint);
+    eventually("the link is asked", || origin.asked_for("/next").len() == 1);
+    gripd.publish_body("", &hint);
+    gripd.publish_body("", &json!({ "items": [{ "channel": "a", "http-stream": { "content": "item" } }] }).to_string());
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["told ", "told ", "item"]);
+}
+
+#[test]
+fn a_chain_waits_for_a_client_that_does_not_read() {
+    let page = "x".repeat(90_000);
+    let origin = Origin::start(move |_| linked("", "</>; rel=next", &page));
+    let gripd = Gripd::start(&origin);
+    let client = gripd.get("/");
+    eventually("the kernel is full", || {
+        let before = origin.asked().len();
+        let begin = Instant::now();
+        eventually("a moment is over", || begin.elapsed() > Duration::from_millis(200));
+        before > 2 && origin.asked().len() == before
+    });
+    assert!(origin.asked().len() < 500);
+    drop(client);
+}
+
+#[test]
+fn a_link_that_says_nothing_does_not_put_the_keep_alive_off() {
+    let hold = "Grip-Hold: stream\r\nGrip-Channel: a\r\nGrip-Keep-Alive: beat; timeout=2\r\n";
+    let origin = Origin::start(move |asked| {
+        linked(hold, "</next>; rel=next; timeout=1", if asked.target() == "/" { "hello " } else { "" })
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!([client.chunk(), client.chunk()], ["hello ", "beat"]);
+    assert!(!origin.asked_for("/next").is_empty());
+}
+
+#[test]
 fn the_origin_is_told_once_when_the_client_is_gone() {
     let origin = Origin::start(|asked| match asked.target() {
         "/gone?user=7" => Answer::ok(""),
@@ -295,8 +376,43 @@ fn the_origin_is_told_once_when_the_client_is_gone() {
     eventually("it is held", || gripd.connections("a") == 1);
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
     eventually("it is served again", || origin.asked_for("/poll").len() == 2);
-    eventually("it is held again", || gripd.connections("a") == 1);
-    gripd.publish(&json!([{ "channel": "a", "http-response": { "body": "item" } }]));
+    let item = json!([{ "channel": "a", "http-response": { "body": "item" } }]);
+    eventually("it is held again", || gripd.publish(&item)[0]["delivered"] == 1);
     assert_eq!(client.answer().1, "item");
     eventually("the origin is told", || origin.asked_for("/gone").len() == 2);
+}
+
+#[test]
+fn the_origin_is_told_of_a_client_whose_request_is_answered_at_last() {
+    let origin = Origin::start(|asked| match asked.header("grip-last") {
+        _ if asked.target() == "/gone" => Answer::ok(""),
+        None => linked("Grip-Hold: response\r\nGrip-Channel: a; prev-id=1\r\n", "</gone>; rel=gone", ""),
+        Some(_) => Answer::ok("answer"),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "3", "2");
+    assert_eq!(client.answer().1, "answer");
+    eventually("the origin is told", || origin.asked_for("/gone").len() == 1);
+}
+
+#[test]
+fn the_origin_is_told_of_all_whom_a_drain_ends() {
+    let origin = Origin::start(|asked| {
+        if asked.target() == "/gone" {
+            let begin = Instant::now();
+            eventually("it is slow", || begin.elapsed() > Duration::from_millis(20));
+            return Answer::ok("");
+        }
+        linked(HOLD, "</gone>; rel=gone", "hello ")
+    });
+    let gripd = Gripd::with(&origin, "", |config| config.own_requests = 4);
+    let mut clients: Vec<_> = (0..20).map(|_| gripd.get("/")).collect();
+    clients.iter_mut().for_each(|client| {
+        client.head();
+        client.chunk();
+    });
+    drop(gripd);
+    assert_eq!(origin.asked_for("/gone").len(), 20);
 }

@@ -59,6 +59,21 @@ fn an_item_that_comes_twice_is_delivered_once() {
 }
 
 #[test]
+fn an_item_that_also_closes_has_its_place_in_the_order() {
+    let gripd = Gripd::start(&Origin::holding());
+    let mut client = gripd.stream("a");
+    let mut poll = gripd.poll("a");
+    gripd.publish(&json!([
+        { "channel": "a", "id": "1", "prev-id": "0", "http-stream": { "content": "1" } },
+        { "channel": "a", "id": "2", "prev-id": "1",
+            "formats": { "http-stream": { "content": "2" }, "http-response": { "action": "close" } } },
+        { "channel": "a", "id": "3", "prev-id": "2", "http-stream": { "content": "3" } },
+    ]));
+    assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["1", "2", "3"]);
+    assert_eq!(poll.answer().1, "hello\n");
+}
+
+#[test]
 fn no_seq_waits_for_nothing() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.stream("a");
@@ -183,6 +198,42 @@ fn a_new_channel_is_updated_only_where_that_is_wanted() {
     gripd.next("a", "2", "1");
     assert_eq!(client.chunk(), "2");
     assert_eq!(origin.asked_for("/next").len(), 1);
+}
+
+#[test]
+fn what_no_longer_fits_is_not_taken_for_sent() {
+    let origin = Origin::start(|asked| {
+        if asked.target() == "/next" {
+            return held("a; prev-id=z, b; prev-id=z", &format!("<{}>", asked.all("grip-last").join(", ")));
+        }
+        held("a; prev-id=1, b; prev-id=0", "hello\n")
+    });
+    let gripd = Gripd::with(&origin, "", |config| config.shard.client_buffer = 64 << 10);
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    let content = "x".repeat(200_000);
+    let mut published = 1;
+    // Items of one channel fill the outlet, and each time one of the other tries whether there is room.
+    while gripd.metric("overflowed_total") == 0 {
+        assert!(published < 500, "it never overflows");
+        published += 1;
+        let item = |channel: &str, id: usize| {
+            json!({ "channel": channel, "id": id.to_string(), "prev-id": (id - 1).to_string(),
+                "http-stream": { "content": content } })
+        };
+        gripd.publish(&json!([item("a", published), item("b", published - 1)]));
+    }
+    let mut had = 0;
+    let told = loop {
+        let chunk = client.chunk();
+        if chunk != content {
+            break chunk;
+        }
+        had += 1;
+    };
+    let (a, b) = (1 + (had + 1) / 2, had / 2);
+    assert_eq!(told, format!("<a; last-id={a}, b; last-id={b}>"));
 }
 
 #[test]

@@ -79,8 +79,8 @@ fn a_hint_has_the_request_served_again_and_the_hold_goes_on() {
     let mut client = gripd.poll("a");
     gripd.publish(&json!([{ "channel": "a", "formats": { "http-response": { "action": "hint" } } }]));
     eventually("it is asked again", || origin.asked().len() == 2);
-    eventually("it is held again", || gripd.connections("a") == 1);
-    gripd.publish(&json!([{ "channel": "a", "http-response": { "body": "item" } }]));
+    let item = json!([{ "channel": "a", "http-response": { "body": "item" } }]);
+    eventually("it is held again", || gripd.publish(&item)[0]["delivered"] == 1);
     assert_eq!(client.answer().1, "item");
     client.write(get("/"));
     assert_eq!(client.answer().1, "plain\n");
@@ -143,6 +143,59 @@ fn a_patch_changes_the_held_answer_and_one_that_does_not_fit_asks_the_origin() {
     gripd.publish(&json!([{ "channel": "a", "http-response": { "body-patch": patch } }]));
     assert_eq!(fits.answer().1, "{\"n\":[0,1,2]}\n");
     eventually("the other is asked again", || origin.asked_for("/other").len() == 2);
+}
+
+#[test]
+fn a_close_finds_a_long_poll_whose_request_is_served_again() {
+    let origin = Origin::start(|asked| {
+        if asked.header("cookie") == Some("slow=1") && asked.header("grip-last").is_some() {
+            // It answers only when the client is gone.
+            return Answer::Write(Box::new(|stream| drop(std::io::Read::read(stream, &mut [0; 9]))));
+        }
+        Answer::with("Grip-Hold: response\r\nGrip-Channel: a; prev-id=1, user7\r\n", "nothing")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = Client::send(gripd.clients, "GET / HTTP/1.1\r\nHost: h\r\nCookie: slow=1\r\n\r\n");
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "3", "2");
+    eventually("it is asked again", || origin.asked().len() == 2);
+    assert_eq!(gripd.connections("user7"), 1);
+    assert_eq!(gripd.close("user7"), (1, 0));
+    let (head, body) = client.answer();
+    assert!(head.contains("connection: close"), "{head}");
+    assert_eq!((body.as_str(), client.rest().as_str()), ("nothing", ""));
+    assert_eq!((gripd.connections("a"), gripd.connections("user7")), (0, 0));
+}
+
+#[test]
+fn a_close_finds_a_long_poll_whose_patch_did_not_fit() {
+    let origin = Origin::start(|_| Answer::with("Grip-Hold: response\r\nGrip-Channel: a, user7\r\n", "no json"));
+    let long = std::time::Duration::from_secs(600);
+    let gripd = Gripd::with(&origin, "", |config| config.hold.refresh_pause = long);
+    let mut client = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 1);
+    let patch = json!([{ "op": "remove", "path": "/n" }]);
+    gripd.publish(&json!([{ "channel": "a", "http-response": { "body-patch": patch } }]));
+    assert_eq!(gripd.close("user7"), (1, 0));
+    assert_eq!((client.answer().1.as_str(), client.rest().as_str()), ("no json", ""));
+}
+
+#[test]
+fn items_and_retries_at_the_same_moment_lose_nothing() {
+    let origin = Origin::holding();
+    let gripd = Gripd::with(&origin, "", |config| config.hold.refresh_pause = std::time::Duration::from_millis(2));
+    for _ in 0..20 {
+        let mut polls: Vec<_> = (0..20).map(|_| gripd.get("/poll?a")).collect();
+        eventually("they are held", || gripd.connections("a") == 20);
+        gripd.publish_body("", &json!({ "items": [{ "channel": "a", "action": "hint" }] }).to_string());
+        let item = json!([{ "channel": "a", "http-response": { "body": "item" } }]);
+        let mut delivered = gripd.publish(&item)[0]["delivered"].as_u64().unwrap();
+        // Who was being served again at that moment gets the next one.
+        while delivered < 20 {
+            delivered += gripd.publish(&item)[0]["delivered"].as_u64().unwrap();
+        }
+        polls.iter_mut().for_each(|poll| assert_eq!(poll.answer().1, "item"));
+    }
 }
 
 #[test]
