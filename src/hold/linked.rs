@@ -9,8 +9,8 @@ use super::terms::{check, filtered, terms, unlinked, ways_of_stream};
 use super::{After, Cause, Hold, Holds, Waiting};
 use crate::grip::instruct::is_body;
 use crate::grip::link::{Next, resolve};
-use crate::grip::{HoldMode, Instruct};
-use crate::origin::{Asking, Failure, Kind, Lease, Told};
+use crate::grip::{HoldMode, Instruct, Meta};
+use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
 use crate::shard::{Event, Feed, Parked, Terms, Turn};
 use crate::wire::Chunk;
 use bytes::Bytes;
@@ -81,7 +81,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
     let Hold { instruct, implicit, about, gone, .. } = *hold;
     // Whatever links come later, the first answer says whom to tell.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
-    let linked = Linked {
+    let linked = Box::new(Linked {
         holds,
         parked,
         chunked,
@@ -95,16 +95,20 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
         cause: None,
         all_behind: false,
         notes: Notes::default(),
-    };
-    Box::pin(async move {
-        linked.run(rest, joined.behind).await;
-        drop(gone);
-        None::<After>
-    })
+    });
+    // Boxed alone, as it is gone when the stream waits.
+    Box::pin(linked.run(rest.map(Box::new), joined.behind, gone))
 }
 
 impl Linked<'_> {
-    async fn run(mut self, rest: Option<(Incoming, Lease)>, behind: bool) {
+    async fn run(
+        mut self: Box<Self>,
+        rest: Option<Box<(Incoming, Lease)>>,
+        behind: bool,
+        gone: Option<Gone>,
+    ) -> Option<After> {
+        // When all else is over, the origin is told.
+        let _gone = gone;
         let over = match self.live(rest, behind).await {
             ControlFlow::Break(over) => over,
             ControlFlow::Continue(never) => match never {},
@@ -112,32 +116,36 @@ impl Linked<'_> {
         match over {
             Over::Gone => {}
             Over::Ended => {
+                let Self { mut parked, .. } = *self;
                 // What was accepted before and waits is not kept from it.
-                self.parked.resume();
-                self.parked.finish().await;
+                parked.resume();
+                Box::pin(parked.finish()).await;
             }
             Over::Broken => self.parked.cut(),
         }
+        None
     }
 
+    /// Lives until it is over. What is done now and then is boxed, so that a stream that waits is small.
     async fn live(
         &mut self,
-        rest: Option<(Incoming, Lease)>,
+        rest: Option<Box<(Incoming, Lease)>>,
         behind: bool,
     ) -> ControlFlow<Over, std::convert::Infallible> {
         if let Some(rest) = rest {
-            self.relay(rest).await?;
+            Box::pin(self.relay(*rest)).await?;
         }
         self.begin(true)?;
         if behind || self.instruct.hold.is_none() {
             self.all_behind = behind;
-            self.refresh(Some(Instant::now())).await?;
+            Box::pin(self.refresh(Some(Instant::now()))).await?;
         } else {
             self.parked.resume();
         }
         loop {
             while std::mem::take(&mut self.notes.refresh) && !self.notes.closing {
-                self.refresh(self.parked.refresh_since()).await?;
+                let since = self.parked.refresh_since();
+                Box::pin(self.refresh(since)).await?;
             }
             if self.notes.closing {
                 return ControlFlow::Break(Over::Ended);
@@ -147,11 +155,11 @@ impl Linked<'_> {
                 Event::Gone => return ControlFlow::Break(Over::Gone),
                 Event::Close => {
                     self.notes.closing = true;
-                    self.take_queued().await?;
+                    Box::pin(self.take_queued()).await?;
                 }
                 Event::Timer => self.tick().await?,
                 Event::Refresh => self.notes.refresh = true,
-                Event::Queued => self.take_queued().await?,
+                Event::Queued => Box::pin(self.take_queued()).await?,
                 Event::Item(_) => {}
             }
         }
@@ -168,6 +176,10 @@ impl Linked<'_> {
             self.pulse_at = pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
             self.pulse = pulse;
         }
+        // The terms have them, and the pulse.
+        self.instruct.channels = Vec::new();
+        self.instruct.meta = Meta::default();
+        self.instruct.keep_alive = None;
         self.schedule_link();
         ControlFlow::Continue(())
     }
@@ -198,7 +210,7 @@ impl Linked<'_> {
             if self.parked.all_quiet() < period / 2 {
                 self.schedule_link();
             } else {
-                return self.refresh(None).await;
+                return Box::pin(self.refresh(None)).await;
             }
         }
         ControlFlow::Continue(())
