@@ -4,6 +4,7 @@
 //! channel; of items that have ids, theirs. The hub never waits for a socket.
 
 mod batch;
+mod membership;
 mod receipt;
 mod seen;
 mod sequence;
@@ -12,12 +13,12 @@ mod simulation;
 mod table;
 
 pub use batch::Finally;
+pub use membership::{Joined, Membership};
 pub use receipt::{Outcome, Receipt};
 pub use table::Held;
 
-use crate::grip::item::Id;
 use crate::grip::{Channel, Item};
-use crate::shard::{Inbox, Ledger, Tally};
+use crate::shard::{Inbox, Tally};
 use batch::{Batch, Entry, Load, Parcel};
 use seen::Seen;
 use sequence::{Sequences, Turn};
@@ -28,11 +29,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use table::Table;
 use tokio::sync::Notify;
-
-/// How long after its first subscription a channel is refreshed, where that is wanted.
-const FIRST_UPDATE: Duration = Duration::from_secs(1);
-/// Channels that may wait for that; beyond it none is refreshed.
-const MAX_FRESH: usize = 100_000;
 
 /// The limits of the hub.
 #[derive(Clone, Debug)]
@@ -126,7 +122,7 @@ impl Hub {
 
     /// What the shard with this index tells the hub.
     pub fn membership(self: &Arc<Self>, shard: usize) -> Membership {
-        Membership { hub: Arc::clone(self), shard }
+        Membership::new(Arc::clone(self), shard)
     }
 
     /// Accepts a batch, all of it or nothing. While an inbox has no room for it, it waits its turn; a batch
@@ -290,58 +286,6 @@ impl State {
     fn deadline(&self) -> Option<Instant> {
         let fresh = self.fresh.front().map(|(at, _)| *at);
         self.sequences.deadline().into_iter().chain(fresh).min()
-    }
-}
-
-/// One shard's word to the hub: who joined a channel there, and who left it.
-#[derive(Clone, Debug)]
-pub struct Membership {
-    hub: Arc<Hub>,
-    shard: usize,
-}
-
-/// What a connection learns when it joins channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// The number of the last item accepted before.
-    pub number: u64,
-    /// Whether the last item of a channel is not the one that the connection knows of.
-    pub behind: bool,
-}
-
-impl Membership {
-    /// One connection of the shard holds each of `channels` from now on. `known`: of some of them the id of the last
-    /// item that it knows of.
-    pub fn join(&self, channels: &[Channel], known: &[(Channel, Id)]) -> Joined {
-        let state = &mut *self.hub.state();
-        let behind = known.iter().any(|(channel, id)| state.sequences.last_id(channel).is_some_and(|last| last != id));
-        let (now, update) = (Instant::now(), self.hub.settings.update_on_first_subscription);
-        for channel in channels {
-            state.sequences.joined(channel, now);
-            if update && state.sequences.pin(channel) && state.fresh.len() < MAX_FRESH {
-                state.fresh.push_back((now + FIRST_UPDATE, channel.clone()));
-                self.hub.timetable.notify_one();
-            }
-        }
-        Joined { number: state.table.join(self.shard, channels), behind }
-    }
-
-    /// Forgets the last ids of channels: what origins say of them counts.
-    pub fn forget(&self, channels: impl IntoIterator<Item = Channel>) {
-        let state = &mut *self.hub.state();
-        channels.into_iter().for_each(|channel| state.sequences.forget(&channel));
-    }
-}
-
-impl Ledger for Membership {
-    fn left(&self, channels: &[Channel]) {
-        let state = &mut *self.hub.state();
-        let now = Instant::now();
-        for channel in channels {
-            if state.table.leave(self.shard, channel) {
-                state.sequences.left(channel, now);
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! each connection's [`outlet`] until they are flushed. All of it but the inbox belongs to one thread.
 
 mod asking;
+mod away;
 mod conn;
 mod deliver;
 mod end;
@@ -20,10 +21,11 @@ pub mod tally;
 pub mod terms;
 
 pub use asking::{Asked, Turn};
+pub use away::Away;
 pub use conn::Feed;
 pub use inbox::{Close, Delivery, Inbox};
 pub use metrics::Metrics;
-pub use parked::{Away, Event, Parked};
+pub use parked::{Event, Parked};
 pub use rare::Ways;
 pub use tally::Tally;
 pub use terms::{Term, Terms};

@@ -173,15 +173,7 @@ impl Parked {
         self.take_socket()
     }
 
-    /// Gives the connection to whoever serves its request again. It goes on holding its channels, so that a close finds
-    /// it. Nothing of it may wait to be sent.
-    pub fn lend(mut self) -> Option<(TcpStream, Bytes, Away)> {
-        let (socket, early) = self.take_socket()?;
-        self.shard.state.borrow_mut().conn(self.key).feed = Feed::Away;
-        Some((socket, early, Away(self)))
-    }
-
-    fn take_socket(&mut self) -> Option<(TcpStream, Bytes)> {
+    pub(super) fn take_socket(&mut self) -> Option<(TcpStream, Bytes)> {
         let socket = self.shard.state.borrow_mut().conn(self.key).socket.take();
         let early = self.early.take().map_or_else(Bytes::new, |early| Bytes::from(early.kept));
         socket.map(|socket| (socket, early))
@@ -331,34 +323,6 @@ impl Parked {
             return Poll::Ready(());
         }
         Poll::Pending
-    }
-}
-
-/// A connection whose request is being served again, as its shard sees it.
-#[derive(Debug)]
-pub struct Away(Parked);
-
-impl Away {
-    /// Whether it is to end.
-    pub fn is_closed(&self) -> bool {
-        self.0.is_ending()
-    }
-
-    /// Waits until it is to end.
-    pub async fn closed(&mut self) {
-        poll_fn(|cx| {
-            let state = &mut *self.0.shard.state.borrow_mut();
-            let conn = state.conn(self.0.key);
-            conn.watch(cx);
-            if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    /// Says that it ends cleanly, when this is dropped.
-    pub fn ends(&mut self) {
-        let state = &mut *self.0.shard.state.borrow_mut();
-        state.conn(self.0.key).finished = true;
     }
 }
 
