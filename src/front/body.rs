@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 /// origin's connection is free again.
 pub(super) struct Reply {
     source: Source,
-    access: Option<Access>,
+    access: Access,
 }
 
 enum Source {
@@ -21,16 +21,11 @@ enum Source {
 
 impl Reply {
     pub(super) const fn whole(body: Bytes, access: Access) -> Self {
-        Self { source: Source::Whole(body), access: Some(access) }
-    }
-
-    /// A body whose request is logged already.
-    pub(super) const fn bare(body: Bytes) -> Self {
-        Self { source: Source::Whole(body), access: None }
+        Self { source: Source::Whole(body), access }
     }
 
     pub(super) const fn relayed(incoming: Incoming, lease: Lease, access: Access) -> Self {
-        Self { source: Source::Relayed { incoming, ended: false, lease: Some(lease) }, access: Some(access) }
+        Self { source: Source::Relayed { incoming, ended: false, lease: Some(lease) }, access }
     }
 }
 
@@ -48,10 +43,10 @@ impl Body for Reply {
                 frame
             }
         };
-        match (&frame, &mut self.access) {
-            (Some(Ok(frame)), Some(access)) => access.add(frame.data_ref().map_or(0, Bytes::len)),
-            (Some(Err(error)), Some(access)) => access.broken(error),
-            _ => {}
+        match &frame {
+            Some(Ok(frame)) => self.access.add(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) => self.access.broken(error),
+            None => {}
         }
         Poll::Ready(frame)
     }

@@ -5,7 +5,7 @@ use super::gate::Place;
 use super::io::Io;
 use super::slot::Slot;
 use super::{Front, request};
-use crate::hold::{After, Hold, Retry};
+use crate::hold::{After, Leave, Retry};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, Connection};
@@ -29,7 +29,7 @@ const MAX_HEADERS: usize = 128;
 type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
 
 /// A connection to be held, and what the client sent behind its request.
-type Held = (Box<Hold>, TcpStream, Bytes);
+type Held = (Leave, TcpStream, Bytes);
 
 /// Serves a connection to its end.
 ///
@@ -38,7 +38,7 @@ type Held = (Box<Hold>, TcpStream, Bytes);
 pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
     let mut serving = first;
     loop {
-        let held = serving.await.map(|(hold, socket, early)| front.holds.park(hold, socket, early));
+        let held = serving.await.map(|(leave, socket, early)| front.holds.park(leave, socket, early));
         let Some(waiting) = held else { return };
         let Some(after) = waiting.await else { return };
         serving = match after {
@@ -110,9 +110,9 @@ async fn serve(
     if !left {
         return None;
     }
-    let hold = slot.take()?;
+    let word = slot.take()?;
     let (socket, early) = leave(*connection);
-    Some((hold, socket, early))
+    Some((word, socket, early))
 }
 
 /// `again`: the first request was served before, and has a line or two more.

@@ -149,6 +149,7 @@ impl Exchange<'_> {
             about: self.visit.about(self.route),
             request,
             cause: self.visit.retry.as_mut().and_then(|retry| retry.cause.take()),
+            away: None,
             gone: self.visit.retry.as_mut().and_then(|retry| retry.gone.take()),
         }
     }

@@ -10,14 +10,14 @@ use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::Instruct;
 use crate::origin::{Answered, Source, Upload, remove_hop_by_hop};
-use crate::shard::Away;
-use crate::wire::{Answer, Head};
+use crate::wire::Answer;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -32,13 +32,16 @@ pub(super) async fn serve(
     let (request, body) = request.into_parts();
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
     let mut retry = slot.take_retry();
-    let away = retry.as_mut().and_then(|retry| Some((retry.away.take()?, std::mem::take(&mut retry.farewell))));
+    slot.keep(retry.as_mut().and_then(|retry| retry.farewell.take()));
     let visit = Visit::new(&front, request, slot.address, retry);
     let answering = answer(&front, &slot, visit, Upload::new(body));
-    let mut response = match away {
-        None => answering.await,
-        Some((away, farewell)) => unless_closed(&slot, away, farewell, answering).await,
+    let mut response = tokio::select! {
+        biased;
+        // Word is left; the connection is about to leave hyper, and this is dropped.
+        () = poll_fn(|cx| slot.poll_closed(cx)) => std::future::pending().await,
+        response = answering => response,
     };
+    slot.forget();
     slot.give_way(&front.gate);
     if ambiguous {
         // It may have come with a length as well, which hyper has dropped. Whoever sent both may want the
@@ -46,28 +49,6 @@ pub(super) async fn serve(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
-}
-
-/// Serves a request again, unless a close meets its connection meanwhile: that answers it as when its time is over, and
-/// the connection ends.
-async fn unless_closed(
-    slot: &Slot,
-    mut away: Away,
-    (head, body): (Head, Bytes),
-    answering: impl Future<Output = Response<Reply>>,
-) -> Response<Reply> {
-    tokio::select! {
-        biased;
-        () = away.closed() => {}
-        response = answering => return response,
-    }
-    // It may be about to be held again.
-    drop(slot.take());
-    away.ends();
-    slot.keep(away);
-    let (mut head, body) = (answer::parts(&head), Reply::bare(body));
-    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    Response::from_parts(head, body)
 }
 
 async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) -> Response<Reply> {

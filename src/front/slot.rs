@@ -2,18 +2,19 @@
 
 use super::Gate;
 use super::gate::Place;
-use crate::hold::{Hold, Retry};
+use crate::hold::{Farewell, Hold, Leave, Retry};
 use crate::shard::Away;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::task::{Context, Poll, ready};
 
 /// Where a request leaves word for the loop of its connection.
 pub(super) struct Slot {
-    hold: RefCell<Option<Box<Hold>>>,
+    leave: RefCell<Option<Leave>>,
     /// What makes the first request be served again.
     retry: Cell<Option<Box<Retry>>>,
-    /// A connection that a close met while its request was served again: closed when hyper is done with it.
-    away: Cell<Option<Away>>,
+    /// The connection while its request is served again, and what it is answered if a close meets it.
+    farewell: RefCell<Option<Box<Farewell>>>,
     /// The client's address, if it has one.
     pub(super) address: Option<IpAddr>,
     /// The connection's place in the gate, until its first request is answered.
@@ -25,8 +26,8 @@ pub(super) struct Slot {
 impl Slot {
     /// An empty slot for a connection that has a place, or has given it up.
     pub(super) fn new(place: Option<Place>, retry: Option<Box<Retry>>, address: Option<IpAddr>) -> Self {
-        let (hold, retry) = (RefCell::default(), Cell::new(retry));
-        Self { hold, retry, away: Cell::default(), address, place: Cell::new(place), asked: Cell::new(false) }
+        let (leave, farewell, retry) = (RefCell::default(), RefCell::default(), Cell::new(retry));
+        Self { leave, retry, farewell, address, place: Cell::new(place), asked: Cell::new(false) }
     }
 
     /// What makes this request be served again, if it is the first and anything does.
@@ -42,15 +43,29 @@ impl Slot {
         again
     }
 
-    /// Keeps a connection until hyper is done with it.
-    pub(super) fn keep(&self, away: Away) {
-        self.away.set(Some(away));
+    /// Keeps the connection as it is while its request is served again.
+    pub(super) fn keep(&self, farewell: Option<Box<Farewell>>) {
+        *self.farewell.borrow_mut() = farewell;
+    }
+
+    /// Lets go of that: the request has its answer.
+    pub(super) fn forget(&self) {
+        drop(self.farewell.take());
+    }
+
+    /// Ready when a close has met it. Then word is left that the connection is to end.
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut farewell = self.farewell.borrow_mut();
+        let Some(away) = farewell.as_ref().and_then(|farewell| farewell.away.as_ref()) else { return Poll::Pending };
+        ready!(away.poll_closed(cx));
+        *self.leave.borrow_mut() = farewell.take().map(Leave::End);
+        Poll::Ready(())
     }
 
     /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the
     /// connection leaves hyper.
     pub(super) fn put(&self, hold: Box<Hold>) {
-        *self.hold.borrow_mut() = Some(hold);
+        *self.leave.borrow_mut() = Some(Leave::Hold(hold));
     }
 
     /// Gives the connection's place to another: a request is answered, or the connection is over.
@@ -71,10 +86,21 @@ impl Slot {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.hold.borrow().is_some()
+        self.leave.borrow().is_some()
     }
 
-    pub(super) fn take(&self) -> Option<Box<Hold>> {
-        self.hold.borrow_mut().take()
+    /// Takes the word that was left. A connection that was held before is handed over with it.
+    pub(super) fn take(&self) -> Option<Leave> {
+        let mut leave = self.leave.take()?;
+        let farewell = self.farewell.take();
+        match (&mut leave, farewell) {
+            // Closed at the last moment.
+            (Leave::Hold(_), Some(farewell)) if farewell.away.as_ref().is_some_and(Away::is_closed) => {
+                leave = Leave::End(farewell);
+            }
+            (Leave::Hold(hold), Some(farewell)) => hold.away = farewell.away,
+            _ => {}
+        }
+        Some(leave)
     }
 }

@@ -62,6 +62,8 @@ struct Linked<'a> {
     cause: Option<Cause>,
     /// Whether something is known to be missed that was accepted before the connection was subscribed.
     all_behind: bool,
+    /// When that was last learned.
+    behind_since: Option<Instant>,
     notes: Notes,
 }
 
@@ -72,7 +74,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
     let ways = ways_of_stream(&hold.instruct);
     // What does not hold yet has no channels yet.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
-    let (mut parked, joined) = holds.subscribe(terms.clone(), ways, socket, early, feed);
+    let (mut parked, joined) = holds.subscribe(terms.clone(), ways, socket, early, feed, hold.away.as_ref());
     parked.agree(terms, ways);
     // Until all of the body is sent.
     parked.hold_back();
@@ -94,6 +96,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
         refreshed: None,
         cause: None,
         all_behind: false,
+        behind_since: None,
         notes: Notes::default(),
     });
     // Boxed alone, as it is gone when the stream waits.
@@ -116,9 +119,10 @@ impl Linked<'_> {
         match over {
             Over::Gone => {}
             Over::Ended => {
-                let Self { mut parked, .. } = *self;
                 // What was accepted before and waits is not kept from it.
-                parked.resume();
+                self.parked.resume();
+                let _ = Box::pin(self.take_queued()).await;
+                let Self { parked, .. } = *self;
                 Box::pin(parked.finish()).await;
             }
             Over::Broken => self.parked.cut(),
@@ -144,7 +148,7 @@ impl Linked<'_> {
         }
         loop {
             while std::mem::take(&mut self.notes.refresh) && !self.notes.closing {
-                let since = self.parked.refresh_since();
+                let since = self.parked.refresh_since().max(self.behind_since);
                 Box::pin(self.refresh(since)).await?;
             }
             if self.notes.closing {
@@ -160,7 +164,7 @@ impl Linked<'_> {
                 Event::Timer => self.tick().await?,
                 Event::Refresh => self.notes.refresh = true,
                 Event::Queued => Box::pin(self.take_queued()).await?,
-                Event::Item(_) => {}
+                Event::Item(_) | Event::Patch(_) => {}
             }
         }
     }
@@ -206,8 +210,8 @@ impl Linked<'_> {
         self.beat();
         if self.link_at.is_some_and(|at| at <= Instant::now()) {
             let period = self.instruct.links.next.as_ref().map_or(Duration::ZERO, |next| next.timeout);
-            // Where all channels are alive, nothing is missing.
-            if self.parked.all_quiet() < period / 2 {
+            // Where all channels are alive, nothing is missing; and who does not read would not hear it.
+            if self.parked.all_quiet() < period / 2 || self.parked.is_blocked() {
                 self.schedule_link();
             } else {
                 return Box::pin(self.refresh(None)).await;
@@ -232,7 +236,7 @@ impl Linked<'_> {
         }
         loop {
             // No answer waits behind another.
-            if self.parked.is_blocked() && !self.parked.flushed().await {
+            if self.parked.is_blocked() && !self.parked.has_room().await {
                 return ControlFlow::Break(Over::Gone);
             }
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
@@ -313,6 +317,7 @@ impl Linked<'_> {
         let cause = Some(Cause(known));
         // An origin that names the same again knows best.
         self.notes.refresh |= self.cause != cause;
+        self.behind_since = Some(Instant::now());
         self.all_behind = all;
         self.cause = cause;
     }
@@ -334,7 +339,7 @@ impl Linked<'_> {
                     return ControlFlow::Break(Over::Broken);
                 }
             }
-            if !self.parked.flushed().await {
+            if !self.parked.has_room().await {
                 return ControlFlow::Break(Over::Gone);
             }
         }

@@ -76,6 +76,30 @@ pub struct Hold {
     pub cause: Option<Cause>,
     /// Whom to tell when its client is gone, if an earlier answer to it said so.
     pub gone: Option<Gone>,
+    /// The connection as it was held before its request was served again.
+    pub away: Option<Away>,
+}
+
+/// A connection that leaves hyper.
+#[derive(Debug)]
+pub enum Leave {
+    /// It is to be held.
+    Hold(Box<Hold>),
+    /// A close met it while its request was served again: it is answered as when its time is over, and ends.
+    End(Box<Farewell>),
+}
+
+/// What a long-poll is answered when a close meets it while its request is served again.
+#[derive(Debug)]
+pub struct Farewell {
+    /// The answer's head.
+    pub head: Head,
+    /// The answer's body.
+    pub body: Bytes,
+    /// Whom it is for.
+    pub client: Client,
+    /// The connection, which is to end.
+    pub away: Option<Away>,
 }
 
 /// What the client's request says of how it must be answered.
@@ -109,10 +133,8 @@ pub struct Retry {
     pub cause: Option<Cause>,
     /// Leave to ask the origin, until it has answered.
     pub turn: Turn,
-    /// The connection, which a close may still find.
-    pub away: Option<Away>,
-    /// What it is answered then.
-    pub farewell: (Head, Bytes),
+    /// The connection, which a close may still find, and what it is answered then.
+    pub farewell: Option<Box<Farewell>>,
     /// Whom to tell when its client is gone.
     pub gone: Option<Gone>,
 }
@@ -148,7 +170,11 @@ impl Holds {
     /// `early`: what the client sent behind its request.
     ///
     /// All that can be done now is done now, so that what waits is small: most connections do nothing else.
-    pub fn park(&self, hold: Box<Hold>, socket: TcpStream, early: Bytes) -> Waiting<'_> {
+    pub fn park(&self, leave: Leave, socket: TcpStream, early: Bytes) -> Waiting<'_> {
+        let hold = match leave {
+            Leave::End(farewell) => return Box::pin(farewell.end(socket)),
+            Leave::Hold(hold) => hold,
+        };
         match hold.mode {
             HoldMode::Response => response::park(self, hold, socket, &early),
             HoldMode::Stream if linked::is_needed(&hold) => linked::park(self, hold, socket, &early),
@@ -157,8 +183,16 @@ impl Holds {
     }
 
     /// Parks a connection and subscribes it on its terms, before a byte of the answer leaves. `ways`: what its hold
-    /// does about items, if that is anything.
-    fn subscribe(&self, terms: Terms, ways: Ways, socket: TcpStream, early: &[u8], feed: Feed) -> (Parked, Joined) {
+    /// does about items, if that is anything. `away`: what it was before.
+    fn subscribe(
+        &self,
+        terms: Terms,
+        ways: Ways,
+        socket: TcpStream,
+        early: &[u8],
+        feed: Feed,
+        away: Option<&Away>,
+    ) -> (Parked, Joined) {
         let mut parked = Parked::new(&self.shard, socket, early, feed);
         let channels: Vec<Channel> = terms.channels.iter().map(|term| term.channel.clone()).collect();
         parked.subscribe(&channels);
@@ -169,6 +203,10 @@ impl Holds {
         }
         let joined = self.membership.join(&channels, &known);
         parked.since(joined.number);
+        if let Some(away) = away {
+            // A close that was accepted meanwhile meant it.
+            parked.close_since(away.since());
+        }
         (parked, joined)
     }
 

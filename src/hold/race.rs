@@ -40,6 +40,10 @@ pub(super) async fn race<T>(
     mut beat: impl FnMut(&mut Parked) -> ControlFlow<()>,
 ) -> Option<T> {
     let mut asked = pin!(asked);
+    if on_close == OnClose::GiveUp && parked.is_ending() {
+        notes.closing = true;
+        return None;
+    }
     loop {
         let deadline = parked.deadline();
         let grace = async {
@@ -69,7 +73,8 @@ pub(super) async fn race<T>(
                     return None;
                 }
             }
-            Event::Refresh => notes.refresh = true,
+            // The origin is being asked already, or is to be.
+            Event::Refresh | Event::Patch(_) => notes.refresh = true,
             Event::Timer if beat(parked).is_break() => {
                 notes.over = true;
                 return None;

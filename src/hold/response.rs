@@ -3,10 +3,10 @@
 use super::ask::{Decision, decide};
 use super::race::{Notes, OnClose, race};
 use super::terms::ways_of_response;
-use super::{After, Cause, Client, Hold, Holds, Retry, Waiting, answer};
+use super::{After, Cause, Client, Farewell, Hold, Holds, Retry, Waiting, answer};
 use crate::grip::item::Response;
 use crate::origin::{self, Asking, Gone};
-use crate::shard::{Event, Feed, Parked, Turn, Ways};
+use crate::shard::{Away, Delivery, Event, Feed, Parked, Turn, Ways};
 use crate::wire::{Head, Jsonp};
 use bytes::Bytes;
 use std::ops::ControlFlow;
@@ -32,6 +32,8 @@ struct Extras {
     jsonp: Option<Jsonp>,
     /// What the origin names, although something else is known.
     behind: Option<Cause>,
+    /// Whether a hint came while the origin was asked.
+    hinted: bool,
 }
 
 /// What becomes of a long-poll.
@@ -53,9 +55,9 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, ear
     let terms = hold.terms();
     let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
     let known: Vec<_> = terms.channels.iter().filter_map(|t| Some((t.channel.clone(), t.prev_id.clone()?))).collect();
-    let (mut parked, joined) = holds.subscribe(terms, ways, socket, early, Feed::Response);
+    let (mut parked, joined) = holds.subscribe(terms, ways, socket, early, Feed::Response, hold.away.as_ref());
     parked.set_timer(hold.instruct.hold_timeout());
-    let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, .. } = *hold;
+    let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, away, .. } = *hold;
     let behind = joined.behind.then_some(Cause(known)).filter(|behind| {
         let insists = cause.as_ref() == Some(behind);
         if insists {
@@ -66,16 +68,17 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, ear
     });
     // Whatever later answers say, the first one says whom to tell.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
-    let extras = Extras { gone, jsonp, behind };
-    let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some();
+    let hinted = away.as_ref().is_some_and(Away::is_hinted);
+    let extras = Extras { gone, jsonp, behind, hinted };
+    let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some() || hinted;
     let extras = few.then(|| Box::new(extras));
     Box::pin(Poll { holds, parked, head, body, client, request, about, extras }.wait())
 }
 
 impl Poll<'_> {
     async fn wait(mut self) -> Option<After> {
-        let behind = self.extras.as_ref().is_some_and(|extras| extras.behind.is_some());
-        let mut end = if behind { End::Refresh } else { self.next().await };
+        let again = self.extras.as_ref().is_some_and(|extras| extras.behind.is_some() || extras.hinted);
+        let mut end = if again { End::Refresh } else { self.next().await };
         if matches!(end, End::Refresh) && !self.parked.is_ending() {
             end = Box::pin(self.wait_for_turn()).await;
         }
@@ -88,6 +91,7 @@ impl Poll<'_> {
             return match self.parked.next().await {
                 Event::Gone => End::Gone,
                 Event::Item(response) => self.fit(response),
+                Event::Patch(item) => self.patch(&item),
                 Event::Timer => End::Timeout,
                 Event::Close => Box::pin(self.take_queued()).await.unwrap_or(End::Timeout),
                 Event::Refresh => End::Refresh,
@@ -99,7 +103,17 @@ impl Poll<'_> {
         }
     }
 
-    /// The end by an item; one that does not fit what is held has the origin asked again.
+    /// The end by a patch; one that does not fit what is held has the origin asked again.
+    fn patch(&self, item: &Delivery) -> End {
+        let Some(response) = &item.response else { return End::Refresh };
+        let end = self.fit(Arc::clone(response));
+        if matches!(end, End::Item(..)) {
+            self.parked.count(item);
+        }
+        end
+    }
+
+    /// The end by an item.
     fn fit(&self, response: Arc<Response>) -> End {
         match response.body.over(&self.body) {
             Some(body) => End::Item(response, body),
@@ -132,12 +146,15 @@ impl Poll<'_> {
                 Turn::Ask(asked) => asked,
             };
             let (response, terms) = (asked.item.response.clone()?, self.parked.terms(Clone::clone)?);
-            let Some(body) = response.body.over(&self.body) else { return Some(End::Refresh) };
+            let Some(body) = response.body.over(&self.body) else {
+                self.parked.put_off(asked);
+                return Some(End::Refresh);
+            };
             let mut notes = Notes::default();
             let deciding = decide(self.holds, &self.about, &terms, &asked.item, body);
             match race(&mut self.parked, &mut notes, OnClose::Wait, deciding, |_| ControlFlow::Break(())).await {
                 Some(Decision::Send(body)) => {
-                    self.parked.give(asked, None);
+                    self.parked.count(&asked.item);
                     return Some(End::Item(response, body));
                 }
                 Some(Decision::Drop) => self.parked.pass_over(&asked),
@@ -187,14 +204,25 @@ impl Poll<'_> {
 
     /// Yields the connection with its request in front of it.
     fn serve_again(self, turn: origin::Turn) -> Option<After> {
-        let Self { parked, request, about, extras, head, body, .. } = self;
+        let Self { parked, request, about, extras, head, body, client, .. } = self;
         let last_ids = parked.last_ids();
         let (socket, early, away) = parked.lend()?;
         let early = Bytes::from([&request[..], &early[..]].concat());
-        let farewell = dress(head, body, extras.as_deref());
+        let (head, body) = dress(head, body, extras.as_deref());
+        let farewell = Some(Box::new(Farewell { head, body, client, away: Some(away) }));
         let (gone, cause) = extras.map_or((None, None), |extras| (extras.gone, extras.behind));
-        let retry = Retry { about, last_ids, cause, turn, away: Some(away), farewell, gone };
-        Some(After::Again(socket, early, Box::new(retry)))
+        Some(After::Again(socket, early, Box::new(Retry { about, last_ids, cause, turn, farewell, gone })))
+    }
+}
+
+impl Farewell {
+    /// Answers, and ends the connection.
+    pub(super) async fn end(self: Box<Self>, socket: TcpStream) -> Option<After> {
+        let Self { head, body, client, away } = *self;
+        let mut parked = away?.back(socket);
+        parked.send(answer(&head, &body, client, true));
+        parked.finish().await;
+        None
     }
 }
 

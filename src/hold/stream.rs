@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 pub(super) fn park<'a>(holds: &'a Holds, hold: &Hold, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let chunked = !hold.client.old;
     let feed = Feed::Stream { chunked };
-    let (mut parked, _) = holds.subscribe(hold.terms(), Ways::default(), socket, early, feed);
+    let (mut parked, _) = holds.subscribe(hold.terms(), Ways::default(), socket, early, feed, hold.away.as_ref());
     parked.send([beginning(hold, chunked).into()]);
     let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, chunked)));
     if let Some(pulse) = &pulse {
@@ -44,7 +44,7 @@ async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<Pulse>>) -> O
                 }
             }
             // Items for streams are appended by the shard, and there is no link to ask.
-            Event::Item(_) | Event::Refresh | Event::Queued => {}
+            Event::Item(_) | Event::Patch(_) | Event::Refresh | Event::Queued => {}
         }
     }
 }

@@ -254,6 +254,8 @@ impl State {
     fn order(&mut self, mut entry: Entry, now: Instant) -> Vec<Entry> {
         // A close waits for nothing, and is never one too many; what the item is besides has its place in the order.
         let close = entry.split_close();
+        // But a goodbye comes before its close.
+        entry.no_seq |= close.is_some() && self.sequences.would_wait(&entry.channel, &entry);
         let mut due = self.order_content(entry, now);
         due.extend(close);
         due

@@ -105,6 +105,11 @@ impl<T: Sequenced> Sequences<T> {
         Turn::Later(turn)
     }
 
+    /// Whether an item would wait for another.
+    pub(super) fn would_wait(&self, channel: &str, item: &T) -> bool {
+        self.channels.get(channel).is_some_and(|sequence| !sequence.follows(item) && !sequence.is_late(item))
+    }
+
     /// The items that have waited long enough, in their order, each with its channel.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<(Channel, T)> {
         let mut turn = Vec::new();
@@ -175,9 +180,12 @@ impl<T: Sequenced> Sequences<T> {
 
     /// Drops what nobody has held for long.
     fn expire(&mut self, now: Instant) {
-        while let Some((until, _)) = self.lingering.front()
-            && (*until <= now || self.lingering.len() > MAX_LINGERING)
-        {
+        // Each once: some are put back.
+        for _ in 0..self.lingering.len() {
+            let over = |(until, _): &(Instant, Channel)| *until <= now;
+            if !self.lingering.front().is_some_and(over) && self.lingering.len() <= MAX_LINGERING {
+                break;
+            }
             let Some((until, channel)) = self.lingering.pop_front() else { break };
             let Some(sequence) = self.channels.get_mut(&channel).filter(|s| s.lingers == Some(until)) else { continue };
             if sequence.waiting.is_empty() {

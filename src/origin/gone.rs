@@ -57,12 +57,10 @@ impl Origin {
                 self.farewells.news.notified().await;
                 continue;
             };
-            // Before the task, so that no more of them wait than may be asked.
-            let turn = self.turn(&about.route).await;
+            // Each in a task, so that an origin that hangs does not keep the others from hearing.
             let origin = Rc::clone(&self);
             tokio::task::spawn_local(async move {
                 origin.tell_one(&about, &uri).await;
-                drop(turn);
                 let farewells = &origin.farewells;
                 farewells.open.set(farewells.open.get() - 1);
                 farewells.done.notify_one();
@@ -72,7 +70,11 @@ impl Origin {
 
     async fn tell_one(&self, about: &Asking, uri: &Uri) {
         let ask = Ask { method: Method::POST, uri, headers: &[], body: Bytes::new(), last_ids: &[] };
-        match self.ask(about, ask).await {
+        let told = async {
+            let _turn = self.turn_for(about, uri).await?;
+            self.ask(about, ask).await
+        };
+        match told.await {
             Ok(Told { status, .. }) if status.is_success() => {}
             Ok(Told { status, .. }) => tracing::warn!(%uri, status = status.as_u16(), "the gone link was refused"),
             Err(failure) => tracing::warn!(%uri, error = failure.explain(), "the gone link failed"),

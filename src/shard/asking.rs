@@ -137,6 +137,20 @@ impl Parked {
         settle(state, self.key, item, &outcome);
     }
 
+    /// Says that an item was not had after all: the origin is asked again.
+    pub fn put_off(&mut self, mut asked: Asked) {
+        let state = &mut *self.shard.state.borrow_mut();
+        if let (Some(rare), Some(undo)) = (&mut state.conn(self.key).rare, asked.undo.take()) {
+            rare.undo(undo);
+        }
+    }
+
+    /// Counts an item as delivered.
+    pub fn count(&self, item: &Delivery) {
+        let outcome = Outcome { delivered: 1, ..Outcome::default() };
+        outcome.count(item, &self.shard.state.borrow().metrics);
+    }
+
     /// Leaves an item out.
     pub fn pass_over(&mut self, asked: &Asked) {
         let state = &mut *self.shard.state.borrow_mut();

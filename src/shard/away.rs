@@ -1,10 +1,9 @@
 //! A connection whose request is being served again: somebody else has its socket, and a close finds it still.
 
 use super::Parked;
-use super::conn::Feed;
+use super::conn::{Feed, News};
 use bytes::Bytes;
-use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 
 /// A connection whose request is being served again, as its shard sees it.
@@ -17,27 +16,41 @@ impl Away {
         self.0.is_ending()
     }
 
-    /// Waits until it is to end.
-    pub async fn closed(&mut self) {
-        poll_fn(|cx| {
-            let state = &mut *self.0.shard.state.borrow_mut();
-            let conn = state.conn(self.0.key);
-            conn.watch(cx);
-            if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Whether its origin is to be asked once more.
+    pub fn is_hinted(&self) -> bool {
+        matches!(self.0.shard.state.borrow().conns[self.0.key as usize].news, News::Refresh)
     }
 
-    /// Says that it ends cleanly, when this is dropped.
-    pub fn ends(&mut self) {
+    /// What had been accepted when it subscribed.
+    pub fn since(&self) -> u64 {
+        self.0.shard.state.borrow().conns[self.0.key as usize].since
+    }
+
+    /// Ready when it is to end; else its task is woken when it is.
+    pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let state = &mut *self.0.shard.state.borrow_mut();
-        state.conn(self.0.key).finished = true;
+        let conn = state.conn(self.0.key);
+        conn.watch(cx);
+        if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The connection, with its socket again.
+    pub fn back(self, socket: TcpStream) -> Parked {
+        {
+            let state = &mut *self.0.shard.state.borrow_mut();
+            let conn = state.conn(self.0.key);
+            conn.socket = Some(socket);
+            conn.feed = Feed::Response;
+        }
+        self.0
     }
 }
 
 impl Parked {
     /// Gives the connection to whoever serves its request again. It goes on holding its channels, so that a close finds
     /// it. Nothing of it may wait to be sent.
+    ///
+    /// `None`: the client is gone.
     pub fn lend(mut self) -> Option<(TcpStream, Bytes, Away)> {
         let (socket, early) = self.take_socket()?;
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Away;

@@ -4,7 +4,7 @@ use super::outlet::Outlet;
 use super::rare::{Rare, Undo};
 use super::registry::Subscriptions;
 use super::tally::Ticket;
-use super::{Key, Settings};
+use super::{Delivery, Key, Settings};
 use crate::grip::Format;
 use crate::grip::item::Response;
 use bytes::Bytes;
@@ -48,6 +48,8 @@ pub(super) enum News {
     Refresh,
     /// An item waits for its hold.
     Queued,
+    /// A patch, of which its hold is to say whether it fits.
+    Patch(Box<Delivery>),
     Item(Arc<Response>),
     Close,
 }
@@ -164,7 +166,12 @@ impl Conn {
 
     /// Has its task told something, unless it is to be told something greater.
     pub(super) fn tell(&mut self, news: News) {
-        let keep = matches!((&self.news, &news), (News::Item(_) | News::Close, _) | (News::Refresh, News::Queued));
+        let keep = match &self.news {
+            News::Item(_) | News::Close => true,
+            News::Patch(_) => !matches!(news, News::Item(_) | News::Close),
+            News::Refresh => matches!(news, News::Queued | News::Patch(_)),
+            News::Queued | News::Nothing => false,
+        };
         if !keep {
             self.news = news;
         }

@@ -6,7 +6,7 @@ use super::inbox::Delivery;
 use super::rare::Undo;
 use super::terms::{Verdict, agrees};
 use super::{Key, Metrics, State};
-use crate::grip::item::Body;
+use crate::grip::item::{Body, Response};
 use crate::wire::Chunk;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -20,6 +20,13 @@ impl State {
         let most = self.settings.client_buffer.saturating_mul(BURST);
         let conn = self.conn(key);
         let format = conn.feed.format();
+        if conn.feed == Feed::Away {
+            // The origin is being asked; and once more, if a hint says so.
+            if item.hints.contains(format) {
+                conn.tell(News::Refresh);
+            }
+            return;
+        }
         match &mut conn.rare {
             // The origin is being asked, and is to be asked once more.
             Some(rare) if rare.held && item.hints.contains(format) => self.refresh(key),
@@ -107,19 +114,35 @@ impl State {
                     self.append(key, &piece, undo, outcome);
                 }
             }
-            (Feed::Response, Some(response)) => {
-                let conn = self.conn(key);
-                if !matches!(conn.news, News::Item(_)) {
-                    conn.news = News::Item(Arc::clone(response));
-                    outcome.delivered += 1;
-                    // A patch may not fit; then the connection goes on holding its channels.
-                    match response.body {
-                        Body::Whole(_) => outcome.answered.push(key),
-                        Body::Patch(_) => conn.wake(),
-                    }
-                }
-            }
+            (Feed::Response, Some(response)) => self.give_answer(key, item, response, undo, outcome),
             (Feed::Response, None) | (Feed::Away, _) => {}
+        }
+    }
+
+    /// Gives a long-poll its answer.
+    fn give_answer(
+        &mut self,
+        key: Key,
+        item: &Delivery,
+        response: &Arc<Response>,
+        undo: Option<Undo>,
+        outcome: &mut Outcome,
+    ) {
+        let conn = self.conn(key);
+        match response.body {
+            // It may not fit; then it was not had, and the connection goes on holding its channels.
+            Body::Patch(_) => {
+                if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
+                    rare.undo(undo);
+                }
+                conn.tell(News::Patch(Box::new(item.clone())));
+            }
+            Body::Whole(_) if matches!(conn.news, News::Item(_)) => {}
+            Body::Whole(_) => {
+                conn.news = News::Item(Arc::clone(response));
+                outcome.answered.push(key);
+                outcome.delivered += 1;
+            }
         }
     }
 
@@ -169,10 +192,9 @@ impl State {
     /// Has a connection ask its origin again, if it can; what arrives meanwhile waits.
     pub(super) fn refresh(&mut self, key: Key) {
         let conn = self.conn(key);
-        let is_poll = conn.feed == Feed::Response;
+        let is_poll = matches!(conn.feed, Feed::Response | Feed::Away);
         match &mut conn.rare {
             Some(rare) if is_poll || rare.ways.refreshes => {
-                // What waits would come again.
                 rare.clear();
                 rare.held = !is_poll;
                 rare.since = Instant::now();
@@ -192,8 +214,8 @@ impl State {
         for (at, item) in items.iter().enumerate() {
             let Some(rare) = &self.conn(key).rare else { return };
             if rare.held {
-                // Something is missing: the origin is asked once more, and what is left would come again.
-                return;
+                // Something is missing: the origin is asked once more, and what is left waits for that.
+                return self.put_back(key, &items[at..]);
             }
             let Some(term) = rare.terms.of(&item.channel) else { continue };
             if term.prev_id.is_some() && !begun.contains(&&*item.channel) {
@@ -207,6 +229,16 @@ impl State {
             self.offer(key, item, Pieces::of(item).as_ref(), &mut outcome);
             outcome.count(item, &self.metrics);
             self.carry_out_outcome(&outcome);
+        }
+    }
+
+    /// Has items wait again, but for those that come again when the origin is asked.
+    fn put_back(&mut self, key: Key, items: &[Delivery]) {
+        let Some(rare) = &mut self.conn(key).rare else { return };
+        for item in items {
+            if rare.terms.of(&item.channel).is_some_and(|term| term.prev_id.is_none()) {
+                rare.push(item.clone(), usize::MAX);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::conn::{Conn, Ending, Feed, News};
 use super::end::push;
-use super::{Key, Shard, State};
+use super::{Delivery, Key, Shard, State};
 use crate::grip::Channel;
 use crate::grip::item::Response;
 use crate::wire::chunk;
@@ -45,6 +45,8 @@ pub enum Event {
     Timer,
     /// This answers the long-poll. The connection holds no channel any more.
     Item(Arc<Response>),
+    /// This changes the held answer of the long-poll, if it fits. The connection holds its channels still.
+    Patch(Box<Delivery>),
     /// The origin is to be asked again: an item is missing, or somebody said so.
     Refresh,
     /// An item waits for [`Parked::turn`].
@@ -89,6 +91,12 @@ impl Parked {
             let subscription = state.registry.add(self.key, channel);
             state.conn(self.key).subscriptions.push(subscription);
         }
+    }
+
+    /// Has closes accepted since `number` concern it: it held channels then, by another name.
+    pub fn close_since(&mut self, number: u64) {
+        let state = &mut *self.shard.state.borrow_mut();
+        state.conn(self.key).since = number;
     }
 
     /// Says that nothing accepted up to `number` concerns it.
@@ -193,15 +201,26 @@ impl Parked {
         poll_fn(|cx| self.poll_finished(cx, meant)).await;
     }
 
+    /// Waits until all bytes are with the kernel, however long that takes. `false`: the client is gone, or had to be
+    /// ended and was cut.
+    pub async fn has_room(&mut self) -> bool {
+        self.flushed_in_time(false).await
+    }
+
     /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long, or no longer
     /// had the time, that it was cut.
-    pub async fn flushed(&mut self) -> bool {
+    async fn flushed(&mut self) -> bool {
+        self.flushed_in_time(true).await
+    }
+
+    /// `stalls`: who takes nothing for a while is cut.
+    async fn flushed_in_time(&mut self, stalls: bool) -> bool {
         loop {
             self.set_timer(STALLED);
             match poll_fn(|cx| self.poll_flushed(cx)).await {
                 Flushing::Done => break,
                 Flushing::Gone => return false,
-                Flushing::Timer if self.is_ending() || self.has_stalled() => {
+                Flushing::Timer if self.is_ending() || (stalls && self.has_stalled()) => {
                     let ending = self.is_ending();
                     let state = &mut *self.shard.state.borrow_mut();
                     state.metrics.slow.fetch_add(u64::from(!ending), Relaxed);
@@ -249,6 +268,7 @@ impl Parked {
         match std::mem::take(&mut conn.news) {
             News::Item(response) => return Poll::Ready(Event::Item(response)),
             News::Close => return Poll::Ready(Event::Close),
+            News::Patch(item) => return Poll::Ready(Event::Patch(item)),
             News::Refresh => return Poll::Ready(Event::Refresh),
             News::Queued => return Poll::Ready(Event::Queued),
             News::Nothing => {}

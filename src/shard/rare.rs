@@ -75,7 +75,7 @@ impl Rare {
     pub(super) fn push(&mut self, mut item: Delivery, most: usize) -> bool {
         let weight = item.weight();
         // One item alone always fits.
-        if !self.queue.is_empty() && self.bytes + weight > most {
+        if !self.queue.is_empty() && self.bytes.saturating_add(weight) > most {
             return false;
         }
         item.tally.of(item.index).pending.fetch_add(1, Relaxed);
@@ -96,9 +96,14 @@ impl Rare {
         Some(item)
     }
 
-    /// Drops what waits.
-    pub(super) fn clear(&mut self) -> usize {
-        std::iter::from_fn(|| self.pop()).count()
+    /// Drops of what waits that which comes again when the origin is asked: what has a place in an order.
+    pub(super) fn clear(&mut self) {
+        for _ in 0..self.queue.len() {
+            let Some(item) = self.pop() else { return };
+            if self.terms.of(&item.channel).is_some_and(|term| term.prev_id.is_none()) && item.hints.is_empty() {
+                self.push(item, usize::MAX);
+            }
+        }
     }
 
     /// Notes what is to be undone if the piece that was just put into the outlet is not sent. `pieces`: how many
@@ -142,6 +147,6 @@ impl Rare {
 impl Drop for Rare {
     /// What is undecided when the connection is over was not delivered.
     fn drop(&mut self) {
-        self.clear();
+        while self.pop().is_some() {}
     }
 }

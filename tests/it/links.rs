@@ -325,6 +325,79 @@ fn a_hint_while_the_link_is_asked_has_it_asked_once_more() {
 }
 
 #[test]
+fn items_without_ids_wait_for_a_link_and_for_the_next_one() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let hold = "Grip-Hold: stream\r\nGrip-Channel: a, b; prev-id=1\r\n";
+    let origin = Origin::start(move |asked| {
+        if asked.target() == "/next" {
+            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        }
+        linked(hold, "</next>; rel=next; timeout=600", "told ")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    client.chunk();
+    gripd.next("b", "3", "2");
+    eventually("the link is asked", || origin.asked_for("/next").len() == 1);
+    for (channel, id) in [("a", "x"), ("b", "9"), ("a", "y")] {
+        let item = json!({ "channel": channel, "id": id, "prev-id": id, "http-stream": { "content": id } });
+        let item = if channel == "a" { json!({ "channel": "a", "http-stream": { "content": id } }) } else { item };
+        gripd.publish_body("", &json!({ "items": [item] }).to_string());
+    }
+    gripd.publish_body("", &json!({ "items": [{ "channel": "a", "action": "hint" }] }).to_string());
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    assert_eq!([client.chunk(), client.chunk(), client.chunk(), client.chunk()], ["told ", "told ", "x", "y"]);
+}
+
+#[test]
+fn nothing_is_asked_after_a_close() {
+    let large = "x".repeat(3_000_000);
+    let origin = Origin::start(move |asked| match asked.target() {
+        "/" => linked("Grip-Channel: a\r\n", "</next>; rel=next", &large),
+        _ => Answer::ok("after the close"),
+    });
+    let grace = |config: &mut gripd::config::Config| config.shard.close_grace = Duration::from_millis(300);
+    let gripd = Gripd::with(&origin, ",id=x", grace);
+    let mut client = gripd.get("/");
+    client.head();
+    // It holds nothing yet, and is still being told.
+    gripd.drain();
+    let (body, _) = client.rest_and_end();
+    assert!(!String::from_utf8_lossy(&body).contains("after the close"));
+    assert!(origin.asked_for("/next").is_empty());
+}
+
+#[test]
+fn an_origin_that_hangs_does_not_keep_others_from_hearing_who_is_gone() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let hangs = Origin::start(move |asked| {
+        if asked.target() == "/gone" {
+            let _ = wait.lock().unwrap().recv();
+        }
+        linked(HOLD, "</gone>; rel=gone", "hello ")
+    });
+    let well = Origin::start(|_| linked(HOLD, "</gone>; rel=gone", "hello "));
+    let routes = [format!("bad {}", hangs.address), format!("good {}", well.address)];
+    let gripd = Gripd::to(&routes, |config| config.own_requests = 1);
+    let held = |host: &str| {
+        let mut client = Client::send(gripd.clients, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        client.head();
+        client.chunk();
+        client
+    };
+    let (bad, good) = ((held("bad"), held("bad")), held("good"));
+    drop(bad);
+    eventually("the one hangs", || !hangs.asked_for("/gone").is_empty());
+    drop(good);
+    eventually("the other hears", || well.asked_for("/gone").len() == 1);
+    drop(go);
+}
+
+#[test]
 fn a_chain_waits_for_a_client_that_does_not_read() {
     let page = "x".repeat(90_000);
     let origin = Origin::start(move |_| linked("", "</>; rel=next", &page));
@@ -349,8 +422,9 @@ fn a_link_that_says_nothing_does_not_put_the_keep_alive_off() {
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
     client.head();
-    assert_eq!([client.chunk(), client.chunk()], ["hello ", "beat"]);
-    assert!(!origin.asked_for("/next").is_empty());
+    assert_eq!(client.chunk(), "hello ");
+    eventually("the link is asked twice", || origin.asked_for("/next").len() == 2);
+    assert_eq!(client.chunk(), "beat");
 }
 
 #[test]

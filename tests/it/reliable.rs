@@ -86,6 +86,16 @@ fn an_item_that_also_closes_has_its_place_in_the_order() {
 }
 
 #[test]
+fn a_goodbye_comes_before_its_close_even_if_something_is_missing() {
+    let gripd = Gripd::start(&Origin::holding());
+    let mut client = gripd.stream("a");
+    gripd.next("a", "1", "0");
+    gripd.publish(&json!([{ "channel": "a", "id": "3", "prev-id": "2", "action": "close",
+        "http-stream": { "content": "bye" } }]));
+    assert_eq!((client.chunk().as_str(), client.chunks().as_str()), ("1", "bye"));
+}
+
+#[test]
 fn no_seq_waits_for_nothing() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.stream("a");

@@ -181,6 +181,76 @@ fn a_close_finds_a_long_poll_whose_patch_did_not_fit() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_cut_there_as_well() {
+    let large = "x".repeat(99_000);
+    let origin = Origin::start(move |asked| {
+        if asked.header("cookie").is_some() && asked.header("grip-last").is_some() {
+            return Answer::Write(Box::new(|stream| drop(std::io::Read::read(stream, &mut [0; 9]))));
+        }
+        Answer::with("Grip-Hold: response\r\nGrip-Channel: a; prev-id=1, user7\r\n", &large)
+    });
+    let grace = std::time::Duration::from_millis(300);
+    let gripd = Gripd::with(&origin, "", |config| config.shard.close_grace = grace);
+    let client = Client::with_small_buffer(gripd.clients, "GET / HTTP/1.1\r\nHost: h\r\nCookie: c\r\n\r\n");
+    eventually("it is held", || gripd.connections("a") == 1);
+    gripd.next("a", "3", "2");
+    eventually("it is asked again", || origin.asked().len() == 2);
+    assert_eq!(gripd.close("user7"), (1, 1));
+    drop(client);
+}
+
+#[test]
+fn a_patch_that_does_not_fit_was_not_had() {
+    let origin = once("a; prev-id=1");
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 1);
+    let patch = json!([{ "op": "remove", "path": "/n" }]);
+    let item = json!([{ "channel": "a", "id": "2", "prev-id": "1", "http-response": { "body-patch": patch } }]);
+    assert_eq!(gripd.publish(&item)[0]["delivered"], 0);
+    assert_eq!(client.answer().1, "GET / HTTP/1.1 a; last-id=1 ");
+}
+
+#[test]
+fn a_hint_while_the_request_is_served_again_has_it_served_once_more() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::start(move |_| match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        2 => Answer::ok("the third time"),
+        n => {
+            if n == 1 {
+                let _ = wait.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
+            }
+            Answer::hold("response", "a")
+        }
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    eventually("it is held", || gripd.connections("a") == 1);
+    let hint = json!([{ "channel": "a", "action": "hint" }]);
+    gripd.publish(&hint);
+    eventually("it is asked again", || origin.asked().len() == 2);
+    gripd.publish(&hint);
+    go.send(()).unwrap();
+    assert_eq!(client.answer().1, "the third time");
+}
+
+#[test]
+fn a_close_in_the_midst_of_retries_finds_everybody() {
+    let origin = Origin::start(|_| Answer::hold("response", "a, all"));
+    let gripd = Gripd::with(&origin, "", |config| config.hold.refresh_pause = std::time::Duration::from_millis(1));
+    for _ in 0..5 {
+        let polls: Vec<_> = (0..200).map(|_| gripd.get("/")).collect();
+        eventually("they are held", || gripd.connections("all") == 200);
+        gripd.publish_body("", &json!({ "items": [{ "channel": "a", "action": "hint" }] }).to_string());
+        assert_eq!(gripd.close("all").0, 200);
+        assert_eq!(gripd.connections("all"), 0);
+        drop(polls);
+    }
+}
+
+#[test]
 fn items_and_retries_at_the_same_moment_lose_nothing() {
     let origin = Origin::holding();
     let gripd = Gripd::with(&origin, "", |config| config.hold.refresh_pause = std::time::Duration::from_millis(2));

@@ -26,14 +26,17 @@ pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
 pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
     let root = || Uri::from(PathAndQuery::from_static("/"));
     let Some(target) = uri.path_and_query().filter(|target| !target.as_str().is_empty()) else { return root() };
-    if rewrite.cut == 0 && rewrite.begin.is_empty() {
+    if rewrite.cut == 0 && rewrite.begin.is_empty() && uri.authority().is_none() {
         return target.clone().into();
     }
+    // What follows the authority of a whole URI may be nothing at all, which must not be sent as such.
     let path = target.path().as_bytes();
     let rest = path.get(rewrite.cut..).unwrap_or_default();
-    let slash: &[u8] = if rewrite.begin.is_empty() && !rest.starts_with(b"/") { b"/" } else { b"" };
+    let path = [rewrite.begin.as_bytes(), rest].concat();
+    // `*` is no path, and stays.
+    let slash: &[u8] = if path.starts_with(b"/") || path == b"*" { b"" } else { b"/" };
     let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
-    let changed = [slash, rewrite.begin.as_bytes(), rest, query.as_bytes()].concat();
+    let changed = [slash, &path, query.as_bytes()].concat();
     PathAndQuery::try_from(changed.as_slice()).map_or_else(|_| root(), Uri::from)
 }
 
@@ -244,7 +247,10 @@ mod tests {
         assert_eq!(headers[0], ("host".into(), "abs.example:8080".into()));
         assert_eq!(case.headers(&[])[0], ("host".into(), "localhost".into()));
         assert_eq!(case.rewrite("*", &[]).0, "*");
-        assert_eq!(case.rewrite("http://h", &[]).0, "/");
+        for whole in ["http://h", "http://h/", "http://h#x", "http://h?x"] {
+            let uri = target(&whole.parse().unwrap(), &Rewrite::default());
+            assert!(uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/')), "{whole}");
+        }
     }
 
     #[test]
@@ -255,6 +261,7 @@ mod tests {
         assert_eq!((value(&headers, "x-set"), value(&headers, "x-gone")), (Some("1"), None));
         assert_eq!(plain("*,path_rem=2 o:1").rewrite("/a/x", &[]).0, "/x");
         assert_eq!(plain("*,path_rem=9 o:1").rewrite("/a/x", &[]).0, "/");
+        assert_eq!(plain("*,path_beg=/p,replace_beg=x o:1").rewrite("/p/y?a=b", &[]).0, "/x/y?a=b");
         // The query is no part of it.
         assert_eq!(plain("*,path_rem=5 o:1").rewrite("/a?x=secret", &[]).0, "/?x=secret");
         let both = plain("*,as_host=as o:1,host=target:80");

@@ -17,6 +17,16 @@ pub(crate) fn get(path: &str) -> String {
 }
 
 impl Client {
+    /// Connects with a receive buffer of the smallest size, and sends `request`.
+    pub(crate) fn with_small_buffer(to: SocketAddr, request: impl AsRef<[u8]>) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.connect(&to.into()).unwrap();
+        let mut client = Self { stream: socket.into(), ahead: Vec::new() };
+        client.write(request);
+        client
+    }
+
     /// Connects and sends `request`.
     pub(crate) fn send(to: SocketAddr, request: impl AsRef<[u8]>) -> Self {
         let stream = TcpStream::connect(to).unwrap();
