@@ -13,6 +13,12 @@ const MAX_RECENT: usize = 32;
 /// Channels whose last id is kept after the last connection left.
 const MAX_LINGERING: usize = 1_000_000;
 
+/// How long the last id of a channel is known that nobody holds: longer than it takes a client to hold it whose origin has
+/// just answered.
+const UNHELD: Duration = Duration::from_secs(10);
+/// Items for such channels after which the first are forgotten.
+const MAX_UNHELD: usize = 200_000;
+
 /// How long a channel that was pinned is remembered at least.
 const PINNED: Duration = Duration::from_secs(5);
 
@@ -34,8 +40,10 @@ pub(super) struct Sequences<T> {
     channels: HashMap<Channel, Sequence<T>, foldhash::fast::RandomState>,
     /// Who waits until when, in the order of time.
     deadlines: VecDeque<(Instant, Channel, u64)>,
-    /// Channels that nobody holds, and until when they are remembered, in the order of time.
+    /// Channels that nobody holds any more, and until when they are remembered, in the order of time,
     lingering: VecDeque<(Instant, Channel)>,
+    /// and those for which items came while nobody held them.
+    unheld: VecDeque<(Instant, Channel)>,
     ticket: u64,
 }
 
@@ -74,6 +82,7 @@ impl<T: Sequenced> Sequences<T> {
             channels: HashMap::default(),
             deadlines: VecDeque::new(),
             lingering: VecDeque::new(),
+            unheld: VecDeque::new(),
             ticket: 0,
         }
     }
@@ -82,10 +91,21 @@ impl<T: Sequenced> Sequences<T> {
     pub(super) fn accept(&mut self, channel: &Channel, item: T, held: bool, now: Instant) -> Turn<T> {
         self.expire(now);
         let known = self.channels.contains_key(channel);
-        if !known && (!held || item.id().is_none()) {
+        if !known && item.id().is_none() {
             return Turn::Now(vec![item]);
         }
         let sequence = self.channels.entry(channel.clone()).or_default();
+        if !held {
+            // Nobody is there for whom it could wait. But who is about to come must learn that it came.
+            let mut turn = Vec::new();
+            if sequence.is_late(&item) {
+                turn.push(item)
+            } else {
+                sequence.deliver(item, &mut turn)
+            }
+            self.remember_unheld(channel, now);
+            return Turn::Now(turn);
+        }
         if sequence.follows(&item) {
             let mut turn = Vec::new();
             sequence.deliver(item, &mut turn);
@@ -103,6 +123,17 @@ impl<T: Sequenced> Sequences<T> {
             sequence.release_first(&mut turn);
         }
         Turn::Later(turn)
+    }
+
+    /// Has the last id of a channel known a while that nobody holds.
+    fn remember_unheld(&mut self, channel: &Channel, now: Instant) {
+        let Some(sequence) = self.channels.get_mut(channel) else { return };
+        let until = now + UNHELD;
+        if sequence.lingers.is_none_or(|lingers| lingers < until) {
+            sequence.lingers = Some(until);
+            self.unheld.push_back((until, channel.clone()));
+        }
+        self.tidy(channel);
     }
 
     /// Whether an item would wait for another.
@@ -182,11 +213,7 @@ impl<T: Sequenced> Sequences<T> {
     fn expire(&mut self, now: Instant) {
         // Each once: some are put back.
         for _ in 0..self.lingering.len() {
-            let over = |(until, _): &(Instant, Channel)| *until <= now;
-            if !self.lingering.front().is_some_and(over) && self.lingering.len() <= MAX_LINGERING {
-                break;
-            }
-            let Some((until, channel)) = self.lingering.pop_front() else { break };
+            let Some((until, channel)) = pop_over(&mut self.lingering, MAX_LINGERING, now) else { break };
             let Some(sequence) = self.channels.get_mut(&channel).filter(|s| s.lingers == Some(until)) else { continue };
             if sequence.waiting.is_empty() {
                 self.channels.remove(&channel);
@@ -195,6 +222,12 @@ impl<T: Sequenced> Sequences<T> {
                 let until = now + self.wait;
                 sequence.lingers = Some(until);
                 self.lingering.push_back((until, channel));
+            }
+        }
+        while let Some((until, channel)) = pop_over(&mut self.unheld, MAX_UNHELD, now) {
+            let over = |s: &Sequence<T>| s.lingers == Some(until) && s.waiting.is_empty();
+            if self.channels.get(&channel).is_some_and(over) {
+                self.channels.remove(&channel);
             }
         }
     }
@@ -206,6 +239,12 @@ impl<T: Sequenced> Sequences<T> {
             self.channels.remove(channel);
         }
     }
+}
+
+/// The first of a list whose time is over, or which is one too many.
+fn pop_over(list: &mut VecDeque<(Instant, Channel)>, most: usize, now: Instant) -> Option<(Instant, Channel)> {
+    let over = list.front().is_some_and(|(until, _)| *until <= now) || list.len() > most;
+    if over { list.pop_front() } else { None }
 }
 
 impl<T: Sequenced> Sequence<T> {
@@ -333,10 +372,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_of_a_channel_that_nobody_holds_but_for_a_while() {
+    fn a_channel_that_nobody_holds_any_more_is_remembered_for_a_while() {
         let (mut s, c, t) = sequences();
-        assert_eq!(s.accept(&c, nth(1), false, t), now(&[1]));
-        assert_eq!(s.last_id("c"), None);
         s.accept(&c, nth(1), true, t);
         s.left(&c, t);
         assert_eq!(s.accept(&c, nth(2), false, t), now(&[2]));
@@ -345,7 +382,25 @@ mod tests {
         assert_eq!(s.last_id("c").map(|id| &**id), Some("2"));
         s.left(&c, t + LINGER);
         s.expire(t + LINGER * 2);
-        assert!(s.channels.is_empty() && s.lingering.is_empty());
+        assert!(s.channels.is_empty() && s.lingering.is_empty() && s.unheld.is_empty());
+    }
+
+    #[test]
+    fn who_is_about_to_hold_a_channel_learns_what_came_just_before() {
+        let (mut s, c, t) = sequences();
+        // In any order, and nothing waits.
+        for n in [1, 3, 2, 5] {
+            assert_eq!(s.accept(&c, nth(n), false, t), now(&[n]));
+        }
+        assert_eq!(s.last_id("c").map(|id| &**id), Some("5"));
+        s.joined("c", t + UNHELD / 2);
+        s.expire(t + UNHELD * 2);
+        assert_eq!(s.last_id("c").map(|id| &**id), Some("5"));
+        // But not for long if nobody comes.
+        s.accept(&Channel::from("d"), nth(1), false, t);
+        s.expire(t + UNHELD);
+        assert_eq!(s.last_id("d"), None);
+        assert!(s.unheld.is_empty());
     }
 
     #[test]

@@ -54,6 +54,26 @@ fn a_long_poll_that_is_behind_is_served_again_at_once() {
 }
 
 #[test]
+fn what_is_published_while_the_origin_answers_is_not_missed() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::start(move |asked| match asked.header("grip-last") {
+        None => {
+            let _ = wait.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
+            Answer::hold("response", "a; prev-id=1")
+        }
+        Some(last) => Answer::ok(&format!("behind {last}")),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    eventually("the origin is asked", || origin.asked().len() == 1);
+    // Nobody holds the channel yet.
+    assert_eq!(gripd.next("a", "2", "1")["delivered"], 0);
+    go.send(()).unwrap();
+    assert_eq!(client.answer().1, "behind a; last-id=1");
+}
+
+#[test]
 fn an_origin_that_insists_is_believed() {
     let origin = Origin::start(|_| Answer::hold("response", "a; prev-id=1"));
     let gripd = Gripd::start(&origin);
