@@ -17,6 +17,23 @@ fn held(channel: &str, body: &str) -> Answer {
     Answer::with(&headers, body)
 }
 
+/// Publishes this content to channels, again and again, until it is too much for somebody. The client had item 1 of the
+/// first channel, and item 0 of the second.
+fn overflow(gripd: &Gripd, content: &str, channels: &[&str]) {
+    for published in 2.. {
+        assert!(published < 500, "it never overflows");
+        let item = |(at, channel): (usize, &&str)| {
+            let id = published - at;
+            json!({ "channel": channel, "id": id.to_string(), "prev-id": (id - 1).to_string(),
+                "http-stream": { "content": content } })
+        };
+        gripd.publish(&channels.iter().enumerate().map(item).collect());
+        if gripd.metric("overflowed_total") > 0 {
+            return;
+        }
+    }
+}
+
 /// Reads chunks of this content, and the one behind them; says how many there were.
 fn skip(client: &mut Client, content: &str) -> (usize, String) {
     let mut count = 0;
@@ -235,17 +252,8 @@ fn what_no_longer_fits_is_not_taken_for_sent() {
     client.head();
     client.chunk();
     let content = "x".repeat(200_000);
-    let mut published = 1;
     // Items of one channel fill the outlet, and each time one of the other tries whether there is room.
-    while gripd.metric("overflowed_total") == 0 {
-        assert!(published < 500, "it never overflows");
-        published += 1;
-        let item = |channel: &str, id: usize| {
-            json!({ "channel": channel, "id": id.to_string(), "prev-id": (id - 1).to_string(),
-                "http-stream": { "content": content } })
-        };
-        gripd.publish(&json!([item("a", published), item("b", published - 1)]));
-    }
+    overflow(&gripd, &content, &["a", "b"]);
     let (had, told) = skip(&mut client, &content);
     let (a, b) = (1 + had.div_ceil(2), had / 2);
     assert_eq!(told, format!("<a; last-id={a}, b; last-id={b}>"));
@@ -259,14 +267,7 @@ fn a_client_that_does_not_read_gets_what_it_missed_from_its_link() {
     client.head();
     client.chunk();
     let content = "x".repeat(200_000);
-    let mut published = 1;
-    while gripd.metric("overflowed_total") == 0 {
-        assert!(published < 500, "it never overflows");
-        published += 1;
-        let item = json!({ "channel": "a", "id": published.to_string(), "prev-id": (published - 1).to_string(),
-            "http-stream": { "content": content } });
-        gripd.publish(&json!([item]));
-    }
+    overflow(&gripd, &content, &["a"]);
     let (had, told) = skip(&mut client, &content);
     // The link was told exactly what the client has had.
     assert_eq!(told, format!("<a; last-id={}>", 1 + had));
