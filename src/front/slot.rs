@@ -3,7 +3,6 @@
 use super::Gate;
 use super::gate::Place;
 use crate::hold::{Farewell, Hold, Leave, Retry};
-use crate::shard::Away;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::task::{Context, Poll, ready};
@@ -56,7 +55,7 @@ impl Slot {
     /// Ready when a close has met it. Then word is left that the connection is to end.
     pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut farewell = self.farewell.borrow_mut();
-        let Some(away) = farewell.as_ref().and_then(|farewell| farewell.away.as_ref()) else { return Poll::Pending };
+        let Some(Farewell { away, .. }) = farewell.as_deref() else { return Poll::Pending };
         ready!(away.poll_closed(cx));
         *self.leave.borrow_mut() = farewell.take().map(Leave::End);
         Poll::Ready(())
@@ -95,10 +94,10 @@ impl Slot {
         let farewell = self.farewell.take();
         match (&mut leave, farewell) {
             // Closed at the last moment.
-            (Leave::Hold(_), Some(farewell)) if farewell.away.as_ref().is_some_and(Away::is_closed) => {
+            (Leave::Hold(_), Some(farewell)) if farewell.away.is_closed() => {
                 leave = Leave::End(farewell);
             }
-            (Leave::Hold(hold), Some(farewell)) => hold.away = farewell.away,
+            (Leave::Hold(hold), Some(farewell)) => hold.away = Some(farewell.away),
             _ => {}
         }
         Some(leave)

@@ -74,7 +74,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
     let ways = ways_of_stream(&hold.instruct);
     // What does not hold yet has no channels yet.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
-    let (mut parked, joined) = holds.subscribe(terms.clone(), ways, socket, early, feed, hold.away.as_ref());
+    let (mut parked, behind) = holds.subscribe(terms.clone(), ways, socket, early, feed, hold.away.as_ref());
     parked.agree(terms, ways);
     // Until all of the body is sent.
     parked.hold_back();
@@ -100,7 +100,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
         notes: Notes::default(),
     });
     // Boxed alone, as it is gone when the stream waits.
-    Box::pin(linked.run(rest.map(Box::new), joined.behind, gone))
+    Box::pin(linked.run(rest.map(Box::new), behind.is_some(), gone))
 }
 
 impl Linked<'_> {
@@ -306,11 +306,8 @@ impl Linked<'_> {
         self.parked.agree(terms, ways_of_stream(&self.instruct));
         let fresh = self.parked.follow_terms();
         let all = std::mem::take(&mut self.all_behind);
-        let known = |terms: &Terms| {
-            let asked = terms.channels.iter().filter(|term| all || fresh.contains(&term.channel));
-            asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
-        };
-        let known: Vec<_> = self.parked.terms(known).unwrap_or_default();
+        let known = |terms: &Terms| terms.known(|channel| all || fresh.contains(channel));
+        let known = self.parked.terms(known).unwrap_or_default();
         if !self.holds.membership.join(&fresh, &known).behind {
             return;
         }

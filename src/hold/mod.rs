@@ -12,7 +12,7 @@ pub use terms::{check, filtered};
 
 use crate::grip::item::Id;
 use crate::grip::{Channel, HoldMode, Instruct};
-use crate::hub::{Joined, Membership};
+use crate::hub::Membership;
 use crate::origin::{Asking, Gone, Lease, Origin, Turn};
 use crate::shard::{Away, Feed, Parked, Shard, Terms, Ways};
 use crate::wire::{Framing, Head, Jsonp};
@@ -99,7 +99,7 @@ pub struct Farewell {
     /// Whom it is for.
     pub client: Client,
     /// The connection, which is to end.
-    pub away: Option<Away>,
+    pub away: Away,
 }
 
 /// What the client's request says of how it must be answered.
@@ -183,7 +183,8 @@ impl Holds {
     }
 
     /// Parks a connection and subscribes it on its terms, before a byte of the answer leaves. `ways`: what its hold
-    /// does about items, if that is anything. `away`: what it was before.
+    /// does about items, if that is anything. `away`: what it was before. Also says what its origin names, if something
+    /// else is known.
     fn subscribe(
         &self,
         terms: Terms,
@@ -192,12 +193,11 @@ impl Holds {
         early: &[u8],
         feed: Feed,
         away: Option<&Away>,
-    ) -> (Parked, Joined) {
+    ) -> (Parked, Option<Cause>) {
         let mut parked = Parked::new(&self.shard, socket, early, feed);
         let channels: Vec<Channel> = terms.channels.iter().map(|term| term.channel.clone()).collect();
         parked.subscribe(&channels);
-        let known: Vec<_> =
-            terms.channels.iter().filter_map(|t| Some((t.channel.clone(), t.prev_id.clone()?))).collect();
+        let known = terms.known(|_| true);
         if ways != Ways::default() || !terms.are_plain() {
             parked.agree(terms, ways);
         }
@@ -207,7 +207,7 @@ impl Holds {
             // A close that was accepted meanwhile meant it.
             parked.close_since(away.since());
         }
-        (parked, joined)
+        (parked, joined.behind.then_some(Cause(known)))
     }
 
     /// Up to a second, spread evenly over the connections, so that their timers do not go off together.

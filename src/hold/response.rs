@@ -54,11 +54,10 @@ enum End {
 pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let terms = hold.terms();
     let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
-    let known: Vec<_> = terms.channels.iter().filter_map(|t| Some((t.channel.clone(), t.prev_id.clone()?))).collect();
-    let (mut parked, joined) = holds.subscribe(terms, ways, socket, early, Feed::Response, hold.away.as_ref());
+    let (mut parked, behind) = holds.subscribe(terms, ways, socket, early, Feed::Response, hold.away.as_ref());
     parked.set_timer(hold.instruct.hold_timeout());
     let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, away, .. } = *hold;
-    let behind = joined.behind.then_some(Cause(known)).filter(|behind| {
+    let behind = behind.filter(|behind| {
         let insists = cause.as_ref() == Some(behind);
         if insists {
             // The origin was asked again and names the same: it knows best.
@@ -209,7 +208,7 @@ impl Poll<'_> {
         let (socket, early, away) = parked.lend()?;
         let early = Bytes::from([&request[..], &early[..]].concat());
         let (head, body) = dress(head, body, extras.as_deref());
-        let farewell = Some(Box::new(Farewell { head, body, client, away: Some(away) }));
+        let farewell = Some(Box::new(Farewell { head, body, client, away }));
         let (gone, cause) = extras.map_or((None, None), |extras| (extras.gone, extras.behind));
         Some(After::Again(socket, early, Box::new(Retry { about, last_ids, cause, turn, farewell, gone })))
     }
@@ -219,7 +218,7 @@ impl Farewell {
     /// Answers, and ends the connection.
     pub(super) async fn end(self: Box<Self>, socket: TcpStream) -> Option<After> {
         let Self { head, body, client, away } = *self;
-        let mut parked = away?.back(socket);
+        let mut parked = away.back(socket);
         parked.send(answer(&head, &body, client, true));
         parked.finish().await;
         None

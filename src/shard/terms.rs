@@ -70,6 +70,12 @@ impl Terms {
         self.channels.iter().filter_map(|t| Some((t.name().to_owned(), t.prev_id.clone()?))).collect()
     }
 
+    /// The last ids that are known of the channels that are `asked` for.
+    pub fn known(&self, asked: impl Fn(&Channel) -> bool) -> Vec<(Channel, Id)> {
+        let asked = self.channels.iter().filter(|term| asked(&term.channel));
+        asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
+    }
+
     /// What is looked at to filter an item.
     pub fn context<'a>(&'a self, item: Option<&'a Meta>) -> Context<'a> {
         Context { client: &self.meta, item, channels: self }
