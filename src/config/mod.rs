@@ -85,7 +85,7 @@ pub struct Overrides {
 #[derive(Default)]
 struct Parsed {
     signer: Option<Arc<Signer>>,
-    upstream: Option<Verifier>,
+    trusted: Option<Verifier>,
     forwarding: Forwarding,
 }
 
@@ -100,7 +100,7 @@ impl Parsed {
             Err(invalid) => wrong("origin.sig_key", &invalid),
         }
         match keys::read(&file.client.upstream_key, folder).and_then(|key| Verifier::new(&key)) {
-            Ok(verifier) => parsed.upstream = verifier,
+            Ok(verifier) => parsed.trusted = verifier,
             Err(invalid) => wrong("client.upstream_key", &invalid),
         }
         let forwarding = &mut parsed.forwarding;
@@ -172,7 +172,7 @@ impl Config {
             routes,
             front: front::Settings {
                 header_timeout: file.client.header_timeout.0,
-                upstream: parsed.upstream,
+                trusted: parsed.trusted,
                 debug: file.debug,
             },
             hold: hold::Settings {

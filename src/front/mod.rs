@@ -37,14 +37,14 @@ pub struct Settings {
     /// How long a client may take for the head of a request, and be idle between two.
     pub header_timeout: Duration,
     /// Knows the requests of another GRIP proxy, which is trusted.
-    pub upstream: Option<Verifier>,
+    pub trusted: Option<Verifier>,
     /// Whether every route tells its clients why an answer could not be used.
     pub debug: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { header_timeout: Duration::from_secs(60), upstream: None, debug: false }
+        Self { header_timeout: Duration::from_secs(60), trusted: None, debug: false }
     }
 }
 

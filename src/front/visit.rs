@@ -28,9 +28,9 @@ pub(super) struct Visit {
 impl Visit {
     pub(super) fn new(front: &Front, request: Parts, address: Option<IpAddr>, retry: Option<Box<Retry>>) -> Self {
         let secure = front.origin.forwarding().accept_proto && says_secure(&request.headers);
-        let trusted = front.settings.upstream.as_ref().is_some_and(|upstream| {
+        let trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
             let token = request.headers.get("grip-sig").and_then(|token| token.to_str().ok());
-            token.is_some_and(|token| upstream.trusts(token, now()))
+            token.is_some_and(|token| verifier.trusts(token, now()))
         });
         Self { request, address, secure, trusted, retry }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The largest body that is kept whole, as Pushpin has it.
-pub(super) const MAX_BODY: usize = 100_000;
+const MAX_BODY: usize = 100_000;
 
 /// On whose behalf an origin is asked.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ fn token(key: &str) -> String {
 
 fn trusting(origin: &Origin, options: &str) -> Gripd {
     Gripd::with(origin, options, |config| {
-        config.front.upstream = Verifier::new(&secret("between us")).unwrap();
+        config.front.trusted = Verifier::new(&secret("between us")).unwrap();
         config.origin.forwarding.forwarded_for = ForwardedFor { truncate: Some(0), append: true };
     })
 }
@@ -72,7 +72,7 @@ fn a_route_without_grip_only_forwards() {
 fn nobody_else_sends_websocket_events() {
     let origin = Origin::holding();
     let routes = [format!("*,path_beg=/a {}", origin.address), format!("*,proto=ws {},over_http", origin.address)];
-    let gripd = Gripd::to(&routes, |config| config.front.upstream = Verifier::new(&secret("between us")).unwrap());
+    let gripd = Gripd::to(&routes, |config| config.front.trusted = Verifier::new(&secret("between us")).unwrap());
     let post = |more: &str| {
         let request = format!("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n{more}\r\nOPEN\r\n");
         Client::send(gripd.clients, request).answer()
