@@ -2,6 +2,7 @@
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually};
 use serde_json::json;
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -354,19 +355,43 @@ fn items_without_ids_wait_for_a_link_and_for_the_next_one() {
 
 #[test]
 fn nothing_is_asked_after_a_close() {
-    let large = "x".repeat(3_000_000);
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let part = "x".repeat(150_000);
     let origin = Origin::start(move |asked| match asked.target() {
-        "/" => linked("Grip-Channel: a\r\n", "</next>; rel=next", &large),
-        _ => Answer::ok("after the close"),
+        "/next" => Answer::ok("after the close"),
+        "/other" => Answer::hold("stream", "a"),
+        _ => {
+            let (wait, part) = (Arc::clone(&wait), part.clone());
+            Answer::Write(Box::new(move |stream| {
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nGrip-Hold: stream\r\nGrip-Channel: a; prev-id=1\r\n\
+                     Grip-Link: </next>; rel=next; timeout=600\r\nContent-Length: {}\r\n\r\n{part}",
+                    2 * part.len()
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                // The test is over when this fails.
+                let _ = wait.lock().unwrap().recv();
+                let _ = stream.write_all(part.as_bytes());
+            }))
+        }
     });
-    let grace = |config: &mut gripd::config::Config| config.shard.close_grace = Duration::from_millis(300);
-    let gripd = Gripd::with(&origin, ",id=x", grace);
+    let gripd = Gripd::start(&origin);
+    let mut other = gripd.get("/other");
+    other.head();
+    gripd.next("a", "2", "1");
+    // It is behind, and asks its link as soon as it has its first body.
     let mut client = gripd.get("/");
     client.head();
-    // It holds nothing yet, and is still being told.
-    gripd.drain();
-    let (body, _) = client.rest_and_end();
-    assert!(!String::from_utf8_lossy(&body).contains("after the close"));
+    eventually("it is held", || gripd.connections("a") == 2);
+    let closed = std::thread::scope(|scope| {
+        let closing = scope.spawn(|| gripd.close("a").0);
+        eventually("it is being closed", || gripd.connections("a") == 0);
+        go.send(()).unwrap();
+        assert_eq!(client.chunks().len(), 300_000);
+        closing.join().unwrap()
+    });
+    assert_eq!((closed, client.rest().as_str()), (2, ""));
     assert!(origin.asked_for("/next").is_empty());
 }
 
