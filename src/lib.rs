@@ -88,6 +88,7 @@ pub mod hold;
 pub mod hub;
 pub mod origin;
 pub mod route;
+pub mod session;
 pub mod shard;
 pub mod telemetry;
 pub mod wire;

@@ -19,8 +19,9 @@ const PLAN: &[(&str, &[&str])] = &[
     ("config", &["route", "Settings"]),
     ("demo", &[]),
     ("control", &["hub"]),
-    ("front", &["hold", "origin", "route", "shard"]),
+    ("front", &["hold", "origin", "route", "session", "shard"]),
     ("hold", &["hub", "origin", "route", "shard"]),
+    ("session", &["hub", "origin", "route", "shard"]),
     ("origin", &["route"]),
     ("hub", &["shard"]),
     ("shard", &[]),
@@ -110,7 +111,7 @@ fn every_module_uses_only_what_the_plan_allows() {
 fn the_configuration_knows_of_the_parts_only_their_settings() {
     let mut found = 0;
     for source in sources().iter().filter(|source| source.module == "config") {
-        for part in ["control", "front", "hub", "origin", "shard"] {
+        for part in ["control", "front", "hub", "origin", "session", "shard"] {
             for (at, _) in source.text.match_indices(&format!(" {part}::")) {
                 let rest = &source.text[at + part.len() + 3..];
                 assert!(rest.starts_with("Settings"), "{}: {part}::{}", source.path.display(), &rest[..20]);

@@ -2,7 +2,7 @@
 
 use super::{Error, MAX_SHARDS};
 use crate::origin::ForwardedProto;
-use crate::{control, front, hold, hub, origin, shard};
+use crate::{control, front, hold, hub, origin, session, shard};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) route: Vec<super::route_table::RouteTable>,
     pub(super) client: Client,
     pub(super) origin: Origin,
+    pub(super) websocket: WebSocket,
     pub(super) delivery: Delivery,
     pub(super) control: Control,
 }
@@ -55,6 +56,16 @@ pub(super) struct Origin {
     pub(super) set_x_forwarded_protocol: ProtoMode,
     pub(super) orig_headers_need_mark: Vec<String>,
     pub(super) cdn_loop: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WebSocket {
+    pub(super) compression: bool,
+    pub(super) context_takeover: bool,
+    pub(super) auto_pong: bool,
+    pub(super) max_message: NonZeroUsize,
+    pub(super) close_timeout: Wait,
 }
 
 #[derive(Debug, Deserialize)]
@@ -169,6 +180,7 @@ impl Default for File {
             route: Vec::new(),
             client: Client::default(),
             origin: Origin::default(),
+            websocket: WebSocket::default(),
             delivery: Delivery::default(),
             control: Control::default(),
         }
@@ -207,6 +219,19 @@ impl Default for Origin {
             set_x_forwarded_protocol: ProtoMode(origin.forwarding.proto),
             orig_headers_need_mark: Vec::new(),
             cdn_loop: String::new(),
+        }
+    }
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        let session = session::Settings::default();
+        Self {
+            compression: session.compression,
+            context_takeover: session.context_takeover,
+            auto_pong: session.auto_pong,
+            max_message: limit(session.max_message),
+            close_timeout: Wait(session.close_timeout),
         }
     }
 }

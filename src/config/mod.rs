@@ -18,6 +18,7 @@ use crate::hub;
 use crate::origin;
 use crate::origin::{ForwardedFor, Forwarding};
 use crate::route::Table;
+use crate::session;
 use crate::shard;
 use hyper::header::HeaderName;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,6 +57,8 @@ pub struct Config {
     pub front: front::Settings,
     /// 〃
     pub hold: hold::Settings,
+    /// How WebSockets are held.
+    pub session: session::Settings,
     /// 〃
     pub origin: origin::Settings,
     /// 〃
@@ -180,6 +183,14 @@ impl Config {
                 debug: file.debug,
                 ..hold::Settings::default()
             },
+            session: session::Settings {
+                max_channels: file.client.max_channels.get(),
+                max_message: file.websocket.max_message.get(),
+                compression: file.websocket.compression,
+                context_takeover: file.websocket.context_takeover,
+                auto_pong: file.websocket.auto_pong,
+                close_timeout: file.websocket.close_timeout.0,
+            },
             own_requests: file.origin.own_requests.get(),
             sources: Vec::new(),
             origin: origin::Settings {
@@ -189,6 +200,7 @@ impl Config {
                 idle_connections: file.origin.idle_connections.div_ceil(shards),
                 connections: file.origin.connections.get().div_ceil(shards),
                 filter_timeout: file.origin.filter_timeout.0,
+                shortest_interval: origin::Settings::default().shortest_interval,
                 signer: parsed.signer,
                 forwarding: parsed.forwarding,
             },

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Reads the counters of all parts.
 pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
     Box::new(move || {
-        let Counters { front, origin, shard } = &counters;
+        let Counters { front, origin, shard, session } = &counters;
         let channels = AtomicU64::new(hub.population() as u64);
         [
             ("connections", "Client connections that are open.", &front.connections),
@@ -17,6 +17,7 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
             ("channels", "Channels that are held.", &channels),
             ("requests_total", "Requests of clients.", &front.requests),
             ("holds_total", "Requests that were held.", &front.holds),
+            ("websockets_total", "WebSockets that an origin accepted.", &session.sessions),
             ("delivered_total", "Items given to connections.", &shard.delivered),
             ("filtered_total", "Items that a connection's filters kept from it.", &shard.filtered),
             (
@@ -27,6 +28,17 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
             ("slow_total", "Connections cut because their outlet was full.", &shard.slow),
             ("closed_total", "Connections ended by a close.", &shard.closed),
             ("cut_total", "Connections ended by a close and reset with bytes unsent.", &shard.cut),
+            (
+                "websocket_violations_total",
+                "WebSockets closed because the client broke the protocol.",
+                &session.violations,
+            ),
+            ("websocket_origins_lost_total", "WebSockets closed because their origin was lost.", &session.lost),
+            (
+                "subscriptions_refused_total",
+                "Subscriptions of WebSockets that held as many channels as they may.",
+                &session.refused_subscriptions,
+            ),
             ("origin_requests_total", "Requests sent to origins, retries included.", &origin.requests),
             ("origin_failures_total", "Requests that got no answer from their origin.", &origin.failures),
             ("origin_fail_overs_total", "Requests that went to the next target of their route.", &origin.fail_overs),

@@ -9,7 +9,7 @@ use crate::front::listen;
 use crate::hub::Hub;
 use crate::origin::Shield;
 use crate::route::{Table, parse_line};
-use crate::{demo, front, origin, shard};
+use crate::{demo, front, origin, session, shard};
 use shard_thread::ShardThread;
 use std::fmt;
 use std::io;
@@ -49,6 +49,7 @@ struct Counters {
     front: Arc<front::Metrics>,
     origin: Arc<origin::Metrics>,
     shard: Arc<shard::Metrics>,
+    session: Arc<session::Metrics>,
 }
 
 impl Daemon {
@@ -85,6 +86,7 @@ impl Daemon {
                 counters: counters.clone(),
                 front: config.front.clone(),
                 hold: config.hold,
+                session: config.session,
                 origin: config.origin.clone(),
                 shard: config.shard.clone(),
                 drain: config.drain,

@@ -6,6 +6,7 @@ use crate::hold::{self, Holds};
 use crate::hub::Hub;
 use crate::origin::{self, Origin, Shield};
 use crate::route::Table;
+use crate::session::{self, Sessions};
 use crate::shard::{self, Shard};
 use std::io;
 use std::net::TcpListener;
@@ -28,6 +29,7 @@ pub(super) struct ShardThread {
     pub(super) counters: Counters,
     pub(super) front: front::Settings,
     pub(super) hold: hold::Settings,
+    pub(super) session: session::Settings,
     pub(super) origin: origin::Settings,
     pub(super) shard: shard::Settings,
     pub(super) drain: Duration,
@@ -55,7 +57,8 @@ impl ShardThread {
         let front = Rc::new(Front {
             settings: self.front,
             origin: Rc::clone(&origin),
-            holds: Holds::new(self.hold, Rc::clone(&shard), membership, origin),
+            holds: Holds::new(self.hold, Rc::clone(&shard), membership.clone(), Rc::clone(&origin)),
+            sessions: Sessions::new(self.session, Rc::clone(&shard), membership, origin, self.counters.session),
             drain: Rc::new(Drain::default()),
             gate: Gate::default(),
             metrics: self.counters.front,

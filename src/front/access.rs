@@ -1,7 +1,6 @@
 //! The access line of a request.
 
 use super::visit::Visit;
-use crate::grip::HoldMode;
 use crate::route::{Route, Target};
 use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
@@ -19,7 +18,7 @@ pub(super) struct Access {
     target: usize,
     status: u16,
     bytes: u64,
-    hold: Option<HoldMode>,
+    hold: Option<&'static str>,
 }
 
 impl Access {
@@ -51,8 +50,9 @@ impl Access {
         self.status = status;
     }
 
-    pub(super) const fn hold(&mut self, mode: HoldMode) {
-        self.hold = Some(mode);
+    /// The answer is not the end; this is what goes on.
+    pub(super) const fn hold(&mut self, what: &'static str) {
+        self.hold = Some(what);
     }
 
     pub(super) const fn add(&mut self, bytes: usize) {
@@ -97,10 +97,7 @@ macro_rules! line {
             retry = $access.retry.then_some(true),
             bytes = $access.bytes,
             ms = $access.began.elapsed().as_millis() as u64,
-            hold = $access.hold.map(|mode| match mode {
-                HoldMode::Response => "response",
-                HoldMode::Stream => "stream",
-            }),
+            hold = $access.hold,
         )
     };
 }

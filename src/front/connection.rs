@@ -1,11 +1,11 @@
-//! One client's connection: hyper, then a hold, then hyper again.
+//! One client's connection: hyper, then a hold, then hyper again; or a session, which is the last.
 
 use super::body::Reply;
 use super::gate::Place;
 use super::io::Io;
-use super::slot::Slot;
+use super::slot::{Leave, Slot};
 use super::{Front, request};
-use crate::hold::{After, Leave, Retry};
+use crate::hold::{After, Retry};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, Connection};
@@ -38,8 +38,11 @@ type Held = (Leave, TcpStream, Bytes);
 pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
     let mut serving = first;
     loop {
-        let held = serving.await.map(|(leave, socket, early)| front.holds.park(leave, socket, early));
-        let Some(waiting) = held else { return };
+        let Some((leave, socket, early)) = serving.await else { return };
+        let waiting = match leave {
+            Leave::Hold(leave) => front.holds.park(leave, socket, early),
+            Leave::Session(opening) => return front.sessions.begin(opening, socket, &early).await,
+        };
         let Some(after) = waiting.await else { return };
         serving = match after {
             After::Next(socket, early) => Box::pin(serve(front, socket, early, None, None)),

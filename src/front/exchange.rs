@@ -4,14 +4,14 @@ use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
 use super::request::replay;
-use super::slot::Slot;
+use super::slot::{Leave, Slot};
 use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::instruct::{is_body, is_grip};
 use crate::grip::{HoldMode, Instruct, Invalid};
 use crate::hold::{self, Client, Hold};
 use crate::origin::{
-    Answered, BodyState, Failure, Kind, Lease, Source, Upload, collect, remove_hop_by_hop, remove_where,
+    Answered, BodyState, Failure, Kind, Lease, MAX_BODY, Source, Upload, collect, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
 use crate::wire::head::has_body;
@@ -61,10 +61,13 @@ impl Exchange<'_> {
             }
             Ok(Prepared::Hold(hold)) => {
                 access.status(hold.head.status);
-                access.hold(hold.mode);
+                access.hold(match hold.mode {
+                    HoldMode::Response => "response",
+                    HoldMode::Stream => "stream",
+                });
                 drop(access);
                 self.front.metrics.holds.fetch_add(1, Relaxed);
-                self.slot.put(hold);
+                self.slot.put(Leave::Hold(hold::Leave::Hold(hold)));
                 std::future::pending().await
             }
         }
@@ -111,7 +114,9 @@ impl Exchange<'_> {
     async fn collect(&self, body: Source) -> Result<(Bytes, Option<(Incoming, Lease)>), Failure> {
         match body {
             Source::Whole(body) => Ok((body, None)),
-            Source::Incoming(incoming, lease) => collect(incoming, lease, self.front.origin.response_timeout()).await,
+            Source::Incoming(incoming, lease) => {
+                collect(incoming, lease, MAX_BODY, self.front.origin.response_timeout()).await
+            }
         }
     }
 

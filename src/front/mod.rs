@@ -18,6 +18,7 @@ pub mod listen;
 mod request;
 mod slot;
 mod visit;
+mod websocket;
 
 pub use accept::serve;
 pub use drain::Drain;
@@ -26,6 +27,7 @@ pub use gate::Gate;
 use crate::grip::signature::Verifier;
 use crate::hold::Holds;
 use crate::origin::Origin;
+use crate::session::Sessions;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -68,6 +70,8 @@ pub struct Front {
     pub origin: Rc<Origin>,
     /// Where connections are held.
     pub holds: Holds,
+    /// Where they are WebSockets.
+    pub sessions: Sessions,
     /// When to stop.
     pub drain: Rc<Drain>,
     /// Where new connections wait.

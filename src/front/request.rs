@@ -7,7 +7,7 @@ use super::exchange::Exchange;
 use super::jsonp;
 use super::slot::Slot;
 use super::visit::Visit;
-use super::{Front, answer};
+use super::{Front, answer, websocket};
 use crate::grip::Instruct;
 use crate::origin::{Answered, Source, Upload, remove_hop_by_hop};
 use crate::wire::Answer;
@@ -69,6 +69,9 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
             Err(why) => return answer::respond(&Answer::new(400, why), &dress, access),
         }
     }
+    if visit.is_websocket() {
+        return Box::pin(websocket::open(front, slot, &visit, &upload, &route, access)).await;
+    }
     if let Some(refusal) = visit.refuse_events(front) {
         return answer::respond(&refusal, &dress, access);
     }
@@ -86,7 +89,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
 }
 
 /// An ordinary answer: as it comes, without what concerns only the origin's connection.
-fn relay(dress: &Dress, answered: Answered, access: Access) -> Response<Reply> {
+pub(super) fn relay(dress: &Dress, answered: Answered, access: Access) -> Response<Reply> {
     let Answered { mut head, body, .. } = answered;
     remove_hop_by_hop(&mut head.headers);
     dress.allow(&mut head.headers);

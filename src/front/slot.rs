@@ -2,10 +2,19 @@
 
 use super::Gate;
 use super::gate::Place;
-use crate::hold::{Farewell, Hold, Leave, Retry};
+use crate::hold::{self, Farewell, Retry};
+use crate::session::Opening;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::task::{Context, Poll, ready};
+
+/// Why a connection leaves hyper.
+pub(super) enum Leave {
+    /// It is held, or ends as one that was.
+    Hold(hold::Leave),
+    /// It is a WebSocket from now on.
+    Session(Box<Opening>),
+}
 
 /// Where a request leaves word for the loop of its connection.
 pub(super) struct Slot {
@@ -57,14 +66,14 @@ impl Slot {
         let mut farewell = self.farewell.borrow_mut();
         let Some(Farewell { away, .. }) = farewell.as_deref() else { return Poll::Pending };
         ready!(away.poll_closed(cx));
-        *self.leave.borrow_mut() = farewell.take().map(Leave::End);
+        *self.leave.borrow_mut() = farewell.take().map(|farewell| Leave::Hold(hold::Leave::End(farewell)));
         Poll::Ready(())
     }
 
-    /// Leaves word that the connection is to be held. The request then stays pending, and is dropped when the
+    /// Leaves word that the connection is to leave. The request then stays pending, and is dropped when the
     /// connection leaves hyper.
-    pub(super) fn put(&self, hold: Box<Hold>) {
-        *self.leave.borrow_mut() = Some(Leave::Hold(hold));
+    pub(super) fn put(&self, leave: Leave) {
+        *self.leave.borrow_mut() = Some(leave);
     }
 
     /// Gives the connection's place to another: a request is answered, or the connection is over.
@@ -94,10 +103,10 @@ impl Slot {
         let farewell = self.farewell.take();
         match (&mut leave, farewell) {
             // Closed at the last moment.
-            (Leave::Hold(_), Some(farewell)) if farewell.away.is_closed() => {
-                leave = Leave::End(farewell);
+            (Leave::Hold(hold::Leave::Hold(_)), Some(farewell)) if farewell.away.is_closed() => {
+                leave = Leave::Hold(hold::Leave::End(farewell));
             }
-            (Leave::Hold(hold), Some(farewell)) => hold.away = Some(farewell.away),
+            (Leave::Hold(hold::Leave::Hold(hold)), Some(farewell)) => hold.away = Some(farewell.away),
             _ => {}
         }
         Some(leave)

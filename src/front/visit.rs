@@ -1,10 +1,11 @@
 //! One request on its way through the front: whose it is, and where it goes.
 
 use super::Front;
+use crate::grip::event::is_events;
 use crate::hold::Retry;
-use crate::origin::{Asking, Errand, PUSHPIN_ROUTE, has_passed, named_host, now, says_secure};
+use crate::origin::{Asking, Errand, PUSHPIN_ROUTE, Purpose, has_passed, named_host, now, says_secure};
 use crate::route::{Protocol, Query, Route};
-use crate::wire::answer::{LOOP, NO_EVENTS, NO_TUNNELS, NO_WEBSOCKETS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST};
+use crate::wire::answer::{LOOP, NO_EVENTS, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST};
 use crate::wire::{Answer, is_authority, without_port};
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
@@ -49,20 +50,19 @@ impl Visit {
             return Some(WRONG_HOST);
         }
         let name = front.origin.forwarding().cdn_loop.as_ref();
-        if name.is_some_and(|name| has_passed(headers, name)) {
-            return Some(LOOP);
-        }
-        let upgrade = headers.get(UPGRADE)?;
-        upgrade.as_bytes().eq_ignore_ascii_case(b"websocket").then_some(NO_WEBSOCKETS)
+        name.is_some_and(|name| has_passed(headers, name)).then_some(LOOP)
+    }
+
+    /// Whether it asks for a WebSocket. As in Pushpin, `Connection` need not name `Upgrade`.
+    pub(super) fn is_websocket(&self) -> bool {
+        let upgrade = self.request.headers.get(UPGRADE);
+        upgrade.is_some_and(|upgrade| upgrade.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"))
     }
 
     /// Refuses WebSocket events, by which a client could pass itself off as gripd: as soon as any origin takes them,
     /// since one origin may be behind several routes.
     pub(super) fn refuse_events(&self, front: &Front) -> Option<Answer> {
-        let is_events = |value: &HeaderValue| {
-            let media = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default();
-            media.trim_ascii().eq_ignore_ascii_case(b"application/websocket-events")
-        };
+        let is_events = |value: &HeaderValue| is_events(value.as_bytes());
         let forged = !self.trusted && self.request.headers.get_all(CONTENT_TYPE).iter().any(is_events);
         (forged && front.origin.routes().takes_events()).then_some(NO_EVENTS)
     }
@@ -79,7 +79,8 @@ impl Visit {
         } else {
             let host = named_host(&self.request).and_then(|host| std::str::from_utf8(host).ok());
             let host = without_port(host.filter(|host| !host.is_empty()).unwrap_or("localhost"));
-            routes.find(&Query { host, path, protocol: Protocol::Http, secure: self.secure })
+            let protocol = if self.is_websocket() { Protocol::WebSocket } else { Protocol::Http };
+            routes.find(&Query { host, path, protocol, secure: self.secure })
         };
         found.cloned().ok_or(ROUTE_NOT_FOUND)
     }
@@ -93,6 +94,7 @@ impl Visit {
             secure: self.secure,
             trusted: self.trusted,
             internal: false,
+            purpose: Purpose::Plain,
             last_ids: self.retry.as_ref().map_or(&[], |retry| &retry.last_ids),
         }
     }

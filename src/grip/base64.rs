@@ -8,6 +8,11 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 const LENIENT: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent));
 
+/// The text for `bytes`, padded.
+pub fn encode(bytes: &[u8]) -> String {
+    LENIENT.encode(bytes)
+}
+
 /// The bytes that `text` stands for, padded or not; white space in it means nothing. `None`: it is not base64.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text: String = text.split_ascii_whitespace().collect();
@@ -16,7 +21,7 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use super::{decode, encode};
 
     #[test]
     fn padding_and_line_ends_do_not_matter() {
@@ -24,5 +29,6 @@ mod tests {
             assert_eq!(decode(text).as_deref(), Some(&b"hello"[..]), "{text:?}");
         }
         assert_eq!(decode("a*b"), None);
+        assert_eq!(encode(b"hello"), "aGVsbG8=");
     }
 }

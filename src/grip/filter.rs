@@ -1,5 +1,6 @@
 //! Filters: what a subscription lets through, and how it changes what it lets through.
 
+use super::item::Id;
 use super::template::{render, unknown};
 use super::{Invalid, Meta, invalid};
 use std::borrow::Cow;
@@ -102,6 +103,19 @@ pub struct Context<'a> {
     pub item: Option<&'a Meta>,
     /// What the client holds.
     pub channels: &'a dyn Channels,
+}
+
+/// An item on its way to one connection.
+#[derive(Clone, Debug)]
+pub struct Passage<'a> {
+    /// Its channel.
+    pub channel: &'a str,
+    /// What it passes through, in this order.
+    pub filters: &'a [Filter],
+    /// What they look at.
+    pub context: Context<'a>,
+    /// What the client has had of channels.
+    pub last_ids: Vec<(String, Id)>,
 }
 
 /// The channels of a client, by the names that its origin uses.

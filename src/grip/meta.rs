@@ -18,6 +18,11 @@ impl Meta {
         self.0.push((name.into(), value.into()));
     }
 
+    /// Takes `name` out.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(n, _)| &**n != name);
+    }
+
     /// All names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))

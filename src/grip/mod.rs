@@ -2,8 +2,13 @@
 //!
 //! Nothing here knows a socket, a clock or a runtime.
 
+pub mod backlog;
 pub mod base64;
 pub mod channel;
+mod content;
+pub mod control;
+pub mod event;
+pub mod extension;
 pub mod fields;
 pub mod filter;
 pub mod format;
@@ -11,17 +16,22 @@ pub mod instruct;
 pub mod invalid;
 pub mod item;
 pub mod link;
+pub mod message;
 pub mod meta;
 mod object;
 pub mod signature;
 mod template;
 
+pub use backlog::Backlog;
 pub use channel::Channel;
+pub use control::Control;
+pub use event::Event;
 pub use filter::Filter;
 pub use format::{Format, Formats};
 pub use instruct::{HoldMode, Instruct, KeepAlive, KeepAliveMode};
 pub use invalid::{Invalid, invalid};
 pub use item::Item;
+pub use message::{CloseReason, MessageKind};
 pub use meta::Meta;
 
 /// The value of `Grip-Feature`: what an origin may rely on. It names what gripd can do, in Pushpin's order.

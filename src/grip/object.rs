@@ -23,6 +23,14 @@ impl<'a> Fields<'a> {
         invalid(format!("{} contains '{name}' with wrong type", self.of))
     }
 
+    pub(super) fn invalid_value<T>(&self, name: &str) -> Result<T, Invalid> {
+        invalid(format!("{} contains '{name}' with invalid value", self.of))
+    }
+
+    pub(super) fn unknown_value<T>(&self, name: &str) -> Result<T, Invalid> {
+        invalid(format!("{} contains '{name}' with unknown value", self.of))
+    }
+
     pub(super) fn string(&self, name: &str) -> Result<Option<&'a str>, Invalid> {
         match self.get(name) {
             None => Ok(None),
@@ -86,6 +94,15 @@ impl<'a> Fields<'a> {
             Some(value) => value.as_i64().or_else(|| value.as_f64().map(|f| f.round() as i64)),
         };
         number.map_or_else(|| self.wrong_type(name), |n| Ok(Some(n)))
+    }
+
+    /// Seconds, as many as a header may name.
+    pub(super) fn seconds(&self, name: &str) -> Result<Option<u64>, Invalid> {
+        let Some(number) = self.integer(name)? else { return Ok(None) };
+        match i32::try_from(number).ok().and_then(|seconds| u64::try_from(seconds).ok()) {
+            Some(seconds) => Ok(Some(seconds)),
+            None => invalid(format!("{} '{name}' has invalid value", self.of)),
+        }
     }
 
     /// Base64 in `binary`, else the text in `text`.

@@ -1,7 +1,6 @@
 //! Streams whose origin is asked again: those with links, with ids or filters that ask, or with a body too large to be
 //! kept.
 
-use super::ask::{Decision, decide};
 use super::pulse::Pulse;
 use super::race::{Notes, OnClose, race};
 use super::stream::beginning;
@@ -164,7 +163,7 @@ impl Linked<'_> {
                 Event::Timer => self.tick().await?,
                 Event::Refresh => self.notes.refresh = true,
                 Event::Queued => Box::pin(self.take_queued()).await?,
-                Event::Item(_) | Event::Patch(_) => {}
+                Event::Item(_) | Event::Patch(_) | Event::Readable => {}
             }
         }
     }
@@ -355,9 +354,10 @@ impl Linked<'_> {
             let content = asked.item.stream.as_ref().map(|chunk| chunk.content().clone()).unwrap_or_default();
             let Some(terms) = self.parked.terms(Clone::clone) else { return ControlFlow::Continue(()) };
             let (holds, about) = (self.holds, self.about.clone());
-            match self.race(OnClose::Wait, decide(holds, &about, &terms, &asked.item, content)).await? {
-                Decision::Send(content) => self.parked.give(asked, Some(content)),
-                Decision::Drop => self.parked.pass_over(&asked),
+            let filtered = holds.origin.filter(&about, terms.passage(&asked.item), content);
+            match self.race(OnClose::Wait, filtered).await? {
+                Some(content) => self.parked.give(asked, Some(content)),
+                None => self.parked.pass_over(&asked),
             }
         }
     }

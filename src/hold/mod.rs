@@ -1,6 +1,5 @@
 //! Holds: connections that wait for items, as a long-poll or as a stream.
 
-mod ask;
 mod linked;
 mod pulse;
 mod race;

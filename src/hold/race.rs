@@ -79,7 +79,7 @@ pub(super) async fn race<T>(
                 notes.over = true;
                 return None;
             }
-            Event::Timer | Event::Queued => {}
+            Event::Timer | Event::Queued | Event::Readable => {}
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Response holds (long-polls): one item, or the timeout, answers the request; or the request is served again.
 
-use super::ask::{Decision, decide};
 use super::race::{Notes, OnClose, race};
 use super::terms::ways_of_response;
 use super::{After, Cause, Client, Farewell, Hold, Holds, Retry, Waiting, answer};
@@ -98,6 +97,7 @@ impl Poll<'_> {
                     Some(end) => end,
                     None => continue,
                 },
+                Event::Readable => continue,
             };
         }
     }
@@ -150,13 +150,13 @@ impl Poll<'_> {
                 return Some(End::Refresh);
             };
             let mut notes = Notes::default();
-            let deciding = decide(self.holds, &self.about, &terms, &asked.item, body);
+            let deciding = self.holds.origin.filter(&self.about, terms.passage(&asked.item), body);
             match race(&mut self.parked, &mut notes, OnClose::Wait, deciding, |_| ControlFlow::Break(())).await {
-                Some(Decision::Send(body)) => {
+                Some(Some(body)) => {
                     self.parked.count(&asked.item);
                     return Some(End::Item(response, body));
                 }
-                Some(Decision::Drop) => self.parked.pass_over(&asked),
+                Some(None) => self.parked.pass_over(&asked),
                 None => return Some(self.note(notes)),
             }
             if notes.closing {

@@ -44,7 +44,7 @@ async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<Pulse>>) -> O
                 }
             }
             // Items for streams are appended by the shard, and there is no link to ask.
-            Event::Item(_) | Event::Patch(_) | Event::Refresh | Event::Queued => {}
+            Event::Item(_) | Event::Patch(_) | Event::Refresh | Event::Queued | Event::Readable => {}
         }
     }
 }

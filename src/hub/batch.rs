@@ -4,11 +4,12 @@ use super::receipt::{Line, Outcome, Receipt, outcomes};
 use super::sequence::Sequenced;
 use super::table::Table;
 use crate::grip::item::{Id, Response};
-use crate::grip::{Channel, Formats, Item};
+use crate::grip::{Channel, CloseReason, Format, Formats, Item};
 use crate::shard::inbox::Extras;
 use crate::shard::tally::Counts;
 use crate::shard::{Close, Delivery, Tally};
-use crate::wire::Chunk;
+use crate::wire::{Chunk, Message, websocket};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// Items rendered once, before the critical section.
@@ -28,7 +29,10 @@ pub(super) struct Entry {
     pub(super) channel: Channel,
     stream: Option<Chunk>,
     response: Option<Arc<Response>>,
+    message: Option<Arc<Message>>,
     pub(super) closes: Formats,
+    /// The Close frame with which it ends WebSockets.
+    frame: Bytes,
     hints: Formats,
     pub(super) no_seq: bool,
     extras: Option<Arc<Extras>>,
@@ -95,19 +99,25 @@ impl Batch {
 /// What the receipt says of an item: one that is nothing for anybody was delivered to nobody.
 fn line(item: &Item) -> Line {
     let closes = !item.closes.is_empty();
-    let delivers = item.stream.is_some() || item.response.is_some();
+    let delivers = item.stream.is_some() || item.response.is_some() || item.message.is_some();
     Line { channel: item.channel.clone(), delivers: delivers || !closes, closes }
 }
 
 impl Entry {
     fn new(item: Item, tally: Tally, index: u32) -> Self {
         let (stream, stream_filters) = item.stream.map_or((None, None), |s| (Some(s.content), s.content_filters));
-        let extras = Extras { id: item.id, prev_id: item.prev_id, meta: item.meta, stream_filters };
+        let (message, message_filters) = item
+            .message
+            .map_or((None, None), |m| (Some(Arc::new(Message::new(m.kind, &m.content))), m.content_filters));
+        let frame = close_frame(item.closes, item.close_reason);
+        let extras = Extras { id: item.id, prev_id: item.prev_id, meta: item.meta, stream_filters, message_filters };
         Self {
             channel: item.channel,
             stream: stream.map(|content| Chunk::new(&content)),
             response: item.response.map(Arc::new),
+            message,
             closes: item.closes,
+            frame,
             hints: item.hints,
             no_seq: item.no_seq,
             extras: (extras != Extras::default()).then(|| Arc::new(extras)),
@@ -122,7 +132,9 @@ impl Entry {
             channel,
             stream: None,
             response: None,
+            message: None,
             closes: Formats::NONE,
+            frame: Bytes::new(),
             hints: Formats::ALL,
             no_seq: true,
             extras: None,
@@ -134,7 +146,7 @@ impl Entry {
     /// Takes the close out of an item that has an id and is something besides. Without an id, all of it is one.
     pub(super) fn split_close(&mut self) -> Option<Self> {
         let ordered = self.extras.as_ref().is_some_and(|extras| extras.id.is_some() || extras.prev_id.is_some());
-        let bare = self.stream.is_none() && self.response.is_none() && self.hints.is_empty();
+        let bare = self.has_no_format() && self.hints.is_empty();
         if self.closes.is_empty() || bare || !ordered {
             return None;
         }
@@ -144,7 +156,9 @@ impl Entry {
             channel: self.channel.clone(),
             stream: None,
             response: None,
+            message: None,
             closes,
+            frame: std::mem::take(&mut self.frame),
             hints: Formats::NONE,
             no_seq: true,
             extras: meta.map(|meta| Arc::new(Extras { meta: Some(meta), ..Extras::default() })),
@@ -178,11 +192,15 @@ impl Entry {
     /// Whether it is to reach connections; one that only has a place in its channel's order is.
     fn delivers(&self) -> bool {
         let ordered = self.extras.as_ref().is_some_and(|extras| extras.id.is_some());
-        self.stream.is_some() || self.response.is_some() || !self.hints.is_empty() || ordered
+        !self.has_no_format() || !self.hints.is_empty() || ordered
+    }
+
+    const fn has_no_format(&self) -> bool {
+        self.stream.is_none() && self.response.is_none() && self.message.is_none()
     }
 
     fn weight(&self) -> usize {
-        Delivery::weigh(self.stream.as_ref(), self.response.as_deref())
+        Delivery::weigh(self.stream.as_ref(), self.response.as_deref(), self.message.as_deref())
     }
 
     fn delivery(&self, number: u64) -> Delivery {
@@ -191,6 +209,7 @@ impl Entry {
             channel: self.channel.clone(),
             stream: self.stream.clone(),
             response: self.response.clone(),
+            message: self.message.clone(),
             hints: self.hints,
             extras: self.extras.clone(),
             tally: self.tally.clone(),
@@ -201,8 +220,16 @@ impl Entry {
     fn close(&self, number: u64) -> Close {
         let meta = self.extras.as_ref().and_then(|extras| extras.meta.clone());
         let (channel, tally) = (self.channel.clone(), self.tally.clone());
-        Close { number, channel, formats: self.closes, meta, tally, index: self.index }
+        Close { number, channel, formats: self.closes, frame: self.frame.clone(), meta, tally, index: self.index }
     }
+}
+
+/// The Close frame of an item that closes; nothing, if it does not.
+fn close_frame(closes: Formats, reason: Option<CloseReason>) -> Bytes {
+    if closes.contains(Format::WsMessage) {
+        return websocket::close(Some(&reason.unwrap_or_else(|| CloseReason::new(1000, ""))));
+    }
+    Bytes::new()
 }
 
 impl Sequenced for Entry {

@@ -1,6 +1,6 @@
 //! Asking an origin without a client: links and filters.
 
-use super::{Errand, Failure, Kind, Lease, Origin, Source, Upload};
+use super::{Errand, Failure, Kind, Lease, Origin, Purpose, Source, Upload};
 use crate::grip::item::Id;
 use crate::route::{Address, Place, Protocol, Query, Route, Table, Target};
 use crate::wire::without_port;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The largest body that is kept whole, as Pushpin has it.
-const MAX_BODY: usize = 100_000;
+pub const MAX_BODY: usize = 100_000;
 
 /// On whose behalf an origin is asked.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Asking {
         let address = Address { host, port: uri.port_u16().unwrap_or(80) };
         let untrusted = self.route.targets.iter().any(|target| target.untrusted);
         let place = Place::Address(address);
-        let target = Target { place, host: None, channels: Vec::new(), untrusted, over_http: false };
+        let target = Target { place, host: None, channels: Vec::new(), untrusted, over_http: false, one_event: false };
         let signer = self.route.signer.clone();
         Ok(Arc::new(Route { signer, targets: vec![target], ..Route::default() }))
     }
@@ -115,12 +115,13 @@ impl Origin {
             secure: about.secure,
             trusted: false,
             internal: true,
+            purpose: Purpose::Plain,
             last_ids: ask.last_ids,
         };
         let answered = self.send(&errand, &Upload::of(ask.body)).await?;
         let (body, rest) = match answered.body {
             Source::Whole(body) => (body, None),
-            Source::Incoming(incoming, lease) => collect(incoming, lease, self.response_timeout()).await?,
+            Source::Incoming(incoming, lease) => collect(incoming, lease, MAX_BODY, self.response_timeout()).await?,
         };
         Ok(Told { status: answered.head.status, headers: answered.head.headers, body, rest })
     }
@@ -173,14 +174,14 @@ fn unaskable(error: impl Into<hyper::http::Error>) -> Failure {
     Failure::because(Kind::Unusable, error.into())
 }
 
-/// Reads a body to its end, or until it is larger than the 100,000 bytes that are kept; then the rest is returned as
-/// well.
+/// Reads a body to its end, or until it is larger than what is kept; then the rest is returned as well.
 ///
 /// # Errors
 /// It broke off, or did not come in time.
 pub async fn collect(
     mut incoming: Incoming,
     lease: Lease,
+    most: usize,
     patience: Duration,
 ) -> Result<(Bytes, Option<(Incoming, Lease)>), Failure> {
     let mut body = BytesMut::new();
@@ -189,7 +190,7 @@ pub async fn collect(
             if let Ok(data) = frame?.into_data() {
                 body.extend_from_slice(&data);
             }
-            if body.len() > MAX_BODY {
+            if body.len() > most {
                 return Ok::<_, hyper::Error>(false);
             }
         }

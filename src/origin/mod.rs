@@ -2,17 +2,23 @@
 //! again without a client.
 
 mod ask;
+mod background;
+mod conversation;
 mod failure;
+mod filter;
 mod gone;
+mod handshake;
 mod pool;
 mod rewrite;
 mod shield;
 mod test;
 mod upload;
 
-pub use ask::{Ask, Asking, Told, collect};
+pub use ask::{Ask, Asking, MAX_BODY, Told, collect};
+pub use conversation::{Conversation, Reply, is_conversations_own};
 pub use failure::{Failure, Kind, Side};
 pub use gone::Gone;
+pub use handshake::{Opened, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
     ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, remove_hop_by_hop, remove_where,
@@ -56,6 +62,8 @@ pub struct Settings {
     pub connections: usize,
     /// How long an HTTP filter may take.
     pub filter_timeout: Duration,
+    /// The shortest time after which an origin may want to hear from a WebSocket again that it has over HTTP.
+    pub shortest_interval: Duration,
     /// Signs the requests.
     pub signer: Option<Arc<Signer>>,
     /// What origins are told of the way of a request.
@@ -71,6 +79,8 @@ impl Default for Settings {
             idle_connections: 128,
             connections: 1024,
             filter_timeout: Duration::from_secs(10),
+            // As Pushpin has it.
+            shortest_interval: Duration::from_secs(20),
             signer: None,
             forwarding: Forwarding::default(),
         }
@@ -128,8 +138,21 @@ pub struct Errand<'a> {
     pub trusted: bool,
     /// Whether it is gripd's own.
     pub internal: bool,
+    /// What it is to become.
+    pub purpose: Purpose,
     /// What its client has had of channels.
     pub last_ids: &'a [(String, Id)],
+}
+
+/// What a request is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A request with an answer.
+    Plain,
+    /// A WebSocket to the origin.
+    WebSocket,
+    /// A part of a WebSocket that the origin has over HTTP.
+    Events,
 }
 
 /// The answer of an origin.
@@ -162,7 +185,7 @@ pub struct Origin {
     shield: Arc<Shield>,
     metrics: Arc<Metrics>,
     routes: RefCell<Arc<Table>>,
-    farewells: gone::Farewells,
+    background: background::Background,
     /// Signing anew for each request would cost more than the request.
     signatures: RefCell<Signatures>,
 }
@@ -171,8 +194,8 @@ impl Origin {
     /// A way to origins, without connections yet. `shield` is that of all shards.
     pub fn new(settings: Settings, routes: Arc<Table>, shield: Arc<Shield>, metrics: Arc<Metrics>) -> Self {
         let pool = Pool::new(settings.clone());
-        let (routes, farewells, signatures) = (RefCell::new(routes), Default::default(), RefCell::default());
-        Self { settings, pool, shield, metrics, routes, farewells, signatures }
+        let (routes, background, signatures) = (RefCell::new(routes), Default::default(), RefCell::default());
+        Self { settings, pool, shield, metrics, routes, background, signatures }
     }
 
     /// The routes in use.
@@ -273,8 +296,8 @@ impl Origin {
             match timeout(self.settings.response_timeout, &mut answer).await {
                 // The clock runs while nothing is sent: a long upload is not a slow origin.
                 Err(_) if upload.progress() != sent => {}
-                Err(_) => return Err(Lost { failure: Failure::new(Kind::TimedOut), unsent: false }),
-                Ok(Ok(response)) => return usable(response),
+                Err(_) => return Err(Lost::sent(Failure::new(Kind::TimedOut))),
+                Ok(Ok(response)) => return usable(response, errand.purpose),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().is_some();
                     return Err(Lost { failure: Failure::from_hyper(error.into_error()), unsent });
@@ -348,15 +371,17 @@ fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
 
 /// Refuses an answer that cannot be forwarded: one in another protocol, which nobody asked for, or in a coding that is
 /// for this connection only and was not undone.
-fn usable(response: Response<Incoming>) -> Result<Response<Incoming>, Lost> {
-    let why = if response.status().is_informational() {
+fn usable(response: Response<Incoming>, purpose: Purpose) -> Result<Response<Incoming>, Lost> {
+    let status = response.status();
+    let wanted = status == StatusCode::SWITCHING_PROTOCOLS && purpose == Purpose::WebSocket;
+    let why = if status.is_informational() && !wanted {
         "it changes the protocol"
     } else if !is_plainly_framed(response.headers()) {
         "its Transfer-Encoding is not just 'chunked'"
     } else {
         return Ok(response);
     };
-    Err(Lost { failure: Failure::because(Kind::Unusable, why), unsent: false })
+    Err(Lost::sent(Failure::because(Kind::Unusable, why)))
 }
 
 /// A request that got no answer.
@@ -369,6 +394,10 @@ struct Lost {
 impl Lost {
     const fn unsent(failure: Failure) -> Self {
         Self { failure, unsent: true }
+    }
+
+    const fn sent(failure: Failure) -> Self {
+        Self { failure, unsent: false }
     }
 
     fn may_retry(&self, method: &Method) -> bool {

@@ -158,7 +158,7 @@ impl Pool {
         let handshake = http1::Builder::new().max_headers(MAX_HEADERS).handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(Failure::from_hyper)?;
         // How it ends is told to whoever waits for an answer on it.
-        let task = tokio::task::spawn_local(connection).abort_handle();
+        let task = tokio::task::spawn_local(connection.with_upgrades()).abort_handle();
         Ok(Wire { sender, task })
     }
 

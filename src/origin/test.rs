@@ -1,21 +1,21 @@
 //! What the target `test` answers: an origin to try GRIP with, as Pushpin has it.
 
-use super::{Answered, Errand, Source};
+use super::{Answered, Errand, Opened, Source};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
+const NOT_FOUND: &str = "no such test resource\n";
+
 /// Answers a request.
 pub(super) fn answer(errand: &Errand<'_>, target: usize) -> Answered {
     let uri = &errand.request.uri;
-    let begin = errand.route.condition.path_beg.trim_end_matches('/');
-    let path = uri.path().strip_prefix(begin).unwrap_or_else(|| uri.path());
-    let (status, hold, body) = match path.trim_end_matches('/') {
+    let (status, hold, body) = match path(errand).trim_end_matches('/') {
         "" => (StatusCode::OK, None, "Hello from the gripd test handler!\n"),
         "/response" => (StatusCode::OK, Some("response"), "nothing for now\n"),
         "/stream" => (StatusCode::OK, Some("stream"), "[stream opened]\n"),
-        _ => (StatusCode::NOT_FOUND, None, "no such test resource\n"),
+        _ => (StatusCode::NOT_FOUND, None, NOT_FOUND),
     };
     let mut response = Response::new(());
     *response.status_mut() = status;
@@ -30,6 +30,25 @@ pub(super) fn answer(errand: &Errand<'_>, target: usize) -> Answered {
         }
     }
     Answered { head: response.into_parts().0, body: Source::Whole(Bytes::from_static(body.as_bytes())), target }
+}
+
+/// Opens a WebSocket at `/ws`, which gets back what it says.
+pub(super) fn open(errand: &Errand<'_>, target: usize) -> Opened {
+    let uri = &errand.request.uri;
+    if path(errand).trim_end_matches('/') == "/ws" {
+        return Opened::Echo { channels: channels(uri.query().unwrap_or_default()), target };
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    let body = Source::Whole(Bytes::from_static(NOT_FOUND.as_bytes()));
+    Opened::Refused(Answered { head: response.into_parts().0, body, target })
+}
+
+/// The path behind what its route begins with.
+fn path<'a>(errand: &Errand<'a>) -> &'a str {
+    let begin = errand.route.condition.path_beg.trim_end_matches('/');
+    let path = errand.request.uri.path();
+    path.strip_prefix(begin).unwrap_or(path)
 }
 
 /// The values of the query parameters `channel`; `test` if there are none.

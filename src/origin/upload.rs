@@ -81,7 +81,7 @@ impl Upload {
     }
 
     /// Whether it was read to its end.
-    pub(super) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         let shared = self.shared.borrow();
         shared.state == Some(BodyState::Whole) || (shared.state.is_none() && shared.has_ended())
     }

@@ -221,7 +221,7 @@ mod tests {
         assert!(error("path_beg=/a a:1").contains("needs an id"));
         assert!(error("*,header=x a:1").contains("'Name: value'"));
         assert!(error("*,log_level=9 a:1").contains("0 to 4"));
-        assert_eq!(parse("* a:1,one_event").ignored, ["one_event"]);
+        assert_eq!(parse("* a:1,ipc_file_mode=777").ignored, ["ipc_file_mode"]);
     }
 
     #[test]

@@ -16,8 +16,10 @@ pub struct Target {
     pub channels: Vec<String>,
     /// Whether its links may not lead to addresses of private networks.
     pub untrusted: bool,
-    /// Whether it speaks WebSocket-over-HTTP.
+    /// Whether it speaks WebSocket-over-HTTP,
     pub over_http: bool,
+    /// and is to get only one event with each request.
+    pub one_event: bool,
 }
 
 /// Where requests are answered.
@@ -65,6 +67,7 @@ pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Targ
         channels: Vec::new(),
         untrusted: false,
         over_http: false,
+        one_event: false,
     };
     for (name, value) in &section.properties {
         match name.as_str() {
@@ -75,8 +78,9 @@ pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Targ
             "sub" => target.channels.push(value.clone()),
             "untrusted" => target.untrusted = true,
             "over_http" => target.over_http = true,
-            // Nothing here speaks TLS to an origin, and nothing WebSocket or ZeroMQ, that it could change.
-            "one_event" | "ipc_file_mode" => ignored.push(name.clone()),
+            "one_event" => target.one_event = true,
+            // Nothing here speaks ZeroMQ, that it could change.
+            "ipc_file_mode" => ignored.push(name.clone()),
             "ssl" | "trust_connect_host" | "insecure" | "client_cert" | "client_key" => {
                 return invalid(format!(
                     "the target option '{name}' is not supported yet: origins are asked without TLS"

@@ -1,8 +1,9 @@
 //! A parked connection that takes items on terms, as its hold sees it.
 
 use super::conn::Feed;
-use super::deliver::{Outcome, Pieces};
+use super::deliver::Outcome;
 use super::inbox::Delivery;
+use super::pieces::Pieces;
 use super::rare::{Rare, Undo, Ways};
 use super::terms::Terms;
 use super::{Parked, State};
@@ -47,6 +48,16 @@ impl Parked {
             Some(rare) => rare.agree(terms, ways, now_ms),
             None => conn.rare = Some(Box::new(Rare::new(terms, ways, now_ms))),
         }
+    }
+
+    /// Has it take items as everybody does.
+    pub fn agree_to_nothing(&mut self) {
+        self.shard.state.borrow_mut().conn(self.key).rare = None;
+    }
+
+    /// Whether it takes items on terms.
+    pub fn is_on_terms(&self) -> bool {
+        self.shard.state.borrow().conns[self.key as usize].rare.is_some()
     }
 
     /// How long it is ago that all of its channels had had an item, or that it agreed to its terms.
@@ -123,7 +134,7 @@ impl Parked {
             item.tally.of(item.index).pending.fetch_add(1, Relaxed);
             return Turn::Ask(Asked { item, undo });
         }
-        state.decide(self.key, &item, Pieces::of(&item).as_ref(), undo, &mut outcome);
+        state.decide(self.key, &item, &Pieces::default(), undo, &mut outcome);
         settle(state, self.key, &item, &outcome);
         Turn::Decided
     }
@@ -133,7 +144,7 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         let (undo, item) = (asked.undo.take(), &asked.item);
         let mut outcome = Outcome::default();
-        state.give(self.key, item, changed, Pieces::of(item).as_ref(), undo, &mut outcome);
+        state.give(self.key, item, changed, &Pieces::default(), undo, &mut outcome);
         settle(state, self.key, item, &outcome);
     }
 

@@ -27,6 +27,11 @@ pub enum Feed {
         /// Whether content goes out as chunks, or bare until the connection ends.
         chunked: bool,
     },
+    /// Messages of a WebSocket.
+    Messages {
+        /// Whether it takes compressed ones.
+        deflate: bool,
+    },
 }
 
 impl Feed {
@@ -35,6 +40,7 @@ impl Feed {
         match self {
             Self::Response | Self::Away => Format::HttpResponse,
             Self::Stream { .. } => Format::HttpStream,
+            Self::Messages { .. } => Format::WsMessage,
         }
     }
 }
@@ -69,6 +75,8 @@ pub(super) struct Ending {
     pub(super) deadline: Instant,
     /// The item that ends it, if one does.
     pub(super) ticket: Option<Ticket>,
+    /// What is last, unless it is in its outlet already: an end mark.
+    pub(super) mark: Option<Rc<Bytes>>,
     /// Whether all that it will be told is in its outlet.
     pub(super) complete: bool,
 }

@@ -6,11 +6,10 @@
 use super::conn::{Feed, News};
 use super::inbox::Delivery;
 use super::outlet::Flushed;
+use super::pieces::Pieces;
 use super::{Inbox, Key, Metrics, Shard, State, millis_since};
-use bytes::Bytes;
 use socket2::SockRef;
 use std::net::Shutdown;
-use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 // Under test the steps are small, so that few connections meet all the places where others have their turn.
@@ -38,25 +37,7 @@ pub(super) struct Round {
 /// An item of which the subscribers before `position` have not been considered yet.
 struct Begun {
     position: usize,
-    pieces: Option<Pieces>,
-}
-
-/// An item's bytes for streams, shared by the outlets of this shard without atomic counting.
-#[derive(Clone)]
-pub(super) struct Pieces {
-    framed: Rc<Bytes>,
-    content: Rc<Bytes>,
-}
-
-impl Pieces {
-    pub(super) fn of(item: &Delivery) -> Option<Self> {
-        let chunk = item.stream.as_ref()?;
-        Some(Self { framed: Rc::new(chunk.framed().clone()), content: Rc::new(chunk.content().clone()) })
-    }
-
-    pub(super) const fn select(&self, chunked: bool) -> &Rc<Bytes> {
-        if chunked { &self.framed } else { &self.content }
-    }
+    pieces: Pieces,
 }
 
 /// What appending met with, to be carried out when the list of subscribers is no longer in use.
@@ -154,7 +135,7 @@ impl State {
         let Self { backlog, registry, conns, round, settings, dirty, waiting_bytes, .. } = self;
         let Some(item) = backlog.front() else { return budget };
         let subscribers = registry.subscribers(&item.channel);
-        let begun = round.begun.get_or_insert_with(|| Begun { position: subscribers.len(), pieces: Pieces::of(item) });
+        let begun = round.begun.get_or_insert_with(|| Begun { position: subscribers.len(), pieces: Pieces::default() });
         // Backwards: a connection that leaves meanwhile moves one that was considered already to its place.
         let end = begun.position.min(subscribers.len());
         let start = end.saturating_sub(budget);
@@ -171,20 +152,18 @@ impl State {
                 outcome.special.push(key);
                 continue;
             }
-            match (conn.feed, &begun.pieces, &item.response) {
-                (Feed::Stream { chunked }, Some(pieces), _) => {
-                    if conn.take(pieces.select(chunked), key, now_ms, settings, dirty, waiting_bytes) {
-                        outcome.delivered += 1;
-                    } else {
-                        outcome.slow.push(key);
-                    }
-                }
-                (Feed::Response, _, Some(response)) => {
-                    conn.news = News::Item(response.clone());
-                    outcome.answered.push(key);
+            if let Some(piece) = begun.pieces.select(item, conn.feed) {
+                if conn.take(piece, key, now_ms, settings, dirty, waiting_bytes) {
                     outcome.delivered += 1;
+                } else {
+                    outcome.slow.push(key);
                 }
-                _ => {}
+            } else if conn.feed == Feed::Response
+                && let Some(response) = &item.response
+            {
+                conn.news = News::Item(response.clone());
+                outcome.answered.push(key);
+                outcome.delivered += 1;
             }
         }
         self.settle_front(outcome);
@@ -198,9 +177,9 @@ impl State {
         if !special.is_empty()
             && let Some(item) = self.backlog.front().cloned()
         {
-            let pieces = self.round.begun.as_ref().and_then(|begun| begun.pieces.clone());
+            let pieces = self.round.begun.as_ref().map(|begun| begun.pieces.clone()).unwrap_or_default();
             for key in special {
-                self.offer(key, &item, pieces.as_ref(), &mut outcome);
+                self.offer(key, &item, &pieces, &mut outcome);
             }
         }
         if let Some(item) = self.backlog.front() {
@@ -216,12 +195,12 @@ impl State {
             self.conn(key).wake();
         }
         for &key in &outcome.slow {
-            self.cut(key);
+            self.shed(key);
         }
     }
 
     /// Has every connection ask its origin again.
-    fn refresh_all(&mut self) {
+    pub(super) fn refresh_all(&mut self) {
         let keys: Vec<usize> = self.conns.iter().filter(|(_, c)| c.ending.is_none()).map(|(key, _)| key).collect();
         for key in keys {
             self.refresh(u32::try_from(key).unwrap_or(u32::MAX));

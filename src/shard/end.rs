@@ -1,11 +1,13 @@
 //! How connections end: by a close, by a drain, by a cut.
 
 use super::conn::{Ending, Feed, News};
-use super::deliver::{Outcome, Pieces};
+use super::deliver::Outcome;
+use super::pieces::Pieces;
 use super::rare::Rare;
 use super::tally::Ticket;
-use super::{Close, Delivery, Key, Metrics, Shard, State};
-use crate::wire::chunk;
+use super::{Close, Delivery, Inbox, Key, Metrics, Shard, State};
+use crate::grip::CloseReason;
+use crate::wire::{chunk, websocket};
 use bytes::Bytes;
 use socket2::SockRef;
 use std::rc::Rc;
@@ -37,9 +39,24 @@ impl Shard {
         let state = &mut *self.state.borrow_mut();
         let held = state.conns.iter().filter(|(_, c)| c.ending.is_none() && wanted(c.feed));
         let keys: Vec<usize> = held.map(|(key, _)| key).take(most).collect();
+        let frame = going_away();
         for key in keys {
-            state.end(u32::try_from(key).unwrap_or(u32::MAX), u64::MAX, None);
+            state.end(u32::try_from(key).unwrap_or(u32::MAX), u64::MAX, None, &frame);
         }
+    }
+}
+
+/// The Close frame of a WebSocket that ends because gripd does (RFC 6455 7.4.1).
+pub(super) fn going_away() -> Bytes {
+    websocket::close(Some(&CloseReason::new(1001, "")))
+}
+
+/// What comes last on a connection: `frame` is a WebSocket's.
+pub(super) fn end_mark(feed: Feed, frame: &Bytes) -> Option<Rc<Bytes>> {
+    match feed {
+        Feed::Stream { chunked: true } => Some(Rc::new(Bytes::from_static(chunk::LAST))),
+        Feed::Messages { .. } => Some(Rc::new(frame.clone())),
+        Feed::Stream { chunked: false } | Feed::Response | Feed::Away => None,
     }
 }
 
@@ -59,6 +76,14 @@ impl State {
             }
         }
         true
+    }
+
+    /// Does at once what was accepted and cannot wait: closes; and has what was accepted at hand.
+    pub(super) fn settle_accepted(&mut self, inbox: &Inbox) {
+        if inbox.take(&mut self.backlog, &mut self.closes) {
+            self.refresh_all();
+        }
+        while !self.carry_out_closes() {}
     }
 
     /// Ends the connections of one close. If the budget runs out first: how many subscribers are left to look at.
@@ -82,32 +107,31 @@ impl State {
             let admits = |rare: &Rare| rare.terms.admit(&close.channel, close.meta.as_deref());
             if meant && conn.rare.as_deref().is_none_or(admits) {
                 let ticket = Ticket { tally: close.tally.clone(), index: close.index };
-                self.end(key, close.number, Some(ticket));
+                self.end(key, close.number, Some(ticket), &close.frame);
             }
         }
     }
 
     /// Ends one connection: what was accepted before `number` still reaches it, nothing after.
-    pub(super) fn end(&mut self, key: Key, number: u64, ticket: Option<Ticket>) {
+    /// `frame`: the Close frame, if it is a WebSocket.
+    pub(super) fn end(&mut self, key: Key, number: u64, ticket: Option<Ticket>, frame: &Bytes) {
         let is_slow = self.catch_up(key, number);
         self.unsubscribe(key);
         let deadline = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key as usize];
-        let mut ending = Box::new(Ending { deadline, ticket, complete: false });
+        let mut ending = Box::new(Ending { deadline, ticket, mark: end_mark(conn.feed, frame), complete: false });
         // Where items wait for the hold, the hold says when the end has come.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
-        if let Feed::Stream { chunked } = conn.feed
-            && !waits
-        {
-            if chunked {
-                push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(Bytes::from_static(chunk::LAST)));
+        if matches!(conn.feed, Feed::Stream { .. } | Feed::Messages { .. }) && !waits {
+            if let Some(mark) = ending.mark.take() {
+                push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, mark);
             }
             ending.complete = true;
         }
         conn.ending = Some(ending);
         if is_slow {
             // There is no end mark behind a hole.
-            return self.cut(key);
+            return self.shed(key);
         }
         conn.tell(News::Close);
         if conn.ending.as_ref().is_some_and(|e| e.complete) {
@@ -117,7 +141,7 @@ impl State {
 
     /// Gives a connection the items accepted before `number` that it has not had yet. Says whether it was too slow for
     /// one of them.
-    fn catch_up(&mut self, key: Key, number: u64) -> bool {
+    pub(super) fn catch_up(&mut self, key: Key, number: u64) -> bool {
         let Self { backlog, conns, registry, .. } = self;
         let conn = &mut conns[key as usize];
         let missed = |item: &&Delivery| item.number > conn.seen && registry.holds(&conn.subscriptions, &item.channel);
@@ -126,13 +150,36 @@ impl State {
         for item in missed {
             self.conn(key).seen = item.number;
             let mut outcome = Outcome::default();
-            self.offer(key, &item, Pieces::of(&item).as_ref(), &mut outcome);
+            self.offer(key, &item, &Pieces::default(), &mut outcome);
             outcome.count(&item, &self.metrics);
             if !outcome.slow.is_empty() {
                 return true;
             }
         }
         false
+    }
+
+    /// Ends a connection that is too slow. A WebSocket is told, where the frame that is half written lets it; anything
+    /// else is cut.
+    pub(super) fn shed(&mut self, key: Key) {
+        let conn = &mut self.conns[key as usize];
+        if !matches!(conn.feed, Feed::Messages { .. }) {
+            return self.cut(key);
+        }
+        let freed = conn.outlet.drop_last(conn.outlet.len().saturating_sub(1));
+        if conn.blocked {
+            self.waiting_bytes -= freed;
+        }
+        self.unsubscribe(key);
+        let deadline = Instant::now() + self.settings.close_grace;
+        let conn = &mut self.conns[key as usize];
+        let ending = Ending { deadline, ticket: None, mark: None, complete: true };
+        let ticket = conn.ending.take().and_then(|ending| ending.ticket);
+        conn.ending = Some(Box::new(Ending { ticket, ..ending }));
+        let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
+        push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(frame));
+        conn.tell(News::Close);
+        self.flush(key);
     }
 
     /// Ends a connection with a reset; what it has not read is discarded.

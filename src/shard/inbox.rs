@@ -3,7 +3,8 @@
 use super::Tally;
 use crate::grip::item::{Body, ContentFilters, Id, Response};
 use crate::grip::{Channel, Format, Formats, Meta};
-use crate::wire::Chunk;
+use crate::wire::{Chunk, Message};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ pub struct Delivery {
     pub stream: Option<Chunk>,
     /// What it is for long-polls.
     pub response: Option<Arc<Response>>,
+    /// What it is for WebSockets.
+    pub message: Option<Arc<Message>>,
     /// For whom the origin is to be asked again.
     pub hints: Formats,
     /// What few items have.
@@ -46,6 +49,8 @@ pub struct Extras {
     pub meta: Option<Arc<Meta>>,
     /// Which streams it is for.
     pub stream_filters: ContentFilters,
+    /// Which WebSockets it is for.
+    pub message_filters: ContentFilters,
 }
 
 impl Delivery {
@@ -62,7 +67,10 @@ impl Delivery {
                 self.stream.as_ref()?;
                 Some(self.extras.as_ref().map_or(&None, |extras| &extras.stream_filters))
             }
-            Format::WsMessage => None,
+            Format::WsMessage => {
+                self.message.as_ref()?;
+                Some(self.extras.as_ref().map_or(&None, |extras| &extras.message_filters))
+            }
         }
     }
 
@@ -70,7 +78,10 @@ impl Delivery {
     pub(super) fn is_special(&self) -> bool {
         let filtered = |f: &ContentFilters| f.as_ref().is_some_and(|names| !names.is_empty());
         !self.hints.is_empty()
-            || self.extras.as_ref().is_some_and(|extras| filtered(&extras.stream_filters))
+            || self
+                .extras
+                .as_ref()
+                .is_some_and(|extras| filtered(&extras.stream_filters) || filtered(&extras.message_filters))
             || self
                 .response
                 .as_ref()
@@ -79,12 +90,13 @@ impl Delivery {
 
     /// What it counts for in the bound of an inbox, in bytes.
     pub fn weight(&self) -> usize {
-        Self::weigh(self.stream.as_ref(), self.response.as_deref())
+        Self::weigh(self.stream.as_ref(), self.response.as_deref(), self.message.as_deref())
     }
 
     /// The weight of an item with these formats.
-    pub fn weigh(stream: Option<&Chunk>, response: Option<&Response>) -> usize {
-        stream.map_or(0, Chunk::len) + response.map_or(0, |r| r.body.weight()) + size_of::<Self>()
+    pub fn weigh(stream: Option<&Chunk>, response: Option<&Response>, message: Option<&Message>) -> usize {
+        let response = response.map_or(0, |r| r.body.weight());
+        stream.map_or(0, Chunk::len) + response + message.map_or(0, Message::len) + size_of::<Self>()
     }
 }
 
@@ -97,6 +109,8 @@ pub struct Close {
     pub channel: Channel,
     /// Which kinds of connection end.
     pub formats: Formats,
+    /// The Close frame with which WebSockets end.
+    pub frame: Bytes,
     /// What the publisher says of it.
     pub meta: Option<Arc<Meta>>,
     /// Where the ended connections are counted,

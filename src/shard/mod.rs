@@ -13,10 +13,13 @@ pub mod metrics;
 mod offer;
 mod outlet;
 mod parked;
+mod pieces;
 mod rare;
+mod reading;
 mod registry;
 #[cfg(test)]
 mod simulation;
+mod subscribing;
 pub mod tally;
 pub mod terms;
 

@@ -1,13 +1,13 @@
 //! Items for connections that do not take them as everybody does: on terms, or when the item is special.
 
 use super::conn::{BURST, Feed, News};
-use super::deliver::{Outcome, Pieces};
+use super::deliver::Outcome;
 use super::inbox::Delivery;
+use super::pieces::{Pieces, render};
 use super::rare::Undo;
 use super::terms::{Verdict, agrees};
 use super::{Key, Metrics, State};
 use crate::grip::item::{Body, Response};
-use crate::wire::Chunk;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 impl State {
     /// Offers an item to a connection that holds its channel.
-    pub(super) fn offer(&mut self, key: Key, item: &Delivery, pieces: Option<&Pieces>, outcome: &mut Outcome) {
+    pub(super) fn offer(&mut self, key: Key, item: &Delivery, pieces: &Pieces, outcome: &mut Outcome) {
         // As much as may wait for a client that goes on reading.
         let most = self.settings.client_buffer.saturating_mul(BURST);
         let conn = self.conn(key);
@@ -81,15 +81,12 @@ impl State {
         &mut self,
         key: Key,
         item: &Delivery,
-        pieces: Option<&Pieces>,
+        pieces: &Pieces,
         undo: Option<Undo>,
         outcome: &mut Outcome,
     ) {
         // What content filters make of a body is the hold's to say: it may be a patch of what only the hold knows.
-        let content = match (self.conn(key).feed, &item.stream) {
-            (Feed::Stream { .. }, Some(chunk)) => chunk.content().clone(),
-            _ => Bytes::new(),
-        };
+        let content = item.content(self.conn(key).feed);
         let verdict = self.conn(key).rare.as_ref().map_or(Verdict::Take(None), |r| r.terms.filter(item, &content));
         match verdict {
             Verdict::Take(changed) => self.give(key, item, changed, pieces, undo, outcome),
@@ -103,14 +100,14 @@ impl State {
         key: Key,
         item: &Delivery,
         changed: Option<Bytes>,
-        pieces: Option<&Pieces>,
+        pieces: &Pieces,
         undo: Option<Undo>,
         outcome: &mut Outcome,
     ) {
         match (self.conn(key).feed, &item.response) {
-            (Feed::Stream { chunked }, _) => {
-                let own = changed.map(|content| Rc::new(Chunk::new(&content).select(chunked).clone()));
-                if let Some(piece) = own.or_else(|| pieces.map(|pieces| Rc::clone(pieces.select(chunked)))) {
+            (feed @ (Feed::Stream { .. } | Feed::Messages { .. }), _) => {
+                let own = changed.and_then(|content| render(item, feed, &content));
+                if let Some(piece) = own.or_else(|| pieces.select(item, feed).cloned()) {
                     self.append(key, &piece, undo, outcome);
                 }
             }
@@ -146,7 +143,7 @@ impl State {
         }
     }
 
-    /// Puts a piece into the outlet of a stream.
+    /// Puts a piece into the outlet of a stream or a WebSocket.
     fn append(&mut self, key: Key, piece: &Rc<Bytes>, undo: Option<Undo>, outcome: &mut Outcome) {
         let now_ms = self.now_ms();
         let Self { conns, settings, dirty, waiting_bytes, .. } = self;
@@ -194,6 +191,8 @@ impl State {
         let conn = self.conn(key);
         let is_poll = matches!(conn.feed, Feed::Response | Feed::Away);
         match &mut conn.rare {
+            // It is asked what it likes; nothing waits for that.
+            _ if matches!(conn.feed, Feed::Messages { .. }) => {}
             Some(rare) if is_poll || rare.ways.refreshes => {
                 rare.clear();
                 rare.held = !is_poll;
@@ -226,7 +225,7 @@ impl State {
                 begun.push(&item.channel);
             }
             let mut outcome = Outcome::default();
-            self.offer(key, item, Pieces::of(item).as_ref(), &mut outcome);
+            self.offer(key, item, &Pieces::default(), &mut outcome);
             outcome.count(item, &self.metrics);
             self.carry_out_outcome(&outcome);
         }

@@ -1,11 +1,10 @@
 //! A parked connection, as its task sees it.
 
 use super::conn::{Conn, Ending, Feed, News};
-use super::end::push;
+use super::end::{end_mark, going_away, push};
+use super::reading::poll_readable;
 use super::{Delivery, Key, Shard, State};
-use crate::grip::Channel;
 use crate::grip::item::Response;
-use crate::wire::chunk;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
@@ -51,6 +50,8 @@ pub enum Event {
     Refresh,
     /// An item waits for [`Parked::turn`].
     Queued,
+    /// The client of a WebSocket has sent something, for [`Parked::read`].
+    Readable,
     /// The connection is to end, as [`Parked::finish`] does it; a stream's goodbye is in its outlet already.
     Close,
 }
@@ -62,6 +63,8 @@ pub struct Parked {
     timer: Option<Pin<Box<Sleep>>>,
     /// Few clients send anything.
     early: Option<Box<Early>>,
+    /// Whether what the client of a WebSocket sends is left unread.
+    pub(super) paused: bool,
 }
 
 /// What the client sent while it was parked.
@@ -81,16 +84,7 @@ impl Parked {
         state.metrics.parked.fetch_add(1, Relaxed);
         let mut kept = None;
         Early::add(&mut kept, early, feed);
-        Self { shard: Rc::clone(shard), key, timer: None, early: kept }
-    }
-
-    /// Subscribes it to channels that it does not hold yet.
-    pub fn subscribe(&mut self, channels: &[Channel]) {
-        let state = &mut *self.shard.state.borrow_mut();
-        for channel in channels {
-            let subscription = state.registry.add(self.key, channel);
-            state.conn(self.key).subscriptions.push(subscription);
-        }
+        Self { shard: Rc::clone(shard), key, timer: None, early: kept, paused: false }
     }
 
     /// Has closes accepted since `number` concern it: it held channels then, by another name.
@@ -130,6 +124,11 @@ impl Parked {
         }
     }
 
+    /// Has no timer go off.
+    pub fn clear_timer(&mut self) {
+        self.timer = None;
+    }
+
     /// How long nothing has been put in its outlet.
     pub fn idle(&self) -> Duration {
         let state = self.shard.state.borrow();
@@ -163,11 +162,6 @@ impl Parked {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Leaves its channels; what has been sent stays.
-    pub fn unsubscribe(&mut self) {
-        self.shard.state.borrow_mut().unsubscribe(self.key);
-    }
-
     /// Gives the connection back when all its bytes are with the kernel, with what the client sent
     /// meanwhile. `None`: the client is gone, did not read and was cut, or the connection had to be ended.
     pub async fn release(mut self) -> Option<(TcpStream, Bytes)> {
@@ -190,13 +184,18 @@ impl Parked {
     /// Ends the connection cleanly: the last bytes, FIN, then whatever the client still sends until it ends
     /// its side as well. When a close or a drain ends it, it is cut when the grace is over. Otherwise the client has
     /// the time it needs while it reads.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
+        self.close(Bytes::new()).await;
+    }
+
+    /// Ends a WebSocket in the same way; `frame` is its Close frame, unless it has been told another.
+    pub async fn close(mut self, frame: Bytes) {
         self.unsubscribe();
         if !self.is_ending() && !self.flushed().await {
             return;
         }
         let meant = self.is_ending();
-        let deadline = self.begin_finish();
+        let deadline = self.begin_finish(&frame);
         self.timer = Some(Box::pin(sleep_until(deadline)));
         poll_fn(|cx| self.poll_finished(cx, meant)).await;
     }
@@ -244,15 +243,16 @@ impl Parked {
     }
 
     /// Sees to it that the connection is being ended, and says until when it has time.
-    fn begin_finish(&self) -> Instant {
+    fn begin_finish(&self, frame: &Bytes) -> Instant {
         let state = &mut *self.shard.state.borrow_mut();
         state.unsubscribe(self.key);
         let fresh = Instant::now() + state.settings.close_grace;
         let conn = &mut state.conns[self.key as usize];
-        let ending =
-            conn.ending.get_or_insert_with(|| Box::new(Ending { deadline: fresh, ticket: None, complete: false }));
-        if !ending.complete && conn.feed == (Feed::Stream { chunked: true }) {
-            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(Bytes::from_static(chunk::LAST)));
+        let ending = conn.ending.get_or_insert_with(|| {
+            Box::new(Ending { deadline: fresh, ticket: None, mark: end_mark(conn.feed, frame), complete: false })
+        });
+        if let Some(mark) = ending.mark.take() {
+            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, mark);
         }
         ending.complete = true;
         // Who got no goodbye before has a moment to read it.
@@ -261,7 +261,8 @@ impl Parked {
         deadline
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// What happens next. Else its task is woken when something does.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let state = &mut *self.shard.state.borrow_mut();
         let conn = state.conn(self.key);
         conn.watch(cx);
@@ -274,11 +275,15 @@ impl Parked {
             News::Nothing => {}
         }
         poll_room(state, self.key, cx);
-        if poll_read(state, self.key, cx, &mut self.early).is_ready() {
+        if matches!(state.conn(self.key).feed, Feed::Messages { .. }) {
+            if let Poll::Ready(event) = poll_readable(state, self.key, cx, self.paused) {
+                return Poll::Ready(event);
+            }
+        } else if poll_read(state, self.key, cx, &mut self.early).is_ready() {
             return Poll::Ready(Event::Gone);
         }
         if self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY) {
-            state.end(self.key, u64::MAX, None);
+            state.end(self.key, u64::MAX, None, &going_away());
             // What was accepted before may answer it.
             return Poll::Ready(match std::mem::take(&mut state.conn(self.key).news) {
                 News::Item(response) => Event::Item(response),

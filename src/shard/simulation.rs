@@ -104,7 +104,8 @@ impl Run {
         }
         let (number, tally) = (self.number, self.tally.clone());
         let (channel, stream, hints) = (name(channel), Some(chunk), Formats::NONE);
-        let delivery = Delivery { number, channel, stream, response: None, hints, extras: None, tally, index: 0 };
+        let delivery =
+            Delivery { number, channel, stream, response: None, message: None, hints, extras: None, tally, index: 0 };
         self.inbox.put(vec![delivery], Vec::new());
     }
 
@@ -116,7 +117,15 @@ impl Run {
             self.closed += 1;
         }
         let (number, tally) = (self.number, self.tally.clone());
-        let close = Close { number, channel: name(channel), formats: Formats::ALL, meta: None, tally, index: 0 };
+        let close = Close {
+            number,
+            channel: name(channel),
+            formats: Formats::ALL,
+            frame: bytes::Bytes::new(),
+            meta: None,
+            tally,
+            index: 0,
+        };
         self.inbox.put(Vec::new(), vec![close]);
     }
 

@@ -1,7 +1,7 @@
 //! On what terms a connection takes items: the ids that it knows of, and filters. Pure.
 
 use super::inbox::Delivery;
-use crate::grip::filter::{Channels, Context};
+use crate::grip::filter::{Channels, Context, Passage};
 use crate::grip::item::{ContentFilters, Id};
 use crate::grip::{Channel, Filter, Meta};
 use bytes::Bytes;
@@ -79,6 +79,16 @@ impl Terms {
     /// What is looked at to filter an item.
     pub fn context<'a>(&'a self, item: Option<&'a Meta>) -> Context<'a> {
         Context { client: &self.meta, item, channels: self }
+    }
+
+    /// The way of an item through the filters of its channel.
+    pub fn passage<'a>(&'a self, item: &'a Delivery) -> Passage<'a> {
+        Passage {
+            channel: &item.channel,
+            filters: self.of(&item.channel).map_or(&[], |term| &term.filters),
+            context: self.context(item.meta()),
+            last_ids: self.last_ids(),
+        }
     }
 
     /// The terms of a channel.

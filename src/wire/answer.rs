@@ -40,8 +40,12 @@ pub const ORIGIN_BUSY: Answer = Answer::new(503, "Too many requests are waiting 
 pub const REQUEST_TOO_LARGE: Answer = Answer::new(400, "Request too large to accept GRIP instruct.");
 /// The request's body did not arrive whole.
 pub const REQUEST_BROKEN: Answer = Answer::new(400, "The request body did not arrive whole.");
-/// A WebSocket handshake.
-pub const NO_WEBSOCKETS: Answer = Answer::new(501, "WebSockets are not supported yet.");
+/// A request that has `Upgrade: websocket` and is no WebSocket handshake that is understood here (RFC 6455 4.2.1).
+pub const BAD_HANDSHAKE: Answer = Answer::new(
+    400,
+    "Upgrade header present, but the request is no WebSocket handshake: it must be GET by HTTP/1.1, without a body, with \
+     Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.",
+);
 /// A body in a transfer coding other than `chunked`.
 pub const UNKNOWN_CODING: Answer = Answer::new(501, "The only Transfer-Encoding that is supported is chunked.");
 /// More than one host, or a user name where only a host may be.

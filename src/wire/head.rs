@@ -36,6 +36,11 @@ impl Fields {
         self.0.extend_from_slice(b"\r\n");
     }
 
+    /// Gives back memory that it does not need.
+    pub fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// Whether a field of this name is there.
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.lines().any(|line| named(line, name))

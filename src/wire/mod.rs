@@ -1,14 +1,18 @@
-//! Bytes as they are sent, pure: heads and chunks of held answers, and the answers gripd itself gives.
+//! Bytes as they are sent, pure: heads and chunks of held answers, frames of WebSockets, and the answers gripd itself
+//! gives.
 
 pub mod answer;
 pub mod authority;
 pub mod chunk;
 pub mod cors;
+pub mod deflate;
 pub mod head;
 pub mod jsonp;
+pub mod websocket;
 
 pub use answer::Answer;
 pub use authority::{is_authority, without_port};
 pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
 pub use jsonp::Jsonp;
+pub use websocket::Message;

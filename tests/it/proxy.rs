@@ -358,11 +358,6 @@ fn what_is_for_no_origin_is_refused() {
     for (request, status, text) in [
         ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", 502, "Route not found\n"),
         ("GET / HTTP/1.1\r\nHost: known.example\r\n\r\n", 502, "Route not found\n"),
-        (
-            "GET /api HTTP/1.1\r\nHost: known.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-            501,
-            "WebSockets are not supported yet.\n",
-        ),
         ("CONNECT known.example:443 HTTP/1.1\r\nHost: known.example\r\n\r\n", 501, "CONNECT is not supported.\n"),
     ] {
         let (head, body) = Client::send(gripd.clients, request).answer();

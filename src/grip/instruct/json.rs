@@ -32,8 +32,8 @@ fn read_hold(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid
         let Value::Object(object) = channel else { return invalid("channels contains value with wrong type") };
         instruct.add(channel_of(&Fields { of: "channel", object })?);
     }
-    if let Some(timeout) = fields.integer("timeout")? {
-        instruct.timeout = Some(hold_time(not_negative(timeout, "hold 'timeout' has invalid value")?));
+    if let Some(seconds) = fields.seconds("timeout")? {
+        instruct.timeout = Some(hold_time(seconds));
     }
     if let Some(object) = fields.object("keep-alive")? {
         instruct.keep_alive = Some(keep_alive(&Fields { of: "keep-alive", object })?);
@@ -54,9 +54,9 @@ fn channel_of(fields: &Fields<'_>) -> Result<Named, Invalid> {
 fn keep_alive(fields: &Fields<'_>) -> Result<KeepAlive, Invalid> {
     let content = fields.content("content-bin", "content")?.filter(|content| !content.is_empty());
     let Some(content) = content else { return invalid("keep-alive does not contain 'content' or 'content-bin'") };
-    let timeout = fields.integer("timeout")?.map(|t| not_negative(t, "keep-alive 'timeout' has invalid value"));
+    let seconds = fields.seconds("timeout")?;
     let mode = KeepAliveMode::named(fields.string("mode")?.unwrap_or("interval"))?;
-    Ok(KeepAlive::new(content.to_vec(), timeout.transpose()?, mode))
+    Ok(KeepAlive::new(content.to_vec(), seconds, mode))
 }
 
 fn read_response(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid> {
@@ -74,12 +74,6 @@ fn read_response(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Inv
     let body = fields.content("body-bin", "body")?.unwrap_or_default();
     instruct.substitute = Some(Substitute { headers, body });
     Ok(())
-}
-
-/// Seconds, as many as a header may name.
-fn not_negative(number: i64, error: &'static str) -> Result<u64, Invalid> {
-    let seconds = i32::try_from(number).ok().and_then(|seconds| u64::try_from(seconds).ok());
-    seconds.ok_or_else(|| Invalid::new(error))
 }
 
 #[cfg(test)]

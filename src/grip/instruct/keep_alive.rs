@@ -53,7 +53,7 @@ impl KeepAlive {
 
 impl KeepAliveMode {
     /// The mode of this name.
-    pub(super) fn named(name: &str) -> Result<Self, Invalid> {
+    pub(in crate::grip) fn named(name: &str) -> Result<Self, Invalid> {
         match name {
             "idle" => Ok(Self::Idle),
             "interval" => Ok(Self::Interval),

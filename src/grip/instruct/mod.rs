@@ -115,7 +115,7 @@ impl Instruct {
 
 impl Named {
     /// A channel with filters by their names; what no filter is called is ignored, as in Pushpin.
-    fn new<'a>(
+    pub(super) fn new<'a>(
         name: &str,
         prev_id: Option<&str>,
         filters: impl Iterator<Item = &'a str> + Clone,

@@ -1,8 +1,10 @@
 //! The formats of an item.
 
+use super::super::content::{kind_named, problem};
 use super::super::fields::elements;
+use super::super::message::may_be_sent;
 use super::super::object::{Fields, is_gripds_own};
-use super::super::{Invalid, invalid};
+use super::super::{CloseReason, Invalid, MessageKind, invalid};
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use json_patch::{Patch, PatchOperation};
@@ -51,6 +53,20 @@ pub struct Stream {
     /// Whom it is for.
     pub content_filters: ContentFilters,
 }
+
+/// What an item is for WebSockets (`ws-message`).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What kind of message.
+    pub kind: MessageKind,
+    /// What it says; fit for its kind.
+    pub content: Bytes,
+    /// Whom it is for.
+    pub content_filters: ContentFilters,
+}
+
+/// The code of a close that gives but a reason.
+const NORMAL: i64 = 1000;
 
 impl Body {
     /// Bytes of memory it keeps, about.
@@ -139,24 +155,38 @@ fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, Invalid> {
     Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
 }
 
-/// A WebSocket message is checked like the other formats; this version has nobody to give it to.
-pub(super) fn check_message(fields: &Fields<'_>) -> Result<(), Invalid> {
-    let kind = fields.string("type")?;
-    if !matches!(kind, None | Some("text" | "binary" | "ping" | "pong")) {
-        return invalid("'ws-message' contains 'type' with unknown value");
+/// Without content only pings and pongs are messages.
+pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
+    let kind = match fields.string("type")?.map(kind_named) {
+        Some(None) => return fields.unknown_value("type"),
+        Some(kind) => kind,
+        None => None,
+    };
+    let usual = if fields.get("content-bin").is_some() { MessageKind::Binary } else { MessageKind::Text };
+    let kind = kind.unwrap_or(usual);
+    let content = match (fields.content("content-bin", "content")?, kind) {
+        (Some(content), _) => content,
+        (None, MessageKind::Ping | MessageKind::Pong) => Bytes::new(),
+        (None, _) => return invalid("'ws-message' does not contain 'content' or 'content-bin'"),
+    };
+    if problem(kind, &content).is_some() {
+        return fields.invalid_value("content");
     }
-    let content = fields.content("content-bin", "content")?;
-    if content.is_none() && !matches!(kind, Some("ping" | "pong")) {
-        return invalid("'ws-message' does not contain 'content' or 'content-bin'");
-    }
-    content_filters(fields).map(drop)
+    Ok(Message { kind, content, content_filters: content_filters(fields)? })
 }
 
-pub(super) fn check_close(fields: &Fields<'_>) -> Result<(), Invalid> {
-    if fields.integer("code")?.is_some_and(|code| !(0..=65535).contains(&code)) {
-        return invalid(format!("{} contains 'code' with invalid value", fields.of));
+/// Why a close closes; `None` if it does not say.
+pub(super) fn close_reason(fields: &Fields<'_>) -> Result<Option<CloseReason>, Invalid> {
+    let (code, text) = (fields.integer("code")?, fields.string("reason")?);
+    if code.is_none() && text.is_none() {
+        return Ok(None);
     }
-    fields.string("reason").map(|_| ())
+    let Ok(code) = u16::try_from(code.unwrap_or(NORMAL)) else { return fields.invalid_value("code") };
+    let reason = CloseReason::new(code, text.unwrap_or_default());
+    if text.is_some_and(|text| text != reason.reason) {
+        return fields.invalid_value("reason");
+    }
+    if may_be_sent(code) { Ok(Some(reason)) } else { fields.invalid_value("code") }
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 mod formats;
 
-pub use formats::{Body, ContentFilters, Response, Stream};
+pub use formats::{Body, ContentFilters, Message, Response, Stream};
 
 use super::object::{Fields, Object};
-use super::{Channel, Format, Formats, Invalid, Meta, invalid};
+use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -29,8 +29,12 @@ pub struct Item {
     pub response: Option<Response>,
     /// What it appends to a stream.
     pub stream: Option<Stream>,
+    /// What it says on a WebSocket.
+    pub message: Option<Message>,
     /// Whose connections it ends, after what it delivers.
     pub closes: Formats,
+    /// What WebSockets that it ends are told.
+    pub close_reason: Option<CloseReason>,
     /// For whom the origin is to be asked again.
     pub hints: Formats,
 }
@@ -77,14 +81,20 @@ fn parse_item(value: Value) -> Result<Item, Invalid> {
         meta: fields.meta("meta")?.map(Arc::new),
         response: None,
         stream: None,
+        message: None,
         closes: Formats::NONE,
+        close_reason: None,
         hints: Formats::NONE,
     };
     let action = Action::of(&fields)?;
     parse_formats(&fields, &mut item, action != Action::Send)?;
     match action {
         Action::Send => {}
-        Action::Close => item.closes = Formats::ALL,
+        Action::Close => {
+            item.closes = Formats::ALL;
+            let reason = formats::close_reason(&fields)?;
+            item.close_reason = item.close_reason.take().or(reason);
+        }
         // On the item itself both mean: ask the origin again, whatever kind of connection it is.
         Action::Hint | Action::Refresh => item.hints = Formats::ALL,
     }
@@ -110,14 +120,20 @@ fn parse_formats(fields: &Fields<'_>, item: &mut Item, optional: bool) -> Result
 
 fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<(), Invalid> {
     match Action::of(fields)? {
-        Action::Close => item.closes.insert(format),
+        Action::Close => {
+            item.closes.insert(format);
+            if format == Format::WsMessage {
+                item.close_reason = formats::close_reason(fields)?;
+            }
+        }
         Action::Hint => item.hints.insert(format),
-        // It means WebSockets; those of other kinds of connection are not refreshed by it.
+        Action::Refresh if format == Format::WsMessage => item.hints.insert(format),
+        // It means WebSockets; other kinds of connection are not refreshed by it.
         Action::Refresh => {}
         Action::Send => match format {
             Format::HttpResponse => item.response = Some(formats::response(fields)?),
             Format::HttpStream => item.stream = Some(formats::stream(fields)?),
-            Format::WsMessage => formats::check_message(fields)?,
+            Format::WsMessage => item.message = Some(formats::message(fields)?),
         },
     }
     Ok(())
@@ -136,7 +152,7 @@ impl Action {
     fn of(fields: &Fields<'_>) -> Result<Self, Invalid> {
         match fields.string("action")? {
             None | Some("send") => Ok(Self::Send),
-            Some("close") => formats::check_close(fields).map(|()| Self::Close),
+            Some("close") => Ok(Self::Close),
             Some("hint") => Ok(Self::Hint),
             Some("refresh") => Ok(Self::Refresh),
             Some(other) => invalid(format!("{} contains unknown 'action' '{other}'", fields.of)),
@@ -154,6 +170,7 @@ const fn quoted(format: Format) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MessageKind;
     use super::*;
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -258,6 +275,10 @@ mod tests {
         assert!(one_format.hints.contains(Format::HttpStream) && !one_format.hints.contains(Format::HttpResponse));
         let refresh = one(json!({"channel": "c", "http-stream": {"action": "refresh"}})).unwrap();
         assert_eq!((refresh.hints, refresh.stream), (Formats::NONE, None));
+        let websockets = one(json!({"channel": "c", "ws-message": {"action": "refresh"}})).unwrap();
+        assert!(websockets.hints.contains(Format::WsMessage) && !websockets.hints.contains(Format::HttpResponse));
+        assert_eq!(websockets.message, None);
+        assert_eq!(one(json!({"channel": "c", "ws-message": {"action": "hint"}})).unwrap().hints, websockets.hints);
         assert!(error(json!({"channel": "c", "action": "smile"})).contains("unknown 'action' 'smile'"));
     }
 
@@ -272,6 +293,71 @@ mod tests {
         assert!(one(json!({"channel": "c", "http-stream": {"content": ""}})).unwrap().meta.is_none());
         let wrong = json!({"channel": "c", "http-stream": {"content": "", "content-filters": [1]}});
         assert!(error(wrong).contains("'content-filters' with wrong type"));
+    }
+
+    fn message(format: Value) -> Result<Message, String> {
+        one(json!({"channel": "c", "ws-message": format})).map(|item| item.message.unwrap())
+    }
+
+    #[test]
+    fn messages_have_a_kind_and_content() {
+        let parts = |format| message(format).map(|m| (m.kind, m.content)).unwrap();
+        assert_eq!(parts(json!({"content": "hi"})), (MessageKind::Text, Bytes::from("hi")));
+        assert_eq!(
+            parts(json!({"content-bin": "/w==", "content": "no"})),
+            (MessageKind::Binary, Bytes::from_static(b"\xff"))
+        );
+        assert_eq!(parts(json!({"content-bin": "aGk=", "type": "text"})), (MessageKind::Text, Bytes::from("hi")));
+        assert_eq!(parts(json!({"content": "hi", "type": "binary"})), (MessageKind::Binary, Bytes::from("hi")));
+        assert_eq!(parts(json!({"type": "ping"})), (MessageKind::Ping, Bytes::new()));
+        assert_eq!(parts(json!({"type": "pong", "content": "x"})), (MessageKind::Pong, Bytes::from("x")));
+        let filtered = message(json!({"content": "", "content-filters": ["build-id"]})).unwrap();
+        assert_eq!(filtered.content_filters.unwrap()[..], ["build-id".into()]);
+    }
+
+    #[test]
+    fn messages_that_cannot_be_sent_are_refused() {
+        let why = |format| message(format).unwrap_err();
+        let prefix = "Invalid format: 'ws-message'";
+        assert_eq!(why(json!({"type": "text"})), format!("{prefix} does not contain 'content' or 'content-bin'"));
+        assert_eq!(why(json!({"type": "close"})), format!("{prefix} contains 'type' with unknown value"));
+        let wrong = format!("{prefix} contains 'content' with invalid value");
+        assert_eq!(why(json!({"type": "text", "content-bin": "/w=="})), wrong);
+        assert_eq!(why(json!({"type": "ping", "content": "x".repeat(126)})), wrong);
+        assert!(message(json!({"type": "pong", "content": "x".repeat(125)})).is_ok());
+    }
+
+    #[test]
+    fn closes_may_say_why() {
+        let out = Some(CloseReason::new(4001, "out"));
+        let format = json!({"channel": "u", "ws-message": {"action": "close", "code": "4001", "reason": "out"}});
+        let item = one(format).unwrap();
+        assert_eq!((item.closes.contains(Format::WsMessage), item.close_reason), (true, out.clone()));
+        let close = |more: Value| {
+            let mut item = json!({"channel": "u", "action": "close"});
+            item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            one(item).map(|item| (item.closes, item.close_reason))
+        };
+        assert_eq!(close(json!({"code": 4001, "reason": "out"})), Ok((Formats::ALL, out.clone())));
+        assert_eq!(close(json!({"code": null})), Ok((Formats::ALL, None)));
+        assert_eq!(close(json!({"reason": "x"})).unwrap().1, Some(CloseReason::new(1000, "x")));
+        let both = json!({"code": 3000, "ws-message": {"action": "close", "code": 4001, "reason": "out"}});
+        assert_eq!(close(both), Ok((Formats::ALL, out)));
+        // HTTP has no such thing.
+        assert_eq!(close(json!({"http-stream": {"action": "close", "code": 1}})), Ok((Formats::ALL, None)));
+    }
+
+    #[test]
+    fn closes_say_nothing_that_no_close_may_say() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 70_000, -1] {
+            let why = error(json!({"channel": "u", "action": "close", "code": code}));
+            assert_eq!(why, "Invalid format: publish item object contains 'code' with invalid value", "{code}");
+            let why = error(json!({"channel": "u", "ws-message": {"action": "close", "code": code}}));
+            assert_eq!(why, "Invalid format: 'ws-message' contains 'code' with invalid value", "{code}");
+        }
+        let long = json!({"channel": "u", "action": "close", "reason": "x".repeat(124)});
+        assert_eq!(error(long), "Invalid format: publish item object contains 'reason' with invalid value");
+        assert!(one(json!({"channel": "u", "action": "close", "reason": "x".repeat(123)})).is_ok());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// The headers that `Connection` names: they are for this connection only as well.
-pub(super) fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+pub(in crate::origin) fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
     let names = values.flat_map(|v| v.split(',')).filter_map(|n| HeaderName::try_from(n.trim()).ok());
     // These two are its usual words, and no headers to remove.

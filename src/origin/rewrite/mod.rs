@@ -5,15 +5,17 @@ mod hop;
 mod marks;
 
 pub use forwarded::{ForwardedFor, ForwardedProto, has_passed, says_secure};
+pub(super) use hop::listed_in_connection;
 pub use hop::{is_plainly_framed, remove_hop_by_hop, remove_where};
 
-use super::{Errand, Forwarding};
+use super::{Errand, Forwarding, Purpose};
 use crate::grip::{FEATURES, instruct};
 use crate::route::{Rewrite, Route, Target};
-use hop::{is_hop_by_hop, listed_in_connection};
+use hop::is_hop_by_hop;
 use hyper::Uri;
 use hyper::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
@@ -61,8 +63,12 @@ pub(super) fn headers(
     if !errand.trusted && !route.no_grip {
         introduce(errand, signature, &mut to);
     }
+    if errand.purpose != Purpose::Plain {
+        upgrade(errand, &mut to);
+    }
     if errand.secure {
-        proto(settings.proto, &mut to);
+        let scheme = if errand.purpose == Purpose::Plain { "https" } else { "wss" };
+        proto(settings.proto, scheme, &mut to);
     }
     let rule = if errand.trusted { settings.forwarded_for_trusted } else { settings.forwarded_for };
     if let Some(addresses) = rule.apply(from, errand.address) {
@@ -101,6 +107,8 @@ fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut H
             || matches!(*name, HOST | EXPECT) || *name == forwarded::FOR
             // Items are appended to what the origin began, so it must not compress it.
             || *name == ACCEPT_ENCODING
+            // What it offers is agreed upon here.
+            || (errand.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
             || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
             || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
             || (settings.accept_route && *name == PUSHPIN_ROUTE)
@@ -127,13 +135,24 @@ fn introduce(errand: &Errand<'_>, signature: Option<HeaderValue>, to: &mut Heade
     }
 }
 
-fn proto(mode: ForwardedProto, to: &mut HeaderMap) {
-    let https = HeaderValue::from_static("https");
+/// Asks for a WebSocket, and offers to carry out what the origin says of GRIP in it; also for a trusted proxy, which will.
+fn upgrade(errand: &Errand<'_>, to: &mut HeaderMap) {
+    if errand.purpose == Purpose::WebSocket {
+        to.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        to.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if !errand.route.no_grip {
+        to.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static("grip"));
+    }
+}
+
+fn proto(mode: ForwardedProto, scheme: &'static str, to: &mut HeaderMap) {
+    let scheme = HeaderValue::from_static(scheme);
     if mode != ForwardedProto::Nothing {
-        to.insert(forwarded::PROTO, https.clone());
+        to.insert(forwarded::PROTO, scheme.clone());
     }
     if mode == ForwardedProto::Both {
-        to.insert(forwarded::PROTOCOL, https);
+        to.insert(forwarded::PROTOCOL, scheme);
     }
 }
 
@@ -179,6 +198,7 @@ mod tests {
                 secure: self.secure,
                 trusted: self.trusted,
                 internal: false,
+                purpose: Purpose::Plain,
                 last_ids: &[("a".into(), "7".into())],
             };
             let map =

@@ -1,0 +1,144 @@
+//! WebSocket handshakes: ask the origin, then refuse as it does, or let the connection go on as a session.
+
+use super::access::Access;
+use super::body::Reply;
+use super::dress::Dress;
+use super::exchange::compact;
+use super::request::relay;
+use super::slot::{Leave, Slot};
+use super::visit::Visit;
+use super::{Front, answer};
+use crate::grip::extension;
+use crate::grip::instruct::is_grip;
+use crate::origin::{Answered, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop, remove_where};
+use crate::route::Route;
+use crate::session::{Deflate, Opening};
+use crate::wire::answer::BAD_HANDSHAKE;
+use crate::wire::deflate::negotiate;
+use hyper::Response;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::http::request::Parts;
+use hyper::http::response;
+use hyper::{Method, Version};
+use std::sync::Arc;
+
+/// Answers a handshake, or leaves a session in the slot and never returns.
+pub(super) async fn open(
+    front: &Front,
+    slot: &Slot,
+    visit: &Visit,
+    upload: &Upload,
+    route: &Arc<Route>,
+    mut access: Access,
+) -> Response<Reply> {
+    let dress = Dress::default();
+    if !is_handshake(&visit.request) || !upload.is_whole() {
+        let mut refused = answer::respond(&BAD_HANDSHAKE, &dress, access);
+        refused.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return refused;
+    }
+    let about = visit.about(route);
+    let opened = match front.origin.open(&visit.errand(route), &about).await {
+        Ok(Opened::Refused(answered)) => {
+            access.answered(answered.head.status.as_u16(), answered.target);
+            return relay(&dress, refused(answered, visit.trusted), access);
+        }
+        Ok(opened) => opened,
+        Err(failure) => return answer::fail(front, route, &visit.request.uri, &failure, &dress, access),
+    };
+    access.answered(101, target(&opened));
+    access.hold("websocket");
+    drop(access);
+    slot.put(Leave::Session(Box::new(opening(front, visit, route, opened))));
+    std::future::pending().await
+}
+
+/// Whether it is a handshake by the rules (RFC 6455 4.2.1).
+fn is_handshake(request: &Parts) -> bool {
+    let Parts { method, version, headers, .. } = request;
+    let is_13 = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let has_key = headers.get(SEC_WEBSOCKET_KEY).is_some_and(|key| !key.is_empty());
+    let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    *method == Method::GET && *version == Version::HTTP_11 && is_13 && has_key && !has_body
+}
+
+const fn target(opened: &Opened) -> usize {
+    match opened {
+        Opened::Conversation { target, .. } | Opened::Socket { target, .. } | Opened::Echo { target, .. } => *target,
+        Opened::Refused(answered) => answered.target,
+    }
+}
+
+/// The answer of an origin that does not want the WebSocket, without what belongs to the handshake.
+fn refused(mut answered: Answered, trusted: bool) -> Answered {
+    let headers = &mut answered.head.headers;
+    remove_where(headers, |name| {
+        [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name) || (!trusted && is_grip(name))
+    });
+    answered
+}
+
+/// The session of a client whose WebSocket an origin has accepted.
+fn opening(front: &Front, visit: &Visit, route: &Arc<Route>, mut opened: Opened) -> Opening {
+    let headers = &visit.request.headers;
+    let origins = match &mut opened {
+        Opened::Conversation { head, .. } | Opened::Socket { head, .. } => Some(std::mem::take(&mut head.headers)),
+        Opened::Echo { .. } | Opened::Refused(_) => None,
+    };
+    let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
+    let spoken = origins.as_ref().and_then(extensions);
+    // A GRIP proxy before this one carries out what the origin says; it need not have asked.
+    let prefix = spoken.clone().filter(|_| !visit.trusted && !route.no_grip);
+    let takeover = front.sessions.settings().context_takeover;
+    let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
+    let agreed = if front.sessions.settings().compression { negotiate(offers, takeover) } else { None };
+    let relayed = extensions(headers).and(spoken).filter(|_| visit.trusted).map(|prefix| extension::answer(&prefix));
+    let answered: Vec<String> =
+        relayed.into_iter().chain(agreed.as_ref().map(|agreed| agreed.answer.clone())).collect();
+    let mut head = welcome(headers, origins.unwrap_or_default(), visit.trusted);
+    if let Ok(value) = HeaderValue::try_from(answered.join(", "))
+        && !value.is_empty()
+    {
+        head.insert(SEC_WEBSOCKET_EXTENSIONS, value);
+    }
+    let implicit = route.targets.get(target(&opened)).map_or_else(Vec::new, |target| target.channels.clone());
+    Opening {
+        head: compact(&parts(&opened, head)),
+        opened,
+        prefix: prefix.map(Into::into),
+        implicit,
+        deflate: agreed.map(|agreed| Deflate { sends: agreed.compresses, takeover: agreed.takeover }),
+        about: visit.about(route),
+    }
+}
+
+/// The headers of the answer to the client: what the origin says, and what makes it a handshake.
+fn welcome(asked: &HeaderMap, mut headers: HeaderMap, trusted: bool) -> HeaderMap {
+    remove_hop_by_hop(&mut headers);
+    remove_where(&mut headers, |name: &HeaderName| {
+        is_conversations_own(name)
+            || [CONTENT_TYPE, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name)
+            || (!trusted && is_grip(name))
+    });
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    let key = asked.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
+    if let Ok(accept) = HeaderValue::try_from(accept_for(key)) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    headers
+}
+
+/// The head of the answer; its reason phrase is the origin's, if that speaks WebSocket itself.
+fn parts(opened: &Opened, headers: HeaderMap) -> response::Parts {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = hyper::StatusCode::SWITCHING_PROTOCOLS;
+    if let Opened::Socket { head, .. } = opened {
+        parts.extensions = head.extensions.clone();
+    }
+    parts.headers = headers;
+    parts
+}

@@ -1,0 +1,402 @@
+//! The events on their way to an origin that may accept them in part.
+
+use super::event::{self, Event};
+use super::{Invalid, invalid};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// What an event counts for besides its content.
+const SLOT: usize = 16;
+
+/// The events on their way to one origin, oldest first.
+///
+/// Each request offers those in front and the answer says how many bytes of their content the origin accepts. The rest
+/// stays, to be offered again.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    events: VecDeque<Queued>,
+    /// Content bytes in the queue.
+    content: usize,
+    /// How many events from the front were ever offered.
+    seen: usize,
+    /// How many events from the front the request under way offers.
+    offered: usize,
+    /// Whether that request left events behind it.
+    cut: bool,
+}
+
+/// An event, or what is left of one: the rest of a text need not be text.
+#[derive(Debug)]
+struct Queued {
+    name: &'static str,
+    content: Bytes,
+    closes: bool,
+}
+
+impl Backlog {
+    /// Adds an event behind the others.
+    pub fn push(&mut self, event: Event) {
+        let queued = Queued { name: event.name(), content: event.content(), closes: matches!(event, Event::Close(_)) };
+        self.content += queued.content.len();
+        self.events.push_back(queued);
+    }
+
+    /// What the queue weighs: its content, and a little for each event.
+    pub fn bytes(&self) -> usize {
+        self.content + self.events.len() * SLOT
+    }
+
+    /// Whether there is nothing to offer.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether a close is queued.
+    pub fn has_close(&self) -> bool {
+        self.events.iter().any(|event| event.closes)
+    }
+
+    /// Whether a request is due: something was never offered. What an origin has left behind does not ask for another.
+    pub fn is_due(&self) -> bool {
+        self.seen < self.events.len()
+    }
+
+    /// The `Content-Bytes-Replayed` of the next request: content that was offered before and was not accepted.
+    pub fn replayed(&self) -> usize {
+        self.size_of(self.seen)
+    }
+
+    /// The body of the next request, of `most` events at most. It is what `accepted` is about.
+    pub fn offer(&mut self, most: usize) -> Vec<u8> {
+        self.offered = most.min(self.events.len());
+        self.cut = self.offered < self.events.len();
+        self.seen = self.seen.max(self.offered);
+        let mut body = Vec::with_capacity(self.size_of(self.offered) + self.offered * SLOT);
+        self.events.iter().take(self.offered).for_each(|queued| event::write(queued.name, &queued.content, &mut body));
+        body
+    }
+
+    /// Takes out what the origin accepts of the offer: so many bytes of content, a close's included, or all of it.
+    ///
+    /// # Errors
+    /// It accepts more than there was, or less than it must. Nothing is taken out then.
+    pub fn accepted(&mut self, count: Option<usize>) -> Result<(), Invalid> {
+        let all = self.size_of(self.offered);
+        let count = count.unwrap_or(all);
+        if count > all {
+            return invalid(format!("{count} bytes of content are accepted of {all} offered"));
+        }
+        self.check_close(count)?;
+        let (whole, rest) = self.reach(count);
+        if self.cut && self.offered > 0 && whole == 0 && rest == 0 {
+            return invalid("nothing is accepted, and there is more than one request may offer");
+        }
+        self.take(whole, rest);
+        Ok(())
+    }
+
+    /// A close whose turn has come must be accepted whole: what an origin could wait for does not come any more.
+    fn check_close(&self, count: usize) -> Result<(), Invalid> {
+        let Some(at) = self.events.iter().take(self.offered).position(|event| event.closes) else { return Ok(()) };
+        let (start, end) = (self.size_of(at), self.size_of(at + 1));
+        if (start..end).contains(&count) {
+            return invalid("all content is accepted, but the close is not");
+        }
+        Ok(())
+    }
+
+    /// How many events of the offer `count` bytes accept whole, and how many bytes of the next one. Events without
+    /// content are accepted with what stands before them, as in Pushpin.
+    fn reach(&self, count: usize) -> (usize, usize) {
+        let mut rest = count;
+        let mut whole = 0;
+        for event in self.events.iter().take(self.offered) {
+            let Some(left) = rest.checked_sub(event.content.len()) else { break };
+            rest = left;
+            whole += 1;
+        }
+        (whole, rest)
+    }
+
+    fn take(&mut self, whole: usize, rest: usize) {
+        self.content -= self.size_of(whole) + rest;
+        self.events.drain(..whole);
+        if let Some(event) = self.events.front_mut().filter(|_| rest > 0) {
+            event.content = event.content.slice(rest..);
+        }
+        self.seen -= whole;
+        self.offered = 0;
+        self.cut = false;
+    }
+
+    /// The content bytes of so many events from the front.
+    fn size_of(&self, count: usize) -> usize {
+        self.events.iter().take(count).map(|event| event.content.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{CloseReason, MessageKind};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(kind: MessageKind, content: &str) -> Event {
+        Event::Message(kind, Bytes::from(content.to_owned()))
+    }
+
+    fn backlog(contents: &[&str]) -> Backlog {
+        let mut backlog = Backlog::default();
+        contents.iter().for_each(|content| backlog.push(message(MessageKind::Text, content)));
+        backlog
+    }
+
+    fn offer(backlog: &mut Backlog, most: usize) -> String {
+        String::from_utf8_lossy(&backlog.offer(most)).replace("\r\n", "|")
+    }
+
+    fn close() -> Event {
+        Event::Close(Some(CloseReason::new(4001, "out")))
+    }
+
+    #[test]
+    fn an_answer_that_says_nothing_accepts_everything() {
+        let mut b = backlog(&["hello", "", "world"]);
+        assert_eq!((b.bytes(), b.is_due(), b.replayed()), (58, true, 0));
+        assert_eq!(offer(&mut b, usize::MAX), "TEXT 5|hello|TEXT|TEXT 5|world|");
+        b.push(message(MessageKind::Binary, "later"));
+        b.accepted(None).unwrap();
+        assert_eq!((b.bytes(), b.is_due(), b.is_empty()), (21, true, false));
+        assert_eq!(offer(&mut b, usize::MAX), "BINARY 5|later|");
+        b.accepted(Some(5)).unwrap();
+        assert_eq!((b.bytes(), b.is_due(), b.is_empty()), (0, false, true));
+    }
+
+    #[test]
+    fn the_rest_of_a_message_is_offered_again_with_what_is_new() {
+        let mut b = backlog(&["h\u{e9}llo", "world"]);
+        b.offer(usize::MAX);
+        b.accepted(Some(2)).unwrap();
+        assert_eq!((b.replayed(), b.is_due(), b.bytes()), (9, false, 41));
+        b.push(message(MessageKind::Ping, ""));
+        assert!(b.is_due());
+        assert_eq!(offer(&mut b, usize::MAX), "TEXT 4|\u{fffd}llo|TEXT 5|world|PING|");
+        b.accepted(Some(4)).unwrap();
+        assert_eq!((b.replayed(), offer(&mut b, usize::MAX)), (5, "TEXT 5|world|PING|".into()));
+    }
+
+    #[test]
+    fn one_at_a_time_there_is_always_progress() {
+        let mut b = backlog(&["ab", "c"]);
+        assert_eq!(offer(&mut b, 1), "TEXT 2|ab|");
+        let stuck = b.accepted(Some(0)).unwrap_err().to_string();
+        assert_eq!(stuck, "nothing is accepted, and there is more than one request may offer");
+        b.accepted(Some(1)).unwrap();
+        assert_eq!((b.replayed(), b.is_due()), (1, true));
+        assert_eq!(offer(&mut b, 1), "TEXT 1|b|");
+        b.accepted(None).unwrap();
+        assert_eq!(offer(&mut b, 1), "TEXT 1|c|");
+        b.accepted(Some(0)).unwrap();
+        assert_eq!((b.replayed(), b.is_due()), (1, false));
+    }
+
+    #[test]
+    fn empty_events_go_with_what_stands_before_them() {
+        let mut b = backlog(&["", "a", "", "b"]);
+        b.offer(usize::MAX);
+        b.accepted(Some(1)).unwrap();
+        assert_eq!(offer(&mut b, usize::MAX), "TEXT 1|b|");
+        // What was not offered is not accepted, empty or not.
+        b.push(message(MessageKind::Pong, ""));
+        b.accepted(None).unwrap();
+        assert_eq!((offer(&mut b, 1), b.accepted(Some(0))), ("PONG|".into(), Ok(())));
+        assert!(b.is_empty());
+    }
+
+    #[test]
+    fn a_close_is_accepted_whole_or_waits_for_what_is_before_it() {
+        let mut b = backlog(&["abc"]);
+        b.push(close());
+        b.offer(usize::MAX);
+        for count in [3, 4, 7] {
+            let left = b.accepted(Some(count)).unwrap_err().to_string();
+            assert_eq!(left, "all content is accepted, but the close is not");
+        }
+        b.accepted(Some(2)).unwrap();
+        assert!(b.has_close() && !b.is_due());
+        assert_eq!((b.replayed(), b.offer(usize::MAX).len()), (6, 27));
+        assert_eq!(b.accepted(Some(7)).unwrap_err().to_string(), "7 bytes of content are accepted of 6 offered");
+        b.accepted(Some(6)).unwrap();
+        assert!(!b.has_close() && b.is_empty());
+    }
+
+    #[test]
+    fn a_close_without_content_goes_with_the_last_of_it() {
+        let mut b = backlog(&["abc"]);
+        b.push(Event::Close(None));
+        b.offer(usize::MAX);
+        b.accepted(Some(3)).unwrap();
+        assert!(b.is_empty());
+        let mut b = backlog(&["abc"]);
+        b.push(close());
+        b.offer(1);
+        b.accepted(Some(3)).unwrap();
+        assert!(b.has_close() && b.is_due());
+    }
+
+    #[test]
+    fn nothing_is_accepted_that_was_not_offered() {
+        let mut b = Backlog::default();
+        assert_eq!((b.offer(1).len(), b.accepted(Some(0)), b.accepted(None)), (0, Ok(()), Ok(())));
+        assert!(b.accepted(Some(1)).is_err());
+        b.push(message(MessageKind::Text, "a"));
+        assert!(b.accepted(Some(1)).is_err());
+        b.accepted(None).unwrap();
+        assert!(b.is_due());
+        b.push(message(MessageKind::Text, "b"));
+        b.offer(1);
+        b.accepted(Some(1)).unwrap();
+        assert!(b.accepted(Some(1)).is_err());
+        assert_eq!(b.bytes(), 17);
+    }
+
+    /// An origin that puts together what it accepts.
+    #[derive(Debug, Default)]
+    struct Origin {
+        whole: Vec<(String, Vec<u8>)>,
+        part: Vec<u8>,
+    }
+
+    impl Origin {
+        fn accept(&mut self, offered: &[(String, Vec<u8>)], mut count: usize) {
+            for (name, content) in offered {
+                let size = content.len().min(count);
+                count -= size;
+                self.part.extend_from_slice(&content[..size]);
+                if size < content.len() {
+                    return;
+                }
+                self.whole.push((name.clone(), std::mem::take(&mut self.part)));
+            }
+        }
+    }
+
+    /// Reads a body without a look at what is in it.
+    fn parts(mut body: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let mut parts = Vec::new();
+        while !body.is_empty() {
+            let end = body.windows(2).position(|w| w == b"\r\n").unwrap();
+            let line = std::str::from_utf8(&body[..end]).unwrap();
+            let (name, size) = line.split_once(' ').unwrap_or((line, ""));
+            let size = if size.is_empty() { 0 } else { usize::from_str_radix(size, 16).unwrap() };
+            body = &body[end + 2..];
+            parts.push((name.to_owned(), body[..size].to_vec()));
+            body = &body[if size == 0 { 0 } else { size + 2 }..];
+        }
+        parts
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Event),
+        /// Pushes between the request and its answer.
+        Ask {
+            most: usize,
+            accepted: Option<prop::sample::Index>,
+            meanwhile: Vec<Event>,
+        },
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        let kind = prop_oneof![Just(MessageKind::Text), Just(MessageKind::Binary), Just(MessageKind::Ping)];
+        let content = prop_oneof![Just(String::new()), ".{1,6}"];
+        (kind, content).prop_map(|(kind, content)| message(kind, &content))
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let ask = (
+            prop_oneof![Just(1), Just(usize::MAX)],
+            prop::option::of(any::<prop::sample::Index>()),
+            prop::collection::vec(any_event(), 0..3),
+        );
+        prop_oneof![
+            any_event().prop_map(Step::Push),
+            ask.prop_map(|(most, accepted, meanwhile)| Step::Ask { most, accepted, meanwhile }),
+        ]
+    }
+
+    /// A backlog, what was pushed to it, and what its origin has.
+    #[derive(Debug, Default)]
+    struct Model {
+        backlog: Backlog,
+        pushed: Vec<(String, Vec<u8>)>,
+        seen: usize,
+        origin: Origin,
+    }
+
+    impl Model {
+        fn push(&mut self, event: Event) {
+            self.pushed.push((event.name().to_owned(), event.content().to_vec()));
+            self.backlog.push(event);
+        }
+
+        /// Bytes of the first so many events that the origin does not have.
+        fn left(&self, count: usize) -> usize {
+            let pushed: usize = self.pushed[..count].iter().map(|(_, content)| content.len()).sum();
+            let had: usize = self.origin.whole.iter().map(|(_, content)| content.len()).sum();
+            pushed.saturating_sub(had + self.origin.part.len())
+        }
+
+        fn check(&self) {
+            let events = self.pushed.len() - self.origin.whole.len();
+            assert_eq!(self.backlog.bytes(), self.left(self.pushed.len()) + events * SLOT);
+            assert_eq!(self.backlog.replayed(), self.left(self.seen));
+            assert_eq!(self.backlog.is_due(), self.seen < self.pushed.len());
+            assert_eq!(self.backlog.is_empty(), events == 0);
+        }
+
+        fn ask(&mut self, most: usize, accepted: Option<prop::sample::Index>, meanwhile: Vec<Event>) {
+            let offered = parts(&self.backlog.offer(most));
+            let cut = self.origin.whole.len() + offered.len() < self.pushed.len();
+            self.seen = self.seen.max(self.origin.whole.len() + offered.len());
+            meanwhile.into_iter().for_each(|event| self.push(event));
+            let all = offered.iter().map(|(_, content)| content.len()).sum::<usize>();
+            let count = accepted.map(|index| index.index(all + 1));
+            assert!(self.backlog.accepted(Some(all + 1)).is_err());
+            let stuck = cut && count == Some(0) && offered.first().is_some_and(|(_, content)| !content.is_empty());
+            let close = offered.last().filter(|(name, _)| name == "CLOSE").map_or(0, |(_, content)| content.len());
+            let wrong = stuck || count.is_some_and(|count| (all - close..all).contains(&count));
+            assert_eq!(self.backlog.accepted(count).is_err(), wrong);
+            if wrong {
+                self.backlog.accepted(None).unwrap();
+            }
+            self.origin.accept(&offered, count.filter(|_| !wrong).unwrap_or(all));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_doubled(
+            steps in prop::collection::vec(any_step(), 0..30),
+            closed in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut model = Model::default();
+            for step in steps {
+                match step {
+                    Step::Push(event) => model.push(event),
+                    Step::Ask { most, accepted, meanwhile } => model.ask(most, accepted, meanwhile),
+                }
+                model.check();
+            }
+            if closed.is_some() {
+                model.push(close());
+                model.ask(usize::MAX, closed, Vec::new());
+                model.check();
+            }
+            model.ask(usize::MAX, None, Vec::new());
+            model.check();
+            prop_assert!(model.backlog.is_empty());
+            prop_assert_eq!(model.origin.whole, model.pushed);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What a WebSocket message of a kind may contain, whoever sends it.
+
+use super::message::MessageKind;
+
+/// The most that a control frame carries (RFC 6455 5.5).
+pub(super) const MAX_CONTROL: usize = 125;
+
+/// The kind that JSON calls by this name.
+pub(super) fn kind_named(name: &str) -> Option<MessageKind> {
+    match name {
+        "text" => Some(MessageKind::Text),
+        "binary" => Some(MessageKind::Binary),
+        "ping" => Some(MessageKind::Ping),
+        "pong" => Some(MessageKind::Pong),
+        _ => None,
+    }
+}
+
+/// What keeps `content` from being a whole message of this kind, if anything does.
+pub(super) fn problem(kind: MessageKind, content: &[u8]) -> Option<&'static str> {
+    match kind {
+        MessageKind::Text if std::str::from_utf8(content).is_err() => Some("text that is not UTF-8"),
+        MessageKind::Ping | MessageKind::Pong if content.len() > MAX_CONTROL => Some("over 125 bytes of content"),
+        _ => None,
+    }
+}

@@ -1,0 +1,295 @@
+//! Control messages: what an origin asks for within a WebSocket, as the JSON behind `c:`.
+
+use super::content::{kind_named, problem};
+use super::filter::{Filter, MAX_FILTERS};
+use super::instruct::{KeepAliveMode, Named};
+use super::message::MessageKind;
+use super::object::{Fields, Object};
+use super::{Invalid, invalid};
+use bytes::Bytes;
+use serde_json::Value;
+use std::fmt;
+use std::time::Duration;
+
+const KEEP_ALIVE_TIMEOUT: u64 = 55;
+const DELAY: u64 = 1;
+
+/// What an origin asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// The client is to get what is published to a channel.
+    Subscribe {
+        /// The channel, as the origin calls it; not empty.
+        channel: String,
+        /// What its items pass through.
+        filters: Vec<Filter>,
+    },
+    /// The client is not to get it any more.
+    Unsubscribe {
+        /// The channel, as the origin calls it; not empty.
+        channel: String,
+    },
+    /// The origin leaves; the client stays.
+    Detach,
+    /// The client belongs to a session, or to none.
+    Session {
+        /// The session.
+        id: Option<String>,
+    },
+    /// The origin says something of the client, for filters.
+    SetMeta {
+        /// What it is called.
+        name: String,
+        /// Its value; without one it is not said any more.
+        value: Option<String>,
+    },
+    /// What to send when nothing happens, if anything.
+    KeepAlive(Option<Timed>),
+    /// What to send after a while, once.
+    SendDelayed(Timed),
+    /// What waits to be sent is due now.
+    FlushDelayed,
+}
+
+/// A message that is sent by itself after a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// Its kind.
+    pub kind: MessageKind,
+    /// Its content, fit for its kind.
+    pub content: Bytes,
+    /// How long to wait; at least a second.
+    pub timeout: Duration,
+    /// What the wait is counted from; a keep-alive's only.
+    pub mode: KeepAliveMode,
+}
+
+/// Why a control message is not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is wrong, and ignored.
+    Invalid(Invalid),
+    /// It has more filters than a subscription may have, which ends the connection (1011): unfiltered, the client would
+    /// get what is not meant for it.
+    TooManyFilters(Invalid),
+}
+
+impl From<Invalid> for Refused {
+    fn from(why: Invalid) -> Self {
+        Self::Invalid(why)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(why) | Self::TooManyFilters(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Control {
+    /// Reads the JSON behind `c:`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and whether that is fatal.
+    pub fn parse(text: &[u8]) -> Result<Self, Refused> {
+        let object = object(text)?;
+        let fields = |of| Fields { of, object: &object };
+        match required(&fields("control message"), "type")? {
+            "subscribe" => subscribe(&fields("subscribe")),
+            "unsubscribe" => Ok(Self::Unsubscribe { channel: named(&fields("unsubscribe"), "channel")?.to_owned() }),
+            "detach" => Ok(Self::Detach),
+            "session" => Ok(Self::Session { id: fields("session").string("id")?.map(str::to_owned) }),
+            "set-meta" => Ok(set_meta(&fields("set-meta"))?),
+            "keep-alive" => Ok(Self::KeepAlive(timed(&fields("keep-alive"), KEEP_ALIVE_TIMEOUT)?)),
+            "send-delayed" => Ok(send_delayed(&fields("send-delayed"))?),
+            "flush-delayed" => Ok(Self::FlushDelayed),
+            other => Err(Invalid::new(format!("control message contains unknown 'type' '{other}'")).into()),
+        }
+    }
+}
+
+fn object(text: &[u8]) -> Result<Object, Invalid> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => invalid("control message must be an object"),
+        Err(_) => invalid("failed to parse control message as JSON"),
+    }
+}
+
+fn subscribe(fields: &Fields<'_>) -> Result<Control, Refused> {
+    let channel = named(fields, "channel")?;
+    let filters = fields.strings("filters")?.unwrap_or_default();
+    let refused = if filters.len() > MAX_FILTERS { Refused::TooManyFilters } else { Refused::Invalid };
+    let Named { name, filters, .. } = Named::new(channel, None, filters.iter().copied()).map_err(refused)?;
+    Ok(Control::Subscribe { channel: name, filters })
+}
+
+fn set_meta(fields: &Fields<'_>) -> Result<Control, Invalid> {
+    let name = named(fields, "name")?.to_owned();
+    Ok(Control::SetMeta { name, value: fields.string("value")?.map(str::to_owned) })
+}
+
+fn send_delayed(fields: &Fields<'_>) -> Result<Control, Invalid> {
+    match timed(fields, DELAY)? {
+        Some(timed) => Ok(Control::SendDelayed(timed)),
+        None => invalid("send-delayed does not contain 'content' or 'content-bin'"),
+    }
+}
+
+/// A message and its time; `None` if there is no content. As in Pushpin, its kind does not depend on how the content is
+/// written, and no time at all is the usual one.
+fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<Timed>, Invalid> {
+    let Some(kind) = kind_named(fields.string("message-type")?.unwrap_or("text")) else {
+        return fields.unknown_value("message-type");
+    };
+    let seconds = fields.seconds("timeout")?.filter(|seconds| *seconds > 0).unwrap_or(usual);
+    let mode = KeepAliveMode::named(fields.string("mode")?.unwrap_or("idle"));
+    let mode = mode.or_else(|_| fields.unknown_value("mode"))?;
+    let Some(content) = fields.content("content-bin", "content")? else { return Ok(None) };
+    if problem(kind, &content).is_some() {
+        return fields.invalid_value("content");
+    }
+    Ok(Some(Timed { kind, content, timeout: Duration::from_secs(seconds), mode }))
+}
+
+/// A name, which is not empty.
+fn named<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, Invalid> {
+    match required(fields, name)? {
+        "" => fields.invalid_value(name),
+        text => Ok(text),
+    }
+}
+
+fn required<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, Invalid> {
+    match fields.string(name)? {
+        Some(text) => Ok(text),
+        None => invalid(format!("{} does not contain '{name}'", fields.of)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn parse(message: &Value) -> Result<Control, Refused> {
+        Control::parse(message.to_string().as_bytes())
+    }
+
+    fn error(message: Value) -> String {
+        match parse(&message).unwrap_err() {
+            Refused::Invalid(why) => why.to_string(),
+            fatal @ Refused::TooManyFilters(_) => panic!("{fatal}"),
+        }
+    }
+
+    fn keep_alive(message: Value) -> Timed {
+        match parse(&message).unwrap() {
+            Control::KeepAlive(Some(timed)) => timed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn subscriptions_have_known_filters() {
+        let subscribe =
+            parse(&json!({"type": "subscribe", "channel": "a", "filters": ["skip-self", "x", "var-subst"]}));
+        let filters = vec![Filter::SkipSelf, Filter::VarSubst];
+        assert_eq!(subscribe, Ok(Control::Subscribe { channel: "a".into(), filters }));
+        let bare = parse(&json!({"type": "subscribe", "channel": "a", "filters": null, "more": 1}));
+        assert_eq!(bare, Ok(Control::Subscribe { channel: "a".into(), filters: Vec::new() }));
+        let unsubscribe = parse(&json!({"type": "unsubscribe", "channel": "a"}));
+        assert_eq!(unsubscribe, Ok(Control::Unsubscribe { channel: "a".into() }));
+    }
+
+    #[test]
+    fn too_many_filters_are_fatal() {
+        let many = json!({"type": "subscribe", "channel": "a", "filters": ["a", "b", "c", "d", "e", "f"]});
+        let why = "too many filters for channel 'a'";
+        assert_eq!(parse(&many), Err(Refused::TooManyFilters(Invalid::new(why))));
+        assert_eq!(parse(&many).unwrap_err().to_string(), why);
+    }
+
+    #[test]
+    fn plain_messages() {
+        assert_eq!(parse(&json!({"type": "detach"})), Ok(Control::Detach));
+        assert_eq!(parse(&json!({"type": "flush-delayed"})), Ok(Control::FlushDelayed));
+        assert_eq!(parse(&json!({"type": "session", "id": "s"})), Ok(Control::Session { id: Some("s".into()) }));
+        assert_eq!(parse(&json!({"type": "session"})), Ok(Control::Session { id: None }));
+        let meta = |value: Option<&str>| Control::SetMeta { name: "user".into(), value: value.map(Into::into) };
+        assert_eq!(parse(&json!({"type": "set-meta", "name": "user", "value": "7"})), Ok(meta(Some("7"))));
+        assert_eq!(parse(&json!({"type": "set-meta", "name": "user", "value": ""})), Ok(meta(Some(""))));
+        assert_eq!(parse(&json!({"type": "set-meta", "name": "user", "value": null})), Ok(meta(None)));
+    }
+
+    #[test]
+    fn keep_alives_have_pushpins_defaults() {
+        let usual = keep_alive(json!({"type": "keep-alive", "content": "hi"}));
+        let (content, timeout) = (Bytes::from("hi"), Duration::from_secs(55));
+        assert_eq!(usual, Timed { kind: MessageKind::Text, content, timeout, mode: KeepAliveMode::Idle });
+        let all = keep_alive(json!({"type": "keep-alive", "content": "no", "content-bin": "/w==", "timeout": "20",
+            "message-type": "binary", "mode": "interval"}));
+        let (content, timeout) = (Bytes::from_static(b"\xff"), Duration::from_secs(20));
+        assert_eq!(all, Timed { kind: MessageKind::Binary, content, timeout, mode: KeepAliveMode::Interval });
+        assert_eq!(keep_alive(json!({"type": "keep-alive", "content": "", "timeout": 0})).timeout.as_secs(), 55);
+        assert_eq!(keep_alive(json!({"type": "keep-alive", "content-bin": "aGk="})).kind, MessageKind::Text);
+        assert_eq!(parse(&json!({"type": "keep-alive", "timeout": 5})), Ok(Control::KeepAlive(None)));
+    }
+
+    #[test]
+    fn delayed_messages_wait_a_second_unless_told() {
+        let delayed = |message: Value| match parse(&message).unwrap() {
+            Control::SendDelayed(timed) => (timed.kind, timed.timeout.as_secs()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(delayed(json!({"type": "send-delayed", "content": "x"})), (MessageKind::Text, 1));
+        let ping = json!({"type": "send-delayed", "content": "", "message-type": "ping", "timeout": 9});
+        assert_eq!(delayed(ping), (MessageKind::Ping, 9));
+        let none = error(json!({"type": "send-delayed"}));
+        assert_eq!(none, "send-delayed does not contain 'content' or 'content-bin'");
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        assert_eq!(Control::parse(b"{").unwrap_err().to_string(), "failed to parse control message as JSON");
+        assert_eq!(error(json!([])), "control message must be an object");
+        assert_eq!(error(json!({})), "control message does not contain 'type'");
+        assert_eq!(error(json!({"type": 1})), "control message contains 'type' with wrong type");
+        assert_eq!(error(json!({"type": "set-hold"})), "control message contains unknown 'type' 'set-hold'");
+        assert_eq!(error(json!({"type": "subscribe"})), "subscribe does not contain 'channel'");
+        let empty = json!({"type": "unsubscribe", "channel": ""});
+        assert_eq!(error(empty), "unsubscribe contains 'channel' with invalid value");
+        assert!(error(json!({"type": "subscribe", "channel": "a\nb"})).contains("control character"));
+        assert_eq!(error(json!({"type": "session", "id": 1})), "session contains 'id' with wrong type");
+        assert_eq!(error(json!({"type": "set-meta"})), "set-meta does not contain 'name'");
+    }
+
+    #[test]
+    fn timed_messages_must_be_fit_to_send() {
+        let wrong = |name: &str, value: Value| {
+            let mut message = json!({"type": "keep-alive", "content": "x"});
+            message[name] = value;
+            error(message)
+        };
+        assert_eq!(wrong("message-type", json!("close")), "keep-alive contains 'message-type' with unknown value");
+        assert_eq!(wrong("mode", json!("busy")), "keep-alive contains 'mode' with unknown value");
+        assert_eq!(wrong("timeout", json!(-1)), "keep-alive 'timeout' has invalid value");
+        assert_eq!(wrong("timeout", json!("soon")), "keep-alive contains 'timeout' with wrong type");
+        assert_eq!(wrong("content-bin", json!("/w==")), "keep-alive contains 'content' with invalid value");
+        assert_eq!(wrong("content-bin", json!("a*b")), "keep-alive contains 'content-bin', which is not base64");
+        let long = json!({"type": "keep-alive", "message-type": "pong", "content": "x".repeat(126)});
+        assert_eq!(error(long), "keep-alive contains 'content' with invalid value");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_message_or_an_error(text in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Control::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The WebSocket extension `grip`, by which an origin says that it speaks GRIP within its messages.
+
+use super::fields::{Element, elements};
+use hyper::header::HeaderValue;
+
+const NAME: &str = "grip";
+const PREFIX: &str = "message-prefix";
+/// What stands before messages for the client, if the origin does not say.
+const USUAL_PREFIX: &str = "m:";
+
+/// What stands before messages for the client, by the values of `Sec-WebSocket-Extensions`; `None`: the extension is
+/// not among them.
+pub fn parameters<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<String> {
+    let texts = values.into_iter().filter_map(|value| value.to_str().ok());
+    let grip = texts.flat_map(elements).filter_map(Element::parse).find(|e| e.value.eq_ignore_ascii_case(NAME))?;
+    Some(grip.get(PREFIX).unwrap_or(USUAL_PREFIX).to_owned())
+}
+
+/// The value that says it.
+pub fn answer(prefix: &str) -> String {
+    if prefix == USUAL_PREFIX {
+        return NAME.to_owned();
+    }
+    let quoted = prefix.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("{NAME}; {PREFIX}=\"{quoted}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[&str]) -> Option<String> {
+        let values: Vec<HeaderValue> = values.iter().map(|value| HeaderValue::from_str(value).unwrap()).collect();
+        parameters(&values)
+    }
+
+    #[test]
+    fn the_prefix_is_given_or_usual() {
+        assert_eq!(read(&["permessage-deflate, grip"]).as_deref(), Some("m:"));
+        assert_eq!(read(&["x", "Grip; message-prefix=\"a,b;\""]).as_deref(), Some("a,b;"));
+        assert_eq!(read(&["grip; message-prefix=\"\""]).as_deref(), Some(""));
+        assert_eq!(read(&["grip; message-prefix="]).as_deref(), Some(""));
+        assert_eq!(read(&["gripe"]), None);
+        assert_eq!(read(&[]), None);
+    }
+
+    #[test]
+    fn what_is_answered_is_read_again() {
+        for prefix in ["m:", "", "a\"b\\c, d;"] {
+            assert_eq!(read(&[&answer(prefix)]).as_deref(), Some(prefix));
+        }
+    }
+}

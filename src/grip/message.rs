@@ -1,0 +1,129 @@
+//! Messages of a WebSocket and the reasons for which one is closed (RFC 6455).
+
+use std::fmt;
+
+const LONGEST_REASON: usize = 123;
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// Text in UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+    /// A question whether the other side is there.
+    Ping,
+    /// The answer to it.
+    Pong,
+}
+
+impl MessageKind {
+    /// Whether it is for the connection and not for who uses it.
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Ping | Self::Pong)
+    }
+}
+
+/// Why a WebSocket is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReason {
+    /// The status code (RFC 6455 7.4).
+    pub code: u16,
+    /// The reason in words, for people; at most 123 bytes.
+    pub reason: String,
+}
+
+impl CloseReason {
+    /// The reason of this code, its words cut to what a frame can hold.
+    pub fn new(code: u16, reason: &str) -> Self {
+        Self { code, reason: cut(reason).to_owned() }
+    }
+
+    /// Reads the payload of a Close frame; an empty one gives no reason.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(payload: &[u8]) -> Result<Option<Self>, BadClose> {
+        let Some((code, reason)) = payload.split_first_chunk() else {
+            return if payload.is_empty() { Ok(None) } else { Err(BadClose::Code) };
+        };
+        let code = u16::from_be_bytes(*code);
+        if !may_be_sent(code) {
+            return Err(BadClose::Code);
+        }
+        let reason = std::str::from_utf8(reason).map_err(|_| BadClose::Text)?;
+        Ok(Some(Self::new(code, reason)))
+    }
+
+    /// The payload of the Close frame that gives this reason, or none.
+    pub fn payload(this: Option<&Self>) -> Vec<u8> {
+        this.map(|close| [&close.code.to_be_bytes(), cut(&close.reason).as_bytes()].concat()).unwrap_or_default()
+    }
+}
+
+fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(LONGEST_REASON)]
+}
+
+/// Whether a Close frame may have this code (RFC 6455 7.4, and 1012 to 1014 as registered since).
+pub const fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// What is wrong with the payload of a Close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadClose {
+    /// Its code is cut short or must not be sent: to be answered with 1002.
+    Code,
+    /// Its reason is not UTF-8: to be answered with 1007.
+    Text,
+}
+
+impl fmt::Display for BadClose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Code => "invalid close code",
+            Self::Text => "close reason is not UTF-8",
+        })
+    }
+}
+
+impl std::error::Error for BadClose {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_and_pongs_are_control() {
+        use MessageKind::{Binary, Ping, Pong, Text};
+        assert_eq!([Text, Binary, Ping, Pong].map(MessageKind::is_control), [false, false, true, true]);
+    }
+
+    #[test]
+    fn reasons_are_cut_between_characters() {
+        assert_eq!(CloseReason::new(1000, &"a".repeat(200)).reason.len(), 123);
+        assert_eq!(CloseReason::new(1000, &"ä".repeat(100)).reason, "ä".repeat(61));
+        assert_eq!(CloseReason::new(1000, "bye").reason, "bye");
+    }
+
+    #[test]
+    fn some_codes_must_not_be_sent() {
+        let codes: Vec<u16> = (0..=u16::MAX).filter(|c| CloseReason::read(&c.to_be_bytes()).is_ok()).collect();
+        let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
+        assert_eq!(codes, expected);
+    }
+
+    #[test]
+    fn payloads_are_read_and_written() {
+        assert_eq!(CloseReason::read(b""), Ok(None));
+        assert_eq!(CloseReason::read(b"\x03"), Err(BadClose::Code));
+        assert_eq!(CloseReason::read(b"\x03\xe8\xff"), Err(BadClose::Text));
+        assert_eq!(CloseReason::read(b"\x03\xed\xff"), Err(BadClose::Code));
+        let close = CloseReason::new(1001, "späť");
+        assert_eq!(CloseReason::read(&CloseReason::payload(Some(&close))), Ok(Some(close)));
+        assert!(CloseReason::payload(None).is_empty());
+        let long = CloseReason { code: 1000, reason: "a".repeat(200) };
+        assert_eq!(CloseReason::payload(Some(&long)).len(), 125);
+    }
+}

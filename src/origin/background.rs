@@ -1,0 +1,80 @@
+//! What origins are told behind everybody's back: that clients are gone.
+
+use super::Origin;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use tokio::sync::Notify;
+
+/// Words that may wait to be told. Beyond it they are not, which is logged.
+const MAX_WAITING: usize = 100_000;
+
+/// What is to be told.
+pub(super) type Word = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What one shard still has to tell.
+#[derive(Default)]
+pub(super) struct Background {
+    waiting: RefCell<VecDeque<Word>>,
+    /// Those that wait or are being told.
+    open: Cell<usize>,
+    news: Notify,
+    done: Notify,
+}
+
+impl Background {
+    /// Has something told. `false`: too much waits.
+    #[must_use]
+    pub(super) fn tell(&self, word: impl Future<Output = ()> + 'static) -> bool {
+        if self.open.get() >= MAX_WAITING {
+            return false;
+        }
+        self.open.set(self.open.get() + 1);
+        self.waiting.borrow_mut().push_back(Box::pin(word));
+        self.news.notify_one();
+        true
+    }
+}
+
+impl fmt::Debug for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Background").field("open", &self.open.get()).finish_non_exhaustive()
+    }
+}
+
+impl Origin {
+    /// Tells what there is to tell, for ever.
+    pub async fn tell_gone(self: Rc<Self>) {
+        loop {
+            let next = self.background.waiting.borrow_mut().pop_front();
+            let Some(word) = next else {
+                self.background.news.notified().await;
+                continue;
+            };
+            // Each in a task, so that an origin that hangs does not keep the others from hearing.
+            let origin = Rc::clone(&self);
+            tokio::task::spawn_local(async move {
+                word.await;
+                let background = &origin.background;
+                background.open.set(background.open.get() - 1);
+                background.done.notify_one();
+            });
+        }
+    }
+
+    /// Has something done behind everybody's back; a drain waits for it.
+    pub fn behind(&self, word: impl Future<Output = ()> + 'static) {
+        if !self.background.tell(word) {
+            tracing::warn!("too many origins are to be told that clients are gone: one is not");
+        }
+    }
+
+    /// Waits until all of it is told.
+    pub async fn all_told(&self) {
+        while self.background.open.get() > 0 {
+            self.background.done.notified().await;
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! A WebSocket that its origin has over HTTP: a series of requests whose bodies are events, one at a time.
+
+use super::handshake::Opened;
+use super::rewrite::listed_in_connection;
+use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Turn, Upload, collect};
+use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
+use crate::route::{Place, Target};
+use crate::wire::Fields;
+use aws_lc_rs::rand;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode, Uri};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The largest body of an answer, as Pushpin has it.
+const MAX_ANSWER: usize = 1_000_000;
+/// How often a request that the origin has not had is sent again; after a second first, then twice as long each time.
+const RETRIES: u32 = 5;
+/// Names that an origin may have sent back with each request.
+const MAX_META: usize = 64;
+
+const INTERVAL: HeaderName = HeaderName::from_static("keep-alive-interval");
+const ACCEPTED: HeaderName = HeaderName::from_static("content-bytes-accepted");
+const CONNECTION_ID: HeaderName = HeaderName::from_static("connection-id");
+const SET_META: &str = "set-meta-";
+
+/// One side of the conversation: who tells the origin what the client does. If it is dropped before it is closed, the
+/// origin hears that the client is gone.
+#[derive(Debug)]
+pub struct Conversation {
+    origin: Rc<Origin>,
+    about: Asking,
+    /// Which target of the route has it.
+    target: usize,
+    /// What the client's handshake said, as lines: kept as long as the WebSocket lives.
+    fields: Fields,
+    address: Option<IpAddr>,
+    trusted: bool,
+    id: Box<str>,
+    /// What the origin has sent back with each request, by the names in lower case.
+    meta: BTreeMap<Box<str>, HeaderValue>,
+    /// Whether the origin counts on hearing the end.
+    open: bool,
+}
+
+/// What an origin says in one answer.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// What happens.
+    pub events: Vec<Event>,
+    /// How many bytes of the content it accepts; `None`: all.
+    pub accepted: Option<usize>,
+    /// How long after an answer it is to hear from the client again, if that has changed; zero: never.
+    pub interval: Option<Duration>,
+}
+
+impl Conversation {
+    /// A conversation about a client's handshake, which is not begun yet.
+    pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Asking, target: usize) -> Self {
+        let fields = kept(&errand.request.headers);
+        let (address, trusted) = (errand.address, errand.trusted);
+        let (id, meta) = (connection_id(), BTreeMap::new());
+        Self { origin, about, target, fields, address, trusted, id, meta, open: false }
+    }
+
+    /// Asks the origin to accept the WebSocket. While it wants to think about it, it is asked again.
+    pub(super) async fn open(mut self) -> Result<Opened, Lost> {
+        let target = self.target;
+        self.open = true;
+        loop {
+            let answered = match self.send(event(&Event::Open), 0).await {
+                Ok(answered) => answered,
+                Err(lost) => {
+                    self.open &= !lost.unsent;
+                    return Err(lost);
+                }
+            };
+            if let Err(refused) = accepts(answered.head.status, &answered.head.headers) {
+                self.open = false;
+                tracing::debug!(uri = %self.about.uri, why = refused, "the origin does not accept the WebSocket");
+                return Ok(Opened::Refused(answered));
+            }
+            let (head, reply) = self.read(answered).await.map_err(Lost::sent)?;
+            match (reply.events.first(), reply.interval) {
+                (Some(Event::Open), _) => {
+                    return Ok(Opened::Conversation { conversation: Box::new(self), head, reply, target });
+                }
+                (None, Some(interval)) if !interval.is_zero() => sleep(interval).await,
+                (None, _) => return Err(unusable("it neither accepts nor refuses the WebSocket")),
+                (Some(_), _) => return Err(unusable("its first event is not OPEN")),
+            }
+        }
+    }
+
+    /// Sends events and reads what comes of it. `replayed`: how many bytes of their content were offered before. What the
+    /// origin cannot have had is sent again after a while.
+    ///
+    /// # Errors
+    /// Why there is no answer, or none that can be used.
+    pub async fn ask(&mut self, body: Vec<u8>, replayed: usize) -> Result<Reply, Failure> {
+        for attempt in 0.. {
+            let lost = match self.send(body.clone(), replayed).await {
+                Ok(answered) => {
+                    if let Err(why) = accepts(answered.head.status, &answered.head.headers) {
+                        return Err(Failure::because(Kind::Unusable, why));
+                    }
+                    return Ok(self.read(answered).await?.1);
+                }
+                Err(lost) => lost,
+            };
+            if !lost.unsent || attempt >= RETRIES {
+                return Err(lost.failure);
+            }
+            tracing::warn!(uri = %self.about.uri, attempt, error = lost.failure.explain(), "events could not be sent");
+            let mut spread = [0; 2];
+            // Without chance, all who wait come at once, which is no error.
+            let _ = rand::fill(&mut spread);
+            sleep(Duration::from_millis(1000 * 2_u64.pow(attempt) + u64::from(u16::from_ne_bytes(spread) / 66))).await;
+        }
+        Err(Failure::new(Kind::Unreachable))
+    }
+
+    /// Waits until the origin may be asked without a need.
+    pub async fn turn(&self) -> Turn {
+        self.origin.turn(&self.about.route).await
+    }
+
+    /// Says that the origin knows of the end.
+    pub fn close(mut self) {
+        self.open = false;
+    }
+
+    /// On whose behalf the origin is asked.
+    pub const fn about(&self) -> &Asking {
+        &self.about
+    }
+
+    /// The target that has it.
+    fn chosen(&self) -> &Target {
+        &self.about.route.targets[self.target]
+    }
+
+    async fn send(&self, body: Vec<u8>, replayed: usize) -> Result<Answered, Lost> {
+        let target = self.chosen();
+        let Place::Address(address) = &target.place else { return Err(unusable("it is no server")) };
+        let request = self.request(body.len(), replayed).map_err(Lost::unsent)?;
+        let errand = Errand {
+            route: &self.about.route,
+            request: &request,
+            address: self.address,
+            secure: self.about.secure,
+            trusted: self.trusted,
+            internal: false,
+            purpose: Purpose::Events,
+            last_ids: &[],
+        };
+        let (response, lease) = self.origin.send_to(&errand, target, address, Upload::of(body.into())).await?;
+        let (head, incoming) = response.into_parts();
+        Ok(Answered { head, body: Source::Incoming(incoming, lease), target: self.target })
+    }
+
+    /// A request with a body of this length, as Pushpin makes it.
+    fn request(&self, length: usize, replayed: usize) -> Result<Parts, Failure> {
+        let unaskable = |error: hyper::http::Error| Failure::because(Kind::Unusable, error);
+        let uri: Uri = self.about.uri.parse().map_err(|e| Failure::because(Kind::Unusable, e))?;
+        let (mut parts, ()) =
+            Request::builder().method(Method::POST).uri(uri).body(()).map_err(unaskable)?.into_parts();
+        let headers = &mut parts.headers;
+        for (name, value) in self.fields.iter() {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                headers.append(name, value);
+            }
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            headers.insert(CONNECTION_ID, id);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(CONTENT_LENGTH, length.into());
+        if replayed > 0 {
+            headers.insert(HeaderName::from_static("content-bytes-replayed"), replayed.into());
+        }
+        for (name, value) in &self.meta {
+            if let Ok(name) = HeaderName::try_from(format!("meta-{name}")) {
+                headers.insert(name, value.clone());
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Reads an answer that consists of events.
+    async fn read(&mut self, answered: Answered) -> Result<(hyper::http::response::Parts, Reply), Failure> {
+        let Answered { head, body, .. } = answered;
+        let body = match body {
+            Source::Whole(body) => body,
+            Source::Incoming(incoming, lease) => {
+                let (body, rest) = collect(incoming, lease, MAX_ANSWER, self.origin.response_timeout()).await?;
+                if rest.is_some() {
+                    return Err(Failure::because(Kind::TooLarge, format!("its events exceed {MAX_ANSWER} bytes")));
+                }
+                body
+            }
+        };
+        let because = |why: String| Failure::because(Kind::Unusable, why);
+        let events = read_all(&body).map_err(|error| because(error.to_string()))?;
+        let accepted = head.headers.get(ACCEPTED).map(number).transpose();
+        let accepted = accepted.map_err(|()| because("its Content-Bytes-Accepted is no number".into()))?;
+        self.set_meta(&head.headers);
+        let interval = head.headers.get(INTERVAL).map(|value| self.origin.interval(number(value).unwrap_or(0)));
+        Ok((head, Reply { events, accepted, interval }))
+    }
+
+    fn set_meta(&mut self, headers: &HeaderMap) {
+        for (name, value) in headers {
+            let Some(name) = name.as_str().strip_prefix(SET_META).filter(|name| !name.is_empty()) else { continue };
+            if value.is_empty() {
+                self.meta.remove(name);
+            } else if self.meta.len() < MAX_META || self.meta.contains_key(name) {
+                // A copy: the answer's buffer is not to be kept with it.
+                if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                    self.meta.insert(name.into(), value);
+                }
+            } else {
+                tracing::warn!(uri = %self.about.uri, name, "the origin sets too much meta: this is left out");
+            }
+        }
+    }
+}
+
+impl Drop for Conversation {
+    /// What becomes of the last word concerns nobody.
+    fn drop(&mut self) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let last = Self {
+            origin: Rc::clone(&self.origin),
+            about: self.about.clone(),
+            target: self.target,
+            fields: std::mem::take(&mut self.fields),
+            address: self.address,
+            trusted: self.trusted,
+            id: std::mem::take(&mut self.id),
+            meta: std::mem::take(&mut self.meta),
+            open: false,
+        };
+        let told = self.origin.background.tell(async move { last.disconnect().await });
+        if !told {
+            tracing::warn!(uri = %self.about.uri, "too many origins are to be told of clients that are gone: this one is not");
+        }
+    }
+}
+
+impl Conversation {
+    async fn disconnect(&self) {
+        let _turn = self.origin.turn(&self.about.route).await;
+        let told = async {
+            let answered = self.send(event(&Event::Disconnect), 0).await.map_err(|lost| lost.failure)?;
+            if let Source::Incoming(incoming, lease) = answered.body {
+                collect(incoming, lease, MAX_ANSWER, self.origin.response_timeout()).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        if let Err(failure) = told.await {
+            tracing::warn!(uri = %self.about.uri, error = failure.explain(), "the origin could not be told that a client is gone");
+        }
+    }
+}
+
+impl Origin {
+    /// The interval that an origin means by so many seconds.
+    fn interval(&self, seconds: usize) -> Duration {
+        let asked = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
+        if asked.is_zero() { asked } else { asked.max(self.settings.shortest_interval) }
+    }
+}
+
+/// Whether the answer goes on with the conversation; if not, why.
+fn accepts(status: StatusCode, headers: &HeaderMap) -> Result<(), String> {
+    if status != StatusCode::OK {
+        return Err(format!("its status is {}", status.as_u16()));
+    }
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if is_events(content_type) {
+        return Ok(());
+    }
+    Err(format!("its Content-Type is '{}' and not {MEDIA_TYPE}", String::from_utf8_lossy(content_type)))
+}
+
+/// Whether a header of an answer is for the conversation, and not for the client.
+pub fn is_conversations_own(name: &HeaderName) -> bool {
+    [CONTENT_TYPE, CONTENT_LENGTH, INTERVAL, ACCEPTED].contains(name) || name.as_str().starts_with(SET_META)
+}
+
+fn unusable(why: &'static str) -> Lost {
+    Lost::sent(Failure::because(Kind::Unusable, why))
+}
+
+fn event(event: &Event) -> Vec<u8> {
+    let mut body = Vec::new();
+    event.write(&mut body);
+    body
+}
+
+fn number(value: &HeaderValue) -> Result<usize, ()> {
+    value.to_str().map_err(drop)?.trim().parse().map_err(drop)
+}
+
+/// What of a handshake is sent with each request: without what concerns only the client's connection, and what is the
+/// conversation's to say.
+fn kept(headers: &HeaderMap) -> Fields {
+    let listed = listed_in_connection(headers);
+    let dropped = [
+        HOST,
+        CONNECTION,
+        UPGRADE,
+        TRANSFER_ENCODING,
+        EXPECT,
+        ACCEPT,
+        ACCEPT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        CONNECTION_ID,
+        SEC_WEBSOCKET_EXTENSIONS,
+    ];
+    let mut fields = Fields::default();
+    for (name, value) in headers {
+        if !dropped.contains(name) && !listed.contains(name) && !name.as_str().starts_with("meta-") {
+            fields.push(name, value.as_bytes());
+        }
+    }
+    fields.shrink();
+    fields
+}
+
+/// A random UUID (RFC 9562 5.4).
+fn connection_id() -> Box<str> {
+    let mut bytes = [0; 16];
+    if rand::fill(&mut bytes).is_err() {
+        tracing::error!("there is no randomness for a Connection-Id");
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_random_uuids() {
+        let (one, other) = (connection_id(), connection_id());
+        assert_ne!(one, other);
+        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(one.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&one.as_bytes()[19]), "{one}");
+    }
+
+    #[test]
+    fn what_is_the_connections_own_is_not_kept() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "h"),
+            ("connection", "Upgrade, X-Once"),
+            ("upgrade", "websocket"),
+            ("x-once", "1"),
+            ("meta-user", "forged"),
+            ("connection-id", "forged"),
+            ("content-type", "application/x"),
+            ("cookie", "a=1"),
+            ("sec-websocket-protocol", "chat"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let names: Vec<String> =
+            kept(&headers).iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+        assert_eq!(names, ["cookie", "sec-websocket-protocol"]);
+    }
+}

@@ -1,0 +1,78 @@
+//! Items that pass through filters of which some ask an origin.
+
+use super::{Ask, Asking, Failure, Kind, Origin};
+use crate::grip::filter::Passage;
+use crate::grip::link::resolve;
+use crate::grip::{Filter, Meta};
+use bytes::Bytes;
+use hyper::header::HeaderName;
+use hyper::{Method, StatusCode};
+
+impl Origin {
+    /// The content with which a connection gets an item; `None`: it is for others, or could not be filtered.
+    pub async fn filter(&self, about: &Asking, item: Passage<'_>, content: Bytes) -> Option<Bytes> {
+        match self.pass(about, &item, content).await {
+            Ok(content) => content,
+            Err(failure) => {
+                let error = failure.explain();
+                tracing::warn!(channel = ?item.channel, uri = %about.uri, error, "an item could not be filtered");
+                None
+            }
+        }
+    }
+
+    async fn pass(&self, about: &Asking, item: &Passage<'_>, mut content: Bytes) -> Result<Option<Bytes>, Failure> {
+        for filter in item.filters {
+            if filter.asks() {
+                match self.ask_about(about, item, *filter, &content).await? {
+                    Some(changed) => content = changed,
+                    None => return Ok(None),
+                }
+                continue;
+            }
+            if !filter.passes(&item.context) {
+                return Ok(None);
+            }
+            let changed = filter.apply(&item.context, (&content[..]).into());
+            let changed = changed.map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
+            if filter.changes_content() {
+                content = changed.into_owned().into();
+            }
+        }
+        Ok(Some(content))
+    }
+
+    /// Asks the URL of the client's meta about an item, as Pushpin does: 200 or 204, and `Action: drop` to keep it.
+    async fn ask_about(
+        &self,
+        about: &Asking,
+        item: &Passage<'_>,
+        filter: Filter,
+        content: &Bytes,
+    ) -> Result<Option<Bytes>, Failure> {
+        let client = item.context.client;
+        let uri = client.get("url").and_then(|url| resolve(&about.uri, url));
+        let Some(uri) = uri else {
+            return Err(Failure::because(Kind::Unusable, "the client's meta has no usable 'url'"));
+        };
+        let item_meta = item.context.item.map_or_else(|| Meta::default().to_json(), Meta::to_json);
+        let headers =
+            [(HeaderName::from_static("sub-meta"), client.to_json()), (HeaderName::from_static("pub-meta"), item_meta)];
+        let modifies = filter == Filter::HttpModify;
+        let body = if modifies { content.clone() } else { Bytes::new() };
+        let ask = Ask { method: Method::POST, uri: &uri, headers: &headers, body, last_ids: &item.last_ids };
+        let told = self.ask_filter(about, ask).await?;
+        if told.headers.get("action").is_some_and(|action| action == "drop") {
+            return Ok(None);
+        }
+        match (told.status, told.rest.is_some()) {
+            (StatusCode::OK, true) => Err(Failure::because(Kind::TooLarge, "network response exceeded 100000 bytes")),
+            (StatusCode::OK, false) if modifies => Ok(Some(told.body)),
+            (StatusCode::OK | StatusCode::NO_CONTENT, _) => Ok(Some(content.clone())),
+            (status, _) => {
+                let why = format!("unexpected network request status: code={}", status.as_u16());
+                Err(Failure::because(Kind::Unusable, why))
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! WebSocket handshakes with origins.
+
+use super::conversation::Conversation;
+use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, test, tried};
+use crate::grip::base64;
+use crate::route::{Address, Place, Target};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use hyper::http::response;
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// What came of a handshake.
+#[derive(Debug)]
+pub enum Opened {
+    /// The origin has accepted over HTTP.
+    Conversation {
+        /// What goes on with it.
+        conversation: Box<Conversation>,
+        /// The head of its answer.
+        head: response::Parts,
+        /// What it said beside.
+        reply: super::Reply,
+        /// Which target of the route it is.
+        target: usize,
+    },
+    /// The origin has accepted.
+    Socket {
+        /// The connection.
+        socket: TcpStream,
+        /// What was read of it beyond the answer.
+        early: Bytes,
+        /// The head of its answer.
+        head: response::Parts,
+        /// Which target of the route it is.
+        target: usize,
+    },
+    /// The target is the `test` handler: it says what it is told, to these channels.
+    Echo {
+        /// The channels.
+        channels: Vec<String>,
+        /// Which target of the route it is.
+        target: usize,
+    },
+    /// The origin has answered otherwise.
+    Refused(Answered),
+}
+
+/// The value of `Sec-WebSocket-Accept` for that of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
+pub fn accept_for(key: &[u8]) -> String {
+    let both = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+    base64::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &both).as_ref())
+}
+
+impl Origin {
+    /// Has an origin open a WebSocket for a client. As with requests, a target that cannot be reached is passed over for
+    /// the next one.
+    ///
+    /// # Errors
+    /// Why there is no answer, or none that can be used.
+    pub async fn open(self: &Rc<Self>, errand: &Errand<'_>, about: &Asking) -> Result<Opened, Failure> {
+        let targets = &errand.route.targets;
+        let mut failed = None;
+        for (index, target) in targets.iter().enumerate() {
+            if failed.is_some() {
+                self.metrics.fail_overs.fetch_add(1, Relaxed);
+            }
+            let opened = match &target.place {
+                Place::Test => return Ok(test::open(errand, index)),
+                Place::Address(_) if target.over_http => self.open_over_http(errand, about, index).await,
+                Place::Address(address) => self.open_socket(errand, target, address, index).await,
+            };
+            match opened {
+                Ok(opened) => return Ok(opened),
+                Err(lost) => {
+                    let goes_on = lost.unsent;
+                    failed = Some(lost.failure);
+                    if !goes_on {
+                        break;
+                    }
+                }
+            }
+        }
+        self.metrics.failures.fetch_add(1, Relaxed);
+        Err(tried(targets, failed))
+    }
+
+    async fn open_over_http(
+        self: &Rc<Self>,
+        errand: &Errand<'_>,
+        about: &Asking,
+        target: usize,
+    ) -> Result<Opened, Lost> {
+        let conversation = Conversation::new(Rc::clone(self), errand, about.clone(), target);
+        conversation.open().await
+    }
+
+    async fn open_socket(
+        &self,
+        errand: &Errand<'_>,
+        target: &Target,
+        address: &Address,
+        index: usize,
+    ) -> Result<Opened, Lost> {
+        let errand = Errand { purpose: Purpose::WebSocket, ..*errand };
+        let (response, lease) = self.send_to(&errand, target, address, Upload::of(Bytes::new())).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let (head, incoming) = response.into_parts();
+            return Ok(Opened::Refused(Answered { head, body: Source::Incoming(incoming, lease), target: index }));
+        }
+        check(&errand.request.headers, response.headers()).map_err(Lost::sent)?;
+        let (socket, early, head) = self.take_over(response).await.map_err(Lost::sent)?;
+        Ok(Opened::Socket { socket, early, head, target: index })
+    }
+
+    /// The connection of an answer that changed the protocol.
+    async fn take_over(
+        &self,
+        mut response: Response<hyper::body::Incoming>,
+    ) -> Result<(TcpStream, Bytes, response::Parts), Failure> {
+        let upgraded = timeout(self.settings.response_timeout, hyper::upgrade::on(&mut response)).await;
+        let upgraded = upgraded.map_err(|_| Failure::new(Kind::TimedOut))?.map_err(Failure::from_hyper)?;
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            return Err(Failure::because(Kind::Unusable, "its connection cannot be taken over"));
+        };
+        Ok((parts.io.into_inner(), parts.read_buf, response.into_parts().0))
+    }
+}
+
+/// Whether the origin has understood the handshake.
+fn check(asked: &HeaderMap, answered: &HeaderMap) -> Result<(), Failure> {
+    let key = asked.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
+    let accept = answered.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+    if accept == Some(accept_for(key).as_bytes()) {
+        return Ok(());
+    }
+    Err(Failure::because(Kind::Unusable, "its Sec-WebSocket-Accept is not the one for the key"))
+}

@@ -1,0 +1,124 @@
+//! Control messages, carried out.
+
+use super::line::{Leave, Line};
+use super::live::{End, Session};
+use crate::grip::control::{Control, Refused};
+use crate::grip::{Channel, CloseReason, Filter};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+impl Session<'_> {
+    /// Carries out a control message: the JSON behind `c:`.
+    pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
+        let uri = &self.about.uri;
+        match Control::parse(text) {
+            Ok(control) => self.follow(control),
+            Err(Refused::Invalid(error)) => tracing::warn!(%uri, %error, "a control message is ignored"),
+            Err(Refused::TooManyFilters(error)) => {
+                tracing::warn!(%uri, %error, "a control message ends its WebSocket");
+                return Some(End::Close(CloseReason::new(1011, "too many filters")));
+            }
+        }
+        None
+    }
+
+    fn follow(&mut self, control: Control) {
+        match control {
+            Control::Subscribe { channel, filters } => self.subscribe(&channel, filters),
+            Control::Unsubscribe { channel } => self.unsubscribe(&channel),
+            Control::Detach => self.detach(),
+            // Only a state service, which there is none of, would make something of it.
+            Control::Session { .. } => {}
+            Control::SetMeta { name, value } => {
+                let meta = &mut self.extras().meta;
+                match value {
+                    Some(value) => meta.set(&name, &value),
+                    None => meta.remove(&name),
+                }
+                self.agree_if_needed();
+            }
+            Control::KeepAlive(timed) => {
+                let timed = timed.map(|timed| {
+                    let wait = self.rest(&timed, Duration::ZERO);
+                    (timed, Instant::now() + wait)
+                });
+                if timed.is_some() || self.extras.is_some() {
+                    self.extras().keep_alive = timed;
+                }
+            }
+            Control::SendDelayed(timed) => {
+                self.flush_delayed();
+                let at = Instant::now() + timed.timeout;
+                self.extras().delayed = Some((timed, at));
+            }
+            Control::FlushDelayed => self.flush_delayed(),
+        }
+    }
+
+    fn flush_delayed(&mut self) {
+        if let Some((timed, _)) = self.extras.as_mut().and_then(|extras| extras.delayed.take()) {
+            self.send_timed(&timed);
+        }
+    }
+
+    fn subscribe(&mut self, name: &str, filters: Vec<Filter>) {
+        // Who closes, or is being closed, gets nothing any more.
+        if self.is_closing() {
+            return;
+        }
+        let channel = Channel::prefixed(&self.about.route.prefix, name);
+        let held = self.parked.channels();
+        if !held.contains(&channel) {
+            if held.len() >= self.sessions.settings.max_channels {
+                self.sessions.metrics.refused_subscriptions.fetch_add(1, Relaxed);
+                let most = self.sessions.settings.max_channels;
+                return tracing::warn!(uri = %self.about.uri, channel = name, most, "a WebSocket may hold no more channels");
+            }
+            // On its terms from the first item on.
+            self.set_filters(&channel, filters);
+            let membership = &self.sessions.membership;
+            self.parked.enter(&channel, || membership.join(std::slice::from_ref(&channel), &[]).number);
+        } else {
+            self.set_filters(&channel, filters);
+        }
+        self.agree_if_needed();
+    }
+
+    fn set_filters(&mut self, channel: &Channel, filters: Vec<Filter>) {
+        if filters.is_empty() && self.extras.is_none() {
+            return;
+        }
+        let all = &mut self.extras().filters;
+        all.retain(|(name, _)| name != channel);
+        if !filters.is_empty() {
+            all.push((channel.clone(), filters));
+        }
+    }
+
+    fn unsubscribe(&mut self, name: &str) {
+        let channel = Channel::prefixed(&self.about.route.prefix, name);
+        if self.implicit.iter().any(|implicit| **implicit == *channel) {
+            return;
+        }
+        if self.parked.leave(&channel) {
+            self.set_filters(&channel, Vec::new());
+            self.agree_if_needed();
+        }
+    }
+
+    /// Sees to it that items are taken on the terms as they are now. A session without filters has none.
+    fn agree_if_needed(&mut self) {
+        let filters = self.extras.as_ref().is_some_and(|extras| !extras.filters.is_empty());
+        if filters || self.parked.is_on_terms() {
+            self.agree();
+        }
+    }
+
+    /// Lets the origin go. The client stays, and gets what is published.
+    fn detach(&mut self) {
+        if self.line.is_open() {
+            let line = std::mem::replace(&mut self.line, Line::Detached);
+            self.sessions.origin.behind(line.wind_up(Leave::Close(None)));
+        }
+    }
+}

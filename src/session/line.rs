@@ -1,0 +1,150 @@
+//! The line from a session to its origin.
+
+use super::Sessions;
+use super::over_http::OverHttp;
+use super::relayed::Relayed;
+use crate::grip::{CloseReason, MessageKind};
+use crate::origin::{Failure, Opened};
+use bytes::Bytes;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// What is said on one side of a session to the other.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A text or binary message, or a piece of one.
+    Data(Piece),
+    /// A ping or a pong.
+    Control(MessageKind, Bytes),
+    /// The end, and why.
+    Close(Option<CloseReason>),
+    /// The end: the origin has heard the client's Close and says nothing to it.
+    Over,
+    /// The origin is lost.
+    Lost(Failure),
+}
+
+/// A piece of a message, mostly all of it.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// Text or binary.
+    pub(super) kind: MessageKind,
+    pub(super) content: Bytes,
+    pub(super) first: bool,
+    pub(super) last: bool,
+}
+
+/// A message is larger than the line takes.
+#[derive(Debug)]
+pub(super) struct TooLarge;
+
+/// How a session's origin is left.
+#[derive(Clone, Debug)]
+pub(super) enum Leave {
+    /// The client, or gripd on its behalf, closes.
+    Close(Option<CloseReason>),
+    /// The client is gone without a word.
+    Disconnect,
+}
+
+/// The line from a session to its origin.
+pub(super) enum Line {
+    OverHttp(Box<OverHttp>),
+    Relayed(Box<Relayed>),
+    /// There is no origin: the client gets back what it says.
+    Echo,
+    /// The origin has left. What the client says is for nobody.
+    Detached,
+}
+
+impl Line {
+    /// The line to an origin that has accepted, and channels of its own.
+    pub(super) fn new(sessions: &Sessions, opened: Opened) -> (Self, Vec<String>) {
+        match opened {
+            Opened::Conversation { conversation, reply, target, .. } => {
+                let one_event = conversation.about().route.targets[target].one_event;
+                let line = OverHttp::new(conversation, reply, one_event, sessions.settings.max_message);
+                (Self::OverHttp(Box::new(line)), Vec::new())
+            }
+            Opened::Socket { socket, early, .. } => (Self::Relayed(Box::new(Relayed::new(socket, &early))), Vec::new()),
+            Opened::Echo { channels, .. } => (Self::Echo, channels),
+            // Who was refused has no session.
+            Opened::Refused(_) => (Self::Detached, Vec::new()),
+        }
+    }
+
+    /// What the origin says next.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        match self {
+            Self::OverHttp(line) => line.poll_next(cx),
+            Self::Relayed(line) => line.poll_next(cx),
+            Self::Echo | Self::Detached => Poll::Pending,
+        }
+    }
+
+    /// Whether so much waits for the origin that the client is not to say more.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::OverHttp(line) => line.is_full(),
+            Self::Relayed(line) => line.is_full(),
+            Self::Echo | Self::Detached => false,
+        }
+    }
+
+    /// Tells the origin a piece of a message.
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
+        match self {
+            Self::OverHttp(line) => line.data(piece),
+            Self::Relayed(line) => {
+                line.data(&piece);
+                Ok(())
+            }
+            Self::Echo | Self::Detached => Ok(()),
+        }
+    }
+
+    /// Tells the origin a ping or a pong.
+    pub(super) fn control(&mut self, kind: MessageKind, content: Vec<u8>) {
+        match self {
+            Self::OverHttp(line) => line.control(kind, content),
+            Self::Relayed(line) => line.control(kind, &content),
+            Self::Echo | Self::Detached => {}
+        }
+    }
+
+    /// Tells the origin that the client closes. `false`: there is nobody who could answer.
+    pub(super) fn close(&mut self, reason: Option<&CloseReason>) -> bool {
+        match self {
+            Self::OverHttp(line) => line.close(reason),
+            Self::Relayed(line) => line.close(reason),
+            Self::Echo | Self::Detached => return false,
+        }
+        true
+    }
+
+    /// Asks the origin whether there is anything new, if it can be asked.
+    pub(super) fn refresh(&mut self) {
+        if let Self::OverHttp(line) = self {
+            line.refresh();
+        }
+    }
+
+    /// When the origin is to hear again.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        if let Self::OverHttp(line) = self { line.due_at() } else { None }
+    }
+
+    /// Brings the line to its end.
+    pub(super) async fn wind_up(self, leave: Leave) {
+        match self {
+            Self::OverHttp(line) => line.wind_up(leave).await,
+            Self::Relayed(line) => line.wind_up(leave).await,
+            Self::Echo | Self::Detached => {}
+        }
+    }
+
+    /// Whether there is somebody at its other end.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self, Self::OverHttp(_) | Self::Relayed(_))
+    }
+}

@@ -1,0 +1,171 @@
+//! Sessions: WebSockets, whose origin has them over HTTP or speaks WebSocket itself.
+//!
+//! A session has two sides: the client's connection, parked in the shard as any that is held, and the *line* to the
+//! origin. What is published goes from the shard to the connection and wakes nobody here.
+
+mod control;
+mod extras;
+mod line;
+mod live;
+mod over_http;
+mod relayed;
+
+use crate::grip::{Channel, CloseReason};
+use crate::hub::Membership;
+use crate::origin::{Asking, Opened, Origin};
+use crate::shard::{Feed, Parked, Shard};
+use crate::wire::deflate::Inflate;
+use crate::wire::websocket::Decoder;
+use crate::wire::{Framing, Head};
+use bytes::Bytes;
+use line::Line;
+use live::Session;
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// The limits of sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Channels that one session may hold.
+    pub max_channels: usize,
+    /// Bytes of messages that may wait for an origin that has the session over HTTP; the largest message is smaller.
+    pub max_message: usize,
+    /// Whether clients may send and get compressed messages (RFC 7692).
+    pub compression: bool,
+    /// Whether a client may keep the window of its compression from message to message.
+    pub context_takeover: bool,
+    /// Whether pings of clients are answered here and the origin does not hear of them.
+    pub auto_pong: bool,
+    /// How long an origin may take to answer a client's Close frame.
+    pub close_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_channels: 100,
+            max_message: 200_000,
+            compression: false,
+            context_takeover: false,
+            auto_pong: false,
+            close_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is counted of sessions.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Sessions begun.
+    pub sessions: AtomicU64,
+    /// Sessions that ended because the client broke the protocol.
+    pub violations: AtomicU64,
+    /// Sessions that ended because the origin was lost.
+    pub lost: AtomicU64,
+    /// Subscriptions that were refused: one session may hold no more.
+    pub refused_subscriptions: AtomicU64,
+}
+
+/// A WebSocket that an origin has accepted, as it leaves hyper.
+#[derive(Debug)]
+pub struct Opening {
+    /// How the origin has it. It did not refuse.
+    pub opened: Opened,
+    /// The answer to the client.
+    pub head: Head,
+    /// What stands before messages for the client, if the origin speaks GRIP in it: others are for gripd.
+    pub prefix: Option<Box<str>>,
+    /// Channels that its target has it hold as well.
+    pub implicit: Vec<String>,
+    /// What was agreed on compression.
+    pub deflate: Option<Deflate>,
+    /// On whose behalf the origin is asked.
+    pub about: Asking,
+}
+
+/// Compression as it was agreed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Deflate {
+    /// Whether the client takes what is compressed for all.
+    pub sends: bool,
+    /// Whether the client keeps its window.
+    pub takeover: bool,
+}
+
+/// A session; ready when it is over.
+pub type Living<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// What sessions need of their shard.
+pub struct Sessions {
+    settings: Settings,
+    shard: Rc<Shard>,
+    membership: Membership,
+    origin: Rc<Origin>,
+    metrics: Arc<Metrics>,
+    spread: Cell<u32>,
+}
+
+impl Sessions {
+    /// The sessions of one shard.
+    pub fn new(
+        settings: Settings,
+        shard: Rc<Shard>,
+        membership: Membership,
+        origin: Rc<Origin>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { settings, shard, membership, origin, metrics, spread: Cell::new(0) }
+    }
+
+    /// The limits.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Begins a session; what is returned is the rest of it. `early`: what the client sent behind its handshake.
+    pub fn begin(&self, opening: Box<Opening>, socket: TcpStream, early: &[u8]) -> Living<'_> {
+        self.metrics.sessions.fetch_add(1, Relaxed);
+        let Opening { opened, head, prefix, implicit, deflate, about } = *opening;
+        let feed = Feed::Messages { deflate: deflate.is_some_and(|deflate| deflate.sends) };
+        let mut parked = Parked::new(&self.shard, socket, &[], feed);
+        let (line, own) = Line::new(self, opened);
+        let named = implicit.iter().chain(&own);
+        let mut channels: Vec<Channel> = Vec::new();
+        for channel in named.map(|name| Channel::from(name.as_str())) {
+            if !channels.contains(&channel) {
+                channels.push(channel);
+            }
+        }
+        parked.subscribe(&channels);
+        parked.since(self.membership.join(&channels, &[]).number);
+        let decoder = Decoder::of_client(deflate.map(|deflate| Inflate::new(deflate.takeover)));
+        let head = Bytes::from(head.render(Framing::None, false, false));
+        let session = Session::new(self, parked, decoder, line, prefix, about, implicit);
+        Box::pin(Box::new(session).run(head, early.to_vec()))
+    }
+
+    /// Up to a second, spread evenly over the sessions, so that their timers do not go off together.
+    fn jitter(&self) -> Duration {
+        // Steps of the golden ratio's share of a second never come close to an earlier one.
+        let next = (self.spread.get() + 618) % 1000;
+        self.spread.set(next);
+        Duration::from_millis(u64::from(next))
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+/// A reason that is always given: a Close frame without one stands for a normal end, as in Pushpin.
+fn given(reason: Option<CloseReason>) -> CloseReason {
+    reason.unwrap_or_else(|| CloseReason::new(1000, ""))
+}

@@ -1,0 +1,215 @@
+//! The line to an origin that has the session over HTTP: one request at a time.
+
+use super::line::{Leave, Piece, Said, TooLarge};
+use crate::grip::backlog::Backlog;
+use crate::grip::event::Event;
+use crate::grip::{CloseReason, MessageKind};
+use crate::origin::{Conversation, Failure, Kind, Reply};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// A request under way: it has the conversation until there is an answer.
+type Asked = Pin<Box<dyn Future<Output = (Box<Conversation>, Result<Reply, Failure>)>>>;
+
+enum State {
+    Idle(Box<Conversation>),
+    Asked(Asked),
+    Over,
+}
+
+/// The line.
+pub(super) struct OverHttp {
+    state: State,
+    /// What the client has said and the origin has not accepted.
+    backlog: Backlog,
+    /// The message that the client has begun.
+    begun: Vec<u8>,
+    /// What the origin has said and the session has not heard.
+    said: VecDeque<Event>,
+    interval: Option<Duration>,
+    due_at: Option<Instant>,
+    max_message: usize,
+    one_event: bool,
+    /// It is to be asked even if there is nothing to tell.
+    refresh: bool,
+    /// The client has closed.
+    closing: bool,
+    /// The request under way tells of that, or the last one did.
+    told_close: bool,
+}
+
+impl OverHttp {
+    pub(super) fn new(conversation: Box<Conversation>, reply: Reply, one_event: bool, max_message: usize) -> Self {
+        let mut line = Self {
+            state: State::Idle(conversation),
+            backlog: Backlog::default(),
+            begun: Vec::new(),
+            said: VecDeque::new(),
+            interval: None,
+            due_at: None,
+            max_message,
+            one_event,
+            refresh: false,
+            closing: false,
+            told_close: false,
+        };
+        line.note(reply.interval);
+        // The first one is what the session began with.
+        line.said = reply.events.into_iter().skip(1).collect();
+        line
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        loop {
+            if let Some(event) = self.said.pop_front() {
+                return Poll::Ready(self.hear(event));
+            }
+            self.said = VecDeque::new();
+            if self.told_close && matches!(self.state, State::Idle(_)) && self.interval.is_none() {
+                // It knows, and has nothing to say to it.
+                return Poll::Ready(self.over(Said::Over));
+            }
+            match &mut self.state {
+                State::Idle(_) if self.refresh || self.backlog.is_due() => self.ask(),
+                State::Idle(_) | State::Over => return Poll::Pending,
+                State::Asked(asked) => {
+                    let Poll::Ready((conversation, reply)) = asked.as_mut().poll(cx) else { return Poll::Pending };
+                    self.state = State::Idle(conversation);
+                    if let Err(failure) = reply.and_then(|reply| self.take(reply)) {
+                        return Poll::Ready(Said::Lost(failure));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what waits.
+    fn ask(&mut self) {
+        let State::Idle(mut conversation) = std::mem::replace(&mut self.state, State::Over) else { return };
+        // What the client says goes at once; what is asked without a need waits for its turn.
+        let needed = self.backlog.is_due();
+        self.refresh = false;
+        self.due_at = None;
+        let replayed = self.backlog.replayed();
+        let body = self.backlog.offer(if self.one_event { 1 } else { usize::MAX });
+        self.told_close = self.closing;
+        self.state = State::Asked(Box::pin(async move {
+            let _turn = if needed { None } else { Some(conversation.turn().await) };
+            let reply = conversation.ask(body, replayed).await;
+            (conversation, reply)
+        }));
+    }
+
+    fn take(&mut self, reply: Reply) -> Result<(), Failure> {
+        let accepted = self.backlog.accepted(reply.accepted);
+        accepted.map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
+        self.told_close = self.closing && !self.backlog.has_close();
+        self.said = reply.events.into();
+        self.note(reply.interval);
+        Ok(())
+    }
+
+    /// Notes when the origin is to hear again.
+    fn note(&mut self, interval: Option<Duration>) {
+        if let Some(interval) = interval {
+            self.interval = Some(interval).filter(|interval| !interval.is_zero());
+        }
+        self.due_at = self.interval.map(|interval| Instant::now() + interval);
+    }
+
+    fn hear(&mut self, event: Event) -> Said {
+        match event {
+            Event::Message(kind, content) if kind.is_control() => Said::Control(kind, content),
+            Event::Message(kind, content) => Said::Data(Piece { kind, content, first: true, last: true }),
+            Event::Close(reason) => self.over(Said::Close(reason)),
+            Event::Open => lost("it says OPEN again"),
+            Event::Disconnect => self.over(lost("it says DISCONNECT")),
+        }
+    }
+
+    /// Ends the conversation: the origin knows.
+    fn over(&mut self, said: Said) -> Said {
+        if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
+            conversation.close();
+        }
+        said
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.backlog.bytes() >= self.max_message
+    }
+
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
+        let Piece { kind, content, first, last } = piece;
+        if self.begun.len() + content.len() >= self.max_message {
+            return Err(TooLarge);
+        }
+        if first && last {
+            self.backlog.push(Event::Message(kind, content));
+            return Ok(());
+        }
+        self.begun.extend_from_slice(&content);
+        if last {
+            let whole = Bytes::from(std::mem::take(&mut self.begun));
+            self.backlog.push(Event::Message(kind, whole));
+        }
+        Ok(())
+    }
+
+    pub(super) fn control(&mut self, kind: MessageKind, content: Vec<u8>) {
+        self.backlog.push(Event::Message(kind, content.into()));
+    }
+
+    pub(super) fn close(&mut self, reason: Option<&CloseReason>) {
+        self.begun = Vec::new();
+        self.closing = true;
+        self.backlog.push(Event::Close(reason.cloned()));
+    }
+
+    pub(super) const fn refresh(&mut self) {
+        self.refresh = true;
+    }
+
+    pub(super) const fn due_at(&self) -> Option<Instant> {
+        self.due_at
+    }
+
+    /// Tells the origin what it does not know yet, and that it is over.
+    pub(super) async fn wind_up(mut self, leave: Leave) {
+        let mut conversation = match std::mem::replace(&mut self.state, State::Over) {
+            State::Over => return,
+            State::Idle(conversation) => conversation,
+            State::Asked(asked) => {
+                let (conversation, reply) = asked.await;
+                // If it has failed, the rest would fail as well.
+                if reply.and_then(|reply| self.take(reply)).is_err() {
+                    return;
+                }
+                if self.told_close || self.said.iter().any(|event| matches!(event, Event::Close(_))) {
+                    return conversation.close();
+                }
+                conversation
+            }
+        };
+        if let (Leave::Close(reason), false) = (&leave, self.closing) {
+            self.close(reason.as_ref());
+        }
+        while self.backlog.is_due() {
+            let replayed = self.backlog.replayed();
+            let body = self.backlog.offer(if self.one_event { 1 } else { usize::MAX });
+            if conversation.ask(body, replayed).await.and_then(|reply| self.take(reply)).is_err() {
+                break;
+            }
+        }
+        if self.closing && !self.backlog.has_close() {
+            conversation.close();
+        }
+    }
+}
+
+fn lost(why: &'static str) -> Said {
+    Said::Lost(Failure::because(Kind::Unusable, why))
+}

@@ -1,0 +1,169 @@
+//! The line to an origin that speaks WebSocket itself.
+
+use super::line::{Leave, Piece, Said};
+use crate::grip::{CloseReason, MessageKind};
+use crate::origin::{Failure, Kind};
+use crate::wire::websocket::{Decoder, Part, masked, masked_close};
+use aws_lc_rs::rand;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Bytes that may wait for the origin before the client has to.
+const MAX_WAITING: usize = 64 << 10;
+/// Up to here a message is gathered, so that it goes on in one piece.
+const MAX_GATHERED: usize = 64 << 10;
+/// How long an origin may take to read the last words.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The line.
+pub(super) struct Relayed {
+    socket: TcpStream,
+    decoder: Decoder,
+    /// What the socket has not taken; the first `written` bytes of it are through.
+    out: Vec<u8>,
+    written: usize,
+    /// Pieces of a message that the origin has begun.
+    gathered: Vec<u8>,
+    /// The next piece begins a message as far as the session knows.
+    fresh: bool,
+    said: VecDeque<Said>,
+    /// A Close frame is on its way.
+    closed: bool,
+}
+
+impl Relayed {
+    pub(super) fn new(socket: TcpStream, early: &[u8]) -> Self {
+        let mut line = Self {
+            socket,
+            decoder: Decoder::of_origin(),
+            out: Vec::new(),
+            written: 0,
+            gathered: Vec::new(),
+            fresh: true,
+            said: VecDeque::new(),
+            closed: false,
+        };
+        line.decode(early);
+        line
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        let mut buffer = [0; 16 << 10];
+        // An error is seen when reading.
+        let _ = self.poll_write(cx);
+        loop {
+            if let Some(said) = self.said.pop_front() {
+                return Poll::Ready(said);
+            }
+            self.said = VecDeque::new();
+            if let Err(error) = ready!(self.socket.poll_read_ready(cx)) {
+                return Poll::Ready(lost(error.to_string()));
+            }
+            match self.socket.try_read(&mut buffer) {
+                Ok(0) => return Poll::Ready(lost("it ended the connection without a Close frame")),
+                Ok(count) => self.decode(&buffer[..count]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(lost(error.to_string())),
+            }
+        }
+    }
+
+    fn decode(&mut self, mut input: &[u8]) {
+        loop {
+            let said = match self.decoder.next(&mut input) {
+                Ok(None) => return,
+                Ok(Some(Part::Data { kind, content, last, .. })) => self.gather(kind, content, last),
+                Ok(Some(Part::Ping(content))) => Some(Said::Control(MessageKind::Ping, content.into())),
+                Ok(Some(Part::Pong(content))) => Some(Said::Control(MessageKind::Pong, content.into())),
+                Ok(Some(Part::Close(reason))) => Some(Said::Close(reason)),
+                Err(violation) => {
+                    self.close(Some(&violation.reason()));
+                    Some(lost(format!("it breaks the protocol: {violation}")))
+                }
+            };
+            self.said.extend(said);
+        }
+    }
+
+    /// Puts the pieces of a message together, as long as they are few.
+    fn gather(&mut self, kind: MessageKind, content: Vec<u8>, last: bool) -> Option<Said> {
+        if self.gathered.is_empty() && last {
+            return Some(self.piece(kind, content, last));
+        }
+        self.gathered.extend_from_slice(&content);
+        if !last && self.gathered.len() < MAX_GATHERED {
+            return None;
+        }
+        let content = std::mem::take(&mut self.gathered);
+        Some(self.piece(kind, content, last))
+    }
+
+    fn piece(&mut self, kind: MessageKind, content: Vec<u8>, last: bool) -> Said {
+        let first = std::mem::replace(&mut self.fresh, last);
+        Said::Data(Piece { kind, content: Bytes::from(content), first, last })
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.out.len() - self.written >= MAX_WAITING
+    }
+
+    pub(super) fn data(&mut self, piece: &Piece) {
+        self.out.extend_from_slice(&masked(piece.kind, &piece.content, piece.first, piece.last, key()));
+    }
+
+    pub(super) fn control(&mut self, kind: MessageKind, content: &[u8]) {
+        self.out.extend_from_slice(&masked(kind, content, true, true, key()));
+    }
+
+    pub(super) fn close(&mut self, reason: Option<&CloseReason>) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.out.extend_from_slice(&masked_close(reason, key()));
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.out.len() {
+            ready!(self.socket.poll_write_ready(cx))?;
+            match self.socket.try_write(&self.out[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        // Idle lines keep no memory for it.
+        (self.out, self.written) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says the last words, and waits for the origin to hear them. Who is gone without a word is so here as well.
+    pub(super) async fn wind_up(mut self, leave: Leave) {
+        let Leave::Close(reason) = leave else { return };
+        self.close(reason.as_ref());
+        let Self { mut socket, out, written, .. } = self;
+        let said = async {
+            socket.write_all(&out[written..]).await?;
+            socket.shutdown().await?;
+            tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
+        };
+        // Whether it does is its own concern.
+        let _ = timeout(GOODBYE, said).await;
+    }
+}
+
+/// What masks a frame (RFC 6455 5.3).
+fn key() -> [u8; 4] {
+    let mut key = [0; 4];
+    // A mask of zeros is one: what it guards against is not between gripd and its origin.
+    let _ = rand::fill(&mut key);
+    key
+}
+
+fn lost(why: impl Into<String>) -> Said {
+    Said::Lost(Failure::because(Kind::Broken, why.into()))
+}

@@ -1,0 +1,64 @@
+//! An item's bytes as connections of this shard send them.
+
+use super::Delivery;
+use super::conn::Feed;
+use crate::wire::{Chunk, Message};
+use bytes::Bytes;
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+/// An item's bytes for streams and WebSockets, shared by the outlets of this shard without atomic counting. Those of a
+/// wire form are there once a connection took them.
+#[derive(Clone, Default)]
+pub(super) struct Pieces {
+    chunk: OnceCell<Rc<Bytes>>,
+    content: OnceCell<Rc<Bytes>>,
+    plain: OnceCell<Rc<Bytes>>,
+    deflated: OnceCell<Rc<Bytes>>,
+}
+
+impl Pieces {
+    /// The bytes for a connection; `None`: the item has none for it.
+    #[inline]
+    pub(super) fn select(&self, item: &Delivery, feed: Feed) -> Option<&Rc<Bytes>> {
+        let cell = match feed {
+            Feed::Stream { chunked: true } => &self.chunk,
+            Feed::Stream { chunked: false } => &self.content,
+            Feed::Messages { deflate: false } => &self.plain,
+            Feed::Messages { deflate: true } => &self.deflated,
+            Feed::Response | Feed::Away => return None,
+        };
+        if cell.get().is_none() {
+            let bytes = match feed {
+                Feed::Stream { chunked } => item.stream.as_ref()?.select(chunked),
+                Feed::Messages { deflate } => item.message.as_ref()?.select(deflate),
+                Feed::Response | Feed::Away => return None,
+            };
+            // It was empty a moment ago.
+            let _ = cell.set(Rc::new(bytes.clone()));
+        }
+        cell.get()
+    }
+}
+
+/// The bytes for one connection, whose filters made `content` of the item's own.
+pub(super) fn render(item: &Delivery, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
+    let bytes = match feed {
+        Feed::Stream { chunked } => Chunk::new(content).select(chunked).clone(),
+        Feed::Messages { deflate } => Message::new(item.message.as_ref()?.kind(), content).select(deflate).clone(),
+        Feed::Response | Feed::Away => return None,
+    };
+    Some(Rc::new(bytes))
+}
+
+impl Delivery {
+    /// Its content for connections of this kind.
+    pub(super) fn content(&self, feed: Feed) -> Bytes {
+        match feed {
+            Feed::Stream { .. } => self.stream.as_ref().map(|chunk| chunk.content().clone()),
+            Feed::Messages { .. } => self.message.as_ref().map(|message| message.content().clone()),
+            Feed::Response | Feed::Away => None,
+        }
+        .unwrap_or_default()
+    }
+}

@@ -1,0 +1,393 @@
+//! The frames of a WebSocket (RFC 6455 5), read and written without any I/O.
+
+mod render;
+mod utf8;
+
+use super::deflate::{Corrupt, Inflate, MOST};
+use crate::grip::message::{BadClose, CloseReason, MessageKind};
+use render::mask;
+use std::fmt;
+use utf8::Utf8;
+
+pub use render::{Message, close, fragment, frame, masked, masked_close};
+
+const FINAL: u8 = 0x80;
+const COMPRESSED: u8 = 0x40;
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+/// The longest payload of a control frame.
+const LONGEST_CONTROL: u64 = 125;
+/// Bytes that are unmasked at a time on their way to the inflater.
+const SCRATCH: usize = 2048;
+
+/// A part of what is received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A piece of a message. Pieces and frames are not the same: either may be of several of the other.
+    Data {
+        /// What the message is: text or binary.
+        kind: MessageKind,
+        /// The bytes; those of text may be cut within a character.
+        content: Vec<u8>,
+        /// It begins the message.
+        first: bool,
+        /// It ends the message.
+        last: bool,
+    },
+    /// A ping.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong(Vec<u8>),
+    /// The end: nothing that follows is read.
+    Close(Option<CloseReason>),
+}
+
+/// What the other side does that it must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// It breaks a rule of the protocol.
+    Protocol(&'static str),
+    /// Its text is not UTF-8.
+    Text,
+    /// Its compressed message is not what a compressor made.
+    Deflate,
+}
+
+impl Violation {
+    /// The reason with which to close.
+    pub fn reason(&self) -> CloseReason {
+        let code = if matches!(self, Self::Protocol(_)) { 1002 } else { 1007 };
+        CloseReason::new(code, self.words())
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Protocol(rule) => rule,
+            Self::Text => "text is not UTF-8",
+            Self::Deflate => "corrupt compressed message",
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+impl std::error::Error for Violation {}
+
+impl From<Corrupt> for Violation {
+    fn from(_: Corrupt) -> Self {
+        Self::Deflate
+    }
+}
+
+impl From<BadClose> for Violation {
+    fn from(bad: BadClose) -> Self {
+        match bad {
+            BadClose::Code => Self::Protocol("invalid close code"),
+            BadClose::Text => Self::Text,
+        }
+    }
+}
+
+const fn protocol<T>(rule: &'static str) -> Result<T, Violation> {
+    Err(Violation::Protocol(rule))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Head,
+    Data,
+    Control,
+    Done,
+}
+
+/// Reads frames. Between messages it keeps nothing on the heap, unless the other side keeps its window.
+#[derive(Debug)]
+pub struct Decoder {
+    /// Bytes of the frame's payload that are yet to come.
+    left: u64,
+    inflate: Option<Inflate>,
+    /// The payload of a control frame.
+    control: Box<[u8]>,
+    /// The message that has begun.
+    message: Option<MessageKind>,
+    /// The frame's head, or as much of it as is there.
+    head: [u8; 14],
+    have: u8,
+    /// The frame's key, turned to its next byte.
+    key: [u8; 4],
+    utf8: Utf8,
+    state: State,
+    masked: bool,
+    /// The message is compressed.
+    compressed: bool,
+    /// No piece of the message was given yet.
+    first: bool,
+}
+
+impl Decoder {
+    /// Reads what a client sends. `inflate`: compression was agreed on.
+    pub fn of_client(inflate: Option<Inflate>) -> Self {
+        Self::new(true, inflate)
+    }
+
+    /// Reads what an origin sends.
+    pub fn of_origin() -> Self {
+        Self::new(false, None)
+    }
+
+    fn new(masked: bool, inflate: Option<Inflate>) -> Self {
+        Self {
+            left: 0,
+            inflate,
+            control: Box::default(),
+            message: None,
+            head: [0; 14],
+            have: 0,
+            key: [0; 4],
+            utf8: Utf8::default(),
+            state: State::Head,
+            masked,
+            compressed: false,
+            first: false,
+        }
+    }
+
+    /// Takes the next part out of `input`, which it shortens by what it has read.
+    ///
+    /// Call it until it gives `None`: then all of the input is read. A part may come even if the input is empty, as
+    /// of a compressed message at most 64 KiB are given at a time. After a Close or a violation input is ignored.
+    ///
+    /// # Errors
+    /// What the other side must not do.
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+        let part = self.step(input);
+        if matches!(part, Err(_) | Ok(Some(Part::Close(_)))) {
+            *self = Self { state: State::Done, ..Self::new(self.masked, None) };
+        }
+        part
+    }
+
+    fn step(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+        loop {
+            match self.state {
+                State::Head => {
+                    if !self.gather(input) {
+                        return Ok(None);
+                    }
+                    self.open()?;
+                }
+                State::Control => return self.control(input),
+                State::Data => {
+                    let part = self.data(input)?;
+                    if part.is_some() || self.state == State::Data {
+                        return Ok(part);
+                    }
+                }
+                State::Done => {
+                    *input = &[];
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Reads on in a frame's head. Returns whether that is complete.
+    fn gather(&mut self, input: &mut &[u8]) -> bool {
+        loop {
+            let (have, wanted) = (usize::from(self.have), self.wanted());
+            if have == wanted {
+                self.have = 0;
+                return true;
+            }
+            let Some(bytes) = input.split_off(..input.len().min(wanted - have)).filter(|b| !b.is_empty()) else {
+                return false;
+            };
+            self.head[have..have + bytes.len()].copy_from_slice(bytes);
+            self.have += bytes.len() as u8;
+        }
+    }
+
+    /// The length of the frame's head, as far as that is known.
+    fn wanted(&self) -> usize {
+        if self.have < 2 {
+            return 2;
+        }
+        let length = match self.head[1] & !MASKED {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        2 + length + if self.head[1] & MASKED == 0 { 0 } else { 4 }
+    }
+
+    /// Begins a frame.
+    fn open(&mut self) -> Result<(), Violation> {
+        if (self.head[1] & MASKED != 0) != self.masked {
+            return protocol(if self.masked { "frame is not masked" } else { "frame is masked" });
+        }
+        let [_, _, rest @ ..] = self.head;
+        let (length, key) = payload_length(self.head[1] & !MASKED, rest)?;
+        self.left = length;
+        self.key = key;
+        if self.head[0] & 0x08 == 0 { self.open_data() } else { self.open_control() }
+    }
+
+    fn open_data(&mut self) -> Result<(), Violation> {
+        let rsv = self.head[0] & RESERVED;
+        let kind = match self.head[0] & 0x0f {
+            CONTINUATION => None,
+            TEXT => Some(MessageKind::Text),
+            BINARY => Some(MessageKind::Binary),
+            _ => return protocol("reserved opcode"),
+        };
+        if rsv != 0 && (rsv != COMPRESSED || kind.is_none() || self.inflate.is_none()) {
+            return protocol("reserved bit is set");
+        }
+        match (kind, self.message) {
+            (None, None) => return protocol("continuation of no message"),
+            (Some(_), Some(_)) => return protocol("message within a message"),
+            (None, Some(_)) => {}
+            (Some(_), None) => (self.message, self.first, self.compressed) = (kind, true, rsv != 0),
+        }
+        self.state = State::Data;
+        Ok(())
+    }
+
+    fn open_control(&mut self) -> Result<(), Violation> {
+        if self.head[0] & RESERVED != 0 {
+            return protocol("reserved bit is set");
+        }
+        if self.head[0] & 0x0f > PONG {
+            return protocol("reserved opcode");
+        }
+        if !self.is_final() {
+            return protocol("control frame is fragmented");
+        }
+        if self.left > LONGEST_CONTROL {
+            return protocol("control frame is too long");
+        }
+        self.control = vec![0; self.left as usize].into();
+        self.state = State::Control;
+        Ok(())
+    }
+
+    const fn is_final(&self) -> bool {
+        self.head[0] & FINAL != 0
+    }
+
+    fn control(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+        let bytes = self.take(input);
+        let at = self.control.len() - self.left as usize - bytes.len();
+        self.control[at..at + bytes.len()].copy_from_slice(&bytes);
+        if self.left > 0 {
+            return Ok(None);
+        }
+        self.state = State::Head;
+        let payload = std::mem::take(&mut self.control).into_vec();
+        Ok(Some(match self.head[0] & 0x0f {
+            CLOSE => Part::Close(CloseReason::read(&payload)?),
+            PING => Part::Ping(payload),
+            _ => Part::Pong(payload),
+        }))
+    }
+
+    /// What there is of the frame's payload, unmasked.
+    fn take(&mut self, input: &mut &[u8]) -> Vec<u8> {
+        let length = self.available(input);
+        let mut bytes = input[..length].to_vec();
+        if self.masked {
+            mask(&mut bytes, self.key);
+        }
+        self.advance(input, length);
+        bytes
+    }
+
+    fn available(&self, input: &[u8]) -> usize {
+        usize::try_from(self.left).map_or(input.len(), |left| left.min(input.len()))
+    }
+
+    fn advance(&mut self, input: &mut &[u8], length: usize) {
+        *input = &input[length..];
+        self.left -= length as u64;
+        self.key.rotate_left(length % 4);
+    }
+
+    /// Reads on in a data frame; at the frame's end the state is another.
+    fn data(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+        let (content, complete) = if self.compressed {
+            self.inflated(input)?
+        } else {
+            let content = self.take(input);
+            (content, self.left == 0)
+        };
+        let Some(kind) = self.message else { return protocol("continuation of no message") };
+        let last = complete && self.is_final();
+        if kind == MessageKind::Text {
+            self.utf8.check(&content, last)?;
+        }
+        if complete {
+            self.state = State::Head;
+        }
+        if last {
+            self.message = None;
+        }
+        if content.is_empty() && !last {
+            return Ok(None);
+        }
+        let first = std::mem::take(&mut self.first);
+        Ok(Some(Part::Data { kind, content, first, last }))
+    }
+
+    /// What there is of a compressed frame's payload, and whether that is all.
+    fn inflated(&mut self, input: &mut &[u8]) -> Result<(Vec<u8>, bool), Violation> {
+        let Some(mut inflate) = self.inflate.take() else { return protocol("reserved bit is set") };
+        let mut out = Vec::new();
+        loop {
+            let mut scratch = [0; SCRATCH];
+            let scratch = &mut scratch[..self.available(input).min(SCRATCH)];
+            scratch.copy_from_slice(&input[..scratch.len()]);
+            mask(scratch, self.key);
+            let used = inflate.feed(scratch, &mut out)?;
+            self.advance(input, used);
+            if out.len() >= MOST || self.available(input) == 0 {
+                break;
+            }
+        }
+        let mut complete = self.left == 0 && !inflate.is_pending();
+        if complete && self.is_final() {
+            complete = inflate.finish(&mut out)?;
+        }
+        self.inflate = Some(inflate);
+        Ok((out, complete))
+    }
+}
+
+/// The length and the key in a frame's head, of which `rest` follows the first two bytes.
+fn payload_length(short: u8, rest: [u8; 12]) -> Result<(u64, [u8; 4]), Violation> {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = rest;
+    let (length, key, least) = match short {
+        126 => (u64::from(u16::from_be_bytes([a, b])), [c, d, e, f], 126),
+        127 => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), [i, j, k, l], 1 << 16),
+        short => (u64::from(short), [a, b, c, d], 0),
+    };
+    if length < least {
+        return protocol("length is not in its shortest form");
+    }
+    if length >> 63 != 0 {
+        return protocol("length has its top bit set");
+    }
+    Ok((length, key))
+}
+
+#[cfg(test)]
+mod tests;

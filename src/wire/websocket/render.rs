@@ -1,0 +1,155 @@
+//! Frames as they are sent.
+
+use super::super::deflate::deflate;
+use super::{BINARY, CLOSE, COMPRESSED, CONTINUATION, FINAL, MASKED, PING, PONG, TEXT};
+use crate::grip::message::{CloseReason, MessageKind};
+use bytes::Bytes;
+use std::sync::OnceLock;
+
+/// Content shorter than this is not worth compressing.
+const WORTH_DEFLATING: usize = 32;
+
+/// Masks bytes, or unmasks them.
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
+    let [a, b, c, d] = key;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    rest.iter_mut().zip(key.into_iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+}
+
+const fn opcode(kind: MessageKind) -> u8 {
+    match kind {
+        MessageKind::Text => TEXT,
+        MessageKind::Binary => BINARY,
+        MessageKind::Ping => PING,
+        MessageKind::Pong => PONG,
+    }
+}
+
+/// The first byte of a fragment's head.
+const fn lead(kind: MessageKind, first: bool, last: bool) -> u8 {
+    let opcode = if first { opcode(kind) } else { CONTINUATION };
+    if last { opcode | FINAL } else { opcode }
+}
+
+/// The head of a frame, with room for its payload.
+fn head(lead: u8, length: usize, masked: u8) -> Vec<u8> {
+    let mut out = Vec::with_capacity(length + 14);
+    out.push(lead);
+    match length {
+        0..126 => out.push(masked | length as u8),
+        126..0x1_0000 => {
+            out.push(masked | 126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(masked | 127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    out
+}
+
+fn bare(lead: u8, content: &[u8]) -> Bytes {
+    let mut out = head(lead, content.len(), 0);
+    out.extend_from_slice(content);
+    out.into()
+}
+
+fn hidden(lead: u8, content: &[u8], key: [u8; 4]) -> Vec<u8> {
+    let mut out = head(lead, content.len(), MASKED);
+    out.extend_from_slice(&key);
+    let at = out.len();
+    out.extend_from_slice(content);
+    mask(&mut out[at..], key);
+    out
+}
+
+/// A whole message for a client.
+pub fn frame(kind: MessageKind, content: &[u8]) -> Bytes {
+    fragment(kind, content, true, true)
+}
+
+/// A fragment of a message for a client.
+pub fn fragment(kind: MessageKind, content: &[u8], first: bool, last: bool) -> Bytes {
+    bare(lead(kind, first, last), content)
+}
+
+/// A Close frame for a client.
+pub fn close(reason: Option<&CloseReason>) -> Bytes {
+    bare(FINAL | CLOSE, &CloseReason::payload(reason))
+}
+
+/// A fragment of a message for an origin.
+pub fn masked(kind: MessageKind, content: &[u8], first: bool, last: bool, key: [u8; 4]) -> Vec<u8> {
+    hidden(lead(kind, first, last), content, key)
+}
+
+/// A Close frame for an origin.
+pub fn masked_close(reason: Option<&CloseReason>, key: [u8; 4]) -> Vec<u8> {
+    hidden(FINAL | CLOSE, &CloseReason::payload(reason), key)
+}
+
+/// A message for clients, rendered once for everybody: its frame and its content are one piece of memory.
+#[derive(Debug)]
+pub struct Message {
+    kind: MessageKind,
+    plain: Bytes,
+    content: Bytes,
+    deflated: OnceLock<Bytes>,
+}
+
+impl Message {
+    /// Renders a message.
+    pub fn new(kind: MessageKind, content: &[u8]) -> Self {
+        let plain = frame(kind, content);
+        let content = plain.slice(plain.len() - content.len()..);
+        Self { kind, plain, content, deflated: OnceLock::new() }
+    }
+
+    /// What it is.
+    pub const fn kind(&self) -> MessageKind {
+        self.kind
+    }
+
+    /// Its frame.
+    pub const fn plain(&self) -> &Bytes {
+        &self.plain
+    }
+
+    /// Its bare content.
+    pub const fn content(&self) -> &Bytes {
+        &self.content
+    }
+
+    /// Its frame with the content compressed, if that makes it smaller. The first call compresses it.
+    pub fn deflated(&self) -> &Bytes {
+        self.deflated.get_or_init(|| self.deflate().unwrap_or_else(|| self.plain.clone()))
+    }
+
+    fn deflate(&self) -> Option<Bytes> {
+        if self.kind.is_control() || self.content.len() < WORTH_DEFLATING {
+            return None;
+        }
+        let content = deflate(&self.content).filter(|content| content.len() < self.content.len())?;
+        Some(bare(lead(self.kind, true, true) | COMPRESSED, &content))
+    }
+
+    /// The one frame or the other.
+    pub fn select(&self, deflate: bool) -> &Bytes {
+        if deflate { self.deflated() } else { &self.plain }
+    }
+
+    /// Bytes of memory that its frame keeps.
+    pub const fn len(&self) -> usize {
+        self.plain.len()
+    }
+
+    /// Whether it has no content.
+    pub const fn is_empty(&self) -> bool {
+        self.content.is_empty()
+    }
+}

@@ -1,0 +1,41 @@
+//! Text that comes in pieces.
+
+use super::Violation;
+
+/// Checks text that comes in pieces. It keeps the beginning of a character that a piece's end cuts.
+#[derive(Debug, Default)]
+pub(super) struct Utf8 {
+    held: [u8; 4],
+    length: u8,
+}
+
+impl Utf8 {
+    /// Reads a piece; with the last one no character may be left cut.
+    pub(super) fn check(&mut self, mut piece: &[u8], last: bool) -> Result<(), Violation> {
+        while self.length > 0
+            && let Some(byte) = piece.split_off_first()
+        {
+            let length = usize::from(self.length) + 1;
+            self.held[length - 1] = *byte;
+            let held = self.held;
+            self.length = 0;
+            self.hold(&held[..length])?;
+        }
+        if !piece.is_empty() {
+            self.hold(piece)?;
+        }
+        if last && self.length > 0 { Err(Violation::Text) } else { Ok(()) }
+    }
+
+    /// Checks bytes that begin with a character, and holds the last one if it is cut.
+    fn hold(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        let Err(error) = std::str::from_utf8(bytes) else { return Ok(()) };
+        if error.error_len().is_some() {
+            return Err(Violation::Text);
+        }
+        let cut = &bytes[error.valid_up_to()..];
+        self.held[..cut.len()].copy_from_slice(cut);
+        self.length = cut.len() as u8;
+        Ok(())
+    }
+}
