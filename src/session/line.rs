@@ -82,6 +82,14 @@ impl Line {
         }
     }
 
+    /// Gives the origin what its connection takes.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) {
+        if let Self::Relayed(line) = self {
+            // An error is seen when reading.
+            let _ = line.poll_write(cx);
+        }
+    }
+
     /// Whether so much waits for the origin that the client is not to say more.
     pub(super) fn is_full(&self) -> bool {
         match self {

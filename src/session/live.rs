@@ -23,8 +23,6 @@ pub(super) enum End {
     Gone,
     /// The client is told why; the origin knows, or hears the same.
     Close(CloseReason),
-    /// The client broke the protocol.
-    Violation(CloseReason),
     /// The shard has ended the connection: a close, a drain, or it was too slow.
     Ended,
 }
@@ -46,8 +44,10 @@ pub(super) struct Session<'a> {
     armed: Option<Instant>,
     /// What is sent waits, as the beginning is not complete.
     corked: Option<Vec<Bytes>>,
-    /// Why the client closes, once it does.
+    /// Why the client's side is closed, once it is: what the origin still says is awaited.
     closing: Option<CloseReason>,
+    /// Whether the client has closed it itself, and hears nothing more.
+    deaf: bool,
     /// Whether the client has begun to get a message, piece by piece.
     streaming: bool,
     /// Whether the message that the origin is saying is for nobody.
@@ -79,6 +79,7 @@ impl<'a> Session<'a> {
             armed: None,
             corked: None,
             closing: None,
+            deaf: false,
             streaming: false,
             dropping: false,
             ending: false,
@@ -119,6 +120,7 @@ impl<'a> Session<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             self.arm();
+            self.line.poll_flush(cx);
             let end = if let Poll::Ready(event) = self.parked.poll_next(cx) {
                 self.note(event)
             } else if self.parked.is_paused() && self.closing.is_none() && !self.line.is_full() {
@@ -195,10 +197,7 @@ impl<'a> Session<'a> {
             let end = match self.decoder.next(&mut input) {
                 Ok(None) => return None,
                 Ok(Some(part)) => self.tell(part),
-                Err(violation) => {
-                    tracing::debug!(uri = %self.about.uri, %violation, "a client broke the WebSocket protocol");
-                    Some(End::Violation(violation.reason()))
-                }
+                Err(violation) => self.fail(violation.reason()),
             };
             if end.is_some() || self.closing.is_some() {
                 return end;
@@ -214,7 +213,7 @@ impl<'a> Session<'a> {
                 if matches!(self.line, Line::Echo) {
                     self.say(&piece);
                 } else if self.line.data(piece).is_err() {
-                    return Some(End::Violation(CloseReason::new(1009, "message is too large")));
+                    return self.fail(CloseReason::new(1009, "message is too large"));
                 }
             }
             Part::Ping(content) if self.sessions.settings.auto_pong || !self.line.is_open() => {
@@ -222,12 +221,22 @@ impl<'a> Session<'a> {
             }
             Part::Ping(content) => self.line.control(MessageKind::Ping, content),
             Part::Pong(content) => self.line.control(MessageKind::Pong, content),
-            Part::Close(reason) => return self.close(reason),
+            Part::Close(reason) => {
+                self.deaf = true;
+                return self.close(reason);
+            }
         }
         None
     }
 
-    /// The client closes: the origin is to answer.
+    /// The client did what it must not. What it said before is the origin's to answer still.
+    fn fail(&mut self, reason: CloseReason) -> Option<End> {
+        self.sessions.metrics.violations.fetch_add(1, Relaxed);
+        tracing::debug!(uri = %self.about.uri, code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
+        self.close(Some(reason))
+    }
+
+    /// The client's side is closed: the origin is to answer.
     fn close(&mut self, reason: Option<CloseReason>) -> Option<End> {
         self.parked.unsubscribe();
         self.parked.pause(true);
@@ -246,12 +255,13 @@ impl<'a> Session<'a> {
         match said {
             Said::Data(piece) => self.pass(piece),
             Said::Control(kind, content) => {
-                if self.closing.is_none() {
+                if !self.deaf {
                     self.send(websocket::frame(kind, &content));
                 }
                 None
             }
-            Said::Close(reason) => Some(End::Close(given(reason))),
+            Said::Close(reason) if self.deaf || self.closing.is_none() => Some(End::Close(given(reason))),
+            Said::Close(_) => Some(End::Close(given(self.closing.clone()))),
             Said::Over => Some(End::Close(given(self.closing.clone()))),
             Said::Lost(failure) => {
                 tracing::warn!(uri = %self.about.uri, error = failure.explain(), "a WebSocket's origin is lost");
@@ -277,7 +287,7 @@ impl<'a> Session<'a> {
                 return None;
             }
         }
-        if self.closing.is_none() {
+        if !self.deaf {
             self.say(&piece);
         }
         // What waited for the end of the message is through.
@@ -350,14 +360,9 @@ impl<'a> Session<'a> {
     }
 
     async fn end(mut self: Box<Self>, end: End) {
-        let metrics = &self.sessions.metrics;
         let (frame, leave) = match end {
             End::Gone => (None, Leave::Disconnect),
             End::Close(reason) => (Some(websocket::close(Some(&reason))), Leave::Close(Some(reason))),
-            End::Violation(reason) => {
-                metrics.violations.fetch_add(1, Relaxed);
-                (Some(websocket::close(Some(&reason))), Leave::Disconnect)
-            }
             End::Ended => {
                 self.finish_queued().await;
                 (Some(Bytes::new()), Leave::Close(None))

@@ -55,8 +55,6 @@ impl Relayed {
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
         let mut buffer = [0; 16 << 10];
-        // An error is seen when reading.
-        let _ = self.poll_write(cx);
         loop {
             if let Some(said) = self.said.pop_front() {
                 return Poll::Ready(said);
@@ -127,7 +125,7 @@ impl Relayed {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
             ready!(self.socket.poll_write_ready(cx))?;
             match self.socket.try_write(&self.out[self.written..]) {
