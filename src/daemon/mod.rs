@@ -191,7 +191,7 @@ fn start_demo(control: SocketAddr) -> io::Result<Arc<Table>> {
             }
         });
     })?;
-    let route = parse_line(&format!("*,id=demo {target}")).map_err(io::Error::other)?;
+    let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
     Table::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
 }
 

@@ -1,9 +1,7 @@
-//! What the chat knows and says, without any I/O: valid names, who was
-//! removed from where, and the events and publish items made of them.
+//! What the chat knows, without any I/O: valid names, and who was removed
+//! from where.
 
 use std::collections::VecDeque;
-
-use serde_json::{Value, json};
 
 /// Longest name of a person or a conversation.
 const NAME_MAX: usize = 24;
@@ -67,10 +65,10 @@ impl Conversation {
         format!("{}-user-", self.channel())
     }
 
-    /// The `Grip-Channel` value for one person's stream.
-    pub(super) fn channels_of(&self, name: &Name) -> String {
-        let (all, user) = (self.channel(), name.channel());
-        format!("{all}, {user}, {}{}", self.member_prefix(), name.as_str())
+    /// The channels of one person's connection.
+    pub(super) fn channels_of(&self, name: &Name) -> [String; 3] {
+        let member = format!("{}{}", self.member_prefix(), name.as_str());
+        [self.channel(), name.channel(), member]
     }
 }
 
@@ -110,20 +108,6 @@ impl Kick {
         format!("{by} removed you from {place} conversation")
     }
 
-    /// The publish items: tell and close the person, then tell the others.
-    pub(super) fn items(&self) -> Vec<Value> {
-        let mut told = json!({"by": self.by.as_str(), "reason": self.reason()});
-        if !self.everywhere {
-            // Their streams in other conversations close as well; this tells
-            // those pages that they may reconnect.
-            told["conversation"] = self.conversation.as_str().into();
-        }
-        let mut farewell = item(&self.who.channel(), "kicked", &told);
-        farewell["action"] = "close".into();
-        let left = json!({"name": self.who.as_str(), "by": self.by.as_str()});
-        vec![farewell, item(&self.conversation.channel(), "left", &left)]
-    }
-
     fn replaces(&self, known: &Self) -> bool {
         let same_place = self.conversation == known.conversation;
         self.who == known.who && same_place && self.everywhere >= known.everywhere
@@ -159,32 +143,6 @@ impl Chat {
     }
 }
 
-/// What a new stream begins with.
-pub(super) fn hello(name: &Name, conversation: &Conversation) -> String {
-    let data = json!({"name": name.as_str(), "conversation": conversation.as_str()});
-    format!("retry: 1000\nevent: hello\ndata: {data}\n\n")
-}
-
-/// The publish item for one chat message.
-pub(super) fn message(conversation: &Conversation, from: &Name, text: &str, time_ms: u64) -> Value {
-    let data = json!({"from": from.as_str(), "text": text, "time": time_ms});
-    item(&conversation.channel(), "message", &data)
-}
-
-/// The publish item that announces somebody.
-pub(super) fn joined(conversation: &Conversation, name: &Name) -> Value {
-    let data = json!({"name": name.as_str()});
-    item(&conversation.channel(), "joined", &data)
-}
-
-/// One server-sent event to one channel. The leading newline ends a
-/// keep-alive `:`, which would otherwise turn the event line into a comment.
-/// JSON text holds no raw line breaks, so `data` is always one line.
-fn item(channel: &str, event: &str, data: &Value) -> Value {
-    let content = format!("\nevent: {event}\ndata: {data}\n\n");
-    json!({"channel": channel, "formats": {"http-stream": {"content": content}}})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,10 +159,6 @@ mod tests {
         Kick { who: name(who), by: name(by), conversation: conversation(at), everywhere }
     }
 
-    fn content(item: &Value) -> &str {
-        item["formats"]["http-stream"]["content"].as_str().unwrap()
-    }
-
     #[test]
     fn names_are_limited_to_what_channels_can_carry() {
         assert_eq!(name("Bob_2-x").as_str(), "Bob_2-x");
@@ -218,11 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_on_three_channels() {
-        assert_eq!(
-            conversation("123").channels_of(&name("bob")),
-            "conversation123, user-bob, conversation123-user-bob"
-        );
+    fn a_connection_is_on_three_channels() {
+        let channels = conversation("123").channels_of(&name("bob"));
+        assert_eq!(channels, ["conversation123", "user-bob", "conversation123-user-bob"]);
     }
 
     #[test]
@@ -253,34 +205,6 @@ mod tests {
         }
         assert_eq!(chat.kicks.len(), KICKS_MAX);
         assert!(chat.refusal(&name("first"), &conversation("1")).is_none());
-    }
-
-    #[test]
-    fn a_kick_closes_the_person_and_then_tells_the_others() {
-        let items = kick("bob", "amy", "123", false).items();
-        assert_eq!(items.len(), 2);
-        assert_eq!(items[0]["channel"], "user-bob");
-        assert_eq!(items[0]["action"], "close");
-        let told = content(&items[0]);
-        assert!(told.starts_with("\nevent: kicked\ndata: {") && told.contains(r#":"123""#));
-        assert_eq!(items[1]["channel"], "conversation123");
-        assert!(items[1].get("action").is_none());
-        assert!(content(&items[1]).starts_with("\nevent: left\n"));
-        let everywhere = kick("bob", "amy", "123", true).items();
-        assert!(!content(&everywhere[0]).contains("\"conversation\":"));
-    }
-
-    #[test]
-    fn text_cannot_break_out_of_its_event() {
-        let text = "a\n\nevent: kicked\r\ndata: {}\n\n";
-        let item = message(&conversation("123"), &name("amy"), text, 7);
-        let body = content(&item);
-        assert!(body.starts_with("\nevent: message\ndata: {") && body.ends_with("}\n\n"));
-        assert_eq!(body.matches('\n').count(), 4);
-        assert!(!body.contains('\r'));
-        let data = body.lines().nth(2).unwrap().strip_prefix("data: ").unwrap();
-        let data: Value = serde_json::from_str(data).unwrap();
-        assert_eq!(data, json!({"from": "amy", "text": text, "time": 7}));
     }
 
     #[test]

@@ -9,16 +9,20 @@
 //! |---|---|
 //! | `GET /` | the page |
 //! | `GET /events?name=N&conversation=C` | asks gripd to hold a stream of events |
+//! | `POST /events?name=N&conversation=C` | answers what happened on a WebSocket that gripd holds |
 //! | `POST /say` | publishes a message to the conversation |
-//! | `POST /kick` | closes a person's streams and keeps them out |
+//! | `POST /kick` | closes a person's connections and keeps them out |
 //! | `GET /who?conversation=C` | who is connected now |
 //!
 //! There are no passwords: anyone may take any free or used name and remove
 //! anyone. A real backend would check who is asking first.
 
 mod chat;
+mod news;
 mod publish;
+mod socket;
 mod web;
+mod woh;
 
 use std::convert::Infallible;
 use std::io;
@@ -38,6 +42,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use chat::{Chat, Conversation, Kick, Name};
+use news::News;
 use publish::{Control, ControlError};
 use web::{Answer, Refusal};
 
@@ -111,6 +116,9 @@ impl Demo {
         match (head.uri.path(), head.method) {
             ("/", Method::GET | Method::HEAD) => Ok(self.page()),
             ("/events", Method::GET) => self.events(query),
+            ("/events", Method::POST) if woh::is_carried_by(&head.headers) => {
+                self.socket(query, &web::whole_body(body, woh::BODY_MAX).await?).await
+            }
             ("/who", Method::GET) => self.who(query).await,
             ("/say", Method::POST) => self.say(&web::json_body(body).await?).await,
             ("/kick", Method::POST) => self.kick(&web::json_body(body).await?).await,
@@ -128,28 +136,38 @@ impl Demo {
 
     /// Asks gripd to hold the stream, and announces the newcomer.
     fn events(&self, query: Option<&str>) -> Result<Answer, Refusal> {
-        let name = Name::parse("name", &web::parameter(query, "name"))?;
-        let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;
+        let (name, conversation) = seat(query)?;
         self.admit(&name, &conversation)?;
         let answer = stream(&name, &conversation)?;
-        let (control, joined) = (self.control.clone(), chat::joined(&conversation, &name));
-        // In a task of its own: the stream must not wait for the announcement.
+        self.announce(name, &conversation);
+        Ok(answer)
+    }
+
+    /// Tells the others of a newcomer, in a task of its own: the newcomer's
+    /// connection must not wait for it.
+    fn announce(&self, name: Name, conversation: &Conversation) {
+        let joined = News::joined(&name).item(&conversation.channel());
+        let control = self.control.clone();
         tokio::spawn(async move {
             if let Err(error) = control.publish(vec![joined]).await {
                 warn!("nobody was told that {} joined: {error}", name.as_str());
             }
         });
-        Ok(answer)
     }
 
     async fn say(&self, body: &Value) -> Result<Answer, Refusal> {
         let name = Name::parse("name", web::member(body, "name")?)?;
         let conversation = Conversation::parse(web::member(body, "conversation")?)?;
-        let text = chat::check_text(web::member(body, "text")?)?;
-        self.admit(&name, &conversation)?;
-        let message = chat::message(&conversation, &name, text, now_ms());
-        self.control.publish(vec![message]).await?;
+        self.publish_line(&name, &conversation, web::member(body, "text")?).await?;
         Ok(web::no_content())
+    }
+
+    /// Publishes what somebody says.
+    async fn publish_line(&self, name: &Name, conversation: &Conversation, text: &str) -> Result<(), Refusal> {
+        self.admit(name, conversation)?;
+        let message = News::message(name, chat::check_text(text)?, now_ms());
+        self.control.publish(vec![message.item(&conversation.channel())]).await?;
+        Ok(())
     }
 
     async fn kick(&self, body: &Value) -> Result<Answer, Refusal> {
@@ -163,8 +181,8 @@ impl Demo {
             return Err("you cannot remove yourself".to_owned().into());
         }
         self.admit(&kick.by, &kick.conversation)?;
-        let items = kick.items();
-        // Remembered before their streams close: they reconnect at once.
+        let items = news::of_kick(&kick);
+        // Remembered before their connections close: they reconnect at once.
         self.chat().kick(kick);
         let receipt = self.control.publish(items).await?;
         Ok(web::json(&receipt))
@@ -198,11 +216,18 @@ impl From<ControlError> for Refusal {
     }
 }
 
+/// Who asks, and for which conversation.
+fn seat(query: Option<&str>) -> Result<(Name, Conversation), Refusal> {
+    let name = Name::parse("name", &web::parameter(query, "name"))?;
+    let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;
+    Ok((name, conversation))
+}
+
 /// The answer that makes gripd hold the connection.
 fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
-    let channels =
-        HeaderValue::try_from(conversation.channels_of(name)).map_err(|error| Refusal::from(error.to_string()))?;
-    let body = chat::hello(name, conversation);
+    let channels = conversation.channels_of(name).join(", ");
+    let channels = HeaderValue::try_from(channels).map_err(|error| Refusal::from(error.to_string()))?;
+    let body = format!("retry: 1000\n{}", News::hello(name, conversation).event());
     let mut answer = web::answer(StatusCode::OK, "text/event-stream", body);
     let headers = answer.headers_mut();
     headers.insert("grip-hold", HeaderValue::from_static("stream"));

@@ -9,7 +9,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
-/// Largest request body.
+/// Largest JSON body.
 const BODY_MAX: usize = 16 * 1024;
 /// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,20 +83,24 @@ pub(super) async fn json_body<B>(body: B) -> Result<Value, Refusal>
 where
     B: Body<Data = Bytes, Error = hyper::Error>,
 {
-    let body = Limited::new(body, BODY_MAX).collect();
-    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let text = format!("the body must be at most {BODY_MAX} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
-        }
-        Ok(Err(_)) => return Err("the body did not arrive whole".to_owned().into()),
-        Err(_) => {
-            let text = "the body took too long to arrive";
-            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, text));
-        }
-    };
+    let body = whole_body(body, BODY_MAX).await?;
     serde_json::from_slice(&body).map_err(|error| Refusal::from(format!("the body is not JSON: {error}")))
+}
+
+/// Reads a body of at most `max` bytes.
+pub(super) async fn whole_body<B>(body: B, max: usize) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes, Error = hyper::Error>,
+{
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let text = format!("the body must be at most {max} bytes");
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+        }
+        Ok(Err(_)) => Err("the body did not arrive whole".to_owned().into()),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
+    }
 }
 
 /// A text member of a JSON object; what is absent or not text is refused.

@@ -2,7 +2,7 @@
 
 use super::Invalid;
 use super::content::{MAX_CONTROL, problem};
-use super::message::{CloseReason, MessageKind};
+use super::message::{BadClose, CloseReason, MessageKind};
 use bytes::Bytes;
 
 /// The type of bodies that consist of events.
@@ -131,7 +131,12 @@ fn close(content: &[u8]) -> Result<Event, &'static str> {
     if content.len() > MAX_CONTROL {
         return Err("over 125 bytes of content");
     }
-    CloseReason::read(content).map(Event::Close).map_err(|_| "a code or a reason that no Close frame may have")
+    match CloseReason::read(content) {
+        Ok(reason) => Ok(Event::Close(reason)),
+        // Common libraries write 0 for none.
+        Err(BadClose::Code) => Ok(Event::Close(None)),
+        Err(BadClose::Text) => Err("a reason that is not UTF-8"),
+    }
 }
 
 #[cfg(test)]
@@ -208,8 +213,10 @@ mod tests {
         let close = |payload: &[u8]| read(&[b"CLOSE 2\r\n", payload, b"\r\n"].concat());
         assert_eq!(close(&[3, 232]).unwrap(), [Event::Close(Some(CloseReason::new(1000, "")))]);
         assert_eq!(read(b"CLOSE 0\r\n\r\n").unwrap(), [Event::Close(None)]);
-        assert!(close(&[3, 237]).unwrap_err().ends_with("that no Close frame may have"));
-        assert!(read(b"CLOSE 1\r\n\x03\r\n").is_err());
+        for none in [close(&[3, 237]), close(&[0, 0]), read(b"CLOSE 1\r\n\x03\r\n")] {
+            assert_eq!(none.unwrap(), [Event::Close(None)]);
+        }
+        assert!(read(b"CLOSE 3\r\n\x03\xe8\xff\r\n").is_err());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 // Clients that want every event: one on streams, one on long-polls, and the `eventsource` package of npm. All of them
-// come back whenever they are cut off.
+// come back whenever they are cut off. And one that does not: the `ws` package of npm.
 
 import { setTimeout as after } from 'node:timers/promises';
 
-import { RETRY, ask, eventually, importPackage, whole } from './harness.mjs';
+import { RETRY, ask, check, eventually, importPackage, whole } from './harness.mjs';
 
 const { EventSource } = await importPackage('eventsource');
+const { default: WebSocket } = await importPackage('ws');
 
 // What the first two have in common: they ask again and again until they are closed.
 class Client {
@@ -123,5 +124,54 @@ export class Listener {
 
   close() {
     this.source.close();
+  }
+}
+
+// A WebSocket of the `ws` package that notes all that happens to it.
+export class Talker {
+  // Texts as strings, other messages as Buffers.
+  messages = [];
+  pongs = [];
+  errors = [];
+  // The code and the reason of the end: 1006 is the library's for an end without a Close, 1005 for one without a code.
+  ended = null;
+  // The status of an answer other than 101.
+  refused = null;
+  #read = 0;
+
+  constructor(address, path, { protocols = [], ...options } = {}) {
+    this.socket = new WebSocket(`ws://${address}${path}`, protocols, { perMessageDeflate: false, ...options });
+    this.socket.on('message', (data, isBinary) => this.messages.push(isBinary ? data : data.toString()));
+    this.socket.on('pong', (data) => this.pongs.push(data.toString()));
+    this.socket.on('close', (code, reason) => { this.ended = [code, reason.toString()]; });
+    this.socket.on('unexpected-response', (_, response) => {
+      this.refused = response.statusCode;
+      this.socket.terminate();
+    });
+    this.socket.on('error', (error) => this.errors.push(error.message));
+  }
+
+  say(data) {
+    this.socket.send(data);
+  }
+
+  // The next messages that were not read yet, once they are there.
+  async next(count) {
+    const until = this.#read + count;
+    const are = () => this.messages.length >= until;
+    const isOver = () => this.refused ?? this.ended;
+    await eventually(`${until} messages, not ${this.messages.length}`, () => are() || isOver());
+    check(are(), `only ${this.messages.length} of ${until} messages came, then ${isOver()} ${this.errors}`);
+    this.#read = until;
+    return this.messages.slice(until - count, until);
+  }
+
+  async end() {
+    await eventually('the WebSocket ends', () => this.ended);
+    return this.ended;
+  }
+
+  close() {
+    this.socket.terminate();
   }
 }

@@ -1,4 +1,4 @@
-"""Three people in the built-in demo, each a tab of a headless Chromium: they talk, and one is kicked."""
+"""People in the built-in demo, each a tab of a headless Chromium: they talk in both modes, and two are kicked."""
 
 import json
 import os
@@ -89,6 +89,8 @@ class Tab:
 
     def __init__(self, browser, url, name):
         self.name = name
+        # How much was said before this tab began to listen.
+        self.missed = 0
         self._browser, self._url, self._handle = browser, url, browser.new_tab()
         self._tell("url", {"url": url})
 
@@ -144,8 +146,18 @@ class Tab:
     def can_write(self):
         return self._js("return ['text', 'send'].some((id) => !document.getElementById(id).disabled)")
 
+    def switch(self, mode):
+        self._act(f'#modes input[value="{mode}"]', "click")
+
+    def address(self):
+        return self._js("return location.href")
+
+    def transport(self):
+        """The name of what the page listens with."""
+        return self._js("return source.constructor.name")
+
     def stream_state(self):
-        """The readyState of the page's EventSource: 2 is closed for good."""
+        """The readyState of the page's EventSource, of which 2 is closed for good; of its WebSocket it is 3."""
         return self._js("return source.readyState")
 
     def stream_requests(self):
@@ -186,6 +198,7 @@ class Story:
         url = "http://{}:{}/".format(*gripd.client)
         self.gripd = gripd
         self.alice, self.bob, self.carol = (Tab(browser, url, name) for name in ("alice", "bob", "carol"))
+        self.dave = Tab(browser, f"{url}?mode=websocket", "dave")
         self.said = []
 
     def say(self, who, text, *seen_by):
@@ -193,7 +206,7 @@ class Story:
         who.say(text)
         self.said.append([who.name, text])
         for tab in seen_by:
-            tab.sees_messages(self.said)
+            tab.sees_messages(self.said[tab.missed :])
 
     def page_three_people_join(self):
         everybody = (self.alice, self.bob, self.carol)
@@ -248,9 +261,81 @@ class Story:
         self.bob.sees_state("out")
         same(self.gripd.connections("user-bob"), 0, "bob's connections")
 
-    def page_others_are_undisturbed_at_the_end(self):
+    def page_others_are_undisturbed(self):
         self.say(self.alice, "still here", self.alice, self.carol)
         same(self.bob.messages(), [], "the messages that bob sees after his reload")
+        same(self.gripd.connections("conversation123"), 2, "the connections of the conversation")
+
+    def page_fourth_joins_by_websocket(self):
+        self.dave.missed = len(self.said)
+        self.dave.join()
+        self.dave.sees_state("connected")
+        same(self.dave.transport(), "WebSocket", "what dave's page listens with")
+        for tab in (self.alice, self.carol, self.dave):
+            tab.sees_people(["alice", "carol", "dave"])
+        self.alice.sees_note("dave joined")
+        same(self.gripd.connections("conversation123"), 3, "the connections of the conversation")
+
+    def page_websocket_and_streams_chat(self):
+        everybody = (self.alice, self.carol, self.dave)
+        self.say(self.dave, "hello <i>all</i> & žluťoučký", *everybody)
+        self.say(self.alice, "c:{} hello dave", *everybody)
+        self.say(self.dave, 'c:{"type":"detach"}', *everybody)
+        self.say(self.dave, "still heard", *everybody)
+
+    def page_shell_reaches_streams_and_websockets(self):
+        formats = {
+            "http-stream": {"content": '\nevent: message\ndata: {"from":"curl","text":"hi"}\n\n'},
+            "ws-message": {"content": '{"from":"curl","text":"hi"}'},
+        }
+        self.gripd.publish({"channel": "conversation123", "formats": formats})
+        self.said.append(["curl", "hi"])
+        for tab in (self.alice, self.carol, self.dave):
+            tab.sees_messages(self.said[tab.missed :])
+
+    def page_switches_while_joined(self):
+        for mode, transport in (("websocket", "WebSocket"), ("sse", "EventSource"), ("websocket", "WebSocket")):
+            self.carol.switch(mode)
+            same(self.carol.transport(), transport, "what carol's page listens with")
+            check(self.carol.address().endswith(f"?mode={mode}"), f"carol is at {self.carol.address()}")
+            self.carol.sees_state("connected")
+            self.gripd.wait_for("user-carol", 1)
+        self.say(self.carol, "switched", self.alice, self.carol, self.dave)
+
+    def page_closed_websocket_comes_back(self):
+        closed = self.gripd.publish({"channel": "user-carol", "action": "close", "code": 1012})
+        same(closed[0]["closed"], 1, "carol's connections closed")
+        self.carol.sees_state("waiting")
+        self.carol.sees_state("connected")
+        self.gripd.wait_for("user-carol", 1)
+        self.say(self.alice, "back again?", self.alice, self.carol, self.dave)
+
+    def page_kicked_websocket_is_out(self):
+        self.alice.kick("dave")
+        eventually("dave sees the banner", self.dave.banner)
+        check("alice removed you" in self.dave.banner(), f"the banner says {self.dave.banner()!r}")
+        self.dave.sees_state("out")
+        check(not self.dave.can_write(), "dave can still write")
+        eventually("dave's WebSocket is closed", lambda: self.dave.stream_state() == 3)
+        same(self.dave.stream_requests(), 0, "the requests of dave's page for a stream")
+        self.alice.sees_note("You removed dave (closed: 1)")
+        self.carol.sees_note("dave was removed by alice")
+        self.gripd.wait_for("user-dave", 0)
+        for tab in (self.alice, self.carol):
+            tab.sees_people(["alice", "carol"])
+
+    def page_kicked_stay_out_in_every_mode(self):
+        for tab in (self.bob, self.dave):
+            for mode in ("sse", "websocket"):
+                tab.reload()
+                tab.switch(mode)
+                tab.join()
+                eventually(f"{tab.name} sees the banner again", tab.banner)
+                tab.sees_state("out")
+                same(self.gripd.connections(f"user-{tab.name}"), 0, f"{tab.name}'s connections")
+
+    def page_streams_and_websockets_go_on(self):
+        self.say(self.carol, "who is left?", self.alice, self.carol)
         same(self.gripd.connections("conversation123"), 2, "the connections of the conversation")
 
     def scenes(self):
@@ -262,7 +347,15 @@ class Story:
             self.page_kicked_one_is_gone,
             self.page_others_chat_on,
             self.page_rejoin_is_refused,
-            self.page_others_are_undisturbed_at_the_end,
+            self.page_others_are_undisturbed,
+            self.page_fourth_joins_by_websocket,
+            self.page_websocket_and_streams_chat,
+            self.page_shell_reaches_streams_and_websockets,
+            self.page_switches_while_joined,
+            self.page_closed_websocket_comes_back,
+            self.page_kicked_websocket_is_out,
+            self.page_kicked_stay_out_in_every_mode,
+            self.page_streams_and_websockets_go_on,
         ]
 
 

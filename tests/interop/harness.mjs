@@ -3,9 +3,11 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { createServer as createSocket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as after } from 'node:timers/promises';
@@ -91,10 +93,10 @@ function canListen(port) {
 
 // gripd as a process. It can be ended and started again, and is then found where it was.
 class Gripd {
-  constructor(route, client, control) {
+  constructor(route, client, control, config) {
     this.client = client;
     this.control = control;
-    this.command = ['--route', route, '--listen', client, '--control', control];
+    this.command = ['--config', config, '--route', route, '--listen', client, '--control', control];
   }
 
   async start() {
@@ -120,6 +122,14 @@ class Gripd {
     const receipt = await exchange(this.control, '/publish', { method: 'POST', headers, body });
     same(receipt.status, 200, `the status of a publish (${receipt.body.trim()})`);
     return JSON.parse(receipt.body).items;
+  }
+
+  // Waits until a channel is held by so many connections.
+  async waitFor(channel, connections) {
+    await eventually(`${channel} is held by ${connections}`, async () => {
+      const { body } = await exchange(this.control, `/channels/${encodeURIComponent(channel)}`);
+      return JSON.parse(body).connections === connections;
+    });
   }
 
   // Asks it to end, once: a second signal would cut the drain short.
@@ -149,23 +159,40 @@ class Gripd {
 
 const running = new Set();
 
-// Listens on a free port and answers requests as a listener of node's http does.
-async function serve(answer) {
+// Listens on a free port and answers requests, and upgrades them, as listeners of node's http do.
+async function serve(answer, upgrade) {
   const server = createServer(answer);
+  if (upgrade) server.on('upgrade', upgrade);
+  // A server forgets connections that were upgraded, but waits for them.
+  const sockets = new Set();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const stop = () => {
-    server.closeAllConnections();
+    for (const socket of sockets) socket.destroy();
     return new Promise((done) => { server.close(done); });
   };
   return { address: `127.0.0.1:${server.address().port}`, stop };
 }
 
+// Writes a configuration into a directory of its own.
+async function configFile(text) {
+  const directory = await mkdtemp(join(tmpdir(), 'gripd-'));
+  const path = join(directory, 'gripd.toml');
+  await writeFile(path, text);
+  return { path, remove: () => rm(directory, { recursive: true, force: true }) };
+}
+
 // Plays a scene with an origin that answers so and a gripd before it, and ends all that belongs to it: these two, and
-// the clients that the scene gives to `open`.
-export async function behindGripd(answer, play, control) {
-  const origin = await serve(answer);
-  const gripd = new Gripd(`* ${origin.address}`, await freeAddress(), control ?? (await freeAddress()));
+// the clients that the scene gives to `open`. `upgrade` makes WebSockets of requests; the `options` are the target's.
+export async function behindGripd(answer, play, { control, upgrade, options = '', config = '' } = {}) {
+  const origin = await serve(answer, upgrade);
+  const file = await configFile(config);
+  const addresses = [await freeAddress(), control ?? (await freeAddress())];
+  const gripd = new Gripd(`* ${origin.address}${options}`, ...addresses, file.path);
   const clients = [];
   const open = (client) => {
     clients.push(client);
@@ -179,6 +206,7 @@ export async function behindGripd(answer, play, control) {
     await Promise.all(clients.map((client) => client.close()));
     code = await gripd.stop();
     await origin.stop();
+    await file.remove();
   }
   same(code, 0, "gripd's exit code after SIGTERM");
 }

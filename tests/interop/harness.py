@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,17 +111,22 @@ class Process:
 
 
 class Gripd:
-    """A gripd on free ports. Without a route it serves its demo."""
+    """A gripd on free ports. Without a route it serves its demo. `config` is the text of a configuration."""
 
-    def __init__(self, route=None):
+    def __init__(self, route=None, config=None):
         routes = ["--route", route] if route else []
         addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
-        self.process = Process([GRIPD, *routes, *addresses], "stderr")
-        try:
-            started = self.process.find(r"started .*clients=([\d.]+):(\d+) control=([\d.]+):(\d+)")
-        except BaseException:
-            self.process.end()
-            raise
+        # It reads its configuration before it says that it has started.
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(config or "")
+            file.flush()
+            configs = ["--config", file.name] if config else []
+            self.process = Process([GRIPD, *configs, *routes, *addresses], "stderr")
+            try:
+                started = self.process.find(r"started .*clients=([\d.]+):(\d+) control=([\d.]+):(\d+)")
+            except BaseException:
+                self.process.end()
+                raise
         self.client = (started[1], int(started[2]))
         self.control = (started[3], int(started[4]))
 
@@ -159,6 +165,7 @@ class Request(NamedTuple):
     path: str
     query: dict
     headers: object
+    body: bytes
 
 
 class Answer(NamedTuple):
@@ -191,9 +198,12 @@ class Origin:
             def do_GET(self):
                 url = urlsplit(self.path)
                 query = {name: values[0] for name, values in parse_qs(url.query).items()}
-                request = Request(self.command, url.path, query, self.headers)
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                request = Request(self.command, url.path, query, self.headers, body)
                 origin.requests.append(request)
                 self._send(script(request))
+
+            do_POST = do_GET
 
             def _send(self, answer):
                 self.send_response(answer.status)

@@ -30,7 +30,7 @@ async function stage(scene) {
     stream: (path = '/feed/stream') => open(new StreamClient(gripd.client, path).start()),
     poll: (path = '/feed/poll') => open(new PollClient(gripd.client, path).start()),
     listen: () => open(new Listener(gripd.client, '/feed/stream')),
-  }), control);
+  }), { control });
 }
 
 // Waits until all have all events, and checks that none came twice or in another order.

@@ -126,7 +126,7 @@ fn a_signal_at_once_and_a_second_one() {
 fn the_demo_serves_its_page() {
     let running = Running::start(&[]);
     let (head, page) = Client::send(running.clients.parse().unwrap(), get("/")).answer();
-    assert!(head.contains("text/html") && page.contains("EventSource"), "{head}");
+    assert!(head.contains("text/html") && page.contains("EventSource") && page.contains("WebSocket"), "{head}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod support;
 mod channels;
 mod cli;
 mod close;
+mod demo;
 mod drain;
 mod filters;
 mod instruct;

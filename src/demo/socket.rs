@@ -1,0 +1,63 @@
+//! A person's WebSocket. gripd holds it; here is answered what happens on it.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::chat::{Conversation, Name};
+use super::news::{KICKED, News};
+use super::web::{Answer, Refusal};
+use super::woh::{self, Reply};
+use super::{Demo, seat};
+
+impl Demo {
+    /// Answers one of gripd's requests about a WebSocket. Nothing is remembered
+    /// between them: whose it is stands in the query of each.
+    pub(super) async fn socket(&self, query: Option<&str>, body: &[u8]) -> Result<Answer, Refusal> {
+        let (name, conversation) = seat(query)?;
+        let events = woh::decode(body).ok_or_else(|| Refusal::from("the body is not WebSocket events".to_owned()))?;
+        let mut reply = Reply::default();
+        for event in events {
+            match event.kind {
+                "OPEN" => {
+                    self.admit(&name, &conversation)?;
+                    welcome(&mut reply, &name, &conversation);
+                    self.announce(name.clone(), &conversation);
+                }
+                "TEXT" => {
+                    let text = String::from_utf8_lossy(event.content);
+                    if let Err(refusal) = self.publish_line(&name, &conversation, &text).await {
+                        if refusal.status == StatusCode::FORBIDDEN {
+                            see_off(&mut reply, &refusal.text);
+                            break;
+                        }
+                        tell(&mut reply, &News::refused(&text, &refusal.text));
+                    }
+                }
+                "PING" => reply.push("PONG", event.content),
+                "CLOSE" => reply.push("CLOSE", event.content),
+                // The rest wants no answer.
+                _ => {}
+            }
+        }
+        Ok(reply.into_answer())
+    }
+}
+
+fn welcome(reply: &mut Reply, name: &Name, conversation: &Conversation) {
+    reply.open();
+    for channel in conversation.channels_of(name) {
+        reply.control(&json!({"type": "subscribe", "channel": channel}));
+    }
+    // A pong: browsers would answer a ping, and each answer would come here.
+    reply.control(&json!({"type": "keep-alive", "message-type": "pong", "content": ":", "timeout": 20}));
+    tell(reply, &News::hello(name, conversation));
+}
+
+fn see_off(reply: &mut Reply, reason: &str) {
+    tell(reply, &News::removed(reason));
+    reply.close(KICKED);
+}
+
+fn tell(reply: &mut Reply, news: &News) {
+    reply.push("TEXT", news.text().as_bytes());
+}

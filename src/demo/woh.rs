@@ -1,0 +1,146 @@
+//! WebSocket-over-HTTP: bodies of events, `TYPE\r\n` or
+//! `TYPE hexlen\r\ncontent\r\n`, in both directions.
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
+use serde_json::Value;
+
+use super::web::{self, Answer};
+
+/// The type of such bodies.
+const EVENTS: &str = "application/websocket-events";
+/// Makes gripd obey `c:` messages, and relay the others as they are.
+const GRIP: &str = "grip; message-prefix=\"\"";
+/// Largest request body: a proxy sends all at once that came meanwhile.
+pub(super) const BODY_MAX: usize = 256 * 1024;
+
+/// Something that happened on a WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Event<'a> {
+    /// `OPEN`, `TEXT`, `CLOSE`, ...
+    pub(super) kind: &'a str,
+    /// Of a message: the message. Of a close: the code and the reason.
+    pub(super) content: &'a [u8],
+}
+
+/// Whether a request with these headers carries events.
+pub(super) fn is_carried_by(headers: &HeaderMap) -> bool {
+    // A client's own type may stand before that of the proxy.
+    headers.get_all(CONTENT_TYPE).iter().any(|value| value == EVENTS)
+}
+
+/// Reads a body; `None` if it is none of events.
+pub(super) fn decode(mut body: &[u8]) -> Option<Vec<Event<'_>>> {
+    let mut events = Vec::new();
+    while !body.is_empty() {
+        let (event, rest) = first(body)?;
+        events.push(event);
+        body = rest;
+    }
+    Some(events)
+}
+
+fn first(body: &[u8]) -> Option<(Event<'_>, &[u8])> {
+    let end = body.windows(2).position(|two| two == b"\r\n")?;
+    let (line, rest) = body.split_at(end);
+    let (line, rest) = (str::from_utf8(line).ok()?, &rest[2..]);
+    let Some((kind, length)) = line.split_once(' ') else {
+        return Some((Event { kind: line, content: b"" }, rest));
+    };
+    let length = usize::from_str_radix(length, 16).ok()?;
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((Event { kind, content }, rest.strip_prefix(b"\r\n")?))
+}
+
+/// What is to happen on the WebSocket.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    body: Vec<u8>,
+    opens: bool,
+}
+
+impl Reply {
+    /// Accepts the WebSocket.
+    pub(super) fn open(&mut self) {
+        self.opens = true;
+        self.push("OPEN", b"");
+    }
+
+    /// Asks something of gripd.
+    pub(super) fn control(&mut self, message: &Value) {
+        self.push("TEXT", format!("c:{message}").as_bytes());
+    }
+
+    /// Closes the WebSocket.
+    pub(super) fn close(&mut self, (code, reason): (u16, &str)) {
+        let content = [&code.to_be_bytes(), reason.as_bytes()].concat();
+        self.push("CLOSE", &content);
+    }
+
+    /// Any event.
+    pub(super) fn push(&mut self, kind: &str, content: &[u8]) {
+        self.body.extend_from_slice(kind.as_bytes());
+        if !content.is_empty() {
+            self.body.extend_from_slice(format!(" {:x}\r\n", content.len()).as_bytes());
+            self.body.extend_from_slice(content);
+        }
+        self.body.extend_from_slice(b"\r\n");
+    }
+
+    /// The answer to gripd's request.
+    pub(super) fn into_answer(self) -> Answer {
+        let mut answer = web::answer(StatusCode::OK, EVENTS, self.body);
+        if self.opens {
+            answer.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(GRIP));
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event<'a>(kind: &'a str, content: &'a [u8]) -> Event<'a> {
+        Event { kind, content }
+    }
+
+    #[test]
+    fn events_are_read() {
+        assert_eq!(decode(b"").unwrap(), []);
+        assert_eq!(decode(b"OPEN\r\n").unwrap(), [event("OPEN", b"")]);
+        let events = decode(b"TEXT 3\r\na\r\n\r\nPING\r\nTEXT 0A\r\n0123456789\r\nCLOSE 2\r\n\x03\xe8\r\n").unwrap();
+        let expected = [("TEXT", &b"a\r\n"[..]), ("PING", b""), ("TEXT", b"0123456789"), ("CLOSE", b"\x03\xe8")];
+        assert_eq!(events, expected.map(|(kind, content)| event(kind, content)));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        let bad = ["OPEN", "OPEN\n", "TEXT x\r\na\r\n", "TEXT 2\r\na", "TEXT 1\r\nab\r\n", "TEXT ffffffffffffffff\r\n"];
+        for body in bad {
+            assert_eq!(decode(body.as_bytes()), None, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let mut reply = Reply::default();
+        reply.open();
+        reply.control(&serde_json::json!({"type": "detach"}));
+        reply.push("TEXT", "é".as_bytes());
+        reply.close((4001, "kicked"));
+        let expected = "OPEN\r\nTEXT 13\r\nc:{\"type\":\"detach\"}\r\nTEXT 2\r\né\r\nCLOSE 8\r\n";
+        assert_eq!(reply.body, [expected.as_bytes(), b"\x0f\xa1kicked\r\n"].concat());
+        assert_eq!(decode(&reply.body).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn only_the_answer_that_opens_agrees_to_grip() {
+        let mut opening = Reply::default();
+        opening.open();
+        let answers = [opening, Reply::default()].map(Reply::into_answer);
+        assert_eq!(answers[0].headers()["sec-websocket-extensions"], "grip; message-prefix=\"\"");
+        assert!(!answers[1].headers().contains_key("sec-websocket-extensions"));
+        assert!(answers.iter().all(|answer| answer.headers()["content-type"] == EVENTS));
+    }
+}
