@@ -200,6 +200,7 @@ impl Config {
                 idle_connections: file.origin.idle_connections.div_ceil(shards),
                 connections: file.origin.connections.get().div_ceil(shards),
                 filter_timeout: file.origin.filter_timeout.0,
+                max_events: file.websocket.max_message.get().saturating_mul(5),
                 shortest_interval: origin::Settings::default().shortest_interval,
                 signer: parsed.signer,
                 forwarding: parsed.forwarding,

@@ -41,7 +41,7 @@ pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
         let Some((leave, socket, early)) = serving.await else { return };
         let waiting = match leave {
             Leave::Hold(leave) => front.holds.park(leave, socket, early),
-            Leave::Session(opening) => return front.sessions.begin(opening, socket, &early).await,
+            Leave::Session(opening) => return front.sessions.begin(opening, socket, early).await,
         };
         let Some(after) = waiting.await else { return };
         serving = match after {

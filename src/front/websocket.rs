@@ -10,7 +10,9 @@ use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::extension;
 use crate::grip::instruct::is_grip;
-use crate::origin::{Answered, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop, remove_where};
+use crate::origin::{
+    Answered, Asking, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop, remove_where,
+};
 use crate::route::Route;
 use crate::session::{Deflate, Opening};
 use crate::wire::answer::BAD_HANDSHAKE;
@@ -23,6 +25,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Version};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Answers a handshake, or leaves a session in the slot and never returns.
@@ -40,7 +43,7 @@ pub(super) async fn open(
         refused.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return refused;
     }
-    let about = visit.about(route);
+    let about = Rc::new(visit.about(route));
     let opened = match front.origin.open(&visit.errand(route), &about).await {
         Ok(Opened::Refused(answered)) => {
             access.answered(answered.head.status.as_u16(), answered.target);
@@ -49,10 +52,10 @@ pub(super) async fn open(
         Ok(opened) => opened,
         Err(failure) => return answer::fail(front, route, &visit.request.uri, &failure, &dress, access),
     };
-    access.answered(101, target(&opened));
+    access.answered(101, opened.target());
     access.hold("websocket");
     drop(access);
-    slot.put(Leave::Session(Box::new(opening(front, visit, route, opened))));
+    slot.put(Leave::Session(Box::new(opening(front, visit, about, opened))));
     std::future::pending().await
 }
 
@@ -65,13 +68,6 @@ fn is_handshake(request: &Parts) -> bool {
     *method == Method::GET && *version == Version::HTTP_11 && is_13 && has_key && !has_body
 }
 
-const fn target(opened: &Opened) -> usize {
-    match opened {
-        Opened::Conversation { target, .. } | Opened::Socket { target, .. } | Opened::Echo { target, .. } => *target,
-        Opened::Refused(answered) => answered.target,
-    }
-}
-
 /// The answer of an origin that does not want the WebSocket, without what belongs to the handshake.
 fn refused(mut answered: Answered, trusted: bool) -> Answered {
     let headers = &mut answered.head.headers;
@@ -82,7 +78,7 @@ fn refused(mut answered: Answered, trusted: bool) -> Answered {
 }
 
 /// The session of a client whose WebSocket an origin has accepted.
-fn opening(front: &Front, visit: &Visit, route: &Arc<Route>, mut opened: Opened) -> Opening {
+fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened) -> Opening {
     let headers = &visit.request.headers;
     let origins = match &mut opened {
         Opened::Conversation { head, .. } | Opened::Socket { head, .. } => Some(std::mem::take(&mut head.headers)),
@@ -91,7 +87,7 @@ fn opening(front: &Front, visit: &Visit, route: &Arc<Route>, mut opened: Opened)
     let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
     let spoken = origins.as_ref().and_then(extensions);
     // A GRIP proxy before this one carries out what the origin says; it need not have asked.
-    let prefix = spoken.clone().filter(|_| !visit.trusted && !route.no_grip);
+    let prefix = spoken.clone().filter(|_| !visit.trusted && !about.route.no_grip);
     let takeover = front.sessions.settings().context_takeover;
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     let agreed = if front.sessions.settings().compression { negotiate(offers, takeover) } else { None };
@@ -104,14 +100,12 @@ fn opening(front: &Front, visit: &Visit, route: &Arc<Route>, mut opened: Opened)
     {
         head.insert(SEC_WEBSOCKET_EXTENSIONS, value);
     }
-    let implicit = route.targets.get(target(&opened)).map_or_else(Vec::new, |target| target.channels.clone());
     Opening {
         head: compact(&parts(&opened, head)),
         opened,
         prefix: prefix.map(Into::into),
-        implicit,
         deflate: agreed.map(|agreed| Deflate { sends: agreed.compresses, takeover: agreed.takeover }),
-        about: visit.about(route),
+        about,
     }
 }
 

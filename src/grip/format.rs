@@ -34,6 +34,8 @@ impl Formats {
     pub const NONE: Self = Self(0);
     /// Every format.
     pub const ALL: Self = Self(0b111);
+    /// Those of answers: what an origin that is asked again can make up for.
+    pub const ANSWERS: Self = Self(0b011);
 
     /// Whether `format` is in the set.
     pub const fn contains(self, format: Format) -> bool {

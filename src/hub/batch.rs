@@ -135,7 +135,7 @@ impl Entry {
             message: None,
             closes: Formats::NONE,
             frame: Bytes::new(),
-            hints: Formats::ALL,
+            hints: Formats::ANSWERS,
             no_seq: true,
             extras: None,
             tally: Tally::new(1, Box::new(|_| {})).0,

@@ -2,7 +2,7 @@
 
 use super::handshake::Opened;
 use super::rewrite::listed_in_connection;
-use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Turn, Upload, collect};
+use super::{Answered, Asking, Errand, Failure, Kind, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect};
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
 use crate::route::{Place, Target};
 use crate::wire::Fields;
@@ -19,8 +19,6 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// The largest body of an answer, as Pushpin has it.
-const MAX_ANSWER: usize = 1_000_000;
 /// How often a request that the origin has not had is sent again; after a second first, then twice as long each time.
 const RETRIES: u32 = 5;
 /// Names that an origin may have sent back with each request.
@@ -36,14 +34,14 @@ const SET_META: &str = "set-meta-";
 #[derive(Debug)]
 pub struct Conversation {
     origin: Rc<Origin>,
-    about: Asking,
+    about: Rc<Asking>,
     /// Which target of the route has it.
     target: usize,
     /// What the client's handshake said, as lines: kept as long as the WebSocket lives.
     fields: Fields,
     address: Option<IpAddr>,
     trusted: bool,
-    id: Box<str>,
+    id: [u8; 16],
     /// What the origin has sent back with each request, by the names in lower case.
     meta: BTreeMap<Box<str>, HeaderValue>,
     /// Whether the origin counts on hearing the end.
@@ -63,7 +61,7 @@ pub struct Reply {
 
 impl Conversation {
     /// A conversation about a client's handshake, which is not begun yet.
-    pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Asking, target: usize) -> Self {
+    pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
         let fields = kept(&errand.request.headers);
         let (address, trusted) = (errand.address, errand.trusted);
         let (id, meta) = (connection_id(), BTreeMap::new());
@@ -137,9 +135,9 @@ impl Conversation {
         self.open = false;
     }
 
-    /// On whose behalf the origin is asked.
-    pub const fn about(&self) -> &Asking {
-        &self.about
+    /// Whether a request is to have one event only.
+    pub fn one_event(&self) -> bool {
+        self.chosen().one_event
     }
 
     /// The target that has it.
@@ -179,7 +177,7 @@ impl Conversation {
             }
         }
         headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPE));
-        if let Ok(id) = HeaderValue::from_str(&self.id) {
+        if let Ok(id) = HeaderValue::try_from(uuid(self.id)) {
             headers.insert(CONNECTION_ID, id);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
@@ -198,20 +196,20 @@ impl Conversation {
     /// Reads an answer that consists of events.
     async fn read(&mut self, answered: Answered) -> Result<(hyper::http::response::Parts, Reply), Failure> {
         let Answered { head, body, .. } = answered;
+        let most = self.origin.settings.max_events;
         let body = match body {
             Source::Whole(body) => body,
             Source::Incoming(incoming, lease) => {
-                let (body, rest) = collect(incoming, lease, MAX_ANSWER, self.origin.response_timeout()).await?;
+                let (body, rest) = collect(incoming, lease, most, self.origin.response_timeout()).await?;
                 if rest.is_some() {
-                    return Err(Failure::because(Kind::TooLarge, format!("its events exceed {MAX_ANSWER} bytes")));
+                    return Err(Failure::because(Kind::TooLarge, format!("its events exceed {most} bytes")));
                 }
                 body
             }
         };
-        let because = |why: String| Failure::because(Kind::Unusable, why);
-        let events = read_all(&body).map_err(|error| because(error.to_string()))?;
-        let accepted = head.headers.get(ACCEPTED).map(number).transpose();
-        let accepted = accepted.map_err(|()| because("its Content-Bytes-Accepted is no number".into()))?;
+        let events = read_all(&body).map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
+        // As in Pushpin, what is no number says nothing.
+        let accepted = head.headers.get(ACCEPTED).and_then(number);
         self.set_meta(&head.headers);
         let interval = head.headers.get(INTERVAL).map(|value| self.origin.interval(number(value).unwrap_or(0)));
         Ok((head, Reply { events, accepted, interval }))
@@ -242,12 +240,12 @@ impl Drop for Conversation {
         }
         let last = Self {
             origin: Rc::clone(&self.origin),
-            about: self.about.clone(),
+            about: Rc::clone(&self.about),
             target: self.target,
             fields: std::mem::take(&mut self.fields),
             address: self.address,
             trusted: self.trusted,
-            id: std::mem::take(&mut self.id),
+            id: self.id,
             meta: std::mem::take(&mut self.meta),
             open: false,
         };
@@ -264,7 +262,7 @@ impl Conversation {
         let told = async {
             let answered = self.send(event(&Event::Disconnect), 0).await.map_err(|lost| lost.failure)?;
             if let Source::Incoming(incoming, lease) = answered.body {
-                collect(incoming, lease, MAX_ANSWER, self.origin.response_timeout()).await?;
+                collect(incoming, lease, MAX_BODY, self.origin.response_timeout()).await?;
             }
             Ok::<_, Failure>(())
         };
@@ -309,8 +307,8 @@ fn event(event: &Event) -> Vec<u8> {
     body
 }
 
-fn number(value: &HeaderValue) -> Result<usize, ()> {
-    value.to_str().map_err(drop)?.trim().parse().map_err(drop)
+fn number(value: &HeaderValue) -> Option<usize> {
+    value.to_str().ok()?.trim().parse().ok()
 }
 
 /// What of a handshake is sent with each request: without what concerns only the client's connection, and what is the
@@ -341,15 +339,20 @@ fn kept(headers: &HeaderMap) -> Fields {
 }
 
 /// A random UUID (RFC 9562 5.4).
-fn connection_id() -> Box<str> {
+fn connection_id() -> [u8; 16] {
     let mut bytes = [0; 16];
     if rand::fill(&mut bytes).is_err() {
         tracing::error!("there is no randomness for a Connection-Id");
     }
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes
+}
+
+/// A UUID as it is written.
+fn uuid(bytes: [u8; 16]) -> String {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-").into()
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 #[cfg(test)]
@@ -358,7 +361,7 @@ mod tests {
 
     #[test]
     fn ids_are_random_uuids() {
-        let (one, other) = (connection_id(), connection_id());
+        let (one, other) = (uuid(connection_id()), uuid(connection_id()));
         assert_ne!(one, other);
         assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
         assert_eq!(one.as_bytes()[14], b'4');

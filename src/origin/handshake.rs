@@ -51,6 +51,16 @@ pub enum Opened {
     Refused(Answered),
 }
 
+impl Opened {
+    /// Which target of the route has answered.
+    pub const fn target(&self) -> usize {
+        match self {
+            Self::Conversation { target, .. } | Self::Socket { target, .. } | Self::Echo { target, .. } => *target,
+            Self::Refused(answered) => answered.target,
+        }
+    }
+}
+
 /// The value of `Sec-WebSocket-Accept` for that of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
 pub fn accept_for(key: &[u8]) -> String {
     let both = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
@@ -63,7 +73,7 @@ impl Origin {
     ///
     /// # Errors
     /// Why there is no answer, or none that can be used.
-    pub async fn open(self: &Rc<Self>, errand: &Errand<'_>, about: &Asking) -> Result<Opened, Failure> {
+    pub async fn open(self: &Rc<Self>, errand: &Errand<'_>, about: &Rc<Asking>) -> Result<Opened, Failure> {
         let targets = &errand.route.targets;
         let mut failed = None;
         for (index, target) in targets.iter().enumerate() {
@@ -93,10 +103,10 @@ impl Origin {
     async fn open_over_http(
         self: &Rc<Self>,
         errand: &Errand<'_>,
-        about: &Asking,
+        about: &Rc<Asking>,
         target: usize,
     ) -> Result<Opened, Lost> {
-        let conversation = Conversation::new(Rc::clone(self), errand, about.clone(), target);
+        let conversation = Conversation::new(Rc::clone(self), errand, Rc::clone(about), target);
         conversation.open().await
     }
 

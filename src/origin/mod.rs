@@ -62,6 +62,8 @@ pub struct Settings {
     pub connections: usize,
     /// How long an HTTP filter may take.
     pub filter_timeout: Duration,
+    /// The largest body of events that an origin may answer.
+    pub max_events: usize,
     /// The shortest time after which an origin may want to hear from a WebSocket again that it has over HTTP.
     pub shortest_interval: Duration,
     /// Signs the requests.
@@ -79,7 +81,8 @@ impl Default for Settings {
             idle_connections: 128,
             connections: 1024,
             filter_timeout: Duration::from_secs(10),
-            // As Pushpin has it.
+            // Both as Pushpin has it.
+            max_events: 1_000_000,
             shortest_interval: Duration::from_secs(20),
             signer: None,
             forwarding: Forwarding::default(),

@@ -97,7 +97,7 @@ impl Session<'_> {
 
     fn unsubscribe(&mut self, name: &str) {
         let channel = Channel::prefixed(&self.about.route.prefix, name);
-        if self.implicit.iter().any(|implicit| **implicit == *channel) {
+        if self.implicit().iter().any(|implicit| **implicit == *channel) {
             return;
         }
         if self.parked.leave(&channel) {

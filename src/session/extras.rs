@@ -2,7 +2,7 @@
 
 use super::live::Session;
 use crate::grip::control::Timed;
-use crate::grip::{Channel, Filter, KeepAliveMode, Meta};
+use crate::grip::{Channel, Filter, KeepAliveMode, MessageKind, Meta};
 use crate::shard::{Asked, Term, Terms, Turn, Ways};
 use bytes::Bytes;
 use std::pin::Pin;
@@ -88,7 +88,7 @@ impl Session<'_> {
         let term = |channel: Channel| {
             let filters = extras.filters.iter().find(|(name, _)| *name == channel);
             let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
-            let prefix = if self.implicit.iter().any(|name| **name == *channel) { 0 } else { prefix };
+            let prefix = if self.implicit().iter().any(|name| **name == *channel) { 0 } else { prefix };
             Term { channel, prefix, prev_id: None, filters }
         };
         Terms { meta: extras.meta.clone(), channels: self.parked.channels().into_iter().map(term).collect() }
@@ -121,7 +121,7 @@ impl Session<'_> {
                 Turn::Ask(asked) => asked,
             };
             let Some(terms) = self.parked.terms(Clone::clone) else { return };
-            let (origin, about) = (Rc::clone(&self.sessions.origin), self.about.clone());
+            let (origin, about) = (Rc::clone(&self.sessions.origin), Rc::clone(&self.about));
             self.extras().asking = Some(Box::pin(async move {
                 let content = asked.item.message.as_ref().map(|message| message.content().clone()).unwrap_or_default();
                 let decided = origin.filter(&about, terms.passage(&asked.item), content).await;
@@ -144,7 +144,9 @@ impl Session<'_> {
 
     /// Delivers an item or leaves it out, and goes on with the next.
     pub(super) fn decide(&mut self, (asked, content): Decided) {
-        match content {
+        let is_text = asked.item.message.as_ref().is_some_and(|message| message.kind() == MessageKind::Text);
+        // What is no text any more would break the connection.
+        match content.filter(|content| !is_text || std::str::from_utf8(content).is_ok()) {
             Some(content) => self.parked.give(asked, Some(content)),
             None => self.parked.pass_over(&asked),
         }

@@ -61,8 +61,8 @@ impl Line {
     /// The line to an origin that has accepted, and channels of its own.
     pub(super) fn new(sessions: &Sessions, opened: Opened) -> (Self, Vec<String>) {
         match opened {
-            Opened::Conversation { conversation, reply, target, .. } => {
-                let one_event = conversation.about().route.targets[target].one_event;
+            Opened::Conversation { conversation, reply, .. } => {
+                let one_event = conversation.one_event();
                 let line = OverHttp::new(conversation, reply, one_event, sessions.settings.max_message);
                 (Self::OverHttp(Box::new(line)), Vec::new())
             }
@@ -104,7 +104,7 @@ impl Line {
         match self {
             Self::OverHttp(line) => line.data(piece),
             Self::Relayed(line) => {
-                line.data(&piece);
+                line.data(piece);
                 Ok(())
             }
             Self::Echo | Self::Detached => Ok(()),

@@ -9,6 +9,7 @@ use crate::shard::{Event, Parked};
 use crate::wire::websocket::{self, Decoder, Message, Part};
 use bytes::Bytes;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -33,19 +34,20 @@ pub(super) struct Session<'a> {
     pub(super) parked: Parked,
     pub(super) line: Line,
     decoder: Decoder,
-    /// What was read of the client while the line was full.
-    unread: Vec<u8>,
+    /// What was read of the client before it had to wait.
+    unread: Box<[u8]>,
     /// What stands before messages for the client, if the origin speaks GRIP.
     prefix: Option<Box<str>>,
-    pub(super) about: Asking,
-    pub(super) implicit: Box<[String]>,
+    pub(super) about: Rc<Asking>,
+    /// Which target of the route has it.
+    target: usize,
     pub(super) extras: Option<Box<Extras>>,
     /// When the timer goes off.
     armed: Option<Instant>,
     /// What is sent waits, as the beginning is not complete.
     corked: Option<Vec<Bytes>>,
     /// Why the client's side is closed, once it is: what the origin still says is awaited.
-    closing: Option<CloseReason>,
+    closing: Option<Box<CloseReason>>,
     /// Whether the client has closed it itself, and hears nothing more.
     deaf: bool,
     /// Whether the client has begun to get a message, piece by piece.
@@ -63,18 +65,18 @@ impl<'a> Session<'a> {
         decoder: Decoder,
         line: Line,
         prefix: Option<Box<str>>,
-        about: Asking,
-        implicit: Vec<String>,
+        about: Rc<Asking>,
+        target: usize,
     ) -> Self {
         Self {
             sessions,
             parked,
             line,
             decoder,
-            unread: Vec::new(),
+            unread: Box::default(),
             prefix,
             about,
-            implicit: implicit.into(),
+            target,
             extras: None,
             armed: None,
             corked: None,
@@ -123,7 +125,7 @@ impl<'a> Session<'a> {
             self.line.poll_flush(cx);
             let end = if let Poll::Ready(event) = self.parked.poll_next(cx) {
                 self.note(event)
-            } else if self.parked.is_paused() && self.closing.is_none() && !self.line.is_full() {
+            } else if self.parked.is_paused() && self.closing.is_none() && !self.must_wait() {
                 self.go_on()
             } else if let Some(asked) = self.poll_asked(cx) {
                 self.decide(asked);
@@ -141,6 +143,16 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Channels that the target has it hold, whatever the origin says.
+    pub(super) fn implicit(&self) -> &[String] {
+        self.about.route.targets.get(self.target).map_or(&[], |target| &target.channels)
+    }
+
+    /// Why the client's side is closed.
+    fn given(&self) -> CloseReason {
+        given(self.closing.as_deref().cloned())
+    }
+
     pub(super) const fn is_streaming(&self) -> bool {
         self.streaming
     }
@@ -148,6 +160,12 @@ impl<'a> Session<'a> {
     /// Whether one side wants the end.
     pub(super) const fn is_closing(&self) -> bool {
         self.closing.is_some() || self.ending
+    }
+
+    /// Whether the client must wait before it says more: for the origin to hear it, or because it does not read what it is
+    /// answered.
+    fn must_wait(&self) -> bool {
+        self.line.is_full() || self.is_backed_up()
     }
 
     /// Whether the origin must wait for the client to read. Its task is woken when it has.
@@ -179,18 +197,18 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// Goes on with what was read before the line was full.
+    /// Goes on with what was read before the client had to wait.
     fn go_on(&mut self) -> Option<End> {
         let unread = std::mem::take(&mut self.unread);
         self.parked.pause(false);
         self.decode(&unread)
     }
 
-    /// Takes what the client has sent apart, as long as the line takes it.
+    /// Takes what the client has sent apart, until it has to wait.
     fn decode(&mut self, mut input: &[u8]) -> Option<End> {
         loop {
-            if self.line.is_full() {
-                self.unread = input.to_vec();
+            if self.must_wait() {
+                self.unread = input.into();
                 self.parked.pause(true);
                 return None;
             }
@@ -245,7 +263,7 @@ impl<'a> Session<'a> {
         if !answered {
             return Some(End::Close(reason));
         }
-        self.closing = Some(reason);
+        self.closing = Some(Box::new(reason));
         self.extras().close_at = Some(Instant::now() + self.sessions.settings.close_timeout);
         None
     }
@@ -261,12 +279,13 @@ impl<'a> Session<'a> {
                 None
             }
             Said::Close(reason) if self.deaf || self.closing.is_none() => Some(End::Close(given(reason))),
-            Said::Close(_) => Some(End::Close(given(self.closing.clone()))),
-            Said::Over => Some(End::Close(given(self.closing.clone()))),
+            Said::Close(_) => Some(End::Close(self.given())),
+            Said::Over => Some(End::Close(self.given())),
             Said::Lost(failure) => {
                 tracing::warn!(uri = %self.about.uri, error = failure.explain(), "a WebSocket's origin is lost");
                 self.sessions.metrics.lost.fetch_add(1, Relaxed);
-                Some(End::Close(self.closing.clone().unwrap_or_else(|| CloseReason::new(1011, "the origin is lost"))))
+                let reason = || CloseReason::new(1011, "the origin is lost");
+                Some(End::Close(self.closing.as_deref().cloned().unwrap_or_else(reason)))
             }
         }
     }
@@ -353,7 +372,7 @@ impl<'a> Session<'a> {
         if let Some(extras) = &self.extras
             && extras.close_at.is_some_and(|at| at <= now)
         {
-            return Some(End::Close(given(self.closing.clone())));
+            return Some(End::Close(self.given()));
         }
         self.send_due(now);
         None

@@ -81,12 +81,10 @@ pub struct Opening {
     pub head: Head,
     /// What stands before messages for the client, if the origin speaks GRIP in it: others are for gripd.
     pub prefix: Option<Box<str>>,
-    /// Channels that its target has it hold as well.
-    pub implicit: Vec<String>,
     /// What was agreed on compression.
     pub deflate: Option<Deflate>,
     /// On whose behalf the origin is asked.
-    pub about: Asking,
+    pub about: Rc<Asking>,
 }
 
 /// Compression as it was agreed on.
@@ -129,13 +127,14 @@ impl Sessions {
     }
 
     /// Begins a session; what is returned is the rest of it. `early`: what the client sent behind its handshake.
-    pub fn begin(&self, opening: Box<Opening>, socket: TcpStream, early: &[u8]) -> Living<'_> {
+    pub fn begin(&self, opening: Box<Opening>, socket: TcpStream, early: Bytes) -> Living<'_> {
         self.metrics.sessions.fetch_add(1, Relaxed);
-        let Opening { opened, head, prefix, implicit, deflate, about } = *opening;
+        let Opening { opened, head, prefix, deflate, about } = *opening;
+        let target = opened.target();
         let feed = Feed::Messages { deflate: deflate.is_some_and(|deflate| deflate.sends) };
         let mut parked = Parked::new(&self.shard, socket, &[], feed);
         let (line, own) = Line::new(self, opened);
-        let named = implicit.iter().chain(&own);
+        let named = about.route.targets.get(target).map_or(&[][..], |target| &target.channels).iter().chain(&own);
         let mut channels: Vec<Channel> = Vec::new();
         for channel in named.map(|name| Channel::from(name.as_str())) {
             if !channels.contains(&channel) {
@@ -146,7 +145,8 @@ impl Sessions {
         parked.since(self.membership.join(&channels, &[]).number);
         let decoder = Decoder::of_client(deflate.map(|deflate| Inflate::new(deflate.takeover)));
         let head = Bytes::from(head.render(Framing::None, false, false));
-        let session = Session::new(self, parked, decoder, line, prefix, about, implicit);
+        let session = Session::new(self, parked, decoder, line, prefix, about, target);
+        // A copy: the buffer of hyper that it is a part of is not to live as long.
         Box::pin(Box::new(session).run(head, early.to_vec()))
     }
 

@@ -28,10 +28,10 @@ pub(super) struct Relayed {
     /// What the socket has not taken; the first `written` bytes of it are through.
     out: Vec<u8>,
     written: usize,
-    /// Pieces of a message that the origin has begun.
-    gathered: Vec<u8>,
-    /// The next piece begins a message as far as the session knows.
-    fresh: bool,
+    /// What the client is saying,
+    told: Gathered,
+    /// and the origin.
+    heard: Gathered,
     said: VecDeque<Said>,
     /// A Close frame is on its way.
     closed: bool,
@@ -44,8 +44,8 @@ impl Relayed {
             decoder: Decoder::of_origin(),
             out: Vec::new(),
             written: 0,
-            gathered: Vec::new(),
-            fresh: true,
+            told: Gathered::default(),
+            heard: Gathered::default(),
             said: VecDeque::new(),
             closed: false,
         };
@@ -76,7 +76,9 @@ impl Relayed {
         loop {
             let said = match self.decoder.next(&mut input) {
                 Ok(None) => return,
-                Ok(Some(Part::Data { kind, content, last, .. })) => self.gather(kind, content, last),
+                Ok(Some(Part::Data { kind, content, last, .. })) => {
+                    self.heard.add(kind, content.into(), last).map(Said::Data)
+                }
                 Ok(Some(Part::Ping(content))) => Some(Said::Control(MessageKind::Ping, content.into())),
                 Ok(Some(Part::Pong(content))) => Some(Said::Control(MessageKind::Pong, content.into())),
                 Ok(Some(Part::Close(reason))) => Some(Said::Close(reason)),
@@ -89,30 +91,14 @@ impl Relayed {
         }
     }
 
-    /// Puts the pieces of a message together, as long as they are few.
-    fn gather(&mut self, kind: MessageKind, content: Vec<u8>, last: bool) -> Option<Said> {
-        if self.gathered.is_empty() && last {
-            return Some(self.piece(kind, content, last));
-        }
-        self.gathered.extend_from_slice(&content);
-        if !last && self.gathered.len() < MAX_GATHERED {
-            return None;
-        }
-        let content = std::mem::take(&mut self.gathered);
-        Some(self.piece(kind, content, last))
-    }
-
-    fn piece(&mut self, kind: MessageKind, content: Vec<u8>, last: bool) -> Said {
-        let first = std::mem::replace(&mut self.fresh, last);
-        Said::Data(Piece { kind, content: Bytes::from(content), first, last })
-    }
-
     pub(super) fn is_full(&self) -> bool {
         self.out.len() - self.written >= MAX_WAITING
     }
 
-    pub(super) fn data(&mut self, piece: &Piece) {
-        self.out.extend_from_slice(&masked(piece.kind, &piece.content, piece.first, piece.last, key()));
+    pub(super) fn data(&mut self, piece: Piece) {
+        if let Some(piece) = self.told.add(piece.kind, piece.content, piece.last) {
+            self.out.extend_from_slice(&masked(piece.kind, &piece.content, piece.first, piece.last, key()));
+        }
     }
 
     pub(super) fn control(&mut self, kind: MessageKind, content: &[u8]) {
@@ -151,6 +137,31 @@ impl Relayed {
         };
         // Whether it does is its own concern.
         let _ = timeout(GOODBYE, said).await;
+    }
+}
+
+/// The pieces of a message, put together as long as they are few: a message of thousands of fragments would be refused by
+/// many.
+#[derive(Default)]
+struct Gathered {
+    content: Vec<u8>,
+    /// Some of the message has gone on.
+    begun: bool,
+}
+
+impl Gathered {
+    /// Adds what comes next. Returns what is to go on now.
+    fn add(&mut self, kind: MessageKind, content: Bytes, last: bool) -> Option<Piece> {
+        let whole = last && self.content.is_empty();
+        if !whole {
+            self.content.extend_from_slice(&content);
+            if !last && self.content.len() < MAX_GATHERED {
+                return None;
+            }
+        }
+        let content = if whole { content } else { std::mem::take(&mut self.content).into() };
+        let first = !std::mem::replace(&mut self.begun, !last);
+        Some(Piece { kind, content, first, last })
     }
 }
 

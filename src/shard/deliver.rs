@@ -3,11 +3,12 @@
 //! What arrives meanwhile waits in the inbox. An outlet therefore grows past one round only if its socket
 //! refuses bytes, and under load many items leave in one system call.
 
-use super::conn::{Feed, News};
+use super::conn::{Conn, Feed, News};
 use super::inbox::Delivery;
 use super::outlet::Flushed;
 use super::pieces::Pieces;
 use super::{Inbox, Key, Metrics, Shard, State, millis_since};
+use crate::grip::Formats;
 use socket2::SockRef;
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::Relaxed;
@@ -199,9 +200,10 @@ impl State {
         }
     }
 
-    /// Has every connection ask its origin again.
+    /// Has every connection that waits for answers ask its origin again.
     pub(super) fn refresh_all(&mut self) {
-        let keys: Vec<usize> = self.conns.iter().filter(|(_, c)| c.ending.is_none()).map(|(key, _)| key).collect();
+        let waits = |conn: &Conn| conn.ending.is_none() && Formats::ANSWERS.contains(conn.feed.format());
+        let keys: Vec<usize> = self.conns.iter().filter(|(_, c)| waits(c)).map(|(key, _)| key).collect();
         for key in keys {
             self.refresh(u32::try_from(key).unwrap_or(u32::MAX));
         }

@@ -16,16 +16,19 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 # A benchmark leaves nothing behind in the repository.
 sys.dont_write_bytecode = True
 
+from memory import memory, websocket_memory
 from processes import Failed, PythonOrigin
 from proxying import proxy
 from report import table
-from scenarios import fanout, kick_in_burst, kick_one_by_one, memory
+from scenarios import fanout, kick_in_burst, kick_one_by_one
+from websockets import WebSockets
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_GRIPD = ROOT / "target" / "release" / "gripd"
@@ -34,6 +37,10 @@ SCENARIOS = {
     "fanout": fanout,
     "kick": kick_one_by_one,
     "kickburst": kick_in_burst,
+    "wsmemory": websocket_memory,
+    "wsfanout": partial(fanout, kind=WebSockets),
+    "wskick": partial(kick_one_by_one, kind=WebSockets),
+    "wskickburst": partial(kick_in_burst, kind=WebSockets),
     "proxy": proxy,
 }
 # Files and ports beside the held connections: gripd's to the origin, listeners, publishers.

@@ -1,4 +1,4 @@
-"""Both kinds of gripd's clients: those that are held, in thousands, and the publisher."""
+"""Both kinds of gripd's clients: those that are held, in thousands, and the publisher. WebSockets: `websockets.py`."""
 
 import http.client
 import json
@@ -19,20 +19,28 @@ ANSWER_SECONDS = 10
 
 
 class Held:
-    """One held connection: what came on it, and when it ended."""
+    """One held connection: what came on it, when it was told goodbye (WebSockets only), and when it ended."""
 
-    __slots__ = ("sock", "is_held", "tail", "messages", "ended_at")
+    __slots__ = ("sock", "is_held", "tail", "messages", "goodbye_at", "ended_at")
 
     def __init__(self, sock):
         self.sock = sock
         self.is_held = False
         self.tail = b""
         self.messages = 0
+        self.goodbye_at = None
         self.ended_at = None
 
 
 class Crowd:
-    """Held connections in one epoll. They are read only while a method here waits."""
+    """Held streams in one epoll. They are read only while a method here waits."""
+
+    # How they are asked for, what is published to them, and what gripd's route and configuration say for them.
+    path = "/stream"
+    form = "http-stream"
+    route_options = ""
+    config = ""
+    says_goodbye = False
 
     def __init__(self, port):
         self.all = []
@@ -75,15 +83,25 @@ class Crowd:
     def alive(self):
         return len(self._open)
 
+    def agreed(self):
+        """How many got the extensions of the protocol that they should have. HTTP has none."""
+        return len(self.all)
+
     def _connect(self, target):
         sock = socket.create_connection(("127.0.0.1", self._port), ANSWER_SECONDS)
-        held = Held(sock)
+        held = self._new(sock)
         self.all.append(held)
         self._open[sock.fileno()] = held
-        sock.sendall(f"GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        sock.sendall(self._request(target).encode())
         sock.setblocking(False)
         self._epoll.register(sock, select.EPOLLIN)
         self._opening += 1
+
+    def _new(self, sock):
+        return Held(sock)
+
+    def _request(self, target):
+        return f"GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n"
 
     def _wait(self, done, deadline, complaint):
         if not self._until(done, deadline):
@@ -112,17 +130,18 @@ class Crowd:
             return
         except OSError:
             data = b""
-        if not held.is_held:
+        if held.is_held:
+            self._take(held, data)
+        else:
             self._read_opening(held, data)
-            return
-        count = data.count(MARK)
-        held.messages += count
-        self.messages += count
+
+    def _take(self, held, data):
+        """What came on a held connection; nothing is its end."""
+        self._count(held, data.count(MARK))
         # The last chunk may come in two reads, hence with the bytes before it.
         tail = held.tail + data
         if not data or tail.endswith(LAST_CHUNK):
-            held.ended_at = time.monotonic()
-            self._drop(held)
+            self._end(held)
         held.tail = tail[-len(LAST_CHUNK) + 1:]
 
     def _read_opening(self, held, data):
@@ -134,6 +153,14 @@ class Crowd:
             held.is_held = True
             held.tail = b""
             self._opening -= 1
+
+    def _count(self, held, messages):
+        held.messages += messages
+        self.messages += messages
+
+    def _end(self, held):
+        held.ended_at = time.monotonic()
+        self._drop(held)
 
     def _drop(self, held):
         del self._open[held.sock.fileno()]
@@ -177,9 +204,9 @@ class Publisher:
         return bool(poll.poll(0))
 
 
-def message(channel, media="text/plain"):
+def message(channel, form, media="text/plain"):
     """The request that publishes MESSAGE. A reply in JSON comes only when the message is delivered."""
-    return post({"channel": channel, "formats": {"http-stream": {"content": MESSAGE}}}, media)
+    return post({"channel": channel, "formats": {form: {"content": MESSAGE}}}, media)
 
 
 def kick(channel):

@@ -96,17 +96,26 @@ class Child:
 
 
 class Gripd(Child):
-    """A gripd with one route, on ports that the system chose."""
+    """A gripd with one route, on ports that the system chose, with what `config` changes in its defaults."""
 
-    def __init__(self, program, origin_port):
-        route = f"* 127.0.0.1:{origin_port}"
-        anywhere = "127.0.0.1:0"
+    def __init__(self, program, origin_port, route_options="", config=""):
+        command = [program, "--route", f"* 127.0.0.1:{origin_port}{route_options}"]
+        command += ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
+        self._config = tempfile.NamedTemporaryFile("w", suffix=".toml")
+        if config:
+            self._config.write(config)
+            self._config.flush()
+            command += ["--config", self._config.name]
         # Away from any configuration file that lies in the directory of the caller.
-        super().__init__([program, "--route", route, "--listen", anywhere, "--control", anywhere], cwd="/")
+        super().__init__(command, cwd="/")
 
     def ready(self):
         ports = self.said(r"clients=\S+:(\d+) control=\S+:(\d+)\s")
         self.port, self.control = map(int, ports.groups())
+
+    def stop(self):
+        super().stop()
+        self._config.close()
 
 
 class PythonOrigin(Child):

@@ -5,6 +5,7 @@ import random
 import statistics
 import time
 from contextlib import contextmanager
+from typing import NamedTuple, Optional
 
 from clients import Crowd, Publisher, closed, kick, message
 from processes import Gripd
@@ -28,38 +29,18 @@ KICK_BURST = 20
 ROOM = "room0"
 
 
-def memory(bench):
-    """What a held connection costs gripd, with one channel and with two, of which one is the client's own."""
-    one = hold_and_weigh(bench, lambda user: f"/stream?ch={ROOM}")
-    two = hold_and_weigh(bench, own_channel)
-    return {
-        "idle_kib": one["idle_kib"],
-        "kib_per_connection_one_channel": one["kib_per_connection"],
-        "kib_per_connection_two_channels": two["kib_per_connection"],
-        "holds_per_s_one_channel": one["holds_per_s"],
-        "holds_per_s_two_channels": two["holds_per_s"],
-    }
+class Kick(NamedTuple):
+    """What one kick did: the seconds until the client was told goodbye and until the end, and the receipt's count."""
+
+    goodbye: Optional[float]
+    end: Optional[float]
+    closed: int
 
 
-def hold_and_weigh(bench, target):
-    with Gripd(bench.gripd, bench.origin.port) as gripd:
-        time.sleep(SETTLE_SECONDS)
-        idle = gripd.memory_kib()
-        with Crowd(gripd.port) as crowd:
-            seconds = crowd.hold(map(target, range(bench.n)), bench.inflight, HOLD_SECONDS)
-            crowd.linger(SETTLE_SECONDS)
-            grown = gripd.memory_kib() - idle
-    return {
-        "idle_kib": idle,
-        "kib_per_connection": round(grown / bench.n, 2),
-        "holds_per_s": round(bench.n / seconds),
-    }
-
-
-def fanout(bench):
+def fanout(bench, kind=Crowd):
     """Messages to everybody: one at a time, then as fast as gripd takes them."""
-    request = message(ROOM)
-    with holding(bench, lambda user: f"/stream?ch={ROOM}") as (gripd, crowd):
+    request = message(ROOM, kind.form)
+    with holding(bench, kind, room_only) as (gripd, crowd):
         with Publisher(gripd.control) as publisher:
             deliver(crowd, publisher, request, WARM_UPS)
             before = gripd.cpu()
@@ -100,68 +81,73 @@ def deliver(crowd, publisher, request, count):
     return crowd.last_message_at - began
 
 
-def kick_one_by_one(bench):
+def kick_one_by_one(bench, kind=Crowd):
     """Closes of single users in a crowd that is otherwise at rest."""
     count = min(KICKS, bench.n // 2)
     users = random.Random(1).sample(range(bench.n), count)
-    with holding(bench, own_channel) as (gripd, crowd):
+    with holding(bench, kind, own_channel) as (gripd, crowd):
         with Publisher(gripd.control) as publisher:
             publisher.publish(kick("nobody"))
             before = gripd.cpu()
-            kicks = [end_user(crowd, publisher, user) for user in users]
+            kicks = [end_user(crowd, crowd.all[user], publisher, f"user{user}") for user in users]
             cpu = gripd.cpu() - before
             others = [held for held in crowd.all if held.ended_at is None]
-            publisher.publish(message(ROOM))
+            publisher.publish(message(ROOM, kind.form))
             crowd.wait_messages(bench.n - count, END_SECONDS)
             crowd.linger(LINGER_SECONDS)
-    unseen = kicks.count(None)
-    wrong = sum(kicked is not None and kicked[1] != 1 for kicked in kicks)
+    ends = times(kicks, "end")
     reached = sum(held.messages == 1 for held in others)
     return {
         "kicks": count,
-        "ended": count - unseen,
-        **spread([kicked[0] for kicked in kicks if kicked]),
+        "ended": len(ends),
+        **spread(ends),
+        **(spread(times(kicks, "goodbye"), "goodbye_") if kind.says_goodbye else {}),
         "cpu_us_per_kick": micros(cpu, count),
         "others": bench.n - count,
         "others_reached": reached,
         "faults": complaints(
-            (unseen, "kicks whose client saw no end"),
-            (wrong, "receipts other than 'closed 1'"),
+            *wrong_kicks(kicks, kind),
             (bench.n - count - reached, "others not reached once after the kicks"),
         ),
     }
 
 
-def end_user(crowd, publisher, user):
-    """Kicks one user: the seconds until the client saw the end, and what the receipt says; None without an end."""
-    held, request = crowd.all[user], kick(f"user{user}")
+def end_user(crowd, held, publisher, channel):
+    """Kicks the one client that holds `channel`."""
+    request = kick(channel)
     began = time.monotonic()
     publisher.send(request)
-    has_ended = crowd.wait_end(held, END_SECONDS)
+    crowd.wait_end(held, END_SECONDS)
     count = closed(publisher.reply())
-    return (held.ended_at - began, count) if has_ended else None
+    return Kick(since(began, held.goodbye_at), since(began, held.ended_at), count)
 
 
-def kick_in_burst(bench):
+def wrong_kicks(kicks, kind):
+    """What went wrong with kicks, counted."""
+    yield len(kicks) - len(times(kicks, "end")), "kicks whose client saw no end"
+    if kind.says_goodbye:
+        yield len(kicks) - len(times(kicks, "goodbye")), "kicks without a goodbye"
+    yield sum(kicked.closed != 1 for kicked in kicks), "receipts other than 'closed 1'"
+
+
+def kick_in_burst(bench, kind=Crowd):
     """The close of one user while gripd is busy with messages to everybody else."""
-    with holding(bench, lambda user: f"/stream?ch={ROOM}") as (gripd, crowd):
+    with holding(bench, kind, room_only) as (gripd, crowd):
         with Publisher(gripd.control) as publisher, Publisher(gripd.control) as kicker:
             rounds = [kick_round(gripd.port, crowd, publisher, kicker) for _ in range(KICK_ROUNDS)]
         crowd.linger(LINGER_SECONDS)
         lost, surplus = miscounts(crowd.all, KICK_ROUNDS * KICK_BURST)
-    times = [seconds for seconds, _, _ in rounds if seconds is not None]
+    kicks = [kicked for kicked, _ in rounds]
     return {
         "rounds": KICK_ROUNDS,
         "burst": KICK_BURST,
-        "kick_ms": [millis(seconds) for seconds in times],
-        "median_ms": millis(statistics.median(times)) if times else None,
-        "max_ms": millis(max(times)) if times else None,
-        "rounds_burst_outlasted_kick": sum(outlasted for _, _, outlasted in rounds),
+        **extremes(times(kicks, "end")),
+        **(extremes(times(kicks, "goodbye"), "goodbye_") if kind.says_goodbye else {}),
+        "rounds_burst_outlasted_kick": sum(outlasted for _, outlasted in rounds),
         "lost": lost,
         "surplus": surplus,
         "faults": complaints(
-            (KICK_ROUNDS - len(times), "kicks whose client saw no end"),
-            (sum(count != 1 for _, count, _ in rounds), "receipts other than 'closed 1'"),
+            *wrong_kicks(kicks, kind),
             (lost, "deliveries lost"),
             (surplus, "deliveries too many"),
         ),
@@ -169,43 +155,40 @@ def kick_in_burst(bench):
 
 
 def kick_round(port, crowd, publisher, kicker):
-    """One burst and one kick in it: the seconds to the end, the receipt's count, whether the burst took longer.
+    """One burst and one kick in it: the kick, and whether the burst took longer.
 
     Only the kicked client is read until it has seen its end: a client that first reads thousands of others would
     measure itself. The last message asks for a receipt, which comes when it is delivered: that tells which came first.
     """
+    kind = type(crowd)
     total = crowd.messages + KICK_BURST * crowd.alive()
-    with Crowd(port) as alone:
-        alone.hold(["/stream?ch=quiet,user456"], 1, END_SECONDS)
+    with kind(port) as alone:
+        alone.hold([f"{kind.path}?ch=quiet,user456"], 1, END_SECONDS)
         for _ in range(KICK_BURST - 1):
-            publisher.publish(message(ROOM))
-        publisher.send(message(ROOM, "application/json"))
-        seconds, count = end_user_alone(alone, kicker)
+            publisher.publish(message(ROOM, kind.form))
+        publisher.send(message(ROOM, kind.form, "application/json"))
+        kicked = end_user(alone, alone.all[0], kicker, "user456")
         outlasted = not publisher.has_reply()
     crowd.wait_messages(total, DELIVERY_SECONDS)
     publisher.reply()
-    return seconds, count, outlasted
-
-
-def end_user_alone(alone, kicker):
-    held, request = alone.all[0], kick("user456")
-    began = time.monotonic()
-    kicker.send(request)
-    has_ended = alone.wait_end(held, END_SECONDS)
-    return held.ended_at - began if has_ended else None, closed(kicker.reply())
+    return kicked, outlasted
 
 
 @contextmanager
-def holding(bench, target):
+def holding(bench, kind, target):
     """A gripd that holds `n` connections and has come to rest."""
-    with Gripd(bench.gripd, bench.origin.port) as gripd, Crowd(gripd.port) as crowd:
-        crowd.hold(map(target, range(bench.n)), bench.inflight, HOLD_SECONDS)
+    with Gripd(bench.gripd, bench.origin.port, kind.route_options, kind.config) as gripd, kind(gripd.port) as crowd:
+        crowd.hold((target(kind, user) for user in range(bench.n)), bench.inflight, HOLD_SECONDS)
         crowd.linger(SETTLE_SECONDS)
         yield gripd, crowd
 
 
-def own_channel(user):
-    return f"/stream?ch={ROOM},user{user}"
+def room_only(kind, _user):
+    return f"{kind.path}?ch={ROOM}"
+
+
+def own_channel(kind, user):
+    return f"{kind.path}?ch={ROOM},user{user}"
 
 
 def miscounts(crowd, expected):
@@ -219,12 +202,30 @@ def complaints(*counts):
     return [f"{count} {what}" for count, what in counts if count]
 
 
-def spread(times):
-    """The median and the 99th percentile of some seconds."""
-    if not times:
-        return {"p50_ms": None, "p99_ms": None}
-    times = sorted(times)
-    return {"p50_ms": millis(statistics.median(times)), "p99_ms": millis(times[math.ceil(0.99 * len(times)) - 1])}
+def times(kicks, until):
+    """The seconds until what there was to see of the kicks was seen, where it was."""
+    return [seconds for seconds in (getattr(kicked, until) for kicked in kicks) if seconds is not None]
+
+
+def since(began, at):
+    return None if at is None else at - began
+
+
+def spread(seconds, name=""):
+    """The median and the 99th percentile."""
+    if not seconds:
+        return {f"{name}p50_ms": None, f"{name}p99_ms": None}
+    last = sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
+    return {f"{name}p50_ms": millis(statistics.median(seconds)), f"{name}p99_ms": millis(last)}
+
+
+def extremes(seconds, name=""):
+    """All, their median and the longest."""
+    return {
+        f"{name}kick_ms": [millis(each) for each in seconds],
+        f"{name}median_ms": millis(statistics.median(seconds)) if seconds else None,
+        f"{name}max_ms": millis(max(seconds)) if seconds else None,
+    }
 
 
 def millis(seconds):
