@@ -40,6 +40,7 @@ pub(super) fn open(errand: &Errand<'_>, target: usize) -> Opened {
     }
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     let body = Source::Whole(Bytes::from_static(NOT_FOUND.as_bytes()));
     Opened::Refused(Answered { head: response.into_parts().0, body, target })
 }

@@ -24,6 +24,8 @@ pub(super) struct Extras {
     pub(super) keep_alive: Option<(Timed, Instant)>,
     /// What is sent later, and when.
     pub(super) delayed: Option<(Timed, Instant)>,
+    /// What was due while the client was told a message piece by piece.
+    late: Vec<Timed>,
     /// When the origin has had time enough to answer the client's Close.
     pub(super) close_at: Option<Instant>,
     /// What is being asked about an item.
@@ -58,8 +60,8 @@ impl Session<'_> {
         let rest = if idle + Duration::from_secs(1) < timed.timeout {
             self.rest(&timed, idle)
         } else {
-            // A client that does not read is not kept alive by more bytes.
-            if !self.parked.is_blocked() {
+            // A client that does not read is not kept alive by more bytes, nor one that is being told something.
+            if !self.parked.is_blocked() && !self.is_streaming() {
                 self.send_timed(&timed);
             }
             self.rest(&timed, Duration::ZERO)
@@ -73,11 +75,19 @@ impl Session<'_> {
         timed.timeout.saturating_sub(idle).saturating_sub(self.sessions.jitter()).max(Duration::from_millis(1))
     }
 
+    /// Sends what comes by itself; behind the message that is being told, if one is.
     pub(super) fn send_timed(&mut self, timed: &Timed) {
-        // What comes by itself is no part of a message that is being told.
         if !self.is_streaming() || timed.kind.is_control() {
             self.send_message(timed.kind, &timed.content);
+        } else {
+            self.extras().late.push(timed.clone());
         }
+    }
+
+    /// Sends what waited for the end of a message.
+    pub(super) fn send_late(&mut self) {
+        let late = self.extras.as_mut().map(|extras| std::mem::take(&mut extras.late)).unwrap_or_default();
+        late.iter().for_each(|timed| self.send_timed(timed));
     }
 
     /// The terms on which the session holds its channels.

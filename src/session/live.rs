@@ -24,6 +24,8 @@ pub(super) enum End {
     Gone,
     /// The client is told why; the origin knows, or hears the same.
     Close(CloseReason),
+    /// The origin is lost, which the client is told.
+    Lost(CloseReason),
     /// The shard has ended the connection: a close, a drain, or it was too slow.
     Ended,
 }
@@ -48,8 +50,8 @@ pub(super) struct Session<'a> {
     corked: Option<Vec<Bytes>>,
     /// Why the client's side is closed, once it is: what the origin still says is awaited.
     closing: Option<Box<CloseReason>>,
-    /// Whether the client has closed it itself, and hears nothing more.
-    deaf: bool,
+    /// Whether that is for the client's fault, whatever the origin says of it.
+    at_fault: bool,
     /// Whether the client has begun to get a message, piece by piece.
     streaming: bool,
     /// Whether the message that the origin is saying is for nobody.
@@ -81,7 +83,7 @@ impl<'a> Session<'a> {
             armed: None,
             corked: None,
             closing: None,
-            deaf: false,
+            at_fault: false,
             streaming: false,
             dropping: false,
             ending: false,
@@ -121,12 +123,9 @@ impl<'a> Session<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            self.arm();
             self.line.poll_flush(cx);
             let end = if let Poll::Ready(event) = self.parked.poll_next(cx) {
                 self.note(event)
-            } else if self.parked.is_paused() && self.closing.is_none() && !self.must_wait() {
-                self.go_on()
             } else if let Some(asked) = self.poll_asked(cx) {
                 self.decide(asked);
                 None
@@ -134,6 +133,12 @@ impl<'a> Session<'a> {
                 && let Poll::Ready(said) = self.line.poll_next(cx)
             {
                 self.hear(said)
+            } else if self.parked.is_paused() && !self.must_wait() {
+                // The line may have room since a moment ago.
+                self.go_on()
+            } else if self.arm() {
+                // So that the timer is polled.
+                None
             } else {
                 return Poll::Pending;
             };
@@ -206,7 +211,8 @@ impl<'a> Session<'a> {
 
     /// Takes what the client has sent apart, until it has to wait.
     fn decode(&mut self, mut input: &[u8]) -> Option<End> {
-        loop {
+        // Behind its end a client says nothing.
+        while self.closing.is_none() {
             if self.must_wait() {
                 self.unread = input.into();
                 self.parked.pause(true);
@@ -217,10 +223,11 @@ impl<'a> Session<'a> {
                 Ok(Some(part)) => self.tell(part),
                 Err(violation) => self.fail(violation.reason()),
             };
-            if end.is_some() || self.closing.is_some() {
+            if end.is_some() {
                 return end;
             }
         }
+        None
     }
 
     /// Tells the origin what the client says.
@@ -239,10 +246,7 @@ impl<'a> Session<'a> {
             }
             Part::Ping(content) => self.line.control(MessageKind::Ping, content),
             Part::Pong(content) => self.line.control(MessageKind::Pong, content),
-            Part::Close(reason) => {
-                self.deaf = true;
-                return self.close(reason);
-            }
+            Part::Close(reason) => return self.close(reason),
         }
         None
     }
@@ -251,20 +255,22 @@ impl<'a> Session<'a> {
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
         self.sessions.metrics.violations.fetch_add(1, Relaxed);
         tracing::debug!(uri = %self.about.uri, code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
+        self.at_fault = true;
         self.close(Some(reason))
     }
 
     /// The client's side is closed: the origin is to answer.
     fn close(&mut self, reason: Option<CloseReason>) -> Option<End> {
         self.parked.unsubscribe();
-        self.parked.pause(true);
         let answered = self.line.close(reason.as_ref());
         let reason = given(reason);
         if !answered {
             return Some(End::Close(reason));
         }
         self.closing = Some(Box::new(reason));
-        self.extras().close_at = Some(Instant::now() + self.sessions.settings.close_timeout);
+        if matches!(self.line, Line::Relayed(_)) {
+            self.extras().close_at = Some(Instant::now() + self.sessions.settings.close_timeout);
+        }
         None
     }
 
@@ -273,19 +279,17 @@ impl<'a> Session<'a> {
         match said {
             Said::Data(piece) => self.pass(piece),
             Said::Control(kind, content) => {
-                if !self.deaf {
-                    self.send(websocket::frame(kind, &content));
-                }
+                self.send(websocket::frame(kind, &content));
                 None
             }
-            Said::Close(reason) if self.deaf || self.closing.is_none() => Some(End::Close(given(reason))),
-            Said::Close(_) => Some(End::Close(self.given())),
+            Said::Close(_) if self.at_fault => Some(End::Close(self.given())),
+            Said::Close(reason) => Some(End::Close(given(reason))),
             Said::Over => Some(End::Close(self.given())),
             Said::Lost(failure) => {
                 tracing::warn!(uri = %self.about.uri, error = failure.explain(), "a WebSocket's origin is lost");
                 self.sessions.metrics.lost.fetch_add(1, Relaxed);
                 let reason = || CloseReason::new(1011, "the origin is lost");
-                Some(End::Close(self.closing.as_deref().cloned().unwrap_or_else(reason)))
+                Some(End::Lost(self.closing.as_deref().cloned().unwrap_or_else(reason)))
             }
         }
     }
@@ -306,9 +310,7 @@ impl<'a> Session<'a> {
                 return None;
             }
         }
-        if !self.deaf {
-            self.say(&piece);
-        }
+        self.say(&piece);
         // What waited for the end of the message is through.
         (self.ending && !self.streaming).then_some(End::Ended)
     }
@@ -328,6 +330,7 @@ impl<'a> Session<'a> {
             self.streaming = false;
             self.parked.resume();
             self.agree();
+            self.send_late();
         }
     }
 
@@ -344,19 +347,21 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Has the timer go off when something is due first.
-    fn arm(&mut self) {
+    /// Has the timer go off when something is due first. Says whether it has a new time.
+    fn arm(&mut self) -> bool {
         let line = self.line.due_at();
         let own = self.extras.as_ref().and_then(|extras| extras.due_at());
         let deadline = self.parked.deadline().filter(|_| self.ending).map(Into::into);
         let due = [line, own, deadline].into_iter().flatten().min();
-        if due != self.armed {
-            self.armed = due;
-            match due {
-                Some(at) => self.parked.set_timer(at.saturating_duration_since(Instant::now())),
-                None => self.parked.clear_timer(),
-            }
+        if due == self.armed {
+            return false;
         }
+        self.armed = due;
+        match due {
+            Some(at) => self.parked.set_timer(at.saturating_duration_since(Instant::now())),
+            None => self.parked.clear_timer(),
+        }
+        true
     }
 
     /// Does what is due.
@@ -382,6 +387,7 @@ impl<'a> Session<'a> {
         let (frame, leave) = match end {
             End::Gone => (None, Leave::Disconnect),
             End::Close(reason) => (Some(websocket::close(Some(&reason))), Leave::Close(Some(reason))),
+            End::Lost(reason) => (Some(websocket::close(Some(&reason))), Leave::Disconnect),
             End::Ended => {
                 self.finish_queued().await;
                 (Some(Bytes::new()), Leave::Close(None))

@@ -35,8 +35,8 @@ pub(super) struct OverHttp {
     one_event: bool,
     /// It is to be asked even if there is nothing to tell.
     refresh: bool,
-    /// The client has closed.
-    closing: bool,
+    /// What tells that the client has closed.
+    closing: Option<Box<Event>>,
     /// The request under way tells of that, or the last one did.
     told_close: bool,
 }
@@ -53,7 +53,7 @@ impl OverHttp {
             max_message,
             one_event,
             refresh: false,
-            closing: false,
+            closing: None,
             told_close: false,
         };
         line.note(reply.interval);
@@ -79,6 +79,8 @@ impl OverHttp {
                     let Poll::Ready((conversation, reply)) = asked.as_mut().poll(cx) else { return Poll::Pending };
                     self.state = State::Idle(conversation);
                     if let Err(failure) = reply.and_then(|reply| self.take(reply)) {
+                        // It hears that the client is gone, and nothing twice.
+                        self.state = State::Over;
                         return Poll::Ready(Said::Lost(failure));
                     }
                 }
@@ -93,9 +95,13 @@ impl OverHttp {
         let needed = self.backlog.is_due();
         self.refresh = false;
         self.due_at = None;
+        if let Some(close) = self.closing.as_deref().filter(|_| !needed && !self.backlog.has_close()) {
+            // It was told, and has not closed: it is told again, as by Pushpin.
+            self.backlog.push(close.clone());
+        }
         let replayed = self.backlog.replayed();
         let body = self.backlog.offer(if self.one_event { 1 } else { usize::MAX });
-        self.told_close = self.closing;
+        self.told_close = self.closing.is_some();
         self.state = State::Asked(Box::pin(async move {
             let _turn = if needed { None } else { Some(conversation.turn().await) };
             let reply = conversation.ask(body, replayed).await;
@@ -106,7 +112,7 @@ impl OverHttp {
     fn take(&mut self, reply: Reply) -> Result<(), Failure> {
         let accepted = self.backlog.accepted(reply.accepted);
         accepted.map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
-        self.told_close = self.closing && !self.backlog.has_close();
+        self.told_close = self.closing.is_some() && !self.backlog.has_close();
         self.said = reply.events.into();
         self.note(reply.interval);
         Ok(())
@@ -125,7 +131,10 @@ impl OverHttp {
             Event::Message(kind, content) if kind.is_control() => Said::Control(kind, content),
             Event::Message(kind, content) => Said::Data(Piece { kind, content, first: true, last: true }),
             Event::Close(reason) => self.over(Said::Close(reason)),
-            Event::Open => lost("it says OPEN again"),
+            Event::Open => {
+                self.state = State::Over;
+                lost("it says OPEN again")
+            }
             Event::Disconnect => self.over(lost("it says DISCONNECT")),
         }
     }
@@ -165,12 +174,14 @@ impl OverHttp {
 
     pub(super) fn close(&mut self, reason: Option<&CloseReason>) {
         self.begun = Vec::new();
-        self.closing = true;
-        self.backlog.push(Event::Close(reason.cloned()));
+        let close = Event::Close(reason.cloned());
+        self.backlog.push(close.clone());
+        self.closing = Some(Box::new(close));
     }
 
     pub(super) const fn refresh(&mut self) {
         self.refresh = true;
+        self.due_at = None;
     }
 
     pub(super) const fn due_at(&self) -> Option<Instant> {
@@ -194,7 +205,7 @@ impl OverHttp {
                 conversation
             }
         };
-        if let (Leave::Close(reason), false) = (&leave, self.closing) {
+        if let (Leave::Close(reason), None) = (&leave, &self.closing) {
             self.close(reason.as_ref());
         }
         while self.backlog.is_due() {
@@ -204,7 +215,7 @@ impl OverHttp {
                 break;
             }
         }
-        if self.closing && !self.backlog.has_close() {
+        if self.closing.is_some() && !self.backlog.has_close() {
             conversation.close();
         }
     }

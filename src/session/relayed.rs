@@ -127,8 +127,12 @@ impl Relayed {
 
     /// Says the last words, and waits for the origin to hear them. Who is gone without a word is so here as well.
     pub(super) async fn wind_up(mut self, leave: Leave) {
-        let Leave::Close(reason) = leave else { return };
-        self.close(reason.as_ref());
+        match leave {
+            Leave::Close(reason) => self.close(reason.as_ref()),
+            // It may have been told what it did wrong.
+            Leave::Disconnect if !self.closed => return,
+            Leave::Disconnect => {}
+        }
         let Self { mut socket, out, written, .. } = self;
         let said = async {
             socket.write_all(&out[written..]).await?;
