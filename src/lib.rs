@@ -10,7 +10,7 @@
 //! ```text
 //! client ── front ── origin            a request: route it, forward it, read the answer
 //!              │
-//!              └─ hold                 the answer holds: park the connection in the shard's registry
+//!              └─ hold | session       the answer holds: park the connection in the shard's registry
 //!                    │
 //! publisher ── control ── hub ── shard ── outlet ── socket      an item: accept, order, render, look up, enqueue, flush
 //! ```
@@ -21,11 +21,24 @@
 //! every channel.
 //!
 //! Delivery has two steps that are never mixed. *Enqueue*: a round of items is appended to the outlets of the
-//! connections that take them. *Flush*: each of those connections is written to, once. A stream item costs one
-//! append and a share of one write; it wakes no task. A *close* has a queue of its own and overtakes what waits.
+//! connections that take them. *Flush*: each of those connections is written to, once. An item costs a stream or a WebSocket
+//! one append and a share of one write; it wakes no task. A *close* has a queue of its own and overtakes what waits.
 //!
 //! hyper serves requests; it is not where a connection waits for hours. When an answer holds, the connection
 //! leaves hyper, and gripd keeps of it a socket and little else.
+//!
+//! # WebSockets
+//!
+//! A handshake is the origin's to accept; then the connection leaves hyper before its 101 and is a *session*: on one side the
+//! client's connection, parked as any other, on the other the *line* to the origin. An origin that speaks WebSocket is
+//! relayed. To one that has the session over HTTP, what the client does goes as events, one request at a time; while it
+//! answers, the client says on, up to a bound. Frames go through one decoder without I/O; it keeps 72 bytes between
+//! messages and no buffer, as what is read of a socket is taken apart at once. What an origin says to gripd, and not to
+//! the client, changes the connection's channels and terms.
+//!
+//! An item is rendered as a frame once, and compressed once, for all who take it so: messages to clients are compressed each on
+//! its own. It never falls within a message that is being relayed piece by piece: it waits for the end. A WebSocket that is
+//! too slow drops what it has not begun to send, and says 1013 in its place.
 //!
 //! # Who misses nothing, and who gets what
 //!
@@ -46,7 +59,8 @@
 //! 2. Nothing accepted after the close is ever sent to it.
 //! 3. A client that does not read is cut when the grace is over.
 //! 4. A burst elsewhere does not delay it.
-//! 5. Every kind of hold ends, and the connection with it.
+//! 5. Every kind of hold ends, and the connection with it: a stream by its end mark, a long-poll by its timeout answer, a
+//!    WebSocket by a Close frame.
 //! 6. Everyone else's connections are untouched.
 //! 7. The reply, asked for as JSON, says how many connections were really ended.
 //!
@@ -73,7 +87,8 @@
 //! # Words
 //!
 //! *Channel* (GRIP's only), *item* (what is published), *format*, *instruct* (the origin's answer that holds),
-//! *hold* (*response* or *stream*), *route*, *origin*, *client*, *subscription*, *delivery* (an item on its way to
+//! *hold* (*response* or *stream*), *session* (a WebSocket), *line* (from a session to
+//! its origin), *event* and *message* (of a WebSocket), *route*, *origin*, *client*, *subscription*, *delivery* (an item on its way to
 //! many), *outlet* (where a connection's bytes wait), *receipt* (what a publish did), *filter*, *terms* (of a connection:
 //! ids and filters), *refresh* (asking the origin again).
 
