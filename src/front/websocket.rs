@@ -11,7 +11,7 @@ use super::{Front, answer};
 use crate::grip::extension;
 use crate::grip::instruct::is_grip;
 use crate::origin::{
-    Answered, Asking, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop, remove_where,
+    Answered, Asking, Handshake, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
 use crate::session::{Deflate, Opening};
@@ -45,11 +45,11 @@ pub(super) async fn open(
     }
     let about = Rc::new(visit.about(route));
     let opened = match front.origin.open(&visit.errand(route), &about).await {
-        Ok(Opened::Refused(answered)) => {
+        Ok(Handshake::Refused(answered)) => {
             access.answered(answered.head.status.as_u16(), answered.target);
             return relay(&dress, refused(answered, visit.trusted), access);
         }
-        Ok(opened) => opened,
+        Ok(Handshake::Accepted(opened)) => opened,
         Err(failure) => return answer::fail(front, route, &visit.request.uri, &failure, &dress, access),
     };
     access.answered(101, opened.target());
@@ -82,7 +82,7 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened) 
     let headers = &visit.request.headers;
     let origins = match &mut opened {
         Opened::Conversation { head, .. } | Opened::Socket { head, .. } => Some(std::mem::take(&mut head.headers)),
-        Opened::Echo { .. } | Opened::Refused(_) => None,
+        Opened::Echo { .. } => None,
     };
     let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
     let spoken = origins.as_ref().and_then(extensions);

@@ -1,6 +1,6 @@
 //! A WebSocket that its origin has over HTTP: a series of requests whose bodies are events, one at a time.
 
-use super::handshake::Opened;
+use super::handshake::{Handshake, Opened};
 use super::rewrite::listed_in_connection;
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect};
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
@@ -69,7 +69,7 @@ impl Conversation {
     }
 
     /// Asks the origin to accept the WebSocket. While it wants to think about it, it is asked again.
-    pub(super) async fn open(mut self) -> Result<Opened, Lost> {
+    pub(super) async fn open(mut self) -> Result<Handshake, Lost> {
         let target = self.target;
         self.open = true;
         loop {
@@ -83,12 +83,13 @@ impl Conversation {
             if let Err(refused) = accepts(answered.head.status, &answered.head.headers) {
                 self.open = false;
                 tracing::debug!(uri = %self.about.uri, why = refused, "the origin does not accept the WebSocket");
-                return Ok(Opened::Refused(answered));
+                return Ok(Handshake::Refused(answered));
             }
             let (head, reply) = self.read(answered).await.map_err(Lost::sent)?;
             match (reply.events.first(), reply.interval) {
                 (Some(Event::Open), _) => {
-                    return Ok(Opened::Conversation { conversation: Box::new(self), head, reply, target });
+                    let conversation = Box::new(self);
+                    return Ok(Handshake::Accepted(Opened::Conversation { conversation, head, reply, target }));
                 }
                 (None, Some(interval)) if !interval.is_zero() => sleep(interval).await,
                 (None, _) => return Err(unusable("it neither accepts nor refuses the WebSocket")),

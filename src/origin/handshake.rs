@@ -17,8 +17,17 @@ use tokio::time::timeout;
 
 /// What came of a handshake.
 #[derive(Debug)]
+pub enum Handshake {
+    /// The origin wants the WebSocket.
+    Accepted(Opened),
+    /// It has answered otherwise.
+    Refused(Answered),
+}
+
+/// How an origin has a WebSocket.
+#[derive(Debug)]
 pub enum Opened {
-    /// The origin has accepted over HTTP.
+    /// Over HTTP.
     Conversation {
         /// What goes on with it.
         conversation: Box<Conversation>,
@@ -29,7 +38,7 @@ pub enum Opened {
         /// Which target of the route it is.
         target: usize,
     },
-    /// The origin has accepted.
+    /// By a connection.
     Socket {
         /// The connection.
         socket: TcpStream,
@@ -47,8 +56,6 @@ pub enum Opened {
         /// Which target of the route it is.
         target: usize,
     },
-    /// The origin has answered otherwise.
-    Refused(Answered),
 }
 
 impl Opened {
@@ -56,7 +63,6 @@ impl Opened {
     pub const fn target(&self) -> usize {
         match self {
             Self::Conversation { target, .. } | Self::Socket { target, .. } | Self::Echo { target, .. } => *target,
-            Self::Refused(answered) => answered.target,
         }
     }
 }
@@ -73,7 +79,7 @@ impl Origin {
     ///
     /// # Errors
     /// Why there is no answer, or none that can be used.
-    pub async fn open(self: &Rc<Self>, errand: &Errand<'_>, about: &Rc<Asking>) -> Result<Opened, Failure> {
+    pub async fn open(self: &Rc<Self>, errand: &Errand<'_>, about: &Rc<Asking>) -> Result<Handshake, Failure> {
         let targets = &errand.route.targets;
         let mut failed = None;
         for (index, target) in targets.iter().enumerate() {
@@ -105,7 +111,7 @@ impl Origin {
         errand: &Errand<'_>,
         about: &Rc<Asking>,
         target: usize,
-    ) -> Result<Opened, Lost> {
+    ) -> Result<Handshake, Lost> {
         let conversation = Conversation::new(Rc::clone(self), errand, Rc::clone(about), target);
         conversation.open().await
     }
@@ -116,16 +122,17 @@ impl Origin {
         target: &Target,
         address: &Address,
         index: usize,
-    ) -> Result<Opened, Lost> {
+    ) -> Result<Handshake, Lost> {
         let errand = Errand { purpose: Purpose::WebSocket, ..*errand };
         let (response, lease) = self.send_to(&errand, target, address, Upload::of(Bytes::new())).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (head, incoming) = response.into_parts();
-            return Ok(Opened::Refused(Answered { head, body: Source::Incoming(incoming, lease), target: index }));
+            let body = Source::Incoming(incoming, lease);
+            return Ok(Handshake::Refused(Answered { head, body, target: index }));
         }
         check(&errand.request.headers, response.headers()).map_err(Lost::sent)?;
         let (socket, early, head) = self.take_over(response).await.map_err(Lost::sent)?;
-        Ok(Opened::Socket { socket, early, head, target: index })
+        Ok(Handshake::Accepted(Opened::Socket { socket, early, head, target: index }))
     }
 
     /// The connection of an answer that changed the protocol.

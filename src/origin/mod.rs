@@ -18,7 +18,7 @@ pub use ask::{Ask, Asking, MAX_BODY, Told, collect};
 pub use conversation::{Conversation, Reply, is_conversations_own};
 pub use failure::{Failure, Kind, Side};
 pub use gone::Gone;
-pub use handshake::{Opened, accept_for};
+pub use handshake::{Handshake, Opened, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
     ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, remove_hop_by_hop, remove_where,

@@ -1,6 +1,6 @@
 //! What the target `test` answers: an origin to try GRIP with, as Pushpin has it.
 
-use super::{Answered, Errand, Opened, Source};
+use super::{Answered, Errand, Handshake, Opened, Source};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -33,16 +33,17 @@ pub(super) fn answer(errand: &Errand<'_>, target: usize) -> Answered {
 }
 
 /// Opens a WebSocket at `/ws`, which gets back what it says.
-pub(super) fn open(errand: &Errand<'_>, target: usize) -> Opened {
+pub(super) fn open(errand: &Errand<'_>, target: usize) -> Handshake {
     let uri = &errand.request.uri;
     if path(errand).trim_end_matches('/') == "/ws" {
-        return Opened::Echo { channels: channels(uri.query().unwrap_or_default()), target };
+        let channels = channels(uri.query().unwrap_or_default());
+        return Handshake::Accepted(Opened::Echo { channels, target });
     }
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::NOT_FOUND;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     let body = Source::Whole(Bytes::from_static(NOT_FOUND.as_bytes()));
-    Opened::Refused(Answered { head: response.into_parts().0, body, target })
+    Handshake::Refused(Answered { head: response.into_parts().0, body, target })
 }
 
 /// The path behind what its route begins with.

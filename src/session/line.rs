@@ -68,8 +68,6 @@ impl Line {
             }
             Opened::Socket { socket, early, .. } => (Self::Relayed(Box::new(Relayed::new(socket, &early))), Vec::new()),
             Opened::Echo { channels, .. } => (Self::Echo, channels),
-            // Who was refused has no session.
-            Opened::Refused(_) => (Self::Detached, Vec::new()),
         }
     }
 

@@ -75,7 +75,7 @@ pub struct Metrics {
 /// A WebSocket that an origin has accepted, as it leaves hyper.
 #[derive(Debug)]
 pub struct Opening {
-    /// How the origin has it. It did not refuse.
+    /// How the origin has it.
     pub opened: Opened,
     /// The answer to the client.
     pub head: Head,
