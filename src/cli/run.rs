@@ -127,7 +127,7 @@ fn introduce(daemon: &Daemon) {
   The demo chat is on  http://localhost:{}/  - open it in two tabs.
 
   Say something in it from here:
-    curl http://{control}/publish -d '{{"items":[{{"channel":"conversation123","formats":{{"http-stream":{{"content":"\nevent: message\ndata: {{\"from\":\"curl\",\"text\":\"hello\"}}\n\n"}},"ws-message":{{"content":"{{\"from\":\"curl\",\"text\":\"hello\"}}"}}}}}}]}}'
+    curl http://{control}/publish -d '{{"items":[{{"channel":"conversation123","formats":{{"http-stream":{{"content":"\nevent: message\ndata: {{\"from\":\"curl\",\"text\":\"hello\"}}\n\n"}},"http-response":{{"body":"{{\"from\":\"curl\",\"text\":\"hello\"}}"}},"ws-message":{{"content":"{{\"from\":\"curl\",\"text\":\"hello\"}}"}}}}}}]}}'
 
   Kick whoever joined as bob, and be told how many connections that ended:
     curl http://{control}/publish -H 'Accept: application/json' -d '{{"items":[{{"channel":"user-bob","action":"close"}}]}}'

@@ -38,7 +38,7 @@ impl Name {
 
 /// A conversation's identifier: letters and digits only, so that no
 /// conversation's member prefix can begin another one's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Conversation(String);
 
 impl Conversation {
@@ -58,6 +58,11 @@ impl Conversation {
     /// The channel everybody in the conversation is on.
     pub(super) fn channel(&self) -> String {
         format!("conversation{}", self.0)
+    }
+
+    /// The channel on which its long-polls get what is numbered.
+    pub(super) fn polls(&self) -> String {
+        format!("{}-polls", self.channel())
     }
 
     /// What the channel of each member begins with; the name follows.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `GET /` | the page |
 //! | `GET /events?name=N&conversation=C` | asks gripd to hold a stream of events |
+//! | `GET /poll?name=N&conversation=C&after=L` | answers what came after `L`, or asks gripd to hold the request until something does |
 //! | `POST /events?name=N&conversation=C` | answers what happened on a WebSocket that gripd holds |
 //! | `POST /say` | publishes a message to the conversation |
 //! | `POST /kick` | closes a person's connections and keeps them out |
@@ -17,8 +18,11 @@
 //! There are no passwords: anyone may take any free or used name and remove
 //! anyone. A real backend would check who is asking first.
 
+mod board;
 mod chat;
+mod log;
 mod news;
+mod poll;
 mod publish;
 mod socket;
 mod web;
@@ -28,7 +32,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -41,6 +45,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use board::{Board, now_ms};
 use chat::{Chat, Conversation, Kick, Name};
 use news::News;
 use publish::{Control, ControlError};
@@ -92,17 +97,16 @@ async fn connection(demo: Arc<Demo>, stream: TcpStream) {
 /// What all connections share.
 struct Demo {
     chat: Mutex<Chat>,
+    board: Board,
     control: Control,
     page: Bytes,
 }
 
 impl Demo {
     fn new(control: SocketAddr) -> Self {
-        Self {
-            chat: Mutex::default(),
-            control: Control::new(control),
-            page: PAGE.replace("{{control}}", &shown(control)).into(),
-        }
+        let page = PAGE.replace("{{control}}", &shown(control)).into();
+        let control = Control::new(control);
+        Self { chat: Mutex::default(), board: Board::new(control.clone()), control, page }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -119,11 +123,12 @@ impl Demo {
             ("/events", Method::POST) if woh::is_carried_by(&head.headers) => {
                 self.socket(query, &web::whole_body(body, woh::BODY_MAX).await?).await
             }
+            ("/poll", Method::GET) => self.poll(query),
             ("/who", Method::GET) => self.who(query).await,
             ("/say", Method::POST) => self.say(&web::json_body(body).await?).await,
             ("/kick", Method::POST) => self.kick(&web::json_body(body).await?).await,
             ("/", _) => Ok(web::wrong_method("GET, HEAD")),
-            ("/events" | "/who", _) => Ok(web::wrong_method("GET")),
+            ("/events" | "/poll" | "/who", _) => Ok(web::wrong_method("GET")),
             ("/say" | "/kick", _) => Ok(web::wrong_method("POST")),
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is nothing here")),
         }
@@ -146,10 +151,9 @@ impl Demo {
     /// Tells the others of a newcomer, in a task of its own: the newcomer's
     /// connection must not wait for it.
     fn announce(&self, name: Name, conversation: &Conversation) {
-        let joined = News::joined(&name).item(&conversation.channel());
-        let control = self.control.clone();
+        let (board, conversation) = (self.board.clone(), conversation.clone());
         tokio::spawn(async move {
-            if let Err(error) = control.publish(vec![joined]).await {
+            if let Err(error) = board.tell(&conversation, News::joined(&name), None).await {
                 warn!("nobody was told that {} joined: {error}", name.as_str());
             }
         });
@@ -166,7 +170,7 @@ impl Demo {
     async fn publish_line(&self, name: &Name, conversation: &Conversation, text: &str) -> Result<(), Refusal> {
         self.admit(name, conversation)?;
         let message = News::message(name, chat::check_text(text)?, now_ms());
-        self.control.publish(vec![message.item(&conversation.channel())]).await?;
+        self.board.tell(conversation, message, None).await?;
         Ok(())
     }
 
@@ -181,10 +185,10 @@ impl Demo {
             return Err("you cannot remove yourself".to_owned().into());
         }
         self.admit(&kick.by, &kick.conversation)?;
-        let items = news::of_kick(&kick);
+        let (farewell, left, conversation) = (news::farewell(&kick), News::left(&kick), kick.conversation.clone());
         // Remembered before their connections close: they reconnect at once.
         self.chat().kick(kick);
-        let receipt = self.control.publish(items).await?;
+        let receipt = self.board.tell(&conversation, left, Some(farewell)).await?;
         Ok(web::json(&receipt))
     }
 
@@ -244,11 +248,6 @@ fn shown(control: SocketAddr) -> String {
         return format!("localhost:{}", control.port());
     }
     control.to_string()
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! What people are told, as server-sent events and as WebSocket messages, and
-//! the publish items made of it.
+//! What people are told, as server-sent events, as WebSocket messages and as
+//! answers to long-polls, and the publish items made of it.
 
 use serde_json::{Value, json};
 
 use super::chat::{Conversation, Kick, Name};
+use super::log::Place;
 
 /// The code and the reason with which a removed person's WebSocket closes: the
 /// page does not come back.
@@ -32,6 +33,11 @@ impl News {
         Self::new("message", json!({"from": from.as_str(), "text": text, "time": time_ms}))
     }
 
+    /// Somebody was removed.
+    pub(super) fn left(kick: &Kick) -> Self {
+        Self::new("left", json!({"name": kick.who.as_str(), "by": kick.by.as_str()}))
+    }
+
     /// To somebody whose line was not published.
     pub(super) fn refused(text: &str, reason: &str) -> Self {
         Self::new("refused", json!({"text": text, "reason": reason}))
@@ -53,32 +59,59 @@ impl News {
         format!("\nevent: {}\ndata: {}\n\n", self.event, self.data)
     }
 
-    /// As the text of a WebSocket message.
-    pub(super) fn text(&self) -> String {
-        json!({"event": self.event, "data": self.data}).to_string()
+    /// As JSON.
+    pub(super) fn value(&self) -> Value {
+        json!({"event": self.event, "data": self.data})
     }
 
-    /// The publish item that tells it to all connections of a channel.
-    pub(super) fn item(&self, channel: &str) -> Value {
-        let formats = json!({"http-stream": {"content": self.event()}, "ws-message": {"content": self.text()}});
-        json!({"channel": channel, "formats": formats})
+    /// As the text of a WebSocket message.
+    pub(super) fn text(&self) -> String {
+        self.value().to_string()
+    }
+
+    /// The publish items that tell it to everybody in a conversation: one for
+    /// streams and WebSockets, which take what comes, and one for long-polls,
+    /// which has its place in an order. As one item, a lost one would have
+    /// streams and WebSockets wait as well; and what is published from a
+    /// shell, in no order, would not reach a long-poll.
+    pub(super) fn items(&self, conversation: &Conversation, place: Place) -> [Value; 2] {
+        let body = told(Some(place.number), &[self.value()]);
+        let mut numbered = json!({"channel": conversation.polls(), "formats": {"http-response": {"body": body}}});
+        numbered["id"] = place.number.to_string().into();
+        if let Some(before) = place.before {
+            numbered["prev-id"] = before.to_string().into();
+        }
+        [json!({"channel": conversation.channel(), "formats": self.formats()}), numbered]
+    }
+
+    fn formats(&self) -> Value {
+        json!({"http-stream": {"content": self.event()}, "ws-message": {"content": self.text()}})
     }
 }
 
-/// The publish items of a removal: tell and close the person, then tell the
-/// others.
-pub(super) fn of_kick(kick: &Kick) -> Vec<Value> {
+/// News as the answer to a long-poll, with the number of the last one.
+pub(super) fn told(last: Option<u64>, news: &[Value]) -> String {
+    let mut told = json!({ "news": news });
+    if let Some(last) = last {
+        told["last"] = last.into();
+    }
+    told.to_string()
+}
+
+/// The publish item that tells a person of their removal, however they are
+/// connected, and closes them.
+pub(super) fn farewell(kick: &Kick) -> Value {
     let mut told = json!({"by": kick.by.as_str(), "reason": kick.reason()});
     if !kick.everywhere {
         // Their connections in other conversations close as well; this tells
         // those pages that they may reconnect.
         told["conversation"] = kick.conversation.as_str().into();
     }
-    let mut farewell = News::new("kicked", told).item(&kick.who.channel());
-    farewell["action"] = "close".into();
-    (farewell["code"], farewell["reason"]) = (KICKED.0.into(), KICKED.1.into());
-    let left = News::new("left", json!({"name": kick.who.as_str(), "by": kick.by.as_str()}));
-    vec![farewell, left.item(&kick.conversation.channel())]
+    let news = News::new("kicked", told);
+    let mut formats = news.formats();
+    formats["http-response"] = json!({"body": self::told(None, &[news.value()])});
+    let channel = kick.who.channel();
+    json!({"channel": channel, "formats": formats, "action": "close", "code": KICKED.0, "reason": KICKED.1})
 }
 
 #[cfg(test)]
@@ -102,36 +135,55 @@ mod tests {
         serde_json::from_str(item["formats"]["ws-message"]["content"].as_str().unwrap()).unwrap()
     }
 
-    #[test]
-    fn a_kick_closes_the_person_and_then_tells_the_others() {
-        let items = of_kick(&kick(false));
-        assert_eq!(items.len(), 2);
-        assert_eq!(items[0]["channel"], "user-bob");
-        assert_eq!(items[0]["action"], "close");
-        assert_eq!((&items[0]["code"], &items[0]["reason"]), (&json!(4001), &json!("kicked")));
-        let told = stream(&items[0]);
-        assert!(told.starts_with("\nevent: kicked\ndata: {") && told.contains(r#":"123""#));
-        assert_eq!(items[1]["channel"], "conversation123");
-        assert!(items[1].get("action").is_none());
-        assert!(stream(&items[1]).starts_with("\nevent: left\n"));
-        let everywhere = of_kick(&kick(true));
-        assert!(!stream(&everywhere[0]).contains("\"conversation\":"));
+    fn answer(item: &Value) -> Value {
+        serde_json::from_str(item["formats"]["http-response"]["body"].as_str().unwrap()).unwrap()
+    }
+
+    fn items(news: &News) -> [Value; 2] {
+        news.items(&Conversation::parse("123").unwrap(), Place { number: 8, before: Some(7) })
     }
 
     #[test]
-    fn streams_and_websockets_are_told_the_same() {
-        let item = News::joined(&name("amy")).item("c");
+    fn a_kick_tells_and_closes_the_person() {
+        let item = farewell(&kick(false));
+        assert_eq!((&item["channel"], &item["action"]), (&json!("user-bob"), &json!("close")));
+        assert_eq!((&item["code"], &item["reason"]), (&json!(4001), &json!("kicked")));
+        assert!(item.get("id").is_none() && item.get("prev-id").is_none());
+        let told = stream(&item);
+        assert!(told.starts_with("\nevent: kicked\ndata: {") && told.contains(r#":"123""#));
+        assert_eq!(message(&item)["event"], "kicked");
+        assert_eq!(message(&item)["data"]["conversation"], "123");
+        assert_eq!(answer(&item), json!({ "news": [message(&item)] }));
+        assert!(!stream(&farewell(&kick(true))).contains("\"conversation\":"));
+        assert!(stream(&items(&News::left(&kick(false)))[0]).starts_with("\nevent: left\n"));
+    }
+
+    #[test]
+    fn streams_websockets_and_long_polls_are_told_the_same() {
+        let [item, numbered] = items(&News::joined(&name("amy")));
         assert_eq!(stream(&item), "\nevent: joined\ndata: {\"name\":\"amy\"}\n\n");
         assert_eq!(message(&item), json!({"event": "joined", "data": {"name": "amy"}}));
-        let farewell = &of_kick(&kick(false))[0];
-        assert_eq!(message(farewell)["event"], "kicked");
-        assert_eq!(message(farewell)["data"]["conversation"], "123");
+        assert_eq!(answer(&numbered), json!({"last": 8, "news": [message(&item)]}));
+    }
+
+    #[test]
+    fn only_what_long_polls_get_has_its_place_in_an_order() {
+        let news = News::joined(&name("amy"));
+        let [item, numbered] = items(&news);
+        assert_eq!(
+            (&item["channel"], &numbered["channel"]),
+            (&json!("conversation123"), &json!("conversation123-polls"))
+        );
+        assert!(item.get("id").is_none() && item["formats"].get("http-response").is_none());
+        assert_eq!((&numbered["id"], &numbered["prev-id"]), (&json!("8"), &json!("7")));
+        let first = news.items(&Conversation::parse("1").unwrap(), Place { number: 8, before: None });
+        assert!(first[1].get("prev-id").is_none());
     }
 
     #[test]
     fn text_cannot_break_out_of_its_event() {
         let text = "a\n\nevent: kicked\r\ndata: {}\n\n";
-        let item = News::message(&name("amy"), text, 7).item("c");
+        let [item, _] = items(&News::message(&name("amy"), text, 7));
         let body = stream(&item);
         assert!(body.starts_with("\nevent: message\ndata: {") && body.ends_with("}\n\n"));
         assert_eq!(body.matches('\n').count(), 4);

@@ -14,6 +14,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::task::JoinError;
 
 /// How long one call may take in all.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +34,13 @@ impl fmt::Display for ControlError {
 }
 
 impl Error for ControlError {}
+
+impl From<JoinError> for ControlError {
+    /// A call whose task ended before it did.
+    fn from(error: JoinError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// Somebody who is connected now.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-"""People in the built-in demo, each a tab of a headless Chromium: they talk in both modes, and two are kicked."""
+"""People in the built-in demo, each a tab of a headless Chromium: they talk in all modes, and three are kicked."""
 
 import json
 import os
@@ -126,6 +126,9 @@ class Tab:
                 [message.querySelector('.from').textContent, message.querySelector('.text').textContent])"""
         )
 
+    def forget_messages(self):
+        self._js("document.querySelector('#messages').replaceChildren()")
+
     def sees_messages(self, expected):
         eventually(f"{self.name} sees {len(expected)} messages", lambda: len(self.messages()) >= len(expected))
         same(self.messages(), expected, f"the messages that {self.name} sees")
@@ -166,6 +169,20 @@ class Tab:
             "return performance.getEntriesByType('resource').filter((e) => e.name.includes('/events?')).length"
         )
 
+    def poll_requests(self):
+        """How many long-polls of the page are over."""
+        return self._js(
+            "return performance.getEntriesByType('resource').filter((e) => e.name.includes('/poll?')).length"
+        )
+
+    def say_all(self, texts):
+        """Says all of it at once, and waits until it is published."""
+        return self._js(
+            """return Promise.all(arguments[0].map((text) => post('say', { name: me, text })))
+                .then((answers) => answers.map((answer) => answer.status))""",
+            texts,
+        )
+
     def sees_note(self, text):
         shown = "return [...document.querySelectorAll('#messages .note')].map((note) => note.textContent)"
         eventually(f"{self.name} sees the note {text!r}", lambda: text in self._js(shown))
@@ -199,6 +216,7 @@ class Story:
         self.gripd = gripd
         self.alice, self.bob, self.carol = (Tab(browser, url, name) for name in ("alice", "bob", "carol"))
         self.dave = Tab(browser, f"{url}?mode=websocket", "dave")
+        self.erin = Tab(browser, f"{url}?mode=poll", "erin")
         self.said = []
 
     def say(self, who, text, *seen_by):
@@ -283,24 +301,43 @@ class Story:
         self.say(self.dave, 'c:{"type":"detach"}', *everybody)
         self.say(self.dave, "still heard", *everybody)
 
-    def page_shell_reaches_streams_and_websockets(self):
+    def page_shell_reaches_everybody(self):
         formats = {
             "http-stream": {"content": '\nevent: message\ndata: {"from":"curl","text":"hi"}\n\n'},
+            "http-response": {"body": '{"event":"message","data":{"from":"curl","text":"hi"}}'},
             "ws-message": {"content": '{"from":"curl","text":"hi"}'},
         }
+        self.gripd.wait_for("user-erin", 1)
         self.gripd.publish({"channel": "conversation123", "formats": formats})
         self.said.append(["curl", "hi"])
-        for tab in (self.alice, self.carol, self.dave):
+        for tab in (self.alice, self.carol, self.dave, self.erin):
             tab.sees_messages(self.said[tab.missed :])
 
+    def page_long_poll_misses_nothing_in_a_burst(self):
+        everybody = (self.alice, self.carol, self.dave, self.erin)
+        for burst in range(3):
+            texts = [f"burst {burst} line {line}" for line in range(20)]
+            same(set(self.alice.say_all(texts)), {204}, "the statuses of the lines")
+            expected = len(self.said) + len(texts)
+            for tab in everybody:
+                eventually(f"{tab.name} sees the burst", lambda tab=tab: len(tab.messages()) >= expected - tab.missed)
+                # They were said at once: each publish is a race with the others, and only what is numbered is in order.
+                same(sorted(tab.messages()[-20:]), sorted([self.alice.name, text] for text in texts), "the burst")
+            self.said += [[self.alice.name, text] for text in texts]
+        for tab in everybody:
+            same(len(tab.messages()), len(self.said) - tab.missed, f"the messages that {tab.name} sees")
+            tab.forget_messages()
+            tab.missed = len(self.said)
+
     def page_switches_while_joined(self):
-        for mode, transport in (("websocket", "WebSocket"), ("sse", "EventSource"), ("websocket", "WebSocket")):
+        modes = [("websocket", "WebSocket"), ("poll", "LongPoll"), ("sse", "EventSource"), ("poll", "LongPoll")]
+        for mode, transport in [*modes, ("websocket", "WebSocket")]:
             self.carol.switch(mode)
             same(self.carol.transport(), transport, "what carol's page listens with")
             check(self.carol.address().endswith(f"?mode={mode}"), f"carol is at {self.carol.address()}")
             self.carol.sees_state("connected")
             self.gripd.wait_for("user-carol", 1)
-        self.say(self.carol, "switched", self.alice, self.carol, self.dave)
+        self.say(self.carol, "switched", self.alice, self.carol, self.dave, self.erin)
 
     def page_closed_websocket_comes_back(self):
         closed = self.gripd.publish({"channel": "user-carol", "action": "close", "code": 1012})
@@ -308,7 +345,14 @@ class Story:
         self.carol.sees_state("waiting")
         self.carol.sees_state("connected")
         self.gripd.wait_for("user-carol", 1)
-        self.say(self.alice, "back again?", self.alice, self.carol, self.dave)
+        self.say(self.alice, "back again?", self.alice, self.carol, self.dave, self.erin)
+
+    def page_closed_long_poll_comes_back(self):
+        self.gripd.wait_for("user-erin", 1)
+        closed = self.gripd.publish({"channel": "user-erin", "action": "close"})
+        same(closed[0]["closed"], 1, "erin's connections closed")
+        self.say(self.alice, "missed?", self.alice, self.carol, self.dave, self.erin)
+        self.erin.sees_state("connected")
 
     def page_kicked_websocket_is_out(self):
         self.alice.kick("dave")
@@ -321,18 +365,51 @@ class Story:
         self.alice.sees_note("You removed dave (closed: 1)")
         self.carol.sees_note("dave was removed by alice")
         self.gripd.wait_for("user-dave", 0)
+        for tab in (self.alice, self.carol, self.erin):
+            tab.sees_people(["alice", "carol", "erin"])
+
+    def page_kicked_long_poll_is_out(self):
+        self.gripd.wait_for("user-erin", 1)
+        self.carol.kick("erin")
+        eventually("erin sees the banner", self.erin.banner)
+        check("carol removed you" in self.erin.banner(), f"the banner says {self.erin.banner()!r}")
+        self.erin.sees_state("out")
+        check(not self.erin.can_write(), "erin can still write")
+        self.carol.sees_note("You removed erin (closed: 1)")
+        self.alice.sees_note("erin was removed by carol")
+        self.gripd.wait_for("user-erin", 0)
+        asked = self.erin.poll_requests()
         for tab in (self.alice, self.carol):
             tab.sees_people(["alice", "carol"])
+        self.say(self.alice, "erin?", self.alice, self.carol)
+        same(self.erin.messages()[-1], ["alice", "missed?"], "the last message that erin sees")
+        same(self.erin.poll_requests(), asked, "the long-polls of erin's page")
+        status, text = self.erin.fetch("poll?name=erin&conversation=123&after=1")
+        same((status, text.strip()), (403, "carol removed you from the conversation"), "erin's own request")
 
     def page_kicked_stay_out_in_every_mode(self):
-        for tab in (self.bob, self.dave):
-            for mode in ("sse", "websocket"):
+        for tab in (self.bob, self.dave, self.erin):
+            for mode in ("sse", "poll", "websocket"):
                 tab.reload()
                 tab.switch(mode)
                 tab.join()
                 eventually(f"{tab.name} sees the banner again", tab.banner)
                 tab.sees_state("out")
                 same(self.gripd.connections(f"user-{tab.name}"), 0, f"{tab.name}'s connections")
+
+    def page_all_three_chat(self):
+        self.erin.missed = len(self.said)
+        self.erin.join()
+        self.erin.sees_state("connected")
+        same(self.erin.transport(), "LongPoll", "what erin's page listens with")
+        everybody = (self.alice, self.carol, self.dave, self.erin)
+        for tab in everybody:
+            tab.sees_people(["alice", "carol", "dave", "erin"])
+        self.alice.sees_note("erin joined")
+        self.say(self.erin, "hello <i>from</i> a long-poll & žluťoučký", *everybody)
+        self.say(self.dave, "hello erin", *everybody)
+        self.say(self.alice, "how is it there?", *everybody)
+        self.say(self.erin, "slow, but nothing is lost", *everybody)
 
     def page_streams_and_websockets_go_on(self):
         self.say(self.carol, "who is left?", self.alice, self.carol)
@@ -350,10 +427,14 @@ class Story:
             self.page_others_are_undisturbed,
             self.page_fourth_joins_by_websocket,
             self.page_websocket_and_streams_chat,
-            self.page_shell_reaches_streams_and_websockets,
+            self.page_all_three_chat,
+            self.page_shell_reaches_everybody,
+            self.page_long_poll_misses_nothing_in_a_burst,
             self.page_switches_while_joined,
             self.page_closed_websocket_comes_back,
+            self.page_closed_long_poll_comes_back,
             self.page_kicked_websocket_is_out,
+            self.page_kicked_long_poll_is_out,
             self.page_kicked_stay_out_in_every_mode,
             self.page_streams_and_websockets_go_on,
         ]

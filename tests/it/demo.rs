@@ -1,15 +1,35 @@
-//! The demo's origin, asked as gripd asks it about WebSockets.
+//! The demo's origin, asked as gripd asks it about WebSockets, and its long-polls.
 
-use crate::support::{Client, Gripd, Origin};
-use std::net::SocketAddr;
+use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpListener};
 
 const BOB: &str = "/events?name=bob&conversation=123";
 
-/// The demo before `gripd`, which is where it publishes.
+/// The demo that publishes to `gripd`.
 fn demo(gripd: &Gripd) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listener, addr) = listen();
+    serve(listener, gripd.control);
+    addr
+}
+
+/// A gripd before its demo, and the demo.
+fn chat() -> (Gripd, SocketAddr) {
+    let (listener, addr) = listen();
+    let gripd = Gripd::to(&[format!("* {addr}")], |_| {});
+    serve(listener, gripd.control);
+    (gripd, addr)
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let (addr, control) = (listener.local_addr().unwrap(), gripd.control);
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// Serves the demo that publishes to `control`.
+fn serve(listener: TcpListener, control: SocketAddr) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
@@ -17,7 +37,6 @@ fn demo(gripd: &Gripd) -> SocketAddr {
             gripd::demo::serve(listener, control).await.unwrap();
         });
     });
-    addr
 }
 
 fn post(to: SocketAddr, path: &str, content_type: &str, body: &str) -> (String, String) {
@@ -82,4 +101,171 @@ fn the_demo_answers_only_what_is_meant() {
     }
     assert!(events(demo, "TEXT 5\r\nhi\r\n").0.starts_with("http/1.1 400"));
     assert!(post(demo, BOB, "text/plain", "OPEN\r\n").0.starts_with("http/1.1 405"));
+}
+
+fn say(demo: SocketAddr, text: &str) -> String {
+    let line = json!({"name": "amy", "conversation": "123", "text": text}).to_string();
+    post_quietly(demo, "/say", &line)
+}
+
+/// Posts, and returns the head: an answer without content has no length.
+fn post_quietly(to: SocketAddr, path: &str, body: &str) -> String {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: d\r\nContent-Length: {}", body.len());
+    Client::send(to, format!("{head}\r\n\r\n{body}")).head()
+}
+
+/// Bob's page, listening by long-poll.
+struct Page {
+    client: Client,
+    last: Option<u64>,
+}
+
+impl Page {
+    /// Its first poll is sent.
+    fn open(to: SocketAddr) -> Self {
+        let mut page = Self { client: Client::send(to, ""), last: None };
+        page.ask();
+        page
+    }
+
+    fn ask(&mut self) {
+        let after = self.last.map_or_else(String::new, |last| last.to_string());
+        self.client.write(get(&format!("/poll?name=bob&conversation=123&after={after}")));
+    }
+
+    /// What its poll is answered: events and data.
+    fn news(&mut self) -> Vec<(String, Value)> {
+        let (head, body) = self.client.answer();
+        assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json\r\n"), "{head}");
+        let told: Value = serde_json::from_str(&body).unwrap();
+        self.last = told["last"].as_u64().or(self.last);
+        let news = told["news"].as_array().unwrap().iter();
+        news.map(|one| (one["event"].as_str().unwrap().to_owned(), one["data"].clone())).collect()
+    }
+
+    /// Asks again and again until all of that is told; returns what is said.
+    fn hear(&mut self, lines: usize) -> Vec<String> {
+        let mut heard = Vec::new();
+        while heard.len() < lines {
+            self.ask();
+            let said = self.news().into_iter().filter(|(event, _)| event == "message");
+            heard.extend(said.map(|(_, data)| data["text"].as_str().unwrap().to_owned()));
+        }
+        heard
+    }
+
+    /// Asks, and waits until that is held, with nothing left to tell.
+    fn hold(&mut self, gripd: &Gripd) {
+        // The news that bob himself has come; a hold that began before them ends by them.
+        self.ask();
+        self.news();
+        self.ask();
+        eventually("the long-poll is held", || gripd.connections("conversation123-polls") == 1);
+    }
+}
+
+#[test]
+fn the_demo_greets_a_long_poll_and_has_the_next_one_held() {
+    let (gripd, demo) = chat();
+    let mut page = Page::open(demo);
+    assert_eq!(page.news(), [("hello".to_owned(), json!({"name": "bob", "conversation": "123"}))]);
+    let mut stream = gripd.get("/events?name=amy&conversation=123");
+    stream.read_until("event: hello");
+    let mut page = Page::open(gripd.clients);
+    page.news();
+    stream.read_until("event: joined\ndata: {\"name\":\"bob\"}");
+    page.hold(&gripd);
+    for channel in ["conversation123-user-bob", "user-bob"] {
+        assert_eq!(gripd.connections(channel), 1, "{channel}");
+    }
+    say(demo, "hi");
+    let news = page.news();
+    assert_eq!((news.len(), &news[0].1["text"]), (1, &json!("hi")));
+    stream.read_until("\"text\":\"hi\"");
+}
+
+#[test]
+fn a_long_poll_misses_nothing_and_is_told_nothing_twice() {
+    let (gripd, demo) = chat();
+    let mut page = Page::open(gripd.clients);
+    page.news();
+    let lines: Vec<String> = (0..20).map(|n| format!("line {n}")).collect();
+    let burst = lines.clone();
+    let talking = std::thread::spawn(move || burst.iter().all(|line| say(demo, line).starts_with("http/1.1 204")));
+    assert_eq!(page.hear(20), lines);
+    assert!(talking.join().unwrap());
+    // Nor while nobody asks.
+    lines.iter().for_each(|line| drop(say(demo, line)));
+    assert_eq!(page.hear(20), lines);
+    page.ask();
+    eventually("the long-poll is held", || gripd.connections("conversation123-polls") == 1);
+    say(demo, "last");
+    assert_eq!(page.news()[0].1["text"], "last");
+}
+
+#[test]
+fn a_long_poll_hears_the_shell_and_then_what_is_said() {
+    let (gripd, demo) = chat();
+    let mut page = Page::open(gripd.clients);
+    page.news();
+    page.hold(&gripd);
+    let told = json!({"news": [{"event": "message", "data": {"text": "from the shell"}}]}).to_string();
+    let formats = json!({"http-response": {"body": told}});
+    assert_eq!(gripd.publish(&json!([{"channel": "conversation123", "formats": formats}]))[0]["delivered"], 1);
+    assert_eq!(page.news()[0].1["text"], "from the shell");
+    say(demo, "hi");
+    assert_eq!(page.hear(1), ["hi"]);
+}
+
+#[test]
+fn a_kicked_long_poll_is_told_and_then_refused() {
+    let (gripd, demo) = chat();
+    let mut page = Page::open(gripd.clients);
+    page.news();
+    page.hold(&gripd);
+    let kick = r#"{"name": "bob", "by": "amy", "conversation": "123"}"#;
+    let (_, receipt) = post(demo, "/kick", "application/json", kick);
+    let receipt: Value = serde_json::from_str(&receipt).unwrap();
+    assert_eq!((&receipt["items"][0]["channel"], &receipt["items"][0]["closed"]), (&json!("user-bob"), &json!(1)));
+    let news = page.news();
+    assert_eq!((news.len(), news[0].0.as_str()), (1, "kicked"));
+    assert_eq!(news[0].1["reason"], "amy removed you from the conversation");
+    assert_eq!(page.client.rest(), "");
+    page.client = Client::send(gripd.clients, "");
+    for _ in 0..2 {
+        page.ask();
+        let (head, body) = page.client.answer();
+        assert!(head.starts_with("http/1.1 403"), "{head}");
+        assert_eq!(body, "amy removed you from the conversation\n");
+        page.last = None;
+    }
+}
+
+#[test]
+fn a_line_that_was_not_published_is_not_waited_for() {
+    let control = Origin::start(|asked| match asked.body.contains("lost") {
+        true => Answer::Last("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        false => Answer::Last("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+    });
+    let (listener, demo) = listen();
+    serve(listener, control.address);
+    let heads = ["one", "two", "lost", "three"].map(|text| say(demo, text));
+    assert!(heads[2].starts_with("http/1.1 502") && heads[3].starts_with("http/1.1 204"), "{heads:?}");
+    let numbered: Vec<Value> = control.asked().iter().map(|asked| serde_json::from_str(&asked.body).unwrap()).collect();
+    let numbered: Vec<&Value> = numbered.iter().map(|body| &body["items"][1]).collect();
+    assert_eq!(numbered[1]["prev-id"], numbered[0]["id"]);
+    assert_eq!(numbered[2]["prev-id"], numbered[1]["id"]);
+    assert!(numbered[0].get("prev-id").is_none() && numbered[3].get("prev-id").is_none());
+    let mut page = Page { client: Client::send(demo, ""), last: Some(0) };
+    assert_eq!(page.hear(3), ["one", "two", "three"]);
+}
+
+#[test]
+fn the_demo_refuses_what_is_no_long_poll() {
+    let (_gripd, demo) = chat();
+    let ask = |query: &str| Client::send(demo, get(&format!("/poll?{query}"))).head();
+    for bad in ["name=bob", "name=&conversation=123&after=1", "name=bob&conversation=123&after=x"] {
+        assert!(ask(bad).starts_with("http/1.1 400"), "{bad}");
+    }
+    assert!(post_quietly(demo, "/poll?name=bob&conversation=123", "").starts_with("http/1.1 405"));
 }

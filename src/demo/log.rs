@@ -1,0 +1,149 @@
+//! What was told in each conversation, for those who ask for it: a short
+//! memory with running numbers, without any I/O.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde_json::Value;
+
+use super::chat::Conversation;
+
+/// Lines remembered of one conversation.
+const LINES_MAX: usize = 50;
+/// Conversations remembered; the one that was silent longest is forgotten
+/// first, so that made-up ones cannot fill the memory.
+const LOGS_MAX: usize = 50;
+
+/// Where a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its number.
+    pub(super) number: u64,
+    /// The number of the one before it, unless gripd may never have had that.
+    pub(super) before: Option<u64>,
+}
+
+/// What was told lately in all conversations.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    logs: HashMap<Conversation, Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    last: u64,
+    /// Whether gripd has had the last one, as far as is known.
+    whole: bool,
+    lines: VecDeque<(u64, Value)>,
+}
+
+impl Logs {
+    /// Writes a line down. Its number is the time, so that whoever has seen
+    /// something before a restart, or before a conversation was forgotten, has
+    /// seen less than that.
+    pub(super) fn write(&mut self, conversation: &Conversation, line: Value, now_ms: u64) -> Place {
+        self.make_room(conversation);
+        let log = self.logs.entry(conversation.clone()).or_default();
+        let before = log.whole.then_some(log.last);
+        log.last = now_ms.max(log.last + 1);
+        log.whole = true;
+        if log.lines.len() >= LINES_MAX {
+            log.lines.pop_front();
+        }
+        log.lines.push_back((log.last, line));
+        Place { number: log.last, before }
+    }
+
+    /// Takes back a line that could not be published. Its number stays used.
+    pub(super) fn take_back(&mut self, conversation: &Conversation, number: u64) {
+        let Some(log) = self.logs.get_mut(conversation) else { return };
+        log.whole = false;
+        log.lines.retain(|(known, _)| *known != number);
+    }
+
+    /// The last number of a conversation; 0 if nothing is known of it.
+    pub(super) fn last(&self, conversation: &Conversation) -> u64 {
+        self.logs.get(conversation).map_or(0, |log| log.last)
+    }
+
+    /// The lines behind the one that was `seen` last.
+    pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> Vec<Value> {
+        let Some(log) = self.logs.get(conversation) else { return Vec::new() };
+        // What is not known yet was seen under a clock that was ahead: all of this came later.
+        let news = log.lines.iter().filter(|(number, _)| *number > seen || seen > log.last);
+        news.map(|(_, line)| line.clone()).collect()
+    }
+
+    fn make_room(&mut self, conversation: &Conversation) {
+        if self.logs.len() < LOGS_MAX || self.logs.contains_key(conversation) {
+            return;
+        }
+        let silent = self.logs.iter().min_by_key(|(_, log)| log.last);
+        if let Some(silent) = silent.map(|(conversation, _)| conversation.clone()) {
+            self.logs.remove(&silent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(text: &str) -> Conversation {
+        Conversation::parse(text).unwrap()
+    }
+
+    fn place(number: u64, before: impl Into<Option<u64>>) -> Place {
+        Place { number, before: before.into() }
+    }
+
+    #[test]
+    fn each_line_names_the_one_before_it() {
+        let (mut logs, c) = (Logs::default(), conversation("1"));
+        assert_eq!((logs.last(&c), logs.behind(&c, 0)), (0, vec![]));
+        assert_eq!(logs.write(&c, "a".into(), 100), place(100, None));
+        // However fast they come, or the clock goes back.
+        assert_eq!(logs.write(&c, "b".into(), 100), place(101, 100));
+        assert_eq!(logs.write(&c, "c".into(), 7), place(102, 101));
+        assert_eq!(logs.write(&conversation("2"), "x".into(), 103), place(103, None));
+        assert_eq!(logs.last(&c), 102);
+        assert_eq!(logs.behind(&c, 100), ["b", "c"]);
+        assert!(logs.behind(&c, 102).is_empty());
+    }
+
+    #[test]
+    fn what_was_seen_in_an_earlier_life_is_behind() {
+        let (mut logs, c) = (Logs::default(), conversation("1"));
+        logs.write(&c, "a".into(), 100);
+        for seen in [0, 99, 101, u64::MAX] {
+            assert_eq!(logs.behind(&c, seen), ["a"], "{seen}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_waited_for() {
+        let (mut logs, c) = (Logs::default(), conversation("1"));
+        logs.write(&c, "a".into(), 1);
+        logs.write(&c, "b".into(), 2);
+        logs.take_back(&c, 2);
+        assert_eq!((logs.last(&c), logs.behind(&c, 0)), (2, vec!["a".into()]));
+        assert_eq!(logs.write(&c, "c".into(), 2), place(3, None));
+        assert_eq!(logs.write(&c, "d".into(), 2), place(4, 3));
+        assert_eq!(logs.behind(&c, 2), ["c", "d"]);
+        logs.take_back(&conversation("2"), 4);
+        assert_eq!(logs.last(&conversation("2")), 0);
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let mut logs = Logs::default();
+        for n in 0..=LOGS_MAX as u64 {
+            for _ in 0..=LINES_MAX {
+                logs.write(&conversation(&n.to_string()), n.into(), n * 1000);
+            }
+        }
+        assert_eq!(logs.logs.len(), LOGS_MAX);
+        assert_eq!(logs.last(&conversation("0")), 0);
+        assert_eq!(logs.behind(&conversation("1"), 0).len(), LINES_MAX);
+        assert!(logs.last(&conversation("1")) > 0);
+    }
+}
