@@ -47,7 +47,7 @@ pub(super) struct Session<'a> {
     /// When the timer goes off.
     armed: Option<Instant>,
     /// What is sent waits, as the beginning is not complete.
-    corked: Option<Vec<Bytes>>,
+    corked: bool,
     /// Why the client's side is closed, once it is: what the origin still says is awaited.
     closing: Option<Box<CloseReason>>,
     /// Whether that is for the client's fault, whatever the origin says of it.
@@ -81,7 +81,7 @@ impl<'a> Session<'a> {
             target,
             extras: None,
             armed: None,
-            corked: None,
+            corked: true,
             closing: None,
             at_fault: false,
             streaming: false,
@@ -92,7 +92,7 @@ impl<'a> Session<'a> {
 
     /// Lives until it is over. `head`: the answer to the client's handshake, behind which it has said `early`.
     pub(super) async fn run(mut self: Box<Self>, head: Bytes, early: Vec<u8>) {
-        self.corked = Some(vec![head]);
+        self.send(head);
         let mut early = Some(early);
         let end = poll_fn(|cx| {
             if let Some(early) = early.take()
@@ -115,9 +115,8 @@ impl<'a> Session<'a> {
         {
             end = self.hear(said);
         }
-        for piece in self.corked.take().unwrap_or_default() {
-            self.parked.send([piece]);
-        }
+        self.corked = false;
+        self.parked.flush();
         end.or_else(|| self.decode(early))
     }
 
@@ -341,9 +340,9 @@ impl<'a> Session<'a> {
     }
 
     fn send(&mut self, frame: Bytes) {
-        match &mut self.corked {
-            Some(corked) => corked.push(frame),
-            None => self.parked.send([frame]),
+        self.parked.put([frame]);
+        if !self.corked {
+            self.parked.flush();
         }
     }
 

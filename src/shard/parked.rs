@@ -103,6 +103,17 @@ impl Parked {
 
     /// Sends bytes, at once as far as the socket takes them.
     pub fn send<const N: usize>(&mut self, pieces: [Bytes; N]) {
+        self.put(pieces);
+        self.flush();
+    }
+
+    /// Sends what is in its outlet, as far as the socket takes it.
+    pub fn flush(&mut self) {
+        self.shard.state.borrow_mut().flush(self.key);
+    }
+
+    /// Puts bytes into its outlet.
+    pub fn put<const N: usize>(&mut self, pieces: [Bytes; N]) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
         let conn = &mut state.conns[self.key as usize];
@@ -112,7 +123,6 @@ impl Parked {
             push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::clone(&piece));
             conn.note(None, &piece, now_ms);
         }
-        state.flush(self.key);
     }
 
     /// Has [`Event::Timer`] come after `wait`, in the place of any timer set before.

@@ -15,7 +15,7 @@ impl Parked {
 
     /// Subscribes it to one more channel, which it does not hold yet, while it holds others. `join` says from which
     /// number on items are for it. All that was accepted before is done first, so that it has what was for its other
-    /// channels, and nothing of the new one. If that ends it, it holds none.
+    /// channels in its outlet, and nothing of the new one. If that ends it, it holds none.
     pub fn enter(&mut self, channel: &Channel, join: impl FnOnce() -> u64) {
         let number = join();
         let state = &mut *self.shard.state.borrow_mut();
@@ -32,7 +32,6 @@ impl Parked {
         conn.since = conn.since.max(number);
         let subscription = state.registry.add(self.key, channel);
         state.conn(self.key).subscriptions.push(subscription);
-        state.flush(self.key);
     }
 
     /// Leaves a channel. Says whether it held it.
