@@ -211,6 +211,7 @@ impl Config {
                 id_cache_ttl: file.delivery.id_cache_ttl.0,
                 subscription_linger: file.delivery.subscription_linger.0,
                 update_on_first_subscription: file.delivery.update_on_first_subscription,
+                compression: file.websocket.compression,
             },
             shard: shard::Settings {
                 client_buffer: file.delivery.client_buffer.get(),

@@ -60,7 +60,7 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
         Kind::RequestBroken => answer::REQUEST_BROKEN,
         Kind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
         Kind::NoScript => answer::NO_SCRIPT,
-        Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge => answer::ORIGIN_FAILED,
+        Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge | Kind::Lost => answer::ORIGIN_FAILED,
     };
     if debug { answer.explained(failure.detail()) } else { answer }
 }

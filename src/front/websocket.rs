@@ -19,8 +19,8 @@ use crate::wire::answer::BAD_HANDSHAKE;
 use crate::wire::deflate::negotiate;
 use hyper::Response;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::response;
@@ -65,7 +65,9 @@ fn is_handshake(request: &Parts) -> bool {
     let is_13 = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let has_key = headers.get(SEC_WEBSOCKET_KEY).is_some_and(|key| !key.is_empty());
     let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    *method == Method::GET && *version == Version::HTTP_11 && is_13 && has_key && !has_body
+    let Parts { uri, .. } = request;
+    let has_path = uri.path().starts_with('/') || uri.authority().is_some();
+    *method == Method::GET && *version == Version::HTTP_11 && has_path && is_13 && has_key && !has_body
 }
 
 /// The answer of an origin that does not want the WebSocket, without what belongs to the handshake.
@@ -114,7 +116,7 @@ fn welcome(asked: &HeaderMap, mut headers: HeaderMap, trusted: bool) -> HeaderMa
     remove_hop_by_hop(&mut headers);
     remove_where(&mut headers, |name: &HeaderName| {
         is_conversations_own(name)
-            || [CONTENT_TYPE, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name)
+            || [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name)
             || (!trusted && is_grip(name))
     });
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

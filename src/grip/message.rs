@@ -18,6 +18,11 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// Whether a message of this kind may have this content.
+    pub fn takes(self, content: &[u8]) -> bool {
+        super::content::problem(self, content).is_none()
+    }
+
     /// Whether it is for the connection and not for who uses it.
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Ping | Self::Pong)

@@ -28,6 +28,11 @@ impl Meta {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
+    /// How many names there are.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing is said.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -12,6 +12,9 @@ use crate::wire::{Chunk, Message, websocket};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Messages of this size are compressed ahead.
+const LARGE: usize = 16 << 10;
+
 /// Items rendered once, before the critical section.
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
@@ -75,6 +78,15 @@ impl Batch {
         let numbered = items.into_iter().zip(0..);
         let entries = numbered.map(|(item, index)| Entry::new(item, tally.clone(), index)).collect();
         Self { entries, receipt: Receipt::new(lines, counts), tally }
+    }
+
+    /// Compresses what would keep a shard from its other connections.
+    pub(super) fn compress(&self) {
+        for message in self.entries.iter().filter_map(|entry| entry.message.as_ref()) {
+            if message.len() >= LARGE {
+                message.deflated();
+            }
+        }
     }
 
     /// Whether one of the items closes.

@@ -43,6 +43,8 @@ pub struct Settings {
     pub subscription_linger: Duration,
     /// Whether the connections of a channel that nobody held before ask their origin again after a second.
     pub update_on_first_subscription: bool,
+    /// Whether there may be WebSockets that take compressed messages: large ones are compressed before they are accepted.
+    pub compression: bool,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             id_cache_ttl: Duration::from_secs(60),
             subscription_linger: Duration::from_secs(60),
             update_on_first_subscription: false,
+            compression: false,
         }
     }
 }
@@ -133,6 +136,9 @@ impl Hub {
     /// [`Busy`] when there was no room in time. Nothing was published then.
     pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
         let batch = Batch::new(items, finally);
+        if self.settings.compression {
+            batch.compress();
+        }
         if batch.closes() {
             let accepted = self.put(batch, &mut self.state());
             return Ok(accepted.receipt);

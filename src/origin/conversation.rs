@@ -9,7 +9,7 @@ use crate::wire::Fields;
 use aws_lc_rs::rand;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE,
+    HeaderValue, RANGE, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
@@ -21,12 +21,16 @@ use tokio::time::sleep;
 
 /// How often a request that the origin has not had is sent again; after a second first, then twice as long each time.
 const RETRIES: u32 = 5;
+/// How often an origin is asked to accept a WebSocket that it wants to think about.
+const MAX_OPENS: u32 = 30;
 /// Names that an origin may have sent back with each request.
 const MAX_META: usize = 64;
 
 const INTERVAL: HeaderName = HeaderName::from_static("keep-alive-interval");
 const ACCEPTED: HeaderName = HeaderName::from_static("content-bytes-accepted");
 const CONNECTION_ID: HeaderName = HeaderName::from_static("connection-id");
+/// Of each request its own.
+const GRIP_SIG: HeaderName = HeaderName::from_static("grip-sig");
 const SET_META: &str = "set-meta-";
 
 /// One side of the conversation: who tells the origin what the client does. If it is dropped before it is closed, the
@@ -72,7 +76,7 @@ impl Conversation {
     pub(super) async fn open(mut self) -> Result<Handshake, Lost> {
         let target = self.target;
         self.open = true;
-        loop {
+        for _ in 0..MAX_OPENS {
             let answered = match self.send(event(&Event::Open), 0).await {
                 Ok(answered) => answered,
                 Err(lost) => {
@@ -96,6 +100,7 @@ impl Conversation {
                 (Some(_), _) => return Err(unusable("its first event is not OPEN")),
             }
         }
+        Err(Lost::sent(Failure::new(Kind::TimedOut)))
     }
 
     /// Sends events and reads what comes of it. `replayed`: how many bytes of their content were offered before. What the
@@ -127,8 +132,9 @@ impl Conversation {
     }
 
     /// Waits until the origin may be asked without a need.
-    pub async fn turn(&self) -> Turn {
-        self.origin.turn(&self.about.route).await
+    pub fn turn(&self) -> impl Future<Output = Turn> + 'static {
+        let (origin, about) = (Rc::clone(&self.origin), Rc::clone(&self.about));
+        async move { origin.turn(&about.route).await }
     }
 
     /// Says that the origin knows of the end.
@@ -324,14 +330,16 @@ fn kept(headers: &HeaderMap) -> Fields {
         EXPECT,
         ACCEPT,
         ACCEPT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_TYPE,
+        RANGE,
         CONNECTION_ID,
         SEC_WEBSOCKET_EXTENSIONS,
     ];
     let mut fields = Fields::default();
     for (name, value) in headers {
-        if !dropped.contains(name) && !listed.contains(name) && !name.as_str().starts_with("meta-") {
+        let says = |prefix| name.as_str().starts_with(prefix);
+        let own =
+            ["meta-", SET_META, "content-", "if-"].into_iter().any(says) || *name == INTERVAL || *name == GRIP_SIG;
+        if !dropped.contains(name) && !listed.contains(name) && !own {
             fields.push(name, value.as_bytes());
         }
     }

@@ -20,6 +20,8 @@ pub enum Kind {
     TooLarge,
     /// An answer is too large, or of the wrong kind, to be made a script.
     NoScript,
+    /// The origin of a WebSocket is gone, or not to be understood.
+    Lost,
     /// The client's request body did not arrive whole.
     RequestBroken,
     /// The request body is too large for a request that is held.
@@ -102,6 +104,7 @@ impl fmt::Display for Failure {
             Kind::Broken => "the origin closed the connection without an answer",
             Kind::Unusable => "the origin's answer cannot be used",
             Kind::TooLarge => "the origin's answer is too large to be held",
+            Kind::Lost => "the origin is lost",
             Kind::NoScript => "the origin's answer cannot be made a script",
             Kind::RequestBroken => "the request body did not arrive whole",
             Kind::RequestTooLarge => "the request body is too large for a request that is held",

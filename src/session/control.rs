@@ -1,17 +1,20 @@
 //! Control messages, carried out.
 
-use super::line::{Leave, Line};
 use super::live::{End, Session};
 use crate::grip::control::{Control, Refused};
 use crate::grip::{Channel, CloseReason, Filter};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// Names that an origin may say of one client.
+const MAX_META: usize = 64;
+
 impl Session<'_> {
     /// Carries out a control message: the JSON behind `c:`.
     pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
         let uri = &self.about.uri;
         match Control::parse(text) {
+            Ok(Control::Detach) => return self.detach(),
             Ok(control) => self.follow(control),
             Err(Refused::Invalid(error)) => tracing::warn!(%uri, %error, "a control message is ignored"),
             Err(Refused::TooManyFilters(error)) => {
@@ -26,16 +29,11 @@ impl Session<'_> {
         match control {
             Control::Subscribe { channel, filters } => self.subscribe(&channel, filters),
             Control::Unsubscribe { channel } => self.unsubscribe(&channel),
-            Control::Detach => self.detach(),
-            // Only a state service, which there is none of, would make something of it.
-            Control::Session { .. } => {}
+            // Only a state service, which there is none of, would make something of a session.
+            Control::Detach | Control::Session { .. } => {}
             Control::SetMeta { name, value } => {
-                let meta = &mut self.extras().meta;
-                match value {
-                    Some(value) => meta.set(&name, &value),
-                    None => meta.remove(&name),
-                }
-                self.agree_if_needed();
+                self.set_meta(&name, value.as_deref());
+                self.change_terms();
             }
             Control::KeepAlive(timed) => {
                 let timed = timed.map(|timed| {
@@ -74,14 +72,18 @@ impl Session<'_> {
                 let most = self.sessions.settings.max_channels;
                 return tracing::warn!(uri = %self.about.uri, channel = name, most, "a WebSocket may hold no more channels");
             }
-            // On its terms from the first item on.
+            // Those that it holds have their terms by now, and this one has them from its first item on.
+            if self.stale {
+                self.agree();
+            }
             self.set_filters(&channel, filters);
+            self.put_small();
             let membership = &self.sessions.membership;
             self.parked.enter(&channel, || membership.join(std::slice::from_ref(&channel), &[]).number);
         } else {
             self.set_filters(&channel, filters);
         }
-        self.agree_if_needed();
+        self.change_terms();
     }
 
     fn set_filters(&mut self, channel: &Channel, filters: Vec<Filter>) {
@@ -102,23 +104,22 @@ impl Session<'_> {
         }
         if self.parked.leave(&channel) {
             self.set_filters(&channel, Vec::new());
-            self.agree_if_needed();
+            self.change_terms();
         }
     }
 
-    /// Sees to it that items are taken on the terms as they are now. A session without filters has none.
-    fn agree_if_needed(&mut self) {
+    fn set_meta(&mut self, name: &str, value: Option<&str>) {
+        let meta = &mut self.extras().meta;
+        match value {
+            None => meta.remove(name),
+            Some(value) if meta.get(name).is_some() || meta.len() < MAX_META => meta.set(name, value),
+            Some(_) => tracing::warn!(uri = %self.about.uri, name, "the origin sets too much meta: this is left out"),
+        }
+    }
+
+    /// Has items taken on the terms as they are when this turn is over. A session without filters has none.
+    fn change_terms(&mut self) {
         let filters = self.extras.as_ref().is_some_and(|extras| !extras.filters.is_empty());
-        if filters || self.parked.is_on_terms() {
-            self.agree();
-        }
-    }
-
-    /// Lets the origin go. The client stays, and gets what is published.
-    fn detach(&mut self) {
-        if self.line.is_open() {
-            let line = std::mem::replace(&mut self.line, Line::Detached);
-            self.sessions.origin.behind(line.wind_up(Leave::Close(None)));
-        }
+        self.stale |= filters || self.parked.is_on_terms();
     }
 }

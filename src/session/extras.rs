@@ -2,7 +2,7 @@
 
 use super::live::Session;
 use crate::grip::control::Timed;
-use crate::grip::{Channel, Filter, KeepAliveMode, MessageKind, Meta};
+use crate::grip::{Channel, Filter, KeepAliveMode, Meta};
 use crate::shard::{Asked, Term, Terms, Turn, Ways};
 use bytes::Bytes;
 use std::pin::Pin;
@@ -26,6 +26,8 @@ pub(super) struct Extras {
     pub(super) delayed: Option<(Timed, Instant)>,
     /// What was due while the client was told a message piece by piece.
     late: Vec<Timed>,
+    /// When it is looked whether a client is there still whose words wait.
+    pub(super) stuck_at: Option<Instant>,
     /// When the origin has had time enough to answer the client's Close.
     pub(super) close_at: Option<Instant>,
     /// What is being asked about an item.
@@ -36,7 +38,7 @@ impl Extras {
     /// When something is due first.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let timed = [&self.keep_alive, &self.delayed].into_iter().flatten().map(|(_, at)| *at);
-        timed.chain(self.close_at).min()
+        timed.chain(self.close_at).chain(self.stuck_at).min()
     }
 }
 
@@ -104,15 +106,18 @@ impl Session<'_> {
         Terms { meta: extras.meta.clone(), channels: self.parked.channels().into_iter().map(term).collect() }
     }
 
-    /// Has items taken on the terms as they are now, if there are any; while the client is told a message piece by piece,
-    /// they wait.
+    /// Has items taken on the terms as they are now, if there are any.
     pub(super) fn agree(&mut self) {
+        self.stale = false;
         let terms = self.terms();
         let asks = terms.channels.iter().any(Term::asks);
-        if terms.are_plain() && !self.is_streaming() {
-            self.parked.agree_to_nothing();
-        } else {
+        let plain = terms.are_plain() && !self.is_asking() && !self.is_streaming();
+        if !plain || self.parked.is_on_terms() {
             self.parked.agree(terms, Ways { refreshes: false, asks });
+        }
+        if plain {
+            self.take_queued();
+            self.parked.agree_to_nothing();
         }
     }
 
@@ -124,6 +129,7 @@ impl Session<'_> {
 
     /// Begins to ask about the item that has waited longest, unless another is being asked about.
     pub(super) fn take_queued(&mut self) {
+        self.put_small();
         while !self.is_asking() {
             let asked = match self.parked.turn() {
                 Turn::Empty => return,
@@ -154,9 +160,10 @@ impl Session<'_> {
 
     /// Delivers an item or leaves it out, and goes on with the next.
     pub(super) fn decide(&mut self, (asked, content): Decided) {
-        let is_text = asked.item.message.as_ref().is_some_and(|message| message.kind() == MessageKind::Text);
-        // What is no text any more would break the connection.
-        match content.filter(|content| !is_text || std::str::from_utf8(content).is_ok()) {
+        // It may have left the channel meanwhile.
+        let held = self.parked.terms(|terms| terms.of(&asked.item.channel).is_some()).unwrap_or_default();
+        self.put_small();
+        match content.filter(|_| held) {
             Some(content) => self.parked.give(asked, Some(content)),
             None => self.parked.pass_over(&asked),
         }

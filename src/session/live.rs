@@ -1,22 +1,25 @@
-//! A session as it lives: what either side says reaches the other.
+//! A session as it lives: its turns, its timers and its end.
 
 use super::extras::Extras;
-use super::line::{Leave, Line, Piece, Said};
+use super::line::{Leave, Line};
+use super::talk::STUCK;
 use super::{Sessions, given};
-use crate::grip::{CloseReason, MessageKind};
+use crate::grip::CloseReason;
 use crate::origin::Asking;
 use crate::shard::{Event, Parked};
-use crate::wire::websocket::{self, Decoder, Message, Part};
+use crate::wire::websocket::{self, Decoder};
 use bytes::Bytes;
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::time::timeout_at;
 
 /// Bytes that may wait for the client before the origin has to.
 const MAX_WAITING: usize = 200_000;
+/// What is done of a session before others have their turn: parts of messages, and KiB in them.
+const BUDGET: usize = 256;
 
 /// How a session ends.
 pub(super) enum End {
@@ -30,34 +33,41 @@ pub(super) enum End {
     Ended,
 }
 
+/// Whether there may be more to do; if not, whether that is the end.
+type Flow = ControlFlow<Option<End>>;
+
 /// A session.
 pub(super) struct Session<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) parked: Parked,
     pub(super) line: Line,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     /// What was read of the client before it had to wait.
-    unread: Box<[u8]>,
+    pub(super) unread: Box<[u8]>,
+    /// Small frames for the client, not in its outlet yet.
+    pub(super) small: Vec<u8>,
     /// What stands before messages for the client, if the origin speaks GRIP.
-    prefix: Option<Box<str>>,
+    pub(super) prefix: Option<Box<str>>,
     pub(super) about: Rc<Asking>,
     /// Which target of the route has it.
     target: usize,
     pub(super) extras: Option<Box<Extras>>,
     /// When the timer goes off.
     armed: Option<Instant>,
-    /// What is sent waits, as the beginning is not complete.
-    corked: bool,
     /// Why the client's side is closed, once it is: what the origin still says is awaited.
-    closing: Option<Box<CloseReason>>,
+    pub(super) closing: Option<Box<CloseReason>>,
+    /// What may be done in this turn.
+    pub(super) budget: usize,
     /// Whether that is for the client's fault, whatever the origin says of it.
-    at_fault: bool,
+    pub(super) at_fault: bool,
     /// Whether the client has begun to get a message, piece by piece.
-    streaming: bool,
+    pub(super) streaming: bool,
     /// Whether the message that the origin is saying is for nobody.
-    dropping: bool,
+    pub(super) dropping: bool,
     /// Whether the shard wants to end the connection.
     ending: bool,
+    /// Whether the terms of its subscriptions have changed.
+    pub(super) stale: bool,
 }
 
 impl<'a> Session<'a> {
@@ -76,75 +86,84 @@ impl<'a> Session<'a> {
             line,
             decoder,
             unread: Box::default(),
+            small: Vec::new(),
             prefix,
             about,
             target,
             extras: None,
             armed: None,
-            corked: true,
             closing: None,
+            budget: 0,
             at_fault: false,
             streaming: false,
             dropping: false,
             ending: false,
+            stale: false,
         }
     }
 
     /// Lives until it is over. `head`: the answer to the client's handshake, behind which it has said `early`.
     pub(super) async fn run(mut self: Box<Self>, head: Bytes, early: Vec<u8>) {
-        self.send(head);
-        let mut early = Some(early);
-        let end = poll_fn(|cx| {
-            if let Some(early) = early.take()
-                && let Some(end) = self.begin(&early, cx)
-            {
-                return Poll::Ready(end);
-            }
-            self.poll(cx)
-        })
-        .await;
+        // It leaves when all is done that the origin has said already: the client is subscribed before it reads that it
+        // is welcome.
+        self.parked.put([head]);
+        if !early.is_empty() {
+            self.unread = early.into();
+            self.parked.pause(true);
+        }
+        let end = poll_fn(|cx| self.poll(cx)).await;
         // Boxed: what comes once is no part of what all of them keep.
         Box::pin(self.end(end)).await;
     }
 
-    /// Hears what the origin has said already, so that the client is subscribed before it reads that it is welcome.
-    fn begin(&mut self, early: &[u8], cx: &mut Context<'_>) -> Option<End> {
-        let mut end = None;
-        while end.is_none()
-            && let Poll::Ready(said) = self.line.poll_next(cx)
-        {
-            end = self.hear(said);
+    /// Does what there is to do, and sends what comes of it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.budget = BUDGET;
+        let end = loop {
+            if self.ending && (!self.streaming || self.parked.is_complete()) {
+                break Some(End::Ended);
+            }
+            if self.budget == 0 {
+                cx.waker().wake_by_ref();
+                break None;
+            }
+            if let ControlFlow::Break(end) = self.step(cx) {
+                break end;
+            }
+        };
+        if self.stale && end.is_none() && !self.ending {
+            self.agree();
         }
-        self.corked = false;
+        self.put_small();
         self.parked.flush();
-        end.or_else(|| self.decode(early))
+        end.map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
-            self.line.poll_flush(cx);
-            let end = if let Poll::Ready(event) = self.parked.poll_next(cx) {
-                self.note(event)
-            } else if let Some(asked) = self.poll_asked(cx) {
-                self.decide(asked);
-                None
-            } else if !self.is_backed_up()
-                && let Poll::Ready(said) = self.line.poll_next(cx)
-            {
-                self.hear(said)
-            } else if self.parked.is_paused() && !self.must_wait() {
-                // The line may have room since a moment ago.
-                self.go_on()
-            } else if self.arm() {
-                // So that the timer is polled.
-                None
-            } else {
-                return Poll::Pending;
-            };
-            if let Some(end) = end {
-                return Poll::Ready(end);
-            }
+    /// Looks once at each side, so that neither keeps the other waiting.
+    fn step(&mut self, cx: &mut Context<'_>) -> Flow {
+        self.line.poll_flush(cx);
+        let mut idle = true;
+        if let Poll::Ready(event) = self.parked.poll_next(cx) {
+            idle = false;
+            going(self.note(event))?;
         }
+        if let Some(asked) = self.poll_asked(cx) {
+            idle = false;
+            self.decide(asked);
+        }
+        if !self.is_backed_up()
+            && let Poll::Ready(said) = self.line.poll_next(cx)
+        {
+            idle = false;
+            going(self.hear(said))?;
+        }
+        // The line may have room since a moment ago.
+        if self.parked.is_paused() && !self.must_wait() && !self.is_closing() {
+            idle = false;
+            going(self.go_on())?;
+        }
+        // A new time is to be polled.
+        if idle && !self.arm() { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
     }
 
     /// Channels that the target has it hold, whatever the origin says.
@@ -153,7 +172,7 @@ impl<'a> Session<'a> {
     }
 
     /// Why the client's side is closed.
-    fn given(&self) -> CloseReason {
+    pub(super) fn given(&self) -> CloseReason {
         given(self.closing.as_deref().cloned())
     }
 
@@ -168,13 +187,17 @@ impl<'a> Session<'a> {
 
     /// Whether the client must wait before it says more: for the origin to hear it, or because it does not read what it is
     /// answered.
-    fn must_wait(&self) -> bool {
+    pub(super) fn must_wait(&self) -> bool {
         self.line.is_full() || self.is_backed_up()
     }
 
-    /// Whether the origin must wait for the client to read. Its task is woken when it has.
+    /// Whether the origin must wait for the client to read.
     fn is_backed_up(&self) -> bool {
-        self.parked.is_blocked() && self.parked.waiting() >= MAX_WAITING
+        self.parked.is_backed_up(MAX_WAITING)
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.budget = self.budget.saturating_sub(1 + bytes / 1024);
     }
 
     /// What follows from what happened to the client's connection.
@@ -182,9 +205,9 @@ impl<'a> Session<'a> {
         match event {
             Event::Gone => return Some(End::Gone),
             Event::Close => {
-                self.ending = true;
                 // A message that is half told is told first, if there is time.
-                return (!self.streaming).then_some(End::Ended);
+                self.ending = true;
+                self.parked.pause(true);
             }
             Event::Timer => return self.tick(),
             Event::Refresh => self.line.refresh(),
@@ -205,153 +228,20 @@ impl<'a> Session<'a> {
     fn go_on(&mut self) -> Option<End> {
         let unread = std::mem::take(&mut self.unread);
         self.parked.pause(false);
+        if let Some(extras) = &mut self.extras {
+            extras.stuck_at = None;
+        }
         self.decode(&unread)
-    }
-
-    /// Takes what the client has sent apart, until it has to wait.
-    fn decode(&mut self, mut input: &[u8]) -> Option<End> {
-        // Behind its end a client says nothing.
-        while self.closing.is_none() {
-            if self.must_wait() {
-                self.unread = input.into();
-                self.parked.pause(true);
-                return None;
-            }
-            let end = match self.decoder.next(&mut input) {
-                Ok(None) => return None,
-                Ok(Some(part)) => self.tell(part),
-                Err(violation) => self.fail(violation.reason()),
-            };
-            if end.is_some() {
-                return end;
-            }
-        }
-        None
-    }
-
-    /// Tells the origin what the client says.
-    fn tell(&mut self, part: Part) -> Option<End> {
-        match part {
-            Part::Data { kind, content, first, last } => {
-                let piece = Piece { kind, content: content.into(), first, last };
-                if matches!(self.line, Line::Echo) {
-                    self.say(&piece);
-                } else if self.line.data(piece).is_err() {
-                    return self.fail(CloseReason::new(1009, "message is too large"));
-                }
-            }
-            Part::Ping(content) if self.sessions.settings.auto_pong || !self.line.is_open() => {
-                self.send(websocket::frame(MessageKind::Pong, &content));
-            }
-            Part::Ping(content) => self.line.control(MessageKind::Ping, content),
-            Part::Pong(content) => self.line.control(MessageKind::Pong, content),
-            Part::Close(reason) => return self.close(reason),
-        }
-        None
-    }
-
-    /// The client did what it must not. What it said before is the origin's to answer still.
-    fn fail(&mut self, reason: CloseReason) -> Option<End> {
-        self.sessions.metrics.violations.fetch_add(1, Relaxed);
-        tracing::debug!(uri = %self.about.uri, code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
-        self.at_fault = true;
-        self.close(Some(reason))
-    }
-
-    /// The client's side is closed: the origin is to answer.
-    fn close(&mut self, reason: Option<CloseReason>) -> Option<End> {
-        self.parked.unsubscribe();
-        let answered = self.line.close(reason.as_ref());
-        let reason = given(reason);
-        if !answered {
-            return Some(End::Close(reason));
-        }
-        self.closing = Some(Box::new(reason));
-        if matches!(self.line, Line::Relayed(_)) {
-            self.extras().close_at = Some(Instant::now() + self.sessions.settings.close_timeout);
-        }
-        None
-    }
-
-    /// Carries out what the origin says.
-    fn hear(&mut self, said: Said) -> Option<End> {
-        match said {
-            Said::Data(piece) => self.pass(piece),
-            Said::Control(kind, content) => {
-                self.send(websocket::frame(kind, &content));
-                None
-            }
-            Said::Close(_) if self.at_fault => Some(End::Close(self.given())),
-            Said::Close(reason) => Some(End::Close(given(reason))),
-            Said::Over => Some(End::Close(self.given())),
-            Said::Lost(failure) => {
-                tracing::warn!(uri = %self.about.uri, error = failure.explain(), "a WebSocket's origin is lost");
-                self.sessions.metrics.lost.fetch_add(1, Relaxed);
-                let reason = || CloseReason::new(1011, "the origin is lost");
-                Some(End::Lost(self.closing.as_deref().cloned().unwrap_or_else(reason)))
-            }
-        }
-    }
-
-    /// Passes on what an origin says to the client, and carries out what it says to gripd.
-    fn pass(&mut self, mut piece: Piece) -> Option<End> {
-        if let Some(prefix) = &self.prefix {
-            if piece.first {
-                if piece.kind == MessageKind::Text && piece.last && piece.content.starts_with(b"c:") {
-                    return self.carry_out(&piece.content[2..]);
-                }
-                self.dropping = !piece.content.starts_with(prefix.as_bytes());
-                if !self.dropping {
-                    piece.content = piece.content.slice(prefix.len()..);
-                }
-            }
-            if self.dropping {
-                return None;
-            }
-        }
-        self.say(&piece);
-        // What waited for the end of the message is through.
-        (self.ending && !self.streaming).then_some(End::Ended)
-    }
-
-    /// Tells the client a piece of a message. While it is not complete, what is published waits.
-    pub(super) fn say(&mut self, piece: &Piece) {
-        let Piece { kind, content, first, last } = piece;
-        if *first && *last {
-            return self.send_message(*kind, content);
-        }
-        if *first {
-            self.streaming = true;
-            self.hold_back();
-        }
-        self.send(websocket::fragment(*kind, content, *first, *last));
-        if *last {
-            self.streaming = false;
-            self.parked.resume();
-            self.agree();
-            self.send_late();
-        }
-    }
-
-    /// Sends a whole message of the session's own.
-    pub(super) fn send_message(&mut self, kind: MessageKind, content: &[u8]) {
-        let frame = Message::new(kind, content).select(self.parked.deflates()).clone();
-        self.send(frame);
-    }
-
-    fn send(&mut self, frame: Bytes) {
-        self.parked.put([frame]);
-        if !self.corked {
-            self.parked.flush();
-        }
     }
 
     /// Has the timer go off when something is due first. Says whether it has a new time.
     fn arm(&mut self) -> bool {
-        let line = self.line.due_at();
-        let own = self.extras.as_ref().and_then(|extras| extras.due_at());
-        let deadline = self.parked.deadline().filter(|_| self.ending).map(Into::into);
-        let due = [line, own, deadline].into_iter().flatten().min();
+        let due = if self.ending {
+            self.parked.deadline().map(Into::into)
+        } else {
+            let own = self.extras.as_ref().and_then(|extras| extras.due_at());
+            self.line.due_at().into_iter().chain(own).min()
+        };
         if due == self.armed {
             return false;
         }
@@ -368,15 +258,22 @@ impl<'a> Session<'a> {
         self.armed = None;
         let now = Instant::now();
         if self.ending {
-            return Some(End::Ended);
+            let over = self.parked.deadline().is_none_or(|deadline| deadline <= tokio::time::Instant::now());
+            return over.then_some(End::Ended);
         }
         if self.line.due_at().is_some_and(|at| at <= now) {
             self.line.refresh();
         }
-        if let Some(extras) = &self.extras
-            && extras.close_at.is_some_and(|at| at <= now)
-        {
-            return Some(End::Close(self.given()));
+        if let Some(extras) = &mut self.extras {
+            if extras.close_at.is_some_and(|at| at <= now) {
+                return Some(End::Close(self.given()));
+            }
+            if extras.stuck_at.take_if(|at| *at <= now).is_some() {
+                if self.parked.has_left() {
+                    return Some(End::Gone);
+                }
+                extras.stuck_at = Some(now + STUCK);
+            }
         }
         self.send_due(now);
         None
@@ -402,7 +299,7 @@ impl<'a> Session<'a> {
 
     /// What was accepted before the end and waits for an answer about it has until the grace is over.
     async fn finish_queued(&mut self) {
-        if self.streaming {
+        if self.streaming || self.parked.is_complete() {
             return;
         }
         let deadline = self.parked.deadline().unwrap_or_else(tokio::time::Instant::now);
@@ -418,5 +315,13 @@ impl<'a> Session<'a> {
         });
         // What is undecided then was not delivered.
         let _ = timeout_at(deadline, all).await;
+    }
+}
+
+/// Goes on, unless that is the end.
+fn going(end: Option<End>) -> Flow {
+    match end {
+        Some(_) => ControlFlow::Break(end),
+        None => ControlFlow::Continue(()),
     }
 }

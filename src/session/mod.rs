@@ -9,6 +9,7 @@ mod line;
 mod live;
 mod over_http;
 mod relayed;
+mod talk;
 
 use crate::grip::{Channel, CloseReason};
 use crate::hub::Membership;

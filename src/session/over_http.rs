@@ -4,7 +4,7 @@ use super::line::{Leave, Piece, Said, TooLarge};
 use crate::grip::backlog::Backlog;
 use crate::grip::event::Event;
 use crate::grip::{CloseReason, MessageKind};
-use crate::origin::{Conversation, Failure, Kind, Reply};
+use crate::origin::{Conversation, Failure, Kind, Reply, Turn};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,6 +16,8 @@ type Asked = Pin<Box<dyn Future<Output = (Box<Conversation>, Result<Reply, Failu
 
 enum State {
     Idle(Box<Conversation>),
+    /// It is to be asked without a need, when it has its turn.
+    Queued(Box<Conversation>, Pin<Box<dyn Future<Output = Turn>>>),
     Asked(Asked),
     Over,
 }
@@ -72,8 +74,18 @@ impl OverHttp {
                 // It knows, and has nothing to say to it.
                 return Poll::Ready(self.over(Said::Over));
             }
+            if self.is_stuck() {
+                self.state = State::Over;
+                return Poll::Ready(lost("it does not accept what it is told"));
+            }
             match &mut self.state {
-                State::Idle(_) if self.refresh || self.backlog.is_due() => self.ask(),
+                // What the client says goes at once, what is asked without a need waits for its turn.
+                State::Idle(_) | State::Queued(..) if self.backlog.is_due() => self.ask(None),
+                State::Idle(_) if self.refresh => self.queue(),
+                State::Queued(_, turn) => {
+                    let Poll::Ready(turn) = turn.as_mut().poll(cx) else { return Poll::Pending };
+                    self.ask(Some(turn));
+                }
                 State::Idle(_) | State::Over => return Poll::Pending,
                 State::Asked(asked) => {
                     let Poll::Ready((conversation, reply)) = asked.as_mut().poll(cx) else { return Poll::Pending };
@@ -88,25 +100,46 @@ impl OverHttp {
         }
     }
 
+    /// Whether the client waits for the origin to accept more, and nothing would have it do so.
+    fn is_stuck(&self) -> bool {
+        let idle = matches!(self.state, State::Idle(_));
+        idle && self.is_full() && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
+    }
+
+    /// Has the origin asked when it is its turn.
+    fn queue(&mut self) {
+        if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
+            let turn = Box::pin(conversation.turn());
+            self.state = State::Queued(conversation, turn);
+        }
+    }
+
     /// Sends what waits.
-    fn ask(&mut self) {
-        let State::Idle(mut conversation) = std::mem::replace(&mut self.state, State::Over) else { return };
-        // What the client says goes at once; what is asked without a need waits for its turn.
-        let needed = self.backlog.is_due();
+    fn ask(&mut self, turn: Option<Turn>) {
+        let (State::Idle(mut conversation) | State::Queued(mut conversation, _)) =
+            std::mem::replace(&mut self.state, State::Over)
+        else {
+            return;
+        };
         self.refresh = false;
         self.due_at = None;
-        if let Some(close) = self.closing.as_deref().filter(|_| !needed && !self.backlog.has_close()) {
+        if let Some(close) = self.closing.as_deref().filter(|_| turn.is_some() && !self.backlog.has_close()) {
             // It was told, and has not closed: it is told again, as by Pushpin.
             self.backlog.push(close.clone());
         }
-        let replayed = self.backlog.replayed();
-        let body = self.backlog.offer(if self.one_event { 1 } else { usize::MAX });
         self.told_close = self.closing.is_some();
+        let (body, replayed) = self.offer();
         self.state = State::Asked(Box::pin(async move {
-            let _turn = if needed { None } else { Some(conversation.turn().await) };
+            let _turn = turn;
             let reply = conversation.ask(body, replayed).await;
             (conversation, reply)
         }));
+    }
+
+    /// The body of the next request, and how much of it was offered before.
+    fn offer(&mut self) -> (Vec<u8>, usize) {
+        let replayed = self.backlog.replayed();
+        (self.backlog.offer(if self.one_event { 1 } else { usize::MAX }), replayed)
     }
 
     fn take(&mut self, reply: Reply) -> Result<(), Failure> {
@@ -192,15 +225,11 @@ impl OverHttp {
     pub(super) async fn wind_up(mut self, leave: Leave) {
         let mut conversation = match std::mem::replace(&mut self.state, State::Over) {
             State::Over => return,
-            State::Idle(conversation) => conversation,
+            State::Idle(conversation) | State::Queued(conversation, _) => conversation,
             State::Asked(asked) => {
                 let (conversation, reply) = asked.await;
-                // If it has failed, the rest would fail as well.
-                if reply.and_then(|reply| self.take(reply)).is_err() {
+                if !self.heard(reply) {
                     return;
-                }
-                if self.told_close || self.said.iter().any(|event| matches!(event, Event::Close(_))) {
-                    return conversation.close();
                 }
                 conversation
             }
@@ -208,16 +237,32 @@ impl OverHttp {
         if let (Leave::Close(reason), None) = (&leave, &self.closing) {
             self.close(reason.as_ref());
         }
-        while self.backlog.is_due() {
-            let replayed = self.backlog.replayed();
-            let body = self.backlog.offer(if self.one_event { 1 } else { usize::MAX });
-            if conversation.ask(body, replayed).await.and_then(|reply| self.take(reply)).is_err() {
-                break;
+        while !self.knows() && self.backlog.is_due() {
+            let (body, replayed) = self.offer();
+            let reply = conversation.ask(body, replayed).await;
+            if !self.heard(reply) {
+                return;
             }
         }
-        if self.closing.is_some() && !self.backlog.has_close() {
+        if self.knows() {
             conversation.close();
         }
+    }
+
+    /// Takes an answer of which the client hears nothing. `false`: there is none, and the rest would fare no better.
+    fn heard(&mut self, reply: Result<Reply, Failure>) -> bool {
+        self.told_close = self.closing.is_some();
+        let heard = reply.and_then(|reply| self.take(reply));
+        if let Err(failure) = &heard {
+            tracing::warn!(error = failure.explain(), "an origin has not heard the last words of a client");
+        }
+        heard.is_ok()
+    }
+
+    /// Whether the origin knows that it is over.
+    fn knows(&self) -> bool {
+        let closes = self.said.iter().any(|event| matches!(event, Event::Close(_) | Event::Disconnect));
+        closes || (self.closing.is_some() && self.told_close && !self.backlog.has_close())
     }
 }
 

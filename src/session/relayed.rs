@@ -115,7 +115,7 @@ impl Relayed {
         while self.written < self.out.len() {
             ready!(self.socket.poll_write_ready(cx))?;
             match self.socket.try_write(&self.out[self.written..]) {
-                Ok(count) => self.written += count,
+                Ok(count) => self.advance(count),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -123,6 +123,15 @@ impl Relayed {
         // Idle lines keep no memory for it.
         (self.out, self.written) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
+    }
+
+    /// Some more is with the kernel; what is there need not be kept for long.
+    fn advance(&mut self, count: usize) {
+        self.written += count;
+        if self.written >= MAX_WAITING {
+            self.out.drain(..self.written);
+            self.written = 0;
+        }
     }
 
     /// Says the last words, and waits for the origin to hear them. Who is gone without a word is so here as well.
@@ -178,5 +187,5 @@ fn key() -> [u8; 4] {
 }
 
 fn lost(why: impl Into<String>) -> Said {
-    Said::Lost(Failure::because(Kind::Broken, why.into()))
+    Said::Lost(Failure::because(Kind::Lost, why.into()))
 }

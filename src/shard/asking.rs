@@ -50,9 +50,11 @@ impl Parked {
         }
     }
 
-    /// Has it take items as everybody does.
+    /// Has it take items as everybody does, unless some wait.
     pub fn agree_to_nothing(&mut self) {
-        self.shard.state.borrow_mut().conn(self.key).rare = None;
+        let state = &mut *self.shard.state.borrow_mut();
+        let rare = &mut state.conn(self.key).rare;
+        *rare = rare.take().filter(|rare| rare.waits());
     }
 
     /// Whether it takes items on terms.
@@ -71,6 +73,13 @@ impl Parked {
     pub fn hold_back(&mut self) {
         if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
             rare.held = true;
+        }
+    }
+
+    /// Has what arrives no longer wait. What did waits for [`Parked::turn`].
+    pub fn let_go(&mut self) {
+        if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
+            rare.held = false;
         }
     }
 

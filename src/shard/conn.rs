@@ -163,6 +163,11 @@ impl Conn {
         true
     }
 
+    /// Whether nothing follows what is in its outlet.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.complete)
+    }
+
     /// Notes what is to be undone if the piece that was just put into its outlet is not sent; `None`: it must be sent.
     pub(super) fn note(&mut self, undo: Option<Undo>, piece: &Bytes, now_ms: u32) {
         let count = self.outlet.len();

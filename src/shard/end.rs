@@ -120,6 +120,11 @@ impl State {
         let deadline = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key as usize];
         let mut ending = Box::new(Ending { deadline, ticket, mark: end_mark(conn.feed, frame), complete: false });
+        if is_slow {
+            conn.ending = Some(ending);
+            // There is no end mark behind a hole, but a WebSocket's.
+            return self.shed(key);
+        }
         // Where items wait for the hold, the hold says when the end has come.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
         if matches!(conn.feed, Feed::Stream { .. } | Feed::Messages { .. }) && !waits {
@@ -129,12 +134,8 @@ impl State {
             ending.complete = true;
         }
         conn.ending = Some(ending);
-        if is_slow {
-            // There is no end mark behind a hole.
-            return self.shed(key);
-        }
         conn.tell(News::Close);
-        if conn.ending.as_ref().is_some_and(|e| e.complete) {
+        if conn.is_complete() {
             self.flush(key);
         }
     }
@@ -171,13 +172,17 @@ impl State {
             self.waiting_bytes -= freed;
         }
         self.unsubscribe(key);
-        let deadline = Instant::now() + self.settings.close_grace;
+        let fresh = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key as usize];
-        let ending = Ending { deadline, ticket: None, mark: None, complete: true };
-        let ticket = conn.ending.take().and_then(|ending| ending.ticket);
-        conn.ending = Some(Box::new(Ending { ticket, ..ending }));
-        let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
-        push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::new(frame));
+        // Who is ended already goes on being ended so.
+        let ending = conn.ending.get_or_insert_with(|| {
+            let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
+            Box::new(Ending { deadline: fresh, ticket: None, mark: Some(Rc::new(frame)), complete: false })
+        });
+        ending.complete = true;
+        if let Some(mark) = ending.mark.take() {
+            push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, mark);
+        }
         conn.tell(News::Close);
         self.flush(key);
     }

@@ -7,6 +7,7 @@ use super::pieces::{Pieces, render};
 use super::rare::Undo;
 use super::terms::{Verdict, agrees};
 use super::{Key, Metrics, State};
+use crate::grip::Format;
 use crate::grip::item::{Body, Response};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -33,7 +34,7 @@ impl State {
             Some(rare) if rare.queues() => {
                 if !rare.push(item.clone(), most) {
                     self.overflow_of_queue(key, outcome);
-                } else if rare.ways.asks {
+                } else if !rare.held {
                     conn.tell(News::Queued);
                 }
             }
@@ -48,14 +49,16 @@ impl State {
     /// Whether an item is to be looked at further: it is no hint, follows what the connection had, and is made for it.
     /// Then, what is to be undone if it is not sent after all.
     pub(super) fn admit(&mut self, key: Key, item: &Delivery, outcome: &mut Outcome) -> Option<Option<Undo>> {
-        let conn = self.conn(key);
-        let format = conn.feed.format();
+        let format = self.conn(key).feed.format();
         if item.hints.contains(format) {
             self.refresh(key);
-            return None;
+            // What is asked of a WebSocket's origin does not stand for the item.
+            if format != Format::WsMessage {
+                return None;
+            }
         }
         let (mut undo, mut filters) = (None, &[][..]);
-        if let Some(rare) = &mut conn.rare {
+        if let Some(rare) = &mut self.conn(key).rare {
             let at = rare.terms.channels.iter().position(|term| term.channel == item.channel)?;
             undo = Some(Undo { channel: at, prev_id: rare.terms.channels[at].prev_id.clone() });
             match rare.terms.follow(item) {
@@ -106,9 +109,13 @@ impl State {
     ) {
         match (self.conn(key).feed, &item.response) {
             (feed @ (Feed::Stream { .. } | Feed::Messages { .. }), _) => {
-                let own = changed.and_then(|content| render(item, feed, &content));
-                if let Some(piece) = own.or_else(|| pieces.select(item, feed).cloned()) {
-                    self.append(key, &piece, undo, outcome);
+                let piece = match changed {
+                    Some(content) => render(item, feed, &content),
+                    None => pieces.select(item, feed).cloned(),
+                };
+                match piece {
+                    Some(piece) => self.append(key, &piece, undo, outcome),
+                    None => outcome.filtered += 1,
                 }
             }
             (Feed::Response, Some(response)) => self.give_answer(key, item, response, undo, outcome),
@@ -148,6 +155,9 @@ impl State {
         let now_ms = self.now_ms();
         let Self { conns, settings, dirty, waiting_bytes, .. } = self;
         let conn = &mut conns[key as usize];
+        if conn.is_complete() {
+            return;
+        }
         if !conn.take(piece, key, now_ms, settings, dirty, waiting_bytes) {
             if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                 rare.undo(undo);

@@ -35,7 +35,9 @@ pub(super) enum Flushed {
 #[derive(Default)]
 pub(super) struct Outlet {
     pieces: SmallVec<[Rc<Bytes>; 2]>,
-    /// Bytes of the first piece that are with the kernel.
+    /// Pieces at the beginning of which all is with the kernel.
+    done: u32,
+    /// Bytes of the piece behind them that are, too.
     written: u32,
     bytes: usize,
 }
@@ -49,18 +51,23 @@ impl Outlet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.waiting().is_empty()
+    }
+
+    /// The pieces that wait.
+    fn waiting(&self) -> &[Rc<Bytes>] {
+        &self.pieces[self.done as usize..]
     }
 
     /// Pieces that wait.
     pub(super) fn len(&self) -> usize {
-        self.pieces.len()
+        self.waiting().len()
     }
 
     /// Drops the last `count` pieces. Says how many bytes they had. The first must not be among them: it may be half
     /// written.
     pub(super) fn drop_last(&mut self, count: usize) -> usize {
-        let keep = self.pieces.len().saturating_sub(count);
+        let keep = self.pieces.len() - count.min(self.len());
         let freed = self.pieces[keep..].iter().map(|piece| piece.len()).sum();
         self.pieces.truncate(keep);
         self.bytes -= freed;
@@ -75,13 +82,13 @@ impl Outlet {
     /// What waits behind the first piece, slots included: this is what a limit is held against, so that one
     /// large item alone never fills an outlet.
     pub(super) fn backlog(&self) -> usize {
-        let Some(first) = self.pieces.first() else { return 0 };
-        self.bytes + self.written as usize - first.len() + self.pieces.len() * SLOT
+        let Some(first) = self.waiting().first() else { return 0 };
+        self.bytes + self.written as usize - first.len() + self.len() * SLOT
     }
 
     /// Writes until the kernel takes no more. `last`: FIN follows at once, and is to leave with the last byte.
     pub(super) fn write_to(&mut self, socket: &TcpStream, last: bool) -> io::Result<Flushed> {
-        while !self.pieces.is_empty() {
+        while !self.is_empty() {
             match self.write_some(socket, if last { MORE } else { 0 }) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.advance(count),
@@ -98,15 +105,15 @@ impl Outlet {
         let send = |send: &dyn Fn(SockRef<'_>) -> io::Result<usize>| {
             socket.try_io(Interest::WRITABLE, || send(SockRef::from(socket)))
         };
-        if let [piece] = self.pieces.as_slice() {
+        if let [piece] = self.waiting() {
             return send(&|socket| socket.send_with_flags(&piece[written..], flags));
         }
         let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
-        let count = self.pieces.len().min(PIECES_A_WRITE);
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+        let count = self.len().min(PIECES_A_WRITE);
+        for (slice, piece) in slices.iter_mut().zip(self.waiting()) {
             *slice = IoSlice::new(piece);
         }
-        slices[0] = IoSlice::new(&self.pieces[0][written..]);
+        slices[0] = IoSlice::new(&self.waiting()[0][written..]);
         send(&|socket| socket.send_vectored_with_flags(&slices[..count], flags))
     }
 
@@ -118,15 +125,15 @@ impl Outlet {
             return;
         }
         let mut rest = self.written as usize + count;
-        let mut done = 0;
-        for piece in &self.pieces {
-            if rest < piece.len() {
-                break;
-            }
+        while let Some(piece) = self.waiting().first().filter(|piece| piece.len() <= rest) {
             rest -= piece.len();
-            done += 1;
+            self.done += 1;
         }
-        self.pieces.drain(..done);
         self.written = u32::try_from(rest).unwrap_or(u32::MAX);
+        // Seldom enough that a long queue is not moved for each write.
+        if self.done as usize * 2 >= self.pieces.len() {
+            self.pieces.drain(..self.done as usize);
+            self.done = 0;
+        }
     }
 }

@@ -113,10 +113,15 @@ impl Parked {
     }
 
     /// Puts bytes into its outlet.
+    ///
+    /// Behind the last words of a connection nothing follows.
     pub fn put<const N: usize>(&mut self, pieces: [Bytes; N]) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
         let conn = &mut state.conns[self.key as usize];
+        if conn.is_complete() {
+            return;
+        }
         conn.active_ms = now_ms;
         for piece in pieces {
             let piece = Rc::new(piece);
@@ -286,6 +291,11 @@ impl Parked {
         }
         poll_room(state, self.key, cx);
         if matches!(state.conn(self.key).feed, Feed::Messages { .. }) {
+            // The timer first: who sends without end does not keep it from going off.
+            if self.timer.as_mut().is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
+                self.timer = None;
+                return Poll::Ready(Event::Timer);
+            }
             if let Poll::Ready(event) = poll_readable(state, self.key, cx, self.paused) {
                 return Poll::Ready(event);
             }

@@ -2,7 +2,7 @@
 
 use super::Delivery;
 use super::conn::Feed;
-use crate::wire::{Chunk, Message};
+use crate::wire::{Chunk, websocket};
 use bytes::Bytes;
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -41,11 +41,18 @@ impl Pieces {
     }
 }
 
-/// The bytes for one connection, whose filters made `content` of the item's own.
+/// The bytes for one connection, whose filters made `content` of the item's own. They are for nobody else, and not worth
+/// compressing here. `None`: no such message may have this content.
 pub(super) fn render(item: &Delivery, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
     let bytes = match feed {
         Feed::Stream { chunked } => Chunk::new(content).select(chunked).clone(),
-        Feed::Messages { deflate } => Message::new(item.message.as_ref()?.kind(), content).select(deflate).clone(),
+        Feed::Messages { .. } => {
+            let kind = item.message.as_ref()?.kind();
+            if !kind.takes(content) {
+                return None;
+            }
+            websocket::frame(kind, content)
+        }
         Feed::Response | Feed::Away => return None,
     };
     Some(Rc::new(bytes))

@@ -67,8 +67,13 @@ impl Rare {
     }
 
     /// Whether an item that arrives waits for the hold.
-    pub(super) const fn queues(&self) -> bool {
-        self.held || self.ways.asks
+    pub(super) fn queues(&self) -> bool {
+        self.held || self.ways.asks || self.waits()
+    }
+
+    /// Whether items wait.
+    pub(super) fn waits(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Has an item wait. `false`: so much waits that it cannot.

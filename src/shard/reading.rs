@@ -2,7 +2,9 @@
 
 use super::{Event, Feed, Key, Parked, State};
 use std::io;
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use tokio::io::Interest;
 
 impl Parked {
     /// Reads what the client has sent. `None`: nothing for now. What went wrong, and the end of what the client sends,
@@ -35,10 +37,26 @@ impl Parked {
         self.shard.state.borrow().conns[self.key as usize].feed == Feed::Messages { deflate: true }
     }
 
-    /// Bytes that wait for the client.
-    pub fn waiting(&self) -> usize {
+    /// Whether so much waits for the client, `most` or as little as the shard has room for, that whoever asks should not add
+    /// to it. The task is woken when there is room.
+    pub fn is_backed_up(&self, most: usize) -> bool {
         let state = self.shard.state.borrow();
-        state.conns[self.key as usize].outlet.bytes()
+        let conn = &state.conns[self.key as usize];
+        conn.blocked && (conn.outlet.bytes() >= most || state.waiting_bytes > state.settings.outlets_total)
+    }
+
+    /// Whether the client is gone, as far as that can be told while what it has sent is left unread.
+    pub fn has_left(&self) -> bool {
+        let state = self.shard.state.borrow();
+        let Some(socket) = &state.conns[self.key as usize].socket else { return true };
+        let mut ready = pin!(socket.ready(Interest::READABLE));
+        let ready = ready.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// Whether it is being ended, and all that it will be told is in its outlet.
+    pub fn is_complete(&self) -> bool {
+        self.shard.state.borrow().conns[self.key as usize].is_complete()
     }
 }
 

@@ -43,7 +43,7 @@ pub const REQUEST_BROKEN: Answer = Answer::new(400, "The request body did not ar
 /// A request that has `Upgrade: websocket` and is no WebSocket handshake that is understood here (RFC 6455 4.2.1).
 pub const BAD_HANDSHAKE: Answer = Answer::new(
     400,
-    "Upgrade header present, but the request is no WebSocket handshake: it must be GET by HTTP/1.1, without a body, with \
+    "Upgrade header present, but the request is no WebSocket handshake: it must be GET of a path by HTTP/1.1, without a body, with \
      Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.",
 );
 /// A body in a transfer coding other than `chunked`.

@@ -62,6 +62,8 @@ pub(super) fn headers(
     }
     if !errand.trusted && !route.no_grip {
         introduce(errand, signature, &mut to);
+    } else if let Some(signature) = signature.filter(|_| errand.purpose == Purpose::Events) {
+        to.insert(HeaderName::from_static("grip-sig"), signature);
     }
     if errand.purpose != Purpose::Plain {
         upgrade(errand, &mut to);

@@ -1,0 +1,190 @@
+//! What either side of a session says, on its way to the other.
+
+use super::given;
+use super::line::{Leave, Line, Piece, Said};
+use super::live::{End, Session};
+use crate::grip::{CloseReason, MessageKind};
+use crate::wire::websocket::{self, Message, Part};
+use bytes::Bytes;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Frames up to this size are put together.
+const SMALL: usize = 4 << 10;
+/// So many bytes of them at most.
+const MAX_SMALL: usize = 16 << 10;
+/// How often it is looked whether a client is still there whose words wait.
+pub(super) const STUCK: Duration = Duration::from_secs(15);
+/// How long an origin may answer what its client said before it broke the protocol.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+impl Session<'_> {
+    /// Takes what the client has sent apart, until it has to wait.
+    pub(super) fn decode(&mut self, mut input: &[u8]) -> Option<End> {
+        // Behind its end a client says nothing.
+        while self.closing.is_none() {
+            let stuck = self.must_wait();
+            if stuck || self.budget == 0 {
+                self.unread = input.into();
+                self.parked.pause(true);
+                if stuck {
+                    self.extras().stuck_at = Some(Instant::now() + STUCK);
+                }
+                return None;
+            }
+            let end = match self.decoder.next(&mut input) {
+                Ok(None) => return None,
+                Ok(Some(part)) => self.tell(part),
+                Err(violation) => self.fail(violation.reason()),
+            };
+            if end.is_some() {
+                return end;
+            }
+        }
+        None
+    }
+
+    /// Tells the origin what the client says.
+    fn tell(&mut self, part: Part) -> Option<End> {
+        self.spend(if let Part::Data { content, .. } = &part { content.len() } else { 0 });
+        match part {
+            Part::Data { kind, content, first, last } => {
+                let piece = Piece { kind, content: content.into(), first, last };
+                if matches!(self.line, Line::Echo) {
+                    self.say(&piece);
+                } else if self.line.data(piece).is_err() {
+                    return self.fail(CloseReason::new(1009, "message is too large"));
+                }
+            }
+            Part::Ping(content) if self.sessions.settings.auto_pong || !self.line.is_open() => {
+                self.send(websocket::frame(MessageKind::Pong, &content));
+            }
+            Part::Ping(content) => self.line.control(MessageKind::Ping, content),
+            Part::Pong(content) => self.line.control(MessageKind::Pong, content),
+            Part::Close(reason) => return self.close(reason),
+        }
+        None
+    }
+
+    /// The client did what it must not. What it said before is the origin's to answer still.
+    fn fail(&mut self, reason: CloseReason) -> Option<End> {
+        self.sessions.metrics.violations.fetch_add(1, Relaxed);
+        tracing::debug!(uri = %self.about.uri, code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
+        self.at_fault = true;
+        let end = self.close(Some(reason));
+        self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
+        end
+    }
+
+    /// The client's side is closed: the origin is to answer.
+    fn close(&mut self, reason: Option<CloseReason>) -> Option<End> {
+        self.parked.unsubscribe();
+        let answered = self.line.close(reason.as_ref());
+        let reason = given(reason);
+        if !answered {
+            return Some(End::Close(reason));
+        }
+        self.closing = Some(Box::new(reason));
+        if matches!(self.line, Line::Relayed(_)) {
+            self.extras().close_at = Some(Instant::now() + self.sessions.settings.close_timeout);
+        }
+        None
+    }
+
+    /// Lets the origin go. The client stays, and gets what is published.
+    pub(super) fn detach(&mut self) -> Option<End> {
+        if self.line.is_open() {
+            let line = std::mem::replace(&mut self.line, Line::Detached);
+            self.sessions.origin.behind(line.wind_up(Leave::Close(None)));
+        }
+        // There is nobody any more who could answer the client's Close.
+        self.closing.is_some().then(|| End::Close(self.given()))
+    }
+
+    /// Carries out what the origin says.
+    pub(super) fn hear(&mut self, said: Said) -> Option<End> {
+        self.spend(if let Said::Data(piece) = &said { piece.content.len() } else { 0 });
+        match said {
+            Said::Data(piece) => self.pass(piece),
+            Said::Control(kind, content) => {
+                self.send(websocket::frame(kind, &content));
+                None
+            }
+            Said::Close(reason) if !self.at_fault => Some(End::Close(given(reason))),
+            Said::Close(_) | Said::Over => Some(End::Close(self.given())),
+            // Who has heard that the client closes may leave.
+            Said::Lost(_) if self.closing.is_some() => Some(End::Lost(self.given())),
+            Said::Lost(failure) => {
+                tracing::warn!(uri = %self.about.uri, error = failure.explain(), "a WebSocket's origin is lost");
+                self.sessions.metrics.lost.fetch_add(1, Relaxed);
+                Some(End::Lost(CloseReason::new(1011, "the origin is lost")))
+            }
+        }
+    }
+
+    /// Passes on what an origin says to the client, and carries out what it says to gripd.
+    fn pass(&mut self, mut piece: Piece) -> Option<End> {
+        if let Some(prefix) = &self.prefix {
+            if piece.first {
+                if piece.kind == MessageKind::Text && piece.last && piece.content.starts_with(b"c:") {
+                    return self.carry_out(&piece.content[2..]);
+                }
+                self.dropping = !piece.content.starts_with(prefix.as_bytes());
+                if !self.dropping {
+                    piece.content = piece.content.slice(prefix.len()..);
+                }
+            }
+            if self.dropping {
+                return None;
+            }
+        }
+        self.say(&piece);
+        None
+    }
+
+    /// Tells the client a piece of a message. While it is not complete, what is published waits.
+    fn say(&mut self, piece: &Piece) {
+        let Piece { kind, content, first, last } = piece;
+        if *first && *last {
+            return self.send_message(*kind, content);
+        }
+        if *first {
+            self.streaming = true;
+            self.hold_back();
+        }
+        self.send(websocket::fragment(*kind, content, *first, *last));
+        if *last {
+            self.streaming = false;
+            self.send_late();
+            self.put_small();
+            self.parked.let_go();
+            self.take_queued();
+            self.stale = true;
+        }
+    }
+
+    /// Sends a whole message of the session's own.
+    pub(super) fn send_message(&mut self, kind: MessageKind, content: &[u8]) {
+        let frame = Message::new(kind, content).select(self.parked.deflates()).clone();
+        self.send(frame);
+    }
+
+    /// Has a frame leave when this turn is over.
+    fn send(&mut self, frame: Bytes) {
+        if frame.len() > SMALL {
+            self.put_small();
+            return self.parked.put([frame]);
+        }
+        self.small.extend_from_slice(&frame);
+        if self.small.len() >= MAX_SMALL {
+            self.put_small();
+        }
+    }
+
+    /// Puts what there is of small frames into the outlet: before anything else is.
+    pub(super) fn put_small(&mut self) {
+        if !self.small.is_empty() {
+            self.parked.put([std::mem::take(&mut self.small).into()]);
+        }
+    }
+}
