@@ -189,3 +189,34 @@ fn key() -> [u8; 4] {
 fn lost(why: impl Into<String>) -> Said {
     Said::Lost(Failure::because(Kind::Lost, why.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_is_through_is_not_kept_while_more_waits() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        socket2::SockRef::from(&socket).set_send_buffer_size(8 << 10).unwrap();
+        let (mut origin, _) = listener.accept().await.unwrap();
+        let mut line = Relayed::new(socket, &[]);
+        let mut buffer = vec![0; 32 << 10];
+        for _ in 0..100 {
+            while !line.is_full() {
+                let content = Bytes::from(vec![0; 10_000]);
+                line.data(Piece { kind: MessageKind::Binary, content, first: true, last: true });
+            }
+            // A little is read, so that the line goes on and is never through.
+            tokio::select! {
+                biased;
+                written = poll_fn(|cx| line.poll_write(cx)) => written.unwrap(),
+                read = origin.read(&mut buffer) => assert!(read.unwrap() > 0),
+            }
+            assert!(line.out.len() < 4 * MAX_WAITING, "{} bytes are kept", line.out.len());
+        }
+    }
+}

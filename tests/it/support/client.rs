@@ -3,6 +3,7 @@
 use super::DEADLINE;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// One connection to gripd.
 pub(crate) struct Client {
@@ -38,8 +39,23 @@ impl Client {
         client
     }
 
+    /// One end of a connection that is there.
+    pub(crate) const fn over(stream: TcpStream) -> Self {
+        Self { stream, ahead: Vec::new() }
+    }
+
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Writes until the other side has taken nothing for a second; returns how much it took.
+    pub(crate) fn write_until_blocked(&mut self, bytes: &[u8]) -> usize {
+        self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut written = 0;
+        while let Some(count) = self.stream.write(&bytes[written..]).ok().filter(|count| *count > 0) {
+            written += count;
+        }
+        written
     }
 
     /// Ends our side; gripd takes it for gone.

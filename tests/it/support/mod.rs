@@ -2,11 +2,15 @@
 
 mod client;
 mod daemon;
+pub(crate) mod events;
 mod origin;
+pub(crate) mod websocket;
 
 pub(crate) use client::{Client, get};
 pub(crate) use daemon::Gripd;
-pub(crate) use origin::{Answer, Origin};
+pub(crate) use events::Events;
+pub(crate) use origin::{Answer, Asked, Origin};
+pub(crate) use websocket::{Socket, SocketOrigin};
 
 use std::time::{Duration, Instant};
 

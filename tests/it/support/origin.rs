@@ -15,6 +15,8 @@ pub(crate) struct Asked {
     pub(crate) headers: String,
     /// The body, chunks resolved, trailers behind it.
     pub(crate) body: String,
+    /// The body of a request with a length, byte for byte.
+    pub(crate) raw: Vec<u8>,
     /// Which connection it came on, counted from 0.
     pub(crate) connection: usize,
 }
@@ -42,6 +44,8 @@ impl Asked {
 pub(crate) enum Answer {
     /// These bytes, and go on.
     Bytes(String),
+    /// These bytes, which are no text, and go on.
+    Raw(Vec<u8>),
     /// These bytes, then the end of the connection.
     Last(String),
     /// Whatever the function writes, then the end of the connection.
@@ -76,7 +80,12 @@ pub(crate) struct Origin {
 impl Origin {
     /// Answers every request by `script`, for as long as the process runs.
     pub(crate) fn start(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
+    }
+
+    /// The same, at this address.
+    pub(crate) fn start_at(address: SocketAddr, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (log, script): (_, Arc<Script>) = (Arc::clone(&asked), Arc::new(script));
@@ -133,6 +142,11 @@ fn serve(stream: TcpStream, connection: usize, log: &Mutex<Vec<Asked>>, script: 
                     return;
                 }
             }
+            Answer::Raw(bytes) => {
+                if writer.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
             Answer::Last(bytes) => return drop(writer.write_all(bytes.as_bytes())),
             Answer::Write(write) => return write(&mut writer),
         }
@@ -150,7 +164,7 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream, conne
         let (name, value) = header.split_once(':').unwrap();
         headers.push_str(&format!("{}: {}\n", name.to_ascii_lowercase(), value.trim()));
     }
-    let mut asked = Asked { line, headers, body: String::new(), connection };
+    let mut asked = Asked { line, headers, body: String::new(), raw: Vec::new(), connection };
     if asked.header("expect").is_some() {
         writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
@@ -159,7 +173,8 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream, conne
     } else if let Some(length) = asked.header("content-length") {
         let mut body = vec![0; length.parse().unwrap()];
         reader.read_exact(&mut body).ok()?;
-        asked.body = String::from_utf8(body).unwrap();
+        asked.body = String::from_utf8_lossy(&body).into_owned();
+        asked.raw = body;
     }
     Some(asked)
 }

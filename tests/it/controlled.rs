@@ -1,0 +1,302 @@
+//! What origins have gripd do for a WebSocket: control messages.
+
+use crate::support::events::{control, event, say, subscribe};
+use crate::support::websocket::{BINARY, Frame, PING, TEXT};
+use crate::support::{Answer, Events, Gripd, Socket, eventually};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn start() -> (Gripd, Events) {
+    let origin = Events::start();
+    (origin.gripd("", "", |_| {}), origin)
+}
+
+/// Has the origin say something to a client.
+fn told(client: &mut Socket, origin: &Events, said: impl AsRef<[u8]>) {
+    client.send(TEXT, "?");
+    origin.next().say([said.as_ref(), &say("done")].concat());
+    assert_eq!(client.text(), "done");
+}
+
+/// Publishes a text; returns how many get it and for how many it is not.
+fn publish(gripd: &Gripd, channel: &str, text: &str, meta: &Value) -> (u64, u64) {
+    let receipt = gripd.publish(&json!([{ "channel": channel, "meta": meta, "ws-message": { "content": text } }]));
+    (receipt[0]["delivered"].as_u64().unwrap(), receipt[0]["filtered"].as_u64().unwrap())
+}
+
+fn filtered(channel: &str, filters: &[&str]) -> Vec<u8> {
+    control(&json!({ "type": "subscribe", "channel": channel, "filters": filters }))
+}
+
+fn meta(name: &str, value: &Value) -> Vec<u8> {
+    control(&json!({ "type": "set-meta", "name": name, "value": value }))
+}
+
+#[test]
+fn channels_are_held_and_left() {
+    let (gripd, origin) = start();
+    let mut client = origin.open(&gripd, &[subscribe("a"), subscribe("b"), subscribe("a")].concat());
+    assert_eq!((gripd.connections("a"), gripd.connections("b")), (1, 1));
+    assert_eq!(publish(&gripd, "a", "one", &json!({})), (1, 0));
+    assert_eq!(client.text(), "one");
+    let leave = |channel| control(&json!({ "type": "unsubscribe", "channel": channel }));
+    told(&mut client, &origin, [leave("a"), leave("never")].concat());
+    assert_eq!((gripd.connections("a"), gripd.connections("b")), (0, 1));
+    assert_eq!(publish(&gripd, "a", "two", &json!({})), (0, 0));
+    publish(&gripd, "b", "three", &json!({}));
+    assert_eq!(client.text(), "three");
+    told(&mut client, &origin, subscribe("a"));
+    publish(&gripd, "a", "four", &json!({}));
+    assert_eq!(client.text(), "four");
+}
+
+#[test]
+fn a_route_has_its_prefix_but_not_for_what_its_target_subscribes_to() {
+    let origin = Events::start();
+    let gripd = origin.gripd(",prefix=app-", ",sub=all,sub=more", |_| {});
+    let mut client = origin.open(&gripd, &subscribe("a"));
+    let held = || ["app-a", "all", "more", "a", "app-all"].map(|channel| gripd.connections(channel));
+    assert_eq!(held(), [1, 1, 1, 0, 0]);
+    let leave = |channel| control(&json!({ "type": "unsubscribe", "channel": channel }));
+    told(&mut client, &origin, [leave("a"), leave("all"), leave("more")].concat());
+    assert_eq!(held(), [0, 1, 1, 0, 0]);
+    publish(&gripd, "all", "to all", &json!({}));
+    assert_eq!(client.text(), "to all");
+}
+
+#[test]
+fn what_a_target_subscribes_to_stays_whatever_the_prefix() {
+    let origin = Events::start();
+    let gripd = origin.gripd("", ",sub=all", |_| {});
+    let mut client = origin.open(&gripd, b"");
+    told(&mut client, &origin, control(&json!({ "type": "unsubscribe", "channel": "all" })));
+    assert_eq!(gripd.connections("all"), 1);
+}
+
+#[test]
+fn nobody_holds_more_channels_than_allowed() {
+    let origin = Events::start();
+    let gripd = origin.gripd("", "", |config| config.session.max_channels = 2);
+    let mut client = origin.open(&gripd, &["a", "b", "c"].map(subscribe).concat());
+    let held = || ["a", "b", "c"].map(|channel| gripd.connections(channel));
+    assert_eq!((held(), gripd.metric("subscriptions_refused_total")), ([1, 1, 0], 1));
+    // Who leaves one may hold another.
+    told(&mut client, &origin, [control(&json!({ "type": "unsubscribe", "channel": "a" })), subscribe("c")].concat());
+    assert_eq!(held(), [0, 1, 1]);
+}
+
+#[test]
+fn a_subscription_is_there_before_the_welcome() {
+    let (gripd, origin) = start();
+    for _ in 0..20 {
+        let _client = origin.open(&gripd, &subscribe("a"));
+        assert_eq!(gripd.connections("a"), 1);
+        drop(_client);
+        origin.next().say("");
+        eventually("it is gone", || gripd.connections("a") == 0);
+    }
+}
+
+#[test]
+fn filters_know_what_is_said_of_the_client() {
+    let (gripd, origin) = start();
+    let by_sender = |user: &str| [filtered("a", &["skip-self"]), meta("user", &json!(user))].concat();
+    let (mut ann, mut bob) = (origin.open(&gripd, &by_sender("ann")), origin.open(&gripd, &by_sender("bob")));
+    assert_eq!(publish(&gripd, "a", "by ann", &json!({ "sender": "ann" })), (1, 1));
+    assert_eq!(bob.text(), "by ann");
+    // Whoever is not ann any more.
+    told(&mut ann, &origin, meta("user", &Value::Null));
+    assert_eq!(publish(&gripd, "a", "by ann?", &json!({ "sender": "ann" })), (2, 0));
+    assert_eq!([ann.text(), bob.text()], ["by ann?"; 2]);
+    // Other filters instead of these, and none.
+    told(&mut bob, &origin, filtered("a", &["skip-users"]));
+    assert_eq!(publish(&gripd, "a", "by bob", &json!({ "sender": "bob" })), (2, 0));
+    assert_eq!(publish(&gripd, "a", "no bob", &json!({ "skip_users": "bob" })), (1, 1));
+    assert_eq!([ann.text(), ann.text(), bob.text()], ["by bob", "no bob", "by bob"]);
+    told(&mut bob, &origin, subscribe("a"));
+    assert_eq!(publish(&gripd, "a", "for all", &json!({ "skip_users": "bob", "sender": "bob" })), (2, 0));
+}
+
+#[test]
+fn filters_may_require_another_channel() {
+    let origin = Events::start();
+    let gripd = origin.gripd(",prefix=x-", "", |_| {});
+    let in_room = [filtered("user7", &["require-sub"]), subscribe("room")].concat();
+    let (mut inside, mut outside) =
+        (origin.open(&gripd, &in_room), origin.open(&gripd, &filtered("user7", &["require-sub"])));
+    assert_eq!(publish(&gripd, "x-user7", "here", &json!({ "require_sub": "room" })), (1, 1));
+    assert_eq!(inside.text(), "here");
+    let close = json!([{ "channel": "x-user7", "action": "close", "meta": { "require_sub": "room" } }]);
+    assert_eq!(gripd.publish(&close)[0]["closed"], 1);
+    assert_eq!(inside.ended(), (1000, String::new()));
+    publish(&gripd, "x-user7", "still", &json!({}));
+    assert_eq!(outside.text(), "still");
+}
+
+#[test]
+fn content_is_made_for_each_client() {
+    let (gripd, origin) = start();
+    let mut ann = origin.open(&gripd, &[meta("user", &json!("ann")), filtered("a", &["var-subst"])].concat());
+    let mut nobody = origin.open(&gripd, &filtered("a", &["var-subst"]));
+    assert_eq!(publish(&gripd, "a", "hi %(user)s, 5%%", &json!({})), (1, 1));
+    assert_eq!(ann.text(), "hi ann, 5%");
+    let hex =
+        [meta("id_format", &json!("id")), meta("id_encoding", &json!("hex")), filtered("b", &["build-id"])].concat();
+    told(&mut nobody, &origin, hex);
+    let binary = json!([{ "channel": "b", "ws-message": { "content-bin": "JSgx\nKUk=".replace('\n', "") } }]);
+    assert_eq!(gripd.publish(&binary)[0]["delivered"], 1);
+    assert_eq!(nobody.read(), Frame::whole(BINARY, "31"));
+    // What is made for other filters is for others.
+    let made = |filters: Value| {
+        let item = json!([{ "channel": "a", "ws-message": { "content": "x", "content-filters": filters } }]);
+        gripd.publish(&item)[0]["delivered"].as_u64().unwrap()
+    };
+    assert_eq!((made(json!([])), made(json!(["build-id"])), made(json!(["var-subst"]))), (0, 0, 2));
+}
+
+#[test]
+fn http_filters_ask_the_own_origin() {
+    let (gripd, origin) = start();
+    let said = |filter| [meta("url", &json!("/filter?x")), filtered("a", &[filter])].concat();
+    let (mut checked, mut modified) =
+        (origin.open(&gripd, &said("http-check")), origin.open(&gripd, &said("http-modify")));
+    let item = json!({ "channel": "a", "meta": { "k": "v" }, "ws-message": { "content": "item" } });
+    let items = json!({ "items": [item] });
+    gripd.publish_body("", &items.to_string());
+    for _ in 0..2 {
+        let question = origin.next();
+        assert_eq!(question.asked.line, "POST /filter?x HTTP/1.1");
+        assert_eq!(question.asked.header("pub-meta"), Some(r#"{"k":"v"}"#));
+        assert_eq!(question.asked.header("sub-meta"), Some(r#"{"url":"/filter?x"}"#));
+        assert_eq!(question.asked.header("connection-id"), None);
+        let modifies = question.asked.body == "item";
+        question.answer(Answer::ok(if modifies { "changed" } else { "" }));
+    }
+    assert_eq!([checked.text(), modified.text()], ["item", "changed"]);
+    // What comes from the origin need not wait for that; what is published does.
+    gripd.publish_body("", &items.to_string());
+    let questions = [origin.next(), origin.next()];
+    gripd.publish_body("", &items.to_string());
+    checked.send(TEXT, "?");
+    origin.next().say(say("meanwhile"));
+    assert_eq!(checked.text(), "meanwhile");
+    for question in questions {
+        question.answer(Answer::Bytes("HTTP/1.1 204 No\r\nAction: drop\r\n\r\n".into()));
+    }
+    for _ in 0..2 {
+        origin.next().answer(Answer::Bytes("HTTP/1.1 204 No\r\n\r\n".into()));
+    }
+    assert_eq!([checked.text(), modified.text()], ["item"; 2]);
+}
+
+#[test]
+fn too_many_filters_end_it() {
+    let (gripd, origin) = start();
+    let mut client = origin.open(&gripd, &filtered("a", &["skip-self"; 5]));
+    assert_eq!(gripd.connections("a"), 1);
+    client.send(TEXT, "?");
+    origin.next().say(filtered("b", &["skip-self"; 6]));
+    assert_eq!(client.ended(), (1011, "too many filters".into()));
+    assert_eq!((gripd.connections("a"), gripd.connections("b")), (0, 0));
+    let question = origin.next();
+    assert!(question.events().starts_with("CLOSE"), "{}", question.events());
+}
+
+#[test]
+fn what_makes_no_sense_is_ignored() {
+    let (gripd, origin) = start();
+    let mut client = origin.open(&gripd, b"");
+    let texts =
+        ["c:", "c:{", "c:[]", "c:null", "c:{\"type\":1}", "c:{\"type\":\"set-hold\"}", "c:{\"type\":\"subscribe\"}"];
+    let mut said: Vec<u8> = texts.iter().flat_map(|text| event("TEXT", text)).collect();
+    said.extend(subscribe(""));
+    said.extend(control(&json!({ "type": "keep-alive", "content": "x", "timeout": "soon" })));
+    said.extend(control(&json!({ "type": "session", "id": "s" })));
+    // It is a control message only as text.
+    said.extend(event("BINARY", "c:{\"type\":\"detach\"}"));
+    told(&mut client, &origin, [said, subscribe("a")].concat());
+    assert_eq!((gripd.connections("a"), gripd.metric("channels")), (1, 1));
+}
+
+#[test]
+fn an_idle_client_is_kept_alive() {
+    let (gripd, origin) = start();
+    let message = json!({ "type": "keep-alive", "content": "alive", "timeout": 1 });
+    let mut client = origin.open(&gripd, &control(&message));
+    assert_eq!([client.text(), client.text()], ["alive"; 2]);
+    // As something else, and no more.
+    told(
+        &mut client,
+        &origin,
+        control(&json!({ "type": "keep-alive", "content-bin": "aGk=", "message-type": "ping", "timeout": 1 })),
+    );
+    assert_eq!(client.read(), Frame::whole(PING, "hi"));
+    told(&mut client, &origin, control(&json!({ "type": "keep-alive" })));
+    let mut other = origin.open(&gripd, &control(&message));
+    assert_eq!([other.text(), other.text(), other.text()], ["alive"; 3]);
+    told(&mut client, &origin, b"");
+}
+
+#[test]
+fn a_client_that_is_told_something_is_not_idle() {
+    let (gripd, origin) = start();
+    let keep = |mode| control(&json!({ "type": "keep-alive", "content": "alive", "timeout": 2, "mode": mode }));
+    let mut idle = origin.open(&gripd, &[keep("idle"), subscribe("a")].concat());
+    let mut interval = origin.open(&gripd, &[keep("interval"), subscribe("a")].concat());
+    // For longer than any of them waits, something comes all the time.
+    let (begin, mut told) = (Instant::now(), 0);
+    while begin.elapsed() < Duration::from_millis(3500) {
+        publish(&gripd, "a", "item", &json!({}));
+        assert_eq!(idle.text(), "item", "it was not idle");
+        while interval.text() != "item" {
+            told += 1;
+        }
+    }
+    assert!(told > 0, "it was not told at intervals");
+    assert_eq!(idle.text(), "alive");
+}
+
+#[test]
+fn messages_may_be_sent_later_or_now() {
+    let (gripd, origin) = start();
+    let delayed = |content: &str, timeout: u64| {
+        control(&json!({ "type": "send-delayed", "content": content, "timeout": timeout }))
+    };
+    let mut client = origin.open(&gripd, b"");
+    let begin = Instant::now();
+    told(
+        &mut client,
+        &origin,
+        control(&json!({ "type": "send-delayed", "content-bin": "/w==", "message-type": "binary" })),
+    );
+    assert_eq!(client.read(), Frame::whole(BINARY, [255]));
+    assert!(begin.elapsed() >= Duration::from_millis(900), "it was not late");
+    // The next one has the one before sent; each is sent once.
+    client.send(TEXT, "?");
+    let flush = control(&json!({ "type": "flush-delayed" }));
+    let said = [delayed("1", 600), say("2"), delayed("3", 600), say("4"), flush.clone(), flush, say("5")];
+    origin.next().say(said.concat());
+    let heard: Vec<String> = (0..5).map(|_| client.text()).collect();
+    assert_eq!(heard, ["2", "1", "4", "3", "5"]);
+}
+
+#[test]
+fn an_origin_may_leave_and_the_client_stays() {
+    let (gripd, origin) = start();
+    let mut client = origin.open(&gripd, &subscribe("a"));
+    client.send(TEXT, "?");
+    origin.next().say([say("bye"), control(&json!({ "type": "detach" })), say("unheard")].concat());
+    assert_eq!(client.text(), "bye");
+    let question = origin.next();
+    assert_eq!(question.events(), "CLOSE|");
+    question.say("");
+    client.send(TEXT, "is anybody there?");
+    client.send(PING, "there?");
+    assert_eq!(client.read(), Frame::whole(10, "there?"));
+    publish(&gripd, "a", "news", &json!({}));
+    assert_eq!(client.text(), "news");
+    client.close(4000, "");
+    assert_eq!(client.ended(), (4000, String::new()));
+    drop(gripd);
+    assert_eq!(origin.count(), 3);
+}
