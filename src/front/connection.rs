@@ -5,7 +5,8 @@ use super::gate::Place;
 use super::io::Io;
 use super::slot::{Leave, Slot};
 use super::{Front, request};
-use crate::hold::{After, Retry};
+use crate::hold::{After, Retry, Waiting};
+use crate::session::Living;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, Connection};
@@ -38,16 +39,30 @@ type Held = (Leave, TcpStream, Bytes);
 pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
     let mut serving = first;
     loop {
-        let Some((leave, socket, early)) = serving.await else { return };
-        let waiting = match leave {
-            Leave::Hold(leave) => front.holds.park(leave, socket, early),
-            Leave::Session(opening) => return front.sessions.begin(opening, socket, early).await,
+        let after = match serving.await.map(|held| next_phase(front, held)) {
+            Some(Phase::Hold(waiting)) => waiting.await,
+            Some(Phase::Session(living)) => return living.await,
+            None => return,
         };
-        let Some(after) = waiting.await else { return };
+        let Some(after) = after else { return };
         serving = match after {
             After::Next(socket, early) => Box::pin(serve(front, socket, early, None, None)),
             After::Again(socket, early, retry) => Box::pin(serve(front, socket, early, None, Some(retry))),
         };
+    }
+}
+
+/// What a connection is when it has left hyper.
+enum Phase<'a> {
+    Hold(Waiting<'a>),
+    Session(Living<'a>),
+}
+
+/// Begins what a connection has left hyper for.
+fn next_phase(front: &Front, (leave, socket, early): Held) -> Phase<'_> {
+    match leave {
+        Leave::Hold(leave) => Phase::Hold(front.holds.park(leave, socket, early)),
+        Leave::Session(opening) => Phase::Session(front.sessions.begin(opening, socket, early)),
     }
 }
 

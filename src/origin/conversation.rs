@@ -256,7 +256,11 @@ impl Drop for Conversation {
             meta: std::mem::take(&mut self.meta),
             open: false,
         };
-        let told = self.origin.background.tell(async move { last.disconnect().await });
+        let told = self.origin.background.tell(async move {
+            let _turn = last.turn().await;
+            // Boxed alone, as many may wait for their turn.
+            Box::pin(last.disconnect()).await;
+        });
         if !told {
             tracing::warn!(uri = %self.about.uri, "too many origins are to be told of clients that are gone: this one is not");
         }
@@ -265,7 +269,6 @@ impl Drop for Conversation {
 
 impl Conversation {
     async fn disconnect(&self) {
-        let _turn = self.origin.turn(&self.about.route).await;
         let told = async {
             let answered = self.send(event(&Event::Disconnect), 0).await.map_err(|lost| lost.failure)?;
             if let Source::Incoming(incoming, lease) = answered.body {

@@ -4,7 +4,7 @@ use super::Sessions;
 use super::over_http::OverHttp;
 use super::relayed::Relayed;
 use crate::grip::{CloseReason, MessageKind};
-use crate::origin::{Failure, Opened};
+use crate::origin::{Failure, Opened, Origin};
 use bytes::Bytes;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -140,12 +140,12 @@ impl Line {
         if let Self::OverHttp(line) = self { line.due_at() } else { None }
     }
 
-    /// Brings the line to its end.
-    pub(super) async fn wind_up(self, leave: Leave) {
+    /// Brings the line to its end, behind everybody's back.
+    pub(super) fn wind_up(self, leave: Leave, origin: &Origin) {
         match self {
-            Self::OverHttp(line) => line.wind_up(leave).await,
-            Self::Relayed(line) => line.wind_up(leave).await,
-            Self::Echo | Self::Detached => {}
+            Self::OverHttp(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),
+            Self::Relayed(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),
+            Self::OverHttp(_) | Self::Relayed(_) | Self::Echo | Self::Detached => {}
         }
     }
 

@@ -290,7 +290,7 @@ impl<'a> Session<'a> {
             }
         };
         let Self { parked, line, sessions, .. } = *self;
-        sessions.origin.behind(line.wind_up(leave));
+        line.wind_up(leave, &sessions.origin);
         match frame {
             Some(frame) => parked.close(frame).await,
             None => drop(parked),

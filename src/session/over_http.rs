@@ -221,8 +221,17 @@ impl OverHttp {
         self.due_at
     }
 
+    /// Whether the origin is to be told more than that the client is gone, which it hears by itself.
+    pub(super) fn has_last_words(&self, leave: &Leave) -> bool {
+        match self.state {
+            State::Over => false,
+            State::Asked(_) => true,
+            State::Idle(_) | State::Queued(..) => matches!(leave, Leave::Close(_)) || self.backlog.is_due(),
+        }
+    }
+
     /// Tells the origin what it does not know yet, and that it is over.
-    pub(super) async fn wind_up(mut self, leave: Leave) {
+    pub(super) async fn wind_up(mut self: Box<Self>, leave: Leave) {
         let mut conversation = match std::mem::replace(&mut self.state, State::Over) {
             State::Over => return,
             State::Idle(conversation) | State::Queued(conversation, _) => conversation,

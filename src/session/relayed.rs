@@ -134,15 +134,17 @@ impl Relayed {
         }
     }
 
-    /// Says the last words, and waits for the origin to hear them. Who is gone without a word is so here as well.
-    pub(super) async fn wind_up(mut self, leave: Leave) {
-        match leave {
-            Leave::Close(reason) => self.close(reason.as_ref()),
-            // It may have been told what it did wrong.
-            Leave::Disconnect if !self.closed => return,
-            Leave::Disconnect => {}
+    /// Whether the origin is to be told anything still. A client that is gone without a word is so here as well.
+    pub(super) const fn has_last_words(&self, leave: &Leave) -> bool {
+        self.written < self.out.len() || matches!(leave, Leave::Close(_))
+    }
+
+    /// Says the last words, and waits for the origin to hear them.
+    pub(super) async fn wind_up(mut self: Box<Self>, leave: Leave) {
+        if let Leave::Close(reason) = leave {
+            self.close(reason.as_ref());
         }
-        let Self { mut socket, out, written, .. } = self;
+        let Self { mut socket, out, written, .. } = *self;
         let said = async {
             socket.write_all(&out[written..]).await?;
             socket.shutdown().await?;

@@ -95,7 +95,7 @@ impl Session<'_> {
     pub(super) fn detach(&mut self) -> Option<End> {
         if self.line.is_open() {
             let line = std::mem::replace(&mut self.line, Line::Detached);
-            self.sessions.origin.behind(line.wind_up(Leave::Close(None)));
+            line.wind_up(Leave::Close(None), &self.sessions.origin);
         }
         // There is nobody any more who could answer the client's Close.
         self.closing.is_some().then(|| End::Close(self.given()))
