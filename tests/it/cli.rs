@@ -1,9 +1,10 @@
 //! The program: arguments in, exit code out.
 
-use crate::support::{Answer, Client, Origin, eventually, get};
-use std::io::{BufRead, BufReader, Read};
+use crate::support::{Answer, Client, DEADLINE, Origin, eventually, get};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc;
 
 fn gripd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gripd"));
@@ -19,24 +20,35 @@ fn run(args: &[&str]) -> (i32, String, String) {
 /// A running program and its addresses. It is killed when dropped.
 struct Running {
     child: Child,
-    stderr: BufReader<std::process::ChildStderr>,
+    /// Lines of its log, as they come,
+    lines: mpsc::Receiver<String>,
+    /// and those that were looked at.
+    log: String,
     clients: String,
     control: String,
+}
+
+/// What a program writes, line by line.
+fn lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
+    let (said, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|line| said.send(line))
+    });
+    lines
 }
 
 impl Running {
     fn start(args: &[&str]) -> Self {
         let any = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
         let mut child = gripd(&[&any, args].concat()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
+        let lines = lines(child.stderr.take().unwrap());
+        let line = lines.recv_timeout(DEADLINE).unwrap();
         let field = |name: &str| {
             let rest = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}")).1;
             rest.split_whitespace().next().unwrap().to_owned()
         };
         let (clients, control) = (field("clients="), field("control="));
-        Self { child, stderr, clients, control }
+        Self { child, lines, log: String::new(), clients, control }
     }
 
     fn signal(&self, name: &str) {
@@ -44,10 +56,22 @@ impl Running {
         assert!(kill.unwrap().success());
     }
 
+    /// Waits for a line of its log.
+    fn says(&mut self, text: &str) {
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {text} in {}", self.log));
+            self.log.extend([&line, "\n"]);
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
     fn wait(&mut self) -> (i32, String) {
-        let mut log = String::new();
-        self.stderr.read_to_string(&mut log).unwrap();
-        (self.child.wait().unwrap().code().unwrap(), log)
+        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+            self.log.extend([&line, "\n"]);
+        }
+        (self.child.wait().unwrap().code().unwrap(), std::mem::take(&mut self.log))
     }
 }
 
@@ -217,8 +241,8 @@ fn a_route_says_how_much_is_logged_of_its_requests() {
     let (clients, control) = (port(), port());
     let quiet = ["--log", "warn", "--listen", &clients, "--control", &control];
     let mut child = gripd(&[&quiet, &args[..]].concat()).stderr(Stdio::piped()).spawn().unwrap();
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut running = Running { child, stderr, clients: clients.clone(), control };
+    let lines = lines(child.stderr.take().unwrap());
+    let mut running = Running { child, lines, log: String::new(), clients: clients.clone(), control };
     eventually("it listens", || std::net::TcpStream::connect(&clients).is_ok());
     assert_eq!(logged(&clients, &mut running), [0, 1, 0]);
 }
@@ -239,6 +263,7 @@ fn routes_change_while_it_runs() {
     // a wrong one changes nothing,
     write("changing", "* nonsense\n");
     running.signal("HUP");
+    running.says("changing:1: the target 'nonsense' has no port");
     assert_eq!(ask(), "other");
     // and a signal has it read at once.
     write("changing", &format!("* {}\n", one.address));

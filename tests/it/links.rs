@@ -347,7 +347,8 @@ fn items_without_ids_wait_for_a_link_and_for_the_next_one() {
         let item = if channel == "a" { json!({ "channel": "a", "http-stream": { "content": id } }) } else { item };
         gripd.publish_body("", &json!({ "items": [item] }).to_string());
     }
-    gripd.publish_body("", &json!({ "items": [{ "channel": "a", "action": "hint" }] }).to_string());
+    // The receipt comes when it is known of.
+    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
     go.send(()).unwrap();
     go.send(()).unwrap();
     assert_eq!([client.chunk(), client.chunk(), client.chunk(), client.chunk()], ["told ", "told ", "x", "y"]);
@@ -506,7 +507,11 @@ fn the_origin_is_told_of_all_whom_a_drain_ends() {
         }
         linked(HOLD, "</gone>; rel=gone", "hello ")
     });
-    let gripd = Gripd::with(&origin, "", |config| config.own_requests = 4);
+    let gripd = Gripd::with(&origin, "", |config| {
+        config.own_requests = 4;
+        // Time enough on a busy machine, too.
+        config.drain = Duration::from_secs(3);
+    });
     let mut clients: Vec<_> = (0..20).map(|_| gripd.get("/")).collect();
     clients.iter_mut().for_each(|client| {
         client.head();
