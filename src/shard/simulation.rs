@@ -3,8 +3,8 @@
 
 use super::deliver::Step;
 use super::{Close, Delivery, Feed, Inbox, Ledger, Metrics, Parked, Settings, Shard, Tally};
-use crate::grip::{Channel, Formats};
-use crate::wire::Chunk;
+use crate::grip::{Channel, CloseReason, Formats, MessageKind};
+use crate::wire::{Chunk, Message, websocket};
 use proptest::prelude::*;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -17,8 +17,12 @@ use tokio::sync::Notify;
 /// What happens in a run.
 #[derive(Clone, Debug)]
 enum Act {
-    /// A client subscribes to these channels.
-    Join(Vec<u8>),
+    /// A client subscribes to these channels, as a WebSocket or as a stream.
+    Join(Vec<u8>, bool),
+    /// One of the WebSockets subscribes to one more,
+    Enter(usize, u8),
+    /// or leaves one, once it has what was accepted before.
+    Leave(usize, u8),
     /// An item for a channel is accepted.
     Item(u8),
     /// A close of a channel is accepted.
@@ -29,7 +33,10 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        2 => prop::collection::btree_set(0u8..4, 1..4).prop_map(|channels| Act::Join(channels.into_iter().collect())),
+        2 => (prop::collection::btree_set(0u8..4, 1..4), any::<bool>())
+            .prop_map(|(channels, websocket)| Act::Join(channels.into_iter().collect(), websocket)),
+        2 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Enter(nth, channel)),
+        1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Leave(nth, channel)),
         6 => (0u8..4).prop_map(Act::Item),
         1 => (0u8..4).prop_map(Act::Close),
         5 => (1u8..6).prop_map(Act::Steps),
@@ -47,8 +54,9 @@ struct Client {
     parked: Parked,
     socket: TcpStream,
     channels: Vec<u8>,
-    expected: String,
+    expected: Vec<u8>,
     open: bool,
+    websocket: bool,
 }
 
 struct Run {
@@ -73,7 +81,9 @@ impl Run {
 
     fn act(&mut self, act: &Act) {
         match act {
-            Act::Join(channels) => self.join(channels),
+            Act::Join(channels, websocket) => self.join(channels, *websocket),
+            Act::Enter(nth, channel) => self.enter(*nth, *channel),
+            Act::Leave(nth, channel) => self.leave(*nth, *channel),
             Act::Item(channel) => self.item(*channel),
             Act::Close(channel) => self.close(*channel),
             Act::Steps(count) => (0..*count).for_each(|_| {
@@ -82,65 +92,87 @@ impl Run {
         }
     }
 
-    fn join(&mut self, channels: &[u8]) {
+    fn join(&mut self, channels: &[u8], websocket: bool) {
         let socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let (accepted, _) = self.listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
         let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
-        let mut parked = Parked::new(&self.shard, accepted, b"", Feed::Stream { chunked: true });
+        let feed = if websocket { Feed::Messages { deflate: false } } else { Feed::Stream { chunked: true } };
+        let mut parked = Parked::new(&self.shard, accepted, b"", feed);
         parked.subscribe(&channels.iter().map(|c| name(*c)).collect::<Vec<_>>());
         parked.since(self.number);
-        self.clients.push(Client { parked, socket, channels: channels.to_vec(), expected: String::new(), open: true });
+        let (channels, expected) = (channels.to_vec(), Vec::new());
+        self.clients.push(Client { parked, socket, channels, expected, open: true, websocket });
     }
 
-    fn item(&mut self, channel: u8) {
-        self.number += 1;
-        let content = format!("item {}\n", self.number);
-        let chunk = Chunk::new(content.as_bytes());
-        for client in self.clients.iter_mut().filter(|c| c.open && c.channels.contains(&channel)) {
-            client.expected.push_str(std::str::from_utf8(chunk.framed()).unwrap());
-            self.delivered += 1;
-        }
-        let (number, tally) = (self.number, self.tally.clone());
-        let (channel, stream, hints) = (name(channel), Some(chunk), Formats::NONE);
-        let delivery =
-            Delivery { number, channel, stream, response: None, message: None, hints, extras: None, tally, index: 0 };
-        self.inbox.put(vec![delivery], Vec::new());
+    /// One of the WebSockets that are open.
+    fn websocket(&mut self, nth: usize) -> Option<&mut Client> {
+        let open: Vec<_> = self.clients.iter_mut().filter(|c| c.open && c.websocket).collect();
+        let nth = nth % open.len().max(1);
+        open.into_iter().nth(nth)
     }
 
-    fn close(&mut self, channel: u8) {
-        self.number += 1;
-        for client in self.clients.iter_mut().filter(|c| c.open && c.channels.contains(&channel)) {
-            client.expected.push_str("0\r\n\r\n");
-            client.open = false;
-            self.closed += 1;
-        }
-        let (number, tally) = (self.number, self.tally.clone());
-        let close = Close {
-            number,
-            channel: name(channel),
-            formats: Formats::ALL,
-            frame: bytes::Bytes::new(),
-            meta: None,
-            tally,
-            index: 0,
-        };
-        self.inbox.put(Vec::new(), vec![close]);
+    fn enter(&mut self, nth: usize, channel: u8) {
+        let number = self.number;
+        let Some(client) = self.websocket(nth).filter(|client| !client.channels.contains(&channel)) else { return };
+        client.parked.enter(&name(channel), || number);
+        client.channels.push(channel);
     }
 
-    /// Lets the shard finish, and compares what everyone read, and the counts.
-    fn check(mut self) {
+    fn leave(&mut self, nth: usize, channel: u8) {
+        self.finish();
+        let Some(client) = self.websocket(nth) else { return };
+        assert_eq!(client.parked.leave(&name(channel)), client.channels.contains(&channel));
+        client.channels.retain(|held| *held != channel);
+    }
+
+    /// Lets the shard do all there is to do.
+    fn finish(&self) {
         for steps in 0.. {
             if self.shard.step() == Step::Idle {
                 break;
             }
             assert!(steps < 100_000, "the shard never rests");
         }
+    }
+
+    fn item(&mut self, channel: u8) {
+        self.number += 1;
+        let content = format!("item {}\n", self.number);
+        let chunk = Chunk::new(content.as_bytes());
+        let message = Message::new(MessageKind::Text, content.as_bytes());
+        for client in self.clients.iter_mut().filter(|c| c.open && c.channels.contains(&channel)) {
+            client.expected.extend_from_slice(if client.websocket { message.plain() } else { chunk.framed() });
+            self.delivered += 1;
+        }
+        let (number, tally) = (self.number, self.tally.clone());
+        let (channel, stream, message, hints) = (name(channel), Some(chunk), Some(Arc::new(message)), Formats::NONE);
+        let delivery =
+            Delivery { number, channel, stream, response: None, message, hints, extras: None, tally, index: 0 };
+        self.inbox.put(vec![delivery], Vec::new());
+    }
+
+    fn close(&mut self, channel: u8) {
+        self.number += 1;
+        let frame = websocket::close(Some(&CloseReason::new(4001, "out")));
+        for client in self.clients.iter_mut().filter(|c| c.open && c.channels.contains(&channel)) {
+            client.expected.extend_from_slice(if client.websocket { &frame } else { b"0\r\n\r\n" });
+            client.open = false;
+            self.closed += 1;
+        }
+        let (number, tally) = (self.number, self.tally.clone());
+        let close = Close { number, channel: name(channel), formats: Formats::ALL, frame, meta: None, tally, index: 0 };
+        self.inbox.put(Vec::new(), vec![close]);
+    }
+
+    /// Lets the shard finish, and compares what everyone read, and the counts.
+    fn check(mut self) {
+        self.finish();
         for client in &mut self.clients {
             let mut got = vec![0; client.expected.len()];
             client.socket.read_exact(&mut got).unwrap();
-            assert_eq!(String::from_utf8(got).unwrap(), client.expected);
+            assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&client.expected));
             client.socket.set_nonblocking(client.open).unwrap();
             let more = client.socket.read(&mut [0; 100]);
             // Who is open has nothing more to read, who is closed has read the end.
