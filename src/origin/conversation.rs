@@ -9,7 +9,7 @@ use crate::wire::Fields;
 use aws_lc_rs::rand;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, RANGE, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE,
+    HeaderValue, RANGE, SEC_WEBSOCKET_EXTENSIONS, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
@@ -29,8 +29,6 @@ const MAX_META: usize = 64;
 const INTERVAL: HeaderName = HeaderName::from_static("keep-alive-interval");
 const ACCEPTED: HeaderName = HeaderName::from_static("content-bytes-accepted");
 const CONNECTION_ID: HeaderName = HeaderName::from_static("connection-id");
-/// Of each request its own.
-const GRIP_SIG: HeaderName = HeaderName::from_static("grip-sig");
 const SET_META: &str = "set-meta-";
 
 /// One side of the conversation: who tells the origin what the client does. If it is dropped before it is closed, the
@@ -66,7 +64,7 @@ pub struct Reply {
 impl Conversation {
     /// A conversation about a client's handshake, which is not begun yet.
     pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
-        let fields = kept(&errand.request.headers);
+        let fields = kept(&errand.request.headers, errand.trusted);
         let (address, trusted) = (errand.address, errand.trusted);
         let (id, meta) = (connection_id(), BTreeMap::new());
         Self { origin, about, target, fields, address, trusted, id, meta, open: false }
@@ -323,7 +321,7 @@ fn number(value: &HeaderValue) -> Option<usize> {
 
 /// What of a handshake is sent with each request: without what concerns only the client's connection, and what is the
 /// conversation's to say.
-fn kept(headers: &HeaderMap) -> Fields {
+fn kept(headers: &HeaderMap, trusted: bool) -> Fields {
     let listed = listed_in_connection(headers);
     let dropped = [
         HOST,
@@ -334,15 +332,18 @@ fn kept(headers: &HeaderMap) -> Fields {
         ACCEPT,
         ACCEPT_ENCODING,
         RANGE,
+        TRAILER,
+        INTERVAL,
         CONNECTION_ID,
         SEC_WEBSOCKET_EXTENSIONS,
     ];
     let mut fields = Fields::default();
     for (name, value) in headers {
-        let says = |prefix| name.as_str().starts_with(prefix);
-        let own =
-            ["meta-", SET_META, "content-", "if-"].into_iter().any(says) || *name == INTERVAL || *name == GRIP_SIG;
-        if !dropped.contains(name) && !listed.contains(name) && !own {
+        // Many take an underscore for a hyphen.
+        let plain = name.as_str().replace('_', "-");
+        let own = ["meta-", SET_META, "content-", "if-"].into_iter().any(|begin| plain.starts_with(begin))
+            || (plain.starts_with("grip-") && (!trusted || plain == "grip-sig"));
+        if !own && !dropped.iter().any(|drop| *drop == *plain) && !listed.contains(name) {
             fields.push(name, value.as_bytes());
         }
     }
@@ -390,6 +391,8 @@ mod tests {
             ("x-once", "1"),
             ("meta-user", "forged"),
             ("connection-id", "forged"),
+            ("connection_id", "forged"),
+            ("grip_sig", "forged"),
             ("content-type", "application/x"),
             ("cookie", "a=1"),
             ("sec-websocket-protocol", "chat"),
@@ -397,7 +400,7 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let names: Vec<String> =
-            kept(&headers).iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+            kept(&headers, false).iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, ["cookie", "sec-websocket-protocol"]);
     }
 }

@@ -110,7 +110,8 @@ impl Session<'_> {
     pub(super) fn agree(&mut self) {
         self.stale = false;
         let terms = self.terms();
-        let asks = terms.channels.iter().any(Term::asks);
+        // While an item is asked about, those behind it wait.
+        let asks = terms.channels.iter().any(Term::asks) || self.is_asking();
         let plain = terms.are_plain() && !self.is_asking() && !self.is_streaming();
         if !plain || self.parked.is_on_terms() {
             self.parked.agree(terms, Ways { refreshes: false, asks });
@@ -168,5 +169,6 @@ impl Session<'_> {
             None => self.parked.pass_over(&asked),
         }
         self.take_queued();
+        self.stale |= !self.is_asking();
     }
 }

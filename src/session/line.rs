@@ -88,6 +88,13 @@ impl Line {
         }
     }
 
+    /// Brings what the origin is asked to its end, and says nothing of it yet: nobody could hear it.
+    pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) {
+        if let Self::OverHttp(line) = self {
+            line.poll_quietly(cx);
+        }
+    }
+
     /// Whether so much waits for the origin that the client is not to say more.
     pub(super) fn is_full(&self) -> bool {
         match self {

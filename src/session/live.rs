@@ -13,13 +13,16 @@ use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 /// Bytes that may wait for the client before the origin has to.
 const MAX_WAITING: usize = 200_000;
 /// What is done of a session before others have their turn: parts of messages, and KiB in them.
 const BUDGET: usize = 256;
+
+/// How long before its time is over a session that is being ended says so.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// How a session ends.
 pub(super) enum End {
@@ -119,18 +122,20 @@ impl<'a> Session<'a> {
     /// Does what there is to do, and sends what comes of it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.budget = BUDGET;
-        let end = loop {
+        // Looked at itself: a session that is never idle never waits for its timer.
+        let overdue = self.due().is_some_and(|at| at <= Instant::now());
+        let mut end = if overdue { self.tick() } else { None };
+        while end.is_none() {
             if self.ending && (!self.streaming || self.parked.is_complete()) {
-                break Some(End::Ended);
-            }
-            if self.budget == 0 {
+                end = Some(End::Ended);
+            } else if self.budget == 0 {
                 cx.waker().wake_by_ref();
-                break None;
+                break;
+            } else if let ControlFlow::Break(over) = self.step(cx) {
+                end = over;
+                break;
             }
-            if let ControlFlow::Break(end) = self.step(cx) {
-                break end;
-            }
-        };
+        }
         if self.stale && end.is_none() && !self.ending {
             self.agree();
         }
@@ -151,9 +156,9 @@ impl<'a> Session<'a> {
             idle = false;
             self.decide(asked);
         }
-        if !self.is_backed_up()
-            && let Poll::Ready(said) = self.line.poll_next(cx)
-        {
+        if self.is_backed_up() {
+            self.line.poll_quietly(cx);
+        } else if let Poll::Ready(said) = self.line.poll_next(cx) {
             idle = false;
             going(self.hear(said))?;
         }
@@ -210,7 +215,11 @@ impl<'a> Session<'a> {
                 self.parked.pause(true);
             }
             Event::Timer => return self.tick(),
-            Event::Refresh => self.line.refresh(),
+            // One may have come in the place of the other.
+            Event::Refresh => {
+                self.line.refresh();
+                self.take_queued();
+            }
             Event::Queued => self.take_queued(),
             Event::Readable => {
                 let mut buffer = [0; 16 << 10];
@@ -234,14 +243,19 @@ impl<'a> Session<'a> {
         self.decode(&unread)
     }
 
-    /// Has the timer go off when something is due first. Says whether it has a new time.
+    /// When something is due first.
+    fn due(&self) -> Option<Instant> {
+        if self.ending {
+            // In time for a last word.
+            return self.parked.deadline().and_then(|deadline| deadline.checked_sub(LAST_WORD)).map(Into::into);
+        }
+        let own = self.extras.as_ref().and_then(|extras| extras.due_at());
+        self.line.due_at().into_iter().chain(own).min()
+    }
+
+    /// Has the timer go off when something is due. Says whether it has a new time.
     fn arm(&mut self) -> bool {
-        let due = if self.ending {
-            self.parked.deadline().map(Into::into)
-        } else {
-            let own = self.extras.as_ref().and_then(|extras| extras.due_at());
-            self.line.due_at().into_iter().chain(own).min()
-        };
+        let due = self.due();
         if due == self.armed {
             return false;
         }
@@ -258,8 +272,7 @@ impl<'a> Session<'a> {
         self.armed = None;
         let now = Instant::now();
         if self.ending {
-            let over = self.parked.deadline().is_none_or(|deadline| deadline <= tokio::time::Instant::now());
-            return over.then_some(End::Ended);
+            return self.due().is_none_or(|at| at <= now).then_some(End::Ended);
         }
         if self.line.due_at().is_some_and(|at| at <= now) {
             self.line.refresh();

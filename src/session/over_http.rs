@@ -8,7 +8,7 @@ use crate::origin::{Conversation, Failure, Kind, Reply, Turn};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// A request under way: it has the conversation until there is an answer.
@@ -29,8 +29,10 @@ pub(super) struct OverHttp {
     backlog: Backlog,
     /// The message that the client has begun.
     begun: Vec<u8>,
-    /// What the origin has said and the session has not heard.
+    /// What the origin has said and the session has not heard,
     said: VecDeque<Event>,
+    /// and what went wrong then.
+    failed: Option<Box<Failure>>,
     interval: Option<Duration>,
     due_at: Option<Instant>,
     max_message: usize,
@@ -50,6 +52,7 @@ impl OverHttp {
             backlog: Backlog::default(),
             begun: Vec::new(),
             said: VecDeque::new(),
+            failed: None,
             interval: None,
             due_at: None,
             max_message,
@@ -70,6 +73,9 @@ impl OverHttp {
                 return Poll::Ready(self.hear(event));
             }
             self.said = VecDeque::new();
+            if let Some(failure) = self.failed.take() {
+                return Poll::Ready(Said::Lost(*failure));
+            }
             if self.told_close && matches!(self.state, State::Idle(_)) && self.interval.is_none() {
                 // It knows, and has nothing to say to it.
                 return Poll::Ready(self.over(Said::Over));
@@ -87,17 +93,37 @@ impl OverHttp {
                     self.ask(Some(turn));
                 }
                 State::Idle(_) | State::Over => return Poll::Pending,
-                State::Asked(asked) => {
-                    let Poll::Ready((conversation, reply)) = asked.as_mut().poll(cx) else { return Poll::Pending };
-                    self.state = State::Idle(conversation);
-                    if let Err(failure) = reply.and_then(|reply| self.take(reply)) {
-                        // It hears that the client is gone, and nothing twice.
-                        self.state = State::Over;
-                        return Poll::Ready(Said::Lost(failure));
+                State::Asked(_) => {
+                    if self.poll_asked(cx).is_pending() {
+                        return Poll::Pending;
                     }
                 }
             }
         }
+    }
+
+    /// Brings the request under way to its end, and lets nobody wait for a turn that is not used.
+    pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) {
+        let _ = self.poll_asked(cx);
+        if let State::Queued(..) = self.state
+            && let State::Queued(conversation, _) = std::mem::replace(&mut self.state, State::Over)
+        {
+            self.state = State::Idle(conversation);
+            self.refresh = true;
+        }
+    }
+
+    /// Ready when the request under way has its answer.
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let State::Asked(asked) = &mut self.state else { return Poll::Pending };
+        let (conversation, reply) = ready!(asked.as_mut().poll(cx));
+        self.state = State::Idle(conversation);
+        if let Err(failure) = reply.and_then(|reply| self.take(reply)) {
+            // It hears that the client is gone, and nothing twice.
+            self.state = State::Over;
+            self.failed = Some(Box::new(failure));
+        }
+        Poll::Ready(())
     }
 
     /// Whether the client waits for the origin to accept more, and nothing would have it do so.
@@ -226,7 +252,9 @@ impl OverHttp {
         match self.state {
             State::Over => false,
             State::Asked(_) => true,
-            State::Idle(_) | State::Queued(..) => matches!(leave, Leave::Close(_)) || self.backlog.is_due(),
+            State::Idle(_) | State::Queued(..) => {
+                matches!(leave, Leave::Close(_)) || self.backlog.is_due() || self.knows()
+            }
         }
     }
 
@@ -246,6 +274,11 @@ impl OverHttp {
         if let (Leave::Close(reason), None) = (&leave, &self.closing) {
             self.close(reason.as_ref());
         }
+        if self.knows() {
+            return conversation.close();
+        }
+        // A crowd that is closed at once comes by and by.
+        let _turn = conversation.turn().await;
         while !self.knows() && self.backlog.is_due() {
             let (body, replayed) = self.offer();
             let reply = conversation.ask(body, replayed).await;

@@ -30,7 +30,7 @@ impl State {
         }
         match &mut conn.rare {
             // The origin is being asked, and is to be asked once more.
-            Some(rare) if rare.held && item.hints.contains(format) => self.refresh(key),
+            Some(rare) if rare.held && item.hints.contains(format) && format != Format::WsMessage => self.refresh(key),
             Some(rare) if rare.queues() => {
                 if !rare.push(item.clone(), most) {
                     self.overflow_of_queue(key, outcome);

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod busy;
 mod channels;
 mod cli;
 mod close;
