@@ -269,7 +269,7 @@ impl Linked<'_> {
             }
             if attempt < RETRIES {
                 let pause = self.holds.settings.link_retry * 2_u32.pow(attempt);
-                let pause = pause + self.holds.jitter().mul_f64(pause.as_secs_f64().min(1.0));
+                let pause = pause + self.holds.spread.next().mul_f64(pause.as_secs_f64().min(1.0));
                 self.race(OnClose::GiveUp, sleep(pause)).await?;
             }
         }

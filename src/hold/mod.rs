@@ -13,11 +13,10 @@ use crate::grip::item::Id;
 use crate::grip::{Channel, HoldMode, Instruct};
 use crate::hub::Membership;
 use crate::origin::{Asking, Gone, Lease, Origin, Turn};
-use crate::shard::{Away, Feed, Parked, Shard, Terms, Ways};
+use crate::shard::{Away, Feed, Parked, Shard, Spread, Terms, Ways};
 use crate::wire::{Framing, Head, Jsonp};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -151,13 +150,13 @@ pub struct Holds {
     shard: Rc<Shard>,
     membership: Membership,
     origin: Rc<Origin>,
-    spread: Cell<u32>,
+    spread: Spread,
 }
 
 impl Holds {
     /// The holds of one shard.
     pub fn new(settings: Settings, shard: Rc<Shard>, membership: Membership, origin: Rc<Origin>) -> Self {
-        Self { settings, shard, membership, origin, spread: Cell::new(0) }
+        Self { settings, shard, membership, origin, spread: Spread::default() }
     }
 
     /// The limits.
@@ -207,14 +206,6 @@ impl Holds {
             parked.close_since(away.since());
         }
         (parked, joined.behind.then_some(Cause(known)))
-    }
-
-    /// Up to a second, spread evenly over the connections, so that their timers do not go off together.
-    fn jitter(&self) -> Duration {
-        // Steps of the golden ratio's share of a second never come close to an earlier one.
-        let next = (self.spread.get() + 618) % 1000;
-        self.spread.set(next);
-        Duration::from_millis(u64::from(next))
     }
 
     /// What tells the origin, when it is dropped, that the client is gone, if the origin wants to know.

@@ -2,7 +2,7 @@
 
 use super::Holds;
 use crate::grip::{KeepAlive, KeepAliveMode};
-use crate::shard::Parked;
+use crate::shard::{Parked, Spread};
 use crate::wire::Chunk;
 use bytes::Bytes;
 use std::time::Duration;
@@ -21,10 +21,9 @@ impl Pulse {
         Self { bytes, timeout: keep_alive.timeout, mode: keep_alive.mode }
     }
 
-    /// How long to wait when nothing was sent for `idle`: up to a second less than the timeout, as Pushpin
-    /// does, lest the client's own timeout be missed.
+    /// How long to wait when nothing was sent for `idle`.
     pub(super) fn rest(&self, idle: Duration, holds: &Holds) -> Duration {
-        self.timeout.saturating_sub(idle).saturating_sub(holds.jitter()).max(Duration::from_millis(1))
+        holds.spread.rest(self.timeout, idle)
     }
 
     /// Sends the keep-alive if it is due, and says how long to wait for the next.
@@ -33,8 +32,7 @@ impl Pulse {
             KeepAliveMode::Idle => parked.idle(),
             KeepAliveMode::Interval => self.timeout,
         };
-        // Within the second that is taken off for the jitter it counts as due.
-        if idle + Duration::from_secs(1) < self.timeout {
+        if !Spread::is_due(self.timeout, idle) {
             return self.rest(idle, holds);
         }
         // A client that does not read is not kept alive by more bytes.

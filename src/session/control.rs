@@ -37,7 +37,7 @@ impl Session<'_> {
             }
             Control::KeepAlive(timed) => {
                 let timed = timed.map(|timed| {
-                    let wait = self.rest(&timed, Duration::ZERO);
+                    let wait = self.sessions.spread.rest(timed.timeout, Duration::ZERO);
                     (timed, Instant::now() + wait)
                 });
                 if timed.is_some() || self.extras.is_some() {

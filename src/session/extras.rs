@@ -3,7 +3,7 @@
 use super::live::Session;
 use crate::grip::control::Timed;
 use crate::grip::{Channel, Filter, KeepAliveMode, Meta};
-use crate::shard::{Asked, Term, Terms, Turn, Ways};
+use crate::shard::{Asked, Spread, Term, Terms, Turn, Ways};
 use bytes::Bytes;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -58,23 +58,16 @@ impl Session<'_> {
             KeepAliveMode::Idle => self.parked.idle(),
             KeepAliveMode::Interval => timed.timeout,
         };
-        // Within the second that is taken off for the jitter it counts as due.
-        let rest = if idle + Duration::from_secs(1) < timed.timeout {
-            self.rest(&timed, idle)
+        let rest = if !Spread::is_due(timed.timeout, idle) {
+            self.sessions.spread.rest(timed.timeout, idle)
         } else {
             // A client that does not read is not kept alive by more bytes, nor one that is being told something.
             if !self.parked.is_blocked() && !self.is_streaming() {
                 self.send_timed(&timed);
             }
-            self.rest(&timed, Duration::ZERO)
+            self.sessions.spread.rest(timed.timeout, Duration::ZERO)
         };
         self.extras().keep_alive = Some((timed, now + rest));
-    }
-
-    /// How long to wait for a keep-alive when nothing was sent for `idle`: up to a second less than its time, as Pushpin
-    /// does, lest the client's own be missed.
-    pub(super) fn rest(&self, timed: &Timed, idle: Duration) -> Duration {
-        timed.timeout.saturating_sub(idle).saturating_sub(self.sessions.jitter()).max(Duration::from_millis(1))
     }
 
     /// Sends what comes by itself; behind the message that is being told, if one is.

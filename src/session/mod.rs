@@ -14,14 +14,13 @@ mod talk;
 use crate::grip::{Channel, CloseReason};
 use crate::hub::Membership;
 use crate::origin::{Asking, Opened, Origin};
-use crate::shard::{Feed, Parked, Shard};
+use crate::shard::{Feed, Parked, Shard, Spread};
 use crate::wire::deflate::Inflate;
 use crate::wire::websocket::Decoder;
 use crate::wire::{Framing, Head};
 use bytes::Bytes;
 use line::Line;
 use live::Session;
-use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -107,7 +106,7 @@ pub struct Sessions {
     membership: Membership,
     origin: Rc<Origin>,
     metrics: Arc<Metrics>,
-    spread: Cell<u32>,
+    spread: Spread,
 }
 
 impl Sessions {
@@ -119,7 +118,7 @@ impl Sessions {
         origin: Rc<Origin>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { settings, shard, membership, origin, metrics, spread: Cell::new(0) }
+        Self { settings, shard, membership, origin, metrics, spread: Spread::default() }
     }
 
     /// The limits.
@@ -149,14 +148,6 @@ impl Sessions {
         let session = Session::new(self, parked, decoder, line, prefix, about, target);
         // A copy: the buffer of hyper that it is a part of is not to live as long.
         Box::pin(Box::new(session).run(head, early.to_vec()))
-    }
-
-    /// Up to a second, spread evenly over the sessions, so that their timers do not go off together.
-    fn jitter(&self) -> Duration {
-        // Steps of the golden ratio's share of a second never come close to an earlier one.
-        let next = (self.spread.get() + 618) % 1000;
-        self.spread.set(next);
-        Duration::from_millis(u64::from(next))
     }
 }
 

@@ -19,6 +19,7 @@ mod reading;
 mod registry;
 #[cfg(test)]
 mod simulation;
+mod spread;
 mod subscribing;
 pub mod tally;
 pub mod terms;
@@ -30,6 +31,7 @@ pub use inbox::{Close, Delivery, Inbox};
 pub use metrics::Metrics;
 pub use parked::{Event, Parked};
 pub use rare::Ways;
+pub use spread::Spread;
 pub use tally::Tally;
 pub use terms::{Term, Terms};
 
