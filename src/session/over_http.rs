@@ -126,10 +126,11 @@ impl OverHttp {
         Poll::Ready(())
     }
 
-    /// Whether the client waits for the origin to accept more, and nothing would have it do so.
+    /// Whether the client waits for the origin to accept more, or to hear its close, and nothing would have it do so.
     fn is_stuck(&self) -> bool {
+        let waits = self.is_full() || self.closing.is_some();
         let idle = matches!(self.state, State::Idle(_));
-        idle && self.is_full() && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
+        idle && waits && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
     }
 
     /// Has the origin asked when it is its turn.

@@ -107,3 +107,21 @@ fn an_origin_whose_close_the_client_does_not_stay_for_hears_nothing_more() {
     crate::support::eventually("it has left", || gripd.metric("parked") == 0);
     assert_eq!(origin.bodies(), ["OPEN\r\n"]);
 }
+
+#[test]
+fn an_origin_that_leaves_a_close_behind_is_not_waited_for() {
+    let origin = Events::start();
+    let gripd = origin.gripd("", "", |_| {});
+    let mut client = origin.open(&gripd, &subscribe("a"));
+    client.send(TEXT, "first");
+    let question = origin.next();
+    // Both wait for the answer to the first. Who closes holds nothing any more.
+    client.send(TEXT, "hello");
+    client.close(4000, "bye");
+    crate::support::eventually("the close is read", || gripd.connections("a") == 0);
+    question.say("");
+    let question = origin.next();
+    assert!(question.events().starts_with("TEXT 5|hello|CLOSE 5|"), "{}", question.events());
+    question.say_with("Content-Bytes-Accepted: 2\r\n", "");
+    assert_eq!(client.ended(), (4000, "bye".into()));
+}
