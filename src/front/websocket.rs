@@ -14,7 +14,7 @@ use crate::origin::{
     Answered, Asking, Handshake, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
-use crate::session::{Deflate, Opening};
+use crate::session::Opening;
 use crate::wire::answer::BAD_HANDSHAKE;
 use crate::wire::deflate::negotiate;
 use hyper::Response;
@@ -61,11 +61,10 @@ pub(super) async fn open(
 
 /// Whether it is a handshake by the rules (RFC 6455 4.2.1).
 fn is_handshake(request: &Parts) -> bool {
-    let Parts { method, version, headers, .. } = request;
+    let Parts { method, uri, version, headers, .. } = request;
     let is_13 = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let has_key = headers.get(SEC_WEBSOCKET_KEY).is_some_and(|key| !key.is_empty());
     let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    let Parts { uri, .. } = request;
     let has_path = uri.path().starts_with('/') || uri.authority().is_some();
     *method == Method::GET && *version == Version::HTTP_11 && has_path && is_13 && has_key && !has_body
 }
@@ -102,13 +101,7 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened) 
     {
         head.insert(SEC_WEBSOCKET_EXTENSIONS, value);
     }
-    Opening {
-        head: compact(&parts(&opened, head)),
-        opened,
-        prefix: prefix.map(Into::into),
-        deflate: agreed.map(|agreed| Deflate { sends: agreed.compresses, takeover: agreed.takeover }),
-        about,
-    }
+    Opening { head: compact(&parts(&opened, head)), opened, prefix: prefix.map(Into::into), deflate: agreed, about }
 }
 
 /// The headers of the answer to the client: what the origin says, and what makes it a handshake.

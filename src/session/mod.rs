@@ -15,7 +15,7 @@ use crate::grip::{Channel, CloseReason};
 use crate::hub::Membership;
 use crate::origin::{Asking, Opened, Origin};
 use crate::shard::{Feed, Parked, Shard, Spread};
-use crate::wire::deflate::Inflate;
+use crate::wire::deflate::{Agreed, Inflate};
 use crate::wire::websocket::Decoder;
 use crate::wire::{Framing, Head};
 use bytes::Bytes;
@@ -82,18 +82,9 @@ pub struct Opening {
     /// What stands before messages for the client, if the origin speaks GRIP in it: others are for gripd.
     pub prefix: Option<Box<str>>,
     /// What was agreed on compression.
-    pub deflate: Option<Deflate>,
+    pub deflate: Option<Agreed>,
     /// On whose behalf the origin is asked.
     pub about: Rc<Asking>,
-}
-
-/// Compression as it was agreed on.
-#[derive(Clone, Copy, Debug)]
-pub struct Deflate {
-    /// Whether the client takes what is compressed for all.
-    pub sends: bool,
-    /// Whether the client keeps its window.
-    pub takeover: bool,
 }
 
 /// A session; ready when it is over.
@@ -131,7 +122,7 @@ impl Sessions {
         self.metrics.sessions.fetch_add(1, Relaxed);
         let Opening { opened, head, prefix, deflate, about } = *opening;
         let target = opened.target();
-        let feed = Feed::Messages { deflate: deflate.is_some_and(|deflate| deflate.sends) };
+        let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };
         let mut parked = Parked::new(&self.shard, socket, &[], feed);
         let (line, own) = Line::new(self, opened);
         let named = about.route.targets.get(target).map_or(&[][..], |target| &target.channels).iter().chain(&own);
@@ -143,7 +134,7 @@ impl Sessions {
         }
         parked.subscribe(&channels);
         parked.since(self.membership.join(&channels, &[]).number);
-        let decoder = Decoder::of_client(deflate.map(|deflate| Inflate::new(deflate.takeover)));
+        let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.takeover)));
         let head = Bytes::from(head.render(Framing::None, false, false));
         let session = Session::new(self, parked, decoder, line, prefix, about, target);
         // A copy: the buffer of hyper that it is a part of is not to live as long.
