@@ -18,7 +18,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("daemon", &["*"]),
     ("config", &["route", "Settings"]),
     ("demo", &[]),
-    ("control", &["hub"]),
+    ("control", &["hub", "shard"]),
     ("front", &["hold", "origin", "route", "session", "shard"]),
     ("hold", &["hub", "origin", "route", "shard"]),
     ("session", &["hub", "origin", "route", "shard"]),

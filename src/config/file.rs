@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) debug: bool,
     pub(super) drain: Seconds,
     pub(super) routes: Option<String>,
+    pub(super) state_dir: Option<PathBuf>,
     pub(super) route: Vec<super::route_table::RouteTable>,
     pub(super) client: Client,
     pub(super) origin: Origin,
@@ -177,6 +178,7 @@ impl Default for File {
             debug: front::Settings::default().debug,
             drain: Seconds(Duration::from_secs(10)),
             routes: None,
+            state_dir: None,
             route: Vec::new(),
             client: Client::default(),
             origin: Origin::default(),
@@ -238,7 +240,7 @@ impl Default for WebSocket {
 
 impl Default for Delivery {
     fn default() -> Self {
-        let shard::Settings { client_buffer, outlets_total, close_grace } = shard::Settings::default();
+        let shard::Settings { client_buffer, outlets_total, close_grace, .. } = shard::Settings::default();
         let (client_buffer, outlets_total) = (limit(client_buffer), limit(outlets_total));
         let hub = hub::Settings::default();
         Self {

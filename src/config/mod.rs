@@ -152,7 +152,12 @@ impl Config {
         });
         let parsed = Parsed::of(path, &file, &mut error);
         error.into_result()?;
+        let state_dir = file
+            .state_dir
+            .as_ref()
+            .map(|dir| path.and_then(Path::parent).map_or_else(PathBuf::new, PathBuf::from).join(dir));
         let mut config = Self::of(&file, routes, parsed, overrides);
+        config.hub.state_dir = state_dir;
         config.sources = path.map(Path::to_path_buf).into_iter().chain(routes::routes_file(path, &file)).collect();
         Ok(config)
     }
@@ -212,11 +217,13 @@ impl Config {
                 subscription_linger: file.delivery.subscription_linger.0,
                 update_on_first_subscription: file.delivery.update_on_first_subscription,
                 compression: file.websocket.compression,
+                state_dir: None,
             },
             shard: shard::Settings {
                 client_buffer: file.delivery.client_buffer.get(),
                 outlets_total: file.delivery.outlets_total.get().div_ceil(shards),
                 close_grace,
+                max_channels: file.client.max_channels.get(),
             },
             control: control::Settings {
                 max_body: file.control.max_body.get(),

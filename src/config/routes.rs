@@ -107,7 +107,7 @@ impl Found {
                 match signer {
                     Ok(signer) => route.signer = Some(signer.map(Arc::new)),
                     Err(invalid) => {
-                        let what = format!("route '{}': sig_key: {invalid}", route.label());
+                        let what = format!("route '{}': sig_key: {invalid}", route.name);
                         self.problems.push(Problem::new(&place, what));
                     }
                 }

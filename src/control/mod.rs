@@ -1,9 +1,12 @@
 //! The operator's listener: publishing, and looking at what is held.
 
 mod channels;
+mod connections;
+mod denied;
 mod guard;
 mod metrics;
 mod publish;
+mod query;
 mod reply;
 
 pub use metrics::Metric;
@@ -112,40 +115,66 @@ impl Control {
             return refusal;
         }
         let Some(media) = Media::negotiate(request.headers()) else { return Reply::not_acceptable() };
-        // As in Pushpin, one slash at the end makes no difference.
         let path = request.uri().path().to_owned();
-        let path = path.strip_suffix('/').unwrap_or(&path);
-        match (path, request.method()) {
-            ("", _) => Reply::text(200, "Pushpin API"),
-            ("/publish", &Method::POST) => publish::publish(self, media, request).await,
-            ("/publish", method) => Reply::not_allowed(method, "POST"),
-            ("/recover", &Method::POST) => {
-                self.hub.recover();
-                match media {
-                    Media::Text => Reply::text(200, "Updated"),
-                    Media::Json => Reply::json(&serde_json::json!({ "message": "Updated" })),
-                }
+        let (place, name) = split(&path);
+        let Some(methods) = methods(place, name) else { return Reply::text(404, "Not Found") };
+        if !methods.is_empty() && methods.split(", ").all(|method| method != request.method().as_str()) {
+            return Reply::not_allowed(request.method(), methods);
+        }
+        self.carry_out(media, place, name, request).await.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Does what a request asks for.
+    async fn carry_out(
+        &self,
+        media: Media,
+        place: &str,
+        name: Option<&str>,
+        request: Request<Incoming>,
+    ) -> Result<Reply, Reply> {
+        let (hub, query) = (&*self.hub, request.uri().query());
+        match (place, name, request.method()) {
+            ("", ..) => Ok(Reply::text(200, "Pushpin API")),
+            ("publish", ..) => Ok(publish::publish(self, media, request).await),
+            ("recover", ..) => {
+                hub.recover();
+                Ok(Reply::done(media, "Updated", &serde_json::json!({ "message": "Updated" })))
             }
-            ("/recover", method) => Reply::not_allowed(method, "POST"),
-            ("/channels" | "/healthz" | "/readyz" | "/metrics", method) if !reads(method) => {
-                Reply::not_allowed(method, "GET, HEAD")
-            }
-            ("/channels", _) => channels::list(&self.hub, request.uri().query()),
-            ("/healthz", _) => Reply::text(200, "OK"),
-            ("/readyz", _) if self.is_ready() => Reply::text(200, "OK"),
-            ("/readyz", _) => Reply::text(503, "Draining"),
-            ("/metrics", _) => metrics::render(&(self.read_metrics)()),
-            _ => match request.uri().path().strip_prefix("/channels/") {
-                Some(name) if reads(request.method()) => channels::one(&self.hub, name),
-                Some(_) => Reply::not_allowed(request.method(), "GET, HEAD"),
-                None => Reply::text(404, "Not Found"),
-            },
+            ("channels", None, _) => channels::list(hub, query),
+            ("channels", Some(name), _) => channels::one(hub, name),
+            ("connections", None, _) => connections::list(hub, query).await,
+            ("connections", Some(name), &Method::DELETE) => connections::delete(self, media, name).await,
+            ("connections", Some(name), _) => connections::one(hub, name).await,
+            ("denied", None, _) => denied::list(hub, query),
+            ("denied", Some(name), _) => denied::delete(hub, media, name).await,
+            ("healthz", ..) => Ok(Reply::text(200, "OK")),
+            ("readyz", ..) if self.is_ready() => Ok(Reply::text(200, "OK")),
+            ("readyz", ..) => Ok(Reply::text(503, "Draining")),
+            ("metrics", ..) => Ok(metrics::render(&(self.read_metrics)())),
+            _ => Err(Reply::text(404, "Not Found")),
         }
     }
 }
 
-fn reads(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
+/// What a path names: a place, and perhaps something there. As in Pushpin, one slash at the end makes no difference.
+fn split(path: &str) -> (&str, Option<&str>) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    match path.split_once('/') {
+        None | Some((_, "")) => (path.strip_suffix('/').unwrap_or(path), None),
+        Some((place, name)) => (place, Some(name)),
+    }
+}
+
+/// The methods that a place has; the empty text: any. `None`: there is no such place.
+const fn methods(place: &str, name: Option<&str>) -> Option<&'static str> {
+    Some(match (place.as_bytes(), name.is_some()) {
+        (b"", false) => "",
+        (b"publish" | b"recover", false) => "POST",
+        (b"channels", _) | (b"connections" | b"denied" | b"healthz" | b"readyz" | b"metrics", false) => "GET, HEAD",
+        (b"connections", true) => "GET, HEAD, DELETE",
+        (b"denied", true) => "DELETE",
+        _ => return None,
+    })
 }
 
 impl fmt::Debug for Control {

@@ -4,7 +4,7 @@ use super::Control;
 use super::reply::{Media, Reply};
 use crate::grip::Item;
 use crate::grip::item::parse_batch;
-use crate::hub::{Busy, Outcome};
+use crate::hub::{Busy, Finally, Outcome, Receipt};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
@@ -30,29 +30,52 @@ pub(super) async fn publish(control: &Control, media: Media, request: Request<In
         Ok(items) => items,
         Err(reply) => return reply,
     };
+    let denies = items.iter().any(|item| item.deny_for.is_some());
     let published = match media {
         Media::Text => control.hub.publish(items, Box::new(|outcomes| log(&outcomes))).await.map(|_| None),
         Media::Json => publish_and_wait(control, items).await.map(Some),
     };
+    if denies
+        && published.is_ok()
+        && let Err(why) = control.hub.kept().await
+    {
+        return Reply::text(500, format!("Published, but what is denied will be forgotten when gripd ends: {why}"));
+    }
     match published {
         Ok(None) => Reply::text(200, "Published"),
         Ok(Some(items)) => Reply::json(&Published { message: "Published", items }),
-        Err(Busy) => Reply::text(503, "Too many items wait for delivery: nothing was published.").retry_after(1),
+        Err(busy) => Reply::text(503, busy.to_string()).retry_after(1),
     }
 }
 
 /// Publishes, and waits for the outcomes to be final, or for as long as a reply may wait.
 async fn publish_and_wait(control: &Control, items: Vec<Item>) -> Result<Vec<Outcome>, Busy> {
+    let (finally, told) = wait_for();
+    let receipt = control.hub.publish(items, finally).await?;
+    Ok(told.outcomes(control.settings.receipt_wait, &receipt).await)
+}
+
+/// Outcomes that are not final yet.
+pub(super) struct Told(oneshot::Receiver<Vec<Outcome>>);
+
+/// What logs outcomes when they are final, and what waits for them.
+pub(super) fn wait_for() -> (Finally, Told) {
     let (tell, told) = oneshot::channel();
     let finally = Box::new(|outcomes: Vec<Outcome>| {
         log(&outcomes);
         // An error: the publisher waits no longer.
         let _ = tell.send(outcomes);
     });
-    let receipt = control.hub.publish(items, finally).await?;
-    match timeout(control.settings.receipt_wait, told).await {
-        Ok(Ok(outcomes)) => Ok(outcomes),
-        _ => Ok(receipt.outcomes()),
+    (finally, Told(told))
+}
+
+impl Told {
+    /// The outcomes when they are final, or as they are after so long.
+    pub(super) async fn outcomes(self, wait: Duration, receipt: &Receipt) -> Vec<Outcome> {
+        match timeout(wait, self.0).await {
+            Ok(Ok(outcomes)) => outcomes,
+            _ => receipt.outcomes(),
+        }
     }
 }
 

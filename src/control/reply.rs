@@ -58,6 +58,14 @@ impl Reply {
         }
     }
 
+    /// Says that something was done: a word as text, more as JSON.
+    pub(super) fn done(media: Media, word: &str, more: &impl Serialize) -> Self {
+        match media {
+            Media::Text => Self::text(200, word),
+            Media::Json => Self::json(more),
+        }
+    }
+
     /// Text of another media type.
     pub(super) const fn other(media: &'static str, body: String) -> Self {
         Self { status: 200, media, body, header: None }

@@ -70,6 +70,7 @@ impl Daemon {
         announce(&config, listen, control_listen, &routes);
 
         let hub = Hub::new(config.hub.clone(), config.shards);
+        hub.load()?;
         let counters = Counters::default();
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests);
@@ -208,6 +209,7 @@ fn start_control(
                 Ok(listener) => tokio::select! {
                     () = control.serve(listener) => {}
                     () = hub.keep_time() => {}
+                    () = hub.keep() => {}
                     _ = stopped => {}
                 },
                 Err(error) => tracing::error!(%error, "the control API ended"),

@@ -71,6 +71,8 @@ impl ShardThread {
                 std::process::abort();
             }
         });
+        let time = Rc::clone(&shard);
+        spawn_local(async move { time.keep_time().await });
         spawn_local(Rc::clone(&front.origin).tell_gone());
         let reloaded = Rc::clone(&front);
         spawn_local(async move {

@@ -90,7 +90,7 @@ macro_rules! line {
             target: $target,
             method = $access.method.as_str(),
             uri = %$access.uri,
-            route = $access.route.as_ref().map(|r| tracing::field::display(r.label())),
+            route = $access.route.as_ref().map(|r| tracing::field::display(&r.name)),
             target = $access.target().map(tracing::field::display),
             // A client that left before there was an answer has no status.
             status = ($access.status > 0).then_some($access.status),

@@ -69,7 +69,7 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
 fn log(failure: &Failure, uri: &Uri, route: &Route) {
     let error = failure.explain();
     match failure.side() {
-        Side::Client => tracing::debug!(%uri, route = %route.label(), error, "request failed"),
-        Side::Origin => tracing::warn!(%uri, route = %route.label(), error, "request failed"),
+        Side::Client => tracing::debug!(%uri, route = %route.name, error, "request failed"),
+        Side::Origin => tracing::warn!(%uri, route = %route.name, error, "request failed"),
     }
 }

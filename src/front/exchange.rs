@@ -14,6 +14,7 @@ use crate::origin::{
     Answered, BodyState, Failure, Kind, Lease, MAX_BODY, Source, Upload, collect, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
+use crate::shard::Profile;
 use crate::wire::head::has_body;
 use crate::wire::{Fields, Head};
 use bytes::Bytes;
@@ -150,6 +151,7 @@ impl Exchange<'_> {
             body,
             rest,
             client: client(self.original()),
+            whose: Profile::of_route(&self.route.name),
             jsonp: self.dress.script.take(),
             about: self.visit.about(self.route),
             request,

@@ -15,6 +15,7 @@ use crate::origin::{
 };
 use crate::route::Route;
 use crate::session::Opening;
+use crate::shard::Profile;
 use crate::wire::answer::BAD_HANDSHAKE;
 use crate::wire::deflate::negotiate;
 use hyper::Response;
@@ -101,7 +102,15 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened) 
     {
         head.insert(SEC_WEBSOCKET_EXTENSIONS, value);
     }
-    Opening { head: compact(&parts(&opened, head)), opened, prefix: prefix.map(Into::into), deflate: agreed, about }
+    let whose = Profile::of_route(&about.route.name);
+    Opening {
+        head: compact(&parts(&opened, head)),
+        opened,
+        prefix: prefix.map(Into::into),
+        deflate: agreed,
+        about,
+        whose,
+    }
 }
 
 /// The headers of the answer to the client: what the origin says, and what makes it a handshake.

@@ -10,7 +10,7 @@ use crate::grip::instruct::is_body;
 use crate::grip::link::{Next, resolve};
 use crate::grip::{HoldMode, Instruct, Meta};
 use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
-use crate::shard::{Event, Feed, Parked, Terms, Turn};
+use crate::shard::{Event, Feed, Parked, Reason, Terms, Turn};
 use crate::wire::Chunk;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -73,7 +73,10 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
     let ways = ways_of_stream(&hold.instruct);
     // What does not hold yet has no channels yet.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
-    let (mut parked, behind) = holds.subscribe(terms.clone(), ways, socket, early, feed, hold.away.as_ref());
+    let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (socket, early), feed, &hold) {
+        Ok(subscribed) => subscribed,
+        Err(refused) => return refused,
+    };
     parked.agree(terms, ways);
     // Until all of the body is sent.
     parked.hold_back();
@@ -118,13 +121,17 @@ impl Linked<'_> {
         match over {
             Over::Gone => {}
             Over::Ended => {
+                self.parked.because(Reason::Origin);
                 // What was accepted before and waits is not kept from it.
                 self.parked.resume();
                 let _ = Box::pin(self.take_queued()).await;
                 let Self { parked, .. } = *self;
                 Box::pin(parked.finish()).await;
             }
-            Over::Broken => self.parked.cut(),
+            Over::Broken => {
+                self.parked.because(Reason::Origin);
+                self.parked.cut();
+            }
         }
         None
     }
@@ -289,7 +296,7 @@ impl Linked<'_> {
         self.instruct = instruct;
         let holds = self.instruct.hold.is_some();
         if holds {
-            self.join();
+            self.join()?;
         }
         self.send(&body);
         if let Some(rest) = told.rest {
@@ -300,22 +307,26 @@ impl Linked<'_> {
 
     /// Holds the channels of an answer, on its terms, and no others. What was missed of those that it held before is
     /// among the items that wait.
-    fn join(&mut self) {
+    fn join(&mut self) -> Flow {
         let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
         self.parked.agree(terms, ways_of_stream(&self.instruct));
-        let fresh = self.parked.follow_terms();
         let all = std::mem::take(&mut self.all_behind);
-        let known = |terms: &Terms| terms.known(|channel| all || fresh.contains(channel));
-        let known = self.parked.terms(known).unwrap_or_default();
-        if !self.holds.membership.join(&fresh, &known).behind {
-            return;
-        }
+        let known = match self.parked.follow_terms(all) {
+            Ok(Some(known)) => known,
+            Ok(None) => return ControlFlow::Continue(()),
+            Err(denied) => {
+                tracing::info!(uri = %self.about.uri, %denied, "a stream is ended");
+                self.parked.because(Reason::Kicked);
+                return ControlFlow::Break(Over::Ended);
+            }
+        };
         let cause = Some(Cause(known));
         // An origin that names the same again knows best.
         self.notes.refresh |= self.cause != cause;
         self.behind_since = Some(Instant::now());
         self.all_behind = all;
         self.cause = cause;
+        ControlFlow::Continue(())
     }
 
     /// Sends a body that is too large to be kept, as fast as the client takes it.

@@ -13,7 +13,8 @@ use crate::grip::item::Id;
 use crate::grip::{Channel, HoldMode, Instruct};
 use crate::hub::Membership;
 use crate::origin::{Asking, Gone, Lease, Origin, Turn};
-use crate::shard::{Away, Feed, Parked, Shard, Spread, Terms, Ways};
+use crate::shard::{Away, Denied, Feed, Parked, Profile, Shard, Spread, Terms, Ways};
+use crate::wire::answer::DENIED;
 use crate::wire::{Framing, Head, Jsonp};
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -66,6 +67,8 @@ pub struct Hold {
     pub jsonp: Option<Jsonp>,
     /// Whom it is for.
     pub client: Client,
+    /// Whose it is.
+    pub whose: Profile,
     /// On whose behalf the origin is asked again.
     pub about: Asking,
     /// The request of a long-poll, to be read again.
@@ -181,31 +184,45 @@ impl Holds {
     }
 
     /// Parks a connection and subscribes it on its terms, before a byte of the answer leaves. `ways`: what its hold
-    /// does about items, if that is anything. `away`: what it was before. Also says what its origin names, if something
-    /// else is known.
+    /// does about items, if that is anything. Also says what its origin names, if something else is known.
+    ///
+    /// # Errors
+    /// It may not hold what it would: what is left to do is to say so.
     fn subscribe(
         &self,
         terms: Terms,
         ways: Ways,
-        socket: TcpStream,
-        early: &[u8],
+        (socket, early): (TcpStream, &[u8]),
         feed: Feed,
-        away: Option<&Away>,
-    ) -> (Parked, Option<Cause>) {
-        let mut parked = Parked::new(&self.shard, socket, early, feed);
+        hold: &Hold,
+    ) -> Result<(Parked, Option<Cause>), Waiting<'static>> {
+        let mut parked = Parked::new(&self.shard, socket, early, feed, &hold.whose);
         let channels: Vec<Channel> = terms.channels.iter().map(|term| term.channel.clone()).collect();
-        parked.subscribe(&channels);
         let known = terms.known(|_| true);
+        let joined = match parked.subscribe(&channels, &known) {
+            Ok(joined) => joined,
+            Err(denied) => return Err(refuse(parked, &denied, hold)),
+        };
         if ways != Ways::default() || !terms.are_plain() {
             parked.agree(terms, ways);
         }
-        let joined = self.membership.join(&channels, &known);
-        parked.since(joined.number);
-        if let Some(away) = away {
+        if let Some(away) = &hold.away {
             // A close that was accepted meanwhile meant it.
             parked.close_since(away.since());
+            away.goes_on();
         }
-        (parked, joined.behind.then_some(Cause(known)))
+        Ok((parked, joined.behind.then_some(Cause(known))))
+    }
+
+    /// Whether a channel is denied to who is about to hold all of these.
+    pub fn denies(&self, instruct: &Instruct, prefix: &str, implicit: &[String]) -> Option<Denied> {
+        let hub = self.membership.hub();
+        if !hub.has_denials() {
+            return None;
+        }
+        let terms = terms::terms(instruct, prefix, implicit);
+        let channels: Vec<Channel> = terms.channels.into_iter().map(|term| term.channel).collect();
+        hub.denies(&channels).map(Denied)
     }
 
     /// What tells the origin, when it is dropped, that the client is gone, if the origin wants to know.
@@ -224,6 +241,16 @@ impl fmt::Debug for Holds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Holds").field("shard", &self.shard).finish_non_exhaustive()
     }
+}
+
+/// Says that a channel is denied to a client that has left hyper already.
+fn refuse(parked: Parked, denied: &Denied, hold: &Hold) -> Waiting<'static> {
+    tracing::info!(uri = %hold.about.uri, %denied, "a hold is refused");
+    let refusal = DENIED.render(hold.client.old, hold.client.head_only);
+    Box::pin(async move {
+        parked.refuse(refusal).await;
+        None
+    })
 }
 
 /// A whole answer: head and body as the client must get it. The body is not copied: it may be everybody's.

@@ -5,7 +5,7 @@ use super::terms::ways_of_response;
 use super::{After, Cause, Client, Farewell, Hold, Holds, Retry, Waiting, answer};
 use crate::grip::item::Response;
 use crate::origin::{self, Asking, Gone};
-use crate::shard::{Away, Delivery, Event, Feed, Parked, Turn, Ways};
+use crate::shard::{Away, Delivery, Event, Feed, Parked, Reason, Turn, Ways};
 use crate::wire::{Head, Jsonp};
 use bytes::Bytes;
 use std::ops::ControlFlow;
@@ -53,7 +53,10 @@ enum End {
 pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let terms = hold.terms();
     let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
-    let (mut parked, behind) = holds.subscribe(terms, ways, socket, early, Feed::Response, hold.away.as_ref());
+    let (mut parked, behind) = match holds.subscribe(terms, ways, (socket, early), Feed::Response, &hold) {
+        Ok(subscribed) => subscribed,
+        Err(refused) => return refused,
+    };
     parked.set_timer(hold.instruct.hold_timeout());
     let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, away, .. } = *hold;
     let behind = behind.filter(|behind| {
@@ -177,13 +180,19 @@ impl Poll<'_> {
         }
     }
 
-    async fn end(self, end: End) -> Option<After> {
+    async fn end(mut self, end: End) -> Option<After> {
         let (head, body) = match end {
             End::Gone => return None,
             End::Again(turn) => return self.serve_again(turn),
             // One refresh was waited for already; what came of it is an item that does not fit.
-            End::Refresh | End::Timeout => (self.head.clone(), self.body.clone()),
-            End::Item(ref response, ref body) => (overlay(&self.head, response), body.clone()),
+            End::Refresh | End::Timeout => {
+                self.parked.because(Reason::Timeout);
+                (self.head.clone(), self.body.clone())
+            }
+            End::Item(ref response, ref body) => {
+                self.parked.because(Reason::Answered);
+                (overlay(&self.head, response), body.clone())
+            }
         };
         self.answer(head, body).await
     }

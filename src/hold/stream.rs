@@ -11,7 +11,10 @@ use tokio::net::TcpStream;
 pub(super) fn park<'a>(holds: &'a Holds, hold: &Hold, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let chunked = !hold.client.old;
     let feed = Feed::Stream { chunked };
-    let (mut parked, _) = holds.subscribe(hold.terms(), Ways::default(), socket, early, feed, hold.away.as_ref());
+    let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (socket, early), feed, hold) {
+        Ok(subscribed) => subscribed,
+        Err(refused) => return refused,
+    };
     parked.send([beginning(hold, chunked).into()]);
     let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, chunked)));
     if let Some(pulse) = &pulse {

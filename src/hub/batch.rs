@@ -4,12 +4,14 @@ use super::receipt::{Line, Outcome, Receipt, outcomes};
 use super::sequence::Sequenced;
 use super::table::Table;
 use crate::grip::item::{Id, Response};
+use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, CloseReason, Format, Formats, Item};
 use crate::shard::inbox::Extras;
 use crate::shard::tally::Counts;
-use crate::shard::{Close, Delivery, Tally};
+use crate::shard::{Command, Deed, Delivery, Tally, Whom};
 use crate::wire::{Chunk, Message, websocket};
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Messages of this size are compressed ahead.
@@ -33,9 +35,10 @@ pub(super) struct Entry {
     stream: Option<Chunk>,
     response: Option<Arc<Response>>,
     message: Option<Arc<Message>>,
-    pub(super) closes: Formats,
-    /// The Close frame with which it ends WebSockets.
-    frame: Bytes,
+    /// What is done to connections, behind what it delivers.
+    pub(super) deed: Option<Deed>,
+    /// Seconds for which the channel is denied to those whom it means.
+    pub(super) deny_for: Option<u32>,
     hints: Formats,
     pub(super) no_seq: bool,
     extras: Option<Arc<Extras>>,
@@ -47,12 +50,12 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Parcel {
     pub(super) deliveries: Vec<Delivery>,
-    pub(super) closes: Vec<Close>,
+    pub(super) commands: Vec<Command>,
 }
 
 impl Parcel {
     pub(super) const fn is_empty(&self) -> bool {
-        self.deliveries.is_empty() && self.closes.is_empty()
+        self.deliveries.is_empty() && self.commands.is_empty()
     }
 }
 
@@ -89,9 +92,14 @@ impl Batch {
         }
     }
 
-    /// Whether one of the items closes.
-    pub(super) fn closes(&self) -> bool {
-        self.entries.iter().any(|e| !e.closes.is_empty())
+    /// Whether one of the items does something to connections.
+    pub(super) fn commands(&self) -> bool {
+        self.entries.iter().any(|entry| entry.deed.is_some())
+    }
+
+    /// How many of the items deny their channel for a time.
+    pub(super) fn denials(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.deny_for.is_some()).count()
     }
 
     /// The room it needs in the inbox of each shard, if none of it waits or was published before.
@@ -111,8 +119,14 @@ impl Batch {
 /// What the receipt says of an item: one that is nothing for anybody was delivered to nobody.
 fn line(item: &Item) -> Line {
     let closes = !item.closes.is_empty();
+    let (subscribes, unsubscribes) = match item.moves {
+        None => (false, false),
+        Some(Move::Subscribe(_)) => (true, false),
+        Some(Move::Unsubscribe(_)) => (false, true),
+    };
     let delivers = item.stream.is_some() || item.response.is_some() || item.message.is_some();
-    Line { channel: item.channel.clone(), delivers: delivers || !closes, closes }
+    let delivers = delivers || !(closes || subscribes || unsubscribes);
+    Line { channel: item.channel.clone(), delivers, closes, subscribes, unsubscribes }
 }
 
 impl Entry {
@@ -121,15 +135,18 @@ impl Entry {
         let (message, message_filters) = item
             .message
             .map_or((None, None), |m| (Some(Arc::new(Message::new(m.kind, &m.content))), m.content_filters));
-        let frame = close_frame(item.closes, item.close_reason);
-        let extras = Extras { id: item.id, prev_id: item.prev_id, meta: item.meta, stream_filters, message_filters };
+        let close = (!item.closes.is_empty())
+            .then(|| Deed::Close { formats: item.closes, frame: close_frame(item.closes, item.close_reason) });
+        let deed = close.or_else(|| item.moves.map(|moved| Deed::Move(Arc::new(moved))));
+        let (id, prev_id, meta, selection) = (item.id, item.prev_id, item.meta, item.selection);
+        let extras = Extras { id, prev_id, meta, stream_filters, message_filters, selection };
         Self {
             channel: item.channel,
             stream: stream.map(|content| Chunk::new(&content)),
             response: item.response.map(Arc::new),
             message,
-            closes: item.closes,
-            frame,
+            deed,
+            deny_for: item.deny_for,
             hints: item.hints,
             no_seq: item.no_seq,
             extras: (extras != Extras::default()).then(|| Arc::new(extras)),
@@ -145,8 +162,8 @@ impl Entry {
             stream: None,
             response: None,
             message: None,
-            closes: Formats::NONE,
-            frame: Bytes::new(),
+            deed: None,
+            deny_for: None,
             hints: Formats::ANSWERS,
             no_seq: true,
             extras: None,
@@ -155,25 +172,28 @@ impl Entry {
         }
     }
 
-    /// Takes the close out of an item that has an id and is something besides. Without an id, all of it is one.
-    pub(super) fn split_close(&mut self) -> Option<Self> {
+    /// Takes what is done to connections out of an item that has an id and is something besides. Without an id, all of it
+    /// is one.
+    pub(super) fn split_command(&mut self) -> Option<Self> {
         let ordered = self.extras.as_ref().is_some_and(|extras| extras.id.is_some() || extras.prev_id.is_some());
         let bare = self.has_no_format() && self.hints.is_empty();
-        if self.closes.is_empty() || bare || !ordered {
+        if self.deed.is_none() || bare || !ordered {
             return None;
         }
-        let closes = std::mem::replace(&mut self.closes, Formats::NONE);
-        let meta = self.extras.as_ref().and_then(|extras| extras.meta.clone());
+        let deed = self.deed.take();
+        let extras = self.extras.as_deref();
+        let (meta, selection) = extras.map(|e| (e.meta.clone(), e.selection.clone())).unwrap_or_default();
+        let extras = Extras { meta, selection, ..Extras::default() };
         Some(Self {
             channel: self.channel.clone(),
             stream: None,
             response: None,
             message: None,
-            closes,
-            frame: std::mem::take(&mut self.frame),
+            deed,
+            deny_for: self.deny_for.take(),
             hints: Formats::NONE,
             no_seq: true,
-            extras: meta.map(|meta| Arc::new(Extras { meta: Some(meta), ..Extras::default() })),
+            extras: (extras != Extras::default()).then(|| Arc::new(extras)),
             tally: self.tally.clone(),
             index: self.index,
         })
@@ -190,15 +210,27 @@ impl Entry {
         // An item that delivers and closes takes two numbers: the close comes after what it delivers.
         let number = table.number + 1;
         table.number += 2;
-        for shard in table.shards(&self.channel) {
+        let shards: SmallVec<[usize; 4]> = table.shards(&self.channel).collect();
+        for shard in shards {
             if self.delivers() {
                 parcels[shard].deliveries.push(self.delivery(number));
             }
-            if !self.closes.is_empty() {
-                parcels[shard].closes.push(self.close(number + 1));
+            if let Some(deed) = &self.deed {
+                if let Deed::Move(moved) = deed
+                    && let Move::Subscribe(channels) = &**moved
+                {
+                    // What is accepted from now on is for those who are to be subscribed.
+                    table.join(shard, channels);
+                }
+                parcels[shard].commands.push(self.command(number + 1, deed.clone()));
             }
         }
         self.tally
+    }
+
+    /// Which connections of its channel it means, if not all.
+    pub(super) fn selection(&self) -> Option<&Arc<Selection>> {
+        self.extras.as_ref()?.selection.as_ref()
     }
 
     /// Whether it is to reach connections; one that only has a place in its channel's order is.
@@ -229,10 +261,10 @@ impl Entry {
         }
     }
 
-    fn close(&self, number: u64) -> Close {
+    fn command(&self, number: u64, deed: Deed) -> Command {
         let meta = self.extras.as_ref().and_then(|extras| extras.meta.clone());
-        let (channel, tally) = (self.channel.clone(), self.tally.clone());
-        Close { number, channel, formats: self.closes, frame: self.frame.clone(), meta, tally, index: self.index }
+        let whom = Whom::Members { channel: self.channel.clone(), selection: self.selection().cloned(), meta };
+        Command { number, whom, deed, tally: self.tally.clone(), index: self.index }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Who holds a channel, as each shard tells the hub.
 
-use super::Hub;
+use super::{Hub, now};
 use crate::grip::Channel;
-use crate::grip::item::Id;
-use crate::shard::Ledger;
+use crate::shard::{Denied, Ended, Entering, Joined, Ledger, Profile};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,34 +18,14 @@ pub struct Membership {
     shard: usize,
 }
 
-/// What a connection learns when it joins channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// The number of the last item accepted before.
-    pub number: u64,
-    /// Whether the last item of a channel is not the one that the connection knows of.
-    pub behind: bool,
-}
-
 impl Membership {
     pub(super) const fn new(hub: Arc<Hub>, shard: usize) -> Self {
         Self { hub, shard }
     }
 
-    /// One connection of the shard holds each of `channels` from now on. `known`: of some of them the id of the last
-    /// item that it knows of.
-    pub fn join(&self, channels: &[Channel], known: &[(Channel, Id)]) -> Joined {
-        let state = &mut *self.hub.state();
-        let behind = known.iter().any(|(channel, id)| state.sequences.last_id(channel).is_some_and(|last| last != id));
-        let (now, update) = (Instant::now(), self.hub.settings.update_on_first_subscription);
-        for channel in channels {
-            state.sequences.joined(channel, now);
-            if update && state.sequences.pin(channel) && state.fresh.len() < MAX_FRESH {
-                state.fresh.push_back((now + FIRST_UPDATE, channel.clone()));
-                self.hub.timetable.notify_one();
-            }
-        }
-        Joined { number: state.table.join(self.shard, channels), behind }
+    /// The hub.
+    pub const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Forgets the last ids of channels: what origins say of them counts.
@@ -54,10 +33,8 @@ impl Membership {
         let state = &mut *self.hub.state();
         channels.into_iter().for_each(|channel| state.sequences.forget(&channel));
     }
-}
 
-impl Ledger for Membership {
-    fn left(&self, channels: &[Channel]) {
+    fn leave(&self, channels: &[Channel]) {
         let state = &mut *self.hub.state();
         let now = Instant::now();
         for channel in channels {
@@ -66,4 +43,40 @@ impl Ledger for Membership {
             }
         }
     }
+}
+
+impl Ledger for Membership {
+    fn join(&self, entering: &Entering<'_>) -> Result<Joined, Denied> {
+        let Entering { channels, held, known, .. } = entering;
+        let state = &mut *self.hub.state();
+        if !state.denials.is_empty()
+            && let Some(denied) = state.denials.find(channels, held, now())
+        {
+            return Err(Denied(denied));
+        }
+        let behind = known.iter().any(|(channel, id)| state.sequences.last_id(channel).is_some_and(|last| last != id));
+        let (instant, update) = (Instant::now(), self.hub.settings.update_on_first_subscription);
+        for channel in *channels {
+            state.sequences.joined(channel, instant);
+            if update && state.sequences.pin(channel) && state.fresh.len() < MAX_FRESH {
+                state.fresh.push_back((instant + FIRST_UPDATE, channel.clone()));
+                self.hub.timetable.notify_one();
+            }
+        }
+        Ok(Joined { number: state.table.join(self.shard, channels), behind })
+    }
+
+    fn left(&self, _: &Profile, channels: &[Channel]) {
+        self.leave(channels);
+    }
+
+    fn release(&self, channels: &[Channel]) {
+        self.leave(channels);
+    }
+
+    fn came(&self, _: &Profile) {}
+
+    fn went(&self, _: &Profile) {}
+
+    fn ended(&self, _: &Profile, _: &Ended) {}
 }

@@ -4,29 +4,37 @@
 //! channel; of items that have ids, theirs. The hub never waits for a socket.
 
 mod batch;
+mod denial;
+mod lists;
 mod membership;
 mod receipt;
 mod seen;
 mod sequence;
 #[cfg(test)]
 mod simulation;
+mod store;
 mod table;
 
 pub use batch::Finally;
-pub use membership::{Joined, Membership};
+pub use denial::Denial;
+pub use lists::Wanted;
+pub use membership::Membership;
 pub use receipt::{Outcome, Receipt};
 pub use table::Held;
 
 use crate::grip::{Channel, Item};
 use crate::shard::{Inbox, Tally};
 use batch::{Batch, Entry, Load, Parcel};
+use denial::{Denial as OneDenial, Denials};
 use seen::Seen;
 use sequence::{Sequences, Turn};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::Ordering::Relaxed;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use store::Store;
 use table::Table;
 use tokio::sync::Notify;
 
@@ -45,6 +53,8 @@ pub struct Settings {
     pub update_on_first_subscription: bool,
     /// Whether there may be WebSockets that take compressed messages: large ones are compressed before they are accepted.
     pub compression: bool,
+    /// The folder in which what operators decide survives a restart: denials, and lists of allowed channels.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -56,6 +66,7 @@ impl Default for Settings {
             subscription_linger: Duration::from_secs(60),
             update_on_first_subscription: false,
             compression: false,
+            state_dir: None,
         }
     }
 }
@@ -72,6 +83,10 @@ pub struct Hub {
     room: Arc<Notify>,
     /// Told when something is to be done at a time that was not known before.
     timetable: Notify,
+    /// Whether there is a denial: spares the lock.
+    denying: AtomicBool,
+    /// Where what operators decide survives a restart.
+    store: Store,
 }
 
 /// What the lock is for.
@@ -82,15 +97,24 @@ struct State {
     seen: Seen,
     /// Channels that nobody held before, and when they are refreshed.
     fresh: VecDeque<(Instant, Channel)>,
+    denials: Denials,
 }
 
-/// A batch was refused: the inboxes stayed full.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Busy;
+/// Why a batch was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// The inboxes stayed full.
+    Inboxes,
+    /// There are as many denials as there may be.
+    Denials,
+}
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too many items wait for delivery")
+        f.write_str(match self {
+            Self::Inboxes => "Too many items wait for delivery: nothing was published.",
+            Self::Denials => "Too many channels are denied: nothing was published. GET /denied lists them.",
+        })
     }
 }
 
@@ -113,9 +137,12 @@ impl Hub {
             sequences: Sequences::new(settings.message_wait, settings.subscription_linger),
             seen: Seen::new(settings.id_cache_ttl),
             fresh: VecDeque::new(),
+            denials: Denials::default(),
         };
         let (turn, timetable) = (tokio::sync::Mutex::new(()), Notify::new());
-        Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable })
+        let denying = AtomicBool::new(false);
+        let store = Store::new(settings.state_dir.clone());
+        Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable, denying, store })
     }
 
     /// The inbox of the shard with this index.
@@ -128,23 +155,39 @@ impl Hub {
         Membership::new(Arc::clone(self), shard)
     }
 
-    /// Accepts a batch, all of it or nothing. While an inbox has no room for it, it waits its turn; a batch
-    /// with a close never waits. `finally` gets the outcomes when every connection concerned has its bytes queued
+    /// Accepts a batch, all of it or nothing. While an inbox has no room for it, it waits its turn; a batch that does
+    /// something to connections never waits. `finally` gets the outcomes when every connection concerned has its bytes queued
     /// or is ended.
     ///
     /// # Errors
-    /// [`Busy`] when there was no room in time. Nothing was published then.
+    /// [`Busy`] when there was no room, or none in time. Nothing was published then.
     pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
         let batch = Batch::new(items, finally);
         if self.settings.compression {
             batch.compress();
         }
-        if batch.closes() {
-            let accepted = self.put(batch, &mut self.state());
-            return Ok(accepted.receipt);
+        if batch.commands() {
+            return self.put_at_once(batch);
         }
         let accepted = tokio::time::timeout(self.settings.publish_wait, self.accept_in_turn(batch)).await;
-        accepted.map_err(|_| Busy)
+        accepted.map_err(|_| Busy::Inboxes)
+    }
+
+    fn put_at_once(&self, batch: Batch) -> Result<Receipt, Busy> {
+        let mut state = self.state();
+        let denials = batch.denials();
+        if denials > 0 {
+            if !state.denials.has_room(denials, now()) {
+                return Err(Busy::Denials);
+            }
+            self.denying.store(true, Relaxed);
+        }
+        let accepted = self.put(batch, &mut state);
+        drop(state);
+        if denials > 0 {
+            self.store.change();
+        }
+        Ok(accepted.receipt)
     }
 
     async fn accept_in_turn(&self, mut batch: Batch) -> Receipt {
@@ -184,10 +227,16 @@ impl Hub {
     /// Numbers items and puts them into the inbox of every shard that holds their channel.
     fn send(&self, entries: Vec<Entry>, state: &mut State) -> Vec<Tally> {
         let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
+        for entry in &entries {
+            if let Some(seconds) = entry.deny_for {
+                let until = now() + u64::from(seconds);
+                state.denials.add(OneDenial::new(&entry.channel, entry.selection().map(|s| &**s), until));
+            }
+        }
         let spent = entries.into_iter().map(|entry| entry.address(&mut state.table, &mut parcels)).collect();
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
             if !parcel.is_empty() {
-                inbox.put(parcel.deliveries, parcel.closes);
+                inbox.put(parcel.deliveries, parcel.commands);
             }
         }
         spent
@@ -258,18 +307,18 @@ impl Hub {
 impl State {
     /// The items whose turn it is when this one has come.
     fn order(&mut self, mut entry: Entry, now: Instant) -> Vec<Entry> {
-        // A close waits for nothing, and is never one too many; what the item is besides has its place in the order.
-        let close = entry.split_close();
+        // A command waits for nothing, and is never one too many; what the item is besides has its place in the order.
+        let command = entry.split_command();
         // But a goodbye comes before its close.
-        entry.no_seq |= close.is_some() && self.sequences.would_wait(&entry.channel, &entry);
+        entry.no_seq |= command.is_some() && self.sequences.would_wait(&entry.channel, &entry);
         let mut due = self.order_content(entry, now);
-        due.extend(close);
+        due.extend(command);
         due
     }
 
     fn order_content(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
         use sequence::Sequenced;
-        if !entry.closes.is_empty() {
+        if entry.deed.is_some() {
             return vec![entry];
         }
         if let Some(id) = entry.id()
@@ -297,9 +346,15 @@ impl State {
     }
 }
 
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::{Entering, Ledger, Profile};
     use serde_json::{Value, json};
     use std::future::Future;
 
@@ -310,8 +365,14 @@ mod tests {
     /// A hub of two shards that take nothing out of their inboxes; the first holds the channel `a`.
     fn hub(publish_wait: Duration) -> Arc<Hub> {
         let hub = Hub::new(Settings { publish_wait, ..Settings::default() }, 2);
-        hub.membership(0).join(&[Channel::from("a")], &[]);
+        join(&hub, 0, "a");
         hub
+    }
+
+    fn join(hub: &Arc<Hub>, shard: usize, channel: &str) {
+        let (whose, channels) = (Profile::default(), [Channel::from(channel)]);
+        let entering = Entering { whose: &whose, channels: &channels, held: &[], known: &[] };
+        hub.membership(shard).join(&entering).unwrap();
     }
 
     fn items(items: &[Value]) -> Vec<Item> {
@@ -332,15 +393,15 @@ mod tests {
             let hub = hub(Duration::from_millis(20));
             assert!(publish(&hub, many("a", 4096)).await.is_ok());
             let number = hub.state().table.number;
-            assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy));
+            assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy::Inboxes));
             assert_eq!(hub.state().table.number, number);
             // What nobody holds, or only others do, needs no room there.
             assert!(publish(&hub, many("nobody", 1)).await.is_ok());
-            hub.membership(1).join(&[Channel::from("b")], &[]);
+            join(&hub, 1, "b");
             assert!(publish(&hub, many("b", 1)).await.is_ok());
             // All or nothing: one full inbox refuses the whole batch.
             let both = many("b", 1).into_iter().chain(many("a", 1)).collect();
-            assert_eq!(publish(&hub, both).await.err(), Some(Busy));
+            assert_eq!(publish(&hub, both).await.err(), Some(Busy::Inboxes));
         });
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Line {
     pub(super) channel: Channel,
     pub(super) delivers: bool,
     pub(super) closes: bool,
+    pub(super) subscribes: bool,
+    pub(super) unsubscribes: bool,
 }
 
 /// What became of one item. Only what it asked for is said: a close has no `delivered`.
@@ -50,6 +52,12 @@ pub struct Outcome {
     /// Those of them that were reset with bytes unsent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<u32>,
+    /// Connections that it subscribed to channels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribed: Option<u32>,
+    /// Connections that left channels by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsubscribed: Option<u32>,
 }
 
 impl Receipt {
@@ -83,6 +91,8 @@ impl Line {
             duplicate: some(counts.duplicate.load(Relaxed)),
             closed: closes(counts.closed.load(Relaxed)),
             cut: closes(counts.cut.load(Relaxed)),
+            subscribed: self.subscribes.then(|| counts.subscribed.load(Relaxed)),
+            unsubscribed: self.unsubscribes.then(|| counts.unsubscribed.load(Relaxed)),
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::{Hub, Settings};
 use crate::grip::item::{Id, parse_batch};
 use crate::grip::{Channel, Meta};
-use crate::shard::{Event, Feed, Ledger, Metrics, Parked, Shard, Term, Terms, Ways};
+use crate::shard::{Event, Feed, Metrics, Parked, Profile, Shard, Term, Terms, Ways};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
@@ -55,12 +55,6 @@ struct Run {
     asked: Option<[(usize, usize); 2]>,
 }
 
-struct NoLedger;
-
-impl Ledger for NoLedger {
-    fn left(&self, _: &[Channel]) {}
-}
-
 fn terms(last: [usize; 2]) -> Terms {
     let term = |(name, last): (&&str, usize)| Term {
         channel: Channel::from(*name),
@@ -78,11 +72,10 @@ impl Run {
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
         let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
-        let mut parked = Parked::new(shard, accepted, b"", Feed::Stream { chunked: false });
+        let mut parked = Parked::new(shard, accepted, b"", Feed::Stream { chunked: false }, &Profile::default());
         let channels = CHANNELS.map(Channel::from);
-        parked.subscribe(&channels);
+        parked.subscribe(&channels, &[]).unwrap();
         parked.agree(terms([0, 0]), Ways { refreshes: true, asks: false });
-        parked.since(hub.membership(0).join(&channels, &[]).number);
         Self { hub, parked, socket, stored: [0, 0], asked: None }
     }
 
@@ -178,8 +171,12 @@ impl Run {
 async fn simulate(acts: Vec<Act>) {
     let settings = Settings { id_cache_ttl: Duration::ZERO, ..Settings::default() };
     let hub = Hub::new(settings, 1);
-    let shard =
-        Shard::new(crate::shard::Settings::default(), hub.inbox(0), Box::new(NoLedger), Arc::new(Metrics::default()));
+    let shard = Shard::new(
+        crate::shard::Settings::default(),
+        hub.inbox(0),
+        Box::new(hub.membership(0)),
+        Arc::new(Metrics::default()),
+    );
     let delivering = Rc::clone(&shard);
     let deliver = tokio::task::spawn_local(async move { delivering.deliver().await });
     let mut run = Run::new(&shard, hub);

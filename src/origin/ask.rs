@@ -79,8 +79,8 @@ impl Asking {
         let untrusted = self.route.targets.iter().any(|target| target.untrusted);
         let place = Place::Address(address);
         let target = Target { place, host: None, channels: Vec::new(), untrusted, over_http: false, one_event: false };
-        let signer = self.route.signer.clone();
-        Ok(Arc::new(Route { signer, targets: vec![target], ..Route::default() }))
+        let (signer, name) = (self.route.signer.clone(), Arc::clone(&self.route.name));
+        Ok(Arc::new(Route { signer, name, targets: vec![target], ..Route::default() }))
     }
 
     fn own_route<'a>(&self, routes: &'a Table, uri: &Uri) -> Option<&'a Arc<Route>> {

@@ -153,9 +153,9 @@ mod tests {
         assert_eq!(route.condition.host.as_deref(), Some("example.com"));
         assert_eq!((route.condition.path_beg.as_str(), route.prefix.as_str()), ("/a", "x, "));
         assert_eq!(route.targets[0].place, Place::Address(Address { host: "localhost".into(), port: 8000 }));
-        assert_eq!(route.label().to_string(), "main");
+        assert_eq!(route.name.to_string(), "main");
         assert_eq!(parse("* [::1]:80").targets[0].to_string(), "[::1]:80");
-        assert_eq!(parse("*,path_beg=/b x:1").label().to_string(), "*/b");
+        assert_eq!(parse("*,path_beg=/b x:1").name.to_string(), "*/b");
         assert_eq!(parse_line("  # nothing").unwrap(), None);
     }
 

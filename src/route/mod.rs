@@ -22,6 +22,8 @@ pub struct Route {
     pub condition: Condition,
     /// Its name, if it has one.
     pub id: Option<String>,
+    /// What logs and operators call it: its id, or its host and path.
+    pub name: Arc<str>,
     /// What stands before the names of the origin's channels.
     pub prefix: String,
     /// Whether clients are told why an answer of the origin could not be used.
@@ -44,16 +46,4 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Options that mean something in Pushpin but nothing to this version.
     pub ignored: Vec<String>,
-}
-
-impl Route {
-    /// What logs call it: its id, or its host and path.
-    pub fn label(&self) -> impl std::fmt::Display {
-        let host = self.condition.host.as_deref().unwrap_or("*");
-        match &self.id {
-            Some(id) => [id, ""],
-            None => [host, &self.condition.path_beg],
-        }
-        .concat()
-    }
 }

@@ -98,6 +98,9 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
         return invalid("a condition without a host needs an id: write '*' for any host");
     }
     route.jsonp = jsonp;
+    let host = route.condition.host.as_deref().unwrap_or("*");
+    let name = route.id.clone().unwrap_or_else(|| [host, &route.condition.path_beg].concat());
+    route.name = name.into();
     Ok(route)
 }
 

@@ -24,7 +24,7 @@ impl Table {
         let mut conditions = HashSet::new();
         for (index, route) in routes.into_iter().enumerate() {
             if !route.condition.is_by_id_only() && !conditions.insert(route.condition.clone()) {
-                let why = format!("two routes have the same condition: '{}'", route.label());
+                let why = format!("two routes have the same condition: '{}'", route.name);
                 return Err((index, Invalid::new(why)));
             }
             let list = match &route.condition.host {

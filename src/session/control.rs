@@ -78,8 +78,10 @@ impl Session<'_> {
             }
             self.set_filters(&channel, filters);
             self.put_small();
-            let membership = &self.sessions.membership;
-            self.parked.enter(&channel, || membership.join(std::slice::from_ref(&channel), &[]).number);
+            if let Err(denied) = self.parked.enter(&channel) {
+                tracing::info!(uri = %self.about.uri, %denied, "a subscription of a WebSocket is refused");
+                self.set_filters(&channel, Vec::new());
+            }
         } else {
             self.set_filters(&channel, filters);
         }

@@ -6,7 +6,7 @@ use super::talk::STUCK;
 use super::{Sessions, given};
 use crate::grip::CloseReason;
 use crate::origin::Asking;
-use crate::shard::{Event, Parked};
+use crate::shard::{Event, Parked, Reason};
 use crate::wire::websocket::{self, Decoder};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -293,6 +293,13 @@ impl<'a> Session<'a> {
     }
 
     async fn end(mut self: Box<Self>, end: End) {
+        let reason = match &end {
+            End::Gone => Reason::Client,
+            // Of both ends the origin's, unless the client was first.
+            End::Close(_) if self.closing.is_some() => Reason::Client,
+            End::Close(_) | End::Lost(_) | End::Ended => Reason::Origin,
+        };
+        self.parked.because(reason);
         let (frame, leave) = match end {
             End::Gone => (None, Leave::Disconnect),
             End::Close(reason) => (Some(websocket::close(Some(&reason))), Leave::Close(Some(reason))),

@@ -14,7 +14,8 @@ mod talk;
 use crate::grip::{Channel, CloseReason};
 use crate::hub::Membership;
 use crate::origin::{Asking, Opened, Origin};
-use crate::shard::{Feed, Parked, Shard, Spread};
+use crate::shard::{Feed, Parked, Profile, Shard, Spread};
+use crate::wire::answer::DENIED;
 use crate::wire::deflate::{Agreed, Inflate};
 use crate::wire::websocket::Decoder;
 use crate::wire::{Framing, Head};
@@ -85,6 +86,8 @@ pub struct Opening {
     pub deflate: Option<Agreed>,
     /// On whose behalf the origin is asked.
     pub about: Rc<Asking>,
+    /// Whose it is.
+    pub whose: Profile,
 }
 
 /// A session; ready when it is over.
@@ -120,10 +123,10 @@ impl Sessions {
     /// Begins a session; what is returned is the rest of it. `early`: what the client sent behind its handshake.
     pub fn begin(&self, opening: Box<Opening>, socket: TcpStream, early: Bytes) -> Living<'_> {
         self.metrics.sessions.fetch_add(1, Relaxed);
-        let Opening { opened, head, prefix, deflate, about } = *opening;
+        let Opening { opened, head, prefix, deflate, about, whose } = *opening;
         let target = opened.target();
         let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };
-        let mut parked = Parked::new(&self.shard, socket, &[], feed);
+        let mut parked = Parked::new(&self.shard, socket, &[], feed, &whose);
         let (line, own) = Line::new(self, opened);
         let named = about.route.targets.get(target).map_or(&[][..], |target| &target.channels).iter().chain(&own);
         let mut channels: Vec<Channel> = Vec::new();
@@ -132,8 +135,11 @@ impl Sessions {
                 channels.push(channel);
             }
         }
-        parked.subscribe(&channels);
-        parked.since(self.membership.join(&channels, &[]).number);
+        if let Err(denied) = parked.subscribe(&channels, &[]) {
+            tracing::info!(uri = %about.uri, %denied, "a WebSocket is refused");
+            line.wind_up(line::Leave::Disconnect, &self.origin);
+            return Box::pin(parked.refuse(DENIED.render(false, false)));
+        }
         let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.takeover)));
         let head = Bytes::from(head.render(Framing::None, false, false));
         let session = Session::new(self, parked, decoder, line, prefix, about, target);

@@ -6,7 +6,7 @@ use super::inbox::Delivery;
 use super::pieces::Pieces;
 use super::rare::{Rare, Undo, Ways};
 use super::terms::Terms;
-use super::{Parked, State};
+use super::{Denied, Parked, State};
 use crate::grip::Channel;
 use crate::grip::item::Id;
 use bytes::Bytes;
@@ -88,25 +88,24 @@ impl Parked {
         self.shard.state.borrow().conns[self.key as usize].rare.as_ref().map(|rare| rare.since)
     }
 
-    /// Leaves the channels that its terms do not name, and enters those that they do; returns the latter.
-    pub fn follow_terms(&mut self) -> Vec<Channel> {
+    /// Leaves the channels that its terms do not name, and enters those that they do. `all`: the last ids of all of them
+    /// are compared with what is known, not only those of the channels that it enters. Says which, if others are known.
+    ///
+    /// # Errors
+    /// It may not hold them.
+    pub fn follow_terms(&mut self, all: bool) -> Result<Option<Vec<(Channel, Id)>>, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
-        let State { conns, registry, ledger, .. } = state;
-        let Some(rare) = &conns[self.key as usize].rare else { return Vec::new() };
+        let Some(rare) = &state.conns[self.key as usize].rare else { return Ok(None) };
         let wanted: Vec<Channel> = rare.terms.channels.iter().map(|term| term.channel.clone()).collect();
-        let held = std::mem::take(&mut conns[self.key as usize].subscriptions);
-        let (keep, drop): (Vec<_>, Vec<_>) = held.into_iter().partition(|s| wanted.contains(registry.name(*s)));
-        let fresh: Vec<Channel> = wanted.into_iter().filter(|channel| !registry.holds(&keep, channel)).collect();
-        conns[self.key as usize].subscriptions = keep.into();
-        if !drop.is_empty() {
-            let left = registry.remove(conns, self.key, &drop);
-            ledger.left(&left);
+        let held = state.channels(self.key);
+        let fresh: Vec<Channel> = wanted.iter().filter(|channel| !held.contains(channel)).cloned().collect();
+        let known = rare.terms.known(|channel| all || fresh.contains(channel));
+        let old: Vec<Channel> = held.into_iter().filter(|channel| !wanted.contains(channel)).collect();
+        if !old.is_empty() {
+            state.leave(self.key, &old);
         }
-        for channel in &fresh {
-            let subscription = registry.add(self.key, channel);
-            conns[self.key as usize].subscriptions.push(subscription);
-        }
-        fresh
+        let joined = state.join(self.key, &fresh, &known)?;
+        Ok(joined.behind.then_some(known))
     }
 
     /// Has what arrives no longer wait, and takes what did.

@@ -1,7 +1,7 @@
 //! A connection whose request is being served again: somebody else has its socket, and a close finds it still.
 
-use super::Parked;
 use super::conn::{Feed, News};
+use super::{Parked, Reason};
 use bytes::Bytes;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
@@ -19,6 +19,11 @@ impl Away {
     /// Whether its origin is to be asked once more.
     pub fn is_hinted(&self) -> bool {
         matches!(self.0.shard.state.borrow().conns[self.0.key as usize].news, News::Refresh)
+    }
+
+    /// Says that its request is held again: nothing has ended.
+    pub fn goes_on(&self) {
+        self.0.shard.state.borrow_mut().conn(self.0.key).goes_on = true;
     }
 
     /// What had been accepted when it subscribed.
@@ -54,6 +59,8 @@ impl Parked {
     pub fn lend(mut self) -> Option<(TcpStream, Bytes, Away)> {
         let (socket, early) = self.take_socket()?;
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Away;
+        // If it is not held again, that is the origin's word.
+        self.because(Reason::Origin);
         Some((socket, early, Away(self)))
     }
 }

@@ -4,7 +4,7 @@ use super::outlet::Outlet;
 use super::rare::{Rare, Undo};
 use super::registry::Subscriptions;
 use super::tally::Ticket;
-use super::{Delivery, Key, Settings};
+use super::{Delivery, Key, Place, Profile, Reason, Settings};
 use crate::grip::Format;
 use crate::grip::item::Response;
 use bytes::Bytes;
@@ -41,6 +41,15 @@ impl Feed {
             Self::Response | Self::Away => Format::HttpResponse,
             Self::Stream { .. } => Format::HttpStream,
             Self::Messages { .. } => Format::WsMessage,
+        }
+    }
+
+    /// What such a connection is called.
+    pub(super) const fn kind(self) -> &'static str {
+        match self {
+            Self::Response | Self::Away => "response",
+            Self::Stream { .. } => "stream",
+            Self::Messages { .. } => "websocket",
         }
     }
 }
@@ -91,6 +100,10 @@ pub(super) struct Conn {
     pub(super) news: News,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) rare: Option<Box<Rare>>,
+    /// Whose it is.
+    pub(super) whose: Rc<Profile>,
+    /// Bytes that were sent since it is held.
+    pub(super) sent: u64,
     /// The last item that was considered for it.
     pub(super) seen: u64,
     /// What had been accepted when it subscribed.
@@ -99,7 +112,15 @@ pub(super) struct Conn {
     pub(super) active_ms: u32,
     /// When its socket last took bytes, by the same clock; kept while it is blocked.
     pub(super) progress_ms: u32,
+    /// When it was parked, in hundredths of a second since the shard began.
+    pub(super) parked_cs: u32,
+    /// How many connections were parked before it.
+    pub(super) serial: u32,
     pub(super) feed: Feed,
+    /// Why it is held no longer, once that is decided.
+    pub(super) reason: Option<Reason>,
+    /// Whether it is held on under another key.
+    pub(super) goes_on: bool,
     /// Whether it is in the list of connections to flush.
     pub(super) dirty: bool,
     /// Whether its socket refused bytes; its task waits for room.
@@ -109,11 +130,11 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(socket: TcpStream, feed: Feed) -> Self {
-        Self { socket: Some(socket), ..Self::without_socket(feed) }
+    pub(super) fn new(socket: TcpStream, feed: Feed, whose: Rc<Profile>) -> Self {
+        Self { socket: Some(socket), ..Self::without_socket(feed, whose) }
     }
 
-    fn without_socket(feed: Feed) -> Self {
+    fn without_socket(feed: Feed, whose: Rc<Profile>) -> Self {
         Self {
             socket: None,
             outlet: Outlet::default(),
@@ -122,11 +143,17 @@ impl Conn {
             news: News::Nothing,
             ending: None,
             rare: None,
+            whose,
+            sent: 0,
             seen: 0,
             since: 0,
             active_ms: 0,
             progress_ms: 0,
+            parked_cs: 0,
+            serial: 0,
             feed,
+            reason: None,
+            goes_on: false,
             dirty: false,
             blocked: false,
             finished: false,
@@ -135,7 +162,7 @@ impl Conn {
 
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        Self::without_socket(Feed::Response)
+        Self::without_socket(Feed::Response, Rc::default())
     }
 
     /// Puts a piece into its outlet. `false`: it is too slow for that.
@@ -161,6 +188,11 @@ impl Conn {
         self.outlet.push(Rc::clone(piece));
         self.active_ms = now_ms;
         true
+    }
+
+    /// Its place, as the one at `key`.
+    pub(super) const fn place(&self, key: Key) -> Place {
+        Place { key, serial: self.serial }
     }
 
     /// Whether nothing follows what is in its outlet.

@@ -7,8 +7,9 @@ use super::conn::{Conn, Feed, News};
 use super::inbox::Delivery;
 use super::outlet::Flushed;
 use super::pieces::Pieces;
+use super::registry::Registry;
 use super::{Inbox, Key, Metrics, Shard, State, millis_since};
-use crate::grip::Formats;
+use crate::grip::{Channel, Formats};
 use socket2::SockRef;
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,6 +42,17 @@ pub(super) struct Round {
 struct Begun {
     position: usize,
     pieces: Pieces,
+    /// The channel whose subscribers they are, if not its own: one that they must hold as well, with fewer of them.
+    through: Option<Channel>,
+}
+
+impl Begun {
+    fn new(item: &Delivery, registry: &Registry) -> Self {
+        // Who follows the order of a channel must learn of each item in it.
+        let chosen = item.selection().filter(|_| !item.is_ordered());
+        let through = chosen.map(|selection| registry.fewest(&item.channel, Some(selection)).clone());
+        Self { position: usize::MAX, pieces: Pieces::default(), through }
+    }
 }
 
 /// What appending met with, to be carried out when the list of subscribers is no longer in use.
@@ -93,14 +105,17 @@ impl Shard {
         }
     }
 
-    /// Closes first, then the round that is open, then the flush, and only then another round.
+    /// Commands first, then the round that is open, then the flush, and only then another round.
     pub(super) fn step(&self) -> Step {
         let state = &mut *self.state.borrow_mut();
-        if self.inbox.take(&mut state.backlog, &mut state.closes) {
+        for question in self.inbox.questions() {
+            state.answer(question);
+        }
+        if self.inbox.take(&mut state.backlog, &mut state.commands) {
             state.refresh_all();
         }
-        if !state.closes.is_empty() {
-            return if state.carry_out_closes() { Step::Again } else { Step::Yield };
+        if !state.commands.is_empty() {
+            return if state.carry_out_commands() { Step::Again } else { Step::Yield };
         }
         if state.round.items_left > 0 {
             state.append_some(&self.inbox);
@@ -137,8 +152,9 @@ impl State {
     fn append_front(&mut self, budget: usize, now_ms: u32) -> usize {
         let Self { backlog, registry, conns, round, settings, dirty, waiting_bytes, .. } = self;
         let Some(item) = backlog.front() else { return budget };
-        let subscribers = registry.subscribers(&item.channel);
-        let begun = round.begun.get_or_insert_with(|| Begun { position: subscribers.len(), pieces: Pieces::default() });
+        let begun = round.begun.get_or_insert_with(|| Begun::new(item, registry));
+        let subscribers = registry.subscribers(begun.through.as_ref().unwrap_or(&item.channel));
+        let chosen = item.selection().map(|selection| registry.choose(&item.channel, selection));
         // Backwards: a connection that leaves meanwhile moves one that was considered already to its place.
         let end = begun.position.min(subscribers.len());
         let start = end.saturating_sub(budget);
@@ -155,6 +171,9 @@ impl State {
             conn.seen = item.number;
             if is_special || conn.rare.is_some() {
                 outcome.special.push(key);
+                continue;
+            }
+            if chosen.as_ref().is_some_and(|chosen| !chosen.admits(&conn.subscriptions)) {
                 continue;
             }
             if let Some(piece) = begun.pieces.select(item, conn.feed) {
@@ -248,9 +267,12 @@ impl State {
         let conn = &mut self.conns[key as usize];
         conn.dirty = false;
         let Some(socket) = &conn.socket else { return };
-        let before = if conn.blocked { conn.outlet.bytes() } else { 0 };
+        let waiting = conn.outlet.bytes();
+        let before = if conn.blocked { waiting } else { 0 };
         let last = conn.ending.as_ref().is_some_and(|e| e.complete);
-        match conn.outlet.write_to(socket, last) {
+        let written = conn.outlet.write_to(socket, last);
+        conn.sent += (waiting - conn.outlet.bytes()) as u64;
+        match written {
             Ok(Flushed::All) => {
                 self.waiting_bytes -= before;
                 conn.blocked = false;

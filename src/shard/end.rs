@@ -3,9 +3,8 @@
 use super::conn::{Ending, Feed, News};
 use super::deliver::Outcome;
 use super::pieces::Pieces;
-use super::rare::Rare;
 use super::tally::Ticket;
-use super::{Close, Delivery, Inbox, Key, Metrics, Shard, State};
+use super::{Delivery, Key, Metrics, Reason, Shard, State};
 use crate::grip::CloseReason;
 use crate::wire::{chunk, websocket};
 use bytes::Bytes;
@@ -14,8 +13,6 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Connections looked at for closes before others have their turn.
-const CLOSES_A_STEP: usize = if cfg!(test) { 2 } else { 256 };
 /// How often a drain ends its next few streams.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
@@ -41,6 +38,7 @@ impl Shard {
         let keys: Vec<usize> = held.map(|(key, _)| key).take(most).collect();
         let frame = going_away();
         for key in keys {
+            state.conns[key].reason.get_or_insert(Reason::Drain);
             state.end(u32::try_from(key).unwrap_or(u32::MAX), u64::MAX, None, &frame);
         }
     }
@@ -61,57 +59,6 @@ pub(super) fn end_mark(feed: Feed, frame: &Bytes) -> Option<Rc<Bytes>> {
 }
 
 impl State {
-    /// Carries out closes, as many as fit a step. Says whether it did all there are.
-    pub(super) fn carry_out_closes(&mut self) -> bool {
-        let mut budget = CLOSES_A_STEP;
-        while let Some(close) = self.closes.pop_front() {
-            // Who nobody holds costs a look as well.
-            budget = budget.saturating_sub(1);
-            self.close_at = self.carry_out(&close, &mut budget);
-            if self.close_at.is_some() {
-                self.closes.push_front(close);
-            }
-            if budget == 0 {
-                return self.closes.is_empty();
-            }
-        }
-        true
-    }
-
-    /// Does at once what was accepted and cannot wait: closes; and has what was accepted at hand.
-    pub(super) fn settle_accepted(&mut self, inbox: &Inbox) {
-        if inbox.take(&mut self.backlog, &mut self.closes) {
-            self.refresh_all();
-        }
-        while !self.carry_out_closes() {}
-    }
-
-    /// Ends the connections of one close. If the budget runs out first: how many subscribers are left to look at.
-    fn carry_out(&mut self, close: &Close, budget: &mut usize) -> Option<usize> {
-        let mut at = self.close_at.unwrap_or(usize::MAX);
-        loop {
-            // Backwards: an ended connection's place is taken by one that was looked at already.
-            let subscribers = self.registry.subscribers(&close.channel);
-            at = at.min(subscribers.len());
-            if at == 0 {
-                return None;
-            }
-            if *budget == 0 {
-                return Some(at);
-            }
-            (at, *budget) = (at - 1, *budget - 1);
-            let key = subscribers[at];
-            let conn = self.conn(key);
-            // Who subscribed after the close was accepted is not meant.
-            let meant = conn.since < close.number && close.formats.contains(conn.feed.format());
-            let admits = |rare: &Rare| rare.terms.admit(&close.channel, close.meta.as_deref());
-            if meant && conn.rare.as_deref().is_none_or(admits) {
-                let ticket = Ticket { tally: close.tally.clone(), index: close.index };
-                self.end(key, close.number, Some(ticket), &close.frame);
-            }
-        }
-    }
-
     /// Ends one connection: what was accepted before `number` still reaches it, nothing after.
     /// `frame`: the Close frame, if it is a WebSocket.
     pub(super) fn end(&mut self, key: Key, number: u64, ticket: Option<Ticket>, frame: &Bytes) {
@@ -164,6 +111,7 @@ impl State {
     /// else is cut.
     pub(super) fn shed(&mut self, key: Key) {
         let conn = &mut self.conns[key as usize];
+        conn.reason.get_or_insert(Reason::Slow);
         if !matches!(conn.feed, Feed::Messages { .. }) {
             return self.cut(key);
         }

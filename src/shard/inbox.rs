@@ -1,10 +1,9 @@
 //! Where a shard's items arrive: the one thing that it shares with other threads.
 
-use super::Tally;
-use crate::grip::item::{Body, ContentFilters, Id, Response};
+use super::{Command, Question, Tally};
+use crate::grip::item::{Body, ContentFilters, Id, Response, Selection};
 use crate::grip::{Channel, Format, Formats, Meta};
 use crate::wire::{Chunk, Message};
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,12 +50,29 @@ pub struct Extras {
     pub stream_filters: ContentFilters,
     /// Which WebSockets it is for.
     pub message_filters: ContentFilters,
+    /// Which connections of its channel it is for, if not for all.
+    pub selection: Option<Arc<Selection>>,
 }
 
 impl Delivery {
     /// What the publisher says of it.
     pub fn meta(&self) -> Option<&Meta> {
         self.extras.as_ref()?.meta.as_deref()
+    }
+
+    /// Which connections it is for, if not for all of its channel.
+    pub(super) fn selection(&self) -> Option<&Selection> {
+        self.extras.as_ref()?.selection.as_deref()
+    }
+
+    /// Whether it has a place in the order of its channel.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.id.is_some() || extras.prev_id.is_some())
+    }
+
+    /// The same for a connection that it is not for: nothing but its place in the order.
+    pub(super) fn hollow(&self) -> Self {
+        Self { stream: None, response: None, message: None, hints: Formats::NONE, ..self.clone() }
     }
 
     /// The content filters that it is made for as this format; `None`: it has nothing for the format.
@@ -100,31 +116,14 @@ impl Delivery {
     }
 }
 
-/// The end of the connections of a channel.
-#[derive(Clone, Debug)]
-pub struct Close {
-    /// Its place in the order of acceptance.
-    pub number: u64,
-    /// Whose connections end.
-    pub channel: Channel,
-    /// Which kinds of connection end.
-    pub formats: Formats,
-    /// The Close frame with which WebSockets end.
-    pub frame: Bytes,
-    /// What the publisher says of it.
-    pub meta: Option<Arc<Meta>>,
-    /// Where the ended connections are counted,
-    pub tally: Tally,
-    /// and as which item of its batch.
-    pub index: u32,
-}
-
-/// A bounded queue of items and a queue of closes, which overtake them.
+/// A bounded queue of items and a queue of commands, which overtake them.
 #[derive(Debug)]
 pub struct Inbox {
     queue: Mutex<Queue>,
     /// Whether there is something to take: spares the lock.
     news: AtomicBool,
+    /// Whether there is a question.
+    asked: AtomicBool,
     arrived: Notify,
     /// Told whenever there is room again.
     room: Arc<Notify>,
@@ -133,7 +132,8 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Queue {
     deliveries: VecDeque<Delivery>,
-    closes: VecDeque<Close>,
+    commands: VecDeque<Command>,
+    questions: Vec<Question>,
     /// Whether every connection is to ask its origin again.
     refresh_all: bool,
     /// Items put in and not yet released, those that the shard has taken included.
@@ -144,7 +144,13 @@ struct Queue {
 impl Inbox {
     /// An empty inbox that tells `room` when there is room again.
     pub fn new(room: Arc<Notify>) -> Self {
-        Self { queue: Mutex::default(), news: AtomicBool::new(false), arrived: Notify::new(), room }
+        Self {
+            queue: Mutex::default(),
+            news: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            arrived: Notify::new(),
+            room,
+        }
     }
 
     /// Whether so many more items and bytes fit. Anything fits an empty inbox.
@@ -153,13 +159,13 @@ impl Inbox {
         queue.items == 0 || (queue.items + items <= MAX_ITEMS && queue.bytes + bytes <= MAX_BYTES)
     }
 
-    /// Puts items and closes in, which must be in the order of their numbers.
-    pub fn put(&self, deliveries: Vec<Delivery>, closes: Vec<Close>) {
+    /// Puts items and commands in, which must be in the order of their numbers.
+    pub fn put(&self, deliveries: Vec<Delivery>, commands: Vec<Command>) {
         let mut queue = self.lock();
         queue.items += deliveries.len();
         queue.bytes += deliveries.iter().map(Delivery::weight).sum::<usize>();
         queue.deliveries.extend(deliveries);
-        queue.closes.extend(closes);
+        queue.commands.extend(commands);
         self.news.store(true, Ordering::Release);
         drop(queue);
         self.arrived.notify_one();
@@ -174,16 +180,31 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    /// Asks about the shard's connections.
+    pub fn ask(&self, question: Question) {
+        self.lock().questions.push(question);
+        self.asked.store(true, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
+    /// The questions that were asked and not taken yet.
+    pub(super) fn questions(&self) -> Vec<Question> {
+        if !self.asked.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.lock().questions)
+    }
+
     /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released. Says whether
     /// every connection is to ask its origin again.
-    pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, closes: &mut VecDeque<Close>) -> bool {
+    pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, commands: &mut VecDeque<Command>) -> bool {
         if !self.news.load(Ordering::Acquire) {
             return false;
         }
         let mut queue = self.lock();
         self.news.store(false, Ordering::Relaxed);
         backlog.append(&mut queue.deliveries);
-        closes.append(&mut queue.closes);
+        commands.append(&mut queue.commands);
         std::mem::take(&mut queue.refresh_all)
     }
 

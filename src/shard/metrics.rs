@@ -19,6 +19,8 @@ pub struct Metrics {
     pub closed: AtomicU64,
     /// Those of them that were reset with bytes unsent.
     pub cut: AtomicU64,
+    /// Subscriptions that were refused because the channel is denied.
+    pub denied: AtomicU64,
 }
 
 impl Metrics {

@@ -5,15 +5,20 @@
 
 mod asking;
 mod away;
+mod command;
 mod conn;
 mod deliver;
 mod end;
 pub mod inbox;
+mod ledger;
+mod listing;
 pub mod metrics;
+mod moving;
 mod offer;
 mod outlet;
 mod parked;
 mod pieces;
+mod profile;
 mod rare;
 mod reading;
 mod registry;
@@ -23,27 +28,33 @@ mod spread;
 mod subscribing;
 pub mod tally;
 pub mod terms;
+mod until;
 
 pub use asking::{Asked, Turn};
 pub use away::Away;
+pub use command::{Command, Deed, Whom, kick_frame};
 pub use conn::Feed;
-pub use inbox::{Close, Delivery, Inbox};
+pub use inbox::{Delivery, Inbox};
+pub use ledger::{Denied, Ended, Entering, Joined, Ledger, Reason};
+pub use listing::{Page, Question, Row};
 pub use metrics::Metrics;
 pub use parked::{Event, Parked};
+pub use profile::{ConnectionId, NoConnectionId, Place, Profile};
 pub use rare::Ways;
 pub use spread::Spread;
 pub use tally::Tally;
 pub use terms::{Term, Terms};
 
-use crate::grip::Channel;
 use conn::Conn;
 use registry::Registry;
 use slab::Slab;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The limits of a shard.
 #[derive(Clone, Debug)]
@@ -54,18 +65,19 @@ pub struct Settings {
     pub outlets_total: usize,
     /// How long a client whose connection is ended may take to read what is left.
     pub close_grace: Duration,
+    /// Channels that one connection may be subscribed to.
+    pub max_channels: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { client_buffer: 256 << 10, outlets_total: 512 << 20, close_grace: Duration::from_secs(1) }
+        Self {
+            client_buffer: 256 << 10,
+            outlets_total: 512 << 20,
+            close_grace: Duration::from_secs(1),
+            max_channels: 100,
+        }
     }
-}
-
-/// Who must know that connections left channels: whoever sends this shard its items.
-pub trait Ledger {
-    /// One connection of this shard left each of `channels`.
-    fn left(&self, channels: &[Channel]);
 }
 
 /// The place of a connection in its shard.
@@ -83,13 +95,18 @@ impl Shard {
         let state = State {
             conns: Slab::new(),
             registry: Registry::default(),
+            users: Registry::default(),
+            profiles: HashMap::default(),
+            expiring: BTreeSet::new(),
+            expires: Rc::default(),
+            serial: 0,
             backlog: VecDeque::new(),
-            closes: VecDeque::new(),
-            close_at: None,
+            commands: VecDeque::new(),
+            command: None,
             round: deliver::Round::default(),
             dirty: VecDeque::new(),
             waiting_bytes: 0,
-            started: Instant::now(),
+            started: std::time::Instant::now(),
             settings,
             ledger,
             metrics,
@@ -115,18 +132,28 @@ impl std::fmt::Debug for Shard {
 struct State {
     conns: Slab<Conn>,
     registry: Registry,
+    /// The connections of users who are known, as if each user were a channel.
+    users: Registry,
+    /// What all connections of a route have whose user is not known.
+    profiles: HashMap<Arc<str>, Rc<Profile>>,
+    /// Connections that end by themselves, by time.
+    expiring: BTreeSet<(Instant, Key)>,
+    /// Told when another of them is the first.
+    expires: Rc<Notify>,
+    /// How many connections there were.
+    serial: u32,
     /// Items taken from the inbox and not yet appended to every outlet, in the order of acceptance.
     backlog: VecDeque<Delivery>,
-    /// Closes still to be carried out.
-    closes: VecDeque<Close>,
-    /// Of the first close: how many subscribers are still to be looked at, once it has begun.
-    close_at: Option<usize>,
+    /// Commands still to be carried out.
+    commands: VecDeque<Command>,
+    /// Where the first of them goes on, once it was begun.
+    command: Option<command::Begun>,
     round: deliver::Round,
     /// Connections with bytes to flush.
     dirty: VecDeque<Key>,
     /// Bytes in the outlets whose sockets refused them.
     waiting_bytes: usize,
-    started: Instant,
+    started: std::time::Instant,
     settings: Settings,
     ledger: Box<dyn Ledger>,
     metrics: Arc<Metrics>,
@@ -144,18 +171,41 @@ impl State {
         millis_since(self.started)
     }
 
+    /// Hundredths of a second since the shard began: the clock of how long connections are held.
+    fn now_cs(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_millis() / 10).unwrap_or(u32::MAX)
+    }
+
+    /// Tells that a connection is held no longer.
+    fn tell_end(&self, key: Key) {
+        let conn = &self.conns[key as usize];
+        if conn.goes_on {
+            return;
+        }
+        let held = self.started.elapsed().saturating_sub(Duration::from_millis(10 * u64::from(conn.parked_cs)));
+        let ended = Ended {
+            place: conn.place(key),
+            kind: conn.feed.kind(),
+            reason: conn.reason.unwrap_or_default(),
+            duration: held,
+            bytes: conn.sent,
+        };
+        self.ledger.ended(&conn.whose, &ended);
+    }
+
     /// Takes a connection out of every channel it holds.
     fn unsubscribe(&mut self, key: Key) {
         let subscriptions = std::mem::take(&mut self.conn(key).subscriptions);
         if subscriptions.is_empty() {
             return;
         }
-        let left = self.registry.remove(&mut self.conns, key, &subscriptions);
-        self.ledger.left(&left);
+        let conns = &mut self.conns;
+        let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved as usize].has_moved(s));
+        self.ledger.left(&self.conns[key as usize].whose, &left);
     }
 }
 
 /// Milliseconds since `started`, of which only the lower 32 bits are kept.
-fn millis_since(started: Instant) -> u32 {
+fn millis_since(started: std::time::Instant) -> u32 {
     (started.elapsed().as_millis() & u128::from(u32::MAX)) as u32
 }

@@ -10,6 +10,7 @@ use super::{Key, Metrics, State};
 use crate::grip::Format;
 use crate::grip::item::{Body, Response};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +20,8 @@ impl State {
     pub(super) fn offer(&mut self, key: Key, item: &Delivery, pieces: &Pieces, outcome: &mut Outcome) {
         // As much as may wait for a client that goes on reading.
         let most = self.settings.client_buffer.saturating_mul(BURST);
+        let Some(item) = self.meant(key, item) else { return };
+        let item = &*item;
         let conn = self.conn(key);
         let format = conn.feed.format();
         if conn.feed == Feed::Away {
@@ -44,6 +47,17 @@ impl State {
                 }
             }
         }
+    }
+
+    /// What an item is for a connection that holds its channel, if it is anything: one that it is not for may follow the
+    /// order of the channel.
+    fn meant<'a>(&self, key: Key, item: &'a Delivery) -> Option<Cow<'a, Delivery>> {
+        let conn = &self.conns[key as usize];
+        let Some(selection) = item.selection() else { return Some(Cow::Borrowed(item)) };
+        if self.registry.choose(&item.channel, selection).admits(&conn.subscriptions) {
+            return Some(Cow::Borrowed(item));
+        }
+        (conn.rare.is_some() && item.is_ordered()).then(|| Cow::Owned(item.hollow()))
     }
 
     /// Whether an item is to be looked at further: it is no hint, follows what the connection had, and is made for it.

@@ -3,7 +3,7 @@
 use super::conn::{Conn, Ending, Feed, News};
 use super::end::{end_mark, going_away, push};
 use super::reading::poll_readable;
-use super::{Delivery, Key, Shard, State};
+use super::{Delivery, Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -76,11 +76,15 @@ struct Early {
 
 impl Parked {
     /// Parks a connection. `early` is what was read of it beyond its request.
-    pub fn new(shard: &Rc<Shard>, socket: TcpStream, early: &[u8], feed: Feed) -> Self {
+    pub fn new(shard: &Rc<Shard>, socket: TcpStream, early: &[u8], feed: Feed, whose: &Profile) -> Self {
         let state = &mut *shard.state.borrow_mut();
-        let mut conn = Conn::new(socket, feed);
+        let mut conn = Conn::new(socket, feed, Rc::default());
         conn.active_ms = state.now_ms();
+        conn.parked_cs = state.now_cs();
+        conn.serial = state.serial;
+        state.serial = state.serial.wrapping_add(1);
         let key = u32::try_from(state.conns.insert(conn)).unwrap_or(u32::MAX);
+        state.identify(key, whose);
         state.metrics.parked.fetch_add(1, Relaxed);
         let mut kept = None;
         Early::add(&mut kept, early, feed);
@@ -93,12 +97,9 @@ impl Parked {
         state.conn(self.key).since = number;
     }
 
-    /// Says that nothing accepted up to `number` concerns it.
-    pub fn since(&mut self, number: u64) {
-        let state = &mut *self.shard.state.borrow_mut();
-        let conn = state.conn(self.key);
-        conn.seen = number;
-        conn.since = number;
+    /// Says why it will be held no longer, unless that was said before.
+    pub fn because(&mut self, reason: Reason) {
+        self.shard.state.borrow_mut().conn(self.key).reason.get_or_insert(reason);
     }
 
     /// Sends bytes, at once as far as the socket takes them.
@@ -203,6 +204,14 @@ impl Parked {
         self.close(Bytes::new()).await;
     }
 
+    /// Gives this whole answer in the place of what it was parked for, and ends it.
+    pub async fn refuse(mut self, answer: Bytes) {
+        self.because(Reason::Kicked);
+        self.shard.state.borrow_mut().conn(self.key).feed = Feed::Response;
+        self.send([answer]);
+        self.finish().await;
+    }
+
     /// Ends a WebSocket in the same way; `frame` is its Close frame, unless it has been told another.
     pub async fn close(mut self, frame: Bytes) {
         self.unsubscribe();
@@ -238,6 +247,7 @@ impl Parked {
                     let ending = self.is_ending();
                     let state = &mut *self.shard.state.borrow_mut();
                     state.metrics.slow.fetch_add(u64::from(!ending), Relaxed);
+                    state.conn(self.key).reason.get_or_insert(Reason::Slow);
                     state.cut(self.key);
                     return false;
                 }
@@ -303,6 +313,7 @@ impl Parked {
             return Poll::Ready(Event::Gone);
         }
         if self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY) {
+            state.conn(self.key).reason.get_or_insert(Reason::Client);
             state.end(self.key, u64::MAX, None, &going_away());
             // What was accepted before may answer it.
             return Poll::Ready(match std::mem::take(&mut state.conn(self.key).news) {
@@ -375,6 +386,8 @@ impl Drop for Parked {
     fn drop(&mut self) {
         let state = &mut *self.shard.state.borrow_mut();
         state.disconnect(self.key);
+        state.tell_end(self.key);
+        state.forget_whose(self.key);
         state.conns.remove(self.key as usize);
         state.metrics.parked.fetch_sub(1, Relaxed);
     }

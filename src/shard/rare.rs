@@ -1,7 +1,8 @@
 //! What few connections have: terms, and items that wait until their origin was asked.
 
 use super::inbox::Delivery;
-use super::terms::Terms;
+use super::terms::{Term, Terms};
+use crate::grip::Channel;
 use crate::grip::item::Id;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,6 +56,39 @@ impl Rare {
         self.ways = ways;
         self.undo.iter_mut().for_each(|undo| *undo = None);
         (self.active, self.quiet_ms) = (0, now_ms);
+    }
+
+    /// Takes what is published in more channels, as it comes.
+    pub(super) fn enter(&mut self, channels: &[Channel]) {
+        // What stands before all names stands before theirs.
+        let prefix = |channel: &Channel| {
+            let own = self.terms.channels.iter().find_map(|term| term.channel.get(..term.prefix));
+            own.filter(|prefix| channel.starts_with(prefix)).map_or(0, str::len)
+        };
+        let term = |channel: &Channel| Term {
+            channel: channel.clone(),
+            prefix: prefix(channel),
+            prev_id: None,
+            filters: Vec::new(),
+        };
+        let terms: Vec<Term> = channels.iter().map(term).collect();
+        self.terms.channels.extend(terms);
+    }
+
+    /// Takes nothing more of channels; what of them is undecided is dropped.
+    pub(super) fn leave(&mut self, channels: &[Channel]) {
+        self.terms.channels.retain(|term| !channels.contains(&term.channel));
+        self.queue.retain(|item| {
+            let stays = !channels.contains(&item.channel);
+            if !stays {
+                item.tally.of(item.index).pending.fetch_sub(1, Relaxed);
+                self.bytes -= item.weight();
+            }
+            stays
+        });
+        // The places of the others are new.
+        self.undo.iter_mut().for_each(|undo| *undo = None);
+        self.active = 0;
     }
 
     /// Takes note that a channel is alive.

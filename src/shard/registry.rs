@@ -3,6 +3,7 @@
 use super::Key;
 use super::conn::Conn;
 use crate::grip::Channel;
+use crate::grip::item::Selection;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -71,12 +72,27 @@ impl Registry {
         Subscription { channel: number, position: narrow(subscribers.len() - 1) }
     }
 
-    /// Removes the connection `key` from the channels of `subscriptions`, and says which they were.
+    /// Of a channel and those of a selection that must be held as well, the one with the fewest subscribers.
+    pub(super) fn fewest<'a>(&self, channel: &'a Channel, selection: Option<&'a Selection>) -> &'a Channel {
+        let with = selection.map_or(&[][..], |selection| &selection.with);
+        let all = std::iter::once(channel).chain(with);
+        all.min_by_key(|channel| self.subscribers(channel).len()).unwrap_or(channel)
+    }
+
+    /// Whom an item for some of a channel's connections means, as long as nobody joins or leaves.
+    pub(super) fn choose(&self, channel: &Channel, selection: &Selection) -> Chosen {
+        let number = |channel: &Channel| self.numbers.get(channel).copied();
+        let all = std::iter::once(channel).chain(&selection.with).map(number).collect();
+        Chosen { all, none: selection.except.iter().filter_map(number).collect() }
+    }
+
+    /// Removes the connection `key` from the channels of `subscriptions`, and says which they were. `moved` is told the
+    /// connections that have another place now, and which.
     pub(super) fn remove(
         &mut self,
-        conns: &mut Slab<Conn>,
         key: Key,
         subscriptions: &[Subscription],
+        mut moved: impl FnMut(Key, Subscription),
     ) -> SmallVec<[Channel; 2]> {
         subscriptions
             .iter()
@@ -84,8 +100,8 @@ impl Registry {
                 let entry = &mut self.entries[s.channel as usize];
                 debug_assert_eq!(entry.subscribers[s.position as usize], key);
                 entry.subscribers.swap_remove(s.position as usize);
-                if let Some(&moved) = entry.subscribers.get(s.position as usize) {
-                    move_subscription(&mut conns[moved as usize], *s);
+                if let Some(&other) = entry.subscribers.get(s.position as usize) {
+                    moved(other, *s);
                 }
                 let name = entry.name.clone();
                 if entry.subscribers.is_empty() {
@@ -98,10 +114,28 @@ impl Registry {
     }
 }
 
-/// Tells a connection its new place in a channel.
-fn move_subscription(conn: &mut Conn, to: Subscription) {
-    if let Some(subscription) = conn.subscriptions.iter_mut().find(|s| s.channel == to.channel) {
-        subscription.position = to.position;
+impl Conn {
+    /// Takes note of its new place in a channel.
+    pub(super) fn has_moved(&mut self, to: Subscription) {
+        if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.channel == to.channel) {
+            *subscription = to;
+        }
+    }
+}
+
+/// Whom an item means: connections by the channels that they hold.
+pub(super) struct Chosen {
+    /// Channels that they must hold; `None`: one that nobody does.
+    all: Option<SmallVec<[u32; 4]>>,
+    /// Channels that they must not hold.
+    none: SmallVec<[u32; 4]>,
+}
+
+impl Chosen {
+    /// Whether it means a connection.
+    pub(super) fn admits(&self, subscriptions: &[Subscription]) -> bool {
+        let holds = |number: &u32| subscriptions.iter().any(|s| s.channel == *number);
+        self.all.as_ref().is_some_and(|all| all.iter().all(holds)) && !self.none.iter().any(holds)
     }
 }
 
@@ -140,7 +174,8 @@ mod tests {
         fn leave(&mut self, nth: usize) {
             let Some(key) = self.expected.keys().nth(nth % self.expected.len().max(1)).copied() else { return };
             let subscriptions = std::mem::take(&mut self.conns[key as usize].subscriptions);
-            let left = self.registry.remove(&mut self.conns, key, &subscriptions);
+            let conns = &mut self.conns;
+            let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved as usize].has_moved(s));
             assert_eq!(left.len(), self.expected.remove(&key).unwrap().len());
             self.conns.remove(key as usize);
         }

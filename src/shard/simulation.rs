@@ -2,7 +2,12 @@
 //! what the contract of a close says, to the byte.
 
 use super::deliver::Step;
-use super::{Close, Delivery, Feed, Inbox, Ledger, Metrics, Parked, Settings, Shard, Tally};
+use super::inbox::Extras;
+use super::{
+    Command, Deed, Delivery, Denied, Ended, Entering, Feed, Inbox, Joined, Ledger, Metrics, Parked, Profile, Settings,
+    Shard, Tally, Whom,
+};
+use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
 use crate::wire::{Chunk, Message, websocket};
 use proptest::prelude::*;
@@ -10,7 +15,7 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -24,11 +29,44 @@ enum Act {
     /// or leaves one, once it has what was accepted before.
     Leave(usize, u8),
     /// An item for a channel is accepted.
-    Item(u8),
+    Item(u8, Part),
     /// A close of a channel is accepted.
-    Close(u8),
+    Close(u8, Part),
+    /// Connections of a channel are to hold another as well, or no longer.
+    Move(u8, Part, u8, bool),
     /// The shard takes so many steps.
     Steps(u8),
+}
+
+/// Which connections of a channel are meant: those that hold another, or do not.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    All,
+    With(u8),
+    Except(u8),
+}
+
+impl Part {
+    fn means(self, held: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::With(channel) => held.contains(&channel),
+            Self::Except(channel) => !held.contains(&channel),
+        }
+    }
+
+    fn selection(self) -> Option<Arc<Selection>> {
+        let (with, except) = match self {
+            Self::All => return None,
+            Self::With(channel) => (vec![name(channel)], Vec::new()),
+            Self::Except(channel) => (Vec::new(), vec![name(channel)]),
+        };
+        Some(Arc::new(Selection { with, except }))
+    }
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![4 => Just(Part::All), 1 => (0u8..4).prop_map(Part::With), 1 => (0u8..4).prop_map(Part::Except)]
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -37,16 +75,26 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(channels, websocket)| Act::Join(channels.into_iter().collect(), websocket)),
         2 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Enter(nth, channel)),
         1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Leave(nth, channel)),
-        6 => (0u8..4).prop_map(Act::Item),
-        1 => (0u8..4).prop_map(Act::Close),
+        6 => (0u8..4, part()).prop_map(|(channel, part)| Act::Item(channel, part)),
+        1 => (0u8..4, part()).prop_map(|(channel, part)| Act::Close(channel, part)),
+        2 => (0u8..4, part(), 0u8..4, any::<bool>()).prop_map(|(of, part, to, enter)| Act::Move(of, part, to, enter)),
         5 => (1u8..6).prop_map(Act::Steps),
     ]
 }
 
-struct NoLedger;
+/// Says which number was accepted last.
+#[derive(Clone, Default)]
+struct Numbers(Arc<AtomicU64>);
 
-impl Ledger for NoLedger {
-    fn left(&self, _: &[Channel]) {}
+impl Ledger for Numbers {
+    fn join(&self, _: &Entering<'_>) -> Result<Joined, Denied> {
+        Ok(Joined { number: self.0.load(Relaxed), behind: false })
+    }
+    fn left(&self, _: &Profile, _: &[Channel]) {}
+    fn release(&self, _: &[Channel]) {}
+    fn came(&self, _: &Profile) {}
+    fn went(&self, _: &Profile) {}
+    fn ended(&self, _: &Profile, _: &Ended) {}
 }
 
 /// A client, and what it must have read in the end.
@@ -64,19 +112,20 @@ struct Run {
     inbox: Arc<Inbox>,
     listener: TcpListener,
     clients: Vec<Client>,
-    number: u64,
+    numbers: Numbers,
     delivered: u32,
     closed: u32,
+    moved: [u32; 2],
     tally: Tally,
 }
 
 impl Run {
     fn new(tally: Tally) -> Self {
         let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
-        let shard =
-            Shard::new(Settings::default(), Arc::clone(&inbox), Box::new(NoLedger), Arc::new(Metrics::default()));
+        let (numbers, metrics) = (Numbers::default(), Arc::new(Metrics::default()));
+        let shard = Shard::new(Settings::default(), Arc::clone(&inbox), Box::new(numbers.clone()), metrics);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { shard, inbox, listener, clients: Vec::new(), number: 0, delivered: 0, closed: 0, tally }
+        Self { shard, inbox, listener, clients: Vec::new(), numbers, delivered: 0, closed: 0, moved: [0, 0], tally }
     }
 
     fn act(&mut self, act: &Act) {
@@ -84,8 +133,9 @@ impl Run {
             Act::Join(channels, websocket) => self.join(channels, *websocket),
             Act::Enter(nth, channel) => self.enter(*nth, *channel),
             Act::Leave(nth, channel) => self.leave(*nth, *channel),
-            Act::Item(channel) => self.item(*channel),
-            Act::Close(channel) => self.close(*channel),
+            Act::Item(channel, part) => self.item(*channel, *part),
+            Act::Close(channel, part) => self.close(*channel, *part),
+            Act::Move(of, part, to, enter) => self.r#move(*of, *part, *to, *enter),
             Act::Steps(count) => (0..*count).for_each(|_| {
                 self.shard.step();
             }),
@@ -99,9 +149,8 @@ impl Run {
         accepted.set_nonblocking(true).unwrap();
         let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
         let feed = if websocket { Feed::Messages { deflate: false } } else { Feed::Stream { chunked: true } };
-        let mut parked = Parked::new(&self.shard, accepted, b"", feed);
-        parked.subscribe(&channels.iter().map(|c| name(*c)).collect::<Vec<_>>());
-        parked.since(self.number);
+        let mut parked = Parked::new(&self.shard, accepted, b"", feed, &Profile::default());
+        parked.subscribe(&channels.iter().map(|c| name(*c)).collect::<Vec<_>>(), &[]).unwrap();
         let (channels, expected) = (channels.to_vec(), Vec::new());
         self.clients.push(Client { parked, socket, channels, expected, open: true, websocket });
     }
@@ -114,9 +163,8 @@ impl Run {
     }
 
     fn enter(&mut self, nth: usize, channel: u8) {
-        let number = self.number;
         let Some(client) = self.websocket(nth).filter(|client| !client.channels.contains(&channel)) else { return };
-        client.parked.enter(&name(channel), || number);
+        client.parked.enter(&name(channel)).unwrap();
         client.channels.push(channel);
     }
 
@@ -137,33 +185,62 @@ impl Run {
         }
     }
 
-    fn item(&mut self, channel: u8) {
-        self.number += 1;
-        let content = format!("item {}\n", self.number);
+    /// The next number in the order of acceptance.
+    fn accept(&self) -> u64 {
+        self.numbers.0.fetch_add(1, Relaxed) + 1
+    }
+
+    fn item(&mut self, channel: u8, part: Part) {
+        let number = self.accept();
+        let content = format!("item {number}\n");
         let chunk = Chunk::new(content.as_bytes());
         let message = Message::new(MessageKind::Text, content.as_bytes());
-        for client in self.clients.iter_mut().filter(|c| c.open && c.channels.contains(&channel)) {
+        for client in meant(&mut self.clients, channel, part) {
             client.expected.extend_from_slice(if client.websocket { message.plain() } else { chunk.framed() });
             self.delivered += 1;
         }
-        let (number, tally) = (self.number, self.tally.clone());
-        let (channel, stream, message, hints) = (name(channel), Some(chunk), Some(Arc::new(message)), Formats::NONE);
-        let delivery =
-            Delivery { number, channel, stream, response: None, message, hints, extras: None, tally, index: 0 };
+        let extras = part.selection().map(|s| Arc::new(Extras { selection: Some(s), ..Extras::default() }));
+        let delivery = Delivery {
+            number,
+            channel: name(channel),
+            stream: Some(chunk),
+            response: None,
+            message: Some(Arc::new(message)),
+            hints: Formats::NONE,
+            extras,
+            tally: self.tally.clone(),
+            index: 0,
+        };
         self.inbox.put(vec![delivery], Vec::new());
     }
 
-    fn close(&mut self, channel: u8) {
-        self.number += 1;
+    fn close(&mut self, channel: u8, part: Part) {
         let frame = websocket::close(Some(&CloseReason::new(4001, "out")));
-        for client in self.clients.iter_mut().filter(|c| c.open && c.channels.contains(&channel)) {
+        for client in meant(&mut self.clients, channel, part) {
             client.expected.extend_from_slice(if client.websocket { &frame } else { b"0\r\n\r\n" });
             client.open = false;
             self.closed += 1;
         }
-        let (number, tally) = (self.number, self.tally.clone());
-        let close = Close { number, channel: name(channel), formats: Formats::ALL, frame, meta: None, tally, index: 0 };
-        self.inbox.put(Vec::new(), vec![close]);
+        self.command(channel, part, Deed::Close { formats: Formats::ALL, frame });
+    }
+
+    fn r#move(&mut self, of: u8, part: Part, to: u8, enter: bool) {
+        for client in meant(&mut self.clients, of, part) {
+            if client.channels.contains(&to) != enter {
+                client.channels.retain(|held| *held != to);
+                client.channels.extend(enter.then_some(to));
+                self.moved[usize::from(enter)] += 1;
+            }
+        }
+        let channels = vec![name(to)];
+        let moved = if enter { Move::Subscribe(channels) } else { Move::Unsubscribe(channels) };
+        self.command(of, part, Deed::Move(Arc::new(moved)));
+    }
+
+    fn command(&self, channel: u8, part: Part, deed: Deed) {
+        let whom = Whom::Members { channel: name(channel), selection: part.selection(), meta: None };
+        let (number, tally) = (self.accept(), self.tally.clone());
+        self.inbox.put(Vec::new(), vec![Command { number, whom, deed, tally, index: 0 }]);
     }
 
     /// Lets the shard finish, and compares what everyone read, and the counts.
@@ -180,10 +257,17 @@ impl Run {
         }
         let counts = self.tally.of(0);
         assert_eq!((counts.delivered.load(Relaxed), counts.closed.load(Relaxed)), (self.delivered, self.closed));
+        assert_eq!([counts.unsubscribed.load(Relaxed), counts.subscribed.load(Relaxed)], self.moved);
         assert_eq!((counts.cut.load(Relaxed), counts.slow.load(Relaxed)), (0, 0));
         self.clients.drain(..).for_each(|client| drop(client.parked));
         assert_eq!(self.shard.population(), (0, 0));
     }
+}
+
+/// Clients that are open and are meant.
+fn meant(clients: &mut [Client], channel: u8, part: Part) -> impl Iterator<Item = &mut Client> {
+    let holds = move |client: &Client| client.channels.contains(&channel) && part.means(&client.channels);
+    clients.iter_mut().filter(move |client| client.open && holds(client))
 }
 
 fn name(channel: u8) -> Channel {

@@ -1,48 +1,71 @@
 //! The channels of a parked connection, as its task changes them.
 
-use super::{Parked, State};
+use super::ledger::{Denied, Entering, Joined};
+use super::{Key, Parked, Profile, State};
 use crate::grip::Channel;
+use crate::grip::item::Id;
+use std::rc::Rc;
 
 impl Parked {
-    /// Subscribes it to channels that it does not hold yet.
-    pub fn subscribe(&mut self, channels: &[Channel]) {
+    /// Subscribes it to its first channels: what is accepted from now on is for it. `known`: of some of them the id of the
+    /// last item that it knows of.
+    ///
+    /// # Errors
+    /// It may not hold them.
+    pub fn subscribe(&mut self, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
-        for channel in channels {
-            let subscription = state.registry.add(self.key, channel);
-            state.conn(self.key).subscriptions.push(subscription);
-        }
+        let joined = state.join(self.key, channels, known)?;
+        let conn = state.conn(self.key);
+        (conn.seen, conn.since) = (joined.number, joined.number);
+        Ok(joined)
     }
 
-    /// Subscribes it to one more channel, which it does not hold yet, while it holds others. `join` says from which
-    /// number on items are for it. All that was accepted before is done first, so that it has what was for its other
-    /// channels in its outlet, and nothing of the new one. If that ends it, it holds none.
-    pub fn enter(&mut self, channel: &Channel, join: impl FnOnce() -> u64) {
-        let number = join();
+    /// Subscribes it to one more channel, which it does not hold yet, while it holds others. All that was accepted before is
+    /// done first, so that it has what was for its other channels in its outlet, and nothing of the new one. If that ends
+    /// it, it holds none.
+    ///
+    /// # Errors
+    /// It may not hold the channel.
+    pub fn enter(&mut self, channel: &Channel) -> Result<(), Denied> {
         let state = &mut *self.shard.state.borrow_mut();
-        state.settle_accepted(&self.shard.inbox);
+        let channels = std::slice::from_ref(channel);
+        let held = state.channels(self.key);
+        let entering = Entering { whose: &state.conns[self.key as usize].whose, channels, held: &held, known: &[] };
+        let number = state.ledger.join(&entering)?.number;
+        self.shard.settle_accepted(state);
         if state.catch_up(self.key, number.saturating_add(1)) {
             state.shed(self.key);
         }
-        let conn = state.conn(self.key);
-        if conn.ending.is_some() || conn.socket.is_none() {
-            state.ledger.left(std::slice::from_ref(channel));
-            return;
+        let conn = &mut state.conns[self.key as usize];
+        let subscribed = state.registry.holds(&conn.subscriptions, channel);
+        if conn.ending.is_some() || conn.socket.is_none() || subscribed {
+            state.ledger.left(&conn.whose, channels);
+            return Ok(());
         }
         conn.seen = conn.seen.max(number);
         conn.since = conn.since.max(number);
-        let subscription = state.registry.add(self.key, channel);
-        state.conn(self.key).subscriptions.push(subscription);
+        state.add(self.key, channels);
+        Ok(())
+    }
+
+    /// Says whose it is, once that is known.
+    pub fn identify(&mut self, whose: &Profile) {
+        self.shard.state.borrow_mut().identify(self.key, whose);
+    }
+
+    /// Whose it is.
+    pub fn whose(&self) -> Rc<Profile> {
+        Rc::clone(&self.shard.state.borrow().conns[self.key as usize].whose)
     }
 
     /// Leaves a channel. Says whether it held it.
     pub fn leave(&mut self, channel: &Channel) -> bool {
-        let State { conns, registry, ledger, .. } = &mut *self.shard.state.borrow_mut();
-        let subscriptions = &mut conns[self.key as usize].subscriptions;
-        let Some(at) = subscriptions.iter().position(|s| registry.name(*s) == channel) else { return false };
-        let subscription = subscriptions.remove(at);
-        let left = registry.remove(conns, self.key, &[subscription]);
-        ledger.left(&left);
-        true
+        let state = &mut *self.shard.state.borrow_mut();
+        let holds = state.registry.holds(&state.conns[self.key as usize].subscriptions, channel);
+        if holds {
+            state.leave(self.key, std::slice::from_ref(channel));
+        }
+        holds
     }
 
     /// Leaves its channels; what has been sent stays.
@@ -52,8 +75,53 @@ impl Parked {
 
     /// The channels that it holds.
     pub fn channels(&self) -> Vec<Channel> {
-        let state = self.shard.state.borrow();
-        let held = &state.conns[self.key as usize].subscriptions;
-        held.iter().map(|s| state.registry.name(*s).clone()).collect()
+        self.shard.state.borrow().channels(self.key)
+    }
+}
+
+impl State {
+    /// Has a connection hold more channels, as far as the ledger lets it.
+    pub(super) fn join(&mut self, key: Key, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
+        let held = self.channels(key);
+        let entering = Entering { whose: &self.conns[key as usize].whose, channels, held: &held, known };
+        let joined = self.ledger.join(&entering)?;
+        self.add(key, channels);
+        Ok(joined)
+    }
+
+    /// What a profile is kept as: all connections of a route whose user is not known share one.
+    pub(super) fn keep(&mut self, whose: &Profile) -> Rc<Profile> {
+        if !whose.is_common() {
+            return Rc::new(whose.clone());
+        }
+        let profile = self.profiles.entry(whose.route.clone()).or_insert_with(|| Rc::new(whose.clone()));
+        Rc::clone(profile)
+    }
+
+    /// Says whose a connection is.
+    pub(super) fn identify(&mut self, key: Key, whose: &Profile) {
+        self.forget_whose(key);
+        let whose = self.keep(whose);
+        self.conn(key).whose = Rc::clone(&whose);
+        if let Some(user) = &whose.user {
+            whose.place.set(Some(self.users.add(key, &Channel::from(&**user))));
+            self.ledger.came(&whose);
+        }
+        if let Some(at) = whose.until {
+            self.expires_at(key, at);
+        }
+    }
+
+    /// Has a connection be nobody's.
+    pub(super) fn forget_whose(&mut self, key: Key) {
+        let Self { conns, users, ledger, expiring, .. } = self;
+        let whose = Rc::clone(&conns[key as usize].whose);
+        if let Some(place) = whose.place.take() {
+            users.remove(key, &[place], |moved, s| conns[moved as usize].whose.place.set(Some(s)));
+            ledger.went(&whose);
+        }
+        if let Some(at) = whose.until {
+            expiring.remove(&(at, key));
+        }
     }
 }

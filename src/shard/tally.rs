@@ -23,6 +23,10 @@ pub struct Counts {
     pub closed: AtomicU32,
     /// Those of them that were reset with bytes unsent.
     pub cut: AtomicU32,
+    /// Connections that it subscribed to channels,
+    pub subscribed: AtomicU32,
+    /// or that left channels by it.
+    pub unsubscribed: AtomicU32,
 }
 
 /// The counts of a batch while shards still add to them. When the last clone is dropped, they are final.

@@ -1,5 +1,8 @@
 //! The answers that gripd itself gives to clients, in Pushpin's words where Pushpin has them.
 
+use super::{Fields, Framing, Head};
+use bytes::Bytes;
+use hyper::header::CONTENT_TYPE;
 use std::borrow::Cow;
 
 /// A status and a line of plain text.
@@ -20,6 +23,20 @@ impl Answer {
     /// The same status with a text for whoever debugs the route.
     pub fn explained(self, text: String) -> Self {
         Self { text: Cow::Owned(text), ..self }
+    }
+
+    /// The whole answer, as the last of its connection, for a client that has left hyper. `old`: it speaks HTTP/1.0;
+    /// `head_only`: it sent a `HEAD` request.
+    pub fn render(&self, old: bool, head_only: bool) -> Bytes {
+        let mut fields = Fields::default();
+        fields.push(&CONTENT_TYPE, b"text/plain");
+        let body = self.body();
+        let mut bytes =
+            Head { status: self.status, reason: None, fields }.render(Framing::Length(body.len()), old, true);
+        if !head_only {
+            bytes.extend_from_slice(body.as_bytes());
+        }
+        bytes.into()
     }
 
     /// The body: the text and a newline.
@@ -56,5 +73,9 @@ pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");
 pub const LOOP: Answer = Answer::new(508, "The request has come here before.");
 /// An answer is too large to be made a script.
 pub const NO_SCRIPT: Answer = Answer::new(500, "Upstream response could not be JSON-P encoded.");
+/// A channel that the client would hold is denied to it.
+pub const DENIED: Answer = Answer::new(403, "The channel is closed to you.");
+/// A channel that the client would hold is none of those that its token names.
+pub const NOT_NAMED: Answer = Answer::new(403, "Your token does not let you hold this channel.");
 /// WebSocket events from somebody who is no trusted proxy.
 pub const NO_EVENTS: Answer = Answer::new(403, "Client not allowed to send WebSocket events directly.");

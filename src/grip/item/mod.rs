@@ -1,8 +1,10 @@
 //! An item: what is published, read from the JSON of `POST /publish`.
 
 mod formats;
+mod members;
 
 pub use formats::{Body, ContentFilters, Message, Response, Stream};
+pub use members::{Move, Selection};
 
 use super::object::{Fields, Object};
 use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid};
@@ -35,6 +37,12 @@ pub struct Item {
     pub closes: Formats,
     /// What WebSockets that it ends are told.
     pub close_reason: Option<CloseReason>,
+    /// Seconds for which nobody may hold the channel whom the close means.
+    pub deny_for: Option<u32>,
+    /// What becomes of its connections' subscriptions, after what it delivers.
+    pub moves: Option<Move>,
+    /// Which connections of the channel are meant, if not all.
+    pub selection: Option<Arc<Selection>>,
     /// For whom the origin is to be asked again.
     pub hints: Formats,
 }
@@ -84,6 +92,9 @@ fn parse_item(value: Value) -> Result<Item, Invalid> {
         message: None,
         closes: Formats::NONE,
         close_reason: None,
+        deny_for: None,
+        moves: None,
+        selection: Selection::read(&fields)?.map(Arc::new),
         hints: Formats::NONE,
     };
     let action = Action::of(&fields)?;
@@ -97,7 +108,13 @@ fn parse_item(value: Value) -> Result<Item, Invalid> {
         }
         // On the item itself both mean: ask the origin again, whatever kind of connection it is.
         Action::Hint | Action::Refresh => item.hints = Formats::ALL,
+        Action::Subscribe => item.moves = Some(Move::Subscribe(members::channels(&fields)?)),
+        Action::Unsubscribe => item.moves = Some(Move::Unsubscribe(members::channels(&fields)?)),
     }
+    if item.moves.is_some() && !item.closes.is_empty() {
+        return invalid("publish item object closes connections and has them hold other channels");
+    }
+    item.deny_for = members::deny_for(&fields, !item.closes.is_empty())?;
     Ok(item)
 }
 
@@ -130,6 +147,8 @@ fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<
         Action::Refresh if format == Format::WsMessage => item.hints.insert(format),
         // It means WebSockets; other kinds of connection are not refreshed by it.
         Action::Refresh => {}
+        // These are about connections of every kind: they stand on the item itself.
+        Action::Subscribe | Action::Unsubscribe => return fields.unknown_value("action"),
         Action::Send => match format {
             Format::HttpResponse => item.response = Some(formats::response(fields)?),
             Format::HttpStream => item.stream = Some(formats::stream(fields)?),
@@ -146,6 +165,8 @@ enum Action {
     Close,
     Hint,
     Refresh,
+    Subscribe,
+    Unsubscribe,
 }
 
 impl Action {
@@ -155,6 +176,8 @@ impl Action {
             Some("close") => Ok(Self::Close),
             Some("hint") => Ok(Self::Hint),
             Some("refresh") => Ok(Self::Refresh),
+            Some("subscribe") => Ok(Self::Subscribe),
+            Some("unsubscribe") => Ok(Self::Unsubscribe),
             Some(other) => invalid(format!("{} contains unknown 'action' '{other}'", fields.of)),
         }
     }

@@ -1,0 +1,58 @@
+//! The query of a request, and names in its path.
+
+use super::reply::Reply;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// Rows of a page, unless the request says otherwise.
+const DEFAULT_LIMIT: usize = 100;
+/// The most rows of a page.
+const MAX_LIMIT: usize = 1000;
+
+/// The parameters of a query.
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    /// Reads a query that may have these parameters.
+    pub(super) fn read(query: Option<&str>, known: &[&'static str]) -> Result<Self, Reply> {
+        let mut parameters = Vec::new();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(value) = decode(&value.replace('+', " ")) else {
+                return Err(Reply::text(400, format!("The query's '{name}' is not UTF-8.")));
+            };
+            match known.iter().find(|known| **known == name) {
+                Some(known) => parameters.push((*known, value)),
+                None => {
+                    let known = known.join(", ");
+                    return Err(Reply::text(400, format!("Unknown query parameter '{name}': there are {known}.")));
+                }
+            }
+        }
+        Ok(Self(parameters))
+    }
+
+    /// The last value of a parameter.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// How many rows are asked for.
+    pub(super) fn limit(&self) -> Result<usize, Reply> {
+        match self.get("limit").map(str::parse) {
+            None => Ok(DEFAULT_LIMIT),
+            Some(Ok(limit @ 1..=MAX_LIMIT)) => Ok(limit),
+            Some(_) => Err(Reply::text(400, format!("limit must be 1 to {MAX_LIMIT}."))),
+        }
+    }
+}
+
+/// A name in a path, percent-encoded as a whole.
+pub(super) fn name(text: &str) -> Result<String, Reply> {
+    decode(text).ok_or_else(|| Reply::text(400, "The name in the path is not UTF-8."))
+}
+
+/// Resolves percent-encoding. `None`: the result is not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
+}

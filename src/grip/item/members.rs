@@ -1,0 +1,119 @@
+//! What an item says of the members of its channel: which of them it means, which channels they are to hold, and for how
+//! long they are to stay away.
+
+use super::super::object::Fields;
+use super::super::{Channel, Invalid, invalid};
+
+/// The longest time for which a channel is denied, in seconds: a year.
+const MAX_DENIAL: i64 = 365 * 24 * 3600;
+
+/// Which connections of a channel are meant: those that hold other channels, or do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Channels that a connection must hold as well, all of them.
+    pub with: Vec<Channel>,
+    /// Channels of which it must hold none.
+    pub except: Vec<Channel>,
+}
+
+/// What becomes of the subscriptions of connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// They hold these channels as well from then on,
+    Subscribe(Vec<Channel>),
+    /// or no longer.
+    Unsubscribe(Vec<Channel>),
+}
+
+impl Selection {
+    /// `with` and `except`. `None`: all connections are meant.
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Option<Self>, Invalid> {
+        let names = |name| Ok(fields.strings(name)?.unwrap_or_default().into_iter().map(Channel::from).collect());
+        let selection = Self { with: names("with")?, except: names("except")? };
+        Ok(Some(selection).filter(|selection| *selection != Self::default()))
+    }
+}
+
+/// The channels that a change of subscriptions is about: at least one, each once.
+pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
+    let Some(names) = fields.strings("channels")? else {
+        return invalid(format!("{} does not contain 'channels'", fields.of));
+    };
+    let mut channels: Vec<Channel> = Vec::with_capacity(names.len());
+    for name in names {
+        if channels.iter().all(|channel| **channel != *name) {
+            channels.push(Channel::from(name));
+        }
+    }
+    if channels.is_empty() { fields.invalid_value("channels") } else { Ok(channels) }
+}
+
+/// For how long a channel is denied to those whom the item closes.
+pub(super) fn deny_for(fields: &Fields<'_>, closes: bool) -> Result<Option<u32>, Invalid> {
+    match fields.integer("deny-for")? {
+        None => Ok(None),
+        Some(_) if !closes => invalid(format!("{} contains 'deny-for' and closes nothing", fields.of)),
+        Some(seconds @ 1..=MAX_DENIAL) => Ok(u32::try_from(seconds).ok()),
+        Some(_) => fields.invalid_value("deny-for"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Item, parse_batch};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn one(item: Value) -> Result<Item, String> {
+        let batch = parse_batch(json!({ "items": [item] }).to_string().as_bytes());
+        batch.map(|mut items| items.remove(0)).map_err(|e| e.to_string().replace("Invalid format: ", ""))
+    }
+
+    fn names(names: &[&str]) -> Vec<Channel> {
+        names.iter().map(|name| Channel::from(*name)).collect()
+    }
+
+    #[test]
+    fn an_item_may_mean_some_of_its_channel() {
+        let item = one(json!({"channel": "c", "action": "close", "with": ["a", "b"], "except": ["d"]})).unwrap();
+        let selection = item.selection.unwrap();
+        assert_eq!((&selection.with, &selection.except), (&names(&["a", "b"]), &names(&["d"])));
+        assert_eq!(
+            one(json!({"channel": "c", "action": "close", "with": [], "except": null})).unwrap().selection,
+            None
+        );
+        let why = one(json!({"channel": "c", "action": "close", "with": "a"})).unwrap_err();
+        assert_eq!(why, "publish item object contains 'with' with wrong type");
+        let why = one(json!({"channel": "c", "action": "close", "except": [1]})).unwrap_err();
+        assert_eq!(why, "publish item object contains 'except' with wrong type");
+    }
+
+    #[test]
+    fn members_are_moved() {
+        let moves = |action: &str, channels: Value| {
+            one(json!({"channel": "u", "action": action, "channels": channels})).map(|item| item.moves.unwrap())
+        };
+        assert_eq!(moves("subscribe", json!(["a", "b", "a"])), Ok(Move::Subscribe(names(&["a", "b"]))));
+        assert_eq!(moves("unsubscribe", json!(["a"])), Ok(Move::Unsubscribe(names(&["a"]))));
+        assert!(moves("subscribe", json!([])).unwrap_err().contains("'channels' with invalid value"));
+        assert!(moves("subscribe", json!(null)).unwrap_err().contains("does not contain 'channels'"));
+        let inside = one(json!({"channel": "u", "http-stream": {"action": "subscribe", "channels": ["a"]}}));
+        assert_eq!(inside.unwrap_err(), "'http-stream' contains 'action' with unknown value");
+    }
+
+    #[test]
+    fn a_close_may_last() {
+        let deny = |seconds: Value| {
+            one(json!({"channel": "u", "action": "close", "deny-for": seconds})).map(|item| item.deny_for)
+        };
+        assert_eq!((deny(json!(300)), deny(json!(null))), (Ok(Some(300)), Ok(None)));
+        for wrong in [json!(0), json!(-1), json!(MAX_DENIAL + 1)] {
+            assert_eq!(deny(wrong).unwrap_err(), "publish item object contains 'deny-for' with invalid value");
+        }
+        assert!(deny(json!("soon")).unwrap_err().contains("wrong type"));
+        let open = one(json!({"channel": "u", "http-stream": {"content": "x"}, "deny-for": 9}));
+        assert_eq!(open.unwrap_err(), "publish item object contains 'deny-for' and closes nothing");
+        let inside = one(json!({"channel": "u", "http-stream": {"action": "close"}, "deny-for": 9})).unwrap();
+        assert_eq!(inside.deny_for, Some(9));
+    }
+}

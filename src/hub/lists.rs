@@ -1,0 +1,156 @@
+//! What operators decide and see: denials, lists of allowed channels, connections.
+
+use super::batch::Finally;
+use super::denial::Denial;
+use super::receipt::{Line, Receipt, outcomes};
+use super::{Hub, now};
+use crate::grip::{Channel, Formats};
+use crate::shard::tally::Counts;
+use crate::shard::{Command, ConnectionId, Deed, Page, Question, Row, Tally, Whom, kick_frame};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::oneshot;
+
+/// The file of denials.
+const DENIED: &str = "denied.json";
+
+/// What the file of denials holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Denied {
+    denied: Vec<Denial>,
+}
+
+/// Which connections are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Those that hold this channel.
+    pub channel: Option<Channel>,
+    /// Those of this user.
+    pub user: Option<Channel>,
+}
+
+impl Hub {
+    /// Reads what was decided before a restart.
+    ///
+    /// # Errors
+    /// What cannot be read, and why.
+    pub fn load(&self) -> io::Result<()> {
+        let read = |name| self.store.read(name).map_err(|error| named(name, &error));
+        if let Some(text) = read(DENIED)? {
+            let denied: Denied = serde_json::from_str(&text).map_err(|error| named(DENIED, &error.into()))?;
+            let state = &mut *self.state();
+            denied.denied.into_iter().filter(|denial| denial.until > now()).for_each(|d| state.denials.add(d));
+            self.denying.store(!state.denials.is_empty(), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Keeps what is decided on disk, for ever.
+    pub async fn keep(&self) {
+        let denied = || serde_json::to_string_pretty(&Denied { denied: self.state().denials.all(now()) });
+        self.store.keep(|| denied().map(|text| vec![(DENIED, text)]).unwrap_or_default()).await;
+    }
+
+    /// Waits until what was decided so far survives a restart, if anything does.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn kept(&self) -> Result<(), String> {
+        self.store.kept().await
+    }
+
+    /// Whether anything is denied to anybody.
+    pub fn has_denials(&self) -> bool {
+        self.denying.load(Relaxed)
+    }
+
+    /// The channel that is denied to a connection that is about to hold all of `channels`.
+    pub fn denies(&self, channels: &[Channel]) -> Option<Channel> {
+        let state = self.state();
+        if state.denials.is_empty() { None } else { state.denials.find(channels, &[], now()) }
+    }
+
+    /// Denials of channels whose names begin with `prefix`, in order, behind `after`; of at most `limit` channels, and
+    /// whether there are more.
+    pub fn denials(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Denial>, bool) {
+        self.state().denials.list(prefix, after, limit, now())
+    }
+
+    /// Ends the denials of a channel, and says how many they were.
+    pub fn pardon(&self, channel: &str) -> usize {
+        let state = &mut *self.state();
+        let ended = state.denials.delete(channel, now());
+        self.denying.store(!state.denials.is_empty(), Relaxed);
+        if ended > 0 {
+            self.store.change();
+        }
+        ended
+    }
+
+    /// Connections in order behind `after`, at most `limit`, and whether there are more.
+    pub async fn connections_of(
+        &self,
+        wanted: &Wanted,
+        after: Option<ConnectionId>,
+        limit: usize,
+    ) -> (Vec<(ConnectionId, Row)>, bool) {
+        let mut found = Vec::new();
+        for shard in after.map_or(0, |after| after.shard)..self.inboxes.len() {
+            let mut after = after.filter(|after| after.shard == shard).map(|after| after.place.key());
+            loop {
+                let limit = limit - found.len();
+                if limit == 0 {
+                    // There may be none, which the next page tells.
+                    return (found, true);
+                }
+                let page = self.ask(shard, wanted, after, limit).await;
+                found.extend(page.rows.into_iter().map(|row| (ConnectionId { shard, place: row.place }, row)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        (found, false)
+    }
+
+    async fn ask(&self, shard: usize, wanted: &Wanted, after: Option<u32>, limit: usize) -> Page {
+        let (answer, answered) = oneshot::channel();
+        let Wanted { channel, user } = wanted.clone();
+        self.inboxes[shard].ask(Question { channel, user, after, limit, answer });
+        // A shard that has ended holds nobody.
+        answered.await.unwrap_or_default()
+    }
+
+    /// The connection that is called so.
+    pub async fn connection(&self, id: ConnectionId) -> Option<Row> {
+        if id.shard >= self.inboxes.len() {
+            return None;
+        }
+        let before = id.place.key().checked_sub(1);
+        let page = self.ask(id.shard, &Wanted::default(), before, 1).await;
+        page.rows.into_iter().find(|row| row.place == id.place)
+    }
+
+    /// Closes one connection, as a close of a channel closes all of its. `finally` gets the outcome.
+    pub fn close_connection(&self, id: ConnectionId, finally: Finally) -> Option<Receipt> {
+        let inbox = self.inboxes.get(id.shard)?;
+        let line =
+            Line { channel: Channel::from(""), delivers: false, closes: true, subscribes: false, unsubscribes: false };
+        let lines: Arc<[Line]> = Arc::new([line]);
+        let of_tally = Arc::clone(&lines);
+        let (tally, counts) = Tally::new(1, Box::new(move |counts: &[Counts]| finally(outcomes(&of_tally, counts))));
+        let deed = Deed::Close { formats: Formats::ALL, frame: kick_frame() };
+        let state = &mut *self.state();
+        state.table.number += 1;
+        let number = state.table.number;
+        inbox.put(Vec::new(), vec![Command { number, whom: Whom::One(id.place), deed, tally, index: 0 }]);
+        Some(Receipt::new(lines, counts))
+    }
+}
+
+fn named(name: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("state_dir: {name}: {error}"))
+}

@@ -1,0 +1,118 @@
+//! What a shard tells of its connections: to whoever sends it its items, and to who wants to know.
+
+use super::Profile;
+use crate::grip::Channel;
+use crate::grip::item::Id;
+use std::fmt;
+use std::time::Duration;
+
+/// Who must know which channels the connections of a shard hold.
+pub trait Ledger {
+    /// One connection of this shard holds more channels from now on.
+    ///
+    /// # Errors
+    /// It may not; then nothing is changed.
+    fn join(&self, entering: &Entering<'_>) -> Result<Joined, Denied>;
+
+    /// One connection of this shard left each of `channels`.
+    fn left(&self, whose: &Profile, channels: &[Channel]);
+
+    /// What was entered ahead for connections that were to be subscribed is theirs by now: see [`super::Command`].
+    fn release(&self, channels: &[Channel]);
+
+    /// A connection of a known user is held.
+    fn came(&self, whose: &Profile);
+
+    /// A connection of a known user is held no longer.
+    fn went(&self, whose: &Profile);
+
+    /// A connection is held no longer.
+    fn ended(&self, whose: &Profile, ended: &Ended);
+}
+
+/// What a connection is about to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Entering<'a> {
+    /// Whose it is.
+    pub whose: &'a Profile,
+    /// The channels that it does not hold yet.
+    pub channels: &'a [Channel],
+    /// Those that it holds already.
+    pub held: &'a [Channel],
+    /// Of some of them the id of the last item that it knows of.
+    pub known: &'a [(Channel, Id)],
+}
+
+/// What a connection learns when it joins channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The number of the last item accepted before.
+    pub number: u64,
+    /// Whether the last item of a channel is not the one that the connection knows of.
+    pub behind: bool,
+}
+
+/// A connection may not hold a channel: it was closed for a time that is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied(pub Channel);
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the channel '{}' is denied to it", self.0)
+    }
+}
+
+impl std::error::Error for Denied {}
+
+/// A connection that is held no longer.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What it is called: see [`super::ConnectionId`]; without its shard.
+    pub place: super::Place,
+    /// What it was: `stream`, `response` or `websocket`.
+    pub kind: &'static str,
+    /// Why.
+    pub reason: Reason,
+    /// How long it was held.
+    pub duration: Duration,
+    /// Bytes that it was sent meanwhile.
+    pub bytes: u64,
+}
+
+/// Why a connection is held no longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// The client left.
+    #[default]
+    Client,
+    /// A publisher or an operator closed it.
+    Kicked,
+    /// Too much waited for a client that does not read.
+    Slow,
+    /// Nothing came in its time.
+    Timeout,
+    /// gripd ends.
+    Drain,
+    /// The origin ended it, or was lost.
+    Origin,
+    /// A long-poll got its item.
+    Answered,
+    /// The user's token expired.
+    Expired,
+}
+
+impl Reason {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Kicked => "kicked",
+            Self::Slow => "slow",
+            Self::Timeout => "timeout",
+            Self::Drain => "drain",
+            Self::Origin => "origin",
+            Self::Answered => "answered",
+            Self::Expired => "expired",
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Which connections a shard holds, page by page.
+
+use super::{Key, Place, State};
+use crate::grip::Channel;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::oneshot;
+
+/// Places looked at for one page: those that are empty keep nobody waiting.
+const LOOKS: usize = 10_000;
+
+/// A question about the connections of one shard.
+#[derive(Debug)]
+pub struct Question {
+    /// Only those that hold this channel.
+    pub channel: Option<Channel>,
+    /// Only this user's.
+    pub user: Option<Channel>,
+    /// Only those behind this place.
+    pub after: Option<Key>,
+    /// How many at most.
+    pub limit: usize,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Page>,
+}
+
+/// Connections of one shard, in the order of their places.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The connections.
+    pub rows: Vec<Row>,
+    /// The place behind which there may be more.
+    pub next: Option<Key>,
+}
+
+/// A connection that is held.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its place in its shard.
+    pub place: Place,
+    /// `stream`, `response` or `websocket`.
+    pub kind: &'static str,
+    /// The client's address, unless it has just left.
+    pub address: Option<SocketAddr>,
+    /// What its route is called.
+    pub route: Arc<str>,
+    /// Its user, if that is known.
+    pub user: Option<Arc<str>>,
+    /// Since when it is held.
+    pub since: SystemTime,
+    /// Bytes that it was sent since then.
+    pub bytes: u64,
+    /// Bytes that wait for its socket.
+    pub queue: usize,
+    /// The channels that it holds.
+    pub channels: Vec<Channel>,
+}
+
+impl State {
+    /// Answers a question. Who asked and does not wait for the answer does not get it.
+    pub(super) fn answer(&self, question: Question) {
+        let page = match (&question.channel, &question.user) {
+            (None, None) => self.any(&question),
+            (Some(channel), None) => self.some(&question, self.registry.subscribers(channel), |_| true),
+            (None, Some(user)) => self.some(&question, self.users.subscribers(user), |_| true),
+            (Some(channel), Some(user)) => {
+                let holds = |key| self.registry.holds(&self.conns[key as usize].subscriptions, channel);
+                self.some(&question, self.users.subscribers(user), holds)
+            }
+        };
+        let _ = question.answer.send(page);
+    }
+
+    /// A page of all connections.
+    fn any(&self, question: &Question) -> Page {
+        let first = question.after.map_or(0, |after| after as usize + 1);
+        // The places behind the last connection are empty.
+        let end = self.conns.capacity();
+        let mut page = Page::default();
+        for key in first..end.min(first.saturating_add(LOOKS)) {
+            if page.rows.len() == question.limit {
+                break;
+            }
+            page.next = u32::try_from(key).ok().filter(|_| key + 1 < end);
+            page.rows.extend(page_row(self, key));
+        }
+        page
+    }
+
+    /// A page of those that are `wanted` among some, which come in any order: the first behind the last page.
+    fn some(&self, question: &Question, keys: &[Key], wanted: impl Fn(Key) -> bool) -> Page {
+        let mut least = BinaryHeap::with_capacity(question.limit + 1);
+        for &key in keys.iter().filter(|key| question.after.is_none_or(|after| **key > after) && wanted(**key)) {
+            least.push(key);
+            if least.len() > question.limit + 1 {
+                least.pop();
+            }
+        }
+        let more = least.len() > question.limit;
+        let mut keys = least.into_sorted_vec();
+        keys.truncate(question.limit);
+        let next = keys.last().copied().filter(|_| more);
+        Page { rows: keys.into_iter().filter_map(|key| page_row(self, key as usize)).collect(), next }
+    }
+}
+
+/// What is told of a connection.
+fn page_row(state: &State, key: usize) -> Option<Row> {
+    let conn = state.conns.get(key).filter(|conn| conn.ending.is_none())?;
+    let held = state.now_cs().saturating_sub(conn.parked_cs);
+    let key = u32::try_from(key).ok()?;
+    Some(Row {
+        place: conn.place(key),
+        kind: conn.feed.kind(),
+        address: conn.socket.as_ref().and_then(|socket| socket.peer_addr().ok()),
+        route: Arc::clone(&conn.whose.route),
+        user: conn.whose.user.clone(),
+        since: SystemTime::now() - std::time::Duration::from_millis(10 * u64::from(held)),
+        bytes: conn.sent,
+        queue: conn.outlet.bytes(),
+        channels: state.channels(key),
+    })
+}

@@ -1,0 +1,107 @@
+//! Connections that are subscribed to other channels while they stay connected.
+
+use super::conn::News;
+use super::ledger::Entering;
+use super::{Command, Key, Metrics, State};
+use crate::grip::Channel;
+use crate::grip::item::Move;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+impl State {
+    /// Has a connection hold other channels. What was accepted before the command still reaches it, nothing of a channel
+    /// that it leaves after it, and of one that it enters all that is.
+    pub(super) fn carry_out_move(&mut self, key: Key, command: &Command, moved: &Move) {
+        let channels = self.concerned(key, moved);
+        if channels.is_empty() || !self.is_caught_up(key, command.number) {
+            return;
+        }
+        let counts = command.tally.of(command.index);
+        match moved {
+            Move::Unsubscribe(_) => {
+                self.leave(key, &channels);
+                count(&counts.unsubscribed);
+            }
+            Move::Subscribe(_) if self.enter(key, &channels, command.number) => count(&counts.subscribed),
+            Move::Subscribe(_) => {}
+        }
+    }
+
+    /// The channels of which something changes.
+    fn concerned(&self, key: Key, moved: &Move) -> Vec<Channel> {
+        let held = &self.conns[key as usize].subscriptions;
+        let holds = |channel: &&Channel| self.registry.holds(held, channel);
+        match moved {
+            Move::Subscribe(channels) => {
+                let room = self.settings.max_channels.saturating_sub(held.len());
+                channels.iter().filter(|channel| !holds(channel)).take(room).cloned().collect()
+            }
+            Move::Unsubscribe(channels) => channels.iter().filter(holds).cloned().collect(),
+        }
+    }
+
+    /// Gives a connection what was accepted before `number`. `false`: that was its end.
+    fn is_caught_up(&mut self, key: Key, number: u64) -> bool {
+        if self.catch_up(key, number) {
+            self.shed(key);
+            return false;
+        }
+        let conn = self.conn(key);
+        conn.seen = conn.seen.max(number);
+        if matches!(conn.news, News::Item(_)) {
+            conn.wake();
+            self.unsubscribe(key);
+            return false;
+        }
+        true
+    }
+
+    /// Takes a connection out of channels that it holds.
+    pub(super) fn leave(&mut self, key: Key, channels: &[Channel]) {
+        let Self { conns, registry, ledger, .. } = self;
+        let conn = &mut conns[key as usize];
+        let held = std::mem::take(&mut conn.subscriptions);
+        let (drop, keep): (Vec<_>, Vec<_>) = held.into_iter().partition(|s| channels.contains(registry.name(*s)));
+        conn.subscriptions = keep.into();
+        if let Some(rare) = &mut conn.rare {
+            rare.leave(channels);
+        }
+        let whose = conn.whose.clone();
+        let left = registry.remove(key, &drop, |moved, s| conns[moved as usize].has_moved(s));
+        ledger.left(&whose, &left);
+    }
+
+    /// Has a connection hold channels that it does not hold yet. `false`: it may not.
+    fn enter(&mut self, key: Key, channels: &[Channel], number: u64) -> bool {
+        let held = self.channels(key);
+        let conn = &mut self.conns[key as usize];
+        let entering = Entering { whose: &conn.whose, channels, held: &held, known: &[] };
+        if self.ledger.join(&entering).is_err() {
+            Metrics::add(&self.metrics.denied, 1);
+            return false;
+        }
+        conn.seen = conn.seen.max(number);
+        if let Some(rare) = &mut conn.rare {
+            rare.enter(channels);
+        }
+        self.add(key, channels);
+        true
+    }
+
+    /// Puts a connection among the subscribers of channels that it does not hold yet.
+    pub(super) fn add(&mut self, key: Key, channels: &[Channel]) {
+        for channel in channels {
+            let subscription = self.registry.add(key, channel);
+            self.conn(key).subscriptions.push(subscription);
+        }
+    }
+
+    /// The channels that a connection holds.
+    pub(super) fn channels(&self, key: Key) -> Vec<Channel> {
+        let held = &self.conns[key as usize].subscriptions;
+        held.iter().map(|s| self.registry.name(*s).clone()).collect()
+    }
+}
+
+fn count(counter: &AtomicU32) {
+    counter.fetch_add(1, Relaxed);
+}

@@ -1,0 +1,111 @@
+//! Whose a connection is, and what it is called.
+
+use super::Key;
+use super::registry::Subscription;
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Whose a connection is.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// What its route is called.
+    pub route: Arc<str>,
+    /// The user, if that is known.
+    pub user: Option<Arc<str>>,
+    /// When it ends by itself.
+    pub until: Option<Instant>,
+    /// Where it stands among the user's connections.
+    pub(super) place: Cell<Option<Subscription>>,
+}
+
+impl Profile {
+    /// A connection of a user whom nobody knows, through a route.
+    pub fn of_route(route: &Arc<str>) -> Self {
+        Self { route: Arc::clone(route), ..Self::default() }
+    }
+
+    /// The same, of a user who is known.
+    #[must_use]
+    pub fn of_user(self, user: Option<Arc<str>>) -> Self {
+        Self { user, ..self }
+    }
+
+    /// The same, until a time.
+    #[must_use]
+    pub fn until(self, until: Option<Instant>) -> Self {
+        Self { until, ..self }
+    }
+
+    /// Whether all connections of its route have the same.
+    pub(super) const fn is_common(&self) -> bool {
+        self.user.is_none() && self.until.is_none()
+    }
+}
+
+/// A connection's place in its shard, which it alone has ever had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub(super) key: Key,
+    /// How many connections were held before it.
+    pub(super) serial: u32,
+}
+
+impl Place {
+    /// By what connections are in order.
+    pub const fn key(self) -> u32 {
+        self.key
+    }
+}
+
+/// What a connection is called: `SHARD-KEY-SERIAL`. Connections are in order by shard and key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId {
+    /// The index of its shard.
+    pub shard: usize,
+    /// Its place there.
+    pub place: Place,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.shard, self.place.key, self.place.serial)
+    }
+}
+
+/// A text is no connection's name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoConnectionId;
+
+impl FromStr for ConnectionId {
+    type Err = NoConnectionId;
+
+    fn from_str(text: &str) -> Result<Self, NoConnectionId> {
+        let mut parts = text.split('-');
+        let (Some(shard), Some(key), Some(serial), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(NoConnectionId);
+        };
+        match (shard.parse(), key.parse(), serial.parse()) {
+            (Ok(shard), Ok(key), Ok(serial)) => Ok(Self { shard, place: Place { key, serial } }),
+            _ => Err(NoConnectionId),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_called_by_its_place() {
+        let id: ConnectionId = "1-20-300".parse().unwrap();
+        assert_eq!((id.shard, id.place), (1, Place { key: 20, serial: 300 }));
+        assert_eq!(id.to_string(), "1-20-300");
+        for wrong in ["", "1-2", "1-2-3-4", "a-2-3", "1--3", "1-2-4294967296", "-1-2-3"] {
+            assert_eq!(wrong.parse::<ConnectionId>(), Err(NoConnectionId), "{wrong}");
+        }
+    }
+}
