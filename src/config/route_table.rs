@@ -7,7 +7,7 @@ use serde::Deserialize;
 pub(super) struct RouteTable {
     #[serde(default = "any_host")]
     host: String,
-    target: Targets,
+    target: OneOrMore,
     proto: Option<String>,
     ssl: Option<bool>,
     path_beg: Option<String>,
@@ -34,14 +34,46 @@ pub(super) struct RouteTable {
     jsonp_body: Option<String>,
     jsonp_defcb: Option<String>,
     jsonp_defmethod: Option<String>,
+    #[serde(default)]
+    user_jwt: OneOrMore,
+    user_key: Option<String>,
+    user_jwks: Option<String>,
+    user_claim: Option<String>,
+    user_iss: Option<String>,
+    user_aud: Option<String>,
+    #[serde(default)]
+    user_required: bool,
+    #[serde(default)]
+    close_at_expiry: bool,
+    user_meta: Option<String>,
+    user_header: Option<String>,
+    #[serde(default)]
+    user_proxies: OneOrMore,
+    user_channel: Option<String>,
+    channels: Option<Vec<String>>,
 }
 
-/// One target or several, each with its options as in a routes file.
+/// One text or several. Targets are written with their options, as in a routes file.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Targets {
+enum OneOrMore {
     One(String),
     Several(Vec<String>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl OneOrMore {
+    fn all(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(several) => several,
+        }
+    }
 }
 
 fn any_host() -> String {
@@ -56,6 +88,7 @@ impl RouteTable {
         let (path_rem, log_level) = (self.path_rem.map(|n| n.to_string()), self.log_level.map(|n| n.to_string()));
         let (debug, orig_headers) = (flag(self.debug), flag(self.orig_headers));
         let (no_grip, aco) = (flag(self.no_grip), flag(self.aco));
+        let (user_required, close_at_expiry) = (flag(self.user_required), flag(self.close_at_expiry));
         let mut line = quote(&self.host);
         let properties = [
             ("proto", &self.proto),
@@ -78,16 +111,31 @@ impl RouteTable {
             ("jsonp_body", &self.jsonp_body),
             ("jsonp_defcb", &self.jsonp_defcb),
             ("jsonp_defmethod", &self.jsonp_defmethod),
+            ("user_key", &self.user_key),
+            ("user_jwks", &self.user_jwks),
+            ("user_claim", &self.user_claim),
+            ("user_iss", &self.user_iss),
+            ("user_aud", &self.user_aud),
+            ("user_required", &user_required),
+            ("close_at_expiry", &close_at_expiry),
+            ("user_meta", &self.user_meta),
+            ("user_header", &self.user_header),
+            ("user_channel", &self.user_channel),
         ];
-        let headers = self.header.iter().map(|header| ("header", header));
-        for (name, value) in properties.into_iter().filter_map(|(n, v)| Some((n, v.as_ref()?))).chain(headers) {
+        // An empty list is a wrong pattern: it does not stand for everything.
+        let nothing = [String::new()];
+        let channels = self.channels.as_deref().map_or(&[][..], |list| if list.is_empty() { &nothing } else { list });
+        let lists = [
+            ("header", &self.header[..]),
+            ("user_jwt", self.user_jwt.all()),
+            ("user_proxies", self.user_proxies.all()),
+            ("channels", channels),
+        ];
+        let listed = lists.into_iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        for (name, value) in properties.into_iter().filter_map(|(n, v)| Some((n, v.as_ref()?))).chain(listed) {
             line.push_str(&format!(",{name}={}", quote(value)));
         }
-        let targets = match &self.target {
-            Targets::One(target) => std::slice::from_ref(target),
-            Targets::Several(targets) => targets,
-        };
-        for target in targets {
+        for target in self.target.all() {
             line.push(' ');
             line.push_str(target);
         }

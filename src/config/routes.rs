@@ -4,8 +4,9 @@ use super::error::Problem;
 use super::file::File;
 use super::{Overrides, keys};
 use crate::grip::Invalid;
+use crate::grip::identity::Tokens;
 use crate::grip::signature::Signer;
-use crate::route::{Route, Table, parse_line, parse_lines};
+use crate::route::{Route, Table, UserSource, parse_line, parse_lines};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,8 +113,31 @@ impl Found {
                     }
                 }
             }
+            if let Err(invalid) = load_tokens(&mut route, &folder) {
+                let what = format!("route '{}': {invalid}", route.name);
+                self.problems.push(Problem::new(&place, what));
+            }
             routes.push(route);
         }
         routes
     }
+}
+
+/// Reads the keys by which the users of a route are known. `folder`: to which the files that it names are relative.
+fn load_tokens(route: &mut Route, folder: &Path) -> Result<(), String> {
+    let Some(users) = &mut route.users else { return Ok(()) };
+    let UserSource::Token(bearer) = &mut Arc::make_mut(users).source else { return Ok(()) };
+    let expected = bearer.expected.clone();
+    let tokens = if let Some(name) = &bearer.key_set {
+        let path = folder.join(name);
+        let wrong = |error: &dyn std::fmt::Display| format!("user_jwks: {}: {error}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+        Tokens::of_jwks(&text, expected).map_err(|error| wrong(&error))
+    } else {
+        let key = bearer.key.as_deref().unwrap_or_default();
+        let tokens = keys::read(key, folder).and_then(|key| Tokens::of_key(&key, expected));
+        tokens.map_err(|error| format!("user_key: {error}"))
+    };
+    bearer.tokens = Some(Arc::new(tokens?));
+    Ok(())
 }

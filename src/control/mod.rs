@@ -1,5 +1,7 @@
 //! The operator's listener: publishing, and looking at what is held.
 
+mod allowed;
+mod body;
 mod channels;
 mod connections;
 mod denied;
@@ -140,6 +142,8 @@ impl Control {
                 hub.recover();
                 Ok(Reply::done(media, "Updated", &serde_json::json!({ "message": "Updated" })))
             }
+            ("allowed", None, &Method::GET | &Method::HEAD) => allowed::list(hub, query),
+            ("allowed", pattern, _) => allowed::change(self, media, pattern, request).await,
             ("channels", None, _) => channels::list(hub, query),
             ("channels", Some(name), _) => channels::one(hub, name),
             ("connections", None, _) => connections::list(hub, query).await,
@@ -173,6 +177,8 @@ const fn methods(place: &str, name: Option<&str>) -> Option<&'static str> {
         (b"channels", _) | (b"connections" | b"denied" | b"healthz" | b"readyz" | b"metrics", false) => "GET, HEAD",
         (b"connections", true) => "GET, HEAD, DELETE",
         (b"denied", true) => "DELETE",
+        (b"allowed", false) => "GET, HEAD, PUT, DELETE",
+        (b"allowed", true) => "PUT, DELETE",
         _ => return None,
     })
 }

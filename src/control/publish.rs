@@ -1,21 +1,18 @@
 //! `POST /publish`.
 
 use super::Control;
+use super::body;
 use super::reply::{Media, Reply};
 use crate::grip::Item;
 use crate::grip::item::parse_batch;
 use crate::hub::{Busy, Finally, Outcome, Receipt};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a publisher gets who asks for JSON.
 #[derive(Serialize)]
@@ -26,7 +23,7 @@ struct Published {
 
 /// Publishes the items of a request, all or none.
 pub(super) async fn publish(control: &Control, media: Media, request: Request<Incoming>) -> Reply {
-    let items = match read(control.settings.max_body, request.into_body()).await {
+    let items = match body::read(control, request.into_body()).await.and_then(|body| parse(&body)) {
         Ok(items) => items,
         Err(reply) => return reply,
     };
@@ -76,19 +73,6 @@ impl Told {
             Ok(Ok(outcomes)) => outcomes,
             _ => receipt.outcomes(),
         }
-    }
-}
-
-async fn read(max_body: usize, body: Incoming) -> Result<Vec<Item>, Reply> {
-    let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, max_body).collect()).await else {
-        return Err(Reply::text(408, "The request body did not arrive in time."));
-    };
-    match body {
-        Ok(body) => parse(&body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Reply::text(413, format!("Request body too large: it may have {max_body} bytes.")))
-        }
-        Err(error) => Err(Reply::text(400, format!("The request body did not arrive whole: {error}"))),
     }
 }
 

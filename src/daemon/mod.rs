@@ -71,6 +71,7 @@ impl Daemon {
 
         let hub = Hub::new(config.hub.clone(), config.shards);
         hub.load()?;
+        configure(&hub, &routes);
         let counters = Counters::default();
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests);
@@ -120,6 +121,7 @@ impl Daemon {
     pub fn reroute(&self, routes: Arc<Table>) {
         tracing::info!(routes = routes.routes().count(), "the routes have changed");
         warn_of_ignored(&routes);
+        configure(&self.hub, &routes);
         self.routes.send_replace(routes);
     }
 
@@ -150,6 +152,11 @@ impl Daemon {
         tracing::info!(connections = left.connections, "stopped");
         left
     }
+}
+
+/// Tells the hub which names the clients of each route may hold.
+fn configure(hub: &Hub, routes: &Table) {
+    hub.configure(routes.routes().map(|route| (Arc::clone(&route.name), route.channels.clone())));
 }
 
 /// How a listener on `address` is reached from this machine.

@@ -60,7 +60,11 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
         Kind::RequestBroken => answer::REQUEST_BROKEN,
         Kind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
         Kind::NoScript => answer::NO_SCRIPT,
-        Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge | Kind::Lost => answer::ORIGIN_FAILED,
+        Kind::NotNamed => answer::NOT_NAMED,
+        Kind::Denied => answer::DENIED,
+        Kind::NotAllowed | Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge | Kind::Lost => {
+            answer::ORIGIN_FAILED
+        }
     };
     if debug { answer.explained(failure.detail()) } else { answer }
 }
@@ -69,6 +73,9 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
 fn log(failure: &Failure, uri: &Uri, route: &Route) {
     let error = failure.explain();
     match failure.side() {
+        Side::Client if matches!(failure.kind, Kind::NotNamed | Kind::Denied) => {
+            tracing::info!(%uri, route = %route.name, error, "request refused");
+        }
         Side::Client => tracing::debug!(%uri, route = %route.name, error, "request failed"),
         Side::Origin => tracing::warn!(%uri, route = %route.name, error, "request failed"),
     }

@@ -8,13 +8,12 @@ use super::slot::{Leave, Slot};
 use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::instruct::{is_body, is_grip};
-use crate::grip::{HoldMode, Instruct, Invalid};
+use crate::grip::{HoldMode, Instruct, Invalid, Refusal, Rights};
 use crate::hold::{self, Client, Hold};
 use crate::origin::{
     Answered, BodyState, Failure, Kind, Lease, MAX_BODY, Source, Upload, collect, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
-use crate::shard::Profile;
 use crate::wire::head::has_body;
 use crate::wire::{Fields, Head};
 use bytes::Bytes;
@@ -35,6 +34,8 @@ pub(super) struct Exchange<'a> {
     pub(super) slot: &'a Slot,
     pub(super) route: &'a Arc<Route>,
     pub(super) visit: Visit,
+    /// What the client may hold.
+    pub(super) rights: Rights,
     pub(super) upload: Upload,
     /// The request as the client sent it, if the one forwarded may be another.
     pub(super) original: Option<Parts>,
@@ -101,6 +102,7 @@ impl Exchange<'_> {
         if instruct.hold.is_none() && !chained {
             return Ok(Prepared::Answer(head, body));
         }
+        self.check_rights(&instruct, target)?;
         self.check_upload().await?;
         if streams && (!has_body(head.status.as_u16()) || self.visit.request.method == Method::HEAD) {
             return Ok(Prepared::Answer(head, Bytes::new()));
@@ -119,6 +121,30 @@ impl Exchange<'_> {
                 collect(incoming, lease, MAX_BODY, self.front.origin.response_timeout()).await
             }
         }
+    }
+
+    /// A request is held only in channels that its client may hold.
+    fn check_rights(&mut self, instruct: &Instruct, target: usize) -> Result<(), Failure> {
+        if let Some(rights) = self.route.users.as_ref().and_then(|users| users.rights_by(&instruct.meta)) {
+            self.rights = rights;
+        }
+        let holds = &self.front.holds;
+        if let Some((refusal, name)) = holds.refuse(instruct, self.route, &self.rights) {
+            let kind = match refusal {
+                Refusal::Rule => Kind::NotAllowed,
+                Refusal::Token => Kind::NotNamed,
+            };
+            return Err(Failure::because(kind, format!("channel '{name}': {refusal}")));
+        }
+        match holds.denied(instruct, &self.route.prefix, &self.implicit(target)) {
+            Some(denied) => Err(Failure::because(Kind::Denied, denied)),
+            None => Ok(()),
+        }
+    }
+
+    /// The channels that the connection holds, whatever its origin says.
+    fn implicit(&self, target: usize) -> Vec<String> {
+        implicit(self.route, target, &self.rights)
     }
 
     /// A request is held only when it was read whole: a body left unread would be taken for the next request.
@@ -145,13 +171,13 @@ impl Exchange<'_> {
         };
         Hold {
             mode,
-            implicit: self.route.targets.get(target).map_or_else(Vec::new, |target| target.channels.clone()),
+            implicit: self.implicit(target),
             instruct,
             head: compact(head),
             body,
             rest,
             client: client(self.original()),
-            whose: Profile::of_route(&self.route.name),
+            rights: self.rights.clone(),
             jsonp: self.dress.script.take(),
             about: self.visit.about(self.route),
             request,
@@ -165,6 +191,12 @@ impl Exchange<'_> {
     fn original(&self) -> &Parts {
         self.original.as_ref().unwrap_or(&self.visit.request)
     }
+}
+
+/// The channels that a connection of a route holds, whatever its origin says: its target's, and its user's own.
+pub(super) fn implicit(route: &Route, target: usize, rights: &Rights) -> Vec<String> {
+    let named = route.targets.get(target).map_or(&[][..], |target| &target.channels);
+    named.iter().cloned().chain(rights.own_channel(&route.prefix)).collect()
 }
 
 fn unusable(error: Invalid) -> Failure {

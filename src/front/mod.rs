@@ -12,6 +12,7 @@ mod drain;
 mod dress;
 mod exchange;
 mod gate;
+mod identity;
 mod io;
 mod jsonp;
 pub mod listen;
@@ -59,6 +60,8 @@ pub struct Metrics {
     pub requests: AtomicU64,
     /// Holds begun.
     pub holds: AtomicU64,
+    /// Requests refused because their token is missing or not good.
+    pub unauthorized: AtomicU64,
 }
 
 /// What the connections of one shard share.

@@ -4,6 +4,7 @@ use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
 use super::exchange::Exchange;
+use super::identity::identify;
 use super::jsonp;
 use super::slot::Slot;
 use super::visit::Visit;
@@ -69,8 +70,17 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
             Err(why) => return answer::respond(&Answer::new(400, why), &dress, access),
         }
     }
+    let rights = match identify(&mut visit, original.as_ref(), &route) {
+        Ok(rights) => rights,
+        Err(unknown) => {
+            front.metrics.unauthorized.fetch_add(1, Relaxed);
+            let mut refused = answer::respond(&unknown.answer(), &dress, access);
+            unknown.challenge(&mut refused);
+            return refused;
+        }
+    };
     if visit.is_websocket() {
-        return Box::pin(websocket::open(front, slot, &visit, &upload, &route, access)).await;
+        return Box::pin(websocket::open(front, slot, &visit, &upload, &route, rights, access)).await;
     }
     if let Some(refusal) = visit.refuse_events(front) {
         return answer::respond(&refusal, &dress, access);
@@ -84,7 +94,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
     if !concerns && dress.script.is_none() {
         return relay(&dress, answered, access);
     }
-    let exchange = Exchange { front, slot, route: &route, visit, upload, original, dress };
+    let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
     Box::pin(exchange.follow(answered, concerns, access)).await
 }
 

@@ -3,19 +3,20 @@
 use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
-use super::exchange::compact;
+use super::exchange::{compact, implicit};
 use super::request::relay;
 use super::slot::{Leave, Slot};
 use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::extension;
-use crate::grip::instruct::is_grip;
+use crate::grip::instruct::{Named, is_grip};
+use crate::grip::{Control, Event, Instruct, MessageKind, Rights};
 use crate::origin::{
-    Answered, Asking, Handshake, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop, remove_where,
+    Answered, Asking, Failure, Handshake, Kind, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop,
+    remove_where,
 };
 use crate::route::Route;
 use crate::session::Opening;
-use crate::shard::Profile;
 use crate::wire::answer::BAD_HANDSHAKE;
 use crate::wire::deflate::negotiate;
 use hyper::Response;
@@ -36,6 +37,7 @@ pub(super) async fn open(
     visit: &Visit,
     upload: &Upload,
     route: &Arc<Route>,
+    mut rights: Rights,
     mut access: Access,
 ) -> Response<Reply> {
     let dress = Dress::default();
@@ -53,11 +55,38 @@ pub(super) async fn open(
         Ok(Handshake::Accepted(opened)) => opened,
         Err(failure) => return answer::fail(front, route, &visit.request.uri, &failure, &dress, access),
     };
+    if let Opened::Conversation { conversation, .. } = &opened
+        && let Some(named) = route.users.as_ref().and_then(|users| users.rights_by(&conversation.meta()))
+    {
+        rights = named;
+    }
+    let implicit = implicit(route, opened.target(), &rights);
+    let asked = subscriptions(&opened);
+    if let Some(denied) = front.holds.denied(&asked, &route.prefix, &implicit) {
+        let failure = Failure::because(Kind::Denied, denied);
+        return answer::fail(front, route, &visit.request.uri, &failure, &dress, access);
+    }
     access.answered(101, opened.target());
     access.hold("websocket");
     drop(access);
-    slot.put(Leave::Session(Box::new(opening(front, visit, about, opened))));
+    slot.put(Leave::Session(Box::new(opening(front, visit, about, opened, rights))));
     std::future::pending().await
+}
+
+/// The channels to which an origin subscribes a client at once.
+fn subscriptions(opened: &Opened) -> Instruct {
+    let mut instruct = Instruct::default();
+    if let Opened::Conversation { reply, .. } = opened {
+        let named = reply.events.iter().filter_map(|event| match event {
+            Event::Message(MessageKind::Text, text) => match Control::parse(text.strip_prefix(b"c:")?) {
+                Ok(Control::Subscribe { channel, filters }) => Some(Named { name: channel, prev_id: None, filters }),
+                _ => None,
+            },
+            _ => None,
+        });
+        instruct.channels = named.collect();
+    }
+    instruct
 }
 
 /// Whether it is a handshake by the rules (RFC 6455 4.2.1).
@@ -80,7 +109,7 @@ fn refused(mut answered: Answered, trusted: bool) -> Answered {
 }
 
 /// The session of a client whose WebSocket an origin has accepted.
-fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened) -> Opening {
+fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, rights: Rights) -> Opening {
     let headers = &visit.request.headers;
     let origins = match &mut opened {
         Opened::Conversation { head, .. } | Opened::Socket { head, .. } => Some(std::mem::take(&mut head.headers)),
@@ -102,15 +131,8 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened) 
     {
         head.insert(SEC_WEBSOCKET_EXTENSIONS, value);
     }
-    let whose = Profile::of_route(&about.route.name);
-    Opening {
-        head: compact(&parts(&opened, head)),
-        opened,
-        prefix: prefix.map(Into::into),
-        deflate: agreed,
-        about,
-        whose,
-    }
+    let (head, prefix) = (compact(&parts(&opened, head)), prefix.map(Into::into));
+    Opening { head, opened, prefix, deflate: agreed, about, rights }
 }
 
 /// The headers of the answer to the client: what the origin says, and what makes it a handshake.

@@ -13,13 +13,17 @@ pub mod fields;
 pub mod filter;
 pub mod format;
 pub mod glob;
+pub mod identity;
 pub mod instruct;
 pub mod invalid;
 pub mod item;
+pub mod jws;
 pub mod link;
 pub mod message;
 pub mod meta;
+pub mod naming;
 mod object;
+pub mod rights;
 pub mod signature;
 mod template;
 
@@ -35,6 +39,7 @@ pub use invalid::{Invalid, invalid};
 pub use item::Item;
 pub use message::{CloseReason, MessageKind};
 pub use meta::Meta;
+pub use rights::{Refusal, Rights};
 
 /// The value of `Grip-Feature`: what an origin may rely on. It names what gripd can do, in Pushpin's order.
 pub const FEATURES: &str = "status, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, \

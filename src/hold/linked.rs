@@ -8,9 +8,9 @@ use super::terms::{check, filtered, terms, unlinked, ways_of_stream};
 use super::{After, Cause, Hold, Holds, Waiting};
 use crate::grip::instruct::is_body;
 use crate::grip::link::{Next, resolve};
-use crate::grip::{HoldMode, Instruct, Meta};
+use crate::grip::{HoldMode, Instruct, Meta, Rights};
 use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
-use crate::shard::{Event, Feed, Parked, Reason, Terms, Turn};
+use crate::shard::{Event, Feed, Parked, Profile, Reason, Terms, Turn};
 use crate::wire::Chunk;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -50,6 +50,7 @@ struct Linked<'a> {
     chunked: bool,
     about: Asking,
     implicit: Vec<String>,
+    rights: Box<Rights>,
     instruct: Instruct,
     pulse: Option<Pulse>,
     /// When the keep-alive and the link are due.
@@ -82,7 +83,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
     parked.hold_back();
     parked.send([beginning(&hold, chunked).into()]);
     let rest = hold.rest.take();
-    let Hold { instruct, implicit, about, gone, .. } = *hold;
+    let Hold { instruct, implicit, rights, about, gone, .. } = *hold;
     // Whatever links come later, the first answer says whom to tell.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
     let linked = Box::new(Linked {
@@ -91,6 +92,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
         chunked,
         about,
         implicit,
+        rights: Box::new(rights),
         instruct,
         pulse: None,
         pulse_at: None,
@@ -296,6 +298,11 @@ impl Linked<'_> {
         self.instruct = instruct;
         let holds = self.instruct.hold.is_some();
         if holds {
+            self.know_user();
+            if let Some((refusal, name)) = self.holds.refuse(&self.instruct, &self.about.route, &self.rights) {
+                tracing::warn!(uri = %self.about.uri, channel = name, %refusal, "the next link's answer cannot be used");
+                return self.fail("The next link's answer holds a channel that it may not.");
+            }
             self.join()?;
         }
         self.send(&body);
@@ -303,6 +310,16 @@ impl Linked<'_> {
             self.relay(rest).await?;
         }
         if holds { self.begin(!body.is_empty()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Learns from its first hold whose the stream is, if the origin says that.
+    fn know_user(&mut self) {
+        let route = &self.about.route;
+        let Some(users) = route.users.as_ref().filter(|_| self.rights.user.is_none()) else { return };
+        let Some(rights) = users.rights_by(&self.instruct.meta) else { return };
+        self.implicit.extend(rights.own_channel(&route.prefix));
+        *self.rights = rights;
+        self.parked.identify(&Profile::new(&route.name, &self.rights));
     }
 
     /// Holds the channels of an answer, on its terms, and no others. What was missed of those that it held before is

@@ -10,9 +10,10 @@ mod terms;
 pub use terms::{check, filtered};
 
 use crate::grip::item::Id;
-use crate::grip::{Channel, HoldMode, Instruct};
+use crate::grip::{Channel, HoldMode, Instruct, Refusal, Rights};
 use crate::hub::Membership;
 use crate::origin::{Asking, Gone, Lease, Origin, Turn};
+use crate::route::Route;
 use crate::shard::{Away, Denied, Feed, Parked, Profile, Shard, Spread, Terms, Ways};
 use crate::wire::answer::DENIED;
 use crate::wire::{Framing, Head, Jsonp};
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -67,8 +69,8 @@ pub struct Hold {
     pub jsonp: Option<Jsonp>,
     /// Whom it is for.
     pub client: Client,
-    /// Whose it is.
-    pub whose: Profile,
+    /// Whose it is, and what it may hold.
+    pub rights: Rights,
     /// On whose behalf the origin is asked again.
     pub about: Asking,
     /// The request of a long-poll, to be read again.
@@ -196,12 +198,16 @@ impl Holds {
         feed: Feed,
         hold: &Hold,
     ) -> Result<(Parked, Option<Cause>), Waiting<'static>> {
-        let mut parked = Parked::new(&self.shard, socket, early, feed, &hold.whose);
+        let mut parked =
+            Parked::new(&self.shard, socket, early, feed, &Profile::new(&hold.about.route.name, &hold.rights));
         let channels: Vec<Channel> = terms.channels.iter().map(|term| term.channel.clone()).collect();
         let known = terms.known(|_| true);
         let joined = match parked.subscribe(&channels, &known) {
             Ok(joined) => joined,
-            Err(denied) => return Err(refuse(parked, &denied, hold)),
+            Err(denied) => {
+                self.shard.metrics().denied.fetch_add(1, Relaxed);
+                return Err(refuse(parked, &denied, hold));
+            }
         };
         if ways != Ways::default() || !terms.are_plain() {
             parked.agree(terms, ways);
@@ -214,15 +220,27 @@ impl Holds {
         Ok((parked, joined.behind.then_some(Cause(known))))
     }
 
-    /// Whether a channel is denied to who is about to hold all of these.
-    pub fn denies(&self, instruct: &Instruct, prefix: &str, implicit: &[String]) -> Option<Denied> {
+    /// Whether a client may not hold what an instruct names, and why.
+    pub fn refuse(&self, instruct: &Instruct, route: &Route, rights: &Rights) -> Option<(Refusal, String)> {
+        let rule = self.membership.hub().rule(&route.name);
+        let refused = |name: &String| rights.refuse(rule.as_deref(), name);
+        let mut names = instruct.channels.iter().map(|channel| &channel.name);
+        let (refusal, name) = names.find_map(|name| refused(name).map(|refusal| (refusal, name.clone())))?;
+        self.shard.metrics().not_allowed.fetch_add(1, Relaxed);
+        Some((refusal, name))
+    }
+
+    /// The channel that is denied to who is about to hold what an instruct names, and these besides.
+    pub fn denied(&self, instruct: &Instruct, prefix: &str, implicit: &[String]) -> Option<Denied> {
         let hub = self.membership.hub();
         if !hub.has_denials() {
             return None;
         }
         let terms = terms::terms(instruct, prefix, implicit);
         let channels: Vec<Channel> = terms.channels.into_iter().map(|term| term.channel).collect();
-        hub.denies(&channels).map(Denied)
+        let denied = hub.denies(&channels)?;
+        self.shard.metrics().denied.fetch_add(1, Relaxed);
+        Some(Denied(denied))
     }
 
     /// What tells the origin, when it is dropped, that the client is gone, if the origin wants to know.

@@ -1,9 +1,11 @@
 //! What operators decide and see: denials, lists of allowed channels, connections.
 
+use super::allowed::{Change, Kept, Rules, Unchanged};
 use super::batch::Finally;
 use super::denial::Denial;
 use super::receipt::{Line, Receipt, outcomes};
 use super::{Hub, now};
+use crate::grip::naming::Rule;
 use crate::grip::{Channel, Formats};
 use crate::shard::tally::Counts;
 use crate::shard::{Command, ConnectionId, Deed, Page, Question, Row, Tally, Whom, kick_frame};
@@ -13,13 +15,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::oneshot;
 
-/// The file of denials.
+/// The file of denials,
 const DENIED: &str = "denied.json";
+/// and that of changed rules.
+const ALLOWED: &str = "allowed.json";
 
 /// What the file of denials holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Denied {
     denied: Vec<Denial>,
+}
+
+/// What the file of changed rules holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct AllowedFile {
+    routes: Vec<Kept>,
 }
 
 /// Which connections are asked for.
@@ -44,13 +54,28 @@ impl Hub {
             denied.denied.into_iter().filter(|denial| denial.until > now()).for_each(|d| state.denials.add(d));
             self.denying.store(!state.denials.is_empty(), Relaxed);
         }
+        if let Some(text) = read(ALLOWED)? {
+            let file: AllowedFile = serde_json::from_str(&text).map_err(|error| named(ALLOWED, &error.into()))?;
+            let state = &mut *self.state();
+            state.allowed.restore(file.routes).map_err(|error| named(ALLOWED, &io::Error::other(error)))?;
+            self.ruled.store(state.allowed.is_used(), Relaxed);
+        }
         Ok(())
     }
 
     /// Keeps what is decided on disk, for ever.
     pub async fn keep(&self) {
-        let denied = || serde_json::to_string_pretty(&Denied { denied: self.state().denials.all(now()) });
-        self.store.keep(|| denied().map(|text| vec![(DENIED, text)]).unwrap_or_default()).await;
+        let files = || {
+            let state = self.state();
+            let (denied, routes) = (state.denials.all(now()), state.allowed.kept());
+            drop(state);
+            let texts = [
+                (DENIED, serde_json::to_string_pretty(&Denied { denied })),
+                (ALLOWED, serde_json::to_string_pretty(&AllowedFile { routes })),
+            ];
+            texts.into_iter().filter_map(|(name, text)| Some((name, text.ok()?))).collect()
+        };
+        self.store.keep(files).await;
     }
 
     /// Waits until what was decided so far survives a restart, if anything does.
@@ -87,6 +112,35 @@ impl Hub {
             self.store.change();
         }
         ended
+    }
+
+    /// Takes note of the routes that there are, and of their rules.
+    pub fn configure(&self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>) {
+        let state = &mut *self.state();
+        state.allowed.configure(rules);
+        self.ruled.store(state.allowed.is_used(), Relaxed);
+    }
+
+    /// The rule for the names that the clients of a route may hold; `None`: all.
+    pub fn rule(&self, route: &str) -> Option<Arc<Rule>> {
+        if self.ruled.load(Relaxed) { self.state().allowed.rule(route).cloned() } else { None }
+    }
+
+    /// The rules of all routes.
+    pub fn rules(&self) -> Vec<Rules> {
+        self.state().allowed.list()
+    }
+
+    /// Changes the rule of a route, of the only one if none is named.
+    ///
+    /// # Errors
+    /// Why it is as it was.
+    pub fn change_rule(&self, route: Option<&str>, change: &Change) -> Result<Rules, Unchanged> {
+        let state = &mut *self.state();
+        let rules = state.allowed.change(route, change)?;
+        self.ruled.store(state.allowed.is_used(), Relaxed);
+        self.store.change();
+        Ok(rules)
     }
 
     /// Connections in order behind `after`, at most `limit`, and whether there are more.

@@ -3,6 +3,7 @@
 //! Acceptance is one short critical section, so the order in which batches pass it is the order of every
 //! channel; of items that have ids, theirs. The hub never waits for a socket.
 
+mod allowed;
 mod batch;
 mod denial;
 mod lists;
@@ -15,6 +16,7 @@ mod simulation;
 mod store;
 mod table;
 
+pub use allowed::{Change, Rules, Unchanged};
 pub use batch::Finally;
 pub use denial::Denial;
 pub use lists::Wanted;
@@ -24,6 +26,7 @@ pub use table::Held;
 
 use crate::grip::{Channel, Item};
 use crate::shard::{Inbox, Tally};
+use allowed::Allowed;
 use batch::{Batch, Entry, Load, Parcel};
 use denial::{Denial as OneDenial, Denials};
 use seen::Seen;
@@ -85,6 +88,8 @@ pub struct Hub {
     timetable: Notify,
     /// Whether there is a denial: spares the lock.
     denying: AtomicBool,
+    /// Whether a route has a rule for names: spares the lock.
+    ruled: AtomicBool,
     /// Where what operators decide survives a restart.
     store: Store,
 }
@@ -98,6 +103,7 @@ struct State {
     /// Channels that nobody held before, and when they are refreshed.
     fresh: VecDeque<(Instant, Channel)>,
     denials: Denials,
+    allowed: Allowed,
 }
 
 /// Why a batch was refused.
@@ -138,11 +144,12 @@ impl Hub {
             seen: Seen::new(settings.id_cache_ttl),
             fresh: VecDeque::new(),
             denials: Denials::default(),
+            allowed: Allowed::default(),
         };
         let (turn, timetable) = (tokio::sync::Mutex::new(()), Notify::new());
-        let denying = AtomicBool::new(false);
+        let (denying, ruled) = (AtomicBool::new(false), AtomicBool::new(false));
         let store = Store::new(settings.state_dir.clone());
-        Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable, denying, store })
+        Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable, denying, ruled, store })
     }
 
     /// The inbox of the shard with this index.

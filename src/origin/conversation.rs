@@ -3,6 +3,7 @@
 use super::handshake::{Handshake, Opened};
 use super::rewrite::listed_in_connection;
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect};
+use crate::grip::Meta;
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
 use crate::route::{Place, Target};
 use crate::wire::Fields;
@@ -218,6 +219,12 @@ impl Conversation {
         self.set_meta(&head.headers);
         let interval = head.headers.get(INTERVAL).map(|value| self.origin.interval(number(value).unwrap_or(0)));
         Ok((head, Reply { events, accepted, interval }))
+    }
+
+    /// What the origin says of the client.
+    pub fn meta(&self) -> Meta {
+        let said = self.meta.iter().filter_map(|(name, value)| Some((&**name, value.to_str().ok()?)));
+        said.collect()
     }
 
     fn set_meta(&mut self, headers: &HeaderMap) {

@@ -22,6 +22,12 @@ pub enum Kind {
     NoScript,
     /// The origin of a WebSocket is gone, or not to be understood.
     Lost,
+    /// An answer holds a channel that its route does not admit,
+    NotAllowed,
+    /// or that the client's token does not name,
+    NotNamed,
+    /// or that is denied to the client.
+    Denied,
     /// The client's request body did not arrive whole.
     RequestBroken,
     /// The request body is too large for a request that is held.
@@ -70,7 +76,7 @@ impl Failure {
     /// Whose side it is on.
     pub const fn side(&self) -> Side {
         match self.kind {
-            Kind::RequestBroken | Kind::RequestTooLarge => Side::Client,
+            Kind::RequestBroken | Kind::RequestTooLarge | Kind::NotNamed | Kind::Denied => Side::Client,
             _ => Side::Origin,
         }
     }
@@ -78,7 +84,7 @@ impl Failure {
     /// What whoever debugs a route is told: its cause, if that says more.
     pub fn detail(&self) -> String {
         match (self.kind, self.source()) {
-            (Kind::Unreachable | Kind::Unusable | Kind::TooLarge, Some(cause)) => cause.to_string(),
+            (Kind::Unreachable | Kind::Unusable | Kind::TooLarge | Kind::NotAllowed, Some(cause)) => cause.to_string(),
             _ => self.explain(),
         }
     }
@@ -106,6 +112,9 @@ impl fmt::Display for Failure {
             Kind::TooLarge => "the origin's answer is too large to be held",
             Kind::Lost => "the origin is lost",
             Kind::NoScript => "the origin's answer cannot be made a script",
+            Kind::NotAllowed => "the origin holds a channel that the route does not allow",
+            Kind::NotNamed => "the client's token does not let it hold a channel",
+            Kind::Denied => "the client may not hold a channel for now",
             Kind::RequestBroken => "the request body did not arrive whole",
             Kind::RequestTooLarge => "the request body is too large for a request that is held",
         })

@@ -5,13 +5,16 @@ mod line;
 mod options;
 mod table;
 mod target;
+mod users;
 
 pub use condition::{Condition, Protocol, Query};
 pub use line::{parse_line, parse_lines};
 pub use options::{Jsonp, Rewrite, Signing};
 pub use table::Table;
 pub use target::{Address, Place, Target};
+pub use users::{Bearer, UserSource, Users};
 
+use crate::grip::naming::Rule;
 use crate::grip::signature::Signer;
 use std::sync::Arc;
 
@@ -36,6 +39,10 @@ pub struct Route {
     pub signing: Signing,
     /// By what its requests are signed, if not by what signs those of all routes; `Some(None)`: by nothing.
     pub signer: Option<Option<Arc<Signer>>>,
+    /// How it is known who its clients are, if it is.
+    pub users: Option<Arc<Users>>,
+    /// Which channels they may hold, if not all.
+    pub channels: Option<Arc<Rule>>,
     /// Whether web pages of any origin may use it.
     pub cors: bool,
     /// How it answers requests made by `<script>` elements, if web pages may use it.

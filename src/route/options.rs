@@ -1,11 +1,13 @@
 //! The options of a route.
 
 use super::line::Section;
-use super::{Condition, Protocol, Route};
+use super::{Condition, Protocol, Route, users};
+use crate::grip::naming::Rule;
 use crate::grip::{Invalid, invalid};
 use crate::wire::{is_authority, without_port};
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
+use std::sync::Arc;
 
 /// What is changed in the requests of a route before they are forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     let mut route = Route { condition: Condition { host, ..Condition::default() }, ..Route::default() };
     let mut jsonp = Jsonp::default();
     let mut replace_beg = None;
+    let (mut users, mut channels) = (users::Options::default(), Vec::new());
     for (name, value) in &section.properties {
         match name.as_str() {
             "proto" | "ssl" | "path_beg" => condition(&mut route.condition, name, value)?,
@@ -86,6 +89,8 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
             "session" | "sockjs" | "sockjs_as_path" => {
                 return invalid(format!("the route option '{name}' is not supported, and will not be"));
             }
+            "channels" => channels.push(value),
+            _ if users.read(name, value)? => {}
             _ => return invalid(format!("unknown route option '{name}'")),
         }
     }
@@ -98,10 +103,24 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
         return invalid("a condition without a host needs an id: write '*' for any host");
     }
     route.jsonp = jsonp;
+    route.users = users.finish()?.map(Arc::new);
+    route.channels = rule(&channels, route.users.is_some())?.map(Arc::new);
     let host = route.condition.host.as_deref().unwrap_or("*");
     let name = route.id.clone().unwrap_or_else(|| [host, &route.condition.path_beg].concat());
     route.name = name.into();
     Ok(route)
+}
+
+/// The rule for the names of channels, if there is one.
+fn rule(patterns: &[&String], users: bool) -> Result<Option<Rule>, Invalid> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let rule = Rule::parse(patterns)?;
+    if rule.names_users() && !users {
+        return invalid("channels with {user} need one of user_jwt, user_meta and user_header");
+    }
+    Ok(Some(rule))
 }
 
 fn condition(condition: &mut Condition, name: &str, value: &str) -> Result<(), Invalid> {

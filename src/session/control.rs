@@ -2,7 +2,9 @@
 
 use super::live::{End, Session};
 use crate::grip::control::{Control, Refused};
-use crate::grip::{Channel, CloseReason, Filter};
+use crate::grip::{Channel, CloseReason, Filter, Refusal, Rights};
+use crate::shard::Profile;
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,7 @@ impl Session<'_> {
             Control::Detach | Control::Session { .. } => {}
             Control::SetMeta { name, value } => {
                 self.set_meta(&name, value.as_deref());
+                self.know_user();
                 self.change_terms();
             }
             Control::KeepAlive(timed) => {
@@ -67,6 +70,10 @@ impl Session<'_> {
         let channel = Channel::prefixed(&self.about.route.prefix, name);
         let held = self.parked.channels();
         if !held.contains(&channel) {
+            if let Some(refusal) = self.refuse(name) {
+                self.sessions.shard.metrics().not_allowed.fetch_add(1, Relaxed);
+                return tracing::warn!(uri = %self.about.uri, channel = name, %refusal, "a subscription is ignored");
+            }
             if held.len() >= self.sessions.settings.max_channels {
                 self.sessions.metrics.refused_subscriptions.fetch_add(1, Relaxed);
                 let most = self.sessions.settings.max_channels;
@@ -79,13 +86,42 @@ impl Session<'_> {
             self.set_filters(&channel, filters);
             self.put_small();
             if let Err(denied) = self.parked.enter(&channel) {
-                tracing::info!(uri = %self.about.uri, %denied, "a subscription of a WebSocket is refused");
+                self.sessions.shard.metrics().denied.fetch_add(1, Relaxed);
+                tracing::info!(uri = %self.about.uri, %denied, "a subscription is ignored");
                 self.set_filters(&channel, Vec::new());
             }
         } else {
             self.set_filters(&channel, filters);
         }
         self.change_terms();
+    }
+
+    /// Why the client may not hold a channel.
+    fn refuse(&self, name: &str) -> Option<Refusal> {
+        let rule = self.sessions.membership.hub().rule(&self.about.route.name);
+        match &self.rights {
+            Some(rights) => rights.refuse(rule.as_deref(), name),
+            None => Rights::default().refuse(rule.as_deref(), name),
+        }
+    }
+
+    /// Learns whose it is, if its origin is to say that.
+    fn know_user(&mut self) {
+        let about = Rc::clone(&self.about);
+        let route = &about.route;
+        let Some(users) = &route.users else { return };
+        let Some(rights) = self.extras.as_ref().and_then(|extras| users.rights_by(&extras.meta)) else { return };
+        let old = self.rights.replace(Box::new(rights.clone()));
+        if old.as_deref() == Some(&rights) {
+            return;
+        }
+        if let Some(own) = old.and_then(|old| old.own_channel(&route.prefix)) {
+            self.parked.leave(&Channel::from(own.as_str()));
+        }
+        self.parked.identify(&Profile::new(&route.name, &rights));
+        if let Some(own) = &rights.own {
+            self.subscribe(own, Vec::new());
+        }
     }
 
     fn set_filters(&mut self, channel: &Channel, filters: Vec<Filter>) {
@@ -101,7 +137,8 @@ impl Session<'_> {
 
     fn unsubscribe(&mut self, name: &str) {
         let channel = Channel::prefixed(&self.about.route.prefix, name);
-        if self.implicit().iter().any(|implicit| **implicit == *channel) {
+        let own = self.rights.as_ref().and_then(|rights| rights.own.as_deref());
+        if own == Some(name) || self.implicit().iter().any(|implicit| **implicit == *channel) {
             return;
         }
         if self.parked.leave(&channel) {

@@ -4,7 +4,7 @@ use super::extras::Extras;
 use super::line::{Leave, Line};
 use super::talk::STUCK;
 use super::{Sessions, given};
-use crate::grip::CloseReason;
+use crate::grip::{CloseReason, Rights};
 use crate::origin::Asking;
 use crate::shard::{Event, Parked, Reason};
 use crate::wire::websocket::{self, Decoder};
@@ -55,6 +55,8 @@ pub(super) struct Session<'a> {
     /// Which target of the route has it.
     target: usize,
     pub(super) extras: Option<Box<Extras>>,
+    /// What the client may hold, if that is not everything; and who it is, if that is known.
+    pub(super) rights: Option<Box<Rights>>,
     /// When the timer goes off.
     armed: Option<Instant>,
     /// Why the client's side is closed, once it is: what the origin still says is awaited.
@@ -94,6 +96,7 @@ impl<'a> Session<'a> {
             about,
             target,
             extras: None,
+            rights: None,
             armed: None,
             closing: None,
             budget: 0,

@@ -11,7 +11,7 @@ mod over_http;
 mod relayed;
 mod talk;
 
-use crate::grip::{Channel, CloseReason};
+use crate::grip::{Channel, CloseReason, Rights};
 use crate::hub::Membership;
 use crate::origin::{Asking, Opened, Origin};
 use crate::shard::{Feed, Parked, Profile, Shard, Spread};
@@ -86,8 +86,8 @@ pub struct Opening {
     pub deflate: Option<Agreed>,
     /// On whose behalf the origin is asked.
     pub about: Rc<Asking>,
-    /// Whose it is.
-    pub whose: Profile,
+    /// Whose it is, and what it may hold.
+    pub rights: Rights,
 }
 
 /// A session; ready when it is over.
@@ -123,11 +123,13 @@ impl Sessions {
     /// Begins a session; what is returned is the rest of it. `early`: what the client sent behind its handshake.
     pub fn begin(&self, opening: Box<Opening>, socket: TcpStream, early: Bytes) -> Living<'_> {
         self.metrics.sessions.fetch_add(1, Relaxed);
-        let Opening { opened, head, prefix, deflate, about, whose } = *opening;
+        let Opening { opened, head, prefix, deflate, about, rights } = *opening;
         let target = opened.target();
         let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };
+        let whose = Profile::new(&about.route.name, &rights);
         let mut parked = Parked::new(&self.shard, socket, &[], feed, &whose);
-        let (line, own) = Line::new(self, opened);
+        let (line, mut own) = Line::new(self, opened);
+        own.extend(rights.own_channel(&about.route.prefix));
         let named = about.route.targets.get(target).map_or(&[][..], |target| &target.channels).iter().chain(&own);
         let mut channels: Vec<Channel> = Vec::new();
         for channel in named.map(|name| Channel::from(name.as_str())) {
@@ -136,13 +138,17 @@ impl Sessions {
             }
         }
         if let Err(denied) = parked.subscribe(&channels, &[]) {
+            self.shard.metrics().denied.fetch_add(1, Relaxed);
             tracing::info!(uri = %about.uri, %denied, "a WebSocket is refused");
             line.wind_up(line::Leave::Disconnect, &self.origin);
             return Box::pin(parked.refuse(DENIED.render(false, false)));
         }
         let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.takeover)));
         let head = Bytes::from(head.render(Framing::None, false, false));
-        let session = Session::new(self, parked, decoder, line, prefix, about, target);
+        let mut session = Session::new(self, parked, decoder, line, prefix, about, target);
+        if rights != Rights::default() {
+            session.rights = Some(Box::new(rights));
+        }
         // A copy: the buffer of hyper that it is a part of is not to live as long.
         Box::pin(Box::new(session).run(head, early.to_vec()))
     }

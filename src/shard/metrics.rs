@@ -19,8 +19,10 @@ pub struct Metrics {
     pub closed: AtomicU64,
     /// Those of them that were reset with bytes unsent.
     pub cut: AtomicU64,
-    /// Subscriptions that were refused because the channel is denied.
+    /// Subscriptions that were refused because the channel is denied,
     pub denied: AtomicU64,
+    /// or because its name is not allowed.
+    pub not_allowed: AtomicU64,
 }
 
 impl Metrics {

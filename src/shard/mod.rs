@@ -114,6 +114,11 @@ impl Shard {
         Rc::new(Self { state: RefCell::new(state), inbox })
     }
 
+    /// What is counted of all shards.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.state.borrow().metrics)
+    }
+
     /// How many connections are parked here, and how many channels they hold.
     pub fn population(&self) -> (usize, usize) {
         let state = self.state.borrow();

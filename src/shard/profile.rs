@@ -2,10 +2,12 @@
 
 use super::Key;
 use super::registry::Subscription;
+use crate::grip::Rights;
 use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Whose a connection is.
@@ -22,27 +24,23 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// A connection of a user whom nobody knows, through a route.
-    pub fn of_route(route: &Arc<str>) -> Self {
-        Self { route: Arc::clone(route), ..Self::default() }
-    }
-
-    /// The same, of a user who is known.
-    #[must_use]
-    pub fn of_user(self, user: Option<Arc<str>>) -> Self {
-        Self { user, ..self }
-    }
-
-    /// The same, until a time.
-    #[must_use]
-    pub fn until(self, until: Option<Instant>) -> Self {
-        Self { until, ..self }
+    /// Whose a connection through a route is, whose client has these rights.
+    pub fn new(route: &Arc<str>, rights: &Rights) -> Self {
+        let until = rights.until.map(instant);
+        Self { route: Arc::clone(route), user: rights.user.clone(), until, place: Cell::default() }
     }
 
     /// Whether all connections of its route have the same.
     pub(super) const fn is_common(&self) -> bool {
         self.user.is_none() && self.until.is_none()
     }
+}
+
+/// When a time comes, in seconds since 1970; what is further away than years counts as that.
+fn instant(seconds: u64) -> Instant {
+    const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Instant::now() + Duration::from_secs(seconds).saturating_sub(since).min(FAR)
 }
 
 /// A connection's place in its shard, which it alone has ever had.

@@ -8,6 +8,7 @@ pub mod cors;
 pub mod deflate;
 pub mod head;
 pub mod jsonp;
+pub mod network;
 pub mod websocket;
 
 pub use answer::Answer;
@@ -15,4 +16,5 @@ pub use authority::{is_authority, without_port};
 pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
 pub use jsonp::Jsonp;
+pub use network::Network;
 pub use websocket::Message;

@@ -1,0 +1,72 @@
+//! `GET`, `PUT` and `DELETE /allowed`, and of one pattern.
+
+use super::Control;
+use super::body;
+use super::query::{Query, name};
+use super::reply::{Media, Reply};
+use crate::hub::{Change, Hub, Rules, Unchanged};
+use hyper::body::Incoming;
+use hyper::{Method, Request};
+use serde::{Deserialize, Serialize};
+
+/// The rules of all routes.
+#[derive(Serialize)]
+struct All {
+    routes: Vec<Rules>,
+}
+
+/// A list of patterns.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    channels: Vec<String>,
+}
+
+/// The rules of all routes.
+pub(super) fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
+    Query::read(query, &[])?;
+    Ok(Reply::json(&All { routes: hub.rules() }))
+}
+
+/// Changes the rule of a route: all of it, or one pattern.
+pub(super) async fn change(
+    control: &Control,
+    media: Media,
+    pattern: Option<&str>,
+    request: Request<Incoming>,
+) -> Result<Reply, Reply> {
+    let query = Query::read(request.uri().query(), &["route"])?;
+    let pattern = pattern.map(name).transpose()?;
+    let change = match (pattern, request.method()) {
+        (Some(pattern), &Method::PUT) => Change::Add(pattern),
+        (Some(pattern), _) => Change::Remove(pattern),
+        (None, &Method::PUT) => Change::Replace(patterns(&body::read(control, request.into_body()).await?)?),
+        (None, _) => Change::Reset,
+    };
+    let rules = control.hub.change_rule(query.get("route"), &change).map_err(refusal)?;
+    tracing::info!(route = rules.route, channels = ?rules.channels, "the allowed channels have changed");
+    control.hub.kept().await.map_err(|why| Reply::text(500, format!("Changed until gripd ends: {why}")))?;
+    Ok(Reply::done(media, "Changed", &rules))
+}
+
+fn patterns(body: &[u8]) -> Result<Vec<String>, Reply> {
+    let list: Result<List, _> = serde_json::from_slice(body);
+    list.map(|list| list.channels)
+        .map_err(|error| Reply::text(400, format!("The body must be {{\"channels\": [...]}}: {error}")))
+}
+
+fn refusal(unchanged: Unchanged) -> Reply {
+    match unchanged {
+        Unchanged::Route(known) => {
+            Reply::text(404, format!("Say which route is meant, as ?route=NAME: there are {known}."))
+        }
+        Unchanged::Pattern(pattern) => Reply::text(404, format!("The pattern '{pattern}' is not in the list.")),
+        Unchanged::Free(route) => Reply::text(
+            409,
+            format!(
+                "The route '{route}' has no list: with one pattern all other channels would be refused. PUT /allowed first."
+            ),
+        ),
+        Unchanged::Invalid(error) => Reply::text(400, error.to_string()),
+    }
+}

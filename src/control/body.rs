@@ -1,0 +1,27 @@
+//! The bodies of requests.
+
+use super::Control;
+use super::reply::Reply;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads a body, in the time and to the size that are allowed.
+pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Reply> {
+    let max_body = control.settings.max_body;
+    let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, max_body).collect()).await else {
+        return Err(Reply::text(408, "The request body did not arrive in time."));
+    };
+    match body {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Reply::text(413, format!("Request body too large: it may have {max_body} bytes.")))
+        }
+        Err(error) => Err(Reply::text(400, format!("The request body did not arrive whole: {error}"))),
+    }
+}

@@ -1,0 +1,209 @@
+//! Who a client is, by the JWT (RFC 7519) that it brings.
+
+mod place;
+mod untrusted;
+
+pub use place::Place;
+pub use untrusted::Untrusted;
+
+use super::Glob;
+use super::jws::{Token, VerifyingKey};
+use super::signature::{InvalidKey, Key};
+use jsonwebtoken::jwk::Jwk;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Bytes of a user at most.
+pub const MAX_USER: usize = 255;
+
+/// The claim that names the channels that a client may hold.
+const CHANNELS: &str = "channels";
+
+/// Whether a text can be a user: 1 to [`MAX_USER`] bytes without control characters.
+pub fn is_user(text: &str) -> bool {
+    (1..=MAX_USER).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Who a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user: Arc<str>,
+    /// What it may hold besides the channel of its user; `None` is everything.
+    pub channels: Option<Arc<[Glob]>>,
+    /// When this ends, in seconds since 1970. There is no limit to it: a token may be valid for ever.
+    pub expires: u64,
+}
+
+impl Identity {
+    /// Whether the token allows a channel, by the name that the origin uses. That of the user itself is allowed in any
+    /// case, which is not known here.
+    pub fn may_hold(&self, channel: &str) -> bool {
+        self.channels.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(channel)))
+    }
+}
+
+/// What a token must say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The claim that names the user.
+    pub claim: String,
+    /// Its `iss`, if that matters.
+    pub issuer: Option<String>,
+    /// One of its `aud`, if that matters.
+    pub audience: Option<String>,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { claim: "sub".to_owned(), issuer: None, audience: None }
+    }
+}
+
+/// Knows the tokens of a route's clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    keys: Keys,
+    expected: Expected,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Keys {
+    One(VerifyingKey),
+    Several(Vec<Named>),
+}
+
+/// A key of a JWKS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    id: Option<String>,
+    key: VerifyingKey,
+}
+
+impl Tokens {
+    /// Those signed with one key: the same secret, or the public key.
+    ///
+    /// # Errors
+    /// The key cannot verify.
+    pub fn of_key(key: &Key, expected: Expected) -> Result<Self, InvalidKey> {
+        // Whoever knows the public key could sign with it if it were a secret.
+        if matches!(key, Key::Secret(secret) if secret.trim_ascii_start().starts_with(b"-----BEGIN")) {
+            return Err(InvalidKey::new("a PEM key must be in a file: 'file:' and its path"));
+        }
+        Ok(Self { keys: Keys::One(VerifyingKey::new(key)?), expected })
+    }
+
+    /// Those signed with a key of a JWKS (RFC 7517), of which this is the text. Keys that cannot be used are skipped,
+    /// as section 5 has it.
+    ///
+    /// # Errors
+    /// It is no JWKS, or none of its keys can be used.
+    pub fn of_jwks(text: &str, expected: Expected) -> Result<Self, InvalidKey> {
+        #[derive(Deserialize)]
+        struct KeySet {
+            keys: Vec<Value>,
+        }
+        let set: KeySet = serde_json::from_str(text)
+            .map_err(|_| InvalidKey::new("it is no JWKS: a JSON object with a list 'keys'"))?;
+        let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
+        let named = |jwk: Jwk| Some(Named { key: VerifyingKey::of_jwk(&jwk)?, id: jwk.common.key_id });
+        let keys: Vec<Named> = jwks.filter_map(named).collect();
+        if keys.is_empty() {
+            return Err(InvalidKey::new("the JWKS has no key for signatures by HS256, ES256 or RS256"));
+        }
+        Ok(Self { keys: Keys::Several(keys), expected })
+    }
+
+    /// Whom a token is for, at `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn verify(&self, token: &str, now: u64) -> Result<Identity, Untrusted> {
+        let token = Token::parse(token).ok_or(Untrusted::Malformed)?;
+        let claims: Map<String, Value> =
+            serde_json::from_slice(self.keys.open(&token)?).map_err(|_| Untrusted::Malformed)?;
+        let expires = in_time(&claims, now)?;
+        self.expected.check(&claims)?;
+        Ok(Identity {
+            user: user(claims.get(&self.expected.claim))?,
+            channels: channels(claims.get(CHANNELS))?,
+            expires,
+        })
+    }
+}
+
+impl Keys {
+    /// What a token says that is signed with one of them.
+    fn open<'a>(&self, token: &'a Token<'_>) -> Result<&'a [u8], Untrusted> {
+        let candidates: Vec<&VerifyingKey> = match self {
+            Self::One(key) => vec![key],
+            Self::Several(keys) => {
+                let is_named = |key: &&Named| token.key_id().is_none_or(|id| key.id.as_deref() == Some(id));
+                keys.iter().filter(is_named).map(|named| &named.key).collect()
+            }
+        };
+        if candidates.is_empty() {
+            return Err(Untrusted::UnknownKey);
+        }
+        if !candidates.iter().any(|key| key.is_of_kind(token)) {
+            return Err(Untrusted::Algorithm);
+        }
+        candidates.into_iter().find_map(|key| key.open(token)).ok_or(Untrusted::Signature)
+    }
+}
+
+impl Expected {
+    fn check(&self, claims: &Map<String, Value>) -> Result<(), Untrusted> {
+        let is = |value: &Value, expected: &str| value.as_str() == Some(expected);
+        if let Some(issuer) = &self.issuer
+            && !claims.get("iss").is_some_and(|value| is(value, issuer))
+        {
+            return Err(Untrusted::Issuer);
+        }
+        let is_for = |audience: &str| match claims.get("aud") {
+            Some(Value::Array(all)) => all.iter().any(|value| is(value, audience)),
+            Some(value) => is(value, audience),
+            None => false,
+        };
+        if self.audience.as_deref().is_none_or(is_for) { Ok(()) } else { Err(Untrusted::Audience) }
+    }
+}
+
+/// When a token expires that is valid now.
+fn in_time(claims: &Map<String, Value>, now: u64) -> Result<u64, Untrusted> {
+    // A time may have a fraction: what is not wholly in time is not.
+    let expires = claims.get("exp").and_then(|exp| seconds(exp, f64::floor)).ok_or(Untrusted::NoExpiry)?;
+    if expires <= now {
+        return Err(Untrusted::Expired);
+    }
+    match claims.get("nbf").map(|nbf| seconds(nbf, f64::ceil)) {
+        Some(None) => Err(Untrusted::NotBefore),
+        Some(Some(start)) if start > now => Err(Untrusted::TooEarly),
+        _ => Ok(expires),
+    }
+}
+
+/// A time. What is before 1970 counts as that.
+fn seconds(value: &Value, rounded: fn(f64) -> f64) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_f64().map(|seconds| rounded(seconds) as u64))
+}
+
+fn user(claim: Option<&Value>) -> Result<Arc<str>, Untrusted> {
+    let user = match claim.ok_or(Untrusted::NoUser)? {
+        Value::String(text) => text.clone(),
+        // Others may not be exactly what the token said.
+        Value::Number(number) if number.is_u64() || number.is_i64() => number.to_string(),
+        _ => return Err(Untrusted::UserType),
+    };
+    if is_user(&user) { Ok(user.into()) } else { Err(Untrusted::User) }
+}
+
+fn channels(claim: Option<&Value>) -> Result<Option<Arc<[Glob]>>, Untrusted> {
+    let Some(claim) = claim else { return Ok(None) };
+    let globs = claim.as_array().ok_or(Untrusted::Channels)?.iter();
+    globs.map(|glob| glob.as_str().map(Glob::from).ok_or(Untrusted::Channels)).collect::<Result<_, _>>().map(Some)
+}
+
+#[cfg(test)]
+mod tests;

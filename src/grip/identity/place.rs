@@ -1,0 +1,189 @@
+//! Where a request has its token.
+
+use super::super::{Invalid, invalid};
+use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Where a request has its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a header, perhaps behind `Bearer` (RFC 6750).
+    Header(HeaderName),
+    /// In a cookie (RFC 6265).
+    Cookie(String),
+    /// In a parameter of the query.
+    Query(String),
+}
+
+impl Place {
+    /// Reads a place: `header:NAME`, `cookie:NAME` or `query:NAME`.
+    ///
+    /// # Errors
+    /// It is none of these, or nothing can be called so.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        // The name of a cookie is a token as that of a header is.
+        let header = |name: &str| HeaderName::try_from(name).ok();
+        let place = match text.split_once(':') {
+            Some(("header", name)) => header(name).map(Self::Header),
+            Some(("cookie", name)) => header(name).map(|_| Self::Cookie(name.to_owned())),
+            Some(("query", name)) => (!name.is_empty()).then(|| Self::Query(name.to_owned())),
+            _ => return invalid(format!("'{text}' is none of 'header:NAME', 'cookie:NAME' and 'query:NAME'")),
+        };
+        place.ok_or_else(|| Invalid::new(format!("'{text}' names nothing that a request can have")))
+    }
+
+    /// What a request with these headers and this query has there; the first if there are several. What is empty or not
+    /// UTF-8 does not count.
+    pub fn find<'a>(&self, headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Header(name) => headers.get_all(name).iter().find_map(bearer).map(Cow::Borrowed),
+            Self::Cookie(name) => {
+                let mut cookies =
+                    headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
+                cookies.find_map(|pair| cookie(pair, name)).map(Cow::Borrowed)
+            }
+            Self::Query(name) => query?.split('&').find_map(|pair| parameter(pair, name)),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+        }
+    }
+}
+
+/// A header's value without `Bearer`.
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let value = std::str::from_utf8(value.as_bytes().trim_ascii()).ok()?;
+    let token = match value.split_at_checked("bearer".len()) {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case("bearer") && (token.is_empty() || token.starts_with(' ')) =>
+        {
+            token.trim_start_matches(' ')
+        }
+        _ => value,
+    };
+    (!token.is_empty()).then_some(token)
+}
+
+/// The value of a cookie, if this is it.
+fn cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
+    let (own, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+    let value = value.trim_ascii();
+    let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    (own.trim_ascii() == name && !value.is_empty()).then_some(value)
+}
+
+/// The value of a parameter, if this is it.
+fn parameter<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let (own, value) = pair.split_once('=')?;
+    if decoded(own)? != name {
+        return None;
+    }
+    decoded(value).filter(|value| !value.is_empty())
+}
+
+/// What a part of a query stands for, as forms have it. `None`: no UTF-8.
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('+') {
+        return percent_decode_str(text).decode_utf8().ok();
+    }
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn find(place: &str, headers: &[(&'static str, &[u8])], query: Option<&str>) -> Option<String> {
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap();
+        let headers = headers.iter().map(|(name, bytes)| (HeaderName::from_static(name), value(bytes))).collect();
+        Place::parse(place).unwrap().find(&headers, query).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn places_are_written_as_they_are_read() {
+        for text in ["header:authorization", "cookie:__Host-s", "query:access token", "query:a:b"] {
+            assert_eq!(Place::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Place::parse("header:X-User"), Place::parse("header:x-user"));
+        let wrong =
+            ["", "header", "header:", "cookie:", "query:", "header:a b", "cookie:a=b", "Header:a", "body:a", "a"];
+        for text in wrong {
+            assert!(Place::parse(text).unwrap_err().to_string().contains(&format!("'{text}'")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_has_it_with_or_without_bearer() {
+        let authorization = |value: &[u8]| find("header:Authorization", &[("authorization", value)], None);
+        for value in ["a.b.c", "Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", " Bearer a.b.c "] {
+            assert_eq!(authorization(value.as_bytes()).as_deref(), Some("a.b.c"), "{value}");
+        }
+        for value in ["", " ", "Bearer", "Bearer "] {
+            assert_eq!(authorization(value.as_bytes()), None, "{value:?}");
+        }
+        assert_eq!(authorization(b"Bearer \xff"), None);
+        assert_eq!(authorization("é".as_bytes()).as_deref(), Some("é"));
+        for other in ["Bearera", "Basic YTpi"] {
+            assert_eq!(authorization(other.as_bytes()).as_deref(), Some(other));
+        }
+        assert_eq!(find("header:x-t", &[("x-t", b""), ("x-t", b"1"), ("x-t", b"2")], None).as_deref(), Some("1"));
+        assert_eq!(find("header:x-t", &[("x-u", b"1")], Some("x-t=2")), None);
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others() {
+        let cookie = |values: &[&'static [u8]]| {
+            let headers: Vec<_> = values.iter().map(|value| ("cookie", *value)).collect();
+            find("cookie:t", &headers, None)
+        };
+        assert_eq!(cookie(&[b"a=1; t=2; b=3"]).as_deref(), Some("2"));
+        assert_eq!(cookie(&[b"a=1", b"t=2=3;t=4"]).as_deref(), Some("2=3"));
+        assert_eq!(cookie(&[b"t=\"2\""]).as_deref(), Some("2"));
+        assert_eq!(cookie(&[b"t=\"2"]).as_deref(), Some("\"2"));
+        assert_eq!(cookie(&[b"a=\xff; t=2"]).as_deref(), Some("2"));
+        for none in [&b"T=2"[..], b"at=2", b"t", b"t=", b"t=\"\"", b"t=\xff", b"a=t=2", b""] {
+            assert_eq!(cookie(&[none]), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded() {
+        let query = |text: &str| find("query:t o", &[], Some(text));
+        assert_eq!(query("a=1&t+o=2&t%20o=3").as_deref(), Some("2"));
+        assert_eq!(query("%74%20o=a%2eb+%2B=").as_deref(), Some("a.b +="));
+        assert_eq!(query("t+o=&t+o=%ff&t+o=x").as_deref(), Some("x"));
+        for none in ["", "t+o", "t+o=", "to=1", "T+o=1", "t+o=%ff", "=1", "a;t+o=1"] {
+            assert_eq!(query(none), None, "{none}");
+        }
+        assert_eq!(find("query:t", &[], None), None);
+    }
+
+    #[test]
+    fn what_needs_no_decoding_is_not_copied() {
+        let found = Place::Query("t".into())
+            .find(&HeaderMap::new(), Some("t=a.b-c_d"))
+            .is_some_and(|found| matches!(found, Cow::Borrowed("a.b-c_d")));
+        assert!(found);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(text in "(header|cookie|query):.{0,6}|.{0,9}", bytes: Vec<u8>, query in "[t=&%+a;]{0,12}") {
+            if let (Ok(place), Ok(value)) = (Place::parse(&text), HeaderValue::from_bytes(&bytes)) {
+                let headers: HeaderMap = [(COOKIE, value)].into_iter().collect();
+                prop_assert_ne!(place.find(&headers, Some(&query)), Some(Cow::Borrowed("")));
+            }
+        }
+    }
+}

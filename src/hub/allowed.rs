@@ -1,0 +1,197 @@
+//! The channels that the clients of each route may hold: as configured, or as changed since. Pure.
+
+use crate::grip::naming::Rule;
+use crate::grip::{Invalid, invalid};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The rules of all routes, by their names.
+#[derive(Debug, Default)]
+pub(super) struct Allowed {
+    configured: BTreeMap<Arc<str>, Option<Arc<Rule>>>,
+    changed: BTreeMap<Arc<str>, Arc<Rule>>,
+}
+
+/// The rule of one route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rules {
+    /// What the route is called.
+    pub route: String,
+    /// The patterns in force; `None`: every channel may be held.
+    pub channels: Option<Vec<String>>,
+    /// The patterns that are configured.
+    pub configured: Option<Vec<String>>,
+}
+
+/// What is kept of the rule of a route that was changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Kept {
+    route: String,
+    channels: Vec<String>,
+}
+
+/// How the rule of a route is changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These are the patterns.
+    Replace(Vec<String>),
+    /// A pattern more.
+    Add(String),
+    /// A pattern less.
+    Remove(String),
+    /// As configured.
+    Reset,
+}
+
+/// Why a rule is not changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unchanged {
+    /// There is no such route, or it was not said which of several is meant.
+    Route(String),
+    /// The rule has no such pattern.
+    Pattern(String),
+    /// The route has no rule: with this one pattern, everything else would be refused.
+    Free(String),
+    /// A pattern is wrong.
+    Invalid(Invalid),
+}
+
+impl Allowed {
+    /// Takes note of the routes that there are.
+    pub(super) fn configure(&mut self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>) {
+        self.configured = rules.into_iter().collect();
+    }
+
+    /// Whether some route has a rule.
+    pub(super) fn is_used(&self) -> bool {
+        !self.changed.is_empty() || self.configured.values().any(Option::is_some)
+    }
+
+    /// The rule of a route; `None`: every channel may be held.
+    pub(super) fn rule(&self, route: &str) -> Option<&Arc<Rule>> {
+        self.changed.get(route).or_else(|| self.configured.get(route)?.as_ref())
+    }
+
+    /// The rules of all routes.
+    pub(super) fn list(&self) -> Vec<Rules> {
+        self.configured.keys().map(|route| self.rules(route)).collect()
+    }
+
+    fn rules(&self, route: &str) -> Rules {
+        let patterns = |rule: &Arc<Rule>| rule.patterns().map(str::to_owned).collect();
+        let configured = self.configured.get(route).and_then(Option::as_ref);
+        Rules {
+            route: route.to_owned(),
+            channels: self.rule(route).map(patterns),
+            configured: configured.map(patterns),
+        }
+    }
+
+    /// Changes the rule of a route, of the only one if none is named.
+    pub(super) fn change(&mut self, route: Option<&str>, change: &Change) -> Result<Rules, Unchanged> {
+        let route = self.named(route)?;
+        let current = self.rule(&route);
+        let rule = match change {
+            Change::Reset => None,
+            Change::Replace(patterns) => Some(Rule::parse(patterns).map_err(Unchanged::Invalid)?),
+            Change::Add(pattern) => {
+                let current = current.ok_or_else(|| Unchanged::Free(route.to_string()))?;
+                Some(current.with(pattern).map_err(Unchanged::Invalid)?)
+            }
+            Change::Remove(pattern) => {
+                let without = current.and_then(|current| current.without(pattern));
+                Some(without.ok_or_else(|| Unchanged::Pattern(pattern.clone()))?)
+            }
+        };
+        match rule {
+            Some(rule) => self.changed.insert(Arc::clone(&route), Arc::new(rule)),
+            None => self.changed.remove(&route),
+        };
+        Ok(self.rules(&route))
+    }
+
+    fn named(&self, route: Option<&str>) -> Result<Arc<str>, Unchanged> {
+        let found = match route {
+            Some(name) => self.configured.get_key_value(name),
+            None => self.configured.iter().next().filter(|_| self.configured.len() == 1),
+        };
+        found.map(|(name, _)| Arc::clone(name)).ok_or_else(|| {
+            let names: Vec<&str> = self.configured.keys().map(|name| &**name).collect();
+            Unchanged::Route(names.join(", "))
+        })
+    }
+
+    /// What is to be kept: the rules that were changed.
+    pub(super) fn kept(&self) -> Vec<Kept> {
+        let patterns = |rule: &Rule| rule.patterns().map(str::to_owned).collect();
+        self.changed.iter().map(|(route, rule)| Kept { route: route.to_string(), channels: patterns(rule) }).collect()
+    }
+
+    /// Changes the rules as they were before.
+    pub(super) fn restore(&mut self, kept: Vec<Kept>) -> Result<(), Invalid> {
+        for Kept { route, channels } in kept {
+            match Rule::parse(&channels) {
+                Ok(rule) => drop(self.changed.insert(route.into(), Arc::new(rule))),
+                Err(error) => return invalid(format!("the route '{route}': {error}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(routes: &[(&str, Option<&[&str]>)]) -> Allowed {
+        let mut allowed = Allowed::default();
+        let rule = |patterns: &&[&str]| Arc::new(Rule::parse(patterns).unwrap());
+        allowed.configure(routes.iter().map(|(name, patterns)| (Arc::from(*name), patterns.as_ref().map(rule))));
+        allowed
+    }
+
+    fn patterns(allowed: &Allowed, route: &str) -> Option<Vec<String>> {
+        allowed.rule(route).map(|rule| rule.patterns().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn a_rule_is_changed_and_reset() {
+        let mut allowed = allowed(&[("a", Some(&["c{id}"])), ("b", None)]);
+        let add = Change::Add("d{id}".into());
+        let rules = allowed.change(Some("a"), &add).unwrap();
+        assert_eq!(rules.channels.unwrap(), ["c{id}", "d{id}"]);
+        assert_eq!(rules.configured.unwrap(), ["c{id}"]);
+        allowed.change(Some("a"), &Change::Remove("c{id}".into())).unwrap();
+        assert_eq!(patterns(&allowed, "a").unwrap(), ["d{id}"]);
+        allowed.change(Some("a"), &Change::Reset).unwrap();
+        assert_eq!(patterns(&allowed, "a").unwrap(), ["c{id}"]);
+        assert_eq!(allowed.change(Some("b"), &add), Err(Unchanged::Free("b".into())));
+        assert_eq!(allowed.change(Some("b"), &Change::Replace(vec![])).unwrap().channels.unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_said() {
+        let mut allowed = allowed(&[("a", Some(&["c{id}"])), ("b", None)]);
+        let unknown = Unchanged::Route("a, b".into());
+        assert_eq!(allowed.change(None, &Change::Reset), Err(unknown));
+        assert!(matches!(allowed.change(Some("x"), &Change::Reset), Err(Unchanged::Route(_))));
+        let no_pattern = allowed.change(Some("a"), &Change::Remove("x".into()));
+        assert_eq!(no_pattern, Err(Unchanged::Pattern("x".into())));
+        assert!(matches!(allowed.change(Some("a"), &Change::Add("{".into())), Err(Unchanged::Invalid(_))));
+        assert!(matches!(allowed.change(Some("a"), &Change::Replace(vec!["".into()])), Err(Unchanged::Invalid(_))));
+        assert_eq!(patterns(&allowed, "a").unwrap(), ["c{id}"]);
+    }
+
+    #[test]
+    fn changes_are_kept_over_a_restart() {
+        let mut before = allowed(&[("a", Some(&["c{id}"]))]);
+        assert!(before.kept().is_empty());
+        before.change(None, &Change::Replace(vec!["x".into()])).unwrap();
+        let mut after = allowed(&[("a", None)]);
+        assert!(!after.is_used());
+        after.restore(before.kept()).unwrap();
+        assert_eq!(patterns(&after, "a").unwrap(), ["x"]);
+        assert!(after.is_used());
+    }
+}

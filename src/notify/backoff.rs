@@ -1,0 +1,66 @@
+//! How long a webhook that failed is left alone. Pure: chance is told.
+
+use std::time::Duration;
+
+/// The first pause.
+pub(super) const FIRST: Duration = Duration::from_secs(1);
+/// The longest pause, in first ones.
+const MAX_FACTOR: u32 = 60;
+/// How much of a pause is up to chance, each way, in thousandths.
+const SPREAD: u32 = 200;
+
+/// Pauses that double, up to a bound, each a fifth longer or shorter: those who failed together do not return together.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    first: Duration,
+    factor: u32,
+}
+
+impl Backoff {
+    /// Begins with `first`.
+    pub(super) const fn new(first: Duration) -> Self {
+        Self { first, factor: 1 }
+    }
+
+    /// The next pause. `random` is any number.
+    pub(super) fn next(&mut self, random: u64) -> Duration {
+        let pause = self.first * self.factor;
+        self.factor = (self.factor * 2).min(MAX_FACTOR);
+        // What is left after the division fits.
+        let share = u32::try_from(random % u64::from(2 * SPREAD + 1)).unwrap_or(SPREAD);
+        pause / 1000 * (1000 - SPREAD + share)
+    }
+
+    /// Begins anew: it did not fail.
+    pub(super) const fn reset(&mut self) {
+        self.factor = 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let mut backoff = Backoff::new(FIRST);
+        let pauses: Vec<u64> = (0..8).map(|_| backoff.next(200).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        backoff.reset();
+        assert_eq!([backoff.next(0), backoff.next(400)], [800, 2400].map(Duration::from_millis));
+    }
+
+    proptest! {
+        #[test]
+        fn chance_is_a_fifth_at_most(random in any::<u64>(), step in 0u32..9) {
+            let (mut backoff, mut even) = (Backoff::new(FIRST), Backoff::new(FIRST));
+            for _ in 0..step {
+                backoff.next(random);
+                even.next(200);
+            }
+            let (pause, even) = (backoff.next(random), even.next(200));
+            prop_assert!(pause >= even * 4 / 5 && pause <= even * 6 / 5);
+        }
+    }
+}

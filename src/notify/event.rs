@@ -1,0 +1,210 @@
+//! What a webhook is told, and its JSON.
+
+use crate::grip::Channel;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point in time, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Time(u64);
+
+impl Time {
+    pub(super) const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    pub(super) fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    pub(super) const fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+}
+
+/// Now, by the clock that never jumps and by the one on the wall.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) instant: Instant,
+    pub(super) time: Time,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { instant: Instant::now(), time: Time::now() }
+    }
+}
+
+/// The end of a connection that was held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The connection's id.
+    pub connection: String,
+    /// What it was: `stream`, `response` or `websocket`.
+    pub kind: &'static str,
+    /// Its route: the id, else host and path.
+    pub route: Arc<str>,
+    /// Its user, if known.
+    pub user: Option<Arc<str>>,
+    /// Why it ended: `client`, `kicked`, `slow`, `timeout`, `drain`, `origin`, `answered` or `expired`.
+    pub reason: &'static str,
+    /// How long it was held.
+    pub duration: Duration,
+    /// Bytes sent while it was held.
+    pub bytes: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) time: Time,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// The first connection holds it.
+    Joined(Name),
+    /// No connection holds it any more.
+    Left(Name),
+    Ended(Arc<Ended>),
+    /// So many events are missing.
+    Dropped(u64),
+}
+
+/// What is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Channel(Channel),
+    User(Arc<str>),
+}
+
+impl From<Channel> for Name {
+    fn from(channel: Channel) -> Self {
+        Self::Channel(channel)
+    }
+}
+
+impl From<Arc<str>> for Name {
+    fn from(user: Arc<str>) -> Self {
+        Self::User(user)
+    }
+}
+
+/// An event with its id: `boot`, which is this start of gripd, and a number that is one more each time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Numbered {
+    pub(super) boot: Arc<str>,
+    pub(super) number: u64,
+    pub(super) event: Event,
+}
+
+impl Serialize for Numbered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &format_args!("{}-{}", self.boot, self.number))?;
+        map.serialize_entry("time", &seconds(self.event.time.0))?;
+        match &self.event.what {
+            What::Joined(name) => presence(&mut map, "joined", name)?,
+            What::Left(name) => presence(&mut map, "left", name)?,
+            What::Ended(ended) => end(&mut map, ended)?,
+            What::Dropped(count) => {
+                map.serialize_entry("event", "dropped")?;
+                map.serialize_entry("count", count)?;
+            }
+        }
+        map.end()
+    }
+}
+
+fn presence<M: SerializeMap>(map: &mut M, event: &str, name: &Name) -> Result<(), M::Error> {
+    map.serialize_entry("event", event)?;
+    match name {
+        Name::Channel(channel) => map.serialize_entry("channel", &**channel),
+        Name::User(user) => map.serialize_entry("user", &**user),
+    }
+}
+
+fn end<M: SerializeMap>(map: &mut M, ended: &Ended) -> Result<(), M::Error> {
+    map.serialize_entry("event", "ended")?;
+    map.serialize_entry("connection", &ended.connection)?;
+    map.serialize_entry("kind", ended.kind)?;
+    map.serialize_entry("route", &*ended.route)?;
+    if let Some(user) = &ended.user {
+        map.serialize_entry("user", &**user)?;
+    }
+    map.serialize_entry("reason", ended.reason)?;
+    map.serialize_entry("duration", &seconds(u64::try_from(ended.duration.as_millis()).unwrap_or(u64::MAX)))?;
+    map.serialize_entry("bytes", &ended.bytes)
+}
+
+/// Milliseconds as seconds. The nearest number there is has no more than three digits behind the point.
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1000.0
+}
+
+/// The body of a request that tells `events`.
+pub(super) fn body(events: &[Numbered]) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Body<'a> {
+        events: &'a [Numbered],
+    }
+    // Text and numbers can always be written.
+    serde_json::to_vec(&Body { events }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(what: What) -> String {
+        let event = Event { time: Time::from_millis(1_764_000_000_123), what };
+        let numbered = Numbered { boot: "b00".into(), number: 7, event };
+        String::from_utf8(body(&[numbered])).unwrap()
+    }
+
+    #[test]
+    fn events_are_told_as_json() {
+        let channel = Name::from(Channel::from("conversation1"));
+        let user = Name::from(Arc::from("4\"56"));
+        let start = r#"{"events":[{"id":"b00-7","time":1764000000.123,"event":"#;
+        assert_eq!(json(What::Joined(channel)), format!(r#"{start}"joined","channel":"conversation1"}}]}}"#));
+        assert_eq!(json(What::Left(user)), format!(r#"{start}"left","user":"4\"56"}}]}}"#));
+        assert_eq!(json(What::Dropped(17)), format!(r#"{start}"dropped","count":17}}]}}"#));
+        let mut ended = Ended {
+            connection: "0-17-3".into(),
+            kind: "stream",
+            route: "chat".into(),
+            user: Some("456".into()),
+            reason: "kicked",
+            duration: Duration::from_micros(1_234_999),
+            bytes: 1234,
+        };
+        let rest = r#""reason":"kicked","duration":1.234,"bytes":1234}]}"#;
+        assert_eq!(
+            json(What::Ended(Arc::new(ended.clone()))),
+            format!(r#"{start}"ended","connection":"0-17-3","kind":"stream","route":"chat","user":"456",{rest}"#)
+        );
+        ended.user = None;
+        assert_eq!(
+            json(What::Ended(Arc::new(ended))),
+            format!(r#"{start}"ended","connection":"0-17-3","kind":"stream","route":"chat",{rest}"#)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_has_three_digits_at_most(millis in 0u64..10_000_000_000_000) {
+            let text = serde_json::to_string(&seconds(millis)).unwrap();
+            let (whole, part) = text.split_once('.').unwrap();
+            prop_assert_eq!(format!("{whole}{part:0<3}").parse::<u64>().unwrap(), millis);
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! What one webhook is told: from what happens to connections to requests.
+
+use super::backoff::Backoff;
+use super::event::{self, Ended, Event, Moment, Name, Numbered, Time, What};
+use super::post::{Failure, Post};
+use super::presence::{Joined, Presence};
+use super::queue::Queue;
+use super::{Events, Hook, Metrics};
+use crate::grip::Channel;
+use bytes::Bytes;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::select;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, sleep_until, timeout};
+
+/// Leaves that are told while nobody else can tell anything.
+const MAX_AT_ONCE: usize = 1000;
+
+/// How often it is said that events are dropped.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// One webhook, and what it has not been told yet.
+#[derive(Debug)]
+pub(super) struct Feed {
+    hook: Hook,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    /// The next batch is due earlier than it was.
+    news: Notify,
+    /// The next leave is.
+    leaves: Notify,
+    stage: watch::Sender<Stage>,
+    /// Whoever sends has it.
+    post: tokio::sync::Mutex<Post>,
+    first_pause: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    events: Events,
+    metrics: Arc<Metrics>,
+    channels: Presence<Channel>,
+    users: Presence<Arc<str>>,
+    queue: Queue,
+    /// When it was last said that events are dropped, and whether it is to be said again.
+    warned: Option<Instant>,
+    warn: bool,
+}
+
+/// How far the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// Nothing waits any more, and nothing is tried again.
+    Draining,
+    /// Nothing is sent any more.
+    Over,
+}
+
+impl Feed {
+    pub(super) fn new(hook: Hook, boot: &str, metrics: &Arc<Metrics>, first_pause: Duration) -> Self {
+        // A batch is at least an event, and so is what waits.
+        let hook = Hook { batch: hook.batch.max(1), queue: hook.queue.max(1), ..hook };
+        let state = State {
+            events: hook.events,
+            metrics: Arc::clone(metrics),
+            channels: Presence::new(hook.grace),
+            users: Presence::new(hook.grace),
+            queue: Queue::new(boot.into(), hook.queue),
+            warned: None,
+            warn: false,
+        };
+        let post = Post::new(hook.url.clone(), hook.signer.clone(), hook.timeout);
+        Self {
+            hook,
+            metrics: Arc::clone(metrics),
+            state: Mutex::new(state),
+            news: Notify::new(),
+            leaves: Notify::new(),
+            stage: watch::Sender::new(Stage::Serving),
+            post: tokio::sync::Mutex::new(post),
+            first_pause,
+        }
+    }
+
+    pub(super) fn joined(&self, route: &str, channels: &[Channel]) {
+        self.channels(route, channels, State::channel_joined);
+    }
+
+    pub(super) fn left(&self, route: &str, channels: &[Channel]) {
+        self.channels(route, channels, State::channel_left);
+    }
+
+    fn channels(&self, route: &str, channels: &[Channel], tell: impl Fn(&mut State, &Channel, Moment)) {
+        if !self.counts(route) {
+            return;
+        }
+        let globs = &self.hook.channels;
+        let wanted = |channel: &&Channel| globs.is_empty() || globs.iter().any(|glob| glob.matches(channel));
+        let mut wanted = channels.iter().filter(wanted).peekable();
+        if wanted.peek().is_some() {
+            self.change(|state, now| wanted.for_each(|channel| tell(state, channel, now)));
+        }
+    }
+
+    pub(super) fn user_joined(&self, route: &str, user: &str) {
+        if self.hook.users && self.counts(route) {
+            self.change(|state, now| state.user_joined(user, now));
+        }
+    }
+
+    pub(super) fn user_left(&self, route: &str, user: &str) {
+        if self.hook.users && self.counts(route) {
+            self.change(|state, now| state.user_left(user, now));
+        }
+    }
+
+    /// Whether it is told who ends on this route.
+    pub(super) fn wants_ends(&self, route: &str) -> bool {
+        self.hook.events.ended && self.is_about(route)
+    }
+
+    pub(super) fn ended(&self, ended: Arc<Ended>) {
+        self.change(|state, now| state.tell(What::Ended(ended), now.time, now.instant));
+    }
+
+    /// Whether it is told who joins or leaves on this route.
+    fn counts(&self, route: &str) -> bool {
+        (self.hook.events.joined || self.hook.events.left) && self.is_about(route)
+    }
+
+    fn is_about(&self, route: &str) -> bool {
+        self.hook.route.as_ref().is_none_or(|own| own == route)
+    }
+
+    /// Changes what there is to tell, and wakes who tells it, if that is earlier now.
+    fn change<T>(&self, f: impl FnOnce(&mut State, Moment) -> T) -> T {
+        let mut state = self.lock();
+        let (ready, leave, waiting) = self.look(&state);
+        let changed = f(&mut state, Moment::now());
+        let (ready_now, leave_now, waiting_now) = self.look(&state);
+        let warn = std::mem::take(&mut state.warn);
+        // The gauge is of all webhooks; here it never gets below what others have added.
+        self.metrics.queued.fetch_add(waiting_now.wrapping_sub(waiting), Relaxed);
+        drop(state);
+        if is_earlier(ready_now, ready) {
+            self.news.notify_one();
+        }
+        if is_earlier(leave_now, leave) {
+            self.leaves.notify_one();
+        }
+        if warn {
+            let (url, queue) = (&self.hook.url, self.hook.queue);
+            tracing::warn!(%url, queue, "too many events wait for a webhook: the newest are dropped");
+        }
+        changed
+    }
+
+    /// When the next batch and the next leave are due, and how many events wait.
+    fn look(&self, state: &State) -> (Option<Instant>, Option<Instant>, u64) {
+        let ready = state.queue.ready(self.hook.batch, self.hook.batch_wait);
+        (ready, state.deadline(), state.queue.len() as u64)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells leaves when their grace is over, for ever.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            let deadline = self.change(|state, now| {
+                state.tell_due(now);
+                state.deadline()
+            });
+            match deadline {
+                // Others may have something to tell meanwhile.
+                Some(deadline) if deadline <= Instant::now() => tokio::task::yield_now().await,
+                // The grace is the same for all: no other leave is due earlier.
+                Some(deadline) => sleep_until(deadline.into()).await,
+                None => self.leaves.notified().await,
+            }
+        }
+    }
+
+    /// Sends what there is to tell, until it is drained.
+    pub(super) async fn serve(&self) {
+        let mut post = self.post.lock().await;
+        let mut backoff = Backoff::new(self.first_pause);
+        loop {
+            let batch = select! {
+                biased;
+                () = self.reached(Stage::Draining) => return,
+                batch = self.next() => batch,
+            };
+            let body = Bytes::from(event::body(&batch));
+            let mut failures = 0u32;
+            loop {
+                let sent = select! {
+                    sent = post.send(&body) => sent,
+                    () = self.reached(Stage::Over) => return,
+                };
+                let Err(failure) = sent else { break };
+                let pause = backoff.next(random());
+                self.failed(&failure, Some(pause));
+                failures = failures.saturating_add(1);
+                select! {
+                    () = sleep(pause) => {}
+                    () = self.reached(Stage::Draining) => return,
+                }
+            }
+            self.delivered();
+            if failures > 0 {
+                backoff.reset();
+                tracing::info!(url = %self.hook.url, failures, "a webhook takes events again");
+            }
+        }
+    }
+
+    /// The next batch, when it is due.
+    async fn next(&self) -> Vec<Numbered> {
+        loop {
+            let ready = self.lock().queue.ready(self.hook.batch, self.hook.batch_wait);
+            match ready {
+                Some(ready) if ready <= Instant::now() => return self.lock().queue.batch(self.hook.batch),
+                Some(ready) => select! {
+                    () = sleep_until(ready.into()) => {}
+                    () = self.news.notified() => {}
+                },
+                None => self.news.notified().await,
+            }
+        }
+    }
+
+    fn delivered(&self) {
+        let delivered = self.change(|state, now| state.queue.delivered(now));
+        self.metrics.delivered.fetch_add(delivered as u64, Relaxed);
+    }
+
+    fn failed(&self, failure: &Failure, pause: Option<Duration>) {
+        self.metrics.failures.fetch_add(1, Relaxed);
+        let (url, waiting) = (&self.hook.url, self.lock().queue.len());
+        match pause {
+            Some(pause) => tracing::warn!(%url, %failure, waiting, again_in = ?pause, "a webhook failed"),
+            None => tracing::warn!(%url, %failure, waiting, "a webhook failed and is not asked again"),
+        }
+    }
+
+    async fn reached(&self, stage: Stage) {
+        // The sender is here: it is not dropped meanwhile.
+        let _ = self.stage.subscribe().wait_for(|reached| *reached >= stage).await;
+    }
+
+    /// Sends what there is to tell, all of it once, but no longer than `within`. What is left is dropped then, and so is
+    /// what comes.
+    pub(super) async fn drain(&self, within: Duration) {
+        let mut lost = 0;
+        self.stage.send_replace(Stage::Draining);
+        let sent = timeout(within, self.send_rest(&mut lost)).await;
+        self.stage.send_replace(Stage::Over);
+        let closed = self.change(State::close);
+        self.metrics.dropped.fetch_add(closed, Relaxed);
+        lost += closed;
+        if lost > 0 {
+            let in_time = sent.is_ok();
+            tracing::warn!(url = %self.hook.url, events = lost, in_time, "a webhook was not told all: events are dropped");
+        }
+    }
+
+    async fn send_rest(&self, lost: &mut u64) {
+        let mut post = self.post.lock().await;
+        loop {
+            let batch = self.change(|state, now| {
+                state.flush(state.queue.room(), now);
+                state.queue.batch(self.hook.batch)
+            });
+            if batch.is_empty() {
+                return;
+            }
+            match post.send(&Bytes::from(event::body(&batch))).await {
+                Ok(()) => self.delivered(),
+                Err(failure) => {
+                    self.failed(&failure, None);
+                    let discarded = self.change(|state, now| state.queue.discard(now));
+                    self.metrics.dropped.fetch_add(discarded, Relaxed);
+                    *lost += discarded;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn channel_joined(&mut self, channel: &Channel, now: Moment) {
+        let joined = self.channels.joined(channel, || channel.clone(), now.instant);
+        self.tell_joined(joined, || Name::Channel(channel.clone()), now);
+    }
+
+    fn channel_left(&mut self, channel: &Channel, now: Moment) {
+        if let Some(channel) = self.channels.left(channel, now) {
+            self.tell_left(channel.into(), now.time, now.instant);
+        }
+    }
+
+    fn user_joined(&mut self, user: &str, now: Moment) {
+        let joined = self.users.joined(user, || user.into(), now.instant);
+        self.tell_joined(joined, || Name::User(user.into()), now);
+    }
+
+    fn user_left(&mut self, user: &str, now: Moment) {
+        if let Some(user) = self.users.left(user, now) {
+            self.tell_left(user.into(), now.time, now.instant);
+        }
+    }
+
+    fn tell_joined(&mut self, joined: Joined, name: impl Fn() -> Name, now: Moment) {
+        match joined {
+            Joined::Still => return,
+            Joined::First => {}
+            Joined::Again(left) => self.tell_left(name(), left, now.instant),
+        }
+        if self.events.joined {
+            self.tell(What::Joined(name()), now.time, now.instant);
+        }
+    }
+
+    fn tell_left(&mut self, name: Name, time: Time, now: Instant) {
+        if self.events.left {
+            self.tell(What::Left(name), time, now);
+        }
+    }
+
+    fn tell(&mut self, what: What, time: Time, now: Instant) {
+        if self.queue.push(Event { time, what }, now) {
+            return;
+        }
+        self.metrics.dropped.fetch_add(1, Relaxed);
+        let is_closed = self.queue.len() == 0;
+        if !is_closed && self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_EVERY) {
+            self.warned = Some(now);
+            self.warn = true;
+        }
+    }
+
+    /// When the next leave is due.
+    fn deadline(&self) -> Option<Instant> {
+        [self.channels.deadline(), self.users.deadline()].into_iter().flatten().min()
+    }
+
+    /// Tells the leaves that are due, or some of them.
+    fn tell_due(&mut self, now: Moment) {
+        let channels = self.channels.due(now.instant, MAX_AT_ONCE);
+        let users = self.users.due(now.instant, MAX_AT_ONCE - channels.len());
+        self.tell_leaves(channels, users, now.instant);
+    }
+
+    /// Tells at most `most` leaves that are in their grace.
+    fn flush(&mut self, most: usize, now: Moment) {
+        let channels = self.channels.flush(most);
+        let users = self.users.flush(most - channels.len());
+        self.tell_leaves(channels, users, now.instant);
+    }
+
+    fn tell_leaves(&mut self, channels: Vec<(Channel, Time)>, users: Vec<(Arc<str>, Time)>, now: Instant) {
+        channels.into_iter().for_each(|(channel, left)| self.tell_left(channel.into(), left, now));
+        users.into_iter().for_each(|(user, left)| self.tell_left(user.into(), left, now));
+    }
+
+    /// Drops all there is to tell. Returns how many events that were.
+    fn close(&mut self, now: Moment) -> u64 {
+        let leaves = self.channels.flush(usize::MAX).len() + self.users.flush(usize::MAX).len();
+        let untold = if self.events.left { leaves as u64 } else { 0 };
+        untold + self.queue.close(now)
+    }
+}
+
+fn is_earlier(now: Option<Instant>, before: Option<Instant>) -> bool {
+    now.is_some_and(|now| before.is_none_or(|before| now < before))
+}
+
+/// Any number.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(())
+}

@@ -1,0 +1,330 @@
+//! Which names are held by anybody: the first join and the last leave are told, and who is back soon never left. Pure:
+//! time is told.
+
+use super::event::{Moment, Time};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// Names that may be in their grace. Beyond it a leave is told at once.
+const MAX_LEAVING: usize = 1_000_000;
+
+/// How many hold each name, and which names nobody holds, but perhaps will again. A name is forgotten when its leave is
+/// told.
+#[derive(Debug)]
+pub(super) struct Presence<N> {
+    grace: Duration,
+    most_leaving: usize,
+    names: HashMap<N, State, foldhash::fast::RandomState>,
+    /// In the order of time. The number tells those of one time apart.
+    leaving: BTreeMap<Due, N>,
+    ticket: u64,
+}
+
+/// When a leave is to be told.
+type Due = (Instant, u64);
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// By so many connections: at least one.
+    Held(usize),
+    /// By none since `left`.
+    Leaving { due: Due, left: Time },
+}
+
+/// What there is to tell of a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// Nothing: others hold the name, or somebody did a moment ago.
+    Still,
+    /// The name is held.
+    First,
+    /// It was left at this time, which is to be told first, and is held again.
+    Again(Time),
+}
+
+impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
+    /// Nothing is held. A leave is told when nobody has joined for `grace`.
+    pub(super) fn new(grace: Duration) -> Self {
+        Self { grace, most_leaving: MAX_LEAVING, names: HashMap::default(), leaving: BTreeMap::new(), ticket: 0 }
+    }
+
+    /// One more holds `name`, of which `own` makes one to keep.
+    pub(super) fn joined(&mut self, name: &str, own: impl FnOnce() -> N, now: Instant) -> Joined {
+        let Some(state) = self.names.get_mut(name) else {
+            self.names.insert(own(), State::Held(1));
+            return Joined::First;
+        };
+        match *state {
+            State::Held(count) => {
+                *state = State::Held(count.saturating_add(1));
+                Joined::Still
+            }
+            State::Leaving { due, left } => {
+                *state = State::Held(1);
+                self.leaving.remove(&due);
+                if due.0 <= now { Joined::Again(left) } else { Joined::Still }
+            }
+        }
+    }
+
+    /// One fewer holds `name`. The name is returned if its leave is to be told now. If nobody holds it, nothing happens.
+    pub(super) fn left(&mut self, name: &str, now: Moment) -> Option<N> {
+        match self.names.get_mut(name)? {
+            State::Held(count) if *count > 1 => {
+                *count -= 1;
+                return None;
+            }
+            State::Held(_) => {}
+            State::Leaving { .. } => return None,
+        }
+        let (own, _) = self.names.remove_entry(name)?;
+        let until = now.instant.checked_add(self.grace).filter(|until| *until > now.instant);
+        let Some(until) = until.filter(|_| self.leaving.len() < self.most_leaving) else { return Some(own) };
+        self.ticket += 1;
+        let due = (until, self.ticket);
+        self.names.insert(own.clone(), State::Leaving { due, left: now.time });
+        self.leaving.insert(due, own);
+        None
+    }
+
+    /// The names whose leave is to be told at `now`, and when they were left: at most `most` of them.
+    pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<(N, Time)> {
+        self.take(most, |until| until <= now)
+    }
+
+    /// The names in their grace, and when they were left: at most `most` of them.
+    pub(super) fn flush(&mut self, most: usize) -> Vec<(N, Time)> {
+        self.take(most, |_| true)
+    }
+
+    fn take(&mut self, most: usize, is_due: impl Fn(Instant) -> bool) -> Vec<(N, Time)> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(first) = self.leaving.first_entry()
+            && is_due(first.key().0)
+        {
+            let name = first.remove();
+            if let Some(State::Leaving { left, .. }) = self.names.remove(name.borrow()) {
+                taken.push((name, left));
+            }
+        }
+        taken
+    }
+
+    /// When the next leave is to be told.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.leaving.first_key_value().map(|((until, _), _)| *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    /// A clock that shows the milliseconds since it was made.
+    struct Clock(Instant);
+
+    impl Clock {
+        fn at(&self, ms: u64) -> Moment {
+            Moment { instant: self.0 + Duration::from_millis(ms), time: Time::from_millis(ms) }
+        }
+    }
+
+    /// What was told of each name: whether it is held, and since when.
+    type Told = Vec<(String, bool, u64)>;
+
+    struct Subject {
+        presence: Presence<Arc<str>>,
+        clock: Clock,
+        told: Told,
+    }
+
+    impl Subject {
+        fn new(grace: Duration) -> Self {
+            Self { presence: Presence::new(grace), clock: Clock(Instant::now()), told: Vec::new() }
+        }
+
+        fn tell(&mut self, name: &str, held: bool, time: u64) {
+            self.told.push((name.to_owned(), held, time));
+        }
+
+        fn joined(&mut self, name: &str, ms: u64) {
+            match self.presence.joined(name, || name.into(), self.clock.at(ms).instant) {
+                Joined::Still => {}
+                Joined::First => self.tell(name, true, ms),
+                Joined::Again(left) => {
+                    self.tell(name, false, left.as_millis());
+                    self.tell(name, true, ms);
+                }
+            }
+        }
+
+        fn left(&mut self, name: &str, ms: u64) {
+            if let Some(name) = self.presence.left(name, self.clock.at(ms)) {
+                self.tell(&name, false, ms);
+            }
+        }
+
+        fn due(&mut self, ms: u64, most: usize) {
+            for (name, left) in self.presence.due(self.clock.at(ms).instant, most) {
+                self.tell(&name, false, left.as_millis());
+            }
+        }
+
+        fn told(&self) -> Vec<(&str, bool, u64)> {
+            self.told.iter().map(|(name, held, time)| (&**name, *held, *time)).collect()
+        }
+    }
+
+    #[test]
+    fn the_first_join_and_the_last_leave_are_told() {
+        let mut s = Subject::new(GRACE);
+        s.joined("a", 0);
+        s.joined("a", 10);
+        s.left("a", 20);
+        s.left("a", 30);
+        assert_eq!(s.presence.deadline(), Some(s.clock.at(5030).instant));
+        s.due(5029, 9);
+        assert_eq!(s.told(), [("a", true, 0)]);
+        s.due(5030, 9);
+        // It left when it did, not when that was told.
+        assert_eq!(s.told(), [("a", true, 0), ("a", false, 30)]);
+        assert!(s.presence.names.is_empty() && s.presence.deadline().is_none());
+    }
+
+    #[test]
+    fn a_move_is_not_told_in_either_order() {
+        let mut s = Subject::new(GRACE);
+        s.joined("a", 0);
+        s.joined("a", 1);
+        s.left("a", 2);
+        s.left("a", 3);
+        s.joined("a", 4);
+        s.due(60_000, 9);
+        assert_eq!(s.told(), [("a", true, 0)]);
+        // Who is back too late did leave, even if nobody has told so yet.
+        s.left("a", 70_000);
+        s.joined("a", 75_000);
+        assert_eq!(s.told()[1..], [("a", false, 70_000), ("a", true, 75_000)]);
+        assert_eq!(s.presence.leaving.len(), 0);
+    }
+
+    #[test]
+    fn what_nobody_holds_cannot_be_left() {
+        let mut s = Subject::new(GRACE);
+        s.left("a", 0);
+        s.joined("a", 1);
+        s.left("a", 2);
+        s.left("a", 3);
+        s.joined("a", 4);
+        s.left("a", 5);
+        s.due(10_000, 9);
+        assert_eq!(s.told(), [("a", true, 1), ("a", false, 5)]);
+    }
+
+    #[test]
+    fn without_grace_and_beyond_the_bound_a_leave_is_told_at_once() {
+        for (grace, most) in [(Duration::ZERO, 1), (GRACE, 0), (Duration::MAX, 1)] {
+            let mut s = Subject::new(grace);
+            s.presence.most_leaving = most;
+            s.joined("a", 0);
+            s.left("a", 1);
+            assert_eq!(s.told(), [("a", true, 0), ("a", false, 1)]);
+            assert!(s.presence.names.is_empty());
+        }
+    }
+
+    #[test]
+    fn leaves_are_taken_in_parts() {
+        let mut s = Subject::new(GRACE);
+        for name in ["a", "b", "c"] {
+            s.joined(name, 0);
+            s.left(name, 1);
+        }
+        s.due(9000, 2);
+        assert_eq!((s.presence.leaving.len(), s.told.len()), (1, 5));
+        assert_eq!(s.presence.flush(9).len(), 1);
+        assert_eq!(s.presence.leaving.len(), 0);
+    }
+
+    /// What is to be told of a name, whose counts changed like this, in the end: the times at which anybody held it, those
+    /// less than a grace apart being one.
+    fn model(name: &str, changes: &[(bool, u64)], grace: u64) -> Told {
+        let mut told = Told::new();
+        let mut count = 0;
+        for (joins, at) in changes {
+            match (joins, count) {
+                (true, 0) => {
+                    let back = told.last().is_some_and(|(_, _, left)| at - left < grace);
+                    if back {
+                        told.pop();
+                    } else {
+                        told.push((name.to_owned(), true, *at));
+                    }
+                    count = 1;
+                }
+                (false, 1) => {
+                    told.push((name.to_owned(), false, *at));
+                    count = 0;
+                }
+                (true, _) => count += 1,
+                (false, _) => count -= usize::from(count > 0),
+            }
+        }
+        told
+    }
+
+    proptest! {
+        #[test]
+        fn it_tells_what_the_model_does(
+            steps in prop::collection::vec((0usize..3, any::<bool>(), 0u64..40, 0usize..3), 1..200),
+            grace in 0u64..50,
+        ) {
+            let names = ["a", "b", "c"];
+            let mut s = Subject::new(Duration::from_millis(grace));
+            let mut changes: [Vec<(bool, u64)>; 3] = Default::default();
+            let mut at = 0;
+            for (name, joins, pause, taken) in steps {
+                at += pause;
+                s.due(at, taken);
+                if joins { s.joined(names[name], at) } else { s.left(names[name], at) }
+                changes[name].push((joins, at));
+            }
+            s.due(at + grace, usize::MAX);
+            for (name, changes) in names.iter().zip(&changes) {
+                let told: Told = s.told.iter().filter(|(n, ..)| n == name).cloned().collect();
+                prop_assert_eq!(told, model(name, changes, grace));
+            }
+            prop_assert_eq!(s.presence.leaving.len(), 0);
+        }
+
+        #[test]
+        fn joins_and_leaves_alternate_whatever_the_bound(
+            steps in prop::collection::vec((0usize..4, any::<bool>(), 0u64..9), 1..200),
+            most in 0usize..3,
+        ) {
+            let names = ["a", "b", "c", "d"];
+            let mut s = Subject::new(Duration::from_millis(10));
+            s.presence.most_leaving = most;
+            let mut at = 0;
+            for (name, joins, pause) in steps {
+                at += pause;
+                if joins { s.joined(names[name], at) } else { s.left(names[name], at) }
+                prop_assert!(s.presence.leaving.len() <= most);
+            }
+            s.due(at + 10, usize::MAX);
+            for name in names {
+                let told: Vec<bool> = s.told.iter().filter(|(n, ..)| n == name).map(|(_, held, _)| *held).collect();
+                prop_assert!(told.iter().enumerate().all(|(i, held)| *held == (i % 2 == 0)), "{:?}", told);
+                // What is held in the end was told so, and nothing else.
+                prop_assert_eq!(told.len() % 2 == 1, s.presence.names.contains_key(name));
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The events that one webhook has not been told yet. Pure: time is told.
+
+use super::event::{Event, Moment, Numbered, Time, What};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Events in their order, up to a bound. When it is full the newest are dropped; how many is an event of its own as soon
+/// as there is room.
+#[derive(Debug)]
+pub(super) struct Queue {
+    boot: Arc<str>,
+    most: usize,
+    /// The number of the first event that waits. Each that waits has the number after the one before it.
+    first: u64,
+    waiting: VecDeque<Waiting>,
+    /// Events at the front that may have been told.
+    offered: usize,
+    /// Events that were dropped and whose number is not an event yet, and when the last one was.
+    lost: Option<(u64, Time)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    event: Event,
+    since: Instant,
+}
+
+impl Queue {
+    /// A queue of at most `most` events, whose ids begin with `boot`.
+    pub(super) const fn new(boot: Arc<str>, most: usize) -> Self {
+        Self { boot, most, first: 1, waiting: VecDeque::new(), offered: 0, lost: None }
+    }
+
+    /// Takes an event. `false`: it is dropped.
+    #[must_use]
+    pub(super) fn push(&mut self, event: Event, now: Instant) -> bool {
+        if self.room() > 0 {
+            self.waiting.push_back(Waiting { event, since: now });
+            return true;
+        }
+        let (count, _) = self.lost.unwrap_or((0, event.time));
+        self.lost = Some((count + 1, event.time));
+        false
+    }
+
+    /// What is to be told next, at most `most` events. Until it is removed, the same is offered again.
+    pub(super) fn batch(&mut self, most: usize) -> Vec<Numbered> {
+        if self.offered == 0 {
+            self.offered = self.waiting.len().min(most);
+        }
+        let numbers = self.first..;
+        let numbered = |(waiting, number): (&Waiting, u64)| {
+            let (boot, event) = (Arc::clone(&self.boot), waiting.event.clone());
+            Numbered { boot, number, event }
+        };
+        self.waiting.iter().take(self.offered).zip(numbers).map(numbered).collect()
+    }
+
+    /// Removes what was offered, and returns how many events that were.
+    pub(super) fn delivered(&mut self, now: Moment) -> usize {
+        let count = std::mem::take(&mut self.offered);
+        self.remove(count, now);
+        count
+    }
+
+    /// Removes what was offered without having been told. Returns how many events are lost with it.
+    pub(super) fn discard(&mut self, now: Moment) -> u64 {
+        let count = std::mem::take(&mut self.offered);
+        self.remove(count, now)
+    }
+
+    /// Drops all events, and all that come. Returns how many are lost.
+    pub(super) fn close(&mut self, now: Moment) -> u64 {
+        self.most = 0;
+        self.offered = 0;
+        self.remove(self.waiting.len(), now)
+    }
+
+    fn remove(&mut self, count: usize, now: Moment) -> u64 {
+        let removed = self.waiting.drain(..count.min(self.waiting.len()));
+        self.first += removed.len() as u64;
+        // What says that events were dropped is none of them.
+        let events = removed.filter(|waiting| !matches!(waiting.event.what, What::Dropped(_))).count() as u64;
+        if let Some((count, time)) = self.lost.take_if(|_| self.waiting.len() < self.most) {
+            self.waiting.push_back(Waiting { event: Event { time, what: What::Dropped(count) }, since: now.instant });
+        }
+        events
+    }
+
+    /// When the next batch is to be told: when it is full, or when its first event has waited for `wait`. `None`: there
+    /// is no event.
+    pub(super) fn ready(&self, most: usize, wait: Duration) -> Option<Instant> {
+        let since = self.waiting.front()?.since;
+        let is_full = self.waiting.len() >= most || self.offered > 0;
+        Some(if is_full { since } else { since.checked_add(wait).unwrap_or(since) })
+    }
+
+    /// How many events wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// For how many more there is room.
+    pub(super) fn room(&self) -> usize {
+        self.most.saturating_sub(self.waiting.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Name;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event(n: u64) -> Event {
+        let name = Name::User(Arc::from(n.to_string()));
+        Event { time: Time::from_millis(n), what: What::Joined(name) }
+    }
+
+    fn moment(instant: Instant) -> Moment {
+        Moment { instant, time: Time::from_millis(0) }
+    }
+
+    fn queue(most: usize) -> Queue {
+        Queue::new("b".into(), most)
+    }
+
+    fn numbers(batch: &[Numbered]) -> Vec<u64> {
+        batch.iter().map(|numbered| numbered.number).collect()
+    }
+
+    #[test]
+    fn the_same_batch_is_offered_until_it_is_removed() {
+        let (mut queue, t) = (queue(9), Instant::now());
+        assert!(queue.push(event(1), t) && queue.push(event(2), t));
+        let offered = queue.batch(3);
+        assert_eq!(numbers(&offered), [1, 2]);
+        assert!(queue.push(event(3), t));
+        assert_eq!(queue.batch(3), offered);
+        assert_eq!(queue.batch(1), offered);
+        assert_eq!(queue.delivered(moment(t)), 2);
+        assert_eq!(numbers(&queue.batch(3)), [3]);
+        assert_eq!(queue.delivered(moment(t)), 1);
+        assert_eq!(queue.delivered(moment(t)), 0);
+        assert!(queue.batch(3).is_empty());
+    }
+
+    #[test]
+    fn a_batch_waits_for_more_unless_it_is_full() {
+        let (mut queue, t) = (queue(9), Instant::now());
+        let wait = Duration::from_secs(1);
+        assert_eq!(queue.ready(2, wait), None);
+        assert!(queue.push(event(1), t));
+        assert_eq!(queue.ready(2, wait), Some(t + wait));
+        assert!(queue.push(event(2), t + wait / 2));
+        assert_eq!(queue.ready(2, wait), Some(t));
+        queue.batch(1);
+        queue.delivered(moment(t));
+        assert_eq!(queue.ready(2, wait), Some(t + wait * 3 / 2));
+        assert_eq!(queue.ready(2, Duration::MAX), Some(t + wait / 2));
+    }
+
+    #[test]
+    fn what_was_dropped_is_counted_once_there_is_room() {
+        let (mut queue, t) = (queue(2), Instant::now());
+        let taken: Vec<bool> = (1..=5).map(|n| queue.push(event(n), t)).collect();
+        assert_eq!(taken, [true, true, false, false, false]);
+        queue.batch(1);
+        queue.delivered(moment(t));
+        let batch = queue.batch(9);
+        assert_eq!(numbers(&batch), [2, 3]);
+        assert_eq!(batch[1].event, Event { time: Time::from_millis(5), what: What::Dropped(3) });
+        // The note itself is not an event that can be lost.
+        assert_eq!(queue.discard(moment(t)), 1);
+        assert_eq!((queue.len(), queue.lost), (0, None));
+    }
+
+    #[test]
+    fn a_closed_queue_takes_nothing() {
+        let (mut queue, t) = (queue(2), Instant::now());
+        assert!(queue.push(event(1), t));
+        queue.batch(1);
+        assert_eq!(queue.close(moment(t)), 1);
+        assert!(!queue.push(event(2), t));
+        assert_eq!((queue.delivered(moment(t)), queue.len(), queue.room()), (0, 0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_told_is_counted(
+            steps in prop::collection::vec((0usize..6, 1usize..5, any::<bool>()), 1..100),
+            most in 1usize..8,
+        ) {
+            let (mut queue, now) = (queue(most), moment(Instant::now()));
+            let (mut next, mut dropped, mut last) = (1, 0, None);
+            let mut told = Vec::new();
+            for (pushes, size, delivered) in steps {
+                for _ in 0..pushes {
+                    dropped += u64::from(!queue.push(event(next), now.instant));
+                    next += 1;
+                }
+                let batch = queue.batch(size);
+                prop_assert!(queue.len() <= most);
+                // After a failure the same is told.
+                prop_assert!(last.is_none_or(|last| last == batch));
+                last = Some(batch.clone()).filter(|batch| !batch.is_empty());
+                if delivered {
+                    prop_assert_eq!(queue.delivered(now), batch.len());
+                    told.extend(batch);
+                    last = None;
+                }
+            }
+            while queue.len() > 0 {
+                told.extend(queue.batch(3));
+                queue.delivered(now);
+            }
+            // Numbers without a gap, and where events are missing, how many.
+            prop_assert_eq!(numbers(&told), (1..=told.len() as u64).collect::<Vec<_>>());
+            let (mut expected, mut counted) = (1, 0);
+            for numbered in &told {
+                if let What::Dropped(count) = numbered.event.what {
+                    expected += count;
+                    counted += count;
+                } else {
+                    prop_assert_eq!(&numbered.event, &event(expected));
+                    expected += 1;
+                }
+            }
+            prop_assert_eq!((expected, counted), (next, dropped));
+        }
+    }
+}

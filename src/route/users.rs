@@ -1,0 +1,238 @@
+//! Who the clients of a route are.
+
+use crate::grip::identity::{Expected, Place, Tokens, is_user};
+use crate::grip::naming::Template;
+use crate::grip::{Invalid, Meta, Rights, invalid};
+use crate::wire::Network;
+use hyper::header::HeaderName;
+use std::sync::Arc;
+
+/// How it is known who the clients of a route are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// Who says it.
+    pub source: UserSource,
+    /// What their own channel is called, if they have one.
+    pub channel: Option<Template>,
+}
+
+impl Users {
+    /// What a user may hold whom the origin or a proxy named.
+    pub fn rights_of(&self, user: &str) -> Rights {
+        if !is_user(user) {
+            tracing::warn!("a user's name is too long, empty or has control characters: nobody knows who it is");
+            return Rights::default();
+        }
+        Rights { user: Some(user.into()), own: self.own(user), ..Rights::default() }
+    }
+
+    /// What a client may hold whose user its origin is to name, and does in this meta. `None`: it is not, or does not.
+    pub fn rights_by(&self, meta: &Meta) -> Option<Rights> {
+        match &self.source {
+            UserSource::Meta(name) => meta.get(name).map(|user| self.rights_of(user)),
+            UserSource::Token(_) | UserSource::Header(..) => None,
+        }
+    }
+
+    /// A user's own channel, by the name that the origin uses.
+    pub fn own(&self, user: &str) -> Option<Arc<str>> {
+        self.channel.as_ref().map(|template| template.fill(user).into())
+    }
+}
+
+/// Who says who a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserSource {
+    /// A token that it brings.
+    Token(Box<Bearer>),
+    /// Its origin, by this name in its meta.
+    Meta(String),
+    /// A header, set by a proxy in one of these networks.
+    Header(HeaderName, Vec<Network>),
+}
+
+/// The tokens of a route's clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// Where a request may have one; the first that has one counts.
+    pub places: Vec<Place>,
+    /// The key that verifies them, as written.
+    pub key: Option<String>,
+    /// The file of such keys.
+    pub key_set: Option<String>,
+    /// What a token must say.
+    pub expected: Expected,
+    /// Whether every request must have one.
+    pub required: bool,
+    /// Whether connections end when their token expires.
+    pub close_at_expiry: bool,
+    /// What verifies them, once the key was read.
+    pub tokens: Option<Arc<Tokens>>,
+}
+
+/// The options of a route about its users, as far as they were read.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    places: Vec<Place>,
+    key: Option<String>,
+    key_set: Option<String>,
+    expected: Expected,
+    required: bool,
+    close_at_expiry: bool,
+    meta: Option<String>,
+    header: Option<HeaderName>,
+    proxies: Vec<Network>,
+    channel: Option<Template>,
+    /// An option that means something only with a token.
+    of_token: Option<&'static str>,
+}
+
+impl Options {
+    /// Reads an option. `false`: it is about something else.
+    pub(super) fn read(&mut self, name: &str, value: &str) -> Result<bool, Invalid> {
+        let some = || if value.is_empty() { invalid(format!("{name} is empty")) } else { Ok(value.to_owned()) };
+        match name {
+            "user_jwt" => self.places.push(Place::parse(value)?),
+            "user_meta" => self.meta = Some(some()?),
+            "user_header" => match HeaderName::try_from(value) {
+                Ok(header) => self.header = Some(header),
+                Err(_) => return invalid(format!("user_header has a name that is not one: '{value}'")),
+            },
+            "user_proxies" => self.proxies.push(Network::parse(value)?),
+            "user_channel" => self.channel = Some(Template::parse(value)?),
+            _ => return self.read_of_token(name, some),
+        }
+        Ok(true)
+    }
+
+    fn read_of_token(&mut self, name: &str, some: impl Fn() -> Result<String, Invalid>) -> Result<bool, Invalid> {
+        let (option, value): (&'static str, _) = match name {
+            "user_key" => ("user_key", &mut self.key),
+            "user_jwks" => ("user_jwks", &mut self.key_set),
+            "user_iss" => ("user_iss", &mut self.expected.issuer),
+            "user_aud" => ("user_aud", &mut self.expected.audience),
+            "user_claim" => {
+                self.expected.claim = some()?;
+                self.of_token = Some("user_claim");
+                return Ok(true);
+            }
+            "user_required" => {
+                (self.required, self.of_token) = (true, Some("user_required"));
+                return Ok(true);
+            }
+            "close_at_expiry" => {
+                (self.close_at_expiry, self.of_token) = (true, Some("close_at_expiry"));
+                return Ok(true);
+            }
+            _ => return Ok(false),
+        };
+        *value = Some(some()?);
+        self.of_token = Some(option);
+        Ok(true)
+    }
+
+    /// What was read, if anything was.
+    pub(super) fn finish(self) -> Result<Option<Users>, Invalid> {
+        let sources = [!self.places.is_empty(), self.meta.is_some(), self.header.is_some()];
+        if sources.iter().filter(|is| **is).count() > 1 {
+            return invalid("there may be only one of user_jwt, user_meta and user_header");
+        }
+        if let Some(option) = self.of_token.filter(|_| self.places.is_empty()) {
+            return invalid(format!("{option} needs user_jwt"));
+        }
+        if self.header.is_none() != self.proxies.is_empty() {
+            return invalid("user_header and user_proxies need each other: who may set the header");
+        }
+        let channel = self.channel;
+        let source = match (self.meta, self.header) {
+            (Some(meta), _) => UserSource::Meta(meta),
+            (_, Some(header)) => UserSource::Header(header, self.proxies),
+            _ if self.places.is_empty() => {
+                return match channel {
+                    None => Ok(None),
+                    Some(_) => invalid("user_channel needs one of user_jwt, user_meta and user_header"),
+                };
+            }
+            _ if self.key.is_some() == self.key_set.is_some() => {
+                return invalid("user_jwt needs user_key or user_jwks, and not both");
+            }
+            _ => UserSource::Token(Box::new(Bearer {
+                places: self.places,
+                key: self.key,
+                key_set: self.key_set,
+                expected: self.expected,
+                required: self.required,
+                close_at_expiry: self.close_at_expiry,
+                tokens: None,
+            })),
+        };
+        Ok(Some(Users { source, channel }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Route, parse_line};
+    use super::*;
+
+    fn parse(options: &str) -> Result<Route, String> {
+        parse_line(&format!("*{options} o:1")).map(Option::unwrap).map_err(|error| error.to_string())
+    }
+
+    fn users(options: &str) -> Users {
+        Arc::unwrap_or_clone(parse(options).unwrap().users.unwrap())
+    }
+
+    #[test]
+    fn users_are_known_in_one_of_three_ways() {
+        let by_token = users(
+            ",user_jwt=header:Authorization,user_jwt=cookie:t,user_key=k,user_claim=id,user_iss=i,user_aud=a,\
+             user_required,close_at_expiry,user_channel=u-{user}",
+        );
+        let UserSource::Token(bearer) = by_token.source else { panic!("no token") };
+        assert_eq!(
+            bearer.places.iter().map(Place::to_string).collect::<Vec<_>>(),
+            ["header:authorization", "cookie:t"]
+        );
+        assert_eq!((bearer.key.as_deref(), bearer.key_set), (Some("k"), None));
+        assert_eq!((bearer.expected.claim.as_str(), bearer.expected.issuer.as_deref()), ("id", Some("i")));
+        assert!(bearer.required && bearer.close_at_expiry);
+        assert_eq!(by_token.channel.unwrap().fill("7"), "u-7");
+        assert_eq!(users(",user_meta=user").source, UserSource::Meta("user".into()));
+        let UserSource::Header(name, networks) =
+            users(",user_header=X-User,user_proxies=10.0.0.0/8,user_proxies=::1").source
+        else {
+            panic!("no header")
+        };
+        assert_eq!((name.as_str(), networks.len()), ("x-user", 2));
+        assert_eq!(parse("").unwrap().users, None);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (options, why) in [
+            (",user_meta=user,user_header=X-User,user_proxies=::1", "only one of"),
+            (",user_meta=user,user_key=k", "user_key needs user_jwt"),
+            (",close_at_expiry", "close_at_expiry needs user_jwt"),
+            (",user_header=X-User", "need each other"),
+            (",user_proxies=::1", "need each other"),
+            (",user_channel=u{user}", "user_channel needs one of"),
+            (",user_jwt=cookie:t", "user_key or user_jwks"),
+            (",user_jwt=cookie:t,user_key=k,user_jwks=f", "not both"),
+            (",user_jwt=body:t,user_key=k", "'body:t'"),
+            (",user_meta=", "user_meta is empty"),
+            (",user_meta=u,user_channel=u{id}", "{user}"),
+            (",channels=u{user}", "{user}"),
+        ] {
+            let error = parse(options).unwrap_err();
+            assert!(error.contains(why), "{options}: {error}");
+        }
+    }
+
+    #[test]
+    fn channels_are_a_rule() {
+        let route = parse(",user_meta=user,channels=c{id},channels=\"u{user}\"").unwrap();
+        assert_eq!(route.channels.unwrap().patterns().collect::<Vec<_>>(), ["c{id}", "u{user}"]);
+        assert!(parse("").unwrap().channels.is_none());
+    }
+}
