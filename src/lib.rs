@@ -101,6 +101,7 @@ pub mod front;
 pub mod grip;
 pub mod hold;
 pub mod hub;
+pub mod notify;
 pub mod origin;
 pub mod route;
 pub mod session;

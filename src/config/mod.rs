@@ -7,6 +7,7 @@ mod file;
 mod keys;
 mod route_table;
 mod routes;
+mod webhook;
 
 pub use error::{Error, Problem};
 
@@ -15,6 +16,7 @@ use crate::front;
 use crate::grip::signature::{Signer, Verifier};
 use crate::hold;
 use crate::hub;
+use crate::notify;
 use crate::origin;
 use crate::origin::{ForwardedFor, Forwarding};
 use crate::route::Table;
@@ -67,6 +69,8 @@ pub struct Config {
     pub shard: shard::Settings,
     /// 〃
     pub control: control::Settings,
+    /// 〃
+    pub notify: notify::Settings,
 }
 
 /// What the command line says over the file.
@@ -151,6 +155,7 @@ impl Config {
             None
         });
         let parsed = Parsed::of(path, &file, &mut error);
+        let notify = webhook::load(path, &file, routes.as_deref(), &mut error);
         error.into_result()?;
         let state_dir = file
             .state_dir
@@ -158,6 +163,7 @@ impl Config {
             .map(|dir| path.and_then(Path::parent).map_or_else(PathBuf::new, PathBuf::from).join(dir));
         let mut config = Self::of(&file, routes, parsed, overrides);
         config.hub.state_dir = state_dir;
+        config.notify = notify;
         config.sources = path.map(Path::to_path_buf).into_iter().chain(routes::routes_file(path, &file)).collect();
         Ok(config)
     }
@@ -197,6 +203,7 @@ impl Config {
                 close_timeout: file.websocket.close_timeout.0,
             },
             own_requests: file.origin.own_requests.get(),
+            notify: notify::Settings::default(),
             sources: Vec::new(),
             origin: origin::Settings {
                 connect_timeout: file.origin.connect_timeout.0,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Reads the counters of all parts.
 pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
     Box::new(move || {
-        let Counters { front, origin, shard, session } = &counters;
+        let Counters { front, origin, shard, session, notify } = &counters;
         let channels = AtomicU64::new(hub.population() as u64);
         [
             ("connections", "Client connections that are open.", &front.connections),
@@ -28,6 +28,13 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
             ("slow_total", "Connections cut because their outlet was full.", &shard.slow),
             ("closed_total", "Connections ended by a close.", &shard.closed),
             ("cut_total", "Connections ended by a close and reset with bytes unsent.", &shard.cut),
+            ("unauthorized_total", "Requests refused because their token is missing or not good.", &front.unauthorized),
+            ("not_allowed_total", "Subscriptions refused because the name is not allowed.", &shard.not_allowed),
+            ("denied_total", "Subscriptions refused because the channel is denied.", &shard.denied),
+            ("webhook_events_total", "Events that webhooks have taken.", &notify.delivered),
+            ("webhook_failures_total", "Requests to webhooks that failed.", &notify.failures),
+            ("webhook_dropped_total", "Events that no webhook was told.", &notify.dropped),
+            ("webhook_queue", "Events that wait for webhooks.", &notify.queued),
             (
                 "websocket_violations_total",
                 "WebSockets closed because the client broke the protocol.",

@@ -1,5 +1,6 @@
 //! The one place where the parts are put together: bind, build, run, drain.
 
+mod books;
 mod metrics;
 mod shard_thread;
 
@@ -7,6 +8,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::front::listen;
 use crate::hub::Hub;
+use crate::notify::{self, Notifier};
 use crate::origin::Shield;
 use crate::route::{Table, parse_line};
 use crate::{demo, front, origin, session, shard};
@@ -16,8 +18,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::{oneshot, watch};
+
+/// How long webhooks may take for what is left to tell them when the last connection has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 /// A gripd that runs, on threads of its own.
 #[derive(Debug)]
@@ -50,6 +56,7 @@ struct Counters {
     origin: Arc<origin::Metrics>,
     shard: Arc<shard::Metrics>,
     session: Arc<session::Metrics>,
+    notify: Arc<notify::Metrics>,
 }
 
 impl Daemon {
@@ -73,6 +80,7 @@ impl Daemon {
         hub.load()?;
         configure(&hub, &routes);
         let counters = Counters::default();
+        let notifier = Notifier::new(config.notify, &counters.notify);
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests);
         let (routes, in_use) = watch::channel(routes);
@@ -85,6 +93,7 @@ impl Daemon {
                 routes: in_use.clone(),
                 shield: Arc::clone(&shield),
                 hub: Arc::clone(&hub),
+                notifier: Arc::clone(&notifier),
                 counters: counters.clone(),
                 front: config.front.clone(),
                 hold: config.hold,
@@ -98,7 +107,8 @@ impl Daemon {
         let read = metrics::reader(counters, Arc::clone(&hub));
         let control = Control::new(config.control, Arc::clone(&hub), read);
         let (stop_control, stopped) = oneshot::channel();
-        let control_thread = start_control(Arc::clone(&control), Arc::clone(&hub), control_listener, stopped)?;
+        let control_thread =
+            start_control(Arc::clone(&control), Arc::clone(&hub), notifier, control_listener, stopped)?;
         Ok(Self { listen, control_listen, control, hub, drain, routes, shards, stop_control, control_thread })
     }
 
@@ -206,6 +216,7 @@ fn start_demo(control: SocketAddr) -> io::Result<Arc<Table>> {
 fn start_control(
     control: Arc<Control>,
     hub: Arc<Hub>,
+    notifier: Arc<Notifier>,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
@@ -217,7 +228,8 @@ fn start_control(
                     () = control.serve(listener) => {}
                     () = hub.keep_time() => {}
                     () = hub.keep() => {}
-                    _ = stopped => {}
+                    () = notifier.run() => {}
+                    _ = stopped => notifier.drain(LAST_EVENTS).await,
                 },
                 Err(error) => tracing::error!(%error, "the control API ended"),
             }

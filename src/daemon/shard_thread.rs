@@ -1,9 +1,11 @@
 //! The thread of one shard.
 
+use super::books::Books;
 use super::{Counters, Left, local_runtime};
 use crate::front::{self, Drain, Front, Gate};
 use crate::hold::{self, Holds};
 use crate::hub::Hub;
+use crate::notify::Notifier;
 use crate::origin::{self, Origin, Shield};
 use crate::route::Table;
 use crate::session::{self, Sessions};
@@ -26,6 +28,7 @@ pub(super) struct ShardThread {
     pub(super) routes: watch::Receiver<Arc<Table>>,
     pub(super) shield: Arc<Shield>,
     pub(super) hub: Arc<Hub>,
+    pub(super) notifier: Arc<Notifier>,
     pub(super) counters: Counters,
     pub(super) front: front::Settings,
     pub(super) hold: hold::Settings,
@@ -50,7 +53,8 @@ impl ShardThread {
         let membership = self.hub.membership(self.index);
         let inbox = self.hub.inbox(self.index);
         let grace = self.shard.close_grace;
-        let shard = Shard::new(self.shard, inbox, Box::new(membership.clone()), self.counters.shard);
+        let books = Books { shard: self.index, membership: membership.clone(), notifier: self.notifier };
+        let shard = Shard::new(self.shard, inbox, Box::new(books), self.counters.shard);
         let mut routes = self.routes;
         let in_use = Arc::clone(&routes.borrow_and_update());
         let origin = Rc::new(Origin::new(self.origin, in_use, self.shield, self.counters.origin));

@@ -1,0 +1,72 @@
+//! A webhook as a table of the configuration file.
+
+use super::file::{File, Seconds, Wait};
+use super::{Error, keys};
+use crate::grip::signature::Signer;
+use crate::notify::{Events, Hook, Settings, Url};
+use crate::route::Table;
+use serde::Deserialize;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebhookTable {
+    url: String,
+    route: Option<String>,
+    events: Option<Vec<String>>,
+    #[serde(default)]
+    channels: Vec<String>,
+    users: Option<bool>,
+    sig_iss: Option<String>,
+    sig_key: Option<String>,
+    grace: Option<Seconds>,
+    batch: Option<NonZeroUsize>,
+    batch_wait: Option<Seconds>,
+    queue: Option<NonZeroUsize>,
+    timeout: Option<Wait>,
+}
+
+/// The webhooks of a file. `routes`: those that there are. What is wrong is added to `error`.
+pub(super) fn load(path: Option<&Path>, file: &File, routes: Option<&Table>, error: &mut Error) -> Settings {
+    let place = path.map_or_else(String::new, |path| path.display().to_string());
+    let folder = path.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+    let mut settings = Settings::default();
+    for (index, table) in file.webhook.iter().enumerate() {
+        match table.hook(file, folder, routes) {
+            Ok(hook) => settings.hooks.push(hook),
+            Err(why) => error.push(&place, format!("[[webhook]] {}: {why}", index + 1)),
+        }
+    }
+    settings
+}
+
+impl WebhookTable {
+    fn hook(&self, file: &File, folder: &Path, routes: Option<&Table>) -> Result<Hook, String> {
+        let mut hook = Hook::new(Url::parse(&self.url).map_err(|error| format!("url: {error}"))?);
+        if let Some(name) = &self.route {
+            let known = routes.is_some_and(|routes| routes.routes().any(|route| *route.name == **name));
+            if !known {
+                return Err(format!("route: there is no route '{name}': give a route's id, or its host and path"));
+            }
+            hook.route = Some(name.clone());
+        }
+        if let Some(events) = &self.events {
+            hook.events =
+                Events::parse(events.iter().map(String::as_str)).map_err(|error| format!("events: {error}"))?;
+        }
+        hook.channels = self.channels.iter().map(|glob| glob.as_str().into()).collect();
+        let issuer = self.sig_iss.as_ref().unwrap_or(&file.origin.sig_iss);
+        let key = self.sig_key.as_ref().unwrap_or(&file.origin.sig_key);
+        let signer = keys::read(key, folder).and_then(|key| Signer::new(issuer, &key));
+        hook.signer = signer.map_err(|error| format!("sig_key: {error}"))?.map(Arc::new);
+        hook.users = self.users.unwrap_or(hook.users);
+        hook.grace = self.grace.map_or(hook.grace, |grace| grace.0);
+        hook.batch = self.batch.map_or(hook.batch, NonZeroUsize::get);
+        hook.batch_wait = self.batch_wait.map_or(hook.batch_wait, |wait| wait.0);
+        hook.queue = self.queue.map_or(hook.queue, NonZeroUsize::get);
+        hook.timeout = self.timeout.map_or(hook.timeout, |timeout| timeout.0);
+        Ok(hook)
+    }
+}
