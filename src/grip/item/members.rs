@@ -5,7 +5,7 @@ use super::super::object::Fields;
 use super::super::{Channel, Invalid, invalid};
 
 /// The longest time for which a channel is denied, in seconds: a year.
-const MAX_DENIAL: i64 = 365 * 24 * 3600;
+const MAX_DENIAL: u64 = 365 * 24 * 3600;
 
 /// Which connections of a channel are meant: those that hold other channels, or do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,16 +45,23 @@ pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
             channels.push(Channel::from(name));
         }
     }
-    if channels.is_empty() { fields.invalid_value("channels") } else { Ok(channels) }
+    if channels.is_empty() || channels.iter().any(|channel| channel.is_empty()) {
+        fields.invalid_value("channels")
+    } else {
+        Ok(channels)
+    }
 }
 
 /// For how long a channel is denied to those whom the item closes.
 pub(super) fn deny_for(fields: &Fields<'_>, closes: bool) -> Result<Option<u32>, Invalid> {
-    match fields.integer("deny-for")? {
-        None => Ok(None),
-        Some(_) if !closes => invalid(format!("{} contains 'deny-for' and closes nothing", fields.of)),
+    let Some(value) = fields.get("deny-for") else { return Ok(None) };
+    if !closes {
+        return invalid(format!("{} contains 'deny-for' and closes nothing", fields.of));
+    }
+    match value.as_u64() {
         Some(seconds @ 1..=MAX_DENIAL) => Ok(u32::try_from(seconds).ok()),
-        Some(_) => fields.invalid_value("deny-for"),
+        _ if value.is_number() => fields.invalid_value("deny-for"),
+        _ => fields.wrong_type("deny-for"),
     }
 }
 
@@ -95,7 +102,9 @@ mod tests {
         };
         assert_eq!(moves("subscribe", json!(["a", "b", "a"])), Ok(Move::Subscribe(names(&["a", "b"]))));
         assert_eq!(moves("unsubscribe", json!(["a"])), Ok(Move::Unsubscribe(names(&["a"]))));
-        assert!(moves("subscribe", json!([])).unwrap_err().contains("'channels' with invalid value"));
+        for wrong in [json!([]), json!(["a", ""])] {
+            assert!(moves("subscribe", wrong).unwrap_err().contains("'channels' with invalid value"));
+        }
         assert!(moves("subscribe", json!(null)).unwrap_err().contains("does not contain 'channels'"));
         let inside = one(json!({"channel": "u", "http-stream": {"action": "subscribe", "channels": ["a"]}}));
         assert_eq!(inside.unwrap_err(), "'http-stream' contains 'action' with unknown value");
@@ -107,10 +116,12 @@ mod tests {
             one(json!({"channel": "u", "action": "close", "deny-for": seconds})).map(|item| item.deny_for)
         };
         assert_eq!((deny(json!(300)), deny(json!(null))), (Ok(Some(300)), Ok(None)));
-        for wrong in [json!(0), json!(-1), json!(MAX_DENIAL + 1)] {
+        for wrong in [json!(0), json!(-1), json!(1.5), json!(MAX_DENIAL + 1)] {
             assert_eq!(deny(wrong).unwrap_err(), "publish item object contains 'deny-for' with invalid value");
         }
-        assert!(deny(json!("soon")).unwrap_err().contains("wrong type"));
+        for wrong in [json!("soon"), json!(true)] {
+            assert_eq!(deny(wrong).unwrap_err(), "publish item object contains 'deny-for' with wrong type");
+        }
         let open = one(json!({"channel": "u", "http-stream": {"content": "x"}, "deny-for": 9}));
         assert_eq!(open.unwrap_err(), "publish item object contains 'deny-for' and closes nothing");
         let inside = one(json!({"channel": "u", "http-stream": {"action": "close"}, "deny-for": 9})).unwrap();
