@@ -1,86 +1,7 @@
 //! The program: arguments in, exit code out.
 
-use crate::support::{Answer, Client, DEADLINE, Origin, eventually, get};
-use std::io::{BufRead, BufReader};
+use crate::support::{Answer, Client, Origin, Program, eventually, get, run};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::mpsc;
-
-fn gripd(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gripd"));
-    command.args(args).env_remove("GRIP_URL");
-    command
-}
-
-fn run(args: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = gripd(args).output().unwrap();
-    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
-
-/// A running program and its addresses. It is killed when dropped.
-struct Running {
-    child: Child,
-    /// Lines of its log, as they come,
-    lines: mpsc::Receiver<String>,
-    /// and those that were looked at.
-    log: String,
-    clients: String,
-    control: String,
-}
-
-/// What a program writes, line by line.
-fn lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
-    let (said, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|line| said.send(line))
-    });
-    lines
-}
-
-impl Running {
-    fn start(args: &[&str]) -> Self {
-        let any = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
-        let mut child = gripd(&[&any, args].concat()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = lines(child.stderr.take().unwrap());
-        let line = lines.recv_timeout(DEADLINE).unwrap();
-        let field = |name: &str| {
-            let rest = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}")).1;
-            rest.split_whitespace().next().unwrap().to_owned()
-        };
-        let (clients, control) = (field("clients="), field("control="));
-        Self { child, lines, log: String::new(), clients, control }
-    }
-
-    fn signal(&self, name: &str) {
-        let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(kill.unwrap().success());
-    }
-
-    /// Waits for a line of its log.
-    fn says(&mut self, text: &str) {
-        loop {
-            let line = self.lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {text} in {}", self.log));
-            self.log.extend([&line, "\n"]);
-            if line.contains(text) {
-                return;
-            }
-        }
-    }
-
-    fn wait(&mut self) -> (i32, String) {
-        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
-            self.log.extend([&line, "\n"]);
-        }
-        (self.child.wait().unwrap().code().unwrap(), std::mem::take(&mut self.log))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn write(name: &str, text: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -92,7 +13,7 @@ fn write(name: &str, text: &str) -> PathBuf {
 fn the_scene_of_a_chat() {
     let origin = Origin::holding();
     let route = format!("* {}", origin.address);
-    let mut running = Running::start(&["--route", &route, "--shards", "1"]);
+    let mut running = Program::start(&["--route", &route, "--shards", "1"]);
     let mut client = Client::send(running.clients.parse().unwrap(), get("/stream?conversation123,user456"));
     client.read_until("hello\n\r\n");
     let spec = format!("http://{}", running.control);
@@ -116,7 +37,7 @@ fn the_scene_of_a_chat() {
 #[test]
 fn a_file_and_a_close_can_be_published() {
     let origin = Origin::holding();
-    let running = Running::start(&["--route", &format!("* {}", origin.address)]);
+    let running = Program::start(&["--route", &format!("* {}", origin.address)]);
     let mut client = Client::send(running.clients.parse().unwrap(), get("/stream?user456"));
     client.read_until("hello\n\r\n");
     let file = write("goodbye", "from a file");
@@ -128,14 +49,14 @@ fn a_file_and_a_close_can_be_published() {
 
 #[test]
 fn a_signal_at_once_and_a_second_one() {
-    let mut running = Running::start(&[]);
+    let mut running = Program::start(&[]);
     running.signal("TERM");
     assert_eq!(running.wait().0, 0);
     // A stream keeps the second one draining.
     let origin = Origin::holding();
     let config = write("slow-drain.toml", "drain = 60\n");
     let route = format!("* {}", origin.address);
-    let mut running = Running::start(&["--config", config.to_str().unwrap(), "--route", &route]);
+    let mut running = Program::start(&["--config", config.to_str().unwrap(), "--route", &route]);
     let mut client = Client::send(running.clients.parse().unwrap(), get("/stream?a"));
     client.read_until("hello\n\r\n");
     let mut polling = Client::send(running.clients.parse().unwrap(), get("/poll?a"));
@@ -148,7 +69,7 @@ fn a_signal_at_once_and_a_second_one() {
 
 #[test]
 fn the_demo_serves_its_page() {
-    let running = Running::start(&[]);
+    let running = Program::start(&[]);
     let (head, page) = Client::send(running.clients.parse().unwrap(), get("/")).answer();
     assert!(head.contains("text/html") && page.contains("EventSource") && page.contains("WebSocket"), "{head}");
 }
@@ -212,7 +133,7 @@ fn wrong_arguments_are_2_and_failures_1() {
     let (code, _, err) = run(&["close", "user456", "--spec", "http://127.0.0.1:1"]);
     assert_eq!(code, 1);
     assert!(err.contains("cannot connect"), "{err}");
-    let running = Running::start(&[]);
+    let running = Program::start(&[]);
     let (code, _, err) = run(&["--listen", &running.clients, "--control", "127.0.0.1:0"]);
     assert_eq!(code, 1);
     assert!(err.contains(&running.clients) && err.contains("in use"), "{err}");
@@ -224,7 +145,7 @@ fn a_route_says_how_much_is_logged_of_its_requests() {
     let routes = ["quiet,log_level=1", "loud,log_level=2", "*"].map(|route| format!("{route} {}", origin.address));
     let mut args = Vec::new();
     routes.iter().for_each(|route| args.extend(["--route", route]));
-    let logged = |clients: &str, running: &mut Running| {
+    let logged = |clients: &str, running: &mut Program| {
         for host in ["quiet", "loud", "other"] {
             let request = format!("GET /at-{host} HTTP/1.1\r\nHost: {host}\r\n\r\n");
             Client::send(clients.parse().unwrap(), request).answer();
@@ -233,16 +154,14 @@ fn a_route_says_how_much_is_logged_of_its_requests() {
         let log = running.wait().1;
         ["quiet", "loud", "other"].map(|host| log.matches(&format!("uri=/at-{host}")).count())
     };
-    let mut running = Running::start(&args);
+    let mut running = Program::start(&args);
     let clients = running.clients.clone();
     assert_eq!(logged(&clients, &mut running), [0, 1, 1]);
     // Without a line that says where it listens, it must be told.
     let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (clients, control) = (port(), port());
     let quiet = ["--log", "warn", "--listen", &clients, "--control", &control];
-    let mut child = gripd(&[&quiet, &args[..]].concat()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = lines(child.stderr.take().unwrap());
-    let mut running = Running { child, lines, log: String::new(), clients: clients.clone(), control };
+    let mut running = Program::start_at(&[&quiet, &args[..]].concat(), &clients, &control);
     eventually("it listens", || std::net::TcpStream::connect(&clients).is_ok());
     assert_eq!(logged(&clients, &mut running), [0, 1, 0]);
 }
@@ -253,7 +172,7 @@ fn routes_change_while_it_runs() {
     let (one, other) = (answer("one"), answer("other"));
     write("changing", &format!("* {}\n", one.address));
     let config = write("changing.toml", "routes = \"changing\"\ndrain = 0.1\n");
-    let mut running = Running::start(&["--config", config.to_str().unwrap()]);
+    let mut running = Program::start(&["--config", config.to_str().unwrap()]);
     let clients = running.clients.parse().unwrap();
     let ask = || Client::send(clients, get("/")).answer().1;
     assert_eq!(ask(), "one");
@@ -284,7 +203,7 @@ fn publish_takes_the_options_of_pushpin_publish() {
             "{\"n\":1}",
         )
     });
-    let running = Running::start(&["--route", &format!("* {}", origin.address)]);
+    let running = Program::start(&["--route", &format!("* {}", origin.address)]);
     let spec = format!("http://{}", running.control);
     let publish = |args: &[&str]| {
         let (code, out, err) = run(&[&["publish", "--spec", &spec, "a"], args].concat());

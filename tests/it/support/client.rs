@@ -44,6 +44,11 @@ impl Client {
         Self { stream, ahead: Vec::new() }
     }
 
+    /// Our end's address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }

@@ -5,8 +5,19 @@ use gripd::config::{Config, Overrides};
 use gripd::daemon::{Daemon, Left};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
+
+/// How long a drain takes, where a test does not say.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// These routes, two shards, free ports and no log.
+fn overrides(routes: &[String]) -> Overrides {
+    let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    Overrides { routes: routes.to_vec(), listen: any, control: any, shards: Some(2), log: Some(LevelFilter::OFF) }
+}
 
 /// A gripd with two shards. When it is dropped it drains, and must have nothing left.
 pub(crate) struct Gripd {
@@ -28,16 +39,33 @@ impl Gripd {
 
     /// With these routes.
     pub(crate) fn to(routes: &[String], change: impl FnOnce(&mut Config)) -> Self {
-        let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let overrides = Overrides {
-            routes: routes.to_vec(),
-            listen: any,
-            control: any,
-            shards: Some(2),
-            log: Some(LevelFilter::OFF),
-        };
-        let mut config = Config::load(None, &overrides).unwrap();
-        config.drain = Duration::from_millis(200);
+        Self::by(None, &overrides(routes), |config| {
+            config.drain = DRAIN;
+            change(config);
+        })
+    }
+
+    /// With a configuration file of this text.
+    pub(crate) fn configured(text: &str) -> Self {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let number = FILES.fetch_add(1, Relaxed);
+        Self::configured_in(&super::folder(&format!("gripd-{}-{number}", std::process::id())), text)
+    }
+
+    /// With a configuration file of this text in `folder`.
+    pub(crate) fn configured_in(folder: &Path, text: &str) -> Self {
+        let file = folder.join("gripd.toml");
+        std::fs::write(&file, text).unwrap();
+        let drain = text.contains("drain = ");
+        Self::by(Some(&file), &overrides(&[]), |config| {
+            if !drain {
+                config.drain = DRAIN;
+            }
+        })
+    }
+
+    fn by(file: Option<&Path>, overrides: &Overrides, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::load(file, overrides).unwrap_or_else(|error| panic!("{error}"));
         change(&mut config);
         let daemon = Daemon::start(config).unwrap();
         let (clients, control) = (daemon.listen(), daemon.control_listen());
@@ -70,6 +98,27 @@ impl Gripd {
     /// Sends a request to the control API and returns head and body.
     pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> (String, String) {
         Client::send(self.control, request).answer()
+    }
+
+    /// Sends a request without a body to the control API; returns status and body of the reply.
+    pub(crate) fn control(&self, method: &str, path: &str) -> (u16, String) {
+        self.control_with(method, path, "")
+    }
+
+    /// The same, with a body. JSON is asked for.
+    pub(crate) fn control_with(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let (head, reply) = self.ask(format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), reply)
+    }
+
+    /// The JSON that a `GET` for `path` of the control API answers.
+    pub(crate) fn json(&self, path: &str) -> Value {
+        let (status, body) = self.control("GET", path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
     }
 
     /// Publishes the body of a request as it is; returns status and body of the reply.

@@ -46,7 +46,7 @@ pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
 }
 
 /// An answer of 200 with events.
-fn events(headers: &str, events: &[u8]) -> Answer {
+pub(crate) fn events(headers: &str, events: &[u8]) -> Answer {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/websocket-events\r\n{headers}Content-Length: {}\r\n\r\n",
         events.len()

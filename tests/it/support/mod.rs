@@ -3,13 +3,18 @@
 mod client;
 mod daemon;
 pub(crate) mod events;
+pub(crate) mod kinds;
 mod origin;
+mod program;
+pub(crate) mod tokens;
 pub(crate) mod websocket;
 
 pub(crate) use client::{Client, get};
 pub(crate) use daemon::Gripd;
 pub(crate) use events::Events;
+pub(crate) use kinds::{KINDS, Kind, Member};
 pub(crate) use origin::{Answer, Asked, Origin};
+pub(crate) use program::{Program, folder, run};
 pub(crate) use websocket::{Socket, SocketOrigin};
 
 use std::time::{Duration, Instant};

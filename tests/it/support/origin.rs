@@ -110,6 +110,11 @@ impl Origin {
         })
     }
 
+    /// The table of a route "chat" to it, over HTTP for WebSockets, with further lines.
+    pub(crate) fn route(&self, more: &str) -> String {
+        format!("[[route]]\nid = \"chat\"\ntarget = \"{},over_http\"\n{more}\n", self.address)
+    }
+
     /// The requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()

@@ -57,6 +57,11 @@ impl Socket {
         Self { bytes: Client::with_small_buffer(to, handshake(path, "")), masks: true }
     }
 
+    /// A client's end that may never be a WebSocket.
+    pub(crate) const fn around(bytes: Client) -> Self {
+        Self { bytes, masks: true }
+    }
+
     /// The client, before it is a WebSocket.
     pub(crate) const fn http(&mut self) -> &mut Client {
         &mut self.bytes
