@@ -27,6 +27,7 @@ mod relayed;
 mod reliable;
 mod retry;
 mod routes;
+mod selection;
 mod slow;
 mod stream;
 mod trust;
