@@ -17,6 +17,7 @@ mod filters;
 mod goodbye;
 mod instruct;
 mod links;
+mod members;
 mod messages;
 mod over_http;
 mod poll;

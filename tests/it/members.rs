@@ -1,0 +1,274 @@
+//! `subscribe` and `unsubscribe`: publishers have connections enter and leave channels.
+
+use crate::support::kinds::{item, origin, with};
+use crate::support::{Gripd, KINDS, Kind, Member, eventually};
+use serde_json::{Value, json};
+
+fn start() -> Gripd {
+    Gripd::configured(&origin().route(""))
+}
+
+fn enter(channel: &str, channels: &[&str]) -> Value {
+    json!({ "channel": channel, "action": "subscribe", "channels": channels })
+}
+
+fn leave(channel: &str, channels: &[&str]) -> Value {
+    json!({ "channel": channel, "action": "unsubscribe", "channels": channels })
+}
+
+/// Publishes one item; returns its receipt.
+fn publish(gripd: &Gripd, item: Value) -> Value {
+    gripd.publish(&json!([item]))[0].take()
+}
+
+/// Publishes items without asking for a receipt.
+fn post(gripd: &Gripd, items: &Value) {
+    let (status, reply) = gripd.publish_body("", &json!({ "items": items }).to_string());
+    assert_eq!((status, reply.as_str()), (200, "Published\n"));
+}
+
+#[test]
+fn who_leaves_a_channel_gets_nothing_of_it_and_keeps_the_others() {
+    let gripd = start();
+    for kind in KINDS {
+        let mut gone = kind.held(&gripd, "conversation123,user456");
+        let mut other = kind.held(&gripd, "conversation123,user7");
+        let receipt = publish(&gripd, leave("user456", &["conversation123"]));
+        assert_eq!(receipt, json!({ "channel": "user456", "unsubscribed": 1 }), "{kind:?}");
+        assert_eq!((gripd.connections("conversation123"), gripd.connections("user456")), (1, 1));
+        assert_eq!(publish(&gripd, item("conversation123", "to one"))["delivered"], 1);
+        assert_eq!(other.hears(), "to one");
+        assert_eq!(publish(&gripd, item("user456", "still here"))["delivered"], 1);
+        assert_eq!(gone.hears(), "still here");
+        gripd.close("user456");
+        gripd.close("user7");
+    }
+}
+
+#[test]
+fn who_enters_a_channel_gets_what_is_published_from_then_on() {
+    let gripd = start();
+    for kind in KINDS {
+        let mut member = kind.held(&gripd, "user456");
+        let mut bystander = kind.held(&gripd, "user7");
+        assert_eq!(publish(&gripd, item("room", "too early"))["delivered"], 0);
+        let receipt = publish(&gripd, enter("user456", &["room", "news"]));
+        assert_eq!(receipt, json!({ "channel": "user456", "subscribed": 1 }), "{kind:?}");
+        assert_eq!(["room", "news", "user456"].map(|channel| gripd.connections(channel)), [1; 3]);
+        assert_eq!(publish(&gripd, item("news", "news"))["delivered"], 1);
+        assert_eq!(member.hears(), "news");
+        post(&gripd, &json!([item("room", "not for all"), item("user7", "for 7")]));
+        assert_eq!(bystander.hears(), "for 7");
+        if kind != Kind::Poll {
+            assert_eq!(member.hears(), "not for all");
+        }
+        gripd.close("user456");
+        gripd.close("user7");
+    }
+}
+
+#[test]
+fn in_one_batch_each_item_is_for_who_is_there_at_its_place() {
+    let gripd = start();
+    for kind in [Kind::Stream, Kind::WebSocket] {
+        for _ in 0..30 {
+            let mut member = kind.held(&gripd, "room,user456");
+            let mut other = kind.held(&gripd, "room,user7");
+            let items = [
+                item("room", "1"),
+                leave("user456", &["room"]),
+                item("room", "2"),
+                enter("user456", &["room"]),
+                item("room", "3"),
+                leave("user456", &["room"]),
+                item("room", "4"),
+                item("user456", "end"),
+                item("user7", "end"),
+            ];
+            post(&gripd, &json!(items));
+            assert_eq!([member.hears(), member.hears(), member.hears()], ["1", "3", "end"], "{kind:?}");
+            assert_eq!([(); 5].map(|()| other.hears()), ["1", "2", "3", "4", "end"], "{kind:?}");
+            gripd.close("user456");
+            gripd.close("user7");
+        }
+    }
+    for _ in 0..30 {
+        let mut poll = Kind::Poll.held(&gripd, "room,user456");
+        post(&gripd, &json!([leave("user456", &["room"]), item("room", "no"), item("user456", "yes")]));
+        assert_eq!(poll.hears(), "yes");
+        let mut poll = Kind::Poll.held(&gripd, "room,user456");
+        post(&gripd, &json!([item("room", "yes"), leave("user456", &["room"]), item("user456", "no")]));
+        assert_eq!(poll.hears(), "yes");
+        let mut poll = Kind::Poll.held(&gripd, "user456");
+        post(&gripd, &json!([item("room", "no"), enter("user456", &["room"]), item("room", "yes")]));
+        assert_eq!(poll.hears(), "yes");
+    }
+}
+
+#[test]
+fn nothing_accepted_after_a_post_that_unsubscribes_arrives() {
+    let gripd = start();
+    for kind in [Kind::Stream, Kind::WebSocket] {
+        for _ in 0..30 {
+            let mut member = kind.held(&gripd, "room,user456");
+            post(&gripd, &json!([item("room", "before")]));
+            post(&gripd, &json!([leave("user456", &["room"])]));
+            post(&gripd, &json!([item("room", "after")]));
+            post(&gripd, &json!([item("user456", "end")]));
+            assert_eq!([member.hears(), member.hears()], ["before", "end"], "{kind:?}");
+            gripd.close("user456");
+        }
+    }
+}
+
+#[test]
+fn only_who_is_changed_is_counted() {
+    let gripd = start();
+    assert_eq!(publish(&gripd, leave("user456", &["room"]))["unsubscribed"], 0);
+    assert_eq!(publish(&gripd, enter("user456", &["room"]))["subscribed"], 0);
+    let mut members: Vec<Member> = KINDS.map(|kind| kind.held(&gripd, "user456,room")).into();
+    members.extend(KINDS.map(|kind| kind.held(&gripd, "user456")));
+    assert_eq!(publish(&gripd, leave("user456", &["never"]))["unsubscribed"], 0);
+    assert_eq!(publish(&gripd, enter("user456", &["room"]))["subscribed"], 3);
+    assert_eq!(publish(&gripd, enter("user456", &["room"]))["subscribed"], 0);
+    // Of several channels one is enough.
+    assert_eq!(publish(&gripd, enter("user456", &["room", "news"]))["subscribed"], 6);
+    assert_eq!(publish(&gripd, leave("user456", &["news", "never"]))["unsubscribed"], 6);
+    assert_eq!((gripd.connections("room"), gripd.connections("news")), (6, 0));
+    assert_eq!(publish(&gripd, item("room", "all"))["delivered"], 6);
+    members.iter_mut().for_each(|member| assert_eq!(member.hears(), "all"));
+}
+
+#[test]
+fn only_who_is_selected_enters_and_leaves() {
+    let gripd = start();
+    for kind in KINDS {
+        let mut staff = kind.held(&gripd, "user456,staff");
+        let mut guest = kind.held(&gripd, "user456,guest");
+        let receipt = publish(&gripd, with(enter("user456", &["backstage"]), json!({ "with": ["staff"] })));
+        assert_eq!(receipt["subscribed"], 1, "{kind:?}");
+        let receipt = publish(&gripd, with(enter("user456", &["room"]), json!({ "except": ["nobody"] })));
+        assert_eq!(receipt["subscribed"], 2, "{kind:?}");
+        let receipt = publish(&gripd, with(leave("user456", &["room"]), json!({ "except": ["staff"] })));
+        assert_eq!(receipt["unsubscribed"], 1, "{kind:?}");
+        assert_eq!(["backstage", "room", "user456"].map(|channel| gripd.connections(channel)), [1, 1, 2]);
+        post(
+            &gripd,
+            &json!([item("backstage", "for staff"), item("room", "for no guest"), item("user456", "for all")]),
+        );
+        assert_eq!(staff.hears(), "for staff");
+        assert_eq!(guest.hears(), "for all");
+        gripd.close("user456");
+    }
+}
+
+#[test]
+fn a_whole_channel_can_be_emptied_by_itself() {
+    let gripd = start();
+    let mut members = KINDS.map(|kind| kind.held(&gripd, "room,user456"));
+    assert_eq!(publish(&gripd, leave("room", &["room"]))["unsubscribed"], 3);
+    assert_eq!(gripd.connections("room"), 0);
+    assert_eq!(publish(&gripd, item("room", "nobody"))["delivered"], 0);
+    assert_eq!(publish(&gripd, item("user456", "on"))["delivered"], 3);
+    members.iter_mut().for_each(|member| assert_eq!(member.hears(), "on"));
+}
+
+#[test]
+fn who_holds_no_channel_any_more_is_still_there() {
+    let gripd = start();
+    let mut socket = Kind::WebSocket.held(&gripd, "room");
+    assert_eq!(publish(&gripd, leave("room", &["room"]))["unsubscribed"], 1);
+    assert_eq!(gripd.metric("channels"), 0);
+    socket.tell(&json!({ "type": "subscribe", "channel": "room" }));
+    publish(&gripd, item("room", "back"));
+    assert_eq!(socket.hears(), "back");
+}
+
+#[test]
+fn the_rest_of_a_channel_in_all_shards_stays_untouched() {
+    let gripd = start();
+    let held = |n: usize| {
+        let kind = [Kind::Stream, Kind::WebSocket][n % 2];
+        kind.held(&gripd, if n.is_multiple_of(4) { "room,gold" } else { "room,silver" })
+    };
+    let mut all: Vec<Member> = (0..80).map(held).collect();
+    assert_eq!(publish(&gripd, leave("gold", &["room"]))["unsubscribed"], 20);
+    assert_eq!(publish(&gripd, enter("silver", &["news", "more"]))["subscribed"], 60);
+    let counts = json!({ "channels": [
+        { "channel": "gold", "connections": 20 }, { "channel": "more", "connections": 60 },
+        { "channel": "news", "connections": 60 }, { "channel": "room", "connections": 60 },
+        { "channel": "silver", "connections": 60 }], "next": null });
+    assert_eq!(gripd.json("/channels"), counts);
+    assert_eq!(publish(&gripd, item("room", "room"))["delivered"], 60);
+    assert_eq!(publish(&gripd, item("news", "news"))["delivered"], 60);
+    assert_eq!(publish(&gripd, item("gold", "gold"))["delivered"], 20);
+    for (n, member) in all.iter_mut().enumerate() {
+        if n.is_multiple_of(4) {
+            assert_eq!(member.hears(), "gold");
+        } else {
+            assert_eq!([member.hears(), member.hears()], ["room", "news"]);
+        }
+    }
+    drop(all);
+    eventually("all are gone", || gripd.metric("channels") == 0);
+}
+
+#[test]
+fn a_close_knows_who_entered_and_who_left() {
+    let gripd = start();
+    for kind in KINDS {
+        let mut entered = kind.held(&gripd, "user1");
+        let mut left = kind.held(&gripd, "user2,room");
+        let receipt = gripd.publish(&json!([
+            enter("user1", &["room"]),
+            leave("user2", &["room"]),
+            { "channel": "room", "action": "close" },
+        ]));
+        let expected = json!([{ "channel": "user1", "subscribed": 1 }, { "channel": "user2", "unsubscribed": 1 },
+            { "channel": "room", "closed": 1, "cut": 0 }]);
+        assert_eq!(receipt, expected, "{kind:?}");
+        entered.ends();
+        publish(&gripd, item("user2", "still"));
+        assert_eq!(left.hears(), "still");
+        gripd.close("user2");
+    }
+}
+
+#[test]
+fn items_with_ids_reach_who_has_entered() {
+    let gripd = start();
+    let mut client = Kind::Stream.held(&gripd, "user456");
+    let mut other = Kind::Stream.held(&gripd, "room");
+    gripd.next("room", "1", "0");
+    publish(&gripd, enter("user456", &["room"]));
+    gripd.next("room", "3", "2");
+    gripd.next("room", "2", "1");
+    assert_eq!([client.hears(), client.hears()], ["2", "3"]);
+    publish(&gripd, leave("user456", &["room"]));
+    gripd.next("room", "4", "3");
+    publish(&gripd, enter("user456", &["room"]));
+    gripd.next("room", "5", "4");
+    assert_eq!(client.hears(), "5");
+    assert_eq!([(); 5].map(|()| other.hears()), ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn what_makes_no_sense_changes_nothing() {
+    let gripd = start();
+    let mut client = Kind::Stream.held(&gripd, "user456,room");
+    let wrong = [
+        json!({ "channel": "user456", "action": "unsubscribe" }),
+        json!({ "channel": "user456", "action": "subscribe", "channels": "room" }),
+        json!({ "channel": "user456", "action": "subscribe", "channels": [1] }),
+        json!({ "channel": "user456", "action": "subscribe", "channels": [""] }),
+        json!({ "channel": "user456", "action": "subscribe", "channels": null }),
+        json!({ "action": "subscribe", "channels": ["room"] }),
+        with(leave("user456", &["room"]), json!({ "with": "room" })),
+    ];
+    for wrong in wrong {
+        let items = json!({ "items": [leave("user456", &["room"]), wrong] }).to_string();
+        assert_eq!(gripd.publish_body("", &items).0, 400, "{items}");
+    }
+    publish(&gripd, item("room", "all is well"));
+    assert_eq!(client.hears(), "all is well");
+}
