@@ -12,6 +12,7 @@ mod compressed;
 mod controlled;
 mod crowded;
 mod demo;
+mod denied;
 mod drain;
 mod filters;
 mod goodbye;

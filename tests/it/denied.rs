@@ -1,0 +1,269 @@
+//! Closes that keep somebody out: `deny-for`.
+
+use crate::support::kinds::{item, origin, with};
+use crate::support::tokens::{SECRET, token};
+use crate::support::{Client, Gripd, KINDS, Kind, Program, eventually, folder, get};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn start() -> Gripd {
+    Gripd::configured(&origin().route(""))
+}
+
+/// Closes a channel and keeps its connections out for five minutes.
+fn deny(gripd: &Gripd, channel: &str, more: Value) -> u64 {
+    let close = with(json!({ "channel": channel, "action": "close", "deny-for": 300 }), more);
+    gripd.publish(&json!([close]))[0]["closed"].as_u64().unwrap()
+}
+
+/// Who asks for these is refused.
+fn refused(gripd: &Gripd, rest: &str) {
+    for kind in KINDS {
+        let before = gripd.metric("denied_total");
+        let (status, head, body) = kind.ask(gripd, rest).refused();
+        assert_eq!(status, 403, "{kind:?} of {rest}: {head}{body}");
+        assert!(!body.is_empty() && !body.contains("hello"), "{body}");
+        assert_eq!(gripd.metric("denied_total"), before + 1, "{kind:?} of {rest}");
+    }
+    for channel in rest.split('&').next().unwrap().split(',') {
+        assert_eq!(gripd.connections(channel), 0, "{channel}");
+    }
+}
+
+/// Who asks for these is held.
+fn held(gripd: &Gripd, channels: &str) {
+    for kind in KINDS {
+        let mut member = kind.held(gripd, channels);
+        let first = channels.split(',').next().unwrap();
+        assert_eq!(gripd.publish(&json!([item(first, "held")]))[0]["delivered"], 1, "{kind:?} of {channels}");
+        assert_eq!(member.hears(), "held");
+        gripd.close(first);
+    }
+}
+
+fn channels(page: &Value) -> Vec<&str> {
+    page["denied"].as_array().unwrap().iter().map(|denied| denied["channel"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn who_is_kicked_stays_out_and_nobody_else() {
+    let gripd = start();
+    let mut kicked = KINDS.map(|kind| kind.held(&gripd, "user456,room"));
+    let mut other = Kind::Stream.held(&gripd, "user7,room");
+    assert_eq!(deny(&gripd, "user456", json!({})), 3);
+    kicked.iter_mut().for_each(|member| drop(member.ends()));
+    refused(&gripd, "user456");
+    refused(&gripd, "lobby,user456,news");
+    held(&gripd, "user457,lobby");
+    gripd.say("room", "on");
+    assert_eq!(other.hears(), "on");
+    // And who was not there when it happened.
+    assert_eq!(deny(&gripd, "user8", json!({})), 0);
+    refused(&gripd, "user8");
+}
+
+#[test]
+fn only_those_who_are_selected_are_kept_out() {
+    let gripd = start();
+    deny(&gripd, "user456", json!({ "with": ["conversation123"] }));
+    refused(&gripd, "conversation123,user456");
+    refused(&gripd, "user456,x,conversation123");
+    held(&gripd, "user456,conversation7");
+    held(&gripd, "user7,conversation123");
+    deny(&gripd, "office", json!({ "except": ["staff", "guard"] }));
+    refused(&gripd, "office,guest");
+    held(&gripd, "office,staff");
+    held(&gripd, "guard,office");
+    deny(&gripd, "both", json!({ "with": ["in"], "except": ["out"] }));
+    refused(&gripd, "both,in");
+    held(&gripd, "both,in,out");
+    held(&gripd, "both");
+}
+
+#[test]
+fn a_denied_user_is_known_by_the_own_channel() {
+    let route = "user_jwt = [\"query:token\"]\nuser_channel = \"user{user}\"\nprefix = \"app-\"";
+    let gripd = Gripd::configured(&origin().route(&format!("{route}\nuser_key = \"{SECRET}\"")));
+    deny(&gripd, "app-user456", json!({}));
+    refused(&gripd, &format!("room&token={}", token("456")));
+    for kind in KINDS {
+        let _member =
+            kind.ask(&gripd, &format!("room&token={}", token("7"))).begun(|| gripd.connections("app-user7") == 1);
+        assert_eq!(gripd.close("app-user7"), (1, 0), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_websocket_does_not_enter_what_is_denied_to_it() {
+    let gripd = start();
+    let mut socket = Kind::WebSocket.held(&gripd, "lobby");
+    deny(&gripd, "user456", json!({}));
+    socket.tell(&json!({ "type": "subscribe", "channel": "user456" }));
+    assert_eq!((gripd.connections("user456"), gripd.metric("denied_total")), (0, 1));
+    socket.tell(&json!({ "type": "subscribe", "channel": "user7" }));
+    gripd.publish(&json!([item("user456", "no"), item("lobby", "on"), item("user7", "and on")]));
+    assert_eq!([socket.hears(), socket.hears()], ["on", "and on"]);
+    assert_eq!(gripd.control("DELETE", "/denied/user456").0, 200);
+    socket.tell(&json!({ "type": "subscribe", "channel": "user456" }));
+    assert_eq!(gripd.connections("user456"), 1);
+}
+
+#[test]
+fn what_is_denied_is_listed_page_by_page() {
+    let gripd = start();
+    assert_eq!(gripd.json("/denied"), json!({ "denied": [], "next": null }));
+    for channel in ["b1", "a3", "a1", "a2", "a/4 &"] {
+        deny(&gripd, channel, json!({}));
+    }
+    deny(&gripd, "c", json!({ "with": ["x", "y"], "except": ["z"] }));
+    let mut one = gripd.json("/denied?prefix=c");
+    let seconds = one["denied"][0]["seconds"].take().as_u64().unwrap();
+    assert!((280..=300).contains(&seconds), "{seconds}");
+    let expected = json!({ "channel": "c", "seconds": null, "with": ["x", "y"], "except": ["z"] });
+    assert_eq!(one, json!({ "denied": [expected], "next": null }));
+    let all = gripd.json("/denied");
+    assert_eq!(channels(&all), ["a/4 &", "a1", "a2", "a3", "b1", "c"]);
+    let page = gripd.json("/denied?prefix=a&limit=3");
+    assert_eq!((channels(&page), &page["next"]), (vec!["a/4 &", "a1", "a2"], &json!("a2")));
+    let page = gripd.json("/denied?prefix=a&limit=3&after=a2");
+    assert_eq!((channels(&page), &page["next"]), (vec!["a3"], &Value::Null));
+    for wrong in ["limit=0", "limit=1001", "limit=x", "color=red"] {
+        assert_eq!(gripd.control("GET", &format!("/denied?{wrong}")).0, 400, "{wrong}");
+    }
+}
+
+#[test]
+fn a_denial_can_be_taken_back() {
+    let gripd = start();
+    deny(&gripd, "user456", json!({}));
+    deny(&gripd, "a/b c%", json!({}));
+    let (head, body) = gripd.ask("DELETE /denied/user456 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert_eq!(body, "Deleted\n");
+    held(&gripd, "user456");
+    let (status, body) = gripd.control("DELETE", "/denied/a%2Fb%20c%25");
+    assert_eq!((status, body.trim_end()), (200, "{\"deleted\":1}"));
+    for gone in ["user456", "a%2Fb%20c%25", "never"] {
+        assert_eq!(gripd.control("DELETE", &format!("/denied/{gone}")).0, 404, "{gone}");
+    }
+    assert_eq!(gripd.json("/denied")["denied"], json!([]));
+}
+
+#[test]
+fn a_denial_ends_by_itself() {
+    let gripd = start();
+    gripd.publish(&json!([{ "channel": "user456", "action": "close", "deny-for": 1 }]));
+    let mut listed = 0;
+    eventually("it is over", || {
+        let denied = gripd.json("/denied")["denied"].as_array().unwrap().len();
+        listed += denied;
+        denied == 0
+    });
+    assert!(listed > 0, "it has never begun");
+    held(&gripd, "user456");
+}
+
+#[test]
+fn the_last_close_says_for_how_long() {
+    let gripd = start();
+    for seconds in [300, 3000] {
+        gripd.publish(&json!([{ "channel": "user456", "action": "close", "deny-for": seconds }]));
+        let left = gripd.json("/denied")["denied"][0]["seconds"].as_u64().unwrap();
+        assert!((seconds - 20..=seconds).contains(&left), "{left} of {seconds}");
+    }
+    // A close without it takes nothing back.
+    gripd.close("user456");
+    refused(&gripd, "user456");
+}
+
+#[test]
+fn wrong_times_are_refused_with_the_whole_batch() {
+    let gripd = start();
+    let mut client = Kind::Stream.held(&gripd, "user456");
+    let wrong = [json!(0), json!(-1), json!(1.5), json!("300"), json!(31_536_001), json!(null), json!([300])];
+    for wrong in wrong {
+        let items = json!({ "items": [{ "channel": "user456", "action": "close", "deny-for": 300 },
+            { "channel": "user7", "action": "close", "deny-for": wrong }] });
+        let (status, reply) = gripd.publish_body("", &items.to_string());
+        assert_eq!(status, 400, "{wrong}");
+        assert!(reply.contains("deny-for"), "{reply}");
+    }
+    assert_eq!(gripd.json("/denied")["denied"], json!([]));
+    gripd.say("user456", "still");
+    assert_eq!(client.hears(), "still");
+    gripd.publish(&json!([{ "channel": "a", "action": "close", "deny-for": 31_536_000 }]));
+    gripd.publish(&json!([{ "channel": "b", "action": "close", "deny-for": 1 }]));
+    assert_eq!(channels(&gripd.json("/denied"))[0], "a");
+}
+
+#[test]
+fn there_is_an_end_to_how_many_are_denied() {
+    let config = format!("control.max_body = 10000000\n{}", origin().route(""));
+    let gripd = Gripd::configured(&config);
+    let close = |n: usize| json!({ "channel": format!("user{n}"), "action": "close", "deny-for": 300 });
+    let post = |from: usize, to: usize| {
+        let items: Vec<Value> = (from..to).map(close).collect();
+        gripd.publish_body("", &json!({ "items": items }).to_string()).0
+    };
+    assert_eq!(post(0, 100_001), 503);
+    assert_eq!(gripd.json("/denied")["denied"], json!([]));
+    assert_eq!(post(0, 100_000), 200);
+    let mut client = Kind::Stream.held(&gripd, "new,user100000");
+    assert_eq!(post(100_000, 100_001), 503);
+    gripd.say("new", "still here");
+    assert_eq!(client.hears(), "still here");
+    // There is room for who is denied already, and once another is not any more.
+    assert_eq!(post(0, 1), 200);
+    assert_eq!(gripd.control("DELETE", "/denied/user5").0, 200);
+    assert_eq!(post(100_000, 100_001), 200);
+    assert!(client.ends().is_empty());
+}
+
+#[test]
+fn denials_outlive_a_restart() {
+    let folder = folder("denied-restart");
+    let config = format!("state_dir = \"state\"\n{}", origin().route(""));
+    let gripd = Gripd::configured_in(&folder, &config);
+    deny(&gripd, "user456", json!({ "with": ["room"], "except": ["staff"] }));
+    deny(&gripd, "user7", json!({}));
+    deny(&gripd, "user8", json!({}));
+    assert_eq!(gripd.control("DELETE", "/denied/user8").0, 200);
+    drop(gripd);
+    assert!(folder.join("state/denied.json").exists());
+    let gripd = Gripd::configured_in(&folder, &config);
+    let all = gripd.json("/denied");
+    assert_eq!(channels(&all), ["user456", "user7"]);
+    assert_eq!((&all["denied"][0]["with"], &all["denied"][0]["except"]), (&json!(["room"]), &json!(["staff"])));
+    assert!((250..=300).contains(&all["denied"][1]["seconds"].as_u64().unwrap()), "{all}");
+    refused(&gripd, "user456,room");
+    held(&gripd, "user456,room,staff");
+    refused(&gripd, "user7");
+}
+
+#[test]
+fn denials_outlive_a_gripd_that_is_killed() {
+    let folder = folder("denied-killed");
+    let file = folder.join("gripd.toml");
+    std::fs::write(&file, format!("state_dir = \"state\"\n{}", origin().route(""))).unwrap();
+    for round in 0..5 {
+        let mut program = program(&file);
+        let body = json!({ "items": [
+            { "channel": format!("user{round}"), "action": "close", "deny-for": 300 },
+            { "channel": "last", "action": "close", "deny-for": 300 },
+        ] })
+        .to_string();
+        let request =
+            format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(Client::send(program.control.parse().unwrap(), request).answer().1, "Published\n");
+        program.kill();
+    }
+    let program = program(&file);
+    for channel in ["user0", "user1", "user2", "user3", "user4", "last"] {
+        let (head, _) = Client::send(program.clients.parse().unwrap(), get(&format!("/poll?{channel}"))).answer();
+        assert!(head.starts_with("http/1.1 403"), "{channel}: {head}");
+    }
+}
+
+fn program(file: &Path) -> Program {
+    Program::start(&["--config", file.to_str().unwrap()])
+}
