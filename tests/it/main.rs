@@ -9,6 +9,7 @@ mod channels;
 mod cli;
 mod close;
 mod compressed;
+mod connections;
 mod controlled;
 mod crowded;
 mod demo;
