@@ -21,6 +21,7 @@ mod instruct;
 mod links;
 mod members;
 mod messages;
+mod naming;
 mod over_http;
 mod poll;
 mod proxy;
