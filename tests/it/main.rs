@@ -35,4 +35,5 @@ mod selection;
 mod slow;
 mod stream;
 mod trust;
+mod users;
 mod websocket;
