@@ -36,4 +36,5 @@ mod slow;
 mod stream;
 mod trust;
 mod users;
+mod webhooks;
 mod websocket;

@@ -1,0 +1,366 @@
+//! Webhooks: what gripd tells of who comes and goes.
+
+use crate::support::events::{close, events};
+use crate::support::kinds::{self, item};
+use crate::support::tokens::{SECRET, claims, now, token};
+use crate::support::{Answer, Asked, Client, Gripd, KINDS, Kind, Origin, eventually};
+use gripd::grip::signature::{Key, Verifier};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, mpsc};
+
+const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// Takes events.
+struct Receiver(Origin);
+
+impl Receiver {
+    fn start() -> Self {
+        Self::by(|_| Answer::Bytes(OK.into()))
+    }
+
+    fn by(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self(Origin::start(script))
+    }
+
+    /// The table of a webhook to it, with further lines.
+    fn table(&self, more: &str) -> String {
+        format!("[[webhook]]\nurl = \"http://{}/events?x=1\"\nbatch_wait = 0.01\n{more}\n", self.0.address)
+    }
+
+    /// What it was sent so far, request by request.
+    fn batches(&self) -> Vec<Vec<Value>> {
+        let events = |asked: Asked| {
+            let mut body: Value = serde_json::from_str(&asked.body).unwrap();
+            serde_json::from_value(body["events"].take()).unwrap()
+        };
+        self.0.asked().into_iter().map(events).collect()
+    }
+
+    fn events(&self) -> Vec<Value> {
+        self.batches().concat()
+    }
+
+    /// Events of this name so far that have all these fields.
+    fn all(&self, name: &str, fields: &Value) -> Vec<Value> {
+        let fits = |event: &Value| {
+            let mut fields = fields.as_object().unwrap().iter();
+            event["event"] == name && fields.all(|(field, value)| &event[field] == value)
+        };
+        self.events().into_iter().filter(fits).collect()
+    }
+
+    /// Waits for such an event.
+    fn one(&self, name: &str, fields: &Value) -> Value {
+        let what = format!("it is told of {name} {fields}");
+        eventually(&what, || !self.all(name, fields).is_empty());
+        self.all(name, fields)[0].clone()
+    }
+
+    /// What it was told of a channel or a user, in order.
+    fn story(&self, field: &str, name: &str) -> Vec<String> {
+        let of = |event: &Value| event["event"] != "ended" && event[field] == name;
+        self.events().iter().filter(|event| of(event)).map(|e| e["event"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn with_users(origin: &Origin, more: &str) -> String {
+    origin.route(&format!("user_jwt = [\"query:token\"]\nuser_key = \"{SECRET}\"\n{more}"))
+}
+
+fn start(receiver: &Receiver, more: &str) -> Gripd {
+    let route = with_users(&kinds::origin(), "close_at_expiry = true");
+    Gripd::configured(&format!("{route}{}", receiver.table(more)))
+}
+
+fn of(user: &str) -> String {
+    format!("room&token={}", token(user))
+}
+
+fn secret(text: &str) -> Verifier {
+    Verifier::new(&Key::parse(text, |_| Err("no files".into())).unwrap()).unwrap().unwrap()
+}
+
+#[test]
+fn the_first_who_comes_and_the_last_who_goes_are_told() {
+    let receiver = Receiver::start();
+    let gripd = start(&receiver, "grace = 0.01");
+    for kind in KINDS {
+        let begin = receiver.events().len();
+        let (one, other) = (kind.held(&gripd, &of("456")), kind.held(&gripd, &of("456")));
+        let left = || receiver.all("left", &json!({ "channel": "room" })).len();
+        let before = left();
+        drop(one);
+        eventually("one is gone", || gripd.connections("room") == 1);
+        drop(other);
+        eventually("the channel is empty", || left() > before);
+        eventually("all is told", || receiver.events().len() >= begin + 6);
+        let told = &receiver.events()[begin..];
+        let count =
+            |name: &str, field: &str| told.iter().filter(|e| e["event"] == name && e[field].is_string()).count();
+        assert_eq!((count("joined", "channel"), count("left", "channel")), (1, 1), "{kind:?}: {told:?}");
+        assert_eq!(
+            (count("joined", "user"), count("left", "user"), count("ended", "connection")),
+            (1, 1, 2),
+            "{told:?}"
+        );
+        assert!(told.iter().all(|event| event["channel"].is_null() || event["channel"] == "room"), "{told:?}");
+        assert!(told.iter().all(|event| event["user"].is_null() || event["user"] == "456"), "{told:?}");
+    }
+    let events = receiver.events();
+    let ids: BTreeSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), events.len(), "an id comes twice");
+    let boots: BTreeSet<&str> = ids.iter().map(|id| id.rsplit_once('-').unwrap().0).collect();
+    assert_eq!(boots.len(), 1, "{boots:?}");
+    let time = events[0]["time"].as_f64().unwrap();
+    assert!((now() as f64 - time).abs() < 20.0, "{time}");
+}
+
+#[test]
+fn requests_are_signed_posts() {
+    for (more, good, other, issuer) in
+        [("", "changeme", "my own", "pushpin"), ("sig_iss = \"me\"\nsig_key = \"my own\"", "my own", "changeme", "me")]
+    {
+        let receiver = Receiver::start();
+        let gripd = start(&receiver, more);
+        let _member = Kind::Stream.held(&gripd, "room");
+        receiver.one("joined", &json!({ "channel": "room" }));
+        let asked = receiver.0.asked()[0].clone();
+        assert_eq!(asked.line, "POST /events?x=1 HTTP/1.1");
+        assert_eq!(asked.header("content-type"), Some("application/json"));
+        assert_eq!(asked.header("host"), Some(receiver.0.address.to_string().as_str()));
+        let signature = asked.header("grip-sig").unwrap();
+        assert!(secret(good).trusts(signature, now()) && !secret(other).trusts(signature, now()), "{more}");
+        assert_eq!(jsonwebtoken::dangerous::insecure_decode::<Value>(signature).unwrap().claims["iss"], issuer);
+    }
+}
+
+#[test]
+fn an_end_is_told_with_what_it_was() {
+    let receiver = Receiver::start();
+    let gripd = start(&receiver, "");
+    for kind in KINDS {
+        let mut member = kind.held(&gripd, &of("456"));
+        let shown = gripd.json("/connections?channel=room")["connections"][0].clone();
+        gripd.close("room");
+        member.ends();
+        let ended = receiver.one("ended", &json!({ "connection": shown["id"], "kind": kind.name() }));
+        let (duration, bytes) = (ended["duration"].as_f64().unwrap(), ended["bytes"].as_u64());
+        assert!((0.0..20.0).contains(&duration) && bytes.is_some(), "{ended}");
+        assert_eq!(
+            (&ended["route"], &ended["user"], &ended["reason"]),
+            (&json!("chat"), &json!("456"), &json!("kicked"))
+        );
+    }
+    let member = Kind::Stream.held(&gripd, "lobby");
+    gripd.publish(&json!([item("lobby", &"x".repeat(5000))]));
+    eventually("it is sent", || {
+        gripd.json("/connections?channel=lobby")["connections"][0]["bytes"].as_u64() >= Some(5000)
+    });
+    drop(member);
+    let ended = receiver.one("ended", &json!({ "reason": "client" }));
+    assert!(ended["user"].is_null() && ended["bytes"].as_u64() >= Some(5000), "{ended}");
+}
+
+#[test]
+fn each_end_has_its_reason() {
+    let receiver = Receiver::start();
+    let origin = Origin::start(|asked| {
+        let said = asked.body.split_once("\r\n").map_or("", |(_, rest)| rest.trim_end());
+        match (asked.target().split('&').next().unwrap(), said) {
+            ("/poll?patient", _) => {
+                Answer::with("Grip-Hold: response\r\nGrip-Channel: patient\r\nGrip-Timeout: 5\r\n", "")
+            }
+            (_, "bye") => events("", &close(4000, "bye")),
+            (_, "nonsense") => Answer::ok("nonsense"),
+            _ => kinds::answer(asked),
+        }
+    });
+    let route = with_users(&origin, "close_at_expiry = true\ndebug = true");
+    let buffer = "[delivery]\nclient_buffer = 10000\n";
+    let gripd = Gripd::configured(&format!("drain = 5\n{route}{}{buffer}", receiver.table("grace = 0")));
+    let ended =
+        |kind: Kind, reason: &str| drop(receiver.one("ended", &json!({ "kind": kind.name(), "reason": reason })));
+    let patient = Kind::Poll.held(&gripd, "patient");
+    for kind in KINDS {
+        drop(kind.held(&gripd, "room"));
+        ended(kind, "client");
+        let expires = claims(&json!({ "sub": "456", "exp": now() + 2 }));
+        kind.held(&gripd, &format!("short&token={expires}")).ends();
+        ended(kind, "expired");
+        let mut kicked = kind.held(&gripd, "kicked");
+        let id = gripd.json("/connections?channel=kicked")["connections"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(gripd.control("DELETE", &format!("/connections/{id}")).0, 200);
+        kicked.ends();
+        ended(kind, "kicked");
+    }
+    let mut answered = Kind::Poll.held(&gripd, "answered");
+    gripd.publish(&json!([item("answered", "it is")]));
+    assert_eq!(answered.hears(), "it is");
+    ended(Kind::Poll, "answered");
+    for said in ["bye", "nonsense"] {
+        let mut socket = Kind::WebSocket.held(&gripd, "room");
+        let id = gripd.json("/connections?channel=room")["connections"][0]["id"].clone();
+        socket.write(said);
+        socket.ends();
+        assert_eq!(receiver.one("ended", &json!({ "connection": id }))["reason"], "origin", "{said}");
+    }
+    let mut slow = Client::with_small_buffer(gripd.clients, "GET /stream?slow HTTP/1.1\r\nHost: h\r\n\r\n");
+    eventually("it is held", || gripd.connections("slow") == 1);
+    eventually("it is cut", || {
+        gripd.publish(&json!([item("slow", &"x".repeat(900_000))]));
+        gripd.connections("slow") == 0
+    });
+    ended(Kind::Stream, "slow");
+    let _ = slow.rest_and_end();
+    drop(patient.begun(|| receiver.all("ended", &json!({ "reason": "timeout" })).len() == 1));
+    let mut drained = KINDS.map(|kind| kind.held(&gripd, "drained"));
+    drop(gripd);
+    drained.iter_mut().for_each(|member| drop(member.ends()));
+    KINDS.iter().for_each(|kind| ended(*kind, "drain"));
+}
+
+#[test]
+fn who_is_back_in_time_never_left() {
+    let receiver = Receiver::start();
+    let gripd = start(&receiver, "grace = 60");
+    for n in 1..=5 {
+        drop(KINDS[n % 3].held(&gripd, &of("456")));
+        let ends = || receiver.all("ended", &json!({})).len();
+        eventually("its end is told", || ends() == n);
+    }
+    assert_eq!(
+        (receiver.story("channel", "room"), receiver.story("user", "456")),
+        (vec!["joined".into()], vec!["joined".into()])
+    );
+    // A drain tells it at once.
+    drop(gripd);
+    assert_eq!((receiver.story("channel", "room"), receiver.story("user", "456")), (story(), story()));
+}
+
+fn story() -> Vec<String> {
+    vec!["joined".into(), "left".into()]
+}
+
+#[test]
+fn a_batch_is_sent_again_until_it_is_taken() {
+    let tries = AtomicUsize::new(0);
+    let receiver = Receiver::by(move |_| match tries.fetch_add(1, SeqCst) {
+        0 => Answer::Bytes("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nno\n".into()),
+        1 => Answer::Last(String::new()),
+        _ => Answer::Bytes(OK.into()),
+    });
+    let gripd = start(&receiver, "grace = 0");
+    let begin = std::time::Instant::now();
+    let members: Vec<_> = (0..20).map(|n| Kind::Stream.held(&gripd, &format!("c{n}"))).collect();
+    eventually("it was tried", || receiver.0.asked().len() == 3);
+    // After 1 and 2 seconds, each a fifth more or less.
+    assert!(begin.elapsed().as_secs_f32() > 2.3, "{:?}", begin.elapsed());
+    let batches = receiver.batches();
+    assert!(!batches[0].is_empty() && batches[0] == batches[1] && batches[0] == batches[2], "{batches:?}");
+    assert_eq!(gripd.metric("webhook_failures_total"), 2);
+    drop(members);
+    eventually("all is told", || receiver.all("left", &json!({})).len() == 20);
+    eventually("none waits", || gripd.metric("webhook_queue") == 0);
+    let numbers: Vec<u64> = receiver.batches()[2..].concat().iter().map(number).collect();
+    assert_eq!(gripd.metric("webhook_events_total"), numbers.len() as u64);
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+}
+
+fn number(event: &Value) -> u64 {
+    event["id"].as_str().unwrap().rsplit_once('-').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn what_does_not_fit_the_queue_is_dropped_and_told() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    // It takes nothing until it may; from then on everything.
+    let receiver = Receiver::by(move |_| {
+        let _ = wait.lock().unwrap().recv();
+        Answer::Bytes(OK.into())
+    });
+    let gripd = start(&receiver, "queue = 10\nbatch = 3\nevents = [\"joined\"]\ntimeout = 20");
+    let members: Vec<_> = (0..50).map(|n| Kind::Stream.held(&gripd, &format!("c{n}"))).collect();
+    eventually("some are dropped", || gripd.metric("webhook_dropped_total") > 0);
+    drop(go);
+    let told = || receiver.all("joined", &json!({})).len() as u64;
+    let counted = || receiver.all("dropped", &json!({})).iter().map(|e| e["count"].as_u64().unwrap()).sum::<u64>();
+    eventually("all are told or counted", || told() + counted() == 50);
+    assert!(counted() >= 30 && counted() == gripd.metric("webhook_dropped_total"), "{}", counted());
+    assert!(receiver.batches().iter().all(|batch| (1..=3).contains(&batch.len())));
+    drop(members);
+}
+
+#[test]
+fn a_webhook_is_of_one_route_or_of_all() {
+    let (of_chat, of_all) = (Receiver::start(), Receiver::start());
+    let origin = kinds::origin();
+    let other = format!("[[route]]\nhost = \"other.example\"\ntarget = \"{}\"\n", origin.address);
+    let hooks = of_chat.table("route = \"chat\"") + &of_all.table("");
+    let gripd = Gripd::configured(&format!("{}{other}{hooks}", origin.route("")));
+    let mut client = Client::send(gripd.clients, "GET /stream?elsewhere HTTP/1.1\r\nHost: other.example\r\n\r\n");
+    client.read_until("hello\n");
+    let _member = Kind::Stream.held(&gripd, "here");
+    for channel in ["here", "elsewhere"] {
+        of_all.one("joined", &json!({ "channel": channel }));
+    }
+    of_chat.one("joined", &json!({ "channel": "here" }));
+    gripd.close("elsewhere");
+    gripd.close("here");
+    assert_eq!(of_all.one("ended", &json!({ "route": "chat" }))["kind"], "stream");
+    assert_eq!(of_all.one("ended", &json!({ "route": "other.example" }))["reason"], "kicked");
+    of_chat.one("ended", &json!({}));
+    assert_eq!((of_chat.all("ended", &json!({})).len(), of_chat.story("channel", "elsewhere").len()), (1, 0));
+}
+
+#[test]
+fn a_webhook_is_told_what_it_wants() {
+    let [ends, joins, chats] = [Receiver::start(), Receiver::start(), Receiver::start()];
+    let hooks = ends.table("events = [\"ended\"]")
+        + &joins.table("events = [\"joined\"]\nusers = false")
+        + &chats.table("grace = 0\nchannels = [\"conversation*\", \"news\"]");
+    let gripd = Gripd::configured(&format!("{}{hooks}", with_users(&kinds::origin(), "")));
+    for channels in ["conversation1", "room", "news"] {
+        let mut member = Kind::Stream.held(&gripd, &format!("{channels}&token={}", token("456")));
+        gripd.close(channels);
+        member.ends();
+    }
+    eventually("all is told", || ends.events().len() == 3 && joins.events().len() == 3);
+    for channel in ["conversation1", "news"] {
+        chats.one("left", &json!({ "channel": channel }));
+    }
+    drop(gripd);
+    let names = |receiver: &Receiver| -> BTreeSet<String> {
+        receiver.events().iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((names(&ends), names(&joins)), (["ended".into()].into(), ["joined".into()].into()));
+    assert_eq!((ends.events().len(), joins.events().len(), chats.story("channel", "room").len()), (3, 3, 0));
+    assert!(joins.events().iter().all(|event| event["user"].is_null()));
+    assert!(!chats.story("user", "456").is_empty());
+}
+
+#[test]
+fn a_drain_sends_what_waits() {
+    let receiver = Receiver::start();
+    let hook = receiver.table("grace = 60").replace("batch_wait = 0.01", "batch_wait = 60");
+    let gripd = Gripd::configured(&format!("drain = 2\n{}{hook}", kinds::origin().route("")));
+    let members: Vec<_> = (0..30).map(|n| KINDS[n % 3].held(&gripd, &format!("room,c{n}"))).collect();
+    drop(gripd);
+    assert_eq!(receiver.story("channel", "room"), story());
+    (0..30).for_each(|n| assert_eq!(receiver.story("channel", &format!("c{n}")), story(), "c{n}"));
+    assert_eq!(receiver.all("ended", &json!({ "reason": "drain" })).len(), 30);
+    drop(members);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_receiver_that_takes_nothing() {
+    let receiver = Receiver::by(|_| Answer::Bytes("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into()));
+    let gripd = Gripd::configured(&format!("drain = 1\n{}{}", kinds::origin().route(""), receiver.table("")));
+    let _member = Kind::Stream.held(&gripd, "room");
+    eventually("it was tried", || !receiver.0.asked().is_empty());
+    let begin = std::time::Instant::now();
+    drop(gripd);
+    assert!(begin.elapsed().as_secs() < 8, "{:?}", begin.elapsed());
+}
