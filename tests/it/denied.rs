@@ -180,7 +180,7 @@ fn the_last_close_says_for_how_long() {
 fn wrong_times_are_refused_with_the_whole_batch() {
     let gripd = start();
     let mut client = Kind::Stream.held(&gripd, "user456");
-    let wrong = [json!(0), json!(-1), json!(1.5), json!("300"), json!(31_536_001), json!(null), json!([300])];
+    let wrong = [json!(0), json!(-1), json!(1.5), json!(true), json!(31_536_001), json!([300])];
     for wrong in wrong {
         let items = json!({ "items": [{ "channel": "user456", "action": "close", "deny-for": 300 },
             { "channel": "user7", "action": "close", "deny-for": wrong }] });
@@ -212,8 +212,6 @@ fn there_is_an_end_to_how_many_are_denied() {
     assert_eq!(post(100_000, 100_001), 503);
     gripd.say("new", "still here");
     assert_eq!(client.hears(), "still here");
-    // There is room for who is denied already, and once another is not any more.
-    assert_eq!(post(0, 1), 200);
     assert_eq!(gripd.control("DELETE", "/denied/user5").0, 200);
     assert_eq!(post(100_000, 100_001), 200);
     assert!(client.ends().is_empty());

@@ -209,7 +209,7 @@ fn each_end_has_its_reason() {
     let mut slow = Client::with_small_buffer(gripd.clients, "GET /stream?slow HTTP/1.1\r\nHost: h\r\n\r\n");
     eventually("it is held", || gripd.connections("slow") == 1);
     eventually("it is cut", || {
-        gripd.publish(&json!([item("slow", &"x".repeat(900_000))]));
+        gripd.publish(&json!([item("slow", &"x".repeat(300_000))]));
         gripd.connections("slow") == 0
     });
     ended(Kind::Stream, "slow");
