@@ -36,14 +36,15 @@ pub(crate) fn answer(asked: &Asked) -> Answer {
     let mode = match path {
         "/stream" => "stream",
         "/poll" => "response",
-        "/ws" => return answer_events(&asked.body, channels, meta),
+        "/ws" => return answer_events(asked, channels, meta),
         _ => return Answer::ok("plain\n"),
     };
     let meta = meta.map_or_else(String::new, |user| format!("Grip-Set-Meta: user={user}\r\n"));
     Answer::with(&format!("Grip-Hold: {mode}\r\nGrip-Channel: {channels}\r\n{meta}"), "hello\n")
 }
 
-fn answer_events(said: &str, channels: &str, meta: Option<&str>) -> Answer {
+fn answer_events(asked: &Asked, channels: &str, meta: Option<&str>) -> Answer {
+    let said = asked.body.as_str();
     let mut headers = String::new();
     let answer = if said == "OPEN\r\n" {
         headers.push_str("Sec-WebSocket-Extensions: grip\r\n");
@@ -54,7 +55,7 @@ fn answer_events(said: &str, channels: &str, meta: Option<&str>) -> Answer {
         let text = text.trim_end_matches("\r\n");
         if text.starts_with("c:") { [event("TEXT", text), say("done")].concat() } else { say(text) }
     } else if said.starts_with("CLOSE") {
-        said.as_bytes().to_vec()
+        asked.raw.clone()
     } else {
         Vec::new()
     };
