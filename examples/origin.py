@@ -1,0 +1,49 @@
+"""The origin of examples/members.toml: it needs nothing but Python.
+
+python3 examples/origin.py [PORT]      serves conversations on localhost:8000, or that port
+python3 examples/origin.py token USER  makes a token of a user, as a login would; it is good for an hour
+"""
+
+import base64, hmac, http.server, json, sys, time
+
+KEY = b"only the login and gripd know this"
+HOLDS = {"conversation": "stream", "poll": "response"}
+EVENTS = []
+
+
+def token(user):
+    encode = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")
+    claims = {"sub": user, "exp": int(time.time()) + 3600}
+    text = b".".join(encode(json.dumps(part).encode()) for part in ({"alg": "HS256"}, claims))
+    return (text + b"." + encode(hmac.digest(KEY, text, "sha256"))).decode()
+
+
+class Origin(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):  # /conversation/1 is held as a stream, /poll/1 as a long-poll; /events shows what came
+        page, _, number = self.path.split("?")[0].strip("/").partition("/")
+        if page in HOLDS:
+            self.answer("hello\n", {"Grip-Hold": HOLDS[page], "Grip-Channel": "conversation" + number})
+        else:
+            self.answer("".join(EVENTS))
+
+    def do_POST(self):  # /events, by gripd; an origin that is open to others checks Grip-Sig
+        for event in json.loads(self.rfile.read(int(self.headers["Content-Length"])))["events"]:
+            EVENTS.append(json.dumps(event) + "\n")
+            print(EVENTS[-1], end="", flush=True)
+        self.answer("")
+
+    def answer(self, text, headers={}):
+        self.send_response(200)
+        for name, value in {"Content-Type": "text/plain", "Content-Length": str(len(text)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+if sys.argv[1:2] == ["token"]:
+    print(token(sys.argv[2]))
+else:
+    http.server.ThreadingHTTPServer(("localhost", int((sys.argv + [8000])[1])), Origin).serve_forever()

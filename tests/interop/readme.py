@@ -1,0 +1,216 @@
+"""README.md's "Channels you can trust", typed as it stands there; what it says comes out must come out."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import DEADLINE, ROOT, Failed, Gripd, Process, check, eventually, exchange, run
+
+TITLE = "Channels you can trust"
+POINTS = 8
+# What the section says to start. It is started here on free ports, and so not by typing it.
+STARTED = ["python3 examples/origin.py &", "target/release/gripd --config examples/members.toml &"]
+OPS = {"Authorization": "Bearer ops-secret"}
+# What differs from one time to the next: what it looks like in the README, and what it may look like.
+VARIES = [
+    (r"\b\d+-\d+-\d+\b", r"(\d+-\d+-\d+)"),
+    (r"127\.0\.0\.1:\d+", r"127\.0\.0\.1:\d+"),
+    (r'(?<="id": )"\w+-\d+"', r'"[\w-]+"'),
+    (r'(?<="(?:since|bytes)":)\d+', r"\d+"),
+    (r'(?<="seconds":)\d+', r"(?:29\d|300)"),
+    (r'(?<="(?:time)": )[\d.]+', r"\d{10}\.\d+"),
+    (r'(?<="duration": )[\d.]+', r"[\d.]+"),
+    (r'(?<="bytes": )\d+', r"\d+"),
+]
+# Behind each command the shell says that it is done, with its exit code.
+DONE = "\x1e"
+
+
+class Typed(NamedTuple):
+    """A command, and what it prints."""
+
+    command: str
+    output: str
+
+
+class Point(NamedTuple):
+    """One of the section's points."""
+
+    name: str
+    typed: list
+
+
+def section():
+    """The text of the section."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(rf"^## {TITLE}\n(.*?)^## ", text, re.M | re.S)
+    check(found, f"README.md has no section '{TITLE}'")
+    return found[1]
+
+
+def points(text):
+    """The points of the section."""
+    found = []
+    for part in re.split(r"^(?=\d\. \*\*)", text, flags=re.M)[1:]:
+        number, title = re.match(r"(\d)\. \*\*(.+?)\*\*", part, re.S).groups()
+        block = re.search(r"^   ```\n(.*?)^   ```$", part, re.M | re.S)
+        check(block, f"point {number} has no example")
+        words = re.sub(r"\W+", "_", title).strip("_").lower()
+        found.append(Point(f"readme_{number}_{words}", list(typed(block[1]))))
+    return found
+
+
+def typed(block):
+    """The commands of an example: a line that ends with a backslash goes on in the next one."""
+    text = "".join(line.removeprefix("   ") for line in block.splitlines(keepends=True))
+    for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+        command, output = re.match(r"((?:[^\n]*\\\n)*[^\n]*\n)(.*)\Z", part, re.S).groups()
+        yield Typed(command.rstrip("\n"), output)
+
+
+def pattern(expected):
+    """A pattern of what the README shows, and the connections that it names, in their order."""
+    varies = re.compile("|".join(f"({looks})" for looks, _ in VARIES))
+    made, names, end = "", [], 0
+    for found in varies.finditer(expected):
+        if found.lastindex == 1:
+            names.append(found[0])
+        made += re.escape(expected[end : found.start()]) + VARIES[found.lastindex - 1][1]
+        end = found.end()
+    return made + re.escape(expected[end:]), names
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Shell:
+    """A shell in a folder that looks like the root of the repository."""
+
+    def __init__(self, folder):
+        (folder / "target").mkdir()
+        (folder / "examples").symlink_to(ROOT / "examples")
+        # Nothing that is typed may hang.
+        (folder / ".curlrc").write_text(f"max-time = {DEADLINE:g}\n")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        # What curl writes of its progress is seen by nobody.
+        pipes["stderr"] = subprocess.DEVNULL
+        self._child = subprocess.Popen(["bash"], cwd=folder, env=os.environ | {"CURL_HOME": folder}, text=True, **pipes)
+
+    def type(self, command):
+        """Runs a command, and returns what it prints."""
+        self._child.stdin.write(f"{command}\nprintf '\\n%b%s\\n' '\\x1e' $?\n")
+        self._child.stdin.flush()
+        lines = []
+        while not (line := self._child.stdout.readline()).startswith(DONE):
+            check(line, f"the shell ended at {command!r}")
+            lines.append(line)
+        # The last line end is that of the mark.
+        return "".join(lines)[:-1]
+
+    def end(self):
+        self._child.stdin.close()
+        try:
+            self._child.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+class Stage:
+    """What the section says to start, and the shell in which it is typed."""
+
+    def __init__(self, closing):
+        self._closing = closing
+        # What is typed names the connections of the README; these are called otherwise.
+        self._names = {}
+
+    def start(self, text):
+        commands = re.findall(r"^    (\S.*)$", text, re.M)
+        check([c for c in commands if c.endswith("&")] == STARTED, f"other things are to be started: {commands}")
+        folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
+        origin = free_port()
+        program = Process([sys.executable, str(ROOT / "examples/origin.py"), str(origin)], "stdout")
+        self._closing.callback(program.end)
+        eventually("the origin listens", lambda: answers(origin))
+        config = (ROOT / "examples/members.toml").read_text().replace("localhost:8000", f"localhost:{origin}")
+        state = re.compile(r'^state_dir = "[^"]+"', re.M)
+        check(state.search(config), "there is no state_dir")
+        self._gripd = Gripd(config=state.sub(f'state_dir = "{folder / "state"}"', config))
+        self._closing.callback(self._gripd.process.end)
+        self._ports = {"7999": self._gripd.client[1], "5561": self._gripd.control[1], "8000": origin}
+        self._shell = Shell(folder)
+        self._closing.callback(self._shell.end)
+
+    def play(self, point):
+        check(point.typed, "nothing is typed")
+        for command, output in point.typed:
+            self._type(command, output)
+
+    def _type(self, command, output):
+        for name, real in self._names.items():
+            command = command.replace(f"connections/{name} ", f"connections/{real} ")
+        command = re.sub(r"localhost:(\d+)", lambda found: f"localhost:{self._ports[found[1]]}", command)
+        if command.endswith("&"):
+            held = self._held()
+            self._shell.type(command)
+            eventually(f"{command} is held", lambda: self._held() > held)
+            return
+        expected, names = pattern(output)
+        looks_again = not re.search(r" -[dX] |=\$\(", command)
+        until = eventually if looks_again else lambda _, probe: probe()
+        got = []
+
+        def comes():
+            got.append(self._shell.type(command))
+            return re.fullmatch(expected, got[-1])
+
+        try:
+            found = until(command, comes)
+        except Failed:
+            found = None
+        check(found, f"{command}: got {got[-1]!r}, expected {output!r}")
+        self._names.update(zip(names, found.groups()))
+
+    def _held(self):
+        status, body = exchange(self._gripd.control, "GET", "/connections", headers=OPS)
+        check(status == 200, f"/connections answers {status}: {body}")
+        return len(json.loads(body)["connections"])
+
+
+def scenes(text, stage):
+    """A scene for each point, and one before them."""
+
+    def readme_starts():
+        stage.start(text)
+        check(len(points(text)) == POINTS, f"there are {len(points(text))} points and not {POINTS}")
+
+    yield readme_starts
+    for point in points(text):
+
+        def scene(point=point):
+            stage.play(point)
+
+        scene.__name__ = point.name
+        yield scene
+
+
+if __name__ == "__main__":
+    with ExitStack() as closing:
+        section_text = section()
+        failures = run(list(scenes(section_text, Stage(closing))), story=True)
+    sys.exit(1 if failures else 0)
