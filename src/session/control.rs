@@ -3,7 +3,7 @@
 use super::live::{End, Session};
 use crate::grip::control::{Control, Refused};
 use crate::grip::{Channel, CloseReason, Filter, Refusal, Rights};
-use crate::shard::Profile;
+use crate::shard::{Denied, Profile};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -79,21 +79,45 @@ impl Session<'_> {
                 let most = self.sessions.settings.max_channels;
                 return tracing::warn!(uri = %self.about.uri, channel = name, most, "a WebSocket may hold no more channels");
             }
-            // Those that it holds have their terms by now, and this one has them from its first item on.
-            if self.stale {
-                self.agree();
-            }
-            self.set_filters(&channel, filters);
-            self.put_small();
-            if let Err(denied) = self.parked.enter(&channel) {
-                self.sessions.shard.metrics().denied.fetch_add(1, Relaxed);
-                tracing::info!(uri = %self.about.uri, %denied, "a subscription is ignored");
-                self.set_filters(&channel, Vec::new());
+            if self.enter(&channel, filters.clone()).is_err() {
+                // What it subscribes to in the same breath may say that it is not meant.
+                return self.extras().denied.push((channel, filters));
             }
         } else {
             self.set_filters(&channel, filters);
         }
         self.change_terms();
+    }
+
+    fn enter(&mut self, channel: &Channel, filters: Vec<Filter>) -> Result<(), Denied> {
+        // Those that it holds have their terms by now, and this one has them from its first item on.
+        if self.stale {
+            self.agree();
+        }
+        self.set_filters(channel, filters);
+        self.put_small();
+        let entered = self.parked.enter(channel);
+        if entered.is_err() {
+            self.set_filters(channel, Vec::new());
+        }
+        entered
+    }
+
+    /// Tries once more to enter channels that were denied in this turn.
+    pub(super) fn enter_denied(&mut self) {
+        let Some(extras) = self.extras.as_mut().filter(|extras| !extras.denied.is_empty()) else { return };
+        for (channel, filters) in std::mem::take(&mut extras.denied) {
+            if self.is_closing() || self.parked.channels().contains(&channel) {
+                continue;
+            }
+            match self.enter(&channel, filters) {
+                Ok(()) => self.change_terms(),
+                Err(denied) => {
+                    self.sessions.shard.metrics().denied.fetch_add(1, Relaxed);
+                    tracing::info!(uri = %self.about.uri, %denied, "a subscription is ignored");
+                }
+            }
+        }
     }
 
     /// Why the client may not hold a channel.

@@ -20,6 +20,8 @@ pub(super) struct Extras {
     pub(super) meta: Meta,
     /// The filters of channels that have any.
     pub(super) filters: Vec<(Channel, Vec<Filter>)>,
+    /// Channels that were denied in this turn.
+    pub(super) denied: Vec<(Channel, Vec<Filter>)>,
     /// What is sent when nothing happens, and when that is.
     pub(super) keep_alive: Option<(Timed, Instant)>,
     /// What is sent later, and when.

