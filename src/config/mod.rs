@@ -51,7 +51,7 @@ pub struct Config {
     pub drain: Duration,
     /// Where requests go. `None`: nothing is configured, and the demo runs.
     pub routes: Option<Arc<Table>>,
-    /// The files in which the routes are written.
+    /// The files in which the routes are written, and the keys of their users.
     pub sources: Vec<PathBuf>,
     /// Requests of gripd's own to one origin at the same time, from all shards.
     pub own_requests: usize,
@@ -165,6 +165,7 @@ impl Config {
         config.hub.state_dir = state_dir;
         config.notify = notify;
         config.sources = path.map(Path::to_path_buf).into_iter().chain(routes::routes_file(path, &file)).collect();
+        config.sources.extend(config.routes.iter().flat_map(|routes| routes::key_sets(routes)));
         Ok(config)
     }
 

@@ -123,6 +123,14 @@ impl Found {
     }
 }
 
+/// The files of keys by which the users of routes are known.
+pub(super) fn key_sets(routes: &Table) -> impl Iterator<Item = PathBuf> {
+    routes.routes().filter_map(|route| match &route.users.as_ref()?.source {
+        UserSource::Token(bearer) => bearer.key_set.as_ref().map(PathBuf::from),
+        UserSource::Meta(_) | UserSource::Header(..) => None,
+    })
+}
+
 /// Reads the keys by which the users of a route are known. `folder`: to which the files that it names are relative.
 fn load_tokens(route: &mut Route, folder: &Path) -> Result<(), String> {
     let Some(users) = &mut route.users else { return Ok(()) };
@@ -132,7 +140,9 @@ fn load_tokens(route: &mut Route, folder: &Path) -> Result<(), String> {
         let path = folder.join(name);
         let wrong = |error: &dyn std::fmt::Display| format!("user_jwks: {}: {error}", path.display());
         let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-        Tokens::of_jwks(&text, expected).map_err(|error| wrong(&error))
+        let tokens = Tokens::of_jwks(&text, expected).map_err(|error| wrong(&error));
+        bearer.key_set = path.to_str().map(str::to_owned);
+        tokens
     } else {
         let key = bearer.key.as_deref().unwrap_or_default();
         let tokens = keys::read(key, folder).and_then(|key| Tokens::of_key(&key, expected));

@@ -1,7 +1,8 @@
 //! The access line of a request.
 
 use super::visit::Visit;
-use crate::route::{Route, Target};
+use crate::grip::identity::hide_tokens;
+use crate::route::{Route, Target, UserSource};
 use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
 use std::sync::Arc;
@@ -37,6 +38,12 @@ impl Access {
     }
 
     pub(super) fn route(&mut self, route: &Arc<Route>) {
+        if let Some(UserSource::Token(bearer)) = route.users.as_ref().map(|users| &users.source)
+            && let Some(hidden) = self.uri.query().and_then(|query| hide_tokens(query, &bearer.places))
+            && let Ok(uri) = format!("{}?{hidden}", self.uri.path()).parse()
+        {
+            self.uri = uri;
+        }
         self.route = Some(Arc::clone(route));
     }
 

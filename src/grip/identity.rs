@@ -3,7 +3,7 @@
 mod place;
 mod untrusted;
 
-pub use place::Place;
+pub use place::{Place, hide_tokens};
 pub use untrusted::Untrusted;
 
 use super::Glob;

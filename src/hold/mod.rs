@@ -206,6 +206,9 @@ impl Holds {
             Ok(joined) => joined,
             Err(denied) => {
                 self.shard.metrics().denied.fetch_add(1, Relaxed);
+                if let Some(away) = &hold.away {
+                    away.goes_on();
+                }
                 return Err(refuse(parked, &denied, hold));
             }
         };

@@ -13,12 +13,16 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The file of denials,
 const DENIED: &str = "denied.json";
 /// and that of changed rules.
 const ALLOWED: &str = "allowed.json";
+
+/// How long a shard may take to tell which connections it holds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the file of denials holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -174,8 +178,9 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         let Wanted { channel, user } = wanted.clone();
         self.inboxes[shard].ask(Question { channel, user, after, limit, answer });
-        // A shard that has ended holds nobody.
-        answered.await.unwrap_or_default()
+        // A shard that has ended holds nobody, and does not say so.
+        let answered = tokio::time::timeout(PATIENCE, answered).await;
+        answered.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// The connection that is called so.

@@ -58,7 +58,7 @@ pub struct Bearer {
     pub places: Vec<Place>,
     /// The key that verifies them, as written.
     pub key: Option<String>,
-    /// The file of such keys.
+    /// The file of such keys; its whole path, once it was read.
     pub key_set: Option<String>,
     /// What a token must say.
     pub expected: Expected,

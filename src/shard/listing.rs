@@ -93,9 +93,12 @@ impl State {
     fn some(&self, question: &Question, keys: &[Key], wanted: impl Fn(Key) -> bool) -> Page {
         let mut least = BinaryHeap::with_capacity(question.limit + 1);
         for &key in keys.iter().filter(|key| question.after.is_none_or(|after| **key > after) && wanted(**key)) {
-            least.push(key);
-            if least.len() > question.limit + 1 {
+            // One more than are asked for, to know whether there are more.
+            if least.len() <= question.limit {
+                least.push(key);
+            } else if least.peek().is_some_and(|greatest| key < *greatest) {
                 least.pop();
+                least.push(key);
             }
         }
         let more = least.len() > question.limit;

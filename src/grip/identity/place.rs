@@ -49,6 +49,22 @@ impl Place {
     }
 }
 
+/// A query with the values of tokens hidden, for logs; `None`: there is none in it.
+pub fn hide_tokens(query: &str, places: &[Place]) -> Option<String> {
+    let is_token = |pair: &str| {
+        let name = pair.split_once('=').and_then(|(name, _)| decoded(name));
+        name.is_some_and(|name| places.iter().any(|place| matches!(place, Place::Query(own) if *own == name)))
+    };
+    if !query.split('&').any(is_token) {
+        return None;
+    }
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if is_token(pair) => format!("{name}=..."),
+        _ => pair.to_owned(),
+    };
+    Some(query.split('&').map(hidden).collect::<Vec<_>>().join("&"))
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -167,6 +183,15 @@ mod tests {
             assert_eq!(query(none), None, "{none}");
         }
         assert_eq!(find("query:t", &[], None), None);
+    }
+
+    #[test]
+    fn tokens_are_hidden_from_logs() {
+        let places = [Place::parse("header:token").unwrap(), Place::parse("query:t o").unwrap()];
+        let hidden = |query: &str| hide_tokens(query, &places);
+        assert_eq!(hidden("a=1&t+o=secret&t%20o=other&token=x").as_deref(), Some("a=1&t+o=...&t%20o=...&token=x"));
+        assert_eq!(hidden("a=1&t+o"), None);
+        assert_eq!(hidden(""), None);
     }
 
     #[test]
