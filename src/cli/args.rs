@@ -2,6 +2,7 @@
 
 use crate::config::Overrides;
 use clap::{Args as ArgGroup, Parser, Subcommand};
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
@@ -110,9 +111,10 @@ pub(super) struct Close {
     pub(super) server: Server,
 }
 
-#[derive(Debug, ArgGroup)]
+#[derive(ArgGroup)]
 pub(super) struct Server {
-    /// The control API of a gripd
+    /// The control API of a gripd: http://HOST:PORT or unix:FILE; behind it ?iss=NAME&key=KEY has it shown a JWT, as
+    /// GRIP libraries do, and ?key=KEY the key itself
     #[arg(long, env = "GRIP_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5561")]
     pub(super) spec: String,
     /// A name and a password for it
@@ -121,6 +123,13 @@ pub(super) struct Server {
     /// A token for it
     #[arg(short = 'B', long, value_name = "TOKEN")]
     pub(super) bearer: Option<String>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All of it may be secret.
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
 }
 
 /// `7999` or `127.0.0.1:7999`.

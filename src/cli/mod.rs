@@ -4,6 +4,7 @@ mod args;
 mod publish;
 mod reload;
 mod run;
+mod server;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,21 +1,14 @@
 //! `gripd publish` and `gripd close`: a publisher for the terminal.
 
-use super::args::{Close, Publish, Server};
+use super::args::{self, Close, Publish};
+use super::server::Server;
 use super::{FAILURE, OK, USAGE};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use std::error::Error;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// How long a publish may take, its wait for room and for closing connections included.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest reply that is read.
-const MAX_REPLY: usize = 1 << 20;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -109,7 +102,7 @@ fn part(name: &str, content: &[u8]) -> (String, Value) {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
@@ -121,54 +114,14 @@ fn closed(reply: &Value) -> Result<(u64, u64)> {
 }
 
 /// Publishes one item and returns the receipt.
-fn post(server: &Server, item: &impl serde::Serialize) -> Result<Value> {
+fn post(server: &args::Server, item: &impl serde::Serialize) -> Result<Value> {
+    let server = Server::of(server)?;
     let body = json!({ "items": [item] }).to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let sent = tokio::time::timeout(TIMEOUT, send(server, body)).await;
-        sent.map_err(|_| format!("{} did not answer within {} seconds", server.spec, TIMEOUT.as_secs()))?
+        let sent = tokio::time::timeout(TIMEOUT, server.post(body)).await;
+        let reply = sent.map_err(|_| format!("{server} did not answer within {} seconds", TIMEOUT.as_secs()))??;
+        // A Pushpin says so in text.
+        Ok(serde_json::from_slice(&reply).unwrap_or_default())
     })
-}
-
-async fn send(server: &Server, body: String) -> Result<Value> {
-    let spec = &server.spec;
-    let uri: Uri = spec.parse().map_err(|e| format!("'{spec}' is no URL: {e}"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(format!("'{spec}' is no http:// URL, and others are not supported yet").into());
-    }
-    let host = uri.host().ok_or_else(|| format!("'{spec}' names no host"))?;
-    let port = uri.port_u16().unwrap_or(80);
-    let address = (host.trim_matches(['[', ']']), port);
-    let stream = TcpStream::connect(address).await.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?;
-    let authorization = authorization(server, &stream)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let mut request = Request::post(format!("{}/publish/", uri.path().trim_end_matches('/')))
-        .header(HOST, format!("{host}:{port}"))
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT, "application/json");
-    if let Some(authorization) = authorization {
-        request = request.header(AUTHORIZATION, authorization);
-    }
-    let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
-    let status = response.status();
-    let reply = Limited::new(response.into_body(), MAX_REPLY).collect().await.map_err(|e| e.to_string())?.to_bytes();
-    if !status.is_success() {
-        return Err(format!("{status}: {}", String::from_utf8_lossy(&reply).trim()).into());
-    }
-    // A Pushpin says so in text.
-    Ok(serde_json::from_slice(&reply).unwrap_or_default())
-}
-
-/// `Authorization`, if it is asked for. As nothing is encrypted, it does not leave this machine.
-fn authorization(server: &Server, stream: &TcpStream) -> Result<Option<String>> {
-    let value = match (&server.user, &server.bearer) {
-        (Some(user), _) => format!("Basic {}", base64(user.as_bytes())),
-        (None, Some(token)) => format!("Bearer {token}"),
-        (None, None) => return Ok(None),
-    };
-    if !stream.peer_addr()?.ip().to_canonical().is_loopback() {
-        return Err("passwords and tokens are not sent to another machine without TLS".into());
-    }
-    Ok(Some(value))
 }

@@ -1,5 +1,6 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
+use super::access::{Lines, Mode, Spared, TokenTables};
 use super::{Error, MAX_SHARDS};
 use crate::origin::ForwardedProto;
 use crate::{control, front, hold, hub, origin, session, shard};
@@ -88,6 +89,13 @@ pub(super) struct Control {
     pub(super) listen: Option<SocketAddr>,
     pub(super) max_body: NonZeroUsize,
     pub(super) publish_wait: Seconds,
+    pub(super) unix: Option<String>,
+    pub(super) unix_mode: Option<Mode>,
+    pub(super) without_token: Vec<Spared>,
+    pub(super) token: TokenTables,
+    /// Those of the file, by which the place of a token is told.
+    #[serde(skip)]
+    pub(super) lines: Lines,
 }
 
 /// A time in seconds, whole or not; at most a year.
@@ -260,7 +268,16 @@ impl Default for Delivery {
 impl Default for Control {
     fn default() -> Self {
         let max_body = limit(control::Settings::default().max_body);
-        Self { listen: None, max_body, publish_wait: Seconds(hub::Settings::default().publish_wait) }
+        Self {
+            listen: None,
+            max_body,
+            publish_wait: Seconds(hub::Settings::default().publish_wait),
+            unix: None,
+            unix_mode: None,
+            without_token: vec![Spared::Unix],
+            token: Vec::new(),
+            lines: Lines::default(),
+        }
     }
 }
 
@@ -269,9 +286,12 @@ impl File {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let place = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|e| Error::one(&place, format!("cannot be read: {e}")))?;
-        toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        let lines = Lines::new(&text);
+        let mut file: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| lines.of(span.start));
             Error::one(&format!("{place}:{line}"), error.message())
-        })
+        })?;
+        file.control.lines = lines;
+        Ok(file)
     }
 }

@@ -1,9 +1,51 @@
-//! Keys, with the files that they may be in.
+//! Keys and secrets, with the files and the environment variables that they may be in.
 
 use crate::grip::signature::{InvalidKey, Key};
+use crate::grip::{Invalid, invalid};
 use std::path::Path;
 
 /// Reads a key. `folder`: to which the file that it may name is relative.
 pub(super) fn read(text: &str, folder: &Path) -> Result<Key, InvalidKey> {
-    Key::parse(text, |path| std::fs::read_to_string(folder.join(path)).map_err(|error| error.to_string()))
+    Key::parse(text, |path| read_file(path, folder))
+}
+
+/// Reads a key of a token, which may also be `env:` and the name of a variable that holds one.
+pub(super) fn read_of_token(text: &str, folder: &Path) -> Result<Key, Invalid> {
+    read(&resolve(text)?, folder).map_err(|error| Invalid::new(error.to_string()))
+}
+
+/// Reads a secret that is shown as it is: text, `file:` and a file that holds it, or `env:` and a variable that holds either.
+pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> {
+    let text = resolve(text)?;
+    let secret = match text.strip_prefix("file:") {
+        Some(path) => read_file(path, folder).map_err(|error| Invalid::new(format!("{path}: {error}")))?,
+        None if text.starts_with("base64:") => return invalid("it is text, 'file:' or 'env:', and never base64"),
+        None => text,
+    };
+    let secret = secret.trim();
+    if secret.is_empty() {
+        return invalid("it is empty");
+    }
+    if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return invalid(
+            "it has characters that cannot stand in a header: spaces, control characters, or none of ASCII",
+        );
+    }
+    Ok(secret.to_owned())
+}
+
+/// What a variable holds, if the text names one.
+fn resolve(text: &str) -> Result<String, Invalid> {
+    let Some(name) = text.strip_prefix("env:") else { return Ok(text.to_owned()) };
+    // A name that no variable can have would be a panic on some systems.
+    let value = if name.is_empty() || name.contains(['=', '\0']) { None } else { std::env::var(name).ok() };
+    match value {
+        None => invalid(format!("the environment variable '{name}' is not set")),
+        Some(value) if value.starts_with("env:") => invalid(format!("the variable '{name}' names another variable")),
+        Some(value) => Ok(value),
+    }
+}
+
+fn read_file(path: &str, folder: &Path) -> Result<String, String> {
+    std::fs::read_to_string(folder.join(path)).map_err(|error| error.to_string())
 }

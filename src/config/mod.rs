@@ -2,6 +2,7 @@
 //!
 //! [`file`] is what was written; [`Config`] is what it means. An unknown key is an error.
 
+mod access;
 mod error;
 mod file;
 mod keys;
@@ -12,6 +13,7 @@ mod webhook;
 pub use error::{Error, Problem};
 
 use crate::control;
+use crate::control::{Access, UnixAddress};
 use crate::front;
 use crate::grip::signature::{Signer, Verifier};
 use crate::hold;
@@ -94,6 +96,8 @@ struct Parsed {
     signer: Option<Arc<Signer>>,
     trusted: Option<Verifier>,
     forwarding: Forwarding,
+    access: Access,
+    unix: Option<UnixAddress>,
 }
 
 impl Parsed {
@@ -154,7 +158,9 @@ impl Config {
             error.extend(problems);
             None
         });
-        let parsed = Parsed::of(path, &file, &mut error);
+        let mut parsed = Parsed::of(path, &file, &mut error);
+        parsed.access = access::access(path, &file.control, &mut error);
+        parsed.unix = access::unix(path, &file.control, &mut error);
         let notify = webhook::load(path, &file, routes.as_deref(), &mut error);
         error.into_result()?;
         let state_dir = file
@@ -236,6 +242,8 @@ impl Config {
             control: control::Settings {
                 max_body: file.control.max_body.get(),
                 receipt_wait: close_grace + Duration::from_millis(100),
+                access: parsed.access,
+                unix: parsed.unix,
             },
         }
     }

@@ -4,7 +4,9 @@ use super::Control;
 use super::reply::Reply;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::EXPECT;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -24,4 +26,16 @@ pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Rep
         }
         Err(error) => Err(Reply::text(400, format!("The request body did not arrive whole: {error}"))),
     }
+}
+
+/// Reads the body of a request that is refused, and forgets it. A connection that is closed with bytes unread is reset, and
+/// the publisher would not see why. Who waits for a word before sending the body is not made to.
+pub(super) async fn discard(control: &Control, request: Request<Incoming>) {
+    if request.headers().contains_key(EXPECT) {
+        return;
+    }
+    let mut body = Limited::new(request.into_body(), control.settings.max_body);
+    let all = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+    // However it ends, the answer is the same.
+    let _ = timeout(BODY_TIMEOUT, all).await;
 }

@@ -3,17 +3,20 @@
 //! A page that a browser shows can send requests to any port of the machine it runs on. Without this any
 //! page could publish and close.
 
+use super::listen::Caller;
 use super::reply::Reply;
 use crate::wire::without_port;
 use hyper::header::{HOST, HeaderMap, ORIGIN};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-/// Why a request with these headers, received on `local`, is refused; `None` if it is not.
-pub(super) fn refuse(local: SocketAddr, headers: &HeaderMap) -> Option<Reply> {
+/// Why a request with these headers is refused; `None` if it is not.
+pub(super) fn refuse(caller: Caller, headers: &HeaderMap) -> Option<Reply> {
     let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if headers.contains_key(ORIGIN) || cross_site {
         return Some(Reply::text(403, "Requests from web pages are refused: publish from your backend."));
     }
+    // A Unix socket has no name that a page's domain could have.
+    let Caller::Tcp { local, .. } = caller else { return None };
     let host = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
     if local.ip().to_canonical().is_loopback() && host.is_some_and(|host| !is_loopback(host)) {
         // A name that some page's domain gave to 127.0.0.1 (DNS rebinding).
@@ -37,12 +40,15 @@ mod tests {
     use super::*;
     use hyper::header::HeaderValue;
 
+    /// `local` is the address to which the request came; an empty one is a Unix socket.
     fn refused(local: &str, headers: &[(&'static str, &str)]) -> bool {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, HeaderValue::from_str(value).unwrap());
         }
-        refuse(local.parse().unwrap(), &map).is_some()
+        let tcp = |local| Caller::Tcp { local, remote: "10.0.0.2:1".parse().unwrap() };
+        let caller = if local.is_empty() { Caller::Unix } else { tcp(local.parse().unwrap()) };
+        refuse(caller, &map).is_some()
     }
 
     #[test]
@@ -51,6 +57,7 @@ mod tests {
         assert!(refused("127.0.0.1:5561", &[("origin", "null")]));
         assert!(refused("10.0.0.1:5561", &[("sec-fetch-site", "cross-site")]));
         assert!(!refused("127.0.0.1:5561", &[("sec-fetch-site", "none")]));
+        assert!(refused("", &[("origin", "null")]) && refused("", &[("sec-fetch-site", "cross-site")]));
     }
 
     #[test]
@@ -72,6 +79,7 @@ mod tests {
             assert!(refused("[::1]:5561", &[("host", host)]), "{host}");
         }
         assert!(!refused("127.0.0.1:5561", &[]));
+        assert!(!refused("", &[("host", "evil.example")]));
         assert!(!refused("10.0.0.1:5561", &[("host", "gripd.internal:5561")]));
     }
 }

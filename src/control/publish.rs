@@ -1,6 +1,7 @@
 //! `POST /publish`.
 
 use super::Control;
+use super::access::Grant;
 use super::body;
 use super::reply::{Media, Reply};
 use crate::grip::Item;
@@ -22,11 +23,14 @@ struct Published {
 }
 
 /// Publishes the items of a request, all or none.
-pub(super) async fn publish(control: &Control, media: Media, request: Request<Incoming>) -> Reply {
+pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, request: Request<Incoming>) -> Reply {
     let items = match body::read(control, request.into_body()).await.and_then(|body| parse(&body)) {
         Ok(items) => items,
         Err(reply) => return reply,
     };
+    if let Err(refusal) = grant.check_items(&items) {
+        return control.refuse(refusal);
+    }
     let denies = items.iter().any(|item| item.deny_for.is_some());
     let published = match media {
         Media::Text => control.hub.publish(items, Box::new(|outcomes| log(&outcomes))).await.map(|_| None),

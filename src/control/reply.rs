@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
@@ -83,6 +83,12 @@ impl Reply {
     /// Says when to try again.
     pub(super) fn retry_after(self, seconds: u32) -> Self {
         Self { header: Some((RETRY_AFTER, HeaderValue::from(seconds))), ..self }
+    }
+
+    /// Says how to prove who one is.
+    pub(super) fn challenge(self, challenge: &str) -> Self {
+        let value = HeaderValue::from_str(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
+        Self { header: Some((WWW_AUTHENTICATE, value)), ..self }
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {

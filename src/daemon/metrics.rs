@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Reads the counters of all parts.
 pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
     Box::new(move || {
-        let Counters { front, origin, shard, session, notify } = &counters;
+        let Counters { front, origin, shard, session, control, notify } = &counters;
         let channels = AtomicU64::new(hub.population() as u64);
         [
             ("connections", "Client connections that are open.", &front.connections),
@@ -55,6 +55,11 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
                 "origin_informational_dropped_total",
                 "Informational answers that were dropped.",
                 &origin.informational_dropped,
+            ),
+            (
+                "control_refused_total",
+                "Requests to the control API refused for want of a token, or of its scopes.",
+                &control.refused,
             ),
         ]
         .map(|(name, help, counter)| Metric { name, help, value: counter.load(Relaxed) })

@@ -5,17 +5,18 @@ mod metrics;
 mod shard_thread;
 
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, SocketFile, UnixAddress};
 use crate::front::listen;
 use crate::hub::Hub;
 use crate::notify::{self, Notifier};
 use crate::origin::Shield;
 use crate::route::{Table, parse_line};
-use crate::{demo, front, origin, session, shard};
+use crate::{control, demo, front, origin, session, shard};
 use shard_thread::ShardThread;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Daemon {
     /// Dropped to end the control thread.
     stop_control: oneshot::Sender<()>,
     control_thread: JoinHandle<()>,
+    /// Removed when the daemon is dropped.
+    control_file: Option<SocketFile>,
 }
 
 /// What was left when a shard ended: nothing, if all connections ended in time.
@@ -57,6 +60,7 @@ struct Counters {
     shard: Arc<shard::Metrics>,
     session: Arc<session::Metrics>,
     notify: Arc<notify::Metrics>,
+    control: Arc<control::Metrics>,
 }
 
 impl Daemon {
@@ -64,15 +68,17 @@ impl Daemon {
     ///
     /// # Errors
     /// An address cannot be used; the error names it.
-    pub fn start(config: Config) -> io::Result<Self> {
+    pub fn start(mut config: Config) -> io::Result<Self> {
         let listeners = listen::bind(config.listen, config.shards).map_err(|e| named("clients", config.listen, &e))?;
         let control_listener = TcpListener::bind(config.control_listen);
         let control_listener = control_listener.map_err(|e| named("the control API", config.control_listen, &e))?;
         control_listener.set_nonblocking(true)?;
         let (listen, control_listen) = (listeners[0].local_addr()?, control_listener.local_addr()?);
+        let unix = config.control.unix.as_ref().map(UnixAddress::bind).transpose()?;
+        let (control_unix, control_file) = unix.unzip();
         let routes = match &config.routes {
             Some(routes) => Arc::clone(routes),
-            None => start_demo(local(control_listen))?,
+            None => start_demo(local(control_listen), config.control.access.admit_demo()?)?,
         };
         announce(&config, listen, control_listen, &routes);
 
@@ -104,12 +110,24 @@ impl Daemon {
             };
             shards.push(thread.start()?);
         }
+        let control_metrics = Arc::clone(&counters.control);
         let read = metrics::reader(counters, Arc::clone(&hub));
-        let control = Control::new(config.control, Arc::clone(&hub), read);
+        let control = Control::new(config.control, Arc::clone(&hub), control_metrics, read);
         let (stop_control, stopped) = oneshot::channel();
-        let control_thread =
-            start_control(Arc::clone(&control), Arc::clone(&hub), notifier, control_listener, stopped)?;
-        Ok(Self { listen, control_listen, control, hub, drain, routes, shards, stop_control, control_thread })
+        let listeners = (control_listener, control_unix);
+        let control_thread = start_control(Arc::clone(&control), Arc::clone(&hub), notifier, listeners, stopped)?;
+        Ok(Self {
+            listen,
+            control_listen,
+            control,
+            hub,
+            drain,
+            routes,
+            shards,
+            stop_control,
+            control_thread,
+            control_file,
+        })
     }
 
     /// Where clients connect.
@@ -159,6 +177,7 @@ impl Daemon {
         left.channels = left.channels.max(self.hub.population());
         drop(self.stop_control);
         let _ = self.control_thread.join();
+        drop(self.control_file);
         tracing::info!(connections = left.connections, "stopped");
         left
     }
@@ -186,7 +205,13 @@ fn announce(config: &Config, listen: SocketAddr, control: SocketAddr, routes: &T
     warn_of_ignored(routes);
     let version = env!("CARGO_PKG_VERSION");
     let routes = routes.routes().count();
-    tracing::info!(version, clients = %listen, %control, shards = config.shards, routes, "started");
+    let unix = config.control.unix.as_ref().map(|unix| tracing::field::display(unix.path.display()));
+    tracing::info!(version, clients = %listen, %control, unix, shards = config.shards, routes, "started");
+    if !config.control.access.asks() && !control.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "whoever reaches {control} can publish and close: configure [[control.token]], or listen on this machine only"
+        );
+    }
 }
 
 fn warn_of_ignored(routes: &Table) {
@@ -196,14 +221,14 @@ fn warn_of_ignored(routes: &Table) {
 }
 
 /// Starts the demo's origin on a port of its own, and makes it where all requests go.
-fn start_demo(control: SocketAddr) -> io::Result<Arc<Table>> {
+fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Table>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let target = listener.local_addr()?;
     let runtime = runtime()?;
     Builder::new().name("demo".into()).spawn(move || {
         runtime.block_on(async move {
-            let served = async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control).await };
+            let served = async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token).await };
             if let Err(error) = served.await {
                 tracing::error!(%error, "the demo ended");
             }
@@ -217,24 +242,31 @@ fn start_control(
     control: Arc<Control>,
     hub: Arc<Hub>,
     notifier: Arc<Notifier>,
-    listener: TcpListener,
+    (tcp, unix): (TcpListener, Option<UnixListener>),
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = runtime()?;
     Builder::new().name("control".into()).spawn(move || {
         runtime.block_on(async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => tokio::select! {
-                    () = control.serve(listener) => {}
-                    () = hub.keep_time() => {}
-                    () = hub.keep() => {}
-                    () = notifier.run() => {}
-                    _ = stopped => notifier.drain(LAST_EVENTS).await,
-                },
-                Err(error) => tracing::error!(%error, "the control API ended"),
+            tokio::select! {
+                Err(error) = serve_control(control, tcp, unix) => tracing::error!(%error, "the control API ended"),
+                () = hub.keep_time() => {}
+                () = hub.keep() => {}
+                () = notifier.run() => {}
+                _ = stopped => notifier.drain(LAST_EVENTS).await,
             }
         });
     })
+}
+
+/// Serves the control API for ever.
+async fn serve_control(control: Arc<Control>, tcp: TcpListener, unix: Option<UnixListener>) -> io::Result<()> {
+    let tcp = Arc::clone(&control).serve(tokio::net::TcpListener::from_std(tcp)?);
+    match unix.map(tokio::net::UnixListener::from_std).transpose()? {
+        Some(unix) => tokio::join!(tcp, control.serve(unix)).0,
+        None => tcp.await,
+    }
+    Ok(())
 }
 
 /// A runtime for one thread.

@@ -60,9 +60,9 @@ const IDLE: Duration = Duration::from_secs(120);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the demo on `listener` forever, publishing to the gripd whose
-/// control port is at `control`.
-pub async fn serve(listener: TcpListener, control: SocketAddr) -> io::Result<()> {
-    let demo = Arc::new(Demo::new(control));
+/// control port is at `control`, with `token` if that asks for one.
+pub async fn serve(listener: TcpListener, control: SocketAddr, token: Option<String>) -> io::Result<()> {
+    let demo = Arc::new(Demo::new(control, token));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -103,9 +103,9 @@ struct Demo {
 }
 
 impl Demo {
-    fn new(control: SocketAddr) -> Self {
+    fn new(control: SocketAddr, token: Option<String>) -> Self {
         let page = PAGE.replace("{{control}}", &shown(control)).into();
-        let control = Control::new(control);
+        let control = Control::new(control, token);
         Self { chat: Mutex::default(), board: Board::new(control.clone()), control, page }
     }
 
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_page_names_the_control_port() {
-        let demo = Demo::new(SocketAddr::from(([0, 0, 0, 0], 5561)));
+        let demo = Demo::new(SocketAddr::from(([0, 0, 0, 0], 5561)), None);
         let page = String::from_utf8(demo.page.to_vec()).unwrap();
         assert!(page.contains("localhost:5561") && !page.contains("{{control}}"));
         assert_eq!(shown(SocketAddr::from(([10, 0, 0, 9], 80))), "10.0.0.9:80");

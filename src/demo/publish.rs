@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -53,15 +53,22 @@ pub(super) struct Held {
 
 /// A client of gripd's control port. Each call opens its own connection:
 /// a chat is slow enough, and there is no stale connection to handle.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Control {
     addr: SocketAddr,
+    token: Option<String>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl Control {
-    /// A client for the control port at `addr`.
-    pub(super) fn new(addr: SocketAddr) -> Self {
-        Self { addr }
+    /// A client for the control port at `addr`, which may ask for a token.
+    pub(super) fn new(addr: SocketAddr, token: Option<String>) -> Self {
+        Self { addr, token }
     }
 
     /// Publishes all items in one request and returns the receipt.
@@ -103,7 +110,11 @@ impl Control {
         path: &str,
         body: String,
     ) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header(HOST, self.addr.to_string())
@@ -174,7 +185,7 @@ mod tests {
     /// A control port that gives one fixed answer and returns what it was sent.
     async fn with_answer(answer: &'static str) -> (Control, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let control = Control::new(listener.local_addr().unwrap());
+        let control = Control::new(listener.local_addr().unwrap(), None);
         let seen = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut seen = Vec::new();
@@ -223,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_listening_is_a_clear_error() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let control = Control::new(listener.local_addr().unwrap());
+        let control = Control::new(listener.local_addr().unwrap(), None);
         drop(listener);
         let error = control.held("p").await.unwrap_err().to_string();
         assert!(error.contains("refused") && error.contains("control port 127.0.0.1:"), "{error}");

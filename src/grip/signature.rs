@@ -3,6 +3,7 @@
 
 use super::jws::{Token, VerifyingKey};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -146,6 +147,31 @@ impl Verifier {
         let stated = token.and_then(|token| serde_json::from_slice::<Stated>(self.0.open(&token)?).ok());
         stated.is_some_and(|stated| stated.exp > now && stated.aud.is_none())
     }
+
+    /// What a token claims, if it is signed with the key. Until when it is valid, and for whom, is the caller's to judge.
+    ///
+    /// # Errors
+    /// Why the claims are not to be believed.
+    pub fn claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, Unfit> {
+        let token = Token::parse(token).ok_or(Unfit::Malformed)?;
+        let claims = self.0.open(&token).ok_or(Unfit::Signature)?;
+        serde_json::from_slice(claims).map_err(|_| Unfit::Malformed)
+    }
+}
+
+/// Why the claims of a token are not to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is no JWT, or its claims are not of the types that they must be.
+    Malformed,
+    /// It is signed with another key, or in another way.
+    Signature,
+}
+
+/// What a token claims, whoever wrote it. It serves to find the key by which the token is to be verified, and for nothing
+/// else. `None`: it is no JWT, or its claims are not of the types that they must be.
+pub fn unverified_claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    jsonwebtoken::dangerous::insecure_decode_claims(token).ok()
 }
 
 impl fmt::Debug for Verifier {
@@ -232,6 +258,18 @@ mod tests {
                 assert!(!verifier.trusts(&token, 1000), "{other:?} for {private:?}");
             }
         }
+    }
+
+    #[test]
+    fn claims_are_told_to_who_has_the_key() {
+        let token = Signer::new("me", &key("s")).unwrap().unwrap().sign(1000).unwrap();
+        let claims = |key: &Key, token: &str| Verifier::new(key).unwrap().unwrap().claims::<serde_json::Value>(token);
+        assert_eq!(claims(&key("s"), &token).unwrap()["iss"], "me");
+        assert_eq!(claims(&key("other"), &token), Err(Unfit::Signature));
+        assert_eq!(claims(&file(EC_PUBLIC).unwrap(), &token), Err(Unfit::Signature));
+        assert_eq!(claims(&key("s"), "a.b.c"), Err(Unfit::Malformed));
+        let issuer = |token| unverified_claims::<serde_json::Value>(token).map(|claims| claims["iss"].clone());
+        assert_eq!((issuer(token.as_str()), issuer("a.b.c")), (Some("me".into()), None));
     }
 
     #[test]

@@ -240,6 +240,48 @@ def python_publisher_is_told_of_an_item_that_is_refused():
         client.end(BEGINNING)
 
 
+def python_publisher_is_known_by_its_issuer_and_key():
+    token = """
+        [[control.token]]
+        name = "chat"
+        iss = "realm"
+        key = "base64:Y2hhdCdzIGtleQ=="
+        scopes = ["publish room", "close user-*"]
+
+        [[control.token]]
+        name = "static"
+        secret = "s3cret"
+        scopes = ["publish room"]
+    """
+    with Origin(origin) as web, Gripd(f"* {web.address}", config=token) as gripd, ExitStack() as closing:
+        client = closing.enter_context(Client(gripd.client, "/stream?channels=room,user-bob")).stream()
+        client.receive(BEGINNING)
+
+        def publish(query, channel, item):
+            publisher = GripPubControl(parse_grip_uri("http://{}:{}/?{}".format(*gripd.control, query)))
+            closing.callback(publisher.remove_all_clients)
+            publisher.publish(channel, Item(item), blocking=True)
+
+        def refused(query, channel, status):
+            try:
+                publish(query, channel, HttpStreamFormat("no\n"))
+            except ValueError as error:
+                check(f"status code {status}" in str(error), f"{query} was told: {error}")
+            else:
+                raise Failed(f"{query} could publish to {channel}")
+
+        refused("iss=realm&key=wrong", "room", 401)
+        refused("iss=elsewhere&key=base64:Y2hhdCdzIGtleQ==", "room", 401)
+        refused("", "room", 401)
+        refused("key=s3cre", "room", 401)
+        refused("key=s3cret", "other", 403)
+        refused("iss=realm&key=base64:Y2hhdCdzIGtleQ==", "user-bob", 403)
+        publish("key=s3cret", "room", HttpStreamFormat("static\n"))
+        publish("iss=realm&key=base64:Y2hhdCdzIGtleQ==", "room", HttpStreamFormat("signed\n"))
+        publish("iss=realm&key=base64:Y2hhdCdzIGtleQ==", "user-bob", HttpStreamFormat(close=True))
+        client.end(BEGINNING + b"static\nsigned\n")
+
+
 def python_json_instruct_holds_and_is_not_shown():
     # gripcontrol's create_hold_* write the instruct as a JSON body.
     with stage() as s:
@@ -272,6 +314,7 @@ SCENES = [
     python_close_ends_a_long_poll_with_the_origins_answer,
     kick_says_goodbye_and_counts_what_it_closed,
     python_publisher_is_told_of_an_item_that_is_refused,
+    python_publisher_is_known_by_its_issuer_and_key,
     python_json_instruct_holds_and_is_not_shown,
     drain_ends_held_clients_cleanly,
 ]

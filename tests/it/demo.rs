@@ -34,7 +34,7 @@ fn serve(listener: TcpListener, control: SocketAddr) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            gripd::demo::serve(listener, control).await.unwrap();
+            gripd::demo::serve(listener, control, None).await.unwrap();
         });
     });
 }

@@ -14,7 +14,7 @@ pub(crate) use daemon::Gripd;
 pub(crate) use events::Events;
 pub(crate) use kinds::{KINDS, Kind, Member};
 pub(crate) use origin::{Answer, Asked, Origin};
-pub(crate) use program::{Program, folder, run};
+pub(crate) use program::{Program, folder, gripd, run};
 pub(crate) use websocket::{Socket, SocketOrigin};
 
 use std::time::{Duration, Instant};

@@ -3,10 +3,11 @@
 use super::DEADLINE;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 
-fn gripd(args: &[&str]) -> Command {
+/// The program with these arguments.
+pub(crate) fn gripd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gripd"));
     command.args(args).env_remove("GRIP_URL");
     command
@@ -50,7 +51,12 @@ impl Program {
     /// On free ports.
     pub(crate) fn start(args: &[&str]) -> Self {
         let any = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
-        let mut program = Self::start_at(&[&any, args].concat(), "", "");
+        Self::of(gripd(&[&any, args].concat()))
+    }
+
+    /// One that says where it listens, before anything else.
+    pub(crate) fn of(command: Command) -> Self {
+        let mut program = Self::silent(command);
         let line = program.lines.recv_timeout(DEADLINE).unwrap();
         let field = |name: &str| {
             let rest = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}")).1;
@@ -62,9 +68,16 @@ impl Program {
 
     /// Whose arguments say that it listens at these addresses.
     pub(crate) fn start_at(args: &[&str], clients: &str, control: &str) -> Self {
-        let mut child = gripd(args).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut program = Self::silent(gripd(args));
+        (program.clients, program.control) = (clients.into(), control.into());
+        program
+    }
+
+    /// One that may not say where it listens.
+    pub(crate) fn silent(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines(child.stderr.take().unwrap());
-        Self { child, lines, log: String::new(), clients: clients.into(), control: control.into() }
+        Self { child, lines, log: String::new(), clients: String::new(), control: String::new() }
     }
 
     /// Sends it a signal.
@@ -92,10 +105,16 @@ impl Program {
 
     /// Reads its log to the end: exit code and log.
     pub(crate) fn wait(&mut self) -> (i32, String) {
+        let status = self.end();
+        (status.code().unwrap(), std::mem::take(&mut self.log))
+    }
+
+    /// Waits for its end, however it ends.
+    pub(crate) fn end(&mut self) -> ExitStatus {
         while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
             self.log.extend([&line, "\n"]);
         }
-        (self.child.wait().unwrap().code().unwrap(), std::mem::take(&mut self.log))
+        self.child.wait().unwrap()
     }
 }
 

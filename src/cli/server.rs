@@ -1,0 +1,231 @@
+//! The gripd that `gripd publish` and `gripd close` talk to, and how they prove who they are.
+
+use super::args;
+use super::publish::base64;
+use crate::grip::signature::{Key, Signer};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// The largest reply that is read.
+const MAX_REPLY: usize = 1 << 20;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The control API of a gripd.
+pub(super) struct Server {
+    place: Place,
+    /// Before the paths of the control API.
+    path: String,
+    proof: Option<Proof>,
+}
+
+/// Where it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// How we prove who we are.
+enum Proof {
+    /// By something that is good for as long as it is not changed. As nothing is encrypted, it does not leave this machine.
+    Lasting(String),
+    /// By a JWT that is good for an hour, which GRIP libraries send anywhere.
+    Jwt(Box<Signer>),
+}
+
+impl Server {
+    /// What the arguments say of it. Options go before what the URL says.
+    pub(super) fn of(args: &args::Server) -> Result<Self> {
+        let (url, query) = args.spec.split_once('?').unwrap_or((&args.spec, ""));
+        let (place, path) = match url.strip_prefix("unix:") {
+            Some("") => return Err("'unix:' must name a file".into()),
+            Some(file) => (Place::Unix(file.into()), String::new()),
+            None => over_tcp(url)?,
+        };
+        let proof = match (&args.user, &args.bearer) {
+            (Some(user), _) => Some(Proof::Lasting(format!("Basic {}", base64(user.as_bytes())))),
+            (None, Some(token)) => Some(Proof::Lasting(format!("Bearer {token}"))),
+            (None, None) => of_query(query)?,
+        };
+        Ok(Self { place, path, proof })
+    }
+
+    /// Publishes, and returns what is replied.
+    pub(super) async fn post(&self, body: String) -> Result<Bytes> {
+        match &self.place {
+            Place::Unix(file) => {
+                let stream = UnixStream::connect(file).await.map_err(|e| format!("cannot connect to {self}: {e}"))?;
+                self.exchange(stream, true, body).await
+            }
+            Place::Tcp { host, port } => {
+                let address = (host.trim_matches(['[', ']']), *port);
+                let stream =
+                    TcpStream::connect(address).await.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?;
+                let local = stream.peer_addr()?.ip().to_canonical().is_loopback();
+                self.exchange(stream, local, body).await
+            }
+        }
+    }
+
+    /// Sends a publish over a connection. `local`: it does not leave this machine.
+    async fn exchange<S>(&self, stream: S, local: bool, body: String) -> Result<Bytes>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let authorization = self.authorization(local)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let host = match &self.place {
+            Place::Tcp { host, port } => format!("{host}:{port}"),
+            Place::Unix(_) => "localhost".to_owned(),
+        };
+        let mut request = Request::post(format!("{}/publish/", self.path))
+            .header(HOST, host)
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+        let status = response.status();
+        let reply = Limited::new(response.into_body(), MAX_REPLY).collect().await;
+        let reply = reply.map_err(|e| e.to_string())?.to_bytes();
+        if !status.is_success() {
+            return Err(format!("{status}: {}", String::from_utf8_lossy(&reply).trim()).into());
+        }
+        Ok(reply)
+    }
+
+    fn authorization(&self, local: bool) -> Result<Option<HeaderValue>> {
+        let value = match &self.proof {
+            None => return Ok(None),
+            Some(Proof::Lasting(_)) if !local => {
+                return Err("passwords and tokens are not sent to another machine without TLS".into());
+            }
+            Some(Proof::Lasting(value)) => value.clone(),
+            Some(Proof::Jwt(signer)) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+                format!("Bearer {}", signer.sign(now).ok_or("the key cannot sign")?)
+            }
+        };
+        let mut value = HeaderValue::try_from(value).map_err(|_| "the key cannot stand in a header")?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+/// The host and the port of a URL, and its path without a slash at the end. No error says more of it than it must: a
+/// password may be in it.
+fn over_tcp(url: &str) -> Result<(Place, String)> {
+    let uri: Uri = url.parse().map_err(|e| format!("the server's URL cannot be read: {e}"))?;
+    if uri.scheme_str() != Some("http") {
+        return Err("the server's URL must begin with http:// or unix:, others are not supported yet".into());
+    }
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or("the server's URL names no host")?.to_owned();
+    let place = Place::Tcp { host, port: uri.port_u16().unwrap_or(80) };
+    Ok((place, uri.path().trim_end_matches('/').to_owned()))
+}
+
+/// What the query of a URL says of how to prove who we are, as in GRIP libraries.
+fn of_query(query: &str) -> Result<Option<Proof>> {
+    let value = |name| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| decode(value)).filter(|value| !value.is_empty())
+    };
+    let Some(key) = value("key") else { return Ok(None) };
+    // What was written as a plus sign is one in base64.
+    let key = if key.starts_with("base64:") { key.replace(' ', "+") } else { key };
+    let no_files = |_: &str| Err("a key in a URL is text, or base64:".to_owned());
+    let key = Key::parse(&key, no_files).map_err(|_| "the key in the server's URL is neither text nor base64")?;
+    match (value("iss"), key) {
+        (Some(issuer), key) => Ok(Signer::new(&issuer, &key)?.map(|signer| Proof::Jwt(Box::new(signer)))),
+        (None, Key::Secret(secret)) => {
+            let secret = String::from_utf8(secret).map_err(|_| "the key in the server's URL is no text")?;
+            Ok(Some(Proof::Lasting(format!("Bearer {secret}"))))
+        }
+        (None, Key::Pem(_)) => Err("the key in the server's URL is no text".into()),
+    }
+}
+
+fn decode(value: &str) -> String {
+    let spaced = value.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map_or_else(|_| String::new(), Cow::into_owned)
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Tcp { host, port } => write!(f, "http://{host}:{port}{}", self.path),
+            Place::Unix(file) => write!(f, "{}", file.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(spec: &str) -> Result<Server> {
+        Server::of(&args::Server { spec: spec.to_owned(), user: None, bearer: None })
+    }
+
+    /// The place, and what is shown on this machine.
+    fn read(spec: &str) -> (String, Option<String>) {
+        let server = server(spec).unwrap();
+        let shown = server.authorization(true).unwrap().map(|value| value.to_str().unwrap().to_owned());
+        (server.to_string(), shown)
+    }
+
+    #[test]
+    fn a_server_is_a_url_or_a_file() {
+        assert_eq!(read("http://h:1"), ("http://h:1".into(), None));
+        assert_eq!(read("http://[::1]/a/"), ("http://[::1]:80/a".into(), None));
+        assert_eq!(read("unix:/run/gripd.sock"), ("/run/gripd.sock".into(), None));
+        for wrong in ["", "unix:", "https://h", "h:1", "/run/gripd.sock", "http://"] {
+            assert!(server(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_shown_and_with_an_issuer_a_jwt() {
+        let bearer = |spec| read(spec).1;
+        assert_eq!(bearer("http://h/?key=s3cret"), Some("Bearer s3cret".into()));
+        assert_eq!(bearer("http://h/?key=base64:Pz8/Pz8+"), Some("Bearer ?????>".into()));
+        assert_eq!(bearer("unix:/s?key=a%2Bb"), Some("Bearer a+b".into()));
+        assert_eq!(bearer("http://h/?iss=realm&verify-key=x&key="), None);
+        let jwt = bearer("http://h/?iss=realm&key=base64:Y2hhbmdlbWU%3D").unwrap();
+        let verifier = crate::grip::signature::Verifier::new(&Key::Secret(b"changeme".to_vec())).unwrap().unwrap();
+        let claims: serde_json::Value = verifier.claims(jwt.strip_prefix("Bearer ").unwrap()).unwrap();
+        assert_eq!(claims["iss"], "realm");
+    }
+
+    #[test]
+    fn what_lasts_does_not_leave_the_machine_and_no_error_tells_it() {
+        let far = |spec: &str| server(spec).and_then(|server| server.authorization(false));
+        assert!(far("http://h/?iss=realm&key=s3cret").unwrap().is_some());
+        assert!(far("http://h/?key=s3cret").is_err());
+        for wrong in [
+            "http://h/?key=s3cret%0A",
+            "http://h/?key=base64:s3cret!",
+            "http://h/?key=file:s3cret",
+            "ftp://h/?key=s3cret",
+            "http://s3cret@:x/",
+            "s3cret",
+        ] {
+            let error = server(wrong).and_then(|server| server.authorization(true)).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{wrong}: {error}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Who may use the control API: `[[control.token]]`, and what stands beside it in `[control]`.
+
+use super::error::Error;
+use super::{file, keys};
+use crate::control::{Access, Scope, Token, UnixAddress};
+use crate::grip::signature::{Key, Verifier};
+use crate::grip::{Invalid, invalid};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use std::path::Path;
+use toml::Spanned;
+
+/// The permission bits of a Unix socket, unless the file says otherwise: for the user that gripd runs as.
+const MODE: u32 = 0o600;
+
+/// A token as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenTable {
+    name: String,
+    iss: Option<String>,
+    key: Option<Hidden>,
+    secret: Option<Hidden>,
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+/// A text that no error repeats.
+pub(super) struct Hidden(String);
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => Ok(Self(text)),
+            _ => Err(D::Error::custom("a key and a secret are texts, in quotes")),
+        }
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a secret")
+    }
+}
+
+/// The permission bits of a file, in octal digits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mode(u32);
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        let mode = u32::from_str_radix(&digits, 8).ok().filter(|mode| (0o1..=0o777).contains(mode));
+        mode.map(Self).ok_or_else(|| D::Error::custom("unix_mode is octal digits, as in \"0660\""))
+    }
+}
+
+/// Who may be spared a token.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Spared {
+    Unix,
+    Loopback,
+}
+
+/// By what somebody is known, to tell that no two are known by the same.
+#[derive(PartialEq, Eq)]
+enum Proof {
+    Signed(String, Key),
+    Secret(String),
+}
+
+/// The Unix socket that is configured. `path`: of the configuration file, to whose folder the socket is relative.
+pub(super) fn unix(path: Option<&Path>, control: &file::Control, error: &mut Error) -> Option<UnixAddress> {
+    let place = path.map_or_else(String::new, |p| p.display().to_string());
+    if control.unix_mode.is_some() && control.unix.is_none() {
+        error.push(&place, "control.unix_mode: there is no control.unix");
+    }
+    let name = control.unix.as_ref()?;
+    if name.is_empty() {
+        error.push(&place, "control.unix: it is empty");
+    }
+    let mode = control.unix_mode.map_or(MODE, |mode| mode.0);
+    Some(UnixAddress { path: folder(path).join(name), mode })
+}
+
+/// Who may use the control API. All that is wrong with it goes to `error`.
+pub(super) fn access(path: Option<&Path>, control: &file::Control, error: &mut Error) -> Access {
+    let place = path.map_or_else(String::new, |p| p.display().to_string());
+    let spares = |who| control.without_token.contains(&who);
+    let mut access = Access { tokens: Vec::new(), unix: spares(Spared::Unix), loopback: spares(Spared::Loopback) };
+    let mut before: Vec<(&str, Option<Proof>)> = Vec::new();
+    for table in &control.token {
+        let (line, table) = (control.lines.of(table.span().start), table.get_ref());
+        let mut wrong = |why: &dyn std::fmt::Display| {
+            error.push(&format!("{place}:{line}"), format!("[[control.token]] '{}': {why}", table.name));
+        };
+        if table.name.is_empty() || table.name.contains(char::is_control) {
+            wrong(&"a name has at least one character, and no control characters");
+        }
+        if before.iter().any(|(name, _)| *name == table.name) {
+            wrong(&"another token has the same name");
+        }
+        let scopes = scopes(table, &mut wrong);
+        let proof = proof(table, folder(path)).map_err(|why| wrong(&why)).ok();
+        let same = before.iter().find(|(_, other)| proof.is_some() && *other == proof);
+        if let Some((other, _)) = same {
+            wrong(&format!("it cannot be told from '{other}': both have the same key or secret"));
+        }
+        match proof.as_ref().map(|proof| token(&table.name, proof, scopes)) {
+            Some(Ok(token)) => access.tokens.push(token),
+            Some(Err(why)) => wrong(&why),
+            None => {}
+        }
+        before.push((&table.name, proof));
+    }
+    access
+}
+
+fn folder(path: Option<&Path>) -> &Path {
+    path.and_then(Path::parent).unwrap_or_else(|| Path::new(""))
+}
+
+fn scopes(table: &TokenTable, wrong: &mut dyn FnMut(&dyn std::fmt::Display)) -> Vec<Scope> {
+    if table.scopes.is_empty() {
+        wrong(&"it has no scopes, and could do nothing");
+    }
+    let scopes = table.scopes.iter().map(|text| text.parse());
+    scopes.filter_map(|scope| scope.map_err(|why: Invalid| wrong(&format!("scopes: {why}"))).ok()).collect()
+}
+
+fn proof(table: &TokenTable, folder: &Path) -> Result<Proof, Invalid> {
+    let of = |name: &'static str| move |why: Invalid| Invalid::new(format!("{name}: {why}"));
+    match (&table.key, &table.secret) {
+        (Some(_), Some(_)) => invalid("it has both a key and a secret, and is to have one of them"),
+        (None, None) => invalid("it has neither a key nor a secret"),
+        (None, Some(_)) if table.iss.is_some() => invalid("iss goes with a key, and not with a secret"),
+        (None, Some(secret)) => keys::read_secret(&secret.0, folder).map(Proof::Secret).map_err(of("secret")),
+        (Some(key), None) => {
+            let Some(issuer) = table.iss.as_ref().filter(|issuer| !issuer.is_empty()) else {
+                return invalid("a key needs an iss");
+            };
+            let key = keys::read_of_token(&key.0, folder).map_err(of("key"))?;
+            Ok(Proof::Signed(issuer.clone(), key))
+        }
+    }
+}
+
+fn token(name: &str, proof: &Proof, scopes: Vec<Scope>) -> Result<Token, Invalid> {
+    match proof {
+        Proof::Secret(secret) => Ok(Token::secret(name, secret, scopes)),
+        Proof::Signed(issuer, key) => match Verifier::new(key) {
+            Ok(Some(verifier)) => Ok(Token::signed(name, issuer, verifier, scopes)),
+            Ok(None) => invalid("key: it is empty"),
+            Err(why) => invalid(format!("key: {why}")),
+        },
+    }
+}
+
+/// The tables of a file.
+pub(super) type TokenTables = Vec<Spanned<TokenTable>>;
+
+/// Where the lines of a file end.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The number of the line in which this byte is, from 1.
+    pub(super) fn of(&self, at: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < at)
+    }
+}

@@ -1,0 +1,320 @@
+//! Who may use the control API, and for what.
+
+use super::listen::Caller;
+use super::reply::Reply;
+use super::scope::{Need, Scope, needs};
+use super::token::{Token, Unknown, identify};
+use crate::grip::Item;
+use aws_lc_rs::rand;
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use std::fmt;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The tokens that are asked for, and who needs none.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Who may do what. Empty: no token is asked for.
+    pub tokens: Vec<Token>,
+    /// Whether what comes over the Unix socket needs no token.
+    pub unix: bool,
+    /// Whether what comes from a loopback address needs no token.
+    pub loopback: bool,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { tokens: Vec::new(), unix: true, loopback: false }
+    }
+}
+
+/// What a request to a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    /// Nothing: how gripd is may be known.
+    Nothing,
+    /// A token, of which the items of the request will say what it must be good for.
+    Token,
+    /// A token that is good for this.
+    Scope(Need<'static>),
+}
+
+impl Demand {
+    /// Of a request to `path`, which has no slash at its end. What is unknown is for those who may do everything.
+    fn of(path: &str, method: &Method) -> Self {
+        match path {
+            "" | "/healthz" | "/readyz" => Self::Nothing,
+            "/publish" => Self::Token,
+            _ => match path.split('/').nth(1) {
+                Some("allowed" | "channels" | "connections" | "denied" | "metrics")
+                    if matches!(*method, Method::GET | Method::HEAD) =>
+                {
+                    Self::Scope(Need::Inspect)
+                }
+                _ => Self::Scope(Need::Admin),
+            },
+        }
+    }
+}
+
+/// What somebody may do who was let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant<'a> {
+    caller: Caller,
+    /// `None`: no token is asked for.
+    token: Option<&'a Token>,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    caller: Caller,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    NoToken,
+    SeveralTokens,
+    Unknown(Unknown),
+    /// The token is not good for it: which one, for what, and for what it is.
+    Forbidden(String),
+}
+
+impl Access {
+    /// Whether anybody is asked for a token.
+    pub const fn asks(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// Lets in the demo, which is a process like any other: the secret that it shows. `None`: nobody is asked for one.
+    ///
+    /// # Errors
+    /// No random bytes could be had.
+    pub fn admit_demo(&mut self) -> io::Result<Option<String>> {
+        if !self.asks() {
+            return Ok(None);
+        }
+        let mut bytes = [0; 32];
+        rand::fill(&mut bytes).map_err(|_| io::Error::other("there are no random bytes for the demo's token"))?;
+        let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        self.tokens.push(Token::secret("demo", &secret, vec![Scope::Admin]));
+        Ok(Some(secret))
+    }
+
+    fn is_exempt(&self, caller: Caller) -> bool {
+        !self.asks()
+            || match caller {
+                Caller::Unix => self.unix,
+                Caller::Tcp { remote, .. } => self.loopback && remote.ip().to_canonical().is_loopback(),
+            }
+    }
+
+    /// Lets a request to `path`, which has no slash at its end, in, or not.
+    pub(super) fn admit(
+        &self,
+        caller: Caller,
+        path: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Grant<'_>, Refusal> {
+        let demand = Demand::of(path, method);
+        if self.is_exempt(caller) || demand == Demand::Nothing {
+            return Ok(Grant { caller, token: None });
+        }
+        let token = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
+        let token = token.map_err(|why| Refusal { caller, why })?;
+        let grant = Grant { caller, token: Some(token) };
+        if let Demand::Scope(need) = demand {
+            grant.check(need)?;
+        }
+        Ok(grant)
+    }
+}
+
+impl Grant<'_> {
+    /// Whether all of these items may be published.
+    pub(super) fn check_items(&self, items: &[Item]) -> Result<(), Refusal> {
+        items.iter().flat_map(needs).try_for_each(|need| self.check(need))
+    }
+
+    fn check(&self, need: Need<'_>) -> Result<(), Refusal> {
+        let Some(token) = self.token.filter(|token| !token.may(need)) else { return Ok(()) };
+        let told = format!("the token '{}' may not {need}; it may: {}", token.name(), token.scopes());
+        Err(Refusal { caller: self.caller, why: Why::Forbidden(told) })
+    }
+}
+
+/// The token that a request shows (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
+    let mut shown = headers.get_all(AUTHORIZATION).iter();
+    let (first, second) = (shown.next(), shown.next());
+    if second.is_some() {
+        return Err(Why::SeveralTokens);
+    }
+    let (scheme, token) = first.and_then(|value| value.as_bytes().split_at_checked(7)).ok_or(Why::NoToken)?;
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() {
+        return Err(Why::NoToken);
+    }
+    Ok(token)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+impl Refusal {
+    /// Logs it and answers it, without what was shown.
+    pub(super) fn into_reply(self) -> Reply {
+        let Self { caller, why } = self;
+        let status = if matches!(why, Why::Forbidden(_)) { 403 } else { 401 };
+        tracing::warn!(remote = %caller, status, "control request refused: {why}");
+        Reply::text(status, format!("Refused: {why}.")).challenge(&why.challenge())
+    }
+}
+
+impl Why {
+    /// The value of `WWW-Authenticate` (RFC 6750, section 3). Who shows nothing is told of no error.
+    fn challenge(&self) -> String {
+        let (error, description) = match self {
+            Self::NoToken => return r#"Bearer realm="gripd""#.to_owned(),
+            Self::SeveralTokens => ("invalid_request", self.to_string()),
+            Self::Unknown(unknown) => ("invalid_token", unknown.to_string()),
+            // Its name, and the channel's, may have characters that must not stand here.
+            Self::Forbidden(_) => ("insufficient_scope", "the token may not do this".to_owned()),
+        };
+        format!(r#"Bearer realm="gripd", error="{error}", error_description="{description}""#)
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToken => f.write_str("no token: send one as 'Authorization: Bearer TOKEN'"),
+            Self::SeveralTokens => f.write_str("there is more than one Authorization header"),
+            Self::Unknown(unknown) => unknown.fmt(f),
+            Self::Forbidden(told) => f.write_str(told),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grip::item::parse_batch;
+    use proptest::prelude::*;
+    use std::net::SocketAddr;
+
+    fn tcp(remote: &str) -> Caller {
+        let remote: SocketAddr = remote.parse().unwrap();
+        Caller::Tcp { local: "10.0.0.1:5561".parse().unwrap(), remote }
+    }
+
+    fn access(scopes: &[&str]) -> Access {
+        let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+        Access { tokens: vec![Token::secret("t", "s3cret", scopes)], ..Access::default() }
+    }
+
+    fn headers(values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, value.parse().unwrap());
+        }
+        headers
+    }
+
+    /// Whether a request is let in; else the refusal's words.
+    fn admitted(access: &Access, caller: Caller, path: &str, method: &Method, shown: &[&'static str]) -> String {
+        let admitted = access.admit(caller, path, method, &headers(shown));
+        admitted.map_or_else(|refusal| refusal.why.to_string(), |_| "yes".to_owned())
+    }
+
+    #[test]
+    fn what_a_request_asks_for() {
+        let (get, post) = (&Method::GET, &Method::POST);
+        for path in ["", "/healthz", "/readyz"] {
+            assert_eq!(Demand::of(path, post), Demand::Nothing, "{path}");
+        }
+        assert_eq!(Demand::of("/publish", post), Demand::Token);
+        for path in ["/channels", "/channels/a/b", "/metrics", "/connections/1", "/allowed", "/denied"] {
+            assert_eq!(Demand::of(path, get), Demand::Scope(Need::Inspect), "{path}");
+            assert_eq!(Demand::of(path, &Method::DELETE), Demand::Scope(Need::Admin), "{path}");
+        }
+        for path in
+            ["/recover", "/nothing", "/channelsx", "//channels", "/healthz/x", "*", "x", "/PUBLISH", "/publish/"]
+        {
+            assert_eq!(Demand::of(path, get), Demand::Scope(Need::Admin), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_shown_in_one_header() {
+        let (access, caller, get) = (access(&["inspect"]), tcp("127.0.0.1:1"), &Method::GET);
+        for shown in ["Bearer s3cret", "bearer  s3cret ", "BEARER s3cret"] {
+            assert_eq!(admitted(&access, caller, "/metrics", get, &[shown]), "yes", "{shown}");
+        }
+        for shown in [&[][..], &["Bearer"], &["Bearer "], &["Basic czNjcmV0"], &["s3cret"], &["Bearers3cret"]] {
+            let refused = admitted(&access, caller, "/metrics", get, shown);
+            assert!(refused.starts_with("no token"), "{shown:?}: {refused}");
+        }
+        let refused = admitted(&access, caller, "/metrics", get, &["Bearer s3cret", "Bearer s3cret"]);
+        assert!(refused.contains("more than one"), "{refused}");
+        assert!(admitted(&access, caller, "/metrics", get, &["Bearer other"]).starts_with("unknown key"));
+        assert_eq!(
+            admitted(&access, caller, "/recover", &Method::POST, &["Bearer s3cret"]),
+            "the token 't' may not do what takes 'admin'; it may: inspect"
+        );
+    }
+
+    #[test]
+    fn some_need_no_token() {
+        let (local, remote) = (["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"], "10.0.0.2:1");
+        let mut access = access(&["inspect"]);
+        let admits = |access: &Access, caller| admitted(access, caller, "/recover", &Method::POST, &[]) == "yes";
+        assert!(admits(&access, Caller::Unix) && !admits(&access, tcp(local[0])));
+        (access.unix, access.loopback) = (false, true);
+        assert!(!admits(&access, Caller::Unix) && !admits(&access, tcp(remote)));
+        assert!(local.iter().all(|remote| admits(&access, tcp(remote))));
+        access.tokens.clear();
+        assert!(admits(&access, Caller::Unix) && admits(&access, tcp(remote)));
+    }
+
+    #[test]
+    fn challenges_hold_nothing_that_they_must_not() {
+        let forbidden = Why::Forbidden("\"é\n\\".into());
+        let unknown = [Unknown::Key, Unknown::NoIssuer, Unknown::Issuer, Unknown::Signature, Unknown::NoExpiry];
+        let unknown = unknown.into_iter().chain([Unknown::Expired, Unknown::Early, Unknown::Audience]);
+        for why in unknown.map(Why::Unknown).chain([Why::SeveralTokens, forbidden]) {
+            let challenge = why.challenge();
+            assert_eq!(challenge.matches('"').count(), 6, "{challenge}");
+            assert!(challenge.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'\\'), "{challenge}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_is_let_in_if_each_of_its_items_is(
+            scopes in prop::collection::vec("(publish|close) [ab*]{1,2}", 0..3),
+            items in prop::collection::vec(("[ab]{1,2}", any::<bool>(), any::<bool>()), 0..4),
+        ) {
+            let json = |(channel, says, closes): &(String, bool, bool)| {
+                let formats = if *says || !closes { r#","http-stream":{"content":""}"# } else { "" };
+                let action = if *closes { r#","action":"close""# } else { "" };
+                format!(r#"{{"channel":"{channel}"{formats}{action}}}"#)
+            };
+            let body = format!(r#"{{"items":[{}]}}"#, items.iter().map(json).collect::<Vec<_>>().join(","));
+            let batch = parse_batch(body.as_bytes()).unwrap();
+            let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+            let token = Token::secret("t", "s3cret", scopes.clone());
+            let grant = Grant { caller: Caller::Unix, token: Some(&token) };
+            let may = |need: Need<'_>| scopes.iter().any(|scope| scope.covers(need));
+            let expected = items.iter().all(|(channel, says, closes)| {
+                let publishes = *says || !*closes;
+                (!publishes || may(Need::Publish(channel))) && (!*closes || may(Need::Close(channel)))
+            });
+            prop_assert_eq!(grant.check_items(&batch).is_ok(), expected);
+        }
+    }
+}

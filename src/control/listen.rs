@@ -1,0 +1,150 @@
+//! On what the control API is served: TCP, or a Unix socket.
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+/// Connections that the kernel accepts before us.
+const BACKLOG: i32 = 128;
+
+/// From where a request came.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller {
+    /// Over TCP.
+    Tcp {
+        /// The address to which it came,
+        local: SocketAddr,
+        /// and the one it came from.
+        remote: SocketAddr,
+    },
+    /// Over a Unix socket.
+    Unix,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { remote, .. } => remote.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// What publishers connect to.
+pub trait Listener: Send + 'static {
+    /// One of their connections.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// None can be accepted now; another may be later.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Caller)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Caller)> {
+        let (stream, remote) = self.accept().await?;
+        let local = stream.local_addr()?;
+        Ok((stream, Caller::Tcp { local, remote }))
+    }
+}
+
+impl Listener for tokio::net::UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Caller)> {
+        self.accept().await.map(|(stream, _)| (stream, Caller::Unix))
+    }
+}
+
+/// Where a Unix socket is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixAddress {
+    /// Its file.
+    pub path: PathBuf,
+    /// The permission bits of the file: who may write to it may connect.
+    pub mode: u32,
+}
+
+/// The file of a socket that this process listens on. It is removed when this is dropped.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode. A file that another process has put in its place is not ours to remove.
+    identity: (u64, u64),
+}
+
+impl UnixAddress {
+    /// Listens there. The file of a process that listens no more is replaced.
+    ///
+    /// # Errors
+    /// Somebody listens there, something other than a socket is there, or the file cannot be made. The error names it.
+    pub fn bind(&self) -> io::Result<(UnixListener, SocketFile)> {
+        self.try_bind().map_err(|error| {
+            let place = self.path.display();
+            io::Error::new(error.kind(), format!("cannot listen for the control API on {place}: {error}"))
+        })
+    }
+
+    fn try_bind(&self) -> io::Result<(UnixListener, SocketFile)> {
+        remove_stale(&self.path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(&self.path)?)?;
+        let file = SocketFile::of(&self.path)?;
+        // Nobody can connect before `listen`, so nobody gets in by the mode that the umask left.
+        fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
+        socket.listen(BACKLOG)?;
+        Ok((socket.into(), file))
+    }
+}
+
+/// Removes the file of a socket on which nobody listens.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "a file is there that is no socket"));
+        }
+        Ok(_) => {}
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // One that listens and accepts nothing must not keep us waiting.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Err(io::Error::new(ErrorKind::AddrInUse, "it is in use by another process")),
+    }
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_path_buf(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            // What cannot be removed is stale from now on, and will be replaced.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}

@@ -1,0 +1,179 @@
+//! What a token may do.
+
+use crate::grip::item::Move;
+use crate::grip::{Glob, Invalid, Item, invalid};
+use std::fmt;
+use std::str::FromStr;
+
+/// One thing that a token may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Send content to the channels of these names, and have their connections ask the origin again.
+    Publish(Glob),
+    /// End the connections of the channels of these names.
+    Close(Glob),
+    /// See what is held, and the metrics.
+    Inspect,
+    /// Everything.
+    Admin,
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need<'a> {
+    /// Send content to a channel.
+    Publish(&'a str),
+    /// Do something to the connections of a channel.
+    Close(&'a str),
+    /// Look at something.
+    Inspect,
+    /// Anything else.
+    Admin,
+}
+
+impl Scope {
+    /// Whether it is enough for what somebody wants.
+    pub(super) fn covers(&self, need: Need<'_>) -> bool {
+        match (self, need) {
+            (Self::Admin, _) | (Self::Inspect, Need::Inspect) => true,
+            (Self::Publish(names), Need::Publish(channel)) | (Self::Close(names), Need::Close(channel)) => {
+                names.matches(channel)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// All that an item needs. One that has a place in the order of its channel, by its id, is something to its connections
+/// even if it only closes.
+pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
+    let sends = item.response.is_some() || item.stream.is_some() || item.message.is_some();
+    let orders = item.id.is_some() || item.prev_id.is_some() || !item.hints.is_empty();
+    // Each thing that an item does to connections besides sending has its line here.
+    let closes = !item.closes.is_empty() || item.moves.is_some();
+    let entered = match &item.moves {
+        Some(Move::Subscribe(channels)) => &channels[..],
+        Some(Move::Unsubscribe(_)) | None => &[],
+    };
+    // What does none of it is taken for content, so that nothing goes without a scope.
+    let publishes = sends || orders || !closes;
+    let publish = publishes.then_some(Need::Publish(&item.channel));
+    // Who is subscribed to a channel gets all that is published there.
+    let entered = entered.iter().map(|channel| Need::Publish(channel));
+    publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered)
+}
+
+impl FromStr for Scope {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let text = text.trim();
+        let (word, names) = text.split_once(' ').unwrap_or((text, ""));
+        match (word, names.trim()) {
+            ("publish" | "close", "") => invalid(format!("'{text}' must name channels, as in '{word} conversation*'")),
+            ("publish", names) => Ok(Self::Publish(Glob::from(names))),
+            ("close", names) => Ok(Self::Close(Glob::from(names))),
+            ("inspect", "") => Ok(Self::Inspect),
+            ("admin", "") => Ok(Self::Admin),
+            ("inspect" | "admin", _) => invalid(format!("'{word}' stands alone, it is not for some channels")),
+            _ => invalid(format!("'{text}' is none of 'publish CHANNELS', 'close CHANNELS', 'inspect' and 'admin'")),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish(names) => write!(f, "publish {names}"),
+            Self::Close(names) => write!(f, "close {names}"),
+            Self::Inspect => f.write_str("inspect"),
+            Self::Admin => f.write_str("admin"),
+        }
+    }
+}
+
+impl fmt::Display for Need<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish(channel) => write!(f, "publish {channel:?}"),
+            Self::Close(channel) => write!(f, "close {channel:?}"),
+            Self::Inspect => f.write_str("inspect"),
+            Self::Admin => f.write_str("do what takes 'admin'"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grip::item::parse_batch;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    /// What an item needs, in one line.
+    fn needed(item: Value) -> String {
+        let items = parse_batch(json!({ "items": [item] }).to_string().as_bytes()).unwrap();
+        items.iter().flat_map(needs).map(|need| need.to_string()).collect::<Vec<_>>().join(" and ")
+    }
+
+    #[test]
+    fn an_item_needs_what_it_does() {
+        let (publish, close, both) = (r#"publish "c""#, r#"close "c""#, r#"publish "c" and close "c""#);
+        let content = json!({"http-stream": {"content": "x"}});
+        assert_eq!(needed(json!({"channel": "c", "formats": content})), publish);
+        assert_eq!(needed(json!({"channel": "c", "action": "hint"})), publish);
+        assert_eq!(needed(json!({"channel": "c", "formats": {"ws-message": {"action": "hint"}}})), publish);
+        assert_eq!(needed(json!({"channel": "c", "action": "close"})), close);
+        assert_eq!(needed(json!({"channel": "c", "formats": {"http-response": {"action": "close"}}})), close);
+        assert_eq!(needed(json!({"channel": "c", "action": "close", "formats": content})), both);
+        assert_eq!(needed(json!({"channel": "c", "action": "close", "id": "1"})), both);
+        assert_eq!(needed(json!({"channel": "c", "action": "close", "deny-for": 9})), close);
+        let entering = needed(json!({"channel": "c", "action": "subscribe", "channels": ["d", "e"]}));
+        assert_eq!(entering, r#"close "c" and publish "d" and publish "e""#);
+        assert_eq!(needed(json!({"channel": "c", "action": "unsubscribe", "channels": ["d"]})), close);
+        // One that is nothing for anybody.
+        assert_eq!(needed(json!({"channel": "c", "formats": {"smoke": {}}})), publish);
+    }
+
+    #[test]
+    fn a_scope_is_written_in_words() {
+        for text in ["publish conversation*", "close user*", "inspect", "admin", "publish a b"] {
+            assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
+        }
+        assert_eq!(" publish   a* ".parse::<Scope>().unwrap().to_string(), "publish a*");
+        for text in ["", "publish", "close ", "inspect *", "admin x", "Publish a", "delete a", "publish\ta"] {
+            assert!(text.parse::<Scope>().is_err(), "{text}");
+        }
+    }
+
+    fn scope() -> impl Strategy<Value = Scope> {
+        prop_oneof![
+            "[ab*]{1,3}".prop_map(|names| Scope::Publish(Glob::from(names.as_str()))),
+            "[ab*]{1,3}".prop_map(|names| Scope::Close(Glob::from(names.as_str()))),
+            Just(Scope::Inspect),
+            Just(Scope::Admin),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_scope_covers_its_own_kind_only(scope in scope(), channel in "[ab]{0,3}") {
+            let (publish, close) = (Need::Publish(&channel), Need::Close(&channel));
+            let covered = [publish, close, Need::Inspect, Need::Admin].map(|need| scope.covers(need));
+            let expected = match &scope {
+                Scope::Publish(names) => [names.matches(&channel), false, false, false],
+                Scope::Close(names) => [false, names.matches(&channel), false, false],
+                Scope::Inspect => [false, false, true, false],
+                Scope::Admin => [true; 4],
+            };
+            prop_assert_eq!(covered, expected);
+        }
+
+        #[test]
+        fn any_text_is_a_scope_or_an_error(text in ".*") {
+            if let Ok(scope) = text.parse::<Scope>() {
+                prop_assert_eq!(scope.to_string().parse(), Ok(scope));
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The program with tokens: what is wrong with a configuration, what it says at its start, and `gripd publish`.
+
+use crate::support::{Client, Gripd, get};
+use crate::support::{Program, gripd, run};
+use crate::tokens::{self, jwt, write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// A token with these lines.
+fn token(lines: &str) -> String {
+    format!("[[control.token]]\nname = \"chat\"\n{lines}\n")
+}
+
+/// What `gripd check` says of a file, and its exit code.
+fn check(name: &str, file: &str) -> (i32, String) {
+    let path = write(name, file);
+    let (code, _, err) = run(&["check", "--config", path.to_str().unwrap()]);
+    (code, err)
+}
+
+#[test]
+fn every_error_of_a_token_is_told_with_its_place_and_its_name() {
+    let good = "secret = \"s3cret-one\"\nscopes = [\"admin\"]";
+    write("empty.secret", " \n");
+    let cases = [
+        ("scopes = [\"admin\"]\nsecret = \"s3cret one\"", "'chat': secret: it has characters"),
+        ("scopes = [\"admin\"]\nsecret = \"base64:s3cret\"", "'chat': secret: it is text"),
+        ("scopes = [\"admin\"]\nsecret = \"\"", "'chat': secret: it is empty"),
+        ("scopes = [\"admin\"]\nsecret = \"file:empty.secret\"", "'chat': secret: it is empty"),
+        ("scopes = [\"admin\"]\nsecret = \"file:no.such\"", "'chat': secret: no.such: "),
+        ("scopes = [\"admin\"]\nsecret = \"env:GRIPD_NOT_SET\"", "the environment variable 'GRIPD_NOT_SET' is not set"),
+        ("scopes = [\"admin\"]\niss = \"i\"\nkey = \"env:\"", "'chat': key: the environment variable '' is not set"),
+        ("scopes = [\"admin\"]\nsecret = \"s3cret\"\niss = \"i\"", "'chat': iss goes with a key"),
+        ("scopes = [\"admin\"]\nsecret = \"s3cret\"\nkey = \"s3cret\"", "'chat': it has both a key and a secret"),
+        ("scopes = [\"admin\"]\niss = \"i\"", "'chat': it has neither a key nor a secret"),
+        ("scopes = [\"admin\"]\nkey = \"s3cret\"", "'chat': a key needs an iss"),
+        ("scopes = [\"admin\"]\nkey = \"s3cret\"\niss = \"\"", "'chat': a key needs an iss"),
+        ("scopes = [\"admin\"]\nkey = \"\"\niss = \"i\"", "'chat': key: it is empty"),
+        ("scopes = [\"admin\"]\nkey = \"base64:s3cret!\"\niss = \"i\"", "'chat': key: what follows 'base64:'"),
+        ("scopes = []\nsecret = \"s3cret\"", "'chat': it has no scopes"),
+        ("secret = \"s3cret\"", "'chat': it has no scopes"),
+        ("scopes = [\"inspect\", \"fly\"]\nsecret = \"s3cret\"", "'chat': scopes: 'fly' is none of"),
+        ("scopes = [\"publish\"]\nsecret = \"s3cret\"", "'chat': scopes: 'publish' must name channels"),
+    ];
+    for (index, (lines, why)) in cases.iter().enumerate() {
+        let (code, err) = check("token_error.toml", &format!("shards = 1\n\n{}", token(lines)));
+        assert_eq!(code, 78, "{index}: {err}");
+        assert!(err.contains("token_error.toml:3: [[control.token]] ") && err.contains(why), "{lines}: {err}");
+        assert!(!err.contains("s3cret"), "{err}");
+    }
+    let twice = token(good) + &token("secret = \"s3cret-two\"\nscopes = [\"admin\"]");
+    let same = token(good) + &token(good).replace("chat", "other");
+    for (file, why) in
+        [(twice, "'chat': another token has the same name"), (same, "'other': it cannot be told from 'chat'")]
+    {
+        let (code, err) = check("token_twice.toml", &file);
+        assert!(code == 78 && err.contains("token_twice.toml:5: ") && err.contains(why), "{err}");
+        assert!(!err.contains("s3cret"), "{err}");
+    }
+    // All of them are told.
+    let (_, err) =
+        check("token_many.toml", &(token("iss = \"i\"") + &token("scopes = [\"x\"]").replace("chat", "other")));
+    assert_eq!(err.lines().count(), 4, "{err}");
+}
+
+#[test]
+fn what_cannot_be_read_is_told_with_its_line() {
+    for (lines, why) in [
+        ("secrets = \"s3cret\"", "unknown field `secrets`"),
+        ("secret = 12345678", "a key and a secret are texts"),
+        ("key = [\"s3cret\"]", "a key and a secret are texts"),
+        ("scopes = \"admin\"", "expected a sequence"),
+    ] {
+        let (code, err) = check("token_read.toml", &token(lines));
+        assert_eq!(code, 78, "{err}");
+        assert!(err.contains("token_read.toml:3: ") && err.contains(why), "{lines}: {err}");
+        assert!(!err.contains("s3cret") && !err.contains("12345678"), "{err}");
+    }
+    for (line, why) in [
+        ("without_token = [\"everybody\"]", "unknown variant `everybody`"),
+        ("unix_mode = \"0999\"", "octal digits"),
+        ("unix_mode = \"01777\"", "octal digits"),
+        ("unix_mode = 432", "expected a string"),
+    ] {
+        let (code, err) = check("control_read.toml", &format!("[control]\n{line}\nunix = \"x.sock\"\n"));
+        assert!(code == 78 && err.contains("control_read.toml:2: ") && err.contains(why), "{line}: {err}");
+    }
+    assert!(check("mode_only.toml", "control.unix_mode = \"0600\"\n").1.contains("there is no control.unix"));
+    assert!(check("unix_empty.toml", "control.unix = \"\"\n").1.contains("control.unix: it is empty"));
+}
+
+#[test]
+fn keys_and_secrets_may_be_in_the_environment() {
+    write("in_env.secret", "from-a-file\n");
+    let file = token("secret = \"env:GRIPD_TEST_ONE\"\nscopes = [\"inspect\"]")
+        + "[[control.token]]\nname = \"jwt\"\niss = \"i\"\nkey = \"env:GRIPD_TEST_TWO\"\nscopes = [\"inspect\"]\n";
+    let config = write("in_env.toml", &file);
+    let addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    for (one, shown) in [("as-it-is", "as-it-is"), ("file:in_env.secret", "from-a-file")] {
+        let mut command = gripd(&addresses);
+        command.env("GRIPD_TEST_ONE", one).env("GRIPD_TEST_TWO", "base64:Y2hhbmdlbWU=");
+        let running = Program::of(command);
+        for shown in [shown, &jwt("i", "changeme", gripd::origin::now())] {
+            let request = format!("GET /channels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {shown}\r\n\r\n");
+            let (head, _) = Client::send(running.control.parse().unwrap(), request).answer();
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+        }
+    }
+    let nested = gripd(&["check", "--config", config.to_str().unwrap()])
+        .env("GRIPD_TEST_ONE", "env:GRIPD_TEST_TWO")
+        .env("GRIPD_TEST_TWO", "x")
+        .output()
+        .unwrap();
+    assert_eq!(nested.status.code(), Some(78));
+}
+
+/// A gripd that asks for tokens everywhere.
+fn asking(name: &str) -> Gripd {
+    let table = |name: &str, proof: &str, scopes: &str| {
+        format!("[[control.token]]\nname = \"{name}\"\n{proof}\nscopes = [{scopes}]\n")
+    };
+    let tokens = [
+        table("chat", "iss = \"realm\"\nkey = \"chat's key\"", "\"publish a\""),
+        table("ops", "secret = \"s3cret\"", "\"admin\""),
+    ];
+    let control = format!("[control]\nunix = \"{name}.sock\"\nwithout_token = []\n");
+    tokens::gripd(&format!("{name}.toml"), &(control + &tokens.concat()))
+}
+
+#[test]
+fn gripd_publish_shows_what_the_url_says() {
+    let gripd = asking("cli");
+    let mut client = gripd.stream("a");
+    let socket = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli.sock");
+    let (tcp, unix) = (format!("http://{}/", gripd.control), format!("unix:{}", socket.display()));
+    for server in [&tcp, &unix] {
+        for query in ["iss=realm&key=chat%27s+key", "iss=realm&key=base64:Y2hhdCdzIGtleQ==", "key=s3cret"] {
+            let (code, out, err) = run(&["publish", "--spec", &format!("{server}?{query}"), "a", "x"]);
+            assert_eq!((code, out.as_str(), err.as_str()), (0, "Published\n", ""), "{server} {query}");
+            client.read_until("2\r\nx\n\r\n");
+        }
+        let refused = |args: &[&str], why: &str| {
+            let (code, _, err) = run(args);
+            assert!(code == 1 && err.contains(why) && !err.contains("s3cr"), "{args:?}: {err}");
+        };
+        refused(&["publish", "--spec", server, "a", "x"], "401 Unauthorized: Refused: no token");
+        refused(&["publish", "--spec", &format!("{server}?key=s3cre"), "a", "x"], "unknown key");
+        refused(&["publish", "--spec", &format!("{server}?iss=realm&key=s3cret"), "a", "x"], "wrong signature");
+        refused(&["close", "--spec", &format!("{server}?iss=realm&key=chat%27s+key"), "a"], "403 Forbidden");
+        // What is said apart from the URL goes before it.
+        refused(&["publish", "--spec", &format!("{server}?key=s3cret"), "-B", "s3cr", "a", "x"], "unknown key");
+    }
+    let (code, out, err) = run(&["close", "--spec", &unix, "-B", "s3cret", "a"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "Closed 1 connection, 0 of them cut\n", ""));
+}
+
+#[test]
+fn the_environment_names_the_server_and_no_error_tells_its_key() {
+    let gripd_asking = asking("cli_env");
+    let url = format!("http://{}/?iss=realm&key=chat's+key", gripd_asking.control);
+    let published = gripd(&["publish", "a", "x"]).env("GRIP_URL", url).output().unwrap();
+    assert!(published.status.success(), "{published:?}");
+    for url in
+        ["http://127.0.0.1:1/?key=s3cret", "unix:/no/such?key=s3cret", "htp://h?key=s3cret", "http://h:x/?key=s3cret"]
+    {
+        let output = gripd(&["publish", "a", "x"]).env("GRIP_URL", url).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{url}");
+        assert!(!String::from_utf8(output.stderr).unwrap().contains("s3cret"), "{url}");
+    }
+}
+
+#[test]
+fn who_is_refused_is_logged_without_what_was_shown() {
+    let config = write("logged.toml", &token("secret = \"s3cret\"\nscopes = [\"inspect\"]"));
+    let mut running = Program::start(&["--config", config.to_str().unwrap()]);
+    let ask = |line: &str, token: &str| {
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+        Client::send(running.control.parse().unwrap(), request).answer();
+    };
+    ask("GET /channels?secretly", "wr0ng");
+    ask("POST /recover", "s3cret");
+    running.signal("TERM");
+    let (code, log) = running.wait();
+    assert_eq!(code, 0);
+    let refusals: Vec<&str> = log.lines().filter(|line| line.contains("refused")).collect();
+    assert_eq!(refusals.len(), 2, "{log}");
+    assert!(refusals[0].contains("WARN") && refusals[0].contains("status=401") && refusals[0].contains("unknown key"));
+    assert!(refusals[1].contains("status=403") && refusals[1].contains("the token 'chat' may not"), "{log}");
+    assert!(refusals.iter().all(|line| line.contains("remote=127.0.0.1:")), "{log}");
+    assert!(!log.contains("wr0ng") && !log.contains("s3cret") && !log.contains("secretly"), "{log}");
+}
+
+#[test]
+fn a_control_port_for_everybody_is_warned_of() {
+    let with_token = write("warned.toml", &token("secret = \"s3cret\"\nscopes = [\"inspect\"]"));
+    let with_token = ["--config", with_token.to_str().unwrap()];
+    let everybody = ["--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"];
+    let here = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
+    for (args, warned) in [(&[&everybody[..]][..], true), (&[&everybody, &with_token], false), (&[&here], false)] {
+        let mut running = Program::of(gripd(&args.concat()));
+        running.signal("TERM");
+        let (code, log) = running.wait();
+        assert_eq!((code, log.contains("can publish and close")), (0, warned), "{args:?}: {log}");
+    }
+}
+
+#[test]
+fn a_socket_in_use_is_an_error_of_the_start_and_goes_with_the_program() {
+    let socket = Path::new(env!("CARGO_TARGET_TMPDIR")).join("program.sock");
+    let _ = std::fs::remove_file(&socket);
+    let config = write("program.toml", "control.unix = \"program.sock\"\n");
+    let config = ["--config", config.to_str().unwrap()];
+    let mut running = Program::start(&config);
+    assert!(socket.exists());
+    let addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
+    let mut second = Program::silent(gripd(&[&addresses, &config[..]].concat()));
+    second.says("program.sock: it is in use");
+    assert_eq!(second.end().code(), Some(1));
+    running.signal("TERM");
+    assert_eq!(running.wait().0, 0);
+    assert!(!socket.exists());
+    // What a program leaves that was killed is replaced by the next one.
+    let mut running = Program::start(&config);
+    running.signal("KILL");
+    running.end();
+    assert!(socket.exists());
+    let _running = Program::start(&config);
+    assert!(UnixStream::connect(&socket).is_ok());
+}
+
+#[test]
+fn the_demo_has_a_token_of_its_own() {
+    let config = write("demo_tokens.toml", &token("secret = \"s3cret\"\nscopes = [\"admin\"]"));
+    let running = Program::start(&["--config", config.to_str().unwrap()]);
+    let clients = running.clients.parse().unwrap();
+    let line = r#"{"name":"amy","conversation":"123","text":"hi"}"#;
+    let head =
+        format!("POST /say HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}", line.len());
+    let said = Client::send(clients, format!("{head}\r\n\r\n{line}")).head();
+    assert!(said.starts_with("http/1.1 2"), "{said}");
+    let control = running.control.parse().unwrap();
+    assert!(Client::send(control, get("/channels")).answer().0.starts_with("http/1.1 401"));
+}
