@@ -1,8 +1,7 @@
 //! The access line of a request.
 
 use super::visit::Visit;
-use crate::grip::identity::hide_tokens;
-use crate::route::{Route, Target, UserSource};
+use crate::route::{Route, Target};
 use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
 use std::sync::Arc;
@@ -38,11 +37,10 @@ impl Access {
     }
 
     pub(super) fn route(&mut self, route: &Arc<Route>) {
-        if let Some(UserSource::Token(bearer)) = route.users.as_ref().map(|users| &users.source)
-            && let Some(hidden) = self.uri.query().and_then(|query| hide_tokens(query, &bearer.places))
-            && let Ok(uri) = format!("{}?{hidden}", self.uri.path()).parse()
+        if route.users.is_some()
+            && let Ok(shown) = route.shown(&self.uri.to_string()).parse()
         {
-            self.uri = uri;
+            self.uri = shown;
         }
         self.route = Some(Arc::clone(route));
     }

@@ -71,7 +71,8 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
 
 /// Logs a failure, once.
 fn log(failure: &Failure, uri: &Uri, route: &Route) {
-    let error = failure.explain();
+    let (error, uri) = (failure.explain(), uri.to_string());
+    let uri = route.shown(&uri);
     match failure.side() {
         Side::Client if matches!(failure.kind, Kind::NotNamed | Kind::Denied) => {
             tracing::info!(%uri, route = %route.name, error, "request refused");

@@ -274,7 +274,9 @@ impl Linked<'_> {
             let told = self.race(OnClose::GiveUp, holds.origin.ask_link(&about, uri, &last_ids, since)).await?;
             match told.and_then(successful) {
                 Ok(told) => return ControlFlow::Continue(told),
-                Err(failure) => tracing::warn!(%uri, attempt, error = failure.explain(), "the next link failed"),
+                Err(failure) => {
+                    tracing::warn!(uri = %self.about.route.shown(&uri.to_string()), attempt, error = failure.explain(), "the next link failed")
+                }
             }
             if attempt < RETRIES {
                 let pause = self.holds.settings.link_retry * 2_u32.pow(attempt);
@@ -291,7 +293,7 @@ impl Linked<'_> {
         let (instruct, body) = match read(&told, self.holds.settings.max_channels) {
             Ok(read) => read,
             Err(why) => {
-                tracing::warn!(uri = %self.about.uri, error = why, "the next link's answer cannot be used");
+                tracing::warn!(uri = %self.about.shown(), error = why, "the next link's answer cannot be used");
                 return self.fail(&why);
             }
         };
@@ -300,7 +302,7 @@ impl Linked<'_> {
         if holds {
             self.know_user();
             if let Some((refusal, name)) = self.holds.refuse(&self.instruct, &self.about.route, &self.rights) {
-                tracing::warn!(uri = %self.about.uri, channel = name, %refusal, "the next link's answer cannot be used");
+                tracing::warn!(uri = %self.about.shown(), channel = name, %refusal, "the next link's answer cannot be used");
                 return self.fail("The next link's answer holds a channel that it may not.");
             }
             self.join()?;
@@ -332,7 +334,7 @@ impl Linked<'_> {
             Ok(Some(known)) => known,
             Ok(None) => return ControlFlow::Continue(()),
             Err(denied) => {
-                tracing::info!(uri = %self.about.uri, %denied, "a stream is ended");
+                tracing::info!(uri = %self.about.shown(), %denied, "a stream is ended");
                 self.parked.because(Reason::Kicked);
                 return ControlFlow::Break(Over::Ended);
             }
@@ -359,7 +361,7 @@ impl Linked<'_> {
             match frame {
                 Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
-                    tracing::warn!(uri = %self.about.uri, %error, "the origin's answer broke off");
+                    tracing::warn!(uri = %self.about.shown(), %error, "the origin's answer broke off");
                     return ControlFlow::Break(Over::Broken);
                 }
             }

@@ -266,7 +266,7 @@ impl fmt::Debug for Holds {
 
 /// Says that a channel is denied to a client that has left hyper already.
 fn refuse(parked: Parked, denied: &Denied, hold: &Hold) -> Waiting<'static> {
-    tracing::info!(uri = %hold.about.uri, %denied, "a hold is refused");
+    tracing::info!(uri = %hold.about.shown(), %denied, "a hold is refused");
     let refusal = DENIED.render(hold.client.old, hold.client.head_only);
     Box::pin(async move {
         parked.refuse(refusal).await;

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -59,6 +60,11 @@ pub struct Told {
 }
 
 impl Asking {
+    /// Its URI as logs show it: without the tokens of users.
+    pub fn shown(&self) -> Cow<'_, str> {
+        self.route.shown(&self.uri)
+    }
+
     /// Where requests for a URI go. What is on the host of the client's request stays here, whatever scheme it is written
     /// with: TLS may have ended before gripd, and it is the client who says which host that is. It goes by the route of
     /// the request, as that is now, or by the one for its path. Anything else goes to the host it names.

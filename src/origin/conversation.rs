@@ -85,7 +85,7 @@ impl Conversation {
             };
             if let Err(refused) = accepts(answered.head.status, &answered.head.headers) {
                 self.open = false;
-                tracing::debug!(uri = %self.about.uri, why = refused, "the origin does not accept the WebSocket");
+                tracing::debug!(uri = %self.about.shown(), why = refused, "the origin does not accept the WebSocket");
                 return Ok(Handshake::Refused(answered));
             }
             let (head, reply) = self.read(answered).await.map_err(Lost::sent)?;
@@ -121,7 +121,7 @@ impl Conversation {
             if !lost.unsent || attempt >= RETRIES {
                 return Err(lost.failure);
             }
-            tracing::warn!(uri = %self.about.uri, attempt, error = lost.failure.explain(), "events could not be sent");
+            tracing::warn!(uri = %self.about.shown(), attempt, error = lost.failure.explain(), "events could not be sent");
             let mut spread = [0; 2];
             // Without chance, all who wait come at once, which is no error.
             let _ = rand::fill(&mut spread);
@@ -238,7 +238,7 @@ impl Conversation {
                     self.meta.insert(name.into(), value);
                 }
             } else {
-                tracing::warn!(uri = %self.about.uri, name, "the origin sets too much meta: this is left out");
+                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much meta: this is left out");
             }
         }
     }
@@ -267,7 +267,7 @@ impl Drop for Conversation {
             Box::pin(last.disconnect()).await;
         });
         if !told {
-            tracing::warn!(uri = %self.about.uri, "too many origins are to be told of clients that are gone: this one is not");
+            tracing::warn!(uri = %self.about.shown(), "too many origins are to be told of clients that are gone: this one is not");
         }
     }
 }
@@ -282,7 +282,7 @@ impl Conversation {
             Ok::<_, Failure>(())
         };
         if let Err(failure) = told.await {
-            tracing::warn!(uri = %self.about.uri, error = failure.explain(), "the origin could not be told that a client is gone");
+            tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the origin could not be told that a client is gone");
         }
     }
 }

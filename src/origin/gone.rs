@@ -24,7 +24,7 @@ impl Drop for Gone {
     fn drop(&mut self) {
         let (origin, about, uri) = (Rc::clone(&self.origin), self.about.clone(), self.uri.clone());
         if !self.origin.background.tell(async move { origin.ask_gone(&about, &uri).await }) {
-            tracing::warn!(uri = %self.uri, "too many gone links wait: this one is not asked");
+            tracing::warn!(uri = %self.about.route.shown(&self.uri.to_string()), "too many gone links wait: this one is not asked");
         }
     }
 }
@@ -36,7 +36,9 @@ impl Origin {
             let _turn = self.turn_for(about, uri).await?;
             self.ask(about, ask).await
         };
-        match told.await {
+        let (told, uri) = (told.await, uri.to_string());
+        let uri = about.route.shown(&uri);
+        match told {
             Ok(Told { status, .. }) if status.is_success() => {}
             Ok(Told { status, .. }) => tracing::warn!(%uri, status = status.as_u16(), "the gone link was refused"),
             Err(failure) => tracing::warn!(%uri, error = failure.explain(), "the gone link failed"),

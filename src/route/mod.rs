@@ -14,8 +14,10 @@ pub use table::Table;
 pub use target::{Address, Place, Target};
 pub use users::{Bearer, UserSource, Users};
 
+use crate::grip::identity::hide_tokens;
 use crate::grip::naming::Rule;
 use crate::grip::signature::Signer;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A condition, the origin of the requests that fit it, and what is special about them.
@@ -53,4 +55,16 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Options that mean something in Pushpin but nothing to this version.
     pub ignored: Vec<String>,
+}
+
+impl Route {
+    /// A URI of one of its requests as logs show it: without the tokens of users.
+    pub fn shown<'a>(&self, uri: &'a str) -> Cow<'a, str> {
+        let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return uri.into() };
+        let Some((path, query)) = uri.split_once('?') else { return uri.into() };
+        match hide_tokens(query, &bearer.places) {
+            Some(hidden) => format!("{path}?{hidden}").into(),
+            None => uri.into(),
+        }
+    }
 }

@@ -14,13 +14,14 @@ const MAX_META: usize = 64;
 impl Session<'_> {
     /// Carries out a control message: the JSON behind `c:`.
     pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
-        let uri = &self.about.uri;
         match Control::parse(text) {
             Ok(Control::Detach) => return self.detach(),
             Ok(control) => self.follow(control),
-            Err(Refused::Invalid(error)) => tracing::warn!(%uri, %error, "a control message is ignored"),
+            Err(Refused::Invalid(error)) => {
+                tracing::warn!(uri = %self.about.shown(), %error, "a control message is ignored")
+            }
             Err(Refused::TooManyFilters(error)) => {
-                tracing::warn!(%uri, %error, "a control message ends its WebSocket");
+                tracing::warn!(uri = %self.about.shown(), %error, "a control message ends its WebSocket");
                 return Some(End::Close(CloseReason::new(1011, "too many filters")));
             }
         }
@@ -72,12 +73,12 @@ impl Session<'_> {
         if !held.contains(&channel) {
             if let Some(refusal) = self.refuse(name) {
                 self.sessions.shard.metrics().not_allowed.fetch_add(1, Relaxed);
-                return tracing::warn!(uri = %self.about.uri, channel = name, %refusal, "a subscription is ignored");
+                return tracing::warn!(uri = %self.about.shown(), channel = name, %refusal, "a subscription is ignored");
             }
             if held.len() >= self.sessions.settings.max_channels {
                 self.sessions.metrics.refused_subscriptions.fetch_add(1, Relaxed);
                 let most = self.sessions.settings.max_channels;
-                return tracing::warn!(uri = %self.about.uri, channel = name, most, "a WebSocket may hold no more channels");
+                return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket may hold no more channels");
             }
             if self.enter(&channel, filters.clone()).is_err() {
                 // What it subscribes to in the same breath may say that it is not meant.
@@ -114,7 +115,7 @@ impl Session<'_> {
                 Ok(()) => self.change_terms(),
                 Err(denied) => {
                     self.sessions.shard.metrics().denied.fetch_add(1, Relaxed);
-                    tracing::info!(uri = %self.about.uri, %denied, "a subscription is ignored");
+                    tracing::info!(uri = %self.about.shown(), %denied, "a subscription is ignored");
                 }
             }
         }
@@ -176,7 +177,9 @@ impl Session<'_> {
         match value {
             None => meta.remove(name),
             Some(value) if meta.get(name).is_some() || meta.len() < MAX_META => meta.set(name, value),
-            Some(_) => tracing::warn!(uri = %self.about.uri, name, "the origin sets too much meta: this is left out"),
+            Some(_) => {
+                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much meta: this is left out")
+            }
         }
     }
 

@@ -139,7 +139,7 @@ impl Sessions {
         }
         if let Err(denied) = parked.subscribe(&channels, &[]) {
             self.shard.metrics().denied.fetch_add(1, Relaxed);
-            tracing::info!(uri = %about.uri, %denied, "a WebSocket is refused");
+            tracing::info!(uri = %about.shown(), %denied, "a WebSocket is refused");
             line.wind_up(line::Leave::Disconnect, &self.origin);
             return Box::pin(parked.refuse(DENIED.render(false, false)));
         }

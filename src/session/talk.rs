@@ -69,7 +69,7 @@ impl Session<'_> {
     /// The client did what it must not. What it said before is the origin's to answer still.
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
         self.sessions.metrics.violations.fetch_add(1, Relaxed);
-        tracing::debug!(uri = %self.about.uri, code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
+        tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
         self.at_fault = true;
         let end = self.close(Some(reason));
         self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
@@ -115,7 +115,7 @@ impl Session<'_> {
             // Who has heard that the client closes may leave.
             Said::Lost(_) if self.closing.is_some() => Some(End::Lost(self.given())),
             Said::Lost(failure) => {
-                tracing::warn!(uri = %self.about.uri, error = failure.explain(), "a WebSocket's origin is lost");
+                tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "a WebSocket's origin is lost");
                 self.sessions.metrics.lost.fetch_add(1, Relaxed);
                 Some(End::Lost(CloseReason::new(1011, "the origin is lost")))
             }
