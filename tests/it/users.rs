@@ -2,7 +2,7 @@
 
 use crate::support::kinds::{item, origin};
 use crate::support::tokens::{SECRET, claims, now, signed, token};
-use crate::support::{Client, Gripd, KINDS, Kind, Member, Origin, eventually, folder, run};
+use crate::support::{Client, Gripd, KINDS, Kind, Member, Origin, Program, Socket, eventually, folder, run};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
@@ -296,6 +296,56 @@ fn a_proxy_in_front_may_say_who_it_is() {
         }
         eventually("nobody is there", || gripd.connections("user456") == 0);
     }
+}
+
+#[test]
+fn no_token_is_logged() {
+    let route =
+        format!("user_jwt = [\"query:token\", \"cookie:session\"]\nuser_key = \"{SECRET}\"\nchannels = [\"a\"]");
+    let file = folder("users-log").join("gripd.toml");
+    std::fs::write(&file, format!("drain = 0.1\n{}", origin().route(&route))).unwrap();
+    let mut program = Program::start(&["--config", file.to_str().unwrap(), "--log", "trace"]);
+    let (good, late) = (token("456"), claims(&json!({ "sub": "456", "exp": 1 })));
+    let ask = |path: &str, headers: &str| {
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+        Client::send(program.clients.parse().unwrap(), request).head();
+    };
+    for token in [&good, &late] {
+        ask(&format!("plain?a=b&token={token}&c=d"), &format!("Cookie: session={token}\r\n"));
+        // Those that the origin must not hold are worth a line of their own.
+        ask(&format!("stream?secret&token={token}"), "");
+        ask(&format!("poll?secret&token={token}"), "");
+    }
+    let mut socket = Socket::ask(program.clients.parse().unwrap(), &format!("/ws?secret&token={good}"), "");
+    socket.accepted();
+    program.signal("TERM");
+    let log = program.wait().1;
+    let secret = |token: &str| token.rsplit_once('.').unwrap().1.to_owned();
+    assert!(log.contains("uri=/plain?a=b"), "{log}");
+    for hidden in [secret(&good), secret(&late), SECRET.into()] {
+        assert!(!log.contains(&hidden), "{hidden} is in {log}");
+    }
+}
+
+#[test]
+fn keys_may_change_while_it_runs() {
+    let folder = folder("users-keys");
+    let (file, keys) = (folder.join("gripd.toml"), folder.join("keys.json"));
+    let set = |secret: &str| {
+        use base64::Engine;
+        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
+        std::fs::write(&keys, json!({ "keys": [{ "kty": "oct", "k": secret }] }).to_string()).unwrap();
+    };
+    set("the one before");
+    let route = "user_jwt = [\"query:token\"]\nuser_jwks = \"keys.json\"";
+    std::fs::write(&file, origin().route(route)).unwrap();
+    let program = Program::start(&["--config", file.to_str().unwrap()]);
+    let rest = format!("GET /plain?token={} HTTP/1.1\r\nHost: h\r\n\r\n", token("456"));
+    let status = || Client::send(program.clients.parse().unwrap(), &rest).answer().0[9..12].to_owned();
+    assert_eq!(status(), "401");
+    set(SECRET);
+    program.signal("HUP");
+    eventually("the new key is known", || status() == "200");
 }
 
 #[test]
