@@ -1,5 +1,6 @@
 //! A batch on its way through acceptance.
 
+use super::denial::Denial;
 use super::receipt::{Line, Outcome, Receipt, outcomes};
 use super::sequence::Sequenced;
 use super::table::Table;
@@ -97,9 +98,9 @@ impl Batch {
         self.entries.iter().any(|entry| entry.deed.is_some())
     }
 
-    /// How many of the items deny their channel for a time.
-    pub(super) fn denials(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.deny_for.is_some()).count()
+    /// The channels that its items deny for a time, from `now` on, in seconds since 1970.
+    pub(super) fn denials(&self, now: u64) -> Vec<Denial> {
+        self.entries.iter().filter_map(|entry| entry.denial(now)).collect()
     }
 
     /// The room it needs in the inbox of each shard, if none of it waits or was published before.
@@ -175,7 +176,7 @@ impl Entry {
     /// Takes what is done to connections out of an item that has an id and is something besides. Without an id, all of it
     /// is one.
     pub(super) fn split_command(&mut self) -> Option<Self> {
-        let ordered = self.extras.as_ref().is_some_and(|extras| extras.id.is_some() || extras.prev_id.is_some());
+        let ordered = self.is_ordered();
         let bare = self.has_no_format() && self.hints.is_empty();
         if self.deed.is_none() || bare || !ordered {
             return None;
@@ -212,10 +213,12 @@ impl Entry {
         table.number += 2;
         let shards: SmallVec<[usize; 4]> = table.shards(&self.channel).collect();
         for shard in shards {
-            if self.delivers() {
+            let is_meant = self.selection().is_none_or(|s| s.with.iter().all(|with| table.is_held(with, shard)));
+            // Who follows the order of a channel must learn of each item in it.
+            if self.delivers() && (is_meant || self.is_ordered()) {
                 parcels[shard].deliveries.push(self.delivery(number));
             }
-            if let Some(deed) = &self.deed {
+            if let Some(deed) = self.deed.as_ref().filter(|_| is_meant) {
                 if let Deed::Move(moved) = deed
                     && let Move::Subscribe(channels) = &**moved
                 {
@@ -228,8 +231,14 @@ impl Entry {
         self.tally
     }
 
+    /// What it denies, and to whom.
+    pub(super) fn denial(&self, now: u64) -> Option<Denial> {
+        let until = now + u64::from(self.deny_for?);
+        Some(Denial::new(&self.channel, self.selection().map(|selection| &**selection), until))
+    }
+
     /// Which connections of its channel it means, if not all.
-    pub(super) fn selection(&self) -> Option<&Arc<Selection>> {
+    fn selection(&self) -> Option<&Arc<Selection>> {
         self.extras.as_ref()?.selection.as_ref()
     }
 
@@ -237,6 +246,11 @@ impl Entry {
     fn delivers(&self) -> bool {
         let ordered = self.extras.as_ref().is_some_and(|extras| extras.id.is_some());
         !self.has_no_format() || !self.hints.is_empty() || ordered
+    }
+
+    /// Whether it has a place in the order of its channel.
+    fn is_ordered(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.id.is_some() || extras.prev_id.is_some())
     }
 
     const fn has_no_format(&self) -> bool {

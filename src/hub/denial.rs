@@ -56,8 +56,11 @@ impl Denials {
         self.count == 0
     }
 
-    /// Whether so many more fit.
-    pub(super) fn has_room(&mut self, more: usize, now: u64) -> bool {
+    /// Whether these fit; those for the same connections as one that there is take its place.
+    pub(super) fn has_room(&mut self, fresh: &[Denial], now: u64) -> bool {
+        let of = |channel: &str| self.by_channel.get(channel).map_or(&[][..], |all| all);
+        let is_new = |denial: &&Denial| !of(&denial.channel).iter().any(|other| other.is_like(denial));
+        let more = fresh.iter().filter(is_new).count();
         if self.count + more > MAX_DENIALS {
             self.expire(now);
         }
@@ -187,7 +190,9 @@ mod tests {
         for number in 0..MAX_DENIALS {
             denials.add(Denial::new(&format!("u{number}"), None, 10 + number as u64 % 2));
         }
-        assert!(!denials.has_room(1, 9) && denials.has_room(1, 10));
+        let fresh = |name: &str| [Denial::new(name, None, 99)];
+        assert!(!denials.has_room(&fresh("new"), 9) && denials.has_room(&fresh("u7"), 9));
+        assert!(denials.has_room(&fresh("new"), 10));
         assert_eq!(denials.count, MAX_DENIALS / 2);
     }
 
@@ -204,7 +209,7 @@ mod tests {
                 }
                 prop_assert_eq!(denials.count, denials.by_channel.values().map(Vec::len).sum::<usize>());
             }
-            prop_assert!(denials.has_room(0, 0));
+            prop_assert!(denials.has_room(&[], 0));
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::grip::{Channel, Item};
 use crate::shard::{Inbox, Tally};
 use allowed::Allowed;
 use batch::{Batch, Entry, Load, Parcel};
-use denial::{Denial as OneDenial, Denials};
+use denial::Denials;
 use seen::Seen;
 use sequence::{Sequences, Turn};
 use std::collections::VecDeque;
@@ -182,16 +182,16 @@ impl Hub {
 
     fn put_at_once(&self, batch: Batch) -> Result<Receipt, Busy> {
         let mut state = self.state();
-        let denials = batch.denials();
-        if denials > 0 {
-            if !state.denials.has_room(denials, now()) {
+        let denials = batch.denials(now());
+        if !denials.is_empty() {
+            if !state.denials.has_room(&denials, now()) {
                 return Err(Busy::Denials);
             }
             self.denying.store(true, Relaxed);
         }
         let accepted = self.put(batch, &mut state);
         drop(state);
-        if denials > 0 {
+        if !denials.is_empty() {
             self.store.change();
         }
         Ok(accepted.receipt)
@@ -234,11 +234,9 @@ impl Hub {
     /// Numbers items and puts them into the inbox of every shard that holds their channel.
     fn send(&self, entries: Vec<Entry>, state: &mut State) -> Vec<Tally> {
         let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
-        for entry in &entries {
-            if let Some(seconds) = entry.deny_for {
-                let until = now() + u64::from(seconds);
-                state.denials.add(OneDenial::new(&entry.channel, entry.selection().map(|s| &**s), until));
-            }
+        if entries.iter().any(|entry| entry.deny_for.is_some()) {
+            let now = now();
+            entries.iter().filter_map(|entry| entry.denial(now)).for_each(|denial| state.denials.add(denial));
         }
         let spent = entries.into_iter().map(|entry| entry.address(&mut state.table, &mut parcels)).collect();
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {

@@ -38,6 +38,11 @@ impl Table {
         self.channels.get(channel).into_iter().flatten().map(|s| usize::from(s.shard))
     }
 
+    /// Whether a shard holds `channel`.
+    pub(super) fn is_held(&self, channel: &str, shard: usize) -> bool {
+        self.shards(channel).any(|other| other == shard)
+    }
+
     pub(super) fn join(&mut self, shard: usize, channels: &[Channel]) -> u64 {
         let shard = narrow(shard);
         for channel in channels {
