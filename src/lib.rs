@@ -22,7 +22,8 @@
 //!
 //! Delivery has two steps that are never mixed. *Enqueue*: a round of items is appended to the outlets of the
 //! connections that take them. *Flush*: each of those connections is written to, once. An item costs a stream or a WebSocket
-//! one append and a share of one write; it wakes no task. A *close* has a queue of its own and overtakes what waits.
+//! one append and a share of one write; it wakes no task. A *command*, which closes connections or has them hold other
+//! channels, has a queue of its own and overtakes what waits: what was accepted before it is appended first, to whom it means.
 //!
 //! hyper serves requests; it is not where a connection waits for hours. When an answer holds, the connection
 //! leaves hyper, and gripd keeps of it a socket and little else.
@@ -51,6 +52,15 @@
 //!
 //! Streams that ask the same link for the same share one request, over all shards; links are spread over their period,
 //! and a bounded number to one origin are in flight.
+//!
+//! # Who may hold what, and who may do what
+//!
+//! Who a client is, its request says (a token, or a trusted proxy's header), or its origin: that makes its *rights*. A name
+//! that an origin gives to a channel must be admitted by the route's rule and by the client's token; the user's own channel
+//! is held besides. A hold enters through the shard's *ledger*, which is the hub: it answers that a channel is *denied*, or
+//! what was accepted last. Denials and changed rules are few, stand behind the hub's lock, and are written to disk by
+//! whoever waits for that, never by a shard. The same ledger tells webhooks ([`notify`]) who came, who left and why, into
+//! bounded queues. The control port asks publishers for tokens with scopes, if there are any.
 //!
 //! # The contract of a close
 //!
@@ -90,7 +100,8 @@
 //! *hold* (*response* or *stream*), *session* (a WebSocket), *line* (from a session to
 //! its origin), *event* and *message* (of a WebSocket), *route*, *origin*, *client*, *subscription*, *delivery* (an item on its way to
 //! many), *outlet* (where a connection's bytes wait), *receipt* (what a publish did), *filter*, *terms* (of a connection:
-//! ids and filters), *refresh* (asking the origin again).
+//! ids and filters), *refresh* (asking the origin again), *rights* (of a client: who it is and what it may hold),
+//! *command* (what is done to connections), *ledger* (what a shard tells of them).
 
 pub mod cli;
 pub mod config;

@@ -30,18 +30,10 @@ pub fn is_user(text: &str) -> bool {
 pub struct Identity {
     /// The user.
     pub user: Arc<str>,
-    /// What it may hold besides the channel of its user; `None` is everything.
+    /// What it may hold besides the channel of its user, by the names that the origin uses; `None` is everything.
     pub channels: Option<Arc<[Glob]>>,
     /// When this ends, in seconds since 1970. There is no limit to it: a token may be valid for ever.
     pub expires: u64,
-}
-
-impl Identity {
-    /// Whether the token allows a channel, by the name that the origin uses. That of the user itself is allowed in any
-    /// case, which is not known here.
-    pub fn may_hold(&self, channel: &str) -> bool {
-        self.channels.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(channel)))
-    }
 }
 
 /// What a token must say.
