@@ -200,6 +200,10 @@ impl Holds {
     ) -> Result<(Parked, Option<Cause>), Waiting<'static>> {
         let mut parked =
             Parked::new(&self.shard, socket, early, feed, &Profile::new(&hold.about.route.name, &hold.rights));
+        if let Some(away) = &hold.away {
+            away.hand_over(&mut parked, &terms, ways);
+        }
+        let terms = parked.terms(Clone::clone).unwrap_or(terms);
         let channels: Vec<Channel> = terms.channels.iter().map(|term| term.channel.clone()).collect();
         let known = terms.known(|_| true);
         let joined = match parked.subscribe(&channels, &known) {
@@ -212,7 +216,7 @@ impl Holds {
                 return Err(refuse(parked, &denied, hold));
             }
         };
-        if ways != Ways::default() || !terms.are_plain() {
+        if ways != Ways::default() || !terms.are_plain() || parked.is_on_terms() {
             parked.agree(terms, ways);
         }
         if let Some(away) = &hold.away {

@@ -1,7 +1,8 @@
 //! A connection whose request is being served again: somebody else has its socket, and a close finds it still.
 
 use super::conn::{Feed, News};
-use super::{Parked, Reason};
+use super::rare::{Moved, Rare, Ways};
+use super::{Parked, Reason, Terms};
 use bytes::Bytes;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
@@ -24,6 +25,18 @@ impl Away {
     /// Says that its request is held again: nothing has ended.
     pub fn goes_on(&self) {
         self.0.shard.state.borrow_mut().conn(self.0.key).goes_on = true;
+    }
+
+    /// Has a connection that takes its place, and holds nothing yet, agree to go where publishers had it go, if they did.
+    pub fn hand_over(&self, parked: &mut Parked, terms: &Terms, ways: Ways) {
+        let state = &mut *self.0.shard.state.borrow_mut();
+        let Some(moved) = state.conn(self.0.key).rare.as_ref().map(|rare| rare.moved().clone()) else { return };
+        if moved != Moved::default() {
+            let now_ms = state.now_ms();
+            let mut rare = Box::new(Rare::new(terms.clone(), ways, now_ms));
+            rare.follow(moved, now_ms);
+            state.conn(parked.key).rare = Some(rare);
+        }
     }
 
     /// What had been accepted when it subscribed.

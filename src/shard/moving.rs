@@ -1,7 +1,9 @@
 //! Connections that are subscribed to other channels while they stay connected.
 
-use super::conn::News;
+use super::conn::{Feed, News};
 use super::ledger::Entering;
+use super::rare::{Rare, Ways};
+use super::terms::Terms;
 use super::{Command, Key, Metrics, State};
 use crate::grip::Channel;
 use crate::grip::item::Move;
@@ -18,11 +20,34 @@ impl State {
         let counts = command.tally.of(command.index);
         match moved {
             Move::Unsubscribe(_) => {
+                if let Some(rare) = self.remembers(key) {
+                    rare.has_left(&channels);
+                }
                 self.leave(key, &channels);
                 count(&counts.unsubscribed);
             }
-            Move::Subscribe(_) if self.enter(key, &channels, command.number) => count(&counts.subscribed),
+            Move::Subscribe(_) if self.enter(key, &channels, command.number) => {
+                if let Some(rare) = self.remembers(key) {
+                    rare.has_entered(&channels);
+                }
+                count(&counts.subscribed);
+            }
             Move::Subscribe(_) => {}
+        }
+    }
+
+    /// Where it is remembered that a connection was moved whose origin may name its channels again: a stream with links
+    /// has it, a long-poll is given it. What the origin of a WebSocket says is new each time.
+    fn remembers(&mut self, key: Key) -> Option<&mut Rare> {
+        let (now_ms, channels) = (self.now_ms(), self.channels(key));
+        let conn = self.conn(key);
+        match conn.feed {
+            Feed::Messages { .. } => None,
+            Feed::Stream { .. } => conn.rare.as_deref_mut(),
+            Feed::Response | Feed::Away => {
+                let plain = || Box::new(Rare::new(Terms::plain(&channels), Ways::default(), now_ms));
+                Some(conn.rare.get_or_insert_with(plain))
+            }
         }
     }
 

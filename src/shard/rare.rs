@@ -8,9 +8,29 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+/// Channels that publishers have had a connection enter and leave: that stands over what its origin names later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    entered: Vec<Channel>,
+    left: Vec<Channel>,
+}
+
+impl Moved {
+    fn enter(&mut self, channels: &[Channel]) {
+        self.left.retain(|channel| !channels.contains(channel));
+        self.entered.extend_from_slice(channels);
+    }
+
+    fn leave(&mut self, channels: &[Channel]) {
+        self.entered.retain(|channel| !channels.contains(channel));
+        self.left.extend_from_slice(channels);
+    }
+}
+
 /// What few connections have, behind one box.
 pub(super) struct Rare {
     pub(super) terms: Terms,
+    moved: Moved,
     pub(super) ways: Ways,
     /// Whether the origin is being asked: what arrives waits.
     pub(super) held: bool,
@@ -47,15 +67,52 @@ impl Rare {
     pub(super) fn new(terms: Terms, ways: Ways, now_ms: u32) -> Self {
         let (queue, undo) = (VecDeque::new(), VecDeque::new());
         let since = Instant::now();
-        Self { terms, ways, held: false, since, queue, bytes: 0, undo, active: 0, quiet_ms: now_ms }
+        Self {
+            terms,
+            moved: Moved::default(),
+            ways,
+            held: false,
+            since,
+            queue,
+            bytes: 0,
+            undo,
+            active: 0,
+            quiet_ms: now_ms,
+        }
     }
 
     /// Takes items on other terms from now on; what was sent on the earlier ones is sent.
     pub(super) fn agree(&mut self, terms: Terms, ways: Ways, now_ms: u32) {
         self.terms = terms;
+        self.terms.channels.retain(|term| !self.moved.left.contains(&term.channel));
+        let entered = self.moved.entered.iter().filter(|channel| self.terms.of(channel).is_none());
+        let entered: Vec<Channel> = entered.cloned().collect();
+        self.enter(&entered);
         self.ways = ways;
         self.undo.iter_mut().for_each(|undo| *undo = None);
         (self.active, self.quiet_ms) = (0, now_ms);
+    }
+
+    /// Takes note that a publisher had the connection enter channels,
+    pub(super) fn has_entered(&mut self, channels: &[Channel]) {
+        self.moved.enter(channels);
+    }
+
+    /// or leave them.
+    pub(super) fn has_left(&mut self, channels: &[Channel]) {
+        self.moved.leave(channels);
+    }
+
+    /// Where publishers had the connection go.
+    pub(super) const fn moved(&self) -> &Moved {
+        &self.moved
+    }
+
+    /// Goes where the same client's connection was had to go before.
+    pub(super) fn follow(&mut self, moved: Moved, now_ms: u32) {
+        self.moved = moved;
+        let terms = std::mem::take(&mut self.terms);
+        self.agree(terms, self.ways, now_ms);
     }
 
     /// Takes what is published in more channels, as it comes.
@@ -65,12 +122,7 @@ impl Rare {
             let own = self.terms.channels.iter().find_map(|term| term.channel.get(..term.prefix));
             own.filter(|prefix| channel.starts_with(prefix)).map_or(0, str::len)
         };
-        let term = |channel: &Channel| Term {
-            channel: channel.clone(),
-            prefix: prefix(channel),
-            prev_id: None,
-            filters: Vec::new(),
-        };
+        let term = |channel: &Channel| Term { prefix: prefix(channel), ..Term::plain(channel) };
         let terms: Vec<Term> = channels.iter().map(term).collect();
         self.terms.channels.extend(terms);
     }

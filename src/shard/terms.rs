@@ -59,7 +59,19 @@ impl Term {
     }
 }
 
+impl Term {
+    /// Whatever is published in a channel, as it comes.
+    pub fn plain(channel: &Channel) -> Self {
+        Self { channel: channel.clone(), prefix: 0, prev_id: None, filters: Vec::new() }
+    }
+}
+
 impl Terms {
+    /// Whatever is published in these channels, as it comes.
+    pub fn plain(channels: &[Channel]) -> Self {
+        Self { meta: Meta::default(), channels: channels.iter().map(Term::plain).collect() }
+    }
+
     /// Whether they come to nothing.
     pub fn are_plain(&self) -> bool {
         self.channels.iter().all(|term| term.prev_id.is_none() && term.filters.is_empty())

@@ -1,7 +1,7 @@
 //! `subscribe` and `unsubscribe`: publishers have connections enter and leave channels.
 
 use crate::support::kinds::{item, origin, with};
-use crate::support::{Gripd, KINDS, Kind, Member, eventually};
+use crate::support::{Answer, Gripd, KINDS, Kind, Member, Origin, eventually};
 use serde_json::{Value, json};
 
 fn start() -> Gripd {
@@ -250,6 +250,46 @@ fn items_with_ids_reach_who_has_entered() {
     gripd.next("room", "5", "4");
     assert_eq!(client.hears(), "5");
     assert_eq!([(); 5].map(|()| other.hears()), ["1", "2", "3", "4", "5"]);
+}
+
+/// An origin that names `user456` and `room` whenever it is asked, and a link, asked how often.
+fn insisting() -> Origin {
+    Origin::start(|asked| {
+        let mode = if asked.target() == "/poll" { "response" } else { "stream" };
+        let link = "Grip-Link: </stream>; rel=next; timeout=600\r\n";
+        Answer::with(&format!("Grip-Hold: {mode}\r\nGrip-Channel: user456, room\r\n{link}"), "told\n")
+    })
+}
+
+#[test]
+fn what_an_origin_names_again_for_the_same_request_does_not_undo_it() {
+    for path in ["/stream", "/poll"] {
+        let origin = insisting();
+        let gripd = Gripd::start(&origin);
+        let mut client = gripd.get(path);
+        eventually("it is held", || gripd.connections("room") == 1);
+        let is_stream = path == "/stream";
+        if is_stream {
+            client.head();
+            assert_eq!(client.chunk(), "told\n");
+        }
+        let moves = json!([leave("user456", &["room"]), enter("user456", &["lobby"])]);
+        assert_eq!(gripd.publish(&moves)[1]["subscribed"], 1);
+        for times in 2..4 {
+            gripd.publish(&json!([{ "channel": "user456", "action": "hint" }]));
+            eventually("the origin is asked again", || origin.asked().len() == times);
+            if is_stream {
+                assert_eq!(client.chunk(), "told\n");
+            }
+            // A long-poll whose request is served again has no socket for a moment.
+            eventually("it is held again", || gripd.json("/connections")["connections"][0]["address"].is_string());
+            assert_eq!((gripd.connections("room"), gripd.connections("lobby")), (0, 1), "{path}");
+        }
+        assert_eq!(publish(&gripd, item("room", "no"))["delivered"], 0);
+        eventually("it takes items", || publish(&gripd, item("lobby", "yes"))["delivered"] == 1);
+        let got = if is_stream { client.chunk() } else { client.answer().1 };
+        assert_eq!(got, "yes");
+    }
 }
 
 #[test]
