@@ -64,8 +64,16 @@ fn run(config: Config, mut reload: Reload<'_>) -> io::Result<bool> {
             () = over => {}
             () = signals.terminated(|_| {}) => return Ok(false),
         }
-        daemon.join();
-        Ok(true)
+        let ending = std::thread::spawn(move || daemon.join());
+        let over = async {
+            while !ending.is_finished() {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = over => Ok(true),
+            () = signals.terminated(|_| {}) => Ok(false),
+        }
     })
 }
 

@@ -140,7 +140,7 @@ fn proof(table: &TokenTable, folder: &Path) -> Result<Proof, Invalid> {
             let Some(issuer) = table.iss.as_ref().filter(|issuer| !issuer.is_empty()) else {
                 return invalid("a key needs an iss");
             };
-            let key = keys::read_of_token(&key.0, folder).map_err(of("key"))?;
+            let key = keys::read(&key.0, folder).map_err(|error| of("key")(Invalid::new(error.to_string())))?;
             Ok(Proof::Signed(issuer.clone(), key))
         }
     }

@@ -4,14 +4,11 @@ use crate::grip::signature::{InvalidKey, Key};
 use crate::grip::{Invalid, invalid};
 use std::path::Path;
 
-/// Reads a key. `folder`: to which the file that it may name is relative.
+/// Reads a key, or `env:` and the name of a variable that holds one. `folder`: to which the file that it may name is
+/// relative.
 pub(super) fn read(text: &str, folder: &Path) -> Result<Key, InvalidKey> {
-    Key::parse(text, |path| read_file(path, folder))
-}
-
-/// Reads a key of a token, which may also be `env:` and the name of a variable that holds one.
-pub(super) fn read_of_token(text: &str, folder: &Path) -> Result<Key, Invalid> {
-    read(&resolve(text)?, folder).map_err(|error| Invalid::new(error.to_string()))
+    let text = resolve(text).map_err(|error| InvalidKey::new(&error.to_string()))?;
+    Key::parse(&text, |path| read_file(path, folder))
 }
 
 /// Reads a secret that is shown as it is: text, `file:` and a file that holds it, or `env:` and a variable that holds either.

@@ -17,14 +17,14 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::LocalRuntime;
 use tokio::sync::{oneshot, watch};
 
-/// How long webhooks may take for what is left to tell them when the last connection has ended.
-const LAST_EVENTS: Duration = Duration::from_secs(5);
+/// How long webhooks may take at least for what is left to tell them when the last connection has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// A gripd that runs, on threads of its own.
 #[derive(Debug)]
@@ -36,8 +36,12 @@ pub struct Daemon {
     drain: watch::Sender<bool>,
     routes: watch::Sender<Arc<Table>>,
     shards: Vec<JoinHandle<Left>>,
-    /// Dropped to end the control thread.
-    stop_control: oneshot::Sender<()>,
+    /// Ends the control thread, which has so long to tell webhooks what is left.
+    stop_control: oneshot::Sender<Duration>,
+    /// How long a drain may take,
+    longest_drain: Duration,
+    /// and when it began.
+    drained_at: OnceLock<Instant>,
     control_thread: JoinHandle<()>,
     /// Removed when the daemon is dropped.
     control_file: Option<SocketFile>,
@@ -125,6 +129,8 @@ impl Daemon {
             routes,
             shards,
             stop_control,
+            longest_drain: config.drain + config.shard.close_grace,
+            drained_at: OnceLock::new(),
             control_thread,
             control_file,
         })
@@ -156,6 +162,8 @@ impl Daemon {
     /// Begins to drain: no new connections, and an end to those there are.
     pub fn drain(&self) {
         tracing::info!("draining");
+        // Only the first time counts.
+        let _ = self.drained_at.set(Instant::now());
         self.control.unready();
         self.drain.send_replace(true);
     }
@@ -175,7 +183,10 @@ impl Daemon {
             left.channels += one.channels;
         }
         left.channels = left.channels.max(self.hub.population());
-        drop(self.stop_control);
+        let begun = self.drained_at.get().map_or(Duration::ZERO, Instant::elapsed);
+        let rest = self.longest_drain.saturating_sub(begun).max(LAST_EVENTS);
+        // An error: the control thread has ended by itself.
+        let _ = self.stop_control.send(rest);
         let _ = self.control_thread.join();
         drop(self.control_file);
         tracing::info!(connections = left.connections, "stopped");
@@ -243,7 +254,7 @@ fn start_control(
     hub: Arc<Hub>,
     notifier: Arc<Notifier>,
     (tcp, unix): (TcpListener, Option<UnixListener>),
-    stopped: oneshot::Receiver<()>,
+    stopped: oneshot::Receiver<Duration>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = runtime()?;
     Builder::new().name("control".into()).spawn(move || {
@@ -253,7 +264,7 @@ fn start_control(
                 () = hub.keep_time() => {}
                 () = hub.keep() => {}
                 () = notifier.run() => {}
-                _ = stopped => notifier.drain(LAST_EVENTS).await,
+                rest = stopped => notifier.drain(rest.unwrap_or(LAST_EVENTS)).await,
             }
         });
     })

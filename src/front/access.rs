@@ -36,6 +36,15 @@ impl Access {
         }
     }
 
+    /// Shows nothing of the query.
+    pub(super) fn hide_query(&mut self) {
+        if self.uri.query().is_some()
+            && let Ok(uri) = self.uri.path().parse()
+        {
+            self.uri = uri;
+        }
+    }
+
     pub(super) fn route(&mut self, route: &Arc<Route>) {
         if route.users.is_some()
             && let Ok(shown) = route.shown(&self.uri.to_string()).parse()

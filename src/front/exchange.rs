@@ -125,6 +125,12 @@ impl Exchange<'_> {
 
     /// A request is held only in channels that its client may hold.
     fn check_rights(&mut self, instruct: &Instruct, target: usize) -> Result<(), Failure> {
+        if self.rights.none {
+            return Err(Failure::because(
+                Kind::NotNamed,
+                "a request without a token only asks whether it may send one",
+            ));
+        }
         if let Some(rights) = self.route.users.as_ref().and_then(|users| users.rights_by(&instruct.meta)) {
             self.rights = rights;
         }

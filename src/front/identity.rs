@@ -4,10 +4,10 @@ use super::body::Reply;
 use super::visit::Visit;
 use crate::grip::Rights;
 use crate::grip::identity::Untrusted;
-use crate::origin::now;
+use crate::origin::{now, remove_where};
 use crate::route::{Bearer, Route, UserSource, Users};
 use crate::wire::Answer;
-use hyper::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
@@ -29,34 +29,64 @@ pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Rout
         UserSource::Meta(_) => Ok(Rights::default()),
         UserSource::Header(name, networks) => {
             let believed = visit.address.is_some_and(|address| networks.iter().any(|n| n.contains(address)));
-            if !believed {
-                visit.request.headers.remove(name);
-            }
-            Ok(named(visit, name).map(|user| users.rights_of(&user)).unwrap_or_default())
+            // What a script's request asks for in its query is not what the proxy says.
+            let said = &original.unwrap_or(&visit.request).headers;
+            let said = if believed { the_one(said, name).cloned() } else { None };
+            set_apart(&mut visit.request.headers, name, said.as_ref());
+            let user = said.as_ref().and_then(|user| std::str::from_utf8(user.as_bytes()).ok()).map(str::trim);
+            Ok(user.filter(|user| !user.is_empty()).map(|user| users.rights_of(user)).unwrap_or_default())
         }
         UserSource::Token(bearer) => by_token(original.unwrap_or(&visit.request), users, bearer),
     }
 }
 
-/// The user that a header names. As it is a proxy's, it is there once.
-fn named(visit: &Visit, name: &HeaderName) -> Option<String> {
-    let value = visit.request.headers.get(name).map(HeaderValue::as_bytes)?;
-    std::str::from_utf8(value.trim_ascii()).ok().filter(|user| !user.is_empty()).map(str::to_owned)
+/// The value of a header that is there once. A proxy that adds one to that of the client has said nothing.
+fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        tracing::warn!(header = %name, "a request names its user several times: nobody knows who it is");
+        return None;
+    }
+    first
+}
+
+/// Has a header say this, or nothing. What others read as the same header (RFC 3875 4.1.18) is removed.
+fn set_apart(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
+    remove_where(headers, |other| other.as_str().replace('_', "-") == name.as_str().replace('_', "-"));
+    if let Some(value) = value {
+        headers.insert(name, value.clone());
+    }
 }
 
 fn by_token(request: &Parts, users: &Users, bearer: &Bearer) -> Result<Rights, Unknown> {
-    // A page asks first, without a token, whether it may send one.
-    let asks = request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let query = request.uri.query();
-    let Some(token) = bearer.places.iter().find_map(|place| place.find(&request.headers, query)) else {
-        return if bearer.required && !asks { Err(Unknown::NoToken) } else { Ok(Rights::default()) };
+    let mut shown = bearer.places.iter().map(|place| place.find(&request.headers, query));
+    let Some(tokens) = shown.find(|tokens| !tokens.is_empty()) else {
+        return match bearer.required {
+            false => Ok(Rights::default()),
+            // It is forwarded, and holds nothing.
+            true if is_preflight(request) => Ok(Rights { none: true, ..Rights::default() }),
+            true => Err(Unknown::NoToken),
+        };
     };
+    let [token, others @ ..] = &tokens[..] else { return Err(Unknown::NoToken) };
+    if others.iter().any(|other| other != token) {
+        // The origin could read another one.
+        return Err(Unknown::Untrusted(Untrusted::Several));
+    }
     // A route is not served before its keys were read.
     let Some(tokens) = &bearer.tokens else { return Err(Unknown::Untrusted(Untrusted::UnknownKey)) };
-    let identity = tokens.verify(&token, now()).map_err(Unknown::Untrusted)?;
+    let identity = tokens.verify(token, now()).map_err(Unknown::Untrusted)?;
     let own = users.own(&identity.user);
     let until = bearer.close_at_expiry.then_some(identity.expires);
-    Ok(Rights { user: Some(identity.user), own, channels: identity.channels, until })
+    Ok(Rights { user: Some(identity.user), own, channels: identity.channels, until, none: false })
+}
+
+/// Whether a page asks, without a token, whether it may send one.
+fn is_preflight(request: &Parts) -> bool {
+    let Parts { method, headers, .. } = request;
+    *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) && headers.contains_key(ORIGIN)
 }
 
 impl Unknown {

@@ -57,7 +57,13 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
     let mut dress = Dress::default();
     let route = match visit.refuse(front).map_or_else(|| visit.route(front), Err) {
         Ok(route) => route,
-        Err(refusal) => return answer::respond(&refusal, &dress, access),
+        Err(refusal) => {
+            if front.origin.routes().has_tokens() {
+                // No route says which part of it is secret.
+                access.hide_query();
+            }
+            return answer::respond(&refusal, &dress, access);
+        }
     };
     access.route(&route);
     let mut sent = upload.clone();

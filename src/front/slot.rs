@@ -58,6 +58,9 @@ impl Slot {
 
     /// Lets go of that: the request has its answer.
     pub(super) fn forget(&self) {
+        if let Some(farewell) = self.farewell.borrow().as_deref() {
+            farewell.away.is_answered();
+        }
         drop(self.farewell.take());
     }
 

@@ -16,6 +16,8 @@ pub struct Rights {
     pub channels: Option<Arc<[Glob]>>,
     /// When its token expires, in seconds since 1970, if its connections end then.
     pub until: Option<u64>,
+    /// It may hold nothing: it had no token, and only asks whether it may send one.
+    pub none: bool,
 }
 
 /// Why a channel may not be held.

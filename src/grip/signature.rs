@@ -185,7 +185,8 @@ impl fmt::Debug for Verifier {
 pub struct InvalidKey(String);
 
 impl InvalidKey {
-    pub(super) fn new(why: &str) -> Self {
+    /// A reason, which must not tell the key.
+    pub fn new(why: &str) -> Self {
         Self(why.to_owned())
     }
 }

@@ -229,7 +229,7 @@ impl Holds {
 
     /// Whether a client may not hold what an instruct names, and why.
     pub fn refuse(&self, instruct: &Instruct, route: &Route, rights: &Rights) -> Option<(Refusal, String)> {
-        let rule = self.membership.hub().rule(&route.name);
+        let rule = self.membership.hub().rule(&route.name, route.channels.as_ref());
         let refused = |name: &String| rights.refuse(rule.as_deref(), name);
         let mut names = instruct.channels.iter().map(|channel| &channel.name);
         let (refusal, name) = names.find_map(|name| refused(name).map(|refusal| (refusal, name.clone())))?;

@@ -68,9 +68,15 @@ impl Allowed {
         !self.changed.is_empty() || self.configured.values().any(Option::is_some)
     }
 
-    /// The rule of a route; `None`: every channel may be held.
-    pub(super) fn rule(&self, route: &str) -> Option<&Arc<Rule>> {
-        self.changed.get(route).or_else(|| self.configured.get(route)?.as_ref())
+    /// The rule of a route; `None`: every channel may be held. `own`: what it was configured with, for one that is there no
+    /// longer.
+    pub(super) fn rule_of<'a>(&'a self, route: &str, own: Option<&'a Arc<Rule>>) -> Option<&'a Arc<Rule>> {
+        let configured = || self.configured.get(route).map_or(own, Option::as_ref);
+        self.changed.get(route).or_else(configured)
+    }
+
+    fn rule(&self, route: &str) -> Option<&Arc<Rule>> {
+        self.rule_of(route, None)
     }
 
     /// The rules of all routes.
@@ -193,5 +199,8 @@ mod tests {
         after.restore(before.kept()).unwrap();
         assert_eq!(patterns(&after, "a").unwrap(), ["x"]);
         assert!(after.is_used());
+        let own = Arc::new(Rule::parse(&["own"]).unwrap());
+        assert_eq!(after.rule_of("a", Some(&own)), after.rule("a"));
+        assert_eq!(after.rule_of("gone", Some(&own)), Some(&own));
     }
 }

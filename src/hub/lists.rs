@@ -125,9 +125,10 @@ impl Hub {
         self.ruled.store(state.allowed.is_used(), Relaxed);
     }
 
-    /// The rule for the names that the clients of a route may hold; `None`: all.
-    pub fn rule(&self, route: &str) -> Option<Arc<Rule>> {
-        if self.ruled.load(Relaxed) { self.state().allowed.rule(route).cloned() } else { None }
+    /// The rule for the names that the clients of a route may hold; `None`: all. `own`: the one that it was configured with.
+    pub fn rule(&self, route: &str, own: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
+        let ruled = self.ruled.load(Relaxed);
+        if ruled { self.state().allowed.rule_of(route, own).cloned() } else { own.cloned() }
     }
 
     /// The rules of all routes.

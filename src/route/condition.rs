@@ -1,5 +1,7 @@
 //! Which requests a route is for.
 
+use std::fmt;
+
 /// What of a request decides its route.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
@@ -34,6 +36,22 @@ pub struct Condition {
     pub secure: Option<bool>,
     /// How the path begins; empty fits all. There is no boundary: `/a` fits `/ab`.
     pub path_beg: String,
+}
+
+impl fmt::Display for Condition {
+    /// Host and path, and what else tells it from others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host.as_deref().unwrap_or("*"), self.path_beg)?;
+        match self.protocol {
+            None => {}
+            Some(Protocol::Http) => f.write_str(",proto=http")?,
+            Some(Protocol::WebSocket) => f.write_str(",proto=ws")?,
+        }
+        match self.secure {
+            None => Ok(()),
+            Some(secure) => f.write_str(if secure { ",ssl=yes" } else { ",ssl=no" }),
+        }
+    }
 }
 
 impl Condition {

@@ -14,7 +14,7 @@ pub use table::Table;
 pub use target::{Address, Place, Target};
 pub use users::{Bearer, UserSource, Users};
 
-use crate::grip::identity::hide_tokens;
+use crate::grip::identity::{Place as TokenPlace, hide_tokens};
 use crate::grip::naming::Rule;
 use crate::grip::signature::Signer;
 use std::borrow::Cow;
@@ -58,6 +58,17 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether a rule is configured for the names that its clients may hold.
+    const fn is_ruled(&self) -> bool {
+        self.channels.is_some()
+    }
+
+    /// Whether the queries of its requests may have tokens.
+    fn has_tokens(&self) -> bool {
+        let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return false };
+        bearer.places.iter().any(|place| matches!(place, TokenPlace::Query(_)))
+    }
+
     /// A URI of one of its requests as logs show it: without the tokens of users.
     pub fn shown<'a>(&self, uri: &'a str) -> Cow<'a, str> {
         let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return uri.into() };

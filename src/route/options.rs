@@ -105,9 +105,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     route.jsonp = jsonp;
     route.users = users.finish()?.map(Arc::new);
     route.channels = rule(&channels, route.users.is_some())?.map(Arc::new);
-    let host = route.condition.host.as_deref().unwrap_or("*");
-    let name = route.id.clone().unwrap_or_else(|| [host, &route.condition.path_beg].concat());
-    route.name = name.into();
+    route.name = route.id.clone().unwrap_or_else(|| route.condition.to_string()).into();
     Ok(route)
 }
 

@@ -12,6 +12,8 @@ pub struct Table {
     any: Vec<Arc<Route>>,
     /// Whether some origin takes WebSocket events as requests.
     takes_events: bool,
+    /// Whether queries may have tokens of users.
+    has_tokens: bool,
 }
 
 impl Table {
@@ -27,10 +29,16 @@ impl Table {
                 let why = format!("two routes have the same condition: '{}'", route.name);
                 return Err((index, Invalid::new(why)));
             }
+            if table.routes().any(|other| other.name == route.name && (other.is_ruled() || route.is_ruled())) {
+                let why =
+                    format!("two routes are called '{}': where one has channels, its id must be its own", route.name);
+                return Err((index, Invalid::new(why)));
+            }
             let list = match &route.condition.host {
                 Some(host) => table.hosts.entry(host.clone()).or_default(),
                 None => &mut table.any,
             };
+            table.has_tokens |= route.has_tokens();
             table.takes_events |= route.targets.iter().any(|target| target.over_http);
             list.push(Arc::new(route));
         }
@@ -45,6 +53,11 @@ impl Table {
     /// Whether some origin takes WebSocket events as requests, so that nobody else may send them.
     pub const fn takes_events(&self) -> bool {
         self.takes_events
+    }
+
+    /// Whether queries may have tokens of users.
+    pub const fn has_tokens(&self) -> bool {
+        self.has_tokens
     }
 
     /// The route for a request.

@@ -108,7 +108,8 @@ impl Session<'_> {
     pub(super) fn enter_denied(&mut self) {
         let Some(extras) = self.extras.as_mut().filter(|extras| !extras.denied.is_empty()) else { return };
         for (channel, filters) in std::mem::take(&mut extras.denied) {
-            if self.is_closing() || self.parked.channels().contains(&channel) {
+            let held = self.parked.channels();
+            if self.is_closing() || held.contains(&channel) || held.len() >= self.sessions.settings.max_channels {
                 continue;
             }
             match self.enter(&channel, filters) {
@@ -123,7 +124,8 @@ impl Session<'_> {
 
     /// Why the client may not hold a channel.
     fn refuse(&self, name: &str) -> Option<Refusal> {
-        let rule = self.sessions.membership.hub().rule(&self.about.route.name);
+        let route = &self.about.route;
+        let rule = self.sessions.membership.hub().rule(&route.name, route.channels.as_ref());
         match &self.rights {
             Some(rights) => rights.refuse(rule.as_deref(), name),
             None => Rights::default().refuse(rule.as_deref(), name),
@@ -165,6 +167,9 @@ impl Session<'_> {
         let own = self.rights.as_ref().and_then(|rights| rights.own.as_deref());
         if own == Some(name) || self.implicit().iter().any(|implicit| **implicit == *channel) {
             return;
+        }
+        if let Some(extras) = &mut self.extras {
+            extras.denied.retain(|(denied, _)| *denied != channel);
         }
         if self.parked.leave(&channel) {
             self.set_filters(&channel, Vec::new());

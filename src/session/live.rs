@@ -297,13 +297,7 @@ impl<'a> Session<'a> {
     }
 
     async fn end(mut self: Box<Self>, end: End) {
-        let reason = match &end {
-            End::Gone => Reason::Client,
-            // Of both ends the origin's, unless the client was first.
-            End::Close(_) if self.closing.is_some() => Reason::Client,
-            End::Close(_) | End::Lost(_) | End::Ended => Reason::Origin,
-        };
-        self.parked.because(reason);
+        self.parked.because(if matches!(end, End::Gone) { Reason::Client } else { Reason::Origin });
         let (frame, leave) = match end {
             End::Gone => (None, Leave::Disconnect),
             End::Close(reason) => (Some(websocket::close(Some(&reason))), Leave::Close(Some(reason))),

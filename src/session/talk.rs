@@ -4,6 +4,7 @@ use super::given;
 use super::line::{Leave, Line, Piece, Said};
 use super::live::{End, Session};
 use crate::grip::{CloseReason, MessageKind};
+use crate::shard::Reason;
 use crate::wire::websocket::{self, Message, Part};
 use bytes::Bytes;
 use std::sync::atomic::Ordering::Relaxed;
@@ -78,6 +79,7 @@ impl Session<'_> {
 
     /// The client's side is closed: the origin is to answer.
     fn close(&mut self, reason: Option<CloseReason>) -> Option<End> {
+        self.parked.because(Reason::Client);
         self.parked.unsubscribe();
         let answered = self.line.close(reason.as_ref());
         let reason = given(reason);

@@ -27,6 +27,11 @@ impl Away {
         self.0.shard.state.borrow_mut().conn(self.0.key).goes_on = true;
     }
 
+    /// Says that its origin has answered, and not with a hold.
+    pub fn is_answered(&self) {
+        self.0.shard.state.borrow_mut().conn(self.0.key).reason.get_or_insert(Reason::Origin);
+    }
+
     /// Has a connection that takes its place, and holds nothing yet, agree to go where publishers had it go, if they did.
     pub fn hand_over(&self, parked: &mut Parked, terms: &Terms, ways: Ways) {
         let state = &mut *self.0.shard.state.borrow_mut();
@@ -72,8 +77,6 @@ impl Parked {
     pub fn lend(mut self) -> Option<(TcpStream, Bytes, Away)> {
         let (socket, early) = self.take_socket()?;
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Away;
-        // If it is not held again, that is the origin's word.
-        self.because(Reason::Origin);
         Some((socket, early, Away(self)))
     }
 }

@@ -17,6 +17,7 @@ mod denied;
 mod drain;
 mod filters;
 mod goodbye;
+mod impostors;
 mod instruct;
 mod links;
 mod members;

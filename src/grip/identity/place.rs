@@ -34,17 +34,18 @@ impl Place {
         place.ok_or_else(|| Invalid::new(format!("'{text}' names nothing that a request can have")))
     }
 
-    /// What a request with these headers and this query has there; the first if there are several. What is empty or not
-    /// UTF-8 does not count.
-    pub fn find<'a>(&self, headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'a, str>> {
+    /// What a request with these headers and this query has there. What is empty, not UTF-8, or meant for another scheme
+    /// than `Bearer` does not count.
+    pub fn find<'a>(&self, headers: &'a HeaderMap, query: Option<&'a str>) -> Vec<Cow<'a, str>> {
         match self {
-            Self::Header(name) => headers.get_all(name).iter().find_map(bearer).map(Cow::Borrowed),
+            Self::Header(name) => headers.get_all(name).iter().filter_map(bearer).map(Cow::Borrowed).collect(),
             Self::Cookie(name) => {
-                let mut cookies =
-                    headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
-                cookies.find_map(|pair| cookie(pair, name)).map(Cow::Borrowed)
+                let cookies = headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
+                cookies.filter_map(|pair| cookie(pair, name)).map(Cow::Borrowed).collect()
             }
-            Self::Query(name) => query?.split('&').find_map(|pair| parameter(pair, name)),
+            Self::Query(name) => {
+                query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| parameter(pair, name)).collect()
+            }
         }
     }
 }
@@ -86,7 +87,8 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
         }
         _ => value,
     };
-    (!token.is_empty()).then_some(token)
+    // No token has a space: it would be another scheme.
+    (!token.is_empty() && !token.contains(' ')).then_some(token)
 }
 
 /// The value of a cookie, if this is it.
@@ -123,7 +125,7 @@ mod tests {
     fn find(place: &str, headers: &[(&'static str, &[u8])], query: Option<&str>) -> Option<String> {
         let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap();
         let headers = headers.iter().map(|(name, bytes)| (HeaderName::from_static(name), value(bytes))).collect();
-        Place::parse(place).unwrap().find(&headers, query).map(Cow::into_owned)
+        Place::parse(place).unwrap().find(&headers, query).into_iter().next().map(Cow::into_owned)
     }
 
     #[test]
@@ -150,9 +152,8 @@ mod tests {
         }
         assert_eq!(authorization(b"Bearer \xff"), None);
         assert_eq!(authorization("é".as_bytes()).as_deref(), Some("é"));
-        for other in ["Bearera", "Basic YTpi"] {
-            assert_eq!(authorization(other.as_bytes()).as_deref(), Some(other));
-        }
+        assert_eq!(authorization(b"Bearera").as_deref(), Some("Bearera"));
+        assert_eq!(authorization(b"Basic YTpi"), None);
         assert_eq!(find("header:x-t", &[("x-t", b""), ("x-t", b"1"), ("x-t", b"2")], None).as_deref(), Some("1"));
         assert_eq!(find("header:x-t", &[("x-u", b"1")], Some("x-t=2")), None);
     }
@@ -198,7 +199,8 @@ mod tests {
     fn what_needs_no_decoding_is_not_copied() {
         let found = Place::Query("t".into())
             .find(&HeaderMap::new(), Some("t=a.b-c_d"))
-            .is_some_and(|found| matches!(found, Cow::Borrowed("a.b-c_d")));
+            .into_iter()
+            .all(|found| matches!(found, Cow::Borrowed("a.b-c_d")));
         assert!(found);
     }
 
@@ -207,7 +209,7 @@ mod tests {
         fn any_bytes_are_read(text in "(header|cookie|query):.{0,6}|.{0,9}", bytes: Vec<u8>, query in "[t=&%+a;]{0,12}") {
             if let (Ok(place), Ok(value)) = (Place::parse(&text), HeaderValue::from_bytes(&bytes)) {
                 let headers: HeaderMap = [(COOKIE, value)].into_iter().collect();
-                prop_assert_ne!(place.find(&headers, Some(&query)), Some(Cow::Borrowed("")));
+                prop_assert!(!place.find(&headers, Some(&query)).contains(&Cow::Borrowed("")));
             }
         }
     }

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Untrusted {
     /// It is no signed JWT at all, or its claims are no JSON object.
     Malformed,
+    /// There are several, of which only one could be believed.
+    Several,
     /// It is signed by another algorithm than the key is for.
     Algorithm,
     /// There is no key of the id that it names.
@@ -40,6 +42,7 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "The token is not a signed JWT",
+            Self::Several => "The request has several tokens",
             Self::Algorithm => "The token is signed by another algorithm than the key is for",
             Self::UnknownKey => "The token names a key that is not known",
             Self::Signature => "The signature of the token is wrong",

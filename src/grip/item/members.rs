@@ -4,6 +4,9 @@
 use super::super::object::Fields;
 use super::super::{Channel, Invalid, invalid};
 
+/// Names in one list at most: each is looked at for each connection that may be meant.
+const MAX_NAMES: usize = 100;
+
 /// The longest time for which a channel is denied, in seconds: a year.
 const MAX_DENIAL: u64 = 365 * 24 * 3600;
 
@@ -28,23 +31,32 @@ pub enum Move {
 impl Selection {
     /// `with` and `except`. `None`: all connections are meant.
     pub(super) fn read(fields: &Fields<'_>) -> Result<Option<Self>, Invalid> {
-        let names = |name| Ok(fields.strings(name)?.unwrap_or_default().into_iter().map(Channel::from).collect());
-        let selection = Self { with: names("with")?, except: names("except")? };
+        let selection = Self { with: names(fields, "with")?, except: names(fields, "except")? };
         Ok(Some(selection).filter(|selection| *selection != Self::default()))
     }
 }
 
-/// The channels that a change of subscriptions is about: at least one, each once.
-pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
-    let Some(names) = fields.strings("channels")? else {
-        return invalid(format!("{} does not contain 'channels'", fields.of));
-    };
+/// A list of channels, each once.
+fn names(fields: &Fields<'_>, name: &str) -> Result<Vec<Channel>, Invalid> {
+    let names = fields.strings(name)?.unwrap_or_default();
+    if names.len() > MAX_NAMES {
+        return invalid(format!("{} contains '{name}' with more than {MAX_NAMES} names", fields.of));
+    }
     let mut channels: Vec<Channel> = Vec::with_capacity(names.len());
     for name in names {
         if channels.iter().all(|channel| **channel != *name) {
             channels.push(Channel::from(name));
         }
     }
+    Ok(channels)
+}
+
+/// The channels that a change of subscriptions is about: at least one, each once.
+pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
+    if fields.get("channels").is_none() {
+        return invalid(format!("{} does not contain 'channels'", fields.of));
+    }
+    let channels = names(fields, "channels")?;
     if channels.is_empty() || channels.iter().any(|channel| channel.is_empty()) {
         fields.invalid_value("channels")
     } else {
@@ -105,6 +117,7 @@ mod tests {
         for wrong in [json!([]), json!(["a", ""])] {
             assert!(moves("subscribe", wrong).unwrap_err().contains("'channels' with invalid value"));
         }
+        assert!(moves("subscribe", json!(vec!["a"; 101])).unwrap_err().contains("'channels' with more than 100 names"));
         assert!(moves("subscribe", json!(null)).unwrap_err().contains("does not contain 'channels'"));
         let inside = one(json!({"channel": "u", "http-stream": {"action": "subscribe", "channels": ["a"]}}));
         assert_eq!(inside.unwrap_err(), "'http-stream' contains 'action' with unknown value");
