@@ -7,6 +7,7 @@ python3 examples/origin.py token USER  makes a token of a user, as a login would
 import base64, hmac, http.server, json, sys, time
 
 KEY = b"only the login and gripd know this"
+WEBHOOKS = b"only the origin and gripd know this"
 HOLDS = {"conversation": "stream", "poll": "response"}
 EVENTS = []
 
@@ -18,6 +19,15 @@ def token(user):
     return (text + b"." + encode(hmac.digest(KEY, text, "sha256"))).decode()
 
 
+def is_gripds(token):
+    """Whether gripd itself sent this. Requests of clients are signed, too, but not for the audience "webhook"."""
+    decode = lambda text: base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    text, _, signature = token.rpartition(".")
+    good = hmac.compare_digest(decode(signature), hmac.digest(WEBHOOKS, text.encode(), "sha256"))
+    claims = json.loads(decode(text.split(".")[1])) if good else {}
+    return claims.get("aud") == "webhook" and claims["exp"] > time.time()
+
+
 class Origin(http.server.BaseHTTPRequestHandler):
     def do_GET(self):  # /conversation/1 is held as a stream, /poll/1 as a long-poll; /events shows what came
         page, _, number = self.path.split("?")[0].strip("/").partition("/")
@@ -26,8 +36,9 @@ class Origin(http.server.BaseHTTPRequestHandler):
         else:
             self.answer("".join(EVENTS))
 
-    def do_POST(self):  # /events, by gripd; an origin that is open to others checks Grip-Sig
-        for event in json.loads(self.rfile.read(int(self.headers["Content-Length"])))["events"]:
+    def do_POST(self):  # /events, by gripd
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        for event in json.loads(body)["events"] if is_gripds(self.headers["Grip-Sig"]) else []:
             EVENTS.append(json.dumps(event) + "\n")
             print(EVENTS[-1], end="", flush=True)
         self.answer("")

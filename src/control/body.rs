@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one may take that is not wanted.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads a body, in the time and to the size that are allowed.
 pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Reply> {
@@ -37,5 +39,5 @@ pub(super) async fn discard(control: &Control, request: Request<Incoming>) {
     let mut body = Limited::new(request.into_body(), control.settings.max_body);
     let all = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
     // However it ends, the answer is the same.
-    let _ = timeout(BODY_TIMEOUT, all).await;
+    let _ = timeout(DISCARD_TIMEOUT, all).await;
 }

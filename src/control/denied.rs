@@ -2,11 +2,11 @@
 
 use super::query::{Query, name};
 use super::reply::{Media, Reply};
-use crate::hub::{Denial, Hub};
+use crate::hub::{After, Denial, Hub};
 use serde::Serialize;
 use std::time::SystemTime;
 
-/// A page of denials, and the channel to ask for the next page with.
+/// A page of denials, and what to ask for the next page with.
 #[derive(Serialize)]
 struct Page {
     denied: Vec<Row>,
@@ -32,11 +32,32 @@ impl Row {
 /// The channels that are denied to somebody, in order.
 pub(super) fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
-    let (denials, more) = hub.denials(query.get("prefix").unwrap_or_default(), query.get("after"), query.limit()?);
-    let next = denials.last().filter(|_| more).map(|denial| denial.channel.clone());
+    let after = query.get("after").map(place);
+    let (denials, next) = hub.denials(query.get("prefix").unwrap_or_default(), after.as_ref(), query.limit()?);
+    let next = next.map(|after| text(&after));
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
     let denied = denials.into_iter().map(|denial| Row::new(denial, now)).collect();
     Ok(Reply::json(&Page { denied, next }))
+}
+
+/// What is asked for the page behind: a channel; and the number of a denial before it, if there are more of that channel.
+fn text(after: &After) -> String {
+    let After { channel, serial } = after;
+    match serial {
+        Some(serial) => format!("{serial}:{channel}"),
+        // A channel whose name reads as such.
+        None if place(channel).serial.is_some() => format!("{}:{channel}", u64::MAX),
+        None => channel.clone(),
+    }
+}
+
+/// Where a page begins: behind what the page before named, or behind a channel.
+fn place(text: &str) -> After {
+    let named = text.split_once(':').and_then(|(serial, channel)| Some((serial.parse().ok()?, channel)));
+    match named {
+        Some((serial, channel)) => After { channel: channel.to_owned(), serial: Some(serial) },
+        None => After { channel: text.to_owned(), serial: None },
+    }
 }
 
 /// Ends the denials of a channel.

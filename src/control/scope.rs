@@ -51,16 +51,18 @@ pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
     let orders = item.id.is_some() || item.prev_id.is_some() || !item.hints.is_empty();
     // Each thing that an item does to connections besides sending has its line here.
     let closes = !item.closes.is_empty() || item.moves.is_some();
-    let entered = match &item.moves {
-        Some(Move::Subscribe(channels)) => &channels[..],
-        Some(Move::Unsubscribe(_)) | None => &[],
+    let (entered, left) = match &item.moves {
+        Some(Move::Subscribe(channels)) => (&channels[..], &[][..]),
+        Some(Move::Unsubscribe(channels)) => (&[][..], &channels[..]),
+        None => (&[][..], &[][..]),
     };
     // What does none of it is taken for content, so that nothing goes without a scope.
     let publishes = sends || orders || !closes;
     let publish = publishes.then_some(Need::Publish(&item.channel));
     // Who is subscribed to a channel gets all that is published there.
     let entered = entered.iter().map(|channel| Need::Publish(channel));
-    publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered)
+    let left = left.iter().map(|channel| Need::Close(channel));
+    publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered).chain(left)
 }
 
 impl FromStr for Scope {
@@ -130,7 +132,8 @@ mod tests {
         assert_eq!(needed(json!({"channel": "c", "action": "close", "deny-for": 9})), close);
         let entering = needed(json!({"channel": "c", "action": "subscribe", "channels": ["d", "e"]}));
         assert_eq!(entering, r#"close "c" and publish "d" and publish "e""#);
-        assert_eq!(needed(json!({"channel": "c", "action": "unsubscribe", "channels": ["d"]})), close);
+        let leaving = needed(json!({"channel": "c", "action": "unsubscribe", "channels": ["d"]}));
+        assert_eq!(leaving, r#"close "c" and close "d""#);
         // One that is nothing for anybody.
         assert_eq!(needed(json!({"channel": "c", "formats": {"smoke": {}}})), publish);
     }

@@ -73,6 +73,8 @@ impl Daemon {
     /// # Errors
     /// An address cannot be used; the error names it.
     pub fn start(mut config: Config) -> io::Result<Self> {
+        let hub = Hub::new(config.hub.clone(), config.shards);
+        hub.load()?;
         let listeners = listen::bind(config.listen, config.shards).map_err(|e| named("clients", config.listen, &e))?;
         let control_listener = TcpListener::bind(config.control_listen);
         let control_listener = control_listener.map_err(|e| named("the control API", config.control_listen, &e))?;
@@ -86,8 +88,6 @@ impl Daemon {
         };
         announce(&config, listen, control_listen, &routes);
 
-        let hub = Hub::new(config.hub.clone(), config.shards);
-        hub.load()?;
         configure(&hub, &routes);
         let counters = Counters::default();
         let notifier = Notifier::new(config.notify, &counters.notify);
@@ -196,7 +196,9 @@ impl Daemon {
 
 /// Tells the hub which names the clients of each route may hold.
 fn configure(hub: &Hub, routes: &Table) {
-    hub.configure(routes.routes().map(|route| (Arc::clone(&route.name), route.channels.clone())));
+    for route in hub.configure(routes.routes().map(|route| (Arc::clone(&route.name), route.channels.clone()))) {
+        tracing::warn!(%route, "its list of channels was changed while gripd ran, and stays so: DELETE /allowed ends that");
+    }
 }
 
 /// How a listener on `address` is reached from this machine.
@@ -267,6 +269,8 @@ fn start_control(
                 rest = stopped => notifier.drain(rest.unwrap_or(LAST_EVENTS)).await,
             }
         });
+        // Without waiting for what cannot be stopped: the lookup of a webhook's host.
+        runtime.shutdown_background();
     })
 }
 

@@ -26,6 +26,9 @@ impl Template {
         if !parts.contains(&Part::User) {
             return invalid(format!("'{text}' has no {{user}}"));
         }
+        if !parts.iter().any(|part| matches!(part, Part::Text(_))) {
+            return invalid(format!("'{text}' is nothing but the user, who could so be called like any channel"));
+        }
         Ok(Self(text.into()))
     }
 
@@ -131,6 +134,11 @@ impl Pattern {
     fn parse(text: &str) -> Result<Self, Invalid> {
         if text.is_empty() {
             return invalid("the pattern '' is empty");
+        }
+        if text.contains('*') {
+            return invalid(format!(
+                "the pattern '{text}' has a '*': write a placeholder for any text, such as {{id}}"
+            ));
         }
         let parts = parts(text)?;
         let is_text = |part: &Part| matches!(part, Part::Text(_));

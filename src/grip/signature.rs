@@ -31,7 +31,11 @@ impl Key {
             let secret = base64::engine::general_purpose::STANDARD.decode(encoded.trim());
             return secret.map(Self::Secret).map_err(|_| InvalidKey::new("what follows 'base64:' is not base64"));
         }
-        let Some(path) = text.strip_prefix("file:") else { return Ok(Self::Secret(text.as_bytes().to_vec())) };
+        let Some(path) = text.strip_prefix("file:") else {
+            // As a secret, a public key would let everybody sign who knows it.
+            let is_pem = text.trim_start().starts_with("-----BEGIN");
+            return Ok(if is_pem { Self::Pem(text.to_owned()) } else { Self::Secret(text.as_bytes().to_vec()) });
+        };
         let content = read(path).map_err(|error| InvalidKey(format!("{path}: {error}")))?;
         if content.trim_start().starts_with("-----BEGIN") {
             return Ok(Self::Pem(content));
@@ -58,7 +62,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// Signs requests to an origin: a JWT (RFC 7519) with exactly the claims `exp` and `iss`.
+/// Signs requests to an origin: a JWT (RFC 7519) with the claims `exp` and `iss`, and `aud` for what is not a client's.
 #[derive(Clone)]
 pub struct Signer {
     key: EncodingKey,
@@ -70,6 +74,8 @@ pub struct Signer {
 struct Claims<'a> {
     exp: u64,
     iss: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
 }
 
 impl Signer {
@@ -93,7 +99,12 @@ impl Signer {
 
     /// The token for a request sent at `now`, in seconds since 1970. `None`: the key does not sign after all.
     pub fn sign(&self, now: u64) -> Option<String> {
-        let claims = Claims { exp: now + VALID_FOR, iss: &self.issuer };
+        self.sign_for(None, now)
+    }
+
+    /// The same for an audience: who checks that does not take a client's request for one of gripd's own.
+    pub fn sign_for(&self, audience: Option<&str>, now: u64) -> Option<String> {
+        let claims = Claims { exp: now + VALID_FOR, iss: &self.issuer, aud: audience };
         jsonwebtoken::encode(&self.header, &claims, &self.key).ok()
     }
 }
@@ -233,6 +244,7 @@ mod tests {
         assert_eq!(key("base64:Y2hhbmdlbWU="), expected);
         assert_eq!(file("6368616e67656D65\n").unwrap(), expected);
         assert!(matches!(file(EC).unwrap(), Key::Pem(_)));
+        assert!(matches!(key(EC_PUBLIC), Key::Pem(_)));
         assert!(file("not hex").unwrap_err().to_string().contains("neither a PEM key"));
         assert!(Key::parse("base64:***", |_| Ok(String::new())).is_err());
         let missing = Key::parse("file:k", |_| Err("no such file".into())).unwrap_err();

@@ -74,7 +74,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream,
     let ways = ways_of_stream(&hold.instruct);
     // What does not hold yet has no channels yet.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
-    let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (socket, early), feed, &hold) {
+    let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (socket, early), feed, &mut hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused,
     };

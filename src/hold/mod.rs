@@ -174,14 +174,14 @@ impl Holds {
     ///
     /// All that can be done now is done now, so that what waits is small: most connections do nothing else.
     pub fn park(&self, leave: Leave, socket: TcpStream, early: Bytes) -> Waiting<'_> {
-        let hold = match leave {
+        let mut hold = match leave {
             Leave::End(farewell) => return Box::pin(farewell.end(socket)),
             Leave::Hold(hold) => hold,
         };
         match hold.mode {
             HoldMode::Response => response::park(self, hold, socket, &early),
             HoldMode::Stream if linked::is_needed(&hold) => linked::park(self, hold, socket, &early),
-            HoldMode::Stream => stream::park(self, &hold, socket, &early),
+            HoldMode::Stream => stream::park(self, &mut hold, socket, &early),
         }
     }
 
@@ -196,34 +196,27 @@ impl Holds {
         ways: Ways,
         (socket, early): (TcpStream, &[u8]),
         feed: Feed,
-        hold: &Hold,
+        hold: &mut Hold,
     ) -> Result<(Parked, Option<Cause>), Waiting<'static>> {
-        let mut parked =
-            Parked::new(&self.shard, socket, early, feed, &Profile::new(&hold.about.route.name, &hold.rights));
-        if let Some(away) = &hold.away {
-            away.hand_over(&mut parked, &terms, ways);
+        let whose = Profile::new(&hold.about.route.name, &hold.rights);
+        let mut parked = match hold.away.take() {
+            Some(away) => away.back(socket, early, feed, &whose),
+            None => Parked::new(&self.shard, socket, early, feed, &whose),
+        };
+        if ways != Ways::default() || !terms.are_plain() || parked.is_on_terms() {
+            parked.agree(terms.clone(), ways);
         }
+        // A publisher may have had it go elsewhere.
         let terms = parked.terms(Clone::clone).unwrap_or(terms);
-        let channels: Vec<Channel> = terms.channels.iter().map(|term| term.channel.clone()).collect();
+        let channels: Vec<Channel> = terms.held().map(|term| term.channel.clone()).collect();
         let known = terms.known(|_| true);
         let joined = match parked.subscribe(&channels, &known) {
             Ok(joined) => joined,
             Err(denied) => {
                 self.shard.metrics().denied.fetch_add(1, Relaxed);
-                if let Some(away) = &hold.away {
-                    away.goes_on();
-                }
                 return Err(refuse(parked, &denied, hold));
             }
         };
-        if ways != Ways::default() || !terms.are_plain() || parked.is_on_terms() {
-            parked.agree(terms, ways);
-        }
-        if let Some(away) = &hold.away {
-            // A close that was accepted meanwhile meant it.
-            parked.close_since(away.since());
-            away.goes_on();
-        }
         Ok((parked, joined.behind.then_some(Cause(known))))
     }
 

@@ -50,15 +50,16 @@ enum End {
 }
 
 /// Holds a long-poll. Yields the connection when it may serve another request, or the same again.
-pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let terms = hold.terms();
+    let hinted = hold.away.as_ref().is_some_and(Away::is_hinted);
     let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
-    let (mut parked, behind) = match holds.subscribe(terms, ways, (socket, early), Feed::Response, &hold) {
+    let (mut parked, behind) = match holds.subscribe(terms, ways, (socket, early), Feed::Response, &mut hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused,
     };
     parked.set_timer(hold.instruct.hold_timeout());
-    let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, away, .. } = *hold;
+    let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, .. } = *hold;
     let behind = behind.filter(|behind| {
         let insists = cause.as_ref() == Some(behind);
         if insists {
@@ -69,7 +70,6 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: Box<Hold>, socket: TcpStream, ear
     });
     // Whatever later answers say, the first one says whom to tell.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
-    let hinted = away.as_ref().is_some_and(Away::is_hinted);
     let extras = Extras { gone, jsonp, behind, hinted };
     let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some() || hinted;
     let extras = few.then(|| Box::new(extras));
@@ -227,7 +227,7 @@ impl Farewell {
     /// Answers, and ends the connection.
     pub(super) async fn end(self: Box<Self>, socket: TcpStream) -> Option<After> {
         let Self { head, body, client, away } = *self;
-        let mut parked = away.back(socket);
+        let mut parked = away.end(socket);
         parked.send(answer(&head, &body, client, true));
         parked.finish().await;
         None

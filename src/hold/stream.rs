@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Holds a stream until it ends.
-pub(super) fn park<'a>(holds: &'a Holds, hold: &Hold, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
     let chunked = !hold.client.old;
     let feed = Feed::Stream { chunked };
     let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (socket, early), feed, hold) {

@@ -12,12 +12,13 @@ pub(super) fn terms(instruct: &Instruct, prefix: &str, implicit: &[String]) -> T
         prefix: prefix.len(),
         prev_id: named.prev_id.as_deref().map(Id::from),
         filters: named.filters.clone(),
+        left: false,
     });
     let mut terms = Terms { meta: instruct.meta.clone(), channels: named.collect() };
     for name in implicit {
         if terms.of(name).is_none() {
             let channel = Channel::from(name.as_str());
-            terms.channels.push(Term { channel, prefix: 0, prev_id: None, filters: Vec::new() });
+            terms.channels.push(Term::plain(&channel));
         }
     }
     terms

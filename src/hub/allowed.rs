@@ -3,7 +3,7 @@
 use crate::grip::naming::Rule;
 use crate::grip::{Invalid, invalid};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The rules of all routes, by their names.
@@ -58,9 +58,13 @@ pub enum Unchanged {
 }
 
 impl Allowed {
-    /// Takes note of the routes that there are.
-    pub(super) fn configure(&mut self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>) {
+    /// Takes note of the routes that there are. Returns those whose rules were changed since.
+    pub(super) fn configure(
+        &mut self,
+        rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>,
+    ) -> Vec<Arc<str>> {
         self.configured = rules.into_iter().collect();
+        self.changed.keys().cloned().collect()
     }
 
     /// Whether some route has a rule.
@@ -81,7 +85,9 @@ impl Allowed {
 
     /// The rules of all routes.
     pub(super) fn list(&self) -> Vec<Rules> {
-        self.configured.keys().map(|route| self.rules(route)).collect()
+        // Of a route that is gone, what was changed is kept: it may come back.
+        let names: BTreeSet<&Arc<str>> = self.configured.keys().chain(self.changed.keys()).collect();
+        names.into_iter().map(|route| self.rules(route)).collect()
     }
 
     fn rules(&self, route: &str) -> Rules {
@@ -119,13 +125,17 @@ impl Allowed {
 
     fn named(&self, route: Option<&str>) -> Result<Arc<str>, Unchanged> {
         let found = match route {
-            Some(name) => self.configured.get_key_value(name),
-            None => self.configured.iter().next().filter(|_| self.configured.len() == 1),
+            Some(name) => self.configured.get_key_value(name).map(|(name, _)| name).or_else(|| self.gone(name)),
+            None => self.configured.keys().next().filter(|_| self.configured.len() == 1),
         };
-        found.map(|(name, _)| Arc::clone(name)).ok_or_else(|| {
+        found.cloned().ok_or_else(|| {
             let names: Vec<&str> = self.configured.keys().map(|name| &**name).collect();
             Unchanged::Route(names.join(", "))
         })
+    }
+
+    fn gone(&self, route: &str) -> Option<&Arc<str>> {
+        self.changed.get_key_value(route).map(|(name, _)| name)
     }
 
     /// What is to be kept: the rules that were changed.

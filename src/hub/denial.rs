@@ -3,7 +3,7 @@
 use crate::grip::Channel;
 use crate::grip::item::Selection;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 /// Denials at the same time.
@@ -44,11 +44,59 @@ impl Denial {
     }
 }
 
-/// All denials. What is over is forgotten when something is added, or looked at.
+/// Denials of one channel that name the same channel first in `with`, at the same time: each is looked at when somebody who
+/// holds both joins.
+const MAX_ALIKE: usize = 100;
+
+/// All denials. What is over is forgotten when there is no room, or when it is looked for.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
-    by_channel: BTreeMap<Channel, Vec<Denial>>,
+    channels: BTreeMap<Channel, Denied>,
     count: usize,
+    /// What the next one is called.
+    serial: u64,
+}
+
+/// The denials of one channel.
+#[derive(Debug, Default)]
+struct Denied {
+    all: BTreeMap<u64, Denial>,
+    /// By the first channel that must be held as well, if one must.
+    by_with: HashMap<Option<Box<str>>, Vec<u64>>,
+}
+
+impl Denied {
+    /// Those that may concern who holds `name`, or anybody.
+    fn of(&self, name: Option<&str>) -> impl Iterator<Item = (u64, &Denial)> {
+        let serials = self.by_with.get(&name.map(Box::from)).into_iter().flatten();
+        serials.filter_map(|serial| Some((*serial, self.all.get(serial)?)))
+    }
+
+    /// The one for the same connections.
+    fn like(&self, denial: &Denial) -> Option<u64> {
+        let mut alike = self.of(denial.with.first().map(String::as_str));
+        alike.find(|(_, other)| other.is_like(denial)).map(|(serial, _)| serial)
+    }
+
+    fn remove(&mut self, serial: u64) {
+        let Some(denial) = self.all.remove(&serial) else { return };
+        let key = denial.with.first().map(|name| name.as_str().into());
+        if let Some(serials) = self.by_with.get_mut(&key) {
+            serials.retain(|other| *other != serial);
+            if serials.is_empty() {
+                self.by_with.remove(&key);
+            }
+        }
+    }
+}
+
+/// Where a page of denials ends: a channel, and perhaps a denial of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After {
+    /// The channel.
+    pub channel: String,
+    /// The denial; all of the channel without one.
+    pub serial: Option<u64>,
 }
 
 impl Denials {
@@ -58,64 +106,104 @@ impl Denials {
 
     /// Whether these fit; those for the same connections as one that there is take its place.
     pub(super) fn has_room(&mut self, fresh: &[Denial], now: u64) -> bool {
-        let of = |channel: &str| self.by_channel.get(channel).map_or(&[][..], |all| all);
-        let is_new = |denial: &&Denial| !of(&denial.channel).iter().any(|other| other.is_like(denial));
-        let more = fresh.iter().filter(is_new).count();
-        if self.count + more > MAX_DENIALS {
-            self.expire(now);
+        if self.fits(fresh) {
+            return true;
+        }
+        self.expire(now);
+        self.fits(fresh)
+    }
+
+    fn fits(&self, fresh: &[Denial]) -> bool {
+        let mut more = 0;
+        for denial in fresh {
+            let Some(denied) = self.channels.get(&*denial.channel) else {
+                more += 1;
+                continue;
+            };
+            if denied.like(denial).is_none() {
+                more += 1;
+                if denied.of(denial.with.first().map(String::as_str)).count() >= MAX_ALIKE {
+                    return false;
+                }
+            }
         }
         self.count + more <= MAX_DENIALS
     }
 
     /// Adds a denial, in the place of one for the same connections.
     pub(super) fn add(&mut self, denial: Denial) {
-        let all = self.by_channel.entry(Channel::from(&*denial.channel)).or_default();
-        self.count += 1;
-        self.count -= all.len();
-        all.retain(|other| !other.is_like(&denial));
-        all.push(denial);
-        self.count += all.len() - 1;
+        let denied = self.channels.entry(Channel::from(&*denial.channel)).or_default();
+        match denied.like(&denial) {
+            Some(serial) => denied.remove(serial),
+            None => self.count += 1,
+        }
+        self.serial += 1;
+        let key = denial.with.first().map(|name| name.as_str().into());
+        denied.by_with.entry(key).or_default().push(self.serial);
+        denied.all.insert(self.serial, denial);
     }
 
     /// The first channel that is denied to a connection that is about to hold channels besides others.
     pub(super) fn find(&self, entering: &[Channel], held: &[Channel], now: u64) -> Option<Channel> {
+        let all = || entering.iter().chain(held);
         let applies = |denial: &Denial| denial.until > now && denial.concerns(entering, held);
-        let denied = |channel: &&Channel| self.by_channel.get(*channel).is_some_and(|all| all.iter().any(applies));
-        entering.iter().chain(held).find(denied).cloned()
+        let denied = |channel: &&Channel| {
+            let Some(denied) = self.channels.get(*channel) else { return false };
+            let names = std::iter::once(None).chain(all().map(|name| Some(&**name)));
+            names.flat_map(|name| denied.of(name)).any(|(_, denial)| applies(denial))
+        };
+        all().find(denied).cloned()
     }
 
-    /// Denials of channels whose names begin with `prefix`, in order, behind `after`; of at most `limit` channels, and
-    /// whether there are more.
-    pub(super) fn list(&self, prefix: &str, after: Option<&str>, limit: usize, now: u64) -> (Vec<Denial>, bool) {
+    /// At most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where there are
+    /// more.
+    pub(super) fn list(
+        &self,
+        prefix: &str,
+        after: Option<&After>,
+        limit: usize,
+        now: u64,
+    ) -> (Vec<Denial>, Option<After>) {
         let start = match after {
-            Some(name) if name >= prefix => Bound::Excluded(name),
+            Some(After { channel, serial: Some(_) }) if channel.as_str() >= prefix => Bound::Included(channel.as_str()),
+            Some(After { channel, .. }) if channel.as_str() >= prefix => Bound::Excluded(channel.as_str()),
             _ => Bound::Included(prefix),
         };
-        let found = self.by_channel.range::<str, _>((start, Bound::Unbounded));
-        let found = found.take_while(|(name, _)| name.starts_with(prefix));
-        let mut alive = found.filter(|(_, all)| all.iter().any(|denial| denial.until > now));
-        let page: Vec<Denial> = alive.by_ref().take(limit).flat_map(|(_, all)| all.iter().cloned()).collect();
-        (page.into_iter().filter(|denial| denial.until > now).collect(), alive.next().is_some())
+        let found = self.channels.range::<str, _>((start, Bound::Unbounded));
+        let found = found.take_while(|(name, _)| name.starts_with(prefix)).flat_map(|(name, denied)| {
+            let behind = after.filter(|after| *after.channel == **name).and_then(|after| after.serial);
+            denied.all.range(behind.map_or(0, |serial| serial.saturating_add(1))..)
+        });
+        let mut alive = found.filter(|(_, denial)| denial.until > now);
+        let page: Vec<(&u64, &Denial)> = alive.by_ref().take(limit).collect();
+        let next = page.last().zip(alive.next()).map(|((serial, last), (_, following))| After {
+            channel: last.channel.clone(),
+            serial: (last.channel == following.channel).then_some(**serial),
+        });
+        (page.into_iter().map(|(_, denial)| denial.clone()).collect(), next)
     }
 
     /// Ends the denials of a channel, and says how many they were.
     pub(super) fn delete(&mut self, channel: &str, now: u64) -> usize {
-        let all = self.by_channel.remove(channel).unwrap_or_default();
-        self.count -= all.len();
-        all.iter().filter(|denial| denial.until > now).count()
+        let denied = self.channels.remove(channel).unwrap_or_default();
+        self.count -= denied.all.len();
+        denied.all.values().filter(|denial| denial.until > now).count()
     }
 
     /// All that are not over.
     pub(super) fn all(&self, now: u64) -> Vec<Denial> {
-        self.by_channel.values().flatten().filter(|denial| denial.until > now).cloned().collect()
+        let all = self.channels.values().flat_map(|denied| denied.all.values());
+        all.filter(|denial| denial.until > now).cloned().collect()
     }
 
-    fn expire(&mut self, now: u64) {
-        self.by_channel.retain(|_, all| {
-            all.retain(|denial| denial.until > now);
-            !all.is_empty()
-        });
-        self.count = self.by_channel.values().map(Vec::len).sum();
+    /// Forgets those that are over.
+    pub(super) fn expire(&mut self, now: u64) {
+        for denied in self.channels.values_mut() {
+            let over: Vec<u64> = denied.all.iter().filter(|(_, denial)| denial.until <= now).map(|(s, _)| *s).collect();
+            over.into_iter().for_each(|serial| denied.remove(serial));
+        }
+        self.channels.retain(|_, denied| !denied.all.is_empty());
+        self.count = self.channels.values().map(|denied| denied.all.len()).sum();
     }
 }
 
@@ -176,12 +264,19 @@ mod tests {
         let mut denials = Denials::default();
         ["u3", "u1", "c1", "u2"].iter().for_each(|name| denials.add(Denial::new(name, None, 50)));
         denials.add(Denial::new("u0", None, 5));
-        let list = |after, limit| {
-            let (page, more) = denials.list("u", after, limit, 10);
-            (page.into_iter().map(|denial| denial.channel).collect::<Vec<_>>(), more)
+        denials.add(denial("u2", &["w"], &[], 50));
+        let list = |after: Option<&After>, limit| {
+            let (page, next) = denials.list("u", after, limit, 10);
+            (page.into_iter().map(|denial| denial.channel).collect::<Vec<_>>(), next)
         };
-        assert_eq!(list(None, 2), (vec!["u1".into(), "u2".into()], true));
-        assert_eq!(list(Some("u2"), 2), (vec!["u3".into()], false));
+        let (first, next) = list(None, 2);
+        assert_eq!(
+            (first, next.as_ref().map(|next| next.channel.as_str())),
+            (vec!["u1".into(), "u2".into()], Some("u2"))
+        );
+        assert_eq!(list(next.as_ref(), 9), (vec!["u2".into(), "u3".into()], None));
+        let behind = After { channel: "u2".into(), serial: None };
+        assert_eq!(list(Some(&behind), 9), (vec!["u3".into()], None));
     }
 
     #[test]
@@ -196,6 +291,17 @@ mod tests {
         assert_eq!(denials.count, MAX_DENIALS / 2);
     }
 
+    #[test]
+    fn of_those_that_must_be_looked_at_together_there_are_few() {
+        let mut denials = Denials::default();
+        for number in 0..MAX_ALIKE {
+            denials.add(denial("c", &["u1", &format!("x{number}")], &[], 10));
+            denials.add(denial("c", &[&format!("v{number}")], &[], 10));
+        }
+        assert!(!denials.has_room(&[denial("c", &["u1", "y"], &[], 10)], 9));
+        assert!(denials.has_room(&[denial("c", &["u1", "y"], &[], 10)], 10));
+    }
+
     proptest! {
         #[test]
         fn the_count_is_right(steps in prop::collection::vec((0u8..5, 0u8..3, 0u64..20, any::<bool>()), 0..60)) {
@@ -207,7 +313,9 @@ mod tests {
                 } else {
                     denials.delete(&name, until);
                 }
-                prop_assert_eq!(denials.count, denials.by_channel.values().map(Vec::len).sum::<usize>());
+                prop_assert_eq!(denials.count, denials.all(0).len() + denials.channels.values().flat_map(|d| d.all.values()).filter(|d| d.until == 0).count());
+                let indexed = denials.channels.values().flat_map(|d| d.by_with.values().map(Vec::len)).sum::<usize>();
+                prop_assert_eq!(denials.count, indexed);
             }
             prop_assert!(denials.has_room(&[], 0));
         }

@@ -2,7 +2,7 @@
 
 use super::allowed::{Change, Kept, Rules, Unchanged};
 use super::batch::Finally;
-use super::denial::Denial;
+use super::denial::{After, Denial};
 use super::receipt::{Line, Receipt, outcomes};
 use super::{Hub, now};
 use crate::grip::naming::Rule;
@@ -70,7 +70,9 @@ impl Hub {
     /// Keeps what is decided on disk, for ever.
     pub async fn keep(&self) {
         let files = || {
-            let state = self.state();
+            let mut state = self.state();
+            state.denials.expire(now());
+            self.denying.store(!state.denials.is_empty(), Relaxed);
             let (denied, routes) = (state.denials.all(now()), state.allowed.kept());
             drop(state);
             let texts = [
@@ -101,9 +103,9 @@ impl Hub {
         if state.denials.is_empty() { None } else { state.denials.find(channels, &[], now()) }
     }
 
-    /// Denials of channels whose names begin with `prefix`, in order, behind `after`; of at most `limit` channels, and
-    /// whether there are more.
-    pub fn denials(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Denial>, bool) {
+    /// At most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where there are
+    /// more.
+    pub fn denials(&self, prefix: &str, after: Option<&After>, limit: usize) -> (Vec<Denial>, Option<After>) {
         self.state().denials.list(prefix, after, limit, now())
     }
 
@@ -118,11 +120,12 @@ impl Hub {
         ended
     }
 
-    /// Takes note of the routes that there are, and of their rules.
-    pub fn configure(&self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>) {
+    /// Takes note of the routes that there are, and of their rules. Returns those whose rules were changed since.
+    pub fn configure(&self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>) -> Vec<Arc<str>> {
         let state = &mut *self.state();
-        state.allowed.configure(rules);
+        let changed = state.allowed.configure(rules);
         self.ruled.store(state.allowed.is_used(), Relaxed);
+        changed
     }
 
     /// The rule for the names that the clients of a route may hold; `None`: all. `own`: the one that it was configured with.

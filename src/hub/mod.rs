@@ -18,7 +18,7 @@ mod table;
 
 pub use allowed::{Change, Rules, Unchanged};
 pub use batch::Finally;
-pub use denial::Denial;
+pub use denial::{After, Denial};
 pub use lists::Wanted;
 pub use membership::Membership;
 pub use receipt::{Outcome, Receipt};

@@ -61,6 +61,7 @@ fn terms(last: [usize; 2]) -> Terms {
         prefix: 0,
         prev_id: Some(Id::from(last.to_string())),
         filters: Vec::new(),
+        left: false,
     };
     Terms { meta: Meta::default(), channels: CHANNELS.iter().zip(last).map(term).collect() }
 }

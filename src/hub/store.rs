@@ -37,11 +37,12 @@ impl Store {
     /// Reads a file. `None`: it is not there.
     pub(super) fn read(&self, name: &str) -> io::Result<Option<String>> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        std::fs::create_dir_all(folder)?;
+        let wrong = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+        std::fs::create_dir_all(folder).map_err(wrong)?;
         match std::fs::read_to_string(folder.join(name)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(wrong(error)),
         }
     }
 

@@ -20,6 +20,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// What a reply's body may have for its connection to be kept, in bytes.
+/// The `aud` of what is signed: requests of clients are signed by the same key, and have none.
+const AUDIENCE: &str = "webhook";
+
 const MAX_REPLY: usize = 64 * 1024;
 /// How long its end is waited for.
 const REPLY_WAIT: Duration = Duration::from_secs(1);
@@ -115,7 +118,7 @@ impl Post {
         headers.insert(HOST, self.url.host());
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(USER_AGENT, AGENT);
-        let token = self.signer.as_ref().and_then(|signer| signer.sign(Time::now().as_secs()));
+        let token = self.signer.as_ref().and_then(|signer| signer.sign_for(Some(AUDIENCE), Time::now().as_secs()));
         if let Some(token) = token.and_then(|token| HeaderValue::try_from(token).ok()) {
             headers.insert(GRIP_SIG, token);
         }

@@ -26,6 +26,11 @@ impl Users {
         Rights { user: Some(user.into()), own: self.own(user), ..Rights::default() }
     }
 
+    /// Whether the origin is to name them, by this name in its meta.
+    pub fn are_named_by(&self, name: &str) -> bool {
+        matches!(&self.source, UserSource::Meta(own) if own == name)
+    }
+
     /// What a client may hold whose user its origin is to name, and does in this meta. `None`: it is not, or does not.
     pub fn rights_by(&self, meta: &Meta) -> Option<Rights> {
         match &self.source {

@@ -3,7 +3,7 @@
 use super::live::{End, Session};
 use crate::grip::control::{Control, Refused};
 use crate::grip::{Channel, CloseReason, Filter, Refusal, Rights};
-use crate::shard::{Denied, Profile};
+use crate::shard::{Denied, Profile, Reason};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ impl Session<'_> {
     pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
         match Control::parse(text) {
             Ok(Control::Detach) => return self.detach(),
-            Ok(control) => self.follow(control),
+            Ok(control) => return self.follow(control),
             Err(Refused::Invalid(error)) => {
                 tracing::warn!(uri = %self.about.shown(), %error, "a control message is ignored")
             }
@@ -28,7 +28,7 @@ impl Session<'_> {
         None
     }
 
-    fn follow(&mut self, control: Control) {
+    fn follow(&mut self, control: Control) -> Option<End> {
         match control {
             Control::Subscribe { channel, filters } => self.subscribe(&channel, filters),
             Control::Unsubscribe { channel } => self.unsubscribe(&channel),
@@ -36,8 +36,9 @@ impl Session<'_> {
             Control::Detach | Control::Session { .. } => {}
             Control::SetMeta { name, value } => {
                 self.set_meta(&name, value.as_deref());
-                self.know_user();
+                let end = self.know_user(&name);
                 self.change_terms();
+                return end;
             }
             Control::KeepAlive(timed) => {
                 let timed = timed.map(|timed| {
@@ -55,6 +56,7 @@ impl Session<'_> {
             }
             Control::FlushDelayed => self.flush_delayed(),
         }
+        None
     }
 
     fn flush_delayed(&mut self) {
@@ -132,22 +134,40 @@ impl Session<'_> {
         }
     }
 
-    /// Learns whose it is, if its origin is to say that.
-    fn know_user(&mut self) {
+    /// Learns whose it is, if its origin is to say that by this name in its meta. Who may not hold its own channel is not
+    /// to be there at all: nobody could close it.
+    fn know_user(&mut self, name: &str) -> Option<End> {
         let about = Rc::clone(&self.about);
         let route = &about.route;
-        let Some(users) = &route.users else { return };
-        let Some(rights) = self.extras.as_ref().and_then(|extras| users.rights_by(&extras.meta)) else { return };
-        let old = self.rights.replace(Box::new(rights.clone()));
-        if old.as_deref() == Some(&rights) {
-            return;
+        let users = route.users.as_ref().filter(|users| users.are_named_by(name))?;
+        let rights = self.extras.as_ref().and_then(|extras| users.rights_by(&extras.meta)).unwrap_or_default();
+        let old = self.rights.replace(Box::new(rights.clone())).unwrap_or_default();
+        if *old == rights || self.is_closing() {
+            return None;
         }
-        if let Some(own) = old.and_then(|old| old.own_channel(&route.prefix)) {
+        if let Some(own) = old.own_channel(&route.prefix) {
             self.parked.leave(&Channel::from(own.as_str()));
         }
+        // What only the other user might hold.
+        for channel in self.parked.channels() {
+            let name = channel.strip_prefix(&route.prefix).unwrap_or(&channel);
+            if !self.implicit().iter().any(|implicit| **implicit == *channel) && self.refuse(name).is_some() {
+                self.parked.leave(&channel);
+            }
+        }
         self.parked.identify(&Profile::new(&route.name, &rights));
-        if let Some(own) = &rights.own {
-            self.subscribe(own, Vec::new());
+        let own = Channel::from(rights.own_channel(&route.prefix)?.as_str());
+        if self.parked.channels().contains(&own) {
+            return None;
+        }
+        match self.enter(&own, Vec::new()) {
+            Ok(()) => None,
+            Err(denied) => {
+                self.sessions.shard.metrics().denied.fetch_add(1, Relaxed);
+                tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket is ended");
+                self.parked.because(Reason::Kicked);
+                Some(End::Close(CloseReason::new(1008, "denied")))
+            }
         }
     }
 

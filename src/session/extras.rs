@@ -96,7 +96,7 @@ impl Session<'_> {
             let filters = extras.filters.iter().find(|(name, _)| *name == channel);
             let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
             let prefix = if self.implicit().iter().any(|name| **name == *channel) { 0 } else { prefix };
-            Term { channel, prefix, prev_id: None, filters }
+            Term { prefix, filters, ..Term::plain(&channel) }
         };
         Terms { meta: extras.meta.clone(), channels: self.parked.channels().into_iter().map(term).collect() }
     }

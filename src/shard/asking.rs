@@ -96,15 +96,10 @@ impl Parked {
     pub fn follow_terms(&mut self, all: bool) -> Result<Option<Vec<(Channel, Id)>>, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
         let Some(rare) = &state.conns[self.key as usize].rare else { return Ok(None) };
-        let wanted: Vec<Channel> = rare.terms.channels.iter().map(|term| term.channel.clone()).collect();
+        let wanted: Vec<Channel> = rare.terms.held().map(|term| term.channel.clone()).collect();
         let held = state.channels(self.key);
-        let fresh: Vec<Channel> = wanted.iter().filter(|channel| !held.contains(channel)).cloned().collect();
-        let known = rare.terms.known(|channel| all || fresh.contains(channel));
-        let old: Vec<Channel> = held.into_iter().filter(|channel| !wanted.contains(channel)).collect();
-        if !old.is_empty() {
-            state.leave(self.key, &old);
-        }
-        let joined = state.join(self.key, &fresh, &known)?;
+        let known = rare.terms.known(|channel| all || !held.contains(channel));
+        let joined = state.hold_only(self.key, &wanted, &known)?;
         Ok(joined.behind.then_some(known))
     }
 

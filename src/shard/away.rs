@@ -1,8 +1,7 @@
 //! A connection whose request is being served again: somebody else has its socket, and a close finds it still.
 
 use super::conn::{Feed, News};
-use super::rare::{Moved, Rare, Ways};
-use super::{Parked, Reason, Terms};
+use super::{Parked, Profile, Reason};
 use bytes::Bytes;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
@@ -22,31 +21,9 @@ impl Away {
         matches!(self.0.shard.state.borrow().conns[self.0.key as usize].news, News::Refresh)
     }
 
-    /// Says that its request is held again: nothing has ended.
-    pub fn goes_on(&self) {
-        self.0.shard.state.borrow_mut().conn(self.0.key).goes_on = true;
-    }
-
     /// Says that its origin has answered, and not with a hold.
     pub fn is_answered(&self) {
         self.0.shard.state.borrow_mut().conn(self.0.key).reason.get_or_insert(Reason::Origin);
-    }
-
-    /// Has a connection that takes its place, and holds nothing yet, agree to go where publishers had it go, if they did.
-    pub fn hand_over(&self, parked: &mut Parked, terms: &Terms, ways: Ways) {
-        let state = &mut *self.0.shard.state.borrow_mut();
-        let Some(moved) = state.conn(self.0.key).rare.as_ref().map(|rare| rare.moved().clone()) else { return };
-        if moved != Moved::default() {
-            let now_ms = state.now_ms();
-            let mut rare = Box::new(Rare::new(terms.clone(), ways, now_ms));
-            rare.follow(moved, now_ms);
-            state.conn(parked.key).rare = Some(rare);
-        }
-    }
-
-    /// What had been accepted when it subscribed.
-    pub fn since(&self) -> u64 {
-        self.0.shard.state.borrow().conns[self.0.key as usize].since
     }
 
     /// Ready when it is to end; else its task is woken when it is.
@@ -57,14 +34,17 @@ impl Away {
         if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The connection, with its socket again.
-    pub fn back(self, socket: TcpStream) -> Parked {
-        {
-            let state = &mut *self.0.shard.state.borrow_mut();
-            let conn = state.conn(self.0.key);
-            conn.socket = Some(socket);
-            conn.feed = Feed::Response;
-        }
+    /// The connection, with its socket again, to be held on: as the same one, in its channels and where publishers had it
+    /// go. `early` is what was read of it beyond its request.
+    pub fn back(mut self, socket: TcpStream, early: &[u8], feed: Feed, whose: &Profile) -> Parked {
+        self.0.take_back(socket, early, feed);
+        self.0.identify(whose);
+        self.0
+    }
+
+    /// The connection, with its socket again, to be ended.
+    pub fn end(mut self, socket: TcpStream) -> Parked {
+        self.0.take_back(socket, &[], Feed::Response);
         self.0
     }
 }

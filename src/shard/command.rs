@@ -68,20 +68,20 @@ pub(super) struct Begun {
 const LOOKS_A_STEP: usize = if cfg!(test) { 2 } else { 256 };
 
 impl Shard {
-    /// Does at once what was accepted and cannot wait: commands; and has what was accepted at hand.
-    pub(super) fn settle_accepted(&self, state: &mut State) {
+    /// Does at once what was accepted up to `number` and cannot wait: commands; and has what was accepted at hand.
+    pub(super) fn settle_accepted(&self, state: &mut State, number: u64) {
         if self.inbox.take(&mut state.backlog, &mut state.commands) {
             state.refresh_all();
         }
-        while !state.carry_out_commands() {}
+        while !state.carry_out_commands(number) {}
     }
 }
 
 impl State {
-    /// Carries out commands, as many as fit a step. Says whether it did all there are.
-    pub(super) fn carry_out_commands(&mut self) -> bool {
+    /// Carries out commands accepted up to `number`, as many as fit a step. Says whether it did all there are.
+    pub(super) fn carry_out_commands(&mut self, number: u64) -> bool {
         let mut budget = LOOKS_A_STEP;
-        while let Some(command) = self.commands.pop_front() {
+        while let Some(command) = self.commands.pop_front_if(|command| command.number <= number) {
             // Who nobody holds costs a look as well.
             budget = budget.saturating_sub(1);
             self.command = match command.whom {
@@ -101,7 +101,7 @@ impl State {
                 self.ledger.release(channels);
             }
             if budget == 0 {
-                return self.commands.is_empty();
+                return self.commands.front().is_none_or(|command| command.number > number);
             }
         }
         true

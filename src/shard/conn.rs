@@ -106,7 +106,7 @@ pub(super) struct Conn {
     pub(super) sent: u64,
     /// The last item that was considered for it.
     pub(super) seen: u64,
-    /// What had been accepted when it subscribed.
+    /// What had been accepted when it subscribed; before that, all there will ever be.
     pub(super) since: u64,
     /// When something was last put in its outlet, by the shard's clock.
     pub(super) active_ms: u32,
@@ -119,8 +119,6 @@ pub(super) struct Conn {
     pub(super) feed: Feed,
     /// Why it is held no longer, once that is decided.
     pub(super) reason: Option<Reason>,
-    /// Whether it is held on under another key.
-    pub(super) goes_on: bool,
     /// Whether it is in the list of connections to flush.
     pub(super) dirty: bool,
     /// Whether its socket refused bytes; its task waits for room.
@@ -146,14 +144,13 @@ impl Conn {
             whose,
             sent: 0,
             seen: 0,
-            since: 0,
+            since: u64::MAX,
             active_ms: 0,
             progress_ms: 0,
             parked_cs: 0,
             serial: 0,
             feed,
             reason: None,
-            goes_on: false,
             dirty: false,
             blocked: false,
             finished: false,

@@ -115,7 +115,7 @@ impl Shard {
             state.refresh_all();
         }
         if !state.commands.is_empty() {
-            return if state.carry_out_commands() { Step::Again } else { Step::Yield };
+            return if state.carry_out_commands(u64::MAX) { Step::Again } else { Step::Yield };
         }
         if state.round.items_left > 0 {
             state.append_some(&self.inbox);

@@ -184,9 +184,6 @@ impl State {
     /// Tells that a connection is held no longer.
     fn tell_end(&self, key: Key) {
         let conn = &self.conns[key as usize];
-        if conn.goes_on {
-            return;
-        }
         let held = self.started.elapsed().saturating_sub(Duration::from_millis(10 * u64::from(conn.parked_cs)));
         let ended = Ended {
             place: conn.place(key),

@@ -91,10 +91,20 @@ impl Parked {
         Self { shard: Rc::clone(shard), key, timer: None, early: kept, paused: false }
     }
 
-    /// Has closes accepted since `number` concern it: it held channels then, by another name.
-    pub fn close_since(&mut self, number: u64) {
+    /// Gives it a socket again. What waited for its hold is dropped: its origin was asked anew.
+    pub(super) fn take_back(&mut self, socket: TcpStream, early: &[u8], feed: Feed) {
         let state = &mut *self.shard.state.borrow_mut();
-        state.conn(self.key).since = number;
+        let now_ms = state.now_ms();
+        let conn = state.conn(self.key);
+        (conn.socket, conn.feed, conn.active_ms) = (Some(socket), feed, now_ms);
+        if conn.ending.is_none() {
+            conn.news = News::Nothing;
+        }
+        if let Some(rare) = &mut conn.rare {
+            rare.drop_all();
+        }
+        self.early = None;
+        Early::add(&mut self.early, early, feed);
     }
 
     /// Says why it will be held no longer, unless that was said before.

@@ -30,6 +30,11 @@ impl Profile {
         Self { route: Arc::clone(route), user: rights.user.clone(), until, place: Cell::default() }
     }
 
+    /// Whether it says the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.route == other.route && self.user == other.user && self.until == other.until
+    }
+
     /// Whether all connections of its route have the same.
     pub(super) const fn is_common(&self) -> bool {
         self.user.is_none() && self.until.is_none()

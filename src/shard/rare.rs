@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Channels that publishers have had a connection enter and leave: that stands over what its origin names later.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Moved {
+#[derive(Debug, Default)]
+struct Moved {
     entered: Vec<Channel>,
     left: Vec<Channel>,
 }
@@ -83,9 +83,15 @@ impl Rare {
 
     /// Takes items on other terms from now on; what was sent on the earlier ones is sent.
     pub(super) fn agree(&mut self, terms: Terms, ways: Ways, now_ms: u32) {
-        self.terms = terms;
+        let old = std::mem::replace(&mut self.terms, terms);
         self.terms.channels.retain(|term| !self.moved.left.contains(&term.channel));
-        let entered = self.moved.entered.iter().filter(|channel| self.terms.of(channel).is_none());
+        for term in old.channels {
+            // What was accepted for a channel before it was left is still to be decided.
+            let waits = self.terms.of(&term.channel).is_none() && self.queue.iter().any(|i| i.channel == term.channel);
+            self.terms.channels.extend(waits.then_some(Term { left: true, ..term }));
+        }
+        let entered =
+            self.moved.entered.iter().filter(|channel| self.terms.held().all(|term| term.channel != **channel));
         let entered: Vec<Channel> = entered.cloned().collect();
         self.enter(&entered);
         self.ways = ways;
@@ -103,18 +109,6 @@ impl Rare {
         self.moved.leave(channels);
     }
 
-    /// Where publishers had the connection go.
-    pub(super) const fn moved(&self) -> &Moved {
-        &self.moved
-    }
-
-    /// Goes where the same client's connection was had to go before.
-    pub(super) fn follow(&mut self, moved: Moved, now_ms: u32) {
-        self.moved = moved;
-        let terms = std::mem::take(&mut self.terms);
-        self.agree(terms, self.ways, now_ms);
-    }
-
     /// Takes what is published in more channels, as it comes.
     pub(super) fn enter(&mut self, channels: &[Channel]) {
         // What stands before all names stands before theirs.
@@ -124,29 +118,25 @@ impl Rare {
         };
         let term = |channel: &Channel| Term { prefix: prefix(channel), ..Term::plain(channel) };
         let terms: Vec<Term> = channels.iter().map(term).collect();
-        self.terms.channels.extend(terms);
+        for term in terms {
+            match self.terms.channels.iter_mut().find(|other| other.channel == term.channel) {
+                Some(left) => *left = term,
+                None => self.terms.channels.push(term),
+            }
+        }
     }
 
-    /// Takes nothing more of channels; what of them is undecided is dropped.
+    /// Takes nothing more of channels, but what waits.
     pub(super) fn leave(&mut self, channels: &[Channel]) {
-        self.terms.channels.retain(|term| !channels.contains(&term.channel));
-        self.queue.retain(|item| {
-            let stays = !channels.contains(&item.channel);
-            if !stays {
-                item.tally.of(item.index).pending.fetch_sub(1, Relaxed);
-                self.bytes -= item.weight();
-            }
-            stays
-        });
-        // The places of the others are new.
-        self.undo.iter_mut().for_each(|undo| *undo = None);
-        self.active = 0;
+        for term in self.terms.channels.iter_mut().filter(|term| channels.contains(&term.channel)) {
+            term.left = true;
+        }
     }
 
     /// Takes note that a channel is alive.
     fn mark_active(&mut self, channel: usize, now_ms: u32) {
         self.active |= 1_u64.checked_shl(u32::try_from(channel).unwrap_or(u32::MAX)).unwrap_or(0);
-        if self.active.count_ones() as usize >= self.terms.channels.len() {
+        if self.active.count_ones() as usize >= self.terms.held().count() {
             self.active = 0;
             self.quiet_ms = now_ms;
         }
@@ -185,6 +175,11 @@ impl Rare {
         item.tally.of(item.index).pending.fetch_sub(1, Relaxed);
         self.bytes -= item.weight();
         Some(item)
+    }
+
+    /// Drops what waits.
+    pub(super) fn drop_all(&mut self) {
+        while self.pop().is_some() {}
     }
 
     /// Drops of what waits that which comes again when the origin is asked: what has a place in an order.
@@ -238,6 +233,6 @@ impl Rare {
 impl Drop for Rare {
     /// What is undecided when the connection is over was not delivered.
     fn drop(&mut self) {
-        while self.pop().is_some() {}
+        self.drop_all();
     }
 }

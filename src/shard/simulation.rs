@@ -10,7 +10,9 @@ use super::{
 use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
 use crate::wire::{Chunk, Message, websocket};
+use bytes::Bytes;
 use proptest::prelude::*;
+use std::cell::RefCell;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
@@ -26,6 +28,8 @@ enum Act {
     Join(Vec<u8>, bool),
     /// One of the WebSockets subscribes to one more,
     Enter(usize, u8),
+    /// and in the very moment in which it has, a close of that is accepted,
+    EnterAmid(usize, u8),
     /// or leaves one, once it has what was accepted before.
     Leave(usize, u8),
     /// An item for a channel is accepted.
@@ -74,6 +78,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (prop::collection::btree_set(0u8..4, 1..4), any::<bool>())
             .prop_map(|(channels, websocket)| Act::Join(channels.into_iter().collect(), websocket)),
         2 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Enter(nth, channel)),
+        1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::EnterAmid(nth, channel)),
         1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Leave(nth, channel)),
         6 => (0u8..4, part()).prop_map(|(channel, part)| Act::Item(channel, part)),
         1 => (0u8..4, part()).prop_map(|(channel, part)| Act::Close(channel, part)),
@@ -82,13 +87,20 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Says which number was accepted last.
+/// Says which number was accepted last, and lets something happen then.
 #[derive(Clone, Default)]
-struct Numbers(Arc<AtomicU64>);
+struct Numbers(Arc<AtomicU64>, Rc<RefCell<Then>>);
+
+/// What happens next.
+type Then = Option<Box<dyn FnOnce()>>;
 
 impl Ledger for Numbers {
     fn join(&self, _: &Entering<'_>) -> Result<Joined, Denied> {
-        Ok(Joined { number: self.0.load(Relaxed), behind: false })
+        let number = self.0.load(Relaxed);
+        if let Some(then) = self.1.take() {
+            then();
+        }
+        Ok(Joined { number, behind: false })
     }
     fn left(&self, _: &Profile, _: &[Channel]) {}
     fn release(&self, _: &[Channel]) {}
@@ -131,7 +143,8 @@ impl Run {
     fn act(&mut self, act: &Act) {
         match act {
             Act::Join(channels, websocket) => self.join(channels, *websocket),
-            Act::Enter(nth, channel) => self.enter(*nth, *channel),
+            Act::Enter(nth, channel) => self.enter(*nth, *channel, false),
+            Act::EnterAmid(nth, channel) => self.enter(*nth, *channel, true),
             Act::Leave(nth, channel) => self.leave(*nth, *channel),
             Act::Item(channel, part) => self.item(*channel, *part),
             Act::Close(channel, part) => self.close(*channel, *part),
@@ -162,10 +175,25 @@ impl Run {
         open.into_iter().nth(nth)
     }
 
-    fn enter(&mut self, nth: usize, channel: u8) {
+    fn enter(&mut self, nth: usize, channel: u8, amid: bool) {
+        if self.websocket(nth).is_none_or(|client| client.channels.contains(&channel)) {
+            return;
+        }
+        if amid {
+            let (inbox, numbers, tally) = (Arc::clone(&self.inbox), Arc::clone(&self.numbers.0), self.tally.clone());
+            let whom = Whom::Members { channel: name(channel), selection: None, meta: None };
+            let deed = Deed::Close { formats: Formats::ALL, frame: out() };
+            *self.numbers.1.borrow_mut() = Some(Box::new(move || {
+                let number = numbers.fetch_add(1, Relaxed) + 1;
+                inbox.put(Vec::new(), vec![Command { number, whom, deed, tally, index: 0 }]);
+            }));
+        }
         let Some(client) = self.websocket(nth).filter(|client| !client.channels.contains(&channel)) else { return };
         client.parked.enter(&name(channel)).unwrap();
         client.channels.push(channel);
+        if amid {
+            self.are_closed(channel, Part::All);
+        }
     }
 
     fn leave(&mut self, nth: usize, channel: u8) {
@@ -215,13 +243,17 @@ impl Run {
     }
 
     fn close(&mut self, channel: u8, part: Part) {
-        let frame = websocket::close(Some(&CloseReason::new(4001, "out")));
+        self.are_closed(channel, part);
+        self.command(channel, part, Deed::Close { formats: Formats::ALL, frame: out() });
+    }
+
+    fn are_closed(&mut self, channel: u8, part: Part) {
         for client in meant(&mut self.clients, channel, part) {
-            client.expected.extend_from_slice(if client.websocket { &frame } else { b"0\r\n\r\n" });
+            let last = if client.websocket { out() } else { Bytes::from_static(b"0\r\n\r\n") };
+            client.expected.extend_from_slice(&last);
             client.open = false;
             self.closed += 1;
         }
-        self.command(channel, part, Deed::Close { formats: Formats::ALL, frame });
     }
 
     fn r#move(&mut self, of: u8, part: Part, to: u8, enter: bool) {
@@ -262,6 +294,11 @@ impl Run {
         self.clients.drain(..).for_each(|client| drop(client.parked));
         assert_eq!(self.shard.population(), (0, 0));
     }
+}
+
+/// The Close frame of those who are closed.
+fn out() -> Bytes {
+    websocket::close(Some(&CloseReason::new(4001, "out")))
 }
 
 /// Clients that are open and are meant.

@@ -7,22 +7,25 @@ use crate::grip::item::Id;
 use std::rc::Rc;
 
 impl Parked {
-    /// Subscribes it to its first channels: what is accepted from now on is for it. `known`: of some of them the id of the
-    /// last item that it knows of.
+    /// Subscribes it to these channels, and no others: what is accepted from now on is for it. `known`: of some of them the
+    /// id of the last item that it knows of. A command that was accepted before means it only if it held channels then.
     ///
     /// # Errors
     /// It may not hold them.
     pub fn subscribe(&mut self, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
-        let joined = state.join(self.key, channels, known)?;
+        let joined = state.hold_only(self.key, channels, known)?;
         let conn = state.conn(self.key);
-        (conn.seen, conn.since) = (joined.number, joined.number);
+        conn.seen = joined.number;
+        if conn.since == u64::MAX {
+            conn.since = joined.number;
+        }
         Ok(joined)
     }
 
     /// Subscribes it to one more channel, which it does not hold yet, while it holds others. All that was accepted before is
-    /// done first, so that it has what was for its other channels in its outlet, and nothing of the new one. If that ends
-    /// it, it holds none.
+    /// done first, so that it has what was for its other channels in its outlet, and nothing of the new one; what is
+    /// accepted from then on finds it there. If that ends it, it holds none.
     ///
     /// # Errors
     /// It may not hold the channel.
@@ -32,7 +35,7 @@ impl Parked {
         let held = state.channels(self.key);
         let entering = Entering { whose: &state.conns[self.key as usize].whose, channels, held: &held, known: &[] };
         let number = state.ledger.join(&entering)?.number;
-        self.shard.settle_accepted(state);
+        self.shard.settle_accepted(state, number);
         if state.catch_up(self.key, number.saturating_add(1)) {
             state.shed(self.key);
         }
@@ -80,6 +83,22 @@ impl Parked {
 }
 
 impl State {
+    /// Has a connection hold these channels and no others, as far as the ledger lets it.
+    pub(super) fn hold_only(
+        &mut self,
+        key: Key,
+        channels: &[Channel],
+        known: &[(Channel, Id)],
+    ) -> Result<Joined, Denied> {
+        let held = self.channels(key);
+        let fresh: Vec<Channel> = channels.iter().filter(|channel| !held.contains(channel)).cloned().collect();
+        let old: Vec<Channel> = held.into_iter().filter(|channel| !channels.contains(channel)).collect();
+        if !old.is_empty() {
+            self.leave(key, &old);
+        }
+        self.join(key, &fresh, known)
+    }
+
     /// Has a connection hold more channels, as far as the ledger lets it.
     pub(super) fn join(&mut self, key: Key, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let held = self.channels(key);
@@ -100,6 +119,9 @@ impl State {
 
     /// Says whose a connection is.
     pub(super) fn identify(&mut self, key: Key, whose: &Profile) {
+        if self.conn(key).whose.is_like(whose) {
+            return;
+        }
         self.forget_whose(key);
         let whose = self.keep(whose);
         self.conn(key).whose = Rc::clone(&whose);

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 pub struct Terms {
     /// What the origin said of the client.
     pub meta: Meta,
-    /// Its channels, all of them.
+    /// Its channels, all of them, and those that it has left lately.
     pub channels: Vec<Term>,
 }
 
@@ -27,6 +27,8 @@ pub struct Term {
     pub prev_id: Option<Id>,
     /// What items pass through, in this order.
     pub filters: Vec<Filter>,
+    /// Whether the connection has left the channel: these are the terms of what was accepted before and waits.
+    pub left: bool,
 }
 
 /// What is to be done with an item.
@@ -62,7 +64,7 @@ impl Term {
 impl Term {
     /// Whatever is published in a channel, as it comes.
     pub fn plain(channel: &Channel) -> Self {
-        Self { channel: channel.clone(), prefix: 0, prev_id: None, filters: Vec::new() }
+        Self { channel: channel.clone(), prefix: 0, prev_id: None, filters: Vec::new(), left: false }
     }
 }
 
@@ -77,14 +79,19 @@ impl Terms {
         self.channels.iter().all(|term| term.prev_id.is_none() && term.filters.is_empty())
     }
 
+    /// The terms of the channels that are held.
+    pub fn held(&self) -> impl Iterator<Item = &Term> {
+        self.channels.iter().filter(|term| !term.left)
+    }
+
     /// The channels whose last id is known, by the names that the origin uses.
     pub fn last_ids(&self) -> Vec<(String, Id)> {
-        self.channels.iter().filter_map(|t| Some((t.name().to_owned(), t.prev_id.clone()?))).collect()
+        self.held().filter_map(|t| Some((t.name().to_owned(), t.prev_id.clone()?))).collect()
     }
 
     /// The last ids that are known of the channels that are `asked` for.
     pub fn known(&self, asked: impl Fn(&Channel) -> bool) -> Vec<(Channel, Id)> {
-        let asked = self.channels.iter().filter(|term| asked(&term.channel));
+        let asked = self.held().filter(|term| asked(&term.channel));
         asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
     }
 
@@ -167,10 +174,10 @@ pub fn agrees(filters: &[Filter], agreed: &ContentFilters) -> bool {
 
 impl Channels for Terms {
     fn holds(&self, name: &str) -> bool {
-        self.channels.iter().any(|term| term.name() == name)
+        self.held().any(|term| term.name() == name)
     }
 
     fn last_id(&self, name: &str) -> Option<&str> {
-        self.channels.iter().find(|term| term.name() == name)?.prev_id.as_deref()
+        self.held().find(|term| term.name() == name)?.prev_id.as_deref()
     }
 }

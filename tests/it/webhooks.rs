@@ -131,8 +131,12 @@ fn requests_are_signed_posts() {
         assert_eq!(asked.header("content-type"), Some("application/json"));
         assert_eq!(asked.header("host"), Some(receiver.0.address.to_string().as_str()));
         let signature = asked.header("grip-sig").unwrap();
-        assert!(secret(good).trusts(signature, now()) && !secret(other).trusts(signature, now()), "{more}");
-        assert_eq!(jsonwebtoken::dangerous::insecure_decode::<Value>(signature).unwrap().claims["iss"], issuer);
+        let claims: Value = secret(good).claims(signature).unwrap();
+        assert!(secret(other).claims::<Value>(signature).is_err(), "{more}");
+        assert_eq!((&claims["iss"], &claims["aud"]), (&json!(issuer), &json!("webhook")));
+        assert!(claims["exp"].as_u64().unwrap() > now());
+        // What a client sends there is signed for nobody in particular.
+        assert!(!secret(good).trusts(signature, now()));
     }
 }
 

@@ -79,16 +79,16 @@ impl fmt::Display for Place {
 /// A header's value without `Bearer`.
 fn bearer(value: &HeaderValue) -> Option<&str> {
     let value = std::str::from_utf8(value.as_bytes().trim_ascii()).ok()?;
-    let token = match value.split_at_checked("bearer".len()) {
+    let (token, is_bearer) = match value.split_at_checked("bearer".len()) {
         Some((scheme, token))
             if scheme.eq_ignore_ascii_case("bearer") && (token.is_empty() || token.starts_with(' ')) =>
         {
-            token.trim_start_matches(' ')
+            (token.trim_start_matches(' '), true)
         }
-        _ => value,
+        _ => (value, false),
     };
-    // No token has a space: it would be another scheme.
-    (!token.is_empty() && !token.contains(' ')).then_some(token)
+    // What has a space names another scheme.
+    (!token.is_empty() && (is_bearer || !token.contains(' '))).then_some(token)
 }
 
 /// The value of a cookie, if this is it.
@@ -154,6 +154,7 @@ mod tests {
         assert_eq!(authorization("é".as_bytes()).as_deref(), Some("é"));
         assert_eq!(authorization(b"Bearera").as_deref(), Some("Bearera"));
         assert_eq!(authorization(b"Basic YTpi"), None);
+        assert_eq!(authorization(b"Bearer a b").as_deref(), Some("a b"));
         assert_eq!(find("header:x-t", &[("x-t", b""), ("x-t", b"1"), ("x-t", b"2")], None).as_deref(), Some("1"));
         assert_eq!(find("header:x-t", &[("x-u", b"1")], Some("x-t=2")), None);
     }

@@ -84,7 +84,10 @@ async fn events_go_out_in_signed_batches_on_one_connection() {
         assert_eq!(first.headers["content-type"], "application/json");
         assert!(first.headers["user-agent"].to_str().unwrap().starts_with("gripd/"));
         let token = first.headers["grip-sig"].to_str().unwrap();
-        assert!(Verifier::new(&key).unwrap().unwrap().trusts(token, Time::now().as_secs()));
+        // A client's request is signed by the same key, for nobody in particular.
+        let claims: Value = Verifier::new(&key).unwrap().unwrap().claims(token).unwrap();
+        assert_eq!((&claims["iss"], &claims["aud"]), (&json!("gripd"), &json!("webhook")));
+        assert!(claims["exp"].as_u64().unwrap() > Time::now().as_secs());
         until(|| counts(&metrics) == [2, 0, 0, 1]).await;
         // Another thread makes a batch full, for which the runtime waits.
         std::thread::scope(|scope| scope.spawn(|| notifier.user_joined("r", "7")).join()).unwrap();
