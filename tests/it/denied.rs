@@ -1,8 +1,9 @@
 //! Closes that keep somebody out: `deny-for`.
 
+use crate::support::events::{event, events};
 use crate::support::kinds::{item, origin, with};
 use crate::support::tokens::{SECRET, token};
-use crate::support::{Client, Gripd, KINDS, Kind, Program, eventually, folder, get};
+use crate::support::{Client, Gripd, KINDS, Kind, Origin, Program, eventually, folder, get};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -106,6 +107,54 @@ fn a_websocket_does_not_enter_what_is_denied_to_it() {
     assert_eq!(gripd.control("DELETE", "/denied/user456").0, 200);
     socket.tell(&json!({ "type": "subscribe", "channel": "user456" }));
     assert_eq!(gripd.connections("user456"), 1);
+}
+
+#[test]
+fn a_websocket_whose_user_is_denied_ends_when_that_is_known() {
+    let gripd = Gripd::configured(&origin().route("user_meta = \"user\"\nuser_channel = \"user{user}\""));
+    deny(&gripd, "user456", json!({}));
+    let mut socket = Kind::WebSocket.held(&gripd, "lobby");
+    socket.write(r#"c:{"type":"set-meta","name":"user","value":"456"}"#);
+    socket.ends();
+    eventually("it is there no more", || gripd.connections("lobby") == 0);
+    // At the handshake, too.
+    assert_eq!(Kind::WebSocket.ask(&gripd, "lobby&meta=456").refused().0, 403);
+}
+
+#[test]
+fn what_a_websocket_leaves_again_at_once_is_not_entered() {
+    let origin = Origin::start(|asked| {
+        let control =
+            |kind: &str, channel: &str| event("TEXT", &format!("c:{}", json!({ "type": kind, "channel": channel })));
+        let said = [control("subscribe", "office"), control("subscribe", "staff"), control("unsubscribe", "office")];
+        match asked.body.as_str() {
+            "OPEN\r\n" => events("Sec-WebSocket-Extensions: grip\r\n", &[b"OPEN\r\n".to_vec(), said.concat()].concat()),
+            _ => events("", b""),
+        }
+    });
+    let gripd = Gripd::configured(&origin.route(""));
+    deny(&gripd, "office", json!({ "except": ["staff"] }));
+    let _socket = Kind::WebSocket.ask(&gripd, "").begun(|| gripd.connections("staff") == 1);
+    assert_eq!(gripd.connections("office"), 0);
+}
+
+#[test]
+fn many_denials_of_one_channel_are_listed_one_by_one() {
+    let gripd = start();
+    for user in 0..5 {
+        deny(&gripd, "room", json!({ "with": [format!("user{user}")] }));
+    }
+    deny(&gripd, "sea", json!({}));
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = gripd.json(&format!("/denied?limit=2{after}"));
+        assert!(channels(&page).len() <= 2, "{page}");
+        found.extend(page["denied"].as_array().unwrap().iter().map(|denied| denied["with"].to_string()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    let expected: Vec<String> = (0..5).map(|user| format!("[\"user{user}\"]")).chain(["[]".into()]).collect();
+    assert_eq!(found, expected);
 }
 
 #[test]

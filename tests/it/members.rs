@@ -1,8 +1,9 @@
 //! `subscribe` and `unsubscribe`: publishers have connections enter and leave channels.
 
 use crate::support::kinds::{item, origin, with};
-use crate::support::{Answer, Gripd, KINDS, Kind, Member, Origin, eventually};
+use crate::support::{Answer, DEADLINE, Gripd, KINDS, Kind, Member, Origin, eventually};
 use serde_json::{Value, json};
+use std::sync::{Mutex, mpsc};
 
 fn start() -> Gripd {
     Gripd::configured(&origin().route(""))
@@ -290,6 +291,31 @@ fn what_an_origin_names_again_for_the_same_request_does_not_undo_it() {
         let got = if is_stream { client.chunk() } else { client.answer().1 };
         assert_eq!(got, "yes");
     }
+}
+
+#[test]
+fn what_was_accepted_before_who_left_arrives_although_it_waits() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::start(move |asked| {
+        if asked.target() == "/next" {
+            let _ = wait.lock().unwrap().recv_timeout(DEADLINE);
+        }
+        let link = "Grip-Link: </next>; rel=next; timeout=600\r\n";
+        Answer::with(&format!("Grip-Hold: stream\r\nGrip-Channel: user456, room\r\n{link}"), "told\n")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunk(), "told\n");
+    post(&gripd, &json!([{ "channel": "user456", "action": "hint" }]));
+    eventually("the link is asked", || origin.asked_for("/next").len() == 1);
+    post(&gripd, &json!([item("room", "before"), leave("user456", &["room"]), item("room", "no")]));
+    eventually("it has left", || gripd.connections("room") == 0);
+    go.send(()).unwrap();
+    assert_eq!([client.chunk(), client.chunk()], ["told\n", "before"]);
+    publish(&gripd, item("user456", "last"));
+    assert_eq!(client.chunk(), "last");
 }
 
 #[test]

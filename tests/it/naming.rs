@@ -217,6 +217,19 @@ fn each_route_has_its_own_rule() {
 }
 
 #[test]
+fn a_list_is_not_dropped_by_a_name_that_is_empty() {
+    let gripd = Gripd::configured(&origin().route(""));
+    assert_eq!(change(&gripd, "PUT", "", r#"{"channels":["a"]}"#), 200);
+    for method in ["PUT", "DELETE"] {
+        assert_eq!(change(&gripd, method, "/", ""), 400, "{method}");
+        assert_eq!(change(&gripd, method, "/?route=chat", ""), 400, "{method}");
+    }
+    assert_eq!(entry(&gripd)["channels"], json!(["a"]));
+    // What stands for any text in other places is no pattern here.
+    assert_eq!(change(&gripd, "PUT", "/conversation*", ""), 400);
+}
+
+#[test]
 fn changes_outlive_a_restart() {
     let folder = folder("naming-restart");
     let config = |rule: &str| format!("state_dir = \"state\"\n{}", origin().route(&format!("channels = [\"{rule}\"]")));

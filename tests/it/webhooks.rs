@@ -168,6 +168,35 @@ fn an_end_is_told_with_what_it_was() {
 }
 
 #[test]
+fn a_long_poll_that_is_served_again_is_the_same_connection() {
+    let receiver = Receiver::start();
+    let (go, wait) = mpsc::channel::<()>();
+    let (wait, count) = (Mutex::new(wait), AtomicUsize::new(0));
+    let origin = Origin::start(move |asked| {
+        if count.fetch_add(1, SeqCst) > 0 {
+            let _ = wait.lock().unwrap().recv_timeout(crate::support::DEADLINE);
+        }
+        kinds::answer(asked)
+    });
+    let gripd = Gripd::configured(&format!("{}{}", origin.route(""), receiver.table("grace = 0")));
+    let mut member = Kind::Poll.held(&gripd, "room");
+    let id = gripd.json("/connections")["connections"][0]["id"].clone();
+    let hint = json!({ "items": [{ "channel": "room", "action": "hint" }] }).to_string();
+    gripd.publish_body("", &hint);
+    eventually("it is served again", || origin.asked().len() == 2);
+    go.send(()).unwrap();
+    eventually("it is held again", || gripd.json("/connections")["connections"][0]["address"].is_string());
+    assert_eq!(gripd.json("/connections")["connections"][0]["id"], id);
+    gripd.publish_body("", &hint);
+    eventually("it is served again", || origin.asked().len() == 3);
+    // The origin has not answered yet: it is not what ends it.
+    assert_eq!(gripd.close("room"), (1, 0));
+    member.ends();
+    assert_eq!(receiver.one("ended", &json!({ "connection": id }))["reason"], "kicked");
+    drop(go);
+}
+
+#[test]
 fn each_end_has_its_reason() {
     let receiver = Receiver::start();
     let origin = Origin::start(|asked| {
