@@ -125,7 +125,7 @@ fn a_websocket_whose_user_is_denied_ends_when_that_is_known() {
 fn what_a_websocket_leaves_again_at_once_is_not_entered() {
     let origin = Origin::start(|asked| {
         let control =
-            |kind: &str, channel: &str| event("TEXT", &format!("c:{}", json!({ "type": kind, "channel": channel })));
+            |kind: &str, channel: &str| event("TEXT", format!("c:{}", json!({ "type": kind, "channel": channel })));
         let said = [control("subscribe", "office"), control("subscribe", "staff"), control("unsubscribe", "office")];
         match asked.body.as_str() {
             "OPEN\r\n" => events("Sec-WebSocket-Extensions: grip\r\n", &[b"OPEN\r\n".to_vec(), said.concat()].concat()),
