@@ -36,7 +36,7 @@ pub(super) async fn change(
     request: Request<Incoming>,
 ) -> Result<Reply, Reply> {
     let query = Query::read(request.uri().query(), &["route"])?;
-    if request.uri().path().ends_with('/') {
+    if pattern.is_none() && request.uri().path().ends_with('/') {
         return Err(Reply::text(400, "There is no pattern behind the slash: /allowed is the whole list."));
     }
     let pattern = pattern.map(name).transpose()?;

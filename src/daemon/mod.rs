@@ -26,6 +26,9 @@ use tokio::sync::{oneshot, watch};
 /// How long webhooks may take at least for what is left to tell them when the last connection has ended.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
+/// How long what is being written, or looked up, may take at the end.
+const LAST_WRITES: Duration = Duration::from_millis(500);
+
 /// A gripd that runs, on threads of its own.
 #[derive(Debug)]
 pub struct Daemon {
@@ -269,8 +272,8 @@ fn start_control(
                 rest = stopped => notifier.drain(rest.unwrap_or(LAST_EVENTS)).await,
             }
         });
-        // Without waiting for what cannot be stopped: the lookup of a webhook's host.
-        runtime.shutdown_background();
+        // Without waiting for long for what cannot be stopped: the lookup of a webhook's host.
+        runtime.shutdown_timeout(LAST_WRITES);
     })
 }
 

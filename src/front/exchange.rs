@@ -142,6 +142,10 @@ impl Exchange<'_> {
             };
             return Err(Failure::because(kind, format!("channel '{name}': {refusal}")));
         }
+        if self.visit.retry.is_some() {
+            // A publisher may have had it go elsewhere: it is looked at when it is held.
+            return Ok(());
+        }
         match holds.denied(instruct, &self.route.prefix, &self.implicit(target)) {
             Some(denied) => Err(Failure::because(Kind::Denied, denied)),
             None => Ok(()),

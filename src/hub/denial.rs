@@ -44,9 +44,12 @@ impl Denial {
     }
 }
 
-/// Denials of one channel that name the same channel first in `with`, at the same time: each is looked at when somebody who
-/// holds both joins.
+/// Denials of one channel that can only be told apart one by one, at the same time: each is looked at when somebody joins
+/// who may be meant.
 const MAX_ALIKE: usize = 100;
+
+/// For how many seconds those that are over may be kept.
+const SWEEP: u64 = 60;
 
 /// All denials. What is over is forgotten when there is no room, or when it is looked for.
 #[derive(Debug, Default)]
@@ -55,14 +58,22 @@ pub(super) struct Denials {
     count: usize,
     /// What the next one is called.
     serial: u64,
+    /// When those that were over were last forgotten.
+    swept: u64,
 }
 
 /// The denials of one channel.
 #[derive(Debug, Default)]
 struct Denied {
     all: BTreeMap<u64, Denial>,
-    /// By the first channel that must be held as well, if one must.
+    /// By one of the channels that must be held as well, if any must: that of the fewest.
     by_with: HashMap<Option<Box<str>>, Vec<u64>>,
+}
+
+/// The channels by one of which a denial is found.
+fn keys(denial: &Denial) -> impl Iterator<Item = Option<&str>> {
+    let any = denial.with.is_empty().then_some(None);
+    any.into_iter().chain(denial.with.iter().map(|name| Some(name.as_str())))
 }
 
 impl Denied {
@@ -74,17 +85,22 @@ impl Denied {
 
     /// The one for the same connections.
     fn like(&self, denial: &Denial) -> Option<u64> {
-        let mut alike = self.of(denial.with.first().map(String::as_str));
+        let mut alike = keys(denial).flat_map(|key| self.of(key));
         alike.find(|(_, other)| other.is_like(denial)).map(|(serial, _)| serial)
+    }
+
+    fn count(&self, key: Option<&str>) -> usize {
+        self.by_with.get(&key.map(Box::from)).map_or(0, Vec::len)
     }
 
     fn remove(&mut self, serial: u64) {
         let Some(denial) = self.all.remove(&serial) else { return };
-        let key = denial.with.first().map(|name| name.as_str().into());
-        if let Some(serials) = self.by_with.get_mut(&key) {
-            serials.retain(|other| *other != serial);
-            if serials.is_empty() {
-                self.by_with.remove(&key);
+        for key in keys(&denial).map(|key| key.map(Box::from)) {
+            if let Some(serials) = self.by_with.get_mut(&key) {
+                serials.retain(|other| *other != serial);
+                if serials.is_empty() {
+                    self.by_with.remove(&key);
+                }
             }
         }
     }
@@ -106,6 +122,9 @@ impl Denials {
 
     /// Whether these fit; those for the same connections as one that there is take its place.
     pub(super) fn has_room(&mut self, fresh: &[Denial], now: u64) -> bool {
+        if now >= self.swept + SWEEP {
+            self.expire(now);
+        }
         if self.fits(fresh) {
             return true;
         }
@@ -114,20 +133,23 @@ impl Denials {
     }
 
     fn fits(&self, fresh: &[Denial]) -> bool {
-        let mut more = 0;
+        let mut more: HashMap<(&str, Option<&str>), usize> = HashMap::new();
         for denial in fresh {
-            let Some(denied) = self.channels.get(&*denial.channel) else {
-                more += 1;
+            let denied = self.channels.get(&*denial.channel);
+            if denied.is_some_and(|denied| denied.like(denial).is_some()) {
                 continue;
-            };
-            if denied.like(denial).is_none() {
-                more += 1;
-                if denied.of(denial.with.first().map(String::as_str)).count() >= MAX_ALIKE {
-                    return false;
-                }
             }
+            let count = |key: Option<&str>| {
+                let there = denied.map_or(0, |denied| denied.count(key));
+                there + more.get(&(denial.channel.as_str(), key)).copied().unwrap_or_default()
+            };
+            let Some((count, key)) = keys(denial).map(|key| (count(key), key)).min() else { continue };
+            if count >= MAX_ALIKE {
+                return false;
+            }
+            *more.entry((&denial.channel, key)).or_default() += 1;
         }
-        self.count + more <= MAX_DENIALS
+        self.count + more.values().sum::<usize>() <= MAX_DENIALS
     }
 
     /// Adds a denial, in the place of one for the same connections.
@@ -138,7 +160,7 @@ impl Denials {
             None => self.count += 1,
         }
         self.serial += 1;
-        let key = denial.with.first().map(|name| name.as_str().into());
+        let key = keys(&denial).min_by_key(|key| denied.count(*key)).flatten().map(Box::from);
         denied.by_with.entry(key).or_default().push(self.serial);
         denied.all.insert(self.serial, denial);
     }
@@ -198,6 +220,7 @@ impl Denials {
 
     /// Forgets those that are over.
     pub(super) fn expire(&mut self, now: u64) {
+        self.swept = now;
         for denied in self.channels.values_mut() {
             let over: Vec<u64> = denied.all.iter().filter(|(_, denial)| denial.until <= now).map(|(s, _)| *s).collect();
             over.into_iter().for_each(|serial| denied.remove(serial));
@@ -295,11 +318,23 @@ mod tests {
     fn of_those_that_must_be_looked_at_together_there_are_few() {
         let mut denials = Denials::default();
         for number in 0..MAX_ALIKE {
-            denials.add(denial("c", &["u1", &format!("x{number}")], &[], 10));
-            denials.add(denial("c", &[&format!("v{number}")], &[], 10));
+            denials.add(denial("c", &["u1"], &[&format!("x{number}")], 1000));
+            denials.add(denial("c", &[&format!("v{number}")], &[], 1000));
         }
-        assert!(!denials.has_room(&[denial("c", &["u1", "y"], &[], 10)], 9));
-        assert!(denials.has_room(&[denial("c", &["u1", "y"], &[], 10)], 10));
+        assert!(!denials.has_room(&[denial("c", &["u1"], &["y"], 1000)], 9));
+        assert!(denials.has_room(&[denial("c", &["u1"], &["y"], 1000)], 1000));
+        // One batch is no way round, and what all have in common is no hindrance.
+        let many = |common: bool| -> Vec<Denial> {
+            let with = |n| if common { vec!["members".into(), format!("u{n}")] } else { vec!["members".into()] };
+            (0..200)
+                .map(|n| Denial { with: with(n), except: vec![format!("x{n}")], ..denial("d", &[], &[], 1000) })
+                .collect()
+        };
+        assert!(!denials.has_room(&many(false), 9) && denials.has_room(&many(true), 9));
+        many(true).into_iter().for_each(|denial| denials.add(denial));
+        assert_eq!(found(&denials, &["d"], &["members", "u150"], 9).as_deref(), Some("d"));
+        assert_eq!(found(&denials, &["d"], &["members", "u150", "x150"], 9), None);
+        assert_eq!(denials.delete("d", 9), 200);
     }
 
     proptest! {

@@ -119,7 +119,8 @@ impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Inboxes => "Too many items wait for delivery: nothing was published.",
-            Self::Denials => "Too many channels are denied: nothing was published. GET /denied lists them.",
+            Self::Denials => "Too many channels are denied, or one to too many who are told apart by nothing but `except`: nothing was published. GET \
+                 /denied lists them.",
         })
     }
 }

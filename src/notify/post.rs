@@ -19,10 +19,10 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-/// What a reply's body may have for its connection to be kept, in bytes.
 /// The `aud` of what is signed: requests of clients are signed by the same key, and have none.
 const AUDIENCE: &str = "webhook";
 
+/// What a reply's body may have for its connection to be kept, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
 /// How long its end is waited for.
 const REPLY_WAIT: Duration = Duration::from_secs(1);

@@ -111,7 +111,9 @@ impl Session<'_> {
         let Some(extras) = self.extras.as_mut().filter(|extras| !extras.denied.is_empty()) else { return };
         for (channel, filters) in std::mem::take(&mut extras.denied) {
             let held = self.parked.channels();
-            if self.is_closing() || held.contains(&channel) || held.len() >= self.sessions.settings.max_channels {
+            let name = channel.strip_prefix(&self.about.route.prefix).unwrap_or(&channel);
+            let refused = held.len() >= self.sessions.settings.max_channels || self.refuse(name).is_some();
+            if self.is_closing() || held.contains(&channel) || refused {
                 continue;
             }
             match self.enter(&channel, filters) {

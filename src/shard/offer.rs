@@ -18,10 +18,15 @@ use std::time::Instant;
 impl State {
     /// Offers an item to a connection that holds its channel.
     pub(super) fn offer(&mut self, key: Key, item: &Delivery, pieces: &Pieces, outcome: &mut Outcome) {
+        if let Some(item) = self.meant(key, item) {
+            self.offer_meant(key, &item, pieces, outcome);
+        }
+    }
+
+    /// Offers an item to a connection that it is for.
+    fn offer_meant(&mut self, key: Key, item: &Delivery, pieces: &Pieces, outcome: &mut Outcome) {
         // As much as may wait for a client that goes on reading.
         let most = self.settings.client_buffer.saturating_mul(BURST);
-        let Some(item) = self.meant(key, item) else { return };
-        let item = &*item;
         let conn = self.conn(key);
         let format = conn.feed.format();
         if conn.feed == Feed::Away {
@@ -74,7 +79,7 @@ impl State {
         let (mut undo, mut filters) = (None, &[][..]);
         if let Some(rare) = &mut self.conn(key).rare {
             let at = rare.terms.channels.iter().position(|term| term.channel == item.channel)?;
-            undo = Some(Undo { channel: at, prev_id: rare.terms.channels[at].prev_id.clone() });
+            undo = Some(rare.undo_of(at));
             match rare.terms.follow(item) {
                 None => {}
                 Some(Verdict::Gap) => {
@@ -249,7 +254,8 @@ impl State {
                 begun.push(&item.channel);
             }
             let mut outcome = Outcome::default();
-            self.offer(key, item, &Pieces::default(), &mut outcome);
+            // It was meant when it was accepted.
+            self.offer_meant(key, item, &Pieces::default(), &mut outcome);
             outcome.count(item, &self.metrics);
             self.carry_out_outcome(&outcome);
         }

@@ -103,7 +103,7 @@ impl Parked {
         if let Some(rare) = &mut conn.rare {
             rare.drop_all();
         }
-        self.early = None;
+        (self.early, self.timer) = (None, None);
         Early::add(&mut self.early, early, feed);
     }
 

@@ -30,9 +30,15 @@ impl Profile {
         Self { route: Arc::clone(route), user: rights.user.clone(), until, place: Cell::default() }
     }
 
-    /// Whether it says the same.
+    /// Whether it says the same. Of times that are told in whole seconds, what is less is none.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        self.route == other.route && self.user == other.user && self.until == other.until
+        const NEAR: Duration = Duration::from_secs(1);
+        let near = |one: Instant, other: Instant| one.max(other).duration_since(one.min(other)) < NEAR;
+        let until = match (self.until, other.until) {
+            (Some(one), Some(other)) => near(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        self.route == other.route && self.user == other.user && until
     }
 
     /// Whether all connections of its route have the same.

@@ -15,6 +15,9 @@ struct Moved {
     left: Vec<Channel>,
 }
 
+/// Channels of which it is remembered that they were left.
+const MAX_LEFT: usize = 1000;
+
 impl Moved {
     fn enter(&mut self, channels: &[Channel]) {
         self.left.retain(|channel| !channels.contains(channel));
@@ -23,7 +26,10 @@ impl Moved {
 
     fn leave(&mut self, channels: &[Channel]) {
         self.entered.retain(|channel| !channels.contains(channel));
+        self.left.retain(|channel| !channels.contains(channel));
         self.left.extend_from_slice(channels);
+        let oldest = self.left.len().saturating_sub(MAX_LEFT);
+        self.left.drain(..oldest);
     }
 }
 
@@ -45,6 +51,8 @@ pub(super) struct Rare {
     active: u64,
     /// When all channels had had an item, by the shard's clock.
     pub(super) quiet_ms: u32,
+    /// How often the terms have changed their places.
+    era: u32,
 }
 
 /// What a connection's hold does about items.
@@ -59,8 +67,9 @@ pub struct Ways {
 /// The id that a channel had before an item.
 #[derive(Debug)]
 pub(super) struct Undo {
-    pub(super) channel: usize,
-    pub(super) prev_id: Option<Id>,
+    channel: usize,
+    prev_id: Option<Id>,
+    era: u32,
 }
 
 impl Rare {
@@ -78,6 +87,7 @@ impl Rare {
             undo,
             active: 0,
             quiet_ms: now_ms,
+            era: 0,
         }
     }
 
@@ -95,8 +105,8 @@ impl Rare {
         let entered: Vec<Channel> = entered.cloned().collect();
         self.enter(&entered);
         self.ways = ways;
-        self.undo.iter_mut().for_each(|undo| *undo = None);
-        (self.active, self.quiet_ms) = (0, now_ms);
+        self.forget_places();
+        self.quiet_ms = now_ms;
     }
 
     /// Takes note that a publisher had the connection enter channels,
@@ -128,9 +138,22 @@ impl Rare {
 
     /// Takes nothing more of channels, but what waits.
     pub(super) fn leave(&mut self, channels: &[Channel]) {
-        for term in self.terms.channels.iter_mut().filter(|term| channels.contains(&term.channel)) {
-            term.left = true;
+        let Self { terms, queue, .. } = self;
+        let count = terms.channels.len();
+        terms.channels.retain_mut(|term| {
+            term.left |= channels.contains(&term.channel);
+            !term.left || queue.iter().any(|item| item.channel == term.channel)
+        });
+        if terms.channels.len() < count {
+            self.forget_places();
         }
+    }
+
+    /// Takes note that terms have other places than before.
+    fn forget_places(&mut self) {
+        self.era = self.era.wrapping_add(1);
+        self.undo.iter_mut().for_each(|undo| *undo = None);
+        self.active = 0;
     }
 
     /// Takes note that a channel is alive.
@@ -196,7 +219,7 @@ impl Rare {
     /// are in it now.
     pub(super) fn note(&mut self, undo: Option<Undo>, pieces: usize, now_ms: u32) {
         if self.ways.refreshes {
-            if let Some(undo) = &undo {
+            if let Some(undo) = undo.as_ref().filter(|undo| undo.era == self.era) {
                 self.mark_active(undo.channel, now_ms);
             }
             self.undo.push_back(undo);
@@ -222,8 +245,17 @@ impl Rare {
         count
     }
 
-    /// Takes back an id.
+    /// What takes back the id that the channel with this place is about to have.
+    pub(super) fn undo_of(&self, channel: usize) -> Undo {
+        let prev_id = self.terms.channels.get(channel).and_then(|term| term.prev_id.clone());
+        Undo { channel, prev_id, era: self.era }
+    }
+
+    /// Takes back an id, if its channel has its place still.
     pub(super) fn undo(&mut self, undo: Undo) {
+        if undo.era != self.era {
+            return;
+        }
         if let Some(term) = self.terms.channels.get_mut(undo.channel) {
             term.prev_id = undo.prev_id;
         }

@@ -310,12 +310,29 @@ fn what_was_accepted_before_who_left_arrives_although_it_waits() {
     assert_eq!(client.chunk(), "told\n");
     post(&gripd, &json!([{ "channel": "user456", "action": "hint" }]));
     eventually("the link is asked", || origin.asked_for("/next").len() == 1);
-    post(&gripd, &json!([item("room", "before"), leave("user456", &["room"]), item("room", "no")]));
+    let chosen = with(item("room", "chosen"), json!({ "with": ["user456"] }));
+    post(&gripd, &json!([item("room", "before"), chosen, leave("user456", &["room"]), item("room", "no")]));
     eventually("it has left", || gripd.connections("room") == 0);
     go.send(()).unwrap();
-    assert_eq!([client.chunk(), client.chunk()], ["told\n", "before"]);
+    assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["told\n", "before", "chosen"]);
     publish(&gripd, item("user456", "last"));
     assert_eq!(client.chunk(), "last");
+}
+
+#[test]
+fn what_a_long_poll_was_taken_out_of_does_not_keep_it_from_the_rest() {
+    let origin = Origin::start(|_| Answer::with("Grip-Hold: response\r\nGrip-Channel: user456, room\r\n", ""));
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    eventually("it is held", || gripd.connections("room") == 1);
+    publish(&gripd, leave("user456", &["room"]));
+    publish(&gripd, json!({ "channel": "room", "action": "close", "deny-for": 300, "with": ["user456"] }));
+    gripd.publish(&json!([{ "channel": "user456", "action": "hint" }]));
+    eventually("the origin is asked again", || origin.asked().len() == 2);
+    eventually("it takes items", || publish(&gripd, item("user456", "yes"))["delivered"] == 1);
+    assert_eq!(client.answer().1, "yes");
+    // Who asks anew would hold what is denied.
+    assert!(gripd.get("/").head().starts_with("http/1.1 403"));
 }
 
 #[test]

@@ -225,6 +225,8 @@ fn a_list_is_not_dropped_by_a_name_that_is_empty() {
         assert_eq!(change(&gripd, method, "/?route=chat", ""), 400, "{method}");
     }
     assert_eq!(entry(&gripd)["channels"], json!(["a"]));
+    assert_eq!(change(&gripd, "PUT", "/rooms/?route=chat", ""), 200);
+    assert_eq!(entry(&gripd)["channels"], json!(["a", "rooms/"]));
     // What stands for any text in other places is no pattern here.
     assert_eq!(change(&gripd, "PUT", "/conversation*", ""), 400);
 }
