@@ -56,11 +56,6 @@ impl Parked {
         self.shard.state.borrow_mut().identify(self.key, whose);
     }
 
-    /// Whose it is.
-    pub fn whose(&self) -> Rc<Profile> {
-        Rc::clone(&self.shard.state.borrow().conns[self.key as usize].whose)
-    }
-
     /// Leaves a channel. Says whether it held it.
     pub fn leave(&mut self, channel: &Channel) -> bool {
         let state = &mut *self.shard.state.borrow_mut();
