@@ -3,6 +3,7 @@
 use super::args::{self, Close, Publish};
 use super::server::Server;
 use super::{FAILURE, OK, USAGE};
+use crate::grip::base64;
 use serde_json::{Map, Value, json};
 use std::error::Error;
 use std::time::Duration;
@@ -98,13 +99,8 @@ fn formats(args: &Publish, content: &str) -> Result<Value> {
 fn part(name: &str, content: &[u8]) -> (String, Value) {
     match std::str::from_utf8(content) {
         Ok(text) => (name.to_owned(), json!(text)),
-        Err(_) => (format!("{name}-bin"), json!(base64(content))),
+        Err(_) => (format!("{name}-bin"), json!(base64::encode(content))),
     }
-}
-
-pub(super) fn base64(bytes: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 /// How many connections the first item closed, and how many of them were cut.

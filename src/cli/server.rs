@@ -1,15 +1,13 @@
 //! The gripd that `gripd publish` and `gripd close` talk to, and how they prove who they are.
 
 use super::args;
-use super::publish::base64;
 use crate::grip::signature::{Key, Signer};
+use crate::grip::{base64, form};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
-use percent_encoding::percent_decode_str;
-use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
@@ -55,7 +53,7 @@ impl Server {
             None => over_tcp(url)?,
         };
         let proof = match (&args.user, &args.bearer) {
-            (Some(user), _) => Some(Proof::Lasting(format!("Basic {}", base64(user.as_bytes())))),
+            (Some(user), _) => Some(Proof::Lasting(format!("Basic {}", base64::encode(user.as_bytes())))),
             (None, Some(token)) => Some(Proof::Lasting(format!("Bearer {token}"))),
             (None, None) => of_query(query)?,
         };
@@ -142,11 +140,14 @@ fn over_tcp(url: &str) -> Result<(Place, String)> {
 fn of_query(query: &str) -> Result<Option<Proof>> {
     let value = |name| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(found, _)| *found == name).map(|(_, value)| decode(value)).filter(|value| !value.is_empty())
+        pairs
+            .find(|(found, _)| *found == name)
+            .and_then(|(_, value)| form::decode(value))
+            .filter(|value| !value.is_empty())
     };
     let Some(key) = value("key") else { return Ok(None) };
     // What was written as a plus sign is one in base64.
-    let key = if key.starts_with("base64:") { key.replace(' ', "+") } else { key };
+    let key = if key.starts_with("base64:") { key.replace(' ', "+").into() } else { key };
     let no_files = |_: &str| Err("a key in a URL is text, or base64:".to_owned());
     let key = Key::parse(&key, no_files).map_err(|_| "the key in the server's URL is neither text nor base64")?;
     match (value("iss"), key) {
@@ -157,11 +158,6 @@ fn of_query(query: &str) -> Result<Option<Proof>> {
         }
         (None, Key::Pem(_)) => Err("the key in the server's URL is no text".into()),
     }
-}
-
-fn decode(value: &str) -> String {
-    let spaced = value.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().map_or_else(|_| String::new(), Cow::into_owned)
 }
 
 impl fmt::Display for Server {

@@ -5,12 +5,12 @@ use super::reply::Reply;
 use super::scope::{Need, Scope, needs};
 use super::token::{Token, Unknown, identify};
 use crate::grip::Item;
+use crate::hub::now;
 use aws_lc_rs::rand;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use std::fmt;
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The tokens that are asked for, and who needs none.
 #[derive(Clone, Debug)]
@@ -159,10 +159,6 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
         return Err(Why::NoToken);
     }
     Ok(token)
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 impl Refusal {

@@ -2,9 +2,8 @@
 
 use super::query::{Query, name};
 use super::reply::{Media, Reply};
-use crate::hub::{After, Denial, Hub};
+use crate::hub::{After, Denial, Hub, now};
 use serde::Serialize;
-use std::time::SystemTime;
 
 /// A page of denials, and what to ask for the next page with.
 #[derive(Serialize)]
@@ -35,7 +34,7 @@ pub(super) fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
     let after = query.get("after").map(place);
     let (denials, next) = hub.denials(query.get("prefix").unwrap_or_default(), after.as_ref(), query.limit()?);
     let next = next.map(|after| text(&after));
-    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
+    let now = now();
     let denied = denials.into_iter().map(|denial| Row::new(denial, now)).collect();
     Ok(Reply::json(&Page { denied, next }))
 }

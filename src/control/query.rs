@@ -1,6 +1,7 @@
 //! The query of a request, and names in its path.
 
 use super::reply::Reply;
+use crate::grip::form;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
@@ -18,11 +19,11 @@ impl Query {
         let mut parameters = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(value) = decode(&value.replace('+', " ")) else {
+            let Some(value) = form::decode(value) else {
                 return Err(Reply::text(400, format!("The query's '{name}' is not UTF-8.")));
             };
             match known.iter().find(|known| **known == name) {
-                Some(known) => parameters.push((*known, value)),
+                Some(known) => parameters.push((*known, value.into_owned())),
                 None => {
                     let known = known.join(", ");
                     return Err(Reply::text(400, format!("Unknown query parameter '{name}': there are {known}.")));
@@ -49,10 +50,6 @@ impl Query {
 
 /// A name in a path, percent-encoded as a whole.
 pub(super) fn name(text: &str) -> Result<String, Reply> {
-    decode(text).ok_or_else(|| Reply::text(400, "The name in the path is not UTF-8."))
-}
-
-/// Resolves percent-encoding. `None`: the result is not UTF-8.
-fn decode(text: &str) -> Option<String> {
-    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
+    let name = percent_decode_str(text).decode_utf8().map(Cow::into_owned);
+    name.map_err(|_| Reply::text(400, "The name in the path is not UTF-8."))
 }

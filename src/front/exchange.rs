@@ -154,7 +154,7 @@ impl Exchange<'_> {
 
     /// The channels that the connection holds, whatever its origin says.
     fn implicit(&self, target: usize) -> Vec<String> {
-        implicit(self.route, target, &self.rights)
+        self.route.implicit(target, &self.rights)
     }
 
     /// A request is held only when it was read whole: a body left unread would be taken for the next request.
@@ -201,12 +201,6 @@ impl Exchange<'_> {
     fn original(&self) -> &Parts {
         self.original.as_ref().unwrap_or(&self.visit.request)
     }
-}
-
-/// The channels that a connection of a route holds, whatever its origin says: its target's, and its user's own.
-pub(super) fn implicit(route: &Route, target: usize, rights: &Rights) -> Vec<String> {
-    let named = route.targets.get(target).map_or(&[][..], |target| &target.channels);
-    named.iter().cloned().chain(rights.own_channel(&route.prefix)).collect()
 }
 
 fn unusable(error: Invalid) -> Failure {

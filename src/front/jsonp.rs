@@ -1,5 +1,6 @@
 //! JSON-P: a request that a `<script>` element made, as the request that it stands for.
 
+use crate::grip::form;
 use crate::origin::Upload;
 use crate::route::Jsonp as Rules;
 use crate::wire::Jsonp;
@@ -8,8 +9,8 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, Head
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Makes a script's request the one that it stands for, and says how its answer is to be wrapped up. `None`: it is
 /// another kind of request, and stays as it is.
@@ -71,10 +72,7 @@ fn name_of(pair: &str) -> &str {
 /// The value of a parameter, if this is it; `Some(None)` if it is not UTF-8.
 fn value_of(pair: &str, name: &str) -> Option<Option<String>> {
     let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (own == name).then(|| {
-        let value = value.replace('+', " ");
-        percent_decode_str(&value).decode_utf8().ok().map(|text| text.into_owned())
-    })
+    (own == name).then(|| form::decode(value).map(Cow::into_owned))
 }
 
 /// Headers as a JSON object of texts.

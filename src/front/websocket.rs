@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
-use super::exchange::{compact, implicit};
+use super::exchange::compact;
 use super::request::relay;
 use super::slot::{Leave, Slot};
 use super::visit::Visit;
@@ -60,7 +60,7 @@ pub(super) async fn open(
     {
         rights = named;
     }
-    let implicit = implicit(route, opened.target(), &rights);
+    let implicit = route.implicit(opened.target(), &rights);
     let asked = subscriptions(&opened);
     if let Some(denied) = front.holds.denied(&asked, &route.prefix, &implicit) {
         let failure = Failure::because(Kind::Denied, denied);

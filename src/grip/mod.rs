@@ -11,6 +11,7 @@ pub mod event;
 pub mod extension;
 pub mod fields;
 pub mod filter;
+pub mod form;
 pub mod format;
 pub mod glob;
 pub mod identity;

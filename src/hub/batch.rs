@@ -1,7 +1,7 @@
 //! A batch on its way through acceptance.
 
 use super::denial::Denial;
-use super::receipt::{Line, Outcome, Receipt, outcomes};
+use super::receipt::{Line, Outcome, Receipt};
 use super::sequence::Sequenced;
 use super::table::Table;
 use crate::grip::item::{Id, Response};
@@ -75,13 +75,10 @@ impl Load {
 
 impl Batch {
     pub(super) fn new(items: Vec<Item>, finally: Finally) -> Self {
-        let lines: Arc<[Line]> = items.iter().map(line).collect();
-        let for_tally = Arc::clone(&lines);
-        let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&for_tally, counts)));
-        let (tally, counts) = Tally::new(items.len(), finally);
+        let (receipt, tally) = Receipt::begin(items.iter().map(line).collect(), finally);
         let numbered = items.into_iter().zip(0..);
         let entries = numbered.map(|(item, index)| Entry::new(item, tally.clone(), index)).collect();
-        Self { entries, receipt: Receipt::new(lines, counts), tally }
+        Self { entries, receipt, tally }
     }
 
     /// Compresses what would keep a shard from its other connections.
@@ -283,7 +280,7 @@ impl Entry {
 }
 
 /// The Close frame of an item that closes; nothing, if it does not.
-fn close_frame(closes: Formats, reason: Option<CloseReason>) -> Bytes {
+pub(super) fn close_frame(closes: Formats, reason: Option<CloseReason>) -> Bytes {
     if closes.contains(Format::WsMessage) {
         return websocket::close(Some(&reason.unwrap_or_else(|| CloseReason::new(1000, ""))));
     }

@@ -1,14 +1,13 @@
 //! What operators decide and see: denials, lists of allowed channels, connections.
 
 use super::allowed::{Change, Kept, Rules, Unchanged};
-use super::batch::Finally;
+use super::batch::{Finally, close_frame};
 use super::denial::{After, Denial};
-use super::receipt::{Line, Receipt, outcomes};
+use super::receipt::{Line, Receipt};
 use super::{Hub, now};
 use crate::grip::naming::Rule;
 use crate::grip::{Channel, Formats};
-use crate::shard::tally::Counts;
-use crate::shard::{Command, ConnectionId, Deed, Page, Question, Row, Tally, Whom, kick_frame};
+use crate::shard::{Command, ConnectionId, Deed, Page, Question, Row, Whom};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
@@ -202,15 +201,13 @@ impl Hub {
         let inbox = self.inboxes.get(id.shard)?;
         let line =
             Line { channel: Channel::from(""), delivers: false, closes: true, subscribes: false, unsubscribes: false };
-        let lines: Arc<[Line]> = Arc::new([line]);
-        let of_tally = Arc::clone(&lines);
-        let (tally, counts) = Tally::new(1, Box::new(move |counts: &[Counts]| finally(outcomes(&of_tally, counts))));
-        let deed = Deed::Close { formats: Formats::ALL, frame: kick_frame() };
+        let (receipt, tally) = Receipt::begin(Arc::new([line]), finally);
+        let deed = Deed::Close { formats: Formats::ALL, frame: close_frame(Formats::ALL, None) };
         let state = &mut *self.state();
         state.table.number += 1;
         let number = state.table.number;
         inbox.put(Vec::new(), vec![Command { number, whom: Whom::One(id.place), deed, tally, index: 0 }]);
-        Some(Receipt::new(lines, counts))
+        Some(receipt)
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a publish did, gathered from the shards.
 
+use super::batch::Finally;
 use crate::grip::Channel;
+use crate::shard::Tally;
 use crate::shard::tally::Counts;
 use serde::Serialize;
 use std::sync::Arc;
@@ -61,8 +63,13 @@ pub struct Outcome {
 }
 
 impl Receipt {
-    pub(super) const fn new(items: Arc<[Line]>, counts: Arc<[Counts]>) -> Self {
-        Self { items, counts }
+    /// The receipt of what is about to be done, and the tally by which it is counted. `finally` gets the outcomes when
+    /// they are final.
+    pub(super) fn begin(items: Arc<[Line]>, finally: Finally) -> (Self, Tally) {
+        let told = Arc::clone(&items);
+        let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&told, counts)));
+        let (tally, counts) = Tally::new(items.len(), finally);
+        (Self { items, counts }, tally)
     }
 
     /// What is known now.
@@ -72,7 +79,7 @@ impl Receipt {
 }
 
 /// What the counts say of the items.
-pub(super) fn outcomes(items: &[Line], counts: &[Counts]) -> Vec<Outcome> {
+fn outcomes(items: &[Line], counts: &[Counts]) -> Vec<Outcome> {
     items.iter().zip(counts).map(|(line, counts)| line.outcome(counts)).collect()
 }
 

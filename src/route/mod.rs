@@ -14,6 +14,7 @@ pub use table::Table;
 pub use target::{Address, Place, Target};
 pub use users::{Bearer, UserSource, Users};
 
+use crate::grip::Rights;
 use crate::grip::identity::{Place as TokenPlace, hide_tokens};
 use crate::grip::naming::Rule;
 use crate::grip::signature::Signer;
@@ -67,6 +68,12 @@ impl Route {
     fn has_tokens(&self) -> bool {
         let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return false };
         bearer.places.iter().any(|place| matches!(place, TokenPlace::Query(_)))
+    }
+
+    /// The channels that a connection holds whatever its origin says: those of its target, and its user's own.
+    pub fn implicit(&self, target: usize, rights: &Rights) -> Vec<String> {
+        let named = self.targets.get(target).map_or(&[][..], |target| &target.channels);
+        named.iter().cloned().chain(rights.own_channel(&self.prefix)).collect()
     }
 
     /// A URI of one of its requests as logs show it: without the tokens of users.

@@ -128,9 +128,8 @@ impl Sessions {
         let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };
         let whose = Profile::new(&about.route.name, &rights);
         let mut parked = Parked::new(&self.shard, socket, &[], feed, &whose);
-        let (line, mut own) = Line::new(self, opened);
-        own.extend(rights.own_channel(&about.route.prefix));
-        let named = about.route.targets.get(target).map_or(&[][..], |target| &target.channels).iter().chain(&own);
+        let (line, own) = Line::new(self, opened);
+        let named = about.route.implicit(target, &rights).into_iter().chain(own);
         let mut channels: Vec<Channel> = Vec::new();
         for channel in named.map(|name| Channel::from(name.as_str())) {
             if !channels.contains(&channel) {

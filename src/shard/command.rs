@@ -6,7 +6,6 @@ use super::terms::Terms;
 use super::{Key, Shard, State, Tally};
 use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, Formats, Meta};
-use crate::wire::websocket;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -156,9 +155,4 @@ impl State {
         let conn = self.conns.get(place.key as usize)?;
         (conn.serial == place.serial && conn.ending.is_none()).then_some(place.key)
     }
-}
-
-/// The Close frame of a connection that an operator ends.
-pub fn kick_frame() -> Bytes {
-    websocket::close(Some(&crate::grip::CloseReason::new(1000, "")))
 }

@@ -32,7 +32,7 @@ mod until;
 
 pub use asking::{Asked, Turn};
 pub use away::Away;
-pub use command::{Command, Deed, Whom, kick_frame};
+pub use command::{Command, Deed, Whom};
 pub use conn::Feed;
 pub use inbox::{Delivery, Inbox};
 pub use ledger::{Denied, Ended, Entering, Joined, Ledger, Reason};

@@ -1,8 +1,7 @@
 //! Where a request has its token.
 
-use super::super::{Invalid, invalid};
+use super::super::{Invalid, form, invalid};
 use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -53,7 +52,7 @@ impl Place {
 /// A query with the values of tokens hidden, for logs; `None`: there is none in it.
 pub fn hide_tokens(query: &str, places: &[Place]) -> Option<String> {
     let is_token = |pair: &str| {
-        let name = pair.split_once('=').and_then(|(name, _)| decoded(name));
+        let name = pair.split_once('=').and_then(|(name, _)| form::decode(name));
         name.is_some_and(|name| places.iter().any(|place| matches!(place, Place::Query(own) if *own == name)))
     };
     if !query.split('&').any(is_token) {
@@ -102,19 +101,10 @@ fn cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
 /// The value of a parameter, if this is it.
 fn parameter<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let (own, value) = pair.split_once('=')?;
-    if decoded(own)? != name {
+    if form::decode(own)? != name {
         return None;
     }
-    decoded(value).filter(|value| !value.is_empty())
-}
-
-/// What a part of a query stands for, as forms have it. `None`: no UTF-8.
-fn decoded(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('+') {
-        return percent_decode_str(text).decode_utf8().ok();
-    }
-    let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+    form::decode(value).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
