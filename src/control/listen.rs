@@ -97,6 +97,8 @@ impl UnixAddress {
     }
 
     fn try_bind(&self) -> io::Result<(UnixListener, SocketFile)> {
+        // Between the look at a stale file and the new socket no other gripd may do the same: it would remove ours.
+        let _lock = lock_folder(&self.path)?;
         remove_stale(&self.path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -107,6 +109,14 @@ impl UnixAddress {
         socket.listen(BACKLOG)?;
         Ok((socket.into(), file))
     }
+}
+
+/// Locks the folder of a file against other processes that lock it, until the returned handle is dropped.
+fn lock_folder(path: &Path) -> io::Result<fs::File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let handle = fs::File::open(folder)?;
+    handle.lock()?;
+    Ok(handle)
 }
 
 /// Removes the file of a socket on which nobody listens.
@@ -147,4 +157,35 @@ impl Drop for SocketFile {
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::thread;
+
+    #[test]
+    fn of_processes_that_start_at_once_one_has_the_socket() {
+        let folder = std::env::temp_dir().join(format!("gripd-listen-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for round in 0..50 {
+            let address = UnixAddress { path: folder.join(format!("{round}.sock")), mode: 0o600 };
+            if round % 2 == 0 {
+                // The file of a gripd that was killed.
+                drop(UnixListener::bind(&address.path).unwrap());
+            }
+            let together = Barrier::new(4);
+            let bound: Vec<_> = thread::scope(|scope| {
+                let start = || {
+                    together.wait();
+                    address.bind()
+                };
+                let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                starting.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1);
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
