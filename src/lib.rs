@@ -112,6 +112,7 @@ pub mod front;
 pub mod grip;
 pub mod hold;
 pub mod hub;
+pub mod net;
 pub mod notify;
 pub mod origin;
 pub mod route;

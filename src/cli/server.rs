@@ -3,6 +3,7 @@
 use super::args;
 use crate::grip::signature::{Key, Signer};
 use crate::grip::{base64, form};
+use crate::net::Outbound;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
@@ -83,7 +84,8 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let authorization = self.authorization(local)?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(Outbound::new(stream))).await?;
         tokio::spawn(connection);
         let host = match &self.place {
             Place::Tcp { host, port } => format!("{host}:{port}"),

@@ -113,7 +113,7 @@ impl UnixAddress {
 
 /// Locks the folder of a file against other processes that lock it, until the returned handle is dropped.
 fn lock_folder(path: &Path) -> io::Result<fs::File> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let handle = fs::File::open(folder)?;
     handle.lock()?;
     Ok(handle)

@@ -4,6 +4,8 @@ use super::access::Access;
 use crate::origin::{Lease, without_grip};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::HeaderMap;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -16,7 +18,50 @@ pub(super) struct Reply {
 
 enum Source {
     Whole(Bytes),
-    Relayed { incoming: Incoming, ended: bool, lease: Option<Lease> },
+    Relayed {
+        /// The first piece of the body, if it had arrived before the head was passed on.
+        first: First,
+        incoming: Incoming,
+        ended: bool,
+        lease: Option<Lease>,
+    },
+}
+
+/// The first piece of a relayed body, while hyper has not taken it.
+#[derive(Default)]
+enum First {
+    #[default]
+    None,
+    Data(Bytes),
+    Trailers(Box<HeaderMap>),
+}
+
+impl First {
+    fn of(frame: Frame<Bytes>) -> Self {
+        match frame.into_data() {
+            Ok(data) => Self::Data(data),
+            Err(frame) => frame.into_trailers().map_or(Self::None, |trailers| Self::Trailers(Box::new(trailers))),
+        }
+    }
+
+    const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    const fn len(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::None | Self::Trailers(_) => 0,
+        }
+    }
+
+    fn take(&mut self) -> Option<Frame<Bytes>> {
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::Data(data) => Some(Frame::data(data)),
+            Self::Trailers(trailers) => Some(Frame::trailers(*trailers)),
+        }
+    }
 }
 
 impl Reply {
@@ -24,8 +69,26 @@ impl Reply {
         Self { source: Source::Whole(body), access }
     }
 
-    pub(super) const fn relayed(incoming: Incoming, lease: Lease, access: Access) -> Self {
-        Self { source: Source::Relayed { incoming, ended: false, lease: Some(lease) }, access }
+    /// A body that comes from the origin.
+    ///
+    /// What has arrived of it is looked at first: as long as the head is not passed on, a body that is broken from its
+    /// beginning can still be answered by an error.
+    ///
+    /// # Errors
+    /// The body breaks off, or is malformed, before its first byte; the access line is returned with the reason.
+    pub(super) async fn relayed(
+        mut incoming: Incoming,
+        lease: Lease,
+        access: Access,
+    ) -> Result<Self, (hyper::Error, Access)> {
+        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut incoming).poll_frame(cx))).await;
+        let (first, ended) = match first {
+            Poll::Ready(Some(Err(error))) => return Err((error, access)),
+            Poll::Ready(Some(Ok(frame))) => (First::of(without_grip(frame)), false),
+            Poll::Ready(None) => (First::None, true),
+            Poll::Pending => (First::None, false),
+        };
+        Ok(Self { source: Source::Relayed { first, incoming, ended, lease: Some(lease) }, access })
     }
 }
 
@@ -37,6 +100,8 @@ impl Body for Reply {
         let frame = match &mut self.source {
             Source::Whole(body) if body.is_empty() => None,
             Source::Whole(body) => Some(Ok(Frame::data(std::mem::take(body)))),
+            Source::Relayed { first, .. } if !first.is_none() => first.take().map(Ok),
+            Source::Relayed { ended: true, .. } => None,
             Source::Relayed { incoming, ended, .. } => {
                 let frame = ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map(without_grip));
                 *ended = frame.is_none();
@@ -54,21 +119,25 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Whole(body) => body.is_empty(),
-            Source::Relayed { incoming, .. } => incoming.is_end_stream(),
+            Source::Relayed { first, incoming, ended, .. } => first.is_none() && (*ended || incoming.is_end_stream()),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(body) => SizeHint::with_exact(body.len() as u64),
-            Source::Relayed { incoming, .. } => incoming.size_hint(),
+            Source::Relayed { first, incoming, .. } => {
+                let ahead = first.len() as u64;
+                let rest = incoming.size_hint();
+                rest.exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + ahead))
+            }
         }
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Source::Relayed { incoming, ended, lease } = &mut self.source
+        if let Source::Relayed { incoming, ended, lease, .. } = &mut self.source
             && (*ended || incoming.is_end_stream())
             && let Some(lease) = lease.take()
         {

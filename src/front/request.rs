@@ -10,13 +10,14 @@ use super::slot::Slot;
 use super::visit::Visit;
 use super::{Front, answer, websocket};
 use crate::grip::Instruct;
-use crate::origin::{Answered, Source, Upload, remove_hop_by_hop};
+use crate::origin::{Answered, Failure, Kind, Source, Upload};
+use crate::route::Route;
 use crate::wire::Answer;
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, Version};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -32,6 +33,7 @@ pub(super) async fn serve(
     slot.ask();
     let (request, body) = request.into_parts();
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
+    let delimited_by_end = request.version == Version::HTTP_10 && request.method != Method::HEAD;
     let mut retry = slot.take_retry();
     slot.keep(retry.as_mut().and_then(|retry| retry.farewell.take()));
     let visit = Visit::new(&front, request, slot.address, retry);
@@ -44,6 +46,12 @@ pub(super) async fn serve(
     };
     slot.forget();
     slot.give_way(&front.gate);
+    if delimited_by_end && response.body().size_hint().exact().is_none() {
+        // HTTP/1.0 has no chunks: only the end of the connection tells where this answer ends. hyper would add a
+        // `keep-alive` to an answer of version 1.1.
+        *response.version_mut() = Version::HTTP_10;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if ambiguous {
         // It may have come with a length as well, which hyper has dropped. Whoever sent both may want the
         // connection read differently by others: it ends here (RFC 9112 6.1).
@@ -98,19 +106,31 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
     access.answered(answered.head.status.as_u16(), answered.target);
     let concerns = !visit.trusted && !route.no_grip && Instruct::concerns(&answered.head.headers);
     if !concerns && dress.script.is_none() {
-        return relay(&dress, answered, access);
+        return relay(front, &route, &visit.request, &dress, answered, access).await;
     }
     let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
     Box::pin(exchange.follow(answered, concerns, access)).await
 }
 
-/// An ordinary answer: as it comes, without what concerns only the origin's connection.
-pub(super) fn relay(dress: &Dress, answered: Answered, access: Access) -> Response<Reply> {
+/// Passes an ordinary answer on as it comes.
+pub(super) async fn relay(
+    front: &Front,
+    route: &Route,
+    request: &Parts,
+    dress: &Dress,
+    answered: Answered,
+    access: Access,
+) -> Response<Reply> {
     let Answered { mut head, body, .. } = answered;
-    remove_hop_by_hop(&mut head.headers);
     dress.allow(&mut head.headers);
     let body = match body {
-        Source::Incoming(incoming, lease) => Reply::relayed(incoming, lease, access),
+        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access).await {
+            Ok(body) => body,
+            Err((error, access)) => {
+                let failure = Failure::because(Kind::Unusable, error);
+                return answer::fail(front, route, &request.uri, &failure, dress, access);
+            }
+        },
         Source::Whole(body) => Reply::whole(body, access),
     };
     Response::from_parts(head, body)

@@ -50,7 +50,8 @@ pub(super) async fn open(
     let opened = match front.origin.open(&visit.errand(route), &about).await {
         Ok(Handshake::Refused(answered)) => {
             access.answered(answered.head.status.as_u16(), answered.target);
-            return relay(&dress, refused(answered, visit.trusted), access);
+            let answered = refused(answered, visit.trusted);
+            return relay(front, route, &visit.request, &dress, answered, access).await;
         }
         Ok(Handshake::Accepted(opened)) => opened,
         Err(failure) => return answer::fail(front, route, &visit.request.uri, &failure, &dress, access),

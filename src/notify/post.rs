@@ -3,6 +3,7 @@
 use super::event::Time;
 use super::url::Url;
 use crate::grip::signature::Signer;
+use crate::net::Outbound;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -103,7 +104,8 @@ impl Post {
         let address = self.url.address();
         let stream = TcpStream::connect((&*address.host, address.port)).await.map_err(Failure::Connect)?;
         stream.set_nodelay(true).map_err(Failure::Connect)?;
-        let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(Failure::Exchange)?;
+        let (sender, connection) =
+            Builder::new().handshake(TokioIo::new(Outbound::new(stream))).await.map_err(Failure::Exchange)?;
         // How it ends is told to whoever waits for an answer on it.
         let task = tokio::spawn(connection).abort_handle();
         Ok(Wire { sender, task, since: Instant::now() })

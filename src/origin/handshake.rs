@@ -1,12 +1,14 @@
 //! WebSocket handshakes with origins.
 
 use super::conversation::Conversation;
+use super::rewrite::names_token;
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, test, tried};
 use crate::grip::base64;
+use crate::net::Outbound;
 use crate::route::{Address, Place, Target};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
-use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use hyper::http::response;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -142,15 +144,19 @@ impl Origin {
     ) -> Result<(TcpStream, Bytes, response::Parts), Failure> {
         let upgraded = timeout(self.settings.response_timeout, hyper::upgrade::on(&mut response)).await;
         let upgraded = upgraded.map_err(|_| Failure::new(Kind::TimedOut))?.map_err(Failure::from_hyper)?;
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        let Ok(parts) = upgraded.downcast::<TokioIo<Outbound<TcpStream>>>() else {
             return Err(Failure::because(Kind::Unusable, "its connection cannot be taken over"));
         };
-        Ok((parts.io.into_inner(), parts.read_buf, response.into_parts().0))
+        Ok((parts.io.into_inner().into_inner(), parts.read_buf, response.into_parts().0))
     }
 }
 
-/// Whether the origin has understood the handshake.
+/// Checks that the origin has understood the handshake (RFC 6455 4.1).
 fn check(asked: &HeaderMap, answered: &HeaderMap) -> Result<(), Failure> {
+    if !names_token(answered, &UPGRADE, "websocket") || !names_token(answered, &CONNECTION, "upgrade") {
+        let why = "it changes the protocol without 'Upgrade: websocket' and 'Connection: Upgrade'";
+        return Err(Failure::because(Kind::Unusable, why));
+    }
     let key = asked.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
     let accept = answered.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     if accept == Some(accept_for(key).as_bytes()) {

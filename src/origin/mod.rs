@@ -21,8 +21,8 @@ pub use gone::Gone;
 pub use handshake::{Handshake, Opened, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
-    ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, remove_hop_by_hop, remove_where,
-    says_secure,
+    ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, names_token, remove_hop_by_hop,
+    remove_where, says_secure,
 };
 pub use shield::{Shield, Turn};
 pub use upload::{BodyState, Upload, without_grip};
@@ -374,19 +374,10 @@ fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
     Failure::because(Kind::Unreachable, why)
 }
 
-/// Refuses an answer that cannot be forwarded: one in another protocol, which nobody asked for, or in a coding that is
-/// for this connection only and was not undone.
+/// Takes over an answer, or says why it cannot be forwarded.
 fn usable(response: Response<Incoming>, purpose: Purpose) -> Result<Response<Incoming>, Lost> {
-    let status = response.status();
-    let wanted = status == StatusCode::SWITCHING_PROTOCOLS && purpose == Purpose::WebSocket;
-    let why = if status.is_informational() && !wanted {
-        "it changes the protocol"
-    } else if !is_plainly_framed(response.headers()) {
-        "its Transfer-Encoding is not just 'chunked'"
-    } else {
-        return Ok(response);
-    };
-    Err(Lost::sent(Failure::because(Kind::Unusable, why)))
+    let taken = rewrite::take_over(response, purpose == Purpose::WebSocket);
+    taken.map_err(|why| Lost::sent(Failure::because(Kind::Unusable, why)))
 }
 
 /// A request that got no answer.

@@ -1,6 +1,7 @@
 //! One shard's connections to origins.
 
 use super::{Failure, Kind, Settings, Upload};
+use crate::net::Outbound;
 use crate::route::Address;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -155,7 +156,7 @@ impl Pool {
         let stream = timeout(self.settings.connect_timeout, open(to)).await;
         let stream = stream.map_err(|e| unreachable(e.into()))?.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        let handshake = http1::Builder::new().max_headers(MAX_HEADERS).handshake(TokioIo::new(stream));
+        let handshake = http1::Builder::new().max_headers(MAX_HEADERS).handshake(TokioIo::new(Outbound::new(stream)));
         let (sender, connection) = handshake.await.map_err(Failure::from_hyper)?;
         // How it ends is told to whoever waits for an answer on it.
         let task = tokio::task::spawn_local(connection.with_upgrades()).abort_handle();

@@ -16,6 +16,7 @@ mod demo;
 mod denied;
 mod drain;
 mod filters;
+mod framing;
 mod goodbye;
 mod impostors;
 mod instruct;

@@ -24,6 +24,12 @@ pub fn is_plainly_framed(headers: &HeaderMap) -> bool {
         && codings.next().is_none()
 }
 
+/// Whether a header that is a list of tokens has this one, in any case (RFC 9110 5.6.1).
+pub fn names_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let mut tokens = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
 /// Whether a header is for one connection only.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHORIZATION)

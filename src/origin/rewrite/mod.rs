@@ -1,12 +1,14 @@
 //! What a request looks like when it is forwarded.
 
 mod forwarded;
+mod framing;
 mod hop;
 mod marks;
 
 pub use forwarded::{ForwardedFor, ForwardedProto, has_passed, says_secure};
+pub(super) use framing::take_over;
 pub(super) use hop::listed_in_connection;
-pub use hop::{is_plainly_framed, remove_hop_by_hop, remove_where};
+pub use hop::{is_plainly_framed, names_token, remove_hop_by_hop, remove_where};
 
 use super::{Errand, Forwarding, Purpose};
 use crate::grip::{FEATURES, instruct};

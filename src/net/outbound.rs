@@ -1,0 +1,86 @@
+//! A connection to a server that may answer before it has read the whole request.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// An outgoing connection on which an answer is read although the server takes no more of the request.
+///
+/// A server that refuses an upload answers early (413, 401) and closes. The rest of the upload then fails to be
+/// written, while the answer is in the receive buffer. hyper would report whichever it notices first; here a write that
+/// fails because the server closed simply never completes, and what has arrived decides: the answer, or the end of the
+/// connection.
+#[derive(Debug)]
+pub struct Outbound<S> {
+    stream: S,
+    /// Whether the server has closed its side against writes.
+    refuses: bool,
+}
+
+impl<S> Outbound<S> {
+    /// Wraps a connected stream.
+    pub const fn new(stream: S) -> Self {
+        Self { stream, refuses: false }
+    }
+
+    /// Returns the stream.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
+    fn judge(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Err(error)) if is_refusal(&error) => {
+                self.refuses = true;
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether a write failed because the other side has closed the connection.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Outbound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Outbound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.refuses {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.judge(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.refuses {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.judge(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,125 @@
+//! The framing of an origin's answer, made gripd's own before anything else looks at it.
+//!
+//! hyper's client resolves how a body is delimited, but leaves the headers and the version as they came. hyper's server
+//! then believes them again for the client's connection, where they may be wrong. Every answer passes through here once.
+
+use super::hop::{is_plainly_framed, remove_hop_by_hop};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Response, StatusCode, Version};
+
+/// Takes over an origin's answer: its version and its headers no longer say anything about the origin's connection.
+///
+/// `upgrades` says whether the request has asked for another protocol. An answer that agrees to one keeps its headers,
+/// which the handshake still has to check.
+///
+/// # Errors
+/// The answer changes the protocol although nobody asked for that, is in a transfer coding that nobody has undone, or
+/// contradicts itself about its length.
+pub(in crate::origin) fn take_over<B>(mut response: Response<B>, upgrades: bool) -> Result<Response<B>, &'static str> {
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS && upgrades {
+        return Ok(response);
+    }
+    if status.is_informational() {
+        return Err("it changes the protocol");
+    }
+    *response.version_mut() = Version::HTTP_11;
+    let headers = response.headers_mut();
+    if !is_plainly_framed(headers) {
+        return Err("its Transfer-Encoding is not just 'chunked'");
+    }
+    if headers.contains_key(TRANSFER_ENCODING) || status == StatusCode::NO_CONTENT {
+        // RFC 9112 6.3: chunks decide, whatever length stands beside them. RFC 9110 8.6: a 204 has no length.
+        headers.remove(CONTENT_LENGTH);
+    } else {
+        agree_on_length(headers)?;
+    }
+    remove_hop_by_hop(headers);
+    Ok(response)
+}
+
+/// Reduces several statements of one length to a single one (RFC 9110 8.6).
+fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    const CONTRADICTS: &str = "its Content-Length is not one number";
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    if values.next().is_none() && is_number(first.as_bytes()) {
+        return Ok(());
+    }
+    let mut agreed: Option<u64> = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        for part in value.as_bytes().split(|byte| *byte == b',') {
+            let part = part.trim_ascii();
+            let length = std::str::from_utf8(part).ok().filter(|_| is_number(part)).and_then(|text| text.parse().ok());
+            match (length, agreed) {
+                (None, _) => return Err(CONTRADICTS),
+                (Some(length), Some(other)) if length != other => return Err(CONTRADICTS),
+                (Some(length), _) => agreed = Some(length),
+            }
+        }
+    }
+    if let Some(length) = agreed {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(())
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns version and headers of an answer after it was taken over.
+    fn taken(status: u16, headers: &[(&'static str, &str)]) -> Result<Vec<(String, String)>, &'static str> {
+        let mut response = Response::builder().status(status).version(Version::HTTP_10);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        let response = take_over(response.body(()).unwrap(), false)?;
+        assert_eq!(response.version(), Version::HTTP_11);
+        let pair = |(name, value): (&hyper::header::HeaderName, &HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
+        Ok(response.headers().iter().map(pair).collect())
+    }
+
+    fn length(value: &str) -> Vec<(String, String)> {
+        vec![("content-length".to_owned(), value.to_owned())]
+    }
+
+    #[test]
+    fn chunks_are_stronger_than_a_length() {
+        for length in ["0", "3", "100", "5, 6", "x"] {
+            let headers = [("transfer-encoding", "chunked"), ("content-length", length)];
+            assert_eq!(taken(200, &headers), Ok(vec![]), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_one_number() {
+        assert_eq!(taken(200, &[("content-length", "5")]), Ok(length("5")));
+        assert_eq!(taken(200, &[("content-length", "5, 5")]), Ok(length("5")));
+        assert_eq!(taken(200, &[("content-length", "5"), ("content-length", "05")]), Ok(length("5")));
+        assert_eq!(taken(204, &[("content-length", "5")]), Ok(vec![]));
+        for wrong in ["5, 6", "5,", "", "+5", "-5", "5 5", "0x5", "99999999999999999999, 5"] {
+            assert!(taken(200, &[("content-length", wrong)]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_a_protocol_that_was_asked_for_is_changed_to() {
+        assert!(taken(101, &[]).is_err() && taken(103, &[]).is_err());
+        let answer = || Response::builder().status(101).header("connection", "Upgrade").body(()).unwrap();
+        assert!(take_over(answer(), true).unwrap().headers().contains_key("connection"));
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_origins_connection() {
+        let headers = [("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "5"), ("x-a", "1")];
+        assert_eq!(taken(200, &headers), Ok(vec![("x-a".to_owned(), "1".to_owned())]));
+        assert!(taken(200, &[("transfer-encoding", "gzip, chunked")]).is_err());
+    }
+}
