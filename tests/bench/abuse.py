@@ -1,0 +1,655 @@
+#!/usr/bin/env python3
+"""Shows that one abusive crowd does not harm a second, well-behaved client.
+
+    python3 tests/bench/abuse.py [--scene slow_body,slow_read,...] [--n 1100] [--seconds 10] [--limit 100]
+                                 [--same-address] [--gripd FILE]
+
+Each scene has a gripd of its own, with the limits that are its defaults, and an origin of its own behind it. A crowd of
+sockets from 127.0.0.1 misbehaves, in a process of its own. Meanwhile a second client, from 127.0.0.2, makes a request
+every 10 ms, each on a new connection, and the report tells how these went.
+
+The report, in Markdown, goes to standard output, notes go to standard error. The status is 0 only if in every scene all
+requests of the second client were answered 200, 99 of 100 within the limit, and all held streams could be closed.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+# A benchmark leaves nothing behind in the repository.
+sys.dont_write_bytecode = True
+
+from bench import DEFAULT_GRIPD, FAILURES, fitting, machine, note, positive
+from clients import HELLO, closed
+from origin import BACKLOG, HEAD_END, answer, response
+from processes import Child, Failed, Gripd
+from scenarios import millis, spread
+
+SERVER = "127.0.0.1"
+CROWD_ADDRESS = "127.0.0.1"
+OTHER_ADDRESS = "127.0.0.2"
+
+EVERY = 0.01
+# A request of the second client that takes longer has failed.
+PATIENCE = 3
+# The crowd is there when all have tried to connect, or after this time; the second client begins a while later.
+GATHER_SECONDS = 6
+SETTLE_SECONDS = 1
+# The time between the first connections of two abusers: all at once would overrun the kernel's queue of a port.
+STAGGER = 0.001
+TELL_EVERY = 0.1
+# The crowd gives way to the other processes: a real one runs elsewhere and takes no processor time of theirs.
+NICENESS = 10
+
+RECONNECT_SECONDS = 1
+HASTY_SECONDS = 0.1
+DRIP_SECONDS = 2
+SIP_SECONDS = 1
+SIP_BYTES = 100
+READ_BYTES = 65536
+UPLOAD_BYTES = 1_000_000
+# More of a request body than a proxy buffers.
+FILLING = b"x" * 70_000
+# The pieces in which the origin sends the answer to /large.
+PIECES = 100
+PIECE = b"x" * 30_000
+# The room for an answer of the origin in the kernel: a thousand of them, unread, must not fill the memory.
+SEND_BUFFER = 65536
+TCP_ESTABLISHED = 1
+
+CONTROL_IDLE = 1030
+GUESSERS = 200
+FILE_TAKERS = 200
+FEW_FILES = 64
+STREAMS = 2
+USER = "user1"
+
+SECRET = "s3cret"
+TOKEN = f'[[control.token]]\nname = "t"\nsecret = "{SECRET}"\nscopes = ["admin"]\n'
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r", re.IGNORECASE)
+LINE_END = b"\r\n"
+LOG_LINE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\S* +([A-Z]+) ", re.MULTILINE)
+# The untimely ends of a connection: it is reset or refused, or nothing comes where more had to come.
+BROKEN = (OSError, EOFError)
+
+
+class Scene(NamedTuple):
+    """A crowd, and the port on which the second client is to be served nevertheless."""
+
+    title: str
+    # The number of abusers of each kind. None stands for the number in the options.
+    crowd: dict
+    # The attributes of `Gripd` that name the ports of the crowd and of the second client.
+    abused: str = "port"
+    asked: str = "port"
+    token: bool = False
+    few_files: bool = False
+    # The seconds after which an abuser is back whose connection has ended.
+    pause: float = RECONNECT_SECONDS
+
+
+ON_CONTROL = {"abused": "control", "asked": "control"}
+# Each name stands for one scene or more.
+SCENES = {
+    "quiet": [Scene("quiet (no crowd)", {})],
+    "slow_body": [Scene("slow_body", {"SlowBody": None})],
+    "slow_body_filled": [Scene("slow_body_filled", {"FilledBody": None})],
+    "slow_read": [Scene("slow_read", {"SlowRead": None})],
+    "slow_drip_read": [Scene("slow_drip_read", {"DripRead": None})],
+    "control_idle": [
+        Scene("control_idle", {"Silent": CONTROL_IDLE}, **ON_CONTROL),
+        Scene("control_idle with a token", {"Silent": CONTROL_IDLE}, token=True, **ON_CONTROL),
+    ],
+    "control_guess": [Scene("control_guess", {"Guesser": GUESSERS}, token=True, pause=0, **ON_CONTROL)],
+    "descriptors": [
+        Scene(
+            "descriptors",
+            {"Silent": FILE_TAKERS // 2, "Keeper": FILE_TAKERS // 2},
+            asked="control",
+            few_files=True,
+            pause=HASTY_SECONDS,
+        )
+    ],
+    "own": [Scene("own (slow_read and slow_body)", {"SlowRead": None, "SlowBody": None})],
+}
+
+COLUMNS = ["abusive sockets", "open at the end", "ended meanwhile", "requests", "not 200", "p50 ms", "p99 ms", "max ms"]
+
+
+def main():
+    args = arguments()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    args.n = fitting(args.n)
+    print(f"{machine(args.gripd, args.n)}; the second client comes from {args.source}\n")
+    print(f"| scene | {' | '.join(COLUMNS)} | remarks |\n|---|{'---:|' * len(COLUMNS)}---|", flush=True)
+    are_good = [run(args, scene) for name in args.scene for scene in SCENES[name]]
+    sys.exit(not all(are_good))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Shows that one abusive crowd does not harm a second client.")
+    parser.add_argument("--scene", type=scenes, default=list(SCENES), help=",".join(SCENES))
+    parser.add_argument("--n", type=positive, default=1100, help="abusers where clients connect (1100)")
+    parser.add_argument("--seconds", type=positive, default=10, help="how long each scene is measured (10)")
+    parser.add_argument("--limit", type=limit, default=100.0, help="the largest p99 that is good, in ms (100)")
+    parser.add_argument(
+        "--same-address",
+        dest="source",
+        action="store_const",
+        const=CROWD_ADDRESS,
+        default=OTHER_ADDRESS,
+        help=f"the second client comes from {CROWD_ADDRESS} as the crowd does, in the place of {OTHER_ADDRESS}",
+    )
+    parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
+    args = parser.parse_args()
+    args.gripd = str(args.gripd.resolve())
+    if not os.access(args.gripd, os.X_OK):
+        parser.error(f"there is no gripd at {args.gripd}: build it with 'cargo build --release'")
+    return args
+
+
+def scenes(text):
+    names = text.split(",")
+    for name in names:
+        if name not in SCENES:
+            raise argparse.ArgumentTypeError(f"no scene '{name}'; there are {', '.join(SCENES)}")
+    return names
+
+
+def limit(text):
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("more than 0")
+    return number
+
+
+def run(args, scene):
+    """Plays a scene, prints its row, and tells whether all was good. One that fails keeps none from following."""
+    note(f"{scene.title} ...")
+    try:
+        figures, remarks, faults = play(args, scene)
+    except FAILURES as error:
+        figures, remarks, faults = [""] * len(COLUMNS), [], [f"not measured: {type(error).__name__}: {error}"]
+    remarks += [f"FAULT: {fault}" for fault in faults]
+    print(row([scene.title, *figures, "; ".join(remarks)]), flush=True)
+    return not faults
+
+
+def row(cells):
+    """A row, whatever an error message has in it."""
+    clean = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(clean)} |"
+
+
+# The measurement.
+
+
+class Answer(NamedTuple):
+    """The end of one request: the status of its answer or the reason why there was none, and the seconds until then."""
+
+    outcome: str
+    seconds: float
+    body: bytes = b""
+
+
+def play(args, scene):
+    """Plays a scene. Returns the figures of its row, and the remarks and faults that belong to them."""
+    kinds = {kind: count or args.n for kind, count in scene.crowd.items()}
+    kind_of_gripd = GripdWithFewFiles if scene.few_files else Gripd
+    with ExitStack() as stack:
+        origin = stack.enter_context(AbusedOrigin())
+        gripd = stack.enter_context(kind_of_gripd(args.gripd, origin.port, config=TOKEN if scene.token else ""))
+        if scene.few_files:
+            stack.enter_context(streams(gripd.port, args.source))
+        crowd = stack.enter_context(AbusiveCrowd(getattr(gripd, scene.abused), kinds, scene.pause))
+        time.sleep(SETTLE_SECONDS)
+        before = crowd.figures()
+        answers = asyncio.run(ask_steadily(getattr(gripd, scene.asked), requests(scene), args.source, args.seconds))
+        after = crowd.figures()
+        remarks, faults = verdict(args, answers)
+        remarks += [f"the crowd was answered {answered}: {count:,}" for answered, count in after["answers"].items()]
+        if "Guesser" in kinds:
+            remarks.append(f"{guesses_per_second(before, after):,.0f} guesses answered per second")
+        if scene.few_files:
+            end = asyncio.run(ask(gripd.control, kick(), args.source))
+            (remarks if ended_streams(end) == STREAMS else faults).append(f"close of {STREAMS} streams: {told(end)}")
+            remarks.append(busiest_second(gripd.log()))
+    figures = [
+        f"{sum(kinds.values()):,}",
+        f"{after['open']:,}",
+        f"{after['ended'] - before['ended']:,}",
+        f"{len(answers):,}",
+        f"{sum(each.outcome != '200' for each in answers):,}",
+        *map("{:,.1f}".format, latencies(answers)),
+    ]
+    return figures, remarks, faults
+
+
+async def ask_steadily(port, wanted, source, seconds):
+    """Makes the requests in turn, one at each time it is due, however many are unanswered."""
+    began = time.monotonic()
+    asked = []
+    for number, request in zip(range(round(seconds / EVERY)), cycle(wanted)):
+        await asyncio.sleep(began + number * EVERY - time.monotonic())
+        asked.append(asyncio.create_task(ask(port, request, source)))
+    return await asyncio.gather(*asked)
+
+
+async def ask(port, request, source):
+    """Makes one request on a connection of its own."""
+    began = time.monotonic()
+    try:
+        outcome, body = await asyncio.wait_for(converse(port, request, source), PATIENCE)
+    except asyncio.TimeoutError:
+        outcome, body = "timed out", b""
+    except BROKEN as error:
+        outcome, body = type(error).__name__, b""
+    return Answer(outcome, time.monotonic() - began, body)
+
+
+async def converse(port, request, source):
+    reader, writer = await asyncio.open_connection(SERVER, port, local_addr=(source, 0))
+    try:
+        writer.write(request)
+        head, body = await read_message(reader)
+        return status(head), body
+    finally:
+        writer.transport.abort()
+
+
+async def read_message(reader):
+    """The head and the body of a request or an answer."""
+    head = await reader.readuntil(HEAD_END)
+    if CHUNKED.search(head):
+        return head, await read_chunks(reader)
+    length = CONTENT_LENGTH.search(head)
+    return head, await reader.readexactly(int(length.group(1)) if length else 0)
+
+
+async def read_chunks(reader):
+    """A body of unknown length. Nobody here sends trailers."""
+    body = b""
+    while True:
+        size = int((await reader.readuntil(LINE_END)).partition(b";")[0], 16)
+        body += await reader.readexactly(size)
+        await reader.readexactly(len(LINE_END))
+        if not size:
+            return body
+
+
+def status(head):
+    return head[9:12].decode(errors="replace")
+
+
+def requests(scene):
+    """The requests that the second client makes in turn."""
+    if scene.asked == "port":
+        return [request("GET", "/small")]
+    publish = {"channel": "room", "formats": {"http-stream": {"content": "x\n"}}}
+    token = f"Authorization: Bearer {SECRET}\r\n" if scene.token else ""
+    return [request("GET", "/healthz", token), request("POST", "/publish", token, items(publish))]
+
+
+def kick():
+    """The request that ends the user's streams, and is told how many there were."""
+    return request("POST", "/publish", "Accept: application/json\r\n", items({"channel": USER, "action": "close"}))
+
+
+def items(*all_items):
+    return json.dumps({"items": all_items}).encode()
+
+
+def request(method, target, headers="", body=b""):
+    if body:
+        headers += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n".encode() + body
+
+
+@contextmanager
+def streams(port, source):
+    """The user's streams, held from the second client's address."""
+    with ExitStack() as stack:
+        for _ in range(STREAMS):
+            sock = stack.enter_context(socket.create_connection((SERVER, port), PATIENCE, (source, 0)))
+            sock.sendall(f"GET /stream?ch={USER} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            answered = b""
+            while HELLO not in answered:
+                data = sock.recv(READ_BYTES)
+                if not data:
+                    raise Failed(f"a stream was not held; its answer: {answered[:200]!r}")
+                answered += data
+        yield
+
+
+# The figures.
+
+
+def verdict(args, answers):
+    """The remarks and the faults that the answers give rise to."""
+    outcomes = Counter(each.outcome for each in answers)
+    failed = sum(outcomes.values()) - outcomes.pop("200", 0)
+    remarks = [f"{outcome}: {count:,}" for outcome, count in outcomes.most_common()]
+    faults = [f"{failed:,} requests failed"] if failed else []
+    p99 = latencies(answers)[1]
+    if p99 > args.limit:
+        faults.append(f"p99 is above {args.limit:g} ms")
+    return remarks, faults
+
+
+def latencies(answers):
+    """Median, 99th percentile and maximum in milliseconds, with the requests that failed."""
+    seconds = [each.seconds for each in answers]
+    return [*spread(seconds).values(), millis(max(seconds))]
+
+
+def guesses_per_second(before, after):
+    return (sum(after["answers"].values()) - sum(before["answers"].values())) / (after["at"] - before["at"])
+
+
+def ended_streams(end):
+    """The number of closed streams, by the receipt; 0 without one."""
+    return closed(end.body) if end.outcome == "200" else 0
+
+
+def told(end):
+    return f'"closed":{ended_streams(end)}' if end.outcome == "200" else end.outcome
+
+
+def busiest_second(log):
+    """The most lines that were logged within a second: of all kinds, and of warnings and errors."""
+    lines = LOG_LINE.findall(log)
+    every = Counter(second for second, _ in lines)
+    serious = Counter(second for second, level in lines if level in ("WARN", "ERROR"))
+    most, most_serious = (max(counts.values(), default=0) for counts in (every, serious))
+    return f"at most {most:,} lines logged in a second, {most_serious:,} warnings and errors"
+
+
+# The processes.
+
+
+class AbusedOrigin(Child):
+    """This file as the backend."""
+
+    def __init__(self):
+        super().__init__([sys.executable, "-B", __file__, "--origin"])
+        self.name = "the origin"
+
+    def ready(self):
+        self.port = int(self.said(r"port=(\d+)\n").group(1))
+
+
+class AbusiveCrowd(Child):
+    """This file as the crowd."""
+
+    def __init__(self, port, kinds, pause):
+        super().__init__([sys.executable, "-B", __file__, "--crowd", json.dumps([port, kinds, pause])])
+        self.name = "the crowd"
+
+    def ready(self):
+        self.said(r'"ready": true')
+
+    def figures(self):
+        """The figures that it told of itself last."""
+        return json.loads(self.log().rpartition("\n")[0].rpartition("\n")[2])
+
+
+class FewFiles(Child):
+    """A process that may have only a few files open, from its start on."""
+
+    def __init__(self, command, cwd=None):
+        super().__init__(["sh", "-c", f'ulimit -n {FEW_FILES}; exec "$0" "$@"', *command], cwd)
+        self.name = Path(command[0]).name
+
+
+class GripdWithFewFiles(Gripd, FewFiles):
+    """A gripd of this kind."""
+
+
+async def orphaned():
+    """Waits for the end of standard input, which is the end of the parent."""
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin, gone.set)
+    await gone.wait()
+
+
+# The origin.
+
+
+async def serve():
+    listener = socket.create_server((SERVER, 0), backlog=BACKLOG)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    await asyncio.start_server(serve_connection, sock=listener, backlog=BACKLOG)
+    print(f"port={listener.getsockname()[1]}", flush=True)
+    await orphaned()
+
+
+async def serve_connection(reader, writer):
+    """Answers the requests of one connection until it ends. What is broken off concerns nobody."""
+    try:
+        while True:
+            head, _ = await read_message(reader)
+            target = head.split(b" ", 2)[1].decode()
+            if target == "/large":
+                await send_large(writer)
+            else:
+                writer.write(answer_to(target))
+                await writer.drain()
+    except BROKEN:
+        pass
+    finally:
+        writer.transport.abort()
+
+
+def answer_to(target):
+    """The answer to all but /large; streams are held as by the other origin."""
+    if target in ("/small", "/upload"):
+        return response(b"x" * 10)
+    return answer(target)
+
+
+async def send_large(writer):
+    length = PIECES * len(PIECE)
+    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n".encode())
+    for _ in range(PIECES):
+        writer.write(PIECE)
+        await writer.drain()
+
+
+# The crowd.
+
+
+class Tally:
+    """The counts of what became of all abusers so far."""
+
+    def __init__(self, members):
+        self.members = members
+        self.began = time.monotonic()
+        self.tried = 0
+        self.open = 0
+        self.ended = 0
+        self.answers = Counter()
+
+    def report(self):
+        now = time.monotonic()
+        is_ready = self.tried >= self.members or now > self.began + GATHER_SECONDS
+        figures = {"at": now, "open": self.open, "ended": self.ended, "answers": self.answers}
+        return json.dumps({**figures, "ready": is_ready})
+
+
+class Abuser:
+    """One place in the crowd: a connection, and another one when that has ended."""
+
+    # Whether the kernel is to take as little as possible that the abuser has not read.
+    is_narrow = False
+
+    def __init__(self, tally):
+        self._tally = tally
+
+    async def live(self, port, pause, delay):
+        await asyncio.sleep(delay)
+        is_first = True
+        while True:
+            with socket.socket() as sock:
+                sock.setblocking(False)
+                if self.is_narrow:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+                try:
+                    await self._connect(sock, port, is_first)
+                    await self._visit(sock)
+                except BROKEN:
+                    self._tally.ended += 1
+            is_first = False
+            await asyncio.sleep(pause)
+
+    async def _connect(self, sock, port, is_first):
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, (SERVER, port))
+        finally:
+            self._tally.tried += is_first
+
+    async def _visit(self, sock):
+        self._tally.open += 1
+        try:
+            await self.misbehave(sock)
+            raise EOFError
+        finally:
+            self._tally.open -= 1
+
+    async def misbehave(self, sock):
+        """Misbehaves until gripd ends the connection."""
+        raise NotImplementedError
+
+    async def _send(self, sock, data):
+        await asyncio.get_running_loop().sock_sendall(sock, data)
+
+    async def _receive(self, sock):
+        return await asyncio.get_running_loop().sock_recv(sock, READ_BYTES)
+
+    def _count(self, answered):
+        self._tally.answers[status(answered)] += 1
+
+
+class SlowBody(Abuser):
+    """Sends a request body byte by byte. An answer before its end is taken for the end of the connection."""
+
+    beginning = b""
+
+    async def misbehave(self, sock):
+        head = f"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {UPLOAD_BYTES}\r\n\r\n"
+        await self._send(sock, head.encode() + self.beginning)
+        while True:
+            try:
+                answered = await asyncio.wait_for(self._receive(sock), DRIP_SECONDS)
+            except asyncio.TimeoutError:
+                await self._send(sock, b"x")
+            else:
+                if answered:
+                    self._count(answered)
+                return
+
+
+class FilledBody(SlowBody):
+    """Begins with more than a proxy buffers."""
+
+    beginning = FILLING
+
+
+class SlowRead(Abuser):
+    """Asks for much and reads nothing of it."""
+
+    is_narrow = True
+
+    async def misbehave(self, sock):
+        await self._send(sock, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        # As nothing is read, only the state of the connection tells its end.
+        while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED:
+            await asyncio.sleep(SIP_SECONDS)
+            self.read(sock)
+
+    def read(self, sock):
+        """Reads nothing."""
+
+
+class DripRead(SlowRead):
+    """Reads a few bytes every second."""
+
+    def read(self, sock):
+        try:
+            sock.recv(SIP_BYTES)
+        except BlockingIOError:
+            pass
+
+
+class Silent(Abuser):
+    """Says nothing."""
+
+    async def misbehave(self, sock):
+        while await self._receive(sock):
+            pass
+
+
+class Keeper(Silent):
+    """Makes one request, and keeps the connection."""
+
+    async def misbehave(self, sock):
+        await self._send(sock, b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await super().misbehave(sock)
+
+
+class Guesser(Abuser):
+    """Guesses tokens, each as soon as the one before was answered."""
+
+    async def misbehave(self, sock):
+        reader, writer = await asyncio.open_connection(sock=sock)
+        try:
+            while True:
+                writer.write(b"GET /channels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n")
+                head, _ = await read_message(reader)
+                self._count(head)
+        finally:
+            writer.transport.abort()
+
+
+KINDS = {kind.__name__: kind for kind in (SlowBody, FilledBody, SlowRead, DripRead, Silent, Keeper, Guesser)}
+
+
+async def gather(port, kinds, pause):
+    """Lets the crowd come, and tells of it until the parent has ended."""
+    os.nice(NICENESS)
+    tally = Tally(sum(kinds.values()))
+    abusers = [KINDS[kind](tally) for kind, count in kinds.items() for _ in range(count)]
+    lives = [asyncio.create_task(abuser.live(port, pause, i * STAGGER)) for i, abuser in enumerate(abusers)]
+    telling = asyncio.create_task(tell(tally))
+    await orphaned()
+    for task in (telling, *lives):
+        task.cancel()
+
+
+async def tell(tally):
+    while True:
+        print(tally.report(), flush=True)
+        await asyncio.sleep(TELL_EVERY)
+
+
+if __name__ == "__main__":
+    # The ways in for the origin and the crowd alone: see AbusedOrigin and AbusiveCrowd.
+    if sys.argv[1:2] == ["--origin"]:
+        asyncio.run(serve())
+    elif sys.argv[1:2] == ["--crowd"]:
+        asyncio.run(gather(*json.loads(sys.argv[2])))
+    else:
+        main()
