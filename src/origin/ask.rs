@@ -3,7 +3,7 @@
 use super::{Errand, Failure, Kind, Lease, Origin, Purpose, Source, Upload};
 use crate::grip::item::Id;
 use crate::route::{Address, Place, Protocol, Query, Route, Table, Target};
-use crate::wire::without_port;
+use crate::wire::is_same_authority;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -70,7 +70,7 @@ impl Asking {
     /// the request, as that is now, or by the one for its path. Anything else goes to the host it names.
     fn route_for(&self, routes: &Table, uri: &Uri) -> Result<Arc<Route>, Failure> {
         let authority = uri.authority().map_or("", |a| a.as_str());
-        if same_host(&self.host, authority) {
+        if is_same_authority(&self.host, authority) {
             return self
                 .own_route(routes, uri)
                 .cloned()
@@ -93,17 +93,8 @@ impl Asking {
         if uri.path().starts_with(&self.route.condition.path_beg) {
             return routes.again(&self.route);
         }
-        let host = without_port(&self.host);
-        routes.find(&Query { host, path: uri.path(), protocol: Protocol::Http, secure: self.secure })
+        routes.find(&Query { host: &self.host, path: uri.path(), protocol: Protocol::Http, secure: self.secure })
     }
-}
-
-/// Whether two authorities are the same host and port, where the port of HTTP and of HTTPS need not be said.
-fn same_host(one: &str, other: &str) -> bool {
-    fn bare(authority: &str) -> &str {
-        authority.strip_suffix(":80").or_else(|| authority.strip_suffix(":443")).unwrap_or(authority)
-    }
-    bare(one).eq_ignore_ascii_case(bare(other))
 }
 
 impl Origin {

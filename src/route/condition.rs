@@ -5,7 +5,7 @@ use std::fmt;
 /// What of a request decides its route.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// Its host, without the port.
+    /// Its host in any spelling, with or without a port.
     pub host: &'a str,
     /// Its path, as sent.
     pub path: &'a str,

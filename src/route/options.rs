@@ -4,7 +4,7 @@ use super::line::Section;
 use super::{Condition, Protocol, Route, users};
 use crate::grip::naming::Rule;
 use crate::grip::{Invalid, invalid};
-use crate::wire::{is_authority, without_port};
+use crate::wire::{canonical_host, is_authority, without_port};
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -57,12 +57,13 @@ impl Default for Jsonp {
 /// Reads a condition and the options behind it. As in Pushpin, a flag is on whatever its value is, and of a repeated
 /// option the last counts; of repeated headers of one name the first.
 pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
-    let host = Some(section.value.to_ascii_lowercase()).filter(|h| h != "*");
-    if let Some(host) = host.as_deref().filter(|h| !h.is_empty())
+    let host = Some(section.value.as_str()).filter(|host| *host != "*");
+    if let Some(host) = host.filter(|host| !host.is_empty())
         && (!is_authority(host.as_bytes()) || without_port(host) != host)
     {
         return invalid(format!("the condition '{host}' is no host: give '*' or a host without a port"));
     }
+    let host = host.map(|host| canonical_host(host).into_owned());
     let mut route = Route { condition: Condition { host, ..Condition::default() }, ..Route::default() };
     let mut jsonp = Jsonp::default();
     let mut replace_beg = None;
@@ -180,6 +181,7 @@ fn script(jsonp: &mut Jsonp, name: &str, value: &str) -> Result<(), Invalid> {
         "jsonp_body" => jsonp.body = some.map(str::to_owned),
         "jsonp_defcb" => jsonp.default_callback = some.map(str::to_owned),
         _ => match Method::try_from(value) {
+            Ok(Method::TRACE | Method::CONNECT) => return invalid("jsonp_defmethod cannot be TRACE or CONNECT"),
             Ok(method) => jsonp.default_method = Some(method),
             Err(_) => return invalid("jsonp_defmethod is no HTTP method"),
         },

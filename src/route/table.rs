@@ -2,6 +2,7 @@
 
 use super::{Query, Route};
 use crate::grip::Invalid;
+use crate::wire::canonical_host;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -62,12 +63,9 @@ impl Table {
 
     /// The route for a request.
     pub fn find(&self, query: &Query<'_>) -> Option<&Arc<Route>> {
-        let own = if query.host.bytes().any(|b| b.is_ascii_uppercase()) {
-            self.hosts.get(&query.host.to_ascii_lowercase())
-        } else {
-            self.hosts.get(query.host)
-        };
-        let fitting = own.filter(|_| !query.host.is_empty()).unwrap_or(&self.any).iter();
+        let host = canonical_host(query.host);
+        let own = if host.is_empty() { None } else { self.hosts.get(&*host) };
+        let fitting = own.unwrap_or(&self.any).iter();
         let fitting = fitting.filter(|route| route.condition.fits(query));
         fitting.reduce(|best, next| if next.condition.replaces(&best.condition) { next } else { best })
     }
@@ -111,6 +109,21 @@ mod tests {
         assert_eq!(find(lines, "EXAMPLE.com", "/x/y"), Some(2));
         assert_eq!(find(lines, "example.com", "/"), None);
         assert_eq!(find("example.com a:1", "other.com", "/"), None);
+    }
+
+    #[test]
+    fn every_spelling_of_a_host_leads_to_its_route() {
+        for host in ["jwt.test", "JWT.TEST", "jwt.test.", "Jwt.Test.:80", "jwt.test:8080"] {
+            assert_eq!(find("* a:1\njwt.test a:2", host, "/"), Some(2), "{host}");
+            assert_eq!(find("* a:1\nJwt.Test. a:2", host, "/"), Some(2), "{host}");
+        }
+        for host in ["[::1]", "[0:0::1]:80"] {
+            assert_eq!(find("* a:1\n[0::1] a:2", host, "/"), Some(2), "{host}");
+        }
+        assert_eq!(find("* a:1\n127.0.0.1 a:2", "127.1", "/"), Some(2));
+        assert_eq!(find("* a:1\njwt.test a:2", "jwt.test.other", "/"), Some(1));
+        let twice = parse_lines("jwt.test a:1\njwt.test. a:2").unwrap();
+        assert!(Table::new(twice).is_err());
     }
 
     #[test]

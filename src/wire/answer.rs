@@ -61,12 +61,20 @@ pub const REQUEST_BROKEN: Answer = Answer::new(400, "The request body did not ar
 pub const BAD_HANDSHAKE: Answer = Answer::new(
     400,
     "Upgrade header present, but the request is no WebSocket handshake: it must be GET of a path by HTTP/1.1, without a body, with \
-     Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.",
+     Connection: Upgrade, Sec-WebSocket-Version: 13 and one Sec-WebSocket-Key of 16 bytes in base64.",
 );
 /// A body in a transfer coding other than `chunked`.
 pub const UNKNOWN_CODING: Answer = Answer::new(501, "The only Transfer-Encoding that is supported is chunked.");
 /// More than one host, or a user name where only a host may be.
 pub const WRONG_HOST: Answer = Answer::new(400, "The request must name one host, without a user.");
+/// A request of HTTP/1.1 that names no host (RFC 9112 3.2).
+pub const NO_HOST: Answer = Answer::new(400, "A request of HTTP/1.1 needs a Host header.");
+/// A request target that is neither a path nor a whole URI of HTTP (RFC 9112 3.2).
+pub const WRONG_TARGET: Answer = Answer::new(400, "The request target must be a path, or a URI with http or https.");
+/// A `TRACE` request, whose answer would show the headers that gripd adds for the origin.
+pub const NO_TRACE: Answer = Answer::new(405, "TRACE is not supported.");
+/// An `OPTIONS` request that may go no further (RFC 9110 7.6.2).
+pub const NO_FURTHER: Answer = Answer::new(200, "gripd");
 /// A `CONNECT` request.
 pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");
 /// The request has passed here before (RFC 8586).

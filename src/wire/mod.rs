@@ -12,7 +12,7 @@ pub mod network;
 pub mod websocket;
 
 pub use answer::Answer;
-pub use authority::{is_authority, without_port};
+pub use authority::{canonical_host, is_authority, is_same_authority, without_port};
 pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
 pub use jsonp::Jsonp;
