@@ -83,6 +83,9 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
             Ok(script) => dress.script = script,
             Err(why) => return answer::respond(&Answer::new(400, why), &dress, access),
         }
+        if let Some(refusal) = visit.refuse_method() {
+            return answer::respond(&refusal, &dress, access);
+        }
     }
     let rights = match identify(&mut visit, original.as_ref(), &route) {
         Ok(rights) => rights,

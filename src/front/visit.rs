@@ -1,15 +1,18 @@
 //! One request on its way through the front: whose it is, and where it goes.
 
 use super::Front;
-use crate::grip::event::is_events;
+use crate::grip::event::mentions_events;
 use crate::hold::Retry;
-use crate::origin::{Asking, Errand, PUSHPIN_ROUTE, Purpose, has_passed, named_host, now, says_secure};
+use crate::origin::{Asking, Errand, PUSHPIN_ROUTE, Purpose, has_passed, named_host, names_token, now, says_secure};
 use crate::route::{Protocol, Query, Route};
-use crate::wire::answer::{LOOP, NO_EVENTS, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST};
-use crate::wire::{Answer, is_authority, without_port};
-use hyper::Method;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
+use crate::wire::answer::{
+    LOOP, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST,
+    WRONG_TARGET,
+};
+use crate::wire::{Answer, is_authority};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, MAX_FORWARDS, UPGRADE};
 use hyper::http::request::Parts;
+use hyper::{Method, Version};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,31 +41,65 @@ impl Visit {
 
     /// What is not for an origin at all.
     pub(super) fn refuse(&self, front: &Front) -> Option<Answer> {
-        let Parts { method, headers, .. } = &self.request;
-        if *method == Method::CONNECT {
-            return Some(NO_TUNNELS);
+        let headers = &self.request.headers;
+        if let Some(refusal) = self.refuse_method() {
+            return Some(refusal);
         }
         if !crate::origin::is_plainly_framed(headers) {
             return Some(UNKNOWN_CODING);
         }
-        let wrong = |host: &[u8]| !host.is_empty() && !is_authority(host);
-        if named_host(&self.request).is_some_and(wrong) || headers.get_all(HOST).iter().nth(1).is_some() {
-            return Some(WRONG_HOST);
+        if let Some(refusal) = self.refuse_target() {
+            return Some(refusal);
         }
-        let name = front.origin.forwarding().cdn_loop.as_ref();
-        name.is_some_and(|name| has_passed(headers, name)).then_some(LOOP)
+        if let Some(name) = &front.origin.forwarding().cdn_loop
+            && has_passed(headers, name)
+        {
+            return Some(LOOP);
+        }
+        let last = |hops: &HeaderValue| hops.to_str().is_ok_and(|hops| hops.trim().parse() == Ok(0_u64));
+        if self.request.method == Method::OPTIONS && headers.get(MAX_FORWARDS).is_some_and(last) {
+            return Some(NO_FURTHER);
+        }
+        None
     }
 
-    /// Whether it asks for a WebSocket. As in Pushpin, `Connection` need not name `Upgrade`.
+    /// Refuses methods that are not for origins. A script's request may name another one than it came with.
+    pub(super) fn refuse_method(&self) -> Option<Answer> {
+        match self.request.method.as_str() {
+            "CONNECT" => Some(NO_TUNNELS),
+            // TRACK is what some servers call it. Methods have a case, but not every server keeps to that.
+            name if name.eq_ignore_ascii_case("TRACE") || name.eq_ignore_ascii_case("TRACK") => Some(NO_TRACE),
+            _ => None,
+        }
+    }
+
+    /// Refuses targets and hosts that others could read in another way (RFC 9112 3.2).
+    fn refuse_target(&self) -> Option<Answer> {
+        let Parts { uri, version, headers, .. } = &self.request;
+        match (uri.scheme_str(), uri.authority()) {
+            (None, Some(_)) => return Some(WRONG_TARGET),
+            (Some(scheme), _) if !matches!(scheme, "http" | "https") => return Some(WRONG_TARGET),
+            (Some(_), Some(authority)) if !is_authority(authority.as_str().as_bytes()) => return Some(WRONG_HOST),
+            _ => {}
+        }
+        let mut hosts = headers.get_all(HOST).iter();
+        match hosts.next() {
+            None if *version == Version::HTTP_11 => Some(NO_HOST),
+            Some(host) if !host.is_empty() && !is_authority(host.as_bytes()) => Some(WRONG_HOST),
+            _ if hosts.next().is_some() => Some(WRONG_HOST),
+            _ => None,
+        }
+    }
+
+    /// Whether it asks for a WebSocket, perhaps not by the rules.
     pub(super) fn is_websocket(&self) -> bool {
-        let upgrade = self.request.headers.get(UPGRADE);
-        upgrade.is_some_and(|upgrade| upgrade.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"))
+        names_token(&self.request.headers, &UPGRADE, "websocket")
     }
 
     /// Refuses WebSocket events, by which a client could pass itself off as gripd: as soon as any origin takes them,
     /// since one origin may be behind several routes.
     pub(super) fn refuse_events(&self, front: &Front) -> Option<Answer> {
-        let is_events = |value: &HeaderValue| is_events(value.as_bytes());
+        let is_events = |value: &HeaderValue| mentions_events(value.as_bytes());
         let forged = !self.trusted && self.request.headers.get_all(CONTENT_TYPE).iter().any(is_events);
         (forged && front.origin.routes().takes_events()).then_some(NO_EVENTS)
     }
@@ -78,7 +115,7 @@ impl Visit {
             routes.named(id.to_str().unwrap_or_default(), path)
         } else {
             let host = named_host(&self.request).and_then(|host| std::str::from_utf8(host).ok());
-            let host = without_port(host.filter(|host| !host.is_empty()).unwrap_or("localhost"));
+            let host = host.filter(|host| !host.is_empty()).unwrap_or("localhost");
             let protocol = if self.is_websocket() { Protocol::WebSocket } else { Protocol::Http };
             routes.find(&Query { host, path, protocol, secure: self.secure })
         };

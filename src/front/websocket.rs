@@ -12,8 +12,8 @@ use crate::grip::extension;
 use crate::grip::instruct::{Named, is_grip};
 use crate::grip::{Control, Event, Instruct, MessageKind, Rights};
 use crate::origin::{
-    Answered, Asking, Failure, Handshake, Kind, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop,
-    remove_where,
+    Answered, Asking, Failure, Handshake, Kind, Opened, Upload, accept_for, is_conversations_own, names_token,
+    remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
 use crate::session::Opening;
@@ -93,11 +93,25 @@ fn subscriptions(opened: &Opened) -> Instruct {
 /// Whether it is a handshake by the rules (RFC 6455 4.2.1).
 fn is_handshake(request: &Parts) -> bool {
     let Parts { method, uri, version, headers, .. } = request;
-    let is_13 = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    let has_key = headers.get(SEC_WEBSOCKET_KEY).is_some_and(|key| !key.is_empty());
+    let is_13 = the_only(headers, &SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let has_key = the_only(headers, &SEC_WEBSOCKET_KEY).is_some_and(|key| is_key(key.as_bytes()));
+    let upgrades = names_token(headers, &CONNECTION, "upgrade");
     let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     let has_path = uri.path().starts_with('/') || uri.authority().is_some();
-    *method == Method::GET && *version == Version::HTTP_11 && has_path && is_13 && has_key && !has_body
+    *method == Method::GET && *version == Version::HTTP_11 && has_path && upgrades && is_13 && has_key && !has_body
+}
+
+/// Returns the value of a header that must be there once.
+fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { None } else { first }
+}
+
+/// Whether a key is 16 bytes in base64: 22 characters and the padding.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
 }
 
 /// The answer of an origin that does not want the WebSocket, without what belongs to the handshake.

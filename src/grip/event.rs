@@ -2,6 +2,7 @@
 
 use super::Invalid;
 use super::content::{MAX_CONTROL, problem};
+use super::media::is_media_type;
 use super::message::{BadClose, CloseReason, MessageKind};
 use bytes::Bytes;
 
@@ -70,8 +71,12 @@ impl Event {
 
 /// Whether a body of this `Content-Type` consists of events.
 pub fn is_events(content_type: &[u8]) -> bool {
-    let media_type = content_type.split(|b| *b == b';').next().unwrap_or_default();
-    media_type.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE.as_bytes())
+    is_media_type(content_type, MEDIA_TYPE)
+}
+
+/// Whether a `Content-Type` could be taken for that of events by somebody: an origin may look only at a part of a list.
+pub fn mentions_events(content_type: &[u8]) -> bool {
+    content_type.split(|byte| *byte == b',').any(is_events)
 }
 
 /// Reads a whole body. The contents are slices of it; events of unknown types are left out.

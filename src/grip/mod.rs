@@ -20,6 +20,7 @@ pub mod invalid;
 pub mod item;
 pub mod jws;
 pub mod link;
+mod media;
 pub mod message;
 pub mod meta;
 pub mod naming;

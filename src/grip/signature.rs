@@ -140,6 +140,8 @@ pub struct Verifier(VerifyingKey);
 struct Stated {
     exp: u64,
     #[serde(default)]
+    nbf: Option<f64>,
+    #[serde(default)]
     aud: Option<serde_json::Value>,
 }
 
@@ -156,7 +158,10 @@ impl Verifier {
     pub fn trusts(&self, token: &str, now: u64) -> bool {
         let token = Token::parse(token);
         let stated = token.and_then(|token| serde_json::from_slice::<Stated>(self.0.open(&token)?).ok());
-        stated.is_some_and(|stated| stated.exp > now && stated.aud.is_none())
+        // A time may have a fraction (RFC 7519 2), and for ages to come a float has room for all of it.
+        #[allow(clippy::cast_precision_loss, reason = "said above")]
+        let has_begun = |from: f64| from <= now as f64;
+        stated.is_some_and(|stated| stated.exp > now && stated.aud.is_none() && stated.nbf.is_none_or(has_begun))
     }
 
     /// What a token claims, if it is signed with the key. Until when it is valid, and for whom, is the caller's to judge.

@@ -5,7 +5,7 @@ use super::rewrite::listed_in_connection;
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect};
 use crate::grip::Meta;
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
-use crate::route::{Place, Target};
+use crate::route::{Place, Route, Target};
 use crate::wire::Fields;
 use aws_lc_rs::rand;
 use hyper::header::{
@@ -65,7 +65,7 @@ pub struct Reply {
 impl Conversation {
     /// A conversation about a client's handshake, which is not begun yet.
     pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
-        let fields = kept(&errand.request.headers, errand.trusted);
+        let fields = kept(&errand.request.headers, errand.route, errand.trusted);
         let (address, trusted) = (errand.address, errand.trusted);
         let (id, meta) = (connection_id(), BTreeMap::new());
         Self { origin, about, target, fields, address, trusted, id, meta, open: false }
@@ -328,8 +328,8 @@ fn number(value: &HeaderValue) -> Option<usize> {
 
 /// What of a handshake is sent with each request: without what concerns only the client's connection, and what is the
 /// conversation's to say.
-fn kept(headers: &HeaderMap, trusted: bool) -> Fields {
-    let listed = listed_in_connection(headers);
+fn kept(headers: &HeaderMap, route: &Route, trusted: bool) -> Fields {
+    let listed = listed_in_connection(headers, route);
     let dropped = [
         HOST,
         CONNECTION,
@@ -406,8 +406,10 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let names: Vec<String> =
-            kept(&headers, false).iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+        let names: Vec<String> = kept(&headers, &Route::default(), false)
+            .iter()
+            .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+            .collect();
         assert_eq!(names, ["cookie", "sec-websocket-protocol"]);
     }
 }

@@ -1,9 +1,10 @@
 //! The body of a request on its way to the origin.
 
-use super::rewrite::remove_where;
+use super::rewrite::{may_be_trailer, remove_where};
 use crate::grip::instruct::is_grip;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::HeaderName;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -118,7 +119,7 @@ impl Shared {
         }
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        let frame = frame.map(|frame| frame.map(without_grip));
+        let frame = frame.map(|frame| frame.map(|frame| with_trailers(frame, may_be_trailer)));
         match &frame {
             None => self.state = Some(BodyState::Whole),
             Some(Err(_)) => self.state = Some(BodyState::Broken),
@@ -146,11 +147,16 @@ impl Shared {
     }
 }
 
-/// A frame without trailers that are GRIP's: they are not for others to say, wherever they stand.
+/// Returns a frame of an answer without trailers that are GRIP's: they are not for others to say, wherever they stand.
 pub fn without_grip(frame: Frame<Bytes>) -> Frame<Bytes> {
+    with_trailers(frame, |name| !is_grip(name))
+}
+
+/// Returns a frame with those of its trailers that are wanted, if it has any.
+fn with_trailers(frame: Frame<Bytes>, wanted: impl Fn(&HeaderName) -> bool) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            remove_where(&mut trailers, is_grip);
+            remove_where(&mut trailers, |name| !wanted(name));
             Frame::trailers(trailers)
         }
         Err(frame) => frame,

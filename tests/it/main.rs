@@ -4,6 +4,7 @@
 
 mod support;
 
+mod believed;
 mod busy;
 mod channels;
 mod cli;

@@ -8,6 +8,7 @@ pub use keep_alive::{KeepAlive, KeepAliveMode};
 
 use super::filter::{Filter, MAX_FILTERS};
 use super::link::Links;
+use super::media::is_media_type;
 use super::{Invalid, Meta, invalid};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -139,9 +140,7 @@ pub fn is_grip(name: &HeaderName) -> bool {
 
 /// Whether the body of an answer with these headers is an instruct.
 pub fn is_body(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|v| v.as_bytes().split(|b| *b == b';').next() == Some(b"application/grip-instruct"))
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_media_type(value.as_bytes(), "application/grip-instruct"))
 }
 
 /// A time to hold, no shorter than it may be.

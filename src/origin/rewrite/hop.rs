@@ -4,7 +4,10 @@ use hyper::header::{CONNECTION, HeaderMap, HeaderName, PROXY_AUTHORIZATION, TE, 
 
 /// Removes what concerns only the connection on which an answer came.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let listed = listed_in_connection(headers);
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    // `close` is the header's usual word, and no header to remove.
+    let listed: Vec<HeaderName> = names.filter(|name| name != "close").collect();
     remove_where(headers, |name| is_hop_by_hop(name) || listed.contains(name));
 }
 
@@ -34,12 +37,4 @@ pub fn names_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool 
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHORIZATION)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate")
-}
-
-/// The headers that `Connection` names: they are for this connection only as well.
-pub(in crate::origin) fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
-    let names = values.flat_map(|v| v.split(',')).filter_map(|n| HeaderName::try_from(n.trim()).ok());
-    // These two are its usual words, and no headers to remove.
-    names.filter(|n| n != "close" && n.as_str() != "keep-alive").collect()
 }

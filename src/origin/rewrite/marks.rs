@@ -4,7 +4,7 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// What marked names begin with, as in Pushpin.
-const MARK: &str = "eb9bf0f5-";
+pub(super) const MARK: &str = "eb9bf0f5-";
 
 /// Whether a name is marked.
 pub(super) fn is_marked(name: &HeaderName) -> bool {

@@ -4,23 +4,24 @@ mod forwarded;
 mod framing;
 mod hop;
 mod marks;
+mod names;
 
 pub use forwarded::{ForwardedFor, ForwardedProto, has_passed, says_secure};
 pub(super) use framing::take_over;
-pub(super) use hop::listed_in_connection;
 pub use hop::{is_plainly_framed, names_token, remove_hop_by_hop, remove_where};
+pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 
 use super::{Errand, Forwarding, Purpose};
 use crate::grip::{FEATURES, instruct};
 use crate::route::{Rewrite, Route, Target};
 use hop::is_hop_by_hop;
-use hyper::Uri;
 use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS,
+    SEC_WEBSOCKET_EXTENSIONS, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
+use hyper::{Method, Uri};
 
 /// The header that names a route.
 pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
@@ -103,7 +104,7 @@ fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
 
 /// Copies what is forwarded as it came.
 fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut HeaderMap) {
-    let listed = listed_in_connection(from);
+    let listed = listed_in_connection(from, errand.route);
     let in_chunks = from.contains_key(TRANSFER_ENCODING);
     let decides_proto = settings.accept_proto || settings.proto != ForwardedProto::Nothing;
     for (name, value) in from {
@@ -119,11 +120,25 @@ fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut H
             || (!errand.trusted && !errand.internal && instruct::is_grip(name))
             || (marks::is_marked(name) && !errand.trusted)
             || (in_chunks && name == CONTENT_LENGTH)
-            || listed.contains(name);
-        if !drop {
-            to.append(name.clone(), value.clone());
+            || listed.contains(name)
+            || is_imitation(name, from, errand.route);
+        if drop {
+            continue;
+        }
+        let value = match *name {
+            TRAILER => names::trailers(value, errand),
+            MAX_FORWARDS if errand.request.method == Method::OPTIONS => one_less(value),
+            _ => Some(value.clone()),
+        };
+        if let Some(value) = value {
+            to.append(name.clone(), value);
         }
     }
+}
+
+/// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2). What is no number is left out.
+fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
+    hops.to_str().ok()?.trim().parse::<u64>().ok()?.checked_sub(1).map(HeaderValue::from)
 }
 
 /// Says who asks, what it can do, and what the client has had.

@@ -1,0 +1,174 @@
+//! Header names that clients cannot speak for: gripd sets, rewrites or believes these itself.
+//!
+//! Two spellings of a name meet again at many origins: CGI and WSGI (RFC 3875 4.1.18) turn both `Grip-Last` and
+//! `Grip_Last` into `HTTP_GRIP_LAST`. What gripd decides about a name therefore holds for every spelling of it, in
+//! headers, in trailers, and in what `Connection` asks to be removed.
+
+use super::marks::MARK;
+use crate::origin::Errand;
+use crate::route::{Route, UserSource};
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+
+/// Beginnings of names that are gripd's to set, to believe or to frame with.
+const RESERVED_BEGINNINGS: [&str; 9] =
+    ["grip-", "meta-", "set-meta-", "x-forwarded-", "x-real-", "sec-websocket-", "content-", "proxy-", MARK];
+
+/// Whole names of that kind.
+const RESERVED: [&str; 15] = [
+    "accept-encoding",
+    "cdn-loop",
+    "connection",
+    "connection-id",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "pushpin-route",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+/// Names that say who a client is, and are none of a trailer's business (RFC 9110 6.5.1).
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "set-cookie"];
+
+/// Whether gripd alone decides about a name, which is in lower case and has no underscores.
+fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Whether a route sets a name, or believes it from a proxy.
+fn is_of_route(name: &str, route: &Route) -> bool {
+    let same = |other: &HeaderName| hyphenated(other.as_str()) == name;
+    let user = match route.users.as_ref().map(|users| &users.source) {
+        Some(UserSource::Header(header, _)) => same(header),
+        _ => false,
+    };
+    user || route.rewrite.headers.iter().any(|(header, _)| same(header))
+}
+
+/// Returns a name with hyphens in the place of underscores.
+fn hyphenated(name: &str) -> Cow<'_, str> {
+    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
+}
+
+/// Whether a header only looks like one that others speak for: its name has underscores where that one has hyphens.
+pub(in crate::origin) fn is_imitation(name: &HeaderName, headers: &HeaderMap, route: &Route) -> bool {
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let plain = hyphenated(name.as_str());
+    is_reserved(&plain) || is_of_route(&plain, route) || headers.contains_key(&*plain)
+}
+
+/// Returns the headers that `Connection` names: they concern only this connection (RFC 9110 7.6.1).
+///
+/// A client must not remove by it what a proxy before gripd, or the route, has set, nor what every recipient needs.
+pub(in crate::origin) fn listed_in_connection(headers: &HeaderMap, route: &Route) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    names.filter(|name| is_removable(name, route)).collect()
+}
+
+fn is_removable(name: &HeaderName, route: &Route) -> bool {
+    let plain = hyphenated(name.as_str());
+    // `close` and `keep-alive` are the usual words of the header, and name nothing.
+    plain != "close" && !is_reserved(&plain) && !is_of_route(&plain, route) && !CREDENTIALS.contains(&&*plain)
+}
+
+/// Returns what may be announced of the trailers of a request: hyper sends only those that are.
+pub(super) fn trailers(announced: &HeaderValue, errand: &Errand<'_>) -> Option<HeaderValue> {
+    let text = announced.to_str().ok()?;
+    let allowed = |name: &&str| match HeaderName::try_from(*name) {
+        Ok(name) => may_be_trailer(&name) && !is_of_route(&hyphenated(name.as_str()), errand.route),
+        Err(_) => false,
+    };
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(allowed).collect();
+    if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
+}
+
+/// Whether a client's trailer of this name may reach an origin, which perhaps merges it with the headers.
+pub(in crate::origin) fn may_be_trailer(name: &HeaderName) -> bool {
+    let plain = hyphenated(name.as_str());
+    !is_reserved(&plain) && !CREDENTIALS.contains(&&*plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::parse_line;
+
+    fn route() -> Route {
+        parse_line("*,user_header=X-User,user_proxies=::1,header=X-Key:1 o:1").unwrap().unwrap()
+    }
+
+    fn name(text: &str) -> HeaderName {
+        HeaderName::try_from(text).unwrap()
+    }
+
+    #[test]
+    fn an_underscore_hides_nothing() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-both", HeaderValue::from_static("1"));
+        for imitation in [
+            "grip_last",
+            "grip_sig",
+            "GRIP-SIG_X",
+            "meta_user",
+            "connection_id",
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "content_length",
+            "transfer_encoding",
+            "eb9bf0f5_host",
+            "x_user",
+            "x_key",
+            "x_both",
+            "proxy_connection",
+            "sec_websocket_key",
+            "x_real_ip",
+            "cdn_loop",
+        ] {
+            assert!(is_imitation(&name(imitation), &headers, &route()), "{imitation}");
+        }
+        for other in ["x-user", "grip-sig", "x_api_key", "session_id", "user_agent"] {
+            assert!(!is_imitation(&name(other), &headers, &route()), "{other}");
+        }
+    }
+
+    #[test]
+    fn connection_removes_only_what_is_the_connections() {
+        let mut headers = HeaderMap::new();
+        let listed =
+            "close, X-Hop, X-User, x_user, X-Key, Sec-WebSocket-Key, X-Forwarded-For, Grip-Sig, Cookie, Host, x_hop";
+        headers.insert(CONNECTION, HeaderValue::from_static(listed));
+        assert_eq!(listed_in_connection(&headers, &route()), [name("x-hop"), name("x_hop")]);
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_headers_may_not() {
+        for refused in [
+            "grip-last",
+            "grip_last",
+            "x-forwarded-for",
+            "connection-id",
+            "meta-user",
+            "eb9bf0f5-x",
+            "proxy-connection",
+            "content-length",
+            "transfer-encoding",
+            "host",
+            "cookie",
+            "authorization",
+            "sec-websocket-key",
+            "forwarded",
+        ] {
+            assert!(!may_be_trailer(&name(refused)), "{refused}");
+        }
+        assert!(may_be_trailer(&name("x-sum")) && may_be_trailer(&name("etag")) && may_be_trailer(&name("expires")));
+    }
+}
