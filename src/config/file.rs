@@ -37,7 +37,8 @@ pub(super) struct Client {
     pub(super) header_timeout: Wait,
     pub(super) max_channels: NonZeroUsize,
     pub(super) upstream_key: String,
-    pub(super) accept_x_forwarded_protocol: bool,
+    pub(super) proxies: Option<Vec<String>>,
+    pub(super) accept_x_forwarded_protocol: Option<bool>,
     pub(super) accept_pushpin_route: bool,
     pub(super) auto_cross_origin: bool,
 }
@@ -205,7 +206,8 @@ impl Default for Client {
             header_timeout: Wait(front::Settings::default().header_timeout),
             max_channels: limit(hold::Settings::default().max_channels),
             upstream_key: String::new(),
-            accept_x_forwarded_protocol: false,
+            proxies: None,
+            accept_x_forwarded_protocol: None,
             accept_pushpin_route: false,
             auto_cross_origin: false,
         }
@@ -226,7 +228,7 @@ impl Default for Origin {
             connections: limit(origin.connections),
             own_requests: limit(32),
             filter_timeout: Wait(origin.filter_timeout),
-            x_forwarded_for: String::new(),
+            x_forwarded_for: "auto".into(),
             x_forwarded_for_trusted: String::new(),
             set_x_forwarded_protocol: ProtoMode(origin.forwarding.proto),
             orig_headers_need_mark: Vec::new(),

@@ -15,15 +15,17 @@ pub use error::{Error, Problem};
 use crate::control;
 use crate::control::{Access, UnixAddress};
 use crate::front;
+use crate::grip::Invalid;
 use crate::grip::signature::{Signer, Verifier};
 use crate::hold;
 use crate::hub;
 use crate::notify;
 use crate::origin;
-use crate::origin::{ForwardedFor, Forwarding};
+use crate::origin::{AcceptProto, Edit, ForwardedFor, Forwarding};
 use crate::route::Table;
 use crate::session;
 use crate::shard;
+use crate::wire::{Network, Proxies};
 use hyper::header::HeaderName;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -128,6 +130,10 @@ impl Parsed {
                 Err(why) => wrong(name, &why),
             }
         }
+        match file.client.proxies.as_deref().map(networks).transpose() {
+            Ok(networks) => forwarding.proxies = networks.map(Proxies::new),
+            Err(invalid) => wrong("client.proxies", &invalid),
+        }
         for name in &file.origin.orig_headers_need_mark {
             match HeaderName::try_from(name.as_str()) {
                 Ok(name) => forwarding.need_mark.push(name),
@@ -139,7 +145,11 @@ impl Parsed {
             wrong("origin.cdn_loop", &"it must be a name, without spaces and parameters (RFC 8586)");
         }
         forwarding.proto = file.origin.set_x_forwarded_protocol.0;
-        forwarding.accept_proto = file.client.accept_x_forwarded_protocol;
+        forwarding.accept_proto = match (file.client.accept_x_forwarded_protocol, &file.client.proxies) {
+            (Some(false), _) => AcceptProto::OfNone,
+            (Some(true), None) => AcceptProto::OfAll,
+            (Some(true), Some(_)) | (None, _) => AcceptProto::OfProxies,
+        };
         forwarding.accept_route = file.client.accept_pushpin_route;
         forwarding.cdn_loop = Some(file.origin.cdn_loop.clone()).filter(|name| !name.is_empty());
         parsed
@@ -249,20 +259,28 @@ impl Config {
     }
 }
 
-/// `truncate:N` and `append`, in a list, as Pushpin writes it.
+/// Reads addresses and networks.
+fn networks(texts: &[String]) -> Result<Vec<Network>, Invalid> {
+    texts.iter().map(|text| Network::parse(text)).collect()
+}
+
+/// Reads `auto`, or a list of `truncate:N` and `append` as Pushpin writes it.
 fn forwarded_for(text: &str) -> Result<ForwardedFor, String> {
-    let mut rule = ForwardedFor::default();
+    if text.trim() == "auto" {
+        return Ok(ForwardedFor::Settled);
+    }
+    let mut edit = Edit::default();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match part.split_once(':') {
-            None if part == "append" => rule.append = true,
+            None if part == "append" => edit.append = true,
             Some(("truncate", count)) => match count.parse() {
-                Ok(count) => rule.truncate = Some(count),
+                Ok(count) => edit.truncate = Some(count),
                 Err(_) => return Err(format!("'{count}' is no number of addresses")),
             },
-            _ => return Err(format!("'{part}' is none of 'truncate:N' and 'append'")),
+            _ => return Err(format!("'{part}' is none of 'auto', 'truncate:N' and 'append'")),
         }
     }
-    Ok(rule)
+    Ok(ForwardedFor::Edited(edit))
 }
 
 fn cores() -> usize {

@@ -7,6 +7,7 @@ use crate::grip::Invalid;
 use crate::grip::identity::Tokens;
 use crate::grip::signature::Signer;
 use crate::route::{Route, Table, UserSource, parse_line, parse_lines};
+use crate::wire::Proxies;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,7 +114,8 @@ impl Found {
                     }
                 }
             }
-            if let Err(invalid) = load_tokens(&mut route, &folder) {
+            let users = load_tokens(&mut route, &folder).and_then(|()| know_proxies(&mut route, file));
+            if let Err(invalid) = users {
                 let what = format!("route '{}': {invalid}", route.name);
                 self.problems.push(Problem::new(&place, what));
             }
@@ -121,6 +123,22 @@ impl Found {
         }
         routes
     }
+}
+
+/// Takes the proxies that may name the users of a route from the settings of all, unless the route has its own.
+fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
+    let Some(users) = &mut route.users else { return Ok(()) };
+    let UserSource::Header(_, proxies) = &mut Arc::make_mut(users).source else { return Ok(()) };
+    if !proxies.networks().is_empty() {
+        return Ok(());
+    }
+    let all = file.client.proxies.as_deref().unwrap_or_default();
+    if all.is_empty() {
+        return Err("user_header needs to know which proxies may set it: give user_proxies, or [client] proxies".into());
+    }
+    // Whatever is wrong with them is told where they are written.
+    *proxies = Proxies::new(super::networks(all).unwrap_or_default());
+    Ok(())
 }
 
 /// The files of keys by which the users of routes are known.

@@ -22,7 +22,11 @@ struct Page {
 struct Connection {
     id: String,
     kind: &'static str,
-    address: Option<SocketAddr>,
+    /// The client's, with its port if it has connected itself.
+    address: Option<String>,
+    /// The address of the proxy through which it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<SocketAddr>,
     route: String,
     user: Option<String>,
     /// Seconds since 1970.
@@ -37,7 +41,8 @@ impl Connection {
         Self {
             id: id.to_string(),
             kind: row.kind,
-            address: row.address,
+            address: row.client.map(|client| client.to_string()).or_else(|| row.peer.map(|peer| peer.to_string())),
+            proxy: row.peer.filter(|_| row.client.is_some()),
             route: row.route.to_string(),
             user: row.user.as_deref().map(str::to_owned),
             since: row.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),

@@ -4,11 +4,13 @@ use super::visit::Visit;
 use crate::route::{Route, Target};
 use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// What is logged of a request. It is written when this is dropped: when the answer is over, or the client is.
 pub(super) struct Access {
+    client: Option<IpAddr>,
     method: Method,
     uri: Uri,
     began: Instant,
@@ -24,6 +26,7 @@ pub(super) struct Access {
 impl Access {
     pub(super) fn begin(visit: &Visit) -> Self {
         Self {
+            client: visit.client,
             method: visit.request.method.clone(),
             uri: visit.request.uri.clone(),
             began: Instant::now(),
@@ -102,6 +105,7 @@ macro_rules! line {
     ($access:expr, $target:expr) => {
         tracing::info!(
             target: $target,
+            client = $access.client.map(tracing::field::display),
             method = $access.method.as_str(),
             uri = %$access.uri,
             route = $access.route.as_ref().map(|r| tracing::field::display(&r.name)),

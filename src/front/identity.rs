@@ -27,8 +27,8 @@ pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Rout
     match &users.source {
         // Who it is is still to be said.
         UserSource::Meta(_) => Ok(Rights::default()),
-        UserSource::Header(name, networks) => {
-            let believed = visit.address.is_some_and(|address| networks.iter().any(|n| n.contains(address)));
+        UserSource::Header(name, proxies) => {
+            let believed = visit.peer.is_some_and(|address| proxies.contain(address));
             // What a script's request asks for in its query is not what the proxy says.
             let said = &original.unwrap_or(&visit.request).headers;
             let said = if believed { the_one(said, name).cloned() } else { None };

@@ -23,7 +23,7 @@ pub(super) struct Slot {
     retry: Cell<Option<Box<Retry>>>,
     /// The connection while its request is served again, and what it is answered if a close meets it.
     farewell: RefCell<Option<Box<Farewell>>>,
-    /// The client's address, if it has one.
+    /// The address that the connection comes from, if it has one.
     pub(super) address: Option<IpAddr>,
     /// The connection's place in the gate, until its first request is answered.
     place: Cell<Option<Place>>,

@@ -3,24 +3,27 @@
 use super::Front;
 use crate::grip::event::mentions_events;
 use crate::hold::Retry;
-use crate::origin::{Asking, Errand, PUSHPIN_ROUTE, Purpose, has_passed, named_host, names_token, now, says_secure};
+use crate::origin::{Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, has_passed, named_host, names_token, now};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::answer::{
     LOOP, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST,
     WRONG_TARGET,
 };
-use crate::wire::{Answer, is_authority};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, MAX_FORWARDS, UPGRADE};
+use crate::wire::{Answer, X_FORWARDED_FOR, is_authority, is_public};
+use hyper::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A request, and what is known of who sent it.
 pub(super) struct Visit {
     pub(super) request: Parts,
+    /// The address that it was sent from, if it has one: the client's, or that of a proxy.
+    pub(super) peer: Option<IpAddr>,
     /// The client's address, if it has one.
-    pub(super) address: Option<IpAddr>,
+    pub(super) client: Option<IpAddr>,
     /// Whether it came over TLS, by the word of who stands before gripd.
     pub(super) secure: bool,
     /// Whether another GRIP proxy sent it, which is trusted.
@@ -30,13 +33,15 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    pub(super) fn new(front: &Front, request: Parts, address: Option<IpAddr>, retry: Option<Box<Retry>>) -> Self {
-        let secure = front.origin.forwarding().accept_proto && says_secure(&request.headers);
+    pub(super) fn new(front: &Front, request: Parts, peer: Option<IpAddr>, retry: Option<Box<Retry>>) -> Self {
+        let forwarding = front.origin.forwarding();
+        let secure = forwarding.is_secure(&request.headers, peer);
         let trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
             let token = request.headers.get("grip-sig").and_then(|token| token.to_str().ok());
             token.is_some_and(|token| verifier.trusts(token, now()))
         });
-        Self { request, address, secure, trusted, retry }
+        let client = peer.and_then(|peer| client(forwarding, peer, &request.headers, trusted));
+        Self { request, peer, client, secure, trusted, retry }
     }
 
     /// What is not for an origin at all.
@@ -127,7 +132,8 @@ impl Visit {
         Errand {
             route,
             request: &self.request,
-            address: self.address,
+            peer: self.peer,
+            client: self.client,
             secure: self.secure,
             trusted: self.trusted,
             internal: false,
@@ -143,6 +149,30 @@ impl Visit {
         let host = String::from_utf8_lossy(host).into_owned();
         let target = self.request.uri.path_and_query().map_or("/", |target| target.as_str());
         let uri = format!("{scheme}://{host}{target}");
-        Asking { route: Arc::clone(route), host, uri, secure: self.secure }
+        Asking { route: Arc::clone(route), host, uri, secure: self.secure, client: self.proxied_client() }
     }
+
+    /// The client's address, if another one has connected.
+    fn proxied_client(&self) -> Option<IpAddr> {
+        let peer = self.peer.map(|peer| peer.to_canonical());
+        self.client.filter(|_| self.client != peer)
+    }
+}
+
+/// Settles the client's address.
+fn client(forwarding: &Forwarding, peer: IpAddr, headers: &HeaderMap, trusted: bool) -> Option<IpAddr> {
+    if !headers.contains_key(X_FORWARDED_FOR) && !headers.contains_key(FORWARDED) {
+        return Some(peer.to_canonical());
+    }
+    if forwarding.proxies.is_none() && !trusted && !is_public(peer) && !forwarding.hinted.swap(true, Relaxed) {
+        tracing::warn!(
+            "requests from {peer} have X-Forwarded-For, which is not believed: if a proxy is there, list it with \
+             [client] proxies = [\"{peer}\"], else all of its clients count as one; if not, say proxies = []"
+        );
+    }
+    let way = forwarding.follow(peer, headers, trusted);
+    if way.is_contradictory {
+        tracing::debug!(%peer, "X-Forwarded-For and Forwarded name different clients: neither is believed");
+    }
+    way.client()
 }

@@ -321,7 +321,7 @@ impl Linked<'_> {
         let Some(rights) = users.rights_by(&self.instruct.meta) else { return };
         self.implicit.extend(rights.own_channel(&route.prefix));
         *self.rights = rights;
-        self.parked.identify(&Profile::new(&route.name, &self.rights));
+        self.parked.identify(&Profile::new(&route.name, &self.rights, self.about.client));
     }
 
     /// Holds the channels of an answer, on its terms, and no others. What was missed of those that it held before is

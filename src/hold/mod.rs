@@ -198,7 +198,7 @@ impl Holds {
         feed: Feed,
         hold: &mut Hold,
     ) -> Result<(Parked, Option<Cause>), Waiting<'static>> {
-        let whose = Profile::new(&hold.about.route.name, &hold.rights);
+        let whose = Profile::new(&hold.about.route.name, &hold.rights, hold.about.client);
         let mut parked = match hold.away.take() {
             Some(away) => away.back(socket, early, feed, &whose),
             None => Parked::new(&self.shard, socket, early, feed, &whose),

@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -29,6 +30,8 @@ pub struct Asking {
     pub uri: String,
     /// Whether the request came over TLS.
     pub secure: bool,
+    /// The client's address, if another one has connected: that of a proxy.
+    pub client: Option<IpAddr>,
 }
 
 /// What is asked.
@@ -108,7 +111,8 @@ impl Origin {
         let errand = Errand {
             route: &route,
             request: &request,
-            address: None,
+            peer: None,
+            client: None,
             secure: about.secure,
             trusted: false,
             internal: true,
@@ -214,7 +218,7 @@ mod tests {
         let query = Query { host: "chat.example", path: "/events", protocol: Protocol::Http, secure: false };
         let route = Arc::clone(table.find(&query).unwrap());
         let uri = "http://Chat.example/events?x".to_owned();
-        let asking = Asking { route, host: "Chat.example".to_owned(), uri, secure: false };
+        let asking = Asking { route, host: "Chat.example".to_owned(), uri, secure: false, client: None };
         let route = asking.route_for(&table, &link.parse().unwrap());
         route.map(|route| route.targets[0].to_string()).map_err(|failure| failure.explain())
     }

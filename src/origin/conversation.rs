@@ -42,7 +42,8 @@ pub struct Conversation {
     target: usize,
     /// What the client's handshake said, as lines: kept as long as the WebSocket lives.
     fields: Fields,
-    address: Option<IpAddr>,
+    /// The address that the handshake was sent from.
+    peer: Option<IpAddr>,
     trusted: bool,
     id: [u8; 16],
     /// What the origin has sent back with each request, by the names in lower case.
@@ -66,9 +67,9 @@ impl Conversation {
     /// A conversation about a client's handshake, which is not begun yet.
     pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
         let fields = kept(&errand.request.headers, errand.route, errand.trusted);
-        let (address, trusted) = (errand.address, errand.trusted);
+        let (peer, trusted) = (errand.peer, errand.trusted);
         let (id, meta) = (connection_id(), BTreeMap::new());
-        Self { origin, about, target, fields, address, trusted, id, meta, open: false }
+        Self { origin, about, target, fields, peer, trusted, id, meta, open: false }
     }
 
     /// Asks the origin to accept the WebSocket. While it wants to think about it, it is asked again.
@@ -158,7 +159,8 @@ impl Conversation {
         let errand = Errand {
             route: &self.about.route,
             request: &request,
-            address: self.address,
+            peer: self.peer,
+            client: self.about.client.or(self.peer),
             secure: self.about.secure,
             trusted: self.trusted,
             internal: false,
@@ -255,7 +257,7 @@ impl Drop for Conversation {
             about: Rc::clone(&self.about),
             target: self.target,
             fields: std::mem::take(&mut self.fields),
-            address: self.address,
+            peer: self.peer,
             trusted: self.trusted,
             id: self.id,
             meta: std::mem::take(&mut self.meta),

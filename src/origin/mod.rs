@@ -6,6 +6,7 @@ mod background;
 mod conversation;
 mod failure;
 mod filter;
+mod forwarding;
 mod gone;
 mod handshake;
 mod pool;
@@ -17,12 +18,13 @@ mod upload;
 pub use ask::{Ask, Asking, MAX_BODY, Told, collect};
 pub use conversation::{Conversation, Reply, is_conversations_own};
 pub use failure::{Failure, Kind, Side};
+pub use forwarding::{AcceptProto, Forwarding};
 pub use gone::Gone;
 pub use handshake::{Handshake, Opened, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
-    ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, names_token, remove_hop_by_hop,
-    remove_where, says_secure,
+    Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, names_token, remove_hop_by_hop,
+    remove_where,
 };
 pub use shield::{Shield, Turn};
 pub use upload::{BodyState, Upload, without_grip};
@@ -32,7 +34,7 @@ use crate::grip::signature::Signer;
 use crate::route::{Address, Place, Route, Table, Target};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::header::{HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Request, Response, StatusCode};
@@ -90,25 +92,6 @@ impl Default for Settings {
     }
 }
 
-/// What origins are told of the way of a request. By default: of TLS, and nothing else.
-#[derive(Clone, Debug, Default)]
-pub struct Forwarding {
-    /// What becomes of `X-Forwarded-For`,
-    pub forwarded_for: ForwardedFor,
-    /// and of that of another GRIP proxy.
-    pub forwarded_for_trusted: ForwardedFor,
-    /// What is said of TLS.
-    pub proto: ForwardedProto,
-    /// Whether `X-Forwarded-Proto` of clients is believed.
-    pub accept_proto: bool,
-    /// Whether `Pushpin-Route` of clients chooses a route.
-    pub accept_route: bool,
-    /// Headers whose originals only count when they come marked.
-    pub need_mark: Vec<HeaderName>,
-    /// The name of this proxy for `CDN-Loop`.
-    pub cdn_loop: Option<String>,
-}
-
 /// What is counted of origins.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -133,8 +116,10 @@ pub struct Errand<'a> {
     pub route: &'a Route,
     /// What the client sent, or what stands for it.
     pub request: &'a Parts,
+    /// The address that it was sent from, if it has one: the client's, or that of a proxy.
+    pub peer: Option<IpAddr>,
     /// The client's address, if it has one.
-    pub address: Option<IpAddr>,
+    pub client: Option<IpAddr>,
     /// Whether it came over TLS.
     pub secure: bool,
     /// Whether it comes from another GRIP proxy that is trusted.

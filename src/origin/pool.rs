@@ -3,6 +3,7 @@
 use super::{Failure, Kind, Settings, Upload};
 use crate::net::Outbound;
 use crate::route::Address;
+use crate::wire::is_public;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -13,7 +14,6 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -208,52 +208,4 @@ async fn open(to: &Destination) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-/// Whether an address is none of a private network, as Pushpin has them, or of this machine.
-fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || shared)
-        }
-        IpAddr::V6(ip) => {
-            let translated = ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-            let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified();
-            !(own || translated)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_public;
-
-    #[test]
-    fn private_addresses_are_not_public() {
-        let private = [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.168.0.1",
-            "169.254.1.1",
-            "0.0.0.0",
-            "::1",
-            "fc00::1",
-            "100.64.0.1",
-            "64:ff9b::a00:1",
-            "fdff::1",
-            "fe80::1",
-            "::ffff:10.0.0.1",
-            "::",
-        ];
-        for ip in private {
-            assert!(!is_public(ip.parse().unwrap()), "{ip}");
-        }
-        for ip in ["1.1.1.1", "172.32.0.1", "11.0.0.1", "2606:4700::1111"] {
-            assert!(is_public(ip.parse().unwrap()), "{ip}");
-        }
-    }
 }

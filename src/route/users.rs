@@ -3,7 +3,7 @@
 use crate::grip::identity::{Expected, Place, Tokens, is_user};
 use crate::grip::naming::Template;
 use crate::grip::{Invalid, Meta, Rights, invalid};
-use crate::wire::Network;
+use crate::wire::{Network, Proxies};
 use hyper::header::HeaderName;
 use std::sync::Arc;
 
@@ -52,8 +52,8 @@ pub enum UserSource {
     Token(Box<Bearer>),
     /// Its origin, by this name in its meta.
     Meta(String),
-    /// A header, set by a proxy in one of these networks.
-    Header(HeaderName, Vec<Network>),
+    /// A header, set by one of these proxies. Without any the proxies in front of gripd may set it.
+    Header(HeaderName, Proxies),
 }
 
 /// The tokens of a route's clients.
@@ -145,13 +145,13 @@ impl Options {
         if let Some(option) = self.of_token.filter(|_| self.places.is_empty()) {
             return invalid(format!("{option} needs user_jwt"));
         }
-        if self.header.is_none() != self.proxies.is_empty() {
-            return invalid("user_header and user_proxies need each other: who may set the header");
+        if self.header.is_none() && !self.proxies.is_empty() {
+            return invalid("user_proxies says who may set the header that user_header names, and there is none");
         }
         let channel = self.channel;
         let source = match (self.meta, self.header) {
             (Some(meta), _) => UserSource::Meta(meta),
-            (_, Some(header)) => UserSource::Header(header, self.proxies),
+            (_, Some(header)) => UserSource::Header(header, Proxies::new(self.proxies)),
             _ if self.places.is_empty() => {
                 return match channel {
                     None => Ok(None),
@@ -209,7 +209,7 @@ mod tests {
         else {
             panic!("no header")
         };
-        assert_eq!((name.as_str(), networks.len()), ("x-user", 2));
+        assert_eq!((name.as_str(), networks.networks().len()), ("x-user", 2));
         assert_eq!(parse("").unwrap().users, None);
     }
 
@@ -219,8 +219,7 @@ mod tests {
             (",user_meta=user,user_header=X-User,user_proxies=::1", "only one of"),
             (",user_meta=user,user_key=k", "user_key needs user_jwt"),
             (",close_at_expiry", "close_at_expiry needs user_jwt"),
-            (",user_header=X-User", "need each other"),
-            (",user_proxies=::1", "need each other"),
+            (",user_proxies=::1", "there is none"),
             (",user_channel=u{user}", "user_channel needs one of"),
             (",user_jwt=cookie:t", "user_key or user_jwks"),
             (",user_jwt=cookie:t,user_key=k,user_jwks=f", "not both"),

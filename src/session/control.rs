@@ -157,7 +157,7 @@ impl Session<'_> {
                 self.parked.leave(&channel);
             }
         }
-        self.parked.identify(&Profile::new(&route.name, &rights));
+        self.parked.identify(&Profile::new(&route.name, &rights, self.about.client));
         let own = Channel::from(rights.own_channel(&route.prefix)?.as_str());
         if self.parked.channels().contains(&own) {
             return None;

@@ -126,7 +126,7 @@ impl Sessions {
         let Opening { opened, head, prefix, deflate, about, rights } = *opening;
         let target = opened.target();
         let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };
-        let whose = Profile::new(&about.route.name, &rights);
+        let whose = Profile::new(&about.route.name, &rights, about.client);
         let mut parked = Parked::new(&self.shard, socket, &[], feed, &whose);
         let (line, own) = Line::new(self, opened);
         let named = about.route.implicit(target, &rights).into_iter().chain(own);

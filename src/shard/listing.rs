@@ -3,7 +3,7 @@
 use super::{Key, Place, State};
 use crate::grip::Channel;
 use std::collections::BinaryHeap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
@@ -42,8 +42,10 @@ pub struct Row {
     pub place: Place,
     /// `stream`, `response` or `websocket`.
     pub kind: &'static str,
-    /// The client's address, unless it has just left.
-    pub address: Option<SocketAddr>,
+    /// The address that has connected, unless it has just left: the client's, or that of a proxy.
+    pub peer: Option<SocketAddr>,
+    /// The client's address, if it is another one.
+    pub client: Option<IpAddr>,
     /// What its route is called.
     pub route: Arc<str>,
     /// Its user, if that is known.
@@ -117,7 +119,8 @@ fn page_row(state: &State, key: usize) -> Option<Row> {
     Some(Row {
         place: conn.place(key),
         kind: conn.feed.kind(),
-        address: conn.socket.as_ref().and_then(|socket| socket.peer_addr().ok()),
+        peer: conn.socket.as_ref().and_then(|socket| socket.peer_addr().ok()),
+        client: conn.whose.client,
         route: Arc::clone(&conn.whose.route),
         user: conn.whose.user.clone(),
         since: SystemTime::now() - std::time::Duration::from_millis(10 * u64::from(held)),

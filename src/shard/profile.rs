@@ -5,6 +5,7 @@ use super::registry::Subscription;
 use crate::grip::Rights;
 use std::cell::Cell;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,8 @@ pub struct Profile {
     pub route: Arc<str>,
     /// The user, if that is known.
     pub user: Option<Arc<str>>,
+    /// The client's address, if another one has connected: that of a proxy.
+    pub client: Option<IpAddr>,
     /// When it ends by itself.
     pub until: Option<Instant>,
     /// Where it stands among the user's connections.
@@ -24,10 +27,11 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Whose a connection through a route is, whose client has these rights.
-    pub fn new(route: &Arc<str>, rights: &Rights) -> Self {
+    /// Whose a connection through a route is, whose client has these rights. `client`: its address, if another one has
+    /// connected.
+    pub fn new(route: &Arc<str>, rights: &Rights, client: Option<IpAddr>) -> Self {
         let until = rights.until.map(instant);
-        Self { route: Arc::clone(route), user: rights.user.clone(), until, place: Cell::default() }
+        Self { route: Arc::clone(route), user: rights.user.clone(), client, until, place: Cell::default() }
     }
 
     /// Whether it says the same. Of times that are told in whole seconds, what is less is none.
@@ -38,12 +42,12 @@ impl Profile {
             (Some(one), Some(other)) => near(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        self.route == other.route && self.user == other.user && until
+        self.route == other.route && self.user == other.user && self.client == other.client && until
     }
 
     /// Whether all connections of its route have the same.
     pub(super) const fn is_common(&self) -> bool {
-        self.user.is_none() && self.until.is_none()
+        self.user.is_none() && self.client.is_none() && self.until.is_none()
     }
 }
 

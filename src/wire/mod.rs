@@ -9,6 +9,7 @@ pub mod deflate;
 pub mod head;
 pub mod jsonp;
 pub mod network;
+pub mod proxies;
 pub mod websocket;
 
 pub use answer::Answer;
@@ -16,5 +17,6 @@ pub use authority::{canonical_host, is_authority, is_same_authority, without_por
 pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
 pub use jsonp::Jsonp;
-pub use network::Network;
+pub use network::{Network, is_public};
+pub use proxies::{Proxies, Way, X_FORWARDED_FOR};
 pub use websocket::Message;

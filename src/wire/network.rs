@@ -76,6 +76,22 @@ impl fmt::Display for Network {
     }
 }
 
+/// Whether an address is none of a private network, as Pushpin has them, or of this machine.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || shared)
+        }
+        IpAddr::V6(ip) => {
+            let translated = ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+            let own = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified();
+            !(own || translated)
+        }
+    }
+}
+
 /// Bits of an address of this kind.
 const fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { u32::BITS } else { u128::BITS }
@@ -89,7 +105,7 @@ fn number(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::Network;
+    use super::{Network, is_public};
     use proptest::prelude::*;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -159,6 +175,33 @@ mod tests {
     /// The definition: the first bits, as digits.
     fn begins_alike(bits: usize, width: usize, a: u128, b: u128) -> bool {
         format!("{a:0width$b}")[..bits] == format!("{b:0width$b}")[..bits]
+    }
+
+    #[test]
+    fn private_addresses_are_not_public() {
+        let private = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "169.254.1.1",
+            "0.0.0.0",
+            "::1",
+            "fc00::1",
+            "100.64.0.1",
+            "64:ff9b::a00:1",
+            "fdff::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+            "::",
+        ];
+        for ip in private {
+            assert!(!is_public(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["1.1.1.1", "172.32.0.1", "11.0.0.1", "2606:4700::1111"] {
+            assert!(is_public(ip.parse().unwrap()), "{ip}");
+        }
     }
 
     proptest! {

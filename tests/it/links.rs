@@ -1,6 +1,7 @@
 //! Links: where a stream goes on, and whom to tell of its end.
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually};
+use gripd::origin::AcceptProto;
 use serde_json::json;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -52,7 +53,7 @@ fn routes_do_not_share_links() {
     };
     let (plain, secure) = (answer("plain"), answer("secure"));
     let routes = [format!("*,ssl=no {}", plain.address), format!("*,ssl=yes {}", secure.address)];
-    let gripd = Gripd::to(&routes, |config| config.origin.forwarding.accept_proto = true);
+    let gripd = Gripd::to(&routes, |config| config.origin.forwarding.accept_proto = AcceptProto::OfAll);
     let ask = |header: &str| Client::send(gripd.clients, format!("GET / HTTP/1.1\r\nHost: h\r\n{header}\r\n"));
     let (mut one, mut other) = (ask(""), ask("X-Forwarded-Proto: https\r\n"));
     for client in [&mut one, &mut other] {

@@ -27,6 +27,7 @@ mod messages;
 mod naming;
 mod over_http;
 mod poll;
+mod proxies;
 mod proxy;
 mod publish;
 mod rarer;

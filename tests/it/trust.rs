@@ -2,7 +2,7 @@
 
 use crate::support::{Answer, Client, Gripd, Origin};
 use gripd::grip::signature::{Key, Signer, Verifier};
-use gripd::origin::ForwardedFor;
+use gripd::origin::{Edit, ForwardedFor};
 
 fn holding_everything() -> Origin {
     Origin::start(|_| Answer::with("Grip-Hold: stream\r\nGrip-Channel: a\r\n", "body"))
@@ -19,7 +19,7 @@ fn token(key: &str) -> String {
 fn trusting(origin: &Origin, options: &str) -> Gripd {
     Gripd::with(origin, options, |config| {
         config.front.trusted = Verifier::new(&secret("between us")).unwrap();
-        config.origin.forwarding.forwarded_for = ForwardedFor { truncate: Some(0), append: true };
+        config.origin.forwarding.forwarded_for = ForwardedFor::Edited(Edit { truncate: Some(0), append: true });
     })
 }
 

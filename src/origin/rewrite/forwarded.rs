@@ -1,19 +1,29 @@
 //! What origins are told of the way that a request has come: `X-Forwarded-For`, `X-Forwarded-Proto`, `CDN-Loop`.
 
+use crate::wire::X_FORWARDED_FOR;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
-pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(super) const PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
 pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
-/// What becomes of `X-Forwarded-For`.
+/// How `X-Forwarded-For` is rewritten for origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedFor {
+    /// It says what is believed of the way of a request: the client, and the listed proxies. Whatever else a client
+    /// says of it is removed.
+    Settled,
+    /// It is edited, as Pushpin does, and everything else passes as it comes.
+    Edited(Edit),
+}
+
+/// How a list of addresses is edited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ForwardedFor {
-    /// How many of the addresses that come in are kept, from the end; all unless told.
+pub struct Edit {
+    /// How many of the addresses that come in are kept, counted from the end; `None` keeps all.
     pub truncate: Option<usize>,
-    /// Whether the client's address is added.
+    /// Whether the address that the request was sent from is added.
     pub append: bool,
 }
 
@@ -30,9 +40,14 @@ pub enum ForwardedProto {
 }
 
 impl ForwardedFor {
+    /// The header passes as it comes.
+    pub const UNCHANGED: Self = Self::Edited(Edit { truncate: None, append: false });
+}
+
+impl Edit {
     /// The addresses for the origin, in one header. `address`: the client's, if it has one.
     pub(super) fn apply(self, headers: &HeaderMap, address: Option<IpAddr>) -> Option<HeaderValue> {
-        let values = headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok());
+        let values = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
         let mut addresses: Vec<&str> = values.flat_map(|v| v.split(',')).map(str::trim).collect();
         if let Some(most) = self.truncate {
             addresses.drain(..addresses.len().saturating_sub(most));
@@ -46,8 +61,13 @@ impl ForwardedFor {
     }
 }
 
+/// Whether a header is one by which proxies tell where a request comes from, and how it came.
+pub(super) fn is_of_proxies(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded-") || matches!(name.as_str(), "x-real-ip" | "forwarded")
+}
+
 /// Whether a request came over TLS, by the word of whoever stands before gripd.
-pub fn says_secure(headers: &HeaderMap) -> bool {
+pub(in crate::origin) fn says_secure(headers: &HeaderMap) -> bool {
     let of = |name| headers.get(name).filter(|value: &&HeaderValue| !value.is_empty());
     of(PROTO).or_else(|| of(PROTOCOL)).is_some_and(|value| value == "https" || value == "wss")
 }
@@ -82,14 +102,14 @@ mod tests {
 
     #[test]
     fn addresses_are_kept_cut_and_added() {
-        let incoming = headers(&[(FOR, "1.1.1.1"), (FOR, "2.2.2.2, 3.3.3.3")]);
+        let incoming = headers(&[(X_FORWARDED_FOR, "1.1.1.1"), (X_FORWARDED_FOR, "2.2.2.2, 3.3.3.3")]);
         let client = Some("::ffff:9.9.9.9".parse().unwrap());
-        let apply = |truncate, append| ForwardedFor { truncate, append }.apply(&incoming, client).unwrap();
+        let apply = |truncate, append| Edit { truncate, append }.apply(&incoming, client).unwrap();
         assert_eq!(apply(None, false), "1.1.1.1, 2.2.2.2, 3.3.3.3");
         assert_eq!(apply(Some(1), true), "3.3.3.3, 9.9.9.9");
         assert_eq!(apply(Some(0), true), "9.9.9.9");
-        assert_eq!(ForwardedFor::default().apply(&HeaderMap::new(), client), None);
-        assert_eq!(ForwardedFor { truncate: Some(0), append: false }.apply(&incoming, client), None);
+        assert_eq!(Edit::default().apply(&HeaderMap::new(), client), None);
+        assert_eq!(Edit { truncate: Some(0), append: false }.apply(&incoming, client), None);
     }
 
     #[test]

@@ -6,18 +6,20 @@ mod hop;
 mod marks;
 mod names;
 
-pub use forwarded::{ForwardedFor, ForwardedProto, has_passed, says_secure};
+pub(super) use forwarded::says_secure;
+pub use forwarded::{Edit, ForwardedFor, ForwardedProto, has_passed};
 pub(super) use framing::take_over;
 pub use hop::{is_plainly_framed, names_token, remove_hop_by_hop, remove_where};
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 
-use super::{Errand, Forwarding, Purpose};
+use super::{AcceptProto, Errand, Forwarding, Purpose};
 use crate::grip::{FEATURES, instruct};
 use crate::route::{Rewrite, Route, Target};
+use crate::wire::X_FORWARDED_FOR;
 use hop::is_hop_by_hop;
 use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS,
-    SEC_WEBSOCKET_EXTENSIONS, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    MAX_FORWARDS, SEC_WEBSOCKET_EXTENSIONS, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
@@ -75,10 +77,7 @@ pub(super) fn headers(
         let scheme = if errand.purpose == Purpose::Plain { "https" } else { "wss" };
         proto(settings.proto, scheme, &mut to);
     }
-    let rule = if errand.trusted { settings.forwarded_for_trusted } else { settings.forwarded_for };
-    if let Some(addresses) = rule.apply(from, errand.address) {
-        to.insert(forwarded::FOR, addresses);
-    }
+    tell_way(errand, settings, from, &mut to);
     if route.rewrite.mark_originals && !errand.trusted {
         for (name, value) in marks::originals(from, &settings.need_mark) {
             to.append(name, value);
@@ -106,10 +105,13 @@ fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
 fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut HeaderMap) {
     let listed = listed_in_connection(from, errand.route);
     let in_chunks = from.contains_key(TRANSFER_ENCODING);
-    let decides_proto = settings.accept_proto || settings.proto != ForwardedProto::Nothing;
+    let decides_proto = settings.accept_proto == AcceptProto::OfAll || settings.proto != ForwardedProto::Nothing;
+    let settles = rule_for(errand, settings) == ForwardedFor::Settled;
+    let believed = errand.trusted || settings.is_proxy(errand.peer);
     for (name, value) in from {
         let drop = is_hop_by_hop(name)
-            || matches!(*name, HOST | EXPECT) || *name == forwarded::FOR
+            || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
+            || (settles && (*name == FORWARDED || (!believed && forwarded::is_of_proxies(name))))
             // Items are appended to what the origin began, so it must not compress it.
             || *name == ACCEPT_ENCODING
             // What it offers is agreed upon here.
@@ -139,6 +141,33 @@ fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut H
 /// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2). What is no number is left out.
 fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
     hops.to_str().ok()?.trim().parse::<u64>().ok()?.checked_sub(1).map(HeaderValue::from)
+}
+
+/// How the addresses of a request are told to the origin.
+const fn rule_for(errand: &Errand<'_>, settings: &Forwarding) -> ForwardedFor {
+    if errand.trusted { settings.forwarded_for_trusted } else { settings.forwarded_for }
+}
+
+/// Tells the origin where a request comes from.
+fn tell_way(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut HeaderMap) {
+    match (rule_for(errand, settings), errand.peer) {
+        (ForwardedFor::Settled, Some(peer)) => {
+            let way = settings.follow(peer, from, errand.trusted);
+            if let Some(addresses) = way.x_forwarded_for() {
+                to.insert(X_FORWARDED_FOR, addresses);
+            }
+            if let Some(elements) = way.forwarded() {
+                to.insert(FORWARDED, elements);
+            }
+        }
+        // A request of gripd's own, or one that came over a Unix socket, has come from no address.
+        (ForwardedFor::Settled, None) => {}
+        (ForwardedFor::Edited(edit), peer) => {
+            if let Some(addresses) = edit.apply(from, peer) {
+                to.insert(X_FORWARDED_FOR, addresses);
+            }
+        }
+    }
 }
 
 /// Says who asks, what it can do, and what the client has had.
@@ -189,6 +218,7 @@ fn host(request: &Parts, route: &Route, target: &Target) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::route::parse_line;
+    use crate::wire::{Network, Proxies};
     use hyper::Request;
 
     struct Case {
@@ -213,7 +243,8 @@ mod tests {
             let errand = Errand {
                 route: &route,
                 request: &parts,
-                address: Some([9, 9, 9, 9].into()),
+                peer: Some([9, 9, 9, 9].into()),
+                client: None,
                 secure: self.secure,
                 trusted: self.trusted,
                 internal: false,
@@ -265,6 +296,7 @@ mod tests {
             ("grip-sig", "signed"),
             ("grip-feature", FEATURES),
             ("grip-last", "a; last-id=7"),
+            ("x-forwarded-for", "9.9.9.9"),
         ];
         assert_eq!(headers, pairs(&expected));
     }
@@ -275,7 +307,7 @@ mod tests {
         let headers = trusted.headers(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]);
         assert_eq!(headers, pairs(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]));
         let headers = plain("*,no_grip o:1").headers(&[("host", "h"), ("grip-sig", "forged")]);
-        assert_eq!(headers, pairs(&[("host", "h")]));
+        assert_eq!(headers, pairs(&[("host", "h"), ("x-forwarded-for", "9.9.9.9")]));
     }
 
     #[test]
@@ -310,12 +342,36 @@ mod tests {
     #[test]
     fn forwarded_addresses_are_merged_by_the_rule_for_the_sender() {
         let came = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3")];
-        assert_eq!(value(&plain("* o:1").headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
         let mut case = plain("* o:1");
-        case.settings.forwarded_for = ForwardedFor { truncate: Some(0), append: true };
+        case.settings.forwarded_for = ForwardedFor::UNCHANGED;
+        assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
+        case.settings.forwarded_for = ForwardedFor::Edited(Edit { truncate: Some(0), append: true });
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("9.9.9.9"));
         case.trusted = true;
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
+    }
+
+    #[test]
+    fn proxies_are_believed_and_clients_are_not() {
+        let came = [
+            ("x-forwarded-for", "6.6.6.6, 1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-real-ip", "1.1.1.1"),
+            ("x-forwarded-host", "example.com"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let mut case = plain("* o:1");
+        let headers = case.headers(&came);
+        assert_eq!(value(&headers, "x-forwarded-for"), Some("9.9.9.9"));
+        for forged in ["forwarded", "x-real-ip", "x-forwarded-host", "x-forwarded-proto"] {
+            assert_eq!(value(&headers, forged), None, "{forged}");
+        }
+        case.settings.proxies = Some(Proxies::new(vec![Network::parse("9.0.0.0/8").unwrap()]));
+        let headers = case.headers(&came);
+        assert_eq!(value(&headers, "x-forwarded-for"), Some("1.1.1.1, 9.9.9.9"));
+        assert_eq!(value(&headers, "forwarded"), Some("for=1.1.1.1, for=9.9.9.9"));
+        assert_eq!(value(&headers, "x-real-ip"), Some("1.1.1.1"));
+        assert_eq!(value(&headers, "x-forwarded-host"), Some("example.com"));
     }
 
     #[test]
@@ -328,6 +384,7 @@ mod tests {
         case.settings.proto = ForwardedProto::Both;
         assert_eq!(value(&case.headers(&[]), "x-forwarded-protocol"), Some("https"));
         case.settings.proto = ForwardedProto::Nothing;
+        case.settings.forwarded_for = ForwardedFor::UNCHANGED;
         assert_eq!(
             value(&case.headers(&[("x-forwarded-proto", "as it came")]), "x-forwarded-proto"),
             Some("as it came")

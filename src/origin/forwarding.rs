@@ -1,0 +1,82 @@
+//! Whom gripd believes about the way that a request has come, and how it tells origins.
+
+use super::rewrite::{ForwardedFor, ForwardedProto, says_secure};
+use crate::wire::{Proxies, Way};
+use hyper::header::{HeaderMap, HeaderName};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// How origins learn about the way of a request. By default they are told the client's address and whether it uses TLS.
+#[derive(Clone, Debug)]
+pub struct Forwarding {
+    /// The proxies in front of gripd. `None`: nobody has said whether there are any.
+    pub proxies: Option<Proxies>,
+    /// Whether it was logged that a proxy seems to be in front that is not listed; shared by all shards.
+    pub hinted: Arc<AtomicBool>,
+    /// How `X-Forwarded-For` of clients and of proxies is rewritten.
+    pub forwarded_for: ForwardedFor,
+    /// How `X-Forwarded-For` of a trusted GRIP proxy is rewritten.
+    pub forwarded_for_trusted: ForwardedFor,
+    /// The headers that tell the origin about TLS.
+    pub proto: ForwardedProto,
+    /// Whose `X-Forwarded-Proto` is believed.
+    pub accept_proto: AcceptProto,
+    /// Whether `Pushpin-Route` of clients chooses a route.
+    pub accept_route: bool,
+    /// Headers whose originals only count when they come marked.
+    pub need_mark: Vec<HeaderName>,
+    /// The name of this proxy for `CDN-Loop`.
+    pub cdn_loop: Option<String>,
+}
+
+/// Whose `X-Forwarded-Proto` is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptProto {
+    /// That of the listed proxies.
+    #[default]
+    OfProxies,
+    /// Everybody's.
+    OfAll,
+    /// Nobody's.
+    OfNone,
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self {
+            proxies: None,
+            hinted: Arc::default(),
+            forwarded_for: ForwardedFor::Settled,
+            forwarded_for_trusted: ForwardedFor::UNCHANGED,
+            proto: ForwardedProto::default(),
+            accept_proto: AcceptProto::default(),
+            accept_route: false,
+            need_mark: Vec::new(),
+            cdn_loop: None,
+        }
+    }
+}
+
+impl Forwarding {
+    /// Follows a request back to its client. `vouched`: the peer is a trusted GRIP proxy.
+    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, vouched: bool) -> Way {
+        const NONE: &Proxies = &Proxies::new(Vec::new());
+        self.proxies.as_ref().unwrap_or(NONE).follow(peer, headers, vouched)
+    }
+
+    /// Whether an address is that of a listed proxy.
+    pub fn is_proxy(&self, address: Option<IpAddr>) -> bool {
+        self.proxies.as_ref().zip(address).is_some_and(|(proxies, address)| proxies.contain(address))
+    }
+
+    /// Whether a request came over TLS, by the word of a proxy that is believed.
+    pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> bool {
+        let believed = match self.accept_proto {
+            AcceptProto::OfNone => false,
+            AcceptProto::OfAll => true,
+            AcceptProto::OfProxies => self.is_proxy(peer),
+        };
+        believed && says_secure(headers)
+    }
+}
