@@ -35,6 +35,11 @@ pub(super) struct File {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Client {
     pub(super) header_timeout: Wait,
+    pub(super) body_timeout: Wait,
+    pub(super) write_timeout: Wait,
+    pub(super) least_rate: u64,
+    pub(super) body_buffer: usize,
+    pub(super) body_buffers_total: usize,
     pub(super) max_channels: NonZeroUsize,
     pub(super) upstream_key: String,
     pub(super) proxies: Option<Vec<String>>,
@@ -202,8 +207,14 @@ impl Default for File {
 
 impl Default for Client {
     fn default() -> Self {
+        let front = front::Settings::default();
         Self {
-            header_timeout: Wait(front::Settings::default().header_timeout),
+            header_timeout: Wait(front.header_timeout),
+            body_timeout: Wait(front.body_pace.grace),
+            write_timeout: Wait(front.answer_pace.grace),
+            least_rate: front.body_pace.rate,
+            body_buffer: front.body_buffer,
+            body_buffers_total: front.body_buffers,
             max_channels: limit(hold::Settings::default().max_channels),
             upstream_key: String::new(),
             proxies: None,

@@ -19,6 +19,7 @@ use crate::grip::Invalid;
 use crate::grip::signature::{Signer, Verifier};
 use crate::hold;
 use crate::hub;
+use crate::net::Limits;
 use crate::notify;
 use crate::origin;
 use crate::origin::{AcceptProto, Edit, ForwardedFor, Forwarding};
@@ -191,6 +192,7 @@ impl Config {
         let shards = over.shards.unwrap_or(file.shards.0);
         let shards = if shards > 0 { shards } else { cores() };
         let close_grace = file.delivery.close_grace.0;
+        let answer_pace = Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate };
         Self {
             listen: over.listen.or(file.listen).unwrap_or_else(|| (everyone, CLIENT_PORT).into()),
             control_listen: over
@@ -203,11 +205,16 @@ impl Config {
             routes,
             front: front::Settings {
                 header_timeout: file.client.header_timeout.0,
+                body_pace: Limits { grace: file.client.body_timeout.0, rate: file.client.least_rate },
+                answer_pace,
+                body_buffer: file.client.body_buffer,
+                body_buffers: file.client.body_buffers_total.div_ceil(shards),
                 trusted: parsed.trusted,
                 debug: file.debug,
             },
             hold: hold::Settings {
                 max_channels: file.client.max_channels.get(),
+                answer_pace,
                 debug: file.debug,
                 ..hold::Settings::default()
             },

@@ -29,6 +29,12 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
             ("closed_total", "Connections ended by a close.", &shard.closed),
             ("cut_total", "Connections ended by a close and reset with bytes unsent.", &shard.cut),
             ("unauthorized_total", "Requests refused because their token is missing or not good.", &front.unauthorized),
+            ("slow_bodies_total", "Requests refused because their body came too slowly.", &front.slow_bodies),
+            (
+                "slow_readers_total",
+                "Connections cut because their client read an ordinary answer too slowly.",
+                &front.slow_readers,
+            ),
             ("not_allowed_total", "Subscriptions refused because the name is not allowed.", &shard.not_allowed),
             ("denied_total", "Subscriptions refused because the channel is denied.", &shard.denied),
             ("webhook_events_total", "Events that webhooks have taken.", &notify.delivered),

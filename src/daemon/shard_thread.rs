@@ -6,7 +6,7 @@ use crate::front::{self, Drain, Front, Gate};
 use crate::hold::{self, Holds};
 use crate::hub::Hub;
 use crate::notify::Notifier;
-use crate::origin::{self, Origin, Shield};
+use crate::origin::{self, Ahead, Origin, Shield};
 use crate::route::Table;
 use crate::session::{self, Sessions};
 use crate::shard::{self, Shard};
@@ -58,6 +58,7 @@ impl ShardThread {
         let mut routes = self.routes;
         let in_use = Arc::clone(&routes.borrow_and_update());
         let origin = Rc::new(Origin::new(self.origin, in_use, self.shield, self.counters.origin));
+        let ahead = Ahead::new(self.front.body_buffers);
         let front = Rc::new(Front {
             settings: self.front,
             origin: Rc::clone(&origin),
@@ -65,6 +66,7 @@ impl ShardThread {
             sessions: Sessions::new(self.session, Rc::clone(&shard), membership, origin, self.counters.session),
             drain: Rc::new(Drain::default()),
             gate: Gate::default(),
+            ahead,
             metrics: self.counters.front,
         });
         let deliveries = Rc::clone(&shard);

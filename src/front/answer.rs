@@ -9,9 +9,10 @@ use crate::route::Route;
 use crate::wire::{Answer, Head, answer};
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::response;
 use hyper::{Response, StatusCode, Uri};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// An answer of gripd's own.
 pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Response<Reply> {
@@ -49,7 +50,15 @@ pub(super) fn fail(
     access: Access,
 ) -> Response<Reply> {
     log(failure, uri, route);
-    respond(&of_failure(failure, front.settings.debug || route.debug), dress, access)
+    if failure.kind == Kind::RequestSlow {
+        front.metrics.slow_bodies.fetch_add(1, Relaxed);
+    }
+    let mut response = respond(&of_failure(failure, front.settings.debug || route.debug), dress, access);
+    if matches!(failure.kind, Kind::RequestSlow | Kind::RequestBroken | Kind::GaveWay) {
+        // The rest of the body would be taken for the next request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What the client is told of a failure. `debug`: also why.
@@ -57,7 +66,9 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
     let answer = match failure.kind {
         Kind::TimedOut => answer::ORIGIN_TIMED_OUT,
         Kind::Busy => answer::ORIGIN_BUSY,
+        Kind::GaveWay => answer::GAVE_WAY,
         Kind::RequestBroken => answer::REQUEST_BROKEN,
+        Kind::RequestSlow => answer::REQUEST_SLOW,
         Kind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
         Kind::NoScript => answer::NO_SCRIPT,
         Kind::NotNamed => answer::NOT_NAMED,

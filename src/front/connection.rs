@@ -6,6 +6,7 @@ use super::io::Io;
 use super::slot::{Leave, Slot};
 use super::{Front, request};
 use crate::hold::{After, Retry, Waiting};
+use crate::net::ClientDelay;
 use crate::session::Living;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -14,9 +15,12 @@ use hyper::service::HttpService;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -90,8 +94,9 @@ async fn serve(
     retry: Option<Box<Retry>>,
 ) -> Option<Held> {
     let address = socket.peer_addr().ok().map(|address| address.ip());
-    let slot = Rc::new(Slot::new(place, retry, address));
-    let (io, clean) = Io::new(socket, early);
+    let waiting = Rc::<ClientDelay>::default();
+    let slot = Rc::new(Slot::new(place, retry, address, Rc::clone(&waiting)));
+    let (io, clean) = Io::new(socket, early, front.settings.answer_pace, waiting);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let again = slot.is_again();
     let mut connection = Box::new(builder(front, again).serve_connection(TokioIo::new(io), service));
@@ -116,7 +121,7 @@ async fn serve(
         // The result first, the slot second: a connection that is over cannot be held.
         match result {
             Poll::Ready(result) => {
-                log_end(result);
+                log_end(front, result);
                 Poll::Ready(false)
             }
             Poll::Pending if slot.is_full() && clean.get() => Poll::Ready(true),
@@ -159,8 +164,12 @@ where
 }
 
 /// What hyper refuses by itself is the client's doing, and worth a line for who looks for it.
-fn log_end(result: hyper::Result<()>) {
+fn log_end(front: &Front, result: hyper::Result<()>) {
     if let Err(error) = result {
+        let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            front.metrics.slow_readers.fetch_add(1, Relaxed);
+        }
         tracing::debug!(%error, "client connection ended");
     }
 }

@@ -162,6 +162,7 @@ impl Exchange<'_> {
         match timeout(self.front.origin.response_timeout(), self.upload.whole()).await {
             Ok(BodyState::Whole) => Ok(()),
             Ok(BodyState::TooLarge) => Err(Failure::new(Kind::RequestTooLarge)),
+            Ok(BodyState::TooSlow) => Err(Failure::new(Kind::RequestSlow)),
             Ok(BodyState::Broken) | Err(_) => Err(Failure::new(Kind::RequestBroken)),
         }
     }

@@ -1,11 +1,12 @@
 //! A client's connection while hyper serves it.
 
+use crate::net::{ClientDelay, Limits, Pace};
 use bytes::{Buf, Bytes};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -17,13 +18,40 @@ pub(super) struct Io {
     /// What was read before hyper had the socket.
     early: Bytes,
     clean: Rc<Cell<bool>>,
+    /// How fast the client reads.
+    pace: Pace,
+    waiting: Rc<ClientDelay>,
 }
 
 impl Io {
-    /// A socket with what was read of it, and its sign.
-    pub(super) fn new(socket: TcpStream, early: Bytes) -> (Self, Rc<Cell<bool>>) {
+    /// A socket with what was read of it, and its sign. A client that reads more slowly than the limits allow is cut;
+    /// `waiting` tells since when it has taken nothing.
+    pub(super) fn new(
+        socket: TcpStream,
+        early: Bytes,
+        limits: Limits,
+        waiting: Rc<ClientDelay>,
+    ) -> (Self, Rc<Cell<bool>>) {
         let clean = Rc::new(Cell::new(true));
-        (Self { socket, early, clean: Rc::clone(&clean) }, clean)
+        (Self { socket, early, clean: Rc::clone(&clean), pace: Pace::new(limits), waiting }, clean)
+    }
+
+    /// Judges a write by the pace of the client.
+    fn judge(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Pending => {
+                ClientDelay::note(&self.waiting.for_room, true);
+                ready!(self.pace.poll_wait(cx));
+                // What the kernel still holds is not worth waiting for.
+                let _ = self.socket.set_zero_linger();
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
+            }
+            Poll::Ready(result) => {
+                ClientDelay::note(&self.waiting.for_room, false);
+                self.pace.moved(result.as_ref().copied().unwrap_or_default());
+                written
+            }
+        }
     }
 
     /// The socket, and what hyper has not read of `early`.
@@ -47,7 +75,8 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.clean.set(false);
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.judge(cx, written)
     }
 
     fn poll_write_vectored(
@@ -56,7 +85,8 @@ impl AsyncWrite for Io {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.clean.set(false);
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.judge(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -27,7 +27,8 @@ pub use gate::Gate;
 
 use crate::grip::signature::Verifier;
 use crate::hold::Holds;
-use crate::origin::Origin;
+use crate::net::Limits;
+use crate::origin::{Ahead, Origin};
 use crate::session::Sessions;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,14 @@ use std::time::Duration;
 pub struct Settings {
     /// How long a client may take for the head of a request, and be idle between two.
     pub header_timeout: Duration,
+    /// How slowly a client may send the body of a request.
+    pub body_pace: Limits,
+    /// How slowly a client may read an answer.
+    pub answer_pace: Limits,
+    /// Bytes of a request body that are read before the origin is asked.
+    pub body_buffer: usize,
+    /// The same of all requests of one shard together.
+    pub body_buffers: usize,
     /// Knows the requests of another GRIP proxy, which is trusted.
     pub trusted: Option<Verifier>,
     /// Whether every route tells its clients why an answer could not be used.
@@ -47,7 +56,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { header_timeout: Duration::from_secs(60), trusted: None, debug: false }
+        Self {
+            header_timeout: Duration::from_secs(60),
+            body_pace: Limits::default(),
+            answer_pace: Limits::default(),
+            body_buffer: 64 << 10,
+            body_buffers: 64 << 20,
+            trusted: None,
+            debug: false,
+        }
     }
 }
 
@@ -60,6 +77,10 @@ pub struct Metrics {
     pub requests: AtomicU64,
     /// Holds begun.
     pub holds: AtomicU64,
+    /// Requests refused because their body came too slowly.
+    pub slow_bodies: AtomicU64,
+    /// Connections cut because their client read an ordinary answer too slowly.
+    pub slow_readers: AtomicU64,
     /// Requests refused because their token is missing or not good.
     pub unauthorized: AtomicU64,
 }
@@ -79,6 +100,8 @@ pub struct Front {
     pub drain: Rc<Drain>,
     /// Where new connections wait.
     pub gate: Gate,
+    /// The room for request bodies that are read ahead.
+    pub ahead: Ahead,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

@@ -10,7 +10,7 @@ use super::slot::Slot;
 use super::visit::Visit;
 use super::{Front, answer, websocket};
 use crate::grip::Instruct;
-use crate::origin::{Answered, Failure, Kind, Source, Upload};
+use crate::origin::{Answered, BodyState, Failure, Kind, ReadAhead, Source, Upload};
 use crate::route::Route;
 use crate::wire::Answer;
 use bytes::Bytes;
@@ -36,8 +36,9 @@ pub(super) async fn serve(
     let delimited_by_end = request.version == Version::HTTP_10 && request.method != Method::HEAD;
     let mut retry = slot.take_retry();
     slot.keep(retry.as_mut().and_then(|retry| retry.farewell.take()));
-    let visit = Visit::new(&front, request, slot.address, retry);
-    let answering = answer(&front, &slot, visit, Upload::new(body));
+    let visit = Visit::new(&front, request, slot.address, Rc::clone(&slot.waiting), retry);
+    let upload = Upload::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
+    let answering = answer(&front, &slot, visit, upload);
     let mut response = tokio::select! {
         biased;
         // Word is left; the connection is about to leave hyper, and this is dropped.
@@ -102,6 +103,11 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
     if let Some(refusal) = visit.refuse_events(front) {
         return answer::respond(&refusal, &dress, access);
     }
+    // Kept until the origin has answered: what is read ahead takes memory.
+    let _read_ahead = match read_ahead(front, &mut sent).await {
+        Ok(read_ahead) => read_ahead,
+        Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
+    };
     let answered = match front.origin.send(&visit.errand(&route), &sent).await {
         Ok(answered) => answered,
         Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
@@ -113,6 +119,19 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) ->
     }
     let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
     Box::pin(exchange.follow(answered, concerns, access)).await
+}
+
+/// Reads small bodies whole, and the beginning of large ones, before the origin is bothered: a client that sends slowly
+/// would keep one of its connections meanwhile.
+async fn read_ahead<'a>(front: &'a Front, upload: &mut Upload) -> Result<Option<ReadAhead<'a>>, Failure> {
+    if upload.is_whole() {
+        return Ok(None);
+    }
+    match upload.read_ahead(front.settings.body_buffer, &front.ahead).await {
+        Ok(read_ahead) => Ok(Some(read_ahead)),
+        Err(BodyState::TooSlow) => Err(Failure::new(Kind::RequestSlow)),
+        Err(_) => Err(Failure::new(Kind::RequestBroken)),
+    }
 }
 
 /// Passes an ordinary answer on as it comes.

@@ -3,9 +3,11 @@
 use super::Gate;
 use super::gate::Place;
 use crate::hold::{self, Farewell, Retry};
+use crate::net::ClientDelay;
 use crate::session::Opening;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 /// Why a connection leaves hyper.
@@ -25,6 +27,8 @@ pub(super) struct Slot {
     farewell: RefCell<Option<Box<Farewell>>>,
     /// The address that the connection comes from, if it has one.
     pub(super) address: Option<IpAddr>,
+    /// Tells since when gripd waits for the client.
+    pub(super) waiting: Rc<ClientDelay>,
     /// The connection's place in the gate, until its first request is answered.
     place: Cell<Option<Place>>,
     /// Whether a request has begun.
@@ -33,9 +37,21 @@ pub(super) struct Slot {
 
 impl Slot {
     /// An empty slot for a connection that has a place, or has given it up.
-    pub(super) fn new(place: Option<Place>, retry: Option<Box<Retry>>, address: Option<IpAddr>) -> Self {
-        let (leave, farewell, retry) = (RefCell::default(), RefCell::default(), Cell::new(retry));
-        Self { leave, retry, farewell, address, place: Cell::new(place), asked: Cell::new(false) }
+    pub(super) fn new(
+        place: Option<Place>,
+        retry: Option<Box<Retry>>,
+        address: Option<IpAddr>,
+        waiting: Rc<ClientDelay>,
+    ) -> Self {
+        Self {
+            leave: RefCell::default(),
+            retry: Cell::new(retry),
+            farewell: RefCell::default(),
+            address,
+            waiting,
+            place: Cell::new(place),
+            asked: Cell::new(false),
+        }
     }
 
     /// What makes this request be served again, if it is the first and anything does.

@@ -3,6 +3,7 @@
 use super::Front;
 use crate::grip::event::mentions_events;
 use crate::hold::Retry;
+use crate::net::ClientDelay;
 use crate::origin::{Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, has_passed, named_host, names_token, now};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::answer::{
@@ -14,6 +15,7 @@ use hyper::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderMap, HeaderValue, MAX_F
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -28,12 +30,20 @@ pub(super) struct Visit {
     pub(super) secure: bool,
     /// Whether another GRIP proxy sent it, which is trusted.
     pub(super) trusted: bool,
+    /// Tells since when gripd waits for the client.
+    pub(super) waiting: Rc<ClientDelay>,
     /// What made it be served again.
     pub(super) retry: Option<Box<Retry>>,
 }
 
 impl Visit {
-    pub(super) fn new(front: &Front, request: Parts, peer: Option<IpAddr>, retry: Option<Box<Retry>>) -> Self {
+    pub(super) fn new(
+        front: &Front,
+        request: Parts,
+        peer: Option<IpAddr>,
+        waiting: Rc<ClientDelay>,
+        retry: Option<Box<Retry>>,
+    ) -> Self {
         let forwarding = front.origin.forwarding();
         let secure = forwarding.is_secure(&request.headers, peer);
         let trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
@@ -41,7 +51,7 @@ impl Visit {
             token.is_some_and(|token| verifier.trusts(token, now()))
         });
         let client = peer.and_then(|peer| client(forwarding, peer, &request.headers, trusted));
-        Self { request, peer, client, secure, trusted, retry }
+        Self { request, peer, client, secure, trusted, waiting, retry }
     }
 
     /// What is not for an origin at all.
@@ -134,6 +144,7 @@ impl Visit {
             request: &self.request,
             peer: self.peer,
             client: self.client,
+            waiting: Some(&self.waiting),
             secure: self.secure,
             trusted: self.trusted,
             internal: false,

@@ -9,13 +9,14 @@ use super::{After, Cause, Hold, Holds, Waiting};
 use crate::grip::instruct::is_body;
 use crate::grip::link::{Next, resolve};
 use crate::grip::{HoldMode, Instruct, Meta, Rights};
+use crate::net::Pace;
 use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
 use crate::shard::{Event, Feed, Parked, Profile, Reason, Terms, Turn};
 use crate::wire::Chunk;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Uri;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -244,7 +245,7 @@ impl Linked<'_> {
         }
         loop {
             // No answer waits behind another.
-            if self.parked.is_blocked() && !self.parked.has_room().await {
+            if self.parked.is_blocked() && !self.parked.has_room(None).await {
                 return ControlFlow::Break(Over::Gone);
             }
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
@@ -350,6 +351,7 @@ impl Linked<'_> {
 
     /// Sends a body that is too large to be kept, as fast as the client takes it.
     async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> Flow {
+        let mut pace = Pace::new(self.holds.settings.answer_pace);
         loop {
             let frame = match self.race(OnClose::Wait, incoming.frame()).await {
                 ControlFlow::Continue(Some(frame)) => frame,
@@ -358,6 +360,7 @@ impl Linked<'_> {
                 ControlFlow::Break(Over::Gone) => return ControlFlow::Break(Over::Gone),
                 ControlFlow::Break(_) => return ControlFlow::Break(Over::Broken),
             };
+            let length = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
             match frame {
                 Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
@@ -365,7 +368,13 @@ impl Linked<'_> {
                     return ControlFlow::Break(Over::Broken);
                 }
             }
-            if !self.parked.has_room().await {
+            // Meanwhile the origin's connection is kept for a client that does not read.
+            let begin = Instant::now();
+            lease.awaits_client(true);
+            let has_room = self.parked.has_room(Some(pace.left())).await;
+            lease.awaits_client(false);
+            pace.spend(begin.elapsed(), length);
+            if !has_room {
                 return ControlFlow::Break(Over::Gone);
             }
         }

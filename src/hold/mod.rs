@@ -12,6 +12,7 @@ pub use terms::{check, filtered};
 use crate::grip::item::Id;
 use crate::grip::{Channel, HoldMode, Instruct, Refusal, Rights};
 use crate::hub::Membership;
+use crate::net::Limits;
 use crate::origin::{Asking, Gone, Lease, Origin, Turn};
 use crate::route::Route;
 use crate::shard::{Away, Denied, Feed, Parked, Profile, Shard, Spread, Terms, Ways};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub refresh_pause: Duration,
     /// How long after a failure a link is asked again, the first time; then twice as long each time.
     pub link_retry: Duration,
+    /// How slowly a client may read an answer that is too large to be kept.
+    pub answer_pace: Limits,
     /// Whether every route tells its clients why a hold ended.
     pub debug: bool,
 }
@@ -45,6 +48,7 @@ impl Default for Settings {
             max_channels: 100,
             refresh_pause: Duration::from_millis(100),
             link_retry: Duration::from_secs(1),
+            answer_pace: Limits::default(),
             debug: false,
         }
     }

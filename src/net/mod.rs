@@ -1,5 +1,7 @@
-//! Connections that gripd opens: to origins, to webhooks, and from the command line to a control port.
+//! Connections as such: those that gripd opens, and how slow the other side may be.
 
 mod outbound;
+mod pace;
 
 pub use outbound::Outbound;
+pub use pace::{ClientDelay, Limits, Pace};

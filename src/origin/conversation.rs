@@ -161,6 +161,7 @@ impl Conversation {
             request: &request,
             peer: self.peer,
             client: self.about.client.or(self.peer),
+            waiting: None,
             secure: self.about.secure,
             trusted: self.trusted,
             internal: false,

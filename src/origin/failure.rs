@@ -28,8 +28,12 @@ pub enum Kind {
     NotNamed,
     /// or that is denied to the client.
     Denied,
+    /// The client was slow while others waited for the origin's connections.
+    GaveWay,
     /// The client's request body did not arrive whole.
     RequestBroken,
+    /// The client sent its request body too slowly.
+    RequestSlow,
     /// The request body is too large for a request that is held.
     RequestTooLarge,
 }
@@ -76,7 +80,12 @@ impl Failure {
     /// Whose side it is on.
     pub const fn side(&self) -> Side {
         match self.kind {
-            Kind::RequestBroken | Kind::RequestTooLarge | Kind::NotNamed | Kind::Denied => Side::Client,
+            Kind::RequestBroken
+            | Kind::RequestSlow
+            | Kind::RequestTooLarge
+            | Kind::GaveWay
+            | Kind::NotNamed
+            | Kind::Denied => Side::Client,
             _ => Side::Origin,
         }
     }
@@ -115,6 +124,8 @@ impl fmt::Display for Failure {
             Kind::NotAllowed => "the origin holds a channel that the route does not allow",
             Kind::NotNamed => "the client's token does not let it hold a channel",
             Kind::Denied => "the client may not hold a channel for now",
+            Kind::GaveWay => "the client was slow while others waited for a connection to the origin",
+            Kind::RequestSlow => "the client sent the request body too slowly",
             Kind::RequestBroken => "the request body did not arrive whole",
             Kind::RequestTooLarge => "the request body is too large for a request that is held",
         })

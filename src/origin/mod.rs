@@ -11,6 +11,7 @@ mod gone;
 mod handshake;
 mod pool;
 mod rewrite;
+mod share;
 mod shield;
 mod test;
 mod upload;
@@ -27,10 +28,11 @@ pub use rewrite::{
     remove_where,
 };
 pub use shield::{Shield, Turn};
-pub use upload::{BodyState, Upload, without_grip};
+pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};
 
 use crate::grip::item::Id;
 use crate::grip::signature::Signer;
+use crate::net::ClientDelay;
 use crate::route::{Address, Place, Route, Table, Target};
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -39,6 +41,7 @@ use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Request, Response, StatusCode};
 use pool::{Destination, Pool};
+use share::Sharer;
 use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::net::IpAddr;
@@ -120,6 +123,8 @@ pub struct Errand<'a> {
     pub peer: Option<IpAddr>,
     /// The client's address, if it has one.
     pub client: Option<IpAddr>,
+    /// Tells since when gripd waits for the client. `None`: there is nobody to wait for.
+    pub waiting: Option<&'a Rc<ClientDelay>>,
     /// Whether it came over TLS.
     pub secure: bool,
     /// Whether it comes from another GRIP proxy that is trusted.
@@ -252,12 +257,15 @@ impl Origin {
         body: Upload,
     ) -> Result<(Response<Incoming>, Lease), Lost> {
         let to = Destination { address: address.clone(), public_only: target.untrusted };
-        let mut lease = self.pool.lease(&to).await.map_err(Lost::unsent)?;
+        let (source, nobody) = (Sharer::of(errand.client), Rc::default());
+        let waiting = errand.waiting.unwrap_or(&nobody);
+        let mut lease = self.pool.lease(&to, source, waiting).await.map_err(Lost::unsent)?;
         let mut upload = body.clone();
         loop {
             let reused = lease.is_reused();
             match self.exchange(&mut lease, errand, target, upload).await {
                 Ok(response) => return Ok((response, lease)),
+                Err(_) if lease.gave_way() => return Err(Lost::sent(Failure::new(Kind::GaveWay))),
                 Err(lost) if reused && lost.may_retry(&errand.request.method) => match body.again() {
                     Some(again) => upload = again,
                     None => return Err(lost),
@@ -288,6 +296,9 @@ impl Origin {
                 Ok(Ok(response)) => return usable(response, errand.purpose),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().is_some();
+                    if upload.is_too_slow() {
+                        return Err(Lost::sent(Failure::new(Kind::RequestSlow)));
+                    }
                     return Err(Lost { failure: Failure::from_hyper(error.into_error()), unsent });
                 }
             }

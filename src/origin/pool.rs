@@ -1,7 +1,8 @@
 //! One shard's connections to origins.
 
+use super::share::{Permit, Share, Sharer};
 use super::{Failure, Kind, Settings, Upload};
-use crate::net::Outbound;
+use crate::net::{ClientDelay, Outbound};
 use crate::route::Address;
 use crate::wire::is_public;
 use hyper::body::Incoming;
@@ -15,10 +16,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{timeout, timeout_at};
 
@@ -45,7 +44,7 @@ pub(super) struct Pool {
 /// The connections to one origin.
 struct Place {
     idle: VecDeque<Idle>,
-    permits: Arc<Semaphore>,
+    share: Rc<Share>,
 }
 
 struct Idle {
@@ -73,13 +72,24 @@ pub struct Lease {
     upload: Option<Upload>,
     to: Destination,
     pool: Rc<Pool>,
-    _permit: OwnedSemaphorePermit,
+    permit: Permit,
 }
 
 impl Lease {
     /// Whether it served an earlier request, and may have been closed by the origin meanwhile.
     pub(super) const fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// Whether the connection has ended because its client was slow while others waited.
+    pub(super) fn gave_way(&self) -> bool {
+        self.permit.gave_way()
+    }
+
+    /// Notes whether gripd waits for the client to take more of the answer. Connections whose clients are waited for
+    /// give way when others are waiting.
+    pub fn awaits_client(&self, waits: bool) {
+        ClientDelay::note(&self.permit.waiting().for_room, waits);
     }
 
     /// Sends a request; the head of its answer comes from the returned future.
@@ -115,9 +125,16 @@ impl Pool {
         Rc::new(Self { settings, places: RefCell::default() })
     }
 
-    /// A connection that is free, or a new one.
-    pub(super) async fn lease(self: &Rc<Self>, to: &Destination) -> Result<Lease, Failure> {
-        let permit = self.permit(to).await?;
+    /// A connection that is free, or a new one, for a request of this source.
+    pub(super) async fn lease(
+        self: &Rc<Self>,
+        to: &Destination,
+        source: Sharer,
+        waiting: &Rc<ClientDelay>,
+    ) -> Result<Lease, Failure> {
+        let share = self.place(to, |place| Rc::clone(&place.share));
+        let permit = timeout(self.settings.response_timeout, share.permit(source, waiting)).await;
+        let Ok(Some(permit)) = permit else { return Err(Failure::new(Kind::Busy)) };
         let deadline = tokio::time::Instant::now() + READY_WAIT;
         let mut idle = None;
         while idle.is_none()
@@ -131,24 +148,15 @@ impl Pool {
             Some(wire) => wire,
             None => self.connect(to).await?,
         };
-        Ok(Lease { wire, reused, upload: None, to: to.clone(), pool: Rc::clone(self), _permit: permit })
+        permit.is_used_by(wire.task.clone());
+        Ok(Lease { wire, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
     }
 
     /// A new connection in the place of one that was lost.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
         let wire = self.connect(&lost.to).await?;
+        lost.permit.is_used_by(wire.task.clone());
         Ok(Lease { wire, reused: false, ..lost })
-    }
-
-    async fn permit(&self, to: &Destination) -> Result<OwnedSemaphorePermit, Failure> {
-        let permits = self.place(to, |place| Arc::clone(&place.permits));
-        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        match timeout(self.settings.response_timeout, permits.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Failure::new(Kind::Busy)),
-        }
     }
 
     async fn connect(&self, to: &Destination) -> Result<Wire, Failure> {
@@ -187,8 +195,8 @@ impl Pool {
         match places.get_mut(to) {
             Some(place) => f(place),
             None => {
-                let permits = Arc::new(Semaphore::new(self.settings.connections));
-                f(places.entry(to.clone()).or_insert(Place { idle: VecDeque::new(), permits }))
+                let share = Share::new(self.settings.connections);
+                f(places.entry(to.clone()).or_insert(Place { idle: VecDeque::new(), share }))
             }
         }
     }

@@ -2,11 +2,13 @@
 
 use super::rewrite::{may_be_trailer, remove_where};
 use crate::grip::instruct::is_grip;
+use crate::net::{ClientDelay, Limits, Pace};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::HeaderName;
-use std::cell::RefCell;
+use hyper::header::{HeaderMap, HeaderName};
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,7 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 /// The largest request body that is kept: for a retry, and for requests that are held.
 const MAX_KEPT: usize = 100_000;
 
-/// What is known of a request body.
+/// The state of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
     /// It was read to its end.
@@ -24,6 +26,35 @@ pub enum BodyState {
     TooLarge,
     /// The client broke off.
     Broken,
+    /// The client sent it too slowly.
+    TooSlow,
+}
+
+/// Why a request body does not go on.
+#[derive(Debug)]
+pub enum UploadError {
+    /// The client broke off.
+    Broken(hyper::Error),
+    /// The client sent it too slowly.
+    TooSlow,
+}
+
+impl fmt::Display for UploadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(error) => error.fmt(f),
+            Self::TooSlow => f.write_str("the client sent the request body too slowly"),
+        }
+    }
+}
+
+impl std::error::Error for UploadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken(error) => error.source(),
+            Self::TooSlow => None,
+        }
+    }
 }
 
 /// A request body, streamed to the origin and kept as far as that is allowed.
@@ -32,53 +63,98 @@ pub enum BodyState {
 #[derive(Clone, Debug)]
 pub struct Upload {
     shared: Rc<RefCell<Shared>>,
-    /// What this clone sends before it reads on: what an earlier one has sent.
+    /// The pieces that this clone sends before it reads on, because an earlier one has read them.
     replay: VecDeque<Bytes>,
+    /// Whether the trailers that were read belong to the replay.
+    replays_trailers: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// What the client sends; `None`: all of it is kept.
-    incoming: Option<Incoming>,
+    /// The client's side; `None`: the body was at hand from the beginning.
+    incoming: Option<FromClient>,
     kept: Vec<Bytes>,
     count: usize,
-    /// Trailers cannot be sent again.
-    trailers: bool,
+    trailers: Option<Box<HeaderMap>>,
     state: Option<BodyState>,
-    /// Who waits for the end of the body.
+    /// The task that waits for the end of the body.
     waiter: Option<Waker>,
 }
 
+#[derive(Debug)]
+struct FromClient {
+    body: Incoming,
+    pace: Pace,
+    waiting: Rc<ClientDelay>,
+}
+
+/// Bytes of request bodies that one shard reads ahead of their requests.
+#[derive(Debug)]
+pub struct Ahead {
+    most: usize,
+    used: Cell<usize>,
+}
+
+impl Ahead {
+    /// Room for so many bytes.
+    pub const fn new(most: usize) -> Self {
+        Self { most, used: Cell::new(0) }
+    }
+}
+
+/// Bytes of one request body that count as read ahead, until this is dropped.
+#[derive(Debug)]
+pub struct ReadAhead<'a> {
+    ahead: &'a Ahead,
+    count: usize,
+}
+
+impl Drop for ReadAhead<'_> {
+    fn drop(&mut self) {
+        self.ahead.used.set(self.ahead.used.get().saturating_sub(self.count));
+    }
+}
+
 impl Upload {
-    /// A body to be read from the client.
-    pub fn new(incoming: Incoming) -> Self {
-        let state = incoming.is_end_stream().then_some(BodyState::Whole);
-        let shared =
-            Shared { incoming: Some(incoming), kept: Vec::new(), count: 0, trailers: false, state, waiter: None };
-        Self { shared: Rc::new(RefCell::new(shared)), replay: VecDeque::new() }
+    /// A body to be read from the client, which keeps `waiting` up to date.
+    pub fn new(body: Incoming, limits: Limits, waiting: Rc<ClientDelay>) -> Self {
+        let state = body.is_end_stream().then_some(BodyState::Whole);
+        let incoming = Some(FromClient { body, pace: Pace::new(limits), waiting });
+        Self::over(Shared { incoming, kept: Vec::new(), count: 0, trailers: None, state, waiter: None })
     }
 
     /// A body that is at hand.
     pub fn of(body: Bytes) -> Self {
         let count = body.len();
-        let kept: Vec<Bytes> = Some(body).filter(|b| !b.is_empty()).into_iter().collect();
-        let replay = kept.iter().cloned().collect();
-        let shared =
-            Shared { incoming: None, kept, count, trailers: false, state: Some(BodyState::Whole), waiter: None };
-        Self { shared: Rc::new(RefCell::new(shared)), replay }
+        let kept: Vec<Bytes> = if body.is_empty() { Vec::new() } else { vec![body] };
+        let state = Some(BodyState::Whole);
+        let mut upload = Self::over(Shared { incoming: None, kept, count, trailers: None, state, waiter: None });
+        upload.replay = upload.shared.borrow().kept.iter().cloned().collect();
+        upload
     }
 
-    /// What was read of it, if it was read to its end and kept.
+    fn over(shared: Shared) -> Self {
+        Self { shared: Rc::new(RefCell::new(shared)), replay: VecDeque::new(), replays_trailers: false }
+    }
+
+    /// Returns what was read of it, if it was read to its end and kept.
     pub fn kept(&self) -> Option<Vec<Bytes>> {
         let shared = self.shared.borrow();
         (shared.state == Some(BodyState::Whole) && shared.count <= MAX_KEPT).then(|| shared.kept.clone())
     }
 
-    /// The same body from its beginning, if all that was read of it is still at hand.
+    /// Returns the same body from its beginning, if all that was read of it is still at hand.
     pub fn again(&self) -> Option<Self> {
         let shared = self.shared.borrow();
-        let at_hand = shared.count <= MAX_KEPT && !shared.trailers && shared.state != Some(BodyState::Broken);
-        at_hand.then(|| Self { shared: Rc::clone(&self.shared), replay: shared.kept.iter().cloned().collect() })
+        let ended_badly = matches!(shared.state, Some(BodyState::Broken | BodyState::TooSlow));
+        if shared.count > MAX_KEPT || ended_badly {
+            return None;
+        }
+        Some(Self {
+            shared: Rc::clone(&self.shared),
+            replay: shared.kept.iter().cloned().collect(),
+            replays_trailers: shared.trailers.is_some(),
+        })
     }
 
     /// Whether it was read to its end.
@@ -87,9 +163,47 @@ impl Upload {
         shared.state == Some(BodyState::Whole) || (shared.state.is_none() && shared.has_ended())
     }
 
-    /// What changes whenever more of it is read.
+    /// Whether the client was too slow.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.shared.borrow().state == Some(BodyState::TooSlow)
+    }
+
+    /// Returns a value that changes whenever more of it is read.
     pub(super) fn progress(&self) -> (usize, bool) {
         (self.shared.borrow().count, self.is_whole())
+    }
+
+    /// Reads ahead: to the end of the body, up to `most` bytes, or as far as there is room for all bodies together.
+    /// Whoever sends it then begins with what was read.
+    ///
+    /// # Errors
+    /// The client broke off, or was too slow.
+    pub async fn read_ahead<'a>(&mut self, most: usize, ahead: &'a Ahead) -> Result<ReadAhead<'a>, BodyState> {
+        let mut guard = ReadAhead { ahead, count: 0 };
+        // The last piece may be larger than what is kept for another try, and is sent all the same.
+        let replay = &mut self.replay;
+        let ended = poll_fn(|cx| {
+            let mut shared = self.shared.borrow_mut();
+            loop {
+                if shared.state.is_some() || shared.count >= most || ahead.used.get() >= ahead.most {
+                    return Poll::Ready(shared.state);
+                }
+                if let Some(Ok(frame)) = ready!(shared.poll_frame(cx))
+                    && let Ok(data) = frame.into_data()
+                {
+                    guard.count += data.len();
+                    ahead.used.set(ahead.used.get() + data.len());
+                    replay.push_back(data);
+                }
+            }
+        });
+        match ended.await {
+            Some(bad @ (BodyState::Broken | BodyState::TooSlow)) => Err(bad),
+            _ => {
+                self.replays_trailers = self.shared.borrow().trailers.is_some();
+                Ok(guard)
+            }
+        }
     }
 
     /// Reads to the end of the body, or until it is larger than what is kept.
@@ -112,17 +226,40 @@ impl Upload {
     }
 }
 
+impl FromClient {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ClientDelay::note(&self.waiting.for_body, true);
+            ready!(self.pace.poll_wait(cx));
+            ClientDelay::note(&self.waiting.for_body, false);
+            return Poll::Ready(Some(Err(UploadError::TooSlow)));
+        };
+        ClientDelay::note(&self.waiting.for_body, false);
+        let frame = frame.map(|frame| frame.map_err(UploadError::Broken));
+        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        self.pace.moved(bytes);
+        Poll::Ready(frame)
+    }
+}
+
+impl Drop for FromClient {
+    fn drop(&mut self) {
+        ClientDelay::note(&self.waiting.for_body, false);
+    }
+}
+
 impl Shared {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         if self.state.is_some() {
             return Poll::Ready(None);
         }
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        let frame = ready!(incoming.poll_frame(cx));
         let frame = frame.map(|frame| frame.map(|frame| with_trailers(frame, may_be_trailer)));
         match &frame {
             None => self.state = Some(BodyState::Whole),
-            Some(Err(_)) => self.state = Some(BodyState::Broken),
+            Some(Err(UploadError::Broken(_))) => self.state = Some(BodyState::Broken),
+            Some(Err(UploadError::TooSlow)) => self.state = Some(BodyState::TooSlow),
             Some(Ok(frame)) => self.keep(frame),
         }
         if let Some(waiter) = self.waiter.take() {
@@ -132,11 +269,13 @@ impl Shared {
     }
 
     fn has_ended(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.incoming.as_ref().is_none_or(|incoming| incoming.body.is_end_stream())
     }
 
     fn keep(&mut self, frame: &Frame<Bytes>) {
-        self.trailers |= frame.is_trailers();
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(Box::new(trailers.clone()));
+        }
         let Some(data) = frame.data_ref() else { return };
         self.count = self.count.saturating_add(data.len());
         if self.count <= MAX_KEPT {
@@ -165,28 +304,35 @@ fn with_trailers(frame: Frame<Bytes>, wanted: impl Fn(&HeaderName) -> bool) -> F
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         if let Some(data) = self.replay.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if std::mem::take(&mut self.replays_trailers)
+            && let Some(trailers) = self.shared.borrow().trailers.clone()
+        {
+            return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
         }
         self.shared.borrow_mut().poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.replay.is_empty() && self.shared.borrow().has_ended()
+        self.replay.is_empty() && !self.replays_trailers && self.shared.borrow().has_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.shared.borrow().incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint);
+        let shared = self.shared.borrow();
+        let rest =
+            shared.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), |incoming| incoming.body.size_hint());
         let replayed: usize = self.replay.iter().map(Bytes::len).sum();
         rest.exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + replayed as u64))
     }
 }
 
 impl Drop for Upload {
-    /// Who waits for the end reads on alone when the connection to the origin no longer does.
+    /// Wakes whoever waits for the end: it reads on alone when the connection to the origin no longer does.
     fn drop(&mut self) {
         if let Ok(mut shared) = self.shared.try_borrow_mut()
             && let Some(waiter) = shared.waiter.take()

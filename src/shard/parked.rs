@@ -234,26 +234,27 @@ impl Parked {
         poll_fn(|cx| self.poll_finished(cx, meant)).await;
     }
 
-    /// Waits until all bytes are with the kernel, however long that takes. `false`: the client is gone, or had to be
-    /// ended and was cut.
-    pub async fn has_room(&mut self) -> bool {
-        self.flushed_in_time(false).await
+    /// Waits until all bytes are with the kernel, for so long if that matters. `false`: the client is gone, or was cut.
+    pub async fn has_room(&mut self, patience: Option<Duration>) -> bool {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let look_every = patience.unwrap_or(STALLED).min(STALLED);
+        self.flushed_in_time(look_every, |_| deadline.is_some_and(|deadline| Instant::now() >= deadline)).await
     }
 
     /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long, or no longer
     /// had the time, that it was cut.
     async fn flushed(&mut self) -> bool {
-        self.flushed_in_time(true).await
+        self.flushed_in_time(STALLED, Self::has_stalled).await
     }
 
-    /// `stalls`: who takes nothing for a while is cut.
-    async fn flushed_in_time(&mut self, stalls: bool) -> bool {
+    /// Waits until all bytes are with the kernel, and looks every so often whether the client `is_too_slow` and is cut.
+    async fn flushed_in_time(&mut self, look_every: Duration, is_too_slow: impl Fn(&Self) -> bool) -> bool {
         loop {
-            self.set_timer(STALLED);
+            self.set_timer(look_every);
             match poll_fn(|cx| self.poll_flushed(cx)).await {
                 Flushing::Done => break,
                 Flushing::Gone => return false,
-                Flushing::Timer if self.is_ending() || (stalls && self.has_stalled()) => {
+                Flushing::Timer if self.is_ending() || is_too_slow(self) => {
                     let ending = self.is_ending();
                     let state = &mut *self.shard.state.borrow_mut();
                     state.metrics.slow.fetch_add(u64::from(!ending), Relaxed);

@@ -55,6 +55,10 @@ pub const ORIGIN_TIMED_OUT: Answer = Answer::new(504, "The origin did not answer
 pub const ORIGIN_BUSY: Answer = Answer::new(503, "Too many requests are waiting for the origin.");
 /// A request to be held has a body that is too large to keep.
 pub const REQUEST_TOO_LARGE: Answer = Answer::new(400, "Request too large to accept GRIP instruct.");
+/// The client was slow while others waited for the origin.
+pub const GAVE_WAY: Answer = Answer::new(503, "The origin is busy, and the request was too slow.");
+/// The request's body came too slowly (RFC 9110 15.5.9).
+pub const REQUEST_SLOW: Answer = Answer::new(408, "The request body came too slowly.");
 /// The request's body did not arrive whole.
 pub const REQUEST_BROKEN: Answer = Answer::new(400, "The request body did not arrive whole.");
 /// A request that has `Upgrade: websocket` and is no WebSocket handshake that is understood here (RFC 6455 4.2.1).

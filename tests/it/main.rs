@@ -26,6 +26,7 @@ mod members;
 mod messages;
 mod naming;
 mod over_http;
+mod pace;
 mod poll;
 mod proxies;
 mod proxy;

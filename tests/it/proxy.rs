@@ -261,7 +261,10 @@ fn a_request_that_is_still_coming_does_not_hold_up_others() {
     ] {
         let origin = early_answers(answer);
         let route = format!("* {}", origin.local_addr().unwrap());
-        let gripd = Gripd::to(&[route], |config| config.shards = 1);
+        let gripd = Gripd::to(&[route], |config| {
+            config.shards = 1;
+            config.front.body_buffer = 0;
+        });
         let stalled = "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nabc";
         let mut first = Client::send(gripd.clients, stalled);
         if !answer.contains("Grip-Hold") {
@@ -283,7 +286,7 @@ fn a_request_that_is_still_coming_does_not_hold_up_others() {
 fn an_origin_that_answers_before_the_body_is_let_go() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let route = format!("* {}", listener.local_addr().unwrap());
-    let gripd = Gripd::to(&[route], |_| {});
+    let gripd = Gripd::to(&[route], |config| config.front.body_buffer = 0);
     let mut client = Client::send(gripd.clients, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\nabc");
     let (mut origin, _) = listener.accept().unwrap();
     origin.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

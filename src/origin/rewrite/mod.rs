@@ -245,6 +245,7 @@ mod tests {
                 request: &parts,
                 peer: Some([9, 9, 9, 9].into()),
                 client: None,
+                waiting: None,
                 secure: self.secure,
                 trusted: self.trusted,
                 internal: false,

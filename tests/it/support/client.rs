@@ -63,6 +63,19 @@ impl Client {
         written
     }
 
+    /// Writes, and says whether the other side was there to take it.
+    pub(crate) fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok() && !self.is_answered()
+    }
+
+    /// Whether something has come that was not read, or the end.
+    pub(crate) fn is_answered(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let answered = self.stream.peek(&mut [0]).is_ok() || !self.ahead.is_empty();
+        self.stream.set_nonblocking(false).unwrap();
+        answered
+    }
+
     /// Ends our side; gripd takes it for gone.
     pub(crate) fn shut_down(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();

@@ -1,0 +1,380 @@
+//! Who may have a connection to one origin, when all of them are taken.
+
+use crate::net::ClientDelay;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::sleep;
+
+/// How often requests that wait look for connections that could give way.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a client may keep gripd waiting before its connection may give way, if its address has a quarter of all
+/// connections and the request that waits is another address's.
+const CROWD_PATIENCE: Duration = Duration::from_millis(100);
+/// The same, if the request that waits is of that address as well: behind one address there may be many clients.
+const OWN_PATIENCE: Duration = Duration::from_secs(1);
+/// The same for everybody else.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The source of requests that share fairly: an IPv4 address, or an IPv6 network, of which a single client may have all
+/// 2^64 addresses. `None`: gripd itself, or a client without an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Sharer(Option<IpAddr>);
+
+impl Sharer {
+    pub(super) fn of(client: Option<IpAddr>) -> Self {
+        Self(client.map(|address| match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+            address => address,
+        }))
+    }
+}
+
+/// The connections to one origin that are in use, and the requests that wait for one.
+#[derive(Debug)]
+pub(super) struct Share {
+    most: usize,
+    users: RefCell<Vec<Rc<User>>>,
+    queues: RefCell<Queues>,
+    /// When it was last looked for connections that could give way.
+    looked: Cell<Option<Instant>>,
+}
+
+/// One connection in use.
+#[derive(Debug)]
+struct User {
+    source: Sharer,
+    waiting: Rc<ClientDelay>,
+    /// Ends the connection.
+    task: RefCell<Option<AbortHandle>>,
+    gave_way: Cell<bool>,
+}
+
+/// Requests that wait, by their source; sources in the order of their turns.
+#[derive(Debug, Default)]
+struct Queues {
+    turns: VecDeque<Sharer>,
+    of: HashMap<Sharer, VecDeque<Waiter>>,
+    /// Whether a task looks for connections that could give way.
+    is_watched: bool,
+}
+
+/// A request that waits.
+#[derive(Debug)]
+struct Waiter {
+    waiting: Rc<ClientDelay>,
+    granted: oneshot::Sender<Permit>,
+}
+
+/// The right to have a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    share: Rc<Share>,
+    user: Rc<User>,
+}
+
+impl Share {
+    /// So many connections at the same time.
+    pub(super) fn new(most: usize) -> Rc<Self> {
+        Rc::new(Self { most, users: RefCell::default(), queues: RefCell::default(), looked: Cell::new(None) })
+    }
+
+    /// Waits for a connection: until one is free, or one gives way. Sources take turns. `waiting` tells later whether
+    /// the client of the request keeps gripd waiting.
+    pub(super) async fn permit(self: &Rc<Self>, source: Sharer, waiting: &Rc<ClientDelay>) -> Option<Permit> {
+        if self.users.borrow().len() < self.most && self.queues.borrow().turns.is_empty() {
+            return Some(self.admit(source, Rc::clone(waiting)));
+        }
+        let (granted, permit) = oneshot::channel();
+        self.queues.borrow_mut().push(source, Waiter { waiting: Rc::clone(waiting), granted });
+        self.make_room();
+        if !std::mem::replace(&mut self.queues.borrow_mut().is_watched, true) {
+            spawn_local(Rc::clone(self).watch());
+        }
+        permit.await.ok()
+    }
+
+    fn admit(self: &Rc<Self>, source: Sharer, waiting: Rc<ClientDelay>) -> Permit {
+        let user = Rc::new(User { source, waiting, task: RefCell::default(), gave_way: Cell::new(false) });
+        self.users.borrow_mut().push(Rc::clone(&user));
+        Permit { share: Rc::clone(self), user }
+    }
+
+    /// Grants free connections to requests that wait.
+    fn grant(self: &Rc<Self>) {
+        while self.users.borrow().len() < self.most {
+            let Some((source, waiter)) = self.queues.borrow_mut().pop() else { return };
+            // A request that waits no longer drops its permit, which frees the connection again.
+            let _ = waiter.granted.send(self.admit(source, waiter.waiting));
+        }
+    }
+
+    /// Looks for connections that could give way, for as long as requests wait.
+    async fn watch(self: Rc<Self>) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            self.make_room();
+            let queues = &mut *self.queues.borrow_mut();
+            if queues.turns.is_empty() {
+                queues.is_watched = false;
+                return;
+            }
+        }
+    }
+
+    /// Has connections give way whose clients keep gripd waiting, one for each request that waits.
+    fn make_room(self: &Rc<Self>) {
+        let now = Instant::now();
+        if self.looked.get().is_some_and(|looked| now.duration_since(looked) < LOOK_EVERY / 4) {
+            return;
+        }
+        self.looked.set(Some(now));
+        let chosen = self.choose(now);
+        if chosen.is_empty() {
+            return;
+        }
+        for user in &chosen {
+            user.gave_way.set(true);
+            if let Some(task) = user.task.borrow_mut().take() {
+                task.abort();
+            }
+        }
+        self.users.borrow_mut().retain(|user| !user.gave_way.get());
+        tracing::debug!(count = chosen.len(), "connections to an origin whose clients are slow have given way");
+        self.grant();
+    }
+
+    /// Chooses the connections that are to give way, at most one for each request that waits: those of the source that
+    /// has most of them first, and of these the ones whose clients have kept gripd waiting the longest.
+    fn choose(&self, now: Instant) -> Vec<Rc<User>> {
+        let (users, queues) = (self.users.borrow(), self.queues.borrow());
+        let mut counts: HashMap<Sharer, usize> = HashMap::new();
+        for user in &*users {
+            *counts.entry(user.source).or_default() += 1;
+        }
+        let patience = |user: &User| match counts.get(&user.source) {
+            Some(count) if count * 4 < self.most => PATIENCE,
+            _ if queues.turns.iter().all(|waits| *waits == user.source) => OWN_PATIENCE,
+            _ => CROWD_PATIENCE,
+        };
+        let mut slow: Vec<(usize, Instant, &Rc<User>)> = users
+            .iter()
+            .filter_map(|user| {
+                let since = user.waiting.since()?;
+                let too_long = now.duration_since(since) >= patience(user);
+                too_long.then(|| (counts.get(&user.source).copied().unwrap_or_default(), since, user))
+            })
+            .collect();
+        slow.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
+        slow.into_iter().take(queues.len()).map(|(_, _, user)| Rc::clone(user)).collect()
+    }
+}
+
+impl Queues {
+    fn push(&mut self, source: Sharer, waiter: Waiter) {
+        let queue = self.of.entry(source).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(source);
+        }
+        queue.push_back(waiter);
+    }
+
+    /// Takes the next request that still waits.
+    fn pop(&mut self) -> Option<(Sharer, Waiter)> {
+        while let Some(source) = self.turns.pop_front() {
+            let Some(queue) = self.of.get_mut(&source) else { continue };
+            let waiter = queue.pop_front();
+            if queue.is_empty() {
+                self.of.remove(&source);
+            } else {
+                self.turns.push_back(source);
+            }
+            if let Some(waiter) = waiter
+                && !waiter.granted.is_closed()
+            {
+                return Some((source, waiter));
+            }
+        }
+        None
+    }
+
+    fn len(&self) -> usize {
+        self.of.values().map(VecDeque::len).sum()
+    }
+}
+
+impl Permit {
+    /// Names the task of the connection, which ends if the connection has to give way.
+    pub(super) fn is_used_by(&self, task: AbortHandle) {
+        *self.user.task.borrow_mut() = Some(task);
+    }
+
+    /// Whether the connection had to give way.
+    pub(super) fn gave_way(&self) -> bool {
+        self.user.gave_way.get()
+    }
+
+    /// Returns the sign that tells since when gripd waits for the client.
+    pub(super) fn waiting(&self) -> &ClientDelay {
+        &self.user.waiting
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.gave_way() {
+            return;
+        }
+        let mut users = self.share.users.borrow_mut();
+        if let Some(at) = users.iter().position(|user| Rc::ptr_eq(user, &self.user)) {
+            users.swap_remove(at);
+        }
+        drop(users);
+        self.share.grant();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+    use tokio::task::LocalSet;
+
+    type Pending = Pin<Box<dyn Future<Output = Option<Permit>>>>;
+
+    fn source(last: u8) -> Sharer {
+        Sharer::of(Some([10, 0, 0, last].into()))
+    }
+
+    /// A request of a source, with its permit if it has one at once.
+    fn asks(share: &Rc<Share>, last: u8, waiting: &Rc<ClientDelay>) -> (Option<Permit>, Pending) {
+        let (share, waiting) = (Rc::clone(share), Rc::clone(waiting));
+        let mut permit: Pending = Box::pin(async move { share.permit(source(last), &waiting).await });
+        (now(&mut permit), permit)
+    }
+
+    /// A request of a source that has its permit at once.
+    fn has(share: &Rc<Share>, last: u8, waiting: &Rc<ClientDelay>) -> Permit {
+        asks(share, last, waiting).0.unwrap()
+    }
+
+    /// A request of a source that has to wait.
+    fn waits(share: &Rc<Share>, last: u8) -> Pending {
+        let (permit, pending) = asks(share, last, &Rc::default());
+        assert!(permit.is_none());
+        pending
+    }
+
+    fn now(permit: &mut Pending) -> Option<Permit> {
+        match permit.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => None,
+        }
+    }
+
+    /// Runs a test where tasks can be spawned.
+    fn run(test: impl FnOnce()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        LocalSet::new().block_on(&runtime, async { test() });
+    }
+
+    /// A client for which gripd has waited for so long.
+    fn slow_for(seconds: u64) -> Rc<ClientDelay> {
+        let waiting = ClientDelay::default();
+        waiting.for_body.set(Instant::now().checked_sub(Duration::from_secs(seconds)));
+        Rc::new(waiting)
+    }
+
+    /// Looks again, although somebody has just looked.
+    fn look(share: &Rc<Share>) {
+        share.looked.set(None);
+        share.make_room();
+    }
+
+    #[test]
+    fn sources_take_turns() {
+        run(|| {
+            let share = Share::new(1);
+            let first = has(&share, 1, &Rc::default());
+            let wait = |last| waits(&share, last);
+            let mut queue = vec![(1, wait(1)), (1, wait(1)), (1, wait(1)), (2, wait(2)), (3, wait(3))];
+            drop(first);
+            let mut order = Vec::new();
+            while let Some((at, permit)) =
+                queue.iter_mut().enumerate().find_map(|(at, (_, wait))| Some((at, now(wait)?)))
+            {
+                order.push(queue.remove(at).0);
+                drop(permit);
+            }
+            assert_eq!(order, [1, 2, 3, 1, 1]);
+        });
+    }
+
+    #[test]
+    fn a_request_that_waits_no_longer_takes_nothing() {
+        run(|| {
+            let share = Share::new(1);
+            let first = has(&share, 1, &Rc::default());
+            drop(waits(&share, 2));
+            let mut last = waits(&share, 3);
+            drop(first);
+            assert!(now(&mut last).is_some());
+        });
+    }
+
+    #[test]
+    fn the_slowest_of_the_largest_crowd_gives_way() {
+        run(|| {
+            let share = Share::new(8);
+            let crowd: Vec<_> = (0..6).map(|n| has(&share, 1, &slow_for(10 + n))).collect();
+            let others = [has(&share, 2, &slow_for(100)), has(&share, 3, &Rc::default())];
+            let permit = has(&share, 4, &Rc::default());
+            assert!(crowd[5].gave_way() && crowd[..5].iter().all(|permit| !permit.gave_way()));
+            assert!(others.iter().all(|permit| !permit.gave_way()));
+            // What gave way frees nothing a second time.
+            drop((crowd, others, permit));
+            assert_eq!(share.users.borrow().len(), 0);
+        });
+    }
+
+    #[test]
+    fn nobody_gives_way_who_is_not_waited_for() {
+        run(|| {
+            let share = Share::new(4);
+            let busy: Vec<_> = (0..4).map(|_| has(&share, 1, &Rc::default())).collect();
+            let mut last = waits(&share, 2);
+            look(&share);
+            assert!(now(&mut last).is_none() && busy.iter().all(|permit| !permit.gave_way()));
+        });
+    }
+
+    #[test]
+    fn few_connections_are_borne_with_for_longer() {
+        run(|| {
+            let share = Share::new(16);
+            let slow = has(&share, 1, &slow_for(2));
+            let _busy: Vec<_> = (0..15).map(|n| has(&share, 2 + n, &Rc::default())).collect();
+            let mut last = waits(&share, 99);
+            look(&share);
+            assert!(now(&mut last).is_none() && !slow.gave_way());
+            slow.waiting().for_body.set(Instant::now().checked_sub(Duration::from_secs(6)));
+            look(&share);
+            assert!(now(&mut last).is_some() && slow.gave_way());
+        });
+    }
+
+    #[test]
+    fn a_network_is_one_source() {
+        let of = |text: &str| Sharer::of(Some(text.parse().unwrap()));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:1.2.3.4"), of("1.2.3.4"));
+        assert_ne!(of("1.2.3.4"), of("1.2.3.5"));
+    }
+}
