@@ -26,7 +26,7 @@ use crate::origin::{AcceptProto, Edit, ForwardedFor, Forwarding};
 use crate::route::Table;
 use crate::session;
 use crate::shard;
-use crate::wire::{Network, Proxies};
+use crate::wire::{Network, Proxies, is_authority, without_port};
 use hyper::header::HeaderName;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -129,6 +129,11 @@ impl Parsed {
             match forwarded_for(text) {
                 Ok(read) => *rule = read,
                 Err(why) => wrong(name, &why),
+            }
+        }
+        for host in &file.control.hosts {
+            if !is_authority(host.as_bytes()) || without_port(host) != host {
+                wrong("control.hosts", &format!("'{host}' is no host: give a name or an address, without a port"));
             }
         }
         match file.client.proxies.as_deref().map(networks).transpose() {
@@ -261,6 +266,8 @@ impl Config {
                 receipt_wait: close_grace + Duration::from_millis(100),
                 access: parsed.access,
                 unix: parsed.unix,
+                health: file.control.health,
+                hosts: file.control.hosts.clone(),
             },
         }
     }

@@ -64,6 +64,10 @@ pub(super) struct Grant<'a> {
     caller: Caller,
     /// `None`: no token is asked for.
     token: Option<&'a Token>,
+    /// Whether a good token was shown, although none may have been asked for.
+    shows_token: bool,
+    /// Whether it was let in for more than everybody is.
+    is_proof: bool,
 }
 
 /// Why a request is refused.
@@ -120,12 +124,14 @@ impl Access {
         headers: &HeaderMap,
     ) -> Result<Grant<'_>, Refusal> {
         let demand = Demand::of(path, method);
-        if self.is_exempt(caller) || demand == Demand::Nothing {
-            return Ok(Grant { caller, token: None });
+        let is_exempt = self.is_exempt(caller);
+        if is_exempt || demand == Demand::Nothing {
+            let shows_token = bearer(headers).is_ok_and(|shown| identify(&self.tokens, shown, now()).is_ok());
+            return Ok(Grant { caller, token: None, shows_token, is_proof: is_exempt });
         }
         let token = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
         let token = token.map_err(|why| Refusal { caller, why })?;
-        let grant = Grant { caller, token: Some(token) };
+        let grant = Grant { caller, token: Some(token), shows_token: true, is_proof: true };
         if let Demand::Scope(need) = demand {
             grant.check(need)?;
         }
@@ -134,6 +140,16 @@ impl Access {
 }
 
 impl Grant<'_> {
+    /// Whether a good token was shown.
+    pub(super) const fn shows_token(&self) -> bool {
+        self.shows_token
+    }
+
+    /// Whether the caller has proved that it may use the control API.
+    pub(super) const fn is_proof(&self) -> bool {
+        self.is_proof
+    }
+
     /// Whether all of these items may be published.
     pub(super) fn check_items(&self, items: &[Item]) -> Result<(), Refusal> {
         items.iter().flat_map(needs).try_for_each(|need| self.check(need))
@@ -162,6 +178,11 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
 }
 
 impl Refusal {
+    /// Whether somebody tries tokens, perhaps.
+    pub(super) const fn may_be_a_guess(&self) -> bool {
+        !matches!(self.why, Why::Forbidden(_))
+    }
+
     /// Logs it and answers it, without what was shown.
     pub(super) fn into_reply(self) -> Reply {
         let Self { caller, why } = self;
@@ -304,7 +325,7 @@ mod tests {
             let batch = parse_batch(body.as_bytes()).unwrap();
             let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
             let token = Token::secret("t", "s3cret", scopes.clone());
-            let grant = Grant { caller: Caller::Unix, token: Some(&token) };
+            let grant = Grant { caller: Caller::Unix, token: Some(&token), shows_token: true, is_proof: true };
             let may = |need: Need<'_>| scopes.iter().any(|scope| scope.covers(need));
             let expected = items.iter().all(|(channel, says, closes)| {
                 let publishes = *says || !*closes;

@@ -5,29 +5,81 @@
 
 use super::listen::Caller;
 use super::reply::Reply;
-use crate::wire::without_port;
+use crate::wire::canonical_host;
 use hyper::header::{HOST, HeaderMap, ORIGIN};
+use hyper::{Method, Request, Version};
 use std::net::IpAddr;
 
-/// Why a request with these headers is refused; `None` if it is not.
-pub(super) fn refuse(caller: Caller, headers: &HeaderMap) -> Option<Reply> {
-    let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    if headers.contains_key(ORIGIN) || cross_site {
-        return Some(Reply::text(403, "Requests from web pages are refused: publish from your backend."));
+/// What a probe asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Whether gripd runs.
+    Alive,
+    /// Whether it wants traffic.
+    Ready,
+}
+
+/// Returns what is asked about at a path, if it is one for probes.
+pub(super) fn health_of(path: &str) -> Option<Health> {
+    match path.strip_suffix('/').unwrap_or(path) {
+        "/healthz" => Some(Health::Alive),
+        "/readyz" => Some(Health::Ready),
+        _ => None,
     }
-    // A Unix socket has no name that a page's domain could have.
-    let Caller::Tcp { local, .. } = caller else { return None };
-    let host = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
-    if local.ip().to_canonical().is_loopback() && host.is_some_and(|host| !is_loopback(host)) {
-        // A name that some page's domain gave to 127.0.0.1 (DNS rebinding).
-        return Some(Reply::text(403, "Host must be localhost or a loopback address here."));
+}
+
+/// Refuses requests that are none for this server (RFC 9112 3.2, RFC 9110 9.3.6).
+pub(super) fn refuse_malformed<B>(request: &Request<B>) -> Option<Reply> {
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Some(Reply::not_allowed(request.method(), "GET, HEAD, POST, PUT, DELETE"));
+    }
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Some(Reply::text(400, "A request needs one Host header."));
     }
     None
 }
 
+/// Refuses requests that a web page has a browser send.
+pub(super) fn refuse_pages(headers: &HeaderMap) -> Option<Reply> {
+    let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    if headers.contains_key(ORIGIN) || cross_site {
+        return Some(Reply::text(403, "Requests from web pages are refused: publish from your backend."));
+    }
+    None
+}
+
+/// Refuses requests to a loopback address under a name that some page's domain may have given to it (DNS rebinding).
+/// `hosts` are further names of this machine.
+pub(super) fn refuse_host<B>(caller: Caller, request: &Request<B>, hosts: &[String]) -> Option<Reply> {
+    // A Unix socket has no name that a page's domain could have.
+    let Caller::Tcp { local, .. } = caller else { return None };
+    if !local.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    let header = request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?"));
+    // Where the target is a whole URI, it counts, and some servers look at the header all the same.
+    let named = [request.uri().authority().map(|authority| authority.as_str()), header];
+    let is_known = |host: &str| {
+        let host = canonical_host(host);
+        is_loopback(&host) || hosts.iter().any(|other| canonical_host(other) == host)
+    };
+    let unknown = named.into_iter().flatten().find(|host| !is_known(host))?;
+    let unknown: String = unknown.chars().filter(|c| !c.is_control()).take(100).collect();
+    Some(Reply::text(
+        403,
+        format!(
+            "The host '{unknown}' is no name of this machine that is known: a web page's domain could lead here. \
+             Use http://localhost:{}, list the name as [control] hosts = [\"{unknown}\"], or send a token.",
+            local.port()
+        ),
+    ))
+}
+
+/// Whether a host, in its canonical spelling, is this machine's own.
 fn is_loopback(host: &str) -> bool {
-    let name = without_port(host).trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| is_this_machine(ip.to_canonical()))
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| is_this_machine(ip.to_canonical()))
 }
 
 /// A connection to the unspecified address arrives on loopback.
@@ -40,46 +92,79 @@ mod tests {
     use super::*;
     use hyper::header::HeaderValue;
 
-    /// `local` is the address to which the request came; an empty one is a Unix socket.
-    fn refused(local: &str, headers: &[(&'static str, &str)]) -> bool {
-        let mut map = HeaderMap::new();
+    fn request(method: Method, target: &str, headers: &[(&'static str, &str)]) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
-            map.insert(*name, HeaderValue::from_str(value).unwrap());
+            request = request.header(*name, HeaderValue::from_str(value).unwrap());
         }
+        request.body(()).unwrap()
+    }
+
+    fn pages(headers: &[(&'static str, &str)]) -> bool {
+        refuse_pages(request(Method::GET, "/", headers).headers()).is_some()
+    }
+
+    /// `local` is the address to which the request came; an empty one is a Unix socket.
+    fn refused(local: &str, target: &str, host: &str) -> bool {
         let tcp = |local| Caller::Tcp { local, remote: "10.0.0.2:1".parse().unwrap() };
         let caller = if local.is_empty() { Caller::Unix } else { tcp(local.parse().unwrap()) };
-        refuse(caller, &map).is_some()
+        refuse_host(caller, &request(Method::GET, target, &[("host", host)]), &["gripd.internal".to_owned()]).is_some()
     }
 
     #[test]
     fn web_pages_are_refused() {
-        assert!(refused("127.0.0.1:5561", &[("origin", "http://evil.example")]));
-        assert!(refused("127.0.0.1:5561", &[("origin", "null")]));
-        assert!(refused("10.0.0.1:5561", &[("sec-fetch-site", "cross-site")]));
-        assert!(!refused("127.0.0.1:5561", &[("sec-fetch-site", "none")]));
-        assert!(refused("", &[("origin", "null")]) && refused("", &[("sec-fetch-site", "cross-site")]));
+        assert!(pages(&[("origin", "http://evil.example")]) && pages(&[("origin", "null")]));
+        assert!(pages(&[("sec-fetch-site", "cross-site")]));
+        assert!(!pages(&[("sec-fetch-site", "none")]) && !pages(&[]));
     }
 
     #[test]
-    fn on_loopback_the_host_must_be_loopback() {
+    fn on_loopback_the_host_must_be_this_machine() {
         for host in [
             "localhost",
             "localhost:5561",
+            "localhost.",
             "127.0.0.1:5561",
             "127.1.2.3",
+            "127.1",
             "[::1]:5561",
             "LOCALHOST",
             "0.0.0.0:5561",
             "[::]",
+            "gripd.internal",
+            "Gripd.Internal.:5561",
         ] {
-            assert!(!refused("127.0.0.1:5561", &[("host", host)]), "{host}");
+            assert!(!refused("127.0.0.1:5561", "/", host), "{host}");
+            assert!(!refused("[::1]:5561", "/", host), "{host}");
         }
         for host in ["evil.example", "evil.example:5561", "localhost.evil.example", "10.0.0.1", ""] {
-            assert!(refused("127.0.0.1:5561", &[("host", host)]), "{host}");
-            assert!(refused("[::1]:5561", &[("host", host)]), "{host}");
+            assert!(refused("127.0.0.1:5561", "/", host), "{host}");
+            assert!(refused("[::1]:5561", "/", host), "{host}");
         }
-        assert!(!refused("127.0.0.1:5561", &[]));
-        assert!(!refused("", &[("host", "evil.example")]));
-        assert!(!refused("10.0.0.1:5561", &[("host", "gripd.internal:5561")]));
+        assert!(!refused("", "/", "evil.example") && !refused("10.0.0.1:5561", "/", "evil.example"));
+    }
+
+    #[test]
+    fn a_whole_uri_names_a_host_as_well() {
+        assert!(refused("127.0.0.1:5561", "http://evil.example/publish", "localhost"));
+        assert!(refused("127.0.0.1:5561", "http://localhost/publish", "evil.example"));
+        assert!(!refused("127.0.0.1:5561", "http://localhost:5561/publish", "localhost"));
+    }
+
+    #[test]
+    fn tunnels_and_traces_are_none_of_its_business() {
+        let host = [("host", "localhost")];
+        for method in [Method::CONNECT, Method::TRACE] {
+            assert!(refuse_malformed(&request(method, "localhost:1", &host)).is_some());
+        }
+        assert!(refuse_malformed(&request(Method::GET, "/", &[])).is_some());
+        assert!(refuse_malformed(&request(Method::GET, "/", &[host[0], host[0]])).is_some());
+        assert!(refuse_malformed(&request(Method::GET, "/", &host)).is_none());
+    }
+
+    #[test]
+    fn probes_are_known_by_their_path() {
+        assert_eq!((health_of("/healthz"), health_of("/readyz/")), (Some(Health::Alive), Some(Health::Ready)));
+        assert_eq!((health_of("/"), health_of("/healthz/x"), health_of("/publish")), (None, None, None));
     }
 }

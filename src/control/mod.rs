@@ -7,42 +7,37 @@ mod channels;
 mod connections;
 mod denied;
 mod guard;
+mod guesses;
 mod listen;
 mod metrics;
+mod places;
 mod publish;
 mod query;
 mod reply;
 mod scope;
+mod serve;
 mod token;
 
 pub use access::Access;
 pub use listen::{Caller, Listener, SocketFile, UnixAddress};
 pub use metrics::Metric;
 pub use scope::Scope;
+pub use serve::Purpose;
 pub use token::Token;
 
 use crate::hub::Hub;
 use access::{Grant, Refusal};
+use guard::Health;
+use guesses::Guesses;
 use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
 use hyper::{Method, Request};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use places::Place;
 use reply::{Media, Reply};
-use std::convert::Infallible;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
-
-/// How long a publisher may take for the head of a request, and be idle between two.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Connections at the same time; others wait.
-const MAX_CONNECTIONS: usize = 1024;
-/// How long to wait when no connection can be accepted: descriptors or memory are short.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The limits of the control API, and who may use it.
 #[derive(Clone, Debug)]
@@ -55,12 +50,16 @@ pub struct Settings {
     pub access: Access,
     /// The Unix socket on which it is served besides.
     pub unix: Option<UnixAddress>,
+    /// The address at which health alone is served.
+    pub health: Option<SocketAddr>,
+    /// Names of this machine by which requests to a loopback address may call it, besides the usual ones.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (max_body, receipt_wait) = (1_000_000, Duration::from_millis(1100));
-        Self { max_body, receipt_wait, access: Access::default(), unix: None }
+        Self { max_body, receipt_wait, access: Access::default(), unix: None, health: None, hosts: Vec::new() }
     }
 }
 
@@ -69,6 +68,10 @@ impl Default for Settings {
 pub struct Metrics {
     /// Requests refused for want of a token, or of its scopes.
     pub refused: AtomicU64,
+    /// Idle connections that gave way to new ones.
+    pub gave_way: AtomicU64,
+    /// Connections that found no place, as all others were busy.
+    pub connections_refused: AtomicU64,
 }
 
 /// Reads all metrics.
@@ -81,12 +84,14 @@ pub struct Control {
     metrics: Arc<Metrics>,
     read_metrics: ReadMetrics,
     ready: AtomicBool,
+    guesses: Guesses,
 }
 
 impl Control {
     /// A control API over `hub`, ready for traffic.
     pub fn new(settings: Settings, hub: Arc<Hub>, metrics: Arc<Metrics>, read_metrics: ReadMetrics) -> Arc<Self> {
-        Arc::new(Self { settings, hub, metrics, read_metrics, ready: AtomicBool::new(true) })
+        let (ready, guesses) = (AtomicBool::new(true), Guesses::default());
+        Arc::new(Self { settings, hub, metrics, read_metrics, ready, guesses })
     }
 
     /// Has `/readyz` say that no further traffic is wanted.
@@ -98,59 +103,61 @@ impl Control {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Serves `listener` for ever.
-    pub async fn serve(self: Arc<Self>, listener: impl Listener) {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            match listener.accept().await {
-                Ok((stream, caller)) => {
-                    let control = Arc::clone(&self);
-                    let permit = Arc::clone(&connections).acquire_owned().await;
-                    tokio::spawn(async move {
-                        let _permit = permit;
-                        control.connection(stream, caller).await;
-                    });
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept connections to the control API");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn connection(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, caller: Caller) {
-        let service = service_fn(move |request| {
-            let control = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(control.answer(caller, request).await.into_response()) }
-        });
-        let mut builder = Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-            tracing::debug!(%error, "control connection ended");
+    /// Says how gripd is.
+    fn health(&self, health: Health) -> Reply {
+        match health {
+            Health::Alive => Reply::text(200, "OK"),
+            Health::Ready if self.is_ready() => Reply::text(200, "OK"),
+            Health::Ready => Reply::text(503, "Draining"),
         }
     }
 
     /// Answers one request.
-    async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Reply {
-        if let Some(refusal) = guard::refuse(caller, request.headers()) {
+    async fn answer(&self, caller: Caller, seat: &Place, request: Request<Incoming>) -> Reply {
+        if let Some(refusal) = guard::refuse_malformed(&request) {
             return refusal;
         }
         let path = request.uri().path().to_owned();
+        if let Some(health) = guard::health_of(&path)
+            && matches!(*request.method(), Method::GET | Method::HEAD)
+        {
+            return self.health(health);
+        }
+        if let Some(refusal) = guard::refuse_pages(request.headers()) {
+            return refusal;
+        }
         let grant =
             match self.settings.access.admit(caller, path.trim_end_matches('/'), request.method(), request.headers()) {
                 Ok(grant) => grant,
                 Err(refusal) => {
+                    if refusal.may_be_a_guess() {
+                        self.slow_down(seat).await;
+                    }
                     body::discard(self, request).await;
                     return self.refuse(refusal);
                 }
             };
-        let Some(media) = Media::negotiate(request.headers()) else { return Reply::not_acceptable() };
+        if !grant.shows_token()
+            && let Some(refusal) = guard::refuse_host(caller, &request, &self.settings.hosts)
+        {
+            return refusal;
+        }
+        if grant.is_proof() {
+            seat.is_proved();
+        }
         let (place, name) = split(&path);
         let Some(methods) = methods(place, name) else { return Reply::text(404, "Not Found") };
         if !methods.is_empty() && methods.split(", ").all(|method| method != request.method().as_str()) {
             return Reply::not_allowed(request.method(), methods);
         }
+        // What is always the same text, or always JSON, is answered whatever a client would like better.
+        let chooses = matches!(place, "publish" | "recover")
+            || *request.method() == Method::DELETE
+            || *request.method() == Method::PUT;
+        let media = Media::negotiate(request.headers());
+        let Some(media) = media.or_else(|| if chooses { None } else { Some(Media::Text) }) else {
+            return Reply::not_acceptable();
+        };
         self.carry_out(&grant, media, place, name, request).await.unwrap_or_else(|refusal| refusal)
     }
 
@@ -180,9 +187,6 @@ impl Control {
             ("connections", Some(name), _) => connections::one(hub, name).await,
             ("denied", None, _) => denied::list(hub, query),
             ("denied", Some(name), _) => denied::delete(hub, media, name).await,
-            ("healthz", ..) => Ok(Reply::text(200, "OK")),
-            ("readyz", ..) if self.is_ready() => Ok(Reply::text(200, "OK")),
-            ("readyz", ..) => Ok(Reply::text(503, "Draining")),
             ("metrics", ..) => Ok(metrics::render(&(self.read_metrics)())),
             _ => Err(Reply::text(404, "Not Found")),
         }

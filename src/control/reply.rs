@@ -27,7 +27,7 @@ impl Media {
     }
 
     fn of_element(element: &str) -> Option<Self> {
-        match element.split(';').next().unwrap_or_default().trim() {
+        match &*element.split(';').next().unwrap_or_default().trim().to_ascii_lowercase() {
             "text/plain" | "text/*" | "*/*" | "*" => Some(Self::Text),
             "application/json" | "application/*" => Some(Self::Json),
             _ => None,
@@ -114,7 +114,7 @@ mod tests {
     fn the_last_element_that_fits_decides() {
         assert_eq!(Media::negotiate(&HeaderMap::new()), Some(Media::Text));
         assert_eq!(negotiate("*/*"), Some(Media::Text));
-        assert_eq!(negotiate("application/json"), Some(Media::Json));
+        assert_eq!(negotiate("Application/JSON"), Some(Media::Json));
         assert_eq!(negotiate("text/plain, application/json;q=0.1, image/png"), Some(Media::Json));
         assert_eq!(negotiate("application/*, */*"), Some(Media::Text));
         assert_eq!(negotiate("image/png"), None);

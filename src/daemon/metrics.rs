@@ -67,6 +67,16 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
                 "Requests to the control API refused for want of a token, or of its scopes.",
                 &control.refused,
             ),
+            (
+                "control_gave_way_total",
+                "Idle connections to the control API that gave way to new ones.",
+                &control.gave_way,
+            ),
+            (
+                "control_connections_refused_total",
+                "Connections to the control API that found no place, as all others were busy.",
+                &control.connections_refused,
+            ),
         ]
         .map(|(name, help, counter)| Metric { name, help, value: counter.load(Relaxed) })
         .to_vec()

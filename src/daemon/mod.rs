@@ -5,7 +5,7 @@ mod metrics;
 mod shard_thread;
 
 use crate::config::Config;
-use crate::control::{Control, SocketFile, UnixAddress};
+use crate::control::{Control, Purpose, SocketFile, UnixAddress};
 use crate::front::listen;
 use crate::hub::Hub;
 use crate::notify::{self, Notifier};
@@ -34,6 +34,7 @@ const LAST_WRITES: Duration = Duration::from_millis(500);
 pub struct Daemon {
     listen: SocketAddr,
     control_listen: SocketAddr,
+    health_listen: Option<SocketAddr>,
     control: Arc<Control>,
     hub: Arc<Hub>,
     drain: watch::Sender<bool>,
@@ -83,13 +84,15 @@ impl Daemon {
         let control_listener = control_listener.map_err(|e| named("the control API", config.control_listen, &e))?;
         control_listener.set_nonblocking(true)?;
         let (listen, control_listen) = (listeners[0].local_addr()?, control_listener.local_addr()?);
+        let health = config.control.health.map(bind_health).transpose()?;
+        let health_listen = health.as_ref().map(TcpListener::local_addr).transpose()?;
         let unix = config.control.unix.as_ref().map(UnixAddress::bind).transpose()?;
         let (control_unix, control_file) = unix.unzip();
         let routes = match &config.routes {
             Some(routes) => Arc::clone(routes),
             None => start_demo(local(control_listen), config.control.access.admit_demo()?)?,
         };
-        announce(&config, listen, control_listen, &routes);
+        announce(&config, (listen, control_listen, health_listen), &routes);
 
         configure(&hub, &routes);
         let counters = Counters::default();
@@ -121,11 +124,12 @@ impl Daemon {
         let read = metrics::reader(counters, Arc::clone(&hub));
         let control = Control::new(config.control, Arc::clone(&hub), control_metrics, read);
         let (stop_control, stopped) = oneshot::channel();
-        let listeners = (control_listener, control_unix);
+        let listeners = ControlListeners { tcp: control_listener, unix: control_unix, health };
         let control_thread = start_control(Arc::clone(&control), Arc::clone(&hub), notifier, listeners, stopped)?;
         Ok(Self {
             listen,
             control_listen,
+            health_listen,
             control,
             hub,
             drain,
@@ -147,6 +151,11 @@ impl Daemon {
     /// Where publishers connect.
     pub const fn control_listen(&self) -> SocketAddr {
         self.control_listen
+    }
+
+    /// Where probes connect that ask for the health alone, if they may.
+    pub const fn health_listen(&self) -> Option<SocketAddr> {
+        self.health_listen
     }
 
     /// Where publishers on this machine connect.
@@ -217,12 +226,20 @@ fn named(whom: &str, address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen for {whom} on {address}: {error}"))
 }
 
-fn announce(config: &Config, listen: SocketAddr, control: SocketAddr, routes: &Table) {
+/// Binds the address at which health alone is served.
+fn bind_health(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).map_err(|error| named("health", address, &error))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn announce(config: &Config, (listen, control, health): (SocketAddr, SocketAddr, Option<SocketAddr>), routes: &Table) {
     warn_of_ignored(routes);
     let version = env!("CARGO_PKG_VERSION");
     let routes = routes.routes().count();
     let unix = config.control.unix.as_ref().map(|unix| tracing::field::display(unix.path.display()));
-    tracing::info!(version, clients = %listen, %control, unix, shards = config.shards, routes, "started");
+    let health = health.map(tracing::field::display);
+    tracing::info!(version, clients = %listen, %control, unix, health, shards = config.shards, routes, "started");
     if !config.control.access.asks() && !control.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "whoever reaches {control} can publish and close: configure [[control.token]], or listen on this machine only"
@@ -258,14 +275,14 @@ fn start_control(
     control: Arc<Control>,
     hub: Arc<Hub>,
     notifier: Arc<Notifier>,
-    (tcp, unix): (TcpListener, Option<UnixListener>),
+    listeners: ControlListeners,
     stopped: oneshot::Receiver<Duration>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = runtime()?;
     Builder::new().name("control".into()).spawn(move || {
         runtime.block_on(async move {
             tokio::select! {
-                Err(error) = serve_control(control, tcp, unix) => tracing::error!(%error, "the control API ended"),
+                Err(error) = serve_control(control, listeners) => tracing::error!(%error, "the control API ended"),
                 () = hub.keep_time() => {}
                 () = hub.keep() => {}
                 () = notifier.run() => {}
@@ -277,13 +294,25 @@ fn start_control(
     })
 }
 
+/// The listeners of the control API.
+struct ControlListeners {
+    tcp: TcpListener,
+    unix: Option<UnixListener>,
+    health: Option<TcpListener>,
+}
+
 /// Serves the control API for ever.
-async fn serve_control(control: Arc<Control>, tcp: TcpListener, unix: Option<UnixListener>) -> io::Result<()> {
-    let tcp = Arc::clone(&control).serve(tokio::net::TcpListener::from_std(tcp)?);
-    match unix.map(tokio::net::UnixListener::from_std).transpose()? {
-        Some(unix) => tokio::join!(tcp, control.serve(unix)).0,
-        None => tcp.await,
+async fn serve_control(control: Arc<Control>, listeners: ControlListeners) -> io::Result<()> {
+    let ControlListeners { tcp, unix, health } = listeners;
+    if let Some(health) = health {
+        let health = tokio::net::TcpListener::from_std(health)?;
+        tokio::spawn(Arc::clone(&control).serve(health, Purpose::Health));
     }
+    if let Some(unix) = unix {
+        let unix = tokio::net::UnixListener::from_std(unix)?;
+        tokio::spawn(Arc::clone(&control).serve(unix, Purpose::Everything));
+    }
+    control.serve(tokio::net::TcpListener::from_std(tcp)?, Purpose::Everything).await;
     Ok(())
 }
 

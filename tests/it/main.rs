@@ -11,6 +11,7 @@ mod cli;
 mod close;
 mod compressed;
 mod connections;
+mod control_port;
 mod controlled;
 mod crowded;
 mod demo;

@@ -178,6 +178,11 @@ impl Gripd {
         self.daemon.as_ref().unwrap().reroute(table.into());
     }
 
+    /// Where the health alone is served.
+    pub(crate) fn health(&self) -> SocketAddr {
+        self.daemon.as_ref().unwrap().health_listen().unwrap()
+    }
+
     /// Begins to drain.
     pub(crate) fn drain(&self) {
         self.daemon.as_ref().unwrap().drain();

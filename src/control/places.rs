@@ -1,0 +1,180 @@
+//! Who may be connected to the control API at the same time.
+//!
+//! A connection costs a descriptor and a place, and whoever opens one has proved nothing yet. Connections that are idle
+//! therefore give way: those without proof first, and of these the one that has been idle the longest. Whoever connects
+//! and asks at once is always served.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// The connections to one listener.
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    most_unproven: usize,
+    /// Counts events, to tell which was earlier.
+    clock: AtomicU64,
+    seats: Mutex<HashMap<u64, Arc<Seat>>>,
+}
+
+/// One connection, as others see it.
+#[derive(Debug)]
+struct Seat {
+    /// Whether a request is being answered.
+    is_busy: AtomicBool,
+    /// Whether a request was let in.
+    is_proven: AtomicBool,
+    /// When its last request ended, by the clock of all.
+    idle_since: AtomicU64,
+    give_way: Notify,
+}
+
+/// The place of a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    seat: Arc<Seat>,
+}
+
+impl Places {
+    /// Places for `most` connections, of which so many may have proved nothing.
+    pub(super) fn new(most: usize, most_unproven: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_unproven, clock: AtomicU64::new(0), seats: Mutex::default() })
+    }
+
+    /// Gives a new connection a place, for which another one may have to give way. `None`: all are busy.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
+        let number = self.tick();
+        let seat = Arc::new(Seat {
+            is_busy: AtomicBool::new(false),
+            is_proven: AtomicBool::new(false),
+            idle_since: AtomicU64::new(number),
+            give_way: Notify::new(),
+        });
+        let mut seats = self.seats();
+        let unproven = seats.values().filter(|seat| !seat.is_proven.load(Relaxed)).count();
+        if unproven >= self.most_unproven || seats.len() >= self.most {
+            // An unproven one is idle as long as it is not answered.
+            let leaving = idle_longest(&seats, unproven >= self.most_unproven)?;
+            if let Some(seat) = seats.remove(&leaving) {
+                seat.give_way.notify_one();
+            }
+        }
+        seats.insert(number, Arc::clone(&seat));
+        Some(Place { places: Arc::clone(self), number, seat })
+    }
+
+    /// Has the connection give way that can be spared most. `false`: none can.
+    pub(super) fn spare_one(&self) -> bool {
+        let mut seats = self.seats();
+        let leaving = idle_longest(&seats, false).and_then(|number| seats.remove(&number));
+        if let Some(seat) = &leaving {
+            seat.give_way.notify_one();
+        }
+        leaving.is_some()
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Relaxed)
+    }
+
+    fn seats(&self) -> MutexGuard<'_, HashMap<u64, Arc<Seat>>> {
+        // Nothing in here panics halfway, so poisoned seats are still whole.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the connection that can be spared most. `unproven`: only one that has proved nothing.
+fn idle_longest(seats: &HashMap<u64, Arc<Seat>>, unproven: bool) -> Option<u64> {
+    let idle = seats.iter().filter(|(_, seat)| !seat.is_busy.load(Relaxed));
+    let idle = idle.filter(|(_, seat)| !unproven || !seat.is_proven.load(Relaxed));
+    let order = |seat: &Seat| (seat.is_proven.load(Relaxed), seat.idle_since.load(Relaxed));
+    idle.min_by_key(|(_, seat)| order(seat)).map(|(number, _)| *number)
+}
+
+impl Place {
+    /// Waits until the connection has to give way.
+    pub(super) async fn has_to_give_way(&self) {
+        self.seat.give_way.notified().await;
+    }
+
+    /// Notes that a request is being answered.
+    pub(super) fn begins(&self) {
+        self.seat.is_busy.store(true, Relaxed);
+    }
+
+    /// Notes that no request is being answered.
+    pub(super) fn rests(&self) {
+        self.seat.idle_since.store(self.places.tick(), Relaxed);
+        self.seat.is_busy.store(false, Relaxed);
+    }
+
+    /// Notes that a request was let in.
+    pub(super) fn is_proved(&self) {
+        self.seat.is_proven.store(true, Relaxed);
+    }
+
+    /// Whether a request was let in, or is about to be.
+    pub(super) fn has_proof(&self) -> bool {
+        self.seat.is_proven.load(Relaxed) || self.seat.is_busy.load(Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.seats().remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    fn gives_way(place: &Place) -> bool {
+        pin!(place.has_to_give_way()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn the_unproven_one_that_is_idle_the_longest_gives_way() {
+        let places = Places::new(4, 2);
+        let first = places.enter().unwrap();
+        let second = places.enter().unwrap();
+        let third = places.enter().unwrap();
+        assert!(gives_way(&first) && !gives_way(&second) && !gives_way(&third));
+        // One that is asking stays.
+        second.begins();
+        let fourth = places.enter().unwrap();
+        assert!(gives_way(&third) && !gives_way(&second) && !gives_way(&fourth));
+    }
+
+    #[test]
+    fn proof_keeps_a_place_against_those_without() {
+        let places = Places::new(3, 2);
+        let proven: Vec<Place> = (0..2).map(|_| places.enter().unwrap()).collect();
+        proven.iter().for_each(Place::is_proved);
+        let stranger = places.enter().unwrap();
+        let another = places.enter().unwrap();
+        assert!(gives_way(&stranger) && proven.iter().all(|place| !gives_way(place)));
+        another.is_proved();
+        let last = places.enter().unwrap();
+        assert!(gives_way(&proven[0]) && !gives_way(&proven[1]) && !gives_way(&last));
+    }
+
+    #[test]
+    fn where_all_are_busy_nobody_gives_way() {
+        let places = Places::new(2, 2);
+        let busy: Vec<Place> = (0..2).map(|_| places.enter().unwrap()).collect();
+        busy.iter().for_each(Place::begins);
+        assert!(places.enter().is_none() && !places.spare_one());
+        busy[1].rests();
+        assert!(places.spare_one() && gives_way(&busy[1]));
+        drop(busy);
+        assert!(places.seats().is_empty());
+    }
+}

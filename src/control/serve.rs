@@ -1,0 +1,134 @@
+//! Connections to the control API, and to its health alone.
+
+use super::guesses::Guesses;
+use super::listen::{Caller, Listener};
+use super::places::{Place, Places};
+use super::reply::Reply;
+use super::{Control, guard};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper::{Method, Request};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
+
+/// How long a publisher may take for the head of a request, and be idle between two.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection may be idle that has proved nothing.
+const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at the same time.
+const MOST: usize = 1024;
+/// Those of them that may have proved nothing.
+const MOST_UNPROVEN: usize = 256;
+/// Connections at the same time that ask for the health alone.
+const MOST_PROBES: usize = 64;
+/// How long to wait when no connection can be accepted: descriptors or memory are short.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The requests that a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// All of the control API.
+    Everything,
+    /// `/healthz` and `/readyz`, for probes that cannot reach the control API.
+    Health,
+}
+
+impl Control {
+    /// Serves `listener` for ever.
+    pub async fn serve(self: Arc<Self>, listener: impl Listener, purpose: Purpose) {
+        let places = match purpose {
+            Purpose::Everything => Places::new(MOST, MOST_UNPROVEN),
+            Purpose::Health => Places::new(MOST_PROBES, MOST_PROBES),
+        };
+        loop {
+            match listener.accept().await {
+                Ok((stream, caller)) => match places.enter() {
+                    Some(place) => {
+                        tokio::spawn(Arc::clone(&self).connection(stream, caller, place, purpose));
+                    }
+                    None => {
+                        self.metrics.connections_refused.fetch_add(1, Relaxed);
+                        tracing::debug!(remote = %caller, "all connections to the control API are busy: refused");
+                    }
+                },
+                Err(error) => {
+                    // Whoever only waits gives way to whoever asks.
+                    if !places.spare_one() {
+                        tracing::error!(%error, "cannot accept connections to the control API");
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        caller: Caller,
+        place: Place,
+        purpose: Purpose,
+    ) {
+        let place = &place;
+        let control = &self;
+        let service = service_fn(move |request: Request<Incoming>| async move {
+            place.begins();
+            let reply = match purpose {
+                Purpose::Everything => control.answer(caller, place, request).await,
+                Purpose::Health => control.answer_probe(&request),
+            };
+            place.rests();
+            Ok::<_, Infallible>(reply.into_response())
+        });
+        let mut builder = Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        tokio::select! {
+            served = builder.serve_connection(TokioIo::new(stream), service) => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "control connection ended");
+                }
+            }
+            () = place.has_to_give_way() => {
+                self.metrics.gave_way.fetch_add(1, Relaxed);
+                tracing::debug!(remote = %caller, "an idle control connection gives way to a new one");
+            }
+            () = unproven_for_too_long(place) => {
+                tracing::debug!(remote = %caller, "a control connection ends that has asked for nothing");
+            }
+        }
+    }
+
+    /// Answers a request of a probe.
+    fn answer_probe(&self, request: &Request<Incoming>) -> Reply {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Reply::not_allowed(request.method(), "GET, HEAD");
+        }
+        guard::health_of(request.uri().path())
+            .map_or_else(|| Reply::text(404, "Not Found"), |health| self.health(health))
+    }
+
+    /// Delays the refusal of a token that may have been guessed. Meanwhile the connection counts as idle.
+    pub(super) async fn slow_down(&self, place: &Place) {
+        let delay = Guesses::delay(&self.guesses, Instant::now());
+        if !delay.is_zero() {
+            place.rests();
+            sleep(delay).await;
+            place.begins();
+        }
+    }
+}
+
+/// Waits until a connection has been idle for too long without having proved anything.
+async fn unproven_for_too_long(place: &Place) {
+    sleep(UNPROVEN_TIMEOUT).await;
+    while place.has_proof() {
+        // Proof is never lost, but a request may still turn out to be refused.
+        sleep(UNPROVEN_TIMEOUT).await;
+    }
+}
