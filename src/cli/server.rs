@@ -85,7 +85,7 @@ impl Server {
     {
         let authorization = self.authorization(local)?;
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(Outbound::new(stream))).await?;
+            hyper::client::conn::http1::handshake(TokioIo::new(Outbound::new(stream, None))).await?;
         tokio::spawn(connection);
         let host = match &self.place {
             Place::Tcp { host, port } => format!("{host}:{port}"),

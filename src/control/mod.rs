@@ -26,6 +26,7 @@ pub use serve::Purpose;
 pub use token::Token;
 
 use crate::hub::Hub;
+use crate::net::Descriptors;
 use access::{Grant, Refusal};
 use guard::Health;
 use guesses::Guesses;
@@ -81,6 +82,7 @@ pub type ReadMetrics = Box<dyn Fn() -> Vec<Metric> + Send + Sync>;
 pub struct Control {
     settings: Settings,
     hub: Arc<Hub>,
+    descriptors: Arc<Descriptors>,
     metrics: Arc<Metrics>,
     read_metrics: ReadMetrics,
     ready: AtomicBool,
@@ -89,9 +91,15 @@ pub struct Control {
 
 impl Control {
     /// A control API over `hub`, ready for traffic.
-    pub fn new(settings: Settings, hub: Arc<Hub>, metrics: Arc<Metrics>, read_metrics: ReadMetrics) -> Arc<Self> {
+    pub fn new(
+        settings: Settings,
+        hub: Arc<Hub>,
+        descriptors: Arc<Descriptors>,
+        metrics: Arc<Metrics>,
+        read_metrics: ReadMetrics,
+    ) -> Arc<Self> {
         let (ready, guesses) = (AtomicBool::new(true), Guesses::default());
-        Arc::new(Self { settings, hub, metrics, read_metrics, ready, guesses })
+        Arc::new(Self { settings, hub, descriptors, metrics, read_metrics, ready, guesses })
     }
 
     /// Has `/readyz` say that no further traffic is wanted.
@@ -155,7 +163,7 @@ impl Control {
             || *request.method() == Method::DELETE
             || *request.method() == Method::PUT;
         let media = Media::negotiate(request.headers());
-        let Some(media) = media.or_else(|| if chooses { None } else { Some(Media::Text) }) else {
+        let Some(media) = media.or(if chooses { None } else { Some(Media::Text) }) else {
             return Reply::not_acceptable();
         };
         self.carry_out(&grant, media, place, name, request).await.unwrap_or_else(|refusal| refusal)

@@ -5,6 +5,7 @@ use super::listen::{Caller, Listener};
 use super::places::{Place, Places};
 use super::reply::Reply;
 use super::{Control, guard};
+use crate::telemetry::Seldom;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 /// How long a publisher may take for the head of a request, and be idle between two.
@@ -42,15 +44,25 @@ pub enum Purpose {
 impl Control {
     /// Serves `listener` for ever.
     pub async fn serve(self: Arc<Self>, listener: impl Listener, purpose: Purpose) {
+        static LINE: Seldom = Seldom::new();
+        // Where the process may open few files, there are few places.
+        let bounded =
+            |most: usize, share: u64| most.min(usize::try_from(self.descriptors.limit() / share).unwrap_or(most));
         let places = match purpose {
-            Purpose::Everything => Places::new(MOST, MOST_UNPROVEN),
-            Purpose::Health => Places::new(MOST_PROBES, MOST_PROBES),
+            Purpose::Everything => Places::new(bounded(MOST, 2), bounded(MOST_UNPROVEN, 8)),
+            Purpose::Health => Places::new(bounded(MOST_PROBES, 16), bounded(MOST_PROBES, 16)),
         };
         loop {
-            match listener.accept().await {
+            let accepted = listener.accept().await;
+            if accepted.is_ok() && !self.descriptors.are_enough_for_control() {
+                places.spare_one();
+            }
+            match accepted {
                 Ok((stream, caller)) => match places.enter() {
                     Some(place) => {
                         tokio::spawn(Arc::clone(&self).connection(stream, caller, place, purpose));
+                        // It begins its request, if that has come: otherwise it would count as idle for the next.
+                        yield_now().await;
                     }
                     None => {
                         self.metrics.connections_refused.fetch_add(1, Relaxed);
@@ -59,9 +71,10 @@ impl Control {
                 },
                 Err(error) => {
                     // Whoever only waits gives way to whoever asks.
-                    if !places.spare_one() {
-                        tracing::error!(%error, "cannot accept connections to the control API");
-                    }
+                    places.spare_one();
+                    LINE.log(|left_out| {
+                        tracing::error!(%error, left_out, "cannot accept connections to the control API");
+                    });
                     sleep(PAUSE).await;
                 }
             }
@@ -75,6 +88,7 @@ impl Control {
         place: Place,
         purpose: Purpose,
     ) {
+        let _counted = self.descriptors.control();
         let place = &place;
         let control = &self;
         let service = service_fn(move |request: Request<Incoming>| async move {

@@ -3,18 +3,33 @@
 use super::Counters;
 use crate::control::{Metric, ReadMetrics};
 use crate::hub::Hub;
+use crate::net::Descriptors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Reads the counters of all parts.
-pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
+pub(super) fn reader(counters: Counters, hub: Arc<Hub>, descriptors: Arc<Descriptors>) -> ReadMetrics {
     Box::new(move || {
-        let Counters { front, origin, shard, session, control, notify } = &counters;
+        let Counters { front, shard, session, notify, .. } = &counters;
         let channels = AtomicU64::new(hub.population() as u64);
+        let open_files = AtomicU64::new(descriptors.in_use());
+        let open_files_limit = AtomicU64::new(descriptors.limit());
         [
-            ("connections", "Client connections that are open.", &front.connections),
+            ("connections", "Client connections that are open.", descriptors.clients()),
             ("parked", "Client connections that are held.", &shard.parked),
             ("channels", "Channels that are held.", &channels),
+            (
+                "connections_refused_total",
+                "Client connections that were refused because descriptors are short.",
+                &front.connections_refused,
+            ),
+            (
+                "connections_spared_total",
+                "Idle client connections that were closed for new ones because descriptors are short.",
+                &front.connections_spared,
+            ),
+            ("open_files", "Descriptors that the process has open.", &open_files),
+            ("open_files_limit", "Descriptors that the process may have open.", &open_files_limit),
             ("requests_total", "Requests of clients.", &front.requests),
             ("holds_total", "Requests that were held.", &front.holds),
             ("websockets_total", "WebSockets that an origin accepted.", &session.sessions),
@@ -52,33 +67,40 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>) -> ReadMetrics {
                 "Subscriptions of WebSockets that held as many channels as they may.",
                 &session.refused_subscriptions,
             ),
-            ("origin_requests_total", "Requests sent to origins, retries included.", &origin.requests),
-            ("origin_failures_total", "Requests that got no answer from their origin.", &origin.failures),
-            ("origin_fail_overs_total", "Requests that went to the next target of their route.", &origin.fail_overs),
-            ("links_total", "Requests for next links.", &origin.links),
-            ("links_shared_total", "Streams that were served by what another had asked.", &origin.links_shared),
-            (
-                "origin_informational_dropped_total",
-                "Informational answers that were dropped.",
-                &origin.informational_dropped,
-            ),
-            (
-                "control_refused_total",
-                "Requests to the control API refused for want of a token, or of its scopes.",
-                &control.refused,
-            ),
-            (
-                "control_gave_way_total",
-                "Idle connections to the control API that gave way to new ones.",
-                &control.gave_way,
-            ),
-            (
-                "control_connections_refused_total",
-                "Connections to the control API that found no place, as all others were busy.",
-                &control.connections_refused,
-            ),
         ]
+        .into_iter()
+        .chain(behind_the_front(&counters))
         .map(|(name, help, counter)| Metric { name, help, value: counter.load(Relaxed) })
-        .to_vec()
+        .collect()
     })
+}
+
+/// A name, its meaning, and the counter.
+type Named<'a> = (&'static str, &'static str, &'a AtomicU64);
+
+/// The counters of origins and of the control API.
+fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 9] {
+    [
+        ("origin_requests_total", "Requests sent to origins, retries included.", &origin.requests),
+        ("origin_failures_total", "Requests that got no answer from their origin.", &origin.failures),
+        ("origin_fail_overs_total", "Requests that went to the next target of their route.", &origin.fail_overs),
+        ("links_total", "Requests for next links.", &origin.links),
+        ("links_shared_total", "Streams that were served by what another had asked.", &origin.links_shared),
+        (
+            "origin_informational_dropped_total",
+            "Informational answers that were dropped.",
+            &origin.informational_dropped,
+        ),
+        (
+            "control_refused_total",
+            "Requests to the control API refused for want of a token, or of its scopes.",
+            &control.refused,
+        ),
+        ("control_gave_way_total", "Idle connections to the control API that gave way to new ones.", &control.gave_way),
+        (
+            "control_connections_refused_total",
+            "Connections to the control API that found no place, as all others were busy.",
+            &control.connections_refused,
+        ),
+    ]
 }

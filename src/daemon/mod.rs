@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::control::{Control, Purpose, SocketFile, UnixAddress};
 use crate::front::listen;
 use crate::hub::Hub;
+use crate::net::Descriptors;
 use crate::notify::{self, Notifier};
 use crate::origin::Shield;
 use crate::route::{Table, parse_line};
@@ -99,6 +100,7 @@ impl Daemon {
         let notifier = Notifier::new(config.notify, &counters.notify);
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests);
+        let descriptors = Descriptors::of_process(config.shards + 1);
         let (routes, in_use) = watch::channel(routes);
         let mut shards = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -109,6 +111,7 @@ impl Daemon {
                 routes: in_use.clone(),
                 shield: Arc::clone(&shield),
                 hub: Arc::clone(&hub),
+                descriptors: Arc::clone(&descriptors),
                 notifier: Arc::clone(&notifier),
                 counters: counters.clone(),
                 front: config.front.clone(),
@@ -121,8 +124,8 @@ impl Daemon {
             shards.push(thread.start()?);
         }
         let control_metrics = Arc::clone(&counters.control);
-        let read = metrics::reader(counters, Arc::clone(&hub));
-        let control = Control::new(config.control, Arc::clone(&hub), control_metrics, read);
+        let read = metrics::reader(counters, Arc::clone(&hub), Arc::clone(&descriptors));
+        let control = Control::new(config.control, Arc::clone(&hub), descriptors, control_metrics, read);
         let (stop_control, stopped) = oneshot::channel();
         let listeners = ControlListeners { tcp: control_listener, unix: control_unix, health };
         let control_thread = start_control(Arc::clone(&control), Arc::clone(&hub), notifier, listeners, stopped)?;

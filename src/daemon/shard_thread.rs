@@ -5,11 +5,13 @@ use super::{Counters, Left, local_runtime};
 use crate::front::{self, Drain, Front, Gate};
 use crate::hold::{self, Holds};
 use crate::hub::Hub;
+use crate::net::Descriptors;
 use crate::notify::Notifier;
 use crate::origin::{self, Ahead, Origin, Shield};
 use crate::route::Table;
 use crate::session::{self, Sessions};
 use crate::shard::{self, Shard};
+use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -28,6 +30,7 @@ pub(super) struct ShardThread {
     pub(super) routes: watch::Receiver<Arc<Table>>,
     pub(super) shield: Arc<Shield>,
     pub(super) hub: Arc<Hub>,
+    pub(super) descriptors: Arc<Descriptors>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) counters: Counters,
     pub(super) front: front::Settings,
@@ -55,9 +58,11 @@ impl ShardThread {
         let grace = self.shard.close_grace;
         let books = Books { shard: self.index, membership: membership.clone(), notifier: self.notifier };
         let shard = Shard::new(self.shard, inbox, Box::new(books), self.counters.shard);
+        let descriptors = self.descriptors;
         let mut routes = self.routes;
         let in_use = Arc::clone(&routes.borrow_and_update());
-        let origin = Rc::new(Origin::new(self.origin, in_use, self.shield, self.counters.origin));
+        let origin =
+            Rc::new(Origin::new(self.origin, in_use, self.shield, Arc::clone(&descriptors), self.counters.origin));
         let ahead = Ahead::new(self.front.body_buffers);
         let front = Rc::new(Front {
             settings: self.front,
@@ -66,6 +71,9 @@ impl ShardThread {
             sessions: Sessions::new(self.session, Rc::clone(&shard), membership, origin, self.counters.session),
             drain: Rc::new(Drain::default()),
             gate: Gate::default(),
+            idle: Rc::default(),
+            parting: Cell::new(0),
+            descriptors,
             ahead,
             metrics: self.counters.front,
         });

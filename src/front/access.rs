@@ -1,5 +1,6 @@
 //! The access line of a request.
 
+use super::idle::Busy;
 use super::visit::Visit;
 use crate::route::{Route, Target};
 use crate::telemetry::log::REGARDLESS;
@@ -21,10 +22,12 @@ pub(super) struct Access {
     status: u16,
     bytes: u64,
     hold: Option<&'static str>,
+    /// The request is in progress until its line is written.
+    _busy: Busy,
 }
 
 impl Access {
-    pub(super) fn begin(visit: &Visit) -> Self {
+    pub(super) fn begin(visit: &Visit, busy: Busy) -> Self {
         Self {
             client: visit.client,
             method: visit.request.method.clone(),
@@ -36,6 +39,7 @@ impl Access {
             status: 0,
             bytes: 0,
             hold: None,
+            _busy: busy,
         }
     }
 

@@ -6,6 +6,7 @@ use super::body::Reply;
 use super::dress::Dress;
 use crate::origin::{Failure, Kind, Side};
 use crate::route::Route;
+use crate::telemetry::Seldom;
 use crate::wire::{Answer, Head, answer};
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
@@ -65,7 +66,7 @@ pub(super) fn fail(
 fn of_failure(failure: &Failure, debug: bool) -> Answer {
     let answer = match failure.kind {
         Kind::TimedOut => answer::ORIGIN_TIMED_OUT,
-        Kind::Busy => answer::ORIGIN_BUSY,
+        Kind::Busy | Kind::NoDescriptor => answer::ORIGIN_BUSY,
         Kind::GaveWay => answer::GAVE_WAY,
         Kind::RequestBroken => answer::REQUEST_BROKEN,
         Kind::RequestSlow => answer::REQUEST_SLOW,
@@ -82,6 +83,12 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
 
 /// Logs a failure, once.
 fn log(failure: &Failure, uri: &Uri, route: &Route) {
+    static LINE: Seldom = Seldom::new();
+    if failure.kind == Kind::NoDescriptor {
+        // There may be as many of these as there are requests.
+        LINE.log(|left_out| tracing::error!(left_out, "origins cannot be asked: {}", failure.explain()));
+        return;
+    }
     let (error, uri) = (failure.explain(), uri.to_string());
     let uri = route.shown(&uri);
     match failure.side() {

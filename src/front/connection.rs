@@ -2,6 +2,7 @@
 
 use super::body::Reply;
 use super::gate::Place;
+use super::idle::Listed;
 use super::io::Io;
 use super::slot::{Leave, Slot};
 use super::{Front, request};
@@ -50,8 +51,10 @@ pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
         };
         let Some(after) = after else { return };
         serving = match after {
-            After::Next(socket, early) => Box::pin(serve(front, socket, early, None, None)),
-            After::Again(socket, early, retry) => Box::pin(serve(front, socket, early, None, Some(retry))),
+            After::Next(socket, early) => Box::pin(serve(front, socket, early, front.idle.enter(), None, None)),
+            After::Again(socket, early, retry) => {
+                Box::pin(serve(front, socket, early, front.idle.enter(), None, Some(retry)))
+            }
         };
     }
 }
@@ -71,7 +74,7 @@ fn next_phase(front: &Front, (leave, socket, early): Held) -> Phase<'_> {
 }
 
 /// Serves a new connection, once it has something to say and there is a place for it.
-pub(super) async fn first(front: Rc<Front>, socket: TcpStream) -> Option<Held> {
+pub(super) async fn first(front: Rc<Front>, socket: TcpStream, listed: Listed) -> Option<Held> {
     // A look at the first byte, as a new socket counts as readable before it is.
     let mut byte = [0];
     tokio::select! {
@@ -79,9 +82,12 @@ pub(super) async fn first(front: Rc<Front>, socket: TcpStream) -> Option<Held> {
             peeked.ok()?.ok().filter(|count| *count > 0)?;
         }
         () = front.drain.begins() => {}
+        () = poll_fn(|cx| listed.poll_leave(cx)) => return None,
     }
+    let busy = listed.begin();
     let place = front.gate.enter().await;
-    Box::pin(serve(&front, socket, Bytes::new(), Some(place), None)).await
+    drop(busy);
+    Box::pin(serve(&front, socket, Bytes::new(), listed, Some(place), None)).await
 }
 
 /// Lets hyper serve requests. Returns the connection when one of them is held. `retry`: the first of them was served
@@ -90,12 +96,13 @@ async fn serve(
     front: &Rc<Front>,
     socket: TcpStream,
     early: Bytes,
+    listed: Listed,
     place: Option<Place>,
     retry: Option<Box<Retry>>,
 ) -> Option<Held> {
     let address = socket.peer_addr().ok().map(|address| address.ip());
     let waiting = Rc::<ClientDelay>::default();
-    let slot = Rc::new(Slot::new(place, retry, address, Rc::clone(&waiting)));
+    let slot = Rc::new(Slot::new(place, retry, address, Rc::clone(&waiting), listed));
     let (io, clean) = Io::new(socket, early, front.settings.answer_pace, waiting);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let again = slot.is_again();
@@ -117,6 +124,12 @@ async fn serve(
         // Who has not even sent a whole request keeps nobody out.
         if slot.is_unasked() {
             slot.give_way(&front.gate);
+        }
+        if result.is_pending() && slot.listed.poll_leave(cx).is_ready() {
+            if clean.get() {
+                return Poll::Ready(false);
+            }
+            slot.listed.stay();
         }
         // The result first, the slot second: a connection that is over cannot be held.
         match result {

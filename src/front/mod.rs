@@ -13,6 +13,7 @@ mod dress;
 mod exchange;
 mod gate;
 mod identity;
+mod idle;
 mod io;
 mod jsonp;
 pub mod listen;
@@ -24,12 +25,14 @@ mod websocket;
 pub use accept::serve;
 pub use drain::Drain;
 pub use gate::Gate;
+pub use idle::Idle;
 
 use crate::grip::signature::Verifier;
 use crate::hold::Holds;
-use crate::net::Limits;
+use crate::net::{Descriptors, Limits};
 use crate::origin::{Ahead, Origin};
 use crate::session::Sessions;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -71,8 +74,10 @@ impl Default for Settings {
 /// What is counted of clients.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Connections open now.
-    pub connections: AtomicU64,
+    /// Connections refused because descriptors are short.
+    pub connections_refused: AtomicU64,
+    /// Idle connections closed for new ones because descriptors are short.
+    pub connections_spared: AtomicU64,
     /// Requests answered or held.
     pub requests: AtomicU64,
     /// Holds begun.
@@ -100,6 +105,12 @@ pub struct Front {
     pub drain: Rc<Drain>,
     /// Where new connections wait.
     pub gate: Gate,
+    /// The connections that could be spared.
+    pub idle: Rc<Idle>,
+    /// Refused connections that are read for a moment.
+    pub parting: Cell<usize>,
+    /// How many descriptors clients may take.
+    pub descriptors: Arc<Descriptors>,
     /// The room for request bodies that are read ahead.
     pub ahead: Ahead,
     /// What is counted.

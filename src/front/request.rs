@@ -5,6 +5,7 @@ use super::body::Reply;
 use super::dress::Dress;
 use super::exchange::Exchange;
 use super::identity::identify;
+use super::idle::Busy;
 use super::jsonp;
 use super::slot::Slot;
 use super::visit::Visit;
@@ -31,6 +32,7 @@ pub(super) async fn serve(
 ) -> Result<Response<Reply>, Infallible> {
     front.metrics.requests.fetch_add(1, Relaxed);
     slot.ask();
+    let busy = slot.listed.begin();
     let (request, body) = request.into_parts();
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
     let delimited_by_end = request.version == Version::HTTP_10 && request.method != Method::HEAD;
@@ -38,7 +40,7 @@ pub(super) async fn serve(
     slot.keep(retry.as_mut().and_then(|retry| retry.farewell.take()));
     let visit = Visit::new(&front, request, slot.address, Rc::clone(&slot.waiting), retry);
     let upload = Upload::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
-    let answering = answer(&front, &slot, visit, upload);
+    let answering = answer(&front, &slot, visit, upload, busy);
     let mut response = tokio::select! {
         biased;
         // Word is left; the connection is about to leave hyper, and this is dropped.
@@ -61,8 +63,8 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload) -> Response<Reply> {
-    let mut access = Access::begin(&visit);
+async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, busy: Busy) -> Response<Reply> {
+    let mut access = Access::begin(&visit, busy);
     let mut dress = Dress::default();
     let route = match visit.refuse(front).map_or_else(|| visit.route(front), Err) {
         Ok(route) => route,

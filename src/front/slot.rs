@@ -2,6 +2,7 @@
 
 use super::Gate;
 use super::gate::Place;
+use super::idle::Listed;
 use crate::hold::{self, Farewell, Retry};
 use crate::net::ClientDelay;
 use crate::session::Opening;
@@ -29,6 +30,8 @@ pub(super) struct Slot {
     pub(super) address: Option<IpAddr>,
     /// Tells since when gripd waits for the client.
     pub(super) waiting: Rc<ClientDelay>,
+    /// The connection in the list of those that could be spared.
+    pub(super) listed: Listed,
     /// The connection's place in the gate, until its first request is answered.
     place: Cell<Option<Place>>,
     /// Whether a request has begun.
@@ -42,6 +45,7 @@ impl Slot {
         retry: Option<Box<Retry>>,
         address: Option<IpAddr>,
         waiting: Rc<ClientDelay>,
+        listed: Listed,
     ) -> Self {
         Self {
             leave: RefCell::default(),
@@ -49,6 +53,7 @@ impl Slot {
             farewell: RefCell::default(),
             address,
             waiting,
+            listed,
             place: Cell::new(place),
             asked: Cell::new(false),
         }

@@ -1,5 +1,6 @@
 //! A connection to a server that may answer before it has read the whole request.
 
+use super::Counted;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,17 +17,18 @@ pub struct Outbound<S> {
     stream: S,
     /// Whether the server has closed its side against writes.
     refuses: bool,
+    counted: Option<Counted>,
 }
 
 impl<S> Outbound<S> {
-    /// Wraps a connected stream.
-    pub const fn new(stream: S) -> Self {
-        Self { stream, refuses: false }
+    /// Wraps a connected stream. Its descriptor may be counted as long as it is open.
+    pub const fn new(stream: S, counted: Option<Counted>) -> Self {
+        Self { stream, refuses: false, counted }
     }
 
     /// Returns the stream.
-    pub fn into_inner(self) -> S {
-        self.stream
+    pub fn into_parts(self) -> (S, Option<Counted>) {
+        (self.stream, self.counted)
     }
 
     fn judge(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -105,7 +105,7 @@ impl Post {
         let stream = TcpStream::connect((&*address.host, address.port)).await.map_err(Failure::Connect)?;
         stream.set_nodelay(true).map_err(Failure::Connect)?;
         let (sender, connection) =
-            Builder::new().handshake(TokioIo::new(Outbound::new(stream))).await.map_err(Failure::Exchange)?;
+            Builder::new().handshake(TokioIo::new(Outbound::new(stream, None))).await.map_err(Failure::Exchange)?;
         // How it ends is told to whoever waits for an answer on it.
         let task = tokio::spawn(connection).abort_handle();
         Ok(Wire { sender, task, since: Instant::now() })

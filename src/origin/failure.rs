@@ -10,6 +10,8 @@ pub enum Kind {
     Unreachable,
     /// All connections stayed in use.
     Busy,
+    /// The process may not open another connection.
+    NoDescriptor,
     /// No answer in time.
     TimedOut,
     /// The connection ended before an answer came.
@@ -114,6 +116,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::Unreachable => "cannot connect to the origin",
+            Kind::NoDescriptor => "the process may not open another connection (ulimit -n, LimitNOFILE)",
             Kind::Busy => "all connections to the origin are in use",
             Kind::TimedOut => "the origin did not answer in time",
             Kind::Broken => "the origin closed the connection without an answer",

@@ -4,7 +4,7 @@ use super::conversation::Conversation;
 use super::rewrite::names_token;
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, test, tried};
 use crate::grip::base64;
-use crate::net::Outbound;
+use crate::net::{Counted, Outbound};
 use crate::route::{Address, Place, Target};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
@@ -44,6 +44,8 @@ pub enum Opened {
     Socket {
         /// The connection.
         socket: TcpStream,
+        /// Its descriptor.
+        counted: Option<Counted>,
         /// What was read of it beyond the answer.
         early: Bytes,
         /// The head of its answer.
@@ -133,21 +135,21 @@ impl Origin {
             return Ok(Handshake::Refused(Answered { head, body, target: index }));
         }
         check(&errand.request.headers, response.headers()).map_err(Lost::sent)?;
-        let (socket, early, head) = self.take_over(response).await.map_err(Lost::sent)?;
-        Ok(Handshake::Accepted(Opened::Socket { socket, early, head, target: index }))
+        let ((socket, counted), early, head) = self.take_over(response).await.map_err(Lost::sent)?;
+        Ok(Handshake::Accepted(Opened::Socket { socket, counted, early, head, target: index }))
     }
 
     /// The connection of an answer that changed the protocol.
     async fn take_over(
         &self,
         mut response: Response<hyper::body::Incoming>,
-    ) -> Result<(TcpStream, Bytes, response::Parts), Failure> {
+    ) -> Result<((TcpStream, Option<Counted>), Bytes, response::Parts), Failure> {
         let upgraded = timeout(self.settings.response_timeout, hyper::upgrade::on(&mut response)).await;
         let upgraded = upgraded.map_err(|_| Failure::new(Kind::TimedOut))?.map_err(Failure::from_hyper)?;
         let Ok(parts) = upgraded.downcast::<TokioIo<Outbound<TcpStream>>>() else {
             return Err(Failure::because(Kind::Unusable, "its connection cannot be taken over"));
         };
-        Ok((parts.io.into_inner().into_inner(), parts.read_buf, response.into_parts().0))
+        Ok((parts.io.into_inner().into_parts(), parts.read_buf, response.into_parts().0))
     }
 }
 

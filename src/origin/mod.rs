@@ -32,7 +32,7 @@ pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};
 
 use crate::grip::item::Id;
 use crate::grip::signature::Signer;
-use crate::net::ClientDelay;
+use crate::net::{ClientDelay, Descriptors};
 use crate::route::{Address, Place, Route, Table, Target};
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -185,8 +185,14 @@ pub struct Origin {
 
 impl Origin {
     /// A way to origins, without connections yet. `shield` is that of all shards.
-    pub fn new(settings: Settings, routes: Arc<Table>, shield: Arc<Shield>, metrics: Arc<Metrics>) -> Self {
-        let pool = Pool::new(settings.clone());
+    pub fn new(
+        settings: Settings,
+        routes: Arc<Table>,
+        shield: Arc<Shield>,
+        descriptors: Arc<Descriptors>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let pool = Pool::new(settings.clone(), descriptors);
         let (routes, background, signatures) = (RefCell::new(routes), Default::default(), RefCell::default());
         Self { settings, pool, shield, metrics, routes, background, signatures }
     }
@@ -199,6 +205,11 @@ impl Origin {
     /// Has requests that come from now on go by other routes.
     pub fn reroute(&self, routes: Arc<Table>) {
         *self.routes.borrow_mut() = routes;
+    }
+
+    /// Closes the connections to origins that are not in use, and returns how many there were.
+    pub fn spare_idle(&self) -> usize {
+        self.pool.spare_idle()
     }
 
     /// How long an answer may take.

@@ -2,7 +2,7 @@
 
 use super::share::{Permit, Share, Sharer};
 use super::{Failure, Kind, Settings, Upload};
-use crate::net::{ClientDelay, Outbound};
+use crate::net::{ClientDelay, Counted, Descriptors, Outbound};
 use crate::route::Address;
 use crate::wire::is_public;
 use hyper::body::Incoming;
@@ -16,8 +16,9 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::AbortHandle;
 use tokio::time::{timeout, timeout_at};
 
@@ -38,6 +39,7 @@ pub(super) struct Destination {
 /// Connections by origin.
 pub(super) struct Pool {
     settings: Settings,
+    descriptors: Arc<Descriptors>,
     places: RefCell<HashMap<Destination, Place>>,
 }
 
@@ -121,8 +123,13 @@ impl fmt::Debug for Lease {
 }
 
 impl Pool {
-    pub(super) fn new(settings: Settings) -> Rc<Self> {
-        Rc::new(Self { settings, places: RefCell::default() })
+    pub(super) fn new(settings: Settings, descriptors: Arc<Descriptors>) -> Rc<Self> {
+        Rc::new(Self { settings, descriptors, places: RefCell::default() })
+    }
+
+    /// Closes all connections that are not in use, and returns how many there were.
+    pub(super) fn spare_idle(&self) -> usize {
+        self.places.borrow_mut().values_mut().map(|place| place.idle.drain(..).count()).sum()
     }
 
     /// A connection that is free, or a new one, for a request of this source.
@@ -160,15 +167,42 @@ impl Pool {
     }
 
     async fn connect(&self, to: &Destination) -> Result<Wire, Failure> {
-        let unreachable = |e: io::Error| Failure::because(Kind::Unreachable, e);
-        let stream = timeout(self.settings.connect_timeout, open(to)).await;
-        let stream = stream.map_err(|e| unreachable(e.into()))?.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let handshake = http1::Builder::new().max_headers(MAX_HEADERS).handshake(TokioIo::new(Outbound::new(stream)));
+        let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
+        let opened = timeout(self.settings.connect_timeout, self.open(to)).await;
+        let (stream, counted) = opened.map_err(|error| unreachable(error.into()))??;
+        let handshake = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(Outbound::new(stream, Some(counted))));
         let (sender, connection) = handshake.await.map_err(Failure::from_hyper)?;
         // How it ends is told to whoever waits for an answer on it.
         let task = tokio::task::spawn_local(connection.with_upgrades()).abort_handle();
         Ok(Wire { sender, task })
+    }
+
+    /// Opens a connection to the first of the addresses that takes it.
+    async fn open(&self, to: &Destination) -> Result<(TcpStream, Counted), Failure> {
+        let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
+        // The last descriptors are for the control port.
+        let counted =
+            self.descriptors.origin().or_else(|| (self.spare_idle() > 0).then(|| self.descriptors.origin())?);
+        let counted = counted.ok_or(Failure::new(Kind::NoDescriptor))?;
+        let nowhere = if to.public_only { "Origin host/IP blocked." } else { "the name has no address" };
+        let mut last = io::Error::new(io::ErrorKind::PermissionDenied, nowhere);
+        let addresses = lookup_host((to.address.host.as_str(), to.address.port)).await.map_err(unreachable)?;
+        for address in addresses.filter(|address| !to.public_only || is_public(address.ip())) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true).map_err(unreachable)?;
+                    return Ok((stream, counted));
+                }
+                Err(error) => last = error,
+            }
+        }
+        let kind = match last.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Kind::NoDescriptor,
+            _ => Kind::Unreachable,
+        };
+        Err(Failure::because(kind, last))
     }
 
     /// The connection used last, of those that are not too old.
@@ -200,20 +234,4 @@ impl Pool {
             }
         }
     }
-}
-
-/// Opens a socket to the first of its addresses that takes it.
-async fn open(to: &Destination) -> io::Result<TcpStream> {
-    let address = (to.address.host.as_str(), to.address.port);
-    if !to.public_only {
-        return TcpStream::connect(address).await;
-    }
-    let mut last = io::Error::new(io::ErrorKind::PermissionDenied, "Origin host/IP blocked.");
-    for address in tokio::net::lookup_host(address).await?.filter(|address| is_public(address.ip())) {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -66,7 +66,9 @@ impl Line {
                 let line = OverHttp::new(conversation, reply, one_event, sessions.settings.max_message);
                 (Self::OverHttp(Box::new(line)), Vec::new())
             }
-            Opened::Socket { socket, early, .. } => (Self::Relayed(Box::new(Relayed::new(socket, &early))), Vec::new()),
+            Opened::Socket { socket, counted, early, .. } => {
+                (Self::Relayed(Box::new(Relayed::new(socket, counted, &early))), Vec::new())
+            }
             Opened::Echo { channels, .. } => (Self::Echo, channels),
         }
     }

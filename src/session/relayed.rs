@@ -2,6 +2,7 @@
 
 use super::line::{Leave, Piece, Said};
 use crate::grip::{CloseReason, MessageKind};
+use crate::net::Counted;
 use crate::origin::{Failure, Kind};
 use crate::wire::websocket::{Decoder, Part, masked, masked_close};
 use aws_lc_rs::rand;
@@ -24,6 +25,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// The line.
 pub(super) struct Relayed {
     socket: TcpStream,
+    /// Its descriptor counts until it is closed.
+    _counted: Option<Counted>,
     decoder: Decoder,
     /// What the socket has not taken; the first `written` bytes of it are through.
     out: Vec<u8>,
@@ -38,9 +41,10 @@ pub(super) struct Relayed {
 }
 
 impl Relayed {
-    pub(super) fn new(socket: TcpStream, early: &[u8]) -> Self {
+    pub(super) fn new(socket: TcpStream, counted: Option<Counted>, early: &[u8]) -> Self {
         let mut line = Self {
             socket,
+            _counted: counted,
             decoder: Decoder::of_origin(),
             out: Vec::new(),
             written: 0,
@@ -205,7 +209,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         socket2::SockRef::from(&socket).set_send_buffer_size(8 << 10).unwrap();
         let (mut origin, _) = listener.accept().await.unwrap();
-        let mut line = Relayed::new(socket, &[]);
+        let mut line = Relayed::new(socket, None, &[]);
         let mut buffer = vec![0; 32 << 10];
         for _ in 0..100 {
             while !line.is_full() {

@@ -1,6 +1,9 @@
 //! Logs and metrics.
 
 pub mod log;
+mod seldom;
+
+pub use seldom::Seldom;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

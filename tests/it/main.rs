@@ -16,6 +16,7 @@ mod controlled;
 mod crowded;
 mod demo;
 mod denied;
+mod descriptors;
 mod drain;
 mod filters;
 mod framing;

@@ -239,9 +239,9 @@ fn loopback_may_be_spared_the_token() {
 #[test]
 fn a_web_page_with_a_token_is_a_web_page() {
     let gripd = gripd("page.toml", CHAT);
-    for header in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "X: y\r\nHost: evil.example"] {
-        let host = if header.contains("Host") { "" } else { "Host: localhost\r\n" };
-        let request = format!("GET /channels HTTP/1.1\r\n{host}{header}\r\nAuthorization: Bearer s3cret\r\n\r\n");
+    for header in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site"] {
+        let request =
+            format!("GET /channels HTTP/1.1\r\nHost: localhost\r\n{header}\r\nAuthorization: Bearer s3cret\r\n\r\n");
         assert!(gripd.ask(request).0.starts_with("http/1.1 403"), "{header}");
     }
 }

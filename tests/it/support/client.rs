@@ -69,7 +69,7 @@ impl Client {
     }
 
     /// Whether something has come that was not read, or the end.
-    pub(crate) fn is_answered(&mut self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let answered = self.stream.peek(&mut [0]).is_ok() || !self.ahead.is_empty();
         self.stream.set_nonblocking(false).unwrap();

@@ -1,0 +1,179 @@
+//! The file descriptors of the process, and those of them that clients may not take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How many descriptors the process may have, and for what it uses them.
+///
+/// Clients can take as many as there are. Some are therefore kept back for connections to origins, without which nobody
+/// could be served, and some for the control port, so that whoever floods gripd can still be kicked.
+#[derive(Debug)]
+pub struct Descriptors {
+    limit: u64,
+    for_origins: u64,
+    for_control: u64,
+    /// Those that are neither connections nor listed here: listeners, runtimes, the log.
+    others: u64,
+    clients: AtomicU64,
+    origins: AtomicU64,
+    control: AtomicU64,
+}
+
+/// One descriptor in use, until this is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    descriptors: Arc<Descriptors>,
+    of: fn(&Descriptors) -> &AtomicU64,
+}
+
+/// Descriptors that a thread needs for its runtime.
+const OF_RUNTIME: u64 = 4;
+/// Descriptors for whatever else is opened for a moment: files that are read again, name servers that are asked.
+const OF_MOMENT: u64 = 4;
+
+impl Descriptors {
+    /// The descriptors of a process that may have so many, of which so many are no connections.
+    pub fn new(limit: u64, others: u64) -> Self {
+        Self {
+            limit,
+            for_origins: (limit / 16).clamp(8, 256),
+            for_control: (limit / 16).clamp(12, 64),
+            others,
+            clients: AtomicU64::new(0),
+            origins: AtomicU64::new(0),
+            control: AtomicU64::new(0),
+        }
+    }
+
+    /// The descriptors of this process, by what it may and does use now, and before it starts so many threads.
+    pub fn of_process(threads: usize) -> Arc<Self> {
+        let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
+        let in_use = in_use().unwrap_or_default();
+        Arc::new(Self::new(limit, in_use + OF_RUNTIME * threads as u64 + OF_MOMENT))
+    }
+
+    /// Counts a client's connection, whether there is room for it or not.
+    pub fn client_came(&self) {
+        self.clients.fetch_add(1, Relaxed);
+    }
+
+    /// Counts one less.
+    pub fn client_went(&self) {
+        self.clients.fetch_sub(1, Relaxed);
+    }
+
+    /// Returns how many clients are connected.
+    pub const fn clients(&self) -> &AtomicU64 {
+        &self.clients
+    }
+
+    /// Counts a connection to an origin. `None`: there is no room for it.
+    pub fn origin(self: &Arc<Self>) -> Option<Counted> {
+        let of: fn(&Self) -> &AtomicU64 = |descriptors| &descriptors.origins;
+        let counted = Counted::new(self, of);
+        let control = self.control.load(Relaxed).max(self.for_control);
+        (self.connections() + control <= self.limit).then_some(counted)
+    }
+
+    /// Counts a connection to the control API.
+    pub fn control(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |descriptors| &descriptors.control)
+    }
+
+    /// Whether there is room for one more client, besides what is kept back.
+    pub fn are_enough_for_client(&self) -> bool {
+        let origins = self.origins.load(Relaxed).max(self.for_origins);
+        let control = self.control.load(Relaxed).max(self.for_control);
+        self.others + self.clients.load(Relaxed) + origins + control < self.limit
+    }
+
+    /// Whether there is room for one more connection to the control API.
+    pub fn are_enough_for_control(&self) -> bool {
+        self.connections() + self.control.load(Relaxed) < self.limit
+    }
+
+    /// Returns how many the process may have.
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Returns how many are kept back from clients.
+    pub const fn kept_back(&self) -> u64 {
+        self.for_origins + self.for_control
+    }
+
+    /// Returns how many are in use; if the system does not tell, as far as is known.
+    pub fn in_use(&self) -> u64 {
+        in_use().unwrap_or_else(|| self.connections() + self.control.load(Relaxed))
+    }
+
+    /// Those of clients and origins, and of nothing in particular.
+    fn connections(&self) -> u64 {
+        self.others + self.clients.load(Relaxed) + self.origins.load(Relaxed)
+    }
+}
+
+/// Counts the descriptors of this process.
+fn in_use() -> Option<u64> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    // Without the one by which they are listed.
+    u64::try_from(open).ok().map(|open| open.saturating_sub(1))
+}
+
+impl Counted {
+    fn new(descriptors: &Arc<Descriptors>, of: fn(&Descriptors) -> &AtomicU64) -> Self {
+        of(descriptors).fetch_add(1, Relaxed);
+        Self { descriptors: Arc::clone(descriptors), of }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.of)(&self.descriptors).fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(descriptors: &Descriptors) -> u64 {
+        while descriptors.are_enough_for_client() {
+            descriptors.client_came();
+        }
+        descriptors.clients().load(Relaxed)
+    }
+
+    #[test]
+    fn some_are_kept_back() {
+        for (limit, clients) in [(64, 14), (1024, 866), (20_000, 19_650)] {
+            let descriptors = Arc::new(Descriptors::new(limit, 30));
+            assert_eq!(fill(&descriptors), clients, "{limit}");
+            let origins: Vec<Counted> = std::iter::from_fn(|| descriptors.origin()).collect();
+            assert_eq!(origins.len() as u64, (limit / 16).clamp(8, 256), "{limit}");
+            let mut control = Vec::new();
+            while descriptors.are_enough_for_control() {
+                control.push(descriptors.control());
+            }
+            assert_eq!(control.len() as u64, (limit / 16).clamp(12, 64), "{limit}");
+        }
+    }
+
+    #[test]
+    fn what_origins_use_is_no_longer_kept_back() {
+        let descriptors = Arc::new(Descriptors::new(64, 30));
+        let origins: Vec<Counted> = (0..20).filter_map(|_| descriptors.origin()).collect();
+        assert_eq!((origins.len(), fill(&descriptors)), (20, 2));
+        drop(origins);
+        assert_eq!(fill(&descriptors), 14);
+    }
+
+    #[test]
+    fn those_in_use_are_counted() {
+        let descriptors = Descriptors::of_process(0);
+        let before = descriptors.in_use();
+        let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        // Other tests open and close some meanwhile.
+        assert!(descriptors.in_use() + 40 > before + files.len() as u64);
+    }
+}
