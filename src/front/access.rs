@@ -1,17 +1,18 @@
 //! The access line of a request.
 
 use super::idle::Busy;
+use super::slot::Peer;
 use super::visit::Visit;
 use crate::route::{Route, Target};
 use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
-use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// What is logged of a request. It is written when this is dropped: when the answer is over, or the client is.
 pub(super) struct Access {
-    client: Option<IpAddr>,
+    client: Option<Rc<Peer>>,
     method: Method,
     uri: Uri,
     began: Instant,
@@ -29,7 +30,7 @@ pub(super) struct Access {
 impl Access {
     pub(super) fn begin(visit: &Visit, busy: Busy) -> Self {
         Self {
-            client: visit.client,
+            client: visit.client().cloned(),
             method: visit.request.method.clone(),
             uri: visit.request.uri.clone(),
             began: Instant::now(),
@@ -109,7 +110,7 @@ macro_rules! line {
     ($access:expr, $target:expr) => {
         tracing::info!(
             target: $target,
-            client = $access.client.map(tracing::field::display),
+            client = $access.client.as_ref().and_then(|client| client.text.to_str().ok()).map(tracing::field::display),
             method = $access.method.as_str(),
             uri = %$access.uri,
             route = $access.route.as_ref().map(|r| tracing::field::display(&r.name)),

@@ -5,9 +5,8 @@ use crate::origin::{Lease, without_grip};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::HeaderMap;
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// A body: whole, or relayed from the origin as it comes. When it is over, its request is logged and the
 /// origin's connection is free again.
@@ -16,6 +15,7 @@ pub(super) struct Reply {
     access: Access,
 }
 
+#[allow(clippy::large_enum_variant, reason = "most replies are relayed, and a box for each would cost more")]
 enum Source {
     Whole(Bytes),
     Relayed {
@@ -76,14 +76,15 @@ impl Reply {
     ///
     /// # Errors
     /// The body breaks off, or is malformed, before its first byte; the access line is returned with the reason.
-    pub(super) async fn relayed(
+    pub(super) fn relayed(
         mut incoming: Incoming,
         lease: Lease,
         access: Access,
-    ) -> Result<Self, (hyper::Error, Access)> {
-        let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut incoming).poll_frame(cx))).await;
+    ) -> Result<Self, Box<(hyper::Error, Access)>> {
+        // Nothing is waited for: hyper asks again, and is woken.
+        let first = Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
         let (first, ended) = match first {
-            Poll::Ready(Some(Err(error))) => return Err((error, access)),
+            Poll::Ready(Some(Err(error))) => return Err(Box::new((error, access))),
             Poll::Ready(Some(Ok(frame))) => (First::of(without_grip(frame)), false),
             Poll::Ready(None) => (First::None, true),
             Poll::Pending => (First::None, false),

@@ -4,7 +4,7 @@ use super::body::Reply;
 use super::gate::Place;
 use super::idle::Listed;
 use super::io::Io;
-use super::slot::{Leave, Slot};
+use super::slot::{Leave, Peer, Slot};
 use super::{Front, request};
 use crate::hold::{After, Retry, Waiting};
 use crate::net::ClientDelay;
@@ -100,9 +100,9 @@ async fn serve(
     place: Option<Place>,
     retry: Option<Box<Retry>>,
 ) -> Option<Held> {
-    let address = socket.peer_addr().ok().map(|address| address.ip());
+    let peer = socket.peer_addr().ok().and_then(|address| Peer::new(address.ip()));
     let waiting = Rc::<ClientDelay>::default();
-    let slot = Rc::new(Slot::new(place, retry, address, Rc::clone(&waiting), listed));
+    let slot = Rc::new(Slot::new(place, retry, peer, Rc::clone(&waiting), listed));
     let (io, clean) = Io::new(socket, early, front.settings.answer_pace, waiting);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let again = slot.is_again();

@@ -28,7 +28,7 @@ pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Rout
         // Who it is is still to be said.
         UserSource::Meta(_) => Ok(Rights::default()),
         UserSource::Header(name, proxies) => {
-            let believed = visit.peer.is_some_and(|address| proxies.contain(address));
+            let believed = visit.peer.as_ref().is_some_and(|peer| proxies.contain(peer.address));
             // What a script's request asks for in its query is not what the proxy says.
             let said = &original.unwrap_or(&visit.request).headers;
             let said = if believed { the_one(said, name).cloned() } else { None };

@@ -38,7 +38,7 @@ pub(super) async fn serve(
     let delimited_by_end = request.version == Version::HTTP_10 && request.method != Method::HEAD;
     let mut retry = slot.take_retry();
     slot.keep(retry.as_mut().and_then(|retry| retry.farewell.take()));
-    let visit = Visit::new(&front, request, slot.address, Rc::clone(&slot.waiting), retry);
+    let visit = Visit::new(&front, request, slot.peer.clone(), Rc::clone(&slot.waiting), retry);
     let upload = Upload::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
     let answering = answer(&front, &slot, visit, upload, busy);
     let mut response = tokio::select! {
@@ -106,9 +106,14 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
         return answer::respond(&refusal, &dress, access);
     }
     // Kept until the origin has answered: what is read ahead takes memory.
-    let _read_ahead = match read_ahead(front, &mut sent).await {
-        Ok(read_ahead) => read_ahead,
-        Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
+    let _read_ahead = if sent.is_whole() {
+        None
+    } else {
+        // Boxed: most requests have no body, and all would carry it along.
+        match Box::pin(read_ahead(front, &mut sent)).await {
+            Ok(read_ahead) => Some(read_ahead),
+            Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
+        }
     };
     let answered = match front.origin.send(&visit.errand(&route), &sent).await {
         Ok(answered) => answered,
@@ -117,7 +122,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
     access.answered(answered.head.status.as_u16(), answered.target);
     let concerns = !visit.trusted && !route.no_grip && Instruct::concerns(&answered.head.headers);
     if !concerns && dress.script.is_none() {
-        return relay(front, &route, &visit.request, &dress, answered, access).await;
+        return relay(front, &route, &visit.request, &dress, answered, access);
     }
     let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
     Box::pin(exchange.follow(answered, concerns, access)).await
@@ -125,19 +130,16 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
 
 /// Reads small bodies whole, and the beginning of large ones, before the origin is bothered: a client that sends slowly
 /// would keep one of its connections meanwhile.
-async fn read_ahead<'a>(front: &'a Front, upload: &mut Upload) -> Result<Option<ReadAhead<'a>>, Failure> {
-    if upload.is_whole() {
-        return Ok(None);
-    }
+async fn read_ahead<'a>(front: &'a Front, upload: &mut Upload) -> Result<ReadAhead<'a>, Failure> {
     match upload.read_ahead(front.settings.body_buffer, &front.ahead).await {
-        Ok(read_ahead) => Ok(Some(read_ahead)),
+        Ok(read_ahead) => Ok(read_ahead),
         Err(BodyState::TooSlow) => Err(Failure::new(Kind::RequestSlow)),
         Err(_) => Err(Failure::new(Kind::RequestBroken)),
     }
 }
 
 /// Passes an ordinary answer on as it comes.
-pub(super) async fn relay(
+pub(super) fn relay(
     front: &Front,
     route: &Route,
     request: &Parts,
@@ -148,9 +150,10 @@ pub(super) async fn relay(
     let Answered { mut head, body, .. } = answered;
     dress.allow(&mut head.headers);
     let body = match body {
-        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access).await {
+        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access) {
             Ok(body) => body,
-            Err((error, access)) => {
+            Err(broken) => {
+                let (error, access) = *broken;
                 let failure = Failure::because(Kind::Unusable, error);
                 return answer::fail(front, route, &request.uri, &failure, dress, access);
             }

@@ -6,6 +6,7 @@ use super::idle::Listed;
 use crate::hold::{self, Farewell, Retry};
 use crate::net::ClientDelay;
 use crate::session::Opening;
+use hyper::header::HeaderValue;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -19,6 +20,22 @@ pub(super) enum Leave {
     Session(Box<Opening>),
 }
 
+/// An address that a connection comes from.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// The same as text: most requests tell it to their origin and to the log.
+    pub(super) text: HeaderValue,
+}
+
+impl Peer {
+    /// The peer with an address, which may be an IPv4 address as IPv6 writes it.
+    pub(super) fn new(address: IpAddr) -> Option<Rc<Self>> {
+        let address = address.to_canonical();
+        HeaderValue::try_from(address.to_string()).ok().map(|text| Rc::new(Self { address, text }))
+    }
+}
+
 /// Where a request leaves word for the loop of its connection.
 pub(super) struct Slot {
     leave: RefCell<Option<Leave>>,
@@ -27,7 +44,7 @@ pub(super) struct Slot {
     /// The connection while its request is served again, and what it is answered if a close meets it.
     farewell: RefCell<Option<Box<Farewell>>>,
     /// The address that the connection comes from, if it has one.
-    pub(super) address: Option<IpAddr>,
+    pub(super) peer: Option<Rc<Peer>>,
     /// Tells since when gripd waits for the client.
     pub(super) waiting: Rc<ClientDelay>,
     /// The connection in the list of those that could be spared.
@@ -43,7 +60,7 @@ impl Slot {
     pub(super) fn new(
         place: Option<Place>,
         retry: Option<Box<Retry>>,
-        address: Option<IpAddr>,
+        peer: Option<Rc<Peer>>,
         waiting: Rc<ClientDelay>,
         listed: Listed,
     ) -> Self {
@@ -51,7 +68,7 @@ impl Slot {
             leave: RefCell::default(),
             retry: Cell::new(retry),
             farewell: RefCell::default(),
-            address,
+            peer,
             waiting,
             listed,
             place: Cell::new(place),

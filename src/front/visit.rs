@@ -1,6 +1,7 @@
 //! One request on its way through the front: whose it is, and where it goes.
 
 use super::Front;
+use super::slot::Peer;
 use crate::grip::event::mentions_events;
 use crate::hold::Retry;
 use crate::net::ClientDelay;
@@ -14,7 +15,6 @@ use crate::wire::{Answer, X_FORWARDED_FOR, is_authority, is_public};
 use hyper::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,9 +23,9 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) struct Visit {
     pub(super) request: Parts,
     /// The address that it was sent from, if it has one: the client's, or that of a proxy.
-    pub(super) peer: Option<IpAddr>,
-    /// The client's address, if it has one.
-    pub(super) client: Option<IpAddr>,
+    pub(super) peer: Option<Rc<Peer>>,
+    /// The client's address, if the peer is a proxy.
+    pub(super) proxied: Option<Rc<Peer>>,
     /// Whether it came over TLS, by the word of who stands before gripd.
     pub(super) secure: bool,
     /// Whether another GRIP proxy sent it, which is trusted.
@@ -40,18 +40,18 @@ impl Visit {
     pub(super) fn new(
         front: &Front,
         request: Parts,
-        peer: Option<IpAddr>,
+        peer: Option<Rc<Peer>>,
         waiting: Rc<ClientDelay>,
         retry: Option<Box<Retry>>,
     ) -> Self {
         let forwarding = front.origin.forwarding();
-        let secure = forwarding.is_secure(&request.headers, peer);
+        let secure = forwarding.is_secure(&request.headers, peer.as_ref().map(|peer| peer.address));
         let trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
             let token = request.headers.get("grip-sig").and_then(|token| token.to_str().ok());
             token.is_some_and(|token| verifier.trusts(token, now()))
         });
-        let client = peer.and_then(|peer| client(forwarding, peer, &request.headers, trusted));
-        Self { request, peer, client, secure, trusted, waiting, retry }
+        let proxied = peer.as_ref().and_then(|peer| proxied(forwarding, peer, &request.headers, trusted));
+        Self { request, peer, proxied, secure, trusted, waiting, retry }
     }
 
     /// What is not for an origin at all.
@@ -142,8 +142,9 @@ impl Visit {
         Errand {
             route,
             request: &self.request,
-            peer: self.peer,
-            client: self.client,
+            peer: self.peer.as_ref().map(|peer| peer.address),
+            client: self.client().map(|client| client.address),
+            peer_text: self.peer.as_ref().map(|peer| &peer.text),
             waiting: Some(&self.waiting),
             secure: self.secure,
             trusted: self.trusted,
@@ -160,30 +161,48 @@ impl Visit {
         let host = String::from_utf8_lossy(host).into_owned();
         let target = self.request.uri.path_and_query().map_or("/", |target| target.as_str());
         let uri = format!("{scheme}://{host}{target}");
-        Asking { route: Arc::clone(route), host, uri, secure: self.secure, client: self.proxied_client() }
+        Asking {
+            route: Arc::clone(route),
+            host,
+            uri,
+            secure: self.secure,
+            client: self.proxied.as_ref().map(|client| client.address),
+        }
     }
 
-    /// The client's address, if another one has connected.
-    fn proxied_client(&self) -> Option<IpAddr> {
-        let peer = self.peer.map(|peer| peer.to_canonical());
-        self.client.filter(|_| self.client != peer)
+    /// The client's address, if it has one.
+    pub(super) fn client(&self) -> Option<&Rc<Peer>> {
+        self.proxied.as_ref().or(self.peer.as_ref())
     }
 }
 
-/// Settles the client's address.
-fn client(forwarding: &Forwarding, peer: IpAddr, headers: &HeaderMap, trusted: bool) -> Option<IpAddr> {
-    if !headers.contains_key(X_FORWARDED_FOR) && !headers.contains_key(FORWARDED) {
-        return Some(peer.to_canonical());
+/// Settles the client's address, if the peer is a proxy that tells it.
+fn proxied(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap, trusted: bool) -> Option<Rc<Peer>> {
+    if !trusted && !forwarding.is_proxy(Some(peer.address)) {
+        if forwarding.proxies.is_none() {
+            hint(forwarding, peer, headers);
+        }
+        return None;
     }
-    if forwarding.proxies.is_none() && !trusted && !is_public(peer) && !forwarding.hinted.swap(true, Relaxed) {
+    let way = forwarding.follow(peer.address, headers, trusted);
+    if way.is_contradictory {
+        let peer = peer.address;
+        tracing::debug!(%peer, "X-Forwarded-For and Forwarded name different clients: neither is believed");
+    }
+    way.client().filter(|client| *client != peer.address).and_then(Peer::new)
+}
+
+/// Tells once that a proxy seems to be in front that is not listed.
+fn hint(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap) {
+    if forwarding.hinted.load(Relaxed) || is_public(peer.address) {
+        return;
+    }
+    let says = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
+    if says && !forwarding.hinted.swap(true, Relaxed) {
+        let peer = peer.address;
         tracing::warn!(
             "requests from {peer} have X-Forwarded-For, which is not believed: if a proxy is there, list it with \
              [client] proxies = [\"{peer}\"], else all of its clients count as one; if not, say proxies = []"
         );
     }
-    let way = forwarding.follow(peer, headers, trusted);
-    if way.is_contradictory {
-        tracing::debug!(%peer, "X-Forwarded-For and Forwarded name different clients: neither is believed");
-    }
-    way.client()
 }

@@ -51,7 +51,7 @@ pub(super) async fn open(
         Ok(Handshake::Refused(answered)) => {
             access.answered(answered.head.status.as_u16(), answered.target);
             let answered = refused(answered, visit.trusted);
-            return relay(front, route, &visit.request, &dress, answered, access).await;
+            return relay(front, route, &visit.request, &dress, answered, access);
         }
         Ok(Handshake::Accepted(opened)) => opened,
         Err(failure) => return answer::fail(front, route, &visit.request.uri, &failure, &dress, access),

@@ -113,6 +113,7 @@ impl Origin {
             request: &request,
             peer: None,
             client: None,
+            peer_text: None,
             waiting: None,
             secure: about.secure,
             trusted: false,

@@ -161,6 +161,7 @@ impl Conversation {
             request: &request,
             peer: self.peer,
             client: self.about.client.or(self.peer),
+            peer_text: None,
             waiting: None,
             secure: self.about.secure,
             trusted: self.trusted,

@@ -123,6 +123,8 @@ pub struct Errand<'a> {
     pub peer: Option<IpAddr>,
     /// The client's address, if it has one.
     pub client: Option<IpAddr>,
+    /// The address in `peer` as text, if it is at hand.
+    pub peer_text: Option<&'a HeaderValue>,
     /// Tells since when gripd waits for the client. `None`: there is nobody to wait for.
     pub waiting: Option<&'a Rc<ClientDelay>>,
     /// Whether it came over TLS.
@@ -268,8 +270,8 @@ impl Origin {
         body: Upload,
     ) -> Result<(Response<Incoming>, Lease), Lost> {
         let to = Destination { address: address.clone(), public_only: target.untrusted };
-        let (source, nobody) = (Sharer::of(errand.client), Rc::default());
-        let waiting = errand.waiting.unwrap_or(&nobody);
+        let source = Sharer::of(errand.client);
+        let waiting = errand.waiting.cloned().unwrap_or_default();
         let mut lease = self.pool.lease(&to, source, waiting).await.map_err(Lost::unsent)?;
         let mut upload = body.clone();
         loop {

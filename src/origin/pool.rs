@@ -137,11 +137,14 @@ impl Pool {
         self: &Rc<Self>,
         to: &Destination,
         source: Sharer,
-        waiting: &Rc<ClientDelay>,
+        waiting: Rc<ClientDelay>,
     ) -> Result<Lease, Failure> {
         let share = self.place(to, |place| Rc::clone(&place.share));
-        let permit = timeout(self.settings.response_timeout, share.permit(source, waiting)).await;
-        let Ok(Some(permit)) = permit else { return Err(Failure::new(Kind::Busy)) };
+        let permit = match share.free(source, &waiting) {
+            Some(permit) => permit,
+            // Boxed: few requests wait, and all would carry it along.
+            None => Box::pin(self.wait_for(&share, source, &waiting)).await?,
+        };
         let deadline = tokio::time::Instant::now() + READY_WAIT;
         let mut idle = None;
         while idle.is_none()
@@ -153,15 +156,22 @@ impl Pool {
         let reused = idle.is_some();
         let wire = match idle {
             Some(wire) => wire,
-            None => self.connect(to).await?,
+            None => Box::pin(self.connect(to)).await?,
         };
         permit.is_used_by(wire.task.clone());
         Ok(Lease { wire, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
     }
 
+    async fn wait_for(&self, share: &Rc<Share>, source: Sharer, waiting: &Rc<ClientDelay>) -> Result<Permit, Failure> {
+        match timeout(self.settings.response_timeout, share.permit(source, waiting)).await {
+            Ok(Some(permit)) => Ok(permit),
+            _ => Err(Failure::new(Kind::Busy)),
+        }
+    }
+
     /// A new connection in the place of one that was lost.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
-        let wire = self.connect(&lost.to).await?;
+        let wire = Box::pin(self.connect(&lost.to)).await?;
         lost.permit.is_used_by(wire.task.clone());
         Ok(Lease { wire, reused: false, ..lost })
     }

@@ -1,6 +1,7 @@
 //! Who may have a connection to one origin, when all of them are taken.
 
 use crate::net::ClientDelay;
+use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -38,7 +39,9 @@ impl Sharer {
 #[derive(Debug)]
 pub(super) struct Share {
     most: usize,
-    users: RefCell<Vec<Rc<User>>>,
+    users: RefCell<Slab<User>>,
+    /// How many users there were.
+    serial: Cell<u64>,
     queues: RefCell<Queues>,
     /// When it was last looked for connections that could give way.
     looked: Cell<Option<Instant>>,
@@ -47,11 +50,11 @@ pub(super) struct Share {
 /// One connection in use.
 #[derive(Debug)]
 struct User {
+    serial: u64,
     source: Sharer,
     waiting: Rc<ClientDelay>,
     /// Ends the connection.
-    task: RefCell<Option<AbortHandle>>,
-    gave_way: Cell<bool>,
+    task: Option<AbortHandle>,
 }
 
 /// Requests that wait, by their source; sources in the order of their turns.
@@ -74,20 +77,29 @@ struct Waiter {
 #[derive(Debug)]
 pub(super) struct Permit {
     share: Rc<Share>,
-    user: Rc<User>,
+    waiting: Rc<ClientDelay>,
+    key: usize,
+    serial: u64,
 }
 
 impl Share {
     /// So many connections at the same time.
     pub(super) fn new(most: usize) -> Rc<Self> {
-        Rc::new(Self { most, users: RefCell::default(), queues: RefCell::default(), looked: Cell::new(None) })
+        let (serial, looked) = (Cell::new(0), Cell::new(None));
+        Rc::new(Self { most, users: RefCell::default(), serial, queues: RefCell::default(), looked })
+    }
+
+    /// Returns a permit if a connection is free, and nobody waits for one.
+    pub(super) fn free(self: &Rc<Self>, source: Sharer, waiting: &Rc<ClientDelay>) -> Option<Permit> {
+        let is_free = self.users.borrow().len() < self.most && self.queues.borrow().turns.is_empty();
+        is_free.then(|| self.admit(source, Rc::clone(waiting)))
     }
 
     /// Waits for a connection: until one is free, or one gives way. Sources take turns. `waiting` tells later whether
     /// the client of the request keeps gripd waiting.
     pub(super) async fn permit(self: &Rc<Self>, source: Sharer, waiting: &Rc<ClientDelay>) -> Option<Permit> {
-        if self.users.borrow().len() < self.most && self.queues.borrow().turns.is_empty() {
-            return Some(self.admit(source, Rc::clone(waiting)));
+        if let Some(permit) = self.free(source, waiting) {
+            return Some(permit);
         }
         let (granted, permit) = oneshot::channel();
         self.queues.borrow_mut().push(source, Waiter { waiting: Rc::clone(waiting), granted });
@@ -99,9 +111,11 @@ impl Share {
     }
 
     fn admit(self: &Rc<Self>, source: Sharer, waiting: Rc<ClientDelay>) -> Permit {
-        let user = Rc::new(User { source, waiting, task: RefCell::default(), gave_way: Cell::new(false) });
-        self.users.borrow_mut().push(Rc::clone(&user));
-        Permit { share: Rc::clone(self), user }
+        let serial = self.serial.get();
+        self.serial.set(serial + 1);
+        let user = User { serial, source, waiting: Rc::clone(&waiting), task: None };
+        let key = self.users.borrow_mut().insert(user);
+        Permit { share: Rc::clone(self), waiting, key, serial }
     }
 
     /// Grants free connections to requests that wait.
@@ -137,23 +151,22 @@ impl Share {
         if chosen.is_empty() {
             return;
         }
-        for user in &chosen {
-            user.gave_way.set(true);
-            if let Some(task) = user.task.borrow_mut().take() {
+        for key in &chosen {
+            let user = self.users.borrow_mut().try_remove(*key);
+            if let Some(task) = user.and_then(|user| user.task) {
                 task.abort();
             }
         }
-        self.users.borrow_mut().retain(|user| !user.gave_way.get());
         tracing::debug!(count = chosen.len(), "connections to an origin whose clients are slow have given way");
         self.grant();
     }
 
     /// Chooses the connections that are to give way, at most one for each request that waits: those of the source that
     /// has most of them first, and of these the ones whose clients have kept gripd waiting the longest.
-    fn choose(&self, now: Instant) -> Vec<Rc<User>> {
+    fn choose(&self, now: Instant) -> Vec<usize> {
         let (users, queues) = (self.users.borrow(), self.queues.borrow());
         let mut counts: HashMap<Sharer, usize> = HashMap::new();
-        for user in &*users {
+        for (_, user) in &*users {
             *counts.entry(user.source).or_default() += 1;
         }
         let patience = |user: &User| match counts.get(&user.source) {
@@ -161,16 +174,16 @@ impl Share {
             _ if queues.turns.iter().all(|waits| *waits == user.source) => OWN_PATIENCE,
             _ => CROWD_PATIENCE,
         };
-        let mut slow: Vec<(usize, Instant, &Rc<User>)> = users
+        let mut slow: Vec<(usize, Instant, usize)> = users
             .iter()
-            .filter_map(|user| {
+            .filter_map(|(key, user)| {
                 let since = user.waiting.since()?;
                 let too_long = now.duration_since(since) >= patience(user);
-                too_long.then(|| (counts.get(&user.source).copied().unwrap_or_default(), since, user))
+                too_long.then(|| (counts.get(&user.source).copied().unwrap_or_default(), since, key))
             })
             .collect();
         slow.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
-        slow.into_iter().take(queues.len()).map(|(_, _, user)| Rc::clone(user)).collect()
+        slow.into_iter().take(queues.len()).map(|(_, _, key)| key).collect()
     }
 }
 
@@ -210,31 +223,30 @@ impl Queues {
 impl Permit {
     /// Names the task of the connection, which ends if the connection has to give way.
     pub(super) fn is_used_by(&self, task: AbortHandle) {
-        *self.user.task.borrow_mut() = Some(task);
+        if let Some(user) = self.share.users.borrow_mut().get_mut(self.key).filter(|user| user.serial == self.serial) {
+            user.task = Some(task);
+        }
     }
 
     /// Whether the connection had to give way.
     pub(super) fn gave_way(&self) -> bool {
-        self.user.gave_way.get()
+        self.share.users.borrow().get(self.key).is_none_or(|user| user.serial != self.serial)
     }
 
     /// Returns the sign that tells since when gripd waits for the client.
     pub(super) fn waiting(&self) -> &ClientDelay {
-        &self.user.waiting
+        &self.waiting
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.gave_way() {
-            return;
+        if !self.gave_way() {
+            drop(self.share.users.borrow_mut().remove(self.key));
+            if !self.share.queues.borrow().turns.is_empty() {
+                self.share.grant();
+            }
         }
-        let mut users = self.share.users.borrow_mut();
-        if let Some(at) = users.iter().position(|user| Rc::ptr_eq(user, &self.user)) {
-            users.swap_remove(at);
-        }
-        drop(users);
-        self.share.grant();
     }
 }
 

@@ -63,8 +63,11 @@ impl Table {
 
     /// The route for a request.
     pub fn find(&self, query: &Query<'_>) -> Option<&Arc<Route>> {
-        let host = canonical_host(query.host);
-        let own = if host.is_empty() { None } else { self.hosts.get(&*host) };
+        let own = if self.hosts.is_empty() || query.host.is_empty() {
+            None
+        } else {
+            self.hosts.get(&*canonical_host(query.host))
+        };
         let fitting = own.unwrap_or(&self.any).iter();
         let fitting = fitting.filter(|route| route.condition.fits(query));
         fitting.reduce(|best, next| if next.condition.replaces(&best.condition) { next } else { best })

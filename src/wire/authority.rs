@@ -23,7 +23,8 @@ pub fn canonical_host(authority: &str) -> Cow<'_, str> {
         let Ok(ip) = ip.parse::<Ipv6Addr>() else { return host.into() };
         return ip.to_ipv4_mapped().map_or_else(|| format!("[{ip}]"), |ip| ip.to_string()).into();
     }
-    if host.starts_with(|c: char| c.is_ascii_digit())
+    if host.bytes().next().is_some_and(|byte| byte.is_ascii_digit())
+        && host.parse::<Ipv4Addr>().is_err()
         && let Some(ip) = ipv4(host)
     {
         return ip.to_string().into();
@@ -80,10 +81,22 @@ pub fn is_authority(text: &[u8]) -> bool {
         },
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    // The last label may be empty: it is the root of the DNS.
-    let labels = host.strip_suffix('.').unwrap_or(host);
-    labels.split('.').all(|label| !label.is_empty() && label.bytes().all(plain)) && is_port(port)
+    is_host(host.as_bytes()) && is_port(port)
+}
+
+/// Whether labels are separated by single dots. The last one may be empty: it is the root of the DNS.
+fn is_host(host: &[u8]) -> bool {
+    let mut last = b'.';
+    for &byte in host {
+        match byte {
+            b'.' if last == b'.' => return false,
+            b'.' | b'-' | b'_' => {}
+            _ if byte.is_ascii_alphanumeric() => {}
+            _ => return false,
+        }
+        last = byte;
+    }
+    !host.is_empty()
 }
 
 /// Nothing, or a colon and a port.

@@ -1,14 +1,21 @@
 //! Headers that concern only one connection (RFC 9110 7.6.1).
 
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
 
 /// Removes what concerns only the connection on which an answer came.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let names = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
-    // `close` is the header's usual word, and no header to remove.
-    let listed: Vec<HeaderName> = names.filter(|name| name != "close").collect();
+    let listed: Vec<HeaderName> = named_by_connection(headers).collect();
     remove_where(headers, |name| is_hop_by_hop(name) || listed.contains(name));
+}
+
+/// Returns the names in `Connection`, without its usual words, which name no headers.
+pub(super) fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+    let words = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let names = words.filter(|word| !word.eq_ignore_ascii_case(b"keep-alive") && !word.eq_ignore_ascii_case(b"close"));
+    names.filter_map(|name| HeaderName::from_bytes(name).ok())
 }
 
 /// Removes the headers whose name is `unwanted`.

@@ -150,7 +150,11 @@ const fn rule_for(errand: &Errand<'_>, settings: &Forwarding) -> ForwardedFor {
 
 /// Tells the origin where a request comes from.
 fn tell_way(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut HeaderMap) {
+    let believed = errand.trusted || settings.is_proxy(errand.peer);
     match (rule_for(errand, settings), errand.peer) {
+        (ForwardedFor::Settled, Some(_)) if !believed && errand.peer_text.is_some() => {
+            to.extend(errand.peer_text.map(|text| (X_FORWARDED_FOR, text.clone())));
+        }
         (ForwardedFor::Settled, Some(peer)) => {
             let way = settings.follow(peer, from, errand.trusted);
             if let Some(addresses) = way.x_forwarded_for() {
@@ -245,6 +249,7 @@ mod tests {
                 request: &parts,
                 peer: Some([9, 9, 9, 9].into()),
                 client: None,
+                peer_text: None,
                 waiting: None,
                 secure: self.secure,
                 trusted: self.trusted,

@@ -4,10 +4,11 @@
 //! `Grip_Last` into `HTTP_GRIP_LAST`. What gripd decides about a name therefore holds for every spelling of it, in
 //! headers, in trailers, and in what `Connection` asks to be removed.
 
+use super::hop::named_by_connection;
 use super::marks::MARK;
 use crate::origin::Errand;
 use crate::route::{Route, UserSource};
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 
 /// Beginnings of names that are gripd's to set, to believe or to frame with.
@@ -58,7 +59,8 @@ fn hyphenated(name: &str) -> Cow<'_, str> {
 
 /// Whether a header only looks like one that others speak for: its name has underscores where that one has hyphens.
 pub(in crate::origin) fn is_imitation(name: &HeaderName, headers: &HeaderMap, route: &Route) -> bool {
-    if !name.as_str().contains('_') {
+    // Most names have none, and a search for a character is not made for texts that short.
+    if !name.as_str().bytes().any(|byte| byte == b'_') {
         return false;
     }
     let plain = hyphenated(name.as_str());
@@ -69,15 +71,12 @@ pub(in crate::origin) fn is_imitation(name: &HeaderName, headers: &HeaderMap, ro
 ///
 /// A client must not remove by it what a proxy before gripd, or the route, has set, nor what every recipient needs.
 pub(in crate::origin) fn listed_in_connection(headers: &HeaderMap, route: &Route) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let names = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
-    names.filter(|name| is_removable(name, route)).collect()
+    named_by_connection(headers).filter(|name| is_removable(name, route)).collect()
 }
 
 fn is_removable(name: &HeaderName, route: &Route) -> bool {
     let plain = hyphenated(name.as_str());
-    // `close` and `keep-alive` are the usual words of the header, and name nothing.
-    plain != "close" && !is_reserved(&plain) && !is_of_route(&plain, route) && !CREDENTIALS.contains(&&*plain)
+    !is_reserved(&plain) && !is_of_route(&plain, route) && !CREDENTIALS.contains(&&*plain)
 }
 
 /// Returns what may be announced of the trailers of a request: hyper sends only those that are.
@@ -101,6 +100,7 @@ pub(in crate::origin) fn may_be_trailer(name: &HeaderName) -> bool {
 mod tests {
     use super::*;
     use crate::route::parse_line;
+    use hyper::header::CONNECTION;
 
     fn route() -> Route {
         parse_line("*,user_header=X-User,user_proxies=::1,header=X-Key:1 o:1").unwrap().unwrap()
