@@ -25,7 +25,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("origin", &["net", "route"]),
     ("hub", &["shard"]),
     ("notify", &["net", "route"]),
-    ("shard", &[]),
+    ("shard", &["net"]),
     ("net", &[]),
     ("route", &[]),
     ("wire", &["grip"]),

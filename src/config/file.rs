@@ -3,6 +3,7 @@
 use super::access::{Lines, Mode, Spared, TokenTables};
 use super::{Error, MAX_SHARDS};
 use crate::origin::ForwardedProto;
+use crate::wire::ProxyHeader;
 use crate::{control, front, hold, hub, origin, session, shard};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -36,6 +37,7 @@ pub(super) struct File {
 pub(super) struct Client {
     pub(super) header_timeout: Wait,
     pub(super) body_timeout: Wait,
+    pub(super) body_total: Seconds,
     pub(super) write_timeout: Wait,
     pub(super) least_rate: u64,
     pub(super) body_buffer: usize,
@@ -43,6 +45,7 @@ pub(super) struct Client {
     pub(super) max_channels: NonZeroUsize,
     pub(super) upstream_key: String,
     pub(super) proxies: Option<Vec<String>>,
+    pub(super) proxy_header: HeaderOfProxies,
     pub(super) accept_x_forwarded_protocol: Option<bool>,
     pub(super) accept_pushpin_route: bool,
     pub(super) auto_cross_origin: bool,
@@ -165,6 +168,21 @@ impl<'de> Deserialize<'de> for ProtoMode {
     }
 }
 
+/// The header in which proxies tell of their clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeaderOfProxies(pub(super) ProxyHeader);
+
+impl<'de> Deserialize<'de> for HeaderOfProxies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self(ProxyHeader::Either)),
+            "x-forwarded-for" => Ok(Self(ProxyHeader::XForwardedFor)),
+            "forwarded" => Ok(Self(ProxyHeader::Forwarded)),
+            _ => Err(D::Error::custom("proxy_header is one of 'auto', 'X-Forwarded-For' or 'Forwarded'")),
+        }
+    }
+}
+
 /// How much is logged, by name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level(pub(super) LevelFilter);
@@ -213,6 +231,7 @@ impl Default for Client {
         Self {
             header_timeout: Wait(front.header_timeout),
             body_timeout: Wait(front.body_pace.grace),
+            body_total: Seconds(front.body_pace.total.unwrap_or_default()),
             write_timeout: Wait(front.answer_pace.grace),
             least_rate: front.body_pace.rate,
             body_buffer: front.body_buffer,
@@ -220,6 +239,7 @@ impl Default for Client {
             max_channels: limit(hold::Settings::default().max_channels),
             upstream_key: String::new(),
             proxies: None,
+            proxy_header: HeaderOfProxies(ProxyHeader::default()),
             accept_x_forwarded_protocol: None,
             accept_pushpin_route: false,
             auto_cross_origin: false,

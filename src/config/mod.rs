@@ -36,6 +36,8 @@ use tracing::level_filters::LevelFilter;
 
 /// Pushpin's port for clients.
 const CLIENT_PORT: u16 = 7999;
+/// Bytes of one request body that may be read ahead.
+const MOST_BODY_BUFFER: usize = 1 << 20;
 /// More threads than any machine has cores.
 const MAX_SHARDS: usize = 1024;
 /// Pushpin's port for publishers.
@@ -131,13 +133,16 @@ impl Parsed {
                 Err(why) => wrong(name, &why),
             }
         }
+        if file.client.body_buffer > MOST_BODY_BUFFER {
+            wrong("client.body_buffer", &format!("it may be {MOST_BODY_BUFFER} at most"));
+        }
         for host in &file.control.hosts {
             if !is_authority(host.as_bytes()) || without_port(host) != host {
                 wrong("control.hosts", &format!("'{host}' is no host: give a name or an address, without a port"));
             }
         }
         match file.client.proxies.as_deref().map(networks).transpose() {
-            Ok(networks) => forwarding.proxies = networks.map(Proxies::new),
+            Ok(networks) => forwarding.proxies = networks.map(|all| Proxies::new(all, file.client.proxy_header.0)),
             Err(invalid) => wrong("client.proxies", &invalid),
         }
         for name in &file.origin.orig_headers_need_mark {
@@ -197,7 +202,7 @@ impl Config {
         let shards = over.shards.unwrap_or(file.shards.0);
         let shards = if shards > 0 { shards } else { cores() };
         let close_grace = file.delivery.close_grace.0;
-        let answer_pace = Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate };
+        let answer_pace = Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None };
         Self {
             listen: over.listen.or(file.listen).unwrap_or_else(|| (everyone, CLIENT_PORT).into()),
             control_listen: over
@@ -210,7 +215,11 @@ impl Config {
             routes,
             front: front::Settings {
                 header_timeout: file.client.header_timeout.0,
-                body_pace: Limits { grace: file.client.body_timeout.0, rate: file.client.least_rate },
+                body_pace: Limits {
+                    grace: file.client.body_timeout.0,
+                    rate: file.client.least_rate,
+                    total: Some(file.client.body_total.0).filter(|total| !total.is_zero()),
+                },
                 answer_pace,
                 body_buffer: file.client.body_buffer,
                 body_buffers: file.client.body_buffers_total.div_ceil(shards),

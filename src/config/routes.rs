@@ -7,7 +7,7 @@ use crate::grip::Invalid;
 use crate::grip::identity::Tokens;
 use crate::grip::signature::Signer;
 use crate::route::{Route, Table, UserSource, parse_line, parse_lines};
-use crate::wire::Proxies;
+use crate::wire::{Proxies, ProxyHeader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
         return Err("user_header needs to know which proxies may set it: give user_proxies, or [client] proxies".into());
     }
     // Whatever is wrong with them is told where they are written.
-    *proxies = Proxies::new(super::networks(all).unwrap_or_default());
+    *proxies = Proxies::new(super::networks(all).unwrap_or_default(), ProxyHeader::default());
     Ok(())
 }
 

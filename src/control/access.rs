@@ -178,9 +178,9 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
 }
 
 impl Refusal {
-    /// Whether somebody tries tokens, perhaps.
+    /// Whether somebody tries tokens, perhaps. One that is signed as it should be is no guess, nor is none at all.
     pub(super) const fn may_be_a_guess(&self) -> bool {
-        !matches!(self.why, Why::Forbidden(_))
+        matches!(self.why, Why::Unknown(Unknown::Key | Unknown::Issuer | Unknown::Signature))
     }
 
     /// Logs it and answers it, without what was shown.

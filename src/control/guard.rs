@@ -5,7 +5,7 @@
 
 use super::listen::Caller;
 use super::reply::Reply;
-use crate::wire::canonical_host;
+use crate::wire::{canonical_host, without_port};
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Method, Request, Version};
 use std::net::IpAddr;
@@ -65,12 +65,14 @@ pub(super) fn refuse_host<B>(caller: Caller, request: &Request<B>, hosts: &[Stri
         is_loopback(&host) || hosts.iter().any(|other| canonical_host(other) == host)
     };
     let unknown = named.into_iter().flatten().find(|host| !is_known(host))?;
-    let unknown: String = unknown.chars().filter(|c| !c.is_control()).take(100).collect();
+    let name: String = without_port(unknown).chars().filter(|c| !c.is_control()).take(100).collect();
+    let advice =
+        if name.is_empty() { String::new() } else { format!("list the name as [control] hosts = [\"{name}\"], ") };
     Some(Reply::text(
         403,
         format!(
-            "The host '{unknown}' is no name of this machine that is known: a web page's domain could lead here. \
-             Use http://localhost:{}, list the name as [control] hosts = [\"{unknown}\"], or send a token.",
+            "The host '{name}' is no name of this machine that is known: a web page's domain could lead here. \
+             Use http://localhost:{}, {advice}or send a token, if there are any.",
             local.port()
         ),
     ))

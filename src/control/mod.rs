@@ -138,11 +138,17 @@ impl Control {
             match self.settings.access.admit(caller, path.trim_end_matches('/'), request.method(), request.headers()) {
                 Ok(grant) => grant,
                 Err(refusal) => {
-                    if refusal.may_be_a_guess() {
-                        self.slow_down(seat).await;
+                    let is_guess = refusal.may_be_a_guess();
+                    // Told before anything is waited for: a guesser may not stay to hear it.
+                    let refused = self.refuse(refusal);
+                    // Meanwhile the connection is one that can be spared.
+                    seat.rests();
+                    if is_guess {
+                        self.slow_down(caller).await;
                     }
                     body::discard(self, request).await;
-                    return self.refuse(refusal);
+                    seat.begins();
+                    return refused;
                 }
             };
         if !grant.shows_token()

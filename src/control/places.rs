@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The connections to one listener.
@@ -16,6 +17,7 @@ pub(super) struct Places {
     most_unproven: usize,
     /// Counts events, to tell which was earlier.
     clock: AtomicU64,
+    began: Instant,
     seats: Mutex<HashMap<u64, Arc<Seat>>>,
 }
 
@@ -28,6 +30,8 @@ struct Seat {
     is_proven: AtomicBool,
     /// When its last request ended, by the clock of all.
     idle_since: AtomicU64,
+    /// The same as a time, in milliseconds since the listener began.
+    idle_since_ms: AtomicU64,
     give_way: Notify,
 }
 
@@ -42,7 +46,7 @@ pub(super) struct Place {
 impl Places {
     /// Places for `most` connections, of which so many may have proved nothing.
     pub(super) fn new(most: usize, most_unproven: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_unproven, clock: AtomicU64::new(0), seats: Mutex::default() })
+        Arc::new(Self { most, most_unproven, clock: AtomicU64::new(0), began: Instant::now(), seats: Mutex::default() })
     }
 
     /// Gives a new connection a place, for which another one may have to give way. `None`: all are busy.
@@ -52,6 +56,7 @@ impl Places {
             is_busy: AtomicBool::new(false),
             is_proven: AtomicBool::new(false),
             idle_since: AtomicU64::new(number),
+            idle_since_ms: AtomicU64::new(self.now_ms()),
             give_way: Notify::new(),
         });
         let mut seats = self.seats();
@@ -75,6 +80,10 @@ impl Places {
             seat.give_way.notify_one();
         }
         leaving.is_some()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn tick(&self) -> u64 {
@@ -109,6 +118,7 @@ impl Place {
     /// Notes that no request is being answered.
     pub(super) fn rests(&self) {
         self.seat.idle_since.store(self.places.tick(), Relaxed);
+        self.seat.idle_since_ms.store(self.places.now_ms(), Relaxed);
         self.seat.is_busy.store(false, Relaxed);
     }
 
@@ -117,9 +127,19 @@ impl Place {
         self.seat.is_proven.store(true, Relaxed);
     }
 
-    /// Whether a request was let in, or is about to be.
+    /// Whether a request was let in.
     pub(super) fn has_proof(&self) -> bool {
-        self.seat.is_proven.load(Relaxed) || self.seat.is_busy.load(Relaxed)
+        self.seat.is_proven.load(Relaxed)
+    }
+
+    /// Whether no request is being answered.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.seat.is_busy.load(Relaxed)
+    }
+
+    /// Returns how long ago its last request ended, or it connected.
+    pub(super) fn idle_for(&self) -> Duration {
+        Duration::from_millis(self.places.now_ms().saturating_sub(self.seat.idle_since_ms.load(Relaxed)))
     }
 }
 

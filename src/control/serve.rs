@@ -1,6 +1,5 @@
 //! Connections to the control API, and to its health alone.
 
-use super::guesses::Guesses;
 use super::listen::{Caller, Listener};
 use super::places::{Place, Places};
 use super::reply::Reply;
@@ -12,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ use tokio::time::sleep;
 
 /// How long a publisher may take for the head of a request, and be idle between two.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection may be idle that has proved nothing.
-const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle that has proved nothing: longer than the usual period of probes that keep theirs.
+const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Connections at the same time.
 const MOST: usize = 1024;
 /// Those of them that may have proved nothing.
@@ -95,25 +95,37 @@ impl Control {
             place.begins();
             let reply = match purpose {
                 Purpose::Everything => control.answer(caller, place, request).await,
-                Purpose::Health => control.answer_probe(&request),
+                Purpose::Health => {
+                    place.is_proved();
+                    control.answer_probe(&request)
+                }
             };
             place.rests();
             Ok::<_, Infallible>(reply.into_response())
         });
         let mut builder = Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        tokio::select! {
-            served = builder.serve_connection(TokioIo::new(stream), service) => {
-                if let Err(error) = served {
-                    tracing::debug!(%error, "control connection ended");
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        loop {
+            tokio::select! {
+                served = &mut serving => {
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "control connection ended");
+                    }
+                    return;
                 }
-            }
-            () = place.has_to_give_way() => {
-                self.metrics.gave_way.fetch_add(1, Relaxed);
-                tracing::debug!(remote = %caller, "an idle control connection gives way to a new one");
-            }
-            () = unproven_for_too_long(place) => {
-                tracing::debug!(remote = %caller, "a control connection ends that has asked for nothing");
+                () = place.has_to_give_way() => {
+                    // A request may have come in the same moment: it is answered.
+                    if place.is_idle() {
+                        self.metrics.gave_way.fetch_add(1, Relaxed);
+                        tracing::debug!(remote = %caller, "an idle control connection gives way to a new one");
+                        return;
+                    }
+                }
+                () = unproven_for_too_long(place) => {
+                    tracing::debug!(remote = %caller, "a control connection ends that is idle, and has proved nothing");
+                    return;
+                }
             }
         }
     }
@@ -127,22 +139,25 @@ impl Control {
             .map_or_else(|| Reply::text(404, "Not Found"), |health| self.health(health))
     }
 
-    /// Delays the refusal of a token that may have been guessed. Meanwhile the connection counts as idle.
-    pub(super) async fn slow_down(&self, place: &Place) {
-        let delay = Guesses::delay(&self.guesses, Instant::now());
+    /// Delays the refusal of a token that may have been guessed.
+    pub(super) async fn slow_down(&self, caller: Caller) {
+        // Whoever may write to the Unix socket needs no token, or cannot be told from others.
+        let Caller::Tcp { remote, .. } = caller else { return };
+        let delay = self.guesses.delay(remote.ip().to_canonical(), Instant::now());
         if !delay.is_zero() {
-            place.rests();
             sleep(delay).await;
-            place.begins();
         }
     }
 }
 
 /// Waits until a connection has been idle for too long without having proved anything.
 async fn unproven_for_too_long(place: &Place) {
-    sleep(UNPROVEN_TIMEOUT).await;
-    while place.has_proof() {
+    loop {
+        let left = UNPROVEN_TIMEOUT.saturating_sub(place.idle_for());
+        if left.is_zero() && place.is_idle() && !place.has_proof() {
+            return;
+        }
         // Proof is never lost, but a request may still turn out to be refused.
-        sleep(UNPROVEN_TIMEOUT).await;
+        sleep(if left.is_zero() { UNPROVEN_TIMEOUT } else { left }).await;
     }
 }

@@ -79,11 +79,16 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>, descriptors: Arc<Descrip
 type Named<'a> = (&'static str, &'static str, &'a AtomicU64);
 
 /// The counters of origins and of the control API.
-fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 9] {
+fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 10] {
     [
         ("origin_requests_total", "Requests sent to origins, retries included.", &origin.requests),
         ("origin_failures_total", "Requests that got no answer from their origin.", &origin.failures),
         ("origin_fail_overs_total", "Requests that went to the next target of their route.", &origin.fail_overs),
+        (
+            "origin_gave_way_total",
+            "Connections to origins whose client was slow, and that gave way to requests that were waiting.",
+            &origin.gave_way,
+        ),
         ("links_total", "Requests for next links.", &origin.links),
         ("links_shared_total", "Streams that were served by what another had asked.", &origin.links_shared),
         (

@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Refused connections of one shard that are read for a moment at the same time, so that their clients see why.
 const MOST_PARTING: usize = 1;
+/// Pieces of 4 KiB that are read of it at once.
+const MOST_READ: usize = 16;
 /// How long that moment is.
 const PARTING: Duration = Duration::from_millis(100);
 
@@ -68,14 +70,11 @@ async fn admit(front: &Rc<Front>, stream: TcpStream) {
     }
     if front.idle.spare_one() {
         front.metrics.connections_spared.fetch_add(1, Relaxed);
-        spawn(front, stream);
-        // The connection that makes room closes now, and the new one begins its request if that has come: otherwise it
-        // would count as idle for the next.
-        return yield_now().await;
+    } else {
+        front.origin.spare_idle();
     }
-    if front.origin.spare_idle() > 0 {
-        yield_now().await;
-    }
+    // Whoever makes room closes now.
+    yield_now().await;
     if front.descriptors.are_enough_for_client() {
         spawn(front, stream);
     } else {
@@ -100,15 +99,37 @@ fn refuse(front: &Rc<Front>, stream: TcpStream) {
     let _ = stream.write(NO_ROOM);
     let _ = stream.shutdown(Shutdown::Write);
     // A request that is not read has the kernel reset the connection, and lose the answer.
-    while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+    for _ in 0..MOST_READ {
+        if !stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
+            break;
+        }
+    }
     let parting = front.parting.get();
     if parting < MOST_PARTING {
         front.parting.set(parting + 1);
-        let front = Rc::clone(front);
+        let parting = Parting(Rc::clone(front));
         spawn_local(async move {
             part(stream).await;
-            front.parting.set(front.parting.get() - 1);
+            drop(parting);
         });
+    }
+}
+
+/// A refused connection that is read, until this is dropped.
+struct Parting(Rc<Front>);
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        self.0.parting.set(self.0.parting.get() - 1);
+    }
+}
+
+/// A connection that counts as open, until this is dropped.
+struct Connected(Rc<Front>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.descriptors.client_went();
     }
 }
 
@@ -127,10 +148,10 @@ fn spawn(front: &Rc<Front>, stream: TcpStream) {
     // Counted before its task first runs: a drain must not take it for gone.
     let open = front.drain.enter();
     front.descriptors.client_came();
+    let connected = Connected(front);
     spawn_local(async move {
         let _open = open;
-        connection::run(&front, first).await;
-        front.descriptors.client_went();
+        connection::run(&connected.0, first).await;
     });
 }
 

@@ -85,8 +85,12 @@ impl Access {
         self.route.as_ref()?.targets.get(self.target)
     }
 
-    /// The origin broke off in the middle of its answer.
-    pub(super) fn broken(&self, error: &hyper::Error) {
+    /// The answer broke off. `gave_way`: its client was too slow while others waited, and the origin is not to blame.
+    pub(super) fn broken(&self, error: &hyper::Error, gave_way: bool) {
+        if gave_way {
+            tracing::debug!(uri = %self.uri, "an answer whose client is slow has given way to a request that waits");
+            return;
+        }
         let target = self.target().map(tracing::field::display);
         tracing::warn!(uri = %self.uri, target, %error, "the origin's answer broke off");
     }

@@ -10,7 +10,7 @@ use crate::telemetry::Seldom;
 use crate::wire::{Answer, Head, answer};
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::response;
 use hyper::{Response, StatusCode, Uri};
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,6 +24,15 @@ pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Res
     let (head, body) = dress.wrap(response.into_parts().0, Bytes::from(answer.body()));
     access.status(head.status.as_u16());
     Response::from_parts(head, Reply::whole(body, access))
+}
+
+/// The refusal of a request that is not for any origin. One for its method says which are not refused (RFC 9110 15.5.6).
+pub(super) fn refuse(refusal: &Answer, dress: &Dress, access: Access) -> Response<Reply> {
+    let mut response = respond(refusal, dress, access);
+    if refusal.status == 405 {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    response
 }
 
 /// A head as hyper sends it.

@@ -111,7 +111,10 @@ impl Body for Reply {
         };
         match &frame {
             Some(Ok(frame)) => self.access.add(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => self.access.broken(error),
+            Some(Err(error)) => {
+                let gave_way = matches!(&self.source, Source::Relayed { lease: Some(lease), .. } if lease.gave_way());
+                self.access.broken(error, gave_way);
+            }
             None => {}
         }
         Poll::Ready(frame)

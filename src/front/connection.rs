@@ -104,6 +104,7 @@ async fn serve(
     let waiting = Rc::<ClientDelay>::default();
     let slot = Rc::new(Slot::new(place, retry, peer, Rc::clone(&waiting), listed));
     let (io, clean) = Io::new(socket, early, front.settings.answer_pace, waiting);
+    slot.listed.is_clean_by(&clean);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let again = slot.is_again();
     let mut connection = Box::new(builder(front, again).serve_connection(TokioIo::new(io), service));
@@ -125,11 +126,8 @@ async fn serve(
         if slot.is_unasked() {
             slot.give_way(&front.gate);
         }
-        if result.is_pending() && slot.listed.poll_leave(cx).is_ready() {
-            if clean.get() {
-                return Poll::Ready(false);
-            }
-            slot.listed.stay();
+        if slot.listed.poll_leave(cx).is_ready() && result.is_pending() && clean.get() {
+            return Poll::Ready(false);
         }
         // The result first, the slot second: a connection that is over cannot be held.
         match result {
@@ -180,7 +178,7 @@ where
 fn log_end(front: &Front, result: hyper::Result<()>) {
     if let Err(error) = result {
         let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-        if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some()) {
             front.metrics.slow_readers.fetch_add(1, Relaxed);
         }
         tracing::debug!(%error, "client connection ended");

@@ -40,15 +40,16 @@ impl Io {
     fn judge(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => {
-                ClientDelay::note(&self.waiting.for_room, true);
+                self.waiting.begins();
                 ready!(self.pace.poll_wait(cx));
                 // What the kernel still holds is not worth waiting for.
                 let _ = self.socket.set_zero_linger();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
             }
             Poll::Ready(result) => {
-                ClientDelay::note(&self.waiting.for_room, false);
-                self.pace.moved(result.as_ref().copied().unwrap_or_default());
+                let bytes = result.as_ref().copied().unwrap_or_default();
+                self.waiting.ends(bytes);
+                self.pace.moved(bytes);
                 written
             }
         }

@@ -1,11 +1,11 @@
 //! JSON-P: a request that a `<script>` element made, as the request that it stands for.
 
 use crate::grip::form;
-use crate::origin::Upload;
+use crate::origin::{Upload, is_reserved};
 use crate::route::Jsonp as Rules;
 use crate::wire::Jsonp;
 use bytes::Bytes;
-use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
@@ -82,8 +82,8 @@ fn headers(json: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
         Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value.as_str()?).ok()?))
     };
     let pairs: Option<Vec<_>> = object.into_iter().map(pair).collect();
-    let decided = [HOST, ACCEPT, CONTENT_LENGTH, hyper::header::TRANSFER_ENCODING, hyper::header::CONNECTION];
-    pairs.map(|pairs| pairs.into_iter().filter(|(name, _)| !decided.contains(name)).collect())
+    let is_free = |name: &HeaderName| *name == CONTENT_TYPE || (*name != ACCEPT && !is_reserved(name));
+    pairs.map(|pairs| pairs.into_iter().filter(|(name, _)| is_free(name)).collect())
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(60),
-            body_pace: Limits::default(),
+            body_pace: Limits { total: Some(Duration::from_secs(3600)), ..Limits::default() },
             answer_pace: Limits::default(),
             body_buffer: 64 << 10,
             body_buffers: 64 << 20,

@@ -73,7 +73,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
                 // No route says which part of it is secret.
                 access.hide_query();
             }
-            return answer::respond(&refusal, &dress, access);
+            return answer::refuse(&refusal, &dress, access);
         }
     };
     access.route(&route);
@@ -87,7 +87,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
             Err(why) => return answer::respond(&Answer::new(400, why), &dress, access),
         }
         if let Some(refusal) = visit.refuse_method() {
-            return answer::respond(&refusal, &dress, access);
+            return answer::refuse(&refusal, &dress, access);
         }
     }
     let rights = match identify(&mut visit, original.as_ref(), &route) {

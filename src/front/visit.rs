@@ -5,14 +5,16 @@ use super::slot::Peer;
 use crate::grip::event::mentions_events;
 use crate::hold::Retry;
 use crate::net::ClientDelay;
-use crate::origin::{Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, has_passed, named_host, names_token, now};
+use crate::origin::{
+    Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, has_passed, is_of_proxies, named_host, names_token, now,
+};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::answer::{
     LOOP, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST,
     WRONG_TARGET,
 };
-use crate::wire::{Answer, X_FORWARDED_FOR, is_authority, is_public};
-use hyper::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
+use crate::wire::{Answer, Way, is_authority, is_public};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
 use std::rc::Rc;
@@ -26,6 +28,8 @@ pub(super) struct Visit {
     pub(super) peer: Option<Rc<Peer>>,
     /// The client's address, if the peer is a proxy.
     pub(super) proxied: Option<Rc<Peer>>,
+    /// The way that it has come, if the peer is believed about that.
+    pub(super) way: Option<Box<Way>>,
     /// Whether it came over TLS, by the word of who stands before gripd.
     pub(super) secure: bool,
     /// Whether another GRIP proxy sent it, which is trusted.
@@ -45,13 +49,16 @@ impl Visit {
         retry: Option<Box<Retry>>,
     ) -> Self {
         let forwarding = front.origin.forwarding();
-        let secure = forwarding.is_secure(&request.headers, peer.as_ref().map(|peer| peer.address));
         let trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
             let token = request.headers.get("grip-sig").and_then(|token| token.to_str().ok());
             token.is_some_and(|token| verifier.trusts(token, now()))
         });
-        let proxied = peer.as_ref().and_then(|peer| proxied(forwarding, peer, &request.headers, trusted));
-        Self { request, peer, proxied, secure, trusted, waiting, retry }
+        let address = peer.as_ref().map(|peer| peer.address);
+        let way = peer.as_ref().and_then(|peer| way(forwarding, peer, &request.headers, trusted));
+        let secure = forwarding.is_secure(&request.headers, address, trusted, way.as_deref());
+        let client = way.as_ref().and_then(|way| way.client()).filter(|client| Some(*client) != address);
+        let proxied = client.and_then(Peer::new);
+        Self { request, peer, proxied, way, secure, trusted, waiting, retry }
     }
 
     /// What is not for an origin at all.
@@ -90,9 +97,10 @@ impl Visit {
 
     /// Refuses targets and hosts that others could read in another way (RFC 9112 3.2).
     fn refuse_target(&self) -> Option<Answer> {
-        let Parts { uri, version, headers, .. } = &self.request;
+        let Parts { method, uri, version, headers, .. } = &self.request;
         match (uri.scheme_str(), uri.authority()) {
             (None, Some(_)) => return Some(WRONG_TARGET),
+            (None, None) if uri.path() == "*" && *method != Method::OPTIONS => return Some(WRONG_TARGET),
             (Some(scheme), _) if !matches!(scheme, "http" | "https") => return Some(WRONG_TARGET),
             (Some(_), Some(authority)) if !is_authority(authority.as_str().as_bytes()) => return Some(WRONG_HOST),
             _ => {}
@@ -145,6 +153,7 @@ impl Visit {
             peer: self.peer.as_ref().map(|peer| peer.address),
             client: self.client().map(|client| client.address),
             peer_text: self.peer.as_ref().map(|peer| &peer.text),
+            way: self.way.as_deref(),
             waiting: Some(&self.waiting),
             secure: self.secure,
             trusted: self.trusted,
@@ -176,20 +185,15 @@ impl Visit {
     }
 }
 
-/// Settles the client's address, if the peer is a proxy that tells it.
-fn proxied(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap, trusted: bool) -> Option<Rc<Peer>> {
-    if !trusted && !forwarding.is_proxy(Some(peer.address)) {
-        if forwarding.proxies.is_none() {
-            hint(forwarding, peer, headers);
-        }
-        return None;
+/// Follows a request back to its client, if the peer is believed about that.
+fn way(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap, trusted: bool) -> Option<Box<Way>> {
+    if trusted || forwarding.is_proxy(Some(peer.address)) {
+        return Some(Box::new(forwarding.follow(peer.address, headers, trusted)));
     }
-    let way = forwarding.follow(peer.address, headers, trusted);
-    if way.is_contradictory {
-        let peer = peer.address;
-        tracing::debug!(%peer, "X-Forwarded-For and Forwarded name different clients: neither is believed");
+    if forwarding.proxies.is_none() {
+        hint(forwarding, peer, headers);
     }
-    way.client().filter(|client| *client != peer.address).and_then(Peer::new)
+    None
 }
 
 /// Tells once that a proxy seems to be in front that is not listed.
@@ -197,11 +201,12 @@ fn hint(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap) {
     if forwarding.hinted.load(Relaxed) || is_public(peer.address) {
         return;
     }
-    let says = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
-    if says && !forwarding.hinted.swap(true, Relaxed) {
+    if let Some(header) = headers.keys().find(|name| is_of_proxies(name))
+        && !forwarding.hinted.swap(true, Relaxed)
+    {
         let peer = peer.address;
         tracing::warn!(
-            "requests from {peer} have X-Forwarded-For, which is not believed: if a proxy is there, list it with \
+            "requests from {peer} have {header}, which is not believed and not passed on: if a proxy is there, list it with \
              [client] proxies = [\"{peer}\"], else all of its clients count as one; if not, say proxies = []"
         );
     }

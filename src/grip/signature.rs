@@ -138,7 +138,7 @@ pub struct Verifier(VerifyingKey);
 /// What a token must say: until when it is valid, and not for whom, as it would be for somebody else.
 #[derive(Deserialize)]
 struct Stated {
-    exp: u64,
+    exp: f64,
     #[serde(default)]
     nbf: Option<f64>,
     #[serde(default)]
@@ -160,7 +160,8 @@ impl Verifier {
         let stated = token.and_then(|token| serde_json::from_slice::<Stated>(self.0.open(&token)?).ok());
         // A time may have a fraction (RFC 7519 2), and for ages to come a float has room for all of it.
         #[allow(clippy::cast_precision_loss, reason = "said above")]
-        let has_begun = |from: f64| from <= now as f64;
+        let now = now as f64;
+        let has_begun = |from: f64| from <= now;
         stated.is_some_and(|stated| stated.exp > now && stated.aud.is_none() && stated.nbf.is_none_or(has_begun))
     }
 

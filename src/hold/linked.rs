@@ -369,11 +369,9 @@ impl Linked<'_> {
                 }
             }
             // Meanwhile the origin's connection is kept for a client that does not read.
-            let begin = Instant::now();
-            lease.awaits_client(true);
-            let has_room = self.parked.has_room(Some(pace.left())).await;
-            lease.awaits_client(false);
-            pace.spend(begin.elapsed(), length);
+            lease.delay().begins();
+            let has_room = self.parked.has_room(Some(&mut pace)).await;
+            lease.delay().ends(length);
             if !has_room {
                 return ControlFlow::Break(Over::Gone);
             }

@@ -92,6 +92,11 @@ impl Descriptors {
         self.connections() + self.control.load(Relaxed) < self.limit
     }
 
+    /// Whether origins have more than are kept back for them.
+    pub fn are_many_for_origins(&self) -> bool {
+        self.origins.load(Relaxed) > self.for_origins
+    }
+
     /// Returns how many the process may have.
     pub const fn limit(&self) -> u64 {
         self.limit

@@ -114,6 +114,7 @@ impl Origin {
             peer: None,
             client: None,
             peer_text: None,
+            way: None,
             waiting: None,
             secure: about.secure,
             trusted: false,

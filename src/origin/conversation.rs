@@ -162,6 +162,7 @@ impl Conversation {
             peer: self.peer,
             client: self.about.client.or(self.peer),
             peer_text: None,
+            way: None,
             waiting: None,
             secure: self.about.secure,
             trusted: self.trusted,

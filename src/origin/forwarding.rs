@@ -1,7 +1,7 @@
 //! Whom gripd believes about the way that a request has come, and how it tells origins.
 
 use super::rewrite::{ForwardedFor, ForwardedProto, says_secure};
-use crate::wire::{Proxies, Way};
+use crate::wire::{Proxies, ProxyHeader, Way};
 use hyper::header::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Default for Forwarding {
 impl Forwarding {
     /// Follows a request back to its client. `vouched`: the peer is a trusted GRIP proxy.
     pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, vouched: bool) -> Way {
-        const NONE: &Proxies = &Proxies::new(Vec::new());
+        const NONE: &Proxies = &Proxies::new(Vec::new(), ProxyHeader::Either);
         self.proxies.as_ref().unwrap_or(NONE).follow(peer, headers, vouched)
     }
 
@@ -70,13 +70,14 @@ impl Forwarding {
         self.proxies.as_ref().zip(address).is_some_and(|(proxies, address)| proxies.contain(address))
     }
 
-    /// Whether a request came over TLS, by the word of a proxy that is believed.
-    pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> bool {
+    /// Whether a request came over TLS, by the word of a proxy that is believed. `vouched`: the peer is a trusted GRIP
+    /// proxy; `way`: what is believed of the way of the request.
+    pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>, vouched: bool, way: Option<&Way>) -> bool {
         let believed = match self.accept_proto {
             AcceptProto::OfNone => false,
             AcceptProto::OfAll => true,
-            AcceptProto::OfProxies => self.is_proxy(peer),
+            AcceptProto::OfProxies => vouched || self.is_proxy(peer),
         };
-        believed && says_secure(headers)
+        believed && says_secure(headers).unwrap_or_else(|| way.is_some_and(Way::is_secure))
     }
 }

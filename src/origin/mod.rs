@@ -24,8 +24,8 @@ pub use gone::Gone;
 pub use handshake::{Handshake, Opened, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
-    Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_plainly_framed, names_token, remove_hop_by_hop,
-    remove_where,
+    Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_of_proxies, is_plainly_framed, is_reserved,
+    names_token, remove_hop_by_hop, remove_where,
 };
 pub use shield::{Shield, Turn};
 pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};
@@ -34,6 +34,7 @@ use crate::grip::item::Id;
 use crate::grip::signature::Signer;
 use crate::net::{ClientDelay, Descriptors};
 use crate::route::{Address, Place, Route, Table, Target};
+use crate::wire::Way;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
@@ -104,6 +105,8 @@ pub struct Metrics {
     pub failures: AtomicU64,
     /// Requests that went to another target because one could not be reached.
     pub fail_overs: AtomicU64,
+    /// Connections whose client was slow, and that gave way to requests that were waiting.
+    pub gave_way: AtomicU64,
     /// Links asked, on behalf of one stream or of many.
     pub links: AtomicU64,
     /// Streams that were served by what another had asked.
@@ -125,6 +128,8 @@ pub struct Errand<'a> {
     pub client: Option<IpAddr>,
     /// The address in `peer` as text, if it is at hand.
     pub peer_text: Option<&'a HeaderValue>,
+    /// The way that it has come, if that is known: else it is read from its headers.
+    pub way: Option<&'a Way>,
     /// Tells since when gripd waits for the client. `None`: there is nobody to wait for.
     pub waiting: Option<&'a Rc<ClientDelay>>,
     /// Whether it came over TLS.
@@ -194,7 +199,7 @@ impl Origin {
         descriptors: Arc<Descriptors>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let pool = Pool::new(settings.clone(), descriptors);
+        let pool = Pool::new(settings.clone(), descriptors, Arc::clone(&metrics));
         let (routes, background, signatures) = (RefCell::new(routes), Default::default(), RefCell::default());
         Self { settings, pool, shield, metrics, routes, background, signatures }
     }
@@ -235,6 +240,7 @@ impl Origin {
     pub async fn send(&self, errand: &Errand<'_>, body: &Upload) -> Result<Answered, Failure> {
         let mut failed: Option<Failure> = None;
         let mut upload = body.clone();
+        let mut unsent = body.clone();
         let targets = &errand.route.targets;
         for (index, target) in targets.iter().enumerate() {
             if failed.is_some() {
@@ -251,12 +257,17 @@ impl Origin {
                 }
                 Err(lost) => lost,
             };
-            let again = body.again().filter(|_| lost.may_retry(&errand.request.method) && index + 1 < targets.len());
+            if index + 1 == targets.len() || !lost.may_retry(&errand.request.method) {
+                failed = Some(lost.failure);
+                break;
+            }
+            let again = if lost.unsent { Some(unsent) } else { body.again() };
             failed = Some(lost.failure);
             match again {
                 Some(again) => upload = again,
                 None => break,
             }
+            unsent = upload.clone();
         }
         self.metrics.failures.fetch_add(1, Relaxed);
         Err(tried(targets, failed))
@@ -276,9 +287,14 @@ impl Origin {
         let mut upload = body.clone();
         loop {
             let reused = lease.is_reused();
+            let unsent = upload.clone();
             match self.exchange(&mut lease, errand, target, upload).await {
-                Ok(response) => return Ok((response, lease)),
+                Ok(response) => {
+                    body.is_answered();
+                    return Ok((response, lease));
+                }
                 Err(_) if lease.gave_way() => return Err(Lost::sent(Failure::new(Kind::GaveWay))),
+                Err(lost) if reused && lost.unsent => upload = unsent,
                 Err(lost) if reused && lost.may_retry(&errand.request.method) => match body.again() {
                     Some(again) => upload = again,
                     None => return Err(lost),

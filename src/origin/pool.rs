@@ -1,7 +1,7 @@
 //! One shard's connections to origins.
 
 use super::share::{Permit, Share, Sharer};
-use super::{Failure, Kind, Settings, Upload};
+use super::{Failure, Kind, Metrics, Settings, Upload};
 use crate::net::{ClientDelay, Counted, Descriptors, Outbound};
 use crate::route::Address;
 use crate::wire::is_public;
@@ -40,6 +40,7 @@ pub(super) struct Destination {
 pub(super) struct Pool {
     settings: Settings,
     descriptors: Arc<Descriptors>,
+    metrics: Arc<Metrics>,
     places: RefCell<HashMap<Destination, Place>>,
 }
 
@@ -84,14 +85,14 @@ impl Lease {
     }
 
     /// Whether the connection has ended because its client was slow while others waited.
-    pub(super) fn gave_way(&self) -> bool {
+    pub fn gave_way(&self) -> bool {
         self.permit.gave_way()
     }
 
-    /// Notes whether gripd waits for the client to take more of the answer. Connections whose clients are waited for
-    /// give way when others are waiting.
-    pub fn awaits_client(&self, waits: bool) {
-        ClientDelay::note(&self.permit.waiting().for_room, waits);
+    /// Returns the account of how long gripd has waited for the client. Connections whose clients are waited for give
+    /// way when others are waiting.
+    pub fn delay(&self) -> &ClientDelay {
+        self.permit.waiting()
     }
 
     /// Sends a request; the head of its answer comes from the returned future.
@@ -99,7 +100,7 @@ impl Lease {
         &mut self,
         request: Request<Upload>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> {
-        self.upload = Some(request.body().clone());
+        self.upload = Some(request.body().handle());
         self.wire.sender.try_send_request(request)
     }
 
@@ -123,12 +124,16 @@ impl fmt::Debug for Lease {
 }
 
 impl Pool {
-    pub(super) fn new(settings: Settings, descriptors: Arc<Descriptors>) -> Rc<Self> {
-        Rc::new(Self { settings, descriptors, places: RefCell::default() })
+    pub(super) fn new(settings: Settings, descriptors: Arc<Descriptors>, metrics: Arc<Metrics>) -> Rc<Self> {
+        Rc::new(Self { settings, descriptors, metrics, places: RefCell::default() })
     }
 
-    /// Closes all connections that are not in use, and returns how many there were.
+    /// Closes all connections that are not in use, and returns how many there were. As long as origins have no more
+    /// connections than are kept back for them, that would make no room for anybody else.
     pub(super) fn spare_idle(&self) -> usize {
+        if !self.descriptors.are_many_for_origins() {
+            return 0;
+        }
         self.places.borrow_mut().values_mut().map(|place| place.idle.drain(..).count()).sum()
     }
 
@@ -159,6 +164,9 @@ impl Pool {
             None => Box::pin(self.connect(to)).await?,
         };
         permit.is_used_by(wire.task.clone());
+        if permit.gave_way() {
+            return Err(Failure::new(Kind::GaveWay));
+        }
         Ok(Lease { wire, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
     }
 
@@ -239,7 +247,7 @@ impl Pool {
         match places.get_mut(to) {
             Some(place) => f(place),
             None => {
-                let share = Share::new(self.settings.connections);
+                let share = Share::new(self.settings.connections, Arc::clone(&self.metrics));
                 f(places.entry(to.clone()).or_insert(Place { idle: VecDeque::new(), share }))
             }
         }

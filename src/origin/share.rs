@@ -1,11 +1,14 @@
 //! Who may have a connection to one origin, when all of them are taken.
 
+use super::Metrics;
 use crate::net::ClientDelay;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_local};
@@ -42,6 +45,7 @@ pub(super) struct Share {
     users: RefCell<Slab<User>>,
     /// How many users there were.
     serial: Cell<u64>,
+    metrics: Arc<Metrics>,
     queues: RefCell<Queues>,
     /// When it was last looked for connections that could give way.
     looked: Cell<Option<Instant>>,
@@ -84,9 +88,9 @@ pub(super) struct Permit {
 
 impl Share {
     /// So many connections at the same time.
-    pub(super) fn new(most: usize) -> Rc<Self> {
+    pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Rc<Self> {
         let (serial, looked) = (Cell::new(0), Cell::new(None));
-        Rc::new(Self { most, users: RefCell::default(), serial, queues: RefCell::default(), looked })
+        Rc::new(Self { most, users: RefCell::default(), serial, metrics, queues: RefCell::default(), looked })
     }
 
     /// Returns a permit if a connection is free, and nobody waits for one.
@@ -111,6 +115,7 @@ impl Share {
     }
 
     fn admit(self: &Rc<Self>, source: Sharer, waiting: Rc<ClientDelay>) -> Permit {
+        waiting.reset();
         let serial = self.serial.get();
         self.serial.set(serial + 1);
         let user = User { serial, source, waiting: Rc::clone(&waiting), task: None };
@@ -147,10 +152,12 @@ impl Share {
             return;
         }
         self.looked.set(Some(now));
+        self.queues.borrow_mut().forget_gone();
         let chosen = self.choose(now);
         if chosen.is_empty() {
             return;
         }
+        self.metrics.gave_way.fetch_add(chosen.len() as u64, Relaxed);
         for key in &chosen {
             let user = self.users.borrow_mut().try_remove(*key);
             if let Some(task) = user.and_then(|user| user.task) {
@@ -171,18 +178,19 @@ impl Share {
         }
         let patience = |user: &User| match counts.get(&user.source) {
             Some(count) if count * 4 < self.most => PATIENCE,
-            _ if queues.turns.iter().all(|waits| *waits == user.source) => OWN_PATIENCE,
+            // gripd's own requests are on behalf of anybody.
+            _ if queues.turns.iter().all(|waits| waits.0.is_none() || *waits == user.source) => OWN_PATIENCE,
             _ => CROWD_PATIENCE,
         };
-        let mut slow: Vec<(usize, Instant, usize)> = users
+        let mut slow: Vec<(usize, Duration, usize)> = users
             .iter()
             .filter_map(|(key, user)| {
-                let since = user.waiting.since()?;
-                let too_long = now.duration_since(since) >= patience(user);
-                too_long.then(|| (counts.get(&user.source).copied().unwrap_or_default(), since, key))
+                let waited = user.waiting.so_far(now);
+                let count = counts.get(&user.source).copied().unwrap_or_default();
+                (waited >= patience(user)).then_some((count, waited, key))
             })
             .collect();
-        slow.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(&other.1)));
+        slow.sort_by(|one, other| other.cmp(one));
         slow.into_iter().take(queues.len()).map(|(_, _, key)| key).collect()
     }
 }
@@ -215,6 +223,15 @@ impl Queues {
         None
     }
 
+    /// Forgets requests that wait no longer.
+    fn forget_gone(&mut self) {
+        for queue in self.of.values_mut() {
+            queue.retain(|waiter| !waiter.granted.is_closed());
+        }
+        self.of.retain(|_, queue| !queue.is_empty());
+        self.turns.retain(|source| self.of.contains_key(source));
+    }
+
     fn len(&self) -> usize {
         self.of.values().map(VecDeque::len).sum()
     }
@@ -223,8 +240,10 @@ impl Queues {
 impl Permit {
     /// Names the task of the connection, which ends if the connection has to give way.
     pub(super) fn is_used_by(&self, task: AbortHandle) {
-        if let Some(user) = self.share.users.borrow_mut().get_mut(self.key).filter(|user| user.serial == self.serial) {
-            user.task = Some(task);
+        match self.share.users.borrow_mut().get_mut(self.key).filter(|user| user.serial == self.serial) {
+            Some(user) => user.task = Some(task),
+            // It had to give way while it was being opened.
+            None => task.abort(),
         }
     }
 
@@ -259,6 +278,10 @@ mod tests {
     use tokio::task::LocalSet;
 
     type Pending = Pin<Box<dyn Future<Output = Option<Permit>>>>;
+
+    fn share(most: usize) -> Rc<Share> {
+        Share::new(most, Arc::default())
+    }
 
     fn source(last: u8) -> Sharer {
         Sharer::of(Some([10, 0, 0, last].into()))
@@ -296,11 +319,9 @@ mod tests {
         LocalSet::new().block_on(&runtime, async { test() });
     }
 
-    /// A client for which gripd has waited for so long.
-    fn slow_for(seconds: u64) -> Rc<ClientDelay> {
-        let waiting = ClientDelay::default();
-        waiting.for_body.set(Instant::now().checked_sub(Duration::from_secs(seconds)));
-        Rc::new(waiting)
+    /// Has gripd wait for a client for so long.
+    fn slow_down(permit: &Permit, seconds: u64) {
+        permit.waiting().wait_since(Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap());
     }
 
     /// Looks again, although somebody has just looked.
@@ -312,7 +333,7 @@ mod tests {
     #[test]
     fn sources_take_turns() {
         run(|| {
-            let share = Share::new(1);
+            let share = share(1);
             let first = has(&share, 1, &Rc::default());
             let wait = |last| waits(&share, last);
             let mut queue = vec![(1, wait(1)), (1, wait(1)), (1, wait(1)), (2, wait(2)), (3, wait(3))];
@@ -331,7 +352,7 @@ mod tests {
     #[test]
     fn a_request_that_waits_no_longer_takes_nothing() {
         run(|| {
-            let share = Share::new(1);
+            let share = share(1);
             let first = has(&share, 1, &Rc::default());
             drop(waits(&share, 2));
             let mut last = waits(&share, 3);
@@ -343,9 +364,11 @@ mod tests {
     #[test]
     fn the_slowest_of_the_largest_crowd_gives_way() {
         run(|| {
-            let share = Share::new(8);
-            let crowd: Vec<_> = (0..6).map(|n| has(&share, 1, &slow_for(10 + n))).collect();
-            let others = [has(&share, 2, &slow_for(100)), has(&share, 3, &Rc::default())];
+            let share = share(8);
+            let crowd: Vec<_> = (0..6).map(|_| has(&share, 1, &Rc::default())).collect();
+            (0..).zip(&crowd).for_each(|(n, permit)| slow_down(permit, 10 + n));
+            let others = [has(&share, 2, &Rc::default()), has(&share, 3, &Rc::default())];
+            slow_down(&others[0], 100);
             let permit = has(&share, 4, &Rc::default());
             assert!(crowd[5].gave_way() && crowd[..5].iter().all(|permit| !permit.gave_way()));
             assert!(others.iter().all(|permit| !permit.gave_way()));
@@ -358,7 +381,7 @@ mod tests {
     #[test]
     fn nobody_gives_way_who_is_not_waited_for() {
         run(|| {
-            let share = Share::new(4);
+            let share = share(4);
             let busy: Vec<_> = (0..4).map(|_| has(&share, 1, &Rc::default())).collect();
             let mut last = waits(&share, 2);
             look(&share);
@@ -367,15 +390,28 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_gone_has_nobody_give_way() {
+        run(|| {
+            let share = share(2);
+            let slow: Vec<_> = (0..2).map(|_| has(&share, 1, &Rc::default())).collect();
+            drop(waits(&share, 2));
+            slow.iter().for_each(|permit| slow_down(permit, 60));
+            look(&share);
+            assert!(slow.iter().all(|permit| !permit.gave_way()) && share.queues.borrow().turns.is_empty());
+        });
+    }
+
+    #[test]
     fn few_connections_are_borne_with_for_longer() {
         run(|| {
-            let share = Share::new(16);
-            let slow = has(&share, 1, &slow_for(2));
+            let share = share(16);
+            let slow = has(&share, 1, &Rc::default());
+            slow_down(&slow, 2);
             let _busy: Vec<_> = (0..15).map(|n| has(&share, 2 + n, &Rc::default())).collect();
             let mut last = waits(&share, 99);
             look(&share);
             assert!(now(&mut last).is_none() && !slow.gave_way());
-            slow.waiting().for_body.set(Instant::now().checked_sub(Duration::from_secs(6)));
+            slow_down(&slow, 6);
             look(&share);
             assert!(now(&mut last).is_some() && slow.gave_way());
         });

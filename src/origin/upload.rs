@@ -3,7 +3,7 @@
 use super::rewrite::{may_be_trailer, remove_where};
 use crate::grip::instruct::is_grip;
 use crate::net::{ClientDelay, Limits, Pace};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HeaderMap, HeaderName};
 use std::cell::{Cell, RefCell};
@@ -73,8 +73,12 @@ pub struct Upload {
 struct Shared {
     /// The client's side; `None`: the body was at hand from the beginning.
     incoming: Option<FromClient>,
-    kept: Vec<Bytes>,
+    kept: Kept,
     count: usize,
+    /// Whether all that was read is still at hand.
+    is_at_hand: bool,
+    /// Whether it is read ahead of its request, so that all of it is kept.
+    is_ahead: bool,
     trailers: Option<Box<HeaderMap>>,
     state: Option<BodyState>,
     /// The task that waits for the end of the body.
@@ -85,7 +89,45 @@ struct Shared {
 struct FromClient {
     body: Incoming,
     pace: Pace,
+    /// Whether the pace no longer matters: the origin has answered.
+    is_answered: bool,
     waiting: Rc<ClientDelay>,
+}
+
+/// Pieces of a body. A piece is a part of the buffer into which it was read, which it keeps: small ones are copied
+/// together, so that a client that sends single bytes takes no more memory than others.
+#[derive(Debug, Default)]
+struct Kept {
+    pieces: Vec<Bytes>,
+    small: BytesMut,
+}
+
+impl Kept {
+    /// Pieces that are shorter are copied.
+    const SMALL: usize = 4 << 10;
+
+    fn push(&mut self, piece: &Bytes) {
+        if piece.len() < Self::SMALL {
+            self.small.extend_from_slice(piece);
+            if self.small.len() >= 4 * Self::SMALL {
+                self.seal();
+            }
+        } else {
+            self.seal();
+            self.pieces.push(piece.clone());
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.split().freeze());
+        }
+    }
+
+    fn pieces(&mut self) -> &[Bytes] {
+        self.seal();
+        &self.pieces
+    }
 }
 
 /// Bytes of request bodies that one shard reads ahead of their requests.
@@ -119,40 +161,66 @@ impl Upload {
     /// A body to be read from the client, which keeps `waiting` up to date.
     pub fn new(body: Incoming, limits: Limits, waiting: Rc<ClientDelay>) -> Self {
         let state = body.is_end_stream().then_some(BodyState::Whole);
-        let incoming = Some(FromClient { body, pace: Pace::new(limits), waiting });
-        Self::over(Shared { incoming, kept: Vec::new(), count: 0, trailers: None, state, waiter: None })
+        let incoming = Some(FromClient { body, pace: Pace::new(limits), is_answered: false, waiting });
+        Self::over(incoming, state)
     }
 
     /// A body that is at hand.
     pub fn of(body: Bytes) -> Self {
-        let count = body.len();
-        let kept: Vec<Bytes> = if body.is_empty() { Vec::new() } else { vec![body] };
-        let state = Some(BodyState::Whole);
-        let mut upload = Self::over(Shared { incoming: None, kept, count, trailers: None, state, waiter: None });
-        upload.replay = upload.shared.borrow().kept.iter().cloned().collect();
+        let mut upload = Self::over(None, Some(BodyState::Whole));
+        let mut shared = upload.shared.borrow_mut();
+        shared.count = body.len();
+        if !body.is_empty() {
+            shared.kept.pieces.push(body.clone());
+            upload.replay.push_back(body);
+        }
+        drop(shared);
         upload
     }
 
-    fn over(shared: Shared) -> Self {
+    fn over(incoming: Option<FromClient>, state: Option<BodyState>) -> Self {
+        let shared = Shared {
+            incoming,
+            kept: Kept::default(),
+            count: 0,
+            is_at_hand: true,
+            is_ahead: false,
+            trailers: None,
+            state,
+            waiter: None,
+        };
         Self { shared: Rc::new(RefCell::new(shared)), replay: VecDeque::new(), replays_trailers: false }
+    }
+
+    /// Returns a clone that serves to look at the body, and has nothing to send.
+    pub(super) fn handle(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared), replay: VecDeque::new(), replays_trailers: false }
+    }
+
+    /// Notes that the origin has answered: if the client still sends, that is between the two.
+    pub(super) fn is_answered(&self) {
+        if let Some(incoming) = &mut self.shared.borrow_mut().incoming {
+            incoming.is_answered = true;
+        }
     }
 
     /// Returns what was read of it, if it was read to its end and kept.
     pub fn kept(&self) -> Option<Vec<Bytes>> {
-        let shared = self.shared.borrow();
-        (shared.state == Some(BodyState::Whole) && shared.count <= MAX_KEPT).then(|| shared.kept.clone())
+        let mut shared = self.shared.borrow_mut();
+        let is_kept = shared.state == Some(BodyState::Whole) && shared.count <= MAX_KEPT && shared.is_at_hand;
+        is_kept.then(|| shared.kept.pieces().to_vec())
     }
 
     /// Returns the same body from its beginning, if all that was read of it is still at hand.
     pub fn again(&self) -> Option<Self> {
-        let shared = self.shared.borrow();
+        let mut shared = self.shared.borrow_mut();
         let ended_badly = matches!(shared.state, Some(BodyState::Broken | BodyState::TooSlow));
-        if shared.count > MAX_KEPT || ended_badly {
+        if !shared.is_at_hand || ended_badly {
             return None;
         }
         Some(Self {
             shared: Rc::clone(&self.shared),
-            replay: shared.kept.iter().cloned().collect(),
+            replay: shared.kept.pieces().iter().cloned().collect(),
             replays_trailers: shared.trailers.is_some(),
         })
     }
@@ -180,27 +248,29 @@ impl Upload {
     /// The client broke off, or was too slow.
     pub async fn read_ahead<'a>(&mut self, most: usize, ahead: &'a Ahead) -> Result<ReadAhead<'a>, BodyState> {
         let mut guard = ReadAhead { ahead, count: 0 };
-        // The last piece may be larger than what is kept for another try, and is sent all the same.
-        let replay = &mut self.replay;
+        self.shared.borrow_mut().is_ahead = true;
         let ended = poll_fn(|cx| {
             let mut shared = self.shared.borrow_mut();
             loop {
                 if shared.state.is_some() || shared.count >= most || ahead.used.get() >= ahead.most {
                     return Poll::Ready(shared.state);
                 }
-                if let Some(Ok(frame)) = ready!(shared.poll_frame(cx))
-                    && let Ok(data) = frame.into_data()
-                {
-                    guard.count += data.len();
-                    ahead.used.set(ahead.used.get() + data.len());
-                    replay.push_back(data);
-                }
+                let before = shared.count;
+                let _ = ready!(shared.poll_frame(cx));
+                let more = shared.count - before;
+                guard.count += more;
+                ahead.used.set(ahead.used.get() + more);
             }
         });
-        match ended.await {
-            Some(bad @ (BodyState::Broken | BodyState::TooSlow)) => Err(bad),
-            _ => {
-                self.replays_trailers = self.shared.borrow().trailers.is_some();
+        let ended = ended.await;
+        self.shared.borrow_mut().is_ahead = false;
+        match (ended, self.again()) {
+            (Some(bad @ (BodyState::Broken | BodyState::TooSlow)), _) => Err(bad),
+            (_, again) => {
+                // All that is read ahead is kept, so that it always is at hand.
+                if let Some(again) = again {
+                    *self = again;
+                }
                 Ok(guard)
             }
         }
@@ -229,14 +299,17 @@ impl Upload {
 impl FromClient {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            ClientDelay::note(&self.waiting.for_body, true);
+            self.waiting.begins();
+            if self.is_answered {
+                return Poll::Pending;
+            }
             ready!(self.pace.poll_wait(cx));
-            ClientDelay::note(&self.waiting.for_body, false);
+            self.waiting.ends(0);
             return Poll::Ready(Some(Err(UploadError::TooSlow)));
         };
-        ClientDelay::note(&self.waiting.for_body, false);
         let frame = frame.map(|frame| frame.map_err(UploadError::Broken));
         let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        self.waiting.ends(bytes);
         self.pace.moved(bytes);
         Poll::Ready(frame)
     }
@@ -244,7 +317,7 @@ impl FromClient {
 
 impl Drop for FromClient {
     fn drop(&mut self) {
-        ClientDelay::note(&self.waiting.for_body, false);
+        self.waiting.ends(0);
     }
 }
 
@@ -278,10 +351,10 @@ impl Shared {
         }
         let Some(data) = frame.data_ref() else { return };
         self.count = self.count.saturating_add(data.len());
-        if self.count <= MAX_KEPT {
-            self.kept.push(data.clone());
+        if self.is_at_hand && (self.is_ahead || self.count <= MAX_KEPT) {
+            self.kept.push(data);
         } else {
-            self.kept = Vec::new();
+            (self.kept, self.is_at_hand) = (Kept::default(), false);
         }
     }
 }
@@ -339,5 +412,23 @@ impl Drop for Upload {
         {
             waiter.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_kept_together() {
+        let mut kept = Kept::default();
+        let buffer = Bytes::from(vec![b'x'; 8192]);
+        for n in 0..20_000 {
+            kept.push(&buffer.slice(n % 8000..n % 8000 + 1));
+        }
+        kept.push(&buffer);
+        kept.push(&buffer.slice(..3));
+        assert!(kept.pieces().len() < 5, "{} pieces", kept.pieces().len());
+        assert_eq!(kept.pieces().concat().len(), 20_000 + 8192 + 3);
     }
 }

@@ -3,7 +3,7 @@
 use crate::grip::identity::{Expected, Place, Tokens, is_user};
 use crate::grip::naming::Template;
 use crate::grip::{Invalid, Meta, Rights, invalid};
-use crate::wire::{Network, Proxies};
+use crate::wire::{Network, Proxies, ProxyHeader};
 use hyper::header::HeaderName;
 use std::sync::Arc;
 
@@ -151,7 +151,7 @@ impl Options {
         let channel = self.channel;
         let source = match (self.meta, self.header) {
             (Some(meta), _) => UserSource::Meta(meta),
-            (_, Some(header)) => UserSource::Header(header, Proxies::new(self.proxies)),
+            (_, Some(header)) => UserSource::Header(header, Proxies::new(self.proxies, ProxyHeader::default())),
             _ if self.places.is_empty() => {
                 return match channel {
                     None => Ok(None),

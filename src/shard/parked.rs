@@ -5,6 +5,7 @@ use super::end::{end_mark, going_away, push};
 use super::reading::poll_readable;
 use super::{Delivery, Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
+use crate::net::Pace;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +25,8 @@ const MAX_KEPT: usize = 16 << 10;
 
 /// How long a client may take nothing of the answer to its long-poll before it is cut.
 const STALLED: Duration = Duration::from_secs(10);
+/// How often the pace of a client is looked at.
+const PACE_LOOK: Duration = Duration::from_millis(250);
 
 /// How long a client has at least to read the end of its connection.
 const GOODBYE: Duration = Duration::from_millis(50);
@@ -234,11 +237,26 @@ impl Parked {
         poll_fn(|cx| self.poll_finished(cx, meant)).await;
     }
 
-    /// Waits until all bytes are with the kernel, for so long if that matters. `false`: the client is gone, or was cut.
-    pub async fn has_room(&mut self, patience: Option<Duration>) -> bool {
-        let deadline = patience.map(|patience| Instant::now() + patience);
-        let look_every = patience.unwrap_or(STALLED).min(STALLED);
-        self.flushed_in_time(look_every, |_| deadline.is_some_and(|deadline| Instant::now() >= deadline)).await
+    /// Waits until all bytes are with the kernel, at a certain pace if that matters. `false`: the client is gone, or was
+    /// cut.
+    pub async fn has_room(&mut self, pace: Option<&mut Pace>) -> bool {
+        let Some(pace) = pace else { return self.flushed_in_time(STALLED, |_| false).await };
+        let mut looked = (Instant::now(), self.sent());
+        let mut account = |parked: &Self| {
+            let (since, sent) = std::mem::replace(&mut looked, (Instant::now(), parked.sent()));
+            pace.spend(since.elapsed(), usize::try_from(parked.sent() - sent).unwrap_or(usize::MAX));
+            pace.left().is_zero()
+        };
+        let flushed = self.flushed_in_time(PACE_LOOK, &mut account).await;
+        if flushed {
+            account(self);
+        }
+        flushed
+    }
+
+    /// Bytes that were sent since it is held.
+    fn sent(&self) -> u64 {
+        self.shard.state.borrow().conns[self.key as usize].sent
     }
 
     /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long, or no longer
@@ -248,7 +266,7 @@ impl Parked {
     }
 
     /// Waits until all bytes are with the kernel, and looks every so often whether the client `is_too_slow` and is cut.
-    async fn flushed_in_time(&mut self, look_every: Duration, is_too_slow: impl Fn(&Self) -> bool) -> bool {
+    async fn flushed_in_time(&mut self, look_every: Duration, mut is_too_slow: impl FnMut(&Self) -> bool) -> bool {
         loop {
             self.set_timer(look_every);
             match poll_fn(|cx| self.poll_flushed(cx)).await {

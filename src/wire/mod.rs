@@ -18,5 +18,5 @@ pub use chunk::Chunk;
 pub use head::{Fields, Framing, Head};
 pub use jsonp::Jsonp;
 pub use network::{Network, is_public};
-pub use proxies::{Proxies, Way, X_FORWARDED_FOR};
+pub use proxies::{Proxies, ProxyHeader, Way, X_FORWARDED_FOR};
 pub use websocket::Message;

@@ -9,33 +9,46 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 
 /// The proxies whose word about their clients is believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Proxies(Vec<Network>);
+pub struct Proxies {
+    networks: Vec<Network>,
+    header: ProxyHeader,
+}
+
+/// The header in which the proxies tell where a request comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For` if a request has it, else `Forwarded`.
+    #[default]
+    Either,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
 
 /// The way that a request has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     /// The addresses that it came from: the client's first, then those of proxies, the peer's last.
     hops: Vec<IpAddr>,
-    /// The elements of `Forwarded` that tell the same, without the peer.
+    /// The elements of `Forwarded` that are believed, without the peer.
     forwarded: Vec<String>,
-    /// Whether `X-Forwarded-For` and `Forwarded` name different clients, so that neither is believed.
-    pub is_contradictory: bool,
 }
 
 impl Proxies {
-    /// The proxies that have an address in one of these networks.
-    pub const fn new(networks: Vec<Network>) -> Self {
-        Self(networks)
+    /// The proxies that have an address in one of these networks, and tell of their clients in this header.
+    pub const fn new(networks: Vec<Network>, header: ProxyHeader) -> Self {
+        Self { networks, header }
     }
 
     /// Whether an address is that of a proxy.
     pub fn contain(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        self.networks.iter().any(|network| network.contains(address))
     }
 
     /// Returns the networks.
     pub fn networks(&self) -> &[Network] {
-        &self.0
+        &self.networks
     }
 
     /// Follows a request from the `peer` that sent it back to its client.
@@ -45,27 +58,30 @@ impl Proxies {
     /// `vouched` says that the peer is believed although it is not listed.
     pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, vouched: bool) -> Way {
         let peer = peer.to_canonical();
-        let direct = Way { hops: vec![peer], forwarded: Vec::new(), is_contradictory: false };
-        if !vouched && !self.contain(peer) {
-            return direct;
+        let mut way = Way { hops: Vec::new(), forwarded: Vec::new() };
+        if vouched || self.contain(peer) {
+            let by_list = match self.header {
+                ProxyHeader::Either => headers.contains_key(X_FORWARDED_FOR),
+                ProxyHeader::XForwardedFor => true,
+                ProxyHeader::Forwarded => false,
+            };
+            if by_list {
+                way.hops = self.believed(elements(headers, &X_FORWARDED_FOR).map(address));
+            } else {
+                let texts: Vec<&[u8]> = elements(headers, &FORWARDED).collect();
+                way.hops = self.believed(texts.iter().map(|text| forwarded_address(text)));
+                let kept = texts[..way.hops.len()].iter().rev();
+                way.forwarded = kept.map(|text| String::from_utf8_lossy(text.trim_ascii()).into_owned()).collect();
+            }
         }
-        let commas: Vec<&str> = texts(headers, &X_FORWARDED_FOR).flat_map(|text| text.split(',')).collect();
-        let elements: Vec<&str> = texts(headers, &FORWARDED).flat_map(elements).collect();
-        let by_list = self.believed(commas.iter().map(|text| address(text)));
-        let by_elements = self.believed(elements.iter().map(|element| forwarded_address(element)));
-        if !commas.is_empty() && !elements.is_empty() && by_list.first() != by_elements.first() {
-            return Way { is_contradictory: true, ..direct };
-        }
-        let kept = elements[elements.len() - by_elements.len()..].iter().map(|element| element.trim().to_owned());
-        let mut hops = if commas.is_empty() { by_elements.clone() } else { by_list };
-        hops.push(peer);
-        Way { hops, forwarded: kept.collect(), is_contradictory: false }
+        way.hops.push(peer);
+        way
     }
 
-    /// Returns the end of a list that is believed.
-    fn believed(&self, listed: impl DoubleEndedIterator<Item = Option<IpAddr>>) -> Vec<IpAddr> {
+    /// Returns the addresses that are believed of those listed, which come from the last to the first.
+    fn believed(&self, listed: impl Iterator<Item = Option<IpAddr>>) -> Vec<IpAddr> {
         let mut believed = Vec::new();
-        for address in listed.rev() {
+        for address in listed {
             let Some(address) = address else { break };
             believed.push(address);
             if !self.contain(address) {
@@ -92,6 +108,12 @@ impl Way {
         HeaderValue::try_from(text).ok()
     }
 
+    /// Whether `Forwarded` says that the client uses TLS.
+    pub fn is_secure(&self) -> bool {
+        let proto = self.forwarded.first().and_then(|element| parameter(element.as_bytes(), "proto"));
+        proto.is_some_and(|proto| proto.trim_matches('"').eq_ignore_ascii_case("https"))
+    }
+
     /// Returns `Forwarded` for the next server (RFC 7239), if the peer has sent it.
     pub fn forwarded(&self) -> Option<HeaderValue> {
         let peer = self.hops.last().filter(|_| !self.forwarded.is_empty())?;
@@ -100,35 +122,56 @@ impl Way {
     }
 }
 
-fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    // What is no text is nothing that could be believed.
-    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"))
+/// Returns the elements of a header that is a list, from the last to the first. Empty ones count as absent
+/// (RFC 9110 5.6.1).
+///
+/// The list is split from its end, since that is where proxies have written: an unclosed quote before it is not theirs.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).iter().rev().map(HeaderValue::as_bytes);
+    values.flat_map(split_from_end).filter(|element| !element.trim_ascii().is_empty())
 }
 
-/// Reads an address, with or without a port, as proxies write it.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
+/// Splits a list at commas that are not quoted, as read from its end.
+fn split_from_end(text: &[u8]) -> Vec<&[u8]> {
+    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
+    for (at, byte) in text.iter().enumerate().rev() {
+        match byte {
+            b'"' if text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0 => quoted = !quoted,
+            b',' if !quoted => {
+                parts.push(&text[at + 1..end]);
+                end = at;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[..end]);
+    parts
+}
+
+/// Reads an address, with or without a port or a zone, as proxies write it.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
     let address = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Splits a `Forwarded` header at commas that are not quoted.
-fn elements(text: &str) -> Vec<&str> {
-    split_outside_quotes(text, ',')
+/// Reads the address of a `Forwarded` element: the value of its only `for`.
+fn forwarded_address(element: &[u8]) -> Option<IpAddr> {
+    let value = parameter(element, "for")?;
+    address(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value).as_bytes())
 }
 
-/// Reads the address of a `Forwarded` element: the value of its only `for`.
-fn forwarded_address(element: &str) -> Option<IpAddr> {
+/// Returns the value of a parameter that an element of `Forwarded` has once.
+fn parameter<'a>(element: &'a [u8], name: &str) -> Option<&'a str> {
+    let element = std::str::from_utf8(element).ok()?;
     let mut values = split_outside_quotes(element, ';').into_iter().filter_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
+        let (own, value) = pair.split_once('=')?;
+        own.trim().eq_ignore_ascii_case(name).then_some(value.trim())
     });
     let value = values.next()?;
-    if values.next().is_some() {
-        return None;
-    }
-    address(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
+    if values.next().is_some() { None } else { Some(value) }
 }
 
 fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
@@ -155,7 +198,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn proxies() -> Proxies {
-        Proxies::new(["10.0.0.0/8", "::1"].iter().map(|text| Network::parse(text).unwrap()).collect())
+        proxies_by(ProxyHeader::Either)
+    }
+
+    fn proxies_by(header: ProxyHeader) -> Proxies {
+        let networks = ["10.0.0.0/8", "::1"].iter().map(|text| Network::parse(text).unwrap()).collect();
+        Proxies::new(networks, header)
     }
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
@@ -192,7 +240,7 @@ mod tests {
         assert_eq!(client("10.0.0.1", "10.0.0.3, 10.0.0.2"), "10.0.0.3");
         assert_eq!(client("10.0.0.1", "6.6.6.6, nonsense, 10.0.0.2"), "10.0.0.2");
         assert_eq!(client("10.0.0.1", "6.6.6.6, unknown"), "10.0.0.1");
-        assert_eq!(client("10.0.0.1", "6.6.6.6,"), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", "6.6.6.6, 1.1.1.1, , 10.0.0.2,"), "1.1.1.1");
         let several = [(X_FORWARDED_FOR, "6.6.6.6"), (X_FORWARDED_FOR, "1.1.1.1, 10.0.0.2")];
         assert_eq!(follow("10.0.0.1", &several).0, "1.1.1.1");
     }
@@ -206,6 +254,7 @@ mod tests {
             ("2001:DB8::1", "2001:db8::1"),
             ("::ffff:1.1.1.1", "1.1.1.1"),
             (" 1.1.1.1 ", "1.1.1.1"),
+            ("fe80::1%eth0", "fe80::1"),
         ] {
             assert_eq!(client("::1", text), expected, "{text}");
         }
@@ -225,11 +274,41 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_contradict_each_other_are_not_believed() {
-        let both = |list, elements| follow("10.0.0.1", &[(X_FORWARDED_FOR, list), (FORWARDED, elements)]);
-        assert_eq!(both("1.1.1.1", "for=1.1.1.1").0, "1.1.1.1");
-        assert_eq!(both("1.1.1.1", "for=6.6.6.6").0, "10.0.0.1");
-        assert_eq!(both("6.6.6.6", "for=1.1.1.1"), ("10.0.0.1".into(), "10.0.0.1".into(), None));
+    fn one_header_decides() {
+        let both = [(X_FORWARDED_FOR, "1.1.1.1"), (FORWARDED, "for=2.2.2.2")];
+        let by = |header, pairs: &[(HeaderName, &str)]| {
+            let way = proxies_by(header).follow([10, 0, 0, 1].into(), &headers(pairs), false);
+            way.client().unwrap().to_string()
+        };
+        assert_eq!(by(ProxyHeader::Either, &both), "1.1.1.1");
+        assert_eq!(by(ProxyHeader::XForwardedFor, &both), "1.1.1.1");
+        assert_eq!(by(ProxyHeader::Forwarded, &both), "2.2.2.2");
+        assert_eq!(by(ProxyHeader::Either, &both[1..]), "2.2.2.2");
+        assert_eq!(by(ProxyHeader::XForwardedFor, &both[1..]), "10.0.0.1");
+        assert_eq!(by(ProxyHeader::Forwarded, &both[..1]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_stranger_cannot_spoil_what_a_proxy_adds() {
+        for before in [b"\xff".as_slice(), b"\"", b"for=6.6.6.6;x=\"", b"for=6.6.6.6;x=\"\\", b"\\\"", b"a;\"b, c"] {
+            let line = |appended: &[u8]| {
+                let mut map = HeaderMap::new();
+                let name = if appended.starts_with(b", for") { FORWARDED } else { X_FORWARDED_FOR };
+                map.append(name, HeaderValue::from_bytes(&[before, appended].concat()).unwrap());
+                proxies().follow([10, 0, 0, 1].into(), &map, false).client().unwrap().to_string()
+            };
+            assert_eq!(line(b", 7.7.7.7"), "7.7.7.7", "{}", before.escape_ascii());
+            assert_eq!(line(b", for=7.7.7.7"), "7.7.7.7", "{}", before.escape_ascii());
+            assert_eq!(line(b", for=\"7.7.7.7:80\";proto=https"), "7.7.7.7", "{}", before.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn forwarded_tells_of_tls() {
+        let secure =
+            |text: &str| proxies().follow([10, 0, 0, 1].into(), &headers(&[(FORWARDED, text)]), false).is_secure();
+        assert!(secure("for=1.1.1.1;proto=https") && secure("for=6.6.6.6, for=1.1.1.1;Proto=\"HTTPS\", for=10.0.0.2"));
+        assert!(!secure("for=6.6.6.6;proto=https, for=1.1.1.1") && !secure("for=1.1.1.1;proto=http"));
     }
 
     #[test]
@@ -250,11 +329,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stranger_cannot_choose_its_address(list in "[ -~]{0,60}", elements in "[ -~]{0,60}") {
+        fn a_stranger_cannot_choose_its_address(list in "[ -~]{0,60}", elements in "([ -~]|[\",;=\\\\]){0,60}") {
             // A proxy appends the address that it sees to whatever it was sent.
             let (list, elements) = (format!("{list}, 7.7.7.7"), format!("{elements}, for=7.7.7.7"));
             prop_assert_eq!(client("10.0.0.1", &list), "7.7.7.7");
-            prop_assert!(["7.7.7.7", "10.0.0.1"].contains(&&*follow("10.0.0.1", &[(FORWARDED, &elements)]).0));
+            prop_assert_eq!(follow("10.0.0.1", &[(FORWARDED, &elements)]).0, "7.7.7.7");
         }
     }
 }

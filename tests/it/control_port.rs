@@ -59,6 +59,7 @@ fn a_connection_that_has_shown_a_token_keeps_its_place() {
     }
     let metrics = Client::send(gripd.control, bearer.replace("/channels", "/metrics")).answer().1;
     assert!(metrics.contains("\ngripd_control_gave_way_total 1"), "{metrics}");
+    assert!(metrics.contains("\ngripd_control_refused_total 1\n"), "{metrics}");
 }
 
 #[test]
@@ -90,6 +91,26 @@ fn guesses_are_slowed_down_and_good_tokens_are_not() {
         let guessed = guesses.load(Relaxed);
         assert!(guessed < 50 && good > guessed, "{guessed} guesses, {good} good tokens");
     });
+}
+
+#[test]
+fn guesses_that_do_not_wait_for_the_answer_are_counted_all_the_same() {
+    let gripd = gripd("", TOKEN);
+    let request =
+        |token: &str| format!("GET /metrics HTTP/1.1\r\nHost: h.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+    for _ in 0..60 {
+        drop(Client::send(gripd.control, request("wrong")));
+    }
+    eventually("all are counted", || {
+        let metrics = Client::send(gripd.control, request("s3cret")).answer().1;
+        metrics.contains("\ngripd_control_refused_total 60\n")
+    });
+    // A request without a token is no guess: whoever sends one only when asked for it does not wait.
+    let begin = Instant::now();
+    for _ in 0..30 {
+        assert_eq!(status(gripd.control, "GET /metrics", &host("localhost")), 401);
+    }
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -134,7 +155,7 @@ fn a_name_is_refused_unless_it_is_listed_or_a_token_is_shown() {
     for known in ["localhost", "localhost.", "127.0.0.1", "build-7.internal", "BUILD-7.internal.:5561", "127.0.1.1"] {
         assert_eq!(status(open.control, "GET /channels", &host(known)), 200, "{known}");
     }
-    let refusal = Client::send(open.control, "GET /channels HTTP/1.1\r\nHost: my-laptop\r\n\r\n").answer();
+    let refusal = Client::send(open.control, "GET /channels HTTP/1.1\r\nHost: my-laptop:5561\r\n\r\n").answer();
     assert!(refusal.0.starts_with("http/1.1 403"), "{}", refusal.0);
     assert!(refusal.1.contains("hosts = [\"my-laptop\"]") && refusal.1.contains("http://localhost:"), "{}", refusal.1);
     for path in ["/healthz", "/readyz"] {

@@ -3,11 +3,13 @@
 use crate::support::{Answer, Client, DEADLINE, Gripd, Origin, eventually, get};
 use gripd::config::Config;
 use gripd::net::Limits;
-use gripd::wire::{Network, Proxies};
+use gripd::wire::{Network, Proxies, ProxyHeader};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A pace that a test can wait for.
-const HASTY: Limits = Limits { grace: Duration::from_millis(400), rate: 1000 };
+const HASTY: Limits = Limits { grace: Duration::from_millis(400), rate: 1000, total: None };
 
 /// An answer that fits into no buffer.
 const LARGE: usize = 8_000_000;
@@ -127,7 +129,7 @@ fn a_drip_is_too_slow() {
 fn a_bad_line_is_good_enough() {
     let origin = origin();
     let gripd = Gripd::with(&origin, "", |config| {
-        config.front.body_pace = Limits { grace: Duration::from_millis(400), rate: 100 };
+        config.front.body_pace = Limits { grace: Duration::from_millis(400), rate: 100, total: None };
     });
     let mut client = Client::send(gripd.clients, upload(400, 0));
     for _ in 0..10 {
@@ -170,7 +172,7 @@ fn a_client_that_does_not_read_its_answer_is_cut() {
 fn a_client_that_reads_slowly_gets_all_of_it() {
     let origin = origin();
     let gripd = Gripd::with(&origin, "", |config| {
-        config.front.answer_pace = Limits { grace: Duration::from_secs(1), rate: 1000 };
+        config.front.answer_pace = Limits { grace: Duration::from_secs(1), rate: 1000, total: None };
     });
     let mut client = gripd.get("/large");
     client.head();
@@ -238,7 +240,8 @@ fn requests_that_wait_are_served_in_turn_by_their_address() {
     let gripd = Gripd::with(&origin, "", |config| {
         config.shards = 1;
         config.origin.connections = 1;
-        config.origin.forwarding.proxies = Some(Proxies::new(vec![Network::parse("127.0.0.1").unwrap()]));
+        config.origin.forwarding.proxies =
+            Some(Proxies::new(vec![Network::parse("127.0.0.1").unwrap()], ProxyHeader::Either));
     });
     let ask = |path: &str, client: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {client}\r\n\r\n");
@@ -274,4 +277,98 @@ fn what_gave_way_is_not_used_again() {
         assert_eq!(gripd.get("/").answer().1, "ok");
     }
     assert!(origin.asked().iter().all(|asked| asked.line == "GET / HTTP/1.1"), "{:?}", origin.asked());
+}
+
+#[test]
+fn a_drip_gives_way_like_silence() {
+    let origin = origin();
+    let gripd = Gripd::with(&origin, "", |config| {
+        config.shards = 1;
+        config.origin.connections = 2;
+    });
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut drip = Client::send(gripd.clients, upload(1_000_000, 70_000));
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Relaxed) && drip.try_write("xx") {
+                    wait(Duration::from_millis(20));
+                }
+            });
+        }
+        eventually("both are passed on", || gripd.metric("origin_requests_total") == 2);
+        let answer = gripd.get("/").answer().1;
+        stop.store(true, Relaxed);
+        assert_eq!(answer, "ok");
+        assert!(gripd.metric("origin_gave_way_total") >= 1);
+    });
+}
+
+#[test]
+fn a_fast_upload_does_not_give_way() {
+    let origin = origin();
+    let gripd = Gripd::with(&origin, "", |config| {
+        config.shards = 1;
+        config.origin.connections = 2;
+    });
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _drip = Client::send(gripd.clients, upload(1_000_000, 70_000));
+        let mut fast = Client::send(gripd.clients, upload(100_000_000, 70_000));
+        let stop = &stop;
+        let fast = scope.spawn(move || {
+            // 500 kB a second, of which gripd waits for most.
+            while !stop.load(Relaxed) && fast.try_write("x".repeat(10_000)) {
+                wait(Duration::from_millis(20));
+            }
+            stop.load(Relaxed)
+        });
+        eventually("both are passed on", || gripd.metric("origin_requests_total") == 2);
+        assert_eq!(gripd.get("/").answer().1, "ok");
+        stop.store(true, Relaxed);
+        assert!(fast.join().unwrap(), "the fast one had to give way");
+    });
+}
+
+#[test]
+fn an_upload_that_nobody_has_seen_goes_to_the_next_target() {
+    let origin = origin();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gripd = Gripd::to(&[format!("* {nobody} {}", origin.address)], |_| {});
+    for length in [1000, 70_000, 150_000, 300_000] {
+        let mut client = Client::send(gripd.clients, upload(length, length));
+        let (head, _) = client.answer();
+        assert!(head.starts_with("http/1.1 200"), "{length}: {head}");
+        assert_eq!(origin.asked().pop().unwrap().body.len(), length);
+    }
+}
+
+#[test]
+fn a_body_may_rest_while_its_answer_runs() {
+    let (more, asked_for) = std::sync::mpsc::channel::<()>();
+    let asked_for = std::sync::Mutex::new(Some(asked_for));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        use std::io::Write;
+        let (mut stream, _) = listener.accept().unwrap();
+        let asked_for = asked_for.lock().unwrap().take().unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+        asked_for.recv().unwrap();
+        stream.write_all(b"3\r\ntwo\r\n").unwrap();
+        asked_for.recv().unwrap();
+    });
+    let gripd = Gripd::to(&[format!("* {address}")], |config| {
+        hasty(config);
+        config.front.body_buffer = 0;
+    });
+    let head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+    let mut client = Client::send(gripd.clients, head);
+    client.read_until("one\r\n");
+    wait(3 * HASTY.grace);
+    client.write("1\r\nb\r\n");
+    more.send(()).unwrap();
+    client.read_until("two\r\n");
+    assert_eq!(gripd.metric("slow_bodies_total"), 0);
 }

@@ -21,10 +21,10 @@ fn without_proxies_clients_say_nothing_of_their_address() {
     let origin = origin();
     let gripd = Gripd::configured(&origin.route(""));
     let forged = "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Host: evil\r\n\
-                  X-Forwarded-Proto: https\r\n";
+                  X-Forwarded-Proto: https\r\nTrue-Client-IP: 6.6.6.6\r\n";
     assert_eq!(told(&gripd, &origin, forged, "x-forwarded-for").as_deref(), Some("127.0.0.1"));
     let asked = origin.asked().pop().unwrap();
-    for name in ["forwarded", "x-real-ip", "x-forwarded-host", "x-forwarded-proto"] {
+    for name in ["forwarded", "x-real-ip", "x-forwarded-host", "x-forwarded-proto", "true-client-ip"] {
         assert_eq!(asked.header(name), None, "{name}");
     }
     assert_eq!(told(&gripd, &origin, "", "x-forwarded-for").as_deref(), Some("127.0.0.1"));
@@ -37,13 +37,30 @@ fn listed_proxies_are_believed() {
     let list = |headers: &str| told(&gripd, &origin, headers, "x-forwarded-for").unwrap();
     assert_eq!(list("X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.0.0.9\r\n"), "1.2.3.4, 10.0.0.9, 127.0.0.1");
     assert_eq!(list("Forwarded: for=1.2.3.4;proto=https\r\n"), "1.2.3.4, 127.0.0.1");
-    assert_eq!(list("X-Forwarded-For: 1.2.3.4\r\nForwarded: for=6.6.6.6\r\n"), "127.0.0.1");
+    // One header decides, and nothing that a client writes there makes it the proxy.
+    assert_eq!(list("X-Forwarded-For: 1.2.3.4\r\nForwarded: for=6.6.6.6\r\n"), "1.2.3.4, 127.0.0.1");
+    assert_eq!(list("Forwarded: for=6.6.6.6;x=\"\r\nX-Forwarded-For: ?, 1.2.3.4\r\n"), "1.2.3.4, 127.0.0.1");
+    assert_eq!(list("Forwarded: for=6.6.6.6;x=\", for=1.2.3.4\r\n"), "1.2.3.4, 127.0.0.1");
     let told = |headers: &str, name: &str| told(&gripd, &origin, headers, name);
     assert_eq!(
         told("X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n", "x-forwarded-proto").as_deref(),
         Some("https")
     );
-    assert_eq!(told("X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\n", "x-real-ip").as_deref(), Some("1.2.3.4"));
+    assert_eq!(told("X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 6.6.6.6\r\n", "x-real-ip").as_deref(), Some("1.2.3.4"));
+    assert_eq!(told("Forwarded: for=1.2.3.4;proto=https\r\n", "x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(told("Forwarded: for=1.2.3.4;proto=http\r\n", "x-forwarded-proto"), None);
+}
+
+#[test]
+fn a_script_says_nothing_of_its_address() {
+    let origin = origin();
+    let gripd = Gripd::configured(&format!("{}\n[client]\nproxies = [\"127.0.0.1\"]", origin.route("aco = true")));
+    let headers = "%7B%22X-Forwarded-For%22%3A%226.6.6.6%22%2C%22Forwarded%22%3A%22for%3D6.6.6.6%22%2C%22X-Real-IP%22%3A%226.6.6.6%22%2C%22X-Mine%22%3A%221%22%7D";
+    let request = format!("GET /plain?callback=f&_headers={headers} HTTP/1.1\r\nHost: h\r\n\r\n");
+    Client::send(gripd.clients, request).answer();
+    let asked = origin.asked_once();
+    assert_eq!((asked.header("x-forwarded-for"), asked.header("x-mine")), (Some("127.0.0.1"), Some("1")));
+    assert_eq!((asked.header("forwarded"), asked.header("x-real-ip")), (None, None));
 }
 
 #[test]

@@ -62,14 +62,28 @@ impl Edit {
 }
 
 /// Whether a header is one by which proxies tell where a request comes from, and how it came.
-pub(super) fn is_of_proxies(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-forwarded-") || matches!(name.as_str(), "x-real-ip" | "forwarded")
+pub fn is_of_proxies(name: &HeaderName) -> bool {
+    const OTHERS: [&str; 8] = [
+        "cf-connecting-ip",
+        "client-ip",
+        "fastly-client-ip",
+        "forwarded",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-real-ip",
+    ];
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || (!name.starts_with("accept") && OTHERS.contains(&name))
 }
 
-/// Whether a request came over TLS, by the word of whoever stands before gripd.
-pub(in crate::origin) fn says_secure(headers: &HeaderMap) -> bool {
-    let of = |name| headers.get(name).filter(|value: &&HeaderValue| !value.is_empty());
-    of(PROTO).or_else(|| of(PROTOCOL)).is_some_and(|value| value == "https" || value == "wss")
+/// Returns whether a request came over TLS, by the word of the proxy before gripd: it has written the last element of
+/// the last line. `None`: it says nothing of it.
+pub(in crate::origin) fn says_secure(headers: &HeaderMap) -> Option<bool> {
+    let of = |name| headers.get_all(name).iter().last().filter(|value: &&HeaderValue| !value.is_empty());
+    let value = of(PROTO).or_else(|| of(PROTOCOL))?.as_bytes();
+    let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    Some(last.eq_ignore_ascii_case(b"https") || last.eq_ignore_ascii_case(b"wss"))
 }
 
 /// Whether a request has passed the proxy of this name already (RFC 8586).
@@ -114,12 +128,17 @@ mod tests {
 
     #[test]
     fn the_word_of_who_stands_before_is_taken_exactly() {
-        assert!(says_secure(&headers(&[(PROTO, "https")])));
-        assert!(says_secure(&headers(&[(PROTO, ""), (PROTOCOL, "wss")])));
-        for (name, value) in [(PROTO, "http"), (PROTO, "HTTPS"), (PROTO, "https, http"), (CDN_LOOP, "https")] {
-            assert!(!says_secure(&headers(&[(name, value)])), "{value}");
+        for (name, value) in [(PROTO, "https"), (PROTO, "HTTPS"), (PROTO, "https, https"), (PROTOCOL, "wss")] {
+            assert_eq!(says_secure(&headers(&[(name, value)])), Some(true), "{value}");
         }
-        assert!(!says_secure(&headers(&[(PROTO, "http"), (PROTOCOL, "https")])));
+        assert_eq!(says_secure(&headers(&[(PROTO, ""), (PROTOCOL, "wss")])), Some(true));
+        for (name, value) in [(PROTO, "http"), (PROTO, "https, http"), (PROTO, "https://")] {
+            assert_eq!(says_secure(&headers(&[(name, value)])), Some(false), "{value}");
+        }
+        assert_eq!(says_secure(&headers(&[(PROTO, "http"), (PROTOCOL, "https")])), Some(false));
+        // A proxy adds its line after the client's.
+        assert_eq!(says_secure(&headers(&[(PROTO, "https"), (PROTO, "http")])), Some(false));
+        assert_eq!(says_secure(&headers(&[(CDN_LOOP, "https")])), None);
     }
 
     #[test]

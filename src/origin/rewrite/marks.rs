@@ -12,10 +12,14 @@ pub(super) fn is_marked(name: &HeaderName) -> bool {
 }
 
 /// The marked headers of a request: those it came with, and those of its others that are not among `need_mark`, whose
-/// originals only count if they came marked.
-pub(super) fn originals(headers: &HeaderMap, need_mark: &[HeaderName]) -> Vec<(HeaderName, HeaderValue)> {
+/// originals only count if they came marked, and are kept.
+pub(super) fn originals(
+    headers: &HeaderMap,
+    need_mark: &[HeaderName],
+    is_kept: impl Fn(&HeaderName) -> bool,
+) -> Vec<(HeaderName, HeaderValue)> {
     let came = headers.iter().filter(|(name, _)| is_marked(name)).map(|(n, v)| (n.clone(), v.clone()));
-    let others = headers.iter().filter(|(name, _)| !is_marked(name) && !need_mark.contains(name));
+    let others = headers.iter().filter(|(name, _)| !is_marked(name) && !need_mark.contains(name) && is_kept(name));
     let marked = others.filter_map(|(name, value)| {
         let twin = HeaderName::try_from([MARK, name.as_str()].concat()).ok()?;
         (!headers.contains_key(&twin)).then(|| (twin, value.clone()))

@@ -7,9 +7,10 @@ mod marks;
 mod names;
 
 pub(super) use forwarded::says_secure;
-pub use forwarded::{Edit, ForwardedFor, ForwardedProto, has_passed};
+pub use forwarded::{Edit, ForwardedFor, ForwardedProto, has_passed, is_of_proxies};
 pub(super) use framing::take_over;
 pub use hop::{is_plainly_framed, names_token, remove_hop_by_hop, remove_where};
+pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 
 use super::{AcceptProto, Errand, Forwarding, Purpose};
@@ -24,6 +25,9 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
+
+/// The header in which some proxies tell the client's address.
+const REAL_IP: &str = "x-real-ip";
 
 /// The header that names a route.
 pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
@@ -79,7 +83,14 @@ pub(super) fn headers(
     }
     tell_way(errand, settings, from, &mut to);
     if route.rewrite.mark_originals && !errand.trusted {
-        for (name, value) in marks::originals(from, &settings.need_mark) {
+        let believed = settings.is_proxy(errand.peer) || settings.forwarded_for != ForwardedFor::Settled;
+        // What a client may not say, it may not say as what it has said originally.
+        let is_kept = |name: &HeaderName| {
+            !instruct::is_grip(name)
+                && !is_imitation(name, from, route)
+                && (believed || !is_of_proxies(name) || is_set_by_route(name, route))
+        };
+        for (name, value) in marks::originals(from, &settings.need_mark, is_kept) {
             to.append(name, value);
         }
     }
@@ -111,7 +122,7 @@ fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut H
     for (name, value) in from {
         let drop = is_hop_by_hop(name)
             || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
-            || (settles && (*name == FORWARDED || (!believed && forwarded::is_of_proxies(name))))
+            || (settles && is_settled(name, believed) && !is_set_by_route(name, errand.route))
             // Items are appended to what the origin began, so it must not compress it.
             || *name == ACCEPT_ENCODING
             // What it offers is agreed upon here.
@@ -143,6 +154,16 @@ fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
     hops.to_str().ok()?.trim().parse::<u64>().ok()?.checked_sub(1).map(HeaderValue::from)
 }
 
+/// Whether a header about the way of a request is written anew, or only for proxies to write.
+fn is_settled(name: &HeaderName, believed: bool) -> bool {
+    *name == FORWARDED || name.as_str() == REAL_IP || (!believed && is_of_proxies(name))
+}
+
+/// Whether a header is what the route says.
+fn is_set_by_route(name: &HeaderName, route: &Route) -> bool {
+    route.rewrite.headers.iter().any(|(set, value)| set == name && value.is_some())
+}
+
 /// How the addresses of a request are told to the origin.
 const fn rule_for(errand: &Errand<'_>, settings: &Forwarding) -> ForwardedFor {
     if errand.trusted { settings.forwarded_for_trusted } else { settings.forwarded_for }
@@ -156,7 +177,21 @@ fn tell_way(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &m
             to.extend(errand.peer_text.map(|text| (X_FORWARDED_FOR, text.clone())));
         }
         (ForwardedFor::Settled, Some(peer)) => {
-            let way = settings.follow(peer, from, errand.trusted);
+            let followed;
+            let way = match errand.way {
+                Some(way) => way,
+                None => {
+                    followed = settings.follow(peer, from, errand.trusted);
+                    &followed
+                }
+            };
+            if believed
+                && from.contains_key(REAL_IP)
+                && !to.contains_key(REAL_IP)
+                && let Some(client) = way.client().and_then(|client| HeaderValue::try_from(client.to_string()).ok())
+            {
+                to.insert(HeaderName::from_static(REAL_IP), client);
+            }
             if let Some(addresses) = way.x_forwarded_for() {
                 to.insert(X_FORWARDED_FOR, addresses);
             }
@@ -222,7 +257,7 @@ fn host(request: &Parts, route: &Route, target: &Target) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::route::parse_line;
-    use crate::wire::{Network, Proxies};
+    use crate::wire::{Network, Proxies, ProxyHeader};
     use hyper::Request;
 
     struct Case {
@@ -250,6 +285,7 @@ mod tests {
                 peer: Some([9, 9, 9, 9].into()),
                 client: None,
                 peer_text: None,
+                way: None,
                 waiting: None,
                 secure: self.secure,
                 trusted: self.trusted,
@@ -372,12 +408,23 @@ mod tests {
         for forged in ["forwarded", "x-real-ip", "x-forwarded-host", "x-forwarded-proto"] {
             assert_eq!(value(&headers, forged), None, "{forged}");
         }
-        case.settings.proxies = Some(Proxies::new(vec![Network::parse("9.0.0.0/8").unwrap()]));
+        case.settings.proxies = Some(Proxies::new(vec![Network::parse("9.0.0.0/8").unwrap()], ProxyHeader::Either));
         let headers = case.headers(&came);
         assert_eq!(value(&headers, "x-forwarded-for"), Some("1.1.1.1, 9.9.9.9"));
-        assert_eq!(value(&headers, "forwarded"), Some("for=1.1.1.1, for=9.9.9.9"));
+        // One header decides, and only that is passed on.
+        assert_eq!(value(&headers, "forwarded"), None);
         assert_eq!(value(&headers, "x-real-ip"), Some("1.1.1.1"));
         assert_eq!(value(&headers, "x-forwarded-host"), Some("example.com"));
+    }
+
+    #[test]
+    fn what_a_route_sets_is_sent() {
+        let line = "*,header=X-Forwarded-Host:e.com,header=X-Real-IP:1.2.3.4,header=X_Api_Key:k,header=X-Plain:1 o:1";
+        let headers = plain(line).headers(&[("x-forwarded-host", "forged"), ("x_api_key", "forged")]);
+        let expected = [("x-forwarded-host", "e.com"), ("x-real-ip", "1.2.3.4"), ("x_api_key", "k"), ("x-plain", "1")];
+        for (name, set) in expected {
+            assert_eq!(value(&headers, name), Some(set), "{name}");
+        }
     }
 
     #[test]

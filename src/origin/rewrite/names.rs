@@ -4,25 +4,31 @@
 //! `Grip_Last` into `HTTP_GRIP_LAST`. What gripd decides about a name therefore holds for every spelling of it, in
 //! headers, in trailers, and in what `Connection` asks to be removed.
 
+use super::forwarded::is_of_proxies;
 use super::hop::named_by_connection;
+use super::is_set_by_route;
 use super::marks::MARK;
+use crate::grip::identity::Place;
 use crate::origin::Errand;
 use crate::route::{Route, UserSource};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 
 /// Beginnings of names that are gripd's to set, to believe or to frame with.
-const RESERVED_BEGINNINGS: [&str; 9] =
-    ["grip-", "meta-", "set-meta-", "x-forwarded-", "x-real-", "sec-websocket-", "content-", "proxy-", MARK];
+const RESERVED_BEGINNINGS: [&str; 8] =
+    ["grip-", "meta-", "set-meta-", "x-forwarded-", "sec-websocket-", "content-bytes-", "proxy-", MARK];
 
 /// Whole names of that kind.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 18] = [
     "accept-encoding",
     "cdn-loop",
     "connection",
     "connection-id",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
     "expect",
-    "forwarded",
     "host",
     "keep-alive",
     "max-forwards",
@@ -37,34 +43,53 @@ const RESERVED: [&str; 15] = [
 /// Names that say who a client is, and are none of a trailer's business (RFC 9110 6.5.1).
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "set-cookie"];
 
-/// Whether gripd alone decides about a name, which is in lower case and has no underscores.
-fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name) || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+/// Whether gripd alone decides about a header, by any spelling of its name.
+pub fn is_reserved(name: &HeaderName) -> bool {
+    is_reserved_plain(&hyphenated(name.as_str()))
 }
 
-/// Whether a route sets a name, or believes it from a proxy.
-fn is_of_route(name: &str, route: &Route) -> bool {
-    let same = |other: &HeaderName| hyphenated(other.as_str()) == name;
-    let user = match route.users.as_ref().map(|users| &users.source) {
+/// Whether gripd alone decides about a name, which is in lower case and hyphenated.
+fn is_reserved_plain(name: &str) -> bool {
+    RESERVED.contains(&name)
+        || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+        || HeaderName::try_from(name).is_ok_and(|name| is_of_proxies(&name))
+}
+
+/// Whether a route sets a name, or learns from it who a client is. `own` is the name itself, as it is spelled.
+fn is_of_route(name: &str, own: Option<&HeaderName>, route: &Route) -> bool {
+    let same = |other: &HeaderName| own != Some(other) && hyphenated(other.as_str()) == name;
+    let of_user = match route.users.as_ref().map(|users| &users.source) {
         Some(UserSource::Header(header, _)) => same(header),
-        _ => false,
+        Some(UserSource::Token(bearer)) => bearer.places.iter().any(|place| match place {
+            Place::Header(header) => same(header),
+            Place::Cookie(_) | Place::Query(_) => false,
+        }),
+        Some(UserSource::Meta(_)) | None => false,
     };
-    user || route.rewrite.headers.iter().any(|(header, _)| same(header))
+    of_user || route.rewrite.headers.iter().any(|(header, _)| same(header))
 }
 
-/// Returns a name with hyphens in the place of underscores.
+/// Returns a name with hyphens in the place of whatever CGI programs read as the same (RFC 3875 4.1.18): underscores
+/// everywhere, and in some servers every character that is no letter and no digit.
 fn hyphenated(name: &str) -> Cow<'_, str> {
-    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
+    if is_plain(name) {
+        return name.into();
+    }
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>().into()
 }
 
-/// Whether a header only looks like one that others speak for: its name has underscores where that one has hyphens.
+/// Whether a name has only letters, digits and hyphens. Most have, and are short.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Whether a header only looks like one that others speak for: its name has other characters where that one has hyphens.
 pub(in crate::origin) fn is_imitation(name: &HeaderName, headers: &HeaderMap, route: &Route) -> bool {
-    // Most names have none, and a search for a character is not made for texts that short.
-    if !name.as_str().bytes().any(|byte| byte == b'_') {
+    if is_plain(name.as_str()) || is_set_by_route(name, route) {
         return false;
     }
     let plain = hyphenated(name.as_str());
-    is_reserved(&plain) || is_of_route(&plain, route) || headers.contains_key(&*plain)
+    is_reserved_plain(&plain) || is_of_route(&plain, Some(name), route) || headers.contains_key(&*plain)
 }
 
 /// Returns the headers that `Connection` names: they concern only this connection (RFC 9110 7.6.1).
@@ -76,14 +101,14 @@ pub(in crate::origin) fn listed_in_connection(headers: &HeaderMap, route: &Route
 
 fn is_removable(name: &HeaderName, route: &Route) -> bool {
     let plain = hyphenated(name.as_str());
-    !is_reserved(&plain) && !is_of_route(&plain, route) && !CREDENTIALS.contains(&&*plain)
+    !is_reserved_plain(&plain) && !is_of_route(&plain, None, route) && !CREDENTIALS.contains(&&*plain)
 }
 
 /// Returns what may be announced of the trailers of a request: hyper sends only those that are.
 pub(super) fn trailers(announced: &HeaderValue, errand: &Errand<'_>) -> Option<HeaderValue> {
     let text = announced.to_str().ok()?;
     let allowed = |name: &&str| match HeaderName::try_from(*name) {
-        Ok(name) => may_be_trailer(&name) && !is_of_route(&hyphenated(name.as_str()), errand.route),
+        Ok(name) => may_be_trailer(&name) && !is_of_route(&hyphenated(name.as_str()), None, errand.route),
         Err(_) => false,
     };
     let names: Vec<&str> = text.split(',').map(str::trim).filter(allowed).collect();
@@ -93,7 +118,7 @@ pub(super) fn trailers(announced: &HeaderValue, errand: &Errand<'_>) -> Option<H
 /// Whether a client's trailer of this name may reach an origin, which perhaps merges it with the headers.
 pub(in crate::origin) fn may_be_trailer(name: &HeaderName) -> bool {
     let plain = hyphenated(name.as_str());
-    !is_reserved(&plain) && !CREDENTIALS.contains(&&*plain)
+    !is_reserved_plain(&plain) && !CREDENTIALS.contains(&&*plain)
 }
 
 #[cfg(test)]
@@ -103,7 +128,7 @@ mod tests {
     use hyper::header::CONNECTION;
 
     fn route() -> Route {
-        parse_line("*,user_header=X-User,user_proxies=::1,header=X-Key:1 o:1").unwrap().unwrap()
+        parse_line("*,user_header=X-User,user_proxies=::1,header=X-Key:1,header=X-Token:1 o:1").unwrap().unwrap()
     }
 
     fn name(text: &str) -> HeaderName {
@@ -131,13 +156,26 @@ mod tests {
             "proxy_connection",
             "sec_websocket_key",
             "x_real_ip",
+            "true_client_ip",
+            "grip.last",
+            "grip!sig",
+            "x*user",
+            "x.token",
             "cdn_loop",
         ] {
             assert!(is_imitation(&name(imitation), &headers, &route()), "{imitation}");
         }
-        for other in ["x-user", "grip-sig", "x_api_key", "session_id", "user_agent"] {
+        for other in ["x-user", "grip-sig", "x_api_key", "session_id", "user_agent", "x.api.key"] {
             assert!(!is_imitation(&name(other), &headers, &route()), "{other}");
         }
+    }
+
+    #[test]
+    fn a_name_is_no_imitation_of_itself() {
+        let route = parse_line("*,user_header=Remote_User,user_proxies=::1,header=X_Key:1 o:1").unwrap().unwrap();
+        assert!(!is_imitation(&name("remote_user"), &HeaderMap::new(), &route));
+        assert!(!is_imitation(&name("x_key"), &HeaderMap::new(), &route));
+        assert!(is_imitation(&name("remote.user"), &HeaderMap::new(), &route));
     }
 
     #[test]
@@ -169,6 +207,11 @@ mod tests {
         ] {
             assert!(!may_be_trailer(&name(refused)), "{refused}");
         }
-        assert!(may_be_trailer(&name("x-sum")) && may_be_trailer(&name("etag")) && may_be_trailer(&name("expires")));
+        assert!(
+            may_be_trailer(&name("content-digest"))
+                && may_be_trailer(&name("x-sum"))
+                && may_be_trailer(&name("etag"))
+                && may_be_trailer(&name("expires"))
+        );
     }
 }
