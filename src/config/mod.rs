@@ -202,7 +202,6 @@ impl Config {
         let shards = over.shards.unwrap_or(file.shards.0);
         let shards = if shards > 0 { shards } else { cores() };
         let close_grace = file.delivery.close_grace.0;
-        let answer_pace = Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None };
         Self {
             listen: over.listen.or(file.listen).unwrap_or_else(|| (everyone, CLIENT_PORT).into()),
             control_listen: over
@@ -213,22 +212,10 @@ impl Config {
             log: over.log.unwrap_or(file.log.0),
             drain: file.drain.0,
             routes,
-            front: front::Settings {
-                header_timeout: file.client.header_timeout.0,
-                body_pace: Limits {
-                    grace: file.client.body_timeout.0,
-                    rate: file.client.least_rate,
-                    total: Some(file.client.body_total.0).filter(|total| !total.is_zero()),
-                },
-                answer_pace,
-                body_buffer: file.client.body_buffer,
-                body_buffers: file.client.body_buffers_total.div_ceil(shards),
-                trusted: parsed.trusted,
-                debug: file.debug,
-            },
+            front: front_settings(file, parsed.trusted, shards),
             hold: hold::Settings {
                 max_channels: file.client.max_channels.get(),
-                answer_pace,
+                answer_pace: answer_pace(file),
                 debug: file.debug,
                 ..hold::Settings::default()
             },
@@ -280,6 +267,28 @@ impl Config {
             },
         }
     }
+}
+
+/// How clients are served.
+fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -> front::Settings {
+    front::Settings {
+        header_timeout: file.client.header_timeout.0,
+        body_pace: Limits {
+            grace: file.client.body_timeout.0,
+            rate: file.client.least_rate,
+            total: Some(file.client.body_total.0).filter(|total| !total.is_zero()),
+        },
+        answer_pace: answer_pace(file),
+        body_buffer: file.client.body_buffer,
+        body_buffers: file.client.body_buffers_total.div_ceil(shards),
+        trusted,
+        debug: file.debug,
+    }
+}
+
+/// How slowly a client may read an answer.
+const fn answer_pace(file: &file::File) -> Limits {
+    Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None }
 }
 
 /// Reads addresses and networks.

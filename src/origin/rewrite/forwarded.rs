@@ -80,7 +80,7 @@ pub fn is_of_proxies(name: &HeaderName) -> bool {
 /// Returns whether a request came over TLS, by the word of the proxy before gripd: it has written the last element of
 /// the last line. `None`: it says nothing of it.
 pub(in crate::origin) fn says_secure(headers: &HeaderMap) -> Option<bool> {
-    let of = |name| headers.get_all(name).iter().last().filter(|value: &&HeaderValue| !value.is_empty());
+    let of = |name| headers.get_all(name).iter().next_back().filter(|value: &&HeaderValue| !value.is_empty());
     let value = of(PROTO).or_else(|| of(PROTOCOL))?.as_bytes();
     let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
     Some(last.eq_ignore_ascii_case(b"https") || last.eq_ignore_ascii_case(b"wss"))
