@@ -30,6 +30,14 @@ fn hasty(config: &mut Config) {
     config.hold.answer_pace = HASTY;
 }
 
+/// A gripd with so many connections to its origin.
+fn narrow(origin: &Origin, connections: usize) -> Gripd {
+    Gripd::with(origin, "", |config| {
+        config.shards = 1;
+        config.origin.connections = connections;
+    })
+}
+
 /// The head of an upload, and the beginning of its body.
 fn upload(length: usize, sent: usize) -> String {
     format!("POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(sent))
@@ -187,10 +195,7 @@ fn a_client_that_reads_slowly_gets_all_of_it() {
 #[test]
 fn slow_bodies_give_way_to_requests_that_wait() {
     let origin = origin();
-    let gripd = Gripd::with(&origin, "", |config| {
-        config.shards = 1;
-        config.origin.connections = 2;
-    });
+    let gripd = narrow(&origin, 2);
     let mut slow = [0; 2].map(|_| Client::send(gripd.clients, upload(1_000_000, 70_000)));
     eventually("both are passed on", || gripd.metric("origin_requests_total") == 2);
     let begin = Instant::now();
@@ -215,10 +220,7 @@ fn slow_bodies_give_way_to_requests_that_wait() {
 fn slow_readers_give_way_to_requests_that_wait() {
     for path in ["/large", "/stream"] {
         let origin = origin();
-        let gripd = Gripd::with(&origin, "", |config| {
-            config.shards = 1;
-            config.origin.connections = 2;
-        });
+        let gripd = narrow(&origin, 2);
         let _slow = [0; 2].map(|_| Client::with_small_buffer(gripd.clients, get(path)));
         eventually("both are asked for", || gripd.metric("origin_requests_total") == 2);
         for _ in 0..3 {
@@ -268,10 +270,7 @@ fn requests_that_wait_are_served_in_turn_by_their_address() {
 #[test]
 fn what_gave_way_is_not_used_again() {
     let origin = origin();
-    let gripd = Gripd::with(&origin, "", |config| {
-        config.shards = 1;
-        config.origin.connections = 1;
-    });
+    let gripd = narrow(&origin, 1);
     for _ in 0..3 {
         let _slow = Client::send(gripd.clients, upload(1_000_000, 70_000));
         assert_eq!(gripd.get("/").answer().1, "ok");
@@ -282,10 +281,7 @@ fn what_gave_way_is_not_used_again() {
 #[test]
 fn a_drip_gives_way_like_silence() {
     let origin = origin();
-    let gripd = Gripd::with(&origin, "", |config| {
-        config.shards = 1;
-        config.origin.connections = 2;
-    });
+    let gripd = narrow(&origin, 2);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -308,10 +304,7 @@ fn a_drip_gives_way_like_silence() {
 #[test]
 fn a_fast_upload_does_not_give_way() {
     let origin = origin();
-    let gripd = Gripd::with(&origin, "", |config| {
-        config.shards = 1;
-        config.origin.connections = 2;
-    });
+    let gripd = narrow(&origin, 2);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let _drip = Client::send(gripd.clients, upload(1_000_000, 70_000));
