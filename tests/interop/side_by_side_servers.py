@@ -117,7 +117,7 @@ class Gripd(Server):
 
     def start(self, home):
         check(os.access(GRIPD, os.X_OK), f"there is no {GRIPD}")
-        config = 'listen = "127.0.0.1:0"\nroutes = "routes"\n\n[control]\nlisten = "127.0.0.1:0"\n'
+        config = 'listen = "127.0.0.1:0"\nroutes = "routes"\n\n[origin]\nx_forwarded_for = ""\n\n[control]\nlisten = "127.0.0.1:0"\n'
         (home / "gripd.toml").write_text(config)
         self.process = Process([GRIPD, "--config", str(home / "gripd.toml")], "stderr")
         started = self.process.find(r"started .*clients=([\d.]+):(\d+) control=([\d.]+):(\d+)")
