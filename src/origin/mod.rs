@@ -239,8 +239,7 @@ impl Origin {
     /// Why there is no answer.
     pub async fn send(&self, errand: &Errand<'_>, body: &Upload) -> Result<Answered, Failure> {
         let mut failed: Option<Failure> = None;
-        let mut upload = body.clone();
-        let mut unsent = body.clone();
+        let (mut upload, begun) = (body.clone(), body.progress());
         let targets = &errand.route.targets;
         for (index, target) in targets.iter().enumerate() {
             if failed.is_some() {
@@ -261,13 +260,11 @@ impl Origin {
                 failed = Some(lost.failure);
                 break;
             }
-            let again = if lost.unsent { Some(unsent) } else { body.again() };
             failed = Some(lost.failure);
-            match again {
+            match body.again_since(begun) {
                 Some(again) => upload = again,
                 None => break,
             }
-            unsent = upload.clone();
         }
         self.metrics.failures.fetch_add(1, Relaxed);
         Err(tried(targets, failed))
@@ -284,18 +281,16 @@ impl Origin {
         let source = Sharer::of(errand.client);
         let waiting = errand.waiting.cloned().unwrap_or_default();
         let mut lease = self.pool.lease(&to, source, waiting).await.map_err(Lost::unsent)?;
-        let mut upload = body.clone();
+        let (mut upload, begun) = (body.clone(), body.progress());
         loop {
             let reused = lease.is_reused();
-            let unsent = upload.clone();
             match self.exchange(&mut lease, errand, target, upload).await {
                 Ok(response) => {
                     body.is_answered();
                     return Ok((response, lease));
                 }
                 Err(_) if lease.gave_way() => return Err(Lost::sent(Failure::new(Kind::GaveWay))),
-                Err(lost) if reused && lost.unsent => upload = unsent,
-                Err(lost) if reused && lost.may_retry(&errand.request.method) => match body.again() {
+                Err(lost) if reused && lost.may_retry(&errand.request.method) => match body.again_since(begun) {
                     Some(again) => upload = again,
                     None => return Err(lost),
                 },

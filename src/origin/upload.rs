@@ -130,6 +130,9 @@ impl Kept {
     }
 }
 
+/// How much was read of a body, and whether that is all of it.
+pub(super) type Progress = (usize, bool);
+
 /// Bytes of request bodies that one shard reads ahead of their requests.
 #[derive(Debug)]
 pub struct Ahead {
@@ -225,6 +228,12 @@ impl Upload {
         })
     }
 
+    /// Returns the same body from the beginning of this clone: as it is, if nothing was read since its progress was this,
+    /// else from what is at hand.
+    pub(super) fn again_since(&self, begun: Progress) -> Option<Self> {
+        if self.progress() == begun { Some(self.clone()) } else { self.again() }
+    }
+
     /// Whether it was read to its end.
     pub fn is_whole(&self) -> bool {
         let shared = self.shared.borrow();
@@ -237,7 +246,7 @@ impl Upload {
     }
 
     /// Returns a value that changes whenever more of it is read.
-    pub(super) fn progress(&self) -> (usize, bool) {
+    pub(super) fn progress(&self) -> Progress {
         (self.shared.borrow().count, self.is_whole())
     }
 
