@@ -82,6 +82,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -90,6 +92,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -102,6 +106,10 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => look(true),
+                _ = self.user1.recv() => {
+                    tracing::info!("SIGUSR1: the log goes to standard error, there is no file to open again");
+                }
+                _ = self.user2.recv() => tracing::info!("SIGUSR2 has no meaning here, and is ignored"),
                 _ = now_and_then.tick() => look(false),
             }
         }

@@ -1,6 +1,7 @@
 //! The log: lines go through a bounded buffer to one writer, so that no other thread waits for a disk or a
 //! terminal.
 
+use super::line::tidy;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -140,7 +141,7 @@ struct Line<'a>(&'a Queue);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        self.0.push(&tidy(line));
         Ok(line.len())
     }
 

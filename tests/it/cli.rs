@@ -239,3 +239,28 @@ fn publish_takes_the_options_of_pushpin_publish() {
     assert_eq!(run(&["publish", "a"]).0, 2);
     assert_eq!(run(&["publish", "-u", "a:b", "-B", "c", "a", "x"]).0, 2);
 }
+
+#[test]
+fn user_signals_end_nothing() {
+    let mut program = Program::start(&["--route", "* localhost:1"]);
+    program.signal("USR1");
+    program.says("SIGUSR1");
+    program.signal("USR2");
+    program.says("SIGUSR2");
+    program.signal("TERM");
+    assert_eq!(program.wait().0, 0);
+}
+
+#[test]
+fn a_log_line_stays_on_its_line_and_is_not_endless() {
+    let origin = crate::support::Origin::holding();
+    let mut program = Program::start(&["--route", &format!("* {}", origin.address)]);
+    let clients = program.clients.parse().unwrap();
+    let long = "\u{9b}31m\u{202e}".to_owned() + &"x".repeat(20_000);
+    let request = format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n");
+    crate::support::Client::send(clients, request).head();
+    program.says("bytes are left out)");
+    program.signal("TERM");
+    let (_, log) = program.wait();
+    assert!(log.contains("\\u{9b}31m\\u{202e}") && !log.contains('\u{9b}') && !log.contains('\u{202e}'), "{log}");
+}
