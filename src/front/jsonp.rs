@@ -3,7 +3,7 @@
 use crate::grip::form;
 use crate::origin::{Upload, is_reserved};
 use crate::route::Jsonp as Rules;
-use crate::wire::Jsonp;
+use crate::wire::{Jsonp, is_callback};
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -25,7 +25,7 @@ pub(super) fn rewrite(rules: &Rules, request: &mut Parts, upload: &mut Upload) -
     let find = |name: &str| query.split('&').find_map(|pair| value_of(pair, name));
     let body_name = rules.body.as_deref().unwrap_or("_body");
     let callback = match find(&rules.callback) {
-        Some(callback) => callback.filter(|c| !c.is_empty()).ok_or("Invalid callback parameter.")?,
+        Some(callback) => callback.filter(|callback| is_callback(callback)).ok_or("Invalid callback parameter.")?,
         None => match &rules.default_callback {
             Some(callback) if rules.body.is_some() && find(body_name).is_some() => callback.clone(),
             _ => return Ok(None),
@@ -129,7 +129,10 @@ mod tests {
 
     #[test]
     fn wrong_parameters_are_named() {
-        assert_eq!(parse("", "/?callback=").unwrap_err(), "Invalid callback parameter.");
+        for wrong in ["", "%3Cscript%3E", "a%0d%0ab", "a(1)", "%ff"] {
+            let error = parse("", &format!("/?callback={wrong}")).unwrap_err();
+            assert_eq!(error, "Invalid callback parameter.", "{wrong}");
+        }
         assert_eq!(parse("", "/?callback=c&_method=%20").unwrap_err(), "Invalid _method parameter.");
         assert_eq!(parse("", "/?callback=c&_method=CONNECT").unwrap_err(), "Invalid _method parameter.");
         assert_eq!(parse("", "/?callback=c&_headers=x").unwrap_err(), "Invalid _headers parameter.");

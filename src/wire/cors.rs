@@ -1,6 +1,6 @@
 //! CORS: what lets web pages of other origins read an answer, as Pushpin says it.
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, VARY};
 
 /// Headers that a page may read without being told so.
 const SIMPLE: [&str; 6] = ["cache-control", "content-language", "content-type", "expires", "last-modified", "pragma"];
@@ -18,7 +18,19 @@ pub fn allow(request: &HeaderMap, answer: &mut HeaderMap) {
     add(answer, "access-control-allow-credentials", Some(HeaderValue::from_static("true")));
     let origin = asked("origin").unwrap_or(HeaderValue::from_static("*"));
     add(answer, "access-control-allow-origin", Some(origin));
+    vary_by_origin(answer);
     add(answer, "access-control-max-age", Some(HeaderValue::from_static("3600")));
+}
+
+/// Says that the answer is another one for another page, so that no cache gives one page what is for another.
+fn vary_by_origin(answer: &mut HeaderMap) {
+    let names = |value: &HeaderValue| {
+        let mut names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        names.any(|name| name == b"*" || name.eq_ignore_ascii_case(b"origin"))
+    };
+    if !answer.get_all(VARY).iter().any(names) {
+        answer.append(VARY, HeaderValue::from_static("Origin"));
+    }
 }
 
 fn add(answer: &mut HeaderMap, name: &'static str, value: Option<HeaderValue>) {
@@ -56,8 +68,18 @@ mod tests {
             ("access-control-expose-headers", "x-a"),
             ("access-control-allow-credentials", "true"),
             ("access-control-allow-origin", "http://page"),
+            ("vary", "Origin"),
         ]);
         assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn it_varies_by_origin_once() {
+        for (vary, expected) in [("Accept", 2), ("Accept, ORIGIN", 1), ("*", 1)] {
+            let mut answer = map(&[("vary", vary)]);
+            allow(&map(&[]), &mut answer);
+            assert_eq!(answer.get_all("vary").iter().count(), expected, "{vary}");
+        }
     }
 
     #[test]

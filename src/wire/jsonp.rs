@@ -3,7 +3,7 @@
 use super::head::{Fields, Head};
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use serde_json::{Map, Value, json};
 
 /// How an answer is wrapped up.
@@ -22,11 +22,24 @@ impl Jsonp {
         let script = [b"/**/", self.callback.as_bytes(), b"(", &argument, b");\n"].concat();
         let mut fields = Fields::default();
         fields.push(&CONTENT_TYPE, b"application/javascript");
+        // A browser that guesses types would take some callbacks for a page.
+        fields.push(&X_CONTENT_TYPE_OPTIONS, b"nosniff");
         for (name, value) in head.fields.iter().filter(|(name, _)| *name == CACHE_CONTROL.as_str().as_bytes()) {
             fields.push_raw(name, value);
         }
         (Head { status: 200, reason: None, fields }, script.into())
     }
+}
+
+/// The longest name of a callback, in bytes.
+const LONGEST_CALLBACK: usize = 256;
+
+/// Whether a text names a function, perhaps one within objects: `cb`, `app.cb`, `cbs[17]`. Anything else would let
+/// whoever writes the URL write the script.
+pub fn is_callback(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'[' | b']');
+    let begins = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$');
+    text.len() <= LONGEST_CALLBACK && text.as_bytes().first().is_some_and(begins) && text.bytes().all(fits)
 }
 
 /// The answer as one line of JSON, its keys sorted. Repeated headers are one.
@@ -72,9 +85,23 @@ mod tests {
         let (head, script) = wrap(false);
         assert_eq!(script, "/**/cb({\"a\":1});\n");
         let fields: Vec<_> = head.fields.iter().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
-        let expected: [(&[u8], &[u8]); 2] =
-            [(b"content-type", b"application/javascript"), (b"cache-control", b"no-store")];
+        let expected: [(&[u8], &[u8]); 3] = [
+            (b"content-type", b"application/javascript"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"cache-control", b"no-store"),
+        ];
         assert_eq!((head.status, fields), (200, expected.map(|(n, v)| (n.to_vec(), v.to_vec())).to_vec()));
+    }
+
+    #[test]
+    fn a_callback_is_a_name() {
+        for name in ["cb", "$", "_x9", "jQuery34_17", "app.cbs[17].on"] {
+            assert!(is_callback(name), "{name}");
+        }
+        let long = "x".repeat(257);
+        for other in ["", "1", "<script>", "a(b)", "a;b", "a b", "a\r\nb", "a\0", "a//", "a=b", ".a", &long, "a'b"] {
+            assert!(!is_callback(other), "{other}");
+        }
     }
 
     #[test]

@@ -276,7 +276,8 @@ fn denials_outlive_a_restart() {
     deny(&gripd, "user8", json!({}));
     assert_eq!(gripd.control("DELETE", "/denied/user8").0, 200);
     drop(gripd);
-    assert!(folder.join("state/denied.json").exists());
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(folder.join("state/denied.json")).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
     let gripd = Gripd::configured_in(&folder, &config);
     let all = gripd.json("/denied");
     assert_eq!(channels(&all), ["user456", "user7"]);
