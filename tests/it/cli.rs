@@ -253,12 +253,12 @@ fn user_signals_end_nothing() {
 
 #[test]
 fn a_log_line_stays_on_its_line_and_is_not_endless() {
-    let origin = crate::support::Origin::holding();
+    let origin = Origin::holding();
     let mut program = Program::start(&["--route", &format!("* {}", origin.address)]);
     let clients = program.clients.parse().unwrap();
     let long = "\u{9b}31m\u{202e}".to_owned() + &"x".repeat(20_000);
     let request = format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n");
-    crate::support::Client::send(clients, request).head();
+    Client::send(clients, request).head();
     program.says("bytes are left out)");
     program.signal("TERM");
     let (_, log) = program.wait();
