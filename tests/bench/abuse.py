@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import math
-import os
 import re
 import signal
 import socket
@@ -31,10 +30,11 @@ from typing import NamedTuple
 # A benchmark leaves nothing behind in the repository.
 sys.dont_write_bytecode = True
 
-from bench import DEFAULT_GRIPD, FAILURES, fitting, machine, note, positive
+from bench import FAILURES, fitting, machine, names_of, note, parsed, positive
 from clients import HELLO, closed
-from origin import BACKLOG, HEAD_END, answer, response
-from processes import Child, Failed, Gripd
+from messages import BROKEN, read_message, status
+from origin import BACKLOG, answer, response
+from processes import HERE, Child, Failed, Gripd, orphaned
 from scenarios import millis, spread
 
 SERVER = "127.0.0.1"
@@ -44,30 +44,17 @@ OTHER_ADDRESS = "127.0.0.2"
 EVERY = 0.01
 # A request of the second client that takes longer has failed.
 PATIENCE = 3
-# The crowd is there when all have tried to connect, or after this time; the second client begins a while later.
-GATHER_SECONDS = 6
+# The second client begins so long after the crowd is there.
 SETTLE_SECONDS = 1
-# The time between the first connections of two abusers: all at once would overrun the kernel's queue of a port.
-STAGGER = 0.001
-TELL_EVERY = 0.1
-# The crowd gives way to the other processes: a real one runs elsewhere and takes no processor time of theirs.
-NICENESS = 10
 
 RECONNECT_SECONDS = 1
 HASTY_SECONDS = 0.1
-DRIP_SECONDS = 2
-SIP_SECONDS = 1
-SIP_BYTES = 100
 READ_BYTES = 65536
-UPLOAD_BYTES = 1_000_000
-# More of a request body than a proxy buffers.
-FILLING = b"x" * 70_000
 # The pieces in which the origin sends the answer to /large.
 PIECES = 100
 PIECE = b"x" * 30_000
 # The room for an answer of the origin in the kernel: a thousand of them, unread, must not fill the memory.
 SEND_BUFFER = 65536
-TCP_ESTABLISHED = 1
 
 CONTROL_IDLE = 1030
 GUESSERS = 200
@@ -78,12 +65,7 @@ USER = "user1"
 
 SECRET = "s3cret"
 TOKEN = f'[[control.token]]\nname = "t"\nsecret = "{SECRET}"\nscopes = ["admin"]\n'
-CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r", re.IGNORECASE)
-LINE_END = b"\r\n"
 LOG_LINE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\S* +([A-Z]+) ", re.MULTILINE)
-# The untimely ends of a connection: it is reset or refused, or nothing comes where more had to come.
-BROKEN = (OSError, EOFError)
 
 
 class Scene(NamedTuple):
@@ -142,7 +124,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description="Shows that one abusive crowd does not harm a second client.")
-    parser.add_argument("--scene", type=scenes, default=list(SCENES), help=",".join(SCENES))
+    parser.add_argument("--scene", type=names_of("scene", SCENES), default=list(SCENES), help=",".join(SCENES))
     parser.add_argument("--n", type=positive, default=1100, help="abusers where clients connect (1100)")
     parser.add_argument("--seconds", type=positive, default=10, help="how long each scene is measured (10)")
     parser.add_argument("--limit", type=limit, default=100.0, help="the largest p99 that is good, in ms (100)")
@@ -154,20 +136,7 @@ def arguments():
         default=OTHER_ADDRESS,
         help=f"the second client comes from {CROWD_ADDRESS} as the crowd does, in the place of {OTHER_ADDRESS}",
     )
-    parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
-    args = parser.parse_args()
-    args.gripd = str(args.gripd.resolve())
-    if not os.access(args.gripd, os.X_OK):
-        parser.error(f"there is no gripd at {args.gripd}: build it with 'cargo build --release'")
-    return args
-
-
-def scenes(text):
-    names = text.split(",")
-    for name in names:
-        if name not in SCENES:
-            raise argparse.ArgumentTypeError(f"no scene '{name}'; there are {', '.join(SCENES)}")
-    return names
+    return parsed(parser)
 
 
 def limit(text):
@@ -271,30 +240,6 @@ async def converse(port, request, source):
         writer.transport.abort()
 
 
-async def read_message(reader):
-    """The head and the body of a request or an answer."""
-    head = await reader.readuntil(HEAD_END)
-    if CHUNKED.search(head):
-        return head, await read_chunks(reader)
-    length = CONTENT_LENGTH.search(head)
-    return head, await reader.readexactly(int(length.group(1)) if length else 0)
-
-
-async def read_chunks(reader):
-    """A body of unknown length. Nobody here sends trailers."""
-    body = b""
-    while True:
-        size = int((await reader.readuntil(LINE_END)).partition(b";")[0], 16)
-        body += await reader.readexactly(size)
-        await reader.readexactly(len(LINE_END))
-        if not size:
-            return body
-
-
-def status(head):
-    return head[9:12].decode(errors="replace")
-
-
 def requests(scene):
     """The requests that the second client makes in turn."""
     if scene.asked == "port":
@@ -393,10 +338,10 @@ class AbusedOrigin(Child):
 
 
 class AbusiveCrowd(Child):
-    """This file as the crowd."""
+    """The crowd, with so many abusers of each kind."""
 
     def __init__(self, port, kinds, pause):
-        super().__init__([sys.executable, "-B", __file__, "--crowd", json.dumps([port, kinds, pause])])
+        super().__init__([sys.executable, "-B", str(HERE / "crowd.py"), json.dumps([port, kinds, pause])])
         self.name = "the crowd"
 
     def ready(self):
@@ -417,13 +362,6 @@ class FewFiles(Child):
 
 class GripdWithFewFiles(Gripd, FewFiles):
     """A gripd of this kind."""
-
-
-async def orphaned():
-    """Waits for the end of standard input, which is the end of the parent."""
-    gone = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin, gone.set)
-    await gone.wait()
 
 
 # The origin.
@@ -469,187 +407,9 @@ async def send_large(writer):
         await writer.drain()
 
 
-# The crowd.
-
-
-class Tally:
-    """The counts of what became of all abusers so far."""
-
-    def __init__(self, members):
-        self.members = members
-        self.began = time.monotonic()
-        self.tried = 0
-        self.open = 0
-        self.ended = 0
-        self.answers = Counter()
-
-    def report(self):
-        now = time.monotonic()
-        is_ready = self.tried >= self.members or now > self.began + GATHER_SECONDS
-        figures = {"at": now, "open": self.open, "ended": self.ended, "answers": self.answers}
-        return json.dumps({**figures, "ready": is_ready})
-
-
-class Abuser:
-    """One place in the crowd: a connection, and another one when that has ended."""
-
-    # Whether the kernel is to take as little as possible that the abuser has not read.
-    is_narrow = False
-
-    def __init__(self, tally):
-        self._tally = tally
-
-    async def live(self, port, pause, delay):
-        await asyncio.sleep(delay)
-        is_first = True
-        while True:
-            with socket.socket() as sock:
-                sock.setblocking(False)
-                if self.is_narrow:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-                try:
-                    await self._connect(sock, port, is_first)
-                    await self._visit(sock)
-                except BROKEN:
-                    self._tally.ended += 1
-            is_first = False
-            await asyncio.sleep(pause)
-
-    async def _connect(self, sock, port, is_first):
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, (SERVER, port))
-        finally:
-            self._tally.tried += is_first
-
-    async def _visit(self, sock):
-        self._tally.open += 1
-        try:
-            await self.misbehave(sock)
-            raise EOFError
-        finally:
-            self._tally.open -= 1
-
-    async def misbehave(self, sock):
-        """Misbehaves until gripd ends the connection."""
-        raise NotImplementedError
-
-    async def _send(self, sock, data):
-        await asyncio.get_running_loop().sock_sendall(sock, data)
-
-    async def _receive(self, sock):
-        return await asyncio.get_running_loop().sock_recv(sock, READ_BYTES)
-
-    def _count(self, answered):
-        self._tally.answers[status(answered)] += 1
-
-
-class SlowBody(Abuser):
-    """Sends a request body byte by byte. An answer before its end is taken for the end of the connection."""
-
-    beginning = b""
-
-    async def misbehave(self, sock):
-        head = f"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {UPLOAD_BYTES}\r\n\r\n"
-        await self._send(sock, head.encode() + self.beginning)
-        while True:
-            try:
-                answered = await asyncio.wait_for(self._receive(sock), DRIP_SECONDS)
-            except asyncio.TimeoutError:
-                await self._send(sock, b"x")
-            else:
-                if answered:
-                    self._count(answered)
-                return
-
-
-class FilledBody(SlowBody):
-    """Begins with more than a proxy buffers."""
-
-    beginning = FILLING
-
-
-class SlowRead(Abuser):
-    """Asks for much and reads nothing of it."""
-
-    is_narrow = True
-
-    async def misbehave(self, sock):
-        await self._send(sock, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        # As nothing is read, only the state of the connection tells its end.
-        while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED:
-            await asyncio.sleep(SIP_SECONDS)
-            self.read(sock)
-
-    def read(self, sock):
-        """Reads nothing."""
-
-
-class DripRead(SlowRead):
-    """Reads a few bytes every second."""
-
-    def read(self, sock):
-        try:
-            sock.recv(SIP_BYTES)
-        except BlockingIOError:
-            pass
-
-
-class Silent(Abuser):
-    """Says nothing."""
-
-    async def misbehave(self, sock):
-        while await self._receive(sock):
-            pass
-
-
-class Keeper(Silent):
-    """Makes one request, and keeps the connection."""
-
-    async def misbehave(self, sock):
-        await self._send(sock, b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await super().misbehave(sock)
-
-
-class Guesser(Abuser):
-    """Guesses tokens, each as soon as the one before was answered."""
-
-    async def misbehave(self, sock):
-        reader, writer = await asyncio.open_connection(sock=sock)
-        try:
-            while True:
-                writer.write(b"GET /channels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n")
-                head, _ = await read_message(reader)
-                self._count(head)
-        finally:
-            writer.transport.abort()
-
-
-KINDS = {kind.__name__: kind for kind in (SlowBody, FilledBody, SlowRead, DripRead, Silent, Keeper, Guesser)}
-
-
-async def gather(port, kinds, pause):
-    """Lets the crowd come, and tells of it until the parent has ended."""
-    os.nice(NICENESS)
-    tally = Tally(sum(kinds.values()))
-    abusers = [KINDS[kind](tally) for kind, count in kinds.items() for _ in range(count)]
-    lives = [asyncio.create_task(abuser.live(port, pause, i * STAGGER)) for i, abuser in enumerate(abusers)]
-    telling = asyncio.create_task(tell(tally))
-    await orphaned()
-    for task in (telling, *lives):
-        task.cancel()
-
-
-async def tell(tally):
-    while True:
-        print(tally.report(), flush=True)
-        await asyncio.sleep(TELL_EVERY)
-
-
 if __name__ == "__main__":
-    # The ways in for the origin and the crowd alone: see AbusedOrigin and AbusiveCrowd.
+    # The way in for the origin alone: see AbusedOrigin.
     if sys.argv[1:2] == ["--origin"]:
         asyncio.run(serve())
-    elif sys.argv[1:2] == ["--crowd"]:
-        asyncio.run(gather(*json.loads(sys.argv[2])))
     else:
         main()

@@ -74,10 +74,15 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description="Measures what gripd costs.")
     parser.add_argument("--n", type=positive, default=5000, help="held connections (5000)")
-    parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
-    parser.add_argument("--scenario", type=scenarios, default=list(SCENARIOS), help=",".join(SCENARIOS))
+    parser.add_argument("--scenario", type=names_of("scenario", SCENARIOS), default=list(SCENARIOS), help=",".join(SCENARIOS))
     parser.add_argument("--inflight", type=positive, default=32, help="connections opened at a time (32)")
     parser.add_argument("--markdown", action="store_true", help="also print a table")
+    return parsed(parser)
+
+
+def parsed(parser):
+    """The options of the command line, and among them the program that is measured."""
+    parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
     args = parser.parse_args()
     args.gripd = str(args.gripd.resolve())
     if not os.access(args.gripd, os.X_OK):
@@ -92,11 +97,16 @@ def positive(text):
     return number
 
 
-def scenarios(text):
-    names = text.split(",")
-    for name in names:
-        if name not in SCENARIOS:
-            raise argparse.ArgumentTypeError(f"no scenario '{name}'; there are {', '.join(SCENARIOS)}")
+def names_of(kind, known):
+    """The type of an option that lists names of this kind, all of which have to be known."""
+
+    def names(text):
+        chosen = text.split(",")
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"no {kind} '{name}'; there are {', '.join(known)}")
+        return chosen
+
     return names
 
 

@@ -12,8 +12,9 @@ import base64
 import hashlib
 import json
 import re
-import sys
 from urllib.parse import parse_qs, urlsplit
+
+from processes import orphaned
 
 PLAIN = b"x" * 1000
 HELLO = b"hello\n"
@@ -122,9 +123,7 @@ async def main():
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Origin, "127.0.0.1", 0, backlog=BACKLOG)
     print(f"port={server.sockets[0].getsockname()[1]}", flush=True)
-    orphaned = asyncio.Event()
-    loop.add_reader(sys.stdin, orphaned.set)
-    await orphaned.wait()
+    await orphaned()
 
 
 if __name__ == "__main__":

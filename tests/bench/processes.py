@@ -1,5 +1,6 @@
 """The processes that are measured: how they are started, what they cost, and that they end."""
 
+import asyncio
 import os
 import re
 import signal
@@ -14,6 +15,13 @@ START_SECONDS = 10
 STOP_SECONDS = 20
 LOOK_EVERY = 0.02
 HERE = Path(__file__).resolve().parent
+
+
+async def orphaned():
+    """Waits for the end of standard input, which is the end of the parent. Called in a process that a `Child` is."""
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin, gone.set)
+    await gone.wait()
 
 
 class Failed(Exception):

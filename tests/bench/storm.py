@@ -15,22 +15,20 @@ import asyncio
 import http.client
 import json
 import math
-import os
 import signal
 import sys
 import time
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from urllib.parse import urlsplit
 
 # A benchmark leaves nothing behind in the repository.
 sys.dont_write_bytecode = True
 
-from bench import DEFAULT_GRIPD, FAILURES, fitting, machine, note, positive
+from bench import FAILURES, fitting, machine, note, parsed, positive
 from clients import Crowd
 from origin import BACKLOG, HELLO, response
-from processes import Child, Failed, Gripd
+from processes import Child, Gripd, orphaned
 
 ROOM = "room0"
 OPEN_SECONDS = 120
@@ -65,12 +63,7 @@ def arguments():
     parser.add_argument("--seconds", type=positive, default=65, help="how long they are kept once all are open (65)")
     parser.add_argument("--timeout", type=positive, default=20, help="the timeout of the links in seconds (20)")
     parser.add_argument("--delay", type=delay, default=0.0, help="seconds until the origin answers a link (0)")
-    parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
-    args = parser.parse_args()
-    args.gripd = str(args.gripd.resolve())
-    if not os.access(args.gripd, os.X_OK):
-        parser.error(f"there is no gripd at {args.gripd}: build it with 'cargo build --release'")
-    return args
+    return parsed(parser)
 
 
 def delay(text):
@@ -191,9 +184,7 @@ async def serve(options):
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: LinkProtocol(arrivals), "127.0.0.1", 0, backlog=BACKLOG)
     print(f"port={server.sockets[0].getsockname()[1]}", flush=True)
-    orphaned = asyncio.Event()
-    loop.add_reader(sys.stdin, orphaned.set)
-    await orphaned.wait()
+    await orphaned()
 
 
 # The measurement.
