@@ -97,7 +97,7 @@ pub(super) fn seconds(value: &str, unreadable: &str, negative: &str) -> Result<u
 }
 
 /// Cuts `text` at the first `separator` outside double quotes.
-pub(super) fn split_outside_quotes(text: &str, separator: u8) -> (&str, Option<&str>) {
+pub fn split_outside_quotes(text: &str, separator: u8) -> (&str, Option<&str>) {
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {

@@ -1,6 +1,7 @@
 //! Whose request it is, when proxies stand between the client and gripd.
 
 use super::Network;
+use crate::grip::fields::split_outside_quotes;
 use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use std::net::{IpAddr, SocketAddr};
 
@@ -165,31 +166,18 @@ fn forwarded_address(element: &[u8]) -> Option<IpAddr> {
 
 /// Returns the value of a parameter that an element of `Forwarded` has once.
 fn parameter<'a>(element: &'a [u8], name: &str) -> Option<&'a str> {
-    let element = std::str::from_utf8(element).ok()?;
-    let mut values = split_outside_quotes(element, ';').into_iter().filter_map(|pair| {
-        let (own, value) = pair.split_once('=')?;
-        own.trim().eq_ignore_ascii_case(name).then_some(value.trim())
-    });
-    let value = values.next()?;
-    if values.next().is_some() { None } else { Some(value) }
-}
-
-fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
-    let (mut parts, mut begin, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            c if c == separator && !quoted => {
-                parts.push(&text[begin..at]);
-                begin = at + 1;
-            }
-            _ => {}
+    let (mut rest, mut found) = (Some(std::str::from_utf8(element).ok()?), None);
+    while let Some(text) = rest {
+        let (pair, tail) = split_outside_quotes(text, b';');
+        rest = tail;
+        if let Some((own, value)) = pair.split_once('=')
+            && own.trim().eq_ignore_ascii_case(name)
+            && found.replace(value.trim()).is_some()
+        {
+            return None;
         }
     }
-    parts.push(&text[begin..]);
-    parts
+    found
 }
 
 #[cfg(test)]
