@@ -5,15 +5,13 @@ use super::slot::Peer;
 use crate::grip::event::mentions_events;
 use crate::hold::Retry;
 use crate::net::ClientDelay;
-use crate::origin::{
-    Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, has_passed, is_of_proxies, named_host, names_token, now,
-};
+use crate::origin::{Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, has_passed, is_of_proxies, named_host, now};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::answer::{
     LOOP, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST,
     WRONG_TARGET,
 };
-use crate::wire::{Answer, Way, is_authority, is_public};
+use crate::wire::{Answer, Way, is_authority, is_public, names_token};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
@@ -187,7 +185,7 @@ impl Visit {
 
 /// Follows a request back to its client, if the peer is believed about that.
 fn way(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap, trusted: bool) -> Option<Box<Way>> {
-    if trusted || forwarding.is_proxy(Some(peer.address)) {
+    if forwarding.believes(Some(peer.address), trusted) {
         return Some(Box::new(forwarding.follow(peer.address, headers, trusted)));
     }
     if forwarding.proxies.is_none() {
@@ -201,7 +199,7 @@ fn hint(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap) {
     if forwarding.hinted.load(Relaxed) || is_public(peer.address) {
         return;
     }
-    if let Some(header) = headers.keys().find(|name| is_of_proxies(name))
+    if let Some(header) = headers.keys().find(|name| is_of_proxies(name.as_str()))
         && !forwarding.hinted.swap(true, Relaxed)
     {
         let peer = peer.address;

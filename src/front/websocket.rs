@@ -12,13 +12,14 @@ use crate::grip::extension;
 use crate::grip::instruct::{Named, is_grip};
 use crate::grip::{Control, Event, Instruct, MessageKind, Rights};
 use crate::origin::{
-    Answered, Asking, Failure, Handshake, Kind, Opened, Upload, accept_for, is_conversations_own, names_token,
-    remove_hop_by_hop, remove_where,
+    Answered, Asking, Failure, Handshake, Kind, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop,
+    remove_where,
 };
 use crate::route::Route;
 use crate::session::Opening;
 use crate::wire::answer::BAD_HANDSHAKE;
 use crate::wire::deflate::negotiate;
+use crate::wire::names_token;
 use hyper::Response;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,

@@ -65,9 +65,10 @@ impl Forwarding {
         self.proxies.as_ref().unwrap_or(NONE).follow(peer, headers, vouched)
     }
 
-    /// Whether an address is that of a listed proxy.
-    pub fn is_proxy(&self, address: Option<IpAddr>) -> bool {
-        self.proxies.as_ref().zip(address).is_some_and(|(proxies, address)| proxies.contain(address))
+    /// Whether a peer is believed about the way of a request: it is a listed proxy, or `vouched` for as a trusted GRIP
+    /// proxy.
+    pub fn believes(&self, peer: Option<IpAddr>, vouched: bool) -> bool {
+        vouched || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contain(peer))
     }
 
     /// Whether a request came over TLS, by the word of a proxy that is believed. `vouched`: the peer is a trusted GRIP
@@ -76,7 +77,7 @@ impl Forwarding {
         let believed = match self.accept_proto {
             AcceptProto::OfNone => false,
             AcceptProto::OfAll => true,
-            AcceptProto::OfProxies => vouched || self.is_proxy(peer),
+            AcceptProto::OfProxies => self.believes(peer, vouched),
         };
         believed && says_secure(headers).unwrap_or_else(|| way.is_some_and(Way::is_secure))
     }

@@ -1,11 +1,11 @@
 //! WebSocket handshakes with origins.
 
 use super::conversation::Conversation;
-use super::rewrite::names_token;
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, test, tried};
 use crate::grip::base64;
 use crate::net::{Counted, Outbound};
 use crate::route::{Address, Place, Target};
+use crate::wire::names_token;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};

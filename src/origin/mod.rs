@@ -25,7 +25,7 @@ pub use handshake::{Handshake, Opened, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
     Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_of_proxies, is_plainly_framed, is_reserved,
-    names_token, remove_hop_by_hop, remove_where,
+    remove_hop_by_hop, remove_where,
 };
 pub use shield::{Shield, Turn};
 pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};

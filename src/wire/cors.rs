@@ -1,5 +1,6 @@
 //! CORS: what lets web pages of other origins read an answer, as Pushpin says it.
 
+use super::names_token;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, VARY};
 
 /// Headers that a page may read without being told so.
@@ -24,11 +25,7 @@ pub fn allow(request: &HeaderMap, answer: &mut HeaderMap) {
 
 /// Says that the answer is another one for another page, so that no cache gives one page what is for another.
 fn vary_by_origin(answer: &mut HeaderMap) {
-    let names = |value: &HeaderValue| {
-        let mut names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        names.any(|name| name == b"*" || name.eq_ignore_ascii_case(b"origin"))
-    };
-    if !answer.get_all(VARY).iter().any(names) {
+    if !names_token(answer, &VARY, "*") && !names_token(answer, &VARY, "origin") {
         answer.append(VARY, HeaderValue::from_static("Origin"));
     }
 }

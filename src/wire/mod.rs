@@ -10,6 +10,7 @@ pub mod head;
 pub mod jsonp;
 pub mod network;
 pub mod proxies;
+pub mod tokens;
 pub mod websocket;
 
 pub use answer::Answer;
@@ -19,4 +20,5 @@ pub use head::{Fields, Framing, Head};
 pub use jsonp::{Jsonp, is_callback};
 pub use network::{Network, is_public};
 pub use proxies::{Proxies, ProxyHeader, Way, X_FORWARDED_FOR};
+pub use tokens::{names_token, tokens};
 pub use websocket::Message;

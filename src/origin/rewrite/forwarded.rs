@@ -61,8 +61,8 @@ impl Edit {
     }
 }
 
-/// Whether a header is one by which proxies tell where a request comes from, and how it came.
-pub fn is_of_proxies(name: &HeaderName) -> bool {
+/// Whether a name, in lower case, is that of a header by which proxies tell where a request comes from, and how it came.
+pub fn is_of_proxies(name: &str) -> bool {
     const OTHERS: [&str; 8] = [
         "cf-connecting-ip",
         "client-ip",
@@ -73,8 +73,7 @@ pub fn is_of_proxies(name: &HeaderName) -> bool {
         "x-cluster-client-ip",
         "x-real-ip",
     ];
-    let name = name.as_str();
-    name.starts_with("x-forwarded-") || (!name.starts_with("accept") && OTHERS.contains(&name))
+    name.starts_with("x-forwarded-") || OTHERS.contains(&name)
 }
 
 /// Returns whether a request came over TLS, by the word of the proxy before gripd: it has written the last element of

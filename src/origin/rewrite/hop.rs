@@ -1,8 +1,7 @@
 //! Headers that concern only one connection (RFC 9110 7.6.1).
 
-use hyper::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use crate::wire::tokens;
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE};
 
 /// Removes what concerns only the connection on which an answer came.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -12,9 +11,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Returns the names in `Connection`, without its usual words, which name no headers.
 pub(super) fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    let values = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
-    let words = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let names = words.filter(|word| !word.eq_ignore_ascii_case(b"keep-alive") && !word.eq_ignore_ascii_case(b"close"));
+    let names = tokens(headers, &CONNECTION)
+        .filter(|word| !word.eq_ignore_ascii_case(b"keep-alive") && !word.eq_ignore_ascii_case(b"close"));
     names.filter_map(|name| HeaderName::from_bytes(name).ok())
 }
 
@@ -32,12 +30,6 @@ pub fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let first = codings.next();
     first.is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
         && codings.next().is_none()
-}
-
-/// Whether a header that is a list of tokens has this one, in any case (RFC 9110 5.6.1).
-pub fn names_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let mut tokens = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Whether a header is for one connection only.

@@ -9,7 +9,7 @@ mod names;
 pub(super) use forwarded::says_secure;
 pub use forwarded::{Edit, ForwardedFor, ForwardedProto, has_passed, is_of_proxies};
 pub(super) use framing::take_over;
-pub use hop::{is_plainly_framed, names_token, remove_hop_by_hop, remove_where};
+pub use hop::{is_plainly_framed, remove_hop_by_hop, remove_where};
 pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 
@@ -61,9 +61,10 @@ pub(super) fn headers(
     let (request, route) = (errand.request, errand.route);
     let replaced = replace(&request.headers, &route.rewrite);
     let from = replaced.as_ref().unwrap_or(&request.headers);
+    let believed = settings.believes(errand.peer, errand.trusted);
     let mut to = HeaderMap::with_capacity(from.len() + 4);
     to.insert(HOST, host(request, route, target));
-    copy(errand, settings, from, &mut to);
+    copy(errand, settings, from, believed, &mut to);
     if let Some(name) = &settings.cdn_loop
         && let Some(value) = forwarded::cdn_loop(from, name)
     {
@@ -81,14 +82,14 @@ pub(super) fn headers(
         let scheme = if errand.purpose == Purpose::Plain { "https" } else { "wss" };
         proto(settings.proto, scheme, &mut to);
     }
-    tell_way(errand, settings, from, &mut to);
+    tell_way(errand, settings, from, believed, &mut to);
     if route.rewrite.mark_originals && !errand.trusted {
-        let believed = settings.is_proxy(errand.peer) || settings.forwarded_for != ForwardedFor::Settled;
+        let passes = believed || settings.forwarded_for != ForwardedFor::Settled;
         // What a client may not say, it may not say as what it has said originally.
         let is_kept = |name: &HeaderName| {
             !instruct::is_grip(name)
                 && !is_imitation(name, from, route)
-                && (believed || !is_of_proxies(name) || is_set_by_route(name, route))
+                && (passes || !is_of_proxies(name.as_str()) || is_set_by_route(name, route))
         };
         for (name, value) in marks::originals(from, &settings.need_mark, is_kept) {
             to.append(name, value);
@@ -112,13 +113,12 @@ fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// Copies what is forwarded as it came.
-fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut HeaderMap) {
+/// Copies what is forwarded as it came. `believed`: the peer's word about the way of the request is taken.
+fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, believed: bool, to: &mut HeaderMap) {
     let listed = listed_in_connection(from, errand.route);
     let in_chunks = from.contains_key(TRANSFER_ENCODING);
     let decides_proto = settings.accept_proto == AcceptProto::OfAll || settings.proto != ForwardedProto::Nothing;
     let settles = rule_for(errand, settings) == ForwardedFor::Settled;
-    let believed = errand.trusted || settings.is_proxy(errand.peer);
     for (name, value) in from {
         let drop = is_hop_by_hop(name)
             || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
@@ -156,7 +156,7 @@ fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
 
 /// Whether a header about the way of a request is written anew, or only for proxies to write.
 fn is_settled(name: &HeaderName, believed: bool) -> bool {
-    *name == FORWARDED || name.as_str() == REAL_IP || (!believed && is_of_proxies(name))
+    *name == FORWARDED || name.as_str() == REAL_IP || (!believed && is_of_proxies(name.as_str()))
 }
 
 /// Whether a header is what the route says.
@@ -169,9 +169,8 @@ const fn rule_for(errand: &Errand<'_>, settings: &Forwarding) -> ForwardedFor {
     if errand.trusted { settings.forwarded_for_trusted } else { settings.forwarded_for }
 }
 
-/// Tells the origin where a request comes from.
-fn tell_way(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, to: &mut HeaderMap) {
-    let believed = errand.trusted || settings.is_proxy(errand.peer);
+/// Tells the origin where a request comes from. `believed`: the peer's word about that is taken.
+fn tell_way(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, believed: bool, to: &mut HeaderMap) {
     match (rule_for(errand, settings), errand.peer) {
         (ForwardedFor::Settled, Some(_)) if !believed && errand.peer_text.is_some() => {
             to.extend(errand.peer_text.map(|text| (X_FORWARDED_FOR, text.clone())));

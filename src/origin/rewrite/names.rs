@@ -15,8 +15,8 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 
 /// Beginnings of names that are gripd's to set, to believe or to frame with.
-const RESERVED_BEGINNINGS: [&str; 8] =
-    ["grip-", "meta-", "set-meta-", "x-forwarded-", "sec-websocket-", "content-bytes-", "proxy-", MARK];
+const RESERVED_BEGINNINGS: [&str; 7] =
+    ["grip-", "meta-", "set-meta-", "sec-websocket-", "content-bytes-", "proxy-", MARK];
 
 /// Whole names of that kind.
 const RESERVED: [&str; 18] = [
@@ -52,7 +52,7 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 fn is_reserved_plain(name: &str) -> bool {
     RESERVED.contains(&name)
         || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
-        || HeaderName::try_from(name).is_ok_and(|name| is_of_proxies(&name))
+        || is_of_proxies(name)
 }
 
 /// Whether a route sets a name, or learns from it who a client is. `own` is the name itself, as it is spelled.
