@@ -1,4 +1,4 @@
-//! Who may be connected to the control API at the same time.
+//! The connections that the control API has at the same time.
 //!
 //! A connection costs a descriptor and a place, and whoever opens one has proved nothing yet. Connections that are idle
 //! therefore give way: those without proof first, and of these the one that has been idle the longest. Whoever connects
@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 pub(super) struct Places {
     most: usize,
     most_unproven: usize,
-    /// Counts events, to tell which was earlier.
-    clock: AtomicU64,
+    /// Counts connections.
+    next: AtomicU64,
     began: Instant,
     seats: Mutex<HashMap<u64, Arc<Seat>>>,
 }
@@ -28,10 +28,8 @@ struct Seat {
     is_busy: AtomicBool,
     /// Whether a request was let in.
     is_proven: AtomicBool,
-    /// When its last request ended, by the clock of all.
+    /// When its last request ended, or it came: in nanoseconds since the listener began.
     idle_since: AtomicU64,
-    /// The same as a time, in milliseconds since the listener began.
-    idle_since_ms: AtomicU64,
     give_way: Notify,
 }
 
@@ -46,17 +44,16 @@ pub(super) struct Place {
 impl Places {
     /// Places for `most` connections, of which so many may have proved nothing.
     pub(super) fn new(most: usize, most_unproven: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_unproven, clock: AtomicU64::new(0), began: Instant::now(), seats: Mutex::default() })
+        Arc::new(Self { most, most_unproven, next: AtomicU64::new(0), began: Instant::now(), seats: Mutex::default() })
     }
 
     /// Gives a new connection a place, for which another one may have to give way. `None`: all are busy.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
-        let number = self.tick();
+        let number = self.next.fetch_add(1, Relaxed);
         let seat = Arc::new(Seat {
             is_busy: AtomicBool::new(false),
             is_proven: AtomicBool::new(false),
-            idle_since: AtomicU64::new(number),
-            idle_since_ms: AtomicU64::new(self.now_ms()),
+            idle_since: AtomicU64::new(self.now()),
             give_way: Notify::new(),
         });
         let mut seats = self.seats();
@@ -72,7 +69,7 @@ impl Places {
         Some(Place { places: Arc::clone(self), number, seat })
     }
 
-    /// Has the connection give way that can be spared most. `false`: none can.
+    /// Tells the connection that can be spared most to give way. `false`: none can be spared.
     pub(super) fn spare_one(&self) -> bool {
         let mut seats = self.seats();
         let leaving = idle_longest(&seats, false).and_then(|number| seats.remove(&number));
@@ -82,12 +79,9 @@ impl Places {
         leaving.is_some()
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn tick(&self) -> u64 {
-        self.clock.fetch_add(1, Relaxed)
+    /// Nanoseconds since the listener began.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn seats(&self) -> MutexGuard<'_, HashMap<u64, Arc<Seat>>> {
@@ -100,8 +94,9 @@ impl Places {
 fn idle_longest(seats: &HashMap<u64, Arc<Seat>>, unproven: bool) -> Option<u64> {
     let idle = seats.iter().filter(|(_, seat)| !seat.is_busy.load(Relaxed));
     let idle = idle.filter(|(_, seat)| !unproven || !seat.is_proven.load(Relaxed));
-    let order = |seat: &Seat| (seat.is_proven.load(Relaxed), seat.idle_since.load(Relaxed));
-    idle.min_by_key(|(_, seat)| order(seat)).map(|(number, _)| *number)
+    idle.map(|(number, seat)| (seat.is_proven.load(Relaxed), seat.idle_since.load(Relaxed), *number))
+        .min()
+        .map(|(_, _, number)| number)
 }
 
 impl Place {
@@ -117,8 +112,7 @@ impl Place {
 
     /// Notes that no request is being answered.
     pub(super) fn rests(&self) {
-        self.seat.idle_since.store(self.places.tick(), Relaxed);
-        self.seat.idle_since_ms.store(self.places.now_ms(), Relaxed);
+        self.seat.idle_since.store(self.places.now(), Relaxed);
         self.seat.is_busy.store(false, Relaxed);
     }
 
@@ -139,7 +133,7 @@ impl Place {
 
     /// Returns how long ago its last request ended, or it connected.
     pub(super) fn idle_for(&self) -> Duration {
-        Duration::from_millis(self.places.now_ms().saturating_sub(self.seat.idle_since_ms.load(Relaxed)))
+        Duration::from_nanos(self.places.now().saturating_sub(self.seat.idle_since.load(Relaxed)))
     }
 }
 
