@@ -10,7 +10,7 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Method, Request, Version};
 use std::net::IpAddr;
 
-/// What a probe asks about.
+/// The question of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// Whether gripd runs.

@@ -164,7 +164,7 @@ impl Control {
         if !methods.is_empty() && methods.split(", ").all(|method| method != request.method().as_str()) {
             return Reply::not_allowed(request.method(), methods);
         }
-        // What is always the same text, or always JSON, is answered whatever a client would like better.
+        // The other answers have one media type each, which is sent whatever a client would like better.
         let chooses = matches!(place, "publish" | "recover")
             || *request.method() == Method::DELETE
             || *request.method() == Method::PUT;

@@ -71,7 +71,7 @@ impl Reply {
 
     /// A body that comes from the origin.
     ///
-    /// What has arrived of it is looked at first: as long as the head is not passed on, a body that is broken from its
+    /// The part that has arrived is looked at first: as long as the head is not passed on, a body that is broken from its
     /// beginning can still be answered by an error.
     ///
     /// # Errors

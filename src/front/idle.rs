@@ -63,7 +63,7 @@ impl Idle {
         Listed { idle: Rc::clone(self), entry, key }
     }
 
-    /// Has the connection leave that has been idle the longest. `false`: none is idle.
+    /// Tells the connection that has been idle the longest to leave. `false`: none is idle.
     pub(super) fn spare_one(&self) -> bool {
         let entries = self.entries.borrow();
         let idle = entries.iter().map(|(_, entry)| entry).filter(|entry| entry.can_be_spared());

@@ -42,7 +42,7 @@ impl Io {
             Poll::Pending => {
                 self.waiting.begins();
                 ready!(self.pace.poll_wait(cx));
-                // What the kernel still holds is not worth waiting for.
+                // The bytes that the kernel still holds are not worth waiting for.
                 let _ = self.socket.set_zero_linger();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
             }

@@ -90,7 +90,7 @@ impl Store {
 /// Puts a file in the place of another, so that there is always a whole one.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    // Who is kept out concerns nobody else on the machine.
+    // The list of those who are kept out concerns nobody else on the machine.
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())?;

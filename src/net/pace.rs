@@ -21,7 +21,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What a phone on a bad line survives: a minute of silence, and 500 bytes a second.
+    /// Limits that a phone on a bad line survives: a minute of silence, and 500 bytes a second.
     fn default() -> Self {
         Self { grace: Duration::from_secs(60), rate: 500, total: None }
     }
@@ -103,7 +103,7 @@ const FAST: u64 = 32 << 10;
 /// up for time.
 #[derive(Debug, Default)]
 pub struct ClientDelay {
-    /// What was waited before, less what has moved.
+    /// The waits that are over, less the time that the bytes which moved have made up for.
     before: Cell<Duration>,
     since: Cell<Option<Instant>>,
 }

@@ -1,4 +1,4 @@
-//! Whom gripd believes about the way that a request has come, and how it tells origins.
+//! The settings of how gripd learns about the way that a request has come, and how it tells origins.
 
 use super::rewrite::{ForwardedFor, ForwardedProto, says_secure};
 use crate::wire::{Proxies, ProxyHeader, Way};
@@ -20,7 +20,7 @@ pub struct Forwarding {
     pub forwarded_for_trusted: ForwardedFor,
     /// The headers that tell the origin about TLS.
     pub proto: ForwardedProto,
-    /// Whose `X-Forwarded-Proto` is believed.
+    /// The senders whose `X-Forwarded-Proto` is believed.
     pub accept_proto: AcceptProto,
     /// Whether `Pushpin-Route` of clients chooses a route.
     pub accept_route: bool,
@@ -30,7 +30,7 @@ pub struct Forwarding {
     pub cdn_loop: Option<String>,
 }
 
-/// Whose `X-Forwarded-Proto` is believed.
+/// The senders whose `X-Forwarded-Proto` is believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptProto {
     /// That of the listed proxies.

@@ -1,4 +1,4 @@
-//! Who may have a connection to one origin, when all of them are taken.
+//! The order in which requests get the connections to one origin, when all of them are taken.
 
 use super::Metrics;
 use crate::net::ClientDelay;
@@ -145,7 +145,7 @@ impl Share {
         }
     }
 
-    /// Has connections give way whose clients keep gripd waiting, one for each request that waits.
+    /// Ends connections whose clients keep gripd waiting, one for each request that waits.
     fn make_room(self: &Rc<Self>) {
         let now = Instant::now();
         if self.looked.get().is_some_and(|looked| now.duration_since(looked) < LOOK_EVERY / 4) {
@@ -319,7 +319,7 @@ mod tests {
         LocalSet::new().block_on(&runtime, async { test() });
     }
 
-    /// Has gripd wait for a client for so long.
+    /// Pretends that gripd has waited for a client for so long.
     fn slow_down(permit: &Permit, seconds: u64) {
         permit.waiting().wait_since(Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap());
     }

@@ -27,8 +27,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Whose a connection through a route is, whose client has these rights. `client`: its address, if another one has
-    /// connected.
+    /// The profile of a connection through a route, whose client has these rights. `client`: its address, if another one
+    /// has connected.
     pub fn new(route: &Arc<str>, rights: &Rights, client: Option<IpAddr>) -> Self {
         let until = rights.until.map(instant);
         Self { route: Arc::clone(route), user: rights.user.clone(), client, until, place: Cell::default() }

@@ -1,4 +1,4 @@
-//! Whose request it is, when proxies stand between the client and gripd.
+//! The client of a request, when proxies stand between it and gripd.
 
 use super::Network;
 use crate::grip::fields::split_outside_quotes;

@@ -85,7 +85,7 @@ pub(super) fn headers(
     tell_way(errand, settings, from, believed, &mut to);
     if route.rewrite.mark_originals && !errand.trusted {
         let passes = believed || settings.forwarded_for != ForwardedFor::Settled;
-        // What a client may not say, it may not say as what it has said originally.
+        // A client may not say as an original header either what it may not say in the header itself.
         let is_kept = |name: &HeaderName| {
             !instruct::is_grip(name)
                 && !is_imitation(name, from, route)
@@ -149,7 +149,7 @@ fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, believed: 
     }
 }
 
-/// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2). What is no number is left out.
+/// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2), unless it is no number.
 fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
     hops.to_str().ok()?.trim().parse::<u64>().ok()?.checked_sub(1).map(HeaderValue::from)
 }

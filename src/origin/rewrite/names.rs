@@ -1,7 +1,7 @@
 //! Header names that clients cannot speak for: gripd sets, rewrites or believes these itself.
 //!
 //! Two spellings of a name meet again at many origins: CGI and WSGI (RFC 3875 4.1.18) turn both `Grip-Last` and
-//! `Grip_Last` into `HTTP_GRIP_LAST`. What gripd decides about a name therefore holds for every spelling of it, in
+//! `Grip_Last` into `HTTP_GRIP_LAST`. A decision about a name therefore holds for every spelling of it: in
 //! headers, in trailers, and in what `Connection` asks to be removed.
 
 use super::forwarded::is_of_proxies;
