@@ -6,6 +6,7 @@ mod race;
 mod response;
 mod stream;
 mod terms;
+mod turns;
 
 pub use terms::{check, filtered};
 
@@ -160,12 +161,14 @@ pub struct Holds {
     membership: Membership,
     origin: Rc<Origin>,
     spread: Spread,
+    /// Turns to patch the answers of long-polls.
+    patching: turns::Turns,
 }
 
 impl Holds {
     /// The holds of one shard.
     pub fn new(settings: Settings, shard: Rc<Shard>, membership: Membership, origin: Rc<Origin>) -> Self {
-        Self { settings, shard, membership, origin, spread: Spread::default() }
+        Self { settings, shard, membership, origin, spread: Spread::default(), patching: turns::Turns::new() }
     }
 
     /// The limits.

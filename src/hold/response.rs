@@ -3,7 +3,7 @@
 use super::race::{Notes, OnClose, race};
 use super::terms::ways_of_response;
 use super::{After, Cause, Client, Farewell, Hold, Holds, Retry, Waiting, answer};
-use crate::grip::item::Response;
+use crate::grip::item::{Body, Response};
 use crate::origin::{self, Asking, Gone};
 use crate::shard::{Away, Delivery, Event, Feed, Parked, Reason, Turn, Ways};
 use crate::wire::{Head, Jsonp};
@@ -92,7 +92,7 @@ impl Poll<'_> {
             return match self.parked.next().await {
                 Event::Gone => End::Gone,
                 Event::Item(response) => self.fit(response),
-                Event::Patch(item) => self.patch(&item),
+                Event::Patch(item) => Box::pin(self.patch(&item)).await,
                 Event::Timer => End::Timeout,
                 Event::Close => Box::pin(self.take_queued()).await.unwrap_or(End::Timeout),
                 Event::Refresh => End::Refresh,
@@ -106,13 +106,34 @@ impl Poll<'_> {
     }
 
     /// The end by a patch; one that does not fit what is held has the origin asked again.
-    fn patch(&self, item: &Delivery) -> End {
+    async fn patch(&mut self, item: &Delivery) -> End {
         let Some(response) = &item.response else { return End::Refresh };
-        let end = self.fit(Arc::clone(response));
+        let end = match self.changed(response).await {
+            Ok(Some(body)) => End::Item(Arc::clone(response), body),
+            Ok(None) => End::Refresh,
+            Err(end) => end,
+        };
         if matches!(end, End::Item(..)) {
             self.parked.count(item);
         }
         end
+    }
+
+    /// Returns the body with which an item answers; `None`: it is a patch that does not fit. Patching takes long, and is
+    /// done for one poll after the other.
+    ///
+    /// # Errors
+    /// What the hold ended by while the poll waited for its turn.
+    async fn changed(&mut self, response: &Response) -> Result<Option<Bytes>, End> {
+        if let Body::Whole(body) = &response.body {
+            return Ok(Some(body.clone()));
+        }
+        let (holds, mut notes) = (self.holds, Notes::default());
+        let turn = holds.patching.next();
+        match race(&mut self.parked, &mut notes, OnClose::Wait, turn, |_| ControlFlow::Break(())).await {
+            Some(_turn) => Ok(response.body.over(&self.body)),
+            None => Err(self.note(notes)),
+        }
     }
 
     /// The end by an item.
@@ -148,9 +169,13 @@ impl Poll<'_> {
                 Turn::Ask(asked) => asked,
             };
             let (response, terms) = (asked.item.response.clone()?, self.parked.terms(Clone::clone)?);
-            let Some(body) = response.body.over(&self.body) else {
-                self.parked.put_off(asked);
-                return Some(End::Refresh);
+            let body = match self.changed(&response).await {
+                Ok(Some(body)) => body,
+                Ok(None) => {
+                    self.parked.put_off(asked);
+                    return Some(End::Refresh);
+                }
+                Err(end) => return Some(end),
             };
             let mut notes = Notes::default();
             let deciding = self.holds.origin.filter(&self.about, terms.passage(&asked.item), body);

@@ -2,9 +2,11 @@
 
 mod formats;
 mod members;
+mod patch;
 
 pub use formats::{Body, ContentFilters, Message, Response, Stream};
 pub use members::{Move, Selection};
+pub use patch::BodyPatch;
 
 use super::object::{Fields, Object};
 use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid};

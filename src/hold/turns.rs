@@ -1,0 +1,23 @@
+//! Work that takes long for one connection, done for one after the other.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Turns for work that keeps the thread of a shard busy for milliseconds. Between two turns every other task of the shard
+/// has its own, however many connections wait for one.
+#[derive(Debug)]
+pub(super) struct Turns(Semaphore);
+
+impl Turns {
+    pub(super) const fn new() -> Self {
+        Self(Semaphore::const_new(1))
+    }
+
+    /// Waits for a turn, which lasts until what is returned is dropped.
+    pub(super) async fn next(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        let turn = self.0.acquire().await.ok();
+        // The sockets are looked at now, and all who can go on do so.
+        tokio::task::yield_now().await;
+        turn
+    }
+}
