@@ -87,6 +87,8 @@ impl ShardThread {
         });
         let time = Rc::clone(&shard);
         spawn_local(async move { time.keep_time().await });
+        let ceiling = Rc::clone(&shard);
+        spawn_local(async move { ceiling.keep_ceiling().await });
         spawn_local(Rc::clone(&front.origin).tell_gone());
         let reloaded = Rc::clone(&front);
         spawn_local(async move {

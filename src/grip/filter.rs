@@ -134,9 +134,14 @@ fn build_id(context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>, Invalid> {
         Some(other) => return invalid(format!("unsupported encoding: {other}")),
     };
     let encode = |id: Vec<u8>| if in_hex { hex(&id) } else { id };
+    // It is the same wherever it stands, and made only once.
+    let mut own = None;
     render(content, |letter, name| match (letter, name) {
-        (b'I', Some(text)) => Ok(encode(text.as_bytes().to_vec())),
-        (b'I', None) => own_id(context).map(encode),
+        (b'I', Some(text)) => Ok(encode(text.as_bytes().to_vec()).into()),
+        (b'I', None) => match &own {
+            Some(id) => Ok(Vec::clone(id).into()),
+            None => Ok(own.insert(encode(own_id(context)?)).clone().into()),
+        },
         (other, _) => unknown(other),
     })
 }
@@ -146,7 +151,7 @@ fn own_id(context: &Context<'_>) -> Result<Vec<u8>, Invalid> {
     let Some(format) = context.client.get("id_format") else { return invalid("no sub meta 'id_format'") };
     render(format.as_bytes(), |letter, name| match (letter, name) {
         (b's', Some(channel)) => match context.channels.last_id(channel) {
-            Some(id) => Ok(id.as_bytes().to_vec()),
+            Some(id) => Ok(id.as_bytes().into()),
             None => invalid(format!("the last id of the channel '{channel}' is not known")),
         },
         (other, _) => unknown(other),
@@ -156,7 +161,7 @@ fn own_id(context: &Context<'_>) -> Result<Vec<u8>, Invalid> {
 fn substitute(meta: &Meta, content: &[u8]) -> Result<Vec<u8>, Invalid> {
     render(content, |letter, name| match (letter, name) {
         (b's', Some(name)) => match meta.get(name) {
-            Some(value) => Ok(value.as_bytes().to_vec()),
+            Some(value) => Ok(value.as_bytes().into()),
             None => invalid(format!("no sub meta '{name}'")),
         },
         (other, _) => unknown(other),

@@ -1,18 +1,23 @@
 //! Texts with `%` directives, as the content filters fill them in.
 
 use super::{Invalid, invalid};
+use std::borrow::Cow;
+
+/// The number of bytes that directives may add to a text. Without a bound, a short text with many directives would become
+/// gigabytes for a client with long values.
+const MAX_ADDED: usize = 64 << 10;
 
 /// Copies `text` and has `fill` replace each directive: `%x` is the letter `x` without a name, `%(name)x` has one.
 /// `%%` is a per cent sign.
 ///
 /// # Errors
-/// A per cent sign that begins no directive, or what `fill` says.
-pub(super) fn render(
+/// A per cent sign that begins no directive, an error of `fill`, or values that add more than 65,536 bytes to the text.
+pub(super) fn render<'a>(
     text: &[u8],
-    mut fill: impl FnMut(u8, Option<&str>) -> Result<Vec<u8>, Invalid>,
+    mut fill: impl FnMut(u8, Option<&str>) -> Result<Cow<'a, [u8]>, Invalid>,
 ) -> Result<Vec<u8>, Invalid> {
     let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
+    let (mut rest, mut added) = (text, 0);
     while let Some(at) = rest.iter().position(|b| *b == b'%') {
         out.extend_from_slice(&rest[..at]);
         rest = &rest[at + 1..];
@@ -22,7 +27,14 @@ pub(super) fn render(
         rest = tail;
         match (letter, name) {
             (b'%', None) => out.push(b'%'),
-            (letter, name) => out.extend(fill(*letter, name)?),
+            (letter, name) => {
+                let value = fill(*letter, name)?;
+                added += value.len();
+                if added > MAX_ADDED {
+                    return invalid(format!("what is filled in adds more than {MAX_ADDED} bytes"));
+                }
+                out.extend_from_slice(&value);
+            }
         }
     }
     out.extend_from_slice(rest);
@@ -51,7 +63,7 @@ mod tests {
 
     fn shown(text: &str) -> Result<String, String> {
         let fill = |letter: u8, name: Option<&str>| match letter {
-            b's' => Ok(format!("<{}>", name.unwrap_or("-")).into_bytes()),
+            b's' => Ok(format!("<{}>", name.unwrap_or("-")).into_bytes().into()),
             other => unknown(other),
         };
         render(text.as_bytes(), fill).map(|b| String::from_utf8(b).unwrap()).map_err(|e| e.to_string())
@@ -70,6 +82,14 @@ mod tests {
         assert_eq!(shown("%(a)").unwrap_err(), "a '%' stands at the end");
         assert_eq!(shown("%q").unwrap_err(), "unknown directive '%q'");
         assert_eq!(shown("%(a)%").unwrap_err(), "unknown directive '%%'");
+    }
+
+    #[test]
+    fn values_may_add_only_so_much() {
+        let value = vec![b'x'; 1 << 10];
+        let filled = |count: usize| render("%s".repeat(count).as_bytes(), |_, _| Ok(value.as_slice().into()));
+        assert_eq!(filled(64).unwrap().len(), 64 << 10);
+        assert_eq!(filled(65).unwrap_err().to_string(), "what is filled in adds more than 65536 bytes");
     }
 
     proptest! {

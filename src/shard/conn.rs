@@ -75,7 +75,7 @@ const STALLED_MS: u32 = 1000;
 /// How many times its limit may wait for a client that goes on reading.
 pub(super) const BURST: usize = 16;
 /// How many times the ceiling of all outlets may wait for clients that go on reading: what waits is mostly shared.
-const CROWDED: usize = 4;
+pub(super) const CROWDED: usize = 4;
 
 /// How a connection ends once that is decided.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Conn {
         waiting: &mut usize,
     ) -> bool {
         if self.blocked {
-            if self.is_slow(now_ms, settings, *waiting) {
+            if self.is_slow(now_ms, settings, *waiting + piece.len()) {
                 return false;
             }
             *waiting += piece.len();
@@ -232,7 +232,7 @@ impl Conn {
     }
 
     /// Whether its socket has taken nothing for a while.
-    const fn has_stalled(&self, now_ms: u32) -> bool {
+    pub(super) const fn has_stalled(&self, now_ms: u32) -> bool {
         now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS
     }
 

@@ -13,6 +13,7 @@ use crate::grip::{Channel, Formats};
 use socket2::SockRef;
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 // Under test the steps are small, so that few connections meet all the places where others have their turn.
 
@@ -24,6 +25,11 @@ const ROUND_APPENDS: usize = 100_000;
 const LOOK_EVERY: usize = if cfg!(test) { 2 } else { 4096 };
 /// Connections with terms of their own that are offered an item before that; each may have content made for it.
 const SPECIAL: usize = if cfg!(test) { 1 } else { 64 };
+/// Bytes that may be made for connections with terms of their own before the outlets are flushed. What is made is not
+/// shared, so that a crowd of them would otherwise keep as many copies of an item.
+const MADE_BYTES: usize = if cfg!(test) { 8 } else { 4 << 20 };
+/// How long items are appended before other tasks have their turn.
+const SLICE: Duration = Duration::from_millis(2);
 /// Connections flushed before others have their turn,
 const FLUSH_CONNECTIONS: usize = if cfg!(test) { 2 } else { 256 };
 /// or bytes.
@@ -95,21 +101,29 @@ impl Shard {
     pub async fn deliver(&self) {
         loop {
             self.inbox.arrived().await;
+            let mut begun = Instant::now();
             loop {
                 match self.step() {
                     Step::Idle => break,
-                    Step::Again => {}
-                    Step::Yield => tokio::task::yield_now().await,
+                    Step::Again if begun.elapsed() < SLICE => {}
+                    Step::Again | Step::Yield => {
+                        tokio::task::yield_now().await;
+                        begun = Instant::now();
+                    }
                 }
             }
         }
     }
 
-    /// Commands first, then the round that is open, then the flush, and only then another round.
+    /// Commands first, then the round that is open, then the flush, and only then another round. A round in which much is
+    /// made for single connections is flushed in between.
     pub(super) fn step(&self) -> Step {
         let state = &mut *self.state.borrow_mut();
         for question in self.inbox.questions() {
             state.answer(question);
+        }
+        if state.is_crowded() {
+            state.crowded.notify_one();
         }
         if self.inbox.take(&mut state.backlog, &mut state.commands) {
             state.refresh_all();
@@ -117,13 +131,17 @@ impl Shard {
         if !state.commands.is_empty() {
             return if state.carry_out_commands(u64::MAX) { Step::Again } else { Step::Yield };
         }
-        if state.round.items_left > 0 {
+        if state.round.items_left > 0 && !state.has_made_much() {
             state.append_some(&self.inbox);
             return Step::Again;
         }
         if !state.dirty.is_empty() {
             state.flush_some();
             return Step::Yield;
+        }
+        state.made_bytes = 0;
+        if state.round.items_left > 0 {
+            return Step::Again;
         }
         if state.backlog.is_empty() {
             return Step::Idle;
@@ -135,11 +153,16 @@ impl Shard {
 }
 
 impl State {
+    /// Whether so much was made for single connections that the outlets are to be flushed before anything else is appended.
+    fn has_made_much(&self) -> bool {
+        self.made_bytes >= MADE_BYTES && !self.dirty.is_empty()
+    }
+
     /// Appends items of the round until it is through or it is time to look at the closes.
     fn append_some(&mut self, inbox: &Inbox) {
         let now_ms = self.now_ms();
         let mut budget = LOOK_EVERY;
-        while budget > 0 && self.round.items_left > 0 {
+        while budget > 0 && self.round.items_left > 0 && !self.has_made_much() {
             let used = self.append_front(budget, now_ms);
             budget -= used.min(budget);
             if self.round.begun.as_ref().is_some_and(|b| b.position == 0) {
@@ -160,8 +183,10 @@ impl State {
         let start = end.saturating_sub(budget);
         let mut outcome = Outcome::default();
         let is_special = item.is_special();
+        // Each of them may get content of its own that is about as large as the item.
+        let most_special = (MADE_BYTES / item.weight().max(1)).clamp(1, SPECIAL);
         let mut at = end;
-        while at > start && outcome.special.len() < SPECIAL {
+        while at > start && outcome.special.len() < most_special {
             at -= 1;
             let key = subscribers[at];
             let conn = &mut conns[key as usize];
@@ -260,6 +285,9 @@ impl State {
                 break;
             }
         }
+        if self.is_overcrowded() {
+            self.relieve();
+        }
     }
 
     /// Gives the kernel what it takes of a connection's outlet, and the end of our bytes when it is time.
@@ -287,6 +315,9 @@ impl State {
                 if !conn.blocked {
                     conn.blocked = true;
                     conn.wake();
+                }
+                if self.is_crowded() {
+                    self.crowded.notify_one();
                 }
             }
             Err(_) => {

@@ -7,6 +7,7 @@ mod asking;
 mod away;
 mod command;
 mod conn;
+mod crowding;
 mod deliver;
 mod end;
 pub mod inbox;
@@ -106,6 +107,8 @@ impl Shard {
             round: deliver::Round::default(),
             dirty: VecDeque::new(),
             waiting_bytes: 0,
+            crowded: Rc::default(),
+            made_bytes: 0,
             started: std::time::Instant::now(),
             settings,
             ledger,
@@ -158,6 +161,10 @@ struct State {
     dirty: VecDeque<Key>,
     /// Bytes in the outlets whose sockets refused them.
     waiting_bytes: usize,
+    /// Told when more waits than the ceiling of all outlets allows.
+    crowded: Rc<Notify>,
+    /// Bytes that filters have made for single connections since all outlets were flushed.
+    made_bytes: usize,
     started: std::time::Instant,
     settings: Settings,
     ledger: Box<dyn Ledger>,

@@ -129,7 +129,10 @@ impl State {
         match (self.conn(key).feed, &item.response) {
             (feed @ (Feed::Stream { .. } | Feed::Messages { .. }), _) => {
                 let piece = match changed {
-                    Some(content) => render(item, feed, &content),
+                    Some(content) => {
+                        self.made_bytes += content.len();
+                        render(item, feed, &content)
+                    }
                     None => pieces.select(item, feed).cloned(),
                 };
                 match piece {

@@ -89,7 +89,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// Says which number was accepted last, and lets something happen then.
 #[derive(Clone, Default)]
-struct Numbers(Arc<AtomicU64>, Rc<RefCell<Then>>);
+pub(super) struct Numbers(Arc<AtomicU64>, Rc<RefCell<Then>>);
 
 /// What happens next.
 type Then = Option<Box<dyn FnOnce()>>;

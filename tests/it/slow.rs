@@ -92,3 +92,21 @@ fn all_outlets_together_have_a_ceiling() {
     let slow = |_| gripd.publish(&json!([{ "channel": "a", "http-stream": { "content": item } }]))[0]["slow"].as_u64();
     assert!((0..60).filter_map(slow).sum::<u64>() > 0, "nobody was cut");
 }
+
+#[test]
+fn the_ceiling_holds_without_another_item() {
+    let gripd = Gripd::with(&Origin::holding(), "", |config| {
+        config.control.max_body = 8 << 20;
+        config.shard.outlets_total = 32 << 20;
+    });
+    let _stalled: Vec<_> = (0..12).map(|_| gripd.stream("a")).collect();
+    let mut reader = gripd.stream("a");
+    // Each takes some of it at once; what then waits for twelve that do not read is above the ceiling.
+    let item = "x".repeat(7_000_000);
+    let receipt = gripd.publish(&json!([{ "channel": "a", "http-stream": { "content": item } }]));
+    assert_eq!((receipt[0]["delivered"].as_u64(), receipt[0]["slow"].as_u64()), (Some(13), Some(0)));
+    assert_eq!(reader.read_exact(chunk(&item).len()), chunk(&item).as_bytes());
+    eventually("some are cut", || gripd.metric("slow_total") > 0);
+    let held = gripd.connections("a");
+    assert!((2..13).contains(&held), "{held} of 13 are held");
+}

@@ -1,0 +1,124 @@
+//! The ceiling of all outlets together, held by time and not only when an item comes.
+
+use super::conn::{CROWDED, Conn};
+use super::{Key, Metrics, Shard, State};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often the ceiling is looked at while more waits than it allows.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+impl Shard {
+    /// Cuts clients that read nothing while more waits than the ceiling of all outlets allows, for ever.
+    pub async fn keep_ceiling(&self) {
+        let crowded = Rc::clone(&self.state.borrow().crowded);
+        loop {
+            crowded.notified().await;
+            while self.state.borrow().is_crowded() {
+                sleep(LOOK_EVERY).await;
+                self.state.borrow_mut().relieve();
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether more waits than the ceiling allows.
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.waiting_bytes > self.settings.outlets_total
+    }
+
+    /// Whether so much waits that clients are cut although they go on reading.
+    pub(super) const fn is_overcrowded(&self) -> bool {
+        self.waiting_bytes > self.settings.outlets_total.saturating_mul(CROWDED)
+    }
+
+    /// Cuts clients until no more waits than the ceiling allows: those that have taken nothing for a while, and where that
+    /// is not enough and several times as much waits, the others as well. Those for whom most waits come first.
+    pub(super) fn relieve(&mut self) {
+        let now_ms = self.now_ms();
+        let stalled = self.largest(|conn| conn.has_stalled(now_ms));
+        let mut count = self.shed_until(stalled, |state| !state.is_crowded());
+        if self.is_overcrowded() {
+            let all = self.largest(|_| true);
+            count += self.shed_until(all, |state| !state.is_overcrowded());
+        }
+        Metrics::add(&self.metrics.slow, count);
+    }
+
+    /// Returns the connections whose sockets refuse bytes and that are `wanted`, those for whom most waits first.
+    fn largest(&self, wanted: impl Fn(&Conn) -> bool) -> Vec<Key> {
+        let waits = |conn: &Conn| conn.blocked && conn.ending.is_none() && wanted(conn);
+        let found = self.conns.iter().filter(|(_, conn)| waits(conn));
+        let mut found: Vec<(usize, usize)> = found.map(|(key, conn)| (conn.outlet.bytes(), key)).collect();
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.into_iter().map(|(_, key)| u32::try_from(key).unwrap_or(u32::MAX)).collect()
+    }
+
+    /// Cuts connections one by one until it is `enough`. Returns how many were cut.
+    fn shed_until(&mut self, keys: Vec<Key>, enough: impl Fn(&Self) -> bool) -> usize {
+        let mut count = 0;
+        for key in keys {
+            if enough(self) {
+                break;
+            }
+            self.shed(key);
+            count += 1;
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulation::Numbers;
+    use super::super::{Inbox, Metrics, Settings};
+    use super::*;
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// Adds a connection for which so much waits, and that has taken nothing for so many milliseconds.
+    fn wait(state: &mut State, bytes: usize, for_ms: u32) -> usize {
+        let now_ms = state.now_ms();
+        let mut conn = Conn::for_test();
+        conn.outlet.push(Rc::new(Bytes::from(vec![0; bytes])));
+        conn.blocked = true;
+        conn.progress_ms = now_ms.wrapping_sub(for_ms);
+        state.waiting_bytes += bytes;
+        state.conns.insert(conn)
+    }
+
+    /// Returns which connections are cut when these wait: bytes, and since how many milliseconds.
+    fn cut(outlets_total: usize, waiting: &[(usize, u32)]) -> Vec<usize> {
+        let settings = Settings { outlets_total, ..Settings::default() };
+        let metrics = Arc::new(Metrics::default());
+        let inbox = Arc::new(Inbox::new(Arc::default()));
+        let shard = Shard::new(settings, inbox, Box::new(Numbers::default()), Arc::clone(&metrics));
+        let state = &mut *shard.state.borrow_mut();
+        let keys: Vec<usize> = waiting.iter().map(|(bytes, for_ms)| wait(state, *bytes, *for_ms)).collect();
+        state.relieve();
+        let cut: Vec<usize> = keys.into_iter().filter(|key| !state.conns[*key].blocked).collect();
+        assert_eq!(metrics.slow.load(Relaxed), cut.len() as u64);
+        let left: usize = state.conns.iter().filter(|(_, c)| c.blocked).map(|(_, c)| c.outlet.bytes()).sum();
+        assert_eq!(state.waiting_bytes, left);
+        cut
+    }
+
+    #[test]
+    fn those_that_read_nothing_are_cut_until_it_is_enough() {
+        assert_eq!(cut(100, &[(50, 5000), (50, 5000)]), [0; 0]);
+        assert_eq!(cut(100, &[(20, 5000), (60, 5000), (30, 5000)]), [1]);
+        // Somebody who has just taken something is spared, however much waits for them.
+        assert_eq!(cut(100, &[(80, 0), (20, 5000), (30, 5000)]), [2]);
+        assert_eq!(cut(100, &[(90, 0), (90, 0)]), [0; 0]);
+    }
+
+    #[test]
+    fn far_above_the_ceiling_everybody_is_cut_for_whom_most_waits() {
+        assert_eq!(cut(100, &[(150, 0), (200, 0), (60, 0)]), [1]);
+        assert_eq!(cut(100, &[(150, 0), (200, 0), (60, 5000)]), [2]);
+        assert_eq!(cut(100, &[(250, 0), (300, 0), (60, 5000)]), [1, 2]);
+    }
+}
