@@ -79,7 +79,7 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>, descriptors: Arc<Descrip
 type Named<'a> = (&'static str, &'static str, &'a AtomicU64);
 
 /// The counters of origins and of the control API.
-fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 10] {
+fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 11] {
     [
         ("origin_requests_total", "Requests sent to origins, retries included.", &origin.requests),
         ("origin_failures_total", "Requests that got no answer from their origin.", &origin.failures),
@@ -88,6 +88,11 @@ fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 
             "origin_gave_way_total",
             "Connections to origins whose client was slow, and that gave way to requests that were waiting.",
             &origin.gave_way,
+        ),
+        (
+            "own_requests_waiting",
+            "Requests of gripd's own (links, retries, last words, filters) that wait for their turn.",
+            &origin.own_requests_waiting,
         ),
         ("links_total", "Requests for next links.", &origin.links),
         ("links_shared_total", "Streams that were served by what another had asked.", &origin.links_shared),

@@ -146,10 +146,10 @@ impl Poll<'_> {
 
     /// Waits until the origin may be asked again. Until then the hold may end as any other.
     async fn wait_for_turn(&mut self) -> End {
-        let (holds, route) = (self.holds, Arc::clone(&self.about.route));
+        let (holds, about) = (self.holds, self.about.clone());
         let turn = async move {
             tokio::time::sleep(holds.settings.refresh_pause).await;
-            holds.origin.turn(&route).await
+            holds.origin.turn(origin::Lane::Asking, &about, &about.route).await
         };
         let mut notes = Notes::default();
         match race(&mut self.parked, &mut notes, OnClose::GiveUp, turn, |_| ControlFlow::Break(())).await {

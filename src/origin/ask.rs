@@ -1,6 +1,6 @@
 //! Asking an origin without a client: links and filters.
 
-use super::{Errand, Failure, Kind, Lease, Origin, Purpose, Source, Upload};
+use super::{Errand, Failure, Kind, Lane, Lease, Metrics, Origin, Purpose, Sharer, Source, Turn, Upload};
 use crate::grip::item::Id;
 use crate::route::{Address, Place, Protocol, Query, Route, Table, Target};
 use crate::wire::is_same_authority;
@@ -13,6 +13,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -32,6 +33,8 @@ pub struct Asking {
     pub secure: bool,
     /// The client's address, if another one has connected: that of a proxy.
     pub client: Option<IpAddr>,
+    /// The client, as one that takes turns with others.
+    pub source: Sharer,
 }
 
 /// What is asked.
@@ -136,28 +139,43 @@ impl Origin {
     /// Why there is no answer in time.
     pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
         let route = about.route_for(&self.routes(), ask.uri)?;
-        // Apart from links and retries, which may take long.
-        let origin = route.targets.first().map_or_else(String::new, |target| format!("filters of {target}"));
-        let _turn = self.shield.turn(&origin).await;
+        let _turn = self.turn(Lane::Filters, about, &route).await;
         let asked = timeout(self.settings.filter_timeout, self.ask(about, ask));
         asked.await.unwrap_or_else(|_| Err(Failure::new(Kind::TimedOut)))
     }
 
     /// Waits until the origin of a URI may be asked once more by gripd itself.
-    pub(super) async fn turn_for(&self, about: &Asking, uri: &Uri) -> Result<super::Turn, Failure> {
+    pub(super) async fn turn_for(&self, lane: Lane, about: &Asking, uri: &Uri) -> Result<Turn, Failure> {
         let route = about.route_for(&self.routes(), uri)?;
-        Ok(self.turn(&route).await)
+        Ok(self.turn(lane, about, &route).await)
     }
 
-    /// Waits until the origin of a route may be asked once more by gripd itself.
-    pub async fn turn(&self, route: &Route) -> super::Turn {
+    /// Waits until the origin of a route may be asked once more by gripd itself, on behalf of a client.
+    pub async fn turn(&self, lane: Lane, about: &Asking, route: &Route) -> Turn {
         let origin = route.targets.first().map_or_else(String::new, Target::to_string);
-        self.shield.turn(&origin).await
+        let _counted = Waiting::new(&self.metrics);
+        self.shield.turns.next(lane, origin, about.source).await
     }
 
     /// How long to wait until a link with this time is asked: see [`super::Shield::wait`].
     pub fn link_wait(&self, uri: &Uri, period: Duration) -> Duration {
         self.shield.wait(&uri.to_string(), period)
+    }
+}
+
+/// Counts a request of gripd's own that waits for its turn.
+struct Waiting<'a>(&'a Metrics);
+
+impl<'a> Waiting<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.own_requests_waiting.fetch_add(1, Relaxed);
+        Self(metrics)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.own_requests_waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -221,7 +239,14 @@ mod tests {
         let query = Query { host: "chat.example", path: "/events", protocol: Protocol::Http, secure: false };
         let route = Arc::clone(table.find(&query).unwrap());
         let uri = "http://Chat.example/events?x".to_owned();
-        let asking = Asking { route, host: "Chat.example".to_owned(), uri, secure: false, client: None };
+        let asking = Asking {
+            route,
+            host: "Chat.example".to_owned(),
+            uri,
+            secure: false,
+            client: None,
+            source: Sharer::default(),
+        };
         let route = asking.route_for(&table, &link.parse().unwrap());
         route.map(|route| route.targets[0].to_string()).map_err(|failure| failure.explain())
     }

@@ -2,7 +2,9 @@
 
 use super::handshake::{Handshake, Opened};
 use super::rewrite::listed_in_connection;
-use super::{Answered, Asking, Errand, Failure, Kind, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect};
+use super::{
+    Answered, Asking, Errand, Failure, Kind, Lane, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect,
+};
 use crate::grip::Meta;
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
 use crate::route::{Place, Route, Target};
@@ -132,9 +134,9 @@ impl Conversation {
     }
 
     /// Waits until the origin may be asked without a need.
-    pub fn turn(&self) -> impl Future<Output = Turn> + 'static {
+    pub fn turn(&self, lane: Lane) -> impl Future<Output = Turn> + 'static {
         let (origin, about) = (Rc::clone(&self.origin), Rc::clone(&self.about));
-        async move { origin.turn(&about.route).await }
+        async move { origin.turn(lane, &about, &about.route).await }
     }
 
     /// Says that the origin knows of the end.
@@ -267,7 +269,7 @@ impl Drop for Conversation {
             open: false,
         };
         let told = self.origin.background.tell(async move {
-            let _turn = last.turn().await;
+            let _turn = last.turn(Lane::Leaving).await;
             // Boxed alone, as many may wait for their turn.
             Box::pin(last.disconnect()).await;
         });

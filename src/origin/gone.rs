@@ -1,6 +1,6 @@
 //! Gone links: an origin hears that the client of a hold is gone.
 
-use super::{Ask, Asking, Origin, Told};
+use super::{Ask, Asking, Lane, Origin, Told};
 use bytes::Bytes;
 use hyper::{Method, Uri};
 use std::rc::Rc;
@@ -33,7 +33,7 @@ impl Origin {
     async fn ask_gone(&self, about: &Asking, uri: &Uri) {
         let ask = Ask { method: Method::POST, uri, headers: &[], body: Bytes::new(), last_ids: &[] };
         let told = async {
-            let _turn = self.turn_for(about, uri).await?;
+            let _turn = self.turn_for(Lane::Leaving, about, uri).await?;
             self.ask(about, ask).await
         };
         let (told, uri) = (told.await, uri.to_string());

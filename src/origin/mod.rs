@@ -5,6 +5,7 @@ mod ask;
 mod background;
 mod conversation;
 mod failure;
+mod fair;
 mod filter;
 mod forwarding;
 mod gone;
@@ -14,20 +15,23 @@ mod rewrite;
 mod share;
 mod shield;
 mod test;
+mod turns;
 mod upload;
 
 pub use ask::{Ask, Asking, MAX_BODY, Told, collect};
 pub use conversation::{Conversation, Reply, is_conversations_own};
 pub use failure::{Failure, Kind, Side};
+pub use fair::Sharer;
 pub use forwarding::{AcceptProto, Forwarding};
 pub use gone::Gone;
 pub use handshake::{Handshake, Opened, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
     Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_of_proxies, is_plainly_framed, is_reserved,
-    remove_hop_by_hop, remove_where,
+    names_a_crowd, remove_hop_by_hop, remove_where,
 };
-pub use shield::{Shield, Turn};
+pub use shield::Shield;
+pub use turns::{Lane, Turn};
 pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};
 
 use crate::grip::item::Id;
@@ -42,7 +46,7 @@ use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Request, Response, StatusCode};
 use pool::{Destination, Pool};
-use share::Sharer;
+
 use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::net::IpAddr;
@@ -113,6 +117,8 @@ pub struct Metrics {
     pub links_shared: AtomicU64,
     /// Informational answers (1xx but 100) that were dropped.
     pub informational_dropped: AtomicU64,
+    /// Requests of gripd's own that wait for their turn.
+    pub own_requests_waiting: AtomicU64,
 }
 
 /// A request to be forwarded, and on whose behalf.

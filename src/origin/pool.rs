@@ -1,6 +1,7 @@
 //! One shard's connections to origins.
 
-use super::share::{Permit, Share, Sharer};
+use super::fair::Sharer;
+use super::share::{Permit, Share};
 use super::{Failure, Kind, Metrics, Settings, Upload};
 use crate::net::{ClientDelay, Counted, Descriptors, Outbound};
 use crate::route::Address;

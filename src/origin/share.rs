@@ -1,11 +1,11 @@
 //! The order in which requests get the connections to one origin, when all of them are taken.
 
 use super::Metrics;
+use super::fair::{FairQueue, Sharer};
 use crate::net::ClientDelay;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,20 +24,6 @@ const OWN_PATIENCE: Duration = Duration::from_secs(1);
 /// The same for everybody else.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The source of requests that share fairly: an IPv4 address, or an IPv6 network, of which a single client may have all
-/// 2^64 addresses. `None`: gripd itself, or a client without an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Sharer(Option<IpAddr>);
-
-impl Sharer {
-    pub(super) fn of(client: Option<IpAddr>) -> Self {
-        Self(client.map(|address| match address.to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-            address => address,
-        }))
-    }
-}
-
 /// The connections to one origin that are in use, and the requests that wait for one.
 #[derive(Debug)]
 pub(super) struct Share {
@@ -46,7 +32,10 @@ pub(super) struct Share {
     /// How many users there were.
     serial: Cell<u64>,
     metrics: Arc<Metrics>,
-    queues: RefCell<Queues>,
+    /// Requests that wait.
+    queue: RefCell<FairQueue<Waiter>>,
+    /// Whether a task looks for connections that could give way.
+    is_watched: Cell<bool>,
     /// When it was last looked for connections that could give way.
     looked: Cell<Option<Instant>>,
 }
@@ -59,15 +48,6 @@ struct User {
     waiting: Rc<ClientDelay>,
     /// Ends the connection.
     task: Option<AbortHandle>,
-}
-
-/// Requests that wait, by their source; sources in the order of their turns.
-#[derive(Debug, Default)]
-struct Queues {
-    turns: VecDeque<Sharer>,
-    of: HashMap<Sharer, VecDeque<Waiter>>,
-    /// Whether a task looks for connections that could give way.
-    is_watched: bool,
 }
 
 /// A request that waits.
@@ -90,12 +70,13 @@ impl Share {
     /// So many connections at the same time.
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Rc<Self> {
         let (serial, looked) = (Cell::new(0), Cell::new(None));
-        Rc::new(Self { most, users: RefCell::default(), serial, metrics, queues: RefCell::default(), looked })
+        let (users, queue, is_watched) = (RefCell::default(), RefCell::default(), Cell::new(false));
+        Rc::new(Self { most, users, serial, metrics, queue, is_watched, looked })
     }
 
     /// Returns a permit if a connection is free, and nobody waits for one.
     pub(super) fn free(self: &Rc<Self>, source: Sharer, waiting: &Rc<ClientDelay>) -> Option<Permit> {
-        let is_free = self.users.borrow().len() < self.most && self.queues.borrow().turns.is_empty();
+        let is_free = self.users.borrow().len() < self.most && self.queue.borrow().is_empty();
         is_free.then(|| self.admit(source, Rc::clone(waiting)))
     }
 
@@ -106,9 +87,9 @@ impl Share {
             return Some(permit);
         }
         let (granted, permit) = oneshot::channel();
-        self.queues.borrow_mut().push(source, Waiter { waiting: Rc::clone(waiting), granted });
+        self.queue.borrow_mut().push(source, Waiter { waiting: Rc::clone(waiting), granted });
         self.make_room();
-        if !std::mem::replace(&mut self.queues.borrow_mut().is_watched, true) {
+        if !self.is_watched.replace(true) {
             spawn_local(Rc::clone(self).watch());
         }
         permit.await.ok()
@@ -126,9 +107,11 @@ impl Share {
     /// Grants free connections to requests that wait.
     fn grant(self: &Rc<Self>) {
         while self.users.borrow().len() < self.most {
-            let Some((source, waiter)) = self.queues.borrow_mut().pop() else { return };
-            // A request that waits no longer drops its permit, which frees the connection again.
-            let _ = waiter.granted.send(self.admit(source, waiter.waiting));
+            let Some((source, waiter)) = self.queue.borrow_mut().pop() else { return };
+            if !waiter.granted.is_closed() {
+                // A request that waits no longer drops its permit, which frees the connection again.
+                let _ = waiter.granted.send(self.admit(source, waiter.waiting));
+            }
         }
     }
 
@@ -137,9 +120,8 @@ impl Share {
         loop {
             sleep(LOOK_EVERY).await;
             self.make_room();
-            let queues = &mut *self.queues.borrow_mut();
-            if queues.turns.is_empty() {
-                queues.is_watched = false;
+            if self.queue.borrow().is_empty() {
+                self.is_watched.set(false);
                 return;
             }
         }
@@ -152,7 +134,7 @@ impl Share {
             return;
         }
         self.looked.set(Some(now));
-        self.queues.borrow_mut().forget_gone();
+        self.queue.borrow_mut().retain(|waiter| !waiter.granted.is_closed());
         let chosen = self.choose(now);
         if chosen.is_empty() {
             return;
@@ -171,7 +153,7 @@ impl Share {
     /// Chooses the connections that are to give way, at most one for each request that waits: those of the source that
     /// has most of them first, and of these the ones whose clients have kept gripd waiting the longest.
     fn choose(&self, now: Instant) -> Vec<usize> {
-        let (users, queues) = (self.users.borrow(), self.queues.borrow());
+        let (users, queue) = (self.users.borrow(), self.queue.borrow());
         let mut counts: HashMap<Sharer, usize> = HashMap::new();
         for (_, user) in &*users {
             *counts.entry(user.source).or_default() += 1;
@@ -179,7 +161,7 @@ impl Share {
         let patience = |user: &User| match counts.get(&user.source) {
             Some(count) if count * 4 < self.most => PATIENCE,
             // gripd's own requests are on behalf of anybody.
-            _ if queues.turns.iter().all(|waits| waits.0.is_none() || *waits == user.source) => OWN_PATIENCE,
+            _ if queue.sources().all(|waits| waits.is_own() || waits == user.source) => OWN_PATIENCE,
             _ => CROWD_PATIENCE,
         };
         let mut slow: Vec<(usize, Duration, usize)> = users
@@ -191,49 +173,7 @@ impl Share {
             })
             .collect();
         slow.sort_by(|one, other| other.cmp(one));
-        slow.into_iter().take(queues.len()).map(|(_, _, key)| key).collect()
-    }
-}
-
-impl Queues {
-    fn push(&mut self, source: Sharer, waiter: Waiter) {
-        let queue = self.of.entry(source).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(source);
-        }
-        queue.push_back(waiter);
-    }
-
-    /// Takes the next request that still waits.
-    fn pop(&mut self) -> Option<(Sharer, Waiter)> {
-        while let Some(source) = self.turns.pop_front() {
-            let Some(queue) = self.of.get_mut(&source) else { continue };
-            let waiter = queue.pop_front();
-            if queue.is_empty() {
-                self.of.remove(&source);
-            } else {
-                self.turns.push_back(source);
-            }
-            if let Some(waiter) = waiter
-                && !waiter.granted.is_closed()
-            {
-                return Some((source, waiter));
-            }
-        }
-        None
-    }
-
-    /// Forgets requests that wait no longer.
-    fn forget_gone(&mut self) {
-        for queue in self.of.values_mut() {
-            queue.retain(|waiter| !waiter.granted.is_closed());
-        }
-        self.of.retain(|_, queue| !queue.is_empty());
-        self.turns.retain(|source| self.of.contains_key(source));
-    }
-
-    fn len(&self) -> usize {
-        self.of.values().map(VecDeque::len).sum()
+        slow.into_iter().take(queue.len()).map(|(_, _, key)| key).collect()
     }
 }
 
@@ -262,7 +202,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !self.gave_way() {
             drop(self.share.users.borrow_mut().remove(self.key));
-            if !self.share.queues.borrow().turns.is_empty() {
+            if !self.share.queue.borrow().is_empty() {
                 self.share.grant();
             }
         }
@@ -397,7 +337,7 @@ mod tests {
             drop(waits(&share, 2));
             slow.iter().for_each(|permit| slow_down(permit, 60));
             look(&share);
-            assert!(slow.iter().all(|permit| !permit.gave_way()) && share.queues.borrow().turns.is_empty());
+            assert!(slow.iter().all(|permit| !permit.gave_way()) && share.queue.borrow().is_empty());
         });
     }
 

@@ -1,6 +1,7 @@
 //! What keeps origins from a storm of links: one request for many streams, an even spread over time, and a bound of
 //! those in flight; for all shards together.
 
+use super::turns::{Lane, Turns};
 use super::{Ask, Asking, Failure, Kind, Origin, Told};
 use crate::grip::item::Id;
 use crate::route::Route;
@@ -13,19 +14,15 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 /// How long an answer is as good as a new one for streams that ask just because it is time.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// Origins after which those that nobody asks are forgotten.
-const MAX_ORIGINS: usize = 1024;
-
 /// The link requests of all shards.
 #[derive(Debug)]
 pub struct Shield {
-    /// Requests of gripd's own to one origin at the same time.
-    most: usize,
+    pub(super) turns: Turns,
     started: Instant,
     keys: RandomState,
     state: Mutex<State>,
@@ -36,7 +33,6 @@ struct State {
     flights: HashMap<Key, Flight>,
     /// Flights that are over, in the order in which they are to be forgotten.
     landed: VecDeque<(Instant, Key)>,
-    permits: HashMap<String, Arc<Semaphore>>,
 }
 
 /// What is one request: only who would get the same answer shares it.
@@ -113,15 +109,11 @@ enum Boarding {
     Join(watch::Receiver<Option<Outcome>>),
 }
 
-/// Leave to ask an origin, until it is dropped.
-#[derive(Debug)]
-pub struct Turn(#[allow(dead_code, reason = "it is there to be dropped")] Option<OwnedSemaphorePermit>);
-
 impl Shield {
-    /// A shield that lets so many requests of gripd's own to one origin at the same time.
+    /// A shield that lets so many requests of gripd's own of each kind to one origin at the same time.
     pub fn new(most: usize) -> Arc<Self> {
         let (started, keys) = (Instant::now(), RandomState::new());
-        Arc::new(Self { most, started, keys, state: Mutex::default() })
+        Arc::new(Self { turns: Turns::new(most), started, keys, state: Mutex::default() })
     }
 
     /// How long to wait until a link is asked that is to be asked every `period`. Links are spread evenly over the
@@ -133,26 +125,6 @@ impl Shield {
         let wait = millis - (self.started.elapsed().as_millis() + phase) % millis;
         let wait = if wait < millis / 10 { wait + millis } else { wait };
         Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))
-    }
-
-    /// Waits until an origin may be asked once more.
-    pub(super) async fn turn(&self, origin: &str) -> Turn {
-        let permits = {
-            let mut state = self.state();
-            match state.permits.get(origin) {
-                Some(permits) => Arc::clone(permits),
-                None => {
-                    if state.permits.len() >= MAX_ORIGINS {
-                        // Who is asked by nobody need not be known.
-                        state.permits.retain(|_, permits| permits.available_permits() < self.most);
-                    }
-                    let permits = Arc::new(Semaphore::new(self.most));
-                    state.permits.insert(origin.to_owned(), Arc::clone(&permits));
-                    permits
-                }
-            }
-        };
-        Turn(permits.acquire_owned().await.ok())
     }
 
     /// Joins a request that was not sent before `since`, or begins one.
@@ -236,7 +208,7 @@ impl Origin {
                     }
                     Some(Outcome::Failed(kind, why)) => return Err(Failure::because(kind, why)),
                     Some(Outcome::TooLarge) => {
-                        let _turn = self.turn_for(about, uri).await?;
+                        let _turn = self.turn_for(Lane::Asking, about, uri).await?;
                         self.metrics.links.fetch_add(1, Relaxed);
                         return self.ask(about, ask()).await;
                     }
@@ -248,7 +220,7 @@ impl Origin {
     }
 
     async fn lead(&self, leader: Leader<'_>, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
-        let _turn = self.turn_for(about, ask.uri).await?;
+        let _turn = self.turn_for(Lane::Asking, about, ask.uri).await?;
         self.shield.sent(&leader.key);
         self.metrics.links.fetch_add(1, Relaxed);
         let told = self.ask(about, ask).await;

@@ -4,7 +4,7 @@ use super::line::{Leave, Piece, Said, TooLarge};
 use crate::grip::backlog::Backlog;
 use crate::grip::event::Event;
 use crate::grip::{CloseReason, MessageKind};
-use crate::origin::{Conversation, Failure, Kind, Reply, Turn};
+use crate::origin::{Conversation, Failure, Kind, Lane, Reply, Turn};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -136,7 +136,7 @@ impl OverHttp {
     /// Has the origin asked when it is its turn.
     fn queue(&mut self) {
         if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
-            let turn = Box::pin(conversation.turn());
+            let turn = Box::pin(conversation.turn(Lane::Asking));
             self.state = State::Queued(conversation, turn);
         }
     }
@@ -279,7 +279,7 @@ impl OverHttp {
             return conversation.close();
         }
         // A crowd that is closed at once comes by and by.
-        let _turn = conversation.turn().await;
+        let _turn = conversation.turn(Lane::Leaving).await;
         while !self.knows() && self.backlog.is_due() {
             let (body, replayed) = self.offer();
             let reply = conversation.ask(body, replayed).await;

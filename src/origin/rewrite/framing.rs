@@ -3,7 +3,7 @@
 //! hyper's client resolves how a body is delimited, but leaves the headers and the version as they came. hyper's server
 //! then believes them again for the client's connection, where they may be wrong. Every answer passes through here once.
 
-use super::hop::{is_plainly_framed, remove_hop_by_hop};
+use super::hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Response, StatusCode, Version};
 
@@ -33,6 +33,9 @@ pub(in crate::origin) fn take_over<B>(mut response: Response<B>, upgrades: bool)
         headers.remove(CONTENT_LENGTH);
     } else {
         agree_on_length(headers)?;
+    }
+    if names_a_crowd(headers) {
+        return Err("its Connection names more than 100 headers");
     }
     remove_hop_by_hop(headers);
     Ok(response)

@@ -9,6 +9,14 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     remove_where(headers, |name| is_hop_by_hop(name) || listed.contains(name));
 }
 
+/// The number of headers that `Connection` may name. Each of them is compared with each header of the message.
+const MOST_NAMED: usize = 100;
+
+/// Whether `Connection` names more headers than it may.
+pub fn names_a_crowd(headers: &HeaderMap) -> bool {
+    tokens(headers, &CONNECTION).nth(MOST_NAMED).is_some()
+}
+
 /// Returns the names in `Connection`, without its usual words, which name no headers.
 pub(super) fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     let names = tokens(headers, &CONNECTION)

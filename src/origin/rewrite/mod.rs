@@ -9,7 +9,7 @@ mod names;
 pub(super) use forwarded::says_secure;
 pub use forwarded::{Edit, ForwardedFor, ForwardedProto, has_passed, is_of_proxies};
 pub(super) use framing::take_over;
-pub use hop::{is_plainly_framed, remove_hop_by_hop, remove_where};
+pub use hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop, remove_where};
 pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 

@@ -1,0 +1,127 @@
+//! A queue in which clients take turns, however many of its entries one of them has.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The source of requests that share fairly: an IPv4 address, or an IPv6 network, of which a single client may have all
+/// 2^64 addresses. `None`: gripd itself, or a client without an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sharer(Option<IpAddr>);
+
+impl Sharer {
+    /// The source of the requests of a client.
+    pub fn of(client: Option<IpAddr>) -> Self {
+        Self(client.map(|address| match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+            address => address,
+        }))
+    }
+
+    /// Whether it is gripd itself, or a client without an address.
+    pub(super) const fn is_own(self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// What waits, by its source; sources in the order of their turns.
+#[derive(Debug)]
+pub(super) struct FairQueue<T> {
+    turns: VecDeque<Sharer>,
+    of: HashMap<Sharer, VecDeque<T>>,
+}
+
+impl<T> Default for FairQueue<T> {
+    fn default() -> Self {
+        Self { turns: VecDeque::new(), of: HashMap::new() }
+    }
+}
+
+impl<T> FairQueue<T> {
+    pub(super) fn push(&mut self, source: Sharer, entry: T) {
+        let queue = self.of.entry(source).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(source);
+        }
+        queue.push_back(entry);
+    }
+
+    /// Takes the next entry: the oldest of the source whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<(Sharer, T)> {
+        while let Some(source) = self.turns.pop_front() {
+            let Some(queue) = self.of.get_mut(&source) else { continue };
+            let entry = queue.pop_front();
+            if queue.is_empty() {
+                self.of.remove(&source);
+            } else {
+                self.turns.push_back(source);
+            }
+            if let Some(entry) = entry {
+                return Some((source, entry));
+            }
+        }
+        None
+    }
+
+    /// Forgets all entries but those that are `wanted`.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
+        for queue in self.of.values_mut() {
+            queue.retain(&wanted);
+        }
+        self.of.retain(|_, queue| !queue.is_empty());
+        self.turns.retain(|source| self.of.contains_key(source));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.of.values().map(VecDeque::len).sum()
+    }
+
+    /// Returns the sources that wait, in the order of their turns.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Sharer> {
+        self.turns.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(last: u8) -> Sharer {
+        Sharer::of(Some([10, 0, 0, last].into()))
+    }
+
+    #[test]
+    fn sources_take_turns_and_each_has_its_own_order() {
+        let mut queue = FairQueue::default();
+        for (last, entry) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
+            queue.push(source(last), entry);
+        }
+        assert_eq!(queue.len(), 6);
+        let order: Vec<&str> = std::iter::from_fn(|| queue.pop()).map(|(_, entry)| entry).collect();
+        assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_forgotten_has_no_turn() {
+        let mut queue = FairQueue::default();
+        for (last, entry) in [(1, 1), (2, 2), (1, 3)] {
+            queue.push(source(last), entry);
+        }
+        queue.retain(|entry| *entry != 2);
+        assert_eq!(queue.sources().collect::<Vec<_>>(), [source(1)]);
+        assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some((source(1), 1)), Some((source(1), 3)), None));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let of = |text: &str| Sharer::of(Some(text.parse().unwrap()));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), source(1));
+        assert!(Sharer::of(None).is_own() && !source(1).is_own());
+    }
+}
