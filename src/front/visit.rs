@@ -5,11 +5,13 @@ use super::slot::Peer;
 use crate::grip::event::mentions_events;
 use crate::hold::Retry;
 use crate::net::ClientDelay;
-use crate::origin::{Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, has_passed, is_of_proxies, named_host, now};
+use crate::origin::{
+    Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, Sharer, has_passed, is_of_proxies, named_host, now,
+};
 use crate::route::{Protocol, Query, Route};
 use crate::wire::answer::{
-    LOOP, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING, WRONG_HOST,
-    WRONG_TARGET,
+    LOOP, NAMES_A_CROWD, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING,
+    WRONG_HOST, WRONG_TARGET,
 };
 use crate::wire::{Answer, Way, is_authority, is_public, names_token};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
@@ -67,6 +69,9 @@ impl Visit {
         }
         if !crate::origin::is_plainly_framed(headers) {
             return Some(UNKNOWN_CODING);
+        }
+        if crate::origin::names_a_crowd(headers) {
+            return Some(NAMES_A_CROWD);
         }
         if let Some(refusal) = self.refuse_target() {
             return Some(refusal);
@@ -174,6 +179,7 @@ impl Visit {
             uri,
             secure: self.secure,
             client: self.proxied.as_ref().map(|client| client.address),
+            source: Sharer::of(self.client().map(|client| client.address)),
         }
     }
 

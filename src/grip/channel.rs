@@ -1,9 +1,26 @@
 //! A channel's name.
 
+use super::{Invalid, invalid};
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+
+/// The longest name of a channel, and the longest id of an item, in bytes. Each is kept for as long as somebody holds the
+/// channel, and is told in headers, logs and lists.
+const MAX_NAME: usize = 1024;
+
+/// Refuses a name of a channel, or an id of an item, that is too long. `of` says which one it is.
+///
+/// # Errors
+/// Its length and the bound.
+pub(super) fn check_length(of: &str, name: &str) -> Result<(), Invalid> {
+    if name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(32).collect();
+    invalid(format!("{of} '{shown}...' has {} bytes, and at most {MAX_NAME} are allowed", name.len()))
+}
 
 /// The name of a channel: any text, the empty one included. Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,5 +65,18 @@ impl fmt::Debug for Channel {
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_too_long_is_refused_with_the_bound() {
+        assert!(check_length("the channel", &"x".repeat(1024)).is_ok());
+        // Of names in any script a whole number of characters is shown.
+        let error = check_length("the channel", &"é".repeat(513)).unwrap_err().to_string();
+        assert_eq!(error, format!("the channel '{}...' has 1026 bytes, and at most 1024 are allowed", "é".repeat(32)));
     }
 }

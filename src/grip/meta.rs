@@ -1,6 +1,14 @@
 //! What origins say of their clients and publishers of their items, for filters.
 
+use super::{Invalid, invalid};
 use serde_json::{Map, Value};
+
+/// The number of names that one meta may have: each is compared with those before it.
+const MAX_NAMES: usize = 100;
+
+/// The bytes that the names and values of one meta may have together. They are looked at for each connection that an item
+/// is offered to.
+const MAX_BYTES: usize = 64 << 10;
 
 /// Names and values; a name has one value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +24,22 @@ impl Meta {
     pub fn set(&mut self, name: &str, value: &str) {
         self.0.retain(|(n, _)| &**n != name);
         self.0.push((name.into(), value.into()));
+    }
+
+    /// Adds a pair as [`Meta::set`] does, if there is room for it.
+    ///
+    /// # Errors
+    /// There are too many names or bytes; the error names the bound.
+    pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
+        self.set(name, value);
+        let bytes: usize = self.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if self.len() > MAX_NAMES {
+            return invalid(format!("'meta' has more than {MAX_NAMES} names"));
+        }
+        if bytes > MAX_BYTES {
+            return invalid(format!("'meta' has more than {MAX_BYTES} bytes"));
+        }
+        Ok(())
     }
 
     /// Takes `name` out.
@@ -57,7 +81,7 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Meta {
 
 #[cfg(test)]
 mod tests {
-    use super::Meta;
+    use super::{MAX_NAMES, Meta};
 
     #[test]
     fn the_last_value_of_a_name_stays() {
@@ -65,5 +89,18 @@ mod tests {
         assert_eq!((meta.get("user"), meta.get("b")), (Some("8"), None));
         assert_eq!(meta.to_json(), r#"{"a":"\"","user":"8"}"#);
         assert!(Meta::default().is_empty() && !meta.is_empty());
+    }
+
+    #[test]
+    fn only_so_many_names_and_bytes_are_added() {
+        let mut meta = Meta::default();
+        for n in 0..MAX_NAMES {
+            meta.add(&n.to_string(), "x").unwrap();
+        }
+        meta.add("7", "another value").unwrap();
+        assert_eq!(meta.add("new", "x").unwrap_err().to_string(), "'meta' has more than 100 names");
+        let mut meta = Meta::default();
+        meta.add("a", &"x".repeat(65_535)).unwrap();
+        assert_eq!(meta.add("b", "x").unwrap_err().to_string(), "'meta' has more than 65536 bytes");
     }
 }

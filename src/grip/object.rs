@@ -5,6 +5,9 @@ use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+/// The headers that one object may name, and that one item may hide.
+pub(super) const MAX_HEADERS: usize = 256;
+
 /// A JSON object.
 pub(super) type Object = Map<String, Value>;
 
@@ -78,7 +81,7 @@ impl<'a> Fields<'a> {
         let mut meta = Meta::default();
         for (key, value) in object {
             match value.as_str() {
-                Some(value) => meta.set(key, value),
+                Some(value) => meta.add(key, value)?,
                 None => return invalid(format!("'{name}' contains '{key}' with wrong type")),
             }
         }
@@ -124,6 +127,9 @@ impl<'a> Fields<'a> {
             Some(Value::Array(list)) => list.iter().map(|v| pair(self, v)).collect::<Result<_, _>>()?,
             Some(_) => return self.wrong_type("headers"),
         };
+        if pairs.len() > MAX_HEADERS {
+            return invalid(format!("headers contains {} headers, and at most {MAX_HEADERS} are allowed", pairs.len()));
+        }
         let mut headers = Vec::with_capacity(pairs.len());
         for (name, value) in pairs {
             let Some(text) = value.as_str() else {

@@ -71,6 +71,8 @@ pub const BAD_HANDSHAKE: Answer = Answer::new(
     "Upgrade header present, but the request is no WebSocket handshake: it must be GET of a path by HTTP/1.1, without a body, with \
      Connection: Upgrade, Sec-WebSocket-Version: 13 and one Sec-WebSocket-Key of 16 bytes in base64.",
 );
+/// `Connection` names so many headers that looking for each of them would cost more than the request.
+pub const NAMES_A_CROWD: Answer = Answer::new(400, "'Connection' names more than 100 headers.");
 /// A body in a transfer coding other than `chunked`.
 pub const UNKNOWN_CODING: Answer = Answer::new(501, "The only Transfer-Encoding that is supported is chunked.");
 /// More than one host, or a user name where only a host may be.

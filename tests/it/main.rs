@@ -18,6 +18,7 @@ mod demo;
 mod denied;
 mod descriptors;
 mod drain;
+mod fairness;
 mod filters;
 mod framing;
 mod goodbye;

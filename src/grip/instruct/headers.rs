@@ -9,11 +9,13 @@ use std::time::Duration;
 
 pub(super) fn parse(headers: &HeaderMap) -> Result<Instruct, Invalid> {
     let mut instruct = Instruct { hold: parse_hold(headers)?, ..Instruct::default() };
+    let mut channels = Vec::new();
     for value in texts(headers, "grip-channel")? {
         for part in elements(&value) {
-            instruct.add(parse_channel(part)?);
+            channels.push(parse_channel(part)?);
         }
     }
+    instruct.name_channels(channels);
     instruct.timeout = parse_timeout(headers)?;
     instruct.keep_alive = text(headers, "grip-keep-alive")?.map(|t| KeepAlive::parse(&t)).transpose()?;
     instruct.status = text(headers, "grip-status")?.map_or(Ok(None), |t| parse_status(&t))?;
@@ -81,7 +83,7 @@ fn parse_meta(headers: &HeaderMap) -> Result<Meta, Invalid> {
             let pair = format!(";{part}");
             let element = Element::parse(&pair).ok_or_else(empty)?;
             let (name, value) = element.parameters().next().ok_or_else(empty)?;
-            meta.set(name, value);
+            meta.add(name, value)?;
         }
     }
     Ok(meta)

@@ -28,10 +28,11 @@ fn read_hold(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid
         Some(_) => return invalid("hold 'mode' must be set to either 'response' or 'stream'"),
     };
     let Some(channels) = fields.list("channels")? else { return invalid("hold does not contain 'channels'") };
-    for channel in channels {
-        let Value::Object(object) = channel else { return invalid("channels contains value with wrong type") };
-        instruct.add(channel_of(&Fields { of: "channel", object })?);
-    }
+    let channels = channels.iter().map(|channel| match channel {
+        Value::Object(object) => channel_of(&Fields { of: "channel", object }),
+        _ => invalid("channels contains value with wrong type"),
+    });
+    instruct.name_channels(channels.collect::<Result<_, _>>()?);
     if let Some(seconds) = fields.seconds("timeout")? {
         instruct.timeout = Some(hold_time(seconds));
     }

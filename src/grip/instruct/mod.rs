@@ -6,12 +6,14 @@ mod keep_alive;
 
 pub use keep_alive::{KeepAlive, KeepAliveMode};
 
+use super::channel::check_length;
 use super::filter::{Filter, MAX_FILTERS};
 use super::link::Links;
 use super::media::is_media_type;
 use super::{Invalid, Meta, invalid};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use std::collections::HashMap;
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: u64 = 55;
@@ -105,11 +107,17 @@ impl Instruct {
         self.channels.iter().any(|channel| channel.filters.contains(&Filter::BuildId))
     }
 
-    /// Adds a channel. One that was named before is replaced.
-    fn add(&mut self, channel: Named) {
-        match self.channels.iter_mut().find(|c| c.name == channel.name) {
-            Some(same) => *same = channel,
-            None => self.channels.push(channel),
+    /// Sets the channels. Of those that have one name, the last one counts, in the place of the first.
+    fn name_channels(&mut self, named: Vec<Named>) {
+        let mut places: HashMap<String, usize> = HashMap::with_capacity(named.len());
+        for channel in named {
+            match places.get(&channel.name) {
+                Some(place) => self.channels[*place] = channel,
+                None => {
+                    places.insert(channel.name.clone(), self.channels.len());
+                    self.channels.push(channel);
+                }
+            }
         }
     }
 }
@@ -123,8 +131,11 @@ impl Named {
     ) -> Result<Self, Invalid> {
         // They stand in headers when the origin is asked again.
         if [Some(name), prev_id].into_iter().flatten().any(|text| text.contains(char::is_control)) {
-            return invalid(format!("channel {name:?} or its prev-id contains a control character"));
+            let shown: String = name.chars().take(32).collect();
+            return invalid(format!("channel {shown:?} or its prev-id contains a control character"));
         }
+        check_length("the channel", name)?;
+        check_length("prev-id", prev_id.unwrap_or_default())?;
         if filters.clone().count() > MAX_FILTERS {
             return invalid(format!("too many filters for channel '{name}'"));
         }

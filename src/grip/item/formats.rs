@@ -3,7 +3,7 @@
 use super::super::content::{kind_named, problem};
 use super::super::fields::elements;
 use super::super::message::may_be_sent;
-use super::super::object::{Fields, is_gripds_own};
+use super::super::object::{Fields, MAX_HEADERS, is_gripds_own};
 use super::super::{CloseReason, Invalid, MessageKind, invalid};
 use super::patch::BodyPatch;
 use bytes::Bytes;
@@ -93,7 +93,10 @@ pub(super) fn response(fields: &Fields<'_>) -> Result<Response, Invalid> {
     }
     let all = fields.headers()?;
     let hide = all.iter().filter(|(name, _)| name == "grip-expose-headers").filter_map(|(_, v)| v.to_str().ok());
-    let hide = hide.flat_map(elements).filter_map(|name| HeaderName::try_from(name).ok()).collect();
+    let hide: Vec<HeaderName> = hide.flat_map(elements).filter_map(|name| HeaderName::try_from(name).ok()).collect();
+    if hide.len() > MAX_HEADERS {
+        return invalid(format!("'http-response' hides more than {MAX_HEADERS} headers"));
+    }
     let headers = all.into_iter().filter(|(name, _)| !is_gripds_own(name)).collect();
     let (body, content_filters) = (body(fields)?, content_filters(fields)?);
     Ok(Response { code, reason, headers, hide, body, content_filters })

@@ -8,6 +8,7 @@ pub use formats::{Body, ContentFilters, Message, Response, Stream};
 pub use members::{Move, Selection};
 pub use patch::BodyPatch;
 
+use super::channel::check_length;
 use super::object::{Fields, Object};
 use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid};
 use serde_json::Value;
@@ -74,14 +75,17 @@ fn parse_item(value: Value) -> Result<Item, Invalid> {
     let Some(channel) = fields.string("channel")? else {
         return invalid("publish item object does not contain 'channel'");
     };
+    check_length("the channel", channel)?;
     if fields.get("size").is_some_and(|v| v.as_f64().is_none_or(|n| n < 0.0)) {
         return fields.wrong_type("size");
     }
     for name in ["id", "prev-id"] {
+        let id = fields.string(name)?.unwrap_or_default();
         // It stands in a header when the origin is asked again.
-        if fields.string(name)?.is_some_and(|id| id.contains(char::is_control)) {
+        if id.contains(char::is_control) {
             return invalid(format!("publish item object contains '{name}' with invalid value"));
         }
+        check_length(name, id)?;
     }
     let mut item = Item {
         channel: Channel::from(channel),
