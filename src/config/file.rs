@@ -61,6 +61,7 @@ pub(super) struct Origin {
     pub(super) idle_timeout: Seconds,
     pub(super) idle_connections: usize,
     pub(super) connections: NonZeroUsize,
+    pub(super) websockets: NonZeroUsize,
     pub(super) own_requests: NonZeroUsize,
     pub(super) filter_timeout: Wait,
     pub(super) x_forwarded_for: String,
@@ -77,6 +78,8 @@ pub(super) struct WebSocket {
     pub(super) context_takeover: bool,
     pub(super) auto_pong: bool,
     pub(super) max_message: NonZeroUsize,
+    pub(super) max_relayed_message: NonZeroUsize,
+    pub(super) unsent_total: NonZeroUsize,
     pub(super) close_timeout: Wait,
 }
 
@@ -259,6 +262,7 @@ impl Default for Origin {
             idle_timeout: Seconds(origin.idle_timeout),
             idle_connections: origin.idle_connections,
             connections: limit(origin.connections),
+            websockets: limit(origin.websockets),
             own_requests: limit(32),
             filter_timeout: Wait(origin.filter_timeout),
             x_forwarded_for: "auto".into(),
@@ -278,6 +282,8 @@ impl Default for WebSocket {
             context_takeover: session.context_takeover,
             auto_pong: session.auto_pong,
             max_message: limit(session.max_message),
+            max_relayed_message: limit(session.max_relayed_message),
+            unsent_total: limit(session.unsent_total),
             close_timeout: Wait(session.close_timeout),
         }
     }

@@ -222,6 +222,8 @@ impl Config {
             session: session::Settings {
                 max_channels: file.client.max_channels.get(),
                 max_message: file.websocket.max_message.get(),
+                max_relayed_message: file.websocket.max_relayed_message.get(),
+                unsent_total: file.websocket.unsent_total.get().div_ceil(shards),
                 compression: file.websocket.compression,
                 context_takeover: file.websocket.context_takeover,
                 auto_pong: file.websocket.auto_pong,
@@ -236,6 +238,7 @@ impl Config {
                 idle_timeout: file.origin.idle_timeout.0,
                 idle_connections: file.origin.idle_connections.div_ceil(shards),
                 connections: file.origin.connections.get().div_ceil(shards),
+                websockets: file.origin.websockets.get().div_ceil(shards),
                 filter_timeout: file.origin.filter_timeout.0,
                 max_events: file.websocket.max_message.get().saturating_mul(5),
                 shortest_interval: origin::Settings::default().shortest_interval,

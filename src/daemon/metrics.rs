@@ -61,6 +61,11 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>, descriptors: Arc<Descrip
                 "WebSockets closed because the client broke the protocol.",
                 &session.violations,
             ),
+            (
+                "websockets_crowded_total",
+                "WebSockets closed because the messages of all clients took too much memory.",
+                &session.crowded,
+            ),
             ("websocket_origins_lost_total", "WebSockets closed because their origin was lost.", &session.lost),
             (
                 "subscriptions_refused_total",

@@ -1,7 +1,7 @@
 //! WebSocket handshakes with origins.
 
 use super::conversation::Conversation;
-use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, test, tried};
+use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, destination, test, tried};
 use crate::grip::base64;
 use crate::net::{Counted, Outbound};
 use crate::route::{Address, Place, Target};
@@ -12,6 +12,7 @@ use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SE
 use hyper::http::response;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpStream;
@@ -43,9 +44,7 @@ pub enum Opened {
     /// By a connection.
     Socket {
         /// The connection.
-        socket: TcpStream,
-        /// Its descriptor.
-        counted: Option<Counted>,
+        socket: RelayedSocket,
         /// What was read of it beyond the answer.
         early: Bytes,
         /// The head of its answer.
@@ -60,6 +59,44 @@ pub enum Opened {
         /// Which target of the route it is.
         target: usize,
     },
+}
+
+/// The connection of a relayed WebSocket to its origin. Its descriptor and its place count until it is dropped.
+#[derive(Debug)]
+pub struct RelayedSocket {
+    /// The connection.
+    pub stream: TcpStream,
+    _counted: Option<Counted>,
+    _place: Option<RelayedPlace>,
+}
+
+impl RelayedSocket {
+    /// A connection that counts nowhere.
+    #[cfg(test)]
+    pub const fn uncounted(stream: TcpStream) -> Self {
+        Self { stream, _counted: None, _place: None }
+    }
+}
+
+/// A place among the relayed WebSockets of one origin, until it is dropped.
+#[derive(Debug)]
+pub(super) struct RelayedPlace(Rc<Cell<usize>>);
+
+impl RelayedPlace {
+    /// Takes a place, if fewer than `most` are taken.
+    pub(super) fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+        if taken.get() >= most {
+            return None;
+        }
+        taken.set(taken.get() + 1);
+        Some(Self(Rc::clone(taken)))
+    }
+}
+
+impl Drop for RelayedPlace {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Opened {
@@ -128,6 +165,7 @@ impl Origin {
         index: usize,
     ) -> Result<Handshake, Lost> {
         let errand = Errand { purpose: Purpose::WebSocket, ..*errand };
+        let place = self.pool.relayed_place(&destination(target, address)).map_err(Lost::unsent)?;
         let (response, lease) = self.send_to(&errand, target, address, Upload::of(Bytes::new())).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (head, incoming) = response.into_parts();
@@ -135,8 +173,9 @@ impl Origin {
             return Ok(Handshake::Refused(Answered { head, body, target: index }));
         }
         check(&errand.request.headers, response.headers()).map_err(Lost::sent)?;
-        let ((socket, counted), early, head) = self.take_over(response).await.map_err(Lost::sent)?;
-        Ok(Handshake::Accepted(Opened::Socket { socket, counted, early, head, target: index }))
+        let ((stream, counted), early, head) = self.take_over(response).await.map_err(Lost::sent)?;
+        let socket = RelayedSocket { stream, _counted: counted, _place: Some(place) };
+        Ok(Handshake::Accepted(Opened::Socket { socket, early, head, target: index }))
     }
 
     /// The connection of an answer that changed the protocol.

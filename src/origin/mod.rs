@@ -24,7 +24,7 @@ pub use failure::{Failure, Kind, Side};
 pub use fair::Sharer;
 pub use forwarding::{AcceptProto, Forwarding};
 pub use gone::Gone;
-pub use handshake::{Handshake, Opened, accept_for};
+pub use handshake::{Handshake, Opened, RelayedSocket, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
     Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_of_proxies, is_plainly_framed, is_reserved,
@@ -70,6 +70,8 @@ pub struct Settings {
     pub idle_connections: usize,
     /// Connections to one origin from one shard at the same time.
     pub connections: usize,
+    /// WebSockets that are relayed to one origin at the same time.
+    pub websockets: usize,
     /// How long an HTTP filter may take.
     pub filter_timeout: Duration,
     /// The largest body of events that an origin may answer.
@@ -90,6 +92,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(55),
             idle_connections: 128,
             connections: 1024,
+            websockets: 10_000,
             filter_timeout: Duration::from_secs(10),
             // Both as Pushpin has it.
             max_events: 1_000_000,
@@ -283,7 +286,7 @@ impl Origin {
         address: &Address,
         body: Upload,
     ) -> Result<(Response<Incoming>, Lease), Lost> {
-        let to = Destination { address: address.clone(), public_only: target.untrusted };
+        let to = destination(target, address);
         let source = Sharer::of(errand.client);
         let waiting = errand.waiting.cloned().unwrap_or_default();
         let mut lease = self.pool.lease(&to, source, waiting).await.map_err(Lost::unsent)?;
@@ -387,6 +390,11 @@ pub fn now() -> u64 {
 pub fn named_host(request: &Parts) -> Option<&[u8]> {
     let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
     authority.or_else(|| request.headers.get(HOST).map(HeaderValue::as_bytes))
+}
+
+/// Where the connections for a target go.
+fn destination(target: &Target, address: &Address) -> Destination {
+    Destination { address: address.clone(), public_only: target.untrusted }
 }
 
 /// The last failure; if nothing could be reached, with the names of what was tried, in Pushpin's words.

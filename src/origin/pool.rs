@@ -1,6 +1,7 @@
 //! One shard's connections to origins.
 
 use super::fair::Sharer;
+use super::handshake::RelayedPlace;
 use super::share::{Permit, Share};
 use super::{Failure, Kind, Metrics, Settings, Upload};
 use crate::net::{ClientDelay, Counted, Descriptors, Outbound};
@@ -11,7 +12,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -49,6 +50,8 @@ pub(super) struct Pool {
 struct Place {
     idle: VecDeque<Idle>,
     share: Rc<Share>,
+    /// WebSockets that are relayed to it.
+    relayed: Rc<Cell<usize>>,
 }
 
 struct Idle {
@@ -171,6 +174,13 @@ impl Pool {
         Ok(Lease { wire, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
     }
 
+    /// Takes a place for one more WebSocket that is relayed to an origin.
+    pub(super) fn relayed_place(&self, to: &Destination) -> Result<RelayedPlace, Failure> {
+        let most = self.settings.websockets;
+        let place = self.place(to, |place| RelayedPlace::take(&place.relayed, most));
+        place.ok_or_else(|| Failure::because(Kind::Busy, "all of [origin] websockets are in use"))
+    }
+
     async fn wait_for(&self, share: &Rc<Share>, source: Sharer, waiting: &Rc<ClientDelay>) -> Result<Permit, Failure> {
         match timeout(self.settings.response_timeout, share.permit(source, waiting)).await {
             Ok(Some(permit)) => Ok(permit),
@@ -249,7 +259,7 @@ impl Pool {
             Some(place) => f(place),
             None => {
                 let share = Share::new(self.settings.connections, Arc::clone(&self.metrics));
-                f(places.entry(to.clone()).or_insert(Place { idle: VecDeque::new(), share }))
+                f(places.entry(to.clone()).or_insert(Place { idle: VecDeque::new(), share, relayed: Rc::default() }))
             }
         }
     }

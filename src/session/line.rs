@@ -34,9 +34,14 @@ pub(super) struct Piece {
     pub(super) last: bool,
 }
 
-/// A message is larger than the line takes.
-#[derive(Debug)]
-pub(super) struct TooLarge;
+/// The reason for which a line does not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The message is larger than messages may be.
+    TooLarge,
+    /// The messages of all clients together take as much memory as they may.
+    Crowded,
+}
 
 /// How a session's origin is left.
 #[derive(Clone, Debug)]
@@ -63,11 +68,13 @@ impl Line {
         match opened {
             Opened::Conversation { conversation, reply, .. } => {
                 let one_event = conversation.one_event();
-                let line = OverHttp::new(conversation, reply, one_event, sessions.settings.max_message);
+                let share = sessions.unsent.share();
+                let line = OverHttp::new(conversation, reply, one_event, sessions.settings.max_message, share);
                 (Self::OverHttp(Box::new(line)), Vec::new())
             }
-            Opened::Socket { socket, counted, early, .. } => {
-                (Self::Relayed(Box::new(Relayed::new(socket, counted, &early))), Vec::new())
+            Opened::Socket { socket, early, .. } => {
+                let line = Relayed::new(socket, sessions.settings.max_relayed_message, &early);
+                (Self::Relayed(Box::new(line)), Vec::new())
             }
             Opened::Echo { channels, .. } => (Self::Echo, channels),
         }
@@ -107,13 +114,10 @@ impl Line {
     }
 
     /// Tells the origin a piece of a message.
-    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), Refused> {
         match self {
             Self::OverHttp(line) => line.data(piece),
-            Self::Relayed(line) => {
-                line.data(piece);
-                Ok(())
-            }
+            Self::Relayed(line) => line.data(piece),
             Self::Echo | Self::Detached => Ok(()),
         }
     }

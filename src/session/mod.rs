@@ -10,6 +10,7 @@ mod live;
 mod over_http;
 mod relayed;
 mod talk;
+mod unsent;
 
 use crate::grip::{Channel, CloseReason, Rights};
 use crate::hub::Membership;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use unsent::Unsent;
 
 /// The limits of sessions.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,10 @@ pub struct Settings {
     pub max_channels: usize,
     /// Bytes of messages that may wait for an origin that has the session over HTTP; the largest message is smaller.
     pub max_message: usize,
+    /// Bytes that a message may have that is relayed to an origin, after it was inflated.
+    pub max_relayed_message: usize,
+    /// Bytes of messages that may wait for all origins of the shard together that have sessions over HTTP.
+    pub unsent_total: usize,
     /// Whether clients may send and get compressed messages (RFC 7692).
     pub compression: bool,
     /// Whether a client may keep the window of its compression from message to message.
@@ -52,6 +58,8 @@ impl Default for Settings {
         Self {
             max_channels: 100,
             max_message: 200_000,
+            max_relayed_message: 16 << 20,
+            unsent_total: 64 << 20,
             compression: false,
             context_takeover: false,
             auto_pong: false,
@@ -69,6 +77,8 @@ pub struct Metrics {
     pub violations: AtomicU64,
     /// Sessions that ended because the origin was lost.
     pub lost: AtomicU64,
+    /// Sessions that ended because the messages of all clients together took too much memory.
+    pub crowded: AtomicU64,
     /// Subscriptions that were refused: one session may hold no more.
     pub refused_subscriptions: AtomicU64,
 }
@@ -101,6 +111,8 @@ pub struct Sessions {
     origin: Rc<Origin>,
     metrics: Arc<Metrics>,
     spread: Spread,
+    /// What waits for origins that have sessions over HTTP.
+    unsent: Unsent,
 }
 
 impl Sessions {
@@ -112,7 +124,8 @@ impl Sessions {
         origin: Rc<Origin>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { settings, shard, membership, origin, metrics, spread: Spread::default() }
+        let unsent = Unsent::new(settings.unsent_total);
+        Self { settings, shard, membership, origin, metrics, spread: Spread::default(), unsent }
     }
 
     /// The limits.

@@ -1,6 +1,7 @@
 //! The line to an origin that has the session over HTTP: one request at a time.
 
-use super::line::{Leave, Piece, Said, TooLarge};
+use super::line::{Leave, Piece, Refused, Said};
+use super::unsent::Share;
 use crate::grip::backlog::Backlog;
 use crate::grip::event::Event;
 use crate::grip::{CloseReason, MessageKind};
@@ -36,6 +37,8 @@ pub(super) struct OverHttp {
     interval: Option<Duration>,
     due_at: Option<Instant>,
     max_message: usize,
+    /// What it has of the memory that all lines of the shard share.
+    share: Share,
     one_event: bool,
     /// It is to be asked even if there is nothing to tell.
     refresh: bool,
@@ -46,7 +49,13 @@ pub(super) struct OverHttp {
 }
 
 impl OverHttp {
-    pub(super) fn new(conversation: Box<Conversation>, reply: Reply, one_event: bool, max_message: usize) -> Self {
+    pub(super) fn new(
+        conversation: Box<Conversation>,
+        reply: Reply,
+        one_event: bool,
+        max_message: usize,
+        share: Share,
+    ) -> Self {
         let mut line = Self {
             state: State::Idle(conversation),
             backlog: Backlog::default(),
@@ -56,6 +65,7 @@ impl OverHttp {
             interval: None,
             due_at: None,
             max_message,
+            share,
             one_event,
             refresh: false,
             closing: None,
@@ -128,7 +138,7 @@ impl OverHttp {
 
     /// Whether the client waits for the origin to accept more, or to hear its close, and nothing would have it do so.
     fn is_stuck(&self) -> bool {
-        let waits = self.is_full() || self.closing.is_some();
+        let waits = self.backlog.bytes() >= self.max_message || self.closing.is_some();
         let idle = matches!(self.state, State::Idle(_));
         idle && waits && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
     }
@@ -172,6 +182,7 @@ impl OverHttp {
     fn take(&mut self, reply: Reply) -> Result<(), Failure> {
         let accepted = self.backlog.accepted(reply.accepted);
         accepted.map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
+        self.count();
         self.told_close = self.closing.is_some() && !self.backlog.has_close();
         self.said = reply.events.into();
         self.note(reply.interval);
@@ -208,16 +219,27 @@ impl OverHttp {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.backlog.bytes() >= self.max_message
+        let bytes = self.backlog.bytes();
+        bytes >= self.max_message || self.share.is_used_up(bytes)
     }
 
-    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
+    /// Notes how much waits.
+    fn count(&mut self) {
+        self.share.set(self.backlog.bytes() + self.begun.len());
+    }
+
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), Refused> {
         let Piece { kind, content, first, last } = piece;
-        if self.begun.len() + content.len() >= self.max_message {
-            return Err(TooLarge);
+        let length = self.begun.len() + content.len();
+        if length >= self.max_message {
+            return Err(Refused::TooLarge);
+        }
+        if self.share.is_used_up(length) {
+            return Err(Refused::Crowded);
         }
         if first && last {
             self.backlog.push(Event::Message(kind, content));
+            self.count();
             return Ok(());
         }
         self.begun.extend_from_slice(&content);
@@ -225,15 +247,18 @@ impl OverHttp {
             let whole = Bytes::from(std::mem::take(&mut self.begun));
             self.backlog.push(Event::Message(kind, whole));
         }
+        self.count();
         Ok(())
     }
 
     pub(super) fn control(&mut self, kind: MessageKind, content: Vec<u8>) {
         self.backlog.push(Event::Message(kind, content.into()));
+        self.count();
     }
 
     pub(super) fn close(&mut self, reason: Option<&CloseReason>) {
         self.begun = Vec::new();
+        self.count();
         let close = Event::Close(reason.cloned());
         self.backlog.push(close.clone());
         self.closing = Some(Box::new(close));

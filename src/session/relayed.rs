@@ -1,9 +1,8 @@
 //! The line to an origin that speaks WebSocket itself.
 
-use super::line::{Leave, Piece, Said};
+use super::line::{Leave, Piece, Refused, Said};
 use crate::grip::{CloseReason, MessageKind};
-use crate::net::Counted;
-use crate::origin::{Failure, Kind};
+use crate::origin::{Failure, Kind, RelayedSocket};
 use crate::wire::websocket::{Decoder, Part, masked, masked_close};
 use aws_lc_rs::rand;
 use bytes::Bytes;
@@ -12,7 +11,6 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Bytes that may wait for the origin before the client has to.
@@ -24,9 +22,11 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The line.
 pub(super) struct Relayed {
-    socket: TcpStream,
-    /// Its descriptor counts until it is closed.
-    _counted: Option<Counted>,
+    socket: RelayedSocket,
+    /// Bytes that a message of the client may have.
+    max_message: usize,
+    /// Bytes of the message that the client is saying, after they were inflated.
+    length: usize,
     decoder: Decoder,
     /// What the socket has not taken; the first `written` bytes of it are through.
     out: Vec<u8>,
@@ -41,10 +41,11 @@ pub(super) struct Relayed {
 }
 
 impl Relayed {
-    pub(super) fn new(socket: TcpStream, counted: Option<Counted>, early: &[u8]) -> Self {
+    pub(super) fn new(socket: RelayedSocket, max_message: usize, early: &[u8]) -> Self {
         let mut line = Self {
             socket,
-            _counted: counted,
+            max_message,
+            length: 0,
             decoder: Decoder::of_origin(),
             out: Vec::new(),
             written: 0,
@@ -64,10 +65,10 @@ impl Relayed {
                 return Poll::Ready(said);
             }
             self.said = VecDeque::new();
-            if let Err(error) = ready!(self.socket.poll_read_ready(cx)) {
+            if let Err(error) = ready!(self.socket.stream.poll_read_ready(cx)) {
                 return Poll::Ready(lost(error.to_string()));
             }
-            match self.socket.try_read(&mut buffer) {
+            match self.socket.stream.try_read(&mut buffer) {
                 Ok(0) => return Poll::Ready(lost("it ended the connection without a Close frame")),
                 Ok(count) => self.decode(&buffer[..count]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
@@ -99,10 +100,15 @@ impl Relayed {
         self.out.len() - self.written >= MAX_WAITING
     }
 
-    pub(super) fn data(&mut self, piece: Piece) {
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), Refused> {
+        self.length = if piece.first { 0 } else { self.length } + piece.content.len();
+        if self.length > self.max_message {
+            return Err(Refused::TooLarge);
+        }
         if let Some(piece) = self.told.add(piece.kind, piece.content, piece.last) {
             self.out.extend_from_slice(&masked(piece.kind, &piece.content, piece.first, piece.last, key()));
         }
+        Ok(())
     }
 
     pub(super) fn control(&mut self, kind: MessageKind, content: &[u8]) {
@@ -117,8 +123,8 @@ impl Relayed {
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
-            ready!(self.socket.poll_write_ready(cx))?;
-            match self.socket.try_write(&self.out[self.written..]) {
+            ready!(self.socket.stream.poll_write_ready(cx))?;
+            match self.socket.stream.try_write(&self.out[self.written..]) {
                 Ok(count) => self.advance(count),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -150,9 +156,9 @@ impl Relayed {
         }
         let Self { mut socket, out, written, .. } = *self;
         let said = async {
-            socket.write_all(&out[written..]).await?;
-            socket.shutdown().await?;
-            tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
+            socket.stream.write_all(&out[written..]).await?;
+            socket.stream.shutdown().await?;
+            tokio::io::copy(&mut socket.stream, &mut tokio::io::sink()).await
         };
         // Whether it does is its own concern.
         let _ = timeout(GOODBYE, said).await;
@@ -201,7 +207,7 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     #[tokio::test]
     async fn what_is_through_is_not_kept_while_more_waits() {
@@ -209,12 +215,12 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         socket2::SockRef::from(&socket).set_send_buffer_size(8 << 10).unwrap();
         let (mut origin, _) = listener.accept().await.unwrap();
-        let mut line = Relayed::new(socket, None, &[]);
+        let mut line = Relayed::new(RelayedSocket::uncounted(socket), 10_000, &[]);
         let mut buffer = vec![0; 32 << 10];
         for _ in 0..100 {
             while !line.is_full() {
                 let content = Bytes::from(vec![0; 10_000]);
-                line.data(Piece { kind: MessageKind::Binary, content, first: true, last: true });
+                line.data(Piece { kind: MessageKind::Binary, content, first: true, last: true }).unwrap();
             }
             // A little is read, so that the line goes on and is never through.
             tokio::select! {

@@ -1,7 +1,7 @@
 //! What either side of a session says, on its way to the other.
 
 use super::given;
-use super::line::{Leave, Line, Piece, Said};
+use super::line::{Leave, Line, Piece, Refused, Said};
 use super::live::{End, Session};
 use crate::grip::{CloseReason, MessageKind};
 use crate::shard::Reason;
@@ -53,8 +53,8 @@ impl Session<'_> {
                 let piece = Piece { kind, content: content.into(), first, last };
                 if matches!(self.line, Line::Echo) {
                     self.say(&piece);
-                } else if self.line.data(piece).is_err() {
-                    return self.fail(CloseReason::new(1009, "message is too large"));
+                } else if let Err(refused) = self.line.data(piece) {
+                    return self.break_off(refused);
                 }
             }
             Part::Ping(content) if self.sessions.settings.auto_pong || !self.line.is_open() => {
@@ -65,6 +65,22 @@ impl Session<'_> {
             Part::Close(reason) => return self.close(reason),
         }
         None
+    }
+
+    /// Closes a WebSocket whose message is not taken.
+    fn break_off(&mut self, refused: Refused) -> Option<End> {
+        match refused {
+            Refused::TooLarge => self.fail(CloseReason::new(1009, "message is too large")),
+            // It may try again, once the origins have taken what waits for them.
+            Refused::Crowded => {
+                self.sessions.metrics.crowded.fetch_add(1, Relaxed);
+                tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: what waits for origins has reached [websocket] unsent_total");
+                self.at_fault = true;
+                let end = self.close(Some(CloseReason::new(1013, "too many messages wait")));
+                self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
+                end
+            }
+        }
     }
 
     /// The client did what it must not. What it said before is the origin's to answer still.

@@ -1,6 +1,7 @@
 //! Bounds that keep one client, or one publisher, from holding up everybody else.
 
-use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
+use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, frame};
+use crate::support::{Answer, Client, Events, Gripd, Origin, Socket, SocketOrigin, eventually, get};
 use serde_json::json;
 use std::sync::{Mutex, mpsc};
 
@@ -110,4 +111,91 @@ fn names_that_are_too_long_are_refused_with_the_bound_wherever_they_come_from() 
         let (status, body) = gripd.publish_body("", &json!({ "items": [item] }).to_string());
         assert!(status == 400 && body.contains(why), "{status} {body}");
     }
+}
+
+#[test]
+fn a_relayed_message_has_a_bound_that_counts_what_it_is_inflated_to() {
+    let origin = SocketOrigin::start();
+    let gripd = origin.gripd("", "", |config| {
+        config.session.compression = true;
+        config.session.max_relayed_message = 200_000;
+    });
+    let deflated = {
+        let mut out = Vec::with_capacity(10_000);
+        let mut stream = flate2::Compress::new(flate2::Compression::default(), false);
+        stream.compress_vec(&vec![b'x'; 1_000_000], &mut out, flate2::FlushCompress::Sync).unwrap();
+        out.truncate(out.len() - 4);
+        out
+    };
+    let large = "x".repeat(120_000);
+    for way in ["whole", "fragments", "compressed"] {
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+        let mut client = Socket::ask(gripd.clients, "/", offer);
+        let mut end = origin.next().accept("");
+        client.accepted();
+        client.send(BINARY, "x".repeat(200_000));
+        assert_eq!(end.message(), (BINARY, vec![b'x'; 200_000]), "{way}");
+        match way {
+            "whole" => client.send(BINARY, "x".repeat(200_001)),
+            "fragments" => {
+                client.fragment(BINARY, false, &large);
+                client.fragment(CONTINUATION, true, &large);
+            }
+            _ => client.write(frame(0xc0 | BINARY, true, &deflated)),
+        }
+        let mut relayed = 0;
+        let closed = loop {
+            let heard = end.read();
+            if heard.opcode == CLOSE {
+                break heard.content;
+            }
+            relayed += heard.content.len();
+        };
+        assert_eq!(closed, b"\x03\xf1message is too large", "{way}");
+        assert!(relayed <= 200_000, "{way}: {relayed} bytes were relayed");
+        end.close(1009, "");
+        assert_eq!(client.closed().0, 1009, "{way}");
+    }
+}
+
+#[test]
+fn of_relayed_websockets_an_origin_has_only_so_many() {
+    let origin = SocketOrigin::start();
+    let gripd = origin.gripd("", "", |config| {
+        config.shards = 1;
+        config.origin.websockets = 2;
+    });
+    let (first, second) = (origin.open(&gripd, ""), origin.open(&gripd, ""));
+    let (head, _) = Socket::ask(gripd.clients, "/", "").http().answer();
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    drop(first);
+    eventually("there is a place again", || gripd.metric("parked") == 1);
+    drop((origin.open(&gripd, ""), second));
+}
+
+#[test]
+fn what_waits_for_origins_over_http_has_a_bound_for_all_clients_together() {
+    let origin = Events::start();
+    let gripd = origin.gripd("", ",over_http", |config| {
+        config.shards = 1;
+        config.session.unsent_total = 100_000;
+    });
+    let (mut first, mut second) = (origin.open(&gripd, b""), origin.open(&gripd, b""));
+    let mut small = origin.open(&gripd, b"");
+    // The origin answers none of them, so that what they say waits.
+    first.send(BINARY, "x".repeat(90_000));
+    let heard = origin.next();
+    assert!(heard.events().starts_with("BINARY"));
+    second.send(BINARY, "y".repeat(90_000));
+    assert_eq!(origin.next().events(), "CLOSE 18|\\x03\\xf5too many messages wait|");
+    assert_eq!(second.ended(), (1013, "too many messages wait".into()));
+    assert_eq!(gripd.metric("websockets_crowded_total"), 1);
+    // Those who say little go on, and once there is room again, everybody does.
+    small.send(BINARY, "z");
+    assert_eq!(origin.next().events(), "BINARY 1|z|");
+    heard.say("");
+    let mut third = origin.open(&gripd, b"");
+    third.send(BINARY, "x".repeat(90_000));
+    assert!(origin.next().events().starts_with("BINARY"));
+    drop((first, small));
 }
