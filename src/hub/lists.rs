@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 
 /// The file of denials,
 const DENIED: &str = "denied.json";
+/// the journal of the decisions about denials that are newer than that file,
+pub(super) const JOURNAL: &str = "denied.log";
 /// and that of changed rules.
 const ALLOWED: &str = "allowed.json";
 
@@ -27,6 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Denied {
     denied: Vec<Denial>,
+}
+
+/// One line of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Decision {
+    /// This is denied.
+    Deny(Denial),
+    /// The denials of this channel have ended.
+    Pardon(String),
 }
 
 /// What the file of changed rules holds.
@@ -52,18 +64,40 @@ impl Hub {
     pub fn load(&self) -> io::Result<()> {
         let read = |name| self.store.read(name).map_err(|error| named(name, &error));
         if let Some(text) = read(DENIED)? {
-            let denied: Denied = serde_json::from_str(&text).map_err(|error| named(DENIED, &error.into()))?;
+            let denied: Denied = serde_json::from_slice(&text).map_err(|error| named(DENIED, &error.into()))?;
             let state = &mut *self.state();
             denied.denied.into_iter().filter(|denial| denial.until > now()).for_each(|d| state.denials.add(d));
-            self.denying.store(!state.denials.is_empty(), Relaxed);
         }
+        self.load_journal()?;
+        self.denying.store(!self.state().denials.is_empty(), Relaxed);
         if let Some(text) = read(ALLOWED)? {
-            let file: AllowedFile = serde_json::from_str(&text).map_err(|error| named(ALLOWED, &error.into()))?;
+            let file: AllowedFile = serde_json::from_slice(&text).map_err(|error| named(ALLOWED, &error.into()))?;
             let state = &mut *self.state();
             state.allowed.restore(file.routes).map_err(|error| named(ALLOWED, &io::Error::other(error)))?;
             self.ruled.store(state.allowed.is_used(), Relaxed);
         }
         Ok(())
+    }
+
+    /// Carries out again what was decided after the file of denials was written.
+    fn load_journal(&self) -> io::Result<()> {
+        let lines = self.store.read_journal().map_err(|error| named(JOURNAL, &error))?;
+        let state = &mut *self.state();
+        for line in lines {
+            match serde_json::from_slice(&line).map_err(|error| named(JOURNAL, &error.into()))? {
+                Decision::Deny(denial) => state.denials.add(denial),
+                Decision::Pardon(channel) => drop(state.denials.delete(&channel, now())),
+            }
+        }
+        state.denials.expire(now());
+        Ok(())
+    }
+
+    /// Has denials survive a restart. They must be in the order in which they were decided.
+    pub(super) fn record_denials(&self, denials: Vec<Denial>) {
+        for denial in denials {
+            self.store.record(|| serde_json::to_string(&Decision::Deny(denial)).ok());
+        }
     }
 
     /// Keeps what is decided on disk, for ever.
@@ -114,7 +148,7 @@ impl Hub {
         let ended = state.denials.delete(channel, now());
         self.denying.store(!state.denials.is_empty(), Relaxed);
         if ended > 0 {
-            self.store.change();
+            self.store.record(|| serde_json::to_string(&Decision::Pardon(channel.to_owned())).ok());
         }
         ended
     }

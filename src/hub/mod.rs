@@ -149,7 +149,7 @@ impl Hub {
         };
         let (turn, timetable) = (tokio::sync::Mutex::new(()), Notify::new());
         let (denying, ruled) = (AtomicBool::new(false), AtomicBool::new(false));
-        let store = Store::new(settings.state_dir.clone());
+        let store = Store::new(settings.state_dir.clone(), lists::JOURNAL);
         Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable, denying, ruled, store })
     }
 
@@ -191,10 +191,8 @@ impl Hub {
             self.denying.store(true, Relaxed);
         }
         let accepted = self.put(batch, &mut state);
+        self.record_denials(denials);
         drop(state);
-        if !denials.is_empty() {
-            self.store.change();
-        }
         Ok(accepted.receipt)
     }
 

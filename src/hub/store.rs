@@ -4,18 +4,41 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
-/// A folder of small files, each written whole. Without a folder nothing is kept.
+/// Lines of the journal after which all files are written anew. Reading so many takes milliseconds.
+const MAX_JOURNAL: usize = 10_000;
+
+/// A folder of small files, each written whole, and of a journal: a decision among thousands is one line more of it.
+/// Without a folder nothing is kept.
 #[derive(Debug)]
 pub(super) struct Store {
     folder: Option<PathBuf>,
-    /// How often something has changed,
-    changes: AtomicU64,
+    /// The name of the journal.
+    journal: &'static str,
+    pending: Mutex<Pending>,
     changed: Notify,
-    /// and up to which change it was written, or why it could not be.
+    /// Up to which change everything was written, or why it could not be.
     written: watch::Sender<Written>,
+}
+
+/// Changes that are to be written.
+#[derive(Debug, Default)]
+struct Pending {
+    /// How often something has changed, what was written already included.
+    changes: u64,
+    /// Whether all files are to be written, after which nothing of the journal is needed.
+    whole: bool,
+    /// Lines that the journal is to have.
+    lines: Vec<String>,
+}
+
+impl Pending {
+    /// Takes what is to be written, and says up to which change it goes.
+    fn take(&mut self) -> (u64, bool, Vec<String>) {
+        (self.changes, std::mem::take(&mut self.whole), std::mem::take(&mut self.lines))
+    }
 }
 
 /// What was written last.
@@ -26,31 +49,62 @@ struct Written {
 }
 
 impl Store {
-    pub(super) fn new(folder: Option<PathBuf>) -> Self {
+    pub(super) fn new(folder: Option<PathBuf>, journal: &'static str) -> Self {
         Self {
             folder,
-            changes: AtomicU64::new(0),
+            journal,
+            pending: Mutex::default(),
             changed: Notify::new(),
             written: watch::channel(Written::default()).0,
         }
     }
 
     /// Reads a file. `None`: it is not there.
-    pub(super) fn read(&self, name: &str) -> io::Result<Option<String>> {
+    pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let wrong = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
         std::fs::create_dir_all(folder).map_err(wrong)?;
-        match std::fs::read_to_string(folder.join(name)) {
-            Ok(text) => Ok(Some(text)),
+        match std::fs::read(folder.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(wrong(error)),
         }
     }
 
-    /// Says that something has changed.
+    /// Reads the lines of the journal. One that was not written to its end is left out: nobody was told that it is kept.
+    pub(super) fn read_journal(&self) -> io::Result<Vec<Vec<u8>>> {
+        let bytes = self.read(self.journal)?.unwrap_or_default();
+        if !bytes.is_empty() {
+            self.pending().whole = true;
+        }
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        Ok(lines.filter_map(|line| line.strip_suffix(b"\n")).map(<[u8]>::to_vec).collect())
+    }
+
+    /// Says that something has changed for which a file is to be written.
     pub(super) fn change(&self) {
-        self.changes.fetch_add(1, Relaxed);
+        let mut pending = self.pending();
+        pending.whole = true;
+        pending.changes += 1;
+        drop(pending);
         self.changed.notify_one();
+    }
+
+    /// Adds a line to the journal. What it says must come to the same when it is read after the files were written
+    /// that hold it already. Lines come in the order of the changes if the changes exclude each other.
+    pub(super) fn record(&self, line: impl FnOnce() -> Option<String>) {
+        if self.folder.is_some() {
+            let mut pending = self.pending();
+            pending.lines.extend(line());
+            pending.changes += 1;
+            drop(pending);
+            self.changed.notify_one();
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        // Nothing in here panics halfway, so a poisoned state is still a whole one.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until what has changed so far is on disk.
@@ -61,7 +115,7 @@ impl Store {
         if self.folder.is_none() {
             return Ok(());
         }
-        let changes = self.changes.load(Relaxed);
+        let changes = self.pending().changes;
         let mut written = self.written.subscribe();
         // It cannot be closed: this is the sender.
         match written.wait_for(|written| written.changes >= changes).await {
@@ -70,20 +124,55 @@ impl Store {
         }
     }
 
-    /// Writes what `files` says whenever something has changed, for ever. `files` yields names and contents.
+    /// Writes what has changed, for ever: lines of the journal, or what `files` says, which are names and contents.
     pub(super) async fn keep(&self, files: impl Fn() -> Vec<(&'static str, String)>) {
+        let mut length = 0;
         loop {
             self.changed.notified().await;
             let Some(folder) = self.folder.clone() else { continue };
-            let (changes, files) = (self.changes.load(Relaxed), files());
-            let write = move || files.iter().try_for_each(|(name, text)| replace(&folder.join(name), text));
+            let (changes, whole, lines) = self.pending().take();
+            if !whole && lines.is_empty() {
+                // It was written with what came before it.
+                continue;
+            }
+            length += lines.len();
+            let journal = folder.join(self.journal);
+            let write: Box<dyn FnOnce() -> io::Result<()> + Send> = if whole || length > MAX_JOURNAL {
+                length = 0;
+                let files = files();
+                Box::new(move || {
+                    files.iter().try_for_each(|(name, text)| replace(&folder.join(name), text))?;
+                    clear(&journal)
+                })
+            } else {
+                Box::new(move || append(&journal, &lines))
+            };
             let done = tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error)));
             let error = done.err().map(|error| format!("state_dir cannot be written: {error}"));
             if let Some(error) = &error {
                 tracing::error!(error, "what was decided will be lost when gripd ends");
+                // Half a line may stand at the end of the journal.
+                self.pending().whole = true;
             }
             self.written.send_replace(Written { changes, error });
         }
+    }
+}
+
+/// Adds lines to a journal, and waits until they are on disk.
+fn append(path: &Path, lines: &[String]) -> io::Result<()> {
+    let mut file = File::options().append(true).create(true).mode(0o600).open(path)?;
+    let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
+}
+
+/// Empties a journal, if there is one.
+fn clear(path: &Path) -> io::Result<()> {
+    match File::options().write(true).truncate(true).open(path) {
+        Ok(file) => file.sync_data(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -276,8 +276,10 @@ fn denials_outlive_a_restart() {
     deny(&gripd, "user8", json!({}));
     assert_eq!(gripd.control("DELETE", "/denied/user8").0, 200);
     drop(gripd);
-    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(folder.join("state/denied.json")).unwrap());
-    assert_eq!(mode & 0o777, 0o600);
+    let mode = |name: &str| {
+        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(folder.join("state").join(name)).unwrap()) & 0o777
+    };
+    assert_eq!(mode("denied.log"), 0o600);
     let gripd = Gripd::configured_in(&folder, &config);
     let all = gripd.json("/denied");
     assert_eq!(channels(&all), ["user456", "user7"]);
@@ -286,6 +288,38 @@ fn denials_outlive_a_restart() {
     refused(&gripd, "user456,room");
     held(&gripd, "user456,room,staff");
     refused(&gripd, "user7");
+    // The first change after a start writes what the journal said into the file.
+    deny(&gripd, "user9", json!({}));
+    assert_eq!(mode("denied.json"), 0o600);
+    assert_eq!(std::fs::metadata(folder.join("state/denied.log")).unwrap().len(), 0);
+    drop(gripd);
+    let gripd = Gripd::configured_in(&folder, &config);
+    assert_eq!(channels(&gripd.json("/denied")), ["user456", "user7", "user9"]);
+}
+
+#[test]
+fn a_denial_is_written_without_the_others() {
+    let folder = folder("denied-journal");
+    let config = format!("control.max_body = 1000000\nstate_dir = \"state\"\n{}", origin().route(""));
+    let gripd = Gripd::configured_in(&folder, &config);
+    let close = |n: usize| json!({ "channel": format!("user{n}"), "action": "close", "deny-for": 300 });
+    let size = || std::fs::metadata(folder.join("state/denied.log")).unwrap().len();
+    gripd.publish(&json!((0..5000).map(close).collect::<Vec<Value>>()));
+    let before = size();
+    deny(&gripd, "user5000", json!({}));
+    assert!((1..200).contains(&(size() - before)), "{before} {}", size());
+    assert!(!folder.join("state/denied.json").exists());
+    // Beyond ten thousand decisions the journal begins anew, and nothing is lost.
+    gripd.publish(&json!((0..5000).map(close).collect::<Vec<Value>>()));
+    assert_eq!(size(), 0);
+    assert_eq!(gripd.control("DELETE", "/denied/user5000").0, 200);
+    // A line that was not written to its end is none.
+    let mut journal = std::fs::File::options().append(true).open(folder.join("state/denied.log")).unwrap();
+    std::io::Write::write_all(&mut journal, b"{\"deny\":{\"channel\":\"\xc3").unwrap();
+    drop(gripd);
+    let gripd = Gripd::configured_in(&folder, &config);
+    assert_eq!(gripd.control("DELETE", "/denied/user5000").0, 404);
+    assert_eq!(gripd.control("DELETE", "/denied/user4999").0, 200);
 }
 
 #[test]
