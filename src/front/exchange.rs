@@ -14,12 +14,12 @@ use crate::origin::{
     Answered, BodyState, Failure, Kind, Lease, MAX_BODY, Source, Upload, collect, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
-use crate::wire::head::has_body;
+use crate::wire::head::{describes_body, has_body};
 use crate::wire::{Fields, Head};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
@@ -96,6 +96,7 @@ impl Exchange<'_> {
         }
         if let Some(changed) = hold::filtered(&instruct, &body).map_err(unusable)? {
             body = changed.into();
+            remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
         }
         apply(&instruct, &mut head, concerns);
         self.dress.allow(&mut head.headers);
@@ -176,6 +177,15 @@ impl Exchange<'_> {
         rest: Option<(Incoming, Lease)>,
     ) -> Hold {
         let mode = instruct.hold.unwrap_or(HoldMode::Stream);
+        let mut head = compact(head);
+        if mode == HoldMode::Stream {
+            // Its body goes on with what is published.
+            head.fields.forget_body();
+        }
+        if !head.fields.contains(&CACHE_CONTROL) {
+            // It is for one moment of one client, whatever a cache would think of it.
+            head.fields.push(&CACHE_CONTROL, b"no-store");
+        }
         let request = match mode {
             HoldMode::Response => replay(self.original(), &self.upload),
             HoldMode::Stream => Box::default(),
@@ -184,7 +194,7 @@ impl Exchange<'_> {
             mode,
             implicit: self.implicit(target),
             instruct,
-            head: compact(head),
+            head,
             body,
             rest,
             client: client(self.original()),

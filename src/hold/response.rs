@@ -275,6 +275,7 @@ fn overlay(instruct: &Head, response: &Response) -> Head {
         reason: response.reason.as_deref().map(Into::into),
         fields: instruct.fields.clone(),
     };
+    head.fields.forget_body();
     for (name, _) in &response.headers {
         head.fields.remove(name);
     }

@@ -51,6 +51,15 @@ impl Fields {
         self.0 = self.lines().filter(|line| !named(line, name)).flatten().copied().collect();
     }
 
+    /// Removes the fields that describe the very body they came with: on another one they would be false, and a cache
+    /// would take the two for the same (RFC 9110 8.8 and 14.4, RFC 9530, RFC 9111 5.1).
+    pub fn forget_body(&mut self) {
+        let describes = |line: &&[u8]| describes_body(line.split(|byte| *byte == b':').next().unwrap_or_default());
+        if self.lines().any(|line| describes(&line)) {
+            self.0 = self.lines().filter(|line| !describes(line)).flatten().copied().collect();
+        }
+    }
+
     /// Names and values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines().filter_map(|line| {
@@ -62,6 +71,21 @@ impl Fields {
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split_inclusive(|b| *b == b'\n')
     }
+}
+
+/// Whether a field of this name, in lower case, is a validator, a digest, a range or the age of one body.
+pub fn describes_body(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 8] = [
+        b"etag",
+        b"last-modified",
+        b"digest",
+        b"content-digest",
+        b"repr-digest",
+        b"content-md5",
+        b"content-range",
+        b"age",
+    ];
+    NAMES.contains(&name)
 }
 
 fn named(line: &[u8], name: &HeaderName) -> bool {

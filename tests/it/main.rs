@@ -6,6 +6,7 @@ mod support;
 
 mod believed;
 mod busy;
+mod caches;
 mod channels;
 mod cli;
 mod close;
