@@ -4,10 +4,12 @@ use super::Control;
 use super::body;
 use super::query::{Query, name};
 use super::reply::{Media, Reply};
+use crate::grip::json;
 use crate::hub::{Change, Hub, Rules, Unchanged};
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 
 /// The rules of all routes.
 #[derive(Serialize)]
@@ -53,9 +55,10 @@ pub(super) async fn change(
 }
 
 fn patterns(body: &[u8]) -> Result<Vec<String>, Reply> {
-    let list: Result<List, _> = serde_json::from_slice(body);
-    list.map(|list| list.channels)
-        .map_err(|error| Reply::text(400, format!("The body must be {{\"channels\": [...]}}: {error}")))
+    let wrong = |error: &dyn Display| Reply::text(400, format!("The body must be {{\"channels\": [...]}}: {error}"));
+    let value = json::read(body).map_err(|error| wrong(&error))?;
+    let list: List = serde_json::from_value(value).map_err(|error| wrong(&error))?;
+    Ok(list.channels)
 }
 
 fn refusal(unchanged: Unchanged) -> Reply {

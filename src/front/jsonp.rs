@@ -1,6 +1,6 @@
 //! JSON-P: a request that a `<script>` element made, as the request that it stands for.
 
-use crate::grip::form;
+use crate::grip::{form, json};
 use crate::origin::{Upload, is_reserved};
 use crate::route::Jsonp as Rules;
 use crate::wire::{Jsonp, is_callback};
@@ -9,7 +9,7 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValu
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// Makes a script's request the one that it stands for, and says how its answer is to be wrapped up. `None`: it is
@@ -76,8 +76,8 @@ fn value_of(pair: &str, name: &str) -> Option<Option<String>> {
 }
 
 /// Headers as a JSON object of texts.
-fn headers(json: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let object: Map<String, Value> = serde_json::from_str(json).ok()?;
+fn headers(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    let Value::Object(object) = json::read(text.as_bytes()).ok()? else { return None };
     let pair = |(name, value): (String, Value)| {
         Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value.as_str()?).ok()?))
     };

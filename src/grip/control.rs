@@ -5,7 +5,7 @@ use super::filter::{Filter, MAX_FILTERS};
 use super::instruct::{KeepAliveMode, Named};
 use super::message::MessageKind;
 use super::object::{Fields, Object};
-use super::{Invalid, invalid};
+use super::{Invalid, invalid, json};
 use bytes::Bytes;
 use serde_json::Value;
 use std::fmt;
@@ -113,10 +113,10 @@ impl Control {
 }
 
 fn object(text: &[u8]) -> Result<Object, Invalid> {
-    match serde_json::from_slice(text) {
+    match json::read(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => invalid("control message must be an object"),
-        Err(_) => invalid("failed to parse control message as JSON"),
+        Err(fault) => invalid(format!("failed to parse control message as JSON: {fault}")),
     }
 }
 
@@ -256,7 +256,10 @@ mod tests {
 
     #[test]
     fn errors_say_what_is_wrong() {
-        assert_eq!(Control::parse(b"{").unwrap_err().to_string(), "failed to parse control message as JSON");
+        assert_eq!(
+            Control::parse(b"{").unwrap_err().to_string(),
+            "failed to parse control message as JSON: EOF while parsing an object at line 1 column 1"
+        );
         assert_eq!(error(json!([])), "control message must be an object");
         assert_eq!(error(json!({})), "control message does not contain 'type'");
         assert_eq!(error(json!({"type": 1})), "control message contains 'type' with wrong type");

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod instruct;
 pub mod invalid;
 pub mod item;
+pub mod json;
 pub mod jws;
 pub mod link;
 mod media;

@@ -25,6 +25,7 @@ mod framing;
 mod goodbye;
 mod impostors;
 mod instruct;
+mod lenient;
 mod links;
 mod members;
 mod messages;

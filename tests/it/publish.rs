@@ -13,7 +13,12 @@ fn replies_are_pushpins() {
     let body = r#"{"items":[{"channel":"a","http-stream":{"content":"x"}}]}"#;
     assert_eq!(gripd.publish_body("", body), (200, "Published\n".into()));
     assert_eq!(gripd.publish_body("", r#"{"items":[]}"#), (200, "Published\n".into()));
-    assert_eq!(gripd.publish_body("", "{"), (400, "Body is not valid JSON.\n".into()));
+    let syntax = "{\"items\": [{\"channel\": \"a\"},\n{\"channel\" \"b\"}]}";
+    let place = "Body is not valid JSON: expected `:` at line 2 column 12, in items[1].\n";
+    assert_eq!(gripd.publish_body("", syntax), (400, place.into()));
+    let second = json!({ "items": [{ "channel": "a", "http-stream": { "content": "x" } }, { "channel": "b" }] });
+    let place = "Invalid format: items[1]: no formats specified\n";
+    assert_eq!(gripd.publish_body("", &second.to_string()), (400, place.into()));
     let wrong = "Invalid format: object does not contain 'items'\n";
     assert_eq!(gripd.publish_body("", "{}"), (400, wrong.into()));
     let none = "Not Acceptable. Supported formats are text/plain and application/json.\n";

@@ -1,15 +1,14 @@
 //! The body of an `application/grip-instruct` answer.
 
 use super::super::object::{Fields, Object, is_gripds_own};
-use super::super::{Invalid, invalid};
+use super::super::{Invalid, invalid, json};
 use super::{HoldMode, Instruct, KeepAlive, KeepAliveMode, Named, Substitute, final_status, hold_time};
 use serde_json::Value;
 
 /// Reads a body over what the headers of its answer said.
 pub(super) fn read(instruct: &mut Instruct, body: &[u8]) -> Result<(), Invalid> {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return invalid("failed to parse application/grip-instruct content as JSON");
-    };
+    let value = json::read(body)
+        .map_err(|fault| Invalid::new(format!("failed to parse application/grip-instruct content as JSON: {fault}")))?;
     let Value::Object(object) = value else { return invalid("instruct must be an object") };
     let fields = Fields { of: "instruct", object: &object };
     if let Some(hold) = fields.object("hold")? {
@@ -131,7 +130,7 @@ mod tests {
         assert!(error(name).contains("control character"));
         assert_eq!(error(json!({"response": {"code": 101}})), "response contains 'code' with invalid value");
         let mut instruct = Instruct::default();
-        assert!(instruct.read_body(200, b"{").unwrap_err().to_string().ends_with("content as JSON"));
+        assert!(instruct.read_body(200, b"{").unwrap_err().to_string().ends_with("at line 1 column 1"));
         let status = instruct.read_body(404, b"{}").unwrap_err().to_string();
         assert_eq!(status, "response code for application/grip-instruct content must be 200");
     }

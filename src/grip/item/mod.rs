@@ -10,7 +10,7 @@ pub use patch::BodyPatch;
 
 use super::channel::check_length;
 use super::object::{Fields, Object};
-use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid};
+use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid, json};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -55,16 +55,19 @@ pub struct Item {
 /// # Errors
 /// What is wrong, and where.
 pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, Invalid> {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return invalid("Body is not valid JSON.");
-    };
+    let value = json::read(body).map_err(|fault| Invalid::new(format!("Body is not valid JSON: {fault}.")))?;
     let Value::Object(mut object) = value else { return invalid("Invalid format.") };
     match object.remove("items") {
         None => invalid("Invalid format: object does not contain 'items'"),
-        Some(Value::Array(items)) => items
-            .into_iter()
-            .map(|item| parse_item(item).map_err(|why| Invalid::new(format!("Invalid format: {why}"))))
-            .collect(),
+        Some(Value::Array(items)) => {
+            let alone = items.len() == 1;
+            let wrong = |place: usize, why: Invalid| {
+                let place = if alone { String::new() } else { format!("items[{place}]: ") };
+                Invalid::new(format!("Invalid format: {place}{why}"))
+            };
+            let items = items.into_iter().enumerate();
+            items.map(|(place, item)| parse_item(item).map_err(|why| wrong(place, why))).collect()
+        }
         Some(_) => invalid("Invalid format: object contains 'items' with wrong type"),
     }
 }
@@ -257,7 +260,7 @@ mod tests {
     #[test]
     fn errors_are_pushpins_words() {
         let batch = |text: &str| parse_batch(text.as_bytes()).unwrap_err().to_string();
-        assert_eq!(batch("{"), "Body is not valid JSON.");
+        assert_eq!(batch("{"), "Body is not valid JSON: EOF while parsing an object at line 1 column 1.");
         assert_eq!(batch("[]"), "Invalid format.");
         assert_eq!(batch("{}"), "Invalid format: object does not contain 'items'");
         assert_eq!(batch(r#"{"items":{}}"#), "Invalid format: object contains 'items' with wrong type");
