@@ -3,7 +3,7 @@
 use super::args;
 use crate::grip::signature::{Key, Signer};
 use crate::grip::{base64, form};
-use crate::net::Outbound;
+use crate::net::{Outbound, connect};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// The largest reply that is read.
 const MAX_REPLY: usize = 1 << 20;
@@ -69,9 +69,8 @@ impl Server {
                 self.exchange(stream, true, body).await
             }
             Place::Tcp { host, port } => {
-                let address = (host.trim_matches(['[', ']']), *port);
-                let stream =
-                    TcpStream::connect(address).await.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?;
+                let stream = connect(host.trim_matches(['[', ']']), *port).await;
+                let stream = stream.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?;
                 let local = stream.peer_addr()?.ip().to_canonical().is_loopback();
                 self.exchange(stream, local, body).await
             }

@@ -3,7 +3,7 @@
 use super::event::Time;
 use super::url::Url;
 use crate::grip::signature::Signer;
-use crate::net::Outbound;
+use crate::net::{Outbound, connect};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -16,7 +16,6 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -102,7 +101,7 @@ impl Post {
 
     async fn connect(&self) -> Result<Wire, Failure> {
         let address = self.url.address();
-        let stream = TcpStream::connect((&*address.host, address.port)).await.map_err(Failure::Connect)?;
+        let stream = connect(&address.host, address.port).await.map_err(Failure::Connect)?;
         stream.set_nodelay(true).map_err(Failure::Connect)?;
         let (sender, connection) =
             Builder::new().handshake(TokioIo::new(Outbound::new(stream, None))).await.map_err(Failure::Exchange)?;

@@ -4,7 +4,7 @@ use super::fair::Sharer;
 use super::handshake::RelayedPlace;
 use super::share::{Permit, Share};
 use super::{Failure, Kind, Metrics, Settings, Upload};
-use crate::net::{ClientDelay, Counted, Descriptors, Outbound};
+use crate::net::{ClientDelay, Counted, Descriptors, Outbound, connect_to_one_of};
 use crate::route::Address;
 use crate::wire::is_public;
 use hyper::body::Incoming;
@@ -208,30 +208,28 @@ impl Pool {
         Ok(Wire { sender, task })
     }
 
-    /// Opens a connection to the first of the addresses that takes it.
+    /// Opens a connection to the first of the addresses that answers.
     async fn open(&self, to: &Destination) -> Result<(TcpStream, Counted), Failure> {
         let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
         // The last descriptors are for the control port.
         let counted =
             self.descriptors.origin().or_else(|| (self.spare_idle() > 0).then(|| self.descriptors.origin())?);
         let counted = counted.ok_or(Failure::new(Kind::NoDescriptor))?;
-        let nowhere = if to.public_only { "Origin host/IP blocked." } else { "the name has no address" };
-        let mut last = io::Error::new(io::ErrorKind::PermissionDenied, nowhere);
         let addresses = lookup_host((to.address.host.as_str(), to.address.port)).await.map_err(unreachable)?;
-        for address in addresses.filter(|address| !to.public_only || is_public(address.ip())) {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    stream.set_nodelay(true).map_err(unreachable)?;
-                    return Ok((stream, counted));
-                }
-                Err(error) => last = error,
-            }
+        let addresses: Vec<_> = addresses.filter(|address| !to.public_only || is_public(address.ip())).collect();
+        if to.public_only && addresses.is_empty() {
+            return Err(unreachable(io::Error::new(io::ErrorKind::PermissionDenied, "Origin host/IP blocked.")));
         }
-        let kind = match last.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE) => Kind::NoDescriptor,
-            _ => Kind::Unreachable,
-        };
-        Err(Failure::because(kind, last))
+        match connect_to_one_of(addresses).await {
+            Ok(stream) => {
+                stream.set_nodelay(true).map_err(unreachable)?;
+                Ok((stream, counted))
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                Err(Failure::because(Kind::NoDescriptor, error))
+            }
+            Err(error) => Err(unreachable(error)),
+        }
     }
 
     /// The connection used last, of those that are not too old.

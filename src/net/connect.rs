@@ -1,0 +1,138 @@
+//! Connecting to a server whose name may have several addresses.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::sleep;
+
+/// How long an address may take alone before the next one is tried beside it (RFC 8305 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// Connects to the first address of a host that answers.
+///
+/// # Errors
+/// The name has no address, or the error of the last address that was tried.
+pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    connect_to_one_of(lookup_host((host, port)).await?.collect()).await
+}
+
+/// Connects to the address that answers first. One that does not answer at once does not keep the others from being tried,
+/// as it may be out of reach (RFC 8305). The caller bounds the time for all of them.
+///
+/// # Errors
+/// The error of the last address that was tried.
+pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    if let [only] = addresses[..] {
+        return TcpStream::connect(only).await;
+    }
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    let mut left = by_turns(addresses).into_iter();
+    let mut attempts: Vec<Attempt> = Vec::new();
+    loop {
+        attempts.extend(left.next().map(|address| Box::pin(TcpStream::connect(address)) as Attempt));
+        if attempts.is_empty() {
+            return Err(last);
+        }
+        tokio::select! {
+            ended = poll_fn(|cx| poll_any(&mut attempts, cx)) => match ended {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = sleep(ATTEMPT_DELAY), if left.len() > 0 => {}
+        }
+    }
+}
+
+/// Returns the addresses with their families by turns, beginning with that of the first (RFC 8305 4).
+fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (own, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
+    let (mut own, mut other) = (own.into_iter(), other.into_iter());
+    let mut order = Vec::with_capacity(own.len() + other.len());
+    while own.len() + other.len() > 0 {
+        order.extend(own.next());
+        order.extend(other.next());
+    }
+    order
+}
+
+/// Ready with the outcome of an attempt that has ended, which is removed.
+fn poll_any(attempts: &mut Vec<Attempt>, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+    for place in 0..attempts.len() {
+        if let Poll::Ready(ended) = attempts[place].as_mut().poll(cx) {
+            drop(attempts.remove(place));
+            return Poll::Ready(ended);
+        }
+    }
+    Poll::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+    use std::net::{Ipv4Addr, TcpListener};
+    use tokio::time::timeout;
+
+    /// A listener, and the clients that fill its queue.
+    type Full = (Socket, Vec<Socket>);
+
+    /// Returns an address whose kernel drops whoever wants to connect, as the queue of its listener is full.
+    fn silent() -> (SocketAddr, Full) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            // It is under way.
+            let _ = client.connect(&address);
+            client
+        };
+        let clients = (0..8).map(connect).collect();
+        (address.as_socket().unwrap(), (listener, clients))
+    }
+
+    /// Returns an address that refuses connections.
+    fn refusing() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    async fn reached(addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
+        let connecting = connect_to_one_of(addresses.to_vec());
+        timeout(Duration::from_secs(20), connecting).await.expect("it takes too long")?.peer_addr()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_connections_does_not_hide_the_next() {
+        let (silent, _full) = silent();
+        let good = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = good.local_addr().unwrap();
+        assert_eq!(reached(&[silent, address]).await.unwrap(), address);
+        assert_eq!(reached(&[silent, refusing(), silent, address]).await.unwrap(), address);
+        assert_eq!(reached(&[address, silent]).await.unwrap(), address);
+    }
+
+    #[tokio::test]
+    async fn when_all_refuse_the_last_error_is_told() {
+        let both = reached(&[refusing(), refusing()]).await;
+        assert_eq!(both.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(reached(&[]).await.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let all = parse(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"]);
+        assert_eq!(by_turns(all), parse(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"]));
+        let all = parse(&["1.1.1.1:1", "2.2.2.2:1", "[::1]:1"]);
+        assert_eq!(by_turns(all), parse(&["1.1.1.1:1", "[::1]:1", "2.2.2.2:1"]));
+    }
+}
