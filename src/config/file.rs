@@ -36,6 +36,7 @@ pub(super) struct File {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Client {
     pub(super) header_timeout: Wait,
+    pub(super) idle_timeout: Wait,
     pub(super) body_timeout: Wait,
     pub(super) body_total: Seconds,
     pub(super) write_timeout: Wait,
@@ -233,6 +234,7 @@ impl Default for Client {
         let front = front::Settings::default();
         Self {
             header_timeout: Wait(front.header_timeout),
+            idle_timeout: Wait(front.idle_timeout),
             body_timeout: Wait(front.body_pace.grace),
             body_total: Seconds(front.body_pace.total.unwrap_or_default()),
             write_timeout: Wait(front.answer_pace.grace),

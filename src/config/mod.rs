@@ -276,6 +276,7 @@ impl Config {
 fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -> front::Settings {
     front::Settings {
         header_timeout: file.client.header_timeout.0,
+        idle_timeout: file.client.idle_timeout.0,
         body_pace: Limits {
             grace: file.client.body_timeout.0,
             rate: file.client.least_rate,

@@ -44,6 +44,9 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>, descriptors: Arc<Descrip
             ("closed_total", "Connections ended by a close.", &shard.closed),
             ("cut_total", "Connections ended by a close and reset with bytes unsent.", &shard.cut),
             ("unauthorized_total", "Requests refused because their token is missing or not good.", &front.unauthorized),
+            ("requests_malformed_total", "Requests refused because they are not HTTP/1.1.", &front.malformed),
+            ("requests_large_head_total", "Requests refused because their head is too large.", &front.large_heads),
+            ("slow_heads_total", "Connections closed because the head of a request took too long.", &front.slow_heads),
             ("slow_bodies_total", "Requests refused because their body came too slowly.", &front.slow_bodies),
             (
                 "slow_readers_total",

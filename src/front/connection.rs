@@ -2,10 +2,11 @@
 
 use super::body::Reply;
 use super::gate::Place;
+use super::head_timer::{HeadTimer, Overdue};
 use super::idle::Listed;
 use super::io::Io;
 use super::slot::{Leave, Peer, Slot};
-use super::{Front, request};
+use super::{Front, request, unreadable};
 use crate::hold::{After, Retry, Waiting};
 use crate::net::ClientDelay;
 use crate::session::Living;
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::HttpService;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -22,14 +23,14 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The largest head of a request.
-const MAX_HEAD: usize = 64 << 10;
+pub(super) const MAX_HEAD: usize = 64 << 10;
 /// The most headers of a request.
-const MAX_HEADERS: usize = 128;
+pub(super) const MAX_HEADERS: usize = 128;
 
 /// A connection that hyper serves: yields it when it is to be held.
 type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
@@ -82,9 +83,9 @@ pub(super) async fn first(front: Rc<Front>, socket: TcpStream, listed: Listed) -
             peeked.ok()?.ok().filter(|count| *count > 0)?;
         }
         () = front.drain.begins() => {}
-        () = poll_fn(|cx| listed.poll_leave(cx)) => return None,
+        () = poll_fn(|cx| listed.activity().poll_leave(cx)) => return None,
     }
-    let busy = listed.begin();
+    let busy = listed.occupy();
     let place = front.gate.enter().await;
     drop(busy);
     Box::pin(serve(&front, socket, Bytes::new(), listed, Some(place), None)).await
@@ -102,12 +103,13 @@ async fn serve(
 ) -> Option<Held> {
     let peer = socket.peer_addr().ok().and_then(|address| Peer::new(address.ip()));
     let waiting = Rc::<ClientDelay>::default();
+    let activity = Rc::clone(listed.activity());
     let slot = Rc::new(Slot::new(place, retry, peer, Rc::clone(&waiting), listed));
-    let (io, clean) = Io::new(socket, early, front.settings.answer_pace, waiting);
-    slot.listed.is_clean_by(&clean);
+    let io = Io::new(socket, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
+    let mut timer = HeadTimer::new(front.settings.header_timeout, front.settings.idle_timeout);
     let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
     let again = slot.is_again();
-    let mut connection = Box::new(builder(front, again).serve_connection(TokioIo::new(io), service));
+    let mut connection = Box::new(builder(again).serve_connection(TokioIo::new(io), service));
     let mut drain = pin!(front.drain.begins());
     let mut draining = false;
     let left = poll_fn(|cx| {
@@ -126,17 +128,23 @@ async fn serve(
         if slot.is_unasked() {
             slot.give_way(&front.gate);
         }
-        if slot.listed.poll_leave(cx).is_ready() && result.is_pending() && clean.get() {
+        if activity.poll_leave(cx).is_ready() && result.is_pending() && activity.is_clean() {
             return Poll::Ready(false);
         }
         // The result first, the slot second: a connection that is over cannot be held.
         match result {
             Poll::Ready(result) => {
-                log_end(front, result);
+                log_end(front, &slot, result);
                 Poll::Ready(false)
             }
-            Poll::Pending if slot.is_full() && clean.get() => Poll::Ready(true),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending if slot.is_full() && activity.is_clean() => Poll::Ready(true),
+            Poll::Pending => {
+                let overdue = ready!(timer.poll(cx, &activity));
+                if overdue == Overdue::Head {
+                    unreadable::note_slow(front, slot.peer.as_deref());
+                }
+                Poll::Ready(false)
+            }
         }
     });
     let left = left.await;
@@ -150,12 +158,12 @@ async fn serve(
 }
 
 /// `again`: the first request was served before, and has a line or two more.
-fn builder(front: &Front, again: bool) -> Builder {
+fn builder(again: bool) -> Builder {
     let more = if again { 1 } else { 0 };
     let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(front.settings.header_timeout)
+        // It would have one limit for heads and for idle connections: see `HeadTimer`.
+        .header_read_timeout(None)
         .max_header_size(MAX_HEAD + more * 1024)
         .max_headers(MAX_HEADERS + more * 2);
     builder
@@ -174,13 +182,15 @@ where
     (socket, Bytes::from([parts.read_buf, unread].concat()))
 }
 
-/// What hyper refuses by itself is the client's doing, and worth a line for who looks for it.
-fn log_end(front: &Front, result: hyper::Result<()>) {
-    if let Err(error) = result {
-        let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-        if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some()) {
-            front.metrics.slow_readers.fetch_add(1, Relaxed);
-        }
-        tracing::debug!(%error, "client connection ended");
+/// Notes how a connection ended that hyper has served.
+fn log_end(front: &Front, slot: &Slot, result: hyper::Result<()>) {
+    let Err(error) = result else { return };
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some()) {
+        front.metrics.slow_readers.fetch_add(1, Relaxed);
     }
+    if error.is_parse() {
+        return unreadable::note(front, slot.peer.as_deref(), &error);
+    }
+    tracing::debug!(%error, "client connection ended");
 }

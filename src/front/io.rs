@@ -1,8 +1,9 @@
 //! A client's connection while hyper serves it.
 
+use super::activity::Activity;
+use super::unreadable;
 use crate::net::{ClientDelay, Limits, Pace};
 use bytes::{Buf, Bytes};
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,30 +11,42 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A socket that tells whether hyper has anything unsent: it is dirty after a write and clean after a flush,
-/// which hyper calls only when its buffer is empty.
+/// A socket that tells what happens on it. hyper has something unsent from a write to the next flush, which it calls only
+/// when its buffer is empty.
 #[derive(Debug)]
 pub(super) struct Io {
     socket: TcpStream,
     /// What was read before hyper had the socket.
     early: Bytes,
-    clean: Rc<Cell<bool>>,
+    activity: Rc<Activity>,
     /// How fast the client reads.
     pace: Pace,
     waiting: Rc<ClientDelay>,
 }
 
 impl Io {
-    /// A socket with what was read of it, and its sign. A client that reads more slowly than the limits allow is cut;
+    /// A socket with what was read of it. A client that reads more slowly than the limits allow is cut;
     /// `waiting` tells since when it has taken nothing.
     pub(super) fn new(
         socket: TcpStream,
         early: Bytes,
         limits: Limits,
         waiting: Rc<ClientDelay>,
-    ) -> (Self, Rc<Cell<bool>>) {
-        let clean = Rc::new(Cell::new(true));
-        (Self { socket, early, clean: Rc::clone(&clean), pace: Pace::new(limits), waiting }, clean)
+        activity: Rc<Activity>,
+    ) -> Self {
+        Self { socket, early, activity, pace: Pace::new(limits), waiting }
+    }
+
+    /// Writes the answer of gripd in the place of the one that hyper gives by itself to what it cannot read, if `bytes`
+    /// are that. Returns whether they are.
+    fn refuse(&self, bytes: &[u8]) -> bool {
+        if self.activity.is_owed() {
+            return false;
+        }
+        let Some(refusal) = unreadable::refusal(bytes) else { return false };
+        // The connection ends with it. A client that does not read even so much has to do without.
+        let _ = self.socket.try_write(refusal.render(false, false).as_ref());
+        true
     }
 
     /// Judges a write by the pace of the client.
@@ -64,8 +77,14 @@ impl Io {
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buf);
+            let before = buf.filled().len();
+            let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+            if buf.filled().len() > before {
+                self.activity.hear();
+            }
+            return read;
         }
+        self.activity.hear();
         let count = self.early.len().min(buf.remaining());
         buf.put_slice(&self.early[..count]);
         self.early.advance(count);
@@ -75,7 +94,10 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.clean.set(false);
+        if self.refuse(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        self.activity.write();
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.judge(cx, written)
     }
@@ -85,7 +107,10 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.clean.set(false);
+        if slices.first().is_some_and(|first| self.refuse(first)) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        self.activity.write();
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.judge(cx, written)
     }
@@ -95,7 +120,7 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.clean.set(true);
+        self.activity.flush();
         Poll::Ready(Ok(()))
     }
 

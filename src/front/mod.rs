@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod activity;
 mod answer;
 mod body;
 mod connection;
@@ -12,6 +13,7 @@ mod drain;
 mod dress;
 mod exchange;
 mod gate;
+mod head_timer;
 mod identity;
 mod idle;
 mod io;
@@ -19,6 +21,7 @@ mod jsonp;
 pub mod listen;
 mod request;
 mod slot;
+mod unreadable;
 mod visit;
 mod websocket;
 
@@ -41,8 +44,10 @@ use std::time::Duration;
 /// How clients are served.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a client may take for the head of a request, and be idle between two.
+    /// How long a client may take for the head of a request.
     pub header_timeout: Duration,
+    /// How long a client may be idle between two requests.
+    pub idle_timeout: Duration,
     /// How slowly a client may send the body of a request.
     pub body_pace: Limits,
     /// How slowly a client may read an answer.
@@ -61,6 +66,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(60),
+            // Longer than the 60 s for which load balancers keep a connection: they would otherwise send a request on one
+            // that is being closed.
+            idle_timeout: Duration::from_secs(75),
             body_pace: Limits { total: Some(Duration::from_secs(3600)), ..Limits::default() },
             answer_pace: Limits::default(),
             body_buffer: 64 << 10,
@@ -86,6 +94,12 @@ pub struct Metrics {
     pub slow_bodies: AtomicU64,
     /// Connections cut because their client read an ordinary answer too slowly.
     pub slow_readers: AtomicU64,
+    /// Requests refused because hyper could not read them.
+    pub malformed: AtomicU64,
+    /// Requests refused because of the size of their head, or of its target.
+    pub large_heads: AtomicU64,
+    /// Connections closed because the head of a request took too long.
+    pub slow_heads: AtomicU64,
     /// Requests refused because their token is missing or not good.
     pub unauthorized: AtomicU64,
 }

@@ -71,6 +71,11 @@ pub const BAD_HANDSHAKE: Answer = Answer::new(
     "Upgrade header present, but the request is no WebSocket handshake: it must be GET of a path by HTTP/1.1, without a body, with \
      Connection: Upgrade, Sec-WebSocket-Version: 13 and one Sec-WebSocket-Key of 16 bytes in base64.",
 );
+/// A request that is not HTTP/1.1 by the letter.
+pub const MALFORMED: Answer = Answer::new(400, "The request could not be read: it is not valid HTTP/1.1.");
+/// A head that is larger than any may be.
+pub const HEAD_TOO_LARGE: Answer =
+    Answer::new(431, "The head of the request is larger than 65,536 bytes, or has more than 128 headers.");
 /// `Connection` names so many headers that looking for each of them would cost more than the request.
 pub const NAMES_A_CROWD: Answer = Answer::new(400, "'Connection' names more than 100 headers.");
 /// A body in a transfer coding other than `chunked`.

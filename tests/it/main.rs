@@ -48,6 +48,7 @@ mod tokens;
 mod tokens_cli;
 mod tokens_unix;
 mod trust;
+mod unreadable;
 mod users;
 mod webhooks;
 mod websocket;

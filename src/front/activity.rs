@@ -1,0 +1,139 @@
+//! What happens on a client's connection while hyper serves it, as far as others must know.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a new connection may take to ask for something before it counts as idle.
+const WELCOME: Duration = Duration::from_secs(2);
+
+/// The state of a connection that hyper serves, or will.
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// When it became idle, by the clock of all connections; 0: a request is in progress.
+    since: Cell<u64>,
+    /// The same by the clock of the machine.
+    idle_since: Cell<Instant>,
+    came: Instant,
+    /// Whether one of its requests was answered.
+    is_answered: Cell<bool>,
+    /// Whether hyper has nothing unsent.
+    is_clean: Cell<bool>,
+    /// Whether the client has sent something since the last request was answered.
+    is_heard: Cell<bool>,
+    /// Whether a request has begun since everything was sent.
+    is_owed: Cell<bool>,
+    /// Whether the connection is to make room for another.
+    leaves: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Activity {
+    /// A connection that is new, and idle since this time by the clock of all.
+    pub(super) fn new(since: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            since: Cell::new(since),
+            idle_since: Cell::new(now),
+            came: now,
+            is_answered: Cell::new(false),
+            is_clean: Cell::new(true),
+            is_heard: Cell::new(false),
+            is_owed: Cell::new(false),
+            leaves: Cell::new(false),
+            waker: RefCell::default(),
+        }
+    }
+
+    /// Notes that a request has begun.
+    pub(super) fn begin(&self) {
+        self.occupy();
+        self.is_owed.set(true);
+    }
+
+    /// Notes that the connection is not idle, although nothing is known of a request yet.
+    pub(super) fn occupy(&self) {
+        self.since.set(0);
+        self.leaves.set(false);
+    }
+
+    /// Notes that the request is answered, at this time by the clock of all.
+    pub(super) fn end(&self, since: u64) {
+        self.since.set(since);
+        self.idle_since.set(Instant::now());
+        self.is_answered.set(true);
+        self.is_heard.set(false);
+    }
+
+    /// Notes that the client has sent something.
+    pub(super) fn hear(&self) {
+        self.is_heard.set(true);
+    }
+
+    /// Notes that something is about to be written.
+    pub(super) fn write(&self) {
+        self.is_clean.set(false);
+    }
+
+    /// Notes that all was written.
+    pub(super) fn flush(&self) {
+        self.is_clean.set(true);
+        if !self.is_busy() {
+            self.is_owed.set(false);
+        }
+    }
+
+    /// Whether a request is in progress.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.since.get() == 0
+    }
+
+    /// When it became idle, by the clock of all connections.
+    pub(super) const fn since(&self) -> u64 {
+        self.since.get()
+    }
+
+    /// When it became idle.
+    pub(super) const fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
+
+    /// Whether hyper has nothing unsent.
+    pub(super) const fn is_clean(&self) -> bool {
+        self.is_clean.get()
+    }
+
+    /// Whether the client has begun to send a head, which hyper has not read whole.
+    pub(super) const fn has_begun_head(&self) -> bool {
+        self.is_heard.get() && !self.is_busy()
+    }
+
+    /// Whether what is written may be the answer to a request. If not, hyper refuses by itself what it cannot read.
+    pub(super) const fn is_owed(&self) -> bool {
+        self.is_owed.get()
+    }
+
+    /// Whether it is idle, has nothing unsent, and was there for long enough to ask for something.
+    pub(super) fn can_be_spared(&self) -> bool {
+        let is_idle = !self.is_busy() && !self.leaves.get();
+        is_idle && self.is_clean() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
+    }
+
+    /// Tells the connection to leave.
+    pub(super) fn leave(&self) {
+        self.leaves.set(true);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ready when the connection is to leave.
+    pub(super) fn poll_leave(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        if self.leaves.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

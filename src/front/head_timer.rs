@@ -1,0 +1,123 @@
+//! The time that a client may take for the head of a request, and between two requests.
+
+use super::activity::Activity;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Ends a connection that is idle for too long, or whose client takes too long for a head.
+///
+/// hyper has such a timer, which has one limit for both, and is made and dropped for each request. This one is only set
+/// anew when it goes off.
+pub(super) struct HeadTimer {
+    sleep: Pin<Box<Sleep>>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    /// When the client began to send the head that is not complete.
+    begun: Option<Instant>,
+}
+
+/// The limit that a connection has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// The head of a request took too long.
+    Head,
+    /// The connection was idle for too long.
+    Idle,
+}
+
+impl HeadTimer {
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
+        let sleep = Box::pin(sleep(header_timeout.min(idle_timeout)));
+        Self { sleep, header_timeout, idle_timeout, begun: None }
+    }
+
+    /// Ready when the connection is to end. It must be called after hyper has read what there is.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<Overdue> {
+        if !activity.has_begun_head() {
+            self.begun = None;
+        } else if self.begun.is_none() {
+            let now = Instant::now();
+            self.begun = Some(now);
+            self.ring_by(now + self.header_timeout);
+        }
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            let (due, overdue) = match self.begun {
+                Some(begun) => (begun + self.header_timeout, Overdue::Head),
+                // It cannot be due before so much time has passed.
+                None if activity.is_busy() => (now + self.header_timeout.min(self.idle_timeout), Overdue::Idle),
+                None => (activity.idle_since() + self.idle_timeout, Overdue::Idle),
+            };
+            if due <= now {
+                return Poll::Ready(overdue);
+            }
+            self.sleep.as_mut().reset(due);
+        }
+    }
+
+    /// Has the timer go off by this time.
+    fn ring_by(&mut self, due: Instant) {
+        if self.sleep.deadline() > due {
+            self.sleep.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::time::advance;
+
+    const HEAD: Duration = Duration::from_secs(5);
+
+    /// Lets time pass, and says what the connection has reached.
+    async fn after(timer: &mut HeadTimer, activity: &Activity, seconds: f64) -> Option<Overdue> {
+        advance(Duration::from_secs_f64(seconds)).await;
+        match timer.poll(&mut Context::from_waker(Waker::noop()), activity) {
+            Poll::Ready(overdue) => Some(overdue),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_a_limit_of_its_own_that_begins_with_it() {
+        let activity = Activity::new(1);
+        let mut timer = HeadTimer::new(HEAD, 2 * HEAD);
+        assert_eq!(after(&mut timer, &activity, 9.0).await, None);
+        activity.hear();
+        assert_eq!(after(&mut timer, &activity, 0.5).await, None);
+        assert_eq!(after(&mut timer, &activity, 4.9).await, None);
+        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(Overdue::Head));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_while_the_timer_is_far_away_ends_in_its_time() {
+        let activity = Activity::new(1);
+        let mut timer = HeadTimer::new(HEAD, 4 * HEAD);
+        assert_eq!(after(&mut timer, &activity, 6.0).await, None);
+        activity.hear();
+        assert_eq!(after(&mut timer, &activity, 0.0).await, None);
+        assert_eq!(after(&mut timer, &activity, 5.1).await, Some(Overdue::Head));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_from_the_end_of_its_last_request() {
+        for idle_timeout in [HEAD / 5, 2 * HEAD] {
+            let activity = Activity::new(1);
+            let mut timer = HeadTimer::new(HEAD, idle_timeout);
+            assert_eq!(after(&mut timer, &activity, 0.9).await, None);
+            activity.hear();
+            activity.begin();
+            // A request may take as long as it likes.
+            assert_eq!(after(&mut timer, &activity, 100.0).await, None);
+            activity.end(2);
+            let left = idle_timeout.as_secs_f64();
+            assert_eq!(after(&mut timer, &activity, left - 0.1).await, None, "{idle_timeout:?}");
+            assert_eq!(after(&mut timer, &activity, 0.2).await, Some(Overdue::Idle), "{idle_timeout:?}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Requests that hyper refuses by itself, before anything of gripd sees them.
+
+use super::Front;
+use super::slot::Peer;
+use crate::wire::{Answer, answer};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Returns the answer of gripd in the place of the one that hyper has written to a request that it cannot read.
+pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
+    match written.strip_prefix(b"HTTP/1.1 ")?.get(..3)? {
+        b"400" => Some(answer::MALFORMED),
+        b"431" => Some(answer::HEAD_TOO_LARGE),
+        _ => None,
+    }
+}
+
+/// Counts and logs a request that could not be read.
+pub(super) fn note(front: &Front, peer: Option<&Peer>, error: &hyper::Error) {
+    let counter = if error.is_parse_too_large() { &front.metrics.large_heads } else { &front.metrics.malformed };
+    counter.fetch_add(1, Relaxed);
+    tracing::info!(client = client(peer), %error, "a request is refused: it could not be read");
+}
+
+/// Counts and logs a request whose head took too long.
+pub(super) fn note_slow(front: &Front, peer: Option<&Peer>) {
+    front.metrics.slow_heads.fetch_add(1, Relaxed);
+    tracing::info!(
+        client = client(peer),
+        "a connection is closed: the head of its request took longer than header_timeout"
+    );
+}
+
+fn client(peer: Option<&Peer>) -> &str {
+    peer.and_then(|peer| peer.text.to_str().ok()).unwrap_or("-")
+}
