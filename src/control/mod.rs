@@ -67,6 +67,8 @@ impl Default for Settings {
 /// What is counted.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// Requests that could not be read.
+    pub malformed: AtomicU64,
     /// Requests refused for want of a token, or of its scopes.
     pub refused: AtomicU64,
     /// Idle connections that gave way to new ones.

@@ -109,8 +109,13 @@ impl Control {
         loop {
             tokio::select! {
                 served = &mut serving => {
-                    if let Err(error) = served {
-                        tracing::debug!(%error, "control connection ended");
+                    match served {
+                        Err(error) if error.is_parse() => {
+                            self.metrics.malformed.fetch_add(1, Relaxed);
+                            tracing::info!(remote = %caller, %error, "a control request is refused: it could not be read");
+                        }
+                        Err(error) => tracing::debug!(%error, "control connection ended"),
+                        Ok(()) => {}
                     }
                     return;
                 }

@@ -87,7 +87,7 @@ pub(super) fn reader(counters: Counters, hub: Arc<Hub>, descriptors: Arc<Descrip
 type Named<'a> = (&'static str, &'static str, &'a AtomicU64);
 
 /// The counters of origins and of the control API.
-fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 11] {
+fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 12] {
     [
         ("origin_requests_total", "Requests sent to origins, retries included.", &origin.requests),
         ("origin_failures_total", "Requests that got no answer from their origin.", &origin.failures),
@@ -114,6 +114,7 @@ fn behind_the_front(Counters { origin, control, .. }: &Counters) -> [Named<'_>; 
             "Requests to the control API refused for want of a token, or of its scopes.",
             &control.refused,
         ),
+        ("control_malformed_total", "Requests to the control API that are not HTTP/1.1.", &control.malformed),
         ("control_gave_way_total", "Idle connections to the control API that gave way to new ones.", &control.gave_way),
         (
             "control_connections_refused_total",

@@ -31,6 +31,9 @@ fn what_is_no_http_gets_a_text_and_is_counted() {
     }
     assert_eq!((gripd.metric("requests_malformed_total"), gripd.metric("requests_large_head_total")), (3, 3));
     assert!(origin.asked().is_empty());
+    let (head, _) = Client::send(gripd.control, "garbage\r\n\r\n").answer();
+    assert!(head.starts_with("http/1.1 400 "), "{head}");
+    eventually("that is counted as well", || gripd.metric("control_malformed_total") == 1);
 }
 
 #[test]
