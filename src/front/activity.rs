@@ -24,6 +24,8 @@ pub(super) struct Activity {
     is_heard: Cell<bool>,
     /// Whether a request has begun since everything was sent.
     is_owed: Cell<bool>,
+    /// Whether one of its requests had a body.
+    has_carried_body: Cell<bool>,
     /// Whether the connection is to make room for another.
     leaves: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -41,6 +43,7 @@ impl Activity {
             is_clean: Cell::new(true),
             is_heard: Cell::new(false),
             is_owed: Cell::new(false),
+            has_carried_body: Cell::new(false),
             leaves: Cell::new(false),
             waker: RefCell::default(),
         }
@@ -64,6 +67,16 @@ impl Activity {
         self.idle_since.set(Instant::now());
         self.is_answered.set(true);
         self.is_heard.set(false);
+    }
+
+    /// Notes that a request has a body.
+    pub(super) fn carry_body(&self) {
+        self.has_carried_body.set(true);
+    }
+
+    /// Whether one of its requests had a body.
+    pub(super) const fn has_carried_body(&self) -> bool {
+        self.has_carried_body.get()
     }
 
     /// Notes that the client has sent something.

@@ -1,6 +1,7 @@
 //! A client's connection while hyper serves it.
 
 use super::activity::Activity;
+use super::request_line::RequestLines;
 use super::unreadable;
 use crate::net::{ClientDelay, Limits, Pace};
 use bytes::{Buf, Bytes};
@@ -19,6 +20,7 @@ pub(super) struct Io {
     /// What was read before hyper had the socket.
     early: Bytes,
     activity: Rc<Activity>,
+    lines: RequestLines,
     /// How fast the client reads.
     pace: Pace,
     waiting: Rc<ClientDelay>,
@@ -34,7 +36,10 @@ impl Io {
         waiting: Rc<ClientDelay>,
         activity: Rc<Activity>,
     ) -> Self {
-        Self { socket, early, activity, pace: Pace::new(limits), waiting }
+        let mut lines = RequestLines::new(&activity);
+        let mended = if early.is_empty() { None } else { lines.read(&early, &activity) };
+        let early = mended.map_or(early, Bytes::from);
+        Self { socket, early, activity, lines, pace: Pace::new(limits), waiting }
     }
 
     /// Writes the answer of gripd in the place of the one that hyper gives by itself to what it cannot read, if `bytes`
@@ -76,18 +81,23 @@ impl Io {
 
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
+        let this = &mut *self;
+        if this.early.is_empty() {
             let before = buf.filled().len();
-            let read = Pin::new(&mut self.socket).poll_read(cx, buf);
-            if buf.filled().len() > before {
-                self.activity.hear();
+            let read = Pin::new(&mut this.socket).poll_read(cx, buf);
+            let fresh = &buf.filled()[before..];
+            if fresh.is_empty() {
+                return read;
             }
-            return read;
+            this.activity.hear();
+            let Some(mended) = this.lines.read(fresh, &this.activity) else { return read };
+            buf.set_filled(before);
+            this.early = mended.into();
         }
-        self.activity.hear();
-        let count = self.early.len().min(buf.remaining());
-        buf.put_slice(&self.early[..count]);
-        self.early.advance(count);
+        this.activity.hear();
+        let count = this.early.len().min(buf.remaining());
+        buf.put_slice(&this.early[..count]);
+        this.early.advance(count);
         Poll::Ready(Ok(()))
     }
 }

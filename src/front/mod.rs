@@ -20,6 +20,7 @@ mod io;
 mod jsonp;
 pub mod listen;
 mod request;
+mod request_line;
 mod slot;
 mod unreadable;
 mod visit;

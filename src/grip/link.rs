@@ -1,6 +1,7 @@
 //! `Grip-Link`: where to ask for more, and whom to tell that the client is gone.
 
 use super::fields::Element;
+use super::percent::{encode, is_odd};
 use super::{Invalid, invalid};
 use hyper::Uri;
 use std::time::Duration;
@@ -105,6 +106,9 @@ pub fn resolve(base: &str, reference: &str) -> Option<Uri> {
             if link.starts_with('/') { link.to_owned() } else { format!("/{}{link}", folder.trim_start_matches('/')) };
         format!("{scheme}://{authority}{}{query}", without_dots(&path))
     };
+    // Blanks and quotes are common in what a template has put together.
+    let encoded = encode(whole.as_bytes(), |byte| byte == b' ' || is_odd(byte));
+    let whole = encoded.map_or(Ok(whole), String::from_utf8).ok()?;
     let uri: Uri = whole.parse().ok()?;
     (matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()).then_some(uri)
 }

@@ -26,6 +26,7 @@ pub mod message;
 pub mod meta;
 pub mod naming;
 mod object;
+pub mod percent;
 pub mod rights;
 pub mod signature;
 mod template;

@@ -201,6 +201,8 @@ impl Pool {
         let (stream, counted) = opened.map_err(|error| unreachable(error.into()))??;
         let handshake = http1::Builder::new()
             .max_headers(MAX_HEADERS)
+            // RFC 9112 5.1: a proxy removes them.
+            .allow_spaces_after_header_name_in_responses(true)
             .handshake(TokioIo::new(Outbound::new(stream, Some(counted))));
         let (sender, connection) = handshake.await.map_err(Failure::from_hyper)?;
         // How it ends is told to whoever waits for an answer on it.

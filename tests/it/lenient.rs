@@ -2,7 +2,7 @@
 
 use crate::support::events::event;
 use crate::support::websocket::TEXT;
-use crate::support::{Answer, Events, Gripd, Origin, SocketOrigin, chunk, eventually};
+use crate::support::{Answer, Client, Events, Gripd, Origin, SocketOrigin, chunk, eventually};
 
 #[test]
 fn json_with_common_faults_is_published() {
@@ -56,4 +56,66 @@ fn a_control_message_with_common_faults_is_carried_out() {
     let subscribe = event("TEXT", "c:{\"type\": \"subscribe\", \"channel\": \"b\",\"x\": \"\\ud83d\n\"}");
     let _client = origin.open(&gripd, &subscribe);
     eventually("the other is subscribed", || gripd.connections("b") == 1);
+}
+
+#[test]
+fn targets_with_characters_that_uris_must_not_have_are_forwarded_encoded() {
+    let origin = Origin::start(|asked| Answer::ok(asked.target()));
+    let gripd = Gripd::start(&origin);
+    let mut client =
+        Client::send(gripd.clients, "GET /a\"b<c>`d?e=\"{|}^\\ HTTP/1.1\r\nHost: h\r\nX-Kept: \"<\r\n\r\n");
+    assert_eq!(client.answer().1, "/a%22b%3Cc%3E%60d?e=%22%7B%7C%7D%5E%5C");
+    // Latin-1 and UTF-8, on a kept connection.
+    client.write(b"GET /gr\xfc\xdfe HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(client.answer().1, "/gr%FC%DFe");
+    client.write("GET /grüße HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(client.answer().1, "/gr%C3%BC%C3%9Fe");
+    assert_eq!(origin.asked()[0].header("x-kept"), Some("\"<"));
+    // Control characters and blanks are refused as before.
+    for target in ["/a b", "/a\u{1}b", "/a\u{7f}b"] {
+        let mut client = Client::send(gripd.clients, format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert!(client.answer().0.starts_with("http/1.1 400"), "{target:?}");
+    }
+}
+
+#[test]
+fn a_body_is_never_taken_for_a_request_line() {
+    let origin = Origin::start(|asked| Answer::ok(&asked.body));
+    let gripd = Gripd::start(&origin);
+    let body = "GET /\"<x> HTTP/1.1\r\n\r\n";
+    let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut client = Client::send(gripd.clients, &head);
+    eventually("the head is read", || gripd.metric("requests_total") == 1);
+    client.write(body);
+    assert_eq!(client.answer().1, body);
+    client.write(format!("{head}{body}{head}"));
+    assert_eq!(client.answer().1, body);
+    client.write(body);
+    assert_eq!(client.answer().1, body);
+}
+
+#[test]
+fn links_with_characters_that_uris_must_not_have_are_followed_encoded() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/" => Answer::with("Grip-Link: </next page?q=\"ü\">; rel=next\r\n", "one "),
+        target => Answer::ok(target),
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunks(), "one /next%20page?q=%22%C3%BC%22");
+}
+
+#[test]
+fn a_blank_before_a_colon_of_an_origins_header_is_removed() {
+    let origin = Origin::start(|_| {
+        Answer::Bytes("HTTP/1.1 200 OK\r\nX-Blank : 1\r\nContent-Length : 2\r\nX-Tab\t: 2\r\n\r\nok".into())
+    });
+    let gripd = Gripd::start(&origin);
+    let (head, body) = gripd.get("/").answer();
+    assert!(head.contains("\r\nx-blank: 1\r\n") && head.contains("\r\nx-tab: 2\r\n"), "{head}");
+    assert_eq!(body, "ok");
+    // From a client it is refused: others could read another header in it (RFC 9112 5.1).
+    let mut client = Client::send(gripd.clients, "GET / HTTP/1.1\r\nHost: h\r\nX-Blank : 1\r\n\r\n");
+    assert!(client.answer().0.starts_with("http/1.1 400"));
 }
