@@ -235,6 +235,7 @@ impl Config {
             origin: origin::Settings {
                 connect_timeout: file.origin.connect_timeout.0,
                 response_timeout: file.origin.response_timeout.0,
+                connection_wait: file.origin.connection_wait.0,
                 idle_timeout: file.origin.idle_timeout.0,
                 idle_connections: file.origin.idle_connections.div_ceil(shards),
                 connections: file.origin.connections.get().div_ceil(shards),

@@ -19,6 +19,7 @@ pub(super) struct RouteTable {
     path_rem: Option<u32>,
     replace_beg: Option<String>,
     log_level: Option<u8>,
+    response_timeout: Option<f64>,
     #[serde(default)]
     header: Vec<String>,
     #[serde(default)]
@@ -86,6 +87,7 @@ impl RouteTable {
         let ssl = self.ssl.map(|ssl| if ssl { "yes" } else { "no" }.to_owned());
         let flag = |on: bool| on.then(String::new);
         let (path_rem, log_level) = (self.path_rem.map(|n| n.to_string()), self.log_level.map(|n| n.to_string()));
+        let response_timeout = self.response_timeout.map(|seconds| seconds.to_string());
         let (debug, orig_headers) = (flag(self.debug), flag(self.orig_headers));
         let (no_grip, aco) = (flag(self.no_grip), flag(self.aco));
         let (user_required, close_at_expiry) = (flag(self.user_required), flag(self.close_at_expiry));
@@ -102,6 +104,7 @@ impl RouteTable {
             ("path_rem", &path_rem),
             ("replace_beg", &self.replace_beg),
             ("log_level", &log_level),
+            ("response_timeout", &response_timeout),
             ("debug", &debug),
             ("orig_headers", &orig_headers),
             ("no_grip", &no_grip),

@@ -119,7 +119,7 @@ impl Exchange<'_> {
         match body {
             Source::Whole(body) => Ok((body, None)),
             Source::Incoming(incoming, lease) => {
-                collect(incoming, lease, MAX_BODY, self.front.origin.response_timeout()).await
+                collect(incoming, lease, MAX_BODY, self.front.origin.response_timeout(self.route)).await
             }
         }
     }
@@ -160,7 +160,7 @@ impl Exchange<'_> {
 
     /// A request is held only when it was read whole: a body left unread would be taken for the next request.
     async fn check_upload(&self) -> Result<(), Failure> {
-        match timeout(self.front.origin.response_timeout(), self.upload.whole()).await {
+        match timeout(self.front.origin.response_timeout(self.route), self.upload.whole()).await {
             Ok(BodyState::Whole) => Ok(()),
             Ok(BodyState::TooLarge) => Err(Failure::new(Kind::RequestTooLarge)),
             Ok(BodyState::TooSlow) => Err(Failure::new(Kind::RequestSlow)),

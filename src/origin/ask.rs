@@ -128,7 +128,9 @@ impl Origin {
         let answered = self.send(&errand, &Upload::of(ask.body)).await?;
         let (body, rest) = match answered.body {
             Source::Whole(body) => (body, None),
-            Source::Incoming(incoming, lease) => collect(incoming, lease, MAX_BODY, self.response_timeout()).await?,
+            Source::Incoming(incoming, lease) => {
+                collect(incoming, lease, MAX_BODY, self.response_timeout(&route)).await?
+            }
         };
         Ok(Told { status: answered.head.status, headers: answered.head.headers, body, rest })
     }
@@ -140,8 +142,9 @@ impl Origin {
     pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
         let route = about.route_for(&self.routes(), ask.uri)?;
         let _turn = self.turn(Lane::Filters, about, &route).await;
-        let asked = timeout(self.settings.filter_timeout, self.ask(about, ask));
-        asked.await.unwrap_or_else(|_| Err(Failure::new(Kind::TimedOut)))
+        let limit = self.settings.filter_timeout;
+        let asked = timeout(limit, self.ask(about, ask));
+        asked.await.unwrap_or_else(|_| Err(Failure::over_time(Kind::TimedOut, "filter_timeout", limit)))
     }
 
     /// Waits until the origin of a URI may be asked once more by gripd itself.
@@ -219,7 +222,7 @@ pub async fn collect(
         Ok(true)
     };
     match timeout(patience, read).await {
-        Err(_) => Err(Failure::new(Kind::TimedOut)),
+        Err(_) => Err(Failure::over_time(Kind::TimedOut, "response_timeout", patience)),
         Ok(Err(error)) => Err(Failure::because(Kind::Broken, error)),
         Ok(Ok(false)) => Ok((body.freeze(), Some((incoming, lease)))),
         Ok(Ok(true)) => {

@@ -213,7 +213,8 @@ impl Conversation {
         let body = match body {
             Source::Whole(body) => body,
             Source::Incoming(incoming, lease) => {
-                let (body, rest) = collect(incoming, lease, most, self.origin.response_timeout()).await?;
+                let (body, rest) =
+                    collect(incoming, lease, most, self.origin.response_timeout(&self.about.route)).await?;
                 if rest.is_some() {
                     return Err(Failure::because(Kind::TooLarge, format!("its events exceed {most} bytes")));
                 }
@@ -284,7 +285,7 @@ impl Conversation {
         let told = async {
             let answered = self.send(event(&Event::Disconnect), 0).await.map_err(|lost| lost.failure)?;
             if let Source::Incoming(incoming, lease) = answered.body {
-                collect(incoming, lease, MAX_BODY, self.origin.response_timeout()).await?;
+                collect(incoming, lease, MAX_BODY, self.origin.response_timeout(&self.about.route)).await?;
             }
             Ok::<_, Failure>(())
         };

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,11 @@ impl Failure {
     /// A failure that has no further cause.
     pub const fn new(kind: Kind) -> Self {
         Self { kind, source: None }
+    }
+
+    /// A time that is over. `setting` is what bounds it.
+    pub fn over_time(kind: Kind, setting: &str, limit: Duration) -> Self {
+        Self::because(kind, format!("{setting} ({} s) is over", limit.as_secs_f64()))
     }
 
     /// A failure with its cause.
@@ -128,7 +134,7 @@ impl fmt::Display for Failure {
             Kind::NotNamed => "the client's token does not let it hold a channel",
             Kind::Denied => "the client may not hold a channel for now",
             Kind::GaveWay => "the client was slow while others waited for a connection to the origin",
-            Kind::RequestSlow => "the client sent the request body too slowly",
+            Kind::RequestSlow => "the client sent the request body too slowly (body_timeout, least_rate, body_total)",
             Kind::RequestBroken => "the request body did not arrive whole",
             Kind::RequestTooLarge => "the request body is too large for a request that is held",
         })

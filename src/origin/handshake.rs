@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -173,23 +174,25 @@ impl Origin {
             return Ok(Handshake::Refused(Answered { head, body, target: index }));
         }
         check(&errand.request.headers, response.headers()).map_err(Lost::sent)?;
-        let ((stream, counted), early, head) = self.take_over(response).await.map_err(Lost::sent)?;
+        let limit = self.response_timeout(errand.route);
+        let ((stream, counted), early, head) = take_over(response, limit).await.map_err(Lost::sent)?;
         let socket = RelayedSocket { stream, _counted: counted, _place: Some(place) };
         Ok(Handshake::Accepted(Opened::Socket { socket, early, head, target: index }))
     }
+}
 
-    /// The connection of an answer that changed the protocol.
-    async fn take_over(
-        &self,
-        mut response: Response<hyper::body::Incoming>,
-    ) -> Result<((TcpStream, Option<Counted>), Bytes, response::Parts), Failure> {
-        let upgraded = timeout(self.settings.response_timeout, hyper::upgrade::on(&mut response)).await;
-        let upgraded = upgraded.map_err(|_| Failure::new(Kind::TimedOut))?.map_err(Failure::from_hyper)?;
-        let Ok(parts) = upgraded.downcast::<TokioIo<Outbound<TcpStream>>>() else {
-            return Err(Failure::because(Kind::Unusable, "its connection cannot be taken over"));
-        };
-        Ok((parts.io.into_inner().into_parts(), parts.read_buf, response.into_parts().0))
-    }
+/// The connection of an answer that changed the protocol.
+async fn take_over(
+    mut response: Response<hyper::body::Incoming>,
+    limit: Duration,
+) -> Result<((TcpStream, Option<Counted>), Bytes, response::Parts), Failure> {
+    let upgraded = timeout(limit, hyper::upgrade::on(&mut response)).await;
+    let late = |_| Failure::over_time(Kind::TimedOut, "response_timeout", limit);
+    let upgraded = upgraded.map_err(late)?.map_err(Failure::from_hyper)?;
+    let Ok(parts) = upgraded.downcast::<TokioIo<Outbound<TcpStream>>>() else {
+        return Err(Failure::because(Kind::Unusable, "its connection cannot be taken over"));
+    };
+    Ok((parts.io.into_inner().into_parts(), parts.read_buf, response.into_parts().0))
 }
 
 /// Checks that the origin has understood the handshake (RFC 6455 4.1).

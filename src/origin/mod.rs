@@ -64,6 +64,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the head of an answer may take, and then the body of one that holds.
     pub response_timeout: Duration,
+    /// How long a request may wait for one of the connections to its origin.
+    pub connection_wait: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
     /// Unused connections kept for one origin by one shard.
@@ -88,7 +90,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
-            response_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_secs(300),
+            connection_wait: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(55),
             idle_connections: 128,
             connections: 1024,
@@ -229,8 +232,8 @@ impl Origin {
     }
 
     /// How long an answer may take.
-    pub const fn response_timeout(&self) -> Duration {
-        self.settings.response_timeout
+    pub fn response_timeout(&self, route: &Route) -> Duration {
+        route.response_timeout.unwrap_or(self.settings.response_timeout)
     }
 
     /// What origins are told of the way of a request.
@@ -320,12 +323,13 @@ impl Origin {
         self.metrics.requests.fetch_add(1, Relaxed);
         let upload = body.clone();
         let mut answer = pin!(lease.send(self.outgoing(errand, target, body)));
+        let limit = self.response_timeout(errand.route);
         loop {
             let sent = upload.progress();
-            match timeout(self.settings.response_timeout, &mut answer).await {
+            match timeout(limit, &mut answer).await {
                 // The clock runs while nothing is sent: a long upload is not a slow origin.
                 Err(_) if upload.progress() != sent => {}
-                Err(_) => return Err(Lost::sent(Failure::new(Kind::TimedOut))),
+                Err(_) => return Err(Lost::sent(Failure::over_time(Kind::TimedOut, "response_timeout", limit))),
                 Ok(Ok(response)) => return usable(response, errand.purpose),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().is_some();

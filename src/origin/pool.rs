@@ -182,9 +182,10 @@ impl Pool {
     }
 
     async fn wait_for(&self, share: &Rc<Share>, source: Sharer, waiting: &Rc<ClientDelay>) -> Result<Permit, Failure> {
-        match timeout(self.settings.response_timeout, share.permit(source, waiting)).await {
+        let limit = self.settings.connection_wait;
+        match timeout(limit, share.permit(source, waiting)).await {
             Ok(Some(permit)) => Ok(permit),
-            _ => Err(Failure::new(Kind::Busy)),
+            _ => Err(Failure::over_time(Kind::Busy, "connection_wait", limit)),
         }
     }
 
@@ -196,9 +197,10 @@ impl Pool {
     }
 
     async fn connect(&self, to: &Destination) -> Result<Wire, Failure> {
-        let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
-        let opened = timeout(self.settings.connect_timeout, self.open(to)).await;
-        let (stream, counted) = opened.map_err(|error| unreachable(error.into()))??;
+        let limit = self.settings.connect_timeout;
+        let opened = timeout(limit, self.open(to)).await;
+        let late = |_| Failure::over_time(Kind::Unreachable, "connect_timeout", limit);
+        let (stream, counted) = opened.map_err(late)??;
         let handshake = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             // RFC 9112 5.1: a proxy removes them.

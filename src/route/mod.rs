@@ -20,6 +20,7 @@ use crate::grip::naming::Rule;
 use crate::grip::signature::Signer;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A condition, the origin of the requests that fit it, and what is special about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Route {
     pub cors: bool,
     /// How it answers requests made by `<script>` elements, if web pages may use it.
     pub jsonp: Jsonp,
+    /// How long its origin may take to answer, if not as long as all.
+    pub response_timeout: Option<Duration>,
     /// How much is logged of its requests, from 0 (errors) to 4, in the place of what is configured.
     pub log_level: Option<u8>,
     /// Where its requests go: to the first that can be reached.

@@ -8,6 +8,7 @@ use crate::wire::{canonical_host, is_authority, without_port};
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is changed in the requests of a route before they are forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
             "aco" => route.cors = true,
             "sig_iss" => route.signing.issuer = Some(value.clone()),
             "sig_key" => route.signing.key = Some(value.clone()),
+            "response_timeout" => route.response_timeout = Some(seconds(name, value)?),
             "log_level" => match value.parse() {
                 Ok(level @ 0..=4) => route.log_level = Some(level),
                 _ => return invalid("log_level must be 0 to 4"),
@@ -120,6 +122,15 @@ fn rule(patterns: &[&String], users: bool) -> Result<Option<Rule>, Invalid> {
         return invalid("channels with {user} need one of user_jwt, user_meta and user_header");
     }
     Ok(Some(rule))
+}
+
+/// A time to wait for something: more than none, and at most a year.
+fn seconds(name: &str, value: &str) -> Result<Duration, Invalid> {
+    const YEAR: f64 = 365.0 * 24.0 * 3600.0;
+    match value.parse() {
+        Ok(seconds) if (0.001..=YEAR).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => invalid(format!("{name} must be a time in seconds, from 0.001 to {YEAR}")),
+    }
 }
 
 fn condition(condition: &mut Condition, name: &str, value: &str) -> Result<(), Invalid> {

@@ -3,6 +3,7 @@
 use crate::support::events::event;
 use crate::support::websocket::TEXT;
 use crate::support::{Answer, Client, Events, Gripd, Origin, SocketOrigin, chunk, eventually};
+use std::time::Duration;
 
 #[test]
 fn json_with_common_faults_is_published() {
@@ -118,4 +119,26 @@ fn a_blank_before_a_colon_of_an_origins_header_is_removed() {
     // From a client it is refused: others could read another header in it (RFC 9112 5.1).
     let mut client = Client::send(gripd.clients, "GET / HTTP/1.1\r\nHost: h\r\nX-Blank : 1\r\n\r\n");
     assert!(client.answer().0.starts_with("http/1.1 400"));
+}
+
+#[test]
+fn a_route_says_how_long_its_origin_may_take_and_what_ended_a_request_is_named() {
+    let hanging =
+        Origin::start(|_| Answer::Write(Box::new(|stream| drop(std::io::copy(stream, &mut std::io::sink())))));
+    let gripd = Gripd::with(&hanging, ",debug,response_timeout=0.3", |_| {});
+    let (head, body) = gripd.get("/").answer();
+    assert!(head.starts_with("http/1.1 504"), "{head}");
+    assert!(body.contains("response_timeout (0.3 s) is over"), "{body}");
+    let gripd = Gripd::configured(&hanging.route("debug = true\nresponse_timeout = 0.2"));
+    assert!(gripd.get("/").answer().1.contains("response_timeout (0.2 s) is over"));
+    let gripd = Gripd::with(&hanging, ",debug", |config| {
+        config.shards = 1;
+        config.origin.connections = 1;
+        config.origin.connection_wait = Duration::from_millis(300);
+    });
+    let _first = gripd.get("/first");
+    eventually("the first is asked", || !hanging.asked_for("/first").is_empty());
+    let (head, body) = gripd.get("/second").answer();
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    assert!(body.contains("connection_wait (0.3 s) is over"), "{body}");
 }
