@@ -7,7 +7,7 @@ use super::stream::beginning;
 use super::terms::{check, filtered, terms, unlinked, ways_of_stream};
 use super::{After, Cause, Hold, Holds, Waiting};
 use crate::grip::instruct::is_body;
-use crate::grip::link::{Next, resolve};
+use crate::grip::link::Next;
 use crate::grip::{HoldMode, Instruct, Meta, Rights};
 use crate::net::Pace;
 use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
@@ -200,7 +200,7 @@ impl Linked<'_> {
     /// The next link as a whole URI, if there is one.
     fn next_uri(&self) -> Option<(Uri, Duration)> {
         let Next { uri, timeout } = self.instruct.links.next.as_ref()?;
-        resolve(&self.about.uri, uri).map(|uri| (uri, *timeout))
+        self.about.resolve(uri).map(|uri| (uri, *timeout))
     }
 
     fn schedule_link(&mut self) {

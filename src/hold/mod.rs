@@ -252,7 +252,7 @@ impl Holds {
 
     /// What tells the origin, when it is dropped, that the client is gone, if the origin wants to know.
     fn gone(&self, about: &Asking, link: Option<&str>) -> Option<Gone> {
-        let uri = crate::grip::link::resolve(&about.uri, link?)?;
+        let uri = about.resolve(link?)?;
         Some(Gone::new(Rc::clone(&self.origin), about.clone(), uri))
     }
 

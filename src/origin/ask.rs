@@ -2,7 +2,8 @@
 
 use super::{Errand, Failure, Kind, Lane, Lease, Metrics, Origin, Purpose, Sharer, Source, Turn, Upload};
 use crate::grip::item::Id;
-use crate::route::{Address, Place, Protocol, Query, Route, Table, Target};
+use crate::grip::link::resolve;
+use crate::route::{Address, Place, Protocol, Query, Rewrite, Route, Table, Target};
 use crate::wire::is_same_authority;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -69,6 +70,27 @@ impl Asking {
     /// Its URI as logs show it: without the tokens of users.
     pub fn shown(&self) -> Cow<'_, str> {
         self.route.shown(&self.uri)
+    }
+
+    /// Returns the whole URI of a link that stands in an answer of the origin, as a client would write it. `None`: it is no
+    /// link.
+    ///
+    /// A route may change the beginning of paths. A link is then taken for one that the origin has written for
+    /// clients if it begins as the client's path does, and otherwise for one among its own paths: the change is undone.
+    pub fn resolve(&self, reference: &str) -> Option<Uri> {
+        let uri = resolve(&self.uri, reference)?;
+        let authority = uri.authority()?.as_str();
+        let Rewrite { cut, begin, .. } = &self.route.rewrite;
+        if (*cut == 0 && begin.is_empty()) || !is_same_authority(&self.host, authority) {
+            return Some(uri);
+        }
+        let own: Uri = self.uri.parse().ok()?;
+        let Some(removed) = own.path().get(..*cut) else { return Some(uri) };
+        let Some(rest) = uri.path().strip_prefix(begin.as_str()).filter(|_| !uri.path().starts_with(removed)) else {
+            return Some(uri);
+        };
+        let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        format!("{}://{authority}{removed}{rest}{query}", uri.scheme_str()?).parse().ok()
     }
 
     /// Where requests for a URI go. What is on the host of the client's request stays here, whatever scheme it is written
@@ -262,6 +284,36 @@ mod tests {
         // Another path has its own route, or none; it is never looked for at the host that the client named.
         assert_eq!(goes_to("*,path_beg=/events o:1\n* o:2", "http://chat.example/x").unwrap(), "o:2");
         assert!(goes_to("*,path_beg=/events o:1", "http://chat.example/x").unwrap_err().contains("Route not found"));
+    }
+
+    #[test]
+    fn links_among_the_paths_of_the_origin_are_those_of_clients() {
+        let led = |line: &str, path: &str, link: &str| {
+            let table = Table::new(parse_lines(line).unwrap()).unwrap();
+            let query = Query { host: "h", path, protocol: Protocol::Http, secure: false };
+            let route = Arc::clone(table.find(&query).unwrap());
+            let uri = format!("http://h{path}");
+            let asking =
+                Asking { route, host: "h".to_owned(), uri, secure: false, client: None, source: Sharer::default() };
+            asking.resolve(link).unwrap().to_string()
+        };
+        for (line, path, link, leads_to) in [
+            ("*,path_beg=/api,replace_beg= o:1", "/api/s", "/next?x=1", "http://h/api/next?x=1"),
+            ("*,path_beg=/api,replace_beg= o:1", "/api/s", "/api/next", "http://h/api/next"),
+            ("*,path_beg=/api,replace_beg= o:1", "/api/s", "next", "http://h/api/next"),
+            ("*,path_beg=/api,replace_beg= o:1", "/api/s", "../next", "http://h/api/next"),
+            ("*,path_beg=/api,replace_beg= o:1", "/api/s", "http://h/next", "http://h/api/next"),
+            ("*,path_beg=/api,replace_beg= o:1", "/api/s", "http://other/next", "http://other/next"),
+            ("*,path_beg=/api/,replace_beg=/v2/ o:1", "/api/s", "/v2/next", "http://h/api/next"),
+            // What the origin would never see is somebody else's.
+            ("*,path_beg=/api/,replace_beg=/v2/ o:1", "/api/s", "/v3/next", "http://h/v3/next"),
+            ("*,path_rem=3 o:1", "/v1/s", "/next", "http://h/v1/next"),
+            ("*,path_rem=3 o:1", "/v1/s", "/v1/next", "http://h/v1/next"),
+            ("*,path_rem=9 o:1", "/v1/s", "/next", "http://h/next"),
+            ("*,path_beg=/api o:1", "/api/s", "/next", "http://h/next"),
+        ] {
+            assert_eq!(led(line, path, link), leads_to, "{line} {path} {link}");
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use super::{Ask, Asking, Failure, Kind, Origin};
 use crate::grip::filter::Passage;
-use crate::grip::link::resolve;
 use crate::grip::{Filter, Meta};
 use bytes::Bytes;
 use hyper::header::HeaderName;
@@ -51,7 +50,7 @@ impl Origin {
         content: &Bytes,
     ) -> Result<Option<Bytes>, Failure> {
         let client = item.context.client;
-        let uri = client.get("url").and_then(|url| resolve(&about.uri, url));
+        let uri = client.get("url").and_then(|url| about.resolve(url));
         let Some(uri) = uri else {
             return Err(Failure::because(Kind::Unusable, "the client's meta has no usable 'url'"));
         };

@@ -142,3 +142,18 @@ fn a_route_says_how_long_its_origin_may_take_and_what_ended_a_request_is_named()
     assert!(head.starts_with("http/1.1 503"), "{head}");
     assert!(body.contains("connection_wait (0.3 s) is over"), "{body}");
 }
+
+#[test]
+fn a_link_leads_to_where_an_origin_means_it_whose_paths_are_changed() {
+    let origin = Origin::start(|asked| match asked.target() {
+        "/stream" => Answer::with("Grip-Link: </next?page=2>; rel=next\r\n", "one "),
+        "/next?page=2" => Answer::with("Grip-Link: <last>; rel=next\r\n", "two "),
+        target => Answer::ok(target),
+    });
+    for (options, path) in [(",path_beg=/api,replace_beg=", "/api/stream"), (",path_rem=3", "/v1/stream")] {
+        let gripd = Gripd::with(&origin, options, |_| {});
+        let mut client = gripd.get(path);
+        client.head();
+        assert_eq!(client.chunks(), "one two /last", "{options}");
+    }
+}
