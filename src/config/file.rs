@@ -70,6 +70,7 @@ pub(super) struct Origin {
     pub(super) x_forwarded_for_trusted: String,
     pub(super) set_x_forwarded_protocol: ProtoMode,
     pub(super) orig_headers_need_mark: Vec<String>,
+    pub(super) via: bool,
     pub(super) cdn_loop: String,
 }
 
@@ -273,6 +274,7 @@ impl Default for Origin {
             x_forwarded_for_trusted: String::new(),
             set_x_forwarded_protocol: ProtoMode(origin.forwarding.proto),
             orig_headers_need_mark: Vec::new(),
+            via: true,
             cdn_loop: String::new(),
         }
     }

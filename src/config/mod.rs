@@ -162,6 +162,9 @@ impl Parsed {
             (Some(true), Some(_)) | (None, _) => AcceptProto::OfProxies,
         };
         forwarding.accept_route = file.client.accept_pushpin_route;
+        if !file.origin.via {
+            forwarding.via = None;
+        }
         forwarding.cdn_loop = Some(file.origin.cdn_loop.clone()).filter(|name| !name.is_empty());
         parsed
     }

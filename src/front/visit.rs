@@ -76,6 +76,9 @@ impl Visit {
         if let Some(refusal) = self.refuse_target() {
             return Some(refusal);
         }
+        if front.origin.forwarding().via.as_ref().is_some_and(|via| via.has_passed(headers)) {
+            return Some(LOOP);
+        }
         if let Some(name) = &front.origin.forwarding().cdn_loop
             && has_passed(headers, name)
         {

@@ -1,6 +1,6 @@
 //! The settings of how gripd learns about the way that a request has come, and how it tells origins.
 
-use super::rewrite::{ForwardedFor, ForwardedProto, says_secure};
+use super::rewrite::{ForwardedFor, ForwardedProto, Via, says_secure};
 use crate::wire::{Proxies, ProxyHeader, Way};
 use hyper::header::{HeaderMap, HeaderName};
 use std::net::IpAddr;
@@ -26,6 +26,8 @@ pub struct Forwarding {
     pub accept_route: bool,
     /// Headers whose originals only count when they come marked.
     pub need_mark: Vec<HeaderName>,
+    /// The name of this process for `Via`, if origins are told of it.
+    pub via: Option<Via>,
     /// The name of this proxy for `CDN-Loop`.
     pub cdn_loop: Option<String>,
 }
@@ -53,6 +55,7 @@ impl Default for Forwarding {
             accept_proto: AcceptProto::default(),
             accept_route: false,
             need_mark: Vec::new(),
+            via: Some(Via::of_this_process()),
             cdn_loop: None,
         }
     }

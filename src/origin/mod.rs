@@ -27,7 +27,7 @@ pub use gone::Gone;
 pub use handshake::{Handshake, Opened, RelayedSocket, accept_for};
 pub use pool::Lease;
 pub use rewrite::{
-    Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, has_passed, is_of_proxies, is_plainly_framed, is_reserved,
+    Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, Via, has_passed, is_of_proxies, is_plainly_framed, is_reserved,
     names_a_crowd, remove_hop_by_hop, remove_where,
 };
 pub use shield::Shield;

@@ -1,6 +1,7 @@
 //! The program: arguments in, exit code out.
 
 use crate::support::{Answer, Client, Origin, Program, eventually, get, run};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 fn write(name: &str, text: &str) -> PathBuf {
@@ -256,10 +257,13 @@ fn a_log_line_stays_on_its_line_and_is_not_endless() {
     let origin = Origin::holding();
     let mut program = Program::start(&["--route", &format!("* {}", origin.address)]);
     let clients = program.clients.parse().unwrap();
-    let long = "\u{9b}31m\u{202e}".to_owned() + &"x".repeat(20_000);
-    let request = format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n");
-    Client::send(clients, request).head();
+    Client::send(clients, get(&format!("/{}", "x".repeat(20_000)))).head();
     program.says("bytes are left out)");
+    let item = json!({ "channel": "\u{9b}31m\u{202e}", "http-stream": { "content": "x" } });
+    let body = json!({ "items": [item] }).to_string();
+    let request = format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert!(Client::send(program.control.parse().unwrap(), request).head().starts_with("http/1.1 200"));
+    program.says("202e");
     program.signal("TERM");
     let (_, log) = program.wait();
     assert!(log.contains("\\u{9b}31m\\u{202e}") && !log.contains('\u{9b}') && !log.contains('\u{202e}'), "{log}");

@@ -154,3 +154,29 @@ fn access_lines_have_the_clients_address() {
     Client::send(clients, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer();
     program.says("client=127.0.0.1");
 }
+
+#[test]
+fn a_request_says_that_it_has_passed_and_is_refused_when_it_comes_back() {
+    let origin = Origin::start(|asked| Answer::ok(&asked.all("via").join("; ")));
+    let gripd = Gripd::start(&origin);
+    let ask = |via: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{via}\r\n");
+        Client::send(gripd.clients, request).answer()
+    };
+    let (head, own) = ask("");
+    assert!(own.starts_with("1.1 gripd-") && !head.contains("\r\nvia:"), "{own} {head}");
+    let old = Client::send(gripd.clients, "GET / HTTP/1.0\r\n\r\n").answer().1;
+    assert_eq!(old, own.replacen("1.1", "1.0", 1));
+    assert_eq!(ask("Via: 1.0 fred, 1.1 other\r\n").1, format!("1.0 fred, 1.1 other; {own}"));
+    for via in [format!("Via: {own}\r\n"), format!("Via: 1.0 fred\r\nVia: 1.1 other,{own} (x)\r\n")] {
+        let (head, body) = ask(&via);
+        assert!(head.starts_with("http/1.1 508"), "{via}: {head}");
+        assert_eq!(body, "The request has come here before.\n");
+    }
+    // Another gripd in front is no loop, and nobody need say anything.
+    let other = Gripd::start(&origin);
+    let theirs = Client::send(other.clients, format!("GET / HTTP/1.1\r\nHost: h\r\nVia: {own}\r\n\r\n")).answer().1;
+    assert!(theirs.starts_with(&format!("{own}; 1.1 gripd-")) && !theirs.ends_with(&own), "{theirs}");
+    let silent = Gripd::configured(&format!("{}\n[origin]\nvia = false\n", origin.route("")));
+    assert_eq!(silent.get("/").answer().1, "");
+}

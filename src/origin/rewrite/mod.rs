@@ -5,6 +5,7 @@ mod framing;
 mod hop;
 mod marks;
 mod names;
+mod via;
 
 pub(super) use forwarded::says_secure;
 pub use forwarded::{Edit, ForwardedFor, ForwardedProto, has_passed, is_of_proxies};
@@ -12,6 +13,7 @@ pub(super) use framing::take_over;
 pub use hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop, remove_where};
 pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
+pub use via::Via;
 
 use super::{AcceptProto, Errand, Forwarding, Purpose};
 use crate::grip::{FEATURES, instruct};
@@ -65,6 +67,9 @@ pub(super) fn headers(
     let mut to = HeaderMap::with_capacity(from.len() + 4);
     to.insert(HOST, host(request, route, target));
     copy(errand, settings, from, believed, &mut to);
+    if let Some(via) = settings.via.as_ref().filter(|_| !errand.internal) {
+        via.tell(request.version, &mut to);
+    }
     if let Some(name) = &settings.cdn_loop
         && let Some(value) = forwarded::cdn_loop(from, name)
     {
@@ -267,7 +272,7 @@ mod tests {
     }
 
     fn plain(line: &'static str) -> Case {
-        Case { line, settings: Forwarding::default(), trusted: false, secure: false }
+        Case { line, settings: Forwarding { via: None, ..Forwarding::default() }, trusted: false, secure: false }
     }
 
     impl Case {
