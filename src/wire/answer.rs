@@ -46,8 +46,8 @@ impl Answer {
 }
 
 /// The whole answer to a connection for which there is no room.
-pub const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nretry-after: 1\r\n\
-    content-length: 22\r\nconnection: close\r\n\r\nToo many connections.\n";
+pub const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nRetry-After: 1\r\n\
+    Content-Length: 22\r\nConnection: close\r\n\r\nToo many connections.\n";
 
 /// No route fits the request.
 pub const ROUTE_NOT_FOUND: Answer = Answer::new(502, "Route not found");

@@ -68,6 +68,32 @@ impl Fields {
         })
     }
 
+    /// Writes the fields with capital letters, as most servers do: not every client looks for names in any case.
+    fn write_capitalized(&self, out: &mut Vec<u8>) {
+        // Names of which more letters are capital.
+        const SPECIAL: [&[u8]; 3] = [b"ETag", b"WWW-Authenticate", b"Sec-WebSocket-"];
+        for line in self.lines() {
+            let start = out.len();
+            out.extend_from_slice(line);
+            let line = &mut out[start..];
+            let mut begins = true;
+            for byte in line.iter_mut().take_while(|byte| **byte != b':') {
+                if begins {
+                    byte.make_ascii_uppercase();
+                }
+                begins = *byte == b'-';
+            }
+            for name in SPECIAL {
+                if line.len() > name.len()
+                    && line[..name.len()].eq_ignore_ascii_case(name)
+                    && (line[name.len()] == b':' || name.ends_with(b"-"))
+                {
+                    line[..name.len()].copy_from_slice(name);
+                }
+            }
+        }
+    }
+
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split_inclusive(|b| *b == b'\n')
     }
@@ -129,14 +155,14 @@ impl Head {
         let reason = self.reason.as_deref().unwrap_or(usual);
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{version} {:03} {reason}\r\n", self.status);
-        out.extend_from_slice(&self.fields.0);
+        self.fields.write_capitalized(&mut out);
         match framing {
-            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            Framing::Length(length) => drop(write!(out, "content-length: {length}\r\n")),
+            Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Framing::Length(length) => drop(write!(out, "Content-Length: {length}\r\n")),
             Framing::UntilClose | Framing::None => {}
         }
         if last {
-            out.extend_from_slice(b"connection: close\r\n");
+            out.extend_from_slice(b"Connection: close\r\n");
         }
         out.extend_from_slice(b"\r\n");
         out
@@ -161,20 +187,33 @@ mod tests {
     }
 
     #[test]
+    fn names_are_capitalized_as_is_usual() {
+        let mut fields = Fields::default();
+        for name in ["etag", "etags", "www-authenticate", "sec-websocket-accept", "x-3d-a--b", "date"] {
+            fields.push(&HeaderName::from_static(name), b"w-w: w");
+        }
+        let mut out = Vec::new();
+        fields.write_capitalized(&mut out);
+        let names: Vec<String> =
+            text(out).lines().map(|line| line.strip_suffix(": w-w: w").unwrap().to_owned()).collect();
+        assert_eq!(names, ["ETag", "Etags", "WWW-Authenticate", "Sec-WebSocket-Accept", "X-3d-A--B", "Date"]);
+    }
+
+    #[test]
     fn a_head_says_how_its_body_is_framed() {
         let head = head(200, None);
-        let fields = "content-type: text/plain\r\nx-a: 1\r\nx-a: 2\r\n";
+        let fields = "Content-Type: text/plain\r\nX-A: 1\r\nX-A: 2\r\n";
         assert_eq!(
             text(head.render(Framing::Chunked, false, true)),
-            format!("HTTP/1.1 200 OK\r\n{fields}transfer-encoding: chunked\r\nconnection: close\r\n\r\n")
+            format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
         );
         assert_eq!(
             text(head.render(Framing::Length(5), false, false)),
-            format!("HTTP/1.1 200 OK\r\n{fields}content-length: 5\r\n\r\n")
+            format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 5\r\n\r\n")
         );
         assert_eq!(
             text(head.render(Framing::UntilClose, true, true)),
-            format!("HTTP/1.0 200 OK\r\n{fields}connection: close\r\n\r\n")
+            format!("HTTP/1.0 200 OK\r\n{fields}Connection: close\r\n\r\n")
         );
     }
 
