@@ -25,6 +25,8 @@ pub(super) enum Need<'a> {
     Publish(&'a str),
     /// Do something to the connections of a channel.
     Close(&'a str),
+    /// Choose connections by whether they hold a channel, which the counts then tell.
+    Choose(&'a str),
     /// Look at something.
     Inspect,
     /// Anything else.
@@ -35,10 +37,10 @@ impl Scope {
     /// Whether it is enough for what somebody wants.
     pub(super) fn covers(&self, need: Need<'_>) -> bool {
         match (self, need) {
-            (Self::Admin, _) | (Self::Inspect, Need::Inspect) => true,
-            (Self::Publish(names), Need::Publish(channel)) | (Self::Close(names), Need::Close(channel)) => {
-                names.matches(channel)
-            }
+            (Self::Admin, _) | (Self::Inspect, Need::Inspect | Need::Choose(_)) => true,
+            // Whoever may send to a channel, or close it, is told by the counts who is there.
+            (Self::Publish(names), Need::Publish(channel) | Need::Choose(channel))
+            | (Self::Close(names), Need::Close(channel) | Need::Choose(channel)) => names.matches(channel),
             _ => false,
         }
     }
@@ -62,7 +64,10 @@ pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
     // Who is subscribed to a channel gets all that is published there.
     let entered = entered.iter().map(|channel| Need::Publish(channel));
     let left = left.iter().map(|channel| Need::Close(channel));
-    publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered).chain(left)
+    let selection = item.selection.as_deref();
+    let chosen = selection.into_iter().flat_map(|selection| selection.with.iter().chain(&selection.except));
+    let chosen = chosen.map(|channel| Need::Choose(channel));
+    publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered).chain(left).chain(chosen)
 }
 
 impl FromStr for Scope {
@@ -99,6 +104,9 @@ impl fmt::Display for Need<'_> {
         match self {
             Self::Publish(channel) => write!(f, "publish {channel:?}"),
             Self::Close(channel) => write!(f, "close {channel:?}"),
+            Self::Choose(channel) => {
+                write!(f, "choose by {channel:?}, which takes 'inspect' or a scope for that channel")
+            }
             Self::Inspect => f.write_str("inspect"),
             Self::Admin => f.write_str("do what takes 'admin'"),
         }
@@ -134,6 +142,17 @@ mod tests {
         assert_eq!(entering, r#"close "c" and publish "d" and publish "e""#);
         let leaving = needed(json!({"channel": "c", "action": "unsubscribe", "channels": ["d"]}));
         assert_eq!(leaving, r#"close "c" and close "d""#);
+        let chosen = json!({"channel": "c", "action": "close", "with": ["d"], "except": ["e"]});
+        let takes = ", which takes 'inspect' or a scope for that channel";
+        assert_eq!(needed(chosen), format!(r#"close "c" and choose by "d"{takes} and choose by "e"{takes}"#));
+        assert_eq!(
+            needed(json!({"channel": "c", "action": "close", "formats": {"http-response": {"body": "x"}}})),
+            both
+        );
+        assert_eq!(
+            needed(json!({"channel": "c", "action": "close", "formats": {"ws-message": {"content": "x"}}})),
+            both
+        );
         // One that is nothing for anybody.
         assert_eq!(needed(json!({"channel": "c", "formats": {"smoke": {}}})), publish);
     }
@@ -161,13 +180,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_scope_covers_its_own_kind_only(scope in scope(), channel in "[ab]{0,3}") {
-            let (publish, close) = (Need::Publish(&channel), Need::Close(&channel));
-            let covered = [publish, close, Need::Inspect, Need::Admin].map(|need| scope.covers(need));
+            let (publish, close, choose) = (Need::Publish(&channel), Need::Close(&channel), Need::Choose(&channel));
+            let covered = [publish, close, choose, Need::Inspect, Need::Admin].map(|need| scope.covers(need));
             let expected = match &scope {
-                Scope::Publish(names) => [names.matches(&channel), false, false, false],
-                Scope::Close(names) => [false, names.matches(&channel), false, false],
-                Scope::Inspect => [false, false, true, false],
-                Scope::Admin => [true; 4],
+                Scope::Publish(names) => [names.matches(&channel), false, names.matches(&channel), false, false],
+                Scope::Close(names) => [false, names.matches(&channel), names.matches(&channel), false, false],
+                Scope::Inspect => [false, false, true, true, false],
+                Scope::Admin => [true; 5],
             };
             prop_assert_eq!(covered, expected);
         }

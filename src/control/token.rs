@@ -151,7 +151,7 @@ impl fmt::Display for Unknown {
             Self::NoIssuer => "the token names no issuer",
             Self::Issuer => "unknown issuer",
             Self::Signature => "wrong signature",
-            Self::NoExpiry => "the token does not say when it expires",
+            Self::NoExpiry => "the token has no claim 'exp', or it is not a number of seconds since 1970",
             Self::Expired => "the token is expired",
             Self::Early => "the token is not valid yet",
             Self::Audience => "the token is for somebody else",

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
@@ -100,13 +100,16 @@ struct Demo {
     board: Board,
     control: Control,
     page: Bytes,
+    /// What the page may do.
+    policy: HeaderValue,
 }
 
 impl Demo {
     fn new(control: SocketAddr, token: Option<String>) -> Self {
-        let page = PAGE.replace("{{control}}", &shown(control)).into();
+        let page = PAGE.replace("{{control}}", &shown(control));
+        let policy = web::policy_of(&page);
         let control = Control::new(control, token);
-        Self { chat: Mutex::default(), board: Board::new(control.clone()), control, page }
+        Self { chat: Mutex::default(), board: Board::new(control.clone()), control, page: page.into(), policy }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -116,6 +119,9 @@ impl Demo {
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
+        if head.method == Method::POST && web::is_of_another_site(&head.headers) {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "requests from the pages of other sites are refused"));
+        }
         let query = head.uri.query();
         match (head.uri.path(), head.method) {
             ("/", Method::GET | Method::HEAD) => Ok(self.page()),
@@ -136,7 +142,9 @@ impl Demo {
 
     fn page(&self) -> Answer {
         let content_type = "text/html; charset=utf-8";
-        web::answer(StatusCode::OK, content_type, self.page.clone())
+        let mut answer = web::answer(StatusCode::OK, content_type, self.page.clone());
+        answer.headers_mut().insert(CONTENT_SECURITY_POLICY, self.policy.clone());
+        answer
     }
 
     /// Asks gripd to hold the stream, and announces the newcomer.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::grip::base64;
+use crate::wire::is_same_authority;
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
@@ -39,6 +42,31 @@ impl From<String> for Refusal {
     fn from(text: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
+}
+
+/// The policy (CSP) for a page whose only script and style are its own: what somebody smuggles into it does nothing.
+pub(super) fn policy_of(page: &str) -> HeaderValue {
+    let hash = |element: &str| {
+        let inside =
+            page.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
+        let inside = inside.map_or("", |(inside, _)| inside);
+        base64::encode(digest(&SHA256, inside.as_bytes()).as_ref())
+    };
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash("script"),
+        hash("style")
+    );
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
+/// Whether a request comes from a page of another site, as its browser says. Programs say nothing of it.
+pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    let (origin, host) = (text(origin), headers.get(HOST).map(text).unwrap_or_default());
+    !origin.split_once("://").is_some_and(|(_, authority)| is_same_authority(&host, authority))
 }
 
 /// An answer that is never to be cached.

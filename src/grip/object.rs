@@ -153,8 +153,24 @@ fn pair<'a>(fields: &Fields<'_>, value: &'a Value) -> Result<(&'a str, &'a Value
     }
 }
 
-/// Headers that no origin and no publisher decides here: GRIP's, and those by which gripd frames an answer.
+/// Headers that no origin and no publisher decides here: GRIP's, and those of the connection, by which gripd frames an
+/// answer (RFC 9110 7.6.1).
 pub(super) fn is_gripds_own(name: &HeaderName) -> bool {
     super::instruct::is_grip(name)
-        || matches!(name.as_str(), "content-length" | "transfer-encoding" | "connection" | "keep-alive")
+        || matches!(
+            name.as_str(),
+            "content-length"
+                | "transfer-encoding"
+                | "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "upgrade"
+        )
+}
+
+/// Whether a text can be a reason phrase: control characters of any kind would mean something to a terminal.
+pub(super) fn is_reason(text: &str) -> bool {
+    !text.contains(char::is_control)
 }

@@ -269,3 +269,24 @@ fn the_demo_refuses_what_is_no_long_poll() {
     }
     assert!(post_quietly(demo, "/poll?name=bob&conversation=123", "").starts_with("http/1.1 405"));
 }
+
+#[test]
+fn pages_of_other_sites_can_have_nothing_said_and_the_page_runs_nothing_but_its_own() {
+    let (gripd, _demo) = chat();
+    let body = r#"{"name": "amy", "conversation": "1", "text": "hello"}"#;
+    let say = |origin: &str| {
+        let length = body.len();
+        let request =
+            format!("POST /say HTTP/1.1\r\nHost: chat.example:80\r\n{origin}Content-Length: {length}\r\n\r\n{body}");
+        Client::send(gripd.clients, request).answer().0
+    };
+    for own in ["", "Origin: http://chat.example\r\n", "Origin: https://chat.example:80\r\n"] {
+        assert!(say(own).starts_with("http/1.1 204"), "{own}");
+    }
+    for other in ["Origin: http://evil.example\r\n", "Origin: null\r\n", "Origin: chat.example\r\n"] {
+        assert!(say(other).starts_with("http/1.1 403"), "{other}");
+    }
+    let (head, _) = gripd.get("/").answer();
+    let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+}

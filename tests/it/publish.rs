@@ -98,3 +98,19 @@ fn health_and_readiness() {
     assert!(gripd.ask(get("/healthz")).0.starts_with("http/1.1 200"));
     assert!(gripd.ask(get("/readyz")).0.starts_with("http/1.1 200"));
 }
+
+#[test]
+fn what_concerns_a_connection_is_not_a_publishers_to_say() {
+    let gripd = Gripd::start(&Origin::holding());
+    let mut client = gripd.poll("a");
+    let headers =
+        json!({ "Upgrade": "h2c", "Trailer": "x-a", "TE": "trailers", "Proxy-Connection": "close", "X-Own": "1" });
+    gripd.publish(&json!([{ "channel": "a", "http-response": { "headers": headers, "body": "x" } }]));
+    let (head, _) = client.answer();
+    assert!(head.contains("\r\nx-own: 1\r\n"), "{head}");
+    for name in ["upgrade", "trailer", "te", "proxy-connection"] {
+        assert!(!head.contains(&format!("\r\n{name}: ")), "{name}: {head}");
+    }
+    let reason = json!({ "items": [{ "channel": "a", "http-response": { "reason": "\u{9b}31m", "body": "x" } }] });
+    assert_eq!(gripd.publish_body("", &reason.to_string()).0, 400);
+}

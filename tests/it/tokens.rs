@@ -268,3 +268,28 @@ fn without_tokens_nobody_is_asked_for_one() {
     }
     assert!(gripd.ask(get("/nothing")).0.starts_with("http/1.1 404"));
 }
+
+#[test]
+fn a_token_that_may_not_look_learns_of_nobody_by_choosing() {
+    let token = |name: &str, scopes: &str| {
+        format!("[[control.token]]\nname = \"{name}\"\nsecret = \"{name}\"\nscopes = [{scopes}]\n")
+    };
+    let gripd = gripd(
+        "choosing.toml",
+        &[
+            token("room", "\"publish room*\", \"close room*\""),
+            token("user", "\"publish room*\", \"close user*\""),
+            token("inspect", "\"publish room*\", \"inspect\""),
+        ]
+        .concat(),
+    );
+    let _client = gripd.stream("room,user7");
+    for choice in [json!({ "with": ["user7"] }), json!({ "except": ["user7"] })] {
+        let mut item = content("room", "x");
+        item.as_object_mut().unwrap().extend(choice.as_object().unwrap().clone());
+        let (status, body) = publish(&gripd, "room", &json!([item]));
+        assert!(status == 403 && body.contains("may not choose by \"user7\", which takes 'inspect'"), "{body}");
+        assert_eq!(publish(&gripd, "user", &json!([item])).0, 200);
+        assert_eq!(publish(&gripd, "inspect", &json!([item])).0, 200);
+    }
+}

@@ -1,6 +1,7 @@
 //! The `Grip-*` headers of an answer.
 
 use super::super::fields::{Element, elements, seconds};
+use super::super::object::is_reason;
 use super::super::{Invalid, Meta, invalid};
 use super::{HoldMode, Instruct, KeepAlive, Named, final_status, hold_time};
 use hyper::header::{HeaderMap, HeaderValue};
@@ -69,6 +70,9 @@ fn parse_status(value: &str) -> Result<Option<(u16, Option<String>)>, Invalid> {
         return Ok(None);
     }
     let (code, reason) = value.split_once(' ').map_or((value, None), |(c, r)| (c, Some(r.trim().to_owned())));
+    if reason.as_deref().is_some_and(|reason| !is_reason(reason)) {
+        return invalid("Grip-Status contains invalid reason");
+    }
     let code = code.parse().ok().and_then(final_status);
     let code = code.ok_or_else(|| Invalid::new("Grip-Status contains invalid status code"))?;
     Ok(Some((code, reason)))

@@ -1,6 +1,6 @@
 //! The body of an `application/grip-instruct` answer.
 
-use super::super::object::{Fields, Object, is_gripds_own};
+use super::super::object::{Fields, Object, is_gripds_own, is_reason};
 use super::super::{Invalid, invalid, json};
 use super::{HoldMode, Instruct, KeepAlive, KeepAliveMode, Named, Substitute, final_status, hold_time};
 use serde_json::Value;
@@ -61,6 +61,9 @@ fn keep_alive(fields: &Fields<'_>) -> Result<KeepAlive, Invalid> {
 
 fn read_response(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid> {
     let reason = fields.string("reason")?.map(str::to_owned);
+    if reason.as_deref().is_some_and(|reason| !is_reason(reason)) {
+        return invalid("response contains 'reason' with invalid value");
+    }
     if let Some(code) = fields.integer("code")? {
         let Some(code) = u16::try_from(code).ok().and_then(final_status) else {
             return invalid("response contains 'code' with invalid value");

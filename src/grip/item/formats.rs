@@ -3,7 +3,7 @@
 use super::super::content::{kind_named, problem};
 use super::super::fields::elements;
 use super::super::message::may_be_sent;
-use super::super::object::{Fields, MAX_HEADERS, is_gripds_own};
+use super::super::object::{Fields, MAX_HEADERS, is_gripds_own, is_reason};
 use super::super::{CloseReason, Invalid, MessageKind, invalid};
 use super::patch::BodyPatch;
 use bytes::Bytes;
@@ -88,7 +88,7 @@ pub(super) fn response(fields: &Fields<'_>) -> Result<Response, Invalid> {
         return invalid("'http-response' contains 'code' with invalid value");
     };
     let reason = fields.string("reason")?.map(str::to_owned);
-    if reason.as_deref().is_some_and(|r| r.bytes().any(|b| b.is_ascii_control())) {
+    if reason.as_deref().is_some_and(|reason| !is_reason(reason)) {
         return invalid("'http-response' contains 'reason' with invalid value");
     }
     let all = fields.headers()?;
