@@ -20,6 +20,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -33,7 +34,7 @@ sys.dont_write_bytecode = True
 from bench import FAILURES, fitting, machine, names_of, note, parsed, positive
 from clients import HELLO, closed
 from messages import BROKEN, read_message, status
-from origin import BACKLOG, answer, response
+from origin import BACKLOG, answer, channels, response
 from processes import HERE, Child, Failed, Gripd, orphaned
 from scenarios import millis, spread
 
@@ -55,6 +56,18 @@ PIECES = 100
 PIECE = b"x" * 30_000
 # The room for an answer of the origin in the kernel: a thousand of them, unread, must not fill the memory.
 SEND_BUFFER = 65536
+
+# How long the origin takes to hear that a client is gone.
+GONE_SECONDS = 0.5
+# What is held: the body, and the headers with the channel.
+HELD = {
+    "/document": (json.dumps(["x" * 20] * 3500).encode(), "Grip-Hold: response\r\nGrip-Channel: {}\r\n"),
+    "/filtered": (
+        HELLO,
+        "Grip-Hold: stream\r\nGrip-Channel: {}; filter=var-subst\r\nGrip-Set-Meta: m=" + "y" * 3000 + "\r\n",
+    ),
+    "/leaves": (HELLO, "Grip-Hold: stream\r\nGrip-Channel: {}\r\nGrip-Link: </gone>; rel=gone\r\n"),
+}
 
 CONTROL_IDLE = 1030
 GUESSERS = 200
@@ -79,6 +92,8 @@ class Scene(NamedTuple):
     asked: str = "port"
     token: bool = False
     few_files: bool = False
+    # Whether what is decided is kept on disk.
+    keeps: bool = False
     # The seconds after which an abuser is back whose connection has ended.
     pause: float = RECONNECT_SECONDS
 
@@ -105,6 +120,12 @@ SCENES = {
             pause=HASTY_SECONDS,
         )
     ],
+    "patch": [Scene("patch", {"Patched": 200, "Patcher": 1})],
+    "fill": [Scene("fill", {"Filtered": 200, "Filler": 1})],
+    "flood": [Scene("flood", {"Unread": 40, "Flooder": 1})],
+    "leave": [Scene("leave", {"Leaver": 300}, pause=0)],
+    "list": [Scene("list", {"Lister": 50}, pause=0)],
+    "deny": [Scene("deny", {"Denier": 1}, asked="control", keeps=True)],
     "own": [Scene("own (slow_read and slow_body)", {"SlowRead": None, "SlowBody": None})],
 }
 
@@ -181,10 +202,13 @@ def play(args, scene):
     kind_of_gripd = GripdWithFewFiles if scene.few_files else Gripd
     with ExitStack() as stack:
         origin = stack.enter_context(AbusedOrigin())
-        gripd = stack.enter_context(kind_of_gripd(args.gripd, origin.port, config=TOKEN if scene.token else ""))
+        config = TOKEN if scene.token else ""
+        if scene.keeps:
+            config = f'state_dir = "{stack.enter_context(tempfile.TemporaryDirectory())}"\n'
+        gripd = stack.enter_context(kind_of_gripd(args.gripd, origin.port, config=config))
         if scene.few_files:
             stack.enter_context(streams(gripd.port, args.source))
-        crowd = stack.enter_context(AbusiveCrowd(getattr(gripd, scene.abused), kinds, scene.pause))
+        crowd = stack.enter_context(AbusiveCrowd(getattr(gripd, scene.abused), gripd.control, kinds, scene.pause))
         time.sleep(SETTLE_SECONDS)
         before = crowd.figures()
         answers = asyncio.run(ask_steadily(getattr(gripd, scene.asked), requests(scene), args.source, args.seconds))
@@ -340,8 +364,8 @@ class AbusedOrigin(Child):
 class AbusiveCrowd(Child):
     """The crowd, with so many abusers of each kind."""
 
-    def __init__(self, port, kinds, pause):
-        super().__init__([sys.executable, "-B", str(HERE / "crowd.py"), json.dumps([port, kinds, pause])])
+    def __init__(self, port, control, kinds, pause):
+        super().__init__([sys.executable, "-B", str(HERE / "crowd.py"), json.dumps([port, control, kinds, pause])])
         self.name = "the crowd"
 
     def ready(self):
@@ -383,9 +407,11 @@ async def serve_connection(reader, writer):
             target = head.split(b" ", 2)[1].decode()
             if target == "/large":
                 await send_large(writer)
-            else:
-                writer.write(answer_to(target))
-                await writer.drain()
+                continue
+            if target == "/gone":
+                await asyncio.sleep(GONE_SECONDS)
+            writer.write(answer_to(target))
+            await writer.drain()
     except BROKEN:
         pass
     finally:
@@ -394,9 +420,13 @@ async def serve_connection(reader, writer):
 
 def answer_to(target):
     """The answer to all but /large; streams are held as by the other origin."""
-    if target in ("/small", "/upload"):
+    path = target.partition("?")[0]
+    if path in ("/small", "/upload", "/gone"):
         return response(b"x" * 10)
-    return answer(target)
+    if path not in HELD:
+        return answer(target)
+    body, headers = HELD[path]
+    return response(body, headers.format(channels(target)))
 
 
 async def send_large(writer):

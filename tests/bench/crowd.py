@@ -1,8 +1,9 @@
 """The crowd that misbehaves in abuse.py, a process of its own:
 
-    python3 tests/bench/crowd.py '[PORT, {"SlowBody": 1000}, SECONDS]'
+    python3 tests/bench/crowd.py '[PORT, CONTROL, {"SlowBody": 1000}, SECONDS]'
 
-The numbers are those of abusers of each kind; one whose connection has ended is back after so many seconds. What became
+The ports are those on which it misbehaves, and the control port for those that publish. The numbers are those of abusers
+of each kind; one whose connection has ended is back after so many seconds. What became
 of them is told on standard output, as a line of JSON.
 """
 
@@ -11,17 +12,12 @@ import json
 import os
 import socket
 import sys
-import time
-from collections import Counter
 
-from messages import BROKEN, read_message, status
+from abuser import Abuser, Tally
+from greedy import GREEDY
+from messages import read_message
 from processes import orphaned
 
-SERVER = "127.0.0.1"
-READ_BYTES = 65536
-
-# The crowd is there when all have tried to connect, or after this time.
-GATHER_SECONDS = 6
 # The time between the first connections of two abusers: all at once would overrun the kernel's queue of a port.
 STAGGER = 0.001
 TELL_EVERY = 0.1
@@ -35,77 +31,6 @@ UPLOAD_BYTES = 1_000_000
 # More of a request body than a proxy buffers.
 FILLING = b"x" * 70_000
 TCP_ESTABLISHED = 1
-
-
-class Tally:
-    """The counts of what became of all abusers so far."""
-
-    def __init__(self, members):
-        self.members = members
-        self.began = time.monotonic()
-        self.tried = 0
-        self.open = 0
-        self.ended = 0
-        self.answers = Counter()
-
-    def report(self):
-        now = time.monotonic()
-        is_ready = self.tried >= self.members or now > self.began + GATHER_SECONDS
-        figures = {"at": now, "open": self.open, "ended": self.ended, "answers": self.answers}
-        return json.dumps({**figures, "ready": is_ready})
-
-
-class Abuser:
-    """One place in the crowd: a connection, and another one when that has ended."""
-
-    # Whether the kernel is to take as little as possible that the abuser has not read.
-    is_narrow = False
-
-    def __init__(self, tally):
-        self._tally = tally
-
-    async def live(self, port, pause, delay):
-        await asyncio.sleep(delay)
-        is_first = True
-        while True:
-            with socket.socket() as sock:
-                sock.setblocking(False)
-                if self.is_narrow:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-                try:
-                    await self._connect(sock, port, is_first)
-                    await self._visit(sock)
-                except BROKEN:
-                    self._tally.ended += 1
-            is_first = False
-            await asyncio.sleep(pause)
-
-    async def _connect(self, sock, port, is_first):
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, (SERVER, port))
-        finally:
-            self._tally.tried += is_first
-
-    async def _visit(self, sock):
-        self._tally.open += 1
-        try:
-            await self.misbehave(sock)
-            raise EOFError
-        finally:
-            self._tally.open -= 1
-
-    async def misbehave(self, sock):
-        """Misbehaves until gripd ends the connection."""
-        raise NotImplementedError
-
-    async def _send(self, sock, data):
-        await asyncio.get_running_loop().sock_sendall(sock, data)
-
-    async def _receive(self, sock):
-        return await asyncio.get_running_loop().sock_recv(sock, READ_BYTES)
-
-    def _count(self, answered):
-        self._tally.answers[status(answered)] += 1
 
 
 class SlowBody(Abuser):
@@ -189,15 +114,15 @@ class Guesser(Abuser):
             writer.transport.abort()
 
 
-KINDS = {kind.__name__: kind for kind in (SlowBody, FilledBody, SlowRead, DripRead, Silent, Keeper, Guesser)}
+KINDS = {kind.__name__: kind for kind in (SlowBody, FilledBody, SlowRead, DripRead, Silent, Keeper, Guesser, *GREEDY)}
 
 
-async def gather(port, kinds, pause):
+async def gather(port, control, kinds, pause):
     """Lets the crowd come, and tells of it until the parent has ended."""
     os.nice(NICENESS)
     tally = Tally(sum(kinds.values()))
     abusers = [KINDS[kind](tally) for kind, count in kinds.items() for _ in range(count)]
-    lives = [asyncio.create_task(abuser.live(port, pause, i * STAGGER)) for i, abuser in enumerate(abusers)]
+    lives = [asyncio.create_task(abuser.live(control if abuser.publishes else port, pause, i * STAGGER)) for i, abuser in enumerate(abusers)]
     telling = asyncio.create_task(tell(tally))
     await orphaned()
     for task in (telling, *lives):
