@@ -137,6 +137,9 @@ mod tests {
         assert_eq!(needed(json!({"channel": "c", "formats": {"http-response": {"action": "close"}}})), close);
         assert_eq!(needed(json!({"channel": "c", "action": "close", "formats": content})), both);
         assert_eq!(needed(json!({"channel": "c", "action": "close", "id": "1"})), both);
+        assert_eq!(needed(json!({"channel": "c", "action": "close", "prev-id": "1"})), both);
+        let hint = json!({"ws-message": {"action": "hint"}});
+        assert_eq!(needed(json!({"channel": "c", "action": "close", "formats": hint})), both);
         assert_eq!(needed(json!({"channel": "c", "action": "close", "deny-for": 9})), close);
         let entering = needed(json!({"channel": "c", "action": "subscribe", "channels": ["d", "e"]}));
         assert_eq!(entering, r#"close "c" and publish "d" and publish "e""#);
