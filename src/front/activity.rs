@@ -49,10 +49,13 @@ impl Activity {
         }
     }
 
-    /// Notes that a request has begun.
-    pub(super) fn begin(&self) {
+    /// Notes that hyper has read the head of a request. It must be noted before hyper reads on: what follows may be a body.
+    pub(super) fn begin(&self, has_body: bool) {
         self.occupy();
         self.is_owed.set(true);
+        if has_body {
+            self.has_carried_body.set(true);
+        }
     }
 
     /// Notes that the connection is not idle, although nothing is known of a request yet.
@@ -67,11 +70,6 @@ impl Activity {
         self.idle_since.set(Instant::now());
         self.is_answered.set(true);
         self.is_heard.set(false);
-    }
-
-    /// Notes that a request has a body.
-    pub(super) fn carry_body(&self) {
-        self.has_carried_body.set(true);
     }
 
     /// Whether one of its requests had a body.
@@ -91,7 +89,9 @@ impl Activity {
 
     /// Notes that all was written.
     pub(super) fn flush(&self) {
-        self.is_clean.set(true);
+        if !self.is_clean.replace(true) {
+            self.idle_since.set(Instant::now());
+        }
         if !self.is_busy() {
             self.is_owed.set(false);
         }
@@ -107,7 +107,7 @@ impl Activity {
         self.since.get()
     }
 
-    /// When it became idle.
+    /// When it became idle, and everything was sent.
     pub(super) const fn idle_since(&self) -> Instant {
         self.idle_since.get()
     }
@@ -117,9 +117,14 @@ impl Activity {
         self.is_clean.get()
     }
 
+    /// Whether nothing is done for the client, nor sent to it.
+    pub(super) const fn is_idle(&self) -> bool {
+        !self.is_busy() && self.is_clean()
+    }
+
     /// Whether the client has begun to send a head, which hyper has not read whole.
     pub(super) const fn has_begun_head(&self) -> bool {
-        self.is_heard.get() && !self.is_busy()
+        self.is_heard.get() && self.is_idle()
     }
 
     /// Whether what is written may be the answer to a request. If not, hyper refuses by itself what it cannot read.
@@ -129,8 +134,7 @@ impl Activity {
 
     /// Whether it is idle, has nothing unsent, and was there for long enough to ask for something.
     pub(super) fn can_be_spared(&self) -> bool {
-        let is_idle = !self.is_busy() && !self.leaves.get();
-        is_idle && self.is_clean() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
+        self.is_idle() && !self.leaves.get() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
     }
 
     /// Tells the connection to leave.

@@ -11,7 +11,8 @@ use crate::hold::{After, Retry, Waiting};
 use crate::net::ClientDelay;
 use crate::session::Living;
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::Request;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::HttpService;
 use hyper::service::service_fn;
@@ -107,7 +108,10 @@ async fn serve(
     let slot = Rc::new(Slot::new(place, retry, peer, Rc::clone(&waiting), listed));
     let io = Io::new(socket, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
     let mut timer = HeadTimer::new(front.settings.header_timeout, front.settings.idle_timeout);
-    let service = service_fn(|request| request::serve(Rc::clone(front), Rc::clone(&slot), request));
+    let service = service_fn(|request: Request<Incoming>| {
+        slot.listed.activity().begin(!request.body().is_end_stream());
+        request::serve(Rc::clone(front), Rc::clone(&slot), request)
+    });
     let again = slot.is_again();
     let mut connection = Box::new(builder(again).serve_connection(TokioIo::new(io), service));
     let mut drain = pin!(front.drain.begins());

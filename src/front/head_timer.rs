@@ -48,7 +48,7 @@ impl HeadTimer {
             let (due, overdue) = match self.begun {
                 Some(begun) => (begun + self.header_timeout, Overdue::Head),
                 // It cannot be due before so much time has passed.
-                None if activity.is_busy() => (now + self.header_timeout.min(self.idle_timeout), Overdue::Idle),
+                None if !activity.is_idle() => (now + self.header_timeout.min(self.idle_timeout), Overdue::Idle),
                 None => (activity.idle_since() + self.idle_timeout, Overdue::Idle),
             };
             if due <= now {
@@ -105,13 +105,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn while_an_answer_is_sent_nothing_is_overdue() {
+        let activity = Activity::new(1);
+        let mut timer = HeadTimer::new(HEAD, 2 * HEAD);
+        activity.begin(false);
+        activity.write();
+        activity.end(2);
+        // The next head is there, or half of it: it is not read before the answer is sent.
+        activity.hear();
+        assert_eq!(after(&mut timer, &activity, 100.0).await, None);
+        activity.flush();
+        assert_eq!(after(&mut timer, &activity, 0.0).await, None);
+        assert_eq!(after(&mut timer, &activity, 4.9).await, None);
+        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(Overdue::Head));
+        let activity = Activity::new(1);
+        let mut timer = HeadTimer::new(HEAD, 2 * HEAD);
+        activity.begin(false);
+        activity.write();
+        activity.end(2);
+        assert_eq!(after(&mut timer, &activity, 100.0).await, None);
+        activity.flush();
+        assert_eq!(after(&mut timer, &activity, 9.9).await, None);
+        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(Overdue::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_from_the_end_of_its_last_request() {
         for idle_timeout in [HEAD / 5, 2 * HEAD] {
             let activity = Activity::new(1);
             let mut timer = HeadTimer::new(HEAD, idle_timeout);
             assert_eq!(after(&mut timer, &activity, 0.9).await, None);
             activity.hear();
-            activity.begin();
+            activity.begin(false);
             // A request may take as long as it likes.
             assert_eq!(after(&mut timer, &activity, 100.0).await, None);
             activity.end(2);

@@ -60,19 +60,9 @@ impl Listed {
         &self.activity
     }
 
-    /// Marks the connection as busy with a request until the returned guard is dropped.
-    pub(super) fn begin(&self) -> Busy {
-        self.activity.begin();
-        self.busy()
-    }
-
-    /// The same for a connection that waits to be served.
+    /// Marks the connection as busy until the returned guard is dropped.
     pub(super) fn occupy(&self) -> Busy {
         self.activity.occupy();
-        self.busy()
-    }
-
-    fn busy(&self) -> Busy {
         Busy { idle: Rc::clone(&self.idle), activity: Rc::clone(&self.activity) }
     }
 }
@@ -101,7 +91,7 @@ mod tests {
     /// A connection of which a request was answered.
     fn answered(idle: &Rc<Idle>) -> Listed {
         let listed = idle.enter();
-        drop(listed.begin());
+        drop(listed.occupy());
         listed
     }
 
@@ -109,8 +99,8 @@ mod tests {
     fn the_one_that_is_idle_the_longest_leaves() {
         let idle = Rc::new(Idle::default());
         let all: Vec<Listed> = (0..3).map(|_| answered(&idle)).collect();
-        let busy = all[0].begin();
-        drop(all[1].begin());
+        let busy = all[0].occupy();
+        drop(all[1].occupy());
         assert!(idle.spare_one() && leaves(&all[2]) && !leaves(&all[1]));
         assert!(idle.spare_one() && leaves(&all[1]));
         assert!(!idle.spare_one() && !leaves(&all[0]));
@@ -125,7 +115,7 @@ mod tests {
         let idle = Rc::new(Idle::default());
         let one = answered(&idle);
         assert!(idle.spare_one());
-        let busy = one.begin();
+        let busy = one.occupy();
         assert!(!leaves(&one) && !idle.spare_one());
         drop(busy);
         assert!(idle.spare_one() && leaves(&one));

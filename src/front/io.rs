@@ -49,9 +49,9 @@ impl Io {
             return false;
         }
         let Some(refusal) = unreadable::refusal(bytes) else { return false };
-        // The connection ends with it. A client that does not read even so much has to do without.
-        let _ = self.socket.try_write(refusal.render(false, false).as_ref());
-        true
+        // The connection ends with it, and it fits any buffer that has room at all.
+        let written = self.socket.try_write(refusal.render(false, false).as_ref());
+        !written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Judges a write by the pace of the client.
@@ -89,7 +89,10 @@ impl AsyncRead for Io {
             if fresh.is_empty() {
                 return read;
             }
-            this.activity.hear();
+            // A blank line before a request is none of it (RFC 9112 2.2).
+            if fresh.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                this.activity.hear();
+            }
             let Some(mended) = this.lines.read(fresh, &this.activity) else { return read };
             buf.set_filled(before);
             this.early = mended.into();

@@ -32,11 +32,8 @@ pub(super) async fn serve(
 ) -> Result<Response<Reply>, Infallible> {
     front.metrics.requests.fetch_add(1, Relaxed);
     slot.ask();
-    let busy = slot.listed.begin();
+    let busy = slot.listed.occupy();
     let (request, body) = request.into_parts();
-    if !body.is_end_stream() {
-        slot.listed.activity().carry_body();
-    }
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
     let delimited_by_end = request.version == Version::HTTP_10 && request.method != Method::HEAD;
     let mut retry = slot.take_retry();

@@ -1,14 +1,14 @@
 //! The first line of each request, before hyper reads it.
 
 use super::activity::Activity;
-use crate::grip::percent::{encode, is_odd};
+use crate::grip::percent::encode;
 
-/// Finds the request lines in what a client sends, and percent-encodes in them what no target may have: hyper would refuse
-/// the request, while other proxies pass it on.
+/// Finds the request lines in what a client sends, and percent-encodes in them what hyper refuses in a target, while other
+/// proxies pass it on.
 ///
-/// It follows connections on which each request ends with what was read for it. After a body, or a request that came
-/// together with another, it leaves everything as it is: where the next line begins is then known only to hyper, and a
-/// byte more within a body would move all that follows.
+/// A line is only mended where it is certain that it is one: at the beginning of a connection, and behind requests without
+/// bodies of which each ended with what was read. Everywhere else only hyper knows where a head begins, and a byte more
+/// within a body would move all that follows.
 #[derive(Debug)]
 pub(super) struct RequestLines {
     place: Place,
@@ -19,106 +19,150 @@ pub(super) struct RequestLines {
 /// The place at which the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// At the beginning of a head, or in its first line.
-    Line,
-    /// Behind the first line; `ended`: the head may have ended.
-    Behind { ended: bool },
-    /// Nobody knows.
+    /// At the beginning of a head.
+    Head,
+    /// Behind a head that ended with what was read.
+    Behind,
+    /// Somewhere.
     Unknown,
 }
 
 impl RequestLines {
     /// The lines of a connection whose next byte begins a head.
     pub(super) const fn new(activity: &Activity) -> Self {
-        Self { place: Place::Line, since: activity.since() }
+        Self { place: Place::Head, since: activity.since() }
     }
 
     /// Returns what hyper is to read in the place of these bytes, if that is something else.
     pub(super) fn read(&mut self, bytes: &[u8], activity: &Activity) -> Option<Vec<u8>> {
-        if activity.is_busy() || activity.has_carried_body() {
-            self.place = Place::Unknown;
-        } else if activity.since() != self.since {
-            self.since = activity.since();
-            let ended = self.place == Place::Behind { ended: true };
-            self.place = if ended { Place::Line } else { Place::Unknown };
-        }
-        match self.place {
-            Place::Unknown => None,
-            Place::Behind { .. } => {
-                self.place = Place::Behind { ended: bytes.ends_with(b"\r\n\r\n") };
-                None
-            }
-            Place::Line => self.read_line(bytes),
-        }
+        let answered = std::mem::replace(&mut self.since, activity.since()) != self.since;
+        let begins = match self.place {
+            _ if activity.is_busy() || activity.has_carried_body() => false,
+            Place::Head => !answered,
+            Place::Behind => answered,
+            Place::Unknown => false,
+        };
+        self.place = if begins && bytes.ends_with(b"\r\n\r\n") { Place::Behind } else { Place::Unknown };
+        if begins { mend(bytes) } else { None }
     }
+}
 
-    fn read_line(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let end = bytes.iter().position(|byte| *byte == b'\n');
-        if end.is_some() {
-            self.place = Place::Behind { ended: bytes.ends_with(b"\r\n\r\n") };
-        }
-        let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-        let mut mended = encode(line, is_odd)?;
-        mended.extend_from_slice(rest);
-        Some(mended)
+/// Returns a head with its target mended, if there is anything to mend and the first line is whole.
+fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
+    // Blank lines before it are no part of it (RFC 9112 2.2).
+    let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let length = bytes[begin..].iter().position(|byte| *byte == b'\n')?;
+    let line = &bytes[begin..begin + length];
+    if !line.iter().any(|byte| matches!(byte, b'"' | b'<' | b'>' | b'`' | 0x80..)) {
+        return None;
     }
+    let blank = |byte: &u8| *byte == b' ';
+    let (first, last) = (line.iter().position(blank)?, line.iter().rposition(blank)?);
+    let target = encode_target(line.get(first + 1..last)?)?;
+    Some([&bytes[..=begin + first], &target, &bytes[begin + last..]].concat())
+}
+
+/// Percent-encodes what hyper refuses in a target: what it accepts goes on as it came, on every connection.
+fn encode_target(target: &[u8]) -> Option<Vec<u8>> {
+    let is_text = std::str::from_utf8(target).is_ok();
+    let (path, query) = target.split_at(target.iter().position(|byte| *byte == b'?').unwrap_or(target.len()));
+    let odd = |byte: u8| matches!(byte, b'<' | b'>' | b'`') || (byte >= 0x80 && !is_text);
+    // In a path hyper accepts quotes, and in a query backticks.
+    let (new_path, new_query) = (encode(path, odd), encode(query, |byte| byte == b'"' || (byte != b'`' && odd(byte))));
+    if new_path.is_none() && new_query.is_none() {
+        return None;
+    }
+    Some([new_path.as_deref().unwrap_or(path), new_query.as_deref().unwrap_or(query)].concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::http::uri::PathAndQuery;
 
-    /// What hyper reads of these pieces; between two of them a request is answered where it says so.
-    fn read(pieces: &[&str]) -> String {
+    /// What happens on a connection.
+    enum Step {
+        /// So much is read.
+        Read(&'static str),
+        /// hyper has read the head of a request; with a body, or without one.
+        Begin(bool),
+        /// The request is answered.
+        End,
+    }
+    use Step::{Begin, End, Read};
+
+    /// Returns what hyper has read.
+    fn read(steps: &[Step]) -> String {
         let activity = Activity::new(1);
         let mut lines = RequestLines::new(&activity);
         let (mut out, mut clock) = (String::new(), 1);
-        for piece in pieces {
-            if *piece == "answered" {
-                activity.begin();
-                clock += 1;
-                activity.end(clock);
-                continue;
+        for step in steps {
+            match step {
+                Read(text) => {
+                    let mended = lines.read(text.as_bytes(), &activity);
+                    out += &mended.map_or_else(|| (*text).to_owned(), |bytes| String::from_utf8(bytes).unwrap());
+                }
+                Begin(has_body) => activity.begin(*has_body),
+                End => {
+                    clock += 1;
+                    activity.end(clock);
+                }
             }
-            let mended = lines.read(piece.as_bytes(), &activity);
-            out += &mended.map_or_else(|| (*piece).to_owned(), |bytes| String::from_utf8(bytes).unwrap());
         }
         out
     }
 
+    const HEAD: &str = "GET /<a> HTTP/1.1\r\nCookie: \"<>\"\r\n\r\n";
+    const MENDED: &str = "GET /%3Ca%3E HTTP/1.1\r\nCookie: \"<>\"\r\n\r\n";
+    const PLAIN: &str = "GET / HTTP/1.1\r\n\r\n";
+
     #[test]
-    fn targets_are_encoded_and_headers_stay() {
-        let head = "GET /\"é HTTP/1.1\r\nCookie: \"<é>\"\r\n\r\n";
-        let mended = "GET /%22%C3%A9 HTTP/1.1\r\nCookie: \"<é>\"\r\n\r\n";
-        assert_eq!(read(&[head]), mended);
-        assert_eq!(read(&[&head[..6], &head[6..]]), mended);
-        assert_eq!(read(&[&head[..3], &head[3..28], &head[28..]]), mended);
-        assert_eq!(read(&[head, "answered", head]), [mended, mended].concat());
+    fn targets_are_mended_and_nothing_else() {
+        assert_eq!(read(&[Read(HEAD)]), MENDED);
+        assert_eq!(read(&[Read(HEAD), Begin(false), End, Read(HEAD)]), [MENDED, MENDED].concat());
+        assert_eq!(read(&[Read("\r\n\nGET /< HTTP/1.1\r\n\r\n")]), "\r\n\nGET /%3C HTTP/1.1\r\n\r\n");
+        assert_eq!(
+            read(&[Read("GET /< HTTP/1.1\r\nHo"), Read("st: <\r\n\r\n")]),
+            "GET /%3C HTTP/1.1\r\nHost: <\r\n\r\n"
+        );
+        for line in ["G<T /x HTTP/1.1", "\"GET\" /x HTTP/1.1", "GET /x HTTP/<", "GET<", "GET <", "<GET / x"] {
+            let head: &'static str = format!("{line}\r\n\r\n").leak();
+            assert_eq!(read(&[Read(head)]), head);
+        }
     }
 
     #[test]
     fn what_may_be_no_request_line_stays() {
-        let head = "GET /\"b HTTP/1.1\r\n\r\n";
-        let mended = "GET /%22b HTTP/1.1\r\n\r\n";
-        // A head that begins in what was read before, and one behind a head that had not ended.
-        let half = "GET / HTTP/1.1\r\n\r\nGET /x";
-        assert_eq!(read(&[half, "answered", head]), [half, head].concat());
+        // Two requests at once, the second of which may have a body.
+        let both: &'static str = [PLAIN, "POST / HTTP/1.1\r\n\r\n"].concat().leak();
+        let body = "<\nGET / HTTP/1.1\r\n\r\n";
+        let first = [Read(both), Begin(false), End];
         assert_eq!(
-            read(&["GET / HTTP/1.1\r\n", "X: \"\r\n\r\n", "answered", head]),
-            "GET / HTTP/1.1\r\nX: \"\r\n\r\n".to_owned() + mended
+            read(&[first, [Begin(true), Read(body), End]].into_iter().flatten().collect::<Vec<_>>()),
+            [both, body].concat()
         );
-        let activity = Activity::new(1);
-        let mut lines = RequestLines::new(&activity);
-        activity.begin();
-        assert_eq!(lines.read(head.as_bytes(), &activity), None);
-        activity.end(2);
-        assert_eq!(lines.read(head.as_bytes(), &activity), None);
-        let activity = Activity::new(1);
-        let mut lines = RequestLines::new(&activity);
-        assert!(lines.read(head.as_bytes(), &activity).is_some());
-        activity.begin();
-        activity.carry_body();
-        activity.end(2);
-        assert_eq!(lines.read(head.as_bytes(), &activity), None);
+        // More than the head, less than the head, a second read before the answer, and one while it is made.
+        for more in ["GET /x", "x"] {
+            let more: &'static str = [PLAIN, more].concat().leak();
+            assert_eq!(read(&[Read(more), Begin(false), End, Read(HEAD)]), [more, HEAD].concat());
+        }
+        assert_eq!(read(&[Read("GET / HTTP"), Read(HEAD)]), ["GET / HTTP", HEAD].concat());
+        assert_eq!(read(&[Read(PLAIN), Read(HEAD)]), [PLAIN, HEAD].concat());
+        assert_eq!(read(&[Read(PLAIN), Begin(false), Read(HEAD), End, Read(HEAD)]), [PLAIN, HEAD, HEAD].concat());
+        assert_eq!(read(&[Read(PLAIN), Begin(true), End, Read(HEAD)]), [PLAIN, HEAD].concat());
+    }
+
+    #[test]
+    fn what_hyper_refuses_is_encoded_and_what_it_accepts_stays() {
+        for byte in (0x21..=0xff).filter(|byte| !matches!(byte, b'#' | 0x7f)) {
+            for target in [vec![b'/', byte], vec![b'/', b'?', byte]] {
+                match (PathAndQuery::try_from(&target[..]), encode_target(&target)) {
+                    (Ok(_), encoded) => assert_eq!(encoded, None, "{target:?}"),
+                    (Err(_), encoded) => assert!(PathAndQuery::try_from(&encoded.unwrap()[..]).is_ok(), "{target:?}"),
+                }
+            }
+        }
+        assert_eq!(encode_target("/grüße".as_bytes()), None);
+        assert_eq!(encode_target(b"/gr\xfc\xc3\x9fe").unwrap(), b"/gr%FC%C3%9Fe");
     }
 }

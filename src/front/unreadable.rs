@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Returns the answer of gripd in the place of the one that hyper has written to a request that it cannot read.
 pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
-    match written.strip_prefix(b"HTTP/1.1 ")?.get(..3)? {
+    // The version is that of the last request.
+    match written.strip_prefix(b"HTTP/1.")?.get(2..5)? {
         b"400" => Some(answer::MALFORMED),
         b"431" => Some(answer::HEAD_TOO_LARGE),
         _ => None,

@@ -8,6 +8,7 @@ use crate::origin::{self, Asking, Gone};
 use crate::shard::{Away, Delivery, Event, Feed, Parked, Reason, Turn, Ways};
 use crate::wire::{Head, Jsonp};
 use bytes::Bytes;
+use hyper::header::CONTENT_ENCODING;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -276,6 +277,8 @@ fn overlay(instruct: &Head, response: &Response) -> Head {
         fields: instruct.fields.clone(),
     };
     head.fields.forget_body();
+    // The publisher's body is not coded as the origin's was.
+    head.fields.remove(&CONTENT_ENCODING);
     for (name, _) in &response.headers {
         head.fields.remove(name);
     }

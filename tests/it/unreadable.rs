@@ -93,3 +93,30 @@ fn a_connection_is_idle_no_longer_than_it_may_be() {
     eventually("it is closed", || gripd.metric("connections") == 0);
     assert_eq!(gripd.metric("slow_heads_total"), 0);
 }
+
+#[test]
+fn an_answer_that_is_still_sent_is_not_cut_as_idle() {
+    let body = "x".repeat(3_000_000);
+    let large = body.clone();
+    let origin = Origin::start(move |_| Answer::ok(&large));
+    let gripd = Gripd::with(&origin, "", |config| config.front.idle_timeout = Duration::from_millis(200));
+    let mut client = Client::with_small_buffer(gripd.clients, get("/"));
+    let mut read = 0;
+    client.head();
+    while read < body.len() {
+        // Slowly, but steadily.
+        let begin = std::time::Instant::now();
+        eventually("a moment is over", || begin.elapsed() > Duration::from_millis(20));
+        read += client.read_exact((body.len() - read).min(60_000)).len();
+    }
+    assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn a_refusal_after_a_request_of_http_1_0_has_a_text_as_well() {
+    let (gripd, _origin) = start(|_| {});
+    let mut client = Client::send(gripd.clients, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(client.answer().1, "/");
+    client.write("garbage\r\n\r\n");
+    assert!(client.answer().1.contains("not valid HTTP/1.1"));
+}
