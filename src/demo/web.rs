@@ -63,6 +63,10 @@ pub(super) fn policy_of(page: &str) -> HeaderValue {
 
 /// Whether a request comes from a page of another site, as its browser says. Programs say nothing of it.
 pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        // A proxy in front may have changed the host, but not this.
+        return site != "same-origin" && site != "none";
+    }
     let Some(origin) = headers.get(ORIGIN) else { return false };
     let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     let (origin, host) = (text(origin), headers.get(HOST).map(text).unwrap_or_default());

@@ -105,6 +105,15 @@ impl Exchange<'_> {
         }
         self.check_rights(&instruct, target)?;
         self.check_upload().await?;
+        if streams {
+            // The body goes on with what is published.
+            remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
+            if head.status == StatusCode::PARTIAL_CONTENT {
+                head.status = StatusCode::OK;
+            }
+        }
+        // It is for one moment of one client, whatever a cache would think of it.
+        head.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         if streams && (!has_body(head.status.as_u16()) || self.visit.request.method == Method::HEAD) {
             return Ok(Prepared::Answer(head, Bytes::new()));
         }
@@ -177,15 +186,6 @@ impl Exchange<'_> {
         rest: Option<(Incoming, Lease)>,
     ) -> Hold {
         let mode = instruct.hold.unwrap_or(HoldMode::Stream);
-        let mut head = compact(head);
-        if mode == HoldMode::Stream {
-            // Its body goes on with what is published.
-            head.fields.forget_body();
-        }
-        if !head.fields.contains(&CACHE_CONTROL) {
-            // It is for one moment of one client, whatever a cache would think of it.
-            head.fields.push(&CACHE_CONTROL, b"no-store");
-        }
         let request = match mode {
             HoldMode::Response => replay(self.original(), &self.upload),
             HoldMode::Stream => Box::default(),
@@ -194,7 +194,7 @@ impl Exchange<'_> {
             mode,
             implicit: self.implicit(target),
             instruct,
-            head,
+            head: compact(head),
             body,
             rest,
             client: client(self.original()),

@@ -1,7 +1,6 @@
 //! JSON as publishers and origins write it, which is not always JSON by the letter.
 
 use serde_json::Value;
-use std::borrow::Cow;
 use std::fmt;
 
 /// Reads a JSON text. Three faults that common programs commit are put right, as in Pushpin: a byte order mark in front, raw
@@ -11,11 +10,12 @@ use std::fmt;
 /// # Errors
 /// What is wrong, and where.
 pub fn read(text: &[u8]) -> Result<Value, Fault> {
-    match serde_json::from_slice(text) {
-        Ok(value) => Ok(value),
-        // Few texts have a fault, and only those pay for a second look.
-        Err(strict) => serde_json::from_slice(&mend(text)).map_err(|_| Fault::new(&strict, text)),
+    if let Ok(value) = serde_json::from_slice(text) {
+        return Ok(value);
     }
+    // Few texts have a fault, and only those pay for a second look.
+    let mended = mend(text);
+    serde_json::from_slice(&mended.text).map_err(|error| Fault::new(&error, &mended, text))
 }
 
 /// A fault in a JSON text.
@@ -28,10 +28,15 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(error: &serde_json::Error, text: &[u8]) -> Self {
-        let before = text.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
-        let at = before.map(<[u8]>::len).sum::<usize>() + error.column();
-        Self { what: error.to_string(), item: item_at(&text[..at.min(text.len())]) }
+    fn new(error: &serde_json::Error, mended: &Mended, text: &[u8]) -> Self {
+        let lines = mended.text.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+        let at = lines.map(<[u8]>::len).sum::<usize>() + error.column();
+        let before = &text[..mended.origin_of(at).min(text.len())];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        let what = error.to_string();
+        let what = what.rsplit_once(" at line ").map_or(&*what, |(what, _)| what);
+        Self { what: format!("{what} at line {line} column {column}"), item: item_at(before) }
     }
 }
 
@@ -50,17 +55,22 @@ impl fmt::Display for Fault {
 /// Returns the place of the item in a batch, `{"items": [...]}`, within which a text ends.
 fn item_at(text: &[u8]) -> Option<usize> {
     let (mut depth, mut item, mut in_string, mut escaped) = (0_usize, None, false, false);
-    for byte in text {
+    // Where the last string at the top began, and what it was.
+    let (mut begun, mut key) = (0, &b""[..]);
+    for (at, byte) in text.iter().enumerate() {
         if in_string {
             in_string = escaped || *byte != b'"';
             escaped = !escaped && *byte == b'\\';
+            if !in_string && depth == 1 {
+                key = &text[begun + 1..at];
+            }
             continue;
         }
         match byte {
-            b'"' => in_string = true,
+            b'"' => (in_string, begun) = (true, at),
             b'[' | b'{' => {
                 depth += 1;
-                if *byte == b'[' && depth == 2 {
+                if *byte == b'[' && depth == 2 && key == b"items" {
                     item = Some(0);
                 }
             }
@@ -71,33 +81,54 @@ fn item_at(text: &[u8]) -> Option<usize> {
                 depth = depth.saturating_sub(1);
             }
             b',' if depth == 2 => item = item.map(|item| item + 1),
+            b',' if depth == 1 => key = b"",
             _ => {}
         }
     }
     item
 }
 
-/// Puts right what [`read`] allows. The rest stays as it is.
-fn mend(text: &[u8]) -> Cow<'_, [u8]> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let mut out = Vec::with_capacity(text.len() + 16);
-    let (mut rest, mut in_string) = (text, false);
-    while let Some((&byte, tail)) = rest.split_first() {
-        match byte {
-            b'"' => {
-                in_string = !in_string;
-                out.push(byte);
-            }
-            b'\\' if in_string => {
-                rest = mend_escape(rest, &mut out);
-                continue;
-            }
-            0..=0x1f if in_string => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
-        }
-        rest = tail;
+/// A text of which common faults were put right.
+struct Mended {
+    text: Vec<u8>,
+    /// Places in it behind something that was put right, and the places in the original text that they stand for.
+    places: Vec<(usize, usize)>,
+}
+
+impl Mended {
+    /// Returns the place in the original text for which a place in this one stands.
+    fn origin_of(&self, at: usize) -> usize {
+        let next = self.places.partition_point(|(place, _)| *place <= at);
+        let (place, origin) = next.checked_sub(1).map_or((0, 0), |last| self.places[last]);
+        origin + (at - place)
     }
-    out.into()
+}
+
+/// Puts right what [`read`] allows. The rest stays as it is.
+fn mend(original: &[u8]) -> Mended {
+    let mut rest = original.strip_prefix(b"\xef\xbb\xbf").unwrap_or(original);
+    let mut out = Vec::with_capacity(original.len() + 16);
+    let mut places = vec![(0, original.len() - rest.len())];
+    let mut in_string = false;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let before = (out.len(), rest.len());
+        match byte {
+            b'\\' if in_string => rest = mend_escape(rest, &mut out),
+            0..=0x1f if in_string => {
+                out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+                rest = tail;
+            }
+            _ => {
+                in_string ^= byte == b'"';
+                out.push(byte);
+                rest = tail;
+            }
+        }
+        if out.len() - before.0 != before.1 - rest.len() {
+            places.push((out.len(), original.len() - rest.len()));
+        }
+    }
+    Mended { text: out, places }
 }
 
 /// Copies an escape, or U+FFFD in the place of half a surrogate pair. Returns what follows.
@@ -159,6 +190,12 @@ mod tests {
             "expected `:` at line 3 column 12, in items[1]"
         );
         assert_eq!(fault("{\"items\": [{}, {}], \"x\": nope}"), "expected ident at line 1 column 27");
+        // What is put right hides nothing, and moves nothing.
+        let text = "\u{feff}{\"items\": [\n{\"a\": \"\t\n\\ud83d\"}, {\"a\" 1}]}";
+        assert_eq!(fault(text), "expected `:` at line 3 column 16, in items[1]");
+        for elsewhere in ["{\"meta\":[1,2],\"foo\":[{},nope]}", "[[1,2],[3,nope]]", "{\"a\":\"items\",\"b\":[nope]}"] {
+            assert!(!fault(elsewhere).contains("items["), "{elsewhere}");
+        }
         for broken in ["", "\u{feff}", "{\"a\": \"\\", "[\"\\u12", "[\"\\ud83d", "[01]", "[1,]", "[\"a\" \"b\"]"] {
             assert!(!fault(broken).is_empty(), "{broken:?}");
         }

@@ -75,8 +75,9 @@ impl Asking {
     /// Returns the whole URI of a link that stands in an answer of the origin, as a client would write it. `None`: it is no
     /// link.
     ///
-    /// A route may change the beginning of paths. A link is then taken for one that the origin has written for
-    /// clients if it begins as the client's path does, and otherwise for one among its own paths: the change is undone.
+    /// A route may change the beginning of paths. A link that begins as paths do after the change is one among the origin's
+    /// own paths, and the change is undone; one that begins as the client's path does is written for clients. Where the
+    /// one beginning continues the other, the longer one decides.
     pub fn resolve(&self, reference: &str) -> Option<Uri> {
         let uri = resolve(&self.uri, reference)?;
         let authority = uri.authority()?.as_str();
@@ -86,9 +87,9 @@ impl Asking {
         }
         let own: Uri = self.uri.parse().ok()?;
         let Some(removed) = own.path().get(..*cut) else { return Some(uri) };
-        let Some(rest) = uri.path().strip_prefix(begin.as_str()).filter(|_| !uri.path().starts_with(removed)) else {
-            return Some(uri);
-        };
+        let path = uri.path();
+        let is_own = begins_with(path, begin) && (begin.starts_with(removed) || !begins_with(path, removed));
+        let Some(rest) = path.strip_prefix(begin.as_str()).filter(|_| is_own) else { return Some(uri) };
         let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
         format!("{}://{authority}{removed}{rest}{query}", uri.scheme_str()?).parse().ok()
     }
@@ -123,6 +124,12 @@ impl Asking {
         }
         routes.find(&Query { host: &self.host, path: uri.path(), protocol: Protocol::Http, secure: self.secure })
     }
+}
+
+/// Whether a path begins with another one, up to the border of a segment.
+fn begins_with(path: &str, other: &str) -> bool {
+    path.strip_prefix(other)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || other.is_empty() || other.ends_with('/'))
 }
 
 impl Origin {
@@ -305,6 +312,13 @@ mod tests {
             ("*,path_beg=/api,replace_beg= o:1", "/api/s", "http://h/next", "http://h/api/next"),
             ("*,path_beg=/api,replace_beg= o:1", "/api/s", "http://other/next", "http://other/next"),
             ("*,path_beg=/api/,replace_beg=/v2/ o:1", "/api/s", "/v2/next", "http://h/api/next"),
+            ("*,path_beg=/api,replace_beg= o:1", "/api/s", "/apis/next", "http://h/api/apis/next"),
+            ("*,path_beg=/api,replace_beg=/api/v2 o:1", "/api/s", "/api/v2/next", "http://h/api/next"),
+            ("*,path_beg=/api,replace_beg=/api/v2 o:1", "/api/s", "/api/next", "http://h/api/next"),
+            ("*,path_beg=/,replace_beg=/backend/ o:1", "/s", "/backend/next", "http://h/next"),
+            ("*,path_beg=/,replace_beg=/backend/ o:1", "/s", "/next", "http://h/next"),
+            ("*,replace_beg=/backend o:1", "/s", "/backend/next", "http://h/next"),
+            ("*,path_rem=3 o:1", "/v1/s", "/v10/next", "http://h/v1/v10/next"),
             // What the origin would never see is somebody else's.
             ("*,path_beg=/api/,replace_beg=/v2/ o:1", "/api/s", "/v3/next", "http://h/v3/next"),
             ("*,path_rem=3 o:1", "/v1/s", "/next", "http://h/v1/next"),

@@ -54,6 +54,9 @@ fn what_describes_the_origins_body_is_not_on_an_items_body() {
     let mut client = held(&gripd, "/stream");
     assert_fields(&client.head(), false);
     drop(client);
+    let head = Client::send(gripd.clients, get("/stream").replace("GET", "HEAD")).head();
+    assert_fields(&head, false);
+    assert!(head.contains("\r\ncache-control: no-store\r\n"), "{head}");
     assert_fields(&gripd.get("/filtered").answer().0, false);
     // An answer that goes on as it came keeps all of them, and so does a long-poll that gets the origin's own body.
     assert_fields(&gripd.get("/plain").answer().0, true);
