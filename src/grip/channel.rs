@@ -6,20 +6,23 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The longest name of a channel, and the longest id of an item, in bytes. Each is kept for as long as somebody holds the
-/// channel, and is told in headers, logs and lists.
-const MAX_NAME: usize = 1024;
+/// The longest name that an origin or a route gives to a channel, the longest prefix of a route, and the longest id of an
+/// item, in bytes. Each is kept for as long as somebody holds the channel, and is told in headers, logs and lists.
+pub const MAX_NAME: usize = 1024;
 
-/// Refuses a name of a channel, or an id of an item, that is too long. `of` says which one it is.
+/// The longest name by which a publisher knows a channel: the route's prefix, and what stands behind it.
+pub const MAX_PUBLISHED: usize = 2 * MAX_NAME;
+
+/// Refuses a name of a channel, or an id of an item, that is longer than `most`. `of` says which one it is.
 ///
 /// # Errors
 /// Its length and the bound.
-pub(super) fn check_length(of: &str, name: &str) -> Result<(), Invalid> {
-    if name.len() <= MAX_NAME {
+pub fn check_length(of: &str, name: &str, most: usize) -> Result<(), Invalid> {
+    if name.len() <= most {
         return Ok(());
     }
     let shown: String = name.chars().take(32).collect();
-    invalid(format!("{of} '{shown}...' has {} bytes, and at most {MAX_NAME} are allowed", name.len()))
+    invalid(format!("{of} '{shown}...' has {} bytes, and at most {most} are allowed", name.len()))
 }
 
 /// The name of a channel: any text, the empty one included. Cloning shares the text.
@@ -74,9 +77,9 @@ mod tests {
 
     #[test]
     fn a_name_that_is_too_long_is_refused_with_the_bound() {
-        assert!(check_length("the channel", &"x".repeat(1024)).is_ok());
+        assert!(check_length("the channel", &"x".repeat(1024), MAX_NAME).is_ok());
         // Of names in any script a whole number of characters is shown.
-        let error = check_length("the channel", &"é".repeat(513)).unwrap_err().to_string();
+        let error = check_length("the channel", &"é".repeat(513), MAX_NAME).unwrap_err().to_string();
         assert_eq!(error, format!("the channel '{}...' has 1026 bytes, and at most 1024 are allowed", "é".repeat(32)));
     }
 }

@@ -30,15 +30,18 @@ impl Meta {
     ///
     /// # Errors
     /// There are too many names or bytes; the error names the bound.
-    pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
-        self.set(name, value);
-        let bytes: usize = self.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if self.len() > MAX_NAMES {
+    pub fn add(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
+        let others = self.iter().filter(|(other, _)| *other != name);
+        let (names, bytes) = others.fold((1, name.len() + value.len()), |(names, bytes), (name, value)| {
+            (names + 1, bytes + name.len() + value.len())
+        });
+        if names > MAX_NAMES {
             return invalid(format!("'meta' has more than {MAX_NAMES} names"));
         }
         if bytes > MAX_BYTES {
             return invalid(format!("'meta' has more than {MAX_BYTES} bytes"));
         }
+        self.set(name, value);
         Ok(())
     }
 
@@ -102,5 +105,8 @@ mod tests {
         let mut meta = Meta::default();
         meta.add("a", &"x".repeat(65_535)).unwrap();
         assert_eq!(meta.add("b", "x").unwrap_err().to_string(), "'meta' has more than 65536 bytes");
+        // What is refused is left out, and what takes the place of another value counts in its stead.
+        meta.add("a", "y").unwrap();
+        assert_eq!((meta.get("b"), meta.get("a")), (None, Some("y")));
     }
 }

@@ -5,19 +5,23 @@ use std::borrow::Cow;
 
 /// The number of bytes that directives may add to a text. Without a bound, a short text with many directives would become
 /// gigabytes for a client with long values.
-const MAX_ADDED: usize = 64 << 10;
+pub const MAX_ADDED: usize = 64 << 10;
+
+/// The number of directives that a text may have: each looks for a value.
+const MAX_DIRECTIVES: usize = 4096;
 
 /// Copies `text` and has `fill` replace each directive: `%x` is the letter `x` without a name, `%(name)x` has one.
 /// `%%` is a per cent sign.
 ///
 /// # Errors
-/// A per cent sign that begins no directive, an error of `fill`, or values that add more than 65,536 bytes to the text.
+/// A per cent sign that begins no directive, an error of `fill`, more than 4,096 directives, or values that
+/// add more than 65,536 bytes to the text.
 pub(super) fn render<'a>(
     text: &[u8],
     mut fill: impl FnMut(u8, Option<&str>) -> Result<Cow<'a, [u8]>, Invalid>,
 ) -> Result<Vec<u8>, Invalid> {
     let mut out = Vec::with_capacity(text.len());
-    let (mut rest, mut added) = (text, 0);
+    let (mut rest, mut added, mut directives) = (text, 0, 0);
     while let Some(at) = rest.iter().position(|b| *b == b'%') {
         out.extend_from_slice(&rest[..at]);
         rest = &rest[at + 1..];
@@ -27,7 +31,11 @@ pub(super) fn render<'a>(
         rest = tail;
         match (letter, name) {
             (b'%', None) => out.push(b'%'),
+            _ if directives == MAX_DIRECTIVES => {
+                return invalid(format!("it has more than {MAX_DIRECTIVES} directives"));
+            }
             (letter, name) => {
+                directives += 1;
                 let value = fill(*letter, name)?;
                 added += value.len();
                 if added > MAX_ADDED {
@@ -82,6 +90,14 @@ mod tests {
         assert_eq!(shown("%(a)").unwrap_err(), "a '%' stands at the end");
         assert_eq!(shown("%q").unwrap_err(), "unknown directive '%q'");
         assert_eq!(shown("%(a)%").unwrap_err(), "unknown directive '%%'");
+    }
+
+    #[test]
+    fn there_may_be_only_so_many_directives() {
+        let filled = |count: usize| render("%s".repeat(count).as_bytes(), |_, _| Ok(b""[..].into()));
+        assert!(filled(4096).is_ok());
+        assert_eq!(filled(4097).unwrap_err().to_string(), "it has more than 4096 directives");
+        assert!(render("%%".repeat(9000).as_bytes(), |_, _| Ok(b""[..].into())).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::terms::ways_of_response;
 use super::{After, Cause, Client, Farewell, Hold, Holds, Retry, Waiting, answer};
 use crate::grip::item::{Body, Response};
 use crate::origin::{self, Asking, Gone};
-use crate::shard::{Away, Delivery, Event, Feed, Parked, Reason, Turn, Ways};
+use crate::shard::{Asked, Away, Event, Feed, Parked, Reason, Turn, Ways};
 use crate::wire::{Head, Jsonp};
 use bytes::Bytes;
 use hyper::header::CONTENT_ENCODING;
@@ -34,6 +34,14 @@ struct Extras {
     behind: Option<Cause>,
     /// Whether a hint came while the origin was asked.
     hinted: bool,
+}
+
+/// What was met while a poll waited to be patched.
+#[derive(Default)]
+struct Met {
+    notes: Notes,
+    /// Whether its time is over.
+    over: bool,
 }
 
 /// What becomes of a long-poll.
@@ -107,33 +115,38 @@ impl Poll<'_> {
     }
 
     /// The end by a patch; one that does not fit what is held has the origin asked again.
-    async fn patch(&mut self, item: &Delivery) -> End {
-        let Some(response) = &item.response else { return End::Refresh };
-        let end = match self.changed(response).await {
-            Ok(Some(body)) => End::Item(Arc::clone(response), body),
+    async fn patch(&mut self, asked: &Asked) -> End {
+        let Some(response) = &asked.item.response else { return End::Refresh };
+        let mut met = Met::default();
+        match self.changed(response, &mut met).await {
+            Ok(Some(body)) => {
+                self.parked.count(&asked.item);
+                End::Item(Arc::clone(response), body)
+            }
+            Ok(None) if met.notes.closing || met.over => End::Timeout,
             Ok(None) => End::Refresh,
             Err(end) => end,
-        };
-        if matches!(end, End::Item(..)) {
-            self.parked.count(item);
         }
-        end
     }
 
     /// Returns the body with which an item answers; `None`: it is a patch that does not fit. Patching takes long, and is
-    /// done for one poll after the other.
+    /// done for one poll after the other. The time of the poll may be over meanwhile: the item was accepted before.
     ///
     /// # Errors
-    /// What the hold ended by while the poll waited for its turn.
-    async fn changed(&mut self, response: &Response) -> Result<Option<Bytes>, End> {
+    /// What the hold ended by while the poll waited for its turn: that may be a later item, which is the answer then.
+    async fn changed(&mut self, response: &Response, met: &mut Met) -> Result<Option<Bytes>, End> {
         if let Body::Whole(body) = &response.body {
             return Ok(Some(body.clone()));
         }
-        let (holds, mut notes) = (self.holds, Notes::default());
-        let turn = holds.patching.next();
-        match race(&mut self.parked, &mut notes, OnClose::Wait, turn, |_| ControlFlow::Break(())).await {
+        let holds = self.holds;
+        let Met { notes, over } = met;
+        let goes_on = |_: &mut Parked| {
+            *over = true;
+            ControlFlow::Continue(())
+        };
+        match race(&mut self.parked, notes, OnClose::Wait, holds.patching.next(), goes_on).await {
             Some(_turn) => Ok(response.body.over(&self.body)),
-            None => Err(self.note(notes)),
+            None => Err(self.note(std::mem::take(notes))),
         }
     }
 
@@ -170,15 +183,16 @@ impl Poll<'_> {
                 Turn::Ask(asked) => asked,
             };
             let (response, terms) = (asked.item.response.clone()?, self.parked.terms(Clone::clone)?);
-            let body = match self.changed(&response).await {
+            let mut met = Met::default();
+            let body = match self.changed(&response, &mut met).await {
                 Ok(Some(body)) => body,
                 Ok(None) => {
                     self.parked.put_off(asked);
-                    return Some(End::Refresh);
+                    return Some(if met.notes.closing || met.over { End::Timeout } else { End::Refresh });
                 }
                 Err(end) => return Some(end),
             };
-            let mut notes = Notes::default();
+            let Met { mut notes, over } = met;
             let deciding = self.holds.origin.filter(&self.about, terms.passage(&asked.item), body);
             match race(&mut self.parked, &mut notes, OnClose::Wait, deciding, |_| ControlFlow::Break(())).await {
                 Some(Some(body)) => {
@@ -188,7 +202,7 @@ impl Poll<'_> {
                 Some(None) => self.parked.pass_over(&asked),
                 None => return Some(self.note(notes)),
             }
-            if notes.closing {
+            if notes.closing || over {
                 return Some(End::Timeout);
             }
             if notes.refresh {

@@ -32,6 +32,14 @@ pub struct Asked {
     undo: Option<Undo>,
 }
 
+impl Asked {
+    /// An item about which a hold is asked from now on.
+    pub(super) fn new(item: Delivery, undo: Option<Undo>) -> Self {
+        item.tally.of(item.index).pending.fetch_add(1, Relaxed);
+        Self { item, undo }
+    }
+}
+
 impl Drop for Asked {
     fn drop(&mut self) {
         self.item.tally.of(self.item.index).pending.fetch_sub(1, Relaxed);
@@ -134,8 +142,7 @@ impl Parked {
         let term = conn.rare.as_ref().and_then(|rare| rare.terms.of(&item.channel));
         let is_poll = conn.feed == Feed::Response;
         if term.is_some_and(|term| term.asks() || (is_poll && term.changes_content())) {
-            item.tally.of(item.index).pending.fetch_add(1, Relaxed);
-            return Turn::Ask(Asked { item, undo });
+            return Turn::Ask(Asked::new(item, undo));
         }
         state.decide(self.key, &item, &Pieces::default(), undo, &mut outcome);
         settle(state, self.key, &item, &outcome);

@@ -1,10 +1,11 @@
 //! One parked connection, as its shard sees it.
 
+use super::asking::Asked;
 use super::outlet::Outlet;
 use super::rare::{Rare, Undo};
 use super::registry::Subscriptions;
 use super::tally::Ticket;
-use super::{Delivery, Key, Place, Profile, Reason, Settings};
+use super::{Key, Place, Profile, Reason, Settings};
 use crate::grip::Format;
 use crate::grip::item::Response;
 use bytes::Bytes;
@@ -63,8 +64,8 @@ pub(super) enum News {
     Refresh,
     /// An item waits for its hold.
     Queued,
-    /// A patch, of which its hold is to say whether it fits.
-    Patch(Box<Delivery>),
+    /// A patch, of which its hold is to say whether it fits. Until then it is not known what becomes of it.
+    Patch(Box<Asked>),
     Item(Arc<Response>),
     Close,
 }
@@ -210,7 +211,8 @@ impl Conn {
     pub(super) fn tell(&mut self, news: News) {
         let keep = match &self.news {
             News::Item(_) | News::Close => true,
-            News::Patch(_) => !matches!(news, News::Item(_) | News::Close),
+            // It was accepted before what would close the connection, which is seen when the patch is taken.
+            News::Patch(_) => !matches!(news, News::Item(_)),
             News::Refresh => matches!(news, News::Queued | News::Patch(_)),
             News::Queued | News::Nothing => false,
         };

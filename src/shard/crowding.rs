@@ -34,56 +34,65 @@ impl State {
         self.waiting_bytes > self.settings.outlets_total.saturating_mul(CROWDED)
     }
 
-    /// Cuts clients until no more waits than the ceiling allows: those that have taken nothing for a while, and where that
-    /// is not enough and several times as much waits, the others as well. Those for whom most waits come first.
+    /// Cuts clients until no more waits than the ceiling allows: those that have taken nothing for a while, and where several
+    /// times as much waits, also others for whom more than one item does. Those for whom most waits come first.
     pub(super) fn relieve(&mut self) {
         let now_ms = self.now_ms();
-        let stalled = self.largest(|conn| conn.has_stalled(now_ms));
-        let mut count = self.shed_until(stalled, |state| !state.is_crowded());
-        if self.is_overcrowded() {
-            let all = self.largest(|_| true);
-            count += self.shed_until(all, |state| !state.is_overcrowded());
+        let ceiling = self.settings.outlets_total;
+        let stalled = self.largest(|conn| if conn.has_stalled(now_ms) { conn.outlet.bytes() } else { 0 });
+        let mut slow = Vec::new();
+        // A WebSocket keeps the frame that is half written until its time is over, which comes by itself.
+        let mut left = choose(self.waiting_bytes, ceiling, stalled, &mut slow);
+        if left > ceiling.saturating_mul(CROWDED) {
+            // One item alone never makes a client slow, however large it is.
+            let reads = |conn: &Conn| !conn.has_stalled(now_ms) && conn.outlet.len() > 1;
+            let others = self.largest(|conn| if reads(conn) { conn.outlet.backlog() } else { 0 });
+            left = choose(left, ceiling.saturating_mul(CROWDED), others, &mut slow);
         }
-        Metrics::add(&self.metrics.slow, count);
+        tracing::debug!(count = slow.len(), left, "clients are cut, as too much waits for all of them");
+        Metrics::add(&self.metrics.slow, slow.len());
+        slow.into_iter().for_each(|key| self.shed(key));
     }
 
-    /// Returns the connections whose sockets refuse bytes and that are `wanted`, those for whom most waits first.
-    fn largest(&self, wanted: impl Fn(&Conn) -> bool) -> Vec<Key> {
-        let waits = |conn: &Conn| conn.blocked && conn.ending.is_none() && wanted(conn);
-        let found = self.conns.iter().filter(|(_, conn)| waits(conn));
-        let mut found: Vec<(usize, usize)> = found.map(|(key, conn)| (conn.outlet.bytes(), key)).collect();
+    /// Returns the connections whose sockets refuse bytes and that are not ending, by the bytes that cutting them is worth,
+    /// the largest first.
+    fn largest(&self, worth: impl Fn(&Conn) -> usize) -> Vec<(usize, Key)> {
+        let found = self.conns.iter().filter(|(_, conn)| conn.blocked && conn.ending.is_none());
+        let found = found.map(|(key, conn)| (worth(conn), u32::try_from(key).unwrap_or(u32::MAX)));
+        let mut found: Vec<(usize, Key)> = found.filter(|(bytes, _)| *bytes > 0).collect();
         found.sort_unstable_by(|one, other| other.cmp(one));
-        found.into_iter().map(|(_, key)| u32::try_from(key).unwrap_or(u32::MAX)).collect()
+        found
     }
+}
 
-    /// Cuts connections one by one until it is `enough`. Returns how many were cut.
-    fn shed_until(&mut self, keys: Vec<Key>, enough: impl Fn(&Self) -> bool) -> usize {
-        let mut count = 0;
-        for key in keys {
-            if enough(self) {
-                break;
-            }
-            self.shed(key);
-            count += 1;
+/// Chooses connections until no more than `most` of the bytes that wait are left. Returns how many are left.
+fn choose(mut waiting: usize, most: usize, candidates: Vec<(usize, Key)>, chosen: &mut Vec<Key>) -> usize {
+    for (bytes, key) in candidates {
+        if waiting <= most {
+            break;
         }
-        count
+        waiting = waiting.saturating_sub(bytes);
+        chosen.push(key);
     }
+    waiting
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::simulation::Numbers;
-    use super::super::{Inbox, Metrics, Settings};
+    use super::super::{Feed, Inbox, Metrics, Settings};
     use super::*;
     use bytes::Bytes;
     use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
 
-    /// Adds a connection for which so much waits, and that has taken nothing for so many milliseconds.
+    /// Adds a connection for which so much waits besides a byte that is being written, and that has taken nothing for so
+    /// many milliseconds.
     fn wait(state: &mut State, bytes: usize, for_ms: u32) -> usize {
         let now_ms = state.now_ms();
         let mut conn = Conn::for_test();
-        conn.outlet.push(Rc::new(Bytes::from(vec![0; bytes])));
+        conn.outlet.push(Rc::new(Bytes::from_static(b"x")));
+        conn.outlet.push(Rc::new(Bytes::from(vec![0; bytes - 1])));
         conn.blocked = true;
         conn.progress_ms = now_ms.wrapping_sub(for_ms);
         state.waiting_bytes += bytes;
@@ -113,6 +122,24 @@ mod tests {
         // Somebody who has just taken something is spared, however much waits for them.
         assert_eq!(cut(100, &[(80, 0), (20, 5000), (30, 5000)]), [2]);
         assert_eq!(cut(100, &[(90, 0), (90, 0)]), [0; 0]);
+    }
+
+    #[test]
+    fn one_item_alone_cuts_nobody_who_reads() {
+        let settings = Settings { outlets_total: 100, ..Settings::default() };
+        let inbox = Arc::new(Inbox::new(Arc::default()));
+        let shard = Shard::new(settings, inbox, Box::new(Numbers::default()), Arc::default());
+        let state = &mut *shard.state.borrow_mut();
+        for feed in [Feed::Stream { chunked: true }, Feed::Messages { deflate: false }] {
+            let mut conn = Conn::for_test();
+            conn.feed = feed;
+            conn.outlet.push(Rc::new(Bytes::from(vec![0; 1000])));
+            (conn.blocked, conn.progress_ms) = (true, state.now_ms());
+            state.waiting_bytes += 1000;
+            state.conns.insert(conn);
+        }
+        state.relieve();
+        assert!(state.conns.iter().all(|(_, conn)| conn.blocked && conn.ending.is_none()));
     }
 
     #[test]

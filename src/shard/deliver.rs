@@ -9,6 +9,7 @@ use super::outlet::Flushed;
 use super::pieces::Pieces;
 use super::registry::Registry;
 use super::{Inbox, Key, Metrics, Shard, State, millis_since};
+use crate::grip::template::MAX_ADDED as MOST_ADDED;
 use crate::grip::{Channel, Formats};
 use socket2::SockRef;
 use std::net::Shutdown;
@@ -23,7 +24,7 @@ const ROUND_ITEMS: usize = if cfg!(test) { 3 } else { 64 };
 const ROUND_APPENDS: usize = 100_000;
 /// Appends between two looks at the closes.
 const LOOK_EVERY: usize = if cfg!(test) { 2 } else { 4096 };
-/// Connections with terms of their own that are offered an item before that; each may have content made for it.
+/// Connections with terms of their own that are offered an item before that, at most; each may have content made for it.
 const SPECIAL: usize = if cfg!(test) { 1 } else { 64 };
 /// Bytes that may be made for connections with terms of their own before the outlets are flushed. What is made is not
 /// shared, so that a crowd of them would otherwise keep as many copies of an item.
@@ -44,10 +45,29 @@ pub(super) struct Round {
     begun: Option<Begun>,
 }
 
+/// How many connections with terms of their own are offered an item in one step. It begins with one and follows the time
+/// that they take, which depends on the item and their filters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch(usize);
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl Batch {
+    /// Takes note of how long the last step took.
+    fn learn(&mut self, took: Duration) {
+        self.0 = if took > SLICE / 2 { (self.0 / 4).max(1) } else { (self.0 * 2).min(SPECIAL) };
+    }
+}
+
 /// An item of which the subscribers before `position` have not been considered yet.
 struct Begun {
     position: usize,
     pieces: Pieces,
+    batch: Batch,
     /// The channel whose subscribers they are, if not its own: one that they must hold as well, with fewer of them.
     through: Option<Channel>,
 }
@@ -57,7 +77,7 @@ impl Begun {
         // Who follows the order of a channel must learn of each item in it.
         let chosen = item.selection().filter(|_| !item.is_ordered());
         let through = chosen.map(|selection| registry.fewest(&item.channel, Some(selection)).clone());
-        Self { position: usize::MAX, pieces: Pieces::default(), through }
+        Self { position: usize::MAX, pieces: Pieces::default(), batch: Batch::default(), through }
     }
 }
 
@@ -154,8 +174,8 @@ impl Shard {
 
 impl State {
     /// Whether so much was made for single connections that the outlets are to be flushed before anything else is appended.
-    fn has_made_much(&self) -> bool {
-        self.made_bytes >= MADE_BYTES && !self.dirty.is_empty()
+    const fn has_made_much(&self) -> bool {
+        self.made_bytes >= MADE_BYTES
     }
 
     /// Appends items of the round until it is through or it is time to look at the closes.
@@ -183,8 +203,8 @@ impl State {
         let start = end.saturating_sub(budget);
         let mut outcome = Outcome::default();
         let is_special = item.is_special();
-        // Each of them may get content of its own that is about as large as the item.
-        let most_special = (MADE_BYTES / item.weight().max(1)).clamp(1, SPECIAL);
+        // Each of them may get content of its own that is a little larger than the item.
+        let most_special = (MADE_BYTES / (item.weight() + MOST_ADDED)).clamp(1, begun.batch.0);
         let mut at = end;
         while at > start && outcome.special.len() < most_special {
             at -= 1;
@@ -229,8 +249,12 @@ impl State {
             && let Some(item) = self.backlog.front().cloned()
         {
             let pieces = self.round.begun.as_ref().map(|begun| begun.pieces.clone()).unwrap_or_default();
+            let begin = Instant::now();
             for key in special {
                 self.offer(key, &item, &pieces, &mut outcome);
+            }
+            if let Some(begun) = &mut self.round.begun {
+                begun.batch.learn(begin.elapsed());
             }
         }
         if let Some(item) = self.backlog.front() {

@@ -1,5 +1,6 @@
 //! Items for connections that do not take them as everybody does: on terms, or when the item is special.
 
+use super::asking::Asked;
 use super::conn::{BURST, Feed, News};
 use super::deliver::Outcome;
 use super::inbox::Delivery;
@@ -161,7 +162,7 @@ impl State {
                 if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                     rare.undo(undo);
                 }
-                conn.tell(News::Patch(Box::new(item.clone())));
+                conn.tell(News::Patch(Box::new(Asked::new(item.clone(), None))));
             }
             Body::Whole(_) if matches!(conn.news, News::Item(_)) => {}
             Body::Whole(_) => {

@@ -1,9 +1,10 @@
 //! A parked connection, as its task sees it.
 
+use super::asking::Asked;
 use super::conn::{Conn, Ending, Feed, News};
 use super::end::{end_mark, going_away, push};
 use super::reading::poll_readable;
-use super::{Delivery, Key, Profile, Reason, Shard, State};
+use super::{Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
 use crate::net::Pace;
 use bytes::Bytes;
@@ -48,7 +49,7 @@ pub enum Event {
     /// This answers the long-poll. The connection holds no channel any more.
     Item(Arc<Response>),
     /// This changes the held answer of the long-poll, if it fits. The connection holds its channels still.
-    Patch(Box<Delivery>),
+    Patch(Box<Asked>),
     /// The origin is to be asked again: an item is missing, or somebody said so.
     Refresh,
     /// An item waits for [`Parked::turn`].

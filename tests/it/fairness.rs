@@ -92,24 +92,81 @@ fn a_connection_header_that_names_a_crowd_is_refused() {
 
 #[test]
 fn names_that_are_too_long_are_refused_with_the_bound_wherever_they_come_from() {
-    let long = "x".repeat(2000);
-    let named = long.clone();
+    let (name, long) = ("x".repeat(1025), "x".repeat(2049));
+    let named = name.clone();
     let origin = Origin::start(move |_| Answer::hold("stream", &named));
     let gripd = Gripd::with(&origin, ",debug", |_| ());
-    let why = "has 2000 bytes, and at most 1024 are allowed";
     let (head, body) = gripd.get("/").answer();
+    let why = "has 1025 bytes, and at most 1024 are allowed";
     assert!(head.starts_with("http/1.1 502") && body.contains(why), "{head}{body}");
     let content = json!({ "content": "hello" });
-    for item in [
-        json!({ "channel": long, "http-stream": content }),
-        json!({ "channel": "a", "id": long, "http-stream": content }),
-        json!({ "channel": "a", "prev-id": long, "http-stream": content }),
-        json!({ "channel": "a", "with": [long], "http-stream": content }),
-        json!({ "channel": "a", "except": [long], "action": "close" }),
-        json!({ "channel": "a", "action": "subscribe", "channels": [long] }),
+    for (item, why) in [
+        (json!({ "channel": "a", "id": name, "http-stream": content }), why),
+        (json!({ "channel": "a", "prev-id": name, "http-stream": content }), why),
+        // A publisher's name has the prefix of the route in it.
+        (json!({ "channel": long, "http-stream": content }), "has 2049 bytes, and at most 2048 are allowed"),
+        (json!({ "channel": "a", "with": [long], "http-stream": content }), "at most 2048 are allowed"),
+        (json!({ "channel": "a", "except": [long], "action": "close" }), "at most 2048 are allowed"),
+        (json!({ "channel": "a", "action": "subscribe", "channels": [long] }), "at most 2048 are allowed"),
     ] {
         let (status, body) = gripd.publish_body("", &json!({ "items": [item] }).to_string());
         assert!(status == 400 && body.contains(why), "{status} {body}");
+    }
+}
+
+#[test]
+fn the_longest_name_behind_the_longest_prefix_is_published_to_and_closed() {
+    let (prefix, name) = ("p".repeat(1024), "x".repeat(1024));
+    let held = name.clone();
+    let origin = Origin::start(move |_| Answer::hold("stream", &held));
+    let gripd = Gripd::with(&origin, &format!(",prefix={prefix}"), |_| ());
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(gripd.say(&format!("{prefix}{name}"), "hello"), 1);
+    assert_eq!(gripd.close(&format!("{prefix}{name}")), (1, 0));
+}
+
+/// An origin whose polls for `/busy` hold a large document, and whose filter drops what it is asked about.
+fn documents() -> Origin {
+    let document = json!(vec!["x".repeat(20); 3500]).to_string();
+    Origin::start(move |asked| match asked.target() {
+        "/drop" => Answer::with("Action: drop\r\n", ""),
+        "/filtered" => Answer::with(
+            "Grip-Hold: response\r\nGrip-Channel: busy; filter=http-check, user\r\nGrip-Set-Meta: url=/drop\r\n",
+            &document,
+        ),
+        _ => Answer::with("Grip-Hold: response\r\nGrip-Channel: busy\r\n", &document),
+    })
+}
+
+#[test]
+fn polls_that_wait_to_be_patched_are_counted_and_closed_like_others() {
+    let gripd = Gripd::start(&documents());
+    let mut crowd: Vec<Client> = (0..40).map(|_| gripd.get("/busy")).collect();
+    let mut filtered = gripd.get("/filtered");
+    eventually("they are held", || gripd.connections("busy") == 41);
+    let patch = json!({ "body-patch": vec![json!({ "op": "add", "path": "/0", "value": 7 }); 200] });
+    // A receipt that tells before all is known says of how many it is not known yet.
+    let receipt = gripd.publish(&json!([{ "channel": "busy", "http-response": patch }]));
+    let known = |name: &str| receipt[0][name].as_u64().unwrap_or_default();
+    assert_eq!(known("delivered") + known("filtered") + known("pending"), 41, "{receipt}");
+    assert_eq!(gripd.close("user"), (1, 0));
+    assert!(filtered.answer().1.starts_with("[\"x"));
+    for client in &mut crowd {
+        assert!(client.answer().1.starts_with("[7,7,7"));
+    }
+}
+
+#[test]
+fn a_close_after_a_patch_lets_the_patch_through() {
+    let gripd = Gripd::start(&documents());
+    let mut crowd: Vec<Client> = (0..20).map(|_| gripd.get("/busy")).collect();
+    eventually("they are held", || gripd.connections("busy") == 20);
+    let patch = json!({ "body-patch": [{ "op": "add", "path": "/0", "value": 7 }] });
+    gripd.publish(&json!([{ "channel": "busy", "http-response": patch }, { "channel": "busy", "action": "close" }]));
+    for client in &mut crowd {
+        assert!(client.answer().1.starts_with("[7,"));
+        assert_eq!(client.rest(), "");
     }
 }
 
@@ -181,21 +238,21 @@ fn what_waits_for_origins_over_http_has_a_bound_for_all_clients_together() {
         config.session.unsent_total = 100_000;
     });
     let (mut first, mut second) = (origin.open(&gripd, b""), origin.open(&gripd, b""));
-    let mut small = origin.open(&gripd, b"");
-    // The origin answers none of them, so that what they say waits.
+    // The origin answers nothing, so that what they say waits.
     first.send(BINARY, "x".repeat(90_000));
     let heard = origin.next();
     assert!(heard.events().starts_with("BINARY"));
-    second.send(BINARY, "y".repeat(90_000));
-    assert_eq!(origin.next().events(), "CLOSE 18|\\x03\\xf5too many messages wait|");
-    assert_eq!(second.ended(), (1013, "too many messages wait".into()));
-    assert_eq!(gripd.metric("websockets_crowded_total"), 1);
-    // Those who say little go on, and once there is room again, everybody does.
-    small.send(BINARY, "z");
-    assert_eq!(origin.next().events(), "BINARY 1|z|");
-    heard.say("");
-    let mut third = origin.open(&gripd, b"");
-    third.send(BINARY, "x".repeat(90_000));
+    // It is closed for whom most waits.
+    second.send(BINARY, "y".repeat(20_000));
     assert!(origin.next().events().starts_with("BINARY"));
-    drop((first, small));
+    assert_eq!(first.closed(), (1013, "too many messages wait".into()));
+    assert_eq!(gripd.metric("websockets_crowded_total"), 1);
+    // The origin hears of it when it has answered.
+    heard.say("");
+    assert_eq!(origin.next().events(), "CLOSE 18|\\x03\\xf5too many messages wait|");
+    let mut third = origin.open(&gripd, b"");
+    third.send(BINARY, "z".repeat(70_000));
+    assert!(origin.next().events().starts_with("BINARY"));
+    assert_eq!(gripd.metric("websockets_crowded_total"), 1);
+    drop((second, third));
 }

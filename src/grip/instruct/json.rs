@@ -39,7 +39,7 @@ fn read_hold(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid
         instruct.keep_alive = Some(keep_alive(&Fields { of: "keep-alive", object })?);
     }
     if let Some(meta) = fields.meta("meta")? {
-        meta.iter().for_each(|(name, value)| instruct.meta.set(name, value));
+        meta.iter().try_for_each(|(name, value)| instruct.meta.add(name, value))?;
     }
     Ok(())
 }

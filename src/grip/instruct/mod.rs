@@ -6,7 +6,7 @@ mod keep_alive;
 
 pub use keep_alive::{KeepAlive, KeepAliveMode};
 
-use super::channel::check_length;
+use super::channel::{MAX_NAME, check_length};
 use super::filter::{Filter, MAX_FILTERS};
 use super::link::Links;
 use super::media::is_media_type;
@@ -134,8 +134,8 @@ impl Named {
             let shown: String = name.chars().take(32).collect();
             return invalid(format!("channel {shown:?} or its prev-id contains a control character"));
         }
-        check_length("the channel", name)?;
-        check_length("prev-id", prev_id.unwrap_or_default())?;
+        check_length("the channel", name, MAX_NAME)?;
+        check_length("prev-id", prev_id.unwrap_or_default(), MAX_NAME)?;
         if filters.clone().count() > MAX_FILTERS {
             return invalid(format!("too many filters for channel '{name}'"));
         }

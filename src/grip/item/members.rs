@@ -1,7 +1,7 @@
 //! What an item says of the members of its channel: which of them it means, which channels they are to hold, and for how
 //! long they are to stay away.
 
-use super::super::channel::check_length;
+use super::super::channel::{MAX_PUBLISHED, check_length};
 use super::super::object::Fields;
 use super::super::{Channel, Invalid, invalid};
 
@@ -45,7 +45,7 @@ fn names(fields: &Fields<'_>, name: &str) -> Result<Vec<Channel>, Invalid> {
     }
     let mut channels: Vec<Channel> = Vec::with_capacity(names.len());
     for name in names {
-        check_length("the channel", name)?;
+        check_length("the channel", name, MAX_PUBLISHED)?;
         if channels.iter().all(|channel| **channel != *name) {
             channels.push(Channel::from(name));
         }

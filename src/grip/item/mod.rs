@@ -8,7 +8,7 @@ pub use formats::{Body, ContentFilters, Message, Response, Stream};
 pub use members::{Move, Selection};
 pub use patch::BodyPatch;
 
-use super::channel::check_length;
+use super::channel::{MAX_NAME, MAX_PUBLISHED, check_length};
 use super::object::{Fields, Object};
 use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid, json};
 use serde_json::Value;
@@ -78,7 +78,7 @@ fn parse_item(value: Value) -> Result<Item, Invalid> {
     let Some(channel) = fields.string("channel")? else {
         return invalid("publish item object does not contain 'channel'");
     };
-    check_length("the channel", channel)?;
+    check_length("the channel", channel, MAX_PUBLISHED)?;
     if fields.get("size").is_some_and(|v| v.as_f64().is_none_or(|n| n < 0.0)) {
         return fields.wrong_type("size");
     }
@@ -88,7 +88,7 @@ fn parse_item(value: Value) -> Result<Item, Invalid> {
         if id.contains(char::is_control) {
             return invalid(format!("publish item object contains '{name}' with invalid value"));
         }
-        check_length(name, id)?;
+        check_length(name, id, MAX_NAME)?;
     }
     let mut item = Item {
         channel: Channel::from(channel),
