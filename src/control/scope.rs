@@ -66,7 +66,10 @@ pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
     let left = left.iter().map(|channel| Need::Close(channel));
     let selection = item.selection.as_deref();
     let chosen = selection.into_iter().flat_map(|selection| selection.with.iter().chain(&selection.except));
-    let chosen = chosen.map(|channel| Need::Choose(channel));
+    let chosen = chosen.map(|channel| &**channel);
+    // The filter `require-sub` chooses in the same way.
+    let required = item.meta.as_deref().and_then(|meta| meta.get("require_sub"));
+    let chosen = chosen.chain(required.filter(|channel| !channel.is_empty())).map(Need::Choose);
     publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered).chain(left).chain(chosen)
 }
 
@@ -156,6 +159,8 @@ mod tests {
             needed(json!({"channel": "c", "action": "close", "formats": {"ws-message": {"content": "x"}}})),
             both
         );
+        let required = json!({"channel": "c", "action": "close", "meta": {"require_sub": "d", "sender": "e"}});
+        assert_eq!(needed(required), format!(r#"close "c" and choose by "d"{takes}"#));
         // One that is nothing for anybody.
         assert_eq!(needed(json!({"channel": "c", "formats": {"smoke": {}}})), publish);
     }

@@ -9,6 +9,8 @@ use tokio::sync::{Notify, watch};
 
 /// Lines of the journal after which all files are written anew. Reading so many takes milliseconds.
 const MAX_JOURNAL: usize = 10_000;
+/// The same in bytes: all of it is read at once at the start.
+const MAX_JOURNAL_BYTES: usize = 16 << 20;
 
 /// A folder of small files, each written whole, and of a journal: a decision among thousands is one line more of it.
 /// Without a folder nothing is kept.
@@ -126,7 +128,7 @@ impl Store {
 
     /// Writes what has changed, for ever: lines of the journal, or what `files` says, which are names and contents.
     pub(super) async fn keep(&self, files: impl Fn() -> Vec<(&'static str, String)>) {
-        let mut length = 0;
+        let (mut length, mut bytes) = (0, 0);
         loop {
             self.changed.notified().await;
             let Some(folder) = self.folder.clone() else { continue };
@@ -136,17 +138,19 @@ impl Store {
                 continue;
             }
             length += lines.len();
+            bytes += lines.iter().map(String::len).sum::<usize>();
             let journal = folder.join(self.journal);
-            let write: Box<dyn FnOnce() -> io::Result<()> + Send> = if whole || length > MAX_JOURNAL {
-                length = 0;
-                let files = files();
-                Box::new(move || {
-                    files.iter().try_for_each(|(name, text)| replace(&folder.join(name), text))?;
-                    clear(&journal)
-                })
-            } else {
-                Box::new(move || append(&journal, &lines))
-            };
+            let write: Box<dyn FnOnce() -> io::Result<()> + Send> =
+                if whole || length > MAX_JOURNAL || bytes > MAX_JOURNAL_BYTES {
+                    (length, bytes) = (0, 0);
+                    let files = files();
+                    Box::new(move || {
+                        files.iter().try_for_each(|(name, text)| replace(&folder.join(name), text))?;
+                        clear(&journal)
+                    })
+                } else {
+                    Box::new(move || append(&journal, &lines))
+                };
             let done = tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error)));
             let error = done.err().map(|error| format!("state_dir cannot be written: {error}"));
             if let Some(error) = &error {
@@ -161,10 +165,17 @@ impl Store {
 
 /// Adds lines to a journal, and waits until they are on disk.
 fn append(path: &Path, lines: &[String]) -> io::Result<()> {
+    let is_new = !path.exists();
     let mut file = File::options().append(true).create(true).mode(0o600).open(path)?;
     let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
     file.write_all(text.as_bytes())?;
-    file.sync_data()
+    file.sync_data()?;
+    if is_new { sync_folder(path) } else { Ok(()) }
+}
+
+/// Waits until the name of a new file is on disk as well.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Empties a journal, if there is one.
@@ -185,6 +196,5 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
-    // So that the new name survives as well.
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    sync_folder(path)
 }

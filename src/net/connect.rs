@@ -12,6 +12,9 @@ use tokio::time::sleep;
 /// How long an address may take alone before the next one is tried beside it (RFC 8305 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// Attempts at the same time: each has a descriptor. The oldest gives way, as it has had the longest time.
+const MOST_ATTEMPTS: usize = 3;
+
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// Connects to the first address of a host that answers.
@@ -31,10 +34,14 @@ pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStre
     if let [only] = addresses[..] {
         return TcpStream::connect(only).await;
     }
+    let is_short = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
     let mut left = by_turns(addresses).into_iter();
     let mut attempts: Vec<Attempt> = Vec::new();
     loop {
+        if left.len() > 0 && attempts.len() == MOST_ATTEMPTS {
+            drop(attempts.remove(0));
+        }
         attempts.extend(left.next().map(|address| Box::pin(TcpStream::connect(address)) as Attempt));
         if attempts.is_empty() {
             return Err(last);
@@ -42,7 +49,9 @@ pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStre
         tokio::select! {
             ended = poll_fn(|cx| poll_any(&mut attempts, cx)) => match ended {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+                // That the process may open no more files says more than what came of the other addresses.
+                Err(error) if !is_short(&last) => last = error,
+                Err(_) => {}
             },
             () = sleep(ATTEMPT_DELAY), if left.len() > 0 => {}
         }
@@ -118,6 +127,8 @@ mod tests {
         assert_eq!(reached(&[silent, address]).await.unwrap(), address);
         assert_eq!(reached(&[silent, refusing(), silent, address]).await.unwrap(), address);
         assert_eq!(reached(&[address, silent]).await.unwrap(), address);
+        // However many of them swallow.
+        assert_eq!(reached(&[silent, silent, silent, silent, address]).await.unwrap(), address);
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ const RETRIES: u32 = 5;
 const MAX_OPENS: u32 = 30;
 /// Names that an origin may have sent back with each request.
 const MAX_META: usize = 64;
+/// Bytes that they may have together.
+const MAX_META_BYTES: usize = 64 << 10;
 
 const INTERVAL: HeaderName = HeaderName::from_static("keep-alive-interval");
 const ACCEPTED: HeaderName = HeaderName::from_static("content-bytes-accepted");
@@ -235,12 +237,21 @@ impl Conversation {
         said.collect()
     }
 
+    /// Whether a value may be kept besides the others.
+    fn has_room_for(&self, name: &str, value: &HeaderValue) -> bool {
+        let others = self.meta.iter().filter(|(other, _)| &***other != name);
+        let (names, bytes) = others.fold((1, name.len() + value.len()), |(names, bytes), (name, value)| {
+            (names + 1, bytes + name.len() + value.len())
+        });
+        names <= MAX_META && bytes <= MAX_META_BYTES
+    }
+
     fn set_meta(&mut self, headers: &HeaderMap) {
         for (name, value) in headers {
             let Some(name) = name.as_str().strip_prefix(SET_META).filter(|name| !name.is_empty()) else { continue };
             if value.is_empty() {
                 self.meta.remove(name);
-            } else if self.meta.len() < MAX_META || self.meta.contains_key(name) {
+            } else if self.has_room_for(name, value) {
                 // A copy: the answer's buffer is not to be kept with it.
                 if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                     self.meta.insert(name.into(), value);

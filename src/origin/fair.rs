@@ -28,11 +28,12 @@ impl Sharer {
 pub(super) struct FairQueue<T> {
     turns: VecDeque<Sharer>,
     of: HashMap<Sharer, VecDeque<T>>,
+    count: usize,
 }
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { turns: VecDeque::new(), of: HashMap::new() }
+        Self { turns: VecDeque::new(), of: HashMap::new(), count: 0 }
     }
 }
 
@@ -43,6 +44,7 @@ impl<T> FairQueue<T> {
             self.turns.push_back(source);
         }
         queue.push_back(entry);
+        self.count += 1;
     }
 
     /// Takes the next entry: the oldest of the source whose turn it is.
@@ -56,6 +58,7 @@ impl<T> FairQueue<T> {
                 self.turns.push_back(source);
             }
             if let Some(entry) = entry {
+                self.count -= 1;
                 return Some((source, entry));
             }
         }
@@ -69,14 +72,15 @@ impl<T> FairQueue<T> {
         }
         self.of.retain(|_, queue| !queue.is_empty());
         self.turns.retain(|source| self.of.contains_key(source));
+        self.count = self.of.values().map(VecDeque::len).sum();
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.of.values().map(VecDeque::len).sum()
+    pub(super) const fn len(&self) -> usize {
+        self.count
     }
 
     /// Returns the sources that wait, in the order of their turns.
@@ -112,6 +116,7 @@ mod tests {
             queue.push(source(last), entry);
         }
         queue.retain(|entry| *entry != 2);
+        assert_eq!(queue.len(), 2);
         assert_eq!(queue.sources().collect::<Vec<_>>(), [source(1)]);
         assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some((source(1), 1)), Some((source(1), 3)), None));
     }

@@ -8,6 +8,9 @@ use tokio::sync::oneshot;
 /// Lanes after which those that nobody uses are forgotten.
 const MAX_LANES: usize = 1024;
 
+/// Requests that wait before it is looked whether they still do.
+const SWEEP: usize = 64;
+
 /// The kinds of gripd's own requests that do not wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -40,6 +43,8 @@ struct State {
     /// Requests that have their turn.
     running: usize,
     waiting: FairQueue<oneshot::Sender<Turn>>,
+    /// So many were left when those that wait no longer were last forgotten.
+    swept: usize,
 }
 
 /// Leave to ask an origin, until it is dropped.
@@ -78,6 +83,10 @@ impl Queue {
             state.running += 1;
             drop(state);
             return Ok(Turn(Some(self)));
+        }
+        if state.waiting.len() >= SWEEP.max(2 * state.swept) {
+            state.waiting.retain(|grant| !grant.is_closed());
+            state.swept = state.waiting.len();
         }
         let (grant, granted) = oneshot::channel();
         state.waiting.push(client, grant);
@@ -150,6 +159,18 @@ mod tests {
         assert!(now(&mut crowd[1]).is_none());
         drop(now(&mut other).unwrap());
         assert!(now(&mut crowd[1]).is_some());
+    }
+
+    #[test]
+    fn those_who_wait_no_longer_are_forgotten() {
+        let turns = Turns::new(1);
+        let _running = now(&mut asks(&turns, Lane::Asking, 1)).unwrap();
+        let _stays = asks(&turns, Lane::Asking, 1);
+        for _ in 0..10_000 {
+            drop(asks(&turns, Lane::Asking, 1));
+        }
+        let queue = turns.queue(Lane::Asking, "o".to_owned());
+        assert!(lock(&queue.state).waiting.len() <= 2 * SWEEP);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::line::Section;
 use super::{Condition, Protocol, Route, users};
+use crate::grip::channel::{MAX_NAME, check_length};
 use crate::grip::naming::Rule;
 use crate::grip::{Invalid, invalid};
 use crate::wire::{canonical_host, is_authority, without_port};
@@ -78,7 +79,10 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
                 script(&mut jsonp, name, value)?;
             }
             "id" => route.id = Some(value.clone()),
-            "prefix" => value.clone_into(&mut route.prefix),
+            "prefix" => {
+                check_length("prefix", value, MAX_NAME)?;
+                value.clone_into(&mut route.prefix);
+            }
             "debug" => route.debug = true,
             "no_grip" => route.no_grip = true,
             "aco" => route.cors = true,

@@ -1,6 +1,7 @@
 //! Where the requests of a route go.
 
 use super::line::Section;
+use crate::grip::channel::{MAX_NAME, check_length};
 use crate::grip::{Invalid, invalid};
 use crate::wire::is_authority;
 use std::fmt;
@@ -75,7 +76,10 @@ pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Targ
                 return invalid("the target option 'host' must be a host, or host:port");
             }
             "host" => target.host = Some(value.clone()),
-            "sub" => target.channels.push(value.clone()),
+            "sub" => {
+                check_length("sub", value, MAX_NAME)?;
+                target.channels.push(value.clone());
+            }
             "untrusted" => target.untrusted = true,
             "over_http" => target.over_http = true,
             "one_event" => target.one_event = true,

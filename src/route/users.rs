@@ -1,6 +1,7 @@
 //! Who the clients of a route are.
 
-use crate::grip::identity::{Expected, Place, Tokens, is_user};
+use crate::grip::channel::MAX_NAME;
+use crate::grip::identity::{Expected, MAX_USER, Place, Tokens, is_user};
 use crate::grip::naming::Template;
 use crate::grip::{Invalid, Meta, Rights, invalid};
 use crate::wire::{Network, Proxies, ProxyHeader};
@@ -104,6 +105,10 @@ impl Options {
                 Err(_) => return invalid(format!("user_header has a name that is not one: '{value}'")),
             },
             "user_proxies" => self.proxies.push(Network::parse(value)?),
+            // The name of a user that is put in has at most 255 bytes.
+            "user_channel" if value.len() + MAX_USER > MAX_NAME => {
+                return invalid(format!("user_channel has more than {} bytes", MAX_NAME - MAX_USER));
+            }
             "user_channel" => self.channel = Some(Template::parse(value)?),
             _ => return self.read_of_token(name, some),
         }

@@ -8,9 +8,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// Names that an origin may say of one client.
-const MAX_META: usize = 64;
-
 impl Session<'_> {
     /// Carries out a control message: the JSON behind `c:`.
     pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
@@ -203,9 +200,10 @@ impl Session<'_> {
         let meta = &mut self.extras().meta;
         match value {
             None => meta.remove(name),
-            Some(value) if meta.get(name).is_some() || meta.len() < MAX_META => meta.set(name, value),
-            Some(_) => {
-                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much meta: this is left out")
+            Some(value) => {
+                if let Err(error) = meta.add(name, value) {
+                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too much meta: this is left out");
+                }
             }
         }
     }

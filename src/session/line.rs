@@ -22,6 +22,8 @@ pub(super) enum Said {
     Over,
     /// The origin is lost.
     Lost(Failure),
+    /// The messages of all clients together take too much memory, and this client has most of it.
+    Crowded,
 }
 
 /// A piece of a message, mostly all of it.
@@ -34,14 +36,9 @@ pub(super) struct Piece {
     pub(super) last: bool,
 }
 
-/// The reason for which a line does not take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The message is larger than messages may be.
-    TooLarge,
-    /// The messages of all clients together take as much memory as they may.
-    Crowded,
-}
+/// A message is larger than messages may be.
+#[derive(Debug)]
+pub(super) struct TooLarge;
 
 /// How a session's origin is left.
 #[derive(Clone, Debug)]
@@ -114,7 +111,7 @@ impl Line {
     }
 
     /// Tells the origin a piece of a message.
-    pub(super) fn data(&mut self, piece: Piece) -> Result<(), Refused> {
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
         match self {
             Self::OverHttp(line) => line.data(piece),
             Self::Relayed(line) => line.data(piece),

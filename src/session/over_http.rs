@@ -1,6 +1,6 @@
 //! The line to an origin that has the session over HTTP: one request at a time.
 
-use super::line::{Leave, Piece, Refused, Said};
+use super::line::{Leave, Piece, Said, TooLarge};
 use super::unsent::Share;
 use crate::grip::backlog::Backlog;
 use crate::grip::event::Event;
@@ -78,6 +78,9 @@ impl OverHttp {
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        if self.closing.is_none() && self.share.gives_way(cx) {
+            return Poll::Ready(Said::Crowded);
+        }
         loop {
             if let Some(event) = self.said.pop_front() {
                 return Poll::Ready(self.hear(event));
@@ -138,7 +141,7 @@ impl OverHttp {
 
     /// Whether the client waits for the origin to accept more, or to hear its close, and nothing would have it do so.
     fn is_stuck(&self) -> bool {
-        let waits = self.backlog.bytes() >= self.max_message || self.closing.is_some();
+        let waits = self.is_full() || self.closing.is_some();
         let idle = matches!(self.state, State::Idle(_));
         idle && waits && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
     }
@@ -219,8 +222,7 @@ impl OverHttp {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let bytes = self.backlog.bytes();
-        bytes >= self.max_message || self.share.is_used_up(bytes)
+        self.backlog.bytes() >= self.max_message
     }
 
     /// Notes how much waits.
@@ -228,14 +230,10 @@ impl OverHttp {
         self.share.set(self.backlog.bytes() + self.begun.len());
     }
 
-    pub(super) fn data(&mut self, piece: Piece) -> Result<(), Refused> {
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
         let Piece { kind, content, first, last } = piece;
-        let length = self.begun.len() + content.len();
-        if length >= self.max_message {
-            return Err(Refused::TooLarge);
-        }
-        if self.share.is_used_up(length) {
-            return Err(Refused::Crowded);
+        if self.begun.len() + content.len() >= self.max_message {
+            return Err(TooLarge);
         }
         if first && last {
             self.backlog.push(Event::Message(kind, content));

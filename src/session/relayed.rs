@@ -1,6 +1,6 @@
 //! The line to an origin that speaks WebSocket itself.
 
-use super::line::{Leave, Piece, Refused, Said};
+use super::line::{Leave, Piece, Said, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
 use crate::origin::{Failure, Kind, RelayedSocket};
 use crate::wire::websocket::{Decoder, Part, masked, masked_close};
@@ -100,10 +100,10 @@ impl Relayed {
         self.out.len() - self.written >= MAX_WAITING
     }
 
-    pub(super) fn data(&mut self, piece: Piece) -> Result<(), Refused> {
+    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
         self.length = if piece.first { 0 } else { self.length } + piece.content.len();
         if self.length > self.max_message {
-            return Err(Refused::TooLarge);
+            return Err(TooLarge);
         }
         if let Some(piece) = self.told.add(piece.kind, piece.content, piece.last) {
             self.out.extend_from_slice(&masked(piece.kind, &piece.content, piece.first, piece.last, key()));

@@ -1,7 +1,7 @@
 //! What either side of a session says, on its way to the other.
 
 use super::given;
-use super::line::{Leave, Line, Piece, Refused, Said};
+use super::line::{Leave, Line, Piece, Said};
 use super::live::{End, Session};
 use crate::grip::{CloseReason, MessageKind};
 use crate::shard::Reason;
@@ -53,8 +53,8 @@ impl Session<'_> {
                 let piece = Piece { kind, content: content.into(), first, last };
                 if matches!(self.line, Line::Echo) {
                     self.say(&piece);
-                } else if let Err(refused) = self.line.data(piece) {
-                    return self.break_off(refused);
+                } else if self.line.data(piece).is_err() {
+                    return self.fail(CloseReason::new(1009, "message is too large"));
                 }
             }
             Part::Ping(content) if self.sessions.settings.auto_pong || !self.line.is_open() => {
@@ -67,20 +67,14 @@ impl Session<'_> {
         None
     }
 
-    /// Closes a WebSocket whose message is not taken.
-    fn break_off(&mut self, refused: Refused) -> Option<End> {
-        match refused {
-            Refused::TooLarge => self.fail(CloseReason::new(1009, "message is too large")),
-            // It may try again, once the origins have taken what waits for them.
-            Refused::Crowded => {
-                self.sessions.metrics.crowded.fetch_add(1, Relaxed);
-                tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: what waits for origins has reached [websocket] unsent_total");
-                self.at_fault = true;
-                let end = self.close(Some(CloseReason::new(1013, "too many messages wait")));
-                self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
-                end
-            }
-        }
+    /// Closes a WebSocket that takes most of the memory for messages. It may try again, once the origins have taken them.
+    fn give_way(&mut self) -> Option<End> {
+        self.sessions.metrics.crowded.fetch_add(1, Relaxed);
+        tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: what waits for origins has reached [websocket] unsent_total");
+        self.at_fault = true;
+        let end = self.close(Some(CloseReason::new(1013, "too many messages wait")));
+        self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
+        end
     }
 
     /// The client did what it must not. What it said before is the origin's to answer still.
@@ -130,6 +124,7 @@ impl Session<'_> {
             }
             Said::Close(reason) if !self.at_fault => Some(End::Close(given(reason))),
             Said::Close(_) | Said::Over => Some(End::Close(self.given())),
+            Said::Crowded => self.give_way(),
             // Who has heard that the client closes may leave.
             Said::Lost(_) if self.closing.is_some() => Some(End::Lost(self.given())),
             Said::Lost(failure) => {

@@ -1,9 +1,11 @@
 //! The memory that messages take which wait for origins over HTTP, for all sessions of a shard together.
 
-use std::cell::Cell;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 
-/// Bytes that a session may have although all of them together have too many: clients that say little go on.
+/// Bytes up to which a session is not among those that may have to give way.
 const SPARED: usize = 4 << 10;
 
 /// What waits for all sessions of a shard, and the bound of it.
@@ -14,6 +16,16 @@ pub(super) struct Unsent(Rc<Total>);
 struct Total {
     bytes: Cell<usize>,
     most: usize,
+    /// The sessions for which much waits.
+    large: RefCell<Slab<Rc<Large>>>,
+}
+
+/// A session for which much waits.
+#[derive(Debug, Default)]
+struct Large {
+    bytes: Cell<usize>,
+    gives_way: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
 }
 
 /// What waits for one session, until it is dropped.
@@ -21,31 +33,71 @@ struct Total {
 pub(super) struct Share {
     total: Rc<Total>,
     bytes: usize,
+    large: Option<(usize, Rc<Large>)>,
 }
 
 impl Unsent {
     /// Allows `most` bytes for all sessions together.
     pub(super) fn new(most: usize) -> Self {
-        Self(Rc::new(Total { bytes: Cell::new(0), most }))
+        Self(Rc::new(Total { bytes: Cell::new(0), most, large: RefCell::default() }))
     }
 
     /// Returns the share of one more session, for which nothing waits yet.
     pub(super) fn share(&self) -> Share {
-        Share { total: Rc::clone(&self.0), bytes: 0 }
+        Share { total: Rc::clone(&self.0), bytes: 0, large: None }
+    }
+}
+
+impl Total {
+    /// Has the sessions give way for which most waits, until no more is left than may wait.
+    fn make_room(&self) {
+        let large = self.large.borrow();
+        let giving_way = large.iter().filter(|(_, one)| one.gives_way.get()).map(|(_, one)| one.bytes.get());
+        let mut left = self.bytes.get().saturating_sub(giving_way.sum());
+        while left > self.most {
+            let staying = large.iter().map(|(_, one)| one).filter(|one| !one.gives_way.get());
+            let Some(largest) = staying.max_by_key(|one| one.bytes.get()) else { return };
+            largest.gives_way.set(true);
+            left = left.saturating_sub(largest.bytes.get());
+            if let Some(waker) = &*largest.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
     }
 }
 
 impl Share {
     /// Notes how much waits for the session.
     pub(super) fn set(&mut self, bytes: usize) {
-        let others = self.total.bytes.get() - self.bytes;
-        self.total.bytes.set(others + bytes);
+        let grows = bytes > self.bytes;
+        self.total.bytes.set(self.total.bytes.get() - self.bytes + bytes);
         self.bytes = bytes;
+        match &self.large {
+            Some((_, large)) if bytes > SPARED => large.bytes.set(bytes),
+            Some((key, _)) => {
+                self.total.large.borrow_mut().remove(*key);
+                self.large = None;
+            }
+            None if bytes > SPARED => {
+                let large = Rc::new(Large { bytes: Cell::new(bytes), ..Large::default() });
+                let key = self.total.large.borrow_mut().insert(Rc::clone(&large));
+                self.large = Some((key, large));
+            }
+            None => {}
+        }
+        if grows && self.total.bytes.get() > self.total.most {
+            self.total.make_room();
+        }
     }
 
-    /// Whether a session for which so many bytes wait is to have no more, as all of them together have too many.
-    pub(super) fn is_used_up(&self, bytes: usize) -> bool {
-        bytes > SPARED && self.total.bytes.get() > self.total.most
+    /// Whether the session has to give way: it has most of what waits. If not, its task is woken when it has to.
+    pub(super) fn gives_way(&self, cx: &Context<'_>) -> bool {
+        let Some((_, large)) = &self.large else { return false };
+        let mut waker = large.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        large.gives_way.get()
     }
 }
 
@@ -59,18 +111,41 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
+    fn gives_way(share: &Share) -> bool {
+        share.gives_way(&Context::from_waker(Waker::noop()))
+    }
+
     #[test]
-    fn only_those_with_much_are_stopped_when_all_together_have_too_much() {
+    fn those_with_most_give_way_until_it_is_enough() {
         let unsent = Unsent::new(100_000);
-        let (mut large, mut small) = (unsent.share(), unsent.share());
-        large.set(100_000);
-        assert!(!large.is_used_up(100_000));
-        small.set(1000);
-        assert!(large.is_used_up(100_000) && !small.is_used_up(1000));
-        large.set(50_000);
-        assert!(!large.is_used_up(50_000));
+        let mut shares: Vec<Share> = (0..4).map(|_| unsent.share()).collect();
+        for (share, bytes) in shares.iter_mut().zip([30_000, 60_000, 10_000, 4000]) {
+            share.set(bytes);
+        }
+        // The last one came too late, but the second has most.
+        assert_eq!(shares.iter().map(gives_way).collect::<Vec<_>>(), [false, true, false, false]);
+        // What is about to be free is counted on.
+        shares[2].set(60_000);
+        assert!(!gives_way(&shares[0]) && !gives_way(&shares[2]));
+        shares[3].set(40_000);
+        assert!(gives_way(&shares[2]) && !gives_way(&shares[3]));
+    }
+
+    #[test]
+    fn small_shares_stay_and_what_is_gone_counts_no_more() {
+        let unsent = Unsent::new(10_000);
+        let mut small: Vec<Share> = (0..10).map(|_| unsent.share()).collect();
+        small.iter_mut().for_each(|share| share.set(4000));
+        assert!(!small.iter().any(gives_way));
+        let mut large = unsent.share();
+        large.set(5000);
+        assert!(gives_way(&large));
+        large.set(0);
+        assert!(!gives_way(&large));
         drop(small);
-        large.set(100_000);
-        assert!(!large.is_used_up(100_000));
+        large.set(10_000);
+        assert!(!gives_way(&large) && unsent.0.large.borrow().len() == 1);
+        drop(large);
+        assert_eq!((unsent.0.bytes.get(), unsent.0.large.borrow().len()), (0, 0));
     }
 }
