@@ -8,7 +8,7 @@ use crate::{control, front, hold, hub, origin, session, shard};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -81,7 +81,7 @@ pub(super) struct WebSocket {
     pub(super) context_takeover: bool,
     pub(super) auto_pong: bool,
     pub(super) max_message: NonZeroUsize,
-    pub(super) max_relayed_message: NonZeroUsize,
+    pub(super) max_relayed_message: NonZeroU32,
     pub(super) unsent_total: NonZeroUsize,
     pub(super) close_timeout: Wait,
 }
@@ -288,7 +288,7 @@ impl Default for WebSocket {
             context_takeover: session.context_takeover,
             auto_pong: session.auto_pong,
             max_message: limit(session.max_message),
-            max_relayed_message: limit(session.max_relayed_message),
+            max_relayed_message: NonZeroU32::new(16 << 20).unwrap_or(NonZeroU32::MIN),
             unsent_total: limit(session.unsent_total),
             close_timeout: Wait(session.close_timeout),
         }

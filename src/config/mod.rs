@@ -225,7 +225,7 @@ impl Config {
             session: session::Settings {
                 max_channels: file.client.max_channels.get(),
                 max_message: file.websocket.max_message.get(),
-                max_relayed_message: file.websocket.max_relayed_message.get(),
+                max_relayed_message: file.websocket.max_relayed_message.get() as usize,
                 unsent_total: file.websocket.unsent_total.get().div_ceil(shards),
                 compression: file.websocket.compression,
                 context_takeover: file.websocket.context_takeover,

@@ -1,25 +1,38 @@
 //! A queue in which clients take turns, however many of its entries one of them has.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// The source of requests that share fairly: an IPv4 address, or an IPv6 network, of which a single client may have all
-/// 2^64 addresses. `None`: gripd itself, or a client without an address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sharer(Option<IpAddr>);
+/// 2^64 addresses; or gripd itself, which also stands for a client without an address.
+///
+/// It is small, as whoever is held keeps one: the first half of an IPv6 address, in which an IPv4 address has a place that
+/// no network has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sharer(u64);
 
 impl Sharer {
+    /// gripd itself.
+    const OWN: Self = Self(u64::MAX);
+
     /// The source of the requests of a client.
     pub fn of(client: Option<IpAddr>) -> Self {
-        Self(client.map(|address| match address.to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-            address => address,
-        }))
+        match client.map(|address| address.to_canonical()) {
+            None => Self::OWN,
+            Some(IpAddr::V4(address)) => Self(0xffff << 32 | u64::from(address.to_bits())),
+            Some(IpAddr::V6(address)) => Self((address.to_bits() >> 64) as u64),
+        }
     }
 
     /// Whether it is gripd itself, or a client without an address.
-    pub(super) const fn is_own(self) -> bool {
-        self.0.is_none()
+    pub(super) fn is_own(self) -> bool {
+        self == Self::OWN
+    }
+}
+
+impl Default for Sharer {
+    fn default() -> Self {
+        Self::OWN
     }
 }
 

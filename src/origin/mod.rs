@@ -95,7 +95,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(55),
             idle_connections: 128,
             connections: 1024,
-            websockets: 10_000,
+            websockets: 100_000,
             filter_timeout: Duration::from_secs(10),
             // Both as Pushpin has it.
             max_events: 1_000_000,

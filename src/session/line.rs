@@ -70,7 +70,7 @@ impl Line {
                 (Self::OverHttp(Box::new(line)), Vec::new())
             }
             Opened::Socket { socket, early, .. } => {
-                let line = Relayed::new(socket, sessions.settings.max_relayed_message, &early);
+                let line = Relayed::new(socket, &early);
                 (Self::Relayed(Box::new(line)), Vec::new())
             }
             Opened::Echo { channels, .. } => (Self::Echo, channels),
@@ -111,10 +111,10 @@ impl Line {
     }
 
     /// Tells the origin a piece of a message.
-    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
+    pub(super) fn data(&mut self, piece: Piece, sessions: &Sessions) -> Result<(), TooLarge> {
         match self {
             Self::OverHttp(line) => line.data(piece),
-            Self::Relayed(line) => line.data(piece),
+            Self::Relayed(line) => line.data(piece, sessions.settings.max_relayed_message),
             Self::Echo | Self::Detached => Ok(()),
         }
     }

@@ -23,10 +23,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// The line.
 pub(super) struct Relayed {
     socket: RelayedSocket,
-    /// Bytes that a message of the client may have.
-    max_message: usize,
-    /// Bytes of the message that the client is saying, after they were inflated.
-    length: usize,
     decoder: Decoder,
     /// What the socket has not taken; the first `written` bytes of it are through.
     out: Vec<u8>,
@@ -36,22 +32,23 @@ pub(super) struct Relayed {
     /// and the origin.
     heard: Gathered,
     said: VecDeque<Said>,
+    /// Bytes of the message that the client is saying, after they were inflated.
+    length: u32,
     /// A Close frame is on its way.
     closed: bool,
 }
 
 impl Relayed {
-    pub(super) fn new(socket: RelayedSocket, max_message: usize, early: &[u8]) -> Self {
+    pub(super) fn new(socket: RelayedSocket, early: &[u8]) -> Self {
         let mut line = Self {
             socket,
-            max_message,
-            length: 0,
             decoder: Decoder::of_origin(),
             out: Vec::new(),
             written: 0,
             told: Gathered::default(),
             heard: Gathered::default(),
             said: VecDeque::new(),
+            length: 0,
             closed: false,
         };
         line.decode(early);
@@ -100,9 +97,11 @@ impl Relayed {
         self.out.len() - self.written >= MAX_WAITING
     }
 
-    pub(super) fn data(&mut self, piece: Piece) -> Result<(), TooLarge> {
-        self.length = if piece.first { 0 } else { self.length } + piece.content.len();
-        if self.length > self.max_message {
+    /// Tells the origin a piece of a message, which may have `most` bytes in all.
+    pub(super) fn data(&mut self, piece: Piece, most: usize) -> Result<(), TooLarge> {
+        let length = if piece.first { 0 } else { self.length as usize } + piece.content.len();
+        self.length = u32::try_from(length).map_err(|_| TooLarge)?;
+        if length > most {
             return Err(TooLarge);
         }
         if let Some(piece) = self.told.add(piece.kind, piece.content, piece.last) {
@@ -215,12 +214,12 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         socket2::SockRef::from(&socket).set_send_buffer_size(8 << 10).unwrap();
         let (mut origin, _) = listener.accept().await.unwrap();
-        let mut line = Relayed::new(RelayedSocket::uncounted(socket), 10_000, &[]);
+        let mut line = Relayed::new(RelayedSocket::uncounted(socket), &[]);
         let mut buffer = vec![0; 32 << 10];
         for _ in 0..100 {
             while !line.is_full() {
                 let content = Bytes::from(vec![0; 10_000]);
-                line.data(Piece { kind: MessageKind::Binary, content, first: true, last: true }).unwrap();
+                line.data(Piece { kind: MessageKind::Binary, content, first: true, last: true }, 10_000).unwrap();
             }
             // A little is read, so that the line goes on and is never through.
             tokio::select! {

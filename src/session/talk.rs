@@ -53,7 +53,7 @@ impl Session<'_> {
                 let piece = Piece { kind, content: content.into(), first, last };
                 if matches!(self.line, Line::Echo) {
                     self.say(&piece);
-                } else if self.line.data(piece).is_err() {
+                } else if self.line.data(piece, self.sessions).is_err() {
                     return self.fail(CloseReason::new(1009, "message is too large"));
                 }
             }

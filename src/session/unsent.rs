@@ -1,11 +1,13 @@
 //! The memory that messages take which wait for origins over HTTP, for all sessions of a shard together.
+//!
+//! Sessions for which little waits are not counted: most have nothing, and are to keep no memory for it.
 
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-/// Bytes up to which a session is not among those that may have to give way.
+/// Bytes up to which a session is not counted, and never has to give way.
 const SPARED: usize = 4 << 10;
 
 /// What waits for all sessions of a shard, and the bound of it.
@@ -23,6 +25,7 @@ struct Total {
 /// A session for which much waits.
 #[derive(Debug, Default)]
 struct Large {
+    key: usize,
     bytes: Cell<usize>,
     gives_way: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -32,8 +35,7 @@ struct Large {
 #[derive(Debug)]
 pub(super) struct Share {
     total: Rc<Total>,
-    bytes: usize,
-    large: Option<(usize, Rc<Large>)>,
+    large: Option<Rc<Large>>,
 }
 
 impl Unsent {
@@ -44,7 +46,7 @@ impl Unsent {
 
     /// Returns the share of one more session, for which nothing waits yet.
     pub(super) fn share(&self) -> Share {
-        Share { total: Rc::clone(&self.0), bytes: 0, large: None }
+        Share { total: Rc::clone(&self.0), large: None }
     }
 }
 
@@ -69,30 +71,32 @@ impl Total {
 impl Share {
     /// Notes how much waits for the session.
     pub(super) fn set(&mut self, bytes: usize) {
-        let grows = bytes > self.bytes;
-        self.total.bytes.set(self.total.bytes.get() - self.bytes + bytes);
-        self.bytes = bytes;
+        let (before, bytes) =
+            (self.large.as_ref().map_or(0, |large| large.bytes.get()), if bytes > SPARED { bytes } else { 0 });
+        self.total.bytes.set(self.total.bytes.get() - before + bytes);
         match &self.large {
-            Some((_, large)) if bytes > SPARED => large.bytes.set(bytes),
-            Some((key, _)) => {
-                self.total.large.borrow_mut().remove(*key);
+            Some(large) if bytes > 0 => large.bytes.set(bytes),
+            Some(large) => {
+                self.total.large.borrow_mut().remove(large.key);
                 self.large = None;
             }
-            None if bytes > SPARED => {
-                let large = Rc::new(Large { bytes: Cell::new(bytes), ..Large::default() });
-                let key = self.total.large.borrow_mut().insert(Rc::clone(&large));
-                self.large = Some((key, large));
+            None if bytes > 0 => {
+                let mut all = self.total.large.borrow_mut();
+                let entry = all.vacant_entry();
+                let large = Rc::new(Large { key: entry.key(), bytes: Cell::new(bytes), ..Large::default() });
+                entry.insert(Rc::clone(&large));
+                self.large = Some(large);
             }
             None => {}
         }
-        if grows && self.total.bytes.get() > self.total.most {
+        if bytes > before && self.total.bytes.get() > self.total.most {
             self.total.make_room();
         }
     }
 
     /// Whether the session has to give way: it has most of what waits. If not, its task is woken when it has to.
     pub(super) fn gives_way(&self, cx: &Context<'_>) -> bool {
-        let Some((_, large)) = &self.large else { return false };
+        let Some(large) = &self.large else { return false };
         let mut waker = large.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
@@ -119,7 +123,7 @@ mod tests {
     fn those_with_most_give_way_until_it_is_enough() {
         let unsent = Unsent::new(100_000);
         let mut shares: Vec<Share> = (0..4).map(|_| unsent.share()).collect();
-        for (share, bytes) in shares.iter_mut().zip([30_000, 60_000, 10_000, 4000]) {
+        for (share, bytes) in shares.iter_mut().zip([30_000, 60_000, 10_000, 5000]) {
             share.set(bytes);
         }
         // The last one came too late, but the second has most.
@@ -135,14 +139,15 @@ mod tests {
     fn small_shares_stay_and_what_is_gone_counts_no_more() {
         let unsent = Unsent::new(10_000);
         let mut small: Vec<Share> = (0..10).map(|_| unsent.share()).collect();
-        small.iter_mut().for_each(|share| share.set(4000));
-        assert!(!small.iter().any(gives_way));
-        let mut large = unsent.share();
-        large.set(5000);
-        assert!(gives_way(&large));
+        small.iter_mut().for_each(|share| share.set(4096));
+        let (mut large, mut other) = (unsent.share(), unsent.share());
+        large.set(10_000);
+        assert!(!small.iter().any(gives_way) && !gives_way(&large));
+        other.set(5000);
+        assert!(gives_way(&large) && !gives_way(&other));
         large.set(0);
         assert!(!gives_way(&large));
-        drop(small);
+        drop((small, other));
         large.set(10_000);
         assert!(!gives_way(&large) && unsent.0.large.borrow().len() == 1);
         drop(large);
