@@ -174,6 +174,9 @@ mod tests {
         for text in ["", "publish", "close ", "inspect *", "admin x", "Publish a", "delete a", "publish\ta"] {
             assert!(text.parse::<Scope>().is_err(), "{text}");
         }
+        for alone in ["inspect *", "admin x"] {
+            assert!(alone.parse::<Scope>().unwrap_err().to_string().contains("stands alone"), "{alone}");
+        }
     }
 
     fn scope() -> impl Strategy<Value = Scope> {
