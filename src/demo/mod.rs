@@ -100,7 +100,7 @@ struct Demo {
     board: Board,
     control: Control,
     page: Bytes,
-    /// What the page may do.
+    /// The policy that says what the page may do.
     policy: HeaderValue,
 }
 

@@ -1,4 +1,4 @@
-//! What happens on a client's connection while hyper serves it, as far as others must know.
+//! The state of a client's connection while hyper serves it, as far as others must know it.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};

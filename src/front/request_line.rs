@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use hyper::http::uri::PathAndQuery;
 
-    /// What happens on a connection.
+    /// An event on a connection.
     enum Step {
         /// So much is read.
         Read(&'static str),

@@ -190,7 +190,7 @@ mod tests {
             "expected `:` at line 3 column 12, in items[1]"
         );
         assert_eq!(fault("{\"items\": [{}, {}], \"x\": nope}"), "expected ident at line 1 column 27");
-        // What is put right hides nothing, and moves nothing.
+        // Faults that are put right hide nothing, and move nothing.
         let text = "\u{feff}{\"items\": [\n{\"a\": \"\t\n\\ud83d\"}, {\"a\" 1}]}";
         assert_eq!(fault(text), "expected `:` at line 3 column 16, in items[1]");
         for elsewhere in ["{\"meta\":[1,2],\"foo\":[{},nope]}", "[[1,2],[3,nope]]", "{\"a\":\"items\",\"b\":[nope]}"] {

@@ -105,7 +105,7 @@ mod tests {
         let mut meta = Meta::default();
         meta.add("a", &"x".repeat(65_535)).unwrap();
         assert_eq!(meta.add("b", "x").unwrap_err().to_string(), "'meta' has more than 65536 bytes");
-        // What is refused is left out, and what takes the place of another value counts in its stead.
+        // A pair that is refused is left out, and one that replaces another counts instead of it.
         meta.add("a", "y").unwrap();
         assert_eq!((meta.get("b"), meta.get("a")), (None, Some("y")));
     }

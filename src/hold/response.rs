@@ -36,7 +36,7 @@ struct Extras {
     hinted: bool,
 }
 
-/// What was met while a poll waited to be patched.
+/// The events that a poll met while it waited to be patched.
 #[derive(Default)]
 struct Met {
     notes: Notes,
@@ -133,7 +133,7 @@ impl Poll<'_> {
     /// done for one poll after the other. The time of the poll may be over meanwhile: the item was accepted before.
     ///
     /// # Errors
-    /// What the hold ended by while the poll waited for its turn: that may be a later item, which is the answer then.
+    /// The end that the hold met while the poll waited for its turn: that may be a later item, which is the answer then.
     async fn changed(&mut self, response: &Response, met: &mut Met) -> Result<Option<Bytes>, End> {
         if let Body::Whole(body) = &response.body {
             return Ok(Some(body.clone()));

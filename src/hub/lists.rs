@@ -93,7 +93,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Has denials survive a restart. They must be in the order in which they were decided.
+    /// Keeps denials over a restart. They must be in the order in which they were decided.
     pub(super) fn record_denials(&self, denials: Vec<Denial>) {
         for denial in denials {
             self.store.record(|| serde_json::to_string(&Decision::Deny(denial)).ok());

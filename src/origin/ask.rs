@@ -319,7 +319,7 @@ mod tests {
             ("*,path_beg=/,replace_beg=/backend/ o:1", "/s", "/next", "http://h/next"),
             ("*,replace_beg=/backend o:1", "/s", "/backend/next", "http://h/next"),
             ("*,path_rem=3 o:1", "/v1/s", "/v10/next", "http://h/v1/v10/next"),
-            // What the origin would never see is somebody else's.
+            // A path that the origin would never see is somebody else's.
             ("*,path_beg=/api/,replace_beg=/v2/ o:1", "/api/s", "/v3/next", "http://h/v3/next"),
             ("*,path_rem=3 o:1", "/v1/s", "/next", "http://h/v1/next"),
             ("*,path_rem=3 o:1", "/v1/s", "/v1/next", "http://h/v1/next"),

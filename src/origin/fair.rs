@@ -36,7 +36,7 @@ impl Default for Sharer {
     }
 }
 
-/// What waits, by its source; sources in the order of their turns.
+/// Entries that wait, by their source; the sources are in the order of their turns.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     turns: VecDeque<Sharer>,

@@ -396,7 +396,7 @@ pub fn named_host(request: &Parts) -> Option<&[u8]> {
     authority.or_else(|| request.headers.get(HOST).map(HeaderValue::as_bytes))
 }
 
-/// Where the connections for a target go.
+/// Returns the destination of the connections for a target.
 fn destination(target: &Target, address: &Address) -> Destination {
     Destination { address: address.clone(), public_only: target.untrusted }
 }

@@ -16,7 +16,7 @@ const SWEEP: usize = 64;
 pub enum Lane {
     /// Links, retries and hints: a client that is held waits for them.
     Asking,
-    /// What an origin hears of clients that are gone (`DISCONNECT`, gone links). A crowd that leaves at once must not keep
+    /// Words about clients that are gone (`DISCONNECT`, gone links). A crowd that leaves at once must not keep
     /// those who stay from being served.
     Leaving,
     /// HTTP filters.

@@ -111,7 +111,7 @@ pub struct Sessions {
     origin: Rc<Origin>,
     metrics: Arc<Metrics>,
     spread: Spread,
-    /// What waits for origins that have sessions over HTTP.
+    /// The memory of messages that wait for origins over HTTP.
     unsent: Unsent,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct OverHttp {
     interval: Option<Duration>,
     due_at: Option<Instant>,
     max_message: usize,
-    /// What it has of the memory that all lines of the shard share.
+    /// The line's share of the memory that messages of all sessions take.
     share: Share,
     one_event: bool,
     /// It is to be asked even if there is nothing to tell.

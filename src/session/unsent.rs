@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 /// Bytes up to which a session is not counted, and never has to give way.
 const SPARED: usize = 4 << 10;
 
-/// What waits for all sessions of a shard, and the bound of it.
+/// The memory that waiting messages of all sessions of a shard take, and its bound.
 #[derive(Debug)]
 pub(super) struct Unsent(Rc<Total>);
 
@@ -31,7 +31,7 @@ struct Large {
     waker: RefCell<Option<Waker>>,
 }
 
-/// What waits for one session, until it is dropped.
+/// The share of one session, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     total: Rc<Total>,
@@ -51,7 +51,7 @@ impl Unsent {
 }
 
 impl Total {
-    /// Has the sessions give way for which most waits, until no more is left than may wait.
+    /// Tells the sessions for which most waits to give way, until no more is left than may wait.
     fn make_room(&self) {
         let large = self.large.borrow();
         let giving_way = large.iter().filter(|(_, one)| one.gives_way.get()).map(|(_, one)| one.bytes.get());
@@ -128,7 +128,7 @@ mod tests {
         }
         // The last one came too late, but the second has most.
         assert_eq!(shares.iter().map(gives_way).collect::<Vec<_>>(), [false, true, false, false]);
-        // What is about to be free is counted on.
+        // Memory that is about to be free counts as free.
         shares[2].set(60_000);
         assert!(!gives_way(&shares[0]) && !gives_way(&shares[2]));
         shares[3].set(40_000);

@@ -92,7 +92,7 @@ fn no_cache_keeps_what_was_held_unless_the_origin_says_so() {
         says(&client.answer().0);
         let mut client = held(&gripd, "/stream");
         says(&client.head());
-        // What was not held is the origin's own concern.
+        // An answer that was not held is the origin's own concern.
         let (head, _) = Client::send(gripd.clients, get("/plain")).answer();
         assert!(!head.contains("no-store"), "{head}");
     }

@@ -65,7 +65,7 @@ fn targets_that_hyper_would_refuse_are_forwarded_encoded() {
     let gripd = Gripd::start(&origin);
     let mut client =
         Client::send(gripd.clients, "GET /a\"b<c>`d?e=\"<{|}^\\ HTTP/1.1\r\nHost: h\r\nX-Kept: \"<\r\n\r\n");
-    // What it accepts goes on as it came.
+    // A target that hyper accepts goes on as it came.
     assert_eq!(client.answer().1, "/a\"b%3Cc%3E%60d?e=%22%3C{|}^\\");
     client.write(b"GET /gr\xfc\xdfe HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.answer().1, "/gr%FC%DFe");

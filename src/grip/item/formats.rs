@@ -36,7 +36,7 @@ pub struct Response {
 pub enum Body {
     /// As it is.
     Whole(Bytes),
-    /// What changes the body of the held answer.
+    /// A patch of the body of the held answer.
     Patch(BodyPatch),
 }
 

@@ -149,7 +149,7 @@ mod tests {
             assert!(patch(&long, &vec![operation.clone(); 5].into()).is_some(), "{operation}");
             assert_eq!(patch(&long, &vec![operation.clone(); 200].into()), None, "{operation}");
         }
-        // What shifts nothing may be done as often as a patch has operations.
+        // An operation that shifts nothing may be repeated as often as a patch has operations.
         let replace = json!({"op": "replace", "path": "/0", "value": 1});
         assert!(patch(&long, &vec![replace; MAX_OPERATIONS].into()).is_some());
     }
