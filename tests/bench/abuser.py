@@ -6,7 +6,7 @@ import socket
 import time
 from collections import Counter
 
-from messages import BROKEN, status
+from messages import BROKEN, read_message, status
 
 SERVER = "127.0.0.1"
 READ_BYTES = 65536
@@ -82,6 +82,18 @@ class Abuser:
 
     async def _receive(self, sock):
         return await asyncio.get_running_loop().sock_recv(sock, READ_BYTES)
+
+    async def _converse(self, sock, requests, rest=0):
+        """Makes requests in turn, each so many seconds after the one before was answered, and counts the answers."""
+        reader, writer = await asyncio.open_connection(sock=sock)
+        try:
+            for request in requests:
+                writer.write(request)
+                head, _ = await read_message(reader)
+                self._count(head)
+                await asyncio.sleep(rest)
+        finally:
+            writer.transport.abort()
 
     def _count(self, answered):
         self._tally.answers[status(answered)] += 1

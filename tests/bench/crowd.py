@@ -12,10 +12,10 @@ import json
 import os
 import socket
 import sys
+from itertools import repeat
 
 from abuser import Abuser, Tally
 from greedy import GREEDY
-from messages import read_message
 from processes import orphaned
 
 # The time between the first connections of two abusers: all at once would overrun the kernel's queue of a port.
@@ -104,14 +104,8 @@ class Guesser(Abuser):
     """Guesses tokens, each as soon as the one before was answered."""
 
     async def misbehave(self, sock):
-        reader, writer = await asyncio.open_connection(sock=sock)
-        try:
-            while True:
-                writer.write(b"GET /channels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n")
-                head, _ = await read_message(reader)
-                self._count(head)
-        finally:
-            writer.transport.abort()
+        guess = b"GET /channels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n"
+        await self._converse(sock, repeat(guess))
 
 
 KINDS = {kind.__name__: kind for kind in (SlowBody, FilledBody, SlowRead, DripRead, Silent, Keeper, Guesser, *GREEDY)}
