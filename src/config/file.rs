@@ -288,7 +288,7 @@ impl Default for WebSocket {
             context_takeover: session.context_takeover,
             auto_pong: session.auto_pong,
             max_message: limit(session.max_message),
-            max_relayed_message: NonZeroU32::new(16 << 20).unwrap_or(NonZeroU32::MIN),
+            max_relayed_message: limit(session.max_relayed_message).try_into().unwrap_or(NonZeroU32::MAX),
             unsent_total: limit(session.unsent_total),
             close_timeout: Wait(session.close_timeout),
         }

@@ -8,7 +8,14 @@ const MAX_NAMES: usize = 100;
 
 /// The bytes that the names and values of one meta may have together. They are looked at for each connection that an item
 /// is offered to.
-const MAX_BYTES: usize = 64 << 10;
+pub const MAX_BYTES: usize = 64 << 10;
+
+/// Returns how many pairs there are, and how many bytes they have, once `name` has a value of this length. A pair is a name
+/// and the length of its value.
+pub fn size_with<'a>(pairs: impl Iterator<Item = (&'a str, usize)>, name: &str, length: usize) -> (usize, usize) {
+    let others = pairs.filter(|(other, _)| *other != name);
+    others.fold((1, name.len() + length), |(count, bytes), (name, length)| (count + 1, bytes + name.len() + length))
+}
 
 /// Names and values; a name has one value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +38,8 @@ impl Meta {
     /// # Errors
     /// There are too many names or bytes; the error names the bound.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
-        let others = self.iter().filter(|(other, _)| *other != name);
-        let (names, bytes) = others.fold((1, name.len() + value.len()), |(names, bytes), (name, value)| {
-            (names + 1, bytes + name.len() + value.len())
-        });
+        let pairs = self.iter().map(|(name, value)| (name, value.len()));
+        let (names, bytes) = size_with(pairs, name, value.len());
         if names > MAX_NAMES {
             return invalid(format!("'meta' has more than {MAX_NAMES} names"));
         }

@@ -1,5 +1,6 @@
 //! Connecting to a server whose name may have several addresses.
 
+use super::is_shortage;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +35,6 @@ pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStre
     if let [only] = addresses[..] {
         return TcpStream::connect(only).await;
     }
-    let is_short = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
     let mut left = by_turns(addresses).into_iter();
     let mut attempts: Vec<Attempt> = Vec::new();
@@ -50,7 +50,7 @@ pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStre
             ended = poll_fn(|cx| poll_any(&mut attempts, cx)) => match ended {
                 Ok(stream) => return Ok(stream),
                 // That the process may open no more files says more than what came of the other addresses.
-                Err(error) if !is_short(&last) => last = error,
+                Err(error) if !is_shortage(&last) => last = error,
                 Err(_) => {}
             },
             () = sleep(ATTEMPT_DELAY), if left.len() > 0 => {}

@@ -1,5 +1,6 @@
 //! The file descriptors of the process, and those of them that clients may not take.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -136,6 +137,11 @@ impl Drop for Counted {
     fn drop(&mut self) {
         (self.of)(&self.descriptors).fetch_sub(1, Relaxed);
     }
+}
+
+/// Whether something failed because the process, or the machine, may open no more files.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 #[cfg(test)]

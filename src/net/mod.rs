@@ -6,6 +6,6 @@ mod outbound;
 mod pace;
 
 pub use connect::{connect, connect_to_one_of};
-pub use descriptors::{Counted, Descriptors};
+pub use descriptors::{Counted, Descriptors, is_shortage};
 pub use outbound::Outbound;
 pub use pace::{ClientDelay, Limits, Pace};

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::grip::Meta;
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
+use crate::grip::meta::{MAX_BYTES, size_with};
 use crate::route::{Place, Route, Target};
 use crate::wire::Fields;
 use aws_lc_rs::rand;
@@ -28,8 +29,6 @@ const RETRIES: u32 = 5;
 const MAX_OPENS: u32 = 30;
 /// Names that an origin may have sent back with each request.
 const MAX_META: usize = 64;
-/// Bytes that they may have together.
-const MAX_META_BYTES: usize = 64 << 10;
 
 const INTERVAL: HeaderName = HeaderName::from_static("keep-alive-interval");
 const ACCEPTED: HeaderName = HeaderName::from_static("content-bytes-accepted");
@@ -239,11 +238,9 @@ impl Conversation {
 
     /// Whether a value may be kept besides the others.
     fn has_room_for(&self, name: &str, value: &HeaderValue) -> bool {
-        let others = self.meta.iter().filter(|(other, _)| &***other != name);
-        let (names, bytes) = others.fold((1, name.len() + value.len()), |(names, bytes), (name, value)| {
-            (names + 1, bytes + name.len() + value.len())
-        });
-        names <= MAX_META && bytes <= MAX_META_BYTES
+        let pairs = self.meta.iter().map(|(name, value)| (&**name, value.len()));
+        let (names, bytes) = size_with(pairs, name, value.len());
+        names <= MAX_META && bytes <= MAX_BYTES
     }
 
     fn set_meta(&mut self, headers: &HeaderMap) {

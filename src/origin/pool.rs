@@ -4,7 +4,7 @@ use super::fair::Sharer;
 use super::handshake::RelayedPlace;
 use super::share::{Permit, Share};
 use super::{Failure, Kind, Metrics, Settings, Upload};
-use crate::net::{ClientDelay, Counted, Descriptors, Outbound, connect_to_one_of};
+use crate::net::{ClientDelay, Counted, Descriptors, Outbound, connect_to_one_of, is_shortage};
 use crate::route::Address;
 use crate::wire::is_public;
 use hyper::body::Incoming;
@@ -178,7 +178,9 @@ impl Pool {
     pub(super) fn relayed_place(&self, to: &Destination) -> Result<RelayedPlace, Failure> {
         let most = self.settings.websockets;
         let place = self.place(to, |place| RelayedPlace::take(&place.relayed, most));
-        place.ok_or_else(|| Failure::because(Kind::Busy, "all of [origin] websockets are in use"))
+        place.ok_or_else(|| {
+            Failure::because(Kind::Busy, "it has as many relayed WebSockets as [origin] websockets allows")
+        })
     }
 
     async fn wait_for(&self, share: &Rc<Share>, source: Sharer, waiting: &Rc<ClientDelay>) -> Result<Permit, Failure> {
@@ -229,9 +231,7 @@ impl Pool {
                 stream.set_nodelay(true).map_err(unreachable)?;
                 Ok((stream, counted))
             }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                Err(Failure::because(Kind::NoDescriptor, error))
-            }
+            Err(error) if is_shortage(&error) => Err(Failure::because(Kind::NoDescriptor, error)),
             Err(error) => Err(unreachable(error)),
         }
     }
