@@ -1,6 +1,7 @@
 //! Filters: what a subscription lets through, and how it changes what it lets through.
 
 use super::item::Id;
+pub use super::template::MAX_ADDED;
 use super::template::{render, unknown};
 use super::{Invalid, Meta, invalid};
 use std::borrow::Cow;

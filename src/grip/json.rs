@@ -8,7 +8,7 @@ use std::fmt;
 /// it cuts a text within an emoji.
 ///
 /// # Errors
-/// What is wrong, and where.
+/// The fault, with its line, its column and the item of a batch in which it is.
 pub fn read(text: &[u8]) -> Result<Value, Fault> {
     if let Ok(value) = serde_json::from_slice(text) {
         return Ok(value);

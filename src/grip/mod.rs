@@ -29,7 +29,7 @@ mod object;
 pub mod percent;
 pub mod rights;
 pub mod signature;
-pub mod template;
+mod template;
 
 pub use backlog::Backlog;
 pub use channel::Channel;

@@ -1,12 +1,12 @@
 //! Holds: connections that wait for items, as a long-poll or as a stream.
 
 mod linked;
+mod patching;
 mod pulse;
 mod race;
 mod response;
 mod stream;
 mod terms;
-mod turns;
 
 pub use terms::{check, filtered};
 
@@ -21,6 +21,7 @@ use crate::wire::answer::DENIED;
 use crate::wire::{Framing, Head, Jsonp};
 use bytes::Bytes;
 use hyper::body::Incoming;
+use patching::PatchTurns;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -162,13 +163,13 @@ pub struct Holds {
     origin: Rc<Origin>,
     spread: Spread,
     /// Turns to patch the answers of long-polls.
-    patching: turns::Turns,
+    patching: PatchTurns,
 }
 
 impl Holds {
     /// The holds of one shard.
     pub fn new(settings: Settings, shard: Rc<Shard>, membership: Membership, origin: Rc<Origin>) -> Self {
-        Self { settings, shard, membership, origin, spread: Spread::default(), patching: turns::Turns::new() }
+        Self { settings, shard, membership, origin, spread: Spread::default(), patching: PatchTurns::new() }
     }
 
     /// The limits.

@@ -1,13 +1,13 @@
-//! Work that takes long for one connection, done for one after the other.
+//! The order in which the held answers of long-polls are patched: one after the other.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Turns for work that keeps the thread of a shard busy for milliseconds. Between two turns every other task of the shard
-/// has its own, however many connections wait for one.
+/// Turns to patch a held answer, which keeps the thread of a shard busy for milliseconds. Between two turns every other task
+/// of the shard runs, however many connections wait for one.
 #[derive(Debug)]
-pub(super) struct Turns(Semaphore);
+pub(super) struct PatchTurns(Semaphore);
 
-impl Turns {
+impl PatchTurns {
     pub(super) const fn new() -> Self {
         Self(Semaphore::const_new(1))
     }

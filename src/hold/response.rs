@@ -36,14 +36,6 @@ struct Extras {
     hinted: bool,
 }
 
-/// The events that a poll met while it waited to be patched.
-#[derive(Default)]
-struct Met {
-    notes: Notes,
-    /// Whether its time is over.
-    over: bool,
-}
-
 /// What becomes of a long-poll.
 enum End {
     /// The client is gone.
@@ -117,14 +109,13 @@ impl Poll<'_> {
     /// The end by a patch; one that does not fit what is held has the origin asked again.
     async fn patch(&mut self, asked: &Asked) -> End {
         let Some(response) = &asked.item.response else { return End::Refresh };
-        let mut met = Met::default();
-        match self.changed(response, &mut met).await {
+        let mut notes = Notes::default();
+        match self.changed(response, &mut notes).await {
             Ok(Some(body)) => {
                 self.parked.count(&asked.item);
                 End::Item(Arc::clone(response), body)
             }
-            Ok(None) if met.notes.closing || met.over => End::Timeout,
-            Ok(None) => End::Refresh,
+            Ok(None) => unanswered(&notes),
             Err(end) => end,
         }
     }
@@ -134,17 +125,18 @@ impl Poll<'_> {
     ///
     /// # Errors
     /// The end that the hold met while the poll waited for its turn: that may be a later item, which is the answer then.
-    async fn changed(&mut self, response: &Response, met: &mut Met) -> Result<Option<Bytes>, End> {
+    async fn changed(&mut self, response: &Response, notes: &mut Notes) -> Result<Option<Bytes>, End> {
         if let Body::Whole(body) = &response.body {
             return Ok(Some(body.clone()));
         }
-        let holds = self.holds;
-        let Met { notes, over } = met;
+        let (holds, mut over) = (self.holds, false);
         let goes_on = |_: &mut Parked| {
-            *over = true;
+            over = true;
             ControlFlow::Continue(())
         };
-        match race(&mut self.parked, notes, OnClose::Wait, holds.patching.next(), goes_on).await {
+        let turn = race(&mut self.parked, notes, OnClose::Wait, holds.patching.next(), goes_on).await;
+        notes.over |= over;
+        match turn {
             Some(_turn) => Ok(response.body.over(&self.body)),
             None => Err(self.note(std::mem::take(notes))),
         }
@@ -183,16 +175,15 @@ impl Poll<'_> {
                 Turn::Ask(asked) => asked,
             };
             let (response, terms) = (asked.item.response.clone()?, self.parked.terms(Clone::clone)?);
-            let mut met = Met::default();
-            let body = match self.changed(&response, &mut met).await {
+            let mut notes = Notes::default();
+            let body = match self.changed(&response, &mut notes).await {
                 Ok(Some(body)) => body,
                 Ok(None) => {
                     self.parked.put_off(asked);
-                    return Some(if met.notes.closing || met.over { End::Timeout } else { End::Refresh });
+                    return Some(unanswered(&notes));
                 }
                 Err(end) => return Some(end),
             };
-            let Met { mut notes, over } = met;
             let deciding = self.holds.origin.filter(&self.about, terms.passage(&asked.item), body);
             match race(&mut self.parked, &mut notes, OnClose::Wait, deciding, |_| ControlFlow::Break(())).await {
                 Some(Some(body)) => {
@@ -202,7 +193,7 @@ impl Poll<'_> {
                 Some(None) => self.parked.pass_over(&asked),
                 None => return Some(self.note(notes)),
             }
-            if notes.closing || over {
+            if notes.closing || notes.over {
                 return Some(End::Timeout);
             }
             if notes.refresh {
@@ -261,6 +252,11 @@ impl Poll<'_> {
         let (gone, cause) = extras.map_or((None, None), |extras| (extras.gone, extras.behind));
         Some(After::Again(socket, early, Box::new(Retry { about, last_ids, cause, turn, farewell, gone })))
     }
+}
+
+/// The end of a poll that a patch did not answer: the origin is asked again, unless it is too late for that.
+const fn unanswered(notes: &Notes) -> End {
+    if notes.closing || notes.over { End::Timeout } else { End::Refresh }
 }
 
 impl Farewell {

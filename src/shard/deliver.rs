@@ -9,7 +9,7 @@ use super::outlet::Flushed;
 use super::pieces::Pieces;
 use super::registry::Registry;
 use super::{Inbox, Key, Metrics, Shard, State, millis_since};
-use crate::grip::template::MAX_ADDED as MOST_ADDED;
+use crate::grip::filter::MAX_ADDED;
 use crate::grip::{Channel, Formats};
 use socket2::SockRef;
 use std::net::Shutdown;
@@ -47,8 +47,7 @@ pub(super) struct Round {
 
 /// How many connections with terms of their own are offered an item in one step. It begins with one and follows the time
 /// that they take, which depends on the item and their filters.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Batch(usize);
+struct Batch(usize);
 
 impl Default for Batch {
     fn default() -> Self {
@@ -204,7 +203,7 @@ impl State {
         let mut outcome = Outcome::default();
         let is_special = item.is_special();
         // Each of them may get content of its own that is a little larger than the item.
-        let most_special = (MADE_BYTES / (item.weight() + MOST_ADDED)).clamp(1, begun.batch.0);
+        let most_special = (MADE_BYTES / (item.weight() + MAX_ADDED)).clamp(1, begun.batch.0);
         let mut at = end;
         while at > start && outcome.special.len() < most_special {
             at -= 1;
