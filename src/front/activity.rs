@@ -13,7 +13,7 @@ const WELCOME: Duration = Duration::from_secs(2);
 pub(super) struct Activity {
     /// When it became idle, by the clock of all connections; 0: a request is in progress.
     since: Cell<u64>,
-    /// The same by the clock of the machine.
+    /// When it became idle and everything was sent, by the clock of the machine.
     idle_since: Cell<Instant>,
     came: Instant,
     /// Whether one of its requests was answered.
@@ -127,7 +127,8 @@ impl Activity {
         self.is_heard.get() && self.is_idle()
     }
 
-    /// Whether what is written may be the answer to a request. If not, hyper refuses by itself what it cannot read.
+    /// Whether the bytes that hyper writes may answer a request. Otherwise hyper refuses, by itself, a request that it cannot
+    /// read.
     pub(super) const fn is_owed(&self) -> bool {
         self.is_owed.get()
     }

@@ -29,9 +29,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The largest head of a request.
-pub(super) const MAX_HEAD: usize = 64 << 10;
+const MAX_HEAD: usize = 64 << 10;
 /// The most headers of a request.
-pub(super) const MAX_HEADERS: usize = 128;
+const MAX_HEADERS: usize = 128;
 
 /// A connection that hyper serves: yields it when it is to be held.
 type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
@@ -109,7 +109,7 @@ async fn serve(
     let io = Io::new(socket, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
     let mut timer = HeadTimer::new(front.settings.header_timeout, front.settings.idle_timeout);
     let service = service_fn(|request: Request<Incoming>| {
-        slot.listed.activity().begin(!request.body().is_end_stream());
+        activity.begin(!request.body().is_end_stream());
         request::serve(Rc::clone(front), Rc::clone(&slot), request)
     });
     let again = slot.is_again();

@@ -96,7 +96,7 @@ impl Exchange<'_> {
         }
         if let Some(changed) = hold::filtered(&instruct, &body).map_err(unusable)? {
             body = changed.into();
-            remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
+            forget_body(&mut head);
         }
         apply(&instruct, &mut head, concerns);
         self.dress.allow(&mut head.headers);
@@ -107,7 +107,7 @@ impl Exchange<'_> {
         self.check_upload().await?;
         if streams {
             // The body goes on with what is published.
-            remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
+            forget_body(&mut head);
             if head.status == StatusCode::PARTIAL_CONTENT {
                 head.status = StatusCode::OK;
             }
@@ -247,6 +247,11 @@ fn apply(instruct: &Instruct, head: &mut response::Parts, concerns: bool) {
             head.extensions.insert(reason);
         }
     }
+}
+
+/// Removes what describes the body that the origin has sent: the client gets another one.
+fn forget_body(head: &mut response::Parts) {
+    remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
 }
 
 /// A copy of the head that keeps nothing of the origin's connection.

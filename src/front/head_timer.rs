@@ -8,8 +8,8 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// Ends a connection that is idle for too long, or whose client takes too long for a head.
 ///
-/// hyper has such a timer, which has one limit for both, and is made and dropped for each request. This one is only set
-/// anew when it goes off.
+/// The timer of hyper has one limit for both, and is made and dropped for each request. This timer is set anew only when it
+/// goes off, or when a head begins that has to end before that.
 pub(super) struct HeadTimer {
     sleep: Pin<Box<Sleep>>,
     header_timeout: Duration,

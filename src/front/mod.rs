@@ -97,7 +97,7 @@ pub struct Metrics {
     pub slow_readers: AtomicU64,
     /// Requests refused because hyper could not read them.
     pub malformed: AtomicU64,
-    /// Requests refused because of the size of their head, or of its target.
+    /// Requests refused because their head is too large.
     pub large_heads: AtomicU64,
     /// Connections closed because the head of a request took too long.
     pub slow_heads: AtomicU64,

@@ -11,14 +11,14 @@ use crate::grip::percent::encode;
 /// within a body would move all that follows.
 #[derive(Debug)]
 pub(super) struct RequestLines {
-    place: Place,
+    position: Position,
     /// When the connection became idle, by the clock of all connections, as of the last read.
     since: u64,
 }
 
-/// The place at which the next byte stands.
+/// The position of the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// At the beginning of a head.
     Head,
     /// Behind a head that ended with what was read.
@@ -30,19 +30,19 @@ enum Place {
 impl RequestLines {
     /// The lines of a connection whose next byte begins a head.
     pub(super) const fn new(activity: &Activity) -> Self {
-        Self { place: Place::Head, since: activity.since() }
+        Self { position: Position::Head, since: activity.since() }
     }
 
     /// Returns what hyper is to read in the place of these bytes, if that is something else.
     pub(super) fn read(&mut self, bytes: &[u8], activity: &Activity) -> Option<Vec<u8>> {
         let answered = std::mem::replace(&mut self.since, activity.since()) != self.since;
-        let begins = match self.place {
+        let begins = match self.position {
             _ if activity.is_busy() || activity.has_carried_body() => false,
-            Place::Head => !answered,
-            Place::Behind => answered,
-            Place::Unknown => false,
+            Position::Head => !answered,
+            Position::Behind => answered,
+            Position::Unknown => false,
         };
-        self.place = if begins && bytes.ends_with(b"\r\n\r\n") { Place::Behind } else { Place::Unknown };
+        self.position = if begins && bytes.ends_with(b"\r\n\r\n") { Position::Behind } else { Position::Unknown };
         if begins { mend(bytes) } else { None }
     }
 }

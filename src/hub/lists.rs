@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// The file of denials,
+/// The file of denials.
 const DENIED: &str = "denied.json";
-/// the journal of the decisions about denials that are newer than that file,
+/// The journal of the decisions about denials that are newer than the file of denials.
 pub(super) const JOURNAL: &str = "denied.log";
-/// and that of changed rules.
+/// The file of changed rules.
 const ALLOWED: &str = "allowed.json";
 
 /// How long a shard may take to tell which connections it holds.

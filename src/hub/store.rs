@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 /// Lines of the journal after which all files are written anew. Reading so many takes milliseconds.
 const MAX_JOURNAL: usize = 10_000;
-/// The same in bytes: all of it is read at once at the start.
+/// Bytes of the journal after which all files are written anew. At the start all of it is in memory at once.
 const MAX_JOURNAL_BYTES: usize = 16 << 20;
 
 /// A folder of small files, each written whole, and of a journal: a decision among thousands is one line more of it.
@@ -28,11 +28,11 @@ pub(super) struct Store {
 /// Changes that are to be written.
 #[derive(Debug, Default)]
 struct Pending {
-    /// How often something has changed, what was written already included.
+    /// The number of changes since the start, those that are written included.
     changes: u64,
     /// Whether all files are to be written, after which nothing of the journal is needed.
     whole: bool,
-    /// Lines that the journal is to have.
+    /// Lines that are to be added to the journal.
     lines: Vec<String>,
 }
 
@@ -92,8 +92,8 @@ impl Store {
         self.changed.notify_one();
     }
 
-    /// Adds a line to the journal. What it says must come to the same when it is read after the files were written
-    /// that hold it already. Lines come in the order of the changes if the changes exclude each other.
+    /// Adds a line to the journal. Carrying it out again must change nothing if the files already contain its change. The
+    /// caller keeps the lines in the order of the changes, by a lock that it holds for both.
     pub(super) fn record(&self, line: impl FnOnce() -> Option<String>) {
         if self.folder.is_some() {
             let mut pending = self.pending();
@@ -140,17 +140,17 @@ impl Store {
             length += lines.len();
             bytes += lines.iter().map(String::len).sum::<usize>();
             let journal = folder.join(self.journal);
-            let write: Box<dyn FnOnce() -> io::Result<()> + Send> =
-                if whole || length > MAX_JOURNAL || bytes > MAX_JOURNAL_BYTES {
-                    (length, bytes) = (0, 0);
-                    let files = files();
-                    Box::new(move || {
-                        files.iter().try_for_each(|(name, text)| replace(&folder.join(name), text))?;
-                        clear(&journal)
-                    })
-                } else {
-                    Box::new(move || append(&journal, &lines))
-                };
+            let files = (whole || length > MAX_JOURNAL || bytes > MAX_JOURNAL_BYTES).then(&files);
+            if files.is_some() {
+                (length, bytes) = (0, 0);
+            }
+            let write = move || match files {
+                None => append(&journal, &lines),
+                Some(files) => {
+                    files.iter().try_for_each(|(name, text)| replace(&folder.join(name), text))?;
+                    clear(&journal)
+                }
+            };
             let done = tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error)));
             let error = done.err().map(|error| format!("state_dir cannot be written: {error}"));
             if let Some(error) = &error {

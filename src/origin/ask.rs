@@ -185,7 +185,7 @@ impl Origin {
     /// Waits until the origin of a route may be asked once more by gripd itself, on behalf of a client.
     pub async fn turn(&self, lane: Lane, about: &Asking, route: &Route) -> Turn {
         let origin = route.targets.first().map_or_else(String::new, Target::to_string);
-        let _counted = Waiting::new(&self.metrics);
+        let _counted = WaitingRequest::new(&self.metrics);
         self.shield.turns.next(lane, origin, about.source).await
     }
 
@@ -196,16 +196,16 @@ impl Origin {
 }
 
 /// Counts a request of gripd's own that waits for its turn.
-struct Waiting<'a>(&'a Metrics);
+struct WaitingRequest<'a>(&'a Metrics);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingRequest<'a> {
     fn new(metrics: &'a Metrics) -> Self {
         metrics.own_requests_waiting.fetch_add(1, Relaxed);
         Self(metrics)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
         self.0.own_requests_waiting.fetch_sub(1, Relaxed);
     }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 /// The source of requests that share fairly: an IPv4 address, or an IPv6 network, of which a single client may have all
 /// 2^64 addresses; or gripd itself, which also stands for a client without an address.
 ///
-/// It is small, as whoever is held keeps one: the first half of an IPv6 address, in which an IPv4 address has a place that
-/// no network has.
+/// It is small because many held connections keep one: it consists of the first half of an IPv6 address. An IPv4 address is
+/// stored as a number that is the first half of no IPv6 network in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sharer(u64);
 

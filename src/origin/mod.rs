@@ -46,7 +46,6 @@ use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Request, Response, StatusCode};
 use pool::{Destination, Pool};
-
 use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::net::IpAddr;

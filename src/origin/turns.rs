@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 /// Lanes after which those that nobody uses are forgotten.
 const MAX_LANES: usize = 1024;
 
-/// Requests that wait before it is looked whether they still do.
+/// The number of waiting requests from which on those that no longer wait are looked for and forgotten.
 const SWEEP: usize = 64;
 
 /// The kinds of gripd's own requests that do not wait for each other.
@@ -43,7 +43,7 @@ struct State {
     /// Requests that have their turn.
     running: usize,
     waiting: FairQueue<oneshot::Sender<Turn>>,
-    /// So many were left when those that wait no longer were last forgotten.
+    /// The number of requests that were left when those that no longer waited were last forgotten.
     swept: usize,
 }
 
@@ -60,7 +60,7 @@ impl Turns {
     pub(super) async fn next(&self, lane: Lane, origin: String, client: Sharer) -> Turn {
         match self.queue(lane, origin).join(client) {
             Ok(turn) => turn,
-            // Every turn that ends is given to somebody who waits, so that this one is.
+            // A turn that ends goes to the next request that waits, so that this one gets its turn.
             Err(waiting) => waiting.await.unwrap_or(Turn(None)),
         }
     }

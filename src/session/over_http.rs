@@ -1,7 +1,7 @@
 //! The line to an origin that has the session over HTTP: one request at a time.
 
 use super::line::{Leave, Piece, Said, TooLarge};
-use super::unsent::Share;
+use super::unsent::UnsentShare;
 use crate::grip::backlog::Backlog;
 use crate::grip::event::Event;
 use crate::grip::{CloseReason, MessageKind};
@@ -38,7 +38,7 @@ pub(super) struct OverHttp {
     due_at: Option<Instant>,
     max_message: usize,
     /// The line's share of the memory that messages of all sessions take.
-    share: Share,
+    share: UnsentShare,
     one_event: bool,
     /// It is to be asked even if there is nothing to tell.
     refresh: bool,
@@ -54,7 +54,7 @@ impl OverHttp {
         reply: Reply,
         one_event: bool,
         max_message: usize,
-        share: Share,
+        share: UnsentShare,
     ) -> Self {
         let mut line = Self {
             state: State::Idle(conversation),

@@ -70,7 +70,7 @@ impl Session<'_> {
     /// Closes a WebSocket that takes most of the memory for messages. It may try again, once the origins have taken them.
     fn give_way(&mut self) -> Option<End> {
         self.sessions.metrics.crowded.fetch_add(1, Relaxed);
-        tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: what waits for origins has reached [websocket] unsent_total");
+        tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: the messages that wait for origins have reached [websocket] unsent_total, and most of them are its own");
         self.at_fault = true;
         let end = self.close(Some(CloseReason::new(1013, "too many messages wait")));
         self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);

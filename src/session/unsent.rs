@@ -33,7 +33,7 @@ struct Large {
 
 /// The share of one session, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct UnsentShare {
     total: Rc<Total>,
     large: Option<Rc<Large>>,
 }
@@ -45,8 +45,8 @@ impl Unsent {
     }
 
     /// Returns the share of one more session, for which nothing waits yet.
-    pub(super) fn share(&self) -> Share {
-        Share { total: Rc::clone(&self.0), large: None }
+    pub(super) fn share(&self) -> UnsentShare {
+        UnsentShare { total: Rc::clone(&self.0), large: None }
     }
 }
 
@@ -68,7 +68,7 @@ impl Total {
     }
 }
 
-impl Share {
+impl UnsentShare {
     /// Notes how much waits for the session.
     pub(super) fn set(&mut self, bytes: usize) {
         let (before, bytes) =
@@ -105,7 +105,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for UnsentShare {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -115,14 +115,14 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn gives_way(share: &Share) -> bool {
+    fn gives_way(share: &UnsentShare) -> bool {
         share.gives_way(&Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn those_with_most_give_way_until_it_is_enough() {
         let unsent = Unsent::new(100_000);
-        let mut shares: Vec<Share> = (0..4).map(|_| unsent.share()).collect();
+        let mut shares: Vec<UnsentShare> = (0..4).map(|_| unsent.share()).collect();
         for (share, bytes) in shares.iter_mut().zip([30_000, 60_000, 10_000, 5000]) {
             share.set(bytes);
         }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn small_shares_stay_and_what_is_gone_counts_no_more() {
         let unsent = Unsent::new(10_000);
-        let mut small: Vec<Share> = (0..10).map(|_| unsent.share()).collect();
+        let mut small: Vec<UnsentShare> = (0..10).map(|_| unsent.share()).collect();
         small.iter_mut().for_each(|share| share.set(4096));
         let (mut large, mut other) = (unsent.share(), unsent.share());
         large.set(10_000);

@@ -66,13 +66,18 @@ fn what_describes_the_origins_body_is_not_on_an_items_body() {
     assert_fields(&client.answer().0, true);
 }
 
-#[test]
-fn an_item_may_bring_validators_of_its_own() {
+/// The head that answers a long-poll by an item with this header.
+fn head_of_item(name: &str, value: &str) -> String {
     let gripd = Gripd::start(&origin(""));
     let mut client = held(&gripd, "/poll");
-    let response = json!({ "headers": { "ETag": "\"two\"" }, "body": "new" });
+    let response = json!({ "headers": { name: value }, "body": "new" });
     gripd.publish(&json!([{ "channel": "a", "http-response": response }]));
-    let (head, _) = client.answer();
+    client.answer().0
+}
+
+#[test]
+fn an_item_may_bring_validators_of_its_own() {
+    let head = head_of_item("ETag", "\"two\"");
     assert!(head.contains("\r\netag: \"two\"\r\n") && !head.contains("\"one\""), "{head}");
 }
 
@@ -100,10 +105,6 @@ fn no_cache_keeps_what_was_held_unless_the_origin_says_so() {
 
 #[test]
 fn an_item_may_say_what_caches_do() {
-    let gripd = Gripd::start(&origin(""));
-    let mut client = held(&gripd, "/poll");
-    let response = json!({ "headers": { "Cache-Control": "max-age=9" }, "body": "new" });
-    gripd.publish(&json!([{ "channel": "a", "http-response": response }]));
-    let (head, _) = client.answer();
+    let head = head_of_item("Cache-Control", "max-age=9");
     assert!(head.contains("\r\ncache-control: max-age=9\r\n") && !head.contains("no-store"), "{head}");
 }
