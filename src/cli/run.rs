@@ -5,6 +5,7 @@ use super::reload::Reload;
 use super::{CONFIG, FAILURE, OK, USAGE};
 use crate::config::Config;
 use crate::daemon::Daemon;
+use crate::net::ListenAddress;
 use crate::telemetry::log;
 use std::io;
 use std::time::Duration;
@@ -137,10 +138,14 @@ fn load(args: &Args) -> Result<Config, u8> {
 
 /// Tells a newcomer what to do.
 fn introduce(daemon: &Daemon) {
-    let (client, control) = (daemon.listen(), daemon.local_control());
+    let control = daemon.local_control();
+    let demo = match daemon.listen() {
+        ListenAddress::Tcp(clients) => format!("http://localhost:{}/", clients.port()),
+        unix @ ListenAddress::Unix(_) => unix.to_string(),
+    };
     println!(
         r#"
-  The demo chat is on  http://localhost:{}/  - open it in two tabs.
+  The demo chat is on  {demo}  - open it in two tabs.
 
   Say something in it from here:
     curl http://{control}/publish -d '{{"items":[{{"channel":"conversation123","formats":{{"http-stream":{{"content":"\nevent: message\ndata: {{\"from\":\"curl\",\"text\":\"hello\"}}\n\n"}},"http-response":{{"body":"{{\"from\":\"curl\",\"text\":\"hello\"}}"}},"ws-message":{{"content":"{{\"from\":\"curl\",\"text\":\"hello\"}}"}}}}}}]}}'
@@ -150,7 +155,6 @@ fn introduce(daemon: &Daemon) {
 
   Put your own backend behind it:
     gripd --route '* localhost:8000'
-"#,
-        client.port()
+"#
     );
 }

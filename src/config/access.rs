@@ -2,9 +2,10 @@
 
 use super::error::Error;
 use super::{file, keys};
-use crate::control::{Access, Scope, Token, UnixAddress};
+use crate::control::{Access, Scope, Token};
 use crate::grip::signature::{Key, Verifier};
 use crate::grip::{Invalid, invalid};
+use crate::net::UnixAddress;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::path::Path;

@@ -13,13 +13,13 @@ mod webhook;
 pub use error::{Error, Problem};
 
 use crate::control;
-use crate::control::{Access, UnixAddress};
+use crate::control::Access;
 use crate::front;
 use crate::grip::Invalid;
 use crate::grip::signature::{Signer, Verifier};
 use crate::hold;
 use crate::hub;
-use crate::net::Limits;
+use crate::net::{Limits, UnixAddress};
 use crate::notify;
 use crate::origin;
 use crate::origin::{AcceptProto, Edit, ForwardedFor, Forwarding};

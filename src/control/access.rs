@@ -1,11 +1,11 @@
 //! Who may use the control API, and for what.
 
-use super::listen::Caller;
 use super::reply::Reply;
 use super::scope::{Need, Scope, needs};
 use super::token::{Token, Unknown, identify};
 use crate::grip::Item;
 use crate::hub::now;
+use crate::net::Peer;
 use aws_lc_rs::rand;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderMap};
@@ -61,7 +61,7 @@ impl Demand {
 /// What somebody may do who was let in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant<'a> {
-    caller: Caller,
+    caller: Peer,
     /// `None`: no token is asked for.
     token: Option<&'a Token>,
     /// Whether a good token was shown, although none may have been asked for.
@@ -73,7 +73,7 @@ pub(super) struct Grant<'a> {
 /// Why a request is refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    caller: Caller,
+    caller: Peer,
     why: Why,
 }
 
@@ -107,18 +107,18 @@ impl Access {
         Ok(Some(secret))
     }
 
-    fn is_exempt(&self, caller: Caller) -> bool {
+    fn is_exempt(&self, caller: Peer) -> bool {
         !self.asks()
             || match caller {
-                Caller::Unix => self.unix,
-                Caller::Tcp { remote, .. } => self.loopback && remote.ip().to_canonical().is_loopback(),
+                Peer::Unix => self.unix,
+                Peer::Tcp { remote, .. } => self.loopback && remote.ip().to_canonical().is_loopback(),
             }
     }
 
     /// Lets a request to `path`, which has no slash at its end, in, or not.
     pub(super) fn admit(
         &self,
-        caller: Caller,
+        caller: Peer,
         path: &str,
         method: &Method,
         headers: &HeaderMap,
@@ -224,9 +224,9 @@ mod tests {
     use proptest::prelude::*;
     use std::net::SocketAddr;
 
-    fn tcp(remote: &str) -> Caller {
+    fn tcp(remote: &str) -> Peer {
         let remote: SocketAddr = remote.parse().unwrap();
-        Caller::Tcp { local: "10.0.0.1:5561".parse().unwrap(), remote }
+        Peer::Tcp { local: "10.0.0.1:5561".parse().unwrap(), remote }
     }
 
     fn access(scopes: &[&str]) -> Access {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     /// Whether a request is let in; else the refusal's words.
-    fn admitted(access: &Access, caller: Caller, path: &str, method: &Method, shown: &[&'static str]) -> String {
+    fn admitted(access: &Access, caller: Peer, path: &str, method: &Method, shown: &[&'static str]) -> String {
         let admitted = access.admit(caller, path, method, &headers(shown));
         admitted.map_or_else(|refusal| refusal.why.to_string(), |_| "yes".to_owned())
     }
@@ -290,12 +290,12 @@ mod tests {
         let (local, remote) = (["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"], "10.0.0.2:1");
         let mut access = access(&["inspect"]);
         let admits = |access: &Access, caller| admitted(access, caller, "/recover", &Method::POST, &[]) == "yes";
-        assert!(admits(&access, Caller::Unix) && !admits(&access, tcp(local[0])));
+        assert!(admits(&access, Peer::Unix) && !admits(&access, tcp(local[0])));
         (access.unix, access.loopback) = (false, true);
-        assert!(!admits(&access, Caller::Unix) && !admits(&access, tcp(remote)));
+        assert!(!admits(&access, Peer::Unix) && !admits(&access, tcp(remote)));
         assert!(local.iter().all(|remote| admits(&access, tcp(remote))));
         access.tokens.clear();
-        assert!(admits(&access, Caller::Unix) && admits(&access, tcp(remote)));
+        assert!(admits(&access, Peer::Unix) && admits(&access, tcp(remote)));
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
             let batch = parse_batch(body.as_bytes()).unwrap();
             let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
             let token = Token::secret("t", "s3cret", scopes.clone());
-            let grant = Grant { caller: Caller::Unix, token: Some(&token), shows_token: true, is_proof: true };
+            let grant = Grant { caller: Peer::Unix, token: Some(&token), shows_token: true, is_proof: true };
             let may = |need: Need<'_>| scopes.iter().any(|scope| scope.covers(need));
             let expected = items.iter().all(|(channel, says, closes)| {
                 let publishes = *says || !*closes;

@@ -3,8 +3,8 @@
 //! A page that a browser shows can send requests to any port of the machine it runs on. Without this any
 //! page could publish and close.
 
-use super::listen::Caller;
 use super::reply::Reply;
+use crate::net::Peer;
 use crate::wire::{canonical_host, without_port};
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Method, Request, Version};
@@ -51,9 +51,9 @@ pub(super) fn refuse_pages(headers: &HeaderMap) -> Option<Reply> {
 
 /// Refuses requests to a loopback address under a name that some page's domain may have given to it (DNS rebinding).
 /// `hosts` are further names of this machine.
-pub(super) fn refuse_host<B>(caller: Caller, request: &Request<B>, hosts: &[String]) -> Option<Reply> {
+pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String]) -> Option<Reply> {
     // A Unix socket has no name that a page's domain could have.
-    let Caller::Tcp { local, .. } = caller else { return None };
+    let Peer::Tcp { local, .. } = caller else { return None };
     if !local.ip().to_canonical().is_loopback() {
         return None;
     }
@@ -108,8 +108,8 @@ mod tests {
 
     /// `local` is the address to which the request came; an empty one is a Unix socket.
     fn refused(local: &str, target: &str, host: &str) -> bool {
-        let tcp = |local| Caller::Tcp { local, remote: "10.0.0.2:1".parse().unwrap() };
-        let caller = if local.is_empty() { Caller::Unix } else { tcp(local.parse().unwrap()) };
+        let tcp = |local| Peer::Tcp { local, remote: "10.0.0.2:1".parse().unwrap() };
+        let caller = if local.is_empty() { Peer::Unix } else { tcp(local.parse().unwrap()) };
         refuse_host(caller, &request(Method::GET, target, &[("host", host)]), &["gripd.internal".to_owned()]).is_some()
     }
 

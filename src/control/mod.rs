@@ -8,7 +8,6 @@ mod connections;
 mod denied;
 mod guard;
 mod guesses;
-mod listen;
 mod metrics;
 mod places;
 mod publish;
@@ -19,14 +18,13 @@ mod serve;
 mod token;
 
 pub use access::Access;
-pub use listen::{Caller, Listener, SocketFile, UnixAddress};
 pub use metrics::Metric;
 pub use scope::Scope;
 pub use serve::Purpose;
 pub use token::Token;
 
 use crate::hub::Hub;
-use crate::net::Descriptors;
+use crate::net::{Descriptors, Peer, UnixAddress};
 use access::{Grant, Refusal};
 use guard::Health;
 use guesses::Guesses;
@@ -123,7 +121,7 @@ impl Control {
     }
 
     /// Answers one request.
-    async fn answer(&self, caller: Caller, seat: &Place, request: Request<Incoming>) -> Reply {
+    async fn answer(&self, caller: Peer, seat: &Place, request: Request<Incoming>) -> Reply {
         if let Some(refusal) = guard::refuse_malformed(&request) {
             return refusal;
         }

@@ -1,9 +1,9 @@
 //! Connections to the control API, and to its health alone.
 
-use super::listen::{Caller, Listener};
 use super::places::{Place, Places};
 use super::reply::Reply;
 use super::{Control, guard};
+use crate::net::{Acceptor, Listener, Peer, Transport, accept};
 use crate::telemetry::Seldom;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -11,11 +11,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::pending;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -29,8 +30,6 @@ const MOST: usize = 1024;
 const MOST_UNPROVEN: usize = 256;
 /// Connections at the same time that ask for the health alone.
 const MOST_PROBES: usize = 64;
-/// How long to wait when no connection can be accepted: descriptors or memory are short.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The requests that a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +40,41 @@ pub enum Purpose {
     Health,
 }
 
+/// The admission of connections to one listener of the control API.
+struct PublisherDoor {
+    control: Arc<Control>,
+    places: Arc<Places>,
+    purpose: Purpose,
+}
+
+impl Acceptor for PublisherDoor {
+    async fn admit(&self, transport: Transport) {
+        let Self { control, places, purpose } = self;
+        // One that is over already needs no place.
+        let Some(peer) = transport.peer() else { return };
+        if !control.descriptors.are_enough_for_control() {
+            places.spare_one();
+        }
+        let Some(place) = places.enter() else {
+            control.metrics.connections_refused.fetch_add(1, Relaxed);
+            return tracing::debug!(remote = %peer, "all connections to the control API are busy: refused");
+        };
+        tokio::spawn(Arc::clone(control).connection(transport, peer, place, *purpose));
+        // It begins its request, if that has come: otherwise it would count as idle for the next.
+        yield_now().await;
+    }
+
+    fn make_room(&self, error: &io::Error) {
+        static LINE: Seldom = Seldom::new();
+        // Whoever only waits gives way to whoever asks.
+        self.places.spare_one();
+        LINE.log(|left_out| tracing::error!(%error, left_out, "cannot accept connections to the control API"));
+    }
+}
+
 impl Control {
     /// Serves `listener` for ever.
-    pub async fn serve(self: Arc<Self>, listener: impl Listener, purpose: Purpose) {
-        static LINE: Seldom = Seldom::new();
+    pub async fn serve(self: Arc<Self>, listener: Listener, purpose: Purpose) {
         // Where the process may open few files, there are few places.
         let bounded =
             |most: usize, share: u64| most.min(usize::try_from(self.descriptors.limit() / share).unwrap_or(most));
@@ -52,42 +82,11 @@ impl Control {
             Purpose::Everything => Places::new(bounded(MOST, 2), bounded(MOST_UNPROVEN, 8)),
             Purpose::Health => Places::new(bounded(MOST_PROBES, 16), bounded(MOST_PROBES, 16)),
         };
-        loop {
-            let accepted = listener.accept().await;
-            if accepted.is_ok() && !self.descriptors.are_enough_for_control() {
-                places.spare_one();
-            }
-            match accepted {
-                Ok((stream, caller)) => match places.enter() {
-                    Some(place) => {
-                        tokio::spawn(Arc::clone(&self).connection(stream, caller, place, purpose));
-                        // It begins its request, if that has come: otherwise it would count as idle for the next.
-                        yield_now().await;
-                    }
-                    None => {
-                        self.metrics.connections_refused.fetch_add(1, Relaxed);
-                        tracing::debug!(remote = %caller, "all connections to the control API are busy: refused");
-                    }
-                },
-                Err(error) => {
-                    // Whoever only waits gives way to whoever asks.
-                    places.spare_one();
-                    LINE.log(|left_out| {
-                        tracing::error!(%error, left_out, "cannot accept connections to the control API");
-                    });
-                    sleep(PAUSE).await;
-                }
-            }
-        }
+        let door = PublisherDoor { control: self, places, purpose };
+        accept(&listener, &door, pending()).await;
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
-        caller: Caller,
-        place: Place,
-        purpose: Purpose,
-    ) {
+    async fn connection(self: Arc<Self>, transport: Transport, caller: Peer, place: Place, purpose: Purpose) {
         let _counted = self.descriptors.control();
         let place = &place;
         let control = &self;
@@ -105,7 +104,7 @@ impl Control {
         });
         let mut builder = Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(transport), service));
         loop {
             tokio::select! {
                 served = &mut serving => {
@@ -145,9 +144,9 @@ impl Control {
     }
 
     /// Delays the refusal of a token that may have been guessed.
-    pub(super) async fn slow_down(&self, caller: Caller) {
+    pub(super) async fn slow_down(&self, caller: Peer) {
         // Whoever may write to the Unix socket needs no token, or cannot be told from others.
-        let Caller::Tcp { remote, .. } = caller else { return };
+        let Peer::Tcp { remote, .. } = caller else { return };
         let delay = self.guesses.delay(remote.ip().to_canonical(), Instant::now());
         if !delay.is_zero() {
             sleep(delay).await;

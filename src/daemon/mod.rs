@@ -1,41 +1,35 @@
 //! The one place where the parts are put together: bind, build, run, drain.
 
 mod books;
+mod control_thread;
+mod listeners;
 mod metrics;
 mod shard_thread;
 
 use crate::config::Config;
-use crate::control::{Control, Purpose, SocketFile, UnixAddress};
-use crate::front::listen;
+use crate::control::Control;
 use crate::hub::Hub;
-use crate::net::Descriptors;
+use crate::net::{Descriptors, ListenAddress, SocketFile};
 use crate::notify::{self, Notifier};
 use crate::origin::Shield;
 use crate::route::{Table, parse_line};
 use crate::{control, demo, front, origin, session, shard};
+use control_thread::{ControlThread, LAST_EVENTS};
+use listeners::{Addresses, Listeners};
 use shard_thread::ShardThread;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::LocalRuntime;
 use tokio::sync::{oneshot, watch};
 
-/// How long webhooks may take at least for what is left to tell them when the last connection has ended.
-const LAST_EVENTS: Duration = Duration::from_secs(1);
-
-/// How long what is being written, or looked up, may take at the end.
-const LAST_WRITES: Duration = Duration::from_millis(500);
-
 /// A gripd that runs, on threads of its own.
 #[derive(Debug)]
 pub struct Daemon {
-    listen: SocketAddr,
-    control_listen: SocketAddr,
-    health_listen: Option<SocketAddr>,
+    addresses: Addresses,
     control: Arc<Control>,
     hub: Arc<Hub>,
     drain: watch::Sender<bool>,
@@ -48,8 +42,8 @@ pub struct Daemon {
     /// and when it began.
     drained_at: OnceLock<Instant>,
     control_thread: JoinHandle<()>,
-    /// Removed when the daemon is dropped.
-    control_file: Option<SocketFile>,
+    /// The files of Unix sockets, which are removed when the daemon is dropped.
+    files: Vec<SocketFile>,
 }
 
 /// What was left when a shard ended: nothing, if all connections ended in time.
@@ -80,20 +74,12 @@ impl Daemon {
     pub fn start(mut config: Config) -> io::Result<Self> {
         let hub = Hub::new(config.hub.clone(), config.shards);
         hub.load()?;
-        let listeners = listen::bind(config.listen, config.shards).map_err(|e| named("clients", config.listen, &e))?;
-        let control_listener = TcpListener::bind(config.control_listen);
-        let control_listener = control_listener.map_err(|e| named("the control API", config.control_listen, &e))?;
-        control_listener.set_nonblocking(true)?;
-        let (listen, control_listen) = (listeners[0].local_addr()?, control_listener.local_addr()?);
-        let health = config.control.health.map(bind_health).transpose()?;
-        let health_listen = health.as_ref().map(TcpListener::local_addr).transpose()?;
-        let unix = config.control.unix.as_ref().map(UnixAddress::bind).transpose()?;
-        let (control_unix, control_file) = unix.unzip();
+        let Listeners { clients, control: control_listeners, addresses, files } = Listeners::bind(&config)?;
         let routes = match &config.routes {
             Some(routes) => Arc::clone(routes),
-            None => start_demo(local(control_listen), config.control.access.admit_demo()?)?,
+            None => start_demo(local(addresses.control), config.control.access.admit_demo()?)?,
         };
-        announce(&config, (listen, control_listen, health_listen), &routes);
+        announce(&config, &addresses, &routes);
 
         configure(&hub, &routes);
         let counters = Counters::default();
@@ -103,7 +89,7 @@ impl Daemon {
         let descriptors = Descriptors::of_process(config.shards + 1);
         let (routes, in_use) = watch::channel(routes);
         let mut shards = Vec::new();
-        for (index, listener) in listeners.into_iter().enumerate() {
+        for (index, listener) in clients.into_iter().enumerate() {
             let thread = ShardThread {
                 index,
                 listener,
@@ -127,12 +113,16 @@ impl Daemon {
         let read = metrics::reader(counters, Arc::clone(&hub), Arc::clone(&descriptors));
         let control = Control::new(config.control, Arc::clone(&hub), descriptors, control_metrics, read);
         let (stop_control, stopped) = oneshot::channel();
-        let listeners = ControlListeners { tcp: control_listener, unix: control_unix, health };
-        let control_thread = start_control(Arc::clone(&control), Arc::clone(&hub), notifier, listeners, stopped)?;
+        let control_thread = ControlThread {
+            control: Arc::clone(&control),
+            hub: Arc::clone(&hub),
+            notifier,
+            listeners: control_listeners,
+            stopped,
+        };
+        let control_thread = control_thread.start()?;
         Ok(Self {
-            listen,
-            control_listen,
-            health_listen,
+            addresses,
             control,
             hub,
             drain,
@@ -142,28 +132,28 @@ impl Daemon {
             longest_drain: config.drain + config.shard.close_grace,
             drained_at: OnceLock::new(),
             control_thread,
-            control_file,
+            files,
         })
     }
 
     /// Where clients connect.
-    pub const fn listen(&self) -> SocketAddr {
-        self.listen
+    pub const fn listen(&self) -> &ListenAddress {
+        &self.addresses.clients
     }
 
     /// Where publishers connect.
     pub const fn control_listen(&self) -> SocketAddr {
-        self.control_listen
+        self.addresses.control
     }
 
     /// Where probes connect that ask for the health alone, if they may.
     pub const fn health_listen(&self) -> Option<SocketAddr> {
-        self.health_listen
+        self.addresses.health
     }
 
     /// Where publishers on this machine connect.
     pub fn local_control(&self) -> SocketAddr {
-        local(self.control_listen)
+        local(self.addresses.control)
     }
 
     /// Has requests that come from now on go by other routes. What is held stays as it is.
@@ -203,7 +193,7 @@ impl Daemon {
         // An error: the control thread has ended by itself.
         let _ = self.stop_control.send(rest);
         let _ = self.control_thread.join();
-        drop(self.control_file);
+        drop(self.files);
         tracing::info!(connections = left.connections, "stopped");
         left
     }
@@ -225,24 +215,14 @@ fn local(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn named(whom: &str, address: SocketAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot listen for {whom} on {address}: {error}"))
-}
-
-/// Binds the address at which health alone is served.
-fn bind_health(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).map_err(|error| named("health", address, &error))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-fn announce(config: &Config, (listen, control, health): (SocketAddr, SocketAddr, Option<SocketAddr>), routes: &Table) {
+fn announce(config: &Config, addresses: &Addresses, routes: &Table) {
     warn_of_ignored(routes);
     let version = env!("CARGO_PKG_VERSION");
     let routes = routes.routes().count();
-    let unix = config.control.unix.as_ref().map(|unix| tracing::field::display(unix.path.display()));
+    let Addresses { clients, control, control_unix, health } = addresses;
+    let unix = control_unix.as_ref().map(tracing::field::display);
     let health = health.map(tracing::field::display);
-    tracing::info!(version, clients = %listen, %control, unix, health, shards = config.shards, routes, "started");
+    tracing::info!(version, %clients, %control, unix, health, shards = config.shards, routes, "started");
     if !config.control.access.asks() && !control.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "whoever reaches {control} can publish and close: configure [[control.token]], or listen on this machine only"
@@ -272,51 +252,6 @@ fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Tabl
     })?;
     let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
     Table::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
-}
-
-fn start_control(
-    control: Arc<Control>,
-    hub: Arc<Hub>,
-    notifier: Arc<Notifier>,
-    listeners: ControlListeners,
-    stopped: oneshot::Receiver<Duration>,
-) -> io::Result<JoinHandle<()>> {
-    let runtime = runtime()?;
-    Builder::new().name("control".into()).spawn(move || {
-        runtime.block_on(async move {
-            tokio::select! {
-                Err(error) = serve_control(control, listeners) => tracing::error!(%error, "the control API ended"),
-                () = hub.keep_time() => {}
-                () = hub.keep() => {}
-                () = notifier.run() => {}
-                rest = stopped => notifier.drain(rest.unwrap_or(LAST_EVENTS)).await,
-            }
-        });
-        // Without waiting for long for what cannot be stopped: the lookup of a webhook's host.
-        runtime.shutdown_timeout(LAST_WRITES);
-    })
-}
-
-/// The listeners of the control API.
-struct ControlListeners {
-    tcp: TcpListener,
-    unix: Option<UnixListener>,
-    health: Option<TcpListener>,
-}
-
-/// Serves the control API for ever.
-async fn serve_control(control: Arc<Control>, listeners: ControlListeners) -> io::Result<()> {
-    let ControlListeners { tcp, unix, health } = listeners;
-    if let Some(health) = health {
-        let health = tokio::net::TcpListener::from_std(health)?;
-        tokio::spawn(Arc::clone(&control).serve(health, Purpose::Health));
-    }
-    if let Some(unix) = unix {
-        let unix = tokio::net::UnixListener::from_std(unix)?;
-        tokio::spawn(Arc::clone(&control).serve(unix, Purpose::Everything));
-    }
-    control.serve(tokio::net::TcpListener::from_std(tcp)?, Purpose::Everything).await;
-    Ok(())
 }
 
 /// A runtime for one thread.

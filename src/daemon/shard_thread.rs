@@ -5,7 +5,7 @@ use super::{Counters, Left, local_runtime};
 use crate::front::{self, Drain, Front, Gate};
 use crate::hold::{self, Holds};
 use crate::hub::Hub;
-use crate::net::Descriptors;
+use crate::net::{BoundListener, Descriptors, Listener};
 use crate::notify::Notifier;
 use crate::origin::{self, Ahead, Origin, Shield};
 use crate::route::Table;
@@ -13,7 +13,6 @@ use crate::session::{self, Sessions};
 use crate::shard::{self, Shard};
 use std::cell::Cell;
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -25,7 +24,7 @@ use tokio::time::timeout;
 /// What a shard's thread needs.
 pub(super) struct ShardThread {
     pub(super) index: usize,
-    pub(super) listener: TcpListener,
+    pub(super) listener: BoundListener,
     pub(super) drained: watch::Receiver<bool>,
     pub(super) routes: watch::Receiver<Arc<Table>>,
     pub(super) shield: Arc<Shield>,
@@ -98,7 +97,7 @@ impl ShardThread {
         });
         let gate = Rc::clone(&front);
         spawn_local(async move { gate.gate.watch().await });
-        match tokio::net::TcpListener::from_std(self.listener) {
+        match self.listener.start() {
             Ok(listener) => serve(&front, listener, self.drained).await,
             Err(error) => tracing::error!(%error, "a shard cannot listen"),
         }
@@ -107,7 +106,7 @@ impl ShardThread {
 }
 
 /// Serves clients until the drain begins, and empties the listener.
-async fn serve(front: &Rc<Front>, listener: tokio::net::TcpListener, mut drained: watch::Receiver<bool>) {
+async fn serve(front: &Rc<Front>, listener: Listener, mut drained: watch::Receiver<bool>) {
     let sign = Rc::clone(&front.drain);
     spawn_local(async move {
         // An error means that the daemon is gone, which is as good a reason.

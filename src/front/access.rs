@@ -1,7 +1,7 @@
 //! The access line of a request.
 
 use super::idle::Busy;
-use super::slot::Peer;
+use super::slot::ClientAddress;
 use super::visit::Visit;
 use crate::route::{Route, Target};
 use crate::telemetry::log::REGARDLESS;
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// What is logged of a request. It is written when this is dropped: when the answer is over, or the client is.
 pub(super) struct Access {
-    client: Option<Rc<Peer>>,
+    client: Option<Rc<ClientAddress>>,
     method: Method,
     uri: Uri,
     began: Instant,

@@ -5,10 +5,10 @@ use super::gate::Place;
 use super::head_timer::{HeadTimer, Overdue};
 use super::idle::Listed;
 use super::io::Io;
-use super::slot::{Leave, Peer, Slot};
+use super::slot::{ClientAddress, Leave, Slot};
 use super::{Front, request, unreadable};
 use crate::hold::{After, Retry, Waiting};
-use crate::net::ClientDelay;
+use crate::net::{ClientDelay, Transport};
 use crate::session::Living;
 use bytes::Bytes;
 use hyper::Request;
@@ -25,7 +25,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, ready};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The largest head of a request.
@@ -37,7 +36,7 @@ const MAX_HEADERS: usize = 128;
 type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
 
 /// A connection to be held, and what the client sent behind its request.
-type Held = (Leave, TcpStream, Bytes);
+type Held = (Leave, Transport, Bytes);
 
 /// Serves a connection to its end.
 ///
@@ -53,9 +52,9 @@ pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
         };
         let Some(after) = after else { return };
         serving = match after {
-            After::Next(socket, early) => Box::pin(serve(front, socket, early, front.idle.enter(), None, None)),
-            After::Again(socket, early, retry) => {
-                Box::pin(serve(front, socket, early, front.idle.enter(), None, Some(retry)))
+            After::Next(transport, early) => Box::pin(serve(front, transport, early, front.idle.enter(), None, None)),
+            After::Again(transport, early, retry) => {
+                Box::pin(serve(front, transport, early, front.idle.enter(), None, Some(retry)))
             }
         };
     }
@@ -68,20 +67,20 @@ enum Phase<'a> {
 }
 
 /// Begins what a connection has left hyper for.
-fn next_phase(front: &Front, (leave, socket, early): Held) -> Phase<'_> {
+fn next_phase(front: &Front, (leave, transport, early): Held) -> Phase<'_> {
     match leave {
-        Leave::Hold(leave) => Phase::Hold(front.holds.park(leave, socket, early)),
-        Leave::Session(opening) => Phase::Session(front.sessions.begin(opening, socket, early)),
+        Leave::Hold(leave) => Phase::Hold(front.holds.park(leave, transport, early)),
+        Leave::Session(opening) => Phase::Session(front.sessions.begin(opening, transport, early)),
     }
 }
 
 /// Serves a new connection, once it has something to say and there is a place for it.
-pub(super) async fn first(front: Rc<Front>, socket: TcpStream, listed: Listed) -> Option<Held> {
-    // A look at the first byte, as a new socket counts as readable before it is.
-    let mut byte = [0];
+pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: Listed) -> Option<Held> {
     tokio::select! {
-        peeked = timeout(front.settings.header_timeout, socket.peek(&mut byte)) => {
-            peeked.ok()?.ok().filter(|count| *count > 0)?;
+        begun = timeout(front.settings.header_timeout, transport.begins()) => {
+            if !begun.is_ok_and(|begun| begun) {
+                return None;
+            }
         }
         () = front.drain.begins() => {}
         () = poll_fn(|cx| listed.activity().poll_leave(cx)) => return None,
@@ -89,24 +88,24 @@ pub(super) async fn first(front: Rc<Front>, socket: TcpStream, listed: Listed) -
     let busy = listed.occupy();
     let place = front.gate.enter().await;
     drop(busy);
-    Box::pin(serve(&front, socket, Bytes::new(), listed, Some(place), None)).await
+    Box::pin(serve(&front, transport, Bytes::new(), listed, Some(place), None)).await
 }
 
 /// Lets hyper serve requests. Returns the connection when one of them is held. `retry`: the first of them was served
 /// before.
 async fn serve(
     front: &Rc<Front>,
-    socket: TcpStream,
+    transport: Transport,
     early: Bytes,
     listed: Listed,
     place: Option<Place>,
     retry: Option<Box<Retry>>,
 ) -> Option<Held> {
-    let peer = socket.peer_addr().ok().and_then(|address| Peer::new(address.ip()));
+    let peer = transport.remote_address().and_then(|address| ClientAddress::new(address.ip()));
     let waiting = Rc::<ClientDelay>::default();
     let activity = Rc::clone(listed.activity());
     let slot = Rc::new(Slot::new(place, retry, peer, Rc::clone(&waiting), listed));
-    let io = Io::new(socket, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
+    let io = Io::new(transport, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
     let mut timer = HeadTimer::new(front.settings.header_timeout, front.settings.idle_timeout);
     let service = service_fn(|request: Request<Incoming>| {
         activity.begin(!request.body().is_end_stream());
@@ -157,8 +156,8 @@ async fn serve(
         return None;
     }
     let word = slot.take()?;
-    let (socket, early) = leave(*connection);
-    Some((word, socket, early))
+    let (transport, early) = leave(*connection);
+    Some((word, transport, early))
 }
 
 /// `again`: the first request was served before, and has a line or two more.
@@ -173,17 +172,17 @@ fn builder(again: bool) -> Builder {
     builder
 }
 
-/// Takes the socket back from hyper, with what was read beyond the request.
-fn leave<S>(connection: Connection<TokioIo<Io>, S>) -> (TcpStream, Bytes)
+/// Takes the transport back from hyper, with what was read beyond the request.
+fn leave<S>(connection: Connection<TokioIo<Io>, S>) -> (Transport, Bytes)
 where
     S: HttpService<Incoming, ResBody = Reply, Error = Infallible>,
 {
     let parts = connection.into_parts();
-    let (socket, unread) = parts.io.into_inner().into_parts();
+    let (transport, unread) = parts.io.into_inner().into_parts();
     if unread.is_empty() {
-        return (socket, parts.read_buf);
+        return (transport, parts.read_buf);
     }
-    (socket, Bytes::from([parts.read_buf, unread].concat()))
+    (transport, Bytes::from([parts.read_buf, unread].concat()))
 }
 
 /// Notes how a connection ended that hyper has served.

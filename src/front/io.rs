@@ -3,21 +3,20 @@
 use super::activity::Activity;
 use super::request_line::RequestLines;
 use super::unreadable;
-use crate::net::{ClientDelay, Limits, Pace};
+use crate::net::{ClientDelay, Limits, Pace, Transport};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-/// A socket that tells what happens on it. hyper has something unsent from a write to the next flush, which it calls only
+/// A transport that tells what happens on it. hyper has something unsent from a write to the next flush, which it calls only
 /// when its buffer is empty.
 #[derive(Debug)]
 pub(super) struct Io {
-    socket: TcpStream,
-    /// What was read before hyper had the socket.
+    transport: Transport,
+    /// What was read before hyper had the transport.
     early: Bytes,
     activity: Rc<Activity>,
     lines: RequestLines,
@@ -27,10 +26,10 @@ pub(super) struct Io {
 }
 
 impl Io {
-    /// A socket with what was read of it. A client that reads more slowly than the limits allow is cut;
+    /// A transport with what was read of it. A client that reads more slowly than the limits allow is cut;
     /// `waiting` tells since when it has taken nothing.
     pub(super) fn new(
-        socket: TcpStream,
+        transport: Transport,
         early: Bytes,
         limits: Limits,
         waiting: Rc<ClientDelay>,
@@ -39,18 +38,18 @@ impl Io {
         let mut lines = RequestLines::new(&activity);
         let mended = if early.is_empty() { None } else { lines.read(&early, &activity) };
         let early = mended.map_or(early, Bytes::from);
-        Self { socket, early, activity, lines, pace: Pace::new(limits), waiting }
+        Self { transport, early, activity, lines, pace: Pace::new(limits), waiting }
     }
 
     /// Writes the answer of gripd in the place of the one that hyper gives by itself to what it cannot read, if `bytes`
     /// are that. Returns whether they are.
-    fn refuse(&self, bytes: &[u8]) -> bool {
+    fn refuse(&mut self, bytes: &[u8]) -> bool {
         if self.activity.is_owed() {
             return false;
         }
         let Some(refusal) = unreadable::refusal(bytes) else { return false };
         // The connection ends with it, and it fits any buffer that has room at all.
-        let written = self.socket.try_write(refusal.render(false, false).as_ref());
+        let written = self.transport.try_write(&[IoSlice::new(&refusal.render(false, false))], true);
         !written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -61,7 +60,7 @@ impl Io {
                 self.waiting.begins();
                 ready!(self.pace.poll_wait(cx));
                 // The bytes that the kernel still holds are not worth waiting for.
-                let _ = self.socket.set_zero_linger();
+                self.transport.forget_unsent();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
             }
             Poll::Ready(result) => {
@@ -73,9 +72,9 @@ impl Io {
         }
     }
 
-    /// The socket, and what hyper has not read of `early`.
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
-        (self.socket, self.early)
+    /// The transport, and what hyper has not read of `early`.
+    pub(super) fn into_parts(self) -> (Transport, Bytes) {
+        (self.transport, self.early)
     }
 }
 
@@ -84,7 +83,7 @@ impl AsyncRead for Io {
         let this = &mut *self;
         if this.early.is_empty() {
             let before = buf.filled().len();
-            let read = Pin::new(&mut this.socket).poll_read(cx, buf);
+            let read = Pin::new(&mut this.transport).poll_read(cx, buf);
             let fresh = &buf.filled()[before..];
             if fresh.is_empty() {
                 return read;
@@ -111,7 +110,7 @@ impl AsyncWrite for Io {
             return Poll::Ready(Ok(bytes.len()));
         }
         self.activity.write();
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
         self.judge(cx, written)
     }
 
@@ -124,7 +123,7 @@ impl AsyncWrite for Io {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         self.activity.write();
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        let written = Pin::new(&mut self.transport).poll_write_vectored(cx, slices);
         self.judge(cx, written)
     }
 
@@ -138,6 +137,6 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }

@@ -18,7 +18,6 @@ mod identity;
 mod idle;
 mod io;
 mod jsonp;
-pub mod listen;
 mod request;
 mod request_line;
 mod slot;

@@ -22,13 +22,13 @@ pub(super) enum Leave {
 
 /// An address that a connection comes from.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct ClientAddress {
     pub(super) address: IpAddr,
     /// The same as text: most requests tell it to their origin and to the log.
     pub(super) text: HeaderValue,
 }
 
-impl Peer {
+impl ClientAddress {
     /// The peer with an address, which may be an IPv4 address as IPv6 writes it.
     pub(super) fn new(address: IpAddr) -> Option<Rc<Self>> {
         let address = address.to_canonical();
@@ -44,7 +44,7 @@ pub(super) struct Slot {
     /// The connection while its request is served again, and what it is answered if a close meets it.
     farewell: RefCell<Option<Box<Farewell>>>,
     /// The address that the connection comes from, if it has one.
-    pub(super) peer: Option<Rc<Peer>>,
+    pub(super) peer: Option<Rc<ClientAddress>>,
     /// Tells since when gripd waits for the client.
     pub(super) waiting: Rc<ClientDelay>,
     /// The connection in the list of those that could be spared.
@@ -60,7 +60,7 @@ impl Slot {
     pub(super) fn new(
         place: Option<Place>,
         retry: Option<Box<Retry>>,
-        peer: Option<Rc<Peer>>,
+        peer: Option<Rc<ClientAddress>>,
         waiting: Rc<ClientDelay>,
         listed: Listed,
     ) -> Self {

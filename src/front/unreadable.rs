@@ -1,7 +1,7 @@
 //! Requests that hyper refuses by itself, before anything of gripd sees them.
 
 use super::Front;
-use super::slot::Peer;
+use super::slot::ClientAddress;
 use crate::wire::{Answer, answer};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,14 +16,14 @@ pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
 }
 
 /// Counts and logs a request that could not be read.
-pub(super) fn note(front: &Front, peer: Option<&Peer>, error: &hyper::Error) {
+pub(super) fn note(front: &Front, peer: Option<&ClientAddress>, error: &hyper::Error) {
     let counter = if error.is_parse_too_large() { &front.metrics.large_heads } else { &front.metrics.malformed };
     counter.fetch_add(1, Relaxed);
     tracing::info!(client = client(peer), %error, "a request is refused: it could not be read");
 }
 
 /// Counts and logs a request whose head took too long.
-pub(super) fn note_slow(front: &Front, peer: Option<&Peer>) {
+pub(super) fn note_slow(front: &Front, peer: Option<&ClientAddress>) {
     front.metrics.slow_heads.fetch_add(1, Relaxed);
     tracing::info!(
         client = client(peer),
@@ -31,6 +31,6 @@ pub(super) fn note_slow(front: &Front, peer: Option<&Peer>) {
     );
 }
 
-fn client(peer: Option<&Peer>) -> &str {
+fn client(peer: Option<&ClientAddress>) -> &str {
     peer.and_then(|peer| peer.text.to_str().ok()).unwrap_or("-")
 }

@@ -1,7 +1,7 @@
 //! One request on its way through the front: whose it is, and where it goes.
 
 use super::Front;
-use super::slot::Peer;
+use super::slot::ClientAddress;
 use crate::grip::event::mentions_events;
 use crate::hold::Retry;
 use crate::net::ClientDelay;
@@ -25,9 +25,9 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) struct Visit {
     pub(super) request: Parts,
     /// The address that it was sent from, if it has one: the client's, or that of a proxy.
-    pub(super) peer: Option<Rc<Peer>>,
+    pub(super) peer: Option<Rc<ClientAddress>>,
     /// The client's address, if the peer is a proxy.
-    pub(super) proxied: Option<Rc<Peer>>,
+    pub(super) proxied: Option<Rc<ClientAddress>>,
     /// The way that it has come, if the peer is believed about that.
     pub(super) way: Option<Box<Way>>,
     /// Whether it came over TLS, by the word of who stands before gripd.
@@ -44,7 +44,7 @@ impl Visit {
     pub(super) fn new(
         front: &Front,
         request: Parts,
-        peer: Option<Rc<Peer>>,
+        peer: Option<Rc<ClientAddress>>,
         waiting: Rc<ClientDelay>,
         retry: Option<Box<Retry>>,
     ) -> Self {
@@ -57,7 +57,7 @@ impl Visit {
         let way = peer.as_ref().and_then(|peer| way(forwarding, peer, &request.headers, trusted));
         let secure = forwarding.is_secure(&request.headers, address, trusted, way.as_deref());
         let client = way.as_ref().and_then(|way| way.client()).filter(|client| Some(*client) != address);
-        let proxied = client.and_then(Peer::new);
+        let proxied = client.and_then(ClientAddress::new);
         Self { request, peer, proxied, way, secure, trusted, waiting, retry }
     }
 
@@ -187,13 +187,13 @@ impl Visit {
     }
 
     /// The client's address, if it has one.
-    pub(super) fn client(&self) -> Option<&Rc<Peer>> {
+    pub(super) fn client(&self) -> Option<&Rc<ClientAddress>> {
         self.proxied.as_ref().or(self.peer.as_ref())
     }
 }
 
 /// Follows a request back to its client, if the peer is believed about that.
-fn way(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap, trusted: bool) -> Option<Box<Way>> {
+fn way(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap, trusted: bool) -> Option<Box<Way>> {
     if forwarding.believes(Some(peer.address), trusted) {
         return Some(Box::new(forwarding.follow(peer.address, headers, trusted)));
     }
@@ -204,7 +204,7 @@ fn way(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap, trusted: bool)
 }
 
 /// Tells once that a proxy seems to be in front that is not listed.
-fn hint(forwarding: &Forwarding, peer: &Peer, headers: &HeaderMap) {
+fn hint(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap) {
     if forwarding.hinted.load(Relaxed) || is_public(peer.address) {
         return;
     }

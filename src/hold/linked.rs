@@ -9,7 +9,7 @@ use super::{After, Cause, Hold, Holds, Waiting};
 use crate::grip::instruct::is_body;
 use crate::grip::link::Next;
 use crate::grip::{HoldMode, Instruct, Meta, Rights};
-use crate::net::Pace;
+use crate::net::{Pace, Transport};
 use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
 use crate::shard::{Event, Feed, Parked, Profile, Reason, Terms, Turn};
 use crate::wire::Chunk;
@@ -19,7 +19,6 @@ use hyper::Uri;
 use hyper::body::{Frame, Incoming};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 /// How often a link that fails is asked again, before the stream is given up.
@@ -69,13 +68,13 @@ struct Linked<'a> {
 }
 
 /// Holds a stream until it ends.
-pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
     let chunked = !hold.client.old;
     let feed = Feed::Stream { chunked };
     let ways = ways_of_stream(&hold.instruct);
     // What does not hold yet has no channels yet.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
-    let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (socket, early), feed, &mut hold) {
+    let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (transport, early), feed, &mut hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused,
     };

@@ -13,7 +13,7 @@ pub use terms::{check, filtered};
 use crate::grip::item::Id;
 use crate::grip::{Channel, HoldMode, Instruct, Refusal, Rights};
 use crate::hub::Membership;
-use crate::net::Limits;
+use crate::net::{Limits, Transport};
 use crate::origin::{Asking, Gone, Lease, Origin, Turn};
 use crate::route::Route;
 use crate::shard::{Away, Denied, Feed, Parked, Profile, Shard, Spread, Terms, Ways};
@@ -27,7 +27,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// The limits of holds.
 #[derive(Clone, Copy, Debug)]
@@ -126,9 +125,9 @@ pub struct Client {
 #[derive(Debug)]
 pub enum After {
     /// It may serve another request; this is what the client sent meanwhile.
-    Next(TcpStream, Bytes),
+    Next(Transport, Bytes),
     /// Its request is to be served again, which is what there is to be read from it first.
-    Again(TcpStream, Bytes, Box<Retry>),
+    Again(Transport, Bytes, Box<Retry>),
 }
 
 /// A request that is served again.
@@ -181,15 +180,15 @@ impl Holds {
     /// `early`: what the client sent behind its request.
     ///
     /// All that can be done now is done now, so that what waits is small: most connections do nothing else.
-    pub fn park(&self, leave: Leave, socket: TcpStream, early: Bytes) -> Waiting<'_> {
+    pub fn park(&self, leave: Leave, transport: Transport, early: Bytes) -> Waiting<'_> {
         let mut hold = match leave {
-            Leave::End(farewell) => return Box::pin(farewell.end(socket)),
+            Leave::End(farewell) => return Box::pin(farewell.end(transport)),
             Leave::Hold(hold) => hold,
         };
         match hold.mode {
-            HoldMode::Response => response::park(self, hold, socket, &early),
-            HoldMode::Stream if linked::is_needed(&hold) => linked::park(self, hold, socket, &early),
-            HoldMode::Stream => stream::park(self, &mut hold, socket, &early),
+            HoldMode::Response => response::park(self, hold, transport, &early),
+            HoldMode::Stream if linked::is_needed(&hold) => linked::park(self, hold, transport, &early),
+            HoldMode::Stream => stream::park(self, &mut hold, transport, &early),
         }
     }
 
@@ -202,14 +201,14 @@ impl Holds {
         &self,
         terms: Terms,
         ways: Ways,
-        (socket, early): (TcpStream, &[u8]),
+        (transport, early): (Transport, &[u8]),
         feed: Feed,
         hold: &mut Hold,
     ) -> Result<(Parked, Option<Cause>), Waiting<'static>> {
         let whose = Profile::new(&hold.about.route.name, &hold.rights, hold.about.client);
         let mut parked = match hold.away.take() {
-            Some(away) => away.back(socket, early, feed, &whose),
-            None => Parked::new(&self.shard, socket, early, feed, &whose),
+            Some(away) => away.back(transport, early, feed, &whose),
+            None => Parked::new(&self.shard, transport, early, feed, &whose),
         };
         if ways != Ways::default() || !terms.are_plain() || parked.is_on_terms() {
             parked.agree(terms.clone(), ways);

@@ -4,6 +4,7 @@ use super::race::{Notes, OnClose, race};
 use super::terms::ways_of_response;
 use super::{After, Cause, Client, Farewell, Hold, Holds, Retry, Waiting, answer};
 use crate::grip::item::{Body, Response};
+use crate::net::Transport;
 use crate::origin::{self, Asking, Gone};
 use crate::shard::{Asked, Away, Event, Feed, Parked, Reason, Turn, Ways};
 use crate::wire::{Head, Jsonp};
@@ -12,7 +13,6 @@ use hyper::header::CONTENT_ENCODING;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::net::TcpStream;
 
 /// What is kept of a long-poll.
 struct Poll<'a> {
@@ -51,11 +51,11 @@ enum End {
 }
 
 /// Holds a long-poll. Yields the connection when it may serve another request, or the same again.
-pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
     let terms = hold.terms();
     let hinted = hold.away.as_ref().is_some_and(Away::is_hinted);
     let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
-    let (mut parked, behind) = match holds.subscribe(terms, ways, (socket, early), Feed::Response, &mut hold) {
+    let (mut parked, behind) = match holds.subscribe(terms, ways, (transport, early), Feed::Response, &mut hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused,
     };
@@ -235,7 +235,7 @@ impl Poll<'_> {
         let (head, body) = dress(head, body, self.extras.as_deref());
         self.parked.send(answer(&head, &body, self.client, last));
         if !last {
-            return self.parked.release().await.map(|(socket, early)| After::Next(socket, early));
+            return self.parked.release().await.map(|(transport, early)| After::Next(transport, early));
         }
         self.parked.finish().await;
         None
@@ -245,12 +245,12 @@ impl Poll<'_> {
     fn serve_again(self, turn: origin::Turn) -> Option<After> {
         let Self { parked, request, about, extras, head, body, client, .. } = self;
         let last_ids = parked.last_ids();
-        let (socket, early, away) = parked.lend()?;
+        let (transport, early, away) = parked.lend()?;
         let early = Bytes::from([&request[..], &early[..]].concat());
         let (head, body) = dress(head, body, extras.as_deref());
         let farewell = Some(Box::new(Farewell { head, body, client, away }));
         let (gone, cause) = extras.map_or((None, None), |extras| (extras.gone, extras.behind));
-        Some(After::Again(socket, early, Box::new(Retry { about, last_ids, cause, turn, farewell, gone })))
+        Some(After::Again(transport, early, Box::new(Retry { about, last_ids, cause, turn, farewell, gone })))
     }
 }
 
@@ -261,9 +261,9 @@ const fn unanswered(notes: &Notes) -> End {
 
 impl Farewell {
     /// Answers, and ends the connection.
-    pub(super) async fn end(self: Box<Self>, socket: TcpStream) -> Option<After> {
+    pub(super) async fn end(self: Box<Self>, transport: Transport) -> Option<After> {
         let Self { head, body, client, away } = *self;
-        let mut parked = away.end(socket);
+        let mut parked = away.end(transport);
         parked.send(answer(&head, &body, client, true));
         parked.finish().await;
         None

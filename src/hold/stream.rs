@@ -2,16 +2,16 @@
 
 use super::pulse::Pulse;
 use super::{After, Hold, Holds, Waiting};
+use crate::net::Transport;
 use crate::shard::{Event, Feed, Parked, Ways};
 use crate::wire::{Chunk, Framing};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Holds a stream until it ends.
-pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, socket: TcpStream, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, early: &[u8]) -> Waiting<'a> {
     let chunked = !hold.client.old;
     let feed = Feed::Stream { chunked };
-    let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (socket, early), feed, hold) {
+    let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (transport, early), feed, hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused,
     };

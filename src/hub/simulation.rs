@@ -73,7 +73,7 @@ impl Run {
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
         let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
-        let mut parked = Parked::new(shard, accepted, b"", Feed::Stream { chunked: false }, &Profile::default());
+        let mut parked = Parked::new(shard, accepted.into(), b"", Feed::Stream { chunked: false }, &Profile::default());
         let channels = CHANNELS.map(Channel::from);
         parked.subscribe(&channels, &[]).unwrap();
         parked.agree(terms([0, 0]), Ways { refreshes: true, asks: false });

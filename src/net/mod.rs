@@ -1,11 +1,19 @@
-//! Connections as such: those that gripd opens, and how slow the other side may be.
+//! Connections as such: listening, accepting and connecting, the bytes that they carry, and how slow the other side may be.
 
+mod accept;
 mod connect;
 mod descriptors;
+mod listen;
 mod outbound;
 mod pace;
+mod transport;
+mod unix;
 
+pub use accept::{Acceptor, accept};
 pub use connect::{connect, connect_to_one_of};
 pub use descriptors::{Counted, Descriptors, is_shortage};
+pub use listen::{Bound, BoundListener, ListenAddress, Listener, OPEN_MODE};
 pub use outbound::Outbound;
 pub use pace::{ClientDelay, Limits, Pace};
+pub use transport::{Flushed, Peer, Received, Transport};
+pub use unix::{SocketFile, UnixAddress};

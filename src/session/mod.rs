@@ -14,6 +14,7 @@ mod unsent;
 
 use crate::grip::{Channel, CloseReason, Rights};
 use crate::hub::Membership;
+use crate::net::Transport;
 use crate::origin::{Asking, Opened, Origin};
 use crate::shard::{Feed, Parked, Profile, Shard, Spread};
 use crate::wire::answer::DENIED;
@@ -29,7 +30,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use unsent::Unsent;
 
 /// The limits of sessions.
@@ -134,13 +134,13 @@ impl Sessions {
     }
 
     /// Begins a session; what is returned is the rest of it. `early`: what the client sent behind its handshake.
-    pub fn begin(&self, opening: Box<Opening>, socket: TcpStream, early: Bytes) -> Living<'_> {
+    pub fn begin(&self, opening: Box<Opening>, transport: Transport, early: Bytes) -> Living<'_> {
         self.metrics.sessions.fetch_add(1, Relaxed);
         let Opening { opened, head, prefix, deflate, about, rights } = *opening;
         let target = opened.target();
         let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };
         let whose = Profile::new(&about.route.name, &rights, about.client);
-        let mut parked = Parked::new(&self.shard, socket, &[], feed, &whose);
+        let mut parked = Parked::new(&self.shard, transport, &[], feed, &whose);
         let (line, own) = Line::new(self, opened);
         let named = about.route.implicit(target, &rights).into_iter().chain(own);
         let mut channels: Vec<Channel> = Vec::new();

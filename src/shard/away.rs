@@ -1,10 +1,10 @@
-//! A connection whose request is being served again: somebody else has its socket, and a close finds it still.
+//! A connection whose request is being served again: somebody else has its transport, and a close finds it still.
 
 use super::conn::{Feed, News};
 use super::{Parked, Profile, Reason};
+use crate::net::Transport;
 use bytes::Bytes;
 use std::task::{Context, Poll};
-use tokio::net::TcpStream;
 
 /// A connection whose request is being served again, as its shard sees it.
 #[derive(Debug)]
@@ -34,17 +34,17 @@ impl Away {
         if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The connection, with its socket again, to be held on: as the same one, in its channels and where publishers had it
+    /// The connection, with its transport again, to be held on: as the same one, in its channels and where publishers had it
     /// go. `early` is what was read of it beyond its request.
-    pub fn back(mut self, socket: TcpStream, early: &[u8], feed: Feed, whose: &Profile) -> Parked {
-        self.0.take_back(socket, early, feed);
+    pub fn back(mut self, transport: Transport, early: &[u8], feed: Feed, whose: &Profile) -> Parked {
+        self.0.take_back(transport, early, feed);
         self.0.identify(whose);
         self.0
     }
 
-    /// The connection, with its socket again, to be ended.
-    pub fn end(mut self, socket: TcpStream) -> Parked {
-        self.0.take_back(socket, &[], Feed::Response);
+    /// The connection, with its transport again, to be ended.
+    pub fn end(mut self, transport: Transport) -> Parked {
+        self.0.take_back(transport, &[], Feed::Response);
         self.0
     }
 }
@@ -54,9 +54,9 @@ impl Parked {
     /// it. Nothing of it may wait to be sent.
     ///
     /// `None`: the client is gone.
-    pub fn lend(mut self) -> Option<(TcpStream, Bytes, Away)> {
-        let (socket, early) = self.take_socket()?;
+    pub fn lend(mut self) -> Option<(Transport, Bytes, Away)> {
+        let (transport, early) = self.take_transport()?;
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Away;
-        Some((socket, early, Away(self)))
+        Some((transport, early, Away(self)))
     }
 }

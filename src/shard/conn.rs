@@ -8,12 +8,12 @@ use super::tally::Ticket;
 use super::{Key, Place, Profile, Reason, Settings};
 use crate::grip::Format;
 use crate::grip::item::Response;
+use crate::net::Transport;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// What a connection takes of an item.
@@ -70,7 +70,7 @@ pub(super) enum News {
     Close,
 }
 
-/// Milliseconds for which a socket must take nothing to be called stalled. A burst is not a stall: many rounds pass in
+/// Milliseconds for which a transport must take nothing to be called stalled. A burst is not a stall: many rounds pass in
 /// the time that a client on another core needs to read one.
 const STALLED_MS: u32 = 1000;
 /// How many times its limit may wait for a client that goes on reading.
@@ -94,7 +94,7 @@ pub(super) struct Ending {
 /// Kept small: there are many. What few connections need stands behind a box.
 pub(super) struct Conn {
     /// `None` once it was cut or broke.
-    pub(super) socket: Option<TcpStream>,
+    pub(super) transport: Option<Transport>,
     pub(super) outlet: Outlet,
     pub(super) subscriptions: Subscriptions,
     pub(super) waker: Option<Waker>,
@@ -111,7 +111,7 @@ pub(super) struct Conn {
     pub(super) since: u64,
     /// When something was last put in its outlet, by the shard's clock.
     pub(super) active_ms: u32,
-    /// When its socket last took bytes, by the same clock; kept while it is blocked.
+    /// When its transport last took bytes, by the same clock; kept while it is blocked.
     pub(super) progress_ms: u32,
     /// When it was parked, in hundredths of a second since the shard began.
     pub(super) parked_cs: u32,
@@ -122,20 +122,20 @@ pub(super) struct Conn {
     pub(super) reason: Option<Reason>,
     /// Whether it is in the list of connections to flush.
     pub(super) dirty: bool,
-    /// Whether its socket refused bytes; its task waits for room.
+    /// Whether its transport refused bytes; its task waits for room.
     pub(super) blocked: bool,
-    /// Whether the end of our bytes (FIN) is with the kernel.
+    /// Whether the end of our bytes (FIN over TCP) has left.
     pub(super) finished: bool,
 }
 
 impl Conn {
-    pub(super) fn new(socket: TcpStream, feed: Feed, whose: Rc<Profile>) -> Self {
-        Self { socket: Some(socket), ..Self::without_socket(feed, whose) }
+    pub(super) fn new(transport: Transport, feed: Feed, whose: Rc<Profile>) -> Self {
+        Self { transport: Some(transport), ..Self::without_transport(feed, whose) }
     }
 
-    fn without_socket(feed: Feed, whose: Rc<Profile>) -> Self {
+    fn without_transport(feed: Feed, whose: Rc<Profile>) -> Self {
         Self {
-            socket: None,
+            transport: None,
             outlet: Outlet::default(),
             subscriptions: Subscriptions::new(),
             waker: None,
@@ -160,7 +160,7 @@ impl Conn {
 
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        Self::without_socket(Feed::Response, Rc::default())
+        Self::without_transport(Feed::Response, Rc::default())
     }
 
     /// Puts a piece into its outlet. `false`: it is too slow for that.
@@ -222,7 +222,7 @@ impl Conn {
         self.wake();
     }
 
-    /// Whether so much waits behind its socket, which takes nothing or not nearly enough, that it must be cut. `waiting`:
+    /// Whether so much waits for its transport, which takes nothing or not nearly enough, that it must be cut. `waiting`:
     /// what waits for all clients of the shard.
     pub(super) fn is_slow(&self, now_ms: u32, settings: &Settings, waiting: usize) -> bool {
         let stalled = self.has_stalled(now_ms);
@@ -233,7 +233,7 @@ impl Conn {
             || exceeds(waiting, settings.outlets_total, CROWDED)
     }
 
-    /// Whether its socket has taken nothing for a while.
+    /// Whether its transport has taken nothing for a while.
     pub(super) const fn has_stalled(&self, now_ms: u32) -> bool {
         now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS
     }

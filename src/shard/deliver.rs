@@ -5,14 +5,12 @@
 
 use super::conn::{Conn, Feed, News};
 use super::inbox::Delivery;
-use super::outlet::Flushed;
 use super::pieces::Pieces;
 use super::registry::Registry;
 use super::{Inbox, Key, Metrics, Shard, State, millis_since};
 use crate::grip::filter::MAX_ADDED;
 use crate::grip::{Channel, Formats};
-use socket2::SockRef;
-use std::net::Shutdown;
+use crate::net::Flushed;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -313,15 +311,15 @@ impl State {
         }
     }
 
-    /// Gives the kernel what it takes of a connection's outlet, and the end of our bytes when it is time.
+    /// Gives the transport what it takes of a connection's outlet, and the end of our bytes when it is time.
     pub(super) fn flush(&mut self, key: Key) {
         let conn = &mut self.conns[key as usize];
         conn.dirty = false;
-        let Some(socket) = &conn.socket else { return };
+        let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();
         let before = if conn.blocked { waiting } else { 0 };
         let last = conn.ending.as_ref().is_some_and(|e| e.complete);
-        let written = conn.outlet.write_to(socket, last);
+        let written = conn.outlet.write_to(transport, last);
         conn.sent += (waiting - conn.outlet.bytes()) as u64;
         match written {
             Ok(Flushed::All) => {
@@ -351,13 +349,18 @@ impl State {
         }
     }
 
-    /// Sends FIN behind the last byte of a connection that is being ended.
+    /// Sends the end of our bytes after the last byte of a connection that is being ended.
     fn finish_if_complete(&mut self, key: Key) {
         let conn = self.conn(key);
-        let complete = conn.ending.as_ref().is_some_and(|e| e.complete);
-        let Some(socket) = conn.socket.as_ref().filter(|_| complete && !conn.finished) else { return };
+        if conn.finished || !conn.is_complete() {
+            return;
+        }
+        let Some(transport) = &mut conn.transport else { return };
+        if matches!(transport.finish(), Ok(Flushed::Blocked)) {
+            conn.blocked = true;
+            return conn.wake();
+        }
         // An error means that the client is gone, which its task is about to see.
-        let _ = SockRef::from(socket).shutdown(Shutdown::Write);
         conn.finished = true;
         if conn.settle(false) {
             Metrics::add(&self.metrics.closed, 1);

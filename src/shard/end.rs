@@ -8,7 +8,6 @@ use super::{Delivery, Key, Metrics, Reason, Shard, State};
 use crate::grip::CloseReason;
 use crate::wire::{chunk, websocket};
 use bytes::Bytes;
-use socket2::SockRef;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -137,14 +136,13 @@ impl State {
 
     /// Ends a connection with a reset; what it has not read is discarded.
     pub(super) fn cut(&mut self, key: Key) {
-        if let Some(socket) = &self.conn(key).socket {
-            // Without it the kernel would go on sending what it has. It fails only on a dead socket.
-            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        if let Some(transport) = self.conn(key).transport.take() {
+            transport.reset();
         }
         self.disconnect(key);
     }
 
-    /// Lets go of a connection's socket. Its task hears that it is gone.
+    /// Lets go of a connection's transport. Its task hears that it is gone.
     pub(super) fn disconnect(&mut self, key: Key) {
         self.unsubscribe(key);
         let conn = &mut self.conns[key as usize];
@@ -152,7 +150,7 @@ impl State {
             self.waiting_bytes -= conn.outlet.bytes();
             conn.blocked = false;
         }
-        conn.socket = None;
+        conn.transport = None;
         conn.wake();
         self.settle(key);
     }
@@ -168,7 +166,7 @@ impl State {
     }
 }
 
-/// Queues a piece; one that waits behind a refusing socket counts towards the shard's ceiling.
+/// Queues a piece; one that waits for a refusing transport counts towards the shard's ceiling.
 pub(super) fn push(waiting: &mut usize, blocked: bool, outlet: &mut super::outlet::Outlet, piece: Rc<Bytes>) {
     if blocked {
         *waiting += piece.len();

@@ -2,6 +2,7 @@
 
 use super::{Key, Place, State};
 use crate::grip::Channel;
+use crate::net::Transport;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub struct Row {
     pub since: SystemTime,
     /// Bytes that it was sent since then.
     pub bytes: u64,
-    /// Bytes that wait for its socket.
+    /// Bytes that wait for its transport.
     pub queue: usize,
     /// The channels that it holds.
     pub channels: Vec<Channel>,
@@ -119,7 +120,7 @@ fn page_row(state: &State, key: usize) -> Option<Row> {
     Some(Row {
         place: conn.place(key),
         kind: conn.feed.kind(),
-        peer: conn.socket.as_ref().and_then(|socket| socket.peer_addr().ok()),
+        peer: conn.transport.as_ref().and_then(Transport::remote_address),
         client: conn.whose.client,
         route: Arc::clone(&conn.whose.route),
         user: conn.whose.user.clone(),

@@ -1,12 +1,10 @@
-//! Where a connection's bytes wait for its socket.
+//! Where a connection's bytes wait for its transport.
 
+use crate::net::{Flushed, Transport};
 use bytes::Bytes;
 use smallvec::SmallVec;
-use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 /// What a queued piece costs besides its bytes, towards the limit of an outlet.
 const SLOT: usize = 16;
@@ -14,30 +12,15 @@ const SLOT: usize = 16;
 /// Pieces given to one system call; Linux takes at most 1,024.
 const PIECES_A_WRITE: usize = 64;
 
-/// Has the kernel wait for what follows.
-#[cfg(target_os = "linux")]
-const MORE: i32 = libc::MSG_MORE;
-#[cfg(not(target_os = "linux"))]
-const MORE: i32 = 0;
-
-/// Whether everything is with the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flushed {
-    /// All of it.
-    All,
-    /// The socket takes no more for now.
-    Blocked,
-}
-
-/// The bytes of one connection that the kernel has not taken yet, in the order in which they go out.
+/// The bytes of one connection that its transport has not taken yet, in the order in which they go out.
 ///
 /// A piece is shared by every outlet of the shard: queueing one copies a pointer.
 #[derive(Default)]
 pub(super) struct Outlet {
     pieces: SmallVec<[Rc<Bytes>; 2]>,
-    /// Pieces at the beginning of which all is with the kernel.
+    /// Pieces at the beginning that have left.
     done: u32,
-    /// Bytes of the piece behind them that are, too.
+    /// Bytes of the piece after them that have left, too.
     written: u32,
     bytes: usize,
 }
@@ -86,10 +69,10 @@ impl Outlet {
         self.bytes + self.written as usize - first.len() + self.len() * SLOT
     }
 
-    /// Writes until the kernel takes no more. `last`: FIN follows at once, and is to leave with the last byte.
-    pub(super) fn write_to(&mut self, socket: &TcpStream, last: bool) -> io::Result<Flushed> {
+    /// Writes until the transport takes no more. `last`: its end follows at once, and is to leave with the last byte.
+    pub(super) fn write_to(&mut self, transport: &mut Transport, last: bool) -> io::Result<Flushed> {
         while !self.is_empty() {
-            match self.write_some(socket, if last { MORE } else { 0 }) {
+            match self.write_some(transport, last) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.advance(count),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
@@ -100,13 +83,10 @@ impl Outlet {
         Ok(Flushed::All)
     }
 
-    fn write_some(&self, socket: &TcpStream, flags: i32) -> io::Result<usize> {
+    fn write_some(&self, transport: &mut Transport, last: bool) -> io::Result<usize> {
         let written = self.written as usize;
-        let send = |send: &dyn Fn(SockRef<'_>) -> io::Result<usize>| {
-            socket.try_io(Interest::WRITABLE, || send(SockRef::from(socket)))
-        };
         if let [piece] = self.waiting() {
-            return send(&|socket| socket.send_with_flags(&piece[written..], flags));
+            return transport.try_write(&[IoSlice::new(&piece[written..])], last);
         }
         let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
         let count = self.len().min(PIECES_A_WRITE);
@@ -114,7 +94,7 @@ impl Outlet {
             *slice = IoSlice::new(piece);
         }
         slices[0] = IoSlice::new(&self.waiting()[0][written..]);
-        send(&|socket| socket.send_vectored_with_flags(&slices[..count], flags))
+        transport.try_write(&slices[..count], last)
     }
 
     fn advance(&mut self, count: usize) {

@@ -6,17 +6,15 @@ use super::end::{end_mark, going_away, push};
 use super::reading::poll_readable;
 use super::{Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
-use crate::net::Pace;
+use crate::net::{Pace, Received, Transport};
 use bytes::Bytes;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// What a client may send while it is parked, before its connection is closed.
@@ -80,9 +78,9 @@ struct Early {
 
 impl Parked {
     /// Parks a connection. `early` is what was read of it beyond its request.
-    pub fn new(shard: &Rc<Shard>, socket: TcpStream, early: &[u8], feed: Feed, whose: &Profile) -> Self {
+    pub fn new(shard: &Rc<Shard>, transport: Transport, early: &[u8], feed: Feed, whose: &Profile) -> Self {
         let state = &mut *shard.state.borrow_mut();
-        let mut conn = Conn::new(socket, feed, Rc::default());
+        let mut conn = Conn::new(transport, feed, Rc::default());
         conn.active_ms = state.now_ms();
         conn.parked_cs = state.now_cs();
         conn.serial = state.serial;
@@ -95,12 +93,12 @@ impl Parked {
         Self { shard: Rc::clone(shard), key, timer: None, early: kept, paused: false }
     }
 
-    /// Gives it a socket again. What waited for its hold is dropped: its origin was asked anew.
-    pub(super) fn take_back(&mut self, socket: TcpStream, early: &[u8], feed: Feed) {
+    /// Gives it a transport again. What waited for its hold is dropped: its origin was asked anew.
+    pub(super) fn take_back(&mut self, transport: Transport, early: &[u8], feed: Feed) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
         let conn = state.conn(self.key);
-        (conn.socket, conn.feed, conn.active_ms) = (Some(socket), feed, now_ms);
+        (conn.transport, conn.feed, conn.active_ms) = (Some(transport), feed, now_ms);
         if conn.ending.is_none() {
             conn.news = News::Nothing;
         }
@@ -116,13 +114,13 @@ impl Parked {
         self.shard.state.borrow_mut().conn(self.key).reason.get_or_insert(reason);
     }
 
-    /// Sends bytes, at once as far as the socket takes them.
+    /// Sends bytes, at once as far as the transport takes them.
     pub fn send<const N: usize>(&mut self, pieces: [Bytes; N]) {
         self.put(pieces);
         self.flush();
     }
 
-    /// Sends what is in its outlet, as far as the socket takes it.
+    /// Sends what is in its outlet, as far as the transport takes it.
     pub fn flush(&mut self) {
         self.shard.state.borrow_mut().flush(self.key);
     }
@@ -166,7 +164,7 @@ impl Parked {
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(active)))
     }
 
-    /// Whether bytes wait because the socket takes no more.
+    /// Whether bytes wait because the transport takes no more.
     pub fn is_blocked(&self) -> bool {
         self.shard.state.borrow().conns[self.key as usize].blocked
     }
@@ -194,7 +192,7 @@ impl Parked {
 
     /// Gives the connection back when all its bytes are with the kernel, with what the client sent
     /// meanwhile. `None`: the client is gone, did not read and was cut, or the connection had to be ended.
-    pub async fn release(mut self) -> Option<(TcpStream, Bytes)> {
+    pub async fn release(mut self) -> Option<(Transport, Bytes)> {
         if !self.flushed().await {
             return None;
         }
@@ -202,13 +200,13 @@ impl Parked {
             self.finish().await;
             return None;
         }
-        self.take_socket()
+        self.take_transport()
     }
 
-    pub(super) fn take_socket(&mut self) -> Option<(TcpStream, Bytes)> {
-        let socket = self.shard.state.borrow_mut().conn(self.key).socket.take();
+    pub(super) fn take_transport(&mut self) -> Option<(Transport, Bytes)> {
+        let transport = self.shard.state.borrow_mut().conn(self.key).transport.take();
         let early = self.early.take().map_or_else(Bytes::new, |early| Bytes::from(early.kept));
-        socket.map(|socket| (socket, early))
+        transport.map(|transport| (transport, early))
     }
 
     /// Ends the connection cleanly: the last bytes, FIN, then whatever the client still sends until it ends
@@ -364,7 +362,7 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
         poll_room(state, self.key, cx);
-        if state.conn(self.key).outlet.is_empty() && state.conn(self.key).socket.is_some() {
+        if state.conn(self.key).outlet.is_empty() && state.conn(self.key).transport.is_some() {
             return Poll::Ready(Flushing::Done);
         }
         if poll_read(state, self.key, cx, &mut self.early).is_ready() {
@@ -383,7 +381,7 @@ impl Parked {
         Poll::Pending
     }
 
-    /// Whether the socket has taken nothing since the timer was set.
+    /// Whether the transport has taken nothing since the timer was set.
     fn has_stalled(&self) -> bool {
         let state = self.shard.state.borrow();
         let progress = state.conns[self.key as usize].progress_ms;
@@ -398,7 +396,7 @@ impl Parked {
         poll_room(state, self.key, cx);
         let over = poll_read(state, self.key, cx, &mut None).is_ready();
         let conn = state.conn(self.key);
-        if conn.socket.is_none() || (over && conn.finished) {
+        if conn.transport.is_none() || (over && conn.finished) {
             return Poll::Ready(());
         }
         let timer = self.timer.as_mut();
@@ -445,12 +443,15 @@ impl Early {
     }
 }
 
-/// Flushes a connection whose socket has room again, or has its task woken when it has.
+/// Flushes a connection whose transport has room again, or has its task woken when it has.
 fn poll_room(state: &mut State, key: Key, cx: &mut Context<'_>) {
     loop {
         let conn = state.conn(key);
-        let Some(socket) = conn.socket.as_ref().filter(|_| conn.blocked) else { return };
-        match socket.poll_write_ready(cx) {
+        if !conn.blocked {
+            return;
+        }
+        let Some(transport) = &mut conn.transport else { return };
+        match transport.poll_writable(cx) {
             Poll::Ready(Ok(())) => state.flush(key),
             Poll::Ready(Err(_)) => return state.disconnect(key),
             Poll::Pending => return,
@@ -463,14 +464,14 @@ fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Opti
     let mut buffer = [0; 4096];
     loop {
         let conn = state.conn(key);
-        let Some(socket) = &conn.socket else { return Poll::Ready(()) };
-        if ready!(socket.poll_read_ready(cx)).is_err() {
+        let Some(transport) = &mut conn.transport else { return Poll::Ready(()) };
+        if ready!(transport.poll_readable(cx)).is_err() {
             return Poll::Ready(());
         }
-        match socket.try_read(&mut buffer) {
-            Ok(0) => return Poll::Ready(()),
-            Ok(count) => Early::add(early, &buffer[..count], conn.feed),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
+        match transport.try_read(&mut buffer) {
+            Ok(Received::End) => return Poll::Ready(()),
+            Ok(Received::Bytes(count)) => Early::add(early, &buffer[..count], conn.feed),
+            Ok(Received::Nothing) => {}
             Err(_) => {
                 state.disconnect(key);
                 return Poll::Ready(());

@@ -1,21 +1,19 @@
 //! What the client of a parked WebSocket sends.
 
 use super::{Event, Feed, Key, Parked, State};
-use std::io;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-use tokio::io::Interest;
+use crate::net::{Received, Transport};
+use std::task::{Context, Poll};
 
 impl Parked {
     /// Reads what the client has sent. `None`: nothing for now. What went wrong, and the end of what the client sends,
     /// is told by [`Event::Gone`] soon.
     pub fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let state = &mut *self.shard.state.borrow_mut();
-        let socket = state.conn(self.key).socket.as_ref()?;
-        match socket.try_read(buffer) {
-            Ok(count) if count > 0 => Some(count),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => None,
-            Ok(_) | Err(_) => {
+        let transport = state.conn(self.key).transport.as_mut()?;
+        match transport.try_read(buffer) {
+            Ok(Received::Bytes(count)) => Some(count),
+            Ok(Received::Nothing) => None,
+            Ok(Received::End) | Err(_) => {
                 state.disconnect(self.key);
                 None
             }
@@ -48,10 +46,7 @@ impl Parked {
     /// Whether the client is gone, as far as that can be told while what it has sent is left unread.
     pub fn has_left(&self) -> bool {
         let state = self.shard.state.borrow();
-        let Some(socket) = &state.conns[self.key as usize].socket else { return true };
-        let mut ready = pin!(socket.ready(Interest::READABLE));
-        let ready = ready.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+        state.conns[self.key as usize].transport.as_ref().is_none_or(Transport::has_left)
     }
 
     /// Whether it is being ended, and all that it will be told is in its outlet.
@@ -62,9 +57,9 @@ impl Parked {
 
 /// Ready when the client has sent something, or is gone.
 pub(super) fn poll_readable(state: &mut State, key: Key, cx: &mut Context<'_>, paused: bool) -> Poll<Event> {
-    let Some(socket) = &state.conn(key).socket else { return Poll::Ready(Event::Gone) };
+    let Some(transport) = &mut state.conn(key).transport else { return Poll::Ready(Event::Gone) };
     if paused {
         return Poll::Pending;
     }
-    socket.poll_read_ready(cx).map(|ready| if ready.is_ok() { Event::Readable } else { Event::Gone })
+    transport.poll_readable(cx).map(|ready| if ready.is_ok() { Event::Readable } else { Event::Gone })
 }

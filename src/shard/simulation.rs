@@ -162,7 +162,7 @@ impl Run {
         accepted.set_nonblocking(true).unwrap();
         let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
         let feed = if websocket { Feed::Messages { deflate: false } } else { Feed::Stream { chunked: true } };
-        let mut parked = Parked::new(&self.shard, accepted, b"", feed, &Profile::default());
+        let mut parked = Parked::new(&self.shard, accepted.into(), b"", feed, &Profile::default());
         parked.subscribe(&channels.iter().map(|c| name(*c)).collect::<Vec<_>>(), &[]).unwrap();
         let (channels, expected) = (channels.to_vec(), Vec::new());
         self.clients.push(Client { parked, socket, channels, expected, open: true, websocket });

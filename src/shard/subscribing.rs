@@ -41,7 +41,7 @@ impl Parked {
         }
         let conn = &mut state.conns[self.key as usize];
         let subscribed = state.registry.holds(&conn.subscriptions, channel);
-        if conn.ending.is_some() || conn.socket.is_none() || subscribed {
+        if conn.ending.is_some() || conn.transport.is_none() || subscribed {
             state.ledger.left(&conn.whose, channels);
             return Ok(());
         }

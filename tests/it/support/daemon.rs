@@ -68,7 +68,7 @@ impl Gripd {
         let mut config = Config::load(file, overrides).unwrap_or_else(|error| panic!("{error}"));
         change(&mut config);
         let daemon = Daemon::start(config).unwrap();
-        let (clients, control) = (daemon.listen(), daemon.control_listen());
+        let (clients, control) = (daemon.listen().tcp().unwrap(), daemon.control_listen());
         Self { daemon: Some(daemon), clients, control }
     }
 

@@ -1,78 +1,18 @@
-//! On what the control API is served: TCP, or a Unix socket.
+//! Unix sockets to listen on.
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-/// Connections that the kernel accepts before us.
-const BACKLOG: i32 = 128;
-
-/// From where a request came.
-#[derive(Clone, Copy, Debug)]
-pub enum Caller {
-    /// Over TCP.
-    Tcp {
-        /// The address to which it came,
-        local: SocketAddr,
-        /// and the one it came from.
-        remote: SocketAddr,
-    },
-    /// Over a Unix socket.
-    Unix,
-}
-
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { remote, .. } => remote.fmt(f),
-            Self::Unix => f.write_str("unix"),
-        }
-    }
-}
-
-/// What publishers connect to.
-pub trait Listener: Send + 'static {
-    /// One of their connections.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// Waits for the next connection.
-    ///
-    /// # Errors
-    /// None can be accepted now; another may be later.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Caller)>> + Send;
-}
-
-impl Listener for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<(TcpStream, Caller)> {
-        let (stream, remote) = self.accept().await?;
-        let local = stream.local_addr()?;
-        Ok((stream, Caller::Tcp { local, remote }))
-    }
-}
-
-impl Listener for tokio::net::UnixListener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<(UnixStream, Caller)> {
-        self.accept().await.map(|(stream, _)| (stream, Caller::Unix))
-    }
-}
-
-/// Where a Unix socket is to be.
+/// The place of a Unix socket, and who may connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixAddress {
-    /// Its file.
+    /// The file of the socket.
     pub path: PathBuf,
-    /// The permission bits of the file: who may write to it may connect.
+    /// The permission bits of the file. Whoever may write to the file may connect.
     pub mode: u32,
 }
 
@@ -85,18 +25,11 @@ pub struct SocketFile {
 }
 
 impl UnixAddress {
-    /// Listens there. The file of a process that listens no more is replaced.
+    /// Listens there. The file of a process that no longer listens is replaced.
     ///
     /// # Errors
-    /// Somebody listens there, something other than a socket is there, or the file cannot be made. The error names it.
-    pub fn bind(&self) -> io::Result<(UnixListener, SocketFile)> {
-        self.try_bind().map_err(|error| {
-            let place = self.path.display();
-            io::Error::new(error.kind(), format!("cannot listen for the control API on {place}: {error}"))
-        })
-    }
-
-    fn try_bind(&self) -> io::Result<(UnixListener, SocketFile)> {
+    /// Somebody listens there, something other than a socket is there, or the file cannot be made.
+    pub(super) fn bind(&self) -> io::Result<(UnixListener, SocketFile)> {
         // Between the look at a stale file and the new socket no other gripd may do the same: it would remove ours.
         let _lock = lock_folder(&self.path)?;
         remove_stale(&self.path)?;
@@ -106,7 +39,7 @@ impl UnixAddress {
         let file = SocketFile::of(&self.path)?;
         // Nobody can connect before `listen`, so nobody gets in by the mode that the umask left.
         fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
-        socket.listen(BACKLOG)?;
+        socket.listen(super::listen::BACKLOG)?;
         Ok((socket.into(), file))
     }
 }

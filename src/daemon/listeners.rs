@@ -1,0 +1,72 @@
+//! The listeners of a daemon.
+
+use crate::config::Config;
+use crate::control::Purpose;
+use crate::net::{Bound, BoundListener, ListenAddress, SocketFile};
+use std::io;
+use std::net::SocketAddr;
+
+/// The listeners of a daemon, before they are given to the threads that accept.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    /// One listener for each shard.
+    pub(super) clients: Vec<BoundListener>,
+    /// The listeners of the control API, and what each of them is for.
+    pub(super) control: Vec<(BoundListener, Purpose)>,
+    pub(super) addresses: Addresses,
+    /// The files of Unix sockets, which are removed when these are dropped.
+    pub(super) files: Vec<SocketFile>,
+}
+
+/// The addresses on which a daemon listens.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    /// The address for clients.
+    pub(super) clients: ListenAddress,
+    /// The TCP address of the control API.
+    pub(super) control: SocketAddr,
+    /// The Unix socket of the control API, if it has one.
+    pub(super) control_unix: Option<ListenAddress>,
+    /// The address for probes that ask for the health alone, if there is one.
+    pub(super) health: Option<SocketAddr>,
+}
+
+impl Listeners {
+    /// Listens on every address that is configured.
+    ///
+    /// # Errors
+    /// An address cannot be used. The error names it.
+    pub(super) fn bind(config: &Config) -> io::Result<Self> {
+        let clients = ListenAddress::from(config.listen).bind("clients", config.shards)?;
+        let control = ListenAddress::from(config.control_listen).bind(CONTROL, 1)?;
+        let unix = config.control.unix.clone().map(|unix| ListenAddress::Unix(unix).bind(CONTROL, 1)).transpose()?;
+        let health = config.control.health.map(|health| ListenAddress::from(health).bind("health", 1)).transpose()?;
+        let mut listeners = Self {
+            clients: clients.listeners,
+            control: Vec::new(),
+            addresses: Addresses {
+                clients: clients.address,
+                control: control.address.tcp().unwrap_or(config.control_listen),
+                control_unix: unix.as_ref().map(|unix| unix.address.clone()),
+                health: health.as_ref().and_then(|health| health.address.tcp()),
+            },
+            files: clients.file.into_iter().collect(),
+        };
+        listeners.add_control(control, Purpose::Everything);
+        if let Some(unix) = unix {
+            listeners.add_control(unix, Purpose::Everything);
+        }
+        if let Some(health) = health {
+            listeners.add_control(health, Purpose::Health);
+        }
+        Ok(listeners)
+    }
+
+    fn add_control(&mut self, bound: Bound, purpose: Purpose) {
+        self.control.extend(bound.listeners.into_iter().map(|listener| (listener, purpose)));
+        self.files.extend(bound.file);
+    }
+}
+
+/// The name of the control API in errors.
+const CONTROL: &str = "the control API";

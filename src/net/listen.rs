@@ -1,0 +1,251 @@
+//! Addresses to listen on, and the listeners there.
+
+use super::Transport;
+use super::unix::{SocketFile, UnixAddress};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// Connections that the kernel completes before they are accepted.
+pub(super) const BACKLOG: i32 = 4096;
+/// Bytes that the kernel takes of a connection beyond those that it can send. With more of them a slow client would pass
+/// for a fast one, and they would still be sent after a close.
+const UNSENT: u32 = 64 << 10;
+/// Silence after which the kernel asks whether the other side is still there, and how often it asks then.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
+/// The permission bits of a Unix socket for which none are configured: anybody may connect, as to a TCP port.
+pub const OPEN_MODE: u32 = 0o666;
+
+/// An address to listen on, written as `127.0.0.1:7999` or `unix:/run/gripd/client.sock`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The file of a Unix socket.
+    Unix(UnixAddress),
+}
+
+/// Listeners on one address.
+#[derive(Debug)]
+pub struct Bound {
+    /// The address. A port that the kernel was to choose is filled in.
+    pub address: ListenAddress,
+    /// One listener for each thread that accepts.
+    pub listeners: Vec<BoundListener>,
+    /// The file of a Unix socket, which is removed when this is dropped.
+    pub file: Option<SocketFile>,
+}
+
+/// A listener that can be sent to the thread that accepts from it.
+#[derive(Debug)]
+pub enum BoundListener {
+    /// A listener on a TCP address.
+    Tcp(TcpListener),
+    /// A listener on a Unix socket.
+    Unix(UnixListener),
+}
+
+/// A listener in the runtime of its thread.
+#[derive(Debug)]
+pub enum Listener {
+    /// A listener on a TCP address.
+    Tcp(tokio::net::TcpListener),
+    /// A listener on a Unix socket.
+    Unix(tokio::net::UnixListener),
+}
+
+impl ListenAddress {
+    /// Returns the address if it is a TCP address.
+    pub const fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Makes the path of a Unix socket relative to a folder, unless it is absolute.
+    #[must_use]
+    pub fn within(self, folder: &Path) -> Self {
+        match self {
+            Self::Unix(address) => Self::Unix(UnixAddress { path: folder.join(address.path), ..address }),
+            Self::Tcp(_) => self,
+        }
+    }
+
+    /// Listens there for `whom` with `count` listeners, between which the kernel spreads the connections.
+    ///
+    /// # Errors
+    /// The address cannot be used, for example because another process listens there. The error names the address and
+    /// `whom`.
+    pub fn bind(&self, whom: &str, count: usize) -> io::Result<Bound> {
+        let bound = match self {
+            Self::Tcp(address) => bind_tcp(*address, count),
+            Self::Unix(address) => bind_unix(address, count),
+        };
+        bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen for {whom} on {self}: {error}")))
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("the path of the Unix socket is missing: unix:/run/gripd/client.sock".to_owned()),
+            Some(path) => Ok(Self::Unix(UnixAddress { path: PathBuf::from(path), mode: OPEN_MODE })),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                format!("'{text}' is no address: give an IP address and a port (127.0.0.1:7999), or unix: and a path")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(address) => write!(f, "unix:{}", address.path.display()),
+        }
+    }
+}
+
+impl BoundListener {
+    /// Gives the listener to the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it, because the process may open no more files.
+    pub fn start(self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Listener::Tcp),
+            Self::Unix(listener) => tokio::net::UnixListener::from_std(listener).map(Listener::Unix),
+        }
+    }
+}
+
+impl Listener {
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// A connection was lost before it was accepted, or none can be accepted for now.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Transport>> {
+        Poll::Ready(match self {
+            Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
+            Self::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
+        })
+    }
+}
+
+/// Returns `count` listeners on one TCP address. With port 0 the first of them chooses the port of all.
+///
+/// The first listener takes the address alone and shares it only afterwards. Of two processes that start in the same
+/// moment one is therefore refused, although both would share the address with listeners of their own.
+fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
+    let first = tcp_listener(address, false)?;
+    if count > 1 {
+        first.set_reuse_port(true)?;
+    }
+    let first = TcpListener::from(first);
+    let address = first.local_addr()?;
+    let mut listeners = vec![BoundListener::Tcp(first)];
+    for _ in 1..count {
+        listeners.push(BoundListener::Tcp(tcp_listener(address, true)?.into()));
+    }
+    Ok(Bound { address: address.into(), listeners, file: None })
+}
+
+/// Returns a listener whose connections inherit the options that they need.
+fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Returns `count` handles of one listener on a Unix socket. Each of their threads takes a connection when it has time.
+fn bind_unix(address: &UnixAddress, count: usize) -> io::Result<Bound> {
+    let (first, file) = address.bind()?;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 1..count {
+        listeners.push(BoundListener::Unix(first.try_clone()?));
+    }
+    listeners.push(BoundListener::Unix(first));
+    Ok(Bound { address: ListenAddress::Unix(address.clone()), listeners, file: Some(file) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::sync::Barrier;
+    use std::thread;
+
+    fn any_port() -> ListenAddress {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    #[test]
+    fn of_processes_that_start_at_once_one_has_the_address() {
+        for _ in 0..50 {
+            let free = any_port().bind("a test", 1).unwrap().address;
+            let together = Barrier::new(4);
+            let bound: Vec<_> = thread::scope(|scope| {
+                let start = || {
+                    together.wait();
+                    free.bind("a test", 3)
+                };
+                let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                starting.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            // The listeners of the first one live on in `bound` until all have tried.
+            assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1);
+            let refused = bound.into_iter().filter_map(Result::err);
+            assert!(refused.into_iter().all(|error| error.kind() == io::ErrorKind::AddrInUse));
+        }
+    }
+
+    #[test]
+    fn all_listeners_get_clients() {
+        let bound = any_port().bind("a test", 2).unwrap();
+        let address = bound.address.tcp().unwrap();
+        let _clients: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for listener in &bound.listeners {
+            let BoundListener::Tcp(listener) = listener else { panic!("{listener:?}") };
+            assert!(listener.accept().is_ok());
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        for text in ["127.0.0.1:7999", "[::1]:80", "unix:/run/gripd/client.sock", "unix:client.sock"] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "unix:", "localhost", "7999", ":7999", "unix", "/run/x.sock"] {
+            assert!(wrong.parse::<ListenAddress>().is_err(), "{wrong}");
+        }
+        let within = |text: &str| text.parse::<ListenAddress>().unwrap().within(Path::new("/etc")).to_string();
+        assert_eq!(within("unix:client.sock"), "unix:/etc/client.sock");
+        assert_eq!(within("unix:/run/client.sock"), "unix:/run/client.sock");
+        assert_eq!(within("[::1]:80"), "[::1]:80");
+    }
+}
