@@ -272,12 +272,11 @@ pub(super) fn compact(head: &response::Parts) -> Head {
 /// What the request says of how it must be answered. Only the plainest requests leave their connection fit
 /// for another: HTTP/1.1, without a body, and without a wish to close.
 fn client(request: &Parts) -> Client {
-    let old = request.version == Version::HTTP_10;
     let body = request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING);
     Client {
-        old,
+        version: request.version,
         head_only: request.method == Method::HEAD,
-        persistent: !old && !body && !wants_close(&request.headers),
+        persistent: request.version == Version::HTTP_11 && !body && !wants_close(&request.headers),
     }
 }
 

@@ -49,7 +49,7 @@ impl Io {
         }
         let Some(refusal) = unreadable::refusal(bytes) else { return false };
         // The connection ends with it, and it fits any buffer that has room at all.
-        let written = self.transport.try_write(&[IoSlice::new(&refusal.render(false, false))], true);
+        let written = self.transport.try_write(&[IoSlice::new(&refusal.render())], true);
         !written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 

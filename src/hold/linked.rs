@@ -3,7 +3,7 @@
 
 use super::pulse::Pulse;
 use super::race::{Notes, OnClose, race};
-use super::stream::beginning;
+use super::stream;
 use super::terms::{check, filtered, terms, unlinked, ways_of_stream};
 use super::{After, Cause, Hold, Holds, Waiting};
 use crate::grip::instruct::is_body;
@@ -69,7 +69,7 @@ struct Linked<'a> {
 
 /// Holds a stream until it ends.
 pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
-    let chunked = !hold.client.old;
+    let chunked = stream::is_chunked(hold.client);
     let feed = Feed::Stream { chunked };
     let ways = ways_of_stream(&hold.instruct);
     // What does not hold yet has no channels yet.
@@ -81,7 +81,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     parked.agree(terms, ways);
     // Until all of the body is sent.
     parked.hold_back();
-    parked.send([beginning(&hold, chunked).into()]);
+    stream::begin(&mut parked, &hold);
     let rest = hold.rest.take();
     let Hold { instruct, implicit, rights, about, gone, .. } = *hold;
     // Whatever links come later, the first answer says whom to tell.

@@ -18,8 +18,9 @@ use crate::origin::{Asking, Gone, Lease, Origin, Turn};
 use crate::route::Route;
 use crate::shard::{Away, Denied, Feed, Parked, Profile, Shard, Spread, Terms, Ways};
 use crate::wire::answer::DENIED;
-use crate::wire::{Framing, Head, Jsonp};
+use crate::wire::{AnswerHead, Framing, Head, Jsonp, Persistence};
 use bytes::Bytes;
+use hyper::Version;
 use hyper::body::Incoming;
 use patching::PatchTurns;
 use std::fmt;
@@ -113,8 +114,8 @@ pub struct Farewell {
 /// What the client's request says of how it must be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// It speaks HTTP/1.0: no chunks, and the connection ends with the answer.
-    pub old: bool,
+    /// The version of HTTP that it speaks. HTTP/1.0 has no chunks, and its connection ends with the answer.
+    pub version: Version,
     /// It sent a `HEAD` request: no body.
     pub head_only: bool,
     /// The connection may serve another request after this one.
@@ -269,18 +270,20 @@ impl fmt::Debug for Holds {
 }
 
 /// Says that a channel is denied to a client that has left hyper already.
-fn refuse(parked: Parked, denied: &Denied, hold: &Hold) -> Waiting<'static> {
+fn refuse(mut parked: Parked, denied: &Denied, hold: &Hold) -> Waiting<'static> {
     tracing::info!(uri = %hold.about.shown(), %denied, "a hold is refused");
-    let refusal = DENIED.render(hold.client.old, hold.client.head_only);
+    parked.refuse();
+    answer(&mut parked, &DENIED.head(), &DENIED.body().into(), hold.client, Persistence::Close);
     Box::pin(async move {
-        parked.refuse(refusal).await;
+        parked.finish().await;
         None
     })
 }
 
-/// A whole answer: head and body as the client must get it. The body is not copied: it may be everybody's.
-fn answer(head: &Head, body: &Bytes, client: Client, last: bool) -> [Bytes; 2] {
+/// Sends a whole answer: head and body as the client must get it. The body is not copied: it may be everybody's.
+fn answer(parked: &mut Parked, head: &Head, body: &Bytes, client: Client, persistence: Persistence) {
     let framing = if head.has_body() { Framing::Length(body.len()) } else { Framing::None };
     let sent = if head.has_body() && !client.head_only { body.clone() } else { Bytes::new() };
-    [head.render(framing, client.old, last).into(), sent]
+    parked.begin(&AnswerHead { head, version: client.version, framing, persistence }, sent);
+    parked.flush();
 }

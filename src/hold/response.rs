@@ -7,7 +7,7 @@ use crate::grip::item::{Body, Response};
 use crate::net::Transport;
 use crate::origin::{self, Asking, Gone};
 use crate::shard::{Asked, Away, Event, Feed, Parked, Reason, Turn, Ways};
-use crate::wire::{Head, Jsonp};
+use crate::wire::{Head, Jsonp, Persistence};
 use bytes::Bytes;
 use hyper::header::CONTENT_ENCODING;
 use std::ops::ControlFlow;
@@ -231,10 +231,11 @@ impl Poll<'_> {
     /// Answers, and yields the connection if it may serve another request.
     async fn answer(mut self, head: Head, body: Bytes) -> Option<After> {
         self.parked.unsubscribe();
-        let last = !(self.client.persistent && self.parked.may_return());
+        let persistent = self.client.persistent && self.parked.may_return();
+        let persistence = if persistent { Persistence::KeepAlive } else { Persistence::Close };
         let (head, body) = dress(head, body, self.extras.as_deref());
-        self.parked.send(answer(&head, &body, self.client, last));
-        if !last {
+        answer(&mut self.parked, &head, &body, self.client, persistence);
+        if persistent {
             return self.parked.release().await.map(|(transport, early)| After::Next(transport, early));
         }
         self.parked.finish().await;
@@ -264,7 +265,7 @@ impl Farewell {
     pub(super) async fn end(self: Box<Self>, transport: Transport) -> Option<After> {
         let Self { head, body, client, away } = *self;
         let mut parked = away.end(transport);
-        parked.send(answer(&head, &body, client, true));
+        answer(&mut parked, &head, &body, client, Persistence::Close);
         parked.finish().await;
         None
     }

@@ -1,21 +1,21 @@
 //! Stream holds: the answer begins at once, items are appended to it.
 
 use super::pulse::Pulse;
-use super::{After, Hold, Holds, Waiting};
+use super::{After, Client, Hold, Holds, Waiting};
 use crate::net::Transport;
 use crate::shard::{Event, Feed, Parked, Ways};
-use crate::wire::{Chunk, Framing};
+use crate::wire::{AnswerHead, Chunk, Framing, Persistence};
 use std::time::Duration;
 
 /// Holds a stream until it ends.
 pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, early: &[u8]) -> Waiting<'a> {
-    let chunked = !hold.client.old;
+    let chunked = is_chunked(hold.client);
     let feed = Feed::Stream { chunked };
     let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (transport, early), feed, hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused,
     };
-    parked.send([beginning(hold, chunked).into()]);
+    begin(&mut parked, hold);
     let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, chunked)));
     if let Some(pulse) = &pulse {
         parked.set_timer(pulse.rest(Duration::ZERO, holds));
@@ -23,12 +23,18 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, 
     Box::pin(wait(holds, parked, pulse))
 }
 
-/// The head and the initial body.
-pub(super) fn beginning(hold: &Hold, chunked: bool) -> Vec<u8> {
-    let framing = if chunked { Framing::Chunked } else { Framing::UntilClose };
-    let mut bytes = hold.head.render(framing, hold.client.old, true);
-    bytes.extend_from_slice(Chunk::new(&hold.body).select(chunked));
-    bytes
+/// Returns whether a stream goes to the client in chunks.
+pub(super) fn is_chunked(client: Client) -> bool {
+    Framing::endless(client.version) == Framing::Chunked
+}
+
+/// Sends the head and the initial body.
+pub(super) fn begin(parked: &mut Parked, hold: &Hold) {
+    let Hold { head, client, .. } = hold;
+    let framing = Framing::endless(client.version);
+    let body = Chunk::new(&hold.body).select(framing == Framing::Chunked).clone();
+    parked.begin(&AnswerHead { head, version: client.version, framing, persistence: Persistence::Close }, body);
+    parked.flush();
 }
 
 async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<Pulse>>) -> Option<After> {

@@ -4,12 +4,10 @@
 use super::{Hub, Settings};
 use crate::grip::item::{Id, parse_batch};
 use crate::grip::{Channel, Meta};
-use crate::shard::{Event, Feed, Metrics, Parked, Profile, Shard, Term, Terms, Ways};
+use crate::shard::{Event, Feed, MemoryClient, MemoryStream, Metrics, Parked, Profile, Shard, Term, Terms, Ways};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +46,7 @@ fn act() -> impl Strategy<Value = Act> {
 struct Run {
     hub: Arc<Hub>,
     parked: Parked,
-    socket: TcpStream,
+    client: MemoryClient,
     /// How many items the origin has stored of each channel.
     stored: [usize; 2],
     /// What the origin was asked: what the client had had, and what there was then.
@@ -68,16 +66,12 @@ fn terms(last: [usize; 2]) -> Terms {
 
 impl Run {
     fn new(shard: &Rc<Shard>, hub: Arc<Hub>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (accepted, _) = listener.accept().unwrap();
-        accepted.set_nonblocking(true).unwrap();
-        let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
-        let mut parked = Parked::new(shard, accepted.into(), b"", Feed::Stream { chunked: false }, &Profile::default());
+        let (stream, client) = MemoryStream::bytes(1 << 20);
+        let mut parked = Parked::new(shard, stream.into(), b"", Feed::Stream { chunked: false }, &Profile::default());
         let channels = CHANNELS.map(Channel::from);
         parked.subscribe(&channels, &[]).unwrap();
         parked.agree(terms([0, 0]), Ways { refreshes: true, asks: false });
-        Self { hub, parked, socket, stored: [0, 0], asked: None }
+        Self { hub, parked, client, stored: [0, 0], asked: None }
     }
 
     async fn act(&mut self, act: &Act) {
@@ -157,10 +151,7 @@ impl Run {
     }
 
     fn check(&mut self) {
-        self.socket.set_nonblocking(true).unwrap();
-        let mut text = String::new();
-        // It ends where there is nothing more to read.
-        let _ = self.socket.read_to_string(&mut text);
+        let text = String::from_utf8(self.client.take()).unwrap();
         for (name, stored) in CHANNELS.iter().zip(self.stored) {
             let got: Vec<&str> = text.split(' ').filter_map(|item| item.strip_prefix(name)).collect();
             let expected: Vec<String> = (1..=stored).map(|number| number.to_string()).collect();

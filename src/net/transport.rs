@@ -1,7 +1,10 @@
 //! The connection of a client, whatever carries its bytes.
 
+use super::MemoryStream;
+use crate::wire::Head;
 use socket2::SockRef;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
@@ -30,6 +33,8 @@ pub enum Transport {
     Tcp(TcpStream),
     /// A connection to a Unix socket. It is boxed because it is rare, so that a TCP connection takes no more memory for it.
     Unix(Box<UnixStream>),
+    /// A connection in memory, for tests.
+    Memory(MemoryStream),
 }
 
 /// The two ends of an accepted connection.
@@ -67,7 +72,7 @@ pub enum Flushed {
 }
 
 impl Transport {
-    /// Returns the two ends of the connection, or `None` if it is over already.
+    /// Returns the two ends of the connection, or `None` if it is over already or has no ends to be told.
     pub fn peer(&self) -> Option<Peer> {
         match self {
             Self::Tcp(stream) => {
@@ -75,6 +80,7 @@ impl Transport {
                 Some(Peer::Tcp { local, remote })
             }
             Self::Unix(_) => Some(Peer::Unix),
+            Self::Memory(_) => None,
         }
     }
 
@@ -82,7 +88,24 @@ impl Transport {
     pub fn remote_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Memory(_) => None,
+        }
+    }
+
+    /// Returns whether the transport carries one answer whose head is not a part of its bytes, as a stream of HTTP/2 does:
+    /// then [`Self::send_head`] sends it, and the body goes out as it is.
+    pub fn takes_heads(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Memory(stream) => stream.takes_heads(),
+        }
+    }
+
+    /// Sends the head of the answer, if the transport takes heads.
+    pub fn send_head(&mut self, head: &Head) {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => {}
+            Self::Memory(stream) => stream.send_head(head),
         }
     }
 
@@ -94,6 +117,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Memory(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -105,6 +129,7 @@ impl Transport {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Unix(stream) => stream.try_read(buffer),
+            Self::Memory(stream) => return stream.try_read(buffer),
         };
         match read {
             Ok(0) => Ok(Received::End),
@@ -122,6 +147,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
+            Self::Memory(stream) => stream.poll_writable(cx),
         }
     }
 
@@ -132,14 +158,10 @@ impl Transport {
     /// The connection is broken, or takes nothing for now (`WouldBlock`).
     pub fn try_write(&mut self, slices: &[IoSlice<'_>], last: bool) -> io::Result<usize> {
         let flags = if last { MORE } else { 0 };
-        let this = &*self;
-        let send = || match slices {
-            [slice] => this.socket().send_with_flags(slice, flags),
-            _ => this.socket().send_vectored_with_flags(slices, flags),
-        };
-        match this {
-            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, send),
-            Self::Unix(stream) => stream.try_io(Interest::WRITABLE, send),
+        match &*self {
+            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send(SockRef::from(stream), slices, flags)),
+            Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || send(SockRef::from(&**stream), slices, flags)),
+            Self::Memory(stream) => stream.try_write(slices),
         }
     }
 
@@ -149,7 +171,12 @@ impl Transport {
     /// # Errors
     /// The connection is broken, which [`Self::try_read`] tells as well.
     pub fn finish(&mut self) -> io::Result<Flushed> {
-        self.socket().shutdown(Shutdown::Write)?;
+        if let Self::Memory(stream) = self {
+            return stream.finish();
+        }
+        if let Some(socket) = self.socket() {
+            socket.shutdown(Shutdown::Write)?;
+        }
         Ok(Flushed::All)
     }
 
@@ -161,20 +188,22 @@ impl Transport {
 
     /// Makes the end of the connection abrupt, as [`Self::reset`] does, when it is dropped.
     pub fn forget_unsent(&self) {
-        // A Unix socket has no such option. It needs none: what was sent is with the other side already.
-        if let Self::Tcp(stream) = self {
+        match self {
             // The option is refused only by a connection that is over.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            Self::Tcp(stream) => drop(SockRef::from(stream).set_linger(Some(Duration::ZERO))),
+            // It has no such option, and needs none: what was sent is with the other side already.
+            Self::Unix(_) => {}
+            Self::Memory(stream) => stream.reset(),
         }
     }
 
     /// Waits until the other side has sent something, which is left unread. Returns `false` if it has ended instead, or if
     /// the connection is broken.
     pub async fn begins(&self) -> bool {
-        let peek = || self.socket().peek(&mut [MaybeUninit::uninit()]);
         let peeked = match self {
-            Self::Tcp(stream) => stream.async_io(Interest::READABLE, peek).await,
-            Self::Unix(stream) => stream.async_io(Interest::READABLE, peek).await,
+            Self::Tcp(stream) => stream.async_io(Interest::READABLE, || peek(SockRef::from(stream))).await,
+            Self::Unix(stream) => stream.async_io(Interest::READABLE, || peek(SockRef::from(&**stream))).await,
+            Self::Memory(stream) => return poll_fn(|cx| stream.poll_begun(cx)).await,
         };
         peeked.is_ok_and(|count| count > 0)
     }
@@ -183,7 +212,7 @@ impl Transport {
     /// would otherwise reset the connection, and the answer would be lost. Nothing waits for the runtime, which may
     /// not have looked at the connection yet.
     pub fn dismiss(&self, answer: &[u8]) {
-        let socket = self.socket();
+        let Some(socket) = self.socket() else { return };
         // Whatever fails here, nothing more can be done for this client.
         let _ = socket.send(answer);
         let _ = socket.shutdown(Shutdown::Write);
@@ -194,11 +223,12 @@ impl Transport {
         }
     }
 
-    /// Returns the socket, for system calls that tokio does not offer.
-    fn socket(&self) -> SockRef<'_> {
+    /// Returns the socket, if there is one, for system calls that tokio does not offer.
+    fn socket(&self) -> Option<SockRef<'_>> {
         match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(&**stream),
+            Self::Tcp(stream) => Some(SockRef::from(stream)),
+            Self::Unix(stream) => Some(SockRef::from(&**stream)),
+            Self::Memory(_) => None,
         }
     }
 
@@ -212,13 +242,33 @@ impl Transport {
         match self {
             Self::Tcp(stream) => is_closed(pin!(stream.ready(Interest::READABLE)).poll(cx)),
             Self::Unix(stream) => is_closed(pin!(stream.ready(Interest::READABLE)).poll(cx)),
+            Self::Memory(stream) => stream.has_left(),
         }
     }
+}
+
+/// Sends with one system call.
+fn send(socket: SockRef<'_>, slices: &[IoSlice<'_>], flags: i32) -> io::Result<usize> {
+    match slices {
+        [slice] => socket.send_with_flags(slice, flags),
+        _ => socket.send_vectored_with_flags(slices, flags),
+    }
+}
+
+/// Looks for a first byte, and leaves it where it is.
+fn peek(socket: SockRef<'_>) -> io::Result<usize> {
+    socket.peek(&mut [MaybeUninit::uninit()])
 }
 
 /// Returns whether an attempt failed for now only.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+impl From<MemoryStream> for Transport {
+    fn from(stream: MemoryStream) -> Self {
+        Self::Memory(stream)
+    }
 }
 
 impl From<TcpStream> for Transport {
@@ -238,6 +288,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -247,6 +298,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -258,6 +310,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -274,6 +327,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -108,11 +108,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Lives until it is over. `head`: the answer to the client's handshake, behind which it has said `early`.
-    pub(super) async fn run(mut self: Box<Self>, head: Bytes, early: Vec<u8>) {
-        // It leaves when all is done that the origin has said already: the client is subscribed before it reads that it
-        // is welcome.
-        self.parked.put([head]);
+    /// Lives until it is over. `early`: what the client has sent after its handshake.
+    pub(super) async fn run(mut self: Box<Self>, early: Vec<u8>) {
         if !early.is_empty() {
             self.unread = early.into();
             self.parked.pause(true);

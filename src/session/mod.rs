@@ -20,8 +20,9 @@ use crate::shard::{Feed, Parked, Profile, Shard, Spread};
 use crate::wire::answer::DENIED;
 use crate::wire::deflate::{Agreed, Inflate};
 use crate::wire::websocket::Decoder;
-use crate::wire::{Framing, Head};
+use crate::wire::{AnswerHead, Framing, Head, Persistence};
 use bytes::Bytes;
+use hyper::Version;
 use line::Line;
 use live::Session;
 use std::fmt;
@@ -153,16 +154,22 @@ impl Sessions {
             self.shard.metrics().denied.fetch_add(1, Relaxed);
             tracing::info!(uri = %about.shown(), %denied, "a WebSocket is refused");
             line.wind_up(line::Leave::Disconnect, &self.origin);
-            return Box::pin(parked.refuse(DENIED.render(false, false)));
+            parked.refuse();
+            parked.put([DENIED.render()]);
+            return Box::pin(parked.finish());
         }
         let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.takeover)));
-        let head = Bytes::from(head.render(Framing::None, false, false));
+        // It leaves when all is done that the origin has said already: the client is subscribed before it reads that it is
+        // welcome.
+        let version = Version::HTTP_11;
+        let head = AnswerHead { head: &head, version, framing: Framing::None, persistence: Persistence::KeepAlive };
+        parked.begin(&head, Bytes::new());
         let mut session = Session::new(self, parked, decoder, line, prefix, about, target);
         if rights != Rights::default() {
             session.rights = Some(Box::new(rights));
         }
         // A copy: the buffer of hyper that it is a part of is not to live as long.
-        Box::pin(Box::new(session).run(head, early.to_vec()))
+        Box::pin(Box::new(session).run(early.to_vec()))
     }
 }
 

@@ -23,6 +23,7 @@ mod profile;
 mod rare;
 mod reading;
 mod registry;
+mod sending;
 #[cfg(test)]
 mod simulation;
 mod spread;
@@ -45,6 +46,9 @@ pub use rare::Ways;
 pub use spread::Spread;
 pub use tally::Tally;
 pub use terms::{Term, Terms};
+
+#[cfg(test)]
+pub use crate::net::{MemoryClient, MemoryStream};
 
 use conn::Conn;
 use registry::Registry;

@@ -114,35 +114,6 @@ impl Parked {
         self.shard.state.borrow_mut().conn(self.key).reason.get_or_insert(reason);
     }
 
-    /// Sends bytes, at once as far as the transport takes them.
-    pub fn send<const N: usize>(&mut self, pieces: [Bytes; N]) {
-        self.put(pieces);
-        self.flush();
-    }
-
-    /// Sends what is in its outlet, as far as the transport takes it.
-    pub fn flush(&mut self) {
-        self.shard.state.borrow_mut().flush(self.key);
-    }
-
-    /// Puts bytes into its outlet.
-    ///
-    /// Behind the last words of a connection nothing follows.
-    pub fn put<const N: usize>(&mut self, pieces: [Bytes; N]) {
-        let state = &mut *self.shard.state.borrow_mut();
-        let now_ms = state.now_ms();
-        let conn = &mut state.conns[self.key as usize];
-        if conn.is_complete() {
-            return;
-        }
-        conn.active_ms = now_ms;
-        for piece in pieces {
-            let piece = Rc::new(piece);
-            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::clone(&piece));
-            conn.note(None, &piece, now_ms);
-        }
-    }
-
     /// Has [`Event::Timer`] come after `wait`, in the place of any timer set before.
     pub fn set_timer(&mut self, wait: Duration) {
         let at = Instant::now() + wait;
@@ -216,12 +187,10 @@ impl Parked {
         self.close(Bytes::new()).await;
     }
 
-    /// Gives this whole answer in the place of what it was parked for, and ends it.
-    pub async fn refuse(mut self, answer: Bytes) {
+    /// Makes it a connection that is refused: it gets one whole answer in the place of what it was parked for.
+    pub fn refuse(&mut self) {
         self.because(Reason::Kicked);
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Response;
-        self.send([answer]);
-        self.finish().await;
     }
 
     /// Ends a WebSocket in the same way; `frame` is its Close frame, unless it has been told another.

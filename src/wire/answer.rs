@@ -1,7 +1,8 @@
 //! The answers that gripd itself gives to clients, in Pushpin's words where Pushpin has them.
 
-use super::{Fields, Framing, Head};
+use super::{AnswerHead, Fields, Framing, Head, Persistence};
 use bytes::Bytes;
+use hyper::Version;
 use hyper::header::CONTENT_TYPE;
 use std::borrow::Cow;
 
@@ -25,18 +26,21 @@ impl Answer {
         Self { text: Cow::Owned(text), ..self }
     }
 
-    /// The whole answer, as the last of its connection, for a client that has left hyper. `old`: it speaks HTTP/1.0;
-    /// `head_only`: it sent a `HEAD` request.
-    pub fn render(&self, old: bool, head_only: bool) -> Bytes {
+    /// Returns the whole answer in HTTP/1.1, as the last of its connection.
+    pub fn render(&self) -> Bytes {
+        let (head, body) = (self.head(), self.body());
+        let framing = Framing::Length(body.len());
+        let head = AnswerHead { head: &head, version: Version::HTTP_11, framing, persistence: Persistence::Close };
+        let mut bytes = head.render();
+        bytes.extend_from_slice(body.as_bytes());
+        bytes.into()
+    }
+
+    /// Returns the head.
+    pub fn head(&self) -> Head {
         let mut fields = Fields::default();
         fields.push(&CONTENT_TYPE, b"text/plain");
-        let body = self.body();
-        let mut bytes =
-            Head { status: self.status, reason: None, fields }.render(Framing::Length(body.len()), old, true);
-        if !head_only {
-            bytes.extend_from_slice(body.as_bytes());
-        }
-        bytes.into()
+        Head { status: self.status, reason: None, fields }
     }
 
     /// The body: the text and a newline.

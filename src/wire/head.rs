@@ -1,7 +1,7 @@
 //! The head of an answer that gripd writes itself.
 
-use hyper::StatusCode;
 use hyper::header::{DATE, HeaderName};
+use hyper::{StatusCode, Version};
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -16,6 +16,27 @@ pub enum Framing {
     UntilClose,
     /// A status that has no body: nothing is said of it.
     None,
+}
+
+impl Framing {
+    /// Returns the framing of a body whose end is not known yet, in an answer of this version of HTTP.
+    pub const fn endless(version: Version) -> Self {
+        match version {
+            Version::HTTP_11 => Self::Chunked,
+            Version::HTTP_09 | Version::HTTP_10 => Self::UntilClose,
+            // From HTTP/2 on the frames say where a body ends.
+            _ => Self::None,
+        }
+    }
+}
+
+/// Whether an HTTP/1 connection may serve another request after an answer (RFC 9112 9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It may.
+    KeepAlive,
+    /// It ends with the answer.
+    Close,
 }
 
 /// Header fields as the lines in which they are sent: one piece of memory, small enough to keep.
@@ -145,23 +166,39 @@ impl Head {
         self.fields.remove(&DATE);
         self.fields.push(&DATE, httpdate::fmt_http_date(now).as_bytes());
     }
+}
 
-    /// The bytes of the head. `old`: for an HTTP/1.0 client; `last`: the connection ends after it.
-    pub fn render(&self, framing: Framing, old: bool, last: bool) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.fields.0.len() + 128);
-        let version = if old { "HTTP/1.0" } else { "HTTP/1.1" };
-        let status = StatusCode::from_u16(self.status).ok();
-        let usual = status.and_then(|s| s.canonical_reason()).unwrap_or("Undefined Reason");
-        let reason = self.reason.as_deref().unwrap_or(usual);
+/// The head of an answer, and all that HTTP/1 adds to it for the connection at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerHead<'a> {
+    /// The head.
+    pub head: &'a Head,
+    /// The version of HTTP that the client speaks.
+    pub version: Version,
+    /// How the length of the body is told.
+    pub framing: Framing,
+    /// Whether the connection may serve another request.
+    pub persistence: Persistence,
+}
+
+impl AnswerHead<'_> {
+    /// Returns the bytes of the head, as HTTP/1 sends it.
+    pub fn render(&self) -> Vec<u8> {
+        let Head { status, reason, fields } = self.head;
+        let mut out = Vec::with_capacity(fields.0.len() + 128);
+        let version = if self.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let code = StatusCode::from_u16(*status).ok();
+        let usual = code.and_then(|code| code.canonical_reason()).unwrap_or("Undefined Reason");
+        let reason = reason.as_deref().unwrap_or(usual);
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{version} {:03} {reason}\r\n", self.status);
-        self.fields.write_capitalized(&mut out);
-        match framing {
+        let _ = write!(out, "{version} {status:03} {reason}\r\n");
+        fields.write_capitalized(&mut out);
+        match self.framing {
             Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
             Framing::Length(length) => drop(write!(out, "Content-Length: {length}\r\n")),
             Framing::UntilClose | Framing::None => {}
         }
-        if last {
+        if self.persistence == Persistence::Close {
             out.extend_from_slice(b"Connection: close\r\n");
         }
         out.extend_from_slice(b"\r\n");
@@ -186,6 +223,10 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
+    fn render(head: &Head, version: Version, framing: Framing, persistence: Persistence) -> String {
+        text(AnswerHead { head, version, framing, persistence }.render())
+    }
+
     #[test]
     fn names_are_capitalized_as_is_usual() {
         let mut fields = Fields::default();
@@ -204,25 +245,34 @@ mod tests {
         let head = head(200, None);
         let fields = "Content-Type: text/plain\r\nX-A: 1\r\nX-A: 2\r\n";
         assert_eq!(
-            text(head.render(Framing::Chunked, false, true)),
+            render(&head, Version::HTTP_11, Framing::Chunked, Persistence::Close),
             format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
         );
         assert_eq!(
-            text(head.render(Framing::Length(5), false, false)),
+            render(&head, Version::HTTP_11, Framing::Length(5), Persistence::KeepAlive),
             format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 5\r\n\r\n")
         );
         assert_eq!(
-            text(head.render(Framing::UntilClose, true, true)),
+            render(&head, Version::HTTP_10, Framing::UntilClose, Persistence::Close),
             format!("HTTP/1.0 200 OK\r\n{fields}Connection: close\r\n\r\n")
         );
     }
 
     #[test]
     fn reasons_are_given_usual_or_undefined() {
-        let line = |head: Head| text(head.render(Framing::None, false, false)).lines().next().unwrap().to_owned();
+        let line = |head: Head| {
+            let head = render(&head, Version::HTTP_11, Framing::None, Persistence::KeepAlive);
+            head.lines().next().unwrap().to_owned()
+        };
         assert_eq!(line(head(404, Some("Nope Sir"))), "HTTP/1.1 404 Nope Sir");
         assert_eq!(line(head(404, None)), "HTTP/1.1 404 Not Found");
         assert_eq!(line(head(799, None)), "HTTP/1.1 799 Undefined Reason");
+    }
+
+    #[test]
+    fn each_version_has_its_way_to_end_a_body_of_unknown_length() {
+        let ways = [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2].map(Framing::endless);
+        assert_eq!(ways, [Framing::UntilClose, Framing::Chunked, Framing::None]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod websocket;
 pub use answer::Answer;
 pub use authority::{canonical_host, is_authority, is_same_authority, without_port};
 pub use chunk::Chunk;
-pub use head::{Fields, Framing, Head};
+pub use head::{AnswerHead, Fields, Framing, Head, Persistence};
 pub use jsonp::{Jsonp, is_callback};
 pub use network::{Network, is_public};
 pub use proxies::{Proxies, ProxyHeader, Way, X_FORWARDED_FOR};

@@ -1,0 +1,439 @@
+//! Connections in memory: a transport without a socket, for tests and for counting instructions.
+//!
+//! One kind carries bytes in both directions, as TCP does. The other carries one answer, as a stream of HTTP/2 does: its
+//! head apart from its body, and an end that is a mark of its own.
+
+use super::{Flushed, Received};
+use crate::wire::Head;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The end of a connection in memory that gripd has.
+#[derive(Debug)]
+pub struct MemoryStream(Arc<Mutex<Connection>>);
+
+/// The end of a connection in memory that the client has.
+#[derive(Debug)]
+pub struct MemoryClient(Arc<Mutex<Connection>>);
+
+#[derive(Debug)]
+struct Connection {
+    kind: Kind,
+    to_gripd: Pipe,
+    to_client: Pipe,
+    /// Whether one of the two has broken it off.
+    is_reset: bool,
+}
+
+/// What a connection carries.
+#[derive(Debug)]
+enum Kind {
+    /// Bytes.
+    Bytes,
+    /// One answer, whose head was sent or not.
+    Answer(Option<Head>),
+}
+
+/// One direction of a connection.
+#[derive(Debug)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    /// Bytes that it holds at most.
+    capacity: usize,
+    has_ended: bool,
+    /// The task that waits for bytes, or for the end.
+    reader: Option<Waker>,
+    /// The task that waits for room.
+    writer: Option<Waker>,
+}
+
+impl MemoryStream {
+    /// Returns the two ends of a connection that carries bytes, of which `capacity` may be under way in each direction.
+    pub fn bytes(capacity: usize) -> (Self, MemoryClient) {
+        Self::new(Kind::Bytes, capacity)
+    }
+
+    /// Returns the two ends of a stream that carries one answer, of whose body `capacity` bytes may be under way. The
+    /// request has been received already.
+    pub fn answer(capacity: usize) -> (Self, MemoryClient) {
+        Self::new(Kind::Answer(None), capacity)
+    }
+
+    fn new(kind: Kind, capacity: usize) -> (Self, MemoryClient) {
+        let (to_gripd, to_client) = (Pipe::new(capacity), Pipe::new(capacity));
+        let connection = Arc::new(Mutex::new(Connection { kind, to_gripd, to_client, is_reset: false }));
+        (Self(Arc::clone(&connection)), MemoryClient(connection))
+    }
+
+    pub(super) fn takes_heads(&self) -> bool {
+        matches!(lock(&self.0).kind, Kind::Answer(_))
+    }
+
+    pub(super) fn send_head(&self, head: &Head) {
+        if let Kind::Answer(sent) = &mut lock(&self.0).kind {
+            *sent = Some(head.clone());
+        }
+    }
+
+    pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        if connection.receives() != Received::Nothing {
+            return Poll::Ready(Ok(()));
+        }
+        connection.to_gripd.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        Ok(match connection.receives() {
+            Received::Bytes(_) => Received::Bytes(connection.to_gripd.take(buffer)?),
+            nothing => nothing,
+        })
+    }
+
+    pub(super) fn poll_writable(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        if connection.to_client.room() > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        connection.to_client.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        connection.to_client.put(slices)
+    }
+
+    pub(super) fn finish(&self) -> io::Result<Flushed> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        // The mark that ends an answer needs room, too.
+        if matches!(connection.kind, Kind::Answer(_)) && connection.to_client.room() == 0 {
+            return Ok(Flushed::Blocked);
+        }
+        connection.to_client.end();
+        // The end of an answer is the end of its stream in both directions.
+        connection.to_gripd.wake_reader();
+        Ok(Flushed::All)
+    }
+
+    pub(super) fn reset(&self) {
+        lock(&self.0).reset();
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        let connection = lock(&self.0);
+        connection.is_reset || connection.to_gripd.has_ended
+    }
+
+    pub(super) fn poll_begun(&self, cx: &Context<'_>) -> Poll<bool> {
+        let connection = &mut *lock(&self.0);
+        if connection.is_reset {
+            return Poll::Ready(false);
+        }
+        match connection.receives() {
+            Received::Bytes(_) => Poll::Ready(true),
+            Received::End => Poll::Ready(false),
+            Received::Nothing => {
+                connection.to_gripd.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for MemoryStream {
+    /// Ends the connection, as the kernel does it for a socket: bytes that nobody has read make the end abrupt.
+    fn drop(&mut self) {
+        let connection = &mut *lock(&self.0);
+        if connection.to_gripd.bytes.is_empty() {
+            connection.to_client.end();
+            connection.to_gripd.end();
+        } else {
+            connection.reset();
+        }
+    }
+}
+
+impl MemoryClient {
+    /// Takes all that has arrived.
+    pub fn take(&mut self) -> Vec<u8> {
+        let pipe = &mut lock(&self.0).to_client;
+        pipe.wake_writer();
+        pipe.bytes.drain(..).collect()
+    }
+
+    /// Takes the head of the answer, if the stream carries one and its head was sent.
+    pub fn take_head(&mut self) -> Option<Head> {
+        match &mut lock(&self.0).kind {
+            Kind::Bytes => None,
+            Kind::Answer(head) => head.take(),
+        }
+    }
+
+    /// Returns whether gripd has ended what it sends and all of it was taken.
+    pub fn is_over(&self) -> bool {
+        let pipe = &lock(&self.0).to_client;
+        pipe.has_ended && pipe.bytes.is_empty()
+    }
+
+    /// Returns whether the connection was broken off.
+    pub fn is_reset(&self) -> bool {
+        lock(&self.0).is_reset
+    }
+
+    /// Ends what the client sends.
+    pub fn end(&mut self) {
+        lock(&self.0).to_gripd.end();
+    }
+}
+
+impl Drop for MemoryClient {
+    fn drop(&mut self) {
+        let connection = &mut *lock(&self.0);
+        if connection.to_client.has_ended {
+            connection.to_gripd.end();
+        } else {
+            connection.reset();
+        }
+    }
+}
+
+impl Connection {
+    /// Returns an error if the connection was broken off.
+    fn check(&self) -> io::Result<()> {
+        if self.is_reset { Err(ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+
+    /// Returns how many bytes gripd could read, which is at least one.
+    fn receives(&self) -> Received {
+        let over = match self.kind {
+            Kind::Bytes => self.to_gripd.has_ended,
+            Kind::Answer(_) => self.to_client.has_ended,
+        };
+        match self.to_gripd.bytes.len() {
+            0 if over => Received::End,
+            0 => Received::Nothing,
+            count => Received::Bytes(count),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.is_reset = true;
+        self.to_client.bytes.clear();
+        self.to_gripd.bytes.clear();
+        self.to_client.end();
+        self.to_gripd.end();
+    }
+}
+
+impl Pipe {
+    const fn new(capacity: usize) -> Self {
+        Self { bytes: VecDeque::new(), capacity, has_ended: false, reader: None, writer: None }
+    }
+
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len())
+    }
+
+    /// Adds bytes, as many as there is room for.
+    fn put(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.has_ended {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let mut count = 0;
+        for slice in slices {
+            let fits = slice.len().min(self.room());
+            self.bytes.write_all(&slice[..fits])?;
+            count += fits;
+        }
+        if count == 0 && slices.iter().any(|slice| !slice.is_empty()) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.wake_reader();
+        Ok(count)
+    }
+
+    fn take(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wake_writer();
+        self.bytes.read(buffer)
+    }
+
+    fn end(&mut self) {
+        self.has_ended = true;
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(waker) = self.writer.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll_read(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.bytes.is_empty() && !self.has_ended {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let count = self.take(buf.initialize_unfilled())?;
+        buf.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.put(slices) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            written => Poll::Ready(written),
+        }
+    }
+}
+
+impl AsyncRead for MemoryStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        connection.to_gripd.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for MemoryStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        connection.to_client.poll_write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        lock(&self.0).to_client.end();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for MemoryClient {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        connection.to_client.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for MemoryClient {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let connection = &mut *lock(&self.0);
+        connection.check()?;
+        connection.to_gripd.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end();
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    // No change of a connection panics halfway, so a poisoned one is still whole.
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Transport;
+
+    fn pair(kind: fn(usize) -> (MemoryStream, MemoryClient), capacity: usize) -> (Transport, MemoryClient) {
+        let (stream, client) = kind(capacity);
+        (stream.into(), client)
+    }
+
+    fn write(transport: &mut Transport, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        transport.try_write(&[IoSlice::new(bytes)], false).map_err(|error| error.kind())
+    }
+
+    fn is_ready<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> bool {
+        poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn bytes_go_in_both_directions_as_far_as_there_is_room() {
+        let (mut transport, mut client) = pair(MemoryStream::bytes, 4);
+        assert_eq!(
+            (write(&mut transport, b"abcdef"), write(&mut transport, b"g")),
+            (Ok(4), Err(ErrorKind::WouldBlock))
+        );
+        assert!(!is_ready(|cx| transport.poll_writable(cx)));
+        assert_eq!(client.take(), b"abcd");
+        assert!(is_ready(|cx| transport.poll_writable(cx)));
+        assert_eq!(transport.finish().unwrap(), Flushed::All);
+        assert!(client.is_over() && !client.is_reset() && !transport.has_left());
+        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), Received::Nothing);
+        client.end();
+        assert!(is_ready(|cx| transport.poll_readable(cx)) && transport.has_left());
+        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), Received::End);
+    }
+
+    #[test]
+    fn an_answer_ends_both_directions_and_its_end_needs_room() {
+        let (mut transport, mut client) = pair(MemoryStream::answer, 2);
+        assert!(transport.takes_heads() && client.take_head().is_none());
+        transport.send_head(&Head { status: 200, ..Head::default() });
+        assert_eq!(client.take_head().unwrap().status, 200);
+        assert_eq!((write(&mut transport, b"ab"), transport.finish().unwrap()), (Ok(2), Flushed::Blocked));
+        assert!(!is_ready(|cx| transport.poll_readable(cx)));
+        assert_eq!(client.take(), b"ab");
+        assert_eq!(transport.finish().unwrap(), Flushed::All);
+        assert!(client.is_over() && is_ready(|cx| transport.poll_readable(cx)));
+        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), Received::End);
+    }
+
+    #[test]
+    fn a_reset_is_told_to_both_sides_and_loses_what_was_under_way() {
+        let (mut transport, mut client) = pair(MemoryStream::bytes, 9);
+        assert_eq!(write(&mut transport, b"lost"), Ok(4));
+        transport.reset();
+        assert!(client.is_reset() && client.take().is_empty());
+        let (mut transport, client) = pair(MemoryStream::bytes, 9);
+        drop(client);
+        assert_eq!(transport.try_read(&mut [0; 9]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(write(&mut transport, b"lost"), Err(ErrorKind::ConnectionReset));
+    }
+}

@@ -1,0 +1,110 @@
+//! The bytes that the task of a parked connection sends on it.
+
+use super::Parked;
+use super::end::push;
+use crate::wire::{AnswerHead, Head};
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// The largest beginning of a body that is copied behind its head, which makes one piece of the two.
+const COPIED: usize = 4096;
+
+impl Parked {
+    /// Puts the beginning of an answer into its outlet: the head, and what there is of the body, framed already. Nothing may
+    /// have been put there before.
+    pub fn begin(&mut self, head: &AnswerHead<'_>, body: Bytes) {
+        if self.send_head(head.head) {
+            return self.put([body]);
+        }
+        let mut head = head.render();
+        if body.len() <= COPIED {
+            head.extend_from_slice(&body);
+            self.put([head.into()]);
+        } else {
+            self.put([head.into(), body]);
+        }
+    }
+
+    /// Sends the head of an answer by itself, if that is the way of the transport. Returns whether it is.
+    fn send_head(&self, head: &Head) -> bool {
+        let state = &mut *self.shard.state.borrow_mut();
+        match &mut state.conn(self.key).transport {
+            Some(transport) if transport.takes_heads() => {
+                transport.send_head(head);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends bytes, at once as far as the transport takes them.
+    pub fn send<const N: usize>(&mut self, pieces: [Bytes; N]) {
+        self.put(pieces);
+        self.flush();
+    }
+
+    /// Sends what is in its outlet, as far as the transport takes it.
+    pub fn flush(&mut self) {
+        self.shard.state.borrow_mut().flush(self.key);
+    }
+
+    /// Puts bytes into its outlet.
+    ///
+    /// Behind the last words of a connection nothing follows.
+    pub fn put<const N: usize>(&mut self, pieces: [Bytes; N]) {
+        let state = &mut *self.shard.state.borrow_mut();
+        let now_ms = state.now_ms();
+        let conn = &mut state.conns[self.key as usize];
+        if conn.is_complete() {
+            return;
+        }
+        conn.active_ms = now_ms;
+        for piece in pieces {
+            let piece = Rc::new(piece);
+            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::clone(&piece));
+            conn.note(None, &piece, now_ms);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::MemoryStream;
+    use crate::shard::simulation::Numbers;
+    use crate::shard::{Feed, Inbox, Profile, Settings, Shard};
+    use crate::wire::{Framing, Persistence};
+    use hyper::Version;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::Poll;
+    use std::time::Duration;
+    use tokio::sync::Notify;
+    use tokio::time::timeout;
+
+    /// Puts a future to work once. Returns whether it is done.
+    async fn is_done(future: &mut (impl Future + Unpin)) -> bool {
+        poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_answer_waits_for_room_as_its_bytes_do() {
+        let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
+        let shard = Shard::new(Settings::default(), inbox, Box::new(Numbers::default()), Arc::default());
+        let (stream, mut client) = MemoryStream::answer(3);
+        let feed = Feed::Stream { chunked: false };
+        let mut parked = Parked::new(&shard, stream.into(), b"", feed, &Profile::default());
+        let (head, version) = (Head { status: 201, ..Head::default() }, Version::HTTP_2);
+        let framing = Framing::endless(version);
+        let head = AnswerHead { head: &head, version, framing, persistence: Persistence::Close };
+        parked.begin(&head, "abc".into());
+        parked.flush();
+        assert_eq!(client.take_head().map(|head| head.status), Some(201));
+        let mut finishing = pin!(parked.finish());
+        assert!(!is_done(&mut finishing).await && !client.is_over());
+        assert_eq!(client.take(), b"abc");
+        timeout(Duration::from_secs(10), finishing).await.expect("it never ends");
+        assert!(client.is_over() && !client.is_reset());
+    }
+}
