@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use crate::config::Overrides;
+use crate::net::ListenAddress;
 use clap::{Args as ArgGroup, Parser, Subcommand};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,9 +20,9 @@ pub(super) struct Args {
     /// A line of a routes file, as '* localhost:8000'; repeatable, in the place of all configured routes
     #[arg(long = "route", value_name = "LINE")]
     pub(super) routes: Vec<String>,
-    /// Where clients connect
+    /// Where clients connect: an address and a port, or unix:FILE
     #[arg(long, value_name = "ADDR", conflicts_with = "port")]
-    listen: Option<SocketAddr>,
+    listen: Option<ListenAddress>,
     /// The same, as Pushpin takes it: [addr:]port
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     port: Option<SocketAddr>,
@@ -40,7 +41,7 @@ impl Args {
     pub(super) fn overrides(&self) -> Overrides {
         Overrides {
             routes: self.routes.clone(),
-            listen: self.listen.or(self.port),
+            listen: self.listen.clone().or_else(|| self.port.map(ListenAddress::from)),
             control: self.control,
             shards: self.shards,
             log: self.log,

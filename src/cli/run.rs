@@ -141,7 +141,7 @@ fn introduce(daemon: &Daemon) {
     let control = daemon.local_control();
     let demo = match daemon.listen() {
         ListenAddress::Tcp(clients) => format!("http://localhost:{}/", clients.port()),
-        unix @ ListenAddress::Unix(_) => unix.to_string(),
+        other => other.to_string(),
     };
     println!(
         r#"

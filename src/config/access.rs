@@ -5,7 +5,7 @@ use super::{file, keys};
 use crate::control::{Access, Scope, Token};
 use crate::grip::signature::{Key, Verifier};
 use crate::grip::{Invalid, invalid};
-use crate::net::UnixAddress;
+use crate::net::{ListenAddress, UnixAddress};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::path::Path;
@@ -46,13 +46,13 @@ impl std::fmt::Debug for Hidden {
 
 /// The permission bits of a file, in octal digits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mode(u32);
+pub(super) struct Mode(pub(super) u32);
 
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let digits = String::deserialize(deserializer)?;
         let mode = u32::from_str_radix(&digits, 8).ok().filter(|mode| (0o1..=0o777).contains(mode));
-        mode.map(Self).ok_or_else(|| D::Error::custom("unix_mode is octal digits, as in \"0660\""))
+        mode.map(Self).ok_or_else(|| D::Error::custom("a mode is octal digits, as in \"0660\""))
     }
 }
 
@@ -83,6 +83,22 @@ pub(super) fn unix(path: Option<&Path>, control: &file::Control, error: &mut Err
     }
     let mode = control.unix_mode.map_or(MODE, |mode| mode.0);
     Some(UnixAddress { path: folder(path).join(name), mode })
+}
+
+/// The address on which clients are served, if it is configured. `path`: as for [`unix`].
+pub(super) fn listen(path: Option<&Path>, file: &file::File, error: &mut Error) -> Option<ListenAddress> {
+    let address = file.listen.as_ref().map(|listen| listen.0.clone().within(folder(path)));
+    match (address, file.listen_mode) {
+        (Some(ListenAddress::Unix(address)), Some(mode)) => {
+            Some(ListenAddress::Unix(UnixAddress { mode: mode.0, ..address }))
+        }
+        (address, None) => address,
+        (address, Some(_)) => {
+            let place = path.map_or_else(String::new, |p| p.display().to_string());
+            error.push(&place, "listen_mode: it needs listen = \"unix:FILE\", since a TCP address has no mode");
+            address
+        }
+    }
 }
 
 /// Who may use the control API. All that is wrong with it goes to `error`.

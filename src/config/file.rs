@@ -2,6 +2,7 @@
 
 use super::access::{Lines, Mode, Spared, TokenTables};
 use super::{Error, MAX_SHARDS};
+use crate::net::ListenAddress;
 use crate::origin::ForwardedProto;
 use crate::wire::ProxyHeader;
 use crate::{control, front, hold, hub, origin, session, shard};
@@ -16,7 +17,8 @@ use tracing::level_filters::LevelFilter;
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<Listen>,
+    pub(super) listen_mode: Option<Mode>,
     pub(super) shards: Shards,
     pub(super) log: Level,
     pub(super) debug: bool,
@@ -113,6 +115,16 @@ pub(super) struct Control {
     /// Those of the file, by which the place of a token is told.
     #[serde(skip)]
     pub(super) lines: Lines,
+}
+
+/// An address on which clients are served.
+#[derive(Clone, Debug)]
+pub(super) struct Listen(pub(super) ListenAddress);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
 }
 
 /// A time in seconds, whole or not; at most a year.
@@ -214,6 +226,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             listen: None,
+            listen_mode: None,
             shards: Shards(0),
             log: Level(LevelFilter::INFO),
             debug: front::Settings::default().debug,

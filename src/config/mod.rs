@@ -19,7 +19,7 @@ use crate::grip::Invalid;
 use crate::grip::signature::{Signer, Verifier};
 use crate::hold;
 use crate::hub;
-use crate::net::{Limits, UnixAddress};
+use crate::net::{Limits, ListenAddress, UnixAddress};
 use crate::notify;
 use crate::origin;
 use crate::origin::{AcceptProto, Edit, ForwardedFor, Forwarding};
@@ -47,7 +47,7 @@ const CONTROL_PORT: u16 = 5561;
 #[derive(Debug)]
 pub struct Config {
     /// Where clients connect.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Where publishers connect.
     pub control_listen: SocketAddr,
     /// Threads that hold connections.
@@ -86,7 +86,7 @@ pub struct Overrides {
     /// Lines of routes, in the place of all others.
     pub routes: Vec<String>,
     /// Where clients connect.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// Where publishers connect.
     pub control: Option<SocketAddr>,
     /// Threads that hold connections.
@@ -103,6 +103,7 @@ struct Parsed {
     forwarding: Forwarding,
     access: Access,
     unix: Option<UnixAddress>,
+    listen: Option<ListenAddress>,
 }
 
 impl Parsed {
@@ -185,6 +186,7 @@ impl Config {
         let mut parsed = Parsed::of(path, &file, &mut error);
         parsed.access = access::access(path, &file.control, &mut error);
         parsed.unix = access::unix(path, &file.control, &mut error);
+        parsed.listen = overrides.listen.clone().or_else(|| access::listen(path, &file, &mut error));
         let notify = webhook::load(path, &file, routes.as_deref(), &mut error);
         error.into_result()?;
         let state_dir = file
@@ -206,7 +208,7 @@ impl Config {
         let shards = if shards > 0 { shards } else { cores() };
         let close_grace = file.delivery.close_grace.0;
         Self {
-            listen: over.listen.or(file.listen).unwrap_or_else(|| (everyone, CLIENT_PORT).into()),
+            listen: parsed.listen.unwrap_or_else(|| ListenAddress::Tcp((everyone, CLIENT_PORT).into())),
             control_listen: over
                 .control
                 .or(file.control.listen)

@@ -8,7 +8,6 @@ use crate::grip::Channel;
 use crate::hub::{Hub, Outcome, Wanted};
 use crate::shard::{ConnectionId, Row};
 use serde::Serialize;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 /// A page of connections, and the id to ask for the next page with.
@@ -26,7 +25,7 @@ struct Connection {
     address: Option<String>,
     /// The address of the proxy through which it came.
     #[serde(skip_serializing_if = "Option::is_none")]
-    proxy: Option<SocketAddr>,
+    proxy: Option<String>,
     route: String,
     user: Option<String>,
     /// Seconds since 1970.
@@ -38,11 +37,12 @@ struct Connection {
 
 impl Connection {
     fn new(id: ConnectionId, row: &Row) -> Self {
+        let peer = row.peer.map(|peer| peer.to_string());
         Self {
             id: id.to_string(),
             kind: row.kind,
-            address: row.client.map(|client| client.to_string()).or_else(|| row.peer.map(|peer| peer.to_string())),
-            proxy: row.peer.filter(|_| row.client.is_some()),
+            address: row.client.map(|client| client.to_string()).or_else(|| peer.clone()),
+            proxy: peer.filter(|_| row.client.is_some()),
             route: row.route.to_string(),
             user: row.user.as_deref().map(str::to_owned),
             since: row.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),

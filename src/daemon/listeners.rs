@@ -37,7 +37,7 @@ impl Listeners {
     /// # Errors
     /// An address cannot be used. The error names it.
     pub(super) fn bind(config: &Config) -> io::Result<Self> {
-        let clients = ListenAddress::from(config.listen).bind("clients", config.shards)?;
+        let clients = config.listen.bind("clients", config.shards)?;
         let control = ListenAddress::from(config.control_listen).bind(CONTROL, 1)?;
         let unix = config.control.unix.clone().map(|unix| ListenAddress::Unix(unix).bind(CONTROL, 1)).transpose()?;
         let health = config.control.health.map(|health| ListenAddress::from(health).bind("health", 1)).transpose()?;

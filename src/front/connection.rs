@@ -101,7 +101,7 @@ async fn serve(
     place: Option<Place>,
     retry: Option<Box<Retry>>,
 ) -> Option<Held> {
-    let peer = transport.remote_address().and_then(|address| ClientAddress::new(address.ip()));
+    let peer = transport.peer().and_then(|peer| ClientAddress::new(peer.address()));
     let waiting = Rc::<ClientDelay>::default();
     let activity = Rc::clone(listed.activity());
     let slot = Rc::new(Slot::new(place, retry, peer, Rc::clone(&waiting), listed));

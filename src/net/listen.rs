@@ -1,7 +1,7 @@
 //! Addresses to listen on, and the listeners there.
 
-use super::Transport;
 use super::unix::{SocketFile, UnixAddress};
+use super::{MemoryAddress, Transport};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::io;
@@ -30,6 +30,8 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// The file of a Unix socket.
     Unix(UnixAddress),
+    /// An address in memory, for tests. It cannot be written.
+    Memory(MemoryAddress),
 }
 
 /// Listeners on one address.
@@ -50,6 +52,8 @@ pub enum BoundListener {
     Tcp(TcpListener),
     /// A listener on a Unix socket.
     Unix(UnixListener),
+    /// A listener in memory.
+    Memory(MemoryAddress),
 }
 
 /// A listener in the runtime of its thread.
@@ -59,6 +63,8 @@ pub enum Listener {
     Tcp(tokio::net::TcpListener),
     /// A listener on a Unix socket.
     Unix(tokio::net::UnixListener),
+    /// A listener in memory.
+    Memory(MemoryAddress),
 }
 
 impl ListenAddress {
@@ -66,7 +72,7 @@ impl ListenAddress {
     pub const fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Memory(_) => None,
         }
     }
 
@@ -75,7 +81,7 @@ impl ListenAddress {
     pub fn within(self, folder: &Path) -> Self {
         match self {
             Self::Unix(address) => Self::Unix(UnixAddress { path: folder.join(address.path), ..address }),
-            Self::Tcp(_) => self,
+            Self::Tcp(_) | Self::Memory(_) => self,
         }
     }
 
@@ -88,6 +94,7 @@ impl ListenAddress {
         let bound = match self {
             Self::Tcp(address) => bind_tcp(*address, count),
             Self::Unix(address) => bind_unix(address, count),
+            Self::Memory(address) => Ok(bind_memory(address, count)),
         };
         bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen for {whom} on {self}: {error}")))
     }
@@ -118,6 +125,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(address) => write!(f, "unix:{}", address.path.display()),
+            Self::Memory(_) => f.write_str("memory"),
         }
     }
 }
@@ -131,6 +139,7 @@ impl BoundListener {
         match self {
             Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Listener::Tcp),
             Self::Unix(listener) => tokio::net::UnixListener::from_std(listener).map(Listener::Unix),
+            Self::Memory(address) => Ok(Listener::Memory(address)),
         }
     }
 }
@@ -144,6 +153,7 @@ impl Listener {
         Poll::Ready(match self {
             Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
             Self::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
+            Self::Memory(address) => Ok(ready!(address.poll_accept(cx)).into()),
         })
     }
 }
@@ -191,6 +201,11 @@ fn bind_unix(address: &UnixAddress, count: usize) -> io::Result<Bound> {
     }
     listeners.push(BoundListener::Unix(first));
     Ok(Bound { address: ListenAddress::Unix(address.clone()), listeners, file: Some(file) })
+}
+
+fn bind_memory(address: &MemoryAddress, count: usize) -> Bound {
+    let listeners = (0..count).map(|_| BoundListener::Memory(address.clone())).collect();
+    Bound { address: ListenAddress::Memory(address.clone()), listeners, file: None }
 }
 
 #[cfg(test)]

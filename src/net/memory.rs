@@ -3,6 +3,10 @@
 //! One kind carries bytes in both directions, as TCP does. The other carries one answer, as a stream of HTTP/2 does: its
 //! head apart from its body, and an end that is a mark of its own.
 
+mod address;
+
+pub use address::MemoryAddress;
+
 use super::{Flushed, Received};
 use crate::wire::Head;
 use std::collections::VecDeque;

@@ -14,7 +14,7 @@ pub use accept::{Acceptor, accept};
 pub use connect::{connect, connect_to_one_of};
 pub use descriptors::{Counted, Descriptors, is_shortage};
 pub use listen::{Bound, BoundListener, ListenAddress, Listener, OPEN_MODE};
-pub use memory::{MemoryClient, MemoryStream};
+pub use memory::{MemoryAddress, MemoryClient, MemoryStream};
 pub use outbound::Outbound;
 pub use pace::{ClientDelay, Limits, Pace};
 pub use transport::{Flushed, Peer, Received, Transport};

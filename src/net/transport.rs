@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -51,6 +51,17 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// Returns the address by which the other side is known. Over a Unix socket it is on this machine, and counts as
+    /// 127.0.0.1.
+    pub fn address(&self) -> IpAddr {
+        match self {
+            Self::Tcp { remote, .. } => remote.ip(),
+            Self::Unix => Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+}
+
 /// The outcome of an attempt to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -81,14 +92,6 @@ impl Transport {
             }
             Self::Unix(_) => Some(Peer::Unix),
             Self::Memory(_) => None,
-        }
-    }
-
-    /// Returns the address of the other side, if it has one and the connection is not over.
-    pub fn remote_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Unix(_) | Self::Memory(_) => None,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::{Key, Place, State};
 use crate::grip::Channel;
-use crate::net::Transport;
+use crate::net::{Peer, Transport};
 use std::collections::BinaryHeap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
@@ -43,8 +43,8 @@ pub struct Row {
     pub place: Place,
     /// `stream`, `response` or `websocket`.
     pub kind: &'static str,
-    /// The address that has connected, unless it has just left: the client's, or that of a proxy.
-    pub peer: Option<SocketAddr>,
+    /// The two ends of its connection, unless it has just left. The other side is the client or a proxy.
+    pub peer: Option<Peer>,
     /// The client's address, if it is another one.
     pub client: Option<IpAddr>,
     /// What its route is called.
@@ -120,7 +120,7 @@ fn page_row(state: &State, key: usize) -> Option<Row> {
     Some(Row {
         place: conn.place(key),
         kind: conn.feed.kind(),
-        peer: conn.transport.as_ref().and_then(Transport::remote_address),
+        peer: conn.transport.as_ref().and_then(Transport::peer),
         client: conn.whose.client,
         route: Arc::clone(&conn.whose.route),
         user: conn.whose.user.clone(),

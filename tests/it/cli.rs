@@ -1,6 +1,7 @@
 //! The program: arguments in, exit code out.
 
 use crate::support::{Answer, Client, Origin, Program, eventually, get, run};
+use gripd::net::ListenAddress;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -85,7 +86,8 @@ fn the_example_configuration_is_good_and_says_the_defaults() {
         // The example has a route and is for everyone; without one the demo runs.
         config.routes = None;
         config.sources = Vec::new();
-        config.listen.set_ip([0, 0, 0, 0].into());
+        let ListenAddress::Tcp(address) = &mut config.listen else { panic!("{:?}", config.listen) };
+        address.set_ip([0, 0, 0, 0].into());
         format!("{config:?}")
     };
     assert_eq!(load(Some(Path::new(example))), load(None));

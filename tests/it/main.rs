@@ -47,6 +47,7 @@ mod stream;
 mod tokens;
 mod tokens_cli;
 mod tokens_unix;
+mod transports;
 mod trust;
 mod unreadable;
 mod users;

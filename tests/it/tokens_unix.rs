@@ -5,6 +5,7 @@ use crate::tokens::{gripd, write};
 use gripd::config::{Config, Overrides};
 use gripd::daemon::Daemon;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ fn mode(socket: &Path) -> u32 {
 
 /// Why a gripd with this socket does not start.
 fn error(name: &str, file: &str) -> String {
-    let overrides = Overrides { listen: Some(([127, 0, 0, 1], 0).into()), ..Overrides::default() };
+    let overrides = Overrides { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0)).into()), ..Overrides::default() };
     let mut config = Config::load(Some(&write(name, file)), &overrides).unwrap();
     config.control_listen.set_port(0);
     Daemon::start(config).unwrap_err().to_string()

@@ -1,13 +1,14 @@
 //! A client that sees every byte.
 
-use super::DEADLINE;
+use super::wire::Wire;
+use gripd::net::ListenAddress;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// One connection to gripd.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Wire,
     /// Read and not yet asked for.
     ahead: Vec<u8>,
 }
@@ -23,30 +24,31 @@ impl Client {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(1).unwrap();
         socket.connect(&to.into()).unwrap();
-        let mut client = Self { stream: socket.into(), ahead: Vec::new() };
+        let mut client = Self::over(socket.into());
         client.write(request);
         client
     }
 
     /// Connects and sends `request`.
     pub(crate) fn send(to: SocketAddr, request: impl AsRef<[u8]>) -> Self {
-        let stream = TcpStream::connect(to).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut client = Self { stream, ahead: Vec::new() };
+        Self::send_to(&to.into(), request)
+    }
+
+    /// Connects by whatever leads to this address, and sends `request`.
+    pub(crate) fn send_to(to: &ListenAddress, request: impl AsRef<[u8]>) -> Self {
+        let mut client = Self { stream: Wire::connect(to), ahead: Vec::new() };
         client.write(request);
         client
     }
 
     /// One end of a connection that is there.
     pub(crate) const fn over(stream: TcpStream) -> Self {
-        Self { stream, ahead: Vec::new() }
+        Self { stream: Wire::Tcp(stream), ahead: Vec::new() }
     }
 
     /// Our end's address.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.stream.tcp().local_addr().unwrap()
     }
 
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
@@ -55,7 +57,7 @@ impl Client {
 
     /// Writes until the other side has taken nothing for a second; returns how much it took.
     pub(crate) fn write_until_blocked(&mut self, bytes: &[u8]) -> usize {
-        self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        self.stream.tcp().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         let mut written = 0;
         while let Some(count) = self.stream.write(&bytes[written..]).ok().filter(|count| *count > 0) {
             written += count;
@@ -70,15 +72,15 @@ impl Client {
 
     /// Whether something has come that was not read, or the end.
     pub(crate) fn is_answered(&self) -> bool {
-        self.stream.set_nonblocking(true).unwrap();
-        let answered = self.stream.peek(&mut [0]).is_ok() || !self.ahead.is_empty();
-        self.stream.set_nonblocking(false).unwrap();
+        self.stream.tcp().set_nonblocking(true).unwrap();
+        let answered = self.stream.tcp().peek(&mut [0]).is_ok() || !self.ahead.is_empty();
+        self.stream.tcp().set_nonblocking(false).unwrap();
         answered
     }
 
     /// Ends our side; gripd takes it for gone.
     pub(crate) fn shut_down(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.tcp().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Reads up to and with `end`.

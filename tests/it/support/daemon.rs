@@ -3,6 +3,7 @@
 use super::{Client, Origin, eventually};
 use gripd::config::{Config, Overrides};
 use gripd::daemon::{Daemon, Left};
+use gripd::net::ListenAddress;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,13 +16,22 @@ const DRAIN: Duration = Duration::from_millis(200);
 
 /// These routes, two shards, free ports and no log.
 fn overrides(routes: &[String]) -> Overrides {
-    let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    Overrides { routes: routes.to_vec(), listen: any, control: any, shards: Some(2), log: Some(LevelFilter::OFF) }
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Overrides {
+        routes: routes.to_vec(),
+        listen: Some(any.into()),
+        control: Some(any),
+        shards: Some(2),
+        log: Some(LevelFilter::OFF),
+    }
 }
 
 /// A gripd with two shards. When it is dropped it drains, and must have nothing left.
 pub(crate) struct Gripd {
     daemon: Option<Daemon>,
+    /// The address for clients,
+    pub(crate) listen: ListenAddress,
+    /// and the same if it is a TCP address; else one at which nobody listens.
     pub(crate) clients: SocketAddr,
     pub(crate) control: SocketAddr,
 }
@@ -52,12 +62,17 @@ impl Gripd {
         Self::configured_in(&super::folder(&format!("gripd-{}-{number}", std::process::id())), text)
     }
 
-    /// With a configuration file of this text in `folder`.
+    /// With a configuration file of this text in `folder`. It listens on a free port, unless the text begins with an address
+    /// for clients.
     pub(crate) fn configured_in(folder: &Path, text: &str) -> Self {
         let file = folder.join("gripd.toml");
         std::fs::write(&file, text).unwrap();
         let drain = text.contains("drain = ");
-        Self::by(Some(&file), &overrides(&[]), |config| {
+        let mut overrides = overrides(&[]);
+        if text.starts_with("listen = ") {
+            overrides.listen = None;
+        }
+        Self::by(Some(&file), &overrides, |config| {
             if !drain {
                 config.drain = DRAIN;
             }
@@ -68,13 +83,14 @@ impl Gripd {
         let mut config = Config::load(file, overrides).unwrap_or_else(|error| panic!("{error}"));
         change(&mut config);
         let daemon = Daemon::start(config).unwrap();
-        let (clients, control) = (daemon.listen().tcp().unwrap(), daemon.control_listen());
-        Self { daemon: Some(daemon), clients, control }
+        let (listen, control) = (daemon.listen().clone(), daemon.control_listen());
+        let clients = listen.tcp().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 1)));
+        Self { daemon: Some(daemon), listen, clients, control }
     }
 
     /// Sends a `GET` for `path`.
     pub(crate) fn get(&self, path: &str) -> Client {
-        Client::send(self.clients, super::get(path))
+        Client::send_to(&self.listen, super::get(path))
     }
 
     /// A client whose stream of `channels` has begun.

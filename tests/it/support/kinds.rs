@@ -1,7 +1,7 @@
 //! The three kinds of connections that gripd holds, looked at in one way.
 
 use super::events::{event, events, say, subscribe};
-use super::websocket::{CLOSE, TEXT};
+use super::websocket::{CLOSE, TEXT, handshake};
 use super::{Answer, Asked, Client, Gripd, Origin, Socket, eventually};
 use serde_json::{Value, json};
 
@@ -94,9 +94,11 @@ impl Kind {
     pub(crate) fn ask_with(self, gripd: &Gripd, rest: &str, headers: &str) -> Member {
         let get = |path: &str| format!("GET /{path}?{rest} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let socket = match self {
-            Self::Stream => Socket::around(Client::send(gripd.clients, get("stream"))),
-            Self::Poll => Socket::around(Client::send(gripd.clients, get("poll"))),
-            Self::WebSocket => Socket::ask(gripd.clients, &format!("/ws?{rest}"), headers),
+            Self::Stream => Socket::around(Client::send_to(&gripd.listen, get("stream"))),
+            Self::Poll => Socket::around(Client::send_to(&gripd.listen, get("poll"))),
+            Self::WebSocket => {
+                Socket::around(Client::send_to(&gripd.listen, handshake(&format!("/ws?{rest}"), headers)))
+            }
         };
         Member { kind: self, socket }
     }

@@ -8,6 +8,7 @@ mod origin;
 mod program;
 pub(crate) mod tokens;
 pub(crate) mod websocket;
+mod wire;
 
 pub(crate) use client::{Client, get};
 pub(crate) use daemon::Gripd;
