@@ -7,6 +7,7 @@ use crate::grip::base64;
 use serde_json::{Map, Value, json};
 use std::error::Error;
 use std::time::Duration;
+use tokio::runtime::{Builder, LocalOptions};
 
 /// How long a publish may take, its wait for room and for closing connections included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,7 +114,7 @@ fn closed(reply: &Value) -> Result<(u64, u64)> {
 fn post(server: &args::Server, item: &impl serde::Serialize) -> Result<Value> {
     let server = Server::of(server)?;
     let body = json!({ "items": [item] }).to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let sent = tokio::time::timeout(TIMEOUT, server.post(body)).await;
         let reply = sent.map_err(|_| format!("{server} did not answer within {} seconds", TIMEOUT.as_secs()))??;

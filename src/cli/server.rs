@@ -3,18 +3,15 @@
 use super::args;
 use crate::grip::signature::{Key, Signer};
 use crate::grip::{base64, form};
-use crate::net::{Outbound, connect};
+use crate::net::{HttpConnection, Peer, Transport, connect, connect_to_file};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
 
 /// The largest reply that is read.
 const MAX_REPLY: usize = 1 << 20;
@@ -63,29 +60,24 @@ impl Server {
 
     /// Publishes, and returns what is replied.
     pub(super) async fn post(&self, body: String) -> Result<Bytes> {
-        match &self.place {
-            Place::Unix(file) => {
-                let stream = UnixStream::connect(file).await.map_err(|e| format!("cannot connect to {self}: {e}"))?;
-                self.exchange(stream, true, body).await
-            }
+        let transport = match &self.place {
+            Place::Unix(file) => connect_to_file(file).await.map_err(|e| format!("cannot connect to {self}: {e}"))?,
             Place::Tcp { host, port } => {
-                let stream = connect(host.trim_matches(['[', ']']), *port).await;
-                let stream = stream.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?;
-                let local = stream.peer_addr()?.ip().to_canonical().is_loopback();
-                self.exchange(stream, local, body).await
+                let connected = connect(host.trim_matches(['[', ']']), *port).await;
+                connected.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?
             }
-        }
+        };
+        self.exchange(transport, body).await
     }
 
-    /// Sends a publish over a connection. `local`: it does not leave this machine.
-    async fn exchange<S>(&self, stream: S, local: bool, body: String) -> Result<Bytes>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let authorization = self.authorization(local)?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(Outbound::new(stream, None))).await?;
-        tokio::spawn(connection);
+    /// Sends a publish over a connection.
+    async fn exchange(&self, transport: Transport, body: String) -> Result<Bytes> {
+        let is_local = transport.peer().is_some_and(|peer| match peer {
+            Peer::Tcp { remote, .. } => remote.ip().to_canonical().is_loopback(),
+            Peer::Unix => true,
+        });
+        let authorization = self.authorization(is_local)?;
+        let mut connection = HttpConnection::new(transport, None).await?;
         let host = match &self.place {
             Place::Tcp { host, port } => format!("{host}:{port}"),
             Place::Unix(_) => "localhost".to_owned(),
@@ -97,7 +89,8 @@ impl Server {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let response = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?;
+        let sent = connection.send(request.body(Full::new(Bytes::from(body)))?).await;
+        let response = sent.map_err(|failed| failed.into_error())?;
         let status = response.status();
         let reply = Limited::new(response.into_body(), MAX_REPLY).collect().await;
         let reply = reply.map_err(|e| e.to_string())?.to_bytes();

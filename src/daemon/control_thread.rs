@@ -1,6 +1,6 @@
 //! The thread of the control API. It also keeps the hub's time and runs the webhooks.
 
-use super::runtime;
+use super::local_runtime;
 use crate::control::{Control, Purpose};
 use crate::hub::Hub;
 use crate::net::BoundListener;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::task::spawn_local;
 
 /// How long webhooks may take at least to tell what is left when the last connection has ended.
 pub(super) const LAST_EVENTS: Duration = Duration::from_secs(1);
@@ -29,11 +30,13 @@ pub(super) struct ControlThread {
 
 impl ControlThread {
     pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
-        let runtime = runtime()?;
-        Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(self.run());
-            // Without waiting for long for what cannot be stopped: the lookup of a webhook's host.
-            runtime.shutdown_timeout(LAST_WRITES);
+        Builder::new().name("control".into()).spawn(move || match local_runtime() {
+            Ok(runtime) => {
+                runtime.block_on(self.run());
+                // Without waiting for long for what cannot be stopped: the lookup of a webhook's host.
+                runtime.shutdown_timeout(LAST_WRITES);
+            }
+            Err(error) => tracing::error!(%error, "the control API could not start"),
         })
     }
 
@@ -41,7 +44,7 @@ impl ControlThread {
         let Self { control, hub, notifier, listeners, stopped } = self;
         for (listener, purpose) in listeners {
             match listener.start() {
-                Ok(listener) => drop(tokio::spawn(Arc::clone(&control).serve(listener, purpose))),
+                Ok(listener) => drop(spawn_local(Arc::clone(&control).serve(listener, purpose))),
                 Err(error) => tracing::error!(%error, "the control API cannot listen"),
             }
         }

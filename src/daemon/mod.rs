@@ -241,24 +241,19 @@ fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Tabl
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let target = listener.local_addr()?;
-    let runtime = runtime()?;
     Builder::new().name("demo".into()).spawn(move || {
-        runtime.block_on(async move {
-            let served = async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token).await };
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the demo ended");
-            }
+        let served = local_runtime().and_then(|runtime| {
+            runtime.block_on(async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token).await })
         });
+        if let Err(error) = served {
+            tracing::error!(%error, "the demo ended");
+        }
     })?;
     let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
     Table::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
 }
 
-/// A runtime for one thread.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
+/// A runtime for one thread, whose tasks stay on it.
 fn local_runtime() -> io::Result<LocalRuntime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())
 }

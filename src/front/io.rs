@@ -50,7 +50,7 @@ impl Io {
         let Some(refusal) = unreadable::refusal(bytes) else { return false };
         // The connection ends with it, and it fits any buffer that has room at all.
         let written = self.transport.try_write(&[IoSlice::new(&refusal.render())], true);
-        !written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        !matches!(written, Ok(0))
     }
 
     /// Judges a write by the pace of the client.

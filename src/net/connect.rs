@@ -1,13 +1,14 @@
 //! Connecting to a server whose name may have several addresses.
 
-use super::is_shortage;
+use super::{Transport, is_shortage};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::sleep;
 
 /// How long an address may take alone before the next one is tried beside it (RFC 8305 5).
@@ -22,8 +23,16 @@ type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 ///
 /// # Errors
 /// The name has no address, or the error of the last address that was tried.
-pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+pub async fn connect(host: &str, port: u16) -> io::Result<Transport> {
     connect_to_one_of(lookup_host((host, port)).await?.collect()).await
+}
+
+/// Connects to the file of a Unix socket.
+///
+/// # Errors
+/// There is no such socket, or nobody listens there.
+pub async fn connect_to_file(path: &Path) -> io::Result<Transport> {
+    UnixStream::connect(path).await.map(Transport::from)
 }
 
 /// Connects to the address that answers first. One that does not answer at once does not keep the others from being tried,
@@ -31,7 +40,13 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 ///
 /// # Errors
 /// The error of the last address that was tried.
-pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<Transport> {
+    let stream = race(addresses).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream.into())
+}
+
+async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     if let [only] = addresses[..] {
         return TcpStream::connect(only).await;
     }
@@ -85,6 +100,7 @@ fn poll_any(attempts: &mut Vec<Attempt>, cx: &mut Context<'_>) -> Poll<io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Peer;
     use socket2::{Domain, Socket, Type};
     use std::net::{Ipv4Addr, TcpListener};
     use tokio::time::timeout;
@@ -116,7 +132,9 @@ mod tests {
 
     async fn reached(addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
         let connecting = connect_to_one_of(addresses.to_vec());
-        timeout(Duration::from_secs(20), connecting).await.expect("it takes too long")?.peer_addr()
+        let transport = timeout(Duration::from_secs(20), connecting).await.expect("it takes too long")?;
+        let Some(Peer::Tcp { remote, .. }) = transport.peer() else { panic!("{transport:?}") };
+        Ok(remote)
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod accept;
 mod connect;
 mod descriptors;
+mod http_connection;
 mod listen;
 mod memory;
 mod outbound;
@@ -11,8 +12,9 @@ mod transport;
 mod unix;
 
 pub use accept::{Acceptor, accept};
-pub use connect::{connect, connect_to_one_of};
+pub use connect::{connect, connect_to_file, connect_to_one_of};
 pub use descriptors::{Counted, Descriptors, is_shortage};
+pub use http_connection::{HttpConnection, READY_WAIT, Sent};
 pub use listen::{Bound, BoundListener, ListenAddress, Listener, OPEN_MODE};
 pub use memory::{MemoryAddress, MemoryClient, MemoryStream};
 pub use outbound::Outbound;

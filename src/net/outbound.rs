@@ -1,6 +1,6 @@
 //! A connection to a server that may answer before it has read the whole request.
 
-use super::Counted;
+use super::{Counted, Transport};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,22 +13,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// fails because the server closed simply never completes, and what has arrived decides: the answer, or the end of the
 /// connection.
 #[derive(Debug)]
-pub struct Outbound<S> {
-    stream: S,
+pub struct Outbound {
+    transport: Transport,
     /// Whether the server has closed its side against writes.
     refuses: bool,
     counted: Option<Counted>,
 }
 
-impl<S> Outbound<S> {
-    /// Wraps a connected stream. Its descriptor may be counted as long as it is open.
-    pub const fn new(stream: S, counted: Option<Counted>) -> Self {
-        Self { stream, refuses: false, counted }
+impl Outbound {
+    /// Wraps a transport that is connected. Its descriptor may be counted as long as it is open.
+    pub const fn new(transport: Transport, counted: Option<Counted>) -> Self {
+        Self { transport, refuses: false, counted }
     }
 
-    /// Returns the stream.
-    pub fn into_parts(self) -> (S, Option<Counted>) {
-        (self.stream, self.counted)
+    /// Returns the transport.
+    pub fn into_parts(self) -> (Transport, Option<Counted>) {
+        (self.transport, self.counted)
     }
 
     fn judge(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -47,18 +47,18 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Outbound<S> {
+impl AsyncRead for Outbound {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut self.transport).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Outbound<S> {
+impl AsyncWrite for Outbound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.refuses {
             return Poll::Pending;
         }
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
         self.judge(written)
     }
 
@@ -70,19 +70,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Outbound<S> {
         if self.refuses {
             return Poll::Pending;
         }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let written = Pin::new(&mut self.transport).poll_write_vectored(cx, slices);
         self.judge(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }

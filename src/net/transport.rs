@@ -154,15 +154,27 @@ impl Transport {
         }
     }
 
-    /// Writes as many of these bytes as the transport takes now, and returns their number. `last` says that
-    /// [`Self::finish`] follows as soon as all of them have left.
+    /// Writes as many of these bytes as the transport takes now, of which there must be one at least. Returns their number,
+    /// which is 0 if it takes nothing for now. `last` says that [`Self::finish`] follows as soon as all of them have
+    /// left.
     ///
     /// # Errors
-    /// The connection is broken, or takes nothing for now (`WouldBlock`).
+    /// The connection is broken.
     pub fn try_write(&mut self, slices: &[IoSlice<'_>], last: bool) -> io::Result<usize> {
-        let flags = if last { MORE } else { 0 };
-        match &*self {
-            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send(SockRef::from(stream), slices, flags)),
+        loop {
+            let written = self.write_once(slices, if last { MORE } else { 0 });
+            match written {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                written => return written,
+            }
+        }
+    }
+
+    fn write_once(&mut self, slices: &[IoSlice<'_>], flags: i32) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send(SockRef::from(&*stream), slices, flags)),
             Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || send(SockRef::from(&**stream), slices, flags)),
             Self::Memory(stream) => stream.try_write(slices),
         }

@@ -3,20 +3,17 @@
 use super::event::Time;
 use super::url::Url;
 use crate::grip::signature::Signer;
-use crate::net::{Outbound, connect};
+use crate::net::{HttpConnection, READY_WAIT, connect};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// The `aud` of what is signed: requests of clients are signed by the same key, and have none.
@@ -26,8 +23,6 @@ const AUDIENCE: &str = "webhook";
 const MAX_REPLY: usize = 64 * 1024;
 /// How long its end is waited for.
 const REPLY_WAIT: Duration = Duration::from_secs(1);
-/// How long a kept connection may take to be ready for a request: its task may have a last thing to do.
-const READY_WAIT: Duration = Duration::from_millis(20);
 /// How long a connection is kept. After that something on the way may have forgotten it.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
@@ -41,14 +36,16 @@ pub(super) struct Post {
     url: Url,
     signer: Option<Arc<Signer>>,
     timeout: Duration,
-    kept: Option<Wire>,
+    kept: Option<Kept>,
 }
 
-/// A connection. It ends with this.
+/// A connection to the webhook's server.
+type Connection = HttpConnection<Full<Bytes>>;
+
+/// A connection that is idle.
 #[derive(Debug)]
-struct Wire {
-    sender: SendRequest<Full<Bytes>>,
-    task: AbortHandle,
+struct Kept {
+    connection: Connection,
     since: Instant,
 }
 
@@ -73,41 +70,47 @@ impl Post {
     pub(super) async fn send(&mut self, body: &Bytes) -> Result<(), Failure> {
         let within = self.timeout;
         let answer = timeout(within, self.exchange(body)).await;
-        let (mut wire, reply) = answer.map_err(|_| Failure::Timeout(within))??;
+        let (connection, reply) = answer.map_err(|_| Failure::Timeout(within))??;
         let status = reply.status();
         let is_whole = timeout(REPLY_WAIT.min(within), discard(reply.into_body())).await;
-        if is_whole == Ok(true) && !wire.sender.is_closed() {
-            wire.since = Instant::now();
-            self.kept = Some(wire);
+        if is_whole == Ok(true) && !connection.is_closed() {
+            self.kept = Some(Kept { connection, since: Instant::now() });
         }
         if status.is_success() { Ok(()) } else { Err(Failure::Status(status)) }
     }
 
     /// Sends `body` on the kept connection, or else on a new one.
-    async fn exchange(&mut self, body: &Bytes) -> Result<(Wire, Response<Incoming>), Failure> {
-        if let Some(mut wire) = self.kept.take()
-            && wire.is_ready().await
-        {
-            match wire.sender.send_request(self.request(body)).await {
-                Ok(reply) => return Ok((wire, reply)),
+    async fn exchange(&mut self, body: &Bytes) -> Result<(Connection, Response<Incoming>), Failure> {
+        if let Some(mut connection) = self.take_kept().await {
+            match connection.send(self.request(body)).await {
+                Ok(reply) => return Ok((connection, reply)),
                 // The server was about to close it. If it took the events nevertheless, it knows them by their ids.
-                Err(error) => tracing::debug!(url = %self.url, %error, "a kept connection to a webhook was stale"),
+                Err(failed) => {
+                    let error = failed.into_error();
+                    tracing::debug!(url = %self.url, %error, "a kept connection to a webhook was stale");
+                }
             }
         }
-        let mut wire = self.connect().await?;
-        let reply = wire.sender.send_request(self.request(body)).await.map_err(Failure::Exchange)?;
-        Ok((wire, reply))
+        let mut connection = self.connect().await?;
+        let sent = connection.send(self.request(body)).await;
+        let reply = sent.map_err(|failed| Failure::Exchange(failed.into_error()))?;
+        Ok((connection, reply))
     }
 
-    async fn connect(&self) -> Result<Wire, Failure> {
+    /// Takes the kept connection, if it is young enough and ready for a request.
+    async fn take_kept(&mut self) -> Option<Connection> {
+        let Kept { mut connection, since } = self.kept.take()?;
+        let deadline = Instant::now() + READY_WAIT;
+        if since.elapsed() > MAX_IDLE || !connection.is_ready(deadline.into()).await {
+            return None;
+        }
+        Some(connection)
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
         let address = self.url.address();
-        let stream = connect(&address.host, address.port).await.map_err(Failure::Connect)?;
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
-        let (sender, connection) =
-            Builder::new().handshake(TokioIo::new(Outbound::new(stream, None))).await.map_err(Failure::Exchange)?;
-        // How it ends is told to whoever waits for an answer on it.
-        let task = tokio::spawn(connection).abort_handle();
-        Ok(Wire { sender, task, since: Instant::now() })
+        let transport = connect(&address.host, address.port).await.map_err(Failure::Connect)?;
+        Connection::new(transport, None).await.map_err(Failure::Exchange)
     }
 
     /// The request, signed now.
@@ -124,19 +127,6 @@ impl Post {
             headers.insert(GRIP_SIG, token);
         }
         request
-    }
-}
-
-impl Wire {
-    async fn is_ready(&mut self) -> bool {
-        self.since.elapsed() <= MAX_IDLE
-            && timeout(READY_WAIT, self.sender.ready()).await.is_ok_and(|ready| ready.is_ok())
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -3,7 +3,7 @@
 use super::conversation::Conversation;
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, destination, test, tried};
 use crate::grip::base64;
-use crate::net::{Counted, Outbound};
+use crate::net::{Counted, Outbound, Transport};
 use crate::route::{Address, Place, Target};
 use crate::wire::names_token;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -16,7 +16,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What came of a handshake.
@@ -66,7 +65,7 @@ pub enum Opened {
 #[derive(Debug)]
 pub struct RelayedSocket {
     /// The connection.
-    pub stream: TcpStream,
+    pub transport: Transport,
     _counted: Option<Counted>,
     _place: Option<RelayedPlace>,
 }
@@ -74,8 +73,8 @@ pub struct RelayedSocket {
 impl RelayedSocket {
     /// A connection that counts nowhere.
     #[cfg(test)]
-    pub const fn uncounted(stream: TcpStream) -> Self {
-        Self { stream, _counted: None, _place: None }
+    pub const fn uncounted(transport: Transport) -> Self {
+        Self { transport, _counted: None, _place: None }
     }
 }
 
@@ -175,8 +174,8 @@ impl Origin {
         }
         check(&errand.request.headers, response.headers()).map_err(Lost::sent)?;
         let limit = self.response_timeout(errand.route);
-        let ((stream, counted), early, head) = take_over(response, limit).await.map_err(Lost::sent)?;
-        let socket = RelayedSocket { stream, _counted: counted, _place: Some(place) };
+        let ((transport, counted), early, head) = take_over(response, limit).await.map_err(Lost::sent)?;
+        let socket = RelayedSocket { transport, _counted: counted, _place: Some(place) };
         Ok(Handshake::Accepted(Opened::Socket { socket, early, head, target: index }))
     }
 }
@@ -185,11 +184,11 @@ impl Origin {
 async fn take_over(
     mut response: Response<hyper::body::Incoming>,
     limit: Duration,
-) -> Result<((TcpStream, Option<Counted>), Bytes, response::Parts), Failure> {
+) -> Result<((Transport, Option<Counted>), Bytes, response::Parts), Failure> {
     let upgraded = timeout(limit, hyper::upgrade::on(&mut response)).await;
     let late = |_| Failure::over_time(Kind::TimedOut, "response_timeout", limit);
     let upgraded = upgraded.map_err(late)?.map_err(Failure::from_hyper)?;
-    let Ok(parts) = upgraded.downcast::<TokioIo<Outbound<TcpStream>>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Outbound>>() else {
         return Err(Failure::because(Kind::Unusable, "its connection cannot be taken over"));
     };
     Ok((parts.io.into_inner().into_parts(), parts.read_buf, response.into_parts().0))

@@ -4,31 +4,21 @@ use super::fair::Sharer;
 use super::handshake::RelayedPlace;
 use super::share::{Permit, Share};
 use super::{Failure, Kind, Metrics, Settings, Upload};
-use crate::net::{ClientDelay, Counted, Descriptors, Outbound, connect_to_one_of, is_shortage};
+use crate::net::{
+    ClientDelay, Counted, Descriptors, HttpConnection, READY_WAIT, Sent, Transport, connect_to_one_of, is_shortage,
+};
 use crate::route::Address;
 use crate::wire::is_public;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::Request;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::AbortHandle;
-use tokio::time::{timeout, timeout_at};
-
-/// What origins may send as the head of an answer: as much as any of them needs, bounded.
-const MAX_HEADERS: usize = 256;
-
-/// How long an idle connection may take to be ready for a request: its task may have a last thing to do.
-const READY_WAIT: Duration = Duration::from_millis(20);
+use std::time::Instant;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
 
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,25 +45,16 @@ struct Place {
 }
 
 struct Idle {
-    wire: Wire,
+    connection: Connection,
     since: Instant,
 }
 
-/// A connection. It ends with this: a task that is still writing a body would not notice that nobody wants it.
-struct Wire {
-    sender: SendRequest<Upload>,
-    task: AbortHandle,
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+/// A connection to an origin.
+type Connection = HttpConnection<Upload>;
 
 /// A connection to an origin, for one request. Returned to the pool when the answer was read whole.
 pub struct Lease {
-    wire: Wire,
+    connection: Connection,
     reused: bool,
     /// What is sent on it.
     upload: Option<Upload>,
@@ -100,20 +81,17 @@ impl Lease {
     }
 
     /// Sends a request; the head of its answer comes from the returned future.
-    pub(super) fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> {
+    pub(super) fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent<Upload>> {
         self.upload = Some(request.body().handle());
-        self.wire.sender.try_send_request(request)
+        self.connection.send(request)
     }
 
     /// Gives the connection back: the answer was read to its end. An origin may answer before it has read all of
     /// the request; its connection is then still busy with the rest, and is closed.
     pub fn finish(self) {
         let sent = self.upload.as_ref().is_none_or(Upload::is_whole);
-        if sent && !self.wire.sender.is_closed() {
-            self.pool.put(&self.to, self.wire);
+        if sent && !self.connection.is_closed() {
+            self.pool.put(&self.to, self.connection);
         }
     }
 }
@@ -154,24 +132,23 @@ impl Pool {
             // Boxed: few requests wait, and all would carry it along.
             None => Box::pin(self.wait_for(&share, source, &waiting)).await?,
         };
-        let deadline = tokio::time::Instant::now() + READY_WAIT;
-        let mut idle = None;
-        while idle.is_none()
-            && let Some(mut wire) = self.take(to)
+        let deadline = Instant::now() + READY_WAIT;
+        let mut idle = self.take(to);
+        while let Some(connection) = &mut idle
+            && !connection.is_ready(deadline.into()).await
         {
-            let ready = timeout_at(deadline, poll_fn(|cx| wire.sender.poll_ready(cx))).await;
-            idle = ready.is_ok_and(|ready| ready.is_ok()).then_some(wire);
+            idle = self.take(to);
         }
         let reused = idle.is_some();
-        let wire = match idle {
-            Some(wire) => wire,
+        let connection = match idle {
+            Some(connection) => connection,
             None => Box::pin(self.connect(to)).await?,
         };
-        permit.is_used_by(wire.task.clone());
+        permit.is_used_by(connection.abort_handle());
         if permit.gave_way() {
             return Err(Failure::new(Kind::GaveWay));
         }
-        Ok(Lease { wire, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
+        Ok(Lease { connection, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
     }
 
     /// Takes a place for one more WebSocket that is relayed to an origin.
@@ -193,29 +170,21 @@ impl Pool {
 
     /// A new connection in the place of one that was lost.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
-        let wire = Box::pin(self.connect(&lost.to)).await?;
-        lost.permit.is_used_by(wire.task.clone());
-        Ok(Lease { wire, reused: false, ..lost })
+        let connection = Box::pin(self.connect(&lost.to)).await?;
+        lost.permit.is_used_by(connection.abort_handle());
+        Ok(Lease { connection, reused: false, ..lost })
     }
 
-    async fn connect(&self, to: &Destination) -> Result<Wire, Failure> {
+    async fn connect(&self, to: &Destination) -> Result<Connection, Failure> {
         let limit = self.settings.connect_timeout;
         let opened = timeout(limit, self.open(to)).await;
         let late = |_| Failure::over_time(Kind::Unreachable, "connect_timeout", limit);
-        let (stream, counted) = opened.map_err(late)??;
-        let handshake = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            // RFC 9112 5.1: a proxy removes them.
-            .allow_spaces_after_header_name_in_responses(true)
-            .handshake(TokioIo::new(Outbound::new(stream, Some(counted))));
-        let (sender, connection) = handshake.await.map_err(Failure::from_hyper)?;
-        // How it ends is told to whoever waits for an answer on it.
-        let task = tokio::task::spawn_local(connection.with_upgrades()).abort_handle();
-        Ok(Wire { sender, task })
+        let (transport, counted) = opened.map_err(late)??;
+        Connection::new(transport, Some(counted)).await.map_err(Failure::from_hyper)
     }
 
     /// Opens a connection to the first of the addresses that answers.
-    async fn open(&self, to: &Destination) -> Result<(TcpStream, Counted), Failure> {
+    async fn open(&self, to: &Destination) -> Result<(Transport, Counted), Failure> {
         let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
         // The last descriptors are for the control port.
         let counted =
@@ -227,28 +196,25 @@ impl Pool {
             return Err(unreachable(io::Error::new(io::ErrorKind::PermissionDenied, "Origin host/IP blocked.")));
         }
         match connect_to_one_of(addresses).await {
-            Ok(stream) => {
-                stream.set_nodelay(true).map_err(unreachable)?;
-                Ok((stream, counted))
-            }
+            Ok(transport) => Ok((transport, counted)),
             Err(error) if is_shortage(&error) => Err(Failure::because(Kind::NoDescriptor, error)),
             Err(error) => Err(unreachable(error)),
         }
     }
 
     /// The connection used last, of those that are not too old.
-    fn take(&self, to: &Destination) -> Option<Wire> {
+    fn take(&self, to: &Destination) -> Option<Connection> {
         self.place(to, |place| {
             while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {
                 place.idle.pop_front();
             }
-            place.idle.pop_back().map(|idle| idle.wire)
+            place.idle.pop_back().map(|idle| idle.connection)
         })
     }
 
-    fn put(&self, to: &Destination, wire: Wire) {
+    fn put(&self, to: &Destination, connection: Connection) {
         self.place(to, |place| {
-            place.idle.push_back(Idle { wire, since: Instant::now() });
+            place.idle.push_back(Idle { connection, since: Instant::now() });
             if place.idle.len() > self.settings.idle_connections {
                 place.idle.pop_front();
             }

@@ -2,12 +2,13 @@
 
 use super::line::{Leave, Piece, Said, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
+use crate::net::Received;
 use crate::origin::{Failure, Kind, RelayedSocket};
 use crate::wire::websocket::{Decoder, Part, masked, masked_close};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -62,13 +63,13 @@ impl Relayed {
                 return Poll::Ready(said);
             }
             self.said = VecDeque::new();
-            if let Err(error) = ready!(self.socket.stream.poll_read_ready(cx)) {
+            if let Err(error) = ready!(self.socket.transport.poll_readable(cx)) {
                 return Poll::Ready(lost(error.to_string()));
             }
-            match self.socket.stream.try_read(&mut buffer) {
-                Ok(0) => return Poll::Ready(lost("it ended the connection without a Close frame")),
-                Ok(count) => self.decode(&buffer[..count]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
+            match self.socket.transport.try_read(&mut buffer) {
+                Ok(Received::End) => return Poll::Ready(lost("it ended the connection without a Close frame")),
+                Ok(Received::Bytes(count)) => self.decode(&buffer[..count]),
+                Ok(Received::Nothing) => {}
                 Err(error) => return Poll::Ready(lost(error.to_string())),
             }
         }
@@ -122,12 +123,9 @@ impl Relayed {
 
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
-            ready!(self.socket.stream.poll_write_ready(cx))?;
-            match self.socket.stream.try_write(&self.out[self.written..]) {
-                Ok(count) => self.advance(count),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            ready!(self.socket.transport.poll_writable(cx))?;
+            let written = self.socket.transport.try_write(&[IoSlice::new(&self.out[self.written..])], false)?;
+            self.advance(written);
         }
         // Idle lines keep no memory for it.
         (self.out, self.written) = (Vec::new(), 0);
@@ -155,9 +153,9 @@ impl Relayed {
         }
         let Self { mut socket, out, written, .. } = *self;
         let said = async {
-            socket.stream.write_all(&out[written..]).await?;
-            socket.stream.shutdown().await?;
-            tokio::io::copy(&mut socket.stream, &mut tokio::io::sink()).await
+            socket.transport.write_all(&out[written..]).await?;
+            socket.transport.shutdown().await?;
+            tokio::io::copy(&mut socket.transport, &mut tokio::io::sink()).await
         };
         // Whether it does is its own concern.
         let _ = timeout(GOODBYE, said).await;
@@ -214,7 +212,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         socket2::SockRef::from(&socket).set_send_buffer_size(8 << 10).unwrap();
         let (mut origin, _) = listener.accept().await.unwrap();
-        let mut line = Relayed::new(RelayedSocket::uncounted(socket), &[]);
+        let mut line = Relayed::new(RelayedSocket::uncounted(socket.into()), &[]);
         let mut buffer = vec![0; 32 << 10];
         for _ in 0..100 {
             while !line.is_full() {

@@ -72,12 +72,9 @@ impl Outlet {
     /// Writes until the transport takes no more. `last`: its end follows at once, and is to leave with the last byte.
     pub(super) fn write_to(&mut self, transport: &mut Transport, last: bool) -> io::Result<Flushed> {
         while !self.is_empty() {
-            match self.write_some(transport, last) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.advance(count),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+            match self.write_some(transport, last)? {
+                0 => return Ok(Flushed::Blocked),
+                count => self.advance(count),
             }
         }
         Ok(Flushed::All)

@@ -69,7 +69,7 @@ fn counts(metrics: &Metrics) -> [u64; 4] {
     [&metrics.delivered, &metrics.failures, &metrics.dropped, &metrics.queued].map(|counter| counter.load(Relaxed))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn events_go_out_in_signed_batches_on_one_connection() {
     let mut server = Server::start(&[]).await;
     let key = Key::Secret(b"changeme".to_vec());
@@ -99,7 +99,7 @@ async fn events_go_out_in_signed_batches_on_one_connection() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_batch_that_is_not_taken_is_told_again_with_the_same_ids() {
     let mut server = Server::start(&[500, 302, 404]).await;
     let (notifier, metrics) = notifier([server.hook()]);
@@ -118,7 +118,7 @@ async fn a_batch_that_is_not_taken_is_told_again_with_the_same_ids() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn what_is_dropped_is_told_and_counts_stay_true() {
     let mut server = Server::start(&[]).await;
     let (notifier, metrics) = notifier([Hook { queue: 2, grace: Duration::ZERO, ..server.hook() }]);
@@ -135,7 +135,7 @@ async fn what_is_dropped_is_told_and_counts_stay_true() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_webhook_is_told_what_it_wants_to_know() {
     let mut server = Server::start(&[]).await;
     let base = Hook { batch_wait: LONG, grace: Duration::ZERO, ..server.hook() };
@@ -172,7 +172,7 @@ async fn a_webhook_is_told_what_it_wants_to_know() {
     assert!(Events::parse([]).is_err() && Events::parse(["close"]).is_err());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_leave_is_told_when_its_grace_is_over() {
     let mut server = Server::start(&[]).await;
     let grace = Duration::from_millis(20);
@@ -191,7 +191,7 @@ async fn a_leave_is_told_when_its_grace_is_over() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn two_webhooks_have_ids_of_their_own() {
     let mut server = Server::start(&[]).await;
     let (notifier, metrics) = notifier([server.hook(), server.hook()]);
@@ -207,7 +207,7 @@ async fn two_webhooks_have_ids_of_their_own() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_connection_that_the_server_closes_is_replaced_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (notifier, metrics) = notifier([hook(listener.local_addr().unwrap())]);
@@ -236,7 +236,7 @@ async fn a_connection_that_the_server_closes_is_replaced_at_once() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_long_reply_is_not_read() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (notifier, metrics) = notifier([hook(listener.local_addr().unwrap())]);
@@ -254,7 +254,7 @@ async fn a_long_reply_is_not_read() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_server_that_does_not_answer_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (notifier, metrics) = notifier([Hook { timeout: SOON, ..hook(listener.local_addr().unwrap()) }]);
@@ -263,7 +263,7 @@ async fn a_server_that_does_not_answer_fails() {
     assert_eq!(counts(&metrics)[3], 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_drain_sends_all_there_is_and_then_takes_nothing() {
     let mut server = Server::start(&[]).await;
     let (notifier, metrics) = notifier([Hook { batch_wait: LONG, queue: 3, batch: 2, ..server.hook() }]);
@@ -285,7 +285,7 @@ async fn a_drain_sends_all_there_is_and_then_takes_nothing() {
     assert_eq!(leaves, [&left(5, "a"), &left(6, "b"), &left(7, "c"), &left(8, "d")]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_drain_tries_each_batch_once() {
     let mut server = Server::start(&[500]).await;
     let (notifier, metrics) = notifier([Hook { batch: 2, ..server.hook() }]);
@@ -295,7 +295,7 @@ async fn a_drain_tries_each_batch_once() {
     assert_eq!(counts(&metrics), [1, 1, 2, 0]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_drain_is_over_in_its_time_whatever_the_server_does() {
     for runs in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -318,7 +318,7 @@ async fn a_drain_is_over_in_its_time_whatever_the_server_does() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn what_was_on_its_way_when_it_was_dropped_is_sent_again() {
     let mut server = Server::start(&[]).await;
     let (notifier, metrics) = notifier([server.hook()]);
@@ -330,7 +330,7 @@ async fn what_was_on_its_way_when_it_was_dropped_is_sent_again() {
     assert_eq!(counts(&metrics), [1, 0, 0, 0]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_notifier_without_webhooks_runs_on() {
     let (notifier, metrics) = notifier([]);
     assert!(notifier.is_idle());
