@@ -125,9 +125,11 @@ mod tests {
         (address.as_socket().unwrap(), (listener, clients))
     }
 
-    /// Returns an address that refuses connections.
-    fn refusing() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    /// Returns an address that refuses connections as long as the socket lives, which has its port and does not listen.
+    fn refusing() -> (SocketAddr, Socket) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        (socket.local_addr().unwrap().as_socket().unwrap(), socket)
     }
 
     async fn reached(addresses: &[SocketAddr]) -> io::Result<SocketAddr> {
@@ -140,10 +142,11 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_swallows_connections_does_not_hide_the_next() {
         let (silent, _full) = silent();
+        let (refusing, _socket) = refusing();
         let good = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = good.local_addr().unwrap();
         assert_eq!(reached(&[silent, address]).await.unwrap(), address);
-        assert_eq!(reached(&[silent, refusing(), silent, address]).await.unwrap(), address);
+        assert_eq!(reached(&[silent, refusing, silent, address]).await.unwrap(), address);
         assert_eq!(reached(&[address, silent]).await.unwrap(), address);
         // However many of them swallow.
         assert_eq!(reached(&[silent, silent, silent, silent, address]).await.unwrap(), address);
@@ -151,7 +154,8 @@ mod tests {
 
     #[tokio::test]
     async fn when_all_refuse_the_last_error_is_told() {
-        let both = reached(&[refusing(), refusing()]).await;
+        let (refusing, _socket) = refusing();
+        let both = reached(&[refusing, refusing]).await;
         assert_eq!(both.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(reached(&[]).await.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
     }

@@ -160,8 +160,8 @@ fn a_route_says_how_much_is_logged_of_its_requests() {
     let mut running = Program::start(&args);
     let clients = running.clients.clone();
     assert_eq!(logged(&clients, &mut running), [0, 1, 1]);
-    // Without a line that says where it listens, it must be told.
-    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Without a line that says where it listens, it must be told. No other test uses this address of the machine.
+    let port = || std::net::TcpListener::bind("127.83.1.1:0").unwrap().local_addr().unwrap().to_string();
     let (clients, control) = (port(), port());
     let quiet = ["--log", "warn", "--listen", &clients, "--control", &control];
     let mut running = Program::start_at(&[&quiet, &args[..]].concat(), &clients, &control);

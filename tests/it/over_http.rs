@@ -2,7 +2,7 @@
 
 use crate::support::events::{control, event, say};
 use crate::support::websocket::{BINARY, CONTINUATION, Frame, PING, PONG, TEXT};
-use crate::support::{Answer, Client, Events, Gripd, Socket, get};
+use crate::support::{Answer, Client, Events, Gripd, Nobody, Socket, get};
 use serde_json::json;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -418,7 +418,7 @@ fn an_origin_that_cannot_be_reached_for_a_while_is_asked_again() {
 #[test]
 fn the_next_target_has_it_if_the_first_cannot_be_reached() {
     let origin = Events::start();
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = Nobody::new();
     let gripd = Gripd::to(&[format!("* {dead},over_http {},over_http", origin.address())], |_| {});
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "hi");

@@ -1,6 +1,6 @@
 //! Clients that send or read slowly, and the clients beside them.
 
-use crate::support::{Answer, Client, DEADLINE, Gripd, Origin, eventually, get};
+use crate::support::{Answer, Client, DEADLINE, Gripd, Nobody, Origin, eventually, get};
 use gripd::config::Config;
 use gripd::net::Limits;
 use gripd::wire::{Network, Proxies, ProxyHeader};
@@ -327,7 +327,7 @@ fn a_fast_upload_does_not_give_way() {
 #[test]
 fn an_upload_that_nobody_has_seen_goes_to_the_next_target() {
     let origin = origin();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     let gripd = Gripd::to(&[format!("* {nobody} {}", origin.address)], |_| {});
     for length in [1000, 70_000, 150_000, 300_000] {
         let mut client = Client::send(gripd.clients, upload(length, length));

@@ -1,6 +1,6 @@
 //! Plain proxying.
 
-use crate::support::{Answer, Client, Gripd, Origin, chunk, eventually, get};
+use crate::support::{Answer, Client, Gripd, Nobody, Origin, chunk, eventually, get};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -171,7 +171,7 @@ fn absolute_and_asterisk_targets() {
 
 #[test]
 fn origin_failures_are_502_and_504() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Nobody::new();
     let gripd = Gripd::to(&[format!("* {nobody}")], |_| {});
     let (head, body) = gripd.get("/").answer();
     assert!(head.starts_with("http/1.1 502"), "{head}");

@@ -1,10 +1,9 @@
 //! WebSockets whose origin speaks WebSocket itself.
 
 use crate::support::websocket::{ACCEPT, BINARY, CLOSE, CONTINUATION, Frame, KEY, PING, PONG, TEXT, frame};
-use crate::support::{Gripd, Socket, SocketOrigin};
+use crate::support::{Gripd, Nobody, Socket, SocketOrigin};
 use gripd::grip::signature::{Key, Signer, Verifier};
 use serde_json::{Value, json};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -100,7 +99,7 @@ fn a_refusal_is_the_origins_own() {
 #[test]
 fn the_next_target_has_it_if_the_first_cannot_be_reached() {
     let origin = SocketOrigin::start();
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = Nobody::new();
     let gripd = Gripd::to(&[format!("* {dead} {}", origin.address)], |_| {});
     let (mut client, mut end) = origin.open(&gripd, "");
     client.send(TEXT, "hi");

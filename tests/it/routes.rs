@@ -1,19 +1,14 @@
 //! Routes: where requests go, and what becomes of them on the way.
 
-use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
+use crate::support::{Answer, Client, Gripd, Nobody, Origin, eventually, get};
 use serde_json::json;
-use std::net::TcpListener;
-
-/// An address on which nobody listens.
-fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
 
 #[test]
 fn the_next_target_is_asked_when_one_cannot_be_reached() {
     let origin = Origin::start(|asked| Answer::ok(&asked.body));
     let resets = Origin::start(|_| Answer::Last(String::new()));
-    let dead = format!("{} no-such-host.invalid:80 {}", nobody(), resets.address);
+    let nobody = Nobody::new();
+    let dead = format!("{nobody} no-such-host.invalid:80 {}", resets.address);
     let gripd = Gripd::to(&[format!("* {dead} {}", origin.address)], |_| {});
     let put = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
     assert_eq!(Client::send(gripd.clients, put).answer().1, "body");
@@ -26,7 +21,7 @@ fn the_next_target_is_asked_when_one_cannot_be_reached() {
 
 #[test]
 fn when_no_target_can_be_reached_their_names_are_told() {
-    let (one, other) = (nobody(), nobody());
+    let (one, other) = (Nobody::new(), Nobody::new());
     let gripd = Gripd::to(&[format!("*,debug {one} {other}")], |_| {});
     let (head, body) = gripd.get("/").answer();
     assert!(head.starts_with("http/1.1 502"), "{head}");
@@ -148,7 +143,8 @@ fn a_script_that_is_served_again_stays_one() {
 
 #[test]
 fn gripds_own_answers_can_be_read_by_pages_and_scripts() {
-    let gripd = Gripd::to(&[format!("*,aco {}", nobody())], |_| {});
+    let nobody = Nobody::new();
+    let gripd = Gripd::to(&[format!("*,aco {nobody}")], |_| {});
     let request = "GET / HTTP/1.1\r\nHost: h\r\nOrigin: http://page\r\n\r\n";
     let (head, _) = Client::send(gripd.clients, request).answer();
     assert!(head.starts_with("http/1.1 502") && head.contains("allow-origin: http://page"), "{head}");
