@@ -103,6 +103,7 @@
 //! ids and filters), *refresh* (asking the origin again), *rights* (of a client: who it is and what it may hold),
 //! *command* (what is done to connections), *ledger* (what a shard tells of them).
 
+pub mod admission;
 pub mod cli;
 pub mod config;
 pub mod control;

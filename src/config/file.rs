@@ -5,7 +5,7 @@ use super::{Error, MAX_SHARDS};
 use crate::net::ListenAddress;
 use crate::origin::ForwardedProto;
 use crate::wire::ProxyHeader;
-use crate::{control, front, hold, hub, origin, session, shard};
+use crate::{control, front, hub, origin, session, shard};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::net::SocketAddr;
@@ -256,7 +256,7 @@ impl Default for Client {
             least_rate: front.body_pace.rate,
             body_buffer: front.body_buffer,
             body_buffers_total: front.body_buffers,
-            max_channels: limit(hold::Settings::default().max_channels),
+            max_channels: limit(shard::Settings::default().max_channels),
             upstream_key: String::new(),
             proxies: None,
             proxy_header: HeaderOfProxies(ProxyHeader::default()),

@@ -218,14 +218,8 @@ impl Config {
             drain: file.drain.0,
             routes,
             front: front_settings(file, parsed.trusted, shards),
-            hold: hold::Settings {
-                max_channels: file.client.max_channels.get(),
-                answer_pace: answer_pace(file),
-                debug: file.debug,
-                ..hold::Settings::default()
-            },
+            hold: hold::Settings { answer_pace: answer_pace(file), debug: file.debug, ..hold::Settings::default() },
             session: session::Settings {
-                max_channels: file.client.max_channels.get(),
                 max_message: file.websocket.max_message.get(),
                 max_relayed_message: file.websocket.max_relayed_message.get() as usize,
                 unsent_total: file.websocket.unsent_total.get().div_ceil(shards),

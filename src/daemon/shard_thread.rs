@@ -2,6 +2,7 @@
 
 use super::books::Books;
 use super::{Counters, Left, local_runtime};
+use crate::admission::Admission;
 use crate::front::{self, Drain, Front, Gate};
 use crate::hold::{self, Holds};
 use crate::hub::Hub;
@@ -55,6 +56,8 @@ impl ShardThread {
         let membership = self.hub.membership(self.index);
         let inbox = self.hub.inbox(self.index);
         let grace = self.shard.close_grace;
+        let admission =
+            Rc::new(Admission::new(Arc::clone(&self.hub), Arc::clone(&self.counters.shard), self.shard.max_channels));
         let books = Books { shard: self.index, membership: membership.clone(), notifier: self.notifier };
         let shard = Shard::new(self.shard, inbox, Box::new(books), self.counters.shard);
         let descriptors = self.descriptors;
@@ -66,8 +69,15 @@ impl ShardThread {
         let front = Rc::new(Front {
             settings: self.front,
             origin: Rc::clone(&origin),
-            holds: Holds::new(self.hold, Rc::clone(&shard), membership.clone(), Rc::clone(&origin)),
-            sessions: Sessions::new(self.session, Rc::clone(&shard), membership, origin, self.counters.session),
+            holds: Holds::new(self.hold, Rc::clone(&shard), membership, Rc::clone(&admission), Rc::clone(&origin)),
+            sessions: Sessions::new(
+                self.session,
+                Rc::clone(&shard),
+                Rc::clone(&admission),
+                origin,
+                self.counters.session,
+            ),
+            admission,
             drain: Rc::new(Drain::default()),
             gate: Gate::default(),
             idle: Rc::default(),

@@ -7,8 +7,9 @@ use super::request::replay;
 use super::slot::{Leave, Slot};
 use super::visit::Visit;
 use super::{Front, answer};
-use crate::grip::instruct::{is_body, is_grip};
-use crate::grip::{HoldMode, Instruct, Invalid, Refusal, Rights};
+use crate::admission::{NotAdmitted, Reading, Unusable};
+use crate::grip::instruct::is_grip;
+use crate::grip::{HoldMode, Instruct, Refusal, Rights};
 use crate::hold::{self, Client, Hold};
 use crate::origin::{
     Answered, BodyState, Failure, Kind, Lease, MAX_BODY, Source, Upload, collect, remove_hop_by_hop, remove_where,
@@ -19,7 +20,9 @@ use crate::wire::{Fields, Head};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
@@ -77,25 +80,26 @@ impl Exchange<'_> {
 
     async fn prepare(&mut self, answered: Answered, concerns: bool) -> Result<Prepared, Failure> {
         let Answered { mut head, body, target } = answered;
-        let mut instruct =
-            if concerns { Instruct::parse(&head.headers).map_err(unusable)? } else { Instruct::default() };
-        let (mut body, rest) = self.collect(body).await?;
-        if concerns && is_body(&head.headers) && rest.is_none() {
-            instruct.read_body(head.status.as_u16(), &body).map_err(unusable)?;
-            body = substitute(&mut instruct, &mut head);
-        }
-        hold::check(&instruct, self.front.holds.settings().max_channels).map_err(unusable)?;
+        let (body, rest) = self.collect(body).await?;
         if rest.is_some() && !concerns {
             return Err(Failure::new(Kind::NoScript));
         }
+        let reading = if concerns {
+            let (status, most) = (head.status.as_u16(), self.front.admission.max_channels());
+            Reading::of(&head.headers, status, &body, rest.is_none(), most)
+        } else {
+            Ok(Reading { body, ..Reading::default() })
+        };
+        let Reading { instruct, body, headers, is_changed } = reading.map_err(|why| self.unusable(&why, target))?;
         let chained = instruct.hold.is_none() && instruct.links.next.is_some();
         let streams = chained || instruct.hold == Some(HoldMode::Stream);
-        if rest.is_some() && (!streams || instruct.filters_content() || is_body(&head.headers)) {
-            let why = format!("GRIP instruct response too large from {}", self.route.targets[target]);
-            return Err(Failure::because(Kind::TooLarge, why));
+        if rest.is_some() && !streams {
+            return Err(self.unusable(&Unusable::TooLarge, target));
         }
-        if let Some(changed) = hold::filtered(&instruct, &body).map_err(unusable)? {
-            body = changed.into();
+        if let Some(headers) = headers {
+            replace_headers(&mut head, headers);
+        }
+        if is_changed {
             forget_body(&mut head);
         }
         apply(&instruct, &mut head, concerns);
@@ -144,22 +148,20 @@ impl Exchange<'_> {
         if let Some(rights) = self.route.users.as_ref().and_then(|users| users.rights_by(&instruct.meta)) {
             self.rights = rights;
         }
-        let holds = &self.front.holds;
-        if let Some((refusal, name)) = holds.refuse(instruct, self.route, &self.rights) {
+        let admission = &self.front.admission;
+        admission.admit(self.route, &self.rights, instruct.names()).map_err(|NotAdmitted { channel, refusal }| {
             let kind = match refusal {
                 Refusal::Rule => Kind::NotAllowed,
                 Refusal::Token => Kind::NotNamed,
             };
-            return Err(Failure::because(kind, format!("channel '{name}': {refusal}")));
-        }
+            Failure::because(kind, format!("channel '{channel}': {refusal}"))
+        })?;
         if self.visit.retry.is_some() {
             // A publisher may have had it go elsewhere: it is looked at when it is held.
             return Ok(());
         }
-        match holds.denied(instruct, &self.route.prefix, &self.implicit(target)) {
-            Some(denied) => Err(Failure::because(Kind::Denied, denied)),
-            None => Ok(()),
-        }
+        let checked = admission.check_denials(self.route, instruct.names(), &self.implicit(target));
+        checked.map_err(|denied| Failure::because(Kind::Denied, denied))
     }
 
     /// The channels that the connection holds, whatever its origin says.
@@ -212,21 +214,24 @@ impl Exchange<'_> {
     fn original(&self) -> &Parts {
         self.original.as_ref().unwrap_or(&self.visit.request)
     }
-}
 
-fn unusable(error: Invalid) -> Failure {
-    Failure::because(Kind::Unusable, format!("Failed to parse accept instructions: {error}"))
-}
-
-/// Puts the answer that an instruct's body describes in the place of the one that brought it. Returns its body.
-fn substitute(instruct: &mut Instruct, head: &mut response::Parts) -> Bytes {
-    let substitute = instruct.substitute.take().unwrap_or_default();
-    head.headers = HeaderMap::new();
-    head.extensions.remove::<ReasonPhrase>();
-    for (name, value) in substitute.headers {
-        head.headers.append(name, value);
+    /// The failure of an answer that cannot be used.
+    fn unusable(&self, why: &Unusable, target: usize) -> Failure {
+        match why {
+            Unusable::TooLarge => {
+                Failure::because(Kind::TooLarge, format!("{why} from {}", self.route.targets[target]))
+            }
+            Unusable::Instruct(invalid) | Unusable::Filter(invalid) => {
+                Failure::because(Kind::Unusable, format!("Failed to parse accept instructions: {invalid}"))
+            }
+        }
     }
-    substitute.body
+}
+
+/// Puts the headers of the answer that an instruct's body describes in the place of those that brought it.
+fn replace_headers(head: &mut response::Parts, headers: Vec<(HeaderName, HeaderValue)>) {
+    head.headers = headers.into_iter().collect();
+    head.extensions.remove::<ReasonPhrase>();
 }
 
 /// Makes the origin's head the client's: its status, and without what is GRIP's or the connection's. `concerns`: it has

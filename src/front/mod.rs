@@ -30,6 +30,7 @@ pub use drain::Drain;
 pub use gate::Gate;
 pub use idle::Idle;
 
+use crate::admission::Admission;
 use crate::grip::signature::Verifier;
 use crate::hold::Holds;
 use crate::net::{Descriptors, Limits};
@@ -111,6 +112,8 @@ pub struct Front {
     pub settings: Settings,
     /// Where requests go, and the way there.
     pub origin: Rc<Origin>,
+    /// Which channels clients may hold.
+    pub admission: Rc<Admission>,
     /// Where connections are held.
     pub holds: Holds,
     /// Where they are WebSockets.

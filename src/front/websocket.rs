@@ -9,8 +9,8 @@ use super::slot::{Leave, Slot};
 use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::extension;
-use crate::grip::instruct::{Named, is_grip};
-use crate::grip::{Control, Event, Instruct, MessageKind, Rights};
+use crate::grip::instruct::is_grip;
+use crate::grip::{Control, Event, MessageKind, Rights};
 use crate::origin::{
     Answered, Asking, Failure, Handshake, Kind, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop,
     remove_where,
@@ -63,8 +63,9 @@ pub(super) async fn open(
         rights = named;
     }
     let implicit = route.implicit(opened.target(), &rights);
-    let asked = subscriptions(&opened);
-    if let Some(denied) = front.holds.denied(&asked, &route.prefix, &implicit) {
+    let subscribed = subscriptions(&opened);
+    let named = subscribed.iter().map(String::as_str);
+    if let Err(denied) = front.admission.check_denials(route, named, &implicit) {
         let failure = Failure::because(Kind::Denied, denied);
         return answer::fail(front, route, &visit.request.uri, &failure, &dress, access);
     }
@@ -75,20 +76,17 @@ pub(super) async fn open(
     std::future::pending().await
 }
 
-/// The channels to which an origin subscribes a client at once.
-fn subscriptions(opened: &Opened) -> Instruct {
-    let mut instruct = Instruct::default();
-    if let Opened::Conversation { reply, .. } = opened {
-        let named = reply.events.iter().filter_map(|event| match event {
-            Event::Message(MessageKind::Text, text) => match Control::parse(text.strip_prefix(b"c:")?) {
-                Ok(Control::Subscribe { channel, filters }) => Some(Named { name: channel, prev_id: None, filters }),
-                _ => None,
-            },
+/// Returns the channels to which an origin subscribes a client at once.
+fn subscriptions(opened: &Opened) -> Vec<String> {
+    let Opened::Conversation { reply, .. } = opened else { return Vec::new() };
+    let named = reply.events.iter().filter_map(|event| match event {
+        Event::Message(MessageKind::Text, text) => match Control::parse(text.strip_prefix(b"c:")?) {
+            Ok(Control::Subscribe { channel, .. }) => Some(channel),
             _ => None,
-        });
-        instruct.channels = named.collect();
-    }
-    instruct
+        },
+        _ => None,
+    });
+    named.collect()
 }
 
 /// Whether it is a handshake by the rules (RFC 6455 4.2.1).

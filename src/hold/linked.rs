@@ -4,9 +4,9 @@
 use super::pulse::Pulse;
 use super::race::{Notes, OnClose, race};
 use super::stream;
-use super::terms::{check, filtered, terms, unlinked, ways_of_stream};
+use super::terms::{unlinked, ways_of_stream};
 use super::{After, Cause, Hold, Holds, Waiting};
-use crate::grip::instruct::is_body;
+use crate::admission::{NotAdmitted, Reading, terms};
 use crate::grip::link::Next;
 use crate::grip::{HoldMode, Instruct, Meta, Rights};
 use crate::net::{Pace, Transport};
@@ -290,7 +290,7 @@ impl Linked<'_> {
 
     /// Appends what a link answered, and goes on as it says.
     async fn take(&mut self, told: Told) -> Flow {
-        let (instruct, body) = match read(&told, self.holds.settings.max_channels) {
+        let (instruct, body) = match read(&told, self.holds.admission.max_channels()) {
             Ok(read) => read,
             Err(why) => {
                 tracing::warn!(uri = %self.about.shown(), error = why, "the next link's answer cannot be used");
@@ -301,8 +301,11 @@ impl Linked<'_> {
         let holds = self.instruct.hold.is_some();
         if holds {
             self.know_user();
-            if let Some((refusal, name)) = self.holds.refuse(&self.instruct, &self.about.route, &self.rights) {
-                tracing::warn!(uri = %self.about.shown(), channel = name, %refusal, "the next link's answer cannot be used");
+            let admission = &self.holds.admission;
+            if let Err(NotAdmitted { channel, refusal }) =
+                admission.admit(&self.about.route, &self.rights, self.instruct.names())
+            {
+                tracing::warn!(uri = %self.about.shown(), channel, %refusal, "the next link's answer cannot be used");
                 return self.fail("The next link's answer holds a channel that it may not.");
             }
             self.join()?;
@@ -450,23 +453,12 @@ fn successful(told: Told) -> Result<Told, Failure> {
     Err(Failure::because(Kind::Unusable, format!("its status is {}", told.status.as_u16())))
 }
 
-/// What a link's answer asks for, and what it appends.
+/// Returns the instruct of a link's answer, and the body that it appends.
 fn read(told: &Told, max_channels: usize) -> Result<(Instruct, Bytes), String> {
-    let invalid = |error: crate::grip::Invalid| format!("Failed to parse accept instructions: {error}");
-    let mut instruct = Instruct::parse(&told.headers).map_err(invalid)?;
-    let mut body = told.body.clone();
-    if is_body(&told.headers) {
-        instruct.read_body(told.status.as_u16(), &told.body).map_err(invalid)?;
-        body = instruct.substitute.take().map(|substitute| substitute.body).unwrap_or_default();
-    }
+    let read = Reading::of(&told.headers, told.status.as_u16(), &told.body, told.rest.is_none(), max_channels);
+    let Reading { instruct, body, .. } = read.map_err(|unusable| unusable.to_string())?;
     if instruct.hold == Some(HoldMode::Response) {
         return Err("Next link returned non-stream hold.".to_owned());
-    }
-    check(&instruct, max_channels).map_err(invalid)?;
-    if told.rest.is_none()
-        && let Some(changed) = filtered(&instruct, &body).map_err(|error| format!("filter error: {error}"))?
-    {
-        body = changed.into();
     }
     Ok((instruct, body))
 }

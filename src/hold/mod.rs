@@ -8,14 +8,12 @@ mod response;
 mod stream;
 mod terms;
 
-pub use terms::{check, filtered};
-
+use crate::admission::Admission;
 use crate::grip::item::Id;
-use crate::grip::{Channel, HoldMode, Instruct, Refusal, Rights};
+use crate::grip::{Channel, HoldMode, Instruct, Rights};
 use crate::hub::Membership;
 use crate::net::{Limits, Transport};
 use crate::origin::{Asking, Gone, Lease, Origin, Turn};
-use crate::route::Route;
 use crate::shard::{Away, Denied, Feed, Parked, Profile, Shard, Spread, Terms, Ways};
 use crate::wire::answer::DENIED;
 use crate::wire::{AnswerHead, Framing, Head, Jsonp, Persistence};
@@ -26,14 +24,11 @@ use patching::PatchTurns;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// The limits of holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Channels that one connection may hold.
-    pub max_channels: usize,
     /// How long after one refresh of a connection the next may begin, and a long-poll is asked again.
     pub refresh_pause: Duration,
     /// How long after a failure a link is asked again, the first time; then twice as long each time.
@@ -47,7 +42,6 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            max_channels: 100,
             refresh_pause: Duration::from_millis(100),
             link_retry: Duration::from_secs(1),
             answer_pace: Limits::default(),
@@ -160,6 +154,7 @@ pub struct Holds {
     settings: Settings,
     shard: Rc<Shard>,
     membership: Membership,
+    admission: Rc<Admission>,
     origin: Rc<Origin>,
     spread: Spread,
     /// Turns to patch the answers of long-polls.
@@ -168,8 +163,14 @@ pub struct Holds {
 
 impl Holds {
     /// The holds of one shard.
-    pub fn new(settings: Settings, shard: Rc<Shard>, membership: Membership, origin: Rc<Origin>) -> Self {
-        Self { settings, shard, membership, origin, spread: Spread::default(), patching: PatchTurns::new() }
+    pub fn new(
+        settings: Settings,
+        shard: Rc<Shard>,
+        membership: Membership,
+        admission: Rc<Admission>,
+        origin: Rc<Origin>,
+    ) -> Self {
+        Self { settings, shard, membership, admission, origin, spread: Spread::default(), patching: PatchTurns::new() }
     }
 
     /// The limits.
@@ -221,34 +222,11 @@ impl Holds {
         let joined = match parked.subscribe(&channels, &known) {
             Ok(joined) => joined,
             Err(denied) => {
-                self.shard.metrics().denied.fetch_add(1, Relaxed);
+                self.admission.note_denied(&denied);
                 return Err(refuse(parked, &denied, hold));
             }
         };
         Ok((parked, joined.behind.then_some(Cause(known))))
-    }
-
-    /// Whether a client may not hold what an instruct names, and why.
-    pub fn refuse(&self, instruct: &Instruct, route: &Route, rights: &Rights) -> Option<(Refusal, String)> {
-        let rule = self.membership.hub().rule(&route.name, route.channels.as_ref());
-        let refused = |name: &String| rights.refuse(rule.as_deref(), name);
-        let mut names = instruct.channels.iter().map(|channel| &channel.name);
-        let (refusal, name) = names.find_map(|name| refused(name).map(|refusal| (refusal, name.clone())))?;
-        self.shard.metrics().not_allowed.fetch_add(1, Relaxed);
-        Some((refusal, name))
-    }
-
-    /// The channel that is denied to who is about to hold what an instruct names, and these besides.
-    pub fn denied(&self, instruct: &Instruct, prefix: &str, implicit: &[String]) -> Option<Denied> {
-        let hub = self.membership.hub();
-        if !hub.has_denials() {
-            return None;
-        }
-        let terms = terms::terms(instruct, prefix, implicit);
-        let channels: Vec<Channel> = terms.channels.into_iter().map(|term| term.channel).collect();
-        let denied = hub.denies(&channels)?;
-        self.shard.metrics().denied.fetch_add(1, Relaxed);
-        Some(Denied(denied))
     }
 
     /// What tells the origin, when it is dropped, that the client is gone, if the origin wants to know.

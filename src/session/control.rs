@@ -1,9 +1,11 @@
 //! Control messages, carried out.
 
 use super::live::{End, Session};
+use crate::admission::NotAdmitted;
 use crate::grip::control::{Control, Refused};
-use crate::grip::{Channel, CloseReason, Filter, Refusal, Rights};
+use crate::grip::{Channel, CloseReason, Filter, Rights};
 use crate::shard::{Denied, Profile, Reason};
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -70,13 +72,15 @@ impl Session<'_> {
         let channel = Channel::prefixed(&self.about.route.prefix, name);
         let held = self.parked.channels();
         if !held.contains(&channel) {
-            if let Some(refusal) = self.refuse(name) {
-                self.sessions.shard.metrics().not_allowed.fetch_add(1, Relaxed);
+            let admission = &self.sessions.admission;
+            if let Err(NotAdmitted { refusal, .. }) =
+                admission.admit(&self.about.route, &self.rights(), std::iter::once(name))
+            {
                 return tracing::warn!(uri = %self.about.shown(), channel = name, %refusal, "a subscription is ignored");
             }
-            if held.len() >= self.sessions.settings.max_channels {
+            let most = admission.max_channels();
+            if held.len() >= most {
                 self.sessions.metrics.refused_subscriptions.fetch_add(1, Relaxed);
-                let most = self.sessions.settings.max_channels;
                 return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket may hold no more channels");
             }
             if self.enter(&channel, filters.clone()).is_err() {
@@ -109,28 +113,27 @@ impl Session<'_> {
         for (channel, filters) in std::mem::take(&mut extras.denied) {
             let held = self.parked.channels();
             let name = channel.strip_prefix(&self.about.route.prefix).unwrap_or(&channel);
-            let refused = held.len() >= self.sessions.settings.max_channels || self.refuse(name).is_some();
+            let refused = held.len() >= self.sessions.admission.max_channels() || !self.admits(name);
             if self.is_closing() || held.contains(&channel) || refused {
                 continue;
             }
             match self.enter(&channel, filters) {
                 Ok(()) => self.change_terms(),
                 Err(denied) => {
-                    self.sessions.shard.metrics().denied.fetch_add(1, Relaxed);
+                    self.sessions.admission.note_denied(&denied);
                     tracing::info!(uri = %self.about.shown(), %denied, "a subscription is ignored");
                 }
             }
         }
     }
 
-    /// Why the client may not hold a channel.
-    fn refuse(&self, name: &str) -> Option<Refusal> {
-        let route = &self.about.route;
-        let rule = self.sessions.membership.hub().rule(&route.name, route.channels.as_ref());
-        match &self.rights {
-            Some(rights) => rights.refuse(rule.as_deref(), name),
-            None => Rights::default().refuse(rule.as_deref(), name),
-        }
+    /// Returns whether the client may hold a channel, by the rule of its route and by its token.
+    fn admits(&self, name: &str) -> bool {
+        self.sessions.admission.admits(&self.about.route, &self.rights(), name)
+    }
+
+    fn rights(&self) -> Cow<'_, Rights> {
+        self.rights.as_deref().map_or_else(Cow::default, Cow::Borrowed)
     }
 
     /// Learns whose it is, if its origin is to say that by this name in its meta. Who may not hold its own channel is not
@@ -150,7 +153,7 @@ impl Session<'_> {
         // What only the other user might hold.
         for channel in self.parked.channels() {
             let name = channel.strip_prefix(&route.prefix).unwrap_or(&channel);
-            if !self.implicit().iter().any(|implicit| **implicit == *channel) && self.refuse(name).is_some() {
+            if !self.implicit().iter().any(|implicit| **implicit == *channel) && !self.admits(name) {
                 self.parked.leave(&channel);
             }
         }
@@ -162,7 +165,7 @@ impl Session<'_> {
         match self.enter(&own, Vec::new()) {
             Ok(()) => None,
             Err(denied) => {
-                self.sessions.shard.metrics().denied.fetch_add(1, Relaxed);
+                self.sessions.admission.note_denied(&denied);
                 tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket is ended");
                 self.parked.because(Reason::Kicked);
                 Some(End::Close(CloseReason::new(1008, "denied")))

@@ -12,8 +12,8 @@ mod relayed;
 mod talk;
 mod unsent;
 
+use crate::admission::Admission;
 use crate::grip::{Channel, CloseReason, Rights};
-use crate::hub::Membership;
 use crate::net::Transport;
 use crate::origin::{Asking, Opened, Origin};
 use crate::shard::{Feed, Parked, Profile, Shard, Spread};
@@ -36,8 +36,6 @@ use unsent::Unsent;
 /// The limits of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Channels that one session may hold.
-    pub max_channels: usize,
     /// Bytes of messages that may wait for an origin that has the session over HTTP; the largest message is smaller.
     pub max_message: usize,
     /// Bytes that a message may have that is relayed to an origin, after it was inflated.
@@ -57,7 +55,6 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            max_channels: 100,
             max_message: 200_000,
             max_relayed_message: 16 << 20,
             unsent_total: 64 << 20,
@@ -108,7 +105,7 @@ pub type Living<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub struct Sessions {
     settings: Settings,
     shard: Rc<Shard>,
-    membership: Membership,
+    admission: Rc<Admission>,
     origin: Rc<Origin>,
     metrics: Arc<Metrics>,
     spread: Spread,
@@ -121,12 +118,12 @@ impl Sessions {
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,
-        membership: Membership,
+        admission: Rc<Admission>,
         origin: Rc<Origin>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let unsent = Unsent::new(settings.unsent_total);
-        Self { settings, shard, membership, origin, metrics, spread: Spread::default(), unsent }
+        Self { settings, shard, admission, origin, metrics, spread: Spread::default(), unsent }
     }
 
     /// The limits.
@@ -151,7 +148,7 @@ impl Sessions {
             }
         }
         if let Err(denied) = parked.subscribe(&channels, &[]) {
-            self.shard.metrics().denied.fetch_add(1, Relaxed);
+            self.admission.note_denied(&denied);
             tracing::info!(uri = %about.shown(), %denied, "a WebSocket is refused");
             line.wind_up(line::Leave::Disconnect, &self.origin);
             parked.refuse();

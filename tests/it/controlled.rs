@@ -76,7 +76,7 @@ fn what_a_target_subscribes_to_stays_whatever_the_prefix() {
 #[test]
 fn nobody_holds_more_channels_than_allowed() {
     let origin = Events::start();
-    let gripd = origin.gripd("", "", |config| config.session.max_channels = 2);
+    let gripd = origin.gripd("", "", |config| config.shard.max_channels = 2);
     let mut client = origin.open(&gripd, &["a", "b", "c"].map(subscribe).concat());
     let held = || ["a", "b", "c"].map(|channel| gripd.connections(channel));
     assert_eq!((held(), gripd.metric("subscriptions_refused_total")), ([1, 1, 0], 1));

@@ -180,7 +180,7 @@ fn wrong_instructs_are_502_and_explained_only_in_debug_mode() {
 
 #[test]
 fn too_many_channels_are_refused_and_named() {
-    let gripd = Gripd::with(&Origin::holding(), ",debug", |config| config.hold.max_channels = 3);
+    let gripd = Gripd::with(&Origin::holding(), ",debug", |config| config.shard.max_channels = 3);
     gripd.stream("a,b,c");
     let (head, body) = gripd.get("/stream?a,b,c,d").answer();
     assert!(head.starts_with("http/1.1 502"), "{head}");

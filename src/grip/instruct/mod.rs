@@ -97,6 +97,11 @@ impl Instruct {
         json::read(self, body)
     }
 
+    /// Returns the names of the channels, as the origin calls them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(|channel| channel.name.as_str())
+    }
+
     /// How long a response hold lasts.
     pub fn hold_timeout(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(DEFAULT_TIMEOUT))

@@ -1,0 +1,109 @@
+//! The judgment of what an origin asks for: its answer is read here, and here it is decided whether a client may hold the
+//! channels that it names.
+
+mod reading;
+mod terms;
+
+pub use reading::{Reading, Unusable};
+pub use terms::terms;
+
+use crate::grip::{Channel, Refusal, Rights};
+use crate::hub::Hub;
+use crate::route::Route;
+use crate::shard::{Denied, Metrics};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The rules for the channels that clients may hold.
+///
+/// A channel that an origin names must be admitted by the route's rule and by the client's token, and must not be denied at
+/// the moment. The last is asked once more when a connection is subscribed, together with the subscription.
+#[derive(Debug)]
+pub struct Admission {
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    max_channels: usize,
+}
+
+/// A channel that a client may not hold by the rule of its route or by its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAdmitted {
+    /// The name that the origin gives to the channel.
+    pub channel: String,
+    /// The rule or the token.
+    pub refusal: Refusal,
+}
+
+impl Admission {
+    /// Rules by the lists of a hub. Refusals are counted in the metrics of the shards.
+    pub const fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, max_channels: usize) -> Self {
+        Self { hub, metrics, max_channels }
+    }
+
+    /// Returns how many channels one connection may hold.
+    pub const fn max_channels(&self) -> usize {
+        self.max_channels
+    }
+
+    /// Checks the channels that an origin names, against the rule of the route and the token of the client. A refusal is
+    /// counted.
+    ///
+    /// # Errors
+    /// The first channel that the client may not hold.
+    pub fn admit<'a>(
+        &self,
+        route: &Route,
+        rights: &Rights,
+        mut names: impl Iterator<Item = &'a str>,
+    ) -> Result<(), NotAdmitted> {
+        let rule = self.hub.rule(&route.name, route.channels.as_ref());
+        let refused = names.find_map(|name| {
+            let refusal = rights.refuse(rule.as_deref(), name)?;
+            Some(NotAdmitted { channel: name.to_owned(), refusal })
+        });
+        match refused {
+            Some(refused) => {
+                self.metrics.not_allowed.fetch_add(1, Relaxed);
+                Err(refused)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether the rule and the token admit one channel. Nothing is counted.
+    pub fn admits(&self, route: &Route, rights: &Rights, name: &str) -> bool {
+        let rule = self.hub.rule(&route.name, route.channels.as_ref());
+        rights.refuse(rule.as_deref(), name).is_none()
+    }
+
+    /// Checks that none of the channels that a client is about to hold is denied: those that the origin names, and those
+    /// that it holds besides. A refusal is counted.
+    ///
+    /// # Errors
+    /// A channel that is denied.
+    pub fn check_denials<'a>(
+        &self,
+        route: &Route,
+        names: impl Iterator<Item = &'a str>,
+        implicit: &[String],
+    ) -> Result<(), Denied> {
+        if !self.hub.has_denials() {
+            return Ok(());
+        }
+        let named = names.map(|name| Channel::prefixed(&route.prefix, name));
+        let channels: Vec<Channel> = named.chain(implicit.iter().map(|name| Channel::from(name.as_str()))).collect();
+        match self.hub.denies(&channels) {
+            Some(denied) => {
+                let denied = Denied(denied);
+                self.note_denied(&denied);
+                Err(denied)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a subscription that was refused because a channel is denied.
+    pub fn note_denied(&self, _: &Denied) {
+        self.metrics.denied.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,24 @@
+//! The channels of an instruct, with their ids and filters.
+
+use crate::grip::item::Id;
+use crate::grip::{Channel, Instruct};
+use crate::shard::{Term, Terms};
+
+/// Returns the terms on which an instruct has a connection held, with the channels that the route's target adds.
+pub fn terms(instruct: &Instruct, prefix: &str, implicit: &[String]) -> Terms {
+    let named = instruct.channels.iter().map(|named| Term {
+        channel: Channel::prefixed(prefix, &named.name),
+        prefix: prefix.len(),
+        prev_id: named.prev_id.as_deref().map(Id::from),
+        filters: named.filters.clone(),
+        left: false,
+    });
+    let mut terms = Terms { meta: instruct.meta.clone(), channels: named.collect() };
+    for name in implicit {
+        if terms.of(name).is_none() {
+            let channel = Channel::from(name.as_str());
+            terms.channels.push(Term::plain(&channel));
+        }
+    }
+    terms
+}
