@@ -74,7 +74,7 @@ impl Server {
     async fn exchange(&self, transport: Transport, body: String) -> Result<Bytes> {
         let is_local = transport.peer().is_some_and(|peer| match peer {
             Peer::Tcp { remote, .. } => remote.ip().to_canonical().is_loopback(),
-            Peer::Unix => true,
+            Peer::Unix | Peer::Memory => true,
         });
         let authorization = self.authorization(is_local)?;
         let mut connection = HttpConnection::new(transport, None).await?;

@@ -244,6 +244,7 @@ impl Config {
                 shortest_interval: origin::Settings::default().shortest_interval,
                 signer: parsed.signer,
                 forwarding: parsed.forwarding,
+                memory: None,
             },
             hub: hub::Settings {
                 publish_wait: file.control.publish_wait.0,
@@ -264,7 +265,7 @@ impl Config {
                 max_body: file.control.max_body.get(),
                 receipt_wait: close_grace + Duration::from_millis(100),
                 access: parsed.access,
-                unix: parsed.unix,
+                unix: parsed.unix.map(ListenAddress::Unix),
                 health: file.control.health,
                 hosts: file.control.hosts.clone(),
             },

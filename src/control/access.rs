@@ -110,7 +110,7 @@ impl Access {
     fn is_exempt(&self, caller: Peer) -> bool {
         !self.asks()
             || match caller {
-                Peer::Unix => self.unix,
+                Peer::Unix | Peer::Memory => self.unix,
                 Peer::Tcp { remote, .. } => self.loopback && remote.ip().to_canonical().is_loopback(),
             }
     }

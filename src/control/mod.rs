@@ -24,7 +24,7 @@ pub use serve::Purpose;
 pub use token::Token;
 
 use crate::hub::Hub;
-use crate::net::{Descriptors, Peer, UnixAddress};
+use crate::net::{Descriptors, ListenAddress, Peer};
 use access::{Grant, Refusal};
 use guard::Health;
 use guesses::Guesses;
@@ -47,8 +47,8 @@ pub struct Settings {
     pub receipt_wait: Duration,
     /// Who may do what.
     pub access: Access,
-    /// The Unix socket on which it is served besides.
-    pub unix: Option<UnixAddress>,
+    /// The Unix socket on which it is served as well, or an address in memory.
+    pub unix: Option<ListenAddress>,
     /// The address at which health alone is served.
     pub health: Option<SocketAddr>,
     /// Names of this machine by which requests to a loopback address may call it, besides the usual ones.

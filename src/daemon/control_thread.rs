@@ -40,7 +40,7 @@ impl ControlThread {
         })
     }
 
-    async fn run(self) {
+    pub(super) async fn run(self) {
         let Self { control, hub, notifier, listeners, stopped } = self;
         for (listener, purpose) in listeners {
             match listener.start() {

@@ -39,7 +39,7 @@ impl Listeners {
     pub(super) fn bind(config: &Config) -> io::Result<Self> {
         let clients = config.listen.bind("clients", config.shards)?;
         let control = ListenAddress::from(config.control_listen).bind(CONTROL, 1)?;
-        let unix = config.control.unix.clone().map(|unix| ListenAddress::Unix(unix).bind(CONTROL, 1)).transpose()?;
+        let unix = config.control.unix.as_ref().map(|unix| unix.bind(CONTROL, 1)).transpose()?;
         let health = config.control.health.map(|health| ListenAddress::from(health).bind("health", 1)).transpose()?;
         let mut listeners = Self {
             clients: clients.listeners,

@@ -1,6 +1,6 @@
 //! What `GET /metrics` shows.
 
-use super::Counters;
+use super::assembly::Counters;
 use crate::control::{Metric, ReadMetrics};
 use crate::hub::Hub;
 use crate::net::Descriptors;

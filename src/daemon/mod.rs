@@ -1,7 +1,9 @@
 //! The one place where the parts are put together: bind, build, run, drain.
 
+mod assembly;
 mod books;
 mod control_thread;
+mod in_place;
 mod listeners;
 mod metrics;
 mod shard_thread;
@@ -9,19 +11,19 @@ mod shard_thread;
 use crate::config::Config;
 use crate::control::Control;
 use crate::hub::Hub;
-use crate::net::{Descriptors, ListenAddress, SocketFile};
-use crate::notify::{self, Notifier};
-use crate::origin::Shield;
-use crate::route::{Table, parse_line};
-use crate::{control, demo, front, origin, session, shard};
-use control_thread::{ControlThread, LAST_EVENTS};
-use listeners::{Addresses, Listeners};
+use crate::net::{ListenAddress, SocketFile};
+use crate::route::Table;
+pub use in_place::run_in_place;
+
+use assembly::Assembly;
+use control_thread::LAST_EVENTS;
+use listeners::Addresses;
 use shard_thread::ShardThread;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::LocalRuntime;
 use tokio::sync::{oneshot, watch};
@@ -55,72 +57,18 @@ pub struct Left {
     pub channels: usize,
 }
 
-/// The counters of all parts.
-#[derive(Clone, Debug, Default)]
-struct Counters {
-    front: Arc<front::Metrics>,
-    origin: Arc<origin::Metrics>,
-    shard: Arc<shard::Metrics>,
-    session: Arc<session::Metrics>,
-    notify: Arc<notify::Metrics>,
-    control: Arc<control::Metrics>,
-}
-
 impl Daemon {
     /// Binds the addresses and begins to serve.
     ///
     /// # Errors
     /// An address cannot be used; the error names it.
-    pub fn start(mut config: Config) -> io::Result<Self> {
-        let hub = Hub::new(config.hub.clone(), config.shards);
-        hub.load()?;
-        let Listeners { clients, control: control_listeners, addresses, files } = Listeners::bind(&config)?;
-        let routes = match &config.routes {
-            Some(routes) => Arc::clone(routes),
-            None => start_demo(local(addresses.control), config.control.access.admit_demo()?)?,
-        };
-        announce(&config, &addresses, &routes);
-
-        configure(&hub, &routes);
-        let counters = Counters::default();
-        let notifier = Notifier::new(config.notify, &counters.notify);
-        let (drain, drained) = watch::channel(false);
-        let shield = Shield::new(config.own_requests);
-        let descriptors = Descriptors::of_process(config.shards + 1);
-        let (routes, in_use) = watch::channel(routes);
-        let mut shards = Vec::new();
-        for (index, listener) in clients.into_iter().enumerate() {
-            let thread = ShardThread {
-                index,
-                listener,
-                drained: drained.clone(),
-                routes: in_use.clone(),
-                shield: Arc::clone(&shield),
-                hub: Arc::clone(&hub),
-                descriptors: Arc::clone(&descriptors),
-                notifier: Arc::clone(&notifier),
-                counters: counters.clone(),
-                front: config.front.clone(),
-                hold: config.hold,
-                session: config.session,
-                origin: config.origin.clone(),
-                shard: config.shard.clone(),
-                drain: config.drain,
-            };
-            shards.push(thread.start()?);
-        }
-        let control_metrics = Arc::clone(&counters.control);
-        let read = metrics::reader(counters, Arc::clone(&hub), Arc::clone(&descriptors));
-        let control = Control::new(config.control, Arc::clone(&hub), descriptors, control_metrics, read);
-        let (stop_control, stopped) = oneshot::channel();
-        let control_thread = ControlThread {
-            control: Arc::clone(&control),
-            hub: Arc::clone(&hub),
-            notifier,
-            listeners: control_listeners,
-            stopped,
-        };
+    pub fn start(config: Config) -> io::Result<Self> {
+        let longest_drain = config.drain + config.shard.close_grace;
+        let Assembly { addresses, files, control, hub, drain, routes, shards, control_thread, stop_control } =
+            Assembly::new(config)?;
+        let shards = shards.into_iter().map(ShardThread::start).collect::<io::Result<Vec<_>>>()?;
         let control_thread = control_thread.start()?;
+        let drained_at = OnceLock::new();
         Ok(Self {
             addresses,
             control,
@@ -129,8 +77,8 @@ impl Daemon {
             routes,
             shards,
             stop_control,
-            longest_drain: config.drain + config.shard.close_grace,
-            drained_at: OnceLock::new(),
+            longest_drain,
+            drained_at,
             control_thread,
             files,
         })
@@ -215,42 +163,10 @@ fn local(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn announce(config: &Config, addresses: &Addresses, routes: &Table) {
-    warn_of_ignored(routes);
-    let version = env!("CARGO_PKG_VERSION");
-    let routes = routes.routes().count();
-    let Addresses { clients, control, control_unix, health } = addresses;
-    let unix = control_unix.as_ref().map(tracing::field::display);
-    let health = health.map(tracing::field::display);
-    tracing::info!(version, %clients, %control, unix, health, shards = config.shards, routes, "started");
-    if !config.control.access.asks() && !control.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            "whoever reaches {control} can publish and close: configure [[control.token]], or listen on this machine only"
-        );
-    }
-}
-
 fn warn_of_ignored(routes: &Table) {
     for name in routes.routes().flat_map(|route| &route.ignored) {
         tracing::warn!("the route option '{name}' is not supported yet and has no effect");
     }
-}
-
-/// Starts the demo's origin on a port of its own, and makes it where all requests go.
-fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Table>> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let target = listener.local_addr()?;
-    Builder::new().name("demo".into()).spawn(move || {
-        let served = local_runtime().and_then(|runtime| {
-            runtime.block_on(async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token).await })
-        });
-        if let Err(error) = served {
-            tracing::error!(%error, "the demo ended");
-        }
-    })?;
-    let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
-    Table::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
 }
 
 /// A runtime for one thread, whose tasks stay on it.

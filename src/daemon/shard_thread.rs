@@ -1,7 +1,8 @@
 //! The thread of one shard.
 
+use super::assembly::Counters;
 use super::books::Books;
-use super::{Counters, Left, local_runtime};
+use super::{Left, local_runtime};
 use crate::admission::Admission;
 use crate::front::{self, Drain, Front, Gate};
 use crate::hold::{self, Holds};
@@ -52,7 +53,7 @@ impl ShardThread {
         })
     }
 
-    async fn run(self) -> Left {
+    pub(super) async fn run(self) -> Left {
         let membership = self.hub.membership(self.index);
         let inbox = self.hub.inbox(self.index);
         let grace = self.shard.close_grace;

@@ -5,7 +5,7 @@
 
 mod address;
 
-pub use address::MemoryAddress;
+pub use address::{MemoryAddress, MemoryServer};
 
 use super::{Flushed, Received};
 use crate::wire::Head;

@@ -16,7 +16,7 @@ pub use connect::{connect, connect_to_file, connect_to_one_of};
 pub use descriptors::{Counted, Descriptors, is_shortage};
 pub use http_connection::{HttpConnection, READY_WAIT, Sent};
 pub use listen::{Bound, BoundListener, ListenAddress, Listener, OPEN_MODE};
-pub use memory::{MemoryAddress, MemoryClient, MemoryStream};
+pub use memory::{MemoryAddress, MemoryClient, MemoryServer, MemoryStream};
 pub use outbound::Outbound;
 pub use pace::{ClientDelay, Limits, Pace};
 pub use transport::{Flushed, Peer, Received, Transport};

@@ -49,15 +49,17 @@ pub enum Peer {
     },
     /// The connection came over a Unix socket.
     Unix,
+    /// The connection is in memory: the other side is in this process.
+    Memory,
 }
 
 impl Peer {
-    /// Returns the address by which the other side is known. Over a Unix socket it is on this machine, and counts as
+    /// Returns the address by which the other side is known. Without a network it is on this machine, and counts as
     /// 127.0.0.1.
     pub fn address(&self) -> IpAddr {
         match self {
             Self::Tcp { remote, .. } => remote.ip(),
-            Self::Unix => Ipv4Addr::LOCALHOST.into(),
+            Self::Unix | Self::Memory => Ipv4Addr::LOCALHOST.into(),
         }
     }
 }
@@ -83,7 +85,7 @@ pub enum Flushed {
 }
 
 impl Transport {
-    /// Returns the two ends of the connection, or `None` if it is over already or has no ends to be told.
+    /// Returns the two ends of the connection, or `None` if it is over already.
     pub fn peer(&self) -> Option<Peer> {
         match self {
             Self::Tcp(stream) => {
@@ -91,7 +93,7 @@ impl Transport {
                 Some(Peer::Tcp { local, remote })
             }
             Self::Unix(_) => Some(Peer::Unix),
-            Self::Memory(_) => None,
+            Self::Memory(_) => Some(Peer::Memory),
         }
     }
 
@@ -352,6 +354,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp { remote, .. } => remote.fmt(f),
             Self::Unix => f.write_str("unix"),
+            Self::Memory => f.write_str("memory"),
         }
     }
 }

@@ -36,7 +36,7 @@ pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};
 
 use crate::grip::item::Id;
 use crate::grip::signature::Signer;
-use crate::net::{ClientDelay, Descriptors};
+use crate::net::{ClientDelay, Descriptors, MemoryServer};
 use crate::route::{Address, Place, Route, Table, Target};
 use crate::wire::Way;
 use bytes::Bytes;
@@ -83,6 +83,8 @@ pub struct Settings {
     pub signer: Option<Arc<Signer>>,
     /// What origins are told of the way of a request.
     pub forwarding: Forwarding,
+    /// A server in memory that stands for all origins, in tests.
+    pub memory: Option<MemoryServer>,
 }
 
 impl Default for Settings {
@@ -101,6 +103,7 @@ impl Default for Settings {
             shortest_interval: Duration::from_secs(20),
             signer: None,
             forwarding: Forwarding::default(),
+            memory: None,
         }
     }
 }

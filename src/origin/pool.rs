@@ -190,6 +190,9 @@ impl Pool {
         let counted =
             self.descriptors.origin().or_else(|| (self.spare_idle() > 0).then(|| self.descriptors.origin())?);
         let counted = counted.ok_or(Failure::new(Kind::NoDescriptor))?;
+        if let Some(server) = &self.settings.memory {
+            return Ok((server.connect().into(), counted));
+        }
         let addresses = lookup_host((to.address.host.as_str(), to.address.port)).await.map_err(unreachable)?;
         let addresses: Vec<_> = addresses.filter(|address| !to.public_only || is_public(address.ip())).collect();
         if to.public_only && addresses.is_empty() {

@@ -2,54 +2,98 @@
 
 use super::{MemoryClient, MemoryStream};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Bytes that may be under way in each direction of a connection.
 const CAPACITY: usize = 64 << 10;
 
-/// An address in memory. Its clones are the same address.
+/// An address in memory at which gripd accepts connections. Its clones are the same address.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryAddress(Arc<Mutex<Arrivals>>);
+pub struct MemoryAddress(Arrivals<MemoryStream>);
 
-#[derive(Debug, Default)]
-struct Arrivals {
-    /// Connections that nobody has accepted yet.
-    waiting: VecDeque<MemoryStream>,
-    /// The listeners that wait for one.
-    listeners: Vec<Waker>,
+/// A server in memory to which gripd connects, as if it were an origin. Its clones are the same server.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryServer(Arrivals<MemoryClient>);
+
+/// Ends of connections that nobody has accepted yet.
+#[derive(Debug)]
+struct Arrivals<E>(Arc<Mutex<Waiting<E>>>);
+
+#[derive(Debug)]
+struct Waiting<E> {
+    ends: VecDeque<E>,
+    /// The tasks that wait to accept one.
+    acceptors: Vec<Waker>,
 }
 
 impl MemoryAddress {
     /// Connects to the address. Nobody needs to listen there yet.
     pub fn connect(&self) -> MemoryClient {
         let (stream, client) = MemoryStream::bytes(CAPACITY);
-        let mut arrivals = self.lock();
-        arrivals.waiting.push_back(stream);
-        arrivals.listeners.drain(..).for_each(Waker::wake);
+        self.0.add(stream);
         client
     }
 
     pub(in crate::net) fn poll_accept(&self, cx: &Context<'_>) -> Poll<MemoryStream> {
-        let mut arrivals = self.lock();
-        match arrivals.waiting.pop_front() {
-            Some(stream) => Poll::Ready(stream),
+        self.0.poll_accept(cx)
+    }
+}
+
+impl MemoryServer {
+    /// Connects gripd to the server.
+    pub fn connect(&self) -> MemoryStream {
+        let (stream, server) = MemoryStream::bytes(CAPACITY);
+        self.0.add(server);
+        stream
+    }
+
+    /// Waits for the next connection of gripd, and returns the server's end of it.
+    pub async fn accept(&self) -> MemoryClient {
+        poll_fn(|cx| self.0.poll_accept(cx)).await
+    }
+}
+
+impl<E> Arrivals<E> {
+    fn add(&self, end: E) {
+        let mut waiting = self.lock();
+        waiting.ends.push_back(end);
+        waiting.acceptors.drain(..).for_each(Waker::wake);
+    }
+
+    fn poll_accept(&self, cx: &Context<'_>) -> Poll<E> {
+        let mut waiting = self.lock();
+        match waiting.ends.pop_front() {
+            Some(end) => Poll::Ready(end),
             None => {
-                arrivals.listeners.push(cx.waker().clone());
+                waiting.acceptors.push(cx.waker().clone());
                 Poll::Pending
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arrivals> {
-        // No change of the arrivals panics halfway, so poisoned ones are still whole.
+    fn lock(&self) -> MutexGuard<'_, Waiting<E>> {
+        // Nothing in here panics halfway, so what waits is whole even if it is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E> Default for Arrivals<E> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Waiting { ends: VecDeque::new(), acceptors: Vec::new() })))
+    }
+}
+
+impl<E> Clone for Arrivals<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl PartialEq for MemoryAddress {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0.0, &other.0.0)
     }
 }
 

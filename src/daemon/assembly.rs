@@ -1,0 +1,129 @@
+//! The parts of a daemon, put together and not started yet.
+
+use super::control_thread::ControlThread;
+use super::listeners::{Addresses, Listeners};
+use super::shard_thread::ShardThread;
+use super::{configure, local, local_runtime, metrics, warn_of_ignored};
+use crate::config::Config;
+use crate::control::Control;
+use crate::hub::Hub;
+use crate::net::{Descriptors, SocketFile};
+use crate::notify::{self, Notifier};
+use crate::origin::Shield;
+use crate::route::{Table, parse_line};
+use crate::{control, demo, front, origin, session, shard};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// The parts of a daemon, which listens already and serves nobody yet.
+pub(super) struct Assembly {
+    pub(super) addresses: Addresses,
+    /// The files of Unix sockets, which are removed when these are dropped.
+    pub(super) files: Vec<SocketFile>,
+    pub(super) control: Arc<Control>,
+    pub(super) hub: Arc<Hub>,
+    /// Begins the drain.
+    pub(super) drain: watch::Sender<bool>,
+    /// Replaces the routes.
+    pub(super) routes: watch::Sender<Arc<Table>>,
+    pub(super) shards: Vec<ShardThread>,
+    pub(super) control_thread: ControlThread,
+    /// Ends the control thread, which has so long to tell webhooks what is left.
+    pub(super) stop_control: oneshot::Sender<Duration>,
+}
+
+/// The counters of all parts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) front: Arc<front::Metrics>,
+    pub(super) origin: Arc<origin::Metrics>,
+    pub(super) shard: Arc<shard::Metrics>,
+    pub(super) session: Arc<session::Metrics>,
+    pub(super) notify: Arc<notify::Metrics>,
+    pub(super) control: Arc<control::Metrics>,
+}
+
+impl Assembly {
+    /// Binds the addresses and builds the parts.
+    ///
+    /// # Errors
+    /// An address cannot be used, or what is kept on disk cannot be read. The error names it.
+    pub(super) fn new(mut config: Config) -> io::Result<Self> {
+        let hub = Hub::new(config.hub.clone(), config.shards);
+        hub.load()?;
+        let Listeners { clients, control: listeners, addresses, files } = Listeners::bind(&config)?;
+        let table = match &config.routes {
+            Some(routes) => Arc::clone(routes),
+            None => start_demo(local(addresses.control), config.control.access.admit_demo()?)?,
+        };
+        announce(&config, &addresses, &table);
+        configure(&hub, &table);
+        let counters = Counters::default();
+        let notifier = Notifier::new(config.notify, &counters.notify);
+        let (drain, drained) = watch::channel(false);
+        let shield = Shield::new(config.own_requests);
+        let descriptors = Descriptors::of_process(config.shards + 1);
+        let (routes, in_use) = watch::channel(table);
+        let shards = clients.into_iter().enumerate().map(|(index, listener)| ShardThread {
+            index,
+            listener,
+            drained: drained.clone(),
+            routes: in_use.clone(),
+            shield: Arc::clone(&shield),
+            hub: Arc::clone(&hub),
+            descriptors: Arc::clone(&descriptors),
+            notifier: Arc::clone(&notifier),
+            counters: counters.clone(),
+            front: config.front.clone(),
+            hold: config.hold,
+            session: config.session,
+            origin: config.origin.clone(),
+            shard: config.shard.clone(),
+            drain: config.drain,
+        });
+        let shards = shards.collect();
+        let control_metrics = Arc::clone(&counters.control);
+        let read = metrics::reader(counters, Arc::clone(&hub), Arc::clone(&descriptors));
+        let control = Control::new(config.control, Arc::clone(&hub), descriptors, control_metrics, read);
+        let (stop_control, stopped) = oneshot::channel();
+        let control_thread =
+            ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };
+        Ok(Self { addresses, files, control, hub, drain, routes, shards, control_thread, stop_control })
+    }
+}
+
+fn announce(config: &Config, addresses: &Addresses, routes: &Table) {
+    warn_of_ignored(routes);
+    let version = env!("CARGO_PKG_VERSION");
+    let routes = routes.routes().count();
+    let Addresses { clients, control, control_unix, health } = addresses;
+    let unix = control_unix.as_ref().map(tracing::field::display);
+    let health = health.map(tracing::field::display);
+    tracing::info!(version, %clients, %control, unix, health, shards = config.shards, routes, "started");
+    if !config.control.access.asks() && !control.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "whoever reaches {control} can publish and close: configure [[control.token]], or listen on this machine only"
+        );
+    }
+}
+
+/// Starts the demo's origin on a port of its own, and makes it where all requests go.
+fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Table>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let target = listener.local_addr()?;
+    Builder::new().name("demo".into()).spawn(move || {
+        let served = local_runtime().and_then(|runtime| {
+            runtime.block_on(async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token).await })
+        });
+        if let Err(error) = served {
+            tracing::error!(%error, "the demo ended");
+        }
+    })?;
+    let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
+    Table::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
+}

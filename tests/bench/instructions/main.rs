@@ -1,0 +1,175 @@
+//! Six scenes whose instructions are counted: a whole gripd in one thread, with clients, publisher and origin in memory.
+//!
+//! `tests/bench/instructions.py` runs each scene under callgrind, which counts while `measured` runs. Nothing depends on
+//! the network, on other threads or on time, so that the counts are nearly the same in every run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot go on fails")]
+
+mod clients;
+mod origin;
+
+use clients::{Publisher, held, plain, read_until};
+use gripd::config::{Config, Overrides};
+use gripd::daemon::run_in_place;
+use gripd::net::{ListenAddress, MemoryAddress, MemoryClient, MemoryServer};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::task::{spawn_local, yield_now};
+use tracing::level_filters::LevelFilter;
+
+/// Clients that hold the room into which the items of the scenes go.
+const ROOM: usize = 1000;
+/// Items of one burst.
+const BURST: usize = 64;
+/// Channels of one connection in the scene about joining.
+const CHANNELS: usize = 100;
+
+/// A gripd, and the ways to it.
+struct World {
+    clients: MemoryAddress,
+    control: MemoryAddress,
+}
+
+impl World {
+    /// Starts a gripd and its origin.
+    fn new() -> Self {
+        let (clients, control, server) = (MemoryAddress::default(), MemoryAddress::default(), MemoryServer::default());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let overrides = Overrides {
+            routes: vec!["* origin:80".to_owned()],
+            listen: Some(ListenAddress::Memory(clients.clone())),
+            control: Some(any),
+            shards: Some(1),
+            log: Some(LevelFilter::OFF),
+        };
+        let mut config = Config::load(None, &overrides).unwrap_or_else(|error| panic!("{error}"));
+        config.control.unix = Some(ListenAddress::Memory(control.clone()));
+        config.origin.memory = Some(server.clone());
+        spawn_local(origin::serve(server));
+        spawn_local(async { run_in_place(config, std::future::pending()).await.unwrap() });
+        Self { clients, control }
+    }
+
+    /// Holds a client of each of these lists of channels.
+    async fn hold(&self, channels: impl Iterator<Item = String>) -> Vec<MemoryClient> {
+        let mut all = Vec::new();
+        for channels in channels {
+            all.push(held(&self.clients, &channels).await);
+        }
+        all
+    }
+}
+
+/// Runs what is counted.
+#[inline(never)]
+fn measured<T>(runtime: &LocalRuntime, scene: impl Future<Output = T>) -> T {
+    runtime.block_on(scene)
+}
+
+/// Requests that gripd passes on, one after the other on one connection.
+fn proxied(runtime: &LocalRuntime, world: &World) -> usize {
+    const REQUESTS: usize = 1000;
+    let mut client = world.clients.connect();
+    let ask = async |client: &mut MemoryClient, count| {
+        for _ in 0..count {
+            plain(client).await;
+        }
+    };
+    runtime.block_on(ask(&mut client, 100));
+    measured(runtime, ask(&mut client, REQUESTS));
+    REQUESTS
+}
+
+/// Clients that connect, are held, and go.
+fn hold(runtime: &LocalRuntime, world: &World) -> usize {
+    const HOLDS: usize = 500;
+    let come_and_go = async |count| {
+        for number in 0..count {
+            drop(held(&world.clients, &format!("conversation123,user{number}")).await);
+            // Gripd sees that it is gone.
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        }
+    };
+    runtime.block_on(come_and_go(50));
+    measured(runtime, come_and_go(HOLDS));
+    HOLDS
+}
+
+/// Channels that connections join, of which each holds many.
+fn join(runtime: &LocalRuntime, world: &World) -> usize {
+    const HOLDS: usize = 50;
+    let come = async |from: usize, count| {
+        let channels = |number| (0..CHANNELS).map(move |n| format!("c{number}-{n}")).collect::<Vec<_>>().join(",");
+        world.hold((from..from + count).map(channels)).await
+    };
+    let _before = runtime.block_on(come(0, 10));
+    let _held = measured(runtime, come(10, HOLDS));
+    HOLDS * CHANNELS
+}
+
+/// Bursts of items for a room full of streams.
+fn burst(runtime: &LocalRuntime, world: &World) -> usize {
+    publish(runtime, world, BURST, 10)
+}
+
+/// Single items for a room full of streams.
+fn single(runtime: &LocalRuntime, world: &World) -> usize {
+    publish(runtime, world, 1, 50)
+}
+
+fn publish(runtime: &LocalRuntime, world: &World, items: usize, rounds: usize) -> usize {
+    let mut publisher = Publisher::new(&world.control);
+    let mut room = runtime.block_on(world.hold((0..ROOM).map(|_| "room".to_owned())));
+    let mut rounds_of = async |count| {
+        for _ in 0..count {
+            publisher.say("room", items).await;
+            for client in &mut room {
+                read_until(client, b"last\n\r\n").await;
+            }
+        }
+    };
+    runtime.block_on(rounds_of(2));
+    measured(runtime, rounds_of(rounds));
+    ROOM * items * rounds
+}
+
+/// Users who are kicked, one after the other, and whose receipts are read.
+fn kick(runtime: &LocalRuntime, world: &World) -> usize {
+    const KICKS: usize = 500;
+    let mut publisher = Publisher::new(&world.control);
+    let mut users =
+        runtime.block_on(world.hold((0..KICKS + 50).map(|n| format!("conversation123,user{n}")))).into_iter();
+    let mut number = 0;
+    let mut kick = async |count| {
+        for mut user in users.by_ref().take(count) {
+            publisher.close(&format!("user{number}")).await;
+            read_until(&mut user, b"0\r\n\r\n").await;
+            number += 1;
+        }
+    };
+    runtime.block_on(kick(50));
+    measured(runtime, kick(KICKS));
+    KICKS
+}
+
+/// A scene: it returns how often that was done which is counted.
+type Scene = fn(&LocalRuntime, &World) -> usize;
+
+const SCENES: [(&str, Scene); 6] =
+    [("proxied", proxied), ("hold", hold), ("join", join), ("burst", burst), ("single", single), ("kick", kick)];
+
+fn main() -> ExitCode {
+    let name = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let Some((_, scene)) = SCENES.iter().find(|(own, _)| Some(*own) == name.as_deref()) else {
+        let names = SCENES.map(|(name, _)| name).join(", ");
+        eprintln!("give one scene of: {names}; tests/bench/instructions.py runs all of them under callgrind");
+        return ExitCode::from(2);
+    };
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let world = runtime.block_on(async { World::new() });
+    println!("{}", scene(&runtime, &world));
+    ExitCode::SUCCESS
+}
