@@ -12,7 +12,6 @@ use crate::hub::Hub;
 use crate::route::Route;
 use crate::shard::{Denied, Metrics};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The rules for the channels that clients may hold.
 ///
@@ -63,7 +62,7 @@ impl Admission {
         });
         match refused {
             Some(refused) => {
-                self.metrics.not_allowed.fetch_add(1, Relaxed);
+                self.metrics.not_allowed.inc();
                 Err(refused)
             }
             None => Ok(()),
@@ -104,6 +103,6 @@ impl Admission {
 
     /// Counts a subscription that was refused because a channel is denied.
     pub fn note_denied(&self, _: &Denied) {
-        self.metrics.denied.fetch_add(1, Relaxed);
+        self.metrics.denied.inc();
     }
 }

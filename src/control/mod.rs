@@ -8,7 +8,6 @@ mod connections;
 mod denied;
 mod guard;
 mod guesses;
-mod metrics;
 mod places;
 mod publish;
 mod query;
@@ -18,13 +17,13 @@ mod serve;
 mod token;
 
 pub use access::Access;
-pub use metrics::Metric;
 pub use scope::Scope;
 pub use serve::Purpose;
 pub use token::Token;
 
 use crate::hub::Hub;
 use crate::net::{Descriptors, ListenAddress, Peer};
+use crate::telemetry::metrics::{Counter, MEDIA_TYPE, Registry};
 use access::{Grant, Refusal};
 use guard::Health;
 use guesses::Guesses;
@@ -35,7 +34,7 @@ use reply::{Media, Reply};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The limits of the control API, and who may use it.
@@ -63,20 +62,44 @@ impl Default for Settings {
 }
 
 /// What is counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     /// Requests that could not be read.
-    pub malformed: AtomicU64,
+    pub malformed: Counter,
     /// Requests refused for want of a token, or of its scopes.
-    pub refused: AtomicU64,
+    pub refused: Counter,
     /// Idle connections that gave way to new ones.
-    pub gave_way: AtomicU64,
+    pub gave_way: Counter,
     /// Connections that found no place, as all others were busy.
-    pub connections_refused: AtomicU64,
+    pub connections_refused: Counter,
 }
 
-/// Reads all metrics.
-pub type ReadMetrics = Box<dyn Fn() -> Vec<Metric> + Send + Sync>;
+impl Metrics {
+    /// Registers the numbers.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            malformed: registry
+                .counter("control_malformed_total", "Requests to the control API that are not HTTP/1.1."),
+            refused: registry.counter(
+                "control_refused_total",
+                "Requests to the control API refused for want of a token, or of its scopes.",
+            ),
+            gave_way: registry
+                .counter("control_gave_way_total", "Idle connections to the control API that gave way to new ones."),
+            connections_refused: registry.counter(
+                "control_connections_refused_total",
+                "Connections to the control API that found no place, as all others were busy.",
+            ),
+        }
+    }
+}
+
+impl Default for Metrics {
+    /// Numbers that nobody looks at.
+    fn default() -> Self {
+        Self::new(&Registry::new())
+    }
+}
 
 /// The control API.
 pub struct Control {
@@ -84,7 +107,7 @@ pub struct Control {
     hub: Arc<Hub>,
     descriptors: Arc<Descriptors>,
     metrics: Arc<Metrics>,
-    read_metrics: ReadMetrics,
+    registry: Registry,
     ready: AtomicBool,
     guesses: Guesses,
 }
@@ -96,10 +119,10 @@ impl Control {
         hub: Arc<Hub>,
         descriptors: Arc<Descriptors>,
         metrics: Arc<Metrics>,
-        read_metrics: ReadMetrics,
+        registry: Registry,
     ) -> Arc<Self> {
         let (ready, guesses) = (AtomicBool::new(true), Guesses::default());
-        Arc::new(Self { settings, hub, descriptors, metrics, read_metrics, ready, guesses })
+        Arc::new(Self { settings, hub, descriptors, metrics, registry, ready, guesses })
     }
 
     /// Has `/readyz` say that no further traffic is wanted.
@@ -201,13 +224,13 @@ impl Control {
             ("connections", Some(name), _) => connections::one(hub, name).await,
             ("denied", None, _) => denied::list(hub, query),
             ("denied", Some(name), _) => denied::delete(hub, media, name).await,
-            ("metrics", ..) => Ok(metrics::render(&(self.read_metrics)())),
+            ("metrics", ..) => Ok(Reply::other(MEDIA_TYPE, self.registry.render())),
             _ => Err(Reply::text(404, "Not Found")),
         }
     }
 
     fn refuse(&self, refusal: Refusal) -> Reply {
-        self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+        self.metrics.refused.inc();
         refusal.into_reply()
     }
 }

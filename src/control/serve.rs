@@ -15,7 +15,6 @@ use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -56,7 +55,7 @@ impl Acceptor for PublisherDoor {
             places.spare_one();
         }
         let Some(place) = places.enter() else {
-            control.metrics.connections_refused.fetch_add(1, Relaxed);
+            control.metrics.connections_refused.inc();
             return tracing::debug!(remote = %peer, "all connections to the control API are busy: refused");
         };
         tokio::spawn(Arc::clone(control).connection(transport, peer, place, *purpose));
@@ -110,7 +109,7 @@ impl Control {
                 served = &mut serving => {
                     match served {
                         Err(error) if error.is_parse() => {
-                            self.metrics.malformed.fetch_add(1, Relaxed);
+                            self.metrics.malformed.inc();
                             tracing::info!(remote = %caller, %error, "a control request is refused: it could not be read");
                         }
                         Err(error) => tracing::debug!(%error, "control connection ended"),
@@ -121,7 +120,7 @@ impl Control {
                 () = place.has_to_give_way() => {
                     // A request may have come in the same moment: it is answered.
                     if place.is_idle() {
-                        self.metrics.gave_way.fetch_add(1, Relaxed);
+                        self.metrics.gave_way.inc();
                         tracing::debug!(remote = %caller, "an idle control connection gives way to a new one");
                         return;
                     }

@@ -2,16 +2,18 @@
 
 use super::control_thread::ControlThread;
 use super::listeners::{Addresses, Listeners};
+use super::metrics::{self, Counters};
 use super::shard_thread::ShardThread;
-use super::{configure, local, local_runtime, metrics, warn_of_ignored};
+use super::{configure, local, local_runtime, warn_of_ignored};
 use crate::config::Config;
 use crate::control::Control;
+use crate::demo;
 use crate::hub::Hub;
 use crate::net::{Descriptors, SocketFile};
-use crate::notify::{self, Notifier};
+use crate::notify::Notifier;
 use crate::origin::Shield;
 use crate::route::{Table, parse_line};
-use crate::{control, demo, front, origin, session, shard};
+use crate::telemetry::metrics::Registry;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -36,17 +38,6 @@ pub(super) struct Assembly {
     pub(super) stop_control: oneshot::Sender<Duration>,
 }
 
-/// The counters of all parts.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counters {
-    pub(super) front: Arc<front::Metrics>,
-    pub(super) origin: Arc<origin::Metrics>,
-    pub(super) shard: Arc<shard::Metrics>,
-    pub(super) session: Arc<session::Metrics>,
-    pub(super) notify: Arc<notify::Metrics>,
-    pub(super) control: Arc<control::Metrics>,
-}
-
 impl Assembly {
     /// Binds the addresses and builds the parts.
     ///
@@ -62,7 +53,8 @@ impl Assembly {
         };
         announce(&config, &addresses, &table);
         configure(&hub, &table);
-        let counters = Counters::default();
+        let registry = Registry::new();
+        let counters = Counters::new(&registry);
         let notifier = Notifier::new(config.notify, &counters.notify);
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests);
@@ -86,9 +78,8 @@ impl Assembly {
             drain: config.drain,
         });
         let shards = shards.collect();
-        let control_metrics = Arc::clone(&counters.control);
-        let read = metrics::reader(counters, Arc::clone(&hub), Arc::clone(&descriptors));
-        let control = Control::new(config.control, Arc::clone(&hub), descriptors, control_metrics, read);
+        metrics::register(&registry, &hub, &descriptors);
+        let control = Control::new(config.control, Arc::clone(&hub), descriptors, counters.control, registry);
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
             ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };

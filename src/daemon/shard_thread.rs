@@ -1,7 +1,7 @@
 //! The thread of one shard.
 
-use super::assembly::Counters;
 use super::books::Books;
+use super::metrics::Counters;
 use super::{Left, local_runtime};
 use crate::admission::Admission;
 use crate::front::{self, Drain, Front, Gate};

@@ -6,7 +6,6 @@ use crate::telemetry::Seldom;
 use crate::wire::answer::NO_ROOM;
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::task::{spawn_local, yield_now};
@@ -31,7 +30,7 @@ impl Acceptor for Rc<Front> {
             return spawn(self, transport);
         }
         if self.idle.spare_one() {
-            self.metrics.connections_spared.fetch_add(1, Relaxed);
+            self.metrics.connections_spared.inc();
         } else {
             self.origin.spare_idle();
         }
@@ -54,7 +53,7 @@ impl Acceptor for Rc<Front> {
 /// Says that there is no room, and closes.
 fn refuse(front: &Rc<Front>, transport: Transport) {
     static LINE: Seldom = Seldom::new();
-    front.metrics.connections_refused.fetch_add(1, Relaxed);
+    front.metrics.connections_refused.inc();
     LINE.log(|left_out| {
         let (limit, kept_back) = (front.descriptors.limit(), front.descriptors.kept_back());
         tracing::error!(

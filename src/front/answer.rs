@@ -13,7 +13,6 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::response;
 use hyper::{Response, StatusCode, Uri};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// An answer of gripd's own.
 pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Response<Reply> {
@@ -61,7 +60,7 @@ pub(super) fn fail(
 ) -> Response<Reply> {
     log(failure, uri, route);
     if failure.kind == Kind::RequestSlow {
-        front.metrics.slow_bodies.fetch_add(1, Relaxed);
+        front.metrics.slow_bodies.inc();
     }
     let mut response = respond(&of_failure(failure, front.settings.debug || route.debug), dress, access);
     if matches!(failure.kind, Kind::RequestSlow | Kind::RequestBroken | Kind::GaveWay) {

@@ -23,7 +23,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, ready};
 use tokio::time::timeout;
 
@@ -190,7 +189,7 @@ fn log_end(front: &Front, slot: &Slot, result: hyper::Result<()>) {
     let Err(error) = result else { return };
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some()) {
-        front.metrics.slow_readers.fetch_add(1, Relaxed);
+        front.metrics.slow_readers.inc();
     }
     if error.is_parse() {
         return unreadable::note(front, slot.peer.as_deref(), &error);

@@ -27,7 +27,6 @@ use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 use tokio::time::timeout;
 
@@ -71,7 +70,7 @@ impl Exchange<'_> {
                     HoldMode::Stream => "stream",
                 });
                 drop(access);
-                self.front.metrics.holds.fetch_add(1, Relaxed);
+                self.front.metrics.holds.inc();
                 self.slot.put(Leave::Hold(hold::Leave::Hold(hold)));
                 std::future::pending().await
             }

@@ -36,10 +36,10 @@ use crate::hold::Holds;
 use crate::net::{Descriptors, Limits};
 use crate::origin::{Ahead, Origin};
 use crate::session::Sessions;
+use crate::telemetry::metrics::{Counter, Registry};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// How clients are served.
@@ -81,28 +81,65 @@ impl Default for Settings {
 }
 
 /// What is counted of clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     /// Connections refused because descriptors are short.
-    pub connections_refused: AtomicU64,
+    pub connections_refused: Counter,
     /// Idle connections closed for new ones because descriptors are short.
-    pub connections_spared: AtomicU64,
+    pub connections_spared: Counter,
     /// Requests answered or held.
-    pub requests: AtomicU64,
+    pub requests: Counter,
     /// Holds begun.
-    pub holds: AtomicU64,
+    pub holds: Counter,
     /// Requests refused because their body came too slowly.
-    pub slow_bodies: AtomicU64,
+    pub slow_bodies: Counter,
     /// Connections cut because their client read an ordinary answer too slowly.
-    pub slow_readers: AtomicU64,
+    pub slow_readers: Counter,
     /// Requests refused because hyper could not read them.
-    pub malformed: AtomicU64,
+    pub malformed: Counter,
     /// Requests refused because their head is too large.
-    pub large_heads: AtomicU64,
+    pub large_heads: Counter,
     /// Connections closed because the head of a request took too long.
-    pub slow_heads: AtomicU64,
+    pub slow_heads: Counter,
     /// Requests refused because their token is missing or not good.
-    pub unauthorized: AtomicU64,
+    pub unauthorized: Counter,
+}
+
+impl Metrics {
+    /// Registers the numbers.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            connections_refused: registry.counter(
+                "connections_refused_total",
+                "Client connections that were refused because descriptors are short.",
+            ),
+            connections_spared: registry.counter(
+                "connections_spared_total",
+                "Idle client connections that were closed for new ones because descriptors are short.",
+            ),
+            requests: registry.counter("requests_total", "Requests of clients."),
+            holds: registry.counter("holds_total", "Requests that were held."),
+            slow_bodies: registry.counter("slow_bodies_total", "Requests refused because their body came too slowly."),
+            slow_readers: registry.counter(
+                "slow_readers_total",
+                "Connections cut because their client read an ordinary answer too slowly.",
+            ),
+            malformed: registry.counter("requests_malformed_total", "Requests refused because they are not HTTP/1.1."),
+            large_heads: registry
+                .counter("requests_large_head_total", "Requests refused because their head is too large."),
+            slow_heads: registry
+                .counter("slow_heads_total", "Connections closed because the head of a request took too long."),
+            unauthorized: registry
+                .counter("unauthorized_total", "Requests refused because their token is missing or not good."),
+        }
+    }
+}
+
+impl Default for Metrics {
+    /// Numbers that nobody looks at.
+    fn default() -> Self {
+        Self::new(&Registry::new())
+    }
 }
 
 /// What the connections of one shard share.

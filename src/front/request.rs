@@ -22,7 +22,6 @@ use hyper::{Method, Request, Response, Version};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Answers a request, or leaves a hold in the slot and never returns.
 pub(super) async fn serve(
@@ -30,7 +29,7 @@ pub(super) async fn serve(
     slot: Rc<Slot>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
-    front.metrics.requests.fetch_add(1, Relaxed);
+    front.metrics.requests.inc();
     slot.ask();
     let busy = slot.listed.occupy();
     let (request, body) = request.into_parts();
@@ -93,7 +92,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
     let rights = match identify(&mut visit, original.as_ref(), &route) {
         Ok(rights) => rights,
         Err(unknown) => {
-            front.metrics.unauthorized.fetch_add(1, Relaxed);
+            front.metrics.unauthorized.inc();
             let mut refused = answer::respond(&unknown.answer(), &dress, access);
             unknown.challenge(&mut refused);
             return refused;

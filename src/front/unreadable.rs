@@ -3,7 +3,6 @@
 use super::Front;
 use super::slot::ClientAddress;
 use crate::wire::{Answer, answer};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Returns the answer of gripd in the place of the one that hyper has written to a request that it cannot read.
 pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
@@ -18,13 +17,13 @@ pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
 /// Counts and logs a request that could not be read.
 pub(super) fn note(front: &Front, peer: Option<&ClientAddress>, error: &hyper::Error) {
     let counter = if error.is_parse_too_large() { &front.metrics.large_heads } else { &front.metrics.malformed };
-    counter.fetch_add(1, Relaxed);
+    counter.inc();
     tracing::info!(client = client(peer), %error, "a request is refused: it could not be read");
 }
 
 /// Counts and logs a request whose head took too long.
 pub(super) fn note_slow(front: &Front, peer: Option<&ClientAddress>) {
-    front.metrics.slow_heads.fetch_add(1, Relaxed);
+    front.metrics.slow_heads.inc();
     tracing::info!(
         client = client(peer),
         "a connection is closed: the head of its request took longer than header_timeout"

@@ -10,7 +10,6 @@ use crate::grip::Channel;
 use bytes::Bytes;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::select;
@@ -144,8 +143,8 @@ impl Feed {
         let changed = f(&mut state, Moment::now());
         let (ready_now, leave_now, waiting_now) = self.look(&state);
         let warn = std::mem::take(&mut state.warn);
-        // The gauge is of all webhooks; here it never gets below what others have added.
-        self.metrics.queued.fetch_add(waiting_now.wrapping_sub(waiting), Relaxed);
+        // The gauge is of all webhooks, so only the difference counts.
+        self.metrics.queued.add(waiting_now - waiting);
         drop(state);
         if is_earlier(ready_now, ready) {
             self.news.notify_one();
@@ -161,9 +160,9 @@ impl Feed {
     }
 
     /// When the next batch and the next leave are due, and how many events wait.
-    fn look(&self, state: &State) -> (Option<Instant>, Option<Instant>, u64) {
+    fn look(&self, state: &State) -> (Option<Instant>, Option<Instant>, i64) {
         let ready = state.queue.ready(self.hook.batch, self.hook.batch_wait);
-        (ready, state.deadline(), state.queue.len() as u64)
+        (ready, state.deadline(), i64::try_from(state.queue.len()).unwrap_or(i64::MAX))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -238,11 +237,11 @@ impl Feed {
 
     fn delivered(&self) {
         let delivered = self.change(|state, now| state.queue.delivered(now));
-        self.metrics.delivered.fetch_add(delivered as u64, Relaxed);
+        self.metrics.delivered.inc_by(delivered as u64);
     }
 
     fn failed(&self, failure: &Failure, pause: Option<Duration>) {
-        self.metrics.failures.fetch_add(1, Relaxed);
+        self.metrics.failures.inc();
         let (url, waiting) = (&self.hook.url, self.lock().queue.len());
         match pause {
             Some(pause) => tracing::warn!(%url, %failure, waiting, again_in = ?pause, "a webhook failed"),
@@ -263,7 +262,7 @@ impl Feed {
         let sent = timeout(within, self.send_rest(&mut lost)).await;
         self.stage.send_replace(Stage::Over);
         let closed = self.change(State::close);
-        self.metrics.dropped.fetch_add(closed, Relaxed);
+        self.metrics.dropped.inc_by(closed);
         lost += closed;
         if lost > 0 {
             let in_time = sent.is_ok();
@@ -286,7 +285,7 @@ impl Feed {
                 Err(failure) => {
                     self.failed(&failure, None);
                     let discarded = self.change(|state, now| state.queue.discard(now));
-                    self.metrics.dropped.fetch_add(discarded, Relaxed);
+                    self.metrics.dropped.inc_by(discarded);
                     *lost += discarded;
                 }
             }
@@ -338,7 +337,7 @@ impl State {
         if self.queue.push(Event { time, what }, now) {
             return;
         }
-        self.metrics.dropped.fetch_add(1, Relaxed);
+        self.metrics.dropped.inc();
         let is_closed = self.queue.len() == 0;
         if !is_closed && self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_EVERY) {
             self.warned = Some(now);

@@ -20,12 +20,12 @@ pub use url::Url;
 
 use crate::grip::signature::Signer;
 use crate::grip::{Channel, Glob, Invalid, invalid};
+use crate::telemetry::metrics::{Counter, Gauge, Registry};
 use event::Time;
 use feed::{Feed, random};
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -117,16 +117,35 @@ impl Events {
 }
 
 /// Counters of all webhooks together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     /// Events that were taken.
-    pub delivered: AtomicU64,
+    pub delivered: Counter,
     /// Requests that failed.
-    pub failures: AtomicU64,
+    pub failures: Counter,
     /// Events that were dropped because too many waited, or at the end.
-    pub dropped: AtomicU64,
+    pub dropped: Counter,
     /// Events that wait now.
-    pub queued: AtomicU64,
+    pub queued: Gauge,
+}
+
+impl Metrics {
+    /// Registers the numbers.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            delivered: registry.counter("webhook_events_total", "Events that webhooks have taken."),
+            failures: registry.counter("webhook_failures_total", "Requests to webhooks that failed."),
+            dropped: registry.counter("webhook_dropped_total", "Events that no webhook was told."),
+            queued: registry.gauge("webhook_queue", "Events that wait for webhooks."),
+        }
+    }
+}
+
+impl Default for Metrics {
+    /// Numbers that nobody looks at.
+    fn default() -> Self {
+        Self::new(&Registry::new())
+    }
 }
 
 /// Tells webhooks what happens to held connections. It may be told so on any thread, and never waits.

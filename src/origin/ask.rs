@@ -14,7 +14,6 @@ use hyper::{Method, Request, StatusCode, Uri};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -200,14 +199,14 @@ struct WaitingRequest<'a>(&'a Metrics);
 
 impl<'a> WaitingRequest<'a> {
     fn new(metrics: &'a Metrics) -> Self {
-        metrics.own_requests_waiting.fetch_add(1, Relaxed);
+        metrics.own_requests_waiting.inc();
         Self(metrics)
     }
 }
 
 impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
-        self.0.own_requests_waiting.fetch_sub(1, Relaxed);
+        self.0.own_requests_waiting.dec();
     }
 }
 

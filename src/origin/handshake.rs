@@ -14,7 +14,6 @@ use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -125,7 +124,7 @@ impl Origin {
         let mut failed = None;
         for (index, target) in targets.iter().enumerate() {
             if failed.is_some() {
-                self.metrics.fail_overs.fetch_add(1, Relaxed);
+                self.metrics.fail_overs.inc();
             }
             let opened = match &target.place {
                 Place::Test => return Ok(test::open(errand, index)),
@@ -143,7 +142,7 @@ impl Origin {
                 }
             }
         }
-        self.metrics.failures.fetch_add(1, Relaxed);
+        self.metrics.failures.inc();
         Err(tried(targets, failed))
     }
 

@@ -38,6 +38,7 @@ use crate::grip::item::Id;
 use crate::grip::signature::Signer;
 use crate::net::{ClientDelay, Descriptors, MemoryServer};
 use crate::route::{Address, Place, Route, Table, Target};
+use crate::telemetry::metrics::{Counter, Gauge, Registry};
 use crate::wire::Way;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -52,7 +53,6 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
@@ -109,24 +109,55 @@ impl Default for Settings {
 }
 
 /// What is counted of origins.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     /// Requests sent, retries included.
-    pub requests: AtomicU64,
+    pub requests: Counter,
     /// Requests that failed.
-    pub failures: AtomicU64,
+    pub failures: Counter,
     /// Requests that went to another target because one could not be reached.
-    pub fail_overs: AtomicU64,
+    pub fail_overs: Counter,
     /// Connections whose client was slow, and that gave way to requests that were waiting.
-    pub gave_way: AtomicU64,
+    pub gave_way: Counter,
     /// Links asked, on behalf of one stream or of many.
-    pub links: AtomicU64,
+    pub links: Counter,
     /// Streams that were served by what another had asked.
-    pub links_shared: AtomicU64,
+    pub links_shared: Counter,
     /// Informational answers (1xx but 100) that were dropped.
-    pub informational_dropped: AtomicU64,
+    pub informational_dropped: Counter,
     /// Requests of gripd's own that wait for their turn.
-    pub own_requests_waiting: AtomicU64,
+    pub own_requests_waiting: Gauge,
+}
+
+impl Metrics {
+    /// Registers the numbers.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            requests: registry.counter("origin_requests_total", "Requests sent to origins, retries included."),
+            failures: registry.counter("origin_failures_total", "Requests that got no answer from their origin."),
+            fail_overs: registry
+                .counter("origin_fail_overs_total", "Requests that went to the next target of their route."),
+            gave_way: registry.counter(
+                "origin_gave_way_total",
+                "Connections to origins whose client was slow, and that gave way to requests that were waiting.",
+            ),
+            links: registry.counter("links_total", "Requests for next links."),
+            links_shared: registry.counter("links_shared_total", "Streams that were served by what another had asked."),
+            informational_dropped: registry
+                .counter("origin_informational_dropped_total", "Informational answers that were dropped."),
+            own_requests_waiting: registry.gauge(
+                "own_requests_waiting",
+                "Requests of gripd's own (links, retries, last words, filters) that wait for their turn.",
+            ),
+        }
+    }
+}
+
+impl Default for Metrics {
+    /// Numbers that nobody looks at.
+    fn default() -> Self {
+        Self::new(&Registry::new())
+    }
 }
 
 /// A request to be forwarded, and on whose behalf.
@@ -257,7 +288,7 @@ impl Origin {
         let targets = &errand.route.targets;
         for (index, target) in targets.iter().enumerate() {
             if failed.is_some() {
-                self.metrics.fail_overs.fetch_add(1, Relaxed);
+                self.metrics.fail_overs.inc();
             }
             let address = match &target.place {
                 Place::Test => return Ok(test::answer(errand, index)),
@@ -280,7 +311,7 @@ impl Origin {
                 None => break,
             }
         }
-        self.metrics.failures.fetch_add(1, Relaxed);
+        self.metrics.failures.inc();
         Err(tried(targets, failed))
     }
 
@@ -322,7 +353,7 @@ impl Origin {
         target: &Target,
         body: Upload,
     ) -> Result<Response<Incoming>, Lost> {
-        self.metrics.requests.fetch_add(1, Relaxed);
+        self.metrics.requests.inc();
         let upload = body.clone();
         let mut answer = pin!(lease.send(self.outgoing(errand, target, body)));
         let limit = self.response_timeout(errand.route);
@@ -353,7 +384,7 @@ impl Origin {
         let metrics = Arc::clone(&self.metrics);
         hyper::ext::on_informational(&mut outgoing, move |response| {
             if response.status() != StatusCode::CONTINUE {
-                metrics.informational_dropped.fetch_add(1, Relaxed);
+                metrics.informational_dropped.inc();
             }
         });
         outgoing

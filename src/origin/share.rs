@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_local};
@@ -139,7 +138,7 @@ impl Share {
         if chosen.is_empty() {
             return;
         }
-        self.metrics.gave_way.fetch_add(chosen.len() as u64, Relaxed);
+        self.metrics.gave_way.inc_by(chosen.len() as u64);
         for key in &chosen {
             let user = self.users.borrow_mut().try_remove(*key);
             if let Some(task) = user.and_then(|user| user.task) {

@@ -11,7 +11,6 @@ use hyper::{Method, StatusCode, Uri};
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -202,14 +201,14 @@ impl Origin {
                 }
                 Boarding::Join(news) => match joined(news).await {
                     Some(Outcome::Told(told)) => {
-                        self.metrics.links_shared.fetch_add(1, Relaxed);
+                        self.metrics.links_shared.inc();
                         let (status, headers, body) = &*told;
                         return Ok(Told { status: *status, headers: headers.clone(), body: body.clone(), rest: None });
                     }
                     Some(Outcome::Failed(kind, why)) => return Err(Failure::because(kind, why)),
                     Some(Outcome::TooLarge) => {
                         let _turn = self.turn_for(Lane::Asking, about, uri).await?;
-                        self.metrics.links.fetch_add(1, Relaxed);
+                        self.metrics.links.inc();
                         return self.ask(about, ask()).await;
                     }
                     // Who asked is gone.
@@ -222,7 +221,7 @@ impl Origin {
     async fn lead(&self, leader: Leader<'_>, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
         let _turn = self.turn_for(Lane::Asking, about, ask.uri).await?;
         self.shield.sent(&leader.key);
-        self.metrics.links.fetch_add(1, Relaxed);
+        self.metrics.links.inc();
         let told = self.ask(about, ask).await;
         leader.tell.send_replace(Some(match &told {
             Ok(told) if told.rest.is_some() => Outcome::TooLarge,

@@ -7,7 +7,6 @@ use crate::grip::{Channel, CloseReason, Filter, Rights};
 use crate::shard::{Denied, Profile, Reason};
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 impl Session<'_> {
@@ -80,7 +79,7 @@ impl Session<'_> {
             }
             let most = admission.max_channels();
             if held.len() >= most {
-                self.sessions.metrics.refused_subscriptions.fetch_add(1, Relaxed);
+                self.sessions.metrics.refused_subscriptions.inc();
                 return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket may hold no more channels");
             }
             if self.enter(&channel, filters.clone()).is_err() {

@@ -17,6 +17,7 @@ use crate::grip::{Channel, CloseReason, Rights};
 use crate::net::Transport;
 use crate::origin::{Asking, Opened, Origin};
 use crate::shard::{Feed, Parked, Profile, Shard, Spread};
+use crate::telemetry::metrics::{Counter, Registry};
 use crate::wire::answer::DENIED;
 use crate::wire::deflate::{Agreed, Inflate};
 use crate::wire::websocket::Decoder;
@@ -29,7 +30,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use unsent::Unsent;
 
@@ -67,18 +67,45 @@ impl Default for Settings {
 }
 
 /// What is counted of sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     /// Sessions begun.
-    pub sessions: AtomicU64,
+    pub sessions: Counter,
     /// Sessions that ended because the client broke the protocol.
-    pub violations: AtomicU64,
+    pub violations: Counter,
     /// Sessions that ended because the origin was lost.
-    pub lost: AtomicU64,
+    pub lost: Counter,
     /// Sessions that ended because the messages of all clients together took too much memory.
-    pub crowded: AtomicU64,
+    pub crowded: Counter,
     /// Subscriptions that were refused: one session may hold no more.
-    pub refused_subscriptions: AtomicU64,
+    pub refused_subscriptions: Counter,
+}
+
+impl Metrics {
+    /// Registers the numbers.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            sessions: registry.counter("websockets_total", "WebSockets that an origin accepted."),
+            violations: registry
+                .counter("websocket_violations_total", "WebSockets closed because the client broke the protocol."),
+            lost: registry.counter("websocket_origins_lost_total", "WebSockets closed because their origin was lost."),
+            crowded: registry.counter(
+                "websockets_crowded_total",
+                "WebSockets closed because the messages of all clients took too much memory.",
+            ),
+            refused_subscriptions: registry.counter(
+                "subscriptions_refused_total",
+                "Subscriptions of WebSockets that held as many channels as they may.",
+            ),
+        }
+    }
+}
+
+impl Default for Metrics {
+    /// Numbers that nobody looks at.
+    fn default() -> Self {
+        Self::new(&Registry::new())
+    }
 }
 
 /// A WebSocket that an origin has accepted, as it leaves hyper.
@@ -133,7 +160,7 @@ impl Sessions {
 
     /// Begins a session; what is returned is the rest of it. `early`: what the client sent behind its handshake.
     pub fn begin(&self, opening: Box<Opening>, transport: Transport, early: Bytes) -> Living<'_> {
-        self.metrics.sessions.fetch_add(1, Relaxed);
+        self.metrics.sessions.inc();
         let Opening { opened, head, prefix, deflate, about, rights } = *opening;
         let target = opened.target();
         let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };

@@ -7,7 +7,6 @@ use crate::grip::{CloseReason, MessageKind};
 use crate::shard::Reason;
 use crate::wire::websocket::{self, Message, Part};
 use bytes::Bytes;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Frames up to this size are put together.
@@ -69,7 +68,7 @@ impl Session<'_> {
 
     /// Closes a WebSocket that takes most of the memory for messages. It may try again, once the origins have taken them.
     fn give_way(&mut self) -> Option<End> {
-        self.sessions.metrics.crowded.fetch_add(1, Relaxed);
+        self.sessions.metrics.crowded.inc();
         tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: the messages that wait for origins have reached [websocket] unsent_total, and most of them are its own");
         self.at_fault = true;
         let end = self.close(Some(CloseReason::new(1013, "too many messages wait")));
@@ -79,7 +78,7 @@ impl Session<'_> {
 
     /// The client did what it must not. What it said before is the origin's to answer still.
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
-        self.sessions.metrics.violations.fetch_add(1, Relaxed);
+        self.sessions.metrics.violations.inc();
         tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
         self.at_fault = true;
         let end = self.close(Some(reason));
@@ -129,7 +128,7 @@ impl Session<'_> {
             Said::Lost(_) if self.closing.is_some() => Some(End::Lost(self.given())),
             Said::Lost(failure) => {
                 tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "a WebSocket's origin is lost");
-                self.sessions.metrics.lost.fetch_add(1, Relaxed);
+                self.sessions.metrics.lost.inc();
                 Some(End::Lost(CloseReason::new(1011, "the origin is lost")))
             }
         }

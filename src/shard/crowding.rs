@@ -1,7 +1,7 @@
 //! The ceiling of all outlets together, held by time and not only when an item comes.
 
 use super::conn::{CROWDED, Conn};
-use super::{Key, Metrics, Shard, State};
+use super::{Key, Shard, State};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -50,7 +50,7 @@ impl State {
             left = choose(left, ceiling.saturating_mul(CROWDED), others, &mut slow);
         }
         tracing::debug!(count = slow.len(), left, "clients are cut, as too much waits for all of them");
-        Metrics::add(&self.metrics.slow, slow.len());
+        self.metrics.slow.inc_by(slow.len() as u64);
         slow.into_iter().for_each(|key| self.shed(key));
     }
 
@@ -84,7 +84,6 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use std::sync::Arc;
-    use std::sync::atomic::Ordering::Relaxed;
 
     /// Adds a connection for which so much waits besides a byte that is being written, and that has taken nothing for so
     /// many milliseconds.
@@ -109,7 +108,7 @@ mod tests {
         let keys: Vec<usize> = waiting.iter().map(|(bytes, for_ms)| wait(state, *bytes, *for_ms)).collect();
         state.relieve();
         let cut: Vec<usize> = keys.into_iter().filter(|key| !state.conns[*key].blocked).collect();
-        assert_eq!(metrics.slow.load(Relaxed), cut.len() as u64);
+        assert_eq!(metrics.slow.get(), cut.len() as u64);
         let left: usize = state.conns.iter().filter(|(_, c)| c.blocked).map(|(_, c)| c.outlet.bytes()).sum();
         assert_eq!(state.waiting_bytes, left);
         cut

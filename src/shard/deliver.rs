@@ -96,9 +96,9 @@ impl Outcome {
         counts.delivered.fetch_add(count(self.delivered), Relaxed);
         counts.filtered.fetch_add(count(self.filtered), Relaxed);
         counts.slow.fetch_add(count(self.slow.len()), Relaxed);
-        Metrics::add(&metrics.delivered, self.delivered);
-        Metrics::add(&metrics.filtered, self.filtered);
-        Metrics::add(&metrics.slow, self.slow.len());
+        metrics.delivered.inc_by(self.delivered as u64);
+        metrics.filtered.inc_by(self.filtered as u64);
+        metrics.slow.inc_by(self.slow.len() as u64);
     }
 }
 
@@ -363,7 +363,7 @@ impl State {
         // An error means that the client is gone, which its task is about to see.
         conn.finished = true;
         if conn.settle(false) {
-            Metrics::add(&self.metrics.closed, 1);
+            self.metrics.closed.inc();
         }
     }
 }

@@ -4,7 +4,7 @@ use super::conn::{Ending, Feed, News};
 use super::deliver::Outcome;
 use super::pieces::Pieces;
 use super::tally::Ticket;
-use super::{Delivery, Key, Metrics, Reason, Shard, State};
+use super::{Delivery, Key, Reason, Shard, State};
 use crate::grip::CloseReason;
 use crate::wire::{chunk, websocket};
 use bytes::Bytes;
@@ -160,8 +160,8 @@ impl State {
         let conn = &mut self.conns[key as usize];
         let cut = !conn.finished;
         if conn.settle(cut) {
-            Metrics::add(&self.metrics.closed, 1);
-            Metrics::add(&self.metrics.cut, usize::from(cut));
+            self.metrics.closed.inc();
+            self.metrics.cut.inc_by(usize::from(cut) as u64);
         }
     }
 }

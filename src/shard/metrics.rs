@@ -1,32 +1,52 @@
 //! What a shard counts.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::telemetry::metrics::{Counter, Gauge, Registry};
 
 /// Counters of all shards together. Each is added to once a round or once a connection, not once a delivery.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     /// Connections parked now.
-    pub parked: AtomicU64,
+    pub parked: Gauge,
     /// Items put in outlets, or given as the answer of a long-poll.
-    pub delivered: AtomicU64,
+    pub delivered: Counter,
     /// Items that were not for a connection that holds their channel.
-    pub filtered: AtomicU64,
+    pub filtered: Counter,
     /// Times that so much waited for a connection that it asked its origin again instead.
-    pub overflowed: AtomicU64,
+    pub overflowed: Counter,
     /// Connections cut because their outlet was full.
-    pub slow: AtomicU64,
+    pub slow: Counter,
     /// Connections ended by a close.
-    pub closed: AtomicU64,
+    pub closed: Counter,
     /// Those of them that were reset with bytes unsent.
-    pub cut: AtomicU64,
+    pub cut: Counter,
     /// Subscriptions that were refused because the channel is denied,
-    pub denied: AtomicU64,
+    pub denied: Counter,
     /// or because its name is not allowed.
-    pub not_allowed: AtomicU64,
+    pub not_allowed: Counter,
 }
 
 impl Metrics {
-    pub(super) fn add(counter: &AtomicU64, count: usize) {
-        counter.fetch_add(count as u64, Relaxed);
+    /// Registers the numbers.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            parked: registry.gauge("parked", "Client connections that are held."),
+            delivered: registry.counter("delivered_total", "Items given to connections."),
+            filtered: registry.counter("filtered_total", "Items that a connection's filters kept from it."),
+            overflowed: registry
+                .counter("overflowed_total", "Queues dropped because their connection could ask its origin instead."),
+            slow: registry.counter("slow_total", "Connections cut because their outlet was full."),
+            closed: registry.counter("closed_total", "Connections ended by a close."),
+            cut: registry.counter("cut_total", "Connections ended by a close and reset with bytes unsent."),
+            denied: registry.counter("denied_total", "Subscriptions refused because the channel is denied."),
+            not_allowed: registry
+                .counter("not_allowed_total", "Subscriptions refused because the name is not allowed."),
+        }
+    }
+}
+
+impl Default for Metrics {
+    /// Numbers that nobody looks at.
+    fn default() -> Self {
+        Self::new(&Registry::new())
     }
 }

@@ -4,7 +4,7 @@ use super::conn::{Feed, News};
 use super::ledger::Entering;
 use super::rare::{Rare, Ways};
 use super::terms::Terms;
-use super::{Command, Key, Metrics, State};
+use super::{Command, Key, State};
 use crate::grip::Channel;
 use crate::grip::item::Move;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -101,7 +101,7 @@ impl State {
         let conn = &mut self.conns[key as usize];
         let entering = Entering { whose: &conn.whose, channels, held: &held, known: &[] };
         if self.ledger.join(&entering).is_err() {
-            Metrics::add(&self.metrics.denied, 1);
+            self.metrics.denied.inc();
             return false;
         }
         conn.seen = conn.seen.max(number);

@@ -7,7 +7,7 @@ use super::inbox::Delivery;
 use super::pieces::{Pieces, render};
 use super::rare::Undo;
 use super::terms::{Verdict, agrees};
-use super::{Key, Metrics, State};
+use super::{Key, State};
 use crate::grip::Format;
 use crate::grip::item::{Body, Response};
 use bytes::Bytes;
@@ -204,7 +204,7 @@ impl State {
         if conn.blocked {
             self.waiting_bytes -= freed;
         }
-        Metrics::add(&self.metrics.overflowed, 1);
+        self.metrics.overflowed.inc();
         self.refresh(key);
     }
 
@@ -212,7 +212,7 @@ impl State {
     fn overflow_of_queue(&mut self, key: Key, outcome: &mut Outcome) {
         if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.refreshes) {
             // What is being asked counts on what was sent, which therefore stays.
-            Metrics::add(&self.metrics.overflowed, 1);
+            self.metrics.overflowed.inc();
             self.refresh(key);
         } else {
             outcome.slow.push(key);

@@ -12,7 +12,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -87,7 +86,7 @@ impl Parked {
         state.serial = state.serial.wrapping_add(1);
         let key = u32::try_from(state.conns.insert(conn)).unwrap_or(u32::MAX);
         state.identify(key, whose);
-        state.metrics.parked.fetch_add(1, Relaxed);
+        state.metrics.parked.inc();
         let mut kept = None;
         Early::add(&mut kept, early, feed);
         Self { shard: Rc::clone(shard), key, timer: None, early: kept, paused: false }
@@ -243,7 +242,7 @@ impl Parked {
                 Flushing::Timer if self.is_ending() || is_too_slow(self) => {
                     let ending = self.is_ending();
                     let state = &mut *self.shard.state.borrow_mut();
-                    state.metrics.slow.fetch_add(u64::from(!ending), Relaxed);
+                    state.metrics.slow.inc_by(u64::from(!ending));
                     state.conn(self.key).reason.get_or_insert(Reason::Slow);
                     state.cut(self.key);
                     return false;
@@ -386,7 +385,7 @@ impl Drop for Parked {
         state.tell_end(self.key);
         state.forget_whose(self.key);
         state.conns.remove(self.key as usize);
-        state.metrics.parked.fetch_sub(1, Relaxed);
+        state.metrics.parked.dec();
     }
 }
 

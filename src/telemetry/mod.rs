@@ -2,6 +2,7 @@
 
 mod line;
 pub mod log;
+pub mod metrics;
 mod seldom;
 
 pub use seldom::Seldom;

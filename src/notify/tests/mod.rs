@@ -7,7 +7,6 @@ use crate::grip::signature::{Key, Verifier};
 use serde_json::{Value, json};
 use server::Server;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -66,7 +65,8 @@ fn ended(route: &str) -> Ended {
 }
 
 fn counts(metrics: &Metrics) -> [u64; 4] {
-    [&metrics.delivered, &metrics.failures, &metrics.dropped, &metrics.queued].map(|counter| counter.load(Relaxed))
+    let Metrics { delivered, failures, dropped, queued } = metrics;
+    [delivered.get(), failures.get(), dropped.get(), queued.get().try_into().unwrap()]
 }
 
 #[tokio::test(flavor = "local")]
@@ -259,7 +259,7 @@ async fn a_server_that_does_not_answer_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (notifier, metrics) = notifier([Hook { timeout: SOON, ..hook(listener.local_addr().unwrap()) }]);
     notifier.joined("r", &channels(&["a"]));
-    running(&notifier, until(|| metrics.failures.load(Relaxed) >= 2)).await;
+    running(&notifier, until(|| metrics.failures.get() >= 2)).await;
     assert_eq!(counts(&metrics)[3], 1);
 }
 
@@ -271,7 +271,7 @@ async fn a_drain_sends_all_there_is_and_then_takes_nothing() {
         for name in ["a", "b", "c", "d"] {
             notifier.joined("r", &channels(&[name]));
             notifier.left("r", &channels(&[name]));
-            until(|| metrics.queued.load(Relaxed) < 2).await;
+            until(|| metrics.queued.get() < 2).await;
         }
         notifier.drain(DEADLINE).await;
         // Leaves in their grace are told as there is room.
