@@ -126,7 +126,8 @@ impl Allowed {
     fn named(&self, route: Option<&str>) -> Result<Arc<str>, Unchanged> {
         let found = match route {
             Some(name) => self.configured.get_key_value(name).map(|(name, _)| name).or_else(|| self.gone(name)),
-            None => self.configured.keys().next().filter(|_| self.configured.len() == 1),
+            None if self.configured.len() == 1 => self.configured.keys().next(),
+            None => None,
         };
         found.cloned().ok_or_else(|| {
             let names: Vec<&str> = self.configured.keys().map(|name| &**name).collect();

@@ -1,8 +1,9 @@
 //! What operators decide and see: denials, lists of allowed channels, connections.
 
 use super::allowed::{Change, Kept, Rules, Unchanged};
-use super::batch::{Finally, close_frame};
+use super::batch::close_frame;
 use super::denial::{After, Denial};
+use super::receipt::Finally;
 use super::receipt::{Line, Receipt};
 use super::{Hub, now};
 use crate::grip::naming::Rule;

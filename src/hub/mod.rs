@@ -17,11 +17,10 @@ mod store;
 mod table;
 
 pub use allowed::{Change, Rules, Unchanged};
-pub use batch::Finally;
 pub use denial::{After, Denial};
 pub use lists::Wanted;
 pub use membership::Membership;
-pub use receipt::{Outcome, Receipt};
+pub use receipt::{Finally, Outcome, Receipt};
 pub use table::Held;
 
 use crate::grip::{Channel, Item};
@@ -130,8 +129,9 @@ impl std::error::Error for Busy {}
 /// A batch that was accepted.
 struct Accepted {
     receipt: Receipt,
-    /// To be dropped outside of the critical section: the end of the last one runs what waits for the outcomes.
-    _spent: Vec<Tally>,
+    /// Dropped outside of the critical section: the end of the last tally runs what waits for the outcomes, and items are
+    /// many bytes to give back.
+    _spent: (Vec<Entry>, Tally),
 }
 
 impl Hub {
@@ -225,25 +225,23 @@ impl Hub {
         if state.sequences.deadline().is_some() {
             self.timetable.notify_one();
         }
-        let mut spent = self.send(due, state);
-        spent.push(batch.tally);
-        Accepted { receipt: batch.receipt, _spent: spent }
+        self.send(&due, state);
+        Accepted { receipt: batch.receipt, _spent: (due, batch.tally) }
     }
 
     /// Numbers items and puts them into the inbox of every shard that holds their channel.
-    fn send(&self, entries: Vec<Entry>, state: &mut State) -> Vec<Tally> {
+    fn send(&self, entries: &[Entry], state: &mut State) {
         let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
         if entries.iter().any(|entry| entry.deny_for.is_some()) {
             let now = now();
             entries.iter().filter_map(|entry| entry.denial(now)).for_each(|denial| state.denials.add(denial));
         }
-        let spent = entries.into_iter().map(|entry| entry.address(&mut state.table, &mut parcels)).collect();
+        entries.iter().for_each(|entry| entry.address(&mut state.table, &mut parcels));
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
             if !parcel.is_empty() {
                 inbox.put(parcel.deliveries, parcel.commands);
             }
         }
-        spent
     }
 
     /// Does what is to be done at its time, for ever: items that have waited long enough are delivered, channels that
@@ -275,9 +273,10 @@ impl Hub {
         while state.fresh.front().is_some_and(|(at, _)| *at <= now) {
             due.extend(state.fresh.pop_front().map(|(_, channel)| Entry::hint(channel)));
         }
-        let spent = self.send(due, &mut state);
+        self.send(&due, &mut state);
         drop(state);
-        drop(spent);
+        // Outside of the critical section, as in `Accepted`.
+        drop(due);
     }
 
     /// Forgets all last ids, and has every held connection ask its origin again.
@@ -314,7 +313,7 @@ impl State {
         // A command waits for nothing, and is never one too many; what the item is besides has its place in the order.
         let command = entry.split_command();
         // But a goodbye comes before its close.
-        entry.no_seq |= command.is_some() && self.sequences.would_wait(&entry.channel, &entry);
+        entry.no_seq |= command.is_some() && self.sequences.would_wait(&entry.item.channel, &entry);
         let mut due = self.order_content(entry, now);
         due.extend(command);
         due
@@ -326,7 +325,7 @@ impl State {
             return vec![entry];
         }
         if let Some(id) = entry.id()
-            && !self.seen.is_new(&entry.channel, id, now)
+            && !self.seen.is_new(&entry.item.channel, id, now)
         {
             entry.counts().duplicate.store(1, Relaxed);
             return Vec::new();
@@ -334,7 +333,7 @@ impl State {
         if entry.no_seq {
             return vec![entry];
         }
-        let channel = entry.channel.clone();
+        let channel = entry.item.channel.clone();
         let held = self.table.connections(&channel) > 0;
         // Until it is known to have its turn.
         entry.counts().waiting.store(1, Relaxed);
@@ -437,7 +436,7 @@ mod tests {
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
             assert!(first.as_mut().poll(&mut cx).is_pending());
             assert!(second.as_mut().poll(&mut cx).is_pending());
-            let weight = size_of::<crate::shard::Delivery>() + "1\r\nx\r\n".len();
+            let weight = size_of::<crate::shard::Rendered>() + "1\r\nx\r\n".len();
             // Room for the second, but it is not its turn.
             hub.inbox(0).release(weight);
             assert!(second.as_mut().poll(&mut cx).is_pending());

@@ -1,12 +1,14 @@
 //! What a publish did, gathered from the shards.
 
-use super::batch::Finally;
 use crate::grip::Channel;
 use crate::shard::Tally;
 use crate::shard::tally::Counts;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// What is done with the outcomes of a batch when they are final, on whichever thread made them so.
+pub type Finally = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
 
 /// What became of a batch, as far as it is known.
 #[derive(Debug)]

@@ -1,16 +1,17 @@
 //! A parked connection that takes items on terms, as its hold sees it.
 
+use super::asked::Asked;
 use super::conn::Feed;
 use super::deliver::Outcome;
 use super::inbox::Delivery;
+use super::offer::Admitted;
 use super::pieces::Pieces;
-use super::rare::{Rare, Undo, Ways};
+use super::rare::{Rare, Ways};
 use super::terms::Terms;
 use super::{Denied, Parked, State};
 use crate::grip::Channel;
 use crate::grip::item::Id;
 use bytes::Bytes;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// What became of the item that has waited longest.
@@ -22,28 +23,6 @@ pub enum Turn {
     Decided,
     /// The hold is to say: [`Parked::give`], or [`Parked::pass_over`].
     Ask(Asked),
-}
-
-/// An item of which the hold is to say what becomes. What is never decided was not delivered.
-#[derive(Debug)]
-pub struct Asked {
-    /// The item.
-    pub item: Delivery,
-    undo: Option<Undo>,
-}
-
-impl Asked {
-    /// An item about which a hold is asked from now on.
-    pub(super) fn new(item: Delivery, undo: Option<Undo>) -> Self {
-        item.tally.of(item.index).pending.fetch_add(1, Relaxed);
-        Self { item, undo }
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.item.tally.of(self.item.index).pending.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Parked {
@@ -67,13 +46,13 @@ impl Parked {
 
     /// Whether it takes items on terms.
     pub fn is_on_terms(&self) -> bool {
-        self.shard.state.borrow().conns[self.key as usize].rare.is_some()
+        self.shard.state.borrow().conns[self.key].rare.is_some()
     }
 
     /// How long it is ago that all of its channels had had an item, or that it agreed to its terms.
     pub fn all_quiet(&self) -> Duration {
         let state = self.shard.state.borrow();
-        let quiet = state.conns[self.key as usize].rare.as_ref().map_or(0, |rare| rare.quiet_ms);
+        let quiet = state.conns[self.key].rare.as_ref().map_or(0, |rare| rare.quiet_ms);
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(quiet)))
     }
 
@@ -93,7 +72,7 @@ impl Parked {
 
     /// When it was last said that the origin is to be asked again.
     pub fn refresh_since(&self) -> Option<Instant> {
-        self.shard.state.borrow().conns[self.key as usize].rare.as_ref().map(|rare| rare.since)
+        self.shard.state.borrow().conns[self.key].rare.as_ref().map(|rare| rare.since)
     }
 
     /// Leaves the channels that its terms do not name, and enters those that they do. `all`: the last ids of all of them
@@ -103,7 +82,7 @@ impl Parked {
     /// It may not hold them.
     pub fn follow_terms(&mut self, all: bool) -> Result<Option<Vec<(Channel, Id)>>, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
-        let Some(rare) = &state.conns[self.key as usize].rare else { return Ok(None) };
+        let Some(rare) = &state.conns[self.key].rare else { return Ok(None) };
         let wanted: Vec<Channel> = rare.terms.held().map(|term| term.channel.clone()).collect();
         let held = state.channels(self.key);
         let known = rare.terms.known(|channel| all || !held.contains(channel));
@@ -125,7 +104,7 @@ impl Parked {
 
     /// Looks at its terms, if it has any.
     pub fn terms<T>(&self, look: impl FnOnce(&Terms) -> T) -> Option<T> {
-        self.shard.state.borrow().conns[self.key as usize].rare.as_ref().map(|rare| look(&rare.terms))
+        self.shard.state.borrow().conns[self.key].rare.as_ref().map(|rare| look(&rare.terms))
     }
 
     /// Takes the item that has waited longest, and decides it if that can be done without asking.
@@ -134,7 +113,7 @@ impl Parked {
         let Some(rare) = state.conn(self.key).rare.as_mut().filter(|rare| !rare.held) else { return Turn::Empty };
         let Some(item) = rare.pop() else { return Turn::Empty };
         let mut outcome = Outcome::default();
-        let Some(undo) = state.admit(self.key, &item, &mut outcome) else {
+        let Some(Admitted { undo }) = state.admit(self.key, &item, &mut outcome) else {
             outcome.count(&item, &state.metrics);
             return Turn::Decided;
         };

@@ -18,7 +18,7 @@ impl Away {
 
     /// Whether its origin is to be asked once more.
     pub fn is_hinted(&self) -> bool {
-        matches!(self.0.shard.state.borrow().conns[self.0.key as usize].news, News::Refresh)
+        matches!(self.0.shard.state.borrow().conns[self.0.key].news, News::Refresh)
     }
 
     /// Says that its origin has answered, and not with a hold.

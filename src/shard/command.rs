@@ -125,7 +125,7 @@ impl State {
             }
             (begun.at, *budget) = (begun.at - 1, *budget - 1);
             let key = subscribers[begun.at];
-            let conn = &self.conns[key as usize];
+            let conn = &self.conns[key];
             let chooses = |s: &Selection| self.registry.choose(channel, s).admits(&conn.subscriptions);
             let selected = selection.as_deref().is_none_or(chooses);
             let admits = |terms: &Terms| terms.admit(channel, meta.as_deref());
@@ -152,7 +152,7 @@ impl State {
 
     /// The connection that has this place, unless its end has begun.
     pub(super) fn at_place(&self, place: Place) -> Option<Key> {
-        let conn = self.conns.get(place.key as usize)?;
+        let conn = self.conns.get(place.key)?;
         (conn.serial == place.serial && conn.ending.is_none()).then_some(place.key)
     }
 }

@@ -1,9 +1,9 @@
 //! One parked connection, as its shard sees it.
 
-use super::asking::Asked;
+use super::asked::Asked;
 use super::outlet::Outlet;
 use super::rare::{Rare, Undo};
-use super::registry::Subscriptions;
+use super::registry::{Subscription, Subscriptions};
 use super::tally::Ticket;
 use super::{Key, Place, Profile, Reason, Settings};
 use crate::grip::Format;
@@ -188,6 +188,13 @@ impl Conn {
         true
     }
 
+    /// Takes note of its new place in a channel.
+    pub(super) fn has_moved(&mut self, to: Subscription) {
+        if let Some(subscription) = self.subscriptions.iter_mut().find(|subscription| subscription.is_beside(to)) {
+            *subscription = to;
+        }
+    }
+
     /// Its place, as the one at `key`.
     pub(super) const fn place(&self, key: Key) -> Place {
         Place { key, serial: self.serial }
@@ -202,7 +209,9 @@ impl Conn {
     pub(super) fn note(&mut self, undo: Option<Undo>, piece: &Bytes, now_ms: u32) {
         let count = self.outlet.len();
         // An empty piece is none.
-        if let Some(rare) = self.rare.as_mut().filter(|_| !piece.is_empty()) {
+        if let Some(rare) = &mut self.rare
+            && !piece.is_empty()
+        {
             rare.note(undo, count, now_ms);
         }
     }

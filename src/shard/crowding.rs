@@ -58,7 +58,7 @@ impl State {
     /// the largest first.
     fn largest(&self, worth: impl Fn(&Conn) -> usize) -> Vec<(usize, Key)> {
         let found = self.conns.iter().filter(|(_, conn)| conn.blocked && conn.ending.is_none());
-        let found = found.map(|(key, conn)| (worth(conn), u32::try_from(key).unwrap_or(u32::MAX)));
+        let found = found.map(|(key, conn)| (worth(conn), key));
         let mut found: Vec<(usize, Key)> = found.filter(|(bytes, _)| *bytes > 0).collect();
         found.sort_unstable_by(|one, other| other.cmp(one));
         found
@@ -87,7 +87,7 @@ mod tests {
 
     /// Adds a connection for which so much waits besides a byte that is being written, and that has taken nothing for so
     /// many milliseconds.
-    fn wait(state: &mut State, bytes: usize, for_ms: u32) -> usize {
+    fn wait(state: &mut State, bytes: usize, for_ms: u32) -> Key {
         let now_ms = state.now_ms();
         let mut conn = Conn::for_test();
         conn.outlet.push(Rc::new(Bytes::from_static(b"x")));
@@ -99,15 +99,16 @@ mod tests {
     }
 
     /// Returns which connections are cut when these wait: bytes, and since how many milliseconds.
-    fn cut(outlets_total: usize, waiting: &[(usize, u32)]) -> Vec<usize> {
+    fn cut(outlets_total: usize, waiting: &[(usize, u32)]) -> Vec<u32> {
         let settings = Settings { outlets_total, ..Settings::default() };
         let metrics = Arc::new(Metrics::default());
         let inbox = Arc::new(Inbox::new(Arc::default()));
         let shard = Shard::new(settings, inbox, Box::new(Numbers::default()), Arc::clone(&metrics));
         let state = &mut *shard.state.borrow_mut();
-        let keys: Vec<usize> = waiting.iter().map(|(bytes, for_ms)| wait(state, *bytes, *for_ms)).collect();
+        let keys: Vec<Key> = waiting.iter().map(|(bytes, for_ms)| wait(state, *bytes, *for_ms)).collect();
         state.relieve();
-        let cut: Vec<usize> = keys.into_iter().filter(|key| !state.conns[*key].blocked).collect();
+        let cut = keys.into_iter().filter(|key| !state.conns[*key].blocked).map(Key::number);
+        let cut: Vec<u32> = cut.collect();
         assert_eq!(metrics.slow.get(), cut.len() as u64);
         let left: usize = state.conns.iter().filter(|(_, c)| c.blocked).map(|(_, c)| c.outlet.bytes()).sum();
         assert_eq!(state.waiting_bytes, left);

@@ -71,9 +71,11 @@ struct Begun {
 
 impl Begun {
     fn new(item: &Delivery, registry: &Registry) -> Self {
-        // Who follows the order of a channel must learn of each item in it.
-        let chosen = item.selection().filter(|_| !item.is_ordered());
-        let through = chosen.map(|selection| registry.fewest(&item.channel, Some(selection)).clone());
+        let through = match &item.selection {
+            // Whoever follows the order of a channel must learn of each item in it.
+            Some(selection) if !item.is_ordered() => Some(registry.fewest(&item.channel, Some(selection)).clone()),
+            _ => None,
+        };
         Self { position: usize::MAX, pieces: Pieces::default(), batch: Batch::default(), through }
     }
 }
@@ -194,7 +196,7 @@ impl State {
         let Some(item) = backlog.front() else { return budget };
         let begun = round.begun.get_or_insert_with(|| Begun::new(item, registry));
         let subscribers = registry.subscribers(begun.through.as_ref().unwrap_or(&item.channel));
-        let chosen = item.selection().map(|selection| registry.choose(&item.channel, selection));
+        let chosen = item.selection.as_deref().map(|selection| registry.choose(&item.channel, selection));
         // Backwards: a connection that leaves meanwhile moves one that was considered already to its place.
         let end = begun.position.min(subscribers.len());
         let start = end.saturating_sub(budget);
@@ -206,7 +208,7 @@ impl State {
         while at > start && outcome.special.len() < most_special {
             at -= 1;
             let key = subscribers[at];
-            let conn = &mut conns[key as usize];
+            let conn = &mut conns[key];
             if conn.seen >= item.number {
                 continue;
             }
@@ -274,9 +276,9 @@ impl State {
     /// Has every connection that waits for answers ask its origin again.
     pub(super) fn refresh_all(&mut self) {
         let waits = |conn: &Conn| conn.ending.is_none() && Formats::ANSWERS.contains(conn.feed.format());
-        let keys: Vec<usize> = self.conns.iter().filter(|(_, c)| waits(c)).map(|(key, _)| key).collect();
+        let keys: Vec<Key> = self.conns.iter().filter(|(_, c)| waits(c)).map(|(key, _)| key).collect();
         for key in keys {
-            self.refresh(u32::try_from(key).unwrap_or(u32::MAX));
+            self.refresh(key);
         }
     }
 
@@ -299,7 +301,7 @@ impl State {
         let mut bytes = 0;
         for _ in 0..FLUSH_CONNECTIONS {
             let Some(key) = self.dirty.pop_front() else { break };
-            let Some(conn) = self.conns.get(key as usize) else { continue };
+            let Some(conn) = self.conns.get(key) else { continue };
             bytes += conn.outlet.bytes();
             self.flush(key);
             if bytes >= FLUSH_BYTES {
@@ -313,7 +315,7 @@ impl State {
 
     /// Gives the transport what it takes of a connection's outlet, and the end of our bytes when it is time.
     pub(super) fn flush(&mut self, key: Key) {
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         conn.dirty = false;
         let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();

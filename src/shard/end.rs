@@ -34,11 +34,11 @@ impl Shard {
     fn end_some(&self, most: usize, wanted: impl Fn(Feed) -> bool) {
         let state = &mut *self.state.borrow_mut();
         let held = state.conns.iter().filter(|(_, c)| c.ending.is_none() && wanted(c.feed));
-        let keys: Vec<usize> = held.map(|(key, _)| key).take(most).collect();
+        let keys: Vec<Key> = held.map(|(key, _)| key).take(most).collect();
         let frame = going_away();
         for key in keys {
             state.conns[key].reason.get_or_insert(Reason::Drain);
-            state.end(u32::try_from(key).unwrap_or(u32::MAX), u64::MAX, None, &frame);
+            state.end(key, u64::MAX, None, &frame);
         }
     }
 }
@@ -64,7 +64,7 @@ impl State {
         let is_slow = self.catch_up(key, number);
         self.unsubscribe(key);
         let deadline = Instant::now() + self.settings.close_grace;
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         let mut ending = Box::new(Ending { deadline, ticket, mark: end_mark(conn.feed, frame), complete: false });
         if is_slow {
             conn.ending = Some(ending);
@@ -90,7 +90,7 @@ impl State {
     /// one of them.
     pub(super) fn catch_up(&mut self, key: Key, number: u64) -> bool {
         let Self { backlog, conns, registry, .. } = self;
-        let conn = &mut conns[key as usize];
+        let conn = &mut conns[key];
         let missed = |item: &&Delivery| item.number > conn.seen && registry.holds(&conn.subscriptions, &item.channel);
         let before = backlog.iter().take_while(|item| item.number < number);
         let missed: Vec<Delivery> = before.filter(missed).cloned().collect();
@@ -109,7 +109,7 @@ impl State {
     /// Ends a connection that is too slow. A WebSocket is told, where the frame that is half written lets it; anything
     /// else is cut.
     pub(super) fn shed(&mut self, key: Key) {
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         conn.reason.get_or_insert(Reason::Slow);
         if !matches!(conn.feed, Feed::Messages { .. }) {
             return self.cut(key);
@@ -120,7 +120,7 @@ impl State {
         }
         self.unsubscribe(key);
         let fresh = Instant::now() + self.settings.close_grace;
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         // Who is ended already goes on being ended so.
         let ending = conn.ending.get_or_insert_with(|| {
             let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
@@ -145,7 +145,7 @@ impl State {
     /// Lets go of a connection's transport. Its task hears that it is gone.
     pub(super) fn disconnect(&mut self, key: Key) {
         self.unsubscribe(key);
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         if conn.blocked {
             self.waiting_bytes -= conn.outlet.bytes();
             conn.blocked = false;
@@ -157,7 +157,7 @@ impl State {
 
     /// Counts a connection that is over and was not counted when its FIN was sent.
     pub(super) fn settle(&mut self, key: Key) {
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         let cut = !conn.finished;
         if conn.settle(cut) {
             self.metrics.closed.inc();

@@ -1,10 +1,8 @@
 //! Where a shard's items arrive: the one thing that it shares with other threads.
 
-use super::{Command, Question, Tally};
-use crate::grip::item::{Body, ContentFilters, Id, Response, Selection};
-use crate::grip::{Channel, Format, Formats, Meta};
-use crate::wire::{Chunk, Message};
+use super::{Command, Question, Rendered, Tally};
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -15,104 +13,32 @@ const MAX_ITEMS: usize = 4096;
 const MAX_BYTES: usize = 16 << 20;
 
 /// An item on its way to the connections of one shard.
+///
+/// It is a handle: the item itself is shared, and its fields are reached through this.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its place in the order of acceptance.
+    /// The place in the order of acceptance.
     pub number: u64,
-    /// Whom it is for.
-    pub channel: Channel,
-    /// What it is for streams.
-    pub stream: Option<Chunk>,
-    /// What it is for long-polls.
-    pub response: Option<Arc<Response>>,
-    /// What it is for WebSockets.
-    pub message: Option<Arc<Message>>,
-    /// For whom the origin is to be asked again.
-    pub hints: Formats,
-    /// What few items have.
-    pub extras: Option<Arc<Extras>>,
-    /// Where it is counted,
+    /// The item.
+    pub item: Arc<Rendered>,
+    /// The tally in which it is counted.
     pub tally: Tally,
-    /// and as which item of its batch.
+    /// The place of the item in its batch, under which it is counted.
     pub index: u32,
 }
 
-/// What is said of an item besides its formats.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Extras {
-    /// What it is called in its channel.
-    pub id: Option<Id>,
-    /// What the item before it is called.
-    pub prev_id: Option<Id>,
-    /// What the publisher says of it.
-    pub meta: Option<Arc<Meta>>,
-    /// Which streams it is for.
-    pub stream_filters: ContentFilters,
-    /// Which WebSockets it is for.
-    pub message_filters: ContentFilters,
-    /// Which connections of its channel it is for, if not for all.
-    pub selection: Option<Arc<Selection>>,
+impl Deref for Delivery {
+    type Target = Rendered;
+
+    fn deref(&self) -> &Rendered {
+        &self.item
+    }
 }
 
 impl Delivery {
-    /// What the publisher says of it.
-    pub fn meta(&self) -> Option<&Meta> {
-        self.extras.as_ref()?.meta.as_deref()
-    }
-
-    /// Which connections it is for, if not for all of its channel.
-    pub(super) fn selection(&self) -> Option<&Selection> {
-        self.extras.as_ref()?.selection.as_deref()
-    }
-
-    /// Whether it has a place in the order of its channel.
-    pub(super) fn is_ordered(&self) -> bool {
-        self.extras.as_ref().is_some_and(|extras| extras.id.is_some() || extras.prev_id.is_some())
-    }
-
-    /// The same for a connection that it is not for: nothing but its place in the order.
+    /// Returns the same delivery for a connection that is not meant: nothing but its place in the order.
     pub(super) fn hollow(&self) -> Self {
-        Self { stream: None, response: None, message: None, hints: Formats::NONE, ..self.clone() }
-    }
-
-    /// The content filters that it is made for as this format; `None`: it has nothing for the format.
-    pub(super) fn content_filters(&self, format: Format) -> Option<&ContentFilters> {
-        match format {
-            Format::HttpResponse => self.response.as_ref().map(|response| &response.content_filters),
-            Format::HttpStream => {
-                self.stream.as_ref()?;
-                Some(self.extras.as_ref().map_or(&None, |extras| &extras.stream_filters))
-            }
-            Format::WsMessage => {
-                self.message.as_ref()?;
-                Some(self.extras.as_ref().map_or(&None, |extras| &extras.message_filters))
-            }
-        }
-    }
-
-    /// Whether not everybody who holds its channel takes it in the same way.
-    pub(super) fn is_special(&self) -> bool {
-        let filtered = |f: &ContentFilters| f.as_ref().is_some_and(|names| !names.is_empty());
-        !self.hints.is_empty()
-            || self
-                .extras
-                .as_ref()
-                .is_some_and(|extras| filtered(&extras.stream_filters) || filtered(&extras.message_filters))
-            || self
-                .response
-                .as_ref()
-                .is_some_and(|response| filtered(&response.content_filters) || matches!(response.body, Body::Patch(_)))
-    }
-
-    /// What it counts for in the bound of an inbox, in bytes.
-    pub fn weight(&self) -> usize {
-        Self::weigh(self.stream.as_ref(), self.response.as_deref(), self.message.as_deref())
-    }
-
-    /// The weight of an item with these formats.
-    pub fn weigh(stream: Option<&Chunk>, response: Option<&Response>, message: Option<&Message>) -> usize {
-        let response = response.map_or(0, |r| r.body.weight());
-        stream.map_or(0, Chunk::len) + response + message.map_or(0, Message::len) + size_of::<Self>()
+        Self { item: Arc::new(self.item.hollow()), ..self.clone() }
     }
 }
 
@@ -163,7 +89,7 @@ impl Inbox {
     pub fn put(&self, deliveries: Vec<Delivery>, commands: Vec<Command>) {
         let mut queue = self.lock();
         queue.items += deliveries.len();
-        queue.bytes += deliveries.iter().map(Delivery::weight).sum::<usize>();
+        queue.bytes += deliveries.iter().map(|delivery| delivery.weight()).sum::<usize>();
         queue.deliveries.extend(deliveries);
         queue.commands.extend(commands);
         self.news.store(true, Ordering::Release);

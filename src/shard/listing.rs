@@ -20,7 +20,7 @@ pub struct Question {
     /// Only this user's.
     pub user: Option<Channel>,
     /// Only those behind this place.
-    pub after: Option<Key>,
+    pub after: Option<u32>,
     /// How many at most.
     pub limit: usize,
     /// Where the answer goes.
@@ -33,7 +33,7 @@ pub struct Page {
     /// The connections.
     pub rows: Vec<Row>,
     /// The place behind which there may be more.
-    pub next: Option<Key>,
+    pub next: Option<u32>,
 }
 
 /// A connection that is held.
@@ -69,7 +69,7 @@ impl State {
             (Some(channel), None) => self.some(&question, self.registry.subscribers(channel), |_| true),
             (None, Some(user)) => self.some(&question, self.users.subscribers(user), |_| true),
             (Some(channel), Some(user)) => {
-                let holds = |key| self.registry.holds(&self.conns[key as usize].subscriptions, channel);
+                let holds = |key| self.registry.holds(&self.conns[key].subscriptions, channel);
                 self.some(&question, self.users.subscribers(user), holds)
             }
         };
@@ -80,13 +80,14 @@ impl State {
     fn any(&self, question: &Question) -> Page {
         let first = question.after.map_or(0, |after| after as usize + 1);
         // The places behind the last connection are empty.
-        let end = self.conns.capacity();
+        let end = self.conns.end();
         let mut page = Page::default();
-        for key in first..end.min(first.saturating_add(LOOKS)) {
+        for place in first..end.min(first.saturating_add(LOOKS)) {
             if page.rows.len() == question.limit {
                 break;
             }
-            page.next = u32::try_from(key).ok().filter(|_| key + 1 < end);
+            let key = Key::from(place);
+            page.next = if place + 1 < end { Some(key.number()) } else { None };
             page.rows.extend(page_row(self, key));
         }
         page
@@ -94,8 +95,9 @@ impl State {
 
     /// A page of those that are `wanted` among some, which come in any order: the first behind the last page.
     fn some(&self, question: &Question, keys: &[Key], wanted: impl Fn(Key) -> bool) -> Page {
+        let after = question.after.map(Key::new);
         let mut least = BinaryHeap::with_capacity(question.limit + 1);
-        for &key in keys.iter().filter(|key| question.after.is_none_or(|after| **key > after) && wanted(**key)) {
+        for &key in keys.iter().filter(|key| after.is_none_or(|after| **key > after) && wanted(**key)) {
             // One more than are asked for, to know whether there are more.
             if least.len() <= question.limit {
                 least.push(key);
@@ -107,16 +109,15 @@ impl State {
         let more = least.len() > question.limit;
         let mut keys = least.into_sorted_vec();
         keys.truncate(question.limit);
-        let next = keys.last().copied().filter(|_| more);
-        Page { rows: keys.into_iter().filter_map(|key| page_row(self, key as usize)).collect(), next }
+        let next = if more { keys.last().map(|key| key.number()) } else { None };
+        Page { rows: keys.into_iter().filter_map(|key| page_row(self, key)).collect(), next }
     }
 }
 
 /// What is told of a connection.
-fn page_row(state: &State, key: usize) -> Option<Row> {
+fn page_row(state: &State, key: Key) -> Option<Row> {
     let conn = state.conns.get(key).filter(|conn| conn.ending.is_none())?;
     let held = state.now_cs().saturating_sub(conn.parked_cs);
-    let key = u32::try_from(key).ok()?;
     Some(Row {
         place: conn.place(key),
         kind: conn.feed.kind(),

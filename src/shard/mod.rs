@@ -3,10 +3,12 @@
 //! Items come through the [`Inbox`]; the [`registry`] says which connections take them; their bytes wait in
 //! each connection's [`outlet`] until they are flushed. All of it but the inbox belongs to one thread.
 
+mod asked;
 mod asking;
 mod away;
 mod command;
 mod conn;
+mod connections;
 mod crowding;
 mod deliver;
 mod end;
@@ -23,6 +25,7 @@ mod profile;
 mod rare;
 mod reading;
 mod registry;
+mod rendered;
 mod sending;
 #[cfg(test)]
 mod simulation;
@@ -32,7 +35,8 @@ pub mod tally;
 pub mod terms;
 mod until;
 
-pub use asking::{Asked, Turn};
+pub use asked::Asked;
+pub use asking::Turn;
 pub use away::Away;
 pub use command::{Command, Deed, Whom};
 pub use conn::Feed;
@@ -43,6 +47,7 @@ pub use metrics::Metrics;
 pub use parked::{Event, Parked};
 pub use profile::{ConnectionId, NoConnectionId, Place, Profile};
 pub use rare::Ways;
+pub use rendered::Rendered;
 pub use spread::Spread;
 pub use tally::Tally;
 pub use terms::{Term, Terms};
@@ -51,8 +56,8 @@ pub use terms::{Term, Terms};
 pub use crate::net::{MemoryClient, MemoryStream};
 
 use conn::Conn;
+use connections::{Connections, Key};
 use registry::Registry;
-use slab::Slab;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
@@ -85,9 +90,6 @@ impl Default for Settings {
     }
 }
 
-/// The place of a connection in its shard.
-type Key = u32;
-
 /// One thread's parked connections.
 pub struct Shard {
     state: RefCell<State>,
@@ -98,13 +100,12 @@ impl Shard {
     /// A shard that takes its items from `inbox`.
     pub fn new(settings: Settings, inbox: Arc<Inbox>, ledger: Box<dyn Ledger>, metrics: Arc<Metrics>) -> Rc<Self> {
         let state = State {
-            conns: Slab::new(),
+            conns: Connections::default(),
             registry: Registry::default(),
             users: Registry::default(),
             profiles: HashMap::default(),
             expiring: BTreeSet::new(),
             expires: Rc::default(),
-            serial: 0,
             backlog: VecDeque::new(),
             commands: VecDeque::new(),
             command: None,
@@ -142,7 +143,7 @@ impl std::fmt::Debug for Shard {
 
 /// What a shard owns.
 struct State {
-    conns: Slab<Conn>,
+    conns: Connections,
     registry: Registry,
     /// The connections of users who are known, as if each user were a channel.
     users: Registry,
@@ -152,8 +153,6 @@ struct State {
     expiring: BTreeSet<(Instant, Key)>,
     /// Told when another of them is the first.
     expires: Rc<Notify>,
-    /// How many connections there were.
-    serial: u32,
     /// Items taken from the inbox and not yet appended to every outlet, in the order of acceptance.
     backlog: VecDeque<Delivery>,
     /// Commands still to be carried out.
@@ -178,7 +177,7 @@ struct State {
 impl State {
     /// The connection at `key`, which lives as long as its [`Parked`].
     fn conn(&mut self, key: Key) -> &mut Conn {
-        &mut self.conns[key as usize]
+        &mut self.conns[key]
     }
 
     /// Milliseconds since the shard began: the clock of keep-alives. It begins anew after 49 days, so that only
@@ -194,7 +193,7 @@ impl State {
 
     /// Tells that a connection is held no longer.
     fn tell_end(&self, key: Key) {
-        let conn = &self.conns[key as usize];
+        let conn = &self.conns[key];
         let held = self.started.elapsed().saturating_sub(Duration::from_millis(10 * u64::from(conn.parked_cs)));
         let ended = Ended {
             place: conn.place(key),
@@ -213,8 +212,8 @@ impl State {
             return;
         }
         let conns = &mut self.conns;
-        let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved as usize].has_moved(s));
-        self.ledger.left(&self.conns[key as usize].whose, &left);
+        let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].has_moved(s));
+        self.ledger.left(&self.conns[key].whose, &left);
     }
 }
 

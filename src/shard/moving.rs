@@ -53,7 +53,7 @@ impl State {
 
     /// The channels of which something changes.
     fn concerned(&self, key: Key, moved: &Move) -> Vec<Channel> {
-        let held = &self.conns[key as usize].subscriptions;
+        let held = &self.conns[key].subscriptions;
         let holds = |channel: &&Channel| self.registry.holds(held, channel);
         match moved {
             Move::Subscribe(channels) => {
@@ -83,7 +83,7 @@ impl State {
     /// Takes a connection out of channels that it holds.
     pub(super) fn leave(&mut self, key: Key, channels: &[Channel]) {
         let Self { conns, registry, ledger, .. } = self;
-        let conn = &mut conns[key as usize];
+        let conn = &mut conns[key];
         let held = std::mem::take(&mut conn.subscriptions);
         let (drop, keep): (Vec<_>, Vec<_>) = held.into_iter().partition(|s| channels.contains(registry.name(*s)));
         conn.subscriptions = keep.into();
@@ -91,14 +91,14 @@ impl State {
             rare.leave(channels);
         }
         let whose = conn.whose.clone();
-        let left = registry.remove(key, &drop, |moved, s| conns[moved as usize].has_moved(s));
+        let left = registry.remove(key, &drop, |moved, s| conns[moved].has_moved(s));
         ledger.left(&whose, &left);
     }
 
     /// Has a connection hold channels that it does not hold yet. `false`: it may not.
     fn enter(&mut self, key: Key, channels: &[Channel], number: u64) -> bool {
         let held = self.channels(key);
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         let entering = Entering { whose: &conn.whose, channels, held: &held, known: &[] };
         if self.ledger.join(&entering).is_err() {
             self.metrics.denied.inc();
@@ -122,7 +122,7 @@ impl State {
 
     /// The channels that a connection holds.
     pub(super) fn channels(&self, key: Key) -> Vec<Channel> {
-        let held = &self.conns[key as usize].subscriptions;
+        let held = &self.conns[key].subscriptions;
         held.iter().map(|s| self.registry.name(*s).clone()).collect()
     }
 }

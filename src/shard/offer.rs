@@ -1,6 +1,6 @@
 //! Items for connections that do not take them as everybody does: on terms, or when the item is special.
 
-use super::asking::Asked;
+use super::asked::Asked;
 use super::conn::{BURST, Feed, News};
 use super::deliver::Outcome;
 use super::inbox::Delivery;
@@ -15,6 +15,12 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// An item that a connection takes, unless its filters keep it.
+pub(super) struct Admitted {
+    /// The change that is to be undone if the item is not sent after all.
+    pub(super) undo: Option<Undo>,
+}
 
 impl State {
     /// Offers an item to a connection that holds its channel.
@@ -48,7 +54,7 @@ impl State {
                 }
             }
             _ => {
-                if let Some(undo) = self.admit(key, item, outcome) {
+                if let Some(Admitted { undo }) = self.admit(key, item, outcome) {
                     self.decide(key, item, pieces, undo, outcome);
                 }
             }
@@ -58,17 +64,17 @@ impl State {
     /// What an item is for a connection that holds its channel, if it is anything: one that it is not for may follow the
     /// order of the channel.
     fn meant<'a>(&self, key: Key, item: &'a Delivery) -> Option<Cow<'a, Delivery>> {
-        let conn = &self.conns[key as usize];
-        let Some(selection) = item.selection() else { return Some(Cow::Borrowed(item)) };
+        let conn = &self.conns[key];
+        let Some(selection) = &item.selection else { return Some(Cow::Borrowed(item)) };
         if self.registry.choose(&item.channel, selection).admits(&conn.subscriptions) {
             return Some(Cow::Borrowed(item));
         }
         (conn.rare.is_some() && item.is_ordered()).then(|| Cow::Owned(item.hollow()))
     }
 
-    /// Whether an item is to be looked at further: it is no hint, follows what the connection had, and is made for it.
-    /// Then, what is to be undone if it is not sent after all.
-    pub(super) fn admit(&mut self, key: Key, item: &Delivery, outcome: &mut Outcome) -> Option<Option<Undo>> {
+    /// Admits an item that is to be looked at further: it is no hint, follows what the connection had, and is made for it.
+    /// `None` if that is not so.
+    pub(super) fn admit(&mut self, key: Key, item: &Delivery, outcome: &mut Outcome) -> Option<Admitted> {
         let format = self.conn(key).feed.format();
         if item.hints.contains(format) {
             self.refresh(key);
@@ -96,7 +102,7 @@ impl State {
             outcome.filtered += 1;
             return None;
         }
-        Some(undo)
+        Some(Admitted { undo })
     }
 
     /// Filters an item that was admitted, and delivers it.
@@ -177,7 +183,7 @@ impl State {
     fn append(&mut self, key: Key, piece: &Rc<Bytes>, undo: Option<Undo>, outcome: &mut Outcome) {
         let now_ms = self.now_ms();
         let Self { conns, settings, dirty, waiting_bytes, .. } = self;
-        let conn = &mut conns[key as usize];
+        let conn = &mut conns[key];
         if conn.is_complete() {
             return;
         }
@@ -194,7 +200,7 @@ impl State {
     /// So much waits for a connection that it is not told any more: who can ask the origin does so instead, others
     /// are cut.
     pub(super) fn overflow(&mut self, key: Key, outcome: &mut Outcome) {
-        let conn = &mut self.conns[key as usize];
+        let conn = &mut self.conns[key];
         let Some(rare) = conn.rare.as_mut().filter(|rare| rare.ways.refreshes) else {
             outcome.slow.push(key);
             return;

@@ -1,6 +1,6 @@
 //! A parked connection, as its task sees it.
 
-use super::asking::Asked;
+use super::asked::Asked;
 use super::conn::{Conn, Ending, Feed, News};
 use super::end::{end_mark, going_away, push};
 use super::reading::poll_readable;
@@ -82,9 +82,7 @@ impl Parked {
         let mut conn = Conn::new(transport, feed, Rc::default());
         conn.active_ms = state.now_ms();
         conn.parked_cs = state.now_cs();
-        conn.serial = state.serial;
-        state.serial = state.serial.wrapping_add(1);
-        let key = u32::try_from(state.conns.insert(conn)).unwrap_or(u32::MAX);
+        let key = state.conns.insert(conn);
         state.identify(key, whose);
         state.metrics.parked.inc();
         let mut kept = None;
@@ -130,13 +128,13 @@ impl Parked {
     /// How long nothing has been put in its outlet.
     pub fn idle(&self) -> Duration {
         let state = self.shard.state.borrow();
-        let active = state.conns[self.key as usize].active_ms;
+        let active = state.conns[self.key].active_ms;
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(active)))
     }
 
     /// Whether bytes wait because the transport takes no more.
     pub fn is_blocked(&self) -> bool {
-        self.shard.state.borrow().conns[self.key as usize].blocked
+        self.shard.state.borrow().conns[self.key].blocked
     }
 
     /// Whether the connection may serve another request: it is not being ended, and all that the client
@@ -152,7 +150,7 @@ impl Parked {
 
     /// Until when it has time, if it is being ended.
     pub fn deadline(&self) -> Option<Instant> {
-        self.shard.state.borrow().conns[self.key as usize].ending.as_ref().map(|ending| ending.deadline)
+        self.shard.state.borrow().conns[self.key].ending.as_ref().map(|ending| ending.deadline)
     }
 
     /// Waits for what happens next.
@@ -223,7 +221,7 @@ impl Parked {
 
     /// Bytes that were sent since it is held.
     fn sent(&self) -> u64 {
-        self.shard.state.borrow().conns[self.key as usize].sent
+        self.shard.state.borrow().conns[self.key].sent
     }
 
     /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long, or no longer
@@ -256,7 +254,7 @@ impl Parked {
 
     /// Whether it is being ended.
     pub fn is_ending(&self) -> bool {
-        self.shard.state.borrow().conns[self.key as usize].ending.is_some()
+        self.shard.state.borrow().conns[self.key].ending.is_some()
     }
 
     fn early_count(&self) -> usize {
@@ -268,7 +266,7 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         state.unsubscribe(self.key);
         let fresh = Instant::now() + state.settings.close_grace;
-        let conn = &mut state.conns[self.key as usize];
+        let conn = &mut state.conns[self.key];
         let ending = conn.ending.get_or_insert_with(|| {
             Box::new(Ending { deadline: fresh, ticket: None, mark: end_mark(conn.feed, frame), complete: false })
         });
@@ -352,7 +350,7 @@ impl Parked {
     /// Whether the transport has taken nothing since the timer was set.
     fn has_stalled(&self) -> bool {
         let state = self.shard.state.borrow();
-        let progress = state.conns[self.key as usize].progress_ms;
+        let progress = state.conns[self.key].progress_ms;
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(progress))) >= STALLED
     }
 
@@ -384,7 +382,7 @@ impl Drop for Parked {
         state.disconnect(self.key);
         state.tell_end(self.key);
         state.forget_whose(self.key);
-        state.conns.remove(self.key as usize);
+        state.conns.remove(self.key);
         state.metrics.parked.dec();
     }
 }

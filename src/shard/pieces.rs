@@ -1,6 +1,6 @@
 //! An item's bytes as connections of this shard send them.
 
-use super::Delivery;
+use super::Rendered;
 use super::conn::Feed;
 use crate::wire::{Chunk, websocket};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub(super) struct Pieces {
 impl Pieces {
     /// The bytes for a connection; `None`: the item has none for it.
     #[inline]
-    pub(super) fn select(&self, item: &Delivery, feed: Feed) -> Option<&Rc<Bytes>> {
+    pub(super) fn select(&self, item: &Rendered, feed: Feed) -> Option<&Rc<Bytes>> {
         let cell = match feed {
             Feed::Stream { chunked: true } => &self.chunk,
             Feed::Stream { chunked: false } => &self.content,
@@ -43,7 +43,7 @@ impl Pieces {
 
 /// The bytes for one connection, whose filters made `content` of the item's own. They are for nobody else, and not worth
 /// compressing here. `None`: no such message may have this content.
-pub(super) fn render(item: &Delivery, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
+pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
     let bytes = match feed {
         Feed::Stream { chunked } => Chunk::new(content).select(chunked).clone(),
         Feed::Messages { .. } => {
@@ -58,7 +58,7 @@ pub(super) fn render(item: &Delivery, feed: Feed, content: &[u8]) -> Option<Rc<B
     Some(Rc::new(bytes))
 }
 
-impl Delivery {
+impl Rendered {
     /// Its content for connections of this kind.
     pub(super) fn content(&self, feed: Feed) -> Bytes {
         match feed {

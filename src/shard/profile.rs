@@ -69,7 +69,7 @@ pub struct Place {
 impl Place {
     /// By what connections are in order.
     pub const fn key(self) -> u32 {
-        self.key
+        self.key.number()
     }
 }
 
@@ -84,7 +84,7 @@ pub struct ConnectionId {
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.shard, self.place.key, self.place.serial)
+        write!(f, "{}-{}-{}", self.shard, self.place.key(), self.place.serial)
     }
 }
 
@@ -102,7 +102,7 @@ impl FromStr for ConnectionId {
             return Err(NoConnectionId);
         };
         match (shard.parse(), key.parse(), serial.parse()) {
-            (Ok(shard), Ok(key), Ok(serial)) => Ok(Self { shard, place: Place { key, serial } }),
+            (Ok(shard), Ok(key), Ok(serial)) => Ok(Self { shard, place: Place { key: Key::new(key), serial } }),
             _ => Err(NoConnectionId),
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_connection_is_called_by_its_place() {
         let id: ConnectionId = "1-20-300".parse().unwrap();
-        assert_eq!((id.shard, id.place), (1, Place { key: 20, serial: 300 }));
+        assert_eq!((id.shard, id.place), (1, Place { key: Key::new(20), serial: 300 }));
         assert_eq!(id.to_string(), "1-20-300");
         for wrong in ["", "1-2", "1-2-3-4", "a-2-3", "1--3", "1-2-4294967296", "-1-2-3"] {
             assert_eq!(wrong.parse::<ConnectionId>(), Err(NoConnectionId), "{wrong}");

@@ -32,26 +32,26 @@ impl Parked {
 
     /// Whether compressed messages are for it.
     pub fn deflates(&self) -> bool {
-        self.shard.state.borrow().conns[self.key as usize].feed == Feed::Messages { deflate: true }
+        self.shard.state.borrow().conns[self.key].feed == Feed::Messages { deflate: true }
     }
 
     /// Whether so much waits for the client, `most` or as little as the shard has room for, that whoever asks should not add
     /// to it. The task is woken when there is room.
     pub fn is_backed_up(&self, most: usize) -> bool {
         let state = self.shard.state.borrow();
-        let conn = &state.conns[self.key as usize];
+        let conn = &state.conns[self.key];
         conn.blocked && (conn.outlet.bytes() >= most || state.waiting_bytes > state.settings.outlets_total)
     }
 
     /// Whether the client is gone, as far as that can be told while what it has sent is left unread.
     pub fn has_left(&self) -> bool {
         let state = self.shard.state.borrow();
-        state.conns[self.key as usize].transport.as_ref().is_none_or(Transport::has_left)
+        state.conns[self.key].transport.as_ref().is_none_or(Transport::has_left)
     }
 
     /// Whether it is being ended, and all that it will be told is in its outlet.
     pub fn is_complete(&self) -> bool {
-        self.shard.state.borrow().conns[self.key as usize].is_complete()
+        self.shard.state.borrow().conns[self.key].is_complete()
     }
 }
 

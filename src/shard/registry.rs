@@ -1,7 +1,6 @@
 //! Which connections hold a channel: a plain map, for one thread.
 
 use super::Key;
-use super::conn::Conn;
 use crate::grip::Channel;
 use crate::grip::item::Selection;
 use slab::Slab;
@@ -114,12 +113,10 @@ impl Registry {
     }
 }
 
-impl Conn {
-    /// Takes note of its new place in a channel.
-    pub(super) fn has_moved(&mut self, to: Subscription) {
-        if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.channel == to.channel) {
-            *subscription = to;
-        }
+impl Subscription {
+    /// Returns whether this is a place in the same channel.
+    pub(super) const fn is_beside(self, other: Self) -> bool {
+        self.channel == other.channel
     }
 }
 
@@ -147,6 +144,8 @@ fn narrow(key: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::conn::Conn;
+    use crate::shard::connections::Connections;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -154,30 +153,30 @@ mod tests {
     #[derive(Default)]
     struct Model {
         registry: Registry,
-        conns: Slab<Conn>,
+        conns: Connections,
         expected: BTreeMap<Key, Vec<u8>>,
     }
 
     impl Model {
         fn join(&mut self, channels: &[u8]) {
-            let key = narrow(self.conns.insert(Conn::for_test()));
+            let key = self.conns.insert(Conn::for_test());
             let mut held: Vec<u8> = channels.to_vec();
             held.sort_unstable();
             held.dedup();
             for channel in &held {
                 let subscription = self.registry.add(key, &name(*channel));
-                self.conns[key as usize].subscriptions.push(subscription);
+                self.conns[key].subscriptions.push(subscription);
             }
             self.expected.insert(key, held);
         }
 
         fn leave(&mut self, nth: usize) {
             let Some(key) = self.expected.keys().nth(nth % self.expected.len().max(1)).copied() else { return };
-            let subscriptions = std::mem::take(&mut self.conns[key as usize].subscriptions);
+            let subscriptions = std::mem::take(&mut self.conns[key].subscriptions);
             let conns = &mut self.conns;
-            let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved as usize].has_moved(s));
+            let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].has_moved(s));
             assert_eq!(left.len(), self.expected.remove(&key).unwrap().len());
-            self.conns.remove(key as usize);
+            self.conns.remove(key);
         }
 
         fn check(&self) {

@@ -54,7 +54,7 @@ impl Parked {
     pub fn put<const N: usize>(&mut self, pieces: [Bytes; N]) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
-        let conn = &mut state.conns[self.key as usize];
+        let conn = &mut state.conns[self.key];
         if conn.is_complete() {
             return;
         }

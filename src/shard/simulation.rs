@@ -2,10 +2,9 @@
 //! what the contract of a close says, to the byte.
 
 use super::deliver::Step;
-use super::inbox::Extras;
 use super::{
-    Command, Deed, Delivery, Denied, Ended, Entering, Feed, Inbox, Joined, Ledger, Metrics, Parked, Profile, Settings,
-    Shard, Tally, Whom,
+    Command, Deed, Delivery, Denied, Ended, Entering, Feed, Inbox, Joined, Ledger, Metrics, Parked, Profile, Rendered,
+    Settings, Shard, Tally, Whom,
 };
 use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
@@ -270,18 +269,13 @@ impl Run {
             client.expected.extend_from_slice(client.kind.content(&chunk, &message));
             self.delivered += 1;
         }
-        let extras = part.selection().map(|s| Arc::new(Extras { selection: Some(s), ..Extras::default() }));
-        let delivery = Delivery {
-            number,
-            channel: name(channel),
+        let item = Rendered {
             stream: Some(chunk),
-            response: None,
             message: Some(Arc::new(message)),
-            hints: Formats::NONE,
-            extras,
-            tally: self.tally.clone(),
-            index: 0,
+            selection: part.selection(),
+            ..Rendered::empty(name(channel))
         };
+        let delivery = Delivery { number, item: Arc::new(item), tally: self.tally.clone(), index: 0 };
         self.inbox.put(vec![delivery], Vec::new());
     }
 

@@ -33,13 +33,13 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         let channels = std::slice::from_ref(channel);
         let held = state.channels(self.key);
-        let entering = Entering { whose: &state.conns[self.key as usize].whose, channels, held: &held, known: &[] };
+        let entering = Entering { whose: &state.conns[self.key].whose, channels, held: &held, known: &[] };
         let number = state.ledger.join(&entering)?.number;
         self.shard.settle_accepted(state, number);
         if state.catch_up(self.key, number.saturating_add(1)) {
             state.shed(self.key);
         }
-        let conn = &mut state.conns[self.key as usize];
+        let conn = &mut state.conns[self.key];
         let subscribed = state.registry.holds(&conn.subscriptions, channel);
         if conn.ending.is_some() || conn.transport.is_none() || subscribed {
             state.ledger.left(&conn.whose, channels);
@@ -59,7 +59,7 @@ impl Parked {
     /// Leaves a channel. Says whether it held it.
     pub fn leave(&mut self, channel: &Channel) -> bool {
         let state = &mut *self.shard.state.borrow_mut();
-        let holds = state.registry.holds(&state.conns[self.key as usize].subscriptions, channel);
+        let holds = state.registry.holds(&state.conns[self.key].subscriptions, channel);
         if holds {
             state.leave(self.key, std::slice::from_ref(channel));
         }
@@ -97,7 +97,7 @@ impl State {
     /// Has a connection hold more channels, as far as the ledger lets it.
     pub(super) fn join(&mut self, key: Key, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let held = self.channels(key);
-        let entering = Entering { whose: &self.conns[key as usize].whose, channels, held: &held, known };
+        let entering = Entering { whose: &self.conns[key].whose, channels, held: &held, known };
         let joined = self.ledger.join(&entering)?;
         self.add(key, channels);
         Ok(joined)
@@ -132,9 +132,9 @@ impl State {
     /// Has a connection be nobody's.
     pub(super) fn forget_whose(&mut self, key: Key) {
         let Self { conns, users, ledger, expiring, .. } = self;
-        let whose = Rc::clone(&conns[key as usize].whose);
+        let whose = Rc::clone(&conns[key].whose);
         if let Some(place) = whose.place.take() {
-            users.remove(key, &[place], |moved, s| conns[moved as usize].whose.place.set(Some(s)));
+            users.remove(key, &[place], |moved, s| conns[moved].whose.place.set(Some(s)));
             ledger.went(&whose);
         }
         if let Some(at) = whose.until {

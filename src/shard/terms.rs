@@ -105,7 +105,7 @@ impl Terms {
         Passage {
             channel: &item.channel,
             filters: self.of(&item.channel).map_or(&[], |term| &term.filters),
-            context: self.context(item.meta()),
+            context: self.context(item.meta.as_deref()),
             last_ids: self.last_ids(),
         }
     }
@@ -119,7 +119,7 @@ impl Terms {
     pub(super) fn follow(&mut self, item: &Delivery) -> Option<Verdict> {
         let term = self.channels.iter_mut().find(|term| term.channel == item.channel)?;
         let expected = term.prev_id.as_ref()?;
-        let (id, prev) = item.extras.as_ref().map_or((None, None), |e| (e.id.as_ref(), e.prev_id.as_ref()));
+        let (id, prev) = (item.id.as_ref(), item.prev_id.as_ref());
         if prev == Some(expected) {
             // Without an id nothing can be said of the next one.
             term.prev_id = id.cloned();
@@ -131,13 +131,12 @@ impl Terms {
     /// Whether an item is the next of its channel, or the last that the client had.
     pub(super) fn knows(&self, item: &Delivery) -> bool {
         let expected = self.of(&item.channel).and_then(|term| term.prev_id.as_ref());
-        let extras = item.extras.as_ref();
-        extras.is_some_and(|e| e.prev_id.as_ref() == expected || e.id.as_ref() == expected)
+        item.prev_id.as_ref() == expected || item.id.as_ref() == expected
     }
 
     /// Passes the content of an item through the filters that ask nobody.
     pub(super) fn filter(&self, item: &Delivery, content: &[u8]) -> Verdict {
-        let context = self.context(item.meta());
+        let context = self.context(item.meta.as_deref());
         let mut changed = Cow::Borrowed(content);
         for filter in self.of(&item.channel).map_or(&[][..], |term| &term.filters) {
             if !filter.passes(&context) {

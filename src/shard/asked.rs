@@ -1,0 +1,27 @@
+//! An item about which a hold is asked.
+
+use super::inbox::Delivery;
+use super::rare::Undo;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// An item of which the hold is to say what becomes. What is never decided was not delivered.
+#[derive(Debug)]
+pub struct Asked {
+    /// The item.
+    pub item: Delivery,
+    pub(super) undo: Option<Undo>,
+}
+
+impl Asked {
+    /// An item about which a hold is asked from now on.
+    pub(super) fn new(item: Delivery, undo: Option<Undo>) -> Self {
+        item.tally.of(item.index).pending.fetch_add(1, Relaxed);
+        Self { item, undo }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.item.tally.of(self.item.index).pending.fetch_sub(1, Relaxed);
+    }
+}
