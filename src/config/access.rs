@@ -1,18 +1,54 @@
 //! Who may use the control API: `[[control.token]]`, and what stands beside it in `[control]`.
 
 use super::error::Error;
-use super::{file, keys};
-use crate::control::{Access, Scope, Token};
+use super::keys;
+use super::value::{Mode, Seconds, limit};
+use crate::control::{self, Access, Scope, Token};
 use crate::grip::signature::{Key, Verifier};
 use crate::grip::{Invalid, invalid};
-use crate::net::{ListenAddress, UnixAddress};
+use crate::hub;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use toml::Spanned;
 
-/// The permission bits of a Unix socket, unless the file says otherwise: for the user that gripd runs as.
-const MODE: u32 = 0o600;
+/// The table `[control]`.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Control {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) max_body: NonZeroUsize,
+    pub(super) publish_wait: Seconds,
+    pub(super) health: Option<SocketAddr>,
+    pub(super) hosts: Vec<String>,
+    pub(super) unix: Option<String>,
+    pub(super) unix_mode: Option<Mode>,
+    pub(super) without_token: Vec<Spared>,
+    pub(super) token: TokenTables,
+    /// Those of the file, by which the place of a token is told.
+    #[serde(skip)]
+    pub(super) lines: Lines,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        let max_body = limit(control::Settings::default().max_body);
+        Self {
+            listen: None,
+            max_body,
+            publish_wait: Seconds(hub::Settings::default().publish_wait),
+            health: None,
+            hosts: Vec::new(),
+            unix: None,
+            unix_mode: None,
+            without_token: vec![Spared::Unix],
+            token: Vec::new(),
+            lines: Lines::default(),
+        }
+    }
+}
 
 /// A token as it is written.
 #[derive(Debug, Deserialize)]
@@ -44,18 +80,6 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// The permission bits of a file, in octal digits.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mode(pub(super) u32);
-
-impl<'de> Deserialize<'de> for Mode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let digits = String::deserialize(deserializer)?;
-        let mode = u32::from_str_radix(&digits, 8).ok().filter(|mode| (0o1..=0o777).contains(mode));
-        mode.map(Self).ok_or_else(|| D::Error::custom("a mode is octal digits, as in \"0660\""))
-    }
-}
-
 /// Who may be spared a token.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -71,38 +95,8 @@ enum Proof {
     Secret(String),
 }
 
-/// The Unix socket that is configured. `path`: of the configuration file, to whose folder the socket is relative.
-pub(super) fn unix(path: Option<&Path>, control: &file::Control, error: &mut Error) -> Option<UnixAddress> {
-    let place = path.map_or_else(String::new, |p| p.display().to_string());
-    if control.unix_mode.is_some() && control.unix.is_none() {
-        error.push(&place, "control.unix_mode: there is no control.unix");
-    }
-    let name = control.unix.as_ref()?;
-    if name.is_empty() {
-        error.push(&place, "control.unix: it is empty");
-    }
-    let mode = control.unix_mode.map_or(MODE, |mode| mode.0);
-    Some(UnixAddress { path: folder(path).join(name), mode })
-}
-
-/// The address on which clients are served, if it is configured. `path`: as for [`unix`].
-pub(super) fn listen(path: Option<&Path>, file: &file::File, error: &mut Error) -> Option<ListenAddress> {
-    let address = file.listen.as_ref().map(|listen| listen.0.clone().within(folder(path)));
-    match (address, file.listen_mode) {
-        (Some(ListenAddress::Unix(address)), Some(mode)) => {
-            Some(ListenAddress::Unix(UnixAddress { mode: mode.0, ..address }))
-        }
-        (address, None) => address,
-        (address, Some(_)) => {
-            let place = path.map_or_else(String::new, |p| p.display().to_string());
-            error.push(&place, "listen_mode: it needs listen = \"unix:FILE\", since a TCP address has no mode");
-            address
-        }
-    }
-}
-
 /// Who may use the control API. All that is wrong with it goes to `error`.
-pub(super) fn access(path: Option<&Path>, control: &file::Control, error: &mut Error) -> Access {
+pub(super) fn access(path: Option<&Path>, control: &Control, error: &mut Error) -> Access {
     let place = path.map_or_else(String::new, |p| p.display().to_string());
     let spares = |who| control.without_token.contains(&who);
     let mut access = Access { tokens: Vec::new(), unix: spares(Spared::Unix), loopback: spares(Spared::Loopback) };
@@ -134,7 +128,7 @@ pub(super) fn access(path: Option<&Path>, control: &file::Control, error: &mut E
     access
 }
 
-fn folder(path: Option<&Path>) -> &Path {
+pub(super) fn folder(path: Option<&Path>) -> &Path {
     path.and_then(Path::parent).unwrap_or_else(|| Path::new(""))
 }
 

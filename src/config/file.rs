@@ -1,14 +1,11 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
-use super::access::{Lines, Mode, Spared, TokenTables};
-use super::{Error, MAX_SHARDS};
-use crate::net::ListenAddress;
-use crate::origin::ForwardedProto;
+use super::Error;
+use super::access::{Control, Lines};
+use super::value::{HeaderOfProxies, Level, Listen, Mode, ProtoMode, Seconds, Shards, Wait, limit};
 use crate::wire::ProxyHeader;
-use crate::{control, front, hub, origin, session, shard};
+use crate::{front, hub, origin, session, shard};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,126 +95,6 @@ pub(super) struct Delivery {
     pub(super) id_cache_ttl: Seconds,
     pub(super) subscription_linger: Seconds,
     pub(super) update_on_first_subscription: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Control {
-    pub(super) listen: Option<SocketAddr>,
-    pub(super) max_body: NonZeroUsize,
-    pub(super) publish_wait: Seconds,
-    pub(super) health: Option<SocketAddr>,
-    pub(super) hosts: Vec<String>,
-    pub(super) unix: Option<String>,
-    pub(super) unix_mode: Option<Mode>,
-    pub(super) without_token: Vec<Spared>,
-    pub(super) token: TokenTables,
-    /// Those of the file, by which the place of a token is told.
-    #[serde(skip)]
-    pub(super) lines: Lines,
-}
-
-/// An address on which clients are served.
-#[derive(Clone, Debug)]
-pub(super) struct Listen(pub(super) ListenAddress);
-
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
-    }
-}
-
-/// A time in seconds, whole or not; at most a year.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seconds(pub(super) Duration);
-
-/// A time to wait for something, which cannot be 0.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wait(pub(super) Duration);
-
-const YEAR: f64 = 365.0 * 24.0 * 3600.0;
-
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D, least: f64) -> Result<Duration, D::Error> {
-    let seconds = f64::deserialize(deserializer)?;
-    if !(least..=YEAR).contains(&seconds) {
-        return Err(D::Error::custom(format!("give a time in seconds, from {least} to {YEAR}")));
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        seconds(deserializer, 0.0).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Wait {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        seconds(deserializer, 0.001).map(Self)
-    }
-}
-
-/// A number of threads; 0 is one per core.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shards(pub(super) usize);
-
-impl<'de> Deserialize<'de> for Shards {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let shards = usize::deserialize(deserializer)?;
-        if shards > MAX_SHARDS {
-            return Err(D::Error::custom(format!("give a number of threads, from 0 to {MAX_SHARDS}")));
-        }
-        Ok(Self(shards))
-    }
-}
-
-/// What origins are told of TLS, in Pushpin's words.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ProtoMode(pub(super) ForwardedProto);
-
-impl<'de> Deserialize<'de> for ProtoMode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "proto-only" => Ok(Self(ForwardedProto::Proto)),
-            "true" => Ok(Self(ForwardedProto::Both)),
-            "false" => Ok(Self(ForwardedProto::Nothing)),
-            _ => Err(D::Error::custom("set_x_forwarded_protocol is one of 'proto-only', 'true' or 'false'")),
-        }
-    }
-}
-
-/// The header in which proxies tell of their clients.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HeaderOfProxies(pub(super) ProxyHeader);
-
-impl<'de> Deserialize<'de> for HeaderOfProxies {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
-            "auto" => Ok(Self(ProxyHeader::Either)),
-            "x-forwarded-for" => Ok(Self(ProxyHeader::XForwardedFor)),
-            "forwarded" => Ok(Self(ProxyHeader::Forwarded)),
-            _ => Err(D::Error::custom("proxy_header is one of 'auto', 'X-Forwarded-For' or 'Forwarded'")),
-        }
-    }
-}
-
-/// How much is logged, by name.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Level(pub(super) LevelFilter);
-
-impl<'de> Deserialize<'de> for Level {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let level = name.parse().map_err(|_| D::Error::custom("log is one of error, warn, info, debug, trace, off"));
-        level.map(Self)
-    }
-}
-
-const fn limit(limit: usize) -> NonZeroUsize {
-    match NonZeroUsize::new(limit) {
-        Some(limit) => limit,
-        None => NonZeroUsize::MIN,
-    }
 }
 
 // What is not written is what each part would do by itself.
@@ -321,24 +198,6 @@ impl Default for Delivery {
             id_cache_ttl: Seconds(hub.id_cache_ttl),
             subscription_linger: Seconds(hub.subscription_linger),
             update_on_first_subscription: hub.update_on_first_subscription,
-        }
-    }
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        let max_body = limit(control::Settings::default().max_body);
-        Self {
-            listen: None,
-            max_body,
-            publish_wait: Seconds(hub::Settings::default().publish_wait),
-            health: None,
-            hosts: Vec::new(),
-            unix: None,
-            unix_mode: None,
-            without_token: vec![Spared::Unix],
-            token: Vec::new(),
-            lines: Lines::default(),
         }
     }
 }

@@ -6,8 +6,10 @@ mod access;
 mod error;
 mod file;
 mod keys;
+mod listen;
 mod route_table;
 mod routes;
+mod value;
 mod webhook;
 
 pub use error::{Error, Problem};
@@ -185,8 +187,8 @@ impl Config {
         });
         let mut parsed = Parsed::of(path, &file, &mut error);
         parsed.access = access::access(path, &file.control, &mut error);
-        parsed.unix = access::unix(path, &file.control, &mut error);
-        parsed.listen = overrides.listen.clone().or_else(|| access::listen(path, &file, &mut error));
+        parsed.unix = listen::unix(path, &file.control, &mut error);
+        parsed.listen = overrides.listen.clone().or_else(|| listen::listen(path, &file, &mut error));
         let notify = webhook::load(path, &file, routes.as_deref(), &mut error);
         error.into_result()?;
         let state_dir = file

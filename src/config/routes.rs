@@ -6,7 +6,7 @@ use super::{Overrides, keys};
 use crate::grip::Invalid;
 use crate::grip::identity::Tokens;
 use crate::grip::signature::Signer;
-use crate::route::{Route, Table, UserSource, parse_line, parse_lines};
+use crate::route::{Route, RouteSigner, Table, UserSource, parse_line, parse_lines};
 use crate::wire::{Proxies, ProxyHeader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,7 +107,8 @@ impl Found {
                 let issuer = route.signing.issuer.as_ref().unwrap_or(&file.origin.sig_iss);
                 let signer = keys::read(key, &folder).and_then(|key| Signer::new(issuer, &key));
                 match signer {
-                    Ok(signer) => route.signer = Some(signer.map(Arc::new)),
+                    Ok(Some(signer)) => route.signer = RouteSigner::Own(Arc::new(signer)),
+                    Ok(None) => route.signer = RouteSigner::Nobody,
                     Err(invalid) => {
                         let what = format!("route '{}': sig_key: {invalid}", route.name);
                         self.problems.push(Problem::new(&place, what));

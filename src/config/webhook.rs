@@ -1,6 +1,7 @@
 //! A webhook as a table of the configuration file.
 
-use super::file::{File, Seconds, Wait};
+use super::file::File;
+use super::value::{Seconds, Wait};
 use super::{Error, keys};
 use crate::grip::signature::Signer;
 use crate::notify::{Events, Hook, Settings, Url};

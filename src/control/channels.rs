@@ -16,7 +16,7 @@ struct Page {
 pub(super) fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let (channels, more) = hub.channels(query.get("prefix").unwrap_or_default(), query.get("after"), query.limit()?);
-    let next = channels.last().filter(|_| more).map(|held| held.channel.clone());
+    let next = if more { channels.last().map(|held| held.channel.clone()) } else { None };
     Ok(Reply::json(&Page { channels, next }))
 }
 

@@ -42,7 +42,8 @@ impl Connection {
             id: id.to_string(),
             kind: row.kind,
             address: row.client.map(|client| client.to_string()).or_else(|| peer.clone()),
-            proxy: peer.filter(|_| row.client.is_some()),
+            // Without a proxy the other side is the client itself.
+            proxy: if row.client.is_some() { peer } else { None },
             route: row.route.to_string(),
             user: row.user.as_deref().map(str::to_owned),
             since: row.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -61,7 +62,7 @@ pub(super) async fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply>
     let after = query.get("after").map(id).transpose()?;
     let (rows, more) = hub.connections_of(&wanted, after, query.limit()?).await;
     let connections: Vec<Connection> = rows.iter().map(|(id, row)| Connection::new(*id, row)).collect();
-    let next = connections.last().filter(|_| more).map(|last| last.id.clone());
+    let next = if more { connections.last().map(|last| last.id.clone()) } else { None };
     Ok(Reply::json(&Page { connections, next }))
 }
 

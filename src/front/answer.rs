@@ -1,17 +1,16 @@
-//! The one place where a failure becomes an answer.
+//! Answers of origins as they are passed on, and the one place where a failure becomes an answer.
 
 use super::Front;
 use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
-use crate::origin::{Failure, Kind, Side};
+use crate::origin::{Answered, Failure, Kind, Side, Source};
 use crate::route::Route;
 use crate::telemetry::Seldom;
-use crate::wire::{Answer, Head, answer};
+use crate::wire::{Answer, answer};
 use bytes::Bytes;
-use hyper::ext::ReasonPhrase;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::http::response;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Uri};
 
 /// An answer of gripd's own.
@@ -34,19 +33,29 @@ pub(super) fn refuse(refusal: &Answer, dress: &Dress, access: Access) -> Respons
     response
 }
 
-/// A head as hyper sends it.
-pub(super) fn parts(head: &Head) -> response::Parts {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    for (name, value) in head.fields.iter() {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            response.headers_mut().append(name, value);
-        }
-    }
-    if let Some(reason) = head.reason.as_ref().and_then(|r| ReasonPhrase::try_from(r.as_bytes()).ok()) {
-        response.extensions_mut().insert(reason);
-    }
-    response.into_parts().0
+/// Passes an ordinary answer on as it comes.
+pub(super) fn relay(
+    front: &Front,
+    route: &Route,
+    request: &Parts,
+    dress: &Dress,
+    answered: Answered,
+    access: Access,
+) -> Response<Reply> {
+    let Answered { mut head, body, .. } = answered;
+    dress.allow(&mut head.headers);
+    let body = match body {
+        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access) {
+            Ok(body) => body,
+            Err(broken) => {
+                let (error, access) = *broken;
+                let failure = Failure::because(Kind::Unusable, error);
+                return fail(front, route, &request.uri, &failure, dress, access);
+            }
+        },
+        Source::Whole(body) => Reply::whole(body, access),
+    };
+    Response::from_parts(head, body)
 }
 
 /// Logs a failure, and tells the client.

@@ -1,7 +1,6 @@
 //! What becomes of any answer of a route that web pages of other origins may use: CORS headers, or a script.
 
-use super::answer::parts;
-use super::exchange::compact;
+use super::head::{compact, parts};
 use crate::wire::{Jsonp, cors};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
@@ -19,7 +18,9 @@ pub(super) struct Dress {
 impl Dress {
     /// Adds what lets pages read an answer.
     pub(super) fn allow(&self, headers: &mut HeaderMap) {
-        if let Some(request) = self.request.as_ref().filter(|_| self.script.is_none()) {
+        if let Some(request) = &self.request
+            && self.script.is_none()
+        {
             cors::allow(request, headers);
         }
     }

@@ -3,7 +3,8 @@
 use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
-use super::request::replay;
+use super::head::compact;
+use super::replay::replay;
 use super::slot::{Leave, Slot};
 use super::visit::Visit;
 use super::{Front, answer};
@@ -16,18 +17,14 @@ use crate::origin::{
 };
 use crate::route::Route;
 use crate::wire::head::{describes_body, has_body};
-use crate::wire::{Fields, Head};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::time::timeout;
 
 /// A request whose answer is to be read before it is given.
@@ -256,21 +253,6 @@ fn apply(instruct: &Instruct, head: &mut response::Parts, concerns: bool) {
 /// Removes what describes the body that the origin has sent: the client gets another one.
 fn forget_body(head: &mut response::Parts) {
     remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
-}
-
-/// A copy of the head that keeps nothing of the origin's connection.
-pub(super) fn compact(head: &response::Parts) -> Head {
-    let mut fields = Fields::default();
-    for (name, value) in &head.headers {
-        fields.push(name, value.as_bytes());
-    }
-    let reason = head.extensions.get::<ReasonPhrase>();
-    let reason = reason.and_then(|r| std::str::from_utf8(r.as_bytes()).ok()).map(Into::into);
-    let mut compact = Head { status: head.status.as_u16(), reason, fields };
-    if !head.headers.contains_key(DATE) {
-        compact.date(SystemTime::now());
-    }
-    compact
 }
 
 /// What the request says of how it must be answered. Only the plainest requests leave their connection fit

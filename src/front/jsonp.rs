@@ -22,28 +22,29 @@ pub(super) fn rewrite(rules: &Rules, request: &mut Parts, upload: &mut Upload) -
         return Ok(None);
     }
     let query = request.uri.query().unwrap_or_default();
-    let find = |name: &str| query.split('&').find_map(|pair| value_of(pair, name));
+    let find = |name: &str| query.split('&').find_map(|pair| value_of(pair, name)).transpose();
     let body_name = rules.body.as_deref().unwrap_or("_body");
-    let callback = match find(&rules.callback) {
-        Some(callback) => callback.filter(|callback| is_callback(callback)).ok_or("Invalid callback parameter.")?,
-        None => match &rules.default_callback {
-            Some(callback) if rules.body.is_some() && find(body_name).is_some() => callback.clone(),
-            _ => return Ok(None),
-        },
+    let callback = match (find(&rules.callback), &rules.default_callback) {
+        (Ok(Some(callback)), _) if is_callback(&callback) => callback,
+        (Ok(Some(_)) | Err(NotUtf8), _) => return Err("Invalid callback parameter."),
+        (Ok(None), Some(callback)) if rules.body.is_some() && !matches!(find(body_name), Ok(None)) => callback.clone(),
+        (Ok(None), _) => return Ok(None),
     };
-    let method = match find("_method") {
-        Some(name) => {
-            let method = name.and_then(|name| Method::try_from(name.as_str()).ok());
-            method.filter(|method| *method != Method::CONNECT).ok_or("Invalid _method parameter.")?
-        }
+    let wrong_method = "Invalid _method parameter.";
+    let method = match find("_method").map_err(|NotUtf8| wrong_method)? {
+        Some(name) => match Method::try_from(name.as_str()) {
+            Ok(Method::CONNECT) | Err(_) => return Err(wrong_method),
+            Ok(method) => method,
+        },
         None => rules.default_method.clone().unwrap_or(if rules.extended { Method::GET } else { Method::POST }),
     };
-    let headers = match find("_headers") {
-        Some(json) => json.and_then(|json| headers(&json)).ok_or("Invalid _headers parameter.")?,
+    let wrong_headers = "Invalid _headers parameter.";
+    let headers = match find("_headers").map_err(|NotUtf8| wrong_headers)? {
+        Some(json) => headers(&json).ok_or(wrong_headers)?,
         None => Vec::new(),
     };
     let wrong_body = if rules.body.is_some() { "Invalid body parameter." } else { "Invalid _body parameter." };
-    let body = find(body_name).map(|body| body.ok_or(wrong_body)).transpose()?;
+    let body = find(body_name).map_err(|NotUtf8| wrong_body)?;
     let consumed = [rules.callback.as_str(), "_method", "_headers", body_name];
     let kept: Vec<&str> = query.split('&').filter(|pair| !consumed.contains(&name_of(pair))).collect();
     let target = [request.uri.path(), if kept.is_empty() { "" } else { "?" }, &kept.join("&")].concat();
@@ -69,10 +70,16 @@ fn name_of(pair: &str) -> &str {
     pair.split('=').next().unwrap_or_default()
 }
 
-/// The value of a parameter, if this is it; `Some(None)` if it is not UTF-8.
-fn value_of(pair: &str, name: &str) -> Option<Option<String>> {
+/// The value of a parameter that is no text.
+struct NotUtf8;
+
+/// Returns the value of a parameter, or `None` if the pair is another one.
+fn value_of(pair: &str, name: &str) -> Option<Result<String, NotUtf8>> {
     let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (own == name).then(|| form::decode(value).map(Cow::into_owned))
+    if own != name {
+        return None;
+    }
+    Some(form::decode(value).map(Cow::into_owned).ok_or(NotUtf8))
 }
 
 /// Headers as a JSON object of texts.

@@ -11,13 +11,10 @@ use super::slot::Slot;
 use super::visit::Visit;
 use super::{Front, answer, websocket};
 use crate::grip::Instruct;
-use crate::origin::{Answered, BodyState, Failure, Kind, ReadAhead, Source, Upload};
-use crate::route::Route;
+use crate::origin::{BodyState, Failure, Kind, ReadAhead, Upload};
 use crate::wire::Answer;
-use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Version};
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -121,7 +118,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
     access.answered(answered.head.status.as_u16(), answered.target);
     let concerns = !visit.trusted && !route.no_grip && Instruct::concerns(&answered.head.headers);
     if !concerns && dress.script.is_none() {
-        return relay(front, &route, &visit.request, &dress, answered, access);
+        return answer::relay(front, &route, &visit.request, &dress, answered, access);
     }
     let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
     Box::pin(exchange.follow(answered, concerns, access)).await
@@ -135,55 +132,4 @@ async fn read_ahead<'a>(front: &'a Front, upload: &mut Upload) -> Result<ReadAhe
         Err(BodyState::TooSlow) => Err(Failure::new(Kind::RequestSlow)),
         Err(_) => Err(Failure::new(Kind::RequestBroken)),
     }
-}
-
-/// Passes an ordinary answer on as it comes.
-pub(super) fn relay(
-    front: &Front,
-    route: &Route,
-    request: &Parts,
-    dress: &Dress,
-    answered: Answered,
-    access: Access,
-) -> Response<Reply> {
-    let Answered { mut head, body, .. } = answered;
-    dress.allow(&mut head.headers);
-    let body = match body {
-        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access) {
-            Ok(body) => body,
-            Err(broken) => {
-                let (error, access) = *broken;
-                let failure = Failure::because(Kind::Unusable, error);
-                return answer::fail(front, route, &request.uri, &failure, dress, access);
-            }
-        },
-        Source::Whole(body) => Reply::whole(body, access),
-    };
-    Response::from_parts(head, body)
-}
-
-/// What is kept of a request that may be served again: its bytes, as they could have come.
-pub(super) fn replay(request: &Parts, upload: &Upload) -> Box<[u8]> {
-    use hyper::header::{CONTENT_LENGTH, EXPECT};
-    let body = upload.kept().unwrap_or_default();
-    let mut bytes = format!("{} {} {:?}\r\n", request.method, request.uri, request.version).into_bytes();
-    let framed = |name: &hyper::header::HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name);
-    for (name, value) in request.headers.iter().filter(|(name, _)| !framed(name)) {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        // No space, so that it never grows.
-        bytes.extend_from_slice(b":");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    if request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING) {
-        let length: usize = body.iter().map(Bytes::len).sum();
-        bytes.extend_from_slice(format!("content-length:{length}\r\n").as_bytes());
-    }
-    if request.headers.contains_key(TRANSFER_ENCODING) {
-        // As above: its connection ends with it.
-        bytes.extend_from_slice(b"connection:close\r\n");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    body.iter().for_each(|part| bytes.extend_from_slice(part));
-    bytes.into()
 }

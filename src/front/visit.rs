@@ -137,7 +137,8 @@ impl Visit {
     pub(super) fn route(&self, front: &Front) -> Result<Arc<Route>, Answer> {
         let routes = front.origin.routes();
         let path = self.request.uri.path();
-        let chosen = self.request.headers.get(PUSHPIN_ROUTE).filter(|_| front.origin.forwarding().accept_route);
+        let may_choose = front.origin.forwarding().accept_route;
+        let chosen = if may_choose { self.request.headers.get(PUSHPIN_ROUTE) } else { None };
         let found = if let Some(retry) = &self.retry {
             routes.again(&retry.about.route)
         } else if let Some(id) = chosen {

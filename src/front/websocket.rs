@@ -1,10 +1,10 @@
 //! WebSocket handshakes: ask the origin, then refuse as it does, or let the connection go on as a session.
 
 use super::access::Access;
+use super::answer::relay;
 use super::body::Reply;
 use super::dress::Dress;
-use super::exchange::compact;
-use super::request::relay;
+use super::head::compact;
 use super::slot::{Leave, Slot};
 use super::visit::Visit;
 use super::{Front, answer};
@@ -132,11 +132,12 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, 
     let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
     let spoken = origins.as_ref().and_then(extensions);
     // A GRIP proxy before this one carries out what the origin says; it need not have asked.
-    let prefix = spoken.clone().filter(|_| !visit.trusted && !about.route.no_grip);
+    let prefix = if visit.trusted || about.route.no_grip { None } else { spoken.clone() };
     let takeover = front.sessions.settings().context_takeover;
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     let agreed = if front.sessions.settings().compression { negotiate(offers, takeover) } else { None };
-    let relayed = extensions(headers).and(spoken).filter(|_| visit.trusted).map(|prefix| extension::answer(&prefix));
+    let relayed = if visit.trusted { extensions(headers).and(spoken) } else { None };
+    let relayed = relayed.map(|prefix| extension::answer(&prefix));
     let answered: Vec<String> =
         relayed.into_iter().chain(agreed.as_ref().map(|agreed| agreed.answer.clone())).collect();
     let mut head = welcome(headers, origins.unwrap_or_default(), visit.trusted);

@@ -125,7 +125,9 @@ impl Backlog {
             // Who is silent keeps no memory for it.
             self.events = VecDeque::new();
         }
-        if let Some(event) = self.events.front_mut().filter(|_| rest > 0) {
+        if rest > 0
+            && let Some(event) = self.events.front_mut()
+        {
             event.content = event.content.slice(rest..);
         }
         self.seen -= whole;
@@ -374,7 +376,7 @@ mod tests {
             if wrong {
                 self.backlog.accepted(None).unwrap();
             }
-            self.origin.accept(&offered, count.filter(|_| !wrong).unwrap_or(all));
+            self.origin.accept(&offered, if wrong { all } else { count.unwrap_or(all) });
         }
     }
 

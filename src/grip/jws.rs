@@ -1,6 +1,6 @@
 //! Signed tokens: JWTs (RFC 7519) in the compact form of JWS (RFC 7515), and the keys by which they are known.
 
-use super::signature::{InvalidKey, Key};
+use super::key::{InvalidKey, Key};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaParameters, RsaPublicKeyComponents,
 };

@@ -20,6 +20,7 @@ pub mod invalid;
 pub mod item;
 pub mod json;
 pub mod jws;
+mod key;
 pub mod link;
 mod media;
 pub mod message;

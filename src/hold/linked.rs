@@ -76,7 +76,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
     let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (transport, early), feed, &mut hold) {
         Ok(subscribed) => subscribed,
-        Err(refused) => return refused,
+        Err(refused) => return refused.end(),
     };
     parked.agree(terms, ways);
     // Until all of the body is sent.
@@ -320,8 +320,10 @@ impl Linked<'_> {
     /// Learns from its first hold whose the stream is, if the origin says that.
     fn know_user(&mut self) {
         let route = &self.about.route;
-        let Some(users) = route.users.as_ref().filter(|_| self.rights.user.is_none()) else { return };
-        let Some(rights) = users.rights_by(&self.instruct.meta) else { return };
+        if self.rights.user.is_some() {
+            return;
+        }
+        let Some(rights) = route.users.as_ref().and_then(|users| users.rights_by(&self.instruct.meta)) else { return };
         self.implicit.extend(rights.own_channel(&route.prefix));
         *self.rights = rights;
         self.parked.identify(&Profile::new(&route.name, &self.rights, self.about.client));

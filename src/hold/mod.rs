@@ -146,6 +146,9 @@ pub struct Retry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause(Vec<(Channel, Id)>);
 
+/// A connection that may not be held, and was told so.
+struct Refused(Parked);
+
 /// A held connection; yields what becomes of it, if there is anything left of it.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<After>> + 'a>>;
 
@@ -198,7 +201,7 @@ impl Holds {
     /// does about items, if that is anything. Also says what its origin names, if something else is known.
     ///
     /// # Errors
-    /// It may not hold what it would: what is left to do is to say so.
+    /// It may not hold what it would, and was told so. Its end is to be waited for.
     fn subscribe(
         &self,
         terms: Terms,
@@ -206,7 +209,7 @@ impl Holds {
         (transport, early): (Transport, &[u8]),
         feed: Feed,
         hold: &mut Hold,
-    ) -> Result<(Parked, Option<Cause>), Waiting<'static>> {
+    ) -> Result<(Parked, Option<Cause>), Refused> {
         let whose = Profile::new(&hold.about.route.name, &hold.rights, hold.about.client);
         let mut parked = match hold.away.take() {
             Some(away) => away.back(transport, early, feed, &whose),
@@ -248,14 +251,21 @@ impl fmt::Debug for Holds {
 }
 
 /// Says that a channel is denied to a client that has left hyper already.
-fn refuse(mut parked: Parked, denied: &Denied, hold: &Hold) -> Waiting<'static> {
+fn refuse(mut parked: Parked, denied: &Denied, hold: &Hold) -> Refused {
     tracing::info!(uri = %hold.about.shown(), %denied, "a hold is refused");
     parked.refuse();
     answer(&mut parked, &DENIED.head(), &DENIED.body().into(), hold.client, Persistence::Close);
-    Box::pin(async move {
-        parked.finish().await;
-        None
-    })
+    Refused(parked)
+}
+
+impl Refused {
+    /// Waits until the connection has ended.
+    fn end(self) -> Waiting<'static> {
+        Box::pin(async move {
+            self.0.finish().await;
+            None
+        })
+    }
 }
 
 /// Sends a whole answer: head and body as the client must get it. The body is not copied: it may be everybody's.

@@ -57,7 +57,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
     let (mut parked, behind) = match holds.subscribe(terms, ways, (transport, early), Feed::Response, &mut hold) {
         Ok(subscribed) => subscribed,
-        Err(refused) => return refused,
+        Err(refused) => return refused.end(),
     };
     parked.set_timer(hold.instruct.hold_timeout());
     let Hold { instruct, head, body, client, request, about, cause, jsonp, gone, .. } = *hold;

@@ -13,7 +13,7 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, 
     let feed = Feed::Stream { chunked };
     let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (transport, early), feed, hold) {
         Ok(subscribed) => subscribed,
-        Err(refused) => return refused,
+        Err(refused) => return refused.end(),
     };
     begin(&mut parked, hold);
     let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, chunked)));

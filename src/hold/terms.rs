@@ -26,6 +26,9 @@ pub(super) fn ways_of_response(instruct: &Instruct) -> Ways {
 
 /// The channel whose last id is of no use, because a stream without a next link cannot ask for what is missing.
 pub(super) fn unlinked(instruct: &Instruct) -> Option<&str> {
+    if instruct.links.next.is_some() {
+        return None;
+    }
     let reliable = instruct.channels.iter().find(|channel| channel.prev_id.is_some());
-    reliable.filter(|_| instruct.links.next.is_none()).map(|channel| channel.name.as_str())
+    reliable.map(|channel| channel.name.as_str())
 }

@@ -80,8 +80,11 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
             State::Leaving { .. } => return None,
         }
         let (own, _) = self.names.remove_entry(name)?;
-        let until = now.instant.checked_add(self.grace).filter(|until| *until > now.instant);
-        let Some(until) = until.filter(|_| self.leaving.len() < self.most_leaving) else { return Some(own) };
+        let has_room = self.leaving.len() < self.most_leaving;
+        let until = match now.instant.checked_add(self.grace) {
+            Some(until) if until > now.instant && has_room => until,
+            _ => return Some(own),
+        };
         self.ticket += 1;
         let due = (until, self.ticket);
         self.names.insert(own.clone(), State::Leaving { due, left: now.time });

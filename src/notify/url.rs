@@ -25,9 +25,12 @@ impl Url {
     /// # Errors
     /// It is none, or one of another scheme, or one with a user or a fragment.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let no_url = || invalid("the URL of a webhook must be like http://host:port/path");
         // A path may be written in UTF-8 here, but not in a request.
-        let uri: Option<Uri> = text.parse().ok().filter(|_| text.is_ascii());
-        let Some(uri) = uri else { return invalid("the URL of a webhook must be like http://host:port/path") };
+        if !text.is_ascii() {
+            return no_url();
+        }
+        let Ok(uri) = text.parse::<Uri>() else { return no_url() };
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {

@@ -88,7 +88,10 @@ impl Asking {
         let Some(removed) = own.path().get(..*cut) else { return Some(uri) };
         let path = uri.path();
         let is_own = begins_with(path, begin) && (begin.starts_with(removed) || !begins_with(path, removed));
-        let Some(rest) = path.strip_prefix(begin.as_str()).filter(|_| is_own) else { return Some(uri) };
+        let Some(rest) = path.strip_prefix(begin.as_str()) else { return Some(uri) };
+        if !is_own {
+            return Some(uri);
+        }
         let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
         format!("{}://{authority}{removed}{rest}{query}", uri.scheme_str()?).parse().ok()
     }

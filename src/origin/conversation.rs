@@ -1,6 +1,5 @@
 //! A WebSocket that its origin has over HTTP: a series of requests whose bodies are events, one at a time.
 
-use super::handshake::{Handshake, Opened};
 use super::rewrite::listed_in_connection;
 use super::{
     Answered, Asking, Errand, Failure, Kind, Lane, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect,
@@ -66,6 +65,21 @@ pub struct Reply {
     pub interval: Option<Duration>,
 }
 
+/// The outcome of asking an origin to accept a WebSocket.
+pub(super) enum Begun {
+    /// The origin has accepted it.
+    Accepted {
+        /// The conversation about it.
+        conversation: Box<Conversation>,
+        /// The head of the answer.
+        head: hyper::http::response::Parts,
+        /// What the origin has said at once.
+        reply: Reply,
+    },
+    /// The origin has given another answer.
+    Refused(Answered),
+}
+
 impl Conversation {
     /// A conversation about a client's handshake, which is not begun yet.
     pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
@@ -76,8 +90,7 @@ impl Conversation {
     }
 
     /// Asks the origin to accept the WebSocket. While it wants to think about it, it is asked again.
-    pub(super) async fn open(mut self) -> Result<Handshake, Lost> {
-        let target = self.target;
+    pub(super) async fn open(mut self) -> Result<Begun, Lost> {
         self.open = true;
         for _ in 0..MAX_OPENS {
             let answered = match self.send(event(&Event::Open), 0).await {
@@ -90,13 +103,12 @@ impl Conversation {
             if let Err(refused) = accepts(answered.head.status, &answered.head.headers) {
                 self.open = false;
                 tracing::debug!(uri = %self.about.shown(), why = refused, "the origin does not accept the WebSocket");
-                return Ok(Handshake::Refused(answered));
+                return Ok(Begun::Refused(answered));
             }
             let (head, reply) = self.read(answered).await.map_err(Lost::sent)?;
             match (reply.events.first(), reply.interval) {
                 (Some(Event::Open), _) => {
-                    let conversation = Box::new(self);
-                    return Ok(Handshake::Accepted(Opened::Conversation { conversation, head, reply, target }));
+                    return Ok(Begun::Accepted { conversation: Box::new(self), head, reply });
                 }
                 (None, Some(interval)) if !interval.is_zero() => sleep(interval).await,
                 (None, _) => return Err(unusable("it neither accepts nor refuses the WebSocket")),

@@ -1,6 +1,6 @@
 //! WebSocket handshakes with origins.
 
-use super::conversation::Conversation;
+use super::conversation::{Begun, Conversation};
 use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, destination, test, tried};
 use crate::grip::base64;
 use crate::net::{Counted, Outbound, Transport};
@@ -153,7 +153,12 @@ impl Origin {
         target: usize,
     ) -> Result<Handshake, Lost> {
         let conversation = Conversation::new(Rc::clone(self), errand, Rc::clone(about), target);
-        conversation.open().await
+        Ok(match conversation.open().await? {
+            Begun::Accepted { conversation, head, reply } => {
+                Handshake::Accepted(Opened::Conversation { conversation, head, reply, target })
+            }
+            Begun::Refused(answered) => Handshake::Refused(answered),
+        })
     }
 
     async fn open_socket(

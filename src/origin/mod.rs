@@ -37,7 +37,7 @@ pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};
 use crate::grip::item::Id;
 use crate::grip::signature::Signer;
 use crate::net::{ClientDelay, Descriptors, MemoryServer};
-use crate::route::{Address, Place, Route, Table, Target};
+use crate::route::{Address, Place, Route, RouteSigner, Table, Target};
 use crate::telemetry::metrics::{Counter, Gauge, Registry};
 use crate::wire::Way;
 use bytes::Bytes;
@@ -397,7 +397,11 @@ impl Origin {
         if !own || errand.route.no_grip {
             return None;
         }
-        let signer = errand.route.signer.as_ref().unwrap_or(&self.settings.signer).as_ref()?;
+        let signer = match &errand.route.signer {
+            RouteSigner::Common => self.settings.signer.as_ref()?,
+            RouteSigner::Nobody => return None,
+            RouteSigner::Own(signer) => signer,
+        };
         let now = now();
         let mut kept = self.signatures.borrow_mut();
         if kept.0 != now {

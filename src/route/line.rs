@@ -1,14 +1,8 @@
 //! The lines of a routes file: `condition target [target...]`, as Pushpin writes them.
 
+use super::section::Section;
 use super::{Route, options, target};
 use crate::grip::{Invalid, invalid};
-
-/// A space-separated part of a line: `value,property,property=value`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Section {
-    pub(super) value: String,
-    pub(super) properties: Vec<(String, String)>,
-}
 
 /// Reads the lines of a routes file.
 ///

@@ -3,6 +3,7 @@
 mod condition;
 mod line;
 mod options;
+mod section;
 mod table;
 mod target;
 mod users;
@@ -41,8 +42,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// By what its requests are signed, as written.
     pub signing: Signing,
-    /// By what its requests are signed, if not by what signs those of all routes; `Some(None)`: by nothing.
-    pub signer: Option<Option<Arc<Signer>>>,
+    /// The signer of its requests.
+    pub signer: RouteSigner,
     /// How it is known who its clients are, if it is.
     pub users: Option<Arc<Users>>,
     /// Which channels they may hold, if not all.
@@ -59,6 +60,18 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Options that mean something in Pushpin but nothing to this version.
     pub ignored: Vec<String>,
+}
+
+/// The signer of the requests of one route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RouteSigner {
+    /// The one that signs for all routes, if there is one.
+    #[default]
+    Common,
+    /// None: the requests are not signed, whatever those of other routes are.
+    Nobody,
+    /// A signer of its own.
+    Own(Arc<Signer>),
 }
 
 impl Route {

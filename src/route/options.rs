@@ -1,6 +1,6 @@
 //! The options of a route.
 
-use super::line::Section;
+use super::section::Section;
 use super::{Condition, Protocol, Route, users};
 use crate::grip::channel::{MAX_NAME, check_length};
 use crate::grip::naming::Rule;
@@ -179,7 +179,8 @@ fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), Invalid> {
     };
     let value = value.trim();
     match HeaderValue::try_from(value) {
-        Ok(parsed) => Ok((name, Some(parsed).filter(|_| !value.is_empty()))),
+        Ok(_) if value.is_empty() => Ok((name, None)),
+        Ok(parsed) => Ok((name, Some(parsed))),
         Err(_) => invalid(format!("header '{name}' has a value that is not one")),
     }
 }

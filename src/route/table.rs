@@ -75,19 +75,23 @@ impl Table {
 
     /// The route with an id, if it is for this path. As in Pushpin, nothing else of its condition counts.
     pub fn named(&self, id: &str, path: &str) -> Option<&Arc<Route>> {
-        let mut named = self.routes().filter(|route| route.id.as_deref() == Some(id));
-        let only = named.next().filter(|_| named.next().is_none());
-        only.filter(|route| path.starts_with(&route.condition.path_beg))
+        let named = self.the_only(|route| route.id.as_deref() == Some(id))?;
+        if path.starts_with(&named.condition.path_beg) { Some(named) } else { None }
     }
 
     /// What a route of an earlier table is in this one: the route for the same requests, or the only one with its id.
     pub fn again(&self, route: &Route) -> Option<&Arc<Route>> {
         let by_id = route.condition.is_by_id_only();
         let same = |other: &&Arc<Route>| other.condition == route.condition && (!by_id || other.id == route.id);
-        self.routes().find(same).or_else(|| {
-            let mut named = self.routes().filter(|other| other.id.is_some() && other.id == route.id);
-            named.next().filter(|_| named.next().is_none())
-        })
+        let by_name = || self.the_only(|other| other.id.is_some() && other.id == route.id);
+        self.routes().find(same).or_else(by_name)
+    }
+
+    /// Returns the route that is `wanted`, if exactly one is.
+    fn the_only(&self, wanted: impl Fn(&Route) -> bool) -> Option<&Arc<Route>> {
+        let mut found = self.routes().filter(|route| wanted(route));
+        let first = found.next();
+        if found.next().is_some() { None } else { first }
     }
 }
 

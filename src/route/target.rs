@@ -1,6 +1,6 @@
 //! Where the requests of a route go.
 
-use super::line::Section;
+use super::section::Section;
 use crate::grip::channel::{MAX_NAME, check_length};
 use crate::grip::{Invalid, invalid};
 use crate::wire::is_authority;

@@ -147,7 +147,9 @@ impl Options {
         if sources.iter().filter(|is| **is).count() > 1 {
             return invalid("there may be only one of user_jwt, user_meta and user_header");
         }
-        if let Some(option) = self.of_token.filter(|_| self.places.is_empty()) {
+        if let Some(option) = self.of_token
+            && self.places.is_empty()
+        {
             return invalid(format!("{option} needs user_jwt"));
         }
         if self.header.is_none() && !self.proxies.is_empty() {

@@ -3,51 +3,11 @@
 use super::Sessions;
 use super::over_http::OverHttp;
 use super::relayed::Relayed;
+use super::said::{Leave, Piece, Said, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
-use crate::origin::{Failure, Opened, Origin};
-use bytes::Bytes;
+use crate::origin::{Opened, Origin};
 use std::task::{Context, Poll};
 use std::time::Instant;
-
-/// What is said on one side of a session to the other.
-#[derive(Debug)]
-pub(super) enum Said {
-    /// A text or binary message, or a piece of one.
-    Data(Piece),
-    /// A ping or a pong.
-    Control(MessageKind, Bytes),
-    /// The end, and why.
-    Close(Option<CloseReason>),
-    /// The end: the origin has heard the client's Close and says nothing to it.
-    Over,
-    /// The origin is lost.
-    Lost(Failure),
-    /// The messages of all clients together take too much memory, and this client has most of it.
-    Crowded,
-}
-
-/// A piece of a message, mostly all of it.
-#[derive(Debug)]
-pub(super) struct Piece {
-    /// Text or binary.
-    pub(super) kind: MessageKind,
-    pub(super) content: Bytes,
-    pub(super) first: bool,
-    pub(super) last: bool,
-}
-
-/// A message is larger than messages may be.
-#[derive(Debug)]
-pub(super) struct TooLarge;
-
-/// How a session's origin is left.
-#[derive(Clone, Debug)]
-pub(super) enum Leave {
-    /// The client, or gripd on its behalf, closes.
-    Close(Option<CloseReason>),
-    /// The client is gone without a word.
-    Disconnect,
-}
 
 /// The line from a session to its origin.
 pub(super) enum Line {

@@ -1,8 +1,8 @@
 //! A session as it lives: its turns, its timers and its end.
 
 use super::extras::Extras;
-use super::line::{Leave, Line};
-use super::talk::STUCK;
+use super::line::Line;
+use super::said::Leave;
 use super::{Sessions, given};
 use crate::grip::{CloseReason, Rights};
 use crate::origin::Asking;
@@ -21,6 +21,8 @@ const MAX_WAITING: usize = 200_000;
 /// What is done of a session before others have their turn: parts of messages, and KiB in them.
 const BUDGET: usize = 256;
 
+/// How often it is looked whether a client is still there whose words wait.
+pub(super) const STUCK: Duration = Duration::from_secs(15);
 /// How long before its time is over a session that is being ended says so.
 const LAST_WORD: Duration = Duration::from_millis(100);
 

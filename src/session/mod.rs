@@ -5,11 +5,14 @@
 
 mod control;
 mod extras;
+mod filtered;
 mod line;
 mod live;
 mod over_http;
 mod relayed;
+mod said;
 mod talk;
+mod timed;
 mod unsent;
 
 use crate::admission::Admission;
@@ -26,6 +29,7 @@ use bytes::Bytes;
 use hyper::Version;
 use line::Line;
 use live::Session;
+use said::Leave;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -177,7 +181,7 @@ impl Sessions {
         if let Err(denied) = parked.subscribe(&channels, &[]) {
             self.admission.note_denied(&denied);
             tracing::info!(uri = %about.shown(), %denied, "a WebSocket is refused");
-            line.wind_up(line::Leave::Disconnect, &self.origin);
+            line.wind_up(Leave::Disconnect, &self.origin);
             parked.refuse();
             parked.put([DENIED.render()]);
             return Box::pin(parked.finish());

@@ -1,6 +1,6 @@
 //! The line to an origin that has the session over HTTP: one request at a time.
 
-use super::line::{Leave, Piece, Said, TooLarge};
+use super::said::{Leave, Piece, Said, TooLarge};
 use super::unsent::UnsentShare;
 use crate::grip::backlog::Backlog;
 use crate::grip::event::Event;
@@ -163,7 +163,10 @@ impl OverHttp {
         };
         self.refresh = false;
         self.due_at = None;
-        if let Some(close) = self.closing.as_deref().filter(|_| turn.is_some() && !self.backlog.has_close()) {
+        if let Some(close) = self.closing.as_deref()
+            && turn.is_some()
+            && !self.backlog.has_close()
+        {
             // It was told, and has not closed: it is told again, as by Pushpin.
             self.backlog.push(close.clone());
         }

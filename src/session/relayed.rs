@@ -1,6 +1,6 @@
 //! The line to an origin that speaks WebSocket itself.
 
-use super::line::{Leave, Piece, Said, TooLarge};
+use super::said::{Leave, Piece, Said, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
 use crate::net::Received;
 use crate::origin::{Failure, Kind, RelayedSocket};

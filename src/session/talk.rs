@@ -1,8 +1,9 @@
 //! What either side of a session says, on its way to the other.
 
 use super::given;
-use super::line::{Leave, Line, Piece, Said};
-use super::live::{End, Session};
+use super::line::Line;
+use super::live::{End, STUCK, Session};
+use super::said::{Leave, Piece, Said};
 use crate::grip::{CloseReason, MessageKind};
 use crate::shard::Reason;
 use crate::wire::websocket::{self, Message, Part};
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 const SMALL: usize = 4 << 10;
 /// So many bytes of them at most.
 const MAX_SMALL: usize = 16 << 10;
-/// How often it is looked whether a client is still there whose words wait.
-pub(super) const STUCK: Duration = Duration::from_secs(15);
 /// How long an origin may answer what its client said before it broke the protocol.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 

@@ -117,7 +117,10 @@ impl Way {
 
     /// Returns `Forwarded` for the next server (RFC 7239), if the peer has sent it.
     pub fn forwarded(&self) -> Option<HeaderValue> {
-        let peer = self.hops.last().filter(|_| !self.forwarded.is_empty())?;
+        if self.forwarded.is_empty() {
+            return None;
+        }
+        let peer = self.hops.last()?;
         let own = if peer.is_ipv6() { format!("for=\"[{peer}]\"") } else { format!("for={peer}") };
         HeaderValue::try_from(format!("{}, {own}", self.forwarded.join(", "))).ok()
     }

@@ -52,7 +52,7 @@ impl Edit {
         if let Some(most) = self.truncate {
             addresses.drain(..addresses.len().saturating_sub(most));
         }
-        let own = address.filter(|_| self.append).map(|a| a.to_canonical().to_string());
+        let own = if self.append { address.map(|address| address.to_canonical().to_string()) } else { None };
         addresses.extend(own.as_deref());
         if addresses.is_empty() {
             return None;

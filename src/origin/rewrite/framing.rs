@@ -55,8 +55,7 @@ fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
     for value in headers.get_all(CONTENT_LENGTH) {
         for part in value.as_bytes().split(|byte| *byte == b',') {
             let part = part.trim_ascii();
-            let length = std::str::from_utf8(part).ok().filter(|_| is_number(part)).and_then(|text| text.parse().ok());
-            match (length, agreed) {
+            match (number(part), agreed) {
                 (None, _) => return Err(CONTRADICTS),
                 (Some(length), Some(other)) if length != other => return Err(CONTRADICTS),
                 (Some(length), _) => agreed = Some(length),
@@ -67,6 +66,14 @@ fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(())
+}
+
+/// Reads a number that is nothing but digits, and not larger than any length.
+fn number(text: &[u8]) -> Option<u64> {
+    if !is_number(text) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn is_number(text: &[u8]) -> bool {

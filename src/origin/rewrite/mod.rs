@@ -67,7 +67,9 @@ pub(super) fn headers(
     let mut to = HeaderMap::with_capacity(from.len() + 4);
     to.insert(HOST, host(request, route, target));
     copy(errand, settings, from, believed, &mut to);
-    if let Some(via) = settings.via.as_ref().filter(|_| !errand.internal) {
+    if let Some(via) = &settings.via
+        && !errand.internal
+    {
         via.tell(request.version, &mut to);
     }
     if let Some(name) = &settings.cdn_loop
@@ -77,7 +79,9 @@ pub(super) fn headers(
     }
     if !errand.trusted && !route.no_grip {
         introduce(errand, signature, &mut to);
-    } else if let Some(signature) = signature.filter(|_| errand.purpose == Purpose::Events) {
+    } else if errand.purpose == Purpose::Events
+        && let Some(signature) = signature
+    {
         to.insert(HeaderName::from_static("grip-sig"), signature);
     }
     if errand.purpose != Purpose::Plain {

@@ -1,0 +1,40 @@
+//! Unix sockets, whose paths are relative to the configuration file.
+
+use super::access::{Control, folder};
+use super::error::Error;
+use super::file::File;
+use crate::net::{ListenAddress, UnixAddress};
+use std::path::Path;
+
+/// The permission bits of a Unix socket, unless the file says otherwise: for the user that gripd runs as.
+const MODE: u32 = 0o600;
+
+/// The Unix socket that is configured. `path`: of the configuration file, to whose folder the socket is relative.
+pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) -> Option<UnixAddress> {
+    let place = path.map_or_else(String::new, |p| p.display().to_string());
+    if control.unix_mode.is_some() && control.unix.is_none() {
+        error.push(&place, "control.unix_mode: there is no control.unix");
+    }
+    let name = control.unix.as_ref()?;
+    if name.is_empty() {
+        error.push(&place, "control.unix: it is empty");
+    }
+    let mode = control.unix_mode.map_or(MODE, |mode| mode.0);
+    Some(UnixAddress { path: folder(path).join(name), mode })
+}
+
+/// The address on which clients are served, if it is configured. `path`: as for [`unix`].
+pub(super) fn listen(path: Option<&Path>, file: &File, error: &mut Error) -> Option<ListenAddress> {
+    let address = file.listen.as_ref().map(|listen| listen.0.clone().within(folder(path)));
+    match (address, file.listen_mode) {
+        (Some(ListenAddress::Unix(address)), Some(mode)) => {
+            Some(ListenAddress::Unix(UnixAddress { mode: mode.0, ..address }))
+        }
+        (address, None) => address,
+        (address, Some(_)) => {
+            let place = path.map_or_else(String::new, |p| p.display().to_string());
+            error.push(&place, "listen_mode: it needs listen = \"unix:FILE\", since a TCP address has no mode");
+            address
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The head of an answer in its two forms: as hyper has it, and as gripd keeps it.
+
+use crate::wire::{Fields, Head};
+use hyper::ext::ReasonPhrase;
+use hyper::header::{DATE, HeaderName, HeaderValue};
+use hyper::http::response;
+use hyper::{Response, StatusCode};
+use std::time::SystemTime;
+
+/// A copy of the head that keeps nothing of the origin's connection.
+pub(super) fn compact(head: &response::Parts) -> Head {
+    let mut fields = Fields::default();
+    for (name, value) in &head.headers {
+        fields.push(name, value.as_bytes());
+    }
+    let reason = head.extensions.get::<ReasonPhrase>();
+    let reason = reason.and_then(|r| std::str::from_utf8(r.as_bytes()).ok()).map(Into::into);
+    let mut compact = Head { status: head.status.as_u16(), reason, fields };
+    if !head.headers.contains_key(DATE) {
+        compact.date(SystemTime::now());
+    }
+    compact
+}
+
+/// A head as hyper sends it.
+pub(super) fn parts(head: &Head) -> response::Parts {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    for (name, value) in head.fields.iter() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    if let Some(reason) = head.reason.as_ref().and_then(|r| ReasonPhrase::try_from(r.as_bytes()).ok()) {
+        response.extensions_mut().insert(reason);
+    }
+    response.into_parts().0
+}

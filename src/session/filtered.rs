@@ -1,0 +1,90 @@
+//! Items that pass through the filters of a session before the client gets them.
+
+use super::extras::{Decided, Extras};
+use super::live::Session;
+use crate::grip::Channel;
+use crate::shard::{Term, Terms, Turn, Ways};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+impl Session<'_> {
+    /// The terms on which the session holds its channels.
+    fn terms(&self) -> Terms {
+        let none = Extras::default();
+        let extras = self.extras.as_deref().unwrap_or(&none);
+        let prefix = self.about.route.prefix.len();
+        let term = |channel: Channel| {
+            let filters = extras.filters.iter().find(|(name, _)| *name == channel);
+            let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
+            let prefix = if self.implicit().iter().any(|name| **name == *channel) { 0 } else { prefix };
+            Term { prefix, filters, ..Term::plain(&channel) }
+        };
+        Terms { meta: extras.meta.clone(), channels: self.parked.channels().into_iter().map(term).collect() }
+    }
+
+    /// Has items taken on the terms as they are now, if there are any.
+    pub(super) fn agree(&mut self) {
+        self.stale = false;
+        let terms = self.terms();
+        // While an item is asked about, those behind it wait.
+        let asks = terms.channels.iter().any(Term::asks) || self.is_asking();
+        let plain = terms.are_plain() && !self.is_asking() && !self.is_streaming();
+        if !plain || self.parked.is_on_terms() {
+            self.parked.agree(terms, Ways { refreshes: false, asks });
+        }
+        if plain {
+            self.take_queued();
+            self.parked.agree_to_nothing();
+        }
+    }
+
+    /// Has items wait until the message that the client is being told is complete.
+    pub(super) fn hold_back(&mut self) {
+        self.agree();
+        self.parked.hold_back();
+    }
+
+    /// Begins to ask about the item that has waited longest, unless another is being asked about.
+    pub(super) fn take_queued(&mut self) {
+        self.put_small();
+        while !self.is_asking() {
+            let asked = match self.parked.turn() {
+                Turn::Empty => return,
+                Turn::Decided => continue,
+                Turn::Ask(asked) => asked,
+            };
+            let Some(terms) = self.parked.terms(Clone::clone) else { return };
+            let (origin, about) = (Rc::clone(&self.sessions.origin), Rc::clone(&self.about));
+            self.extras().asking = Some(Box::pin(async move {
+                let content = asked.item.message.as_ref().map(|message| message.content().clone()).unwrap_or_default();
+                let decided = origin.filter(&about, terms.passage(&asked.item), content).await;
+                (asked, decided)
+            }));
+        }
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.asking.is_some())
+    }
+
+    /// The item of which it is known what becomes.
+    pub(super) fn poll_asked(&mut self, cx: &mut Context<'_>) -> Option<Decided> {
+        let extras = self.extras.as_mut()?;
+        let Poll::Ready(decided) = extras.asking.as_mut()?.as_mut().poll(cx) else { return None };
+        extras.asking = None;
+        Some(decided)
+    }
+
+    /// Delivers an item or leaves it out, and goes on with the next.
+    pub(super) fn decide(&mut self, (asked, content): Decided) {
+        // It may have left the channel meanwhile.
+        let held = self.parked.terms(|terms| terms.of(&asked.item.channel).is_some()).unwrap_or_default();
+        self.put_small();
+        match content {
+            Some(content) if held => self.parked.give(asked, Some(content)),
+            _ => self.parked.pass_over(&asked),
+        }
+        self.take_queued();
+        self.stale |= !self.is_asking();
+    }
+}

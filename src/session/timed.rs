@@ -1,0 +1,52 @@
+//! Messages that a session sends by itself: keep-alives, and what is sent later.
+
+use super::extras::Extras;
+use super::live::Session;
+use crate::grip::KeepAliveMode;
+use crate::grip::control::Timed;
+use crate::shard::Spread;
+use std::time::{Duration, Instant};
+
+impl Session<'_> {
+    pub(super) fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Sends what is due by itself.
+    pub(super) fn send_due(&mut self, now: Instant) {
+        let Some(extras) = &mut self.extras else { return };
+        if let Some((timed, _)) = extras.delayed.take_if(|(_, at)| *at <= now) {
+            self.send_timed(&timed);
+        }
+        let Some((timed, _)) = self.extras().keep_alive.take_if(|(_, at)| *at <= now) else { return };
+        let idle = match timed.mode {
+            KeepAliveMode::Idle => self.parked.idle(),
+            KeepAliveMode::Interval => timed.timeout,
+        };
+        let rest = if !Spread::is_due(timed.timeout, idle) {
+            self.sessions.spread.rest(timed.timeout, idle)
+        } else {
+            // A client that does not read is not kept alive by more bytes, nor one that is being told something.
+            if !self.parked.is_blocked() && !self.is_streaming() {
+                self.send_timed(&timed);
+            }
+            self.sessions.spread.rest(timed.timeout, Duration::ZERO)
+        };
+        self.extras().keep_alive = Some((timed, now + rest));
+    }
+
+    /// Sends what comes by itself; behind the message that is being told, if one is.
+    pub(super) fn send_timed(&mut self, timed: &Timed) {
+        if !self.is_streaming() || timed.kind.is_control() {
+            self.send_message(timed.kind, &timed.content);
+        } else {
+            self.extras().late.push(timed.clone());
+        }
+    }
+
+    /// Sends what waited for the end of a message.
+    pub(super) fn send_late(&mut self) {
+        let late = self.extras.as_mut().map(|extras| std::mem::take(&mut extras.late)).unwrap_or_default();
+        late.iter().for_each(|timed| self.send_timed(timed));
+    }
+}
