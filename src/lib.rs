@@ -10,9 +10,11 @@
 //! ```text
 //! client ── front ── origin            a request: route it, forward it, read the answer
 //!              │
-//!              └─ hold | session       the answer holds: park the connection in the shard's registry
+//!          admission                   the answer holds: what does it say, and may this client hold that?
+//!              │
+//!              └─ hold | session       park the connection in the shard's registry
 //!                    │
-//! publisher ── control ── hub ── shard ── outlet ── socket      an item: accept, order, render, look up, enqueue, flush
+//! publisher ── control ── hub ── shard ── outlet ── transport   an item: accept, order, render, look up, enqueue, flush
 //! ```
 //!
 //! gripd runs one [`shard`] per core: a thread with its own runtime, listener, connections and registry. The
@@ -26,7 +28,9 @@
 //! channels, has a queue of its own and overtakes what waits: what was accepted before it is appended first, to whom it means.
 //!
 //! hyper serves requests; it is not where a connection waits for hours. When an answer holds, the connection
-//! leaves hyper, and gripd keeps of it a socket and little else.
+//! leaves hyper, and gripd keeps its *transport* and little else. A transport ([`net::Transport`]) is a TCP connection, a
+//! connection to a Unix socket, or one in memory, for tests. It need not be a whole connection of HTTP/1: one that carries a
+//! single answer takes the answer's head apart from its bytes, and its end as a mark.
 //!
 //! # WebSockets
 //!

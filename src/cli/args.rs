@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// Where clients connect: an address and a port, or unix:FILE
     #[arg(long, value_name = "ADDR", conflicts_with = "port")]
     listen: Option<ListenAddress>,
-    /// The same, as Pushpin takes it: [addr:]port
+    /// The same, as Pushpin takes it: PORT or ADDR:PORT
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     port: Option<SocketAddr>,
     /// Where publishers connect

@@ -1,6 +1,6 @@
 //! What is configured: written in TOML, in lines of routes, and on the command line; and what it means.
 //!
-//! [`file`] is what was written; [`Config`] is what it means. An unknown key is an error.
+//! `file` is what was written; [`Config`] is what it means. An unknown key is an error.
 
 mod access;
 mod error;

@@ -1,7 +1,7 @@
 //! A shard: one thread's parked connections, and how items reach them.
 //!
-//! Items come through the [`Inbox`]; the [`registry`] says which connections take them; their bytes wait in
-//! each connection's [`outlet`] until they are flushed. All of it but the inbox belongs to one thread.
+//! Items come through the [`Inbox`]; the `registry` says which connections take them; their bytes wait in
+//! each connection's `outlet` until they are flushed. All of it but the inbox belongs to one thread.
 
 mod asked;
 mod asking;
