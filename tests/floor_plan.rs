@@ -42,7 +42,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("notify", &["Settings", "Events", "Hook", "Url"]),
     ("origin", &["Settings", "AcceptProto", "Edit", "ForwardedFor", "ForwardedProto", "Forwarding"]),
     ("session", &["Settings"]),
-    ("shard", &["Settings"]),
+    ("shard", &["Settings", "Steps"]),
 ];
 
 /// Modules that know no runtime, no clock and no socket.

@@ -262,6 +262,7 @@ impl Config {
                 outlets_total: file.delivery.outlets_total.get().div_ceil(shards),
                 close_grace,
                 max_channels: file.client.max_channels.get(),
+                steps: shard::Steps::default(),
             },
             control: control::Settings {
                 max_body: file.control.max_body.get(),

@@ -4,7 +4,9 @@
 use super::{Hub, Settings};
 use crate::grip::item::{Id, parse_batch};
 use crate::grip::{Channel, Meta};
-use crate::shard::{Event, Feed, MemoryClient, MemoryStream, Metrics, Parked, Profile, Shard, Term, Terms, Ways};
+use crate::shard::{
+    Event, Feed, MemoryClient, MemoryStream, Metrics, Parked, Profile, Shard, Steps, Term, Terms, Ways,
+};
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
@@ -164,7 +166,7 @@ async fn simulate(acts: Vec<Act>) {
     let settings = Settings { id_cache_ttl: Duration::ZERO, ..Settings::default() };
     let hub = Hub::new(settings, 1);
     let shard = Shard::new(
-        crate::shard::Settings::default(),
+        crate::shard::Settings { steps: Steps::SMALL, ..crate::shard::Settings::default() },
         hub.inbox(0),
         Box::new(hub.membership(0)),
         Arc::new(Metrics::default()),

@@ -63,9 +63,6 @@ pub(super) struct Begun {
     at: usize,
 }
 
-/// Connections looked at for commands before others have their turn.
-const LOOKS_A_STEP: usize = if cfg!(test) { 2 } else { 256 };
-
 impl Shard {
     /// Does at once what was accepted up to `number` and cannot wait: commands; and has what was accepted at hand.
     pub(super) fn settle_accepted(&self, state: &mut State, number: u64) {
@@ -79,7 +76,7 @@ impl Shard {
 impl State {
     /// Carries out commands accepted up to `number`, as many as fit a step. Says whether it did all there are.
     pub(super) fn carry_out_commands(&mut self, number: u64) -> bool {
-        let mut budget = LOOKS_A_STEP;
+        let mut budget = self.settings.steps.command_looks;
         while let Some(command) = self.commands.pop_front_if(|command| command.number <= number) {
             // Who nobody holds costs a look as well.
             budget = budget.saturating_sub(1);

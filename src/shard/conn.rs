@@ -1,10 +1,10 @@
 //! One parked connection, as its shard sees it.
 
 use super::asked::Asked;
-use super::outlet::Outlet;
+use super::ending::{Ending, Phase};
+use super::outlet::{Outlet, push};
 use super::rare::{Rare, Undo};
 use super::registry::{Subscription, Subscriptions};
-use super::tally::Ticket;
 use super::{Key, Place, Profile, Reason, Settings};
 use crate::grip::Format;
 use crate::grip::item::Response;
@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use tokio::time::Instant;
 
 /// What a connection takes of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,19 +77,6 @@ pub(super) const BURST: usize = 16;
 /// How many times the ceiling of all outlets may wait for clients that go on reading: what waits is mostly shared.
 pub(super) const CROWDED: usize = 4;
 
-/// How a connection ends once that is decided.
-#[derive(Debug)]
-pub(super) struct Ending {
-    /// When a client that has not read everything is cut.
-    pub(super) deadline: Instant,
-    /// The item that ends it, if one does.
-    pub(super) ticket: Option<Ticket>,
-    /// What is last, unless it is in its outlet already: an end mark.
-    pub(super) mark: Option<Rc<Bytes>>,
-    /// Whether all that it will be told is in its outlet.
-    pub(super) complete: bool,
-}
-
 /// Kept small: there are many. What few connections need stands behind a box.
 pub(super) struct Conn {
     /// `None` once it was cut or broke.
@@ -124,8 +110,6 @@ pub(super) struct Conn {
     pub(super) dirty: bool,
     /// Whether its transport refused bytes; its task waits for room.
     pub(super) blocked: bool,
-    /// Whether the end of our bytes (FIN over TCP) has left.
-    pub(super) finished: bool,
 }
 
 impl Conn {
@@ -154,7 +138,6 @@ impl Conn {
             reason: None,
             dirty: false,
             blocked: false,
-            finished: false,
         }
     }
 
@@ -202,7 +185,20 @@ impl Conn {
 
     /// Whether nothing follows what is in its outlet.
     pub(super) fn is_complete(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.complete)
+        self.ending.as_ref().is_some_and(|ending| ending.is_complete())
+    }
+
+    /// Whether the end of our bytes (FIN over TCP) has left.
+    pub(super) fn is_finished(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.phase == Phase::Finished)
+    }
+
+    /// Puts what comes last into its outlet, if its end is decided and that was not done yet. `waiting`: what waits for all
+    /// clients of the shard whose transports refuse bytes.
+    pub(super) fn complete(&mut self, waiting: &mut usize) {
+        if let Some(mark) = self.ending.as_mut().and_then(|ending| ending.complete()) {
+            push(waiting, self.blocked, &mut self.outlet, mark);
+        }
     }
 
     /// Notes what is to be undone if the piece that was just put into its outlet is not sent; `None`: it must be sent.

@@ -4,6 +4,7 @@
 //! refuses bytes, and under load many items leave in one system call.
 
 use super::conn::{Conn, Feed, News};
+use super::ending::Phase;
 use super::inbox::Delivery;
 use super::pieces::Pieces;
 use super::registry::Registry;
@@ -14,24 +15,11 @@ use crate::net::Flushed;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-// Under test the steps are small, so that few connections meet all the places where others have their turn.
-
-/// Items of a round.
-const ROUND_ITEMS: usize = if cfg!(test) { 3 } else { 64 };
 /// Appends after which a round takes no further item.
 const ROUND_APPENDS: usize = 100_000;
-/// Appends between two looks at the closes.
-const LOOK_EVERY: usize = if cfg!(test) { 2 } else { 4096 };
-/// Connections with terms of their own that are offered an item before that, at most; each may have content made for it.
-const SPECIAL: usize = if cfg!(test) { 1 } else { 64 };
-/// Bytes that may be made for connections with terms of their own before the outlets are flushed. What is made is not
-/// shared, so that a crowd of them would otherwise keep as many copies of an item.
-const MADE_BYTES: usize = if cfg!(test) { 8 } else { 4 << 20 };
 /// How long items are appended before other tasks have their turn.
 const SLICE: Duration = Duration::from_millis(2);
-/// Connections flushed before others have their turn,
-const FLUSH_CONNECTIONS: usize = if cfg!(test) { 2 } else { 256 };
-/// or bytes.
+/// Bytes flushed before others have their turn.
 const FLUSH_BYTES: usize = 1 << 20;
 
 /// The round that is being appended.
@@ -54,9 +42,9 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Takes note of how long the last step took.
-    fn learn(&mut self, took: Duration) {
-        self.0 = if took > SLICE / 2 { (self.0 / 4).max(1) } else { (self.0 * 2).min(SPECIAL) };
+    /// Takes note of how long the last step took. The next has `most` connections at most.
+    fn learn(&mut self, took: Duration, most: usize) {
+        self.0 = if took > SLICE / 2 { (self.0 / 4).max(1) } else { (self.0 * 2).min(most) };
     }
 }
 
@@ -163,9 +151,10 @@ impl Shard {
             return Step::Again;
         }
         if state.backlog.is_empty() {
+            debug_assert!(state.is_whole(), "the shard has lost count of something");
             return Step::Idle;
         }
-        state.round.items_left = state.backlog.len().min(ROUND_ITEMS);
+        state.round.items_left = state.backlog.len().min(state.settings.steps.round_items);
         state.round.appends_left = ROUND_APPENDS;
         Step::Again
     }
@@ -174,13 +163,13 @@ impl Shard {
 impl State {
     /// Whether so much was made for single connections that the outlets are to be flushed before anything else is appended.
     const fn has_made_much(&self) -> bool {
-        self.made_bytes >= MADE_BYTES
+        self.made_bytes >= self.settings.steps.made_bytes
     }
 
     /// Appends items of the round until it is through or it is time to look at the closes.
     fn append_some(&mut self, inbox: &Inbox) {
         let now_ms = self.now_ms();
-        let mut budget = LOOK_EVERY;
+        let mut budget = self.settings.steps.look_every;
         while budget > 0 && self.round.items_left > 0 && !self.has_made_much() {
             let used = self.append_front(budget, now_ms);
             budget -= used.min(budget);
@@ -203,7 +192,7 @@ impl State {
         let mut outcome = Outcome::default();
         let is_special = item.is_special();
         // Each of them may get content of its own that is a little larger than the item.
-        let most_special = (MADE_BYTES / (item.weight() + MAX_ADDED)).clamp(1, begun.batch.0);
+        let most_special = (settings.steps.made_bytes / (item.weight() + MAX_ADDED)).clamp(1, begun.batch.0);
         let mut at = end;
         while at > start && outcome.special.len() < most_special {
             at -= 1;
@@ -253,7 +242,7 @@ impl State {
                 self.offer(key, &item, &pieces, &mut outcome);
             }
             if let Some(begun) = &mut self.round.begun {
-                begun.batch.learn(begin.elapsed());
+                begun.batch.learn(begin.elapsed(), self.settings.steps.special);
             }
         }
         if let Some(item) = self.backlog.front() {
@@ -299,7 +288,7 @@ impl State {
     /// Flushes a chunk of the connections that need it.
     fn flush_some(&mut self) {
         let mut bytes = 0;
-        for _ in 0..FLUSH_CONNECTIONS {
+        for _ in 0..self.settings.steps.flush_connections {
             let Some(key) = self.dirty.pop_front() else { break };
             let Some(conn) = self.conns.get(key) else { continue };
             bytes += conn.outlet.bytes();
@@ -317,10 +306,10 @@ impl State {
     pub(super) fn flush(&mut self, key: Key) {
         let conn = &mut self.conns[key];
         conn.dirty = false;
+        let last = conn.is_complete();
         let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();
         let before = if conn.blocked { waiting } else { 0 };
-        let last = conn.ending.as_ref().is_some_and(|e| e.complete);
         let written = conn.outlet.write_to(transport, last);
         conn.sent += (waiting - conn.outlet.bytes()) as u64;
         match written {
@@ -354,16 +343,16 @@ impl State {
     /// Sends the end of our bytes after the last byte of a connection that is being ended.
     fn finish_if_complete(&mut self, key: Key) {
         let conn = self.conn(key);
-        if conn.finished || !conn.is_complete() {
+        let (Some(ending), Some(transport)) = (&mut conn.ending, &mut conn.transport) else { return };
+        if ending.phase != Phase::Finishing {
             return;
         }
-        let Some(transport) = &mut conn.transport else { return };
         if matches!(transport.finish(), Ok(Flushed::Blocked)) {
             conn.blocked = true;
             return conn.wake();
         }
         // An error means that the client is gone, which its task is about to see.
-        conn.finished = true;
+        ending.phase = Phase::Finished;
         if conn.settle(false) {
             self.metrics.closed.inc();
         }

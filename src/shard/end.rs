@@ -1,7 +1,8 @@
 //! How connections end: by a close, by a drain, by a cut.
 
-use super::conn::{Ending, Feed, News};
+use super::conn::{Feed, News};
 use super::deliver::Outcome;
+use super::ending::Ending;
 use super::pieces::Pieces;
 use super::tally::Ticket;
 use super::{Delivery, Key, Reason, Shard, State};
@@ -65,21 +66,18 @@ impl State {
         self.unsubscribe(key);
         let deadline = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key];
-        let mut ending = Box::new(Ending { deadline, ticket, mark: end_mark(conn.feed, frame), complete: false });
+        let mark = end_mark(conn.feed, frame);
+        // One that is ending already goes on as it began, and is counted for what ended it.
+        conn.ending.get_or_insert_with(|| Ending::new(deadline, ticket, mark));
         if is_slow {
-            conn.ending = Some(ending);
             // There is no end mark behind a hole, but a WebSocket's.
             return self.shed(key);
         }
         // Where items wait for the hold, the hold says when the end has come.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
         if matches!(conn.feed, Feed::Stream { .. } | Feed::Messages { .. }) && !waits {
-            if let Some(mark) = ending.mark.take() {
-                push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, mark);
-            }
-            ending.complete = true;
+            conn.complete(&mut self.waiting_bytes);
         }
-        conn.ending = Some(ending);
         conn.tell(News::Close);
         if conn.is_complete() {
             self.flush(key);
@@ -122,14 +120,11 @@ impl State {
         let fresh = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key];
         // Who is ended already goes on being ended so.
-        let ending = conn.ending.get_or_insert_with(|| {
+        conn.ending.get_or_insert_with(|| {
             let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
-            Box::new(Ending { deadline: fresh, ticket: None, mark: Some(Rc::new(frame)), complete: false })
+            Ending::new(fresh, None, Some(Rc::new(frame)))
         });
-        ending.complete = true;
-        if let Some(mark) = ending.mark.take() {
-            push(&mut self.waiting_bytes, conn.blocked, &mut conn.outlet, mark);
-        }
+        conn.complete(&mut self.waiting_bytes);
         conn.tell(News::Close);
         self.flush(key);
     }
@@ -158,18 +153,10 @@ impl State {
     /// Counts a connection that is over and was not counted when its FIN was sent.
     pub(super) fn settle(&mut self, key: Key) {
         let conn = &mut self.conns[key];
-        let cut = !conn.finished;
+        let cut = !conn.is_finished();
         if conn.settle(cut) {
             self.metrics.closed.inc();
             self.metrics.cut.inc_by(usize::from(cut) as u64);
         }
     }
-}
-
-/// Queues a piece; one that waits for a refusing transport counts towards the shard's ceiling.
-pub(super) fn push(waiting: &mut usize, blocked: bool, outlet: &mut super::outlet::Outlet, piece: Rc<Bytes>) {
-    if blocked {
-        *waiting += piece.len();
-    }
-    outlet.push(piece);
 }

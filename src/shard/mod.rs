@@ -12,7 +12,9 @@ mod connections;
 mod crowding;
 mod deliver;
 mod end;
+mod ending;
 pub mod inbox;
+mod invariants;
 mod ledger;
 mod listing;
 pub mod metrics;
@@ -30,6 +32,7 @@ mod sending;
 #[cfg(test)]
 mod simulation;
 mod spread;
+mod steps;
 mod subscribing;
 pub mod tally;
 pub mod terms;
@@ -49,6 +52,7 @@ pub use profile::{ConnectionId, NoConnectionId, Place, Profile};
 pub use rare::Ways;
 pub use rendered::Rendered;
 pub use spread::Spread;
+pub use steps::Steps;
 pub use tally::Tally;
 pub use terms::{Term, Terms};
 
@@ -77,6 +81,8 @@ pub struct Settings {
     pub close_grace: Duration,
     /// Channels that one connection may be subscribed to.
     pub max_channels: usize,
+    /// How much the shard does before others have their turn.
+    pub steps: Steps,
 }
 
 impl Default for Settings {
@@ -86,6 +92,7 @@ impl Default for Settings {
             outlets_total: 512 << 20,
             close_grace: Duration::from_secs(1),
             max_channels: 100,
+            steps: Steps::default(),
         }
     }
 }

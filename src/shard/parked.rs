@@ -1,8 +1,9 @@
 //! A parked connection, as its task sees it.
 
 use super::asked::Asked;
-use super::conn::{Conn, Ending, Feed, News};
-use super::end::{end_mark, going_away, push};
+use super::conn::{Conn, Feed, News};
+use super::end::{end_mark, going_away};
+use super::ending::Ending;
 use super::reading::poll_readable;
 use super::{Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
@@ -267,15 +268,11 @@ impl Parked {
         state.unsubscribe(self.key);
         let fresh = Instant::now() + state.settings.close_grace;
         let conn = &mut state.conns[self.key];
-        let ending = conn.ending.get_or_insert_with(|| {
-            Box::new(Ending { deadline: fresh, ticket: None, mark: end_mark(conn.feed, frame), complete: false })
-        });
-        if let Some(mark) = ending.mark.take() {
-            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, mark);
-        }
-        ending.complete = true;
+        let feed = conn.feed;
+        let ending = conn.ending.get_or_insert_with(|| Ending::new(fresh, None, end_mark(feed, frame)));
         // Who got no goodbye before has a moment to read it.
         let deadline = ending.deadline.max(Instant::now() + GOODBYE);
+        conn.complete(&mut state.waiting_bytes);
         state.flush(self.key);
         deadline
     }
@@ -362,12 +359,12 @@ impl Parked {
         poll_room(state, self.key, cx);
         let over = poll_read(state, self.key, cx, &mut None).is_ready();
         let conn = state.conn(self.key);
-        if conn.transport.is_none() || (over && conn.finished) {
+        if conn.transport.is_none() || (over && conn.is_finished()) {
             return Poll::Ready(());
         }
         let timer = self.timer.as_mut();
         if timer.is_none_or(|t| t.as_mut().poll(cx).is_ready()) {
-            if meant || !state.conn(self.key).finished {
+            if meant || !state.conn(self.key).is_finished() {
                 state.cut(self.key);
             }
             return Poll::Ready(());

@@ -1,7 +1,7 @@
 //! The bytes that the task of a parked connection sends on it.
 
 use super::Parked;
-use super::end::push;
+use super::outlet::push;
 use crate::wire::{AnswerHead, Head};
 use bytes::Bytes;
 use std::rc::Rc;

@@ -4,7 +4,7 @@
 use super::deliver::Step;
 use super::{
     Command, Deed, Delivery, Denied, Ended, Entering, Feed, Inbox, Joined, Ledger, Metrics, Parked, Profile, Rendered,
-    Settings, Shard, Tally, Whom,
+    Settings, Shard, Steps, Tally, Whom,
 };
 use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
@@ -183,7 +183,8 @@ impl Run {
     fn new(tally: Tally) -> Self {
         let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
         let (numbers, metrics) = (Numbers::default(), Arc::new(Metrics::default()));
-        let shard = Shard::new(Settings::default(), Arc::clone(&inbox), Box::new(numbers.clone()), metrics);
+        let settings = Settings { steps: Steps::SMALL, ..Settings::default() };
+        let shard = Shard::new(settings, Arc::clone(&inbox), Box::new(numbers.clone()), metrics);
         Self { shard, inbox, clients: Vec::new(), numbers, delivered: 0, closed: 0, moved: [0, 0], tally }
     }
 
