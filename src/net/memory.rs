@@ -157,15 +157,16 @@ impl MemoryStream {
 }
 
 impl Drop for MemoryStream {
-    /// Ends the connection, as the kernel does it for a socket: bytes that nobody has read make the end abrupt.
+    /// Ends the connection as the kernel ends that of a socket: bytes that nobody has read make the end abrupt. An answer
+    /// that was not finished ends abruptly, too.
     fn drop(&mut self) {
         let connection = &mut *lock(&self.0);
-        if connection.to_gripd.bytes.is_empty() {
-            connection.to_client.end();
-            connection.to_gripd.end();
-        } else {
-            connection.reset();
+        let is_unfinished = matches!(connection.kind, Kind::Answer(_)) && !connection.to_client.has_ended;
+        if is_unfinished || !connection.to_gripd.bytes.is_empty() {
+            return connection.reset();
         }
+        connection.to_client.end();
+        connection.to_gripd.end();
     }
 }
 
