@@ -303,7 +303,9 @@ impl Parked {
         } else if poll_read(state, self.key, cx, &mut self.early).is_ready() {
             return Poll::Ready(Event::Gone);
         }
-        if self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY) {
+        // Told once: whoever goes on waiting for something else would otherwise hear nothing but this.
+        let has_flooded = self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY);
+        if has_flooded && state.conn(self.key).ending.is_none() {
             state.conn(self.key).reason.get_or_insert(Reason::Client);
             state.end(self.key, u64::MAX, None, &going_away());
             // What was accepted before may answer it.

@@ -256,3 +256,35 @@ fn what_waits_for_origins_over_http_has_a_bound_for_all_clients_together() {
     assert_eq!(gripd.metric("websockets_crowded_total"), 1);
     drop((second, third));
 }
+
+#[test]
+fn a_client_that_floods_while_its_answer_still_comes_stops_nobody() {
+    let (go_on, over) = mpsc::channel::<()>();
+    let over = Mutex::new(Some(over));
+    let origin = Origin::start(move |asked| {
+        if asked.target() != "/slow" {
+            return Answer::ok("plain\n");
+        }
+        let over = over.lock().unwrap().take().unwrap();
+        Answer::Write(Box::new(move |stream| {
+            use std::io::Write;
+            let head = "HTTP/1.1 200 OK\r\nGrip-Hold: stream\r\nGrip-Channel: a\r\nContent-Length: 1000000\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&[b'x'; 200_000]).unwrap();
+            // More than is read before the stream begins, and not all of it: the stream waits for the rest.
+            let _ = over.recv();
+        }))
+    });
+    let gripd = Gripd::with(&origin, "", |config| config.shards = 1);
+    let mut client = gripd.get("/slow");
+    client.head();
+    client.read_exact(150_000);
+    // More than a held client may send. Its connection is to end, but not before what its origin has said is through.
+    client.write([b'y'; 100_000]);
+    for _ in 0..10 {
+        assert_eq!(gripd.get("/plain").answer().1, "plain\n");
+    }
+    drop(go_on);
+    let _ = client.rest_and_end();
+    eventually("it is gone", || gripd.metric("parked") == 0);
+}
