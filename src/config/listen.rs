@@ -23,18 +23,25 @@ pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) ->
     Some(UnixAddress { path: folder(path).join(name), mode })
 }
 
-/// The address on which clients are served, if it is configured. `path`: as for [`unix`].
-pub(super) fn listen(path: Option<&Path>, file: &File, error: &mut Error) -> Option<ListenAddress> {
-    let address = file.listen.as_ref().map(|listen| listen.0.clone().within(folder(path)));
+/// The address on which clients are served, if it is configured: `over`, which the command line says, or what the file says.
+/// `path`: as for [`unix`].
+pub(super) fn listen(
+    path: Option<&Path>,
+    file: &File,
+    over: Option<&ListenAddress>,
+    error: &mut Error,
+) -> Option<ListenAddress> {
+    let written = file.listen.as_ref().map(|listen| listen.0.clone().within(folder(path)));
+    let address = over.cloned().or(written);
     match (address, file.listen_mode) {
         (Some(ListenAddress::Unix(address)), Some(mode)) => {
             Some(ListenAddress::Unix(UnixAddress { mode: mode.0, ..address }))
         }
-        (address, None) => address,
-        (address, Some(_)) => {
+        (address, Some(_)) if over.is_none() => {
             let place = path.map_or_else(String::new, |p| p.display().to_string());
             error.push(&place, "listen_mode: it needs listen = \"unix:FILE\", since a TCP address has no mode");
             address
         }
+        (address, _) => address,
     }
 }

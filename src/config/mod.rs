@@ -188,7 +188,7 @@ impl Config {
         let mut parsed = Parsed::of(path, &file, &mut error);
         parsed.access = access::access(path, &file.control, &mut error);
         parsed.unix = listen::unix(path, &file.control, &mut error);
-        parsed.listen = overrides.listen.clone().or_else(|| listen::listen(path, &file, &mut error));
+        parsed.listen = listen::listen(path, &file, overrides.listen.as_ref(), &mut error);
         let notify = webhook::load(path, &file, routes.as_deref(), &mut error);
         error.into_result()?;
         let state_dir = file

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::demo;
 use crate::hub::Hub;
-use crate::net::{Descriptors, SocketFile};
+use crate::net::Descriptors;
 use crate::notify::Notifier;
 use crate::origin::Shield;
 use crate::route::{Table, parse_line};
@@ -24,8 +24,6 @@ use tokio::sync::{oneshot, watch};
 /// The parts of a daemon, which listens already and serves nobody yet.
 pub(super) struct Assembly {
     pub(super) addresses: Addresses,
-    /// The files of Unix sockets, which are removed when these are dropped.
-    pub(super) files: Vec<SocketFile>,
     pub(super) control: Arc<Control>,
     pub(super) hub: Arc<Hub>,
     /// Begins the drain.
@@ -46,7 +44,7 @@ impl Assembly {
     pub(super) fn new(mut config: Config) -> io::Result<Self> {
         let hub = Hub::new(config.hub.clone(), config.shards);
         hub.load()?;
-        let Listeners { clients, control: listeners, addresses, files } = Listeners::bind(&config)?;
+        let Listeners { clients, control: listeners, addresses } = Listeners::bind(&config)?;
         let table = match &config.routes {
             Some(routes) => Arc::clone(routes),
             None => start_demo(local(addresses.control), config.control.access.admit_demo()?)?,
@@ -57,7 +55,7 @@ impl Assembly {
         let counters = Counters::new(&registry);
         let notifier = Notifier::new(config.notify, &counters.notify);
         let (drain, drained) = watch::channel(false);
-        let shield = Shield::new(config.own_requests);
+        let shield = Shield::new(config.own_requests, &counters.origin);
         let descriptors = Descriptors::of_process(config.shards + 1);
         let (routes, in_use) = watch::channel(table);
         let shards = clients.into_iter().enumerate().map(|(index, listener)| ShardThread {
@@ -83,7 +81,7 @@ impl Assembly {
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
             ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };
-        Ok(Self { addresses, files, control, hub, drain, routes, shards, control_thread, stop_control })
+        Ok(Self { addresses, control, hub, drain, routes, shards, control_thread, stop_control })
     }
 }
 

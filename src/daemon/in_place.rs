@@ -13,9 +13,9 @@ use tokio::task::spawn_local;
 /// # Errors
 /// An address cannot be used. The error names it.
 pub async fn run_in_place(config: Config, end: impl Future<Output = ()>) -> io::Result<Left> {
-    let Assembly { shards, control_thread, drain, stop_control, files, .. } = Assembly::new(config)?;
+    let Assembly { shards, control_thread, drain, stop_control, .. } = Assembly::new(config)?;
     let shards: Vec<_> = shards.into_iter().map(|shard| spawn_local(shard.run())).collect();
-    let control = spawn_local(control_thread.run());
+    let control = spawn_local(control_thread.run(|_| {}));
     end.await;
     drain.send_replace(true);
     let mut left = Left::default();
@@ -28,6 +28,5 @@ pub async fn run_in_place(config: Config, end: impl Future<Output = ()>) -> io::
     drop(stop_control);
     // The same is true of the control API.
     let _ = control.await;
-    drop(files);
     Ok(left)
 }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::control::Purpose;
-use crate::net::{Bound, BoundListener, ListenAddress, SocketFile};
+use crate::net::{Bound, BoundListener, ListenAddress};
 use std::io;
 use std::net::SocketAddr;
 
@@ -14,8 +14,6 @@ pub(super) struct Listeners {
     /// The listeners of the control API, and what each of them is for.
     pub(super) control: Vec<(BoundListener, Purpose)>,
     pub(super) addresses: Addresses,
-    /// The files of Unix sockets, which are removed when these are dropped.
-    pub(super) files: Vec<SocketFile>,
 }
 
 /// The addresses on which a daemon listens.
@@ -50,7 +48,6 @@ impl Listeners {
                 control_unix: unix.as_ref().map(|unix| unix.address.clone()),
                 health: health.as_ref().and_then(|health| health.address.tcp()),
             },
-            files: clients.file.into_iter().collect(),
         };
         listeners.add_control(control, Purpose::Everything);
         if let Some(unix) = unix {
@@ -64,7 +61,6 @@ impl Listeners {
 
     fn add_control(&mut self, bound: Bound, purpose: Purpose) {
         self.control.extend(bound.listeners.into_iter().map(|listener| (listener, purpose)));
-        self.files.extend(bound.file);
     }
 }
 

@@ -11,7 +11,7 @@ mod shard_thread;
 use crate::config::Config;
 use crate::control::Control;
 use crate::hub::Hub;
-use crate::net::{ListenAddress, SocketFile};
+use crate::net::ListenAddress;
 use crate::route::Table;
 pub use in_place::run_in_place;
 
@@ -44,8 +44,6 @@ pub struct Daemon {
     /// and when it began.
     drained_at: OnceLock<Instant>,
     control_thread: JoinHandle<()>,
-    /// The files of Unix sockets, which are removed when the daemon is dropped.
-    files: Vec<SocketFile>,
 }
 
 /// What was left when a shard ended: nothing, if all connections ended in time.
@@ -64,7 +62,7 @@ impl Daemon {
     /// An address cannot be used; the error names it.
     pub fn start(config: Config) -> io::Result<Self> {
         let longest_drain = config.drain + config.shard.close_grace;
-        let Assembly { addresses, files, control, hub, drain, routes, shards, control_thread, stop_control } =
+        let Assembly { addresses, control, hub, drain, routes, shards, control_thread, stop_control } =
             Assembly::new(config)?;
         let shards = shards.into_iter().map(ShardThread::start).collect::<io::Result<Vec<_>>>()?;
         let control_thread = control_thread.start()?;
@@ -80,7 +78,6 @@ impl Daemon {
             longest_drain,
             drained_at,
             control_thread,
-            files,
         })
     }
 
@@ -141,7 +138,6 @@ impl Daemon {
         // An error: the control thread has ended by itself.
         let _ = self.stop_control.send(rest);
         let _ = self.control_thread.join();
-        drop(self.files);
         tracing::info!(connections = left.connections, "stopped");
         left
     }

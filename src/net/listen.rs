@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -41,8 +42,6 @@ pub struct Bound {
     pub address: ListenAddress,
     /// One listener for each thread that accepts.
     pub listeners: Vec<BoundListener>,
-    /// The file of a Unix socket, which is removed when this is dropped.
-    pub file: Option<SocketFile>,
 }
 
 /// A listener that can be sent to the thread that accepts from it.
@@ -50,8 +49,9 @@ pub struct Bound {
 pub enum BoundListener {
     /// A listener on a TCP address.
     Tcp(TcpListener),
-    /// A listener on a Unix socket.
-    Unix(UnixListener),
+    /// A listener on a Unix socket, whose file goes with the last of them. The file is named first, so that it is removed
+    /// before the socket is closed: the number by which it is known could be another file's after that.
+    Unix(Arc<SocketFile>, UnixListener),
     /// A listener in memory.
     Memory(MemoryAddress),
 }
@@ -61,8 +61,8 @@ pub enum BoundListener {
 pub enum Listener {
     /// A listener on a TCP address.
     Tcp(tokio::net::TcpListener),
-    /// A listener on a Unix socket.
-    Unix(tokio::net::UnixListener),
+    /// A listener on a Unix socket, and its file, as above.
+    Unix(Arc<SocketFile>, tokio::net::UnixListener),
     /// A listener in memory.
     Memory(MemoryAddress),
 }
@@ -138,7 +138,9 @@ impl BoundListener {
     pub fn start(self) -> io::Result<Listener> {
         match self {
             Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Listener::Tcp),
-            Self::Unix(listener) => tokio::net::UnixListener::from_std(listener).map(Listener::Unix),
+            Self::Unix(file, listener) => {
+                tokio::net::UnixListener::from_std(listener).map(|listener| Listener::Unix(file, listener))
+            }
             Self::Memory(address) => Ok(Listener::Memory(address)),
         }
     }
@@ -152,7 +154,7 @@ impl Listener {
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Transport>> {
         Poll::Ready(match self {
             Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
-            Self::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
+            Self::Unix(_, listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
             Self::Memory(address) => Ok(ready!(address.poll_accept(cx)).into()),
         })
     }
@@ -173,7 +175,7 @@ fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
     for _ in 1..count {
         listeners.push(BoundListener::Tcp(tcp_listener(address, true)?.into()));
     }
-    Ok(Bound { address: address.into(), listeners, file: None })
+    Ok(Bound { address: address.into(), listeners })
 }
 
 /// Returns a listener whose connections inherit the options that they need.
@@ -195,17 +197,18 @@ fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// Returns `count` handles of one listener on a Unix socket. Each of their threads takes a connection when it has time.
 fn bind_unix(address: &UnixAddress, count: usize) -> io::Result<Bound> {
     let (first, file) = address.bind()?;
+    let file = Arc::new(file);
     let mut listeners = Vec::with_capacity(count);
     for _ in 1..count {
-        listeners.push(BoundListener::Unix(first.try_clone()?));
+        listeners.push(BoundListener::Unix(Arc::clone(&file), first.try_clone()?));
     }
-    listeners.push(BoundListener::Unix(first));
-    Ok(Bound { address: ListenAddress::Unix(address.clone()), listeners, file: Some(file) })
+    listeners.push(BoundListener::Unix(file, first));
+    Ok(Bound { address: ListenAddress::Unix(address.clone()), listeners })
 }
 
 fn bind_memory(address: &MemoryAddress, count: usize) -> Bound {
     let listeners = (0..count).map(|_| BoundListener::Memory(address.clone())).collect();
-    Bound { address: ListenAddress::Memory(address.clone()), listeners, file: None }
+    Bound { address: ListenAddress::Memory(address.clone()), listeners }
 }
 
 #[cfg(test)]

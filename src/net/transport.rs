@@ -198,7 +198,8 @@ impl Transport {
     }
 
     /// Ends the connection abruptly: what the kernel still holds for the other side is discarded, and the other side is
-    /// told that the connection broke.
+    /// told that the connection broke. Over a Unix socket that cannot be told: the other side reads what was sent, and then
+    /// an end.
     pub fn reset(self) {
         self.forget_unsent();
     }

@@ -154,3 +154,32 @@ fn a_wrong_address_is_an_error_that_says_what_is_right() {
     let wrong = error("listen = \"unix:a.sock\"\nlisten_mode = \"rw\"\n");
     assert!(wrong.contains("a mode is octal digits"), "{wrong}");
 }
+
+#[test]
+fn a_unix_socket_passes_to_a_successor_while_its_predecessor_drains() {
+    let origin = kinds::origin();
+    let listen = ListenAddress::Unix(UnixAddress { path: socket("passes.sock"), mode: 0o600 });
+    let start = || Gripd::with(&origin, "", |config| config.listen = listen.clone());
+    let old = start();
+    let mut held = Kind::Stream.held(&old, "user456");
+    old.drain();
+    // It no longer listens, and ends its stream by and by: another one may have the address.
+    crate::support::eventually("the file is gone", || !Path::new(&listen.to_string()["unix:".len()..]).exists());
+    let new = start();
+    held.ends();
+    drop(old);
+    assert_eq!(new.get("/plain").answer().1, "plain\n");
+}
+
+#[test]
+fn the_mode_of_a_socket_is_that_of_the_file_when_the_command_line_names_another() {
+    let file = crate::support::folder("mode-of-another").join("gripd.toml");
+    std::fs::write(&file, "listen = \"unix:a.sock\"\nlisten_mode = \"0600\"\n").unwrap();
+    let load = |listen: &str| {
+        let overrides = Overrides { listen: Some(listen.parse().unwrap()), ..Overrides::default() };
+        Config::load(Some(&file), &overrides).unwrap().listen
+    };
+    let expected = UnixAddress { path: "/run/b.sock".into(), mode: 0o600 };
+    assert_eq!(load("unix:/run/b.sock"), ListenAddress::Unix(expected));
+    assert_eq!(load("127.0.0.1:1").to_string(), "127.0.0.1:1");
+}
