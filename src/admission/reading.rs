@@ -32,18 +32,26 @@ pub enum Unusable {
 }
 
 impl Reading {
-    /// Reads an answer. `is_whole` says that all of its body is here; of a larger one there is only the beginning.
+    /// Reads the instruct in the headers of an answer, for which its body need not be there yet.
+    ///
+    /// # Errors
+    /// The answer cannot be used.
+    pub fn begin(headers: &HeaderMap) -> Result<Instruct, Unusable> {
+        Instruct::parse(headers).map_err(Unusable::Instruct)
+    }
+
+    /// Reads an answer whose headers have this instruct. `is_whole` says that all of its body is here; of a larger one there
+    /// is only the beginning.
     ///
     /// # Errors
     /// The answer cannot be used.
     pub fn of(
+        instruct: Instruct,
         headers: &HeaderMap,
         status: u16,
-        body: &Bytes,
-        is_whole: bool,
+        (body, is_whole): (&Bytes, bool),
         max_channels: usize,
     ) -> Result<Self, Unusable> {
-        let instruct = Instruct::parse(headers).map_err(Unusable::Instruct)?;
         let mut reading = Self { instruct, body: body.clone(), ..Self::default() };
         if !is_whole {
             if is_body(headers) || reading.instruct.filters_content() {
@@ -99,7 +107,8 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let read = Reading::of(&map, 200, &Bytes::from(body.to_owned()), is_whole, 2);
+        let body = Bytes::from(body.to_owned());
+        let read = Reading::begin(&map).and_then(|instruct| Reading::of(instruct, &map, 200, (&body, is_whole), 2));
         read.map_err(|unusable| unusable.to_string())
     }
 

@@ -76,15 +76,18 @@ impl Exchange<'_> {
 
     async fn prepare(&mut self, answered: Answered, concerns: bool) -> Result<Prepared, Failure> {
         let Answered { mut head, body, target } = answered;
+        let instruct = if concerns { Some(Reading::begin(&head.headers)) } else { None };
+        let instruct = instruct.transpose().map_err(|why| self.unusable(&why, target))?;
         let (body, rest) = self.collect(body).await?;
         if rest.is_some() && !concerns {
             return Err(Failure::new(Kind::NoScript));
         }
-        let reading = if concerns {
-            let (status, most) = (head.status.as_u16(), self.front.admission.max_channels());
-            Reading::of(&head.headers, status, &body, rest.is_none(), most)
-        } else {
-            Ok(Reading { body, ..Reading::default() })
+        let reading = match instruct {
+            Some(instruct) => {
+                let (status, most) = (head.status.as_u16(), self.front.admission.max_channels());
+                Reading::of(instruct, &head.headers, status, (&body, rest.is_none()), most)
+            }
+            None => Ok(Reading { body, ..Reading::default() }),
         };
         let Reading { instruct, body, headers, is_changed } = reading.map_err(|why| self.unusable(&why, target))?;
         let chained = instruct.hold.is_none() && instruct.links.next.is_some();

@@ -457,7 +457,9 @@ fn successful(told: Told) -> Result<Told, Failure> {
 
 /// Returns the instruct of a link's answer, and the body that it appends.
 fn read(told: &Told, max_channels: usize) -> Result<(Instruct, Bytes), String> {
-    let read = Reading::of(&told.headers, told.status.as_u16(), &told.body, told.rest.is_none(), max_channels);
+    let Told { headers, status, body, rest, .. } = told;
+    let read = Reading::begin(headers)
+        .and_then(|instruct| Reading::of(instruct, headers, status.as_u16(), (body, rest.is_none()), max_channels));
     let Reading { instruct, body, .. } = read.map_err(|unusable| unusable.to_string())?;
     if instruct.hold == Some(HoldMode::Response) {
         return Err("Next link returned non-stream hold.".to_owned());
