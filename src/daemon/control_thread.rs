@@ -7,6 +7,7 @@ use crate::net::BoundListener;
 use crate::notify::Notifier;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -29,25 +30,36 @@ pub(super) struct ControlThread {
 }
 
 impl ControlThread {
+    /// Starts the thread, and waits until it serves.
+    ///
+    /// # Errors
+    /// There is no thread for it, or its listeners cannot be watched, because the process may open no more files.
     pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
-        Builder::new().name("control".into()).spawn(move || match local_runtime() {
+        let (tell, told) = sync_channel(1);
+        let thread = Builder::new().name("control".into()).spawn(move || match local_runtime() {
             Ok(runtime) => {
-                runtime.block_on(self.run());
+                runtime.block_on(self.run(|started| drop(tell.send(started))));
                 // Without waiting for long for what cannot be stopped: the lookup of a webhook's host.
                 runtime.shutdown_timeout(LAST_WRITES);
             }
-            Err(error) => tracing::error!(%error, "the control API could not start"),
-        })
+            Err(error) => drop(tell.send(Err(error))),
+        })?;
+        told.recv().map_err(io::Error::other)??;
+        Ok(thread)
     }
 
-    pub(super) async fn run(self) {
+    /// Serves until it is stopped. `started` is told first whether it can.
+    pub(super) async fn run(self, started: impl FnOnce(io::Result<()>)) {
         let Self { control, hub, notifier, listeners, stopped } = self;
+        let listeners = listeners.into_iter().map(|(listener, purpose)| Ok((listener.start()?, purpose)));
+        let listeners = match listeners.collect::<io::Result<Vec<_>>>() {
+            Ok(listeners) => listeners,
+            Err(error) => return started(Err(error)),
+        };
         for (listener, purpose) in listeners {
-            match listener.start() {
-                Ok(listener) => drop(spawn_local(Arc::clone(&control).serve(listener, purpose))),
-                Err(error) => tracing::error!(%error, "the control API cannot listen"),
-            }
+            spawn_local(Arc::clone(&control).serve(listener, purpose));
         }
+        started(Ok(()));
         tokio::select! {
             () = hub.keep_time() => {}
             () = hub.keep() => {}

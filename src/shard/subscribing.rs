@@ -14,6 +14,11 @@ impl Parked {
     /// It may not hold them.
     pub fn subscribe(&mut self, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
+        let conn = state.conn(self.key);
+        if conn.ending.is_some() {
+            // A close met it while its request was served again: its hold will hear of that, and holds nothing.
+            return Ok(Joined { number: conn.seen, behind: false });
+        }
         let joined = state.hold_only(self.key, channels, known)?;
         let conn = state.conn(self.key);
         conn.seen = joined.number;
