@@ -1,6 +1,6 @@
 //! Asking an origin without a client: links and filters.
 
-use super::{Errand, Failure, Kind, Lane, Lease, Metrics, Origin, Purpose, Sharer, Source, Turn, Upload};
+use super::{Errand, Failure, Kind, Lane, Lease, Origin, Purpose, Sharer, Source, Turn, Upload};
 use crate::grip::item::Id;
 use crate::grip::link::resolve;
 use crate::route::{Address, Place, Protocol, Query, Rewrite, Route, Table, Target};
@@ -187,29 +187,12 @@ impl Origin {
     /// Waits until the origin of a route may be asked once more by gripd itself, on behalf of a client.
     pub async fn turn(&self, lane: Lane, about: &Asking, route: &Route) -> Turn {
         let origin = route.targets.first().map_or_else(String::new, Target::to_string);
-        let _counted = WaitingRequest::new(&self.metrics);
         self.shield.turns.next(lane, origin, about.source).await
     }
 
     /// How long to wait until a link with this time is asked: see [`super::Shield::wait`].
     pub fn link_wait(&self, uri: &Uri, period: Duration) -> Duration {
         self.shield.wait(&uri.to_string(), period)
-    }
-}
-
-/// Counts a request of gripd's own that waits for its turn.
-struct WaitingRequest<'a>(&'a Metrics);
-
-impl<'a> WaitingRequest<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.own_requests_waiting.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for WaitingRequest<'_> {
-    fn drop(&mut self) {
-        self.0.own_requests_waiting.dec();
     }
 }
 

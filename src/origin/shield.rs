@@ -1,6 +1,7 @@
 //! What keeps origins from a storm of links: one request for many streams, an even spread over time, and a bound of
 //! those in flight; for all shards together.
 
+use super::Metrics;
 use super::turns::{Lane, Turns};
 use super::{Ask, Asking, Failure, Kind, Origin, Told};
 use crate::grip::item::Id;
@@ -109,10 +110,16 @@ enum Boarding {
 }
 
 impl Shield {
-    /// A shield that lets so many requests of gripd's own of each kind to one origin at the same time.
-    pub fn new(most: usize) -> Arc<Self> {
+    /// A shield that lets so many requests of gripd's own of each kind to one origin at the same time. Those that wait are
+    /// counted.
+    pub fn new(most: usize, metrics: &Metrics) -> Arc<Self> {
         let (started, keys) = (Instant::now(), RandomState::new());
-        Arc::new(Self { turns: Turns::new(most), started, keys, state: Mutex::default() })
+        Arc::new(Self {
+            turns: Turns::new(most, metrics.own_requests_waiting.clone()),
+            started,
+            keys,
+            state: Mutex::default(),
+        })
     }
 
     /// How long to wait until a link is asked that is to be asked every `period`. Links are spread evenly over the
@@ -249,7 +256,7 @@ mod tests {
 
     #[test]
     fn links_are_spread_over_their_period_and_equal_ones_are_not() {
-        let shield = Shield::new(1);
+        let shield = Shield::new(1, &Metrics::default());
         let period = Duration::from_secs(20);
         let mut tenths = [0; 10];
         for n in 0..5000 {
@@ -264,7 +271,7 @@ mod tests {
 
     #[test]
     fn only_who_may_take_an_answer_waits_for_it() {
-        let (shield, route) = (Shield::new(1), Arc::default());
+        let (shield, route) = (Shield::new(1, &Metrics::default()), Arc::default());
         let key = |uri| key(&route, uri);
         let before = Instant::now();
         let Boarding::Lead(tell) = shield.board(&key("a"), before) else { panic!("nobody asks yet") };
@@ -283,7 +290,7 @@ mod tests {
     fn a_flight_that_is_given_up_is_noticed() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (shield, route) = (Shield::new(1), Arc::default());
+            let (shield, route) = (Shield::new(1, &Metrics::default()), Arc::default());
             let key = |uri| key(&route, uri);
             let now = Instant::now();
             let Boarding::Lead(tell) = shield.board(&key("a"), now) else { panic!("nobody asks yet") };

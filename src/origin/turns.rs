@@ -1,6 +1,7 @@
 //! The order in which gripd's own requests reach an origin, for all shards together.
 
 use super::fair::{FairQueue, Sharer};
+use crate::telemetry::metrics::Gauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -29,6 +30,8 @@ pub(super) struct Turns {
     /// Requests of one lane to one origin at the same time.
     most: usize,
     queues: Mutex<HashMap<(Lane, String), Arc<Queue>>>,
+    /// The requests that wait for their turn.
+    waiting: Gauge,
 }
 
 /// The requests of one lane to one origin.
@@ -47,21 +50,41 @@ struct State {
     swept: usize,
 }
 
+/// One more in a gauge, until this is dropped.
+struct Counted<'a>(&'a Gauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Leave to ask an origin, until it is dropped.
 #[derive(Debug)]
 pub struct Turn(Option<Arc<Queue>>);
 
 impl Turns {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, queues: Mutex::default() }
+    pub(super) fn new(most: usize, waiting: Gauge) -> Self {
+        Self { most, queues: Mutex::default(), waiting }
     }
 
-    /// Waits until an origin may be asked once more on behalf of a client.
+    /// Waits until an origin may be asked once more on behalf of a client. While it waits it is counted.
     pub(super) async fn next(&self, lane: Lane, origin: String, client: Sharer) -> Turn {
         match self.queue(lane, origin).join(client) {
             Ok(turn) => turn,
-            // A turn that ends goes to the next request that waits, so that this one gets its turn.
-            Err(waiting) => waiting.await.unwrap_or(Turn(None)),
+            Err(granted) => {
+                // Only now, when it has its place in the queue: whoever looks at the number relies on that.
+                let _counted = Counted::new(&self.waiting);
+                // A turn that ends goes to the next request that waits, so that this one gets its turn.
+                granted.await.unwrap_or(Turn(None))
+            }
         }
     }
 
@@ -124,8 +147,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Metrics;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
+
+    /// One turn at a time.
+    fn turns() -> Turns {
+        Turns::new(1, Metrics::default().own_requests_waiting)
+    }
 
     type Pending<'a> = Pin<Box<dyn Future<Output = Turn> + 'a>>;
 
@@ -148,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_client_with_many_requests_waits_for_the_others() {
-        let turns = Turns::new(1);
+        let turns = turns();
         let running = now(&mut asks(&turns, Lane::Asking, 1)).unwrap();
         let mut crowd: Vec<_> = (0..5).map(|_| asks(&turns, Lane::Asking, 1)).collect();
         let mut other = asks(&turns, Lane::Asking, 2);
@@ -163,7 +192,7 @@ mod tests {
 
     #[test]
     fn those_who_wait_no_longer_are_forgotten() {
-        let turns = Turns::new(1);
+        let turns = turns();
         let _running = now(&mut asks(&turns, Lane::Asking, 1)).unwrap();
         let _stays = asks(&turns, Lane::Asking, 1);
         for _ in 0..10_000 {
@@ -175,7 +204,7 @@ mod tests {
 
     #[test]
     fn lanes_do_not_wait_for_each_other() {
-        let turns = Turns::new(1);
+        let turns = turns();
         let lanes = [Lane::Asking, Lane::Leaving, Lane::Filters];
         let running: Vec<Turn> = lanes.iter().map(|lane| now(&mut asks(&turns, *lane, 1)).unwrap()).collect();
         assert!(lanes.iter().all(|lane| now(&mut asks(&turns, *lane, 2)).is_none()));
@@ -184,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_not_lost_with_those_who_wait_no_longer() {
-        let turns = Turns::new(1);
+        let turns = turns();
         let running = now(&mut asks(&turns, Lane::Asking, 1)).unwrap();
         let gone: Vec<_> = (0..3).map(|_| asks(&turns, Lane::Asking, 1)).collect();
         let mut stays = asks(&turns, Lane::Asking, 1);
