@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +65,24 @@ def exchange(address, method, path, body=None, headers=None, seconds=DEADLINE):
         return answer.status, answer.read().decode()
     finally:
         connection.close()
+
+
+def free_ports(number):
+    """Free ports from below those that the kernel gives to outgoing connections.
+
+    A program can take one later: until then no connection of another program gets it.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found = []
+    with ExitStack() as bound:
+        while len(found) < number:
+            listener = bound.enter_context(socket.socket())
+            try:
+                listener.bind(("127.0.0.1", random.randrange(end - 10_000, end)))
+            except OSError:
+                continue
+            found.append(listener.getsockname()[1])
+    return found
 
 
 class Process:

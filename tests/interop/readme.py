@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import DEADLINE, ROOT, Failed, Gripd, Process, check, eventually, exchange, run
+from harness import DEADLINE, ROOT, Failed, Gripd, Process, check, eventually, exchange, free_ports, run
 
 TITLE = "Channels you can trust"
 POINTS = 8
@@ -87,12 +87,6 @@ def pattern(expected):
     return made + re.escape(expected[end:]), names
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def answers(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -143,7 +137,7 @@ class Stage:
         commands = re.findall(r"^    (\S.*)$", text, re.M)
         check([c for c in commands if c.endswith("&")] == STARTED, f"other things are to be started: {commands}")
         folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
-        origin = free_port()
+        [origin] = free_ports(1)
         program = Process([sys.executable, str(ROOT / "examples/origin.py"), str(origin)], "stdout")
         self._closing.callback(program.end)
         eventually("the origin listens", lambda: answers(origin))

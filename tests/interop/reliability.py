@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlencode
 
-from harness import DEADLINE, GRIPD, Process, check, eventually, exchange, run, same
+from harness import DEADLINE, GRIPD, Process, check, eventually, exchange, free_ports, run, same
 
 SEED = 20
 SITE = Path(__file__).with_name("django_site.py")
@@ -43,29 +43,11 @@ POLL = 2
 OPENING = len(":" + " " * 2048 + "\n\n" + "event: stream-open\ndata:\n\n")
 
 
-def ports(number):
-    """Free ports from below those that the kernel gives to outgoing connections.
-
-    So nobody takes one while it is free between the end of a gripd and the start of the next.
-    """
-    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found = []
-    with ExitStack() as bound:
-        while len(found) < number:
-            listener = bound.enter_context(socket.socket())
-            try:
-                listener.bind(("127.0.0.1", random.randrange(end - 10_000, end)))
-            except OSError:
-                continue
-            found.append(listener.getsockname()[1])
-    return found
-
-
 class Proxy:
     """A gripd that is started again and again on the same ports."""
 
     def __init__(self, folder):
-        self.client, self.control = (("127.0.0.1", port) for port in ports(2))
+        self.client, self.control = (("127.0.0.1", port) for port in free_ports(2))
         # Streams end one by one during a drain; here it need not take the ten seconds that are the default.
         self._config = folder / "gripd.toml"
         self._config.write_text("drain = 1\n")

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
-from harness import GRIPD, Failed, Process, check, eventually, exchange
+from harness import GRIPD, Failed, Process, check, eventually, exchange, free_ports
 
 # As installed by Debian's package, but: own ports and sockets, an own zurl, and no limit that a scene could meet.
 PUSHPIN_CONF = """
@@ -95,17 +94,11 @@ class Server:
             self._home.cleanup()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Pushpin(Server):
     name = "pushpin"
 
     def start(self, home):
-        self.client, self.control = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+        self.client, self.control = (("127.0.0.1", port) for port in free_ports(2))
         values = {"home": home, "name": "p", "client": self.client[1], "control": self.control[1]}
         (home / "pushpin.conf").write_text(PUSHPIN_CONF % values)
         command = ["pushpin", "--merge-output", f"--config={home / 'pushpin.conf'}"]
