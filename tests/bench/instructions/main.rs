@@ -47,7 +47,7 @@ impl World {
         config.control.unix = Some(ListenAddress::Memory(control.clone()));
         config.origin.memory = Some(server.clone());
         spawn_local(origin::serve(server));
-        spawn_local(async { run_in_place(config, std::future::pending()).await.unwrap() });
+        spawn_local(async { run_in_place(config).await.unwrap() });
         Self { clients, control }
     }
 
