@@ -94,13 +94,6 @@ impl Metrics {
     }
 }
 
-impl Default for Metrics {
-    /// Numbers that nobody looks at.
-    fn default() -> Self {
-        Self::new(&Registry::new())
-    }
-}
-
 /// The control API.
 pub struct Control {
     settings: Settings,

@@ -137,13 +137,6 @@ impl Metrics {
     }
 }
 
-impl Default for Metrics {
-    /// Numbers that nobody looks at.
-    fn default() -> Self {
-        Self::new(&Registry::new())
-    }
-}
-
 /// What the connections of one shard share.
 #[derive(Debug)]
 pub struct Front {

@@ -154,7 +154,7 @@ impl Metrics {
 }
 
 impl Default for Metrics {
-    /// Numbers that nobody looks at.
+    /// Returns numbers in a registry of their own, which nobody reads.
     fn default() -> Self {
         Self::new(&Registry::new())
     }

@@ -105,13 +105,6 @@ impl Metrics {
     }
 }
 
-impl Default for Metrics {
-    /// Numbers that nobody looks at.
-    fn default() -> Self {
-        Self::new(&Registry::new())
-    }
-}
-
 /// A WebSocket that an origin has accepted, as it leaves hyper.
 #[derive(Debug)]
 pub struct Opening {
