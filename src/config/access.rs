@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::keys;
+use super::place::{folder, place};
 use super::value::{Mode, Seconds, limit};
 use crate::control::{self, Access, Scope, Token};
 use crate::grip::signature::{Key, Verifier};
@@ -97,7 +98,7 @@ enum Proof {
 
 /// Who may use the control API. All that is wrong with it goes to `error`.
 pub(super) fn access(path: Option<&Path>, control: &Control, error: &mut Error) -> Access {
-    let place = path.map_or_else(String::new, |p| p.display().to_string());
+    let place = place(path);
     let spares = |who| control.without_token.contains(&who);
     let mut access = Access { tokens: Vec::new(), unix: spares(Spared::Unix), loopback: spares(Spared::Loopback) };
     let mut before: Vec<(&str, Option<Proof>)> = Vec::new();
@@ -126,10 +127,6 @@ pub(super) fn access(path: Option<&Path>, control: &Control, error: &mut Error) 
         before.push((&table.name, proof));
     }
     access
-}
-
-pub(super) fn folder(path: Option<&Path>) -> &Path {
-    path.and_then(Path::parent).unwrap_or_else(|| Path::new(""))
 }
 
 fn scopes(table: &TokenTable, wrong: &mut dyn FnMut(&dyn std::fmt::Display)) -> Vec<Scope> {

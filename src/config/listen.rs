@@ -1,8 +1,9 @@
 //! Unix sockets, whose paths are relative to the configuration file.
 
-use super::access::{Control, folder};
+use super::access::Control;
 use super::error::Error;
 use super::file::File;
+use super::place::{folder, place};
 use crate::net::{ListenAddress, UnixAddress};
 use std::path::Path;
 
@@ -11,7 +12,7 @@ const MODE: u32 = 0o600;
 
 /// The Unix socket that is configured. `path`: of the configuration file, to whose folder the socket is relative.
 pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) -> Option<UnixAddress> {
-    let place = path.map_or_else(String::new, |p| p.display().to_string());
+    let place = place(path);
     if control.unix_mode.is_some() && control.unix.is_none() {
         error.push(&place, "control.unix_mode: there is no control.unix");
     }
@@ -38,8 +39,7 @@ pub(super) fn listen(
             Some(ListenAddress::Unix(UnixAddress { mode: mode.0, ..address }))
         }
         (address, Some(_)) if over.is_none() => {
-            let place = path.map_or_else(String::new, |p| p.display().to_string());
-            error.push(&place, "listen_mode: it needs listen = \"unix:FILE\", since a TCP address has no mode");
+            error.push(&place(path), "listen_mode: it needs listen = \"unix:FILE\", since a TCP address has no mode");
             address
         }
         (address, _) => address,

@@ -7,6 +7,7 @@ mod error;
 mod file;
 mod keys;
 mod listen;
+mod place;
 mod route_table;
 mod routes;
 mod value;
@@ -30,6 +31,7 @@ use crate::session;
 use crate::shard;
 use crate::wire::{Network, Proxies, is_authority, without_port};
 use hyper::header::HeaderName;
+use place::{folder, place};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -110,8 +112,8 @@ struct Parsed {
 
 impl Parsed {
     fn of(path: Option<&Path>, file: &file::File, error: &mut Error) -> Self {
-        let place = path.map_or_else(String::new, |p| p.display().to_string());
-        let folder = path.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+        let place = place(path);
+        let folder = folder(path);
         let mut wrong = |what: &str, why: &dyn std::fmt::Display| error.push(&place, format!("{what}: {why}"));
         let mut parsed = Self::default();
         match keys::read(&file.origin.sig_key, folder).and_then(|key| Signer::new(&file.origin.sig_iss, &key)) {
@@ -191,10 +193,7 @@ impl Config {
         parsed.listen = listen::listen(path, &file, overrides.listen.as_ref(), &mut error);
         let notify = webhook::load(path, &file, routes.as_deref(), &mut error);
         error.into_result()?;
-        let state_dir = file
-            .state_dir
-            .as_ref()
-            .map(|dir| path.and_then(Path::parent).map_or_else(PathBuf::new, PathBuf::from).join(dir));
+        let state_dir = file.state_dir.as_ref().map(|dir| folder(path).join(dir));
         let mut config = Self::of(&file, routes, parsed, overrides);
         config.hub.state_dir = state_dir;
         config.notify = notify;

@@ -2,6 +2,7 @@
 
 use super::error::Problem;
 use super::file::File;
+use super::place::{folder, place};
 use super::{Overrides, keys};
 use crate::grip::Invalid;
 use crate::grip::identity::Tokens;
@@ -42,9 +43,14 @@ pub(super) fn load(
         if let Some(name) = routes_file(path, file) {
             found.read(&name);
         }
-        let place = path.map_or_else(String::new, |p| p.display().to_string());
+        let place = place(path);
         for (index, route) in file.route.iter().enumerate() {
-            found.add(parse_line(&route.line()), &place, &format!("[[route]] {}: ", index + 1), folder(path));
+            found.add(
+                parse_line(&route.line()),
+                &place,
+                &format!("[[route]] {}: ", index + 1),
+                folder(path).to_path_buf(),
+            );
         }
     } else {
         for line in &overrides.routes {
@@ -64,14 +70,10 @@ pub(super) fn load(
     }
 }
 
-fn folder(path: Option<&Path>) -> PathBuf {
-    path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default()
-}
-
 impl Found {
     fn read(&mut self, path: &Path) {
         let place = path.display().to_string();
-        let folder = folder(Some(path));
+        let folder = folder(Some(path)).to_path_buf();
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => return self.problems.push(Problem::new(&place, format!("cannot be read: {error}"))),

@@ -1,6 +1,7 @@
 //! A webhook as a table of the configuration file.
 
 use super::file::File;
+use super::place::{folder, place};
 use super::value::{Seconds, Wait};
 use super::{Error, keys};
 use crate::grip::signature::Signer;
@@ -31,11 +32,10 @@ pub(super) struct WebhookTable {
 
 /// The webhooks of a file. `routes`: those that there are. What is wrong is added to `error`.
 pub(super) fn load(path: Option<&Path>, file: &File, routes: Option<&Table>, error: &mut Error) -> Settings {
-    let place = path.map_or_else(String::new, |path| path.display().to_string());
-    let folder = path.and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+    let place = place(path);
     let mut settings = Settings::default();
     for (index, table) in file.webhook.iter().enumerate() {
-        match table.hook(file, folder, routes) {
+        match table.hook(file, folder(path), routes) {
             Ok(hook) => settings.hooks.push(hook),
             Err(why) => error.push(&place, format!("[[webhook]] {}: {why}", index + 1)),
         }

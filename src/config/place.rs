@@ -1,0 +1,13 @@
+//! The place of the configuration file: its name in messages, and the folder to which the paths in it are relative.
+
+use std::path::Path;
+
+/// Returns the name of a file as messages tell it. It is empty if there is no file.
+pub(super) fn place(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| path.display().to_string())
+}
+
+/// Returns the folder of a file. Without a file, paths are relative to where gripd was started.
+pub(super) fn folder(path: Option<&Path>) -> &Path {
+    path.and_then(Path::parent).unwrap_or_else(|| Path::new(""))
+}
