@@ -40,13 +40,13 @@ pub enum Purpose {
 }
 
 /// The admission of connections to one listener of the control API.
-struct PublisherDoor {
+struct ControlAcceptor {
     control: Arc<Control>,
     places: Arc<Places>,
     purpose: Purpose,
 }
 
-impl Acceptor for PublisherDoor {
+impl Acceptor for ControlAcceptor {
     async fn admit(&self, transport: Transport) {
         let Self { control, places, purpose } = self;
         // One that is over already needs no place.
@@ -81,8 +81,8 @@ impl Control {
             Purpose::Everything => Places::new(bounded(MOST, 2), bounded(MOST_UNPROVEN, 8)),
             Purpose::Health => Places::new(bounded(MOST_PROBES, 16), bounded(MOST_PROBES, 16)),
         };
-        let door = PublisherDoor { control: self, places, purpose };
-        accept(&listener, &door, pending()).await;
+        let acceptor = ControlAcceptor { control: self, places, purpose };
+        accept(&listener, &acceptor, pending()).await;
     }
 
     async fn connection(self: Arc<Self>, transport: Transport, caller: Peer, place: Place, purpose: Purpose) {

@@ -2,15 +2,14 @@
 
 use crate::origin::Upload;
 use bytes::Bytes;
-use hyper::header::TRANSFER_ENCODING;
+use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
-/// What is kept of a request that may be served again: its bytes, as they could have come.
+/// Returns the bytes of a request, as they could have come, to be kept until it is served again.
 pub(super) fn replay(request: &Parts, upload: &Upload) -> Box<[u8]> {
-    use hyper::header::{CONTENT_LENGTH, EXPECT};
     let body = upload.kept().unwrap_or_default();
     let mut bytes = format!("{} {} {:?}\r\n", request.method, request.uri, request.version).into_bytes();
-    let framed = |name: &hyper::header::HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name);
+    let framed = |name: &HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name);
     for (name, value) in request.headers.iter().filter(|(name, _)| !framed(name)) {
         bytes.extend_from_slice(name.as_str().as_bytes());
         // No space, so that it never grows.
@@ -23,7 +22,7 @@ pub(super) fn replay(request: &Parts, upload: &Upload) -> Box<[u8]> {
         bytes.extend_from_slice(format!("content-length:{length}\r\n").as_bytes());
     }
     if request.headers.contains_key(TRANSFER_ENCODING) {
-        // As above: its connection ends with it.
+        // The length that it may have had as well is lost, so that its connection ends with it (RFC 9112 6.1).
         bytes.extend_from_slice(b"connection:close\r\n");
     }
     bytes.extend_from_slice(b"\r\n");

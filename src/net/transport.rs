@@ -31,7 +31,8 @@ const MOST_DISMISSED: usize = 16;
 pub enum Transport {
     /// A TCP connection.
     Tcp(TcpStream),
-    /// A connection to a Unix socket. It is boxed because it is rare, so that a TCP connection takes no more memory for it.
+    /// A connection to a Unix socket. It is boxed because it is rare: the variants besides TCP then cost each TCP connection
+    /// one word of memory.
     Unix(Box<UnixStream>),
     /// A connection in memory, for tests.
     Memory(MemoryStream),

@@ -50,17 +50,17 @@ struct State {
     swept: usize,
 }
 
-/// One more in a gauge, until this is dropped.
-struct Counted<'a>(&'a Gauge);
+/// A request that waits for its turn, and is counted until this is dropped.
+struct CountedWait<'a>(&'a Gauge);
 
-impl<'a> Counted<'a> {
+impl<'a> CountedWait<'a> {
     fn new(gauge: &'a Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for CountedWait<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -81,7 +81,7 @@ impl Turns {
             Ok(turn) => turn,
             Err(granted) => {
                 // Only now, when it has its place in the queue: whoever looks at the number relies on that.
-                let _counted = Counted::new(&self.waiting);
+                let _counted = CountedWait::new(&self.waiting);
                 // A turn that ends goes to the next request that waits, so that this one gets its turn.
                 granted.await.unwrap_or(Turn(None))
             }

@@ -16,7 +16,8 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         let conn = state.conn(self.key);
         if conn.ending.is_some() {
-            // A close met it while its request was served again: its hold will hear of that, and holds nothing.
+            // A close has ended the connection while its request was served again. Its hold is told so, and it gets no
+            // channels.
             return Ok(Joined { number: conn.seen, behind: false });
         }
         let joined = state.hold_only(self.key, channels, known)?;
