@@ -1,4 +1,4 @@
-//! Unix sockets, whose paths are relative to the configuration file.
+//! Addresses that may be Unix sockets, whose paths are relative to the configuration file.
 
 use super::access::Control;
 use super::error::Error;
@@ -24,8 +24,8 @@ pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) ->
     Some(UnixAddress { path: folder(path).join(name), mode })
 }
 
-/// The address on which clients are served, if it is configured: `over`, which the command line says, or what the file says.
-/// `path`: as for [`unix`].
+/// Returns the address on which clients are served, if one is configured. `over` is the address on the command line, which
+/// takes the place of the one in the file. `path`: as for [`unix`].
 pub(super) fn listen(
     path: Option<&Path>,
     file: &File,

@@ -32,7 +32,7 @@ pub(super) struct Assembly {
     pub(super) routes: watch::Sender<Arc<Table>>,
     pub(super) shards: Vec<ShardThread>,
     pub(super) control_thread: ControlThread,
-    /// Ends the control thread, which has so long to tell webhooks what is left.
+    /// Ends the control thread. The duration is how long webhooks may take to tell what is left.
     pub(super) stop_control: oneshot::Sender<Duration>,
 }
 
@@ -100,7 +100,7 @@ fn announce(config: &Config, addresses: &Addresses, routes: &Table) {
     }
 }
 
-/// Starts the demo's origin on a port of its own, and makes it where all requests go.
+/// Starts the demo's origin on a port of its own. Returns routes by which all requests go there.
 fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Table>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 /// How long webhooks may take at least to tell what is left when the last connection has ended.
 pub(super) const LAST_EVENTS: Duration = Duration::from_secs(1);
 
-/// How long what is being written, or looked up, may take at the end.
+/// How long writes and lookups of names may go on at the end.
 const LAST_WRITES: Duration = Duration::from_millis(500);
 
 /// The parts that the thread of the control API runs.
@@ -25,7 +25,7 @@ pub(super) struct ControlThread {
     pub(super) hub: Arc<Hub>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) listeners: Vec<(BoundListener, Purpose)>,
-    /// Ends the thread, and says how long webhooks have to tell what is left.
+    /// Ends the thread. The duration is how long webhooks may take to tell what is left.
     pub(super) stopped: oneshot::Receiver<Duration>,
 }
 

@@ -37,7 +37,7 @@ pub struct Daemon {
     drain: watch::Sender<bool>,
     routes: watch::Sender<Arc<Table>>,
     shards: Vec<JoinHandle<Left>>,
-    /// Ends the control thread, which has so long to tell webhooks what is left.
+    /// Ends the control thread. The duration is how long webhooks may take to tell what is left.
     stop_control: oneshot::Sender<Duration>,
     /// How long a drain may take,
     longest_drain: Duration,

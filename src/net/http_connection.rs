@@ -40,7 +40,7 @@ where
     /// of its own, on the runtime of this thread.
     ///
     /// # Errors
-    /// Whatever hyper says of it.
+    /// The transport is broken.
     pub async fn new(transport: Transport, counted: Option<Counted>) -> hyper::Result<Self> {
         let (sender, connection) = Builder::new()
             .max_headers(MAX_HEADERS)

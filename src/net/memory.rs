@@ -33,7 +33,7 @@ struct Connection {
     is_reset: bool,
 }
 
-/// What a connection carries.
+/// The content of a connection.
 #[derive(Debug)]
 enum Kind {
     /// Bytes.

@@ -1,4 +1,4 @@
-//! The connection of a client, whatever carries its bytes.
+//! A connection, whatever carries its bytes.
 
 use super::MemoryStream;
 use crate::wire::Head;
@@ -23,7 +23,7 @@ const MORE: i32 = 0;
 /// Pieces of 4 KiB that are read at most of a connection that is not served.
 const MOST_DISMISSED: usize = 16;
 
-/// An accepted connection.
+/// A connection that gripd has accepted or opened.
 ///
 /// hyper reads and writes it by the traits of tokio while it serves requests. A parked connection is used by the methods
 /// below instead: none of them waits, and none keeps a buffer.
@@ -38,7 +38,7 @@ pub enum Transport {
     Memory(MemoryStream),
 }
 
-/// The two ends of an accepted connection.
+/// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// The connection came over TCP.

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// An item that a connection takes, unless its filters keep it.
+/// An item that a connection gets unless its filters refuse it.
 pub(super) struct Admitted {
     /// The change that is to be undone if the item is not sent after all.
     pub(super) undo: Option<Undo>,

@@ -39,7 +39,7 @@ enum Act {
     Steps(u8),
 }
 
-/// What a client is, and how it is connected.
+/// The kind of a client and of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A stream in chunks, as HTTP/1.1 has it.
