@@ -13,7 +13,7 @@ const COMMON: [&str; 3] = ["grip", "telemetry", "wire"];
 const PLAN: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["config", "daemon", "net", "route"]),
+    ("cli", &["config", "control", "daemon", "net", "route"]),
     ("daemon", &["*"]),
     ("config", &["control", "front", "hold", "hub", "net", "notify", "origin", "route", "session", "shard"]),
     ("demo", &[]),

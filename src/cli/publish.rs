@@ -3,7 +3,9 @@
 use super::args::{self, Close, Publish};
 use super::server::Server;
 use super::{FAILURE, OK, USAGE};
+use crate::control::Published;
 use crate::grip::base64;
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::error::Error;
 use std::time::Duration;
@@ -104,21 +106,22 @@ fn part(name: &str, content: &[u8]) -> (String, Value) {
     }
 }
 
-/// How many connections the first item closed, and how many of them were cut.
-fn closed(reply: &Value) -> Result<(u64, u64)> {
-    let count = |name| reply.pointer(&format!("/items/0/{name}")).and_then(Value::as_u64);
-    count("closed").zip(count("cut")).ok_or_else(|| format!("the reply tells of no connections: {reply}").into())
+/// Returns how many connections the first item closed, and how many of them were cut.
+fn closed(reply: &Bytes) -> Result<(u32, u32)> {
+    let published = serde_json::from_slice::<Published>(reply).ok();
+    let first = published.and_then(|published| published.items.into_iter().next());
+    let counts = first.and_then(|outcome| outcome.closed.zip(outcome.cut));
+    // A Pushpin answers in text, and tells no counts.
+    counts.ok_or_else(|| format!("the reply tells of no connections: {}", String::from_utf8_lossy(reply).trim()).into())
 }
 
-/// Publishes one item and returns the receipt.
-fn post(server: &args::Server, item: &impl serde::Serialize) -> Result<Value> {
+/// Publishes one item and returns the reply.
+fn post(server: &args::Server, item: &impl serde::Serialize) -> Result<Bytes> {
     let server = Server::of(server)?;
     let body = json!({ "items": [item] }).to_string();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let sent = tokio::time::timeout(TIMEOUT, server.post(body)).await;
-        let reply = sent.map_err(|_| format!("{server} did not answer within {} seconds", TIMEOUT.as_secs()))??;
-        // A Pushpin says so in text.
-        Ok(serde_json::from_slice(&reply).unwrap_or_default())
+        sent.map_err(|_| format!("{server} did not answer within {} seconds", TIMEOUT.as_secs()))?
     })
 }

@@ -5,7 +5,7 @@ use super::publish::wait_for;
 use super::query::Query;
 use super::reply::{Media, Reply};
 use crate::grip::Channel;
-use crate::hub::{Hub, Outcome, Wanted};
+use crate::hub::{ConnectionFilter, Hub, Outcome};
 use crate::shard::{ConnectionId, Row};
 use serde::Serialize;
 use std::time::SystemTime;
@@ -57,10 +57,12 @@ impl Connection {
 /// The connections that are held, in order.
 pub(super) async fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
     let query = Query::read(query, &["channel", "user", "after", "limit"])?;
-    let wanted =
-        Wanted { channel: query.get("channel").map(Channel::from), user: query.get("user").map(Channel::from) };
+    let filter = ConnectionFilter {
+        channel: query.get("channel").map(Channel::from),
+        user: query.get("user").map(Channel::from),
+    };
     let after = query.get("after").map(id).transpose()?;
-    let (rows, more) = hub.connections_of(&wanted, after, query.limit()?).await;
+    let (rows, more) = hub.connections_of(&filter, after, query.limit()?).await;
     let connections: Vec<Connection> = rows.iter().map(|(id, row)| Connection::new(*id, row)).collect();
     let next = if more { connections.last().map(|last| last.id.clone()) } else { None };
     Ok(Reply::json(&Page { connections, next }))

@@ -17,6 +17,7 @@ mod serve;
 mod token;
 
 pub use access::Access;
+pub use publish::Published;
 pub use scope::Scope;
 pub use serve::Purpose;
 pub use token::Token;

@@ -10,16 +10,18 @@ use crate::hub::{Busy, Finally, Outcome, Receipt};
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// What a publisher gets who asks for JSON.
-#[derive(Serialize)]
-struct Published {
-    message: &'static str,
-    items: Vec<Outcome>,
+/// The answer to a publisher that asks for JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Published {
+    /// A word for people: `Published`.
+    pub message: String,
+    /// The outcome of each item, in the order in which they were sent.
+    pub items: Vec<Outcome>,
 }
 
 /// Publishes the items of a request, all or none.
@@ -44,7 +46,7 @@ pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, 
     }
     match published {
         Ok(None) => Reply::text(200, "Published"),
-        Ok(Some(items)) => Reply::json(&Published { message: "Published", items }),
+        Ok(Some(items)) => Reply::json(&Published { message: "Published".to_owned(), items }),
         Err(busy) => Reply::text(503, busy.to_string()).retry_after(1),
     }
 }
@@ -86,19 +88,19 @@ fn parse(body: &Bytes) -> Result<Vec<Item>, Reply> {
 
 /// Logs what became of a batch.
 fn log(outcomes: &[Outcome]) {
-    let sum = |of: fn(&Outcome) -> Option<u32>| outcomes.iter().filter_map(of).map(u64::from).sum::<u64>();
-    let some = |count: u64| (count > 0).then_some(count);
-    if let Some(first) = outcomes.first() {
-        tracing::info!(
-            channel = ?first.channel,
-            items = outcomes.len(),
-            delivered = sum(|o| o.delivered),
-            filtered = some(sum(|o| o.filtered)),
-            duplicate = some(sum(|o| o.duplicate)),
-            slow = sum(|o| o.slow),
-            closed = sum(|o| o.closed),
-            cut = sum(|o| o.cut),
-            "publish"
-        );
-    }
+    let Some(first) = outcomes.first() else { return };
+    let mut sum = Outcome::default();
+    outcomes.iter().for_each(|outcome| sum.add(outcome));
+    let (all, some) = (Option::<u32>::unwrap_or_default, |count: Option<u32>| count.filter(|count| *count > 0));
+    tracing::info!(
+        channel = ?first.channel,
+        items = outcomes.len(),
+        delivered = all(sum.delivered),
+        filtered = some(sum.filtered),
+        duplicate = some(sum.duplicate),
+        slow = all(sum.slow),
+        closed = all(sum.closed),
+        cut = all(sum.cut),
+        "publish"
+    );
 }

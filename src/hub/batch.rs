@@ -16,12 +16,16 @@ use std::sync::Arc;
 /// Messages of this size are compressed ahead.
 const LARGE: usize = 16 << 10;
 
-/// Items rendered once, before the critical section.
-pub(super) struct Batch {
+/// Items that are rendered, and still to be accepted by the hub.
+#[derive(Debug)]
+pub struct Batch {
+    /// The items; none, once they are accepted.
     pub(super) entries: Vec<Entry>,
     pub(super) receipt: Receipt,
-    /// Of a batch for nobody the last one, whose end runs `finally`: it is to outlive the critical section.
-    pub(super) tally: Tally,
+    has_command: bool,
+    /// Of a batch for nobody this is the last one, whose end runs what waits for the outcomes. So it outlives the critical
+    /// section.
+    _tally: Tally,
 }
 
 /// One item, and what it does.
@@ -66,9 +70,15 @@ impl Load {
 impl Batch {
     pub(super) fn new(items: Vec<Item>, finally: Finally) -> Self {
         let (receipt, tally) = Receipt::begin(items.iter().map(line).collect(), finally);
+        let has_command = items.iter().any(Item::is_command);
         let numbered = items.into_iter().zip(0..);
         let entries = numbered.map(|(item, index)| Entry::new(item, tally.clone(), index)).collect();
-        Self { entries, receipt, tally }
+        Self { entries, receipt, has_command, _tally: tally }
+    }
+
+    /// Returns whether one of the items does something to connections besides what it delivers.
+    pub const fn has_command(&self) -> bool {
+        self.has_command
     }
 
     /// Compresses what would keep a shard from its other connections.
@@ -78,11 +88,6 @@ impl Batch {
                 message.deflated();
             }
         }
-    }
-
-    /// Whether one of the items does something to connections.
-    pub(super) fn commands(&self) -> bool {
-        self.entries.iter().any(|entry| entry.deed.is_some())
     }
 
     /// The channels that its items deny for a time, from `now` on, in seconds since 1970.

@@ -48,9 +48,9 @@ struct AllowedFile {
     routes: Vec<Kept>,
 }
 
-/// Which connections are asked for.
+/// The connections that a list is to have; all, by default.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct ConnectionFilter {
     /// Those that hold this channel.
     pub channel: Option<Channel>,
     /// Those of this user.
@@ -188,7 +188,7 @@ impl Hub {
     /// Connections in order behind `after`, at most `limit`, and whether there are more.
     pub async fn connections_of(
         &self,
-        wanted: &Wanted,
+        filter: &ConnectionFilter,
         after: Option<ConnectionId>,
         limit: usize,
     ) -> (Vec<(ConnectionId, Row)>, bool) {
@@ -201,7 +201,7 @@ impl Hub {
                     // There may be none, which the next page tells.
                     return (found, true);
                 }
-                let page = self.ask(shard, wanted, after, limit).await;
+                let page = self.ask(shard, filter, after, limit).await;
                 found.extend(page.rows.into_iter().map(|row| (ConnectionId { shard, place: row.place }, row)));
                 after = page.next;
                 if after.is_none() {
@@ -212,9 +212,9 @@ impl Hub {
         (found, false)
     }
 
-    async fn ask(&self, shard: usize, wanted: &Wanted, after: Option<u32>, limit: usize) -> Page {
+    async fn ask(&self, shard: usize, filter: &ConnectionFilter, after: Option<u32>, limit: usize) -> Page {
         let (answer, answered) = oneshot::channel();
-        let Wanted { channel, user } = wanted.clone();
+        let ConnectionFilter { channel, user } = filter.clone();
         self.inboxes[shard].ask(Question { channel, user, after, limit, answer });
         // A shard that has ended holds nobody, and does not say so.
         let answered = tokio::time::timeout(PATIENCE, answered).await;
@@ -227,7 +227,7 @@ impl Hub {
             return None;
         }
         let before = id.place.key().checked_sub(1);
-        let page = self.ask(id.shard, &Wanted::default(), before, 1).await;
+        let page = self.ask(id.shard, &ConnectionFilter::default(), before, 1).await;
         page.rows.into_iter().find(|row| row.place == id.place)
     }
 

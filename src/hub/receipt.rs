@@ -3,7 +3,7 @@
 use crate::grip::Channel;
 use crate::shard::Tally;
 use crate::shard::tally::Counts;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub type Finally = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
 
 /// What became of a batch, as far as it is known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Receipt {
     items: Arc<[Line]>,
     counts: Arc<[Counts]>,
@@ -28,7 +28,7 @@ pub(super) struct Line {
 }
 
 /// What became of one item. Only what it asked for is said: a close has no `delivered`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The item's channel.
     pub channel: String,
@@ -80,6 +80,29 @@ impl Receipt {
     }
 }
 
+impl Outcome {
+    /// Adds what became of an item elsewhere, or of another item. A count that neither tells stays untold.
+    pub fn add(&mut self, other: &Self) {
+        let counts = [
+            (&mut self.delivered, other.delivered),
+            (&mut self.filtered, other.filtered),
+            (&mut self.slow, other.slow),
+            (&mut self.pending, other.pending),
+            (&mut self.waiting, other.waiting),
+            (&mut self.duplicate, other.duplicate),
+            (&mut self.closed, other.closed),
+            (&mut self.cut, other.cut),
+            (&mut self.subscribed, other.subscribed),
+            (&mut self.unsubscribed, other.unsubscribed),
+        ];
+        for (sum, count) in counts {
+            if let Some(count) = count {
+                *sum = Some(sum.unwrap_or_default().saturating_add(count));
+            }
+        }
+    }
+}
+
 /// What the counts say of the items.
 fn outcomes(items: &[Line], counts: &[Counts]) -> Vec<Outcome> {
     items.iter().zip(counts).map(|(line, counts)| line.outcome(counts)).collect()
@@ -103,5 +126,39 @@ impl Line {
             subscribed: self.subscribes.then(|| counts.subscribed.load(Relaxed)),
             unsubscribed: self.unsubscribes.then(|| counts.unsubscribed.load(Relaxed)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn outcome(json: serde_json::Value) -> Outcome {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn outcomes_add_up_and_can_be_read_back() {
+        let first = json!({ "channel": "a", "delivered": 2, "filtered": 0, "slow": 1, "waiting": 1 });
+        let second = json!({ "channel": "b", "delivered": 3, "filtered": 1, "slow": 0, "closed": 4, "cut": 1 });
+        let mut sum = outcome(first.clone());
+        assert_eq!(serde_json::to_value(&sum).unwrap(), first);
+        sum.add(&outcome(second));
+        let expected = json!({
+            "channel": "a", "delivered": 5, "filtered": 1, "slow": 1, "waiting": 1, "closed": 4, "cut": 1,
+        });
+        assert_eq!(serde_json::to_value(&sum).unwrap(), expected);
+        let rest = json!({
+            "channel": "c", "pending": 1, "duplicate": 2, "subscribed": 3, "unsubscribed": 4,
+        });
+        sum.add(&outcome(rest.clone()));
+        sum.add(&outcome(rest));
+        let Outcome { pending, duplicate, subscribed, unsubscribed, .. } = sum;
+        assert_eq!((pending, duplicate, subscribed, unsubscribed), (Some(2), Some(4), Some(6), Some(8)));
+        let (mut most, one) =
+            (Outcome { closed: Some(u32::MAX), ..Outcome::default() }, outcome(json!({ "channel": "", "closed": 1 })));
+        most.add(&one);
+        assert_eq!(most.closed, Some(u32::MAX));
     }
 }

@@ -1,0 +1,319 @@
+//! Acceptance: one short critical section that orders the items of a batch and hands them to the shards.
+
+use super::batch::{Batch, Entry, Load, Parcel};
+use super::receipt::{Finally, Receipt};
+use super::sequence::{Sequenced, Turn};
+use super::{Hub, State, now};
+use crate::grip::Item;
+use crate::shard::Inbox;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// Why a batch was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// The inboxes stayed full.
+    Inboxes,
+    /// There are as many denials as there may be.
+    Denials,
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inboxes => "Too many items wait for delivery: nothing was published.",
+            Self::Denials => "Too many channels are denied, or one to too many who are told apart by nothing but `except`: nothing was published. GET \
+                 /denied lists them.",
+        })
+    }
+}
+
+impl std::error::Error for Busy {}
+
+impl Hub {
+    /// Accepts a batch, all of it or nothing. While an inbox has no room for it, it waits its turn; a batch with a command
+    /// never waits. `finally` gets the outcomes when every connection concerned has its bytes queued or is ended.
+    ///
+    /// # Errors
+    /// [`Busy`] when there was no room, or none in time. Nothing was published then.
+    pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
+        let mut batch = self.batch(items, finally);
+        if batch.has_command() {
+            return self.take_at_once(&mut batch);
+        }
+        let taken = tokio::time::timeout(self.settings.publish_wait, self.take(&mut batch)).await;
+        taken.map_err(|_| Busy::Inboxes)
+    }
+
+    /// Renders items into a batch, which is still to be accepted. `finally` gets the outcomes when they are final, which is not
+    /// before the batch is dropped.
+    pub fn batch(&self, items: Vec<Item>, finally: Finally) -> Batch {
+        let batch = Batch::new(items, finally);
+        if self.settings.compression {
+            batch.compress();
+        }
+        batch
+    }
+
+    /// Accepts a batch as soon as there is room for it in the inboxes, after the batches that have waited longer. It waits
+    /// without end.
+    ///
+    /// A batch is accepted once. If the returned future is dropped before it is ready, nothing of the batch was accepted, and
+    /// it can be offered again, here or to [`take_at_once`](Self::take_at_once).
+    pub async fn take(&self, batch: &mut Batch) -> Receipt {
+        let _turn = self.turn.lock().await;
+        while !self.accept(batch) {
+            self.room.notified().await;
+        }
+        batch.receipt.clone()
+    }
+
+    /// Accepts a batch now, whether or not there is room for it in the inboxes: one with a command, or one that must not come
+    /// after a command which cannot wait.
+    ///
+    /// # Errors
+    /// [`Busy::Denials`] if it denies more channels than may be denied. Nothing of it was accepted then.
+    pub fn take_at_once(&self, batch: &mut Batch) -> Result<Receipt, Busy> {
+        let mut state = self.state();
+        let denials = batch.denials(now());
+        if !denials.is_empty() {
+            if !state.denials.has_room(&denials, now()) {
+                return Err(Busy::Denials);
+            }
+            self.denying.store(true, Relaxed);
+        }
+        let spent = self.put(batch, &mut state);
+        self.record_denials(denials);
+        drop(state);
+        drop(spent);
+        Ok(batch.receipt.clone())
+    }
+
+    /// Accepts a batch if every inbox that it goes to has room. Returns whether it did.
+    fn accept(&self, batch: &mut Batch) -> bool {
+        let mut state = self.state();
+        let loads = batch.loads(&state.table, self.inboxes.len());
+        let fits = |(load, inbox): (&Load, &Arc<Inbox>)| load.is_empty() || inbox.has_room(load.items, load.bytes);
+        if !loads.iter().zip(&self.inboxes).all(fits) {
+            return false;
+        }
+        let spent = self.put(batch, &mut state);
+        drop(state);
+        drop(spent);
+        true
+    }
+
+    /// The critical section: orders the items of a batch, and sends those whose turn it is. Returns the entries that were
+    /// sent. They are many bytes to give back, so they are to be dropped outside of the critical section.
+    fn put(&self, batch: &mut Batch, state: &mut State) -> Vec<Entry> {
+        let now = Instant::now();
+        let mut due = Vec::with_capacity(batch.entries.len());
+        for entry in std::mem::take(&mut batch.entries) {
+            due.extend(state.order(entry, now));
+        }
+        if state.sequences.deadline().is_some() {
+            self.timetable.notify_one();
+        }
+        self.send(&due, state);
+        due
+    }
+
+    /// Numbers items and puts them into the inbox of every shard that holds their channel.
+    pub(super) fn send(&self, entries: &[Entry], state: &mut State) {
+        let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
+        if entries.iter().any(|entry| entry.deny_for.is_some()) {
+            let now = now();
+            entries.iter().filter_map(|entry| entry.denial(now)).for_each(|denial| state.denials.add(denial));
+        }
+        entries.iter().for_each(|entry| entry.address(&mut state.table, &mut parcels));
+        for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
+            if !parcel.is_empty() {
+                inbox.put(parcel.deliveries, parcel.commands);
+            }
+        }
+    }
+}
+
+impl State {
+    /// The items whose turn it is when this one has come.
+    fn order(&mut self, mut entry: Entry, now: Instant) -> Vec<Entry> {
+        // A command waits for nothing, and is never one too many; what the item is besides has its place in the order.
+        let command = entry.split_command();
+        // But a goodbye comes before its close.
+        entry.no_seq |= command.is_some() && self.sequences.would_wait(&entry.item.channel, &entry);
+        let mut due = self.order_content(entry, now);
+        due.extend(command);
+        due
+    }
+
+    fn order_content(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
+        if entry.deed.is_some() {
+            return vec![entry];
+        }
+        if let Some(id) = entry.id()
+            && !self.seen.is_new(&entry.item.channel, id, now)
+        {
+            entry.counts().duplicate.store(1, Relaxed);
+            return Vec::new();
+        }
+        if entry.no_seq {
+            return vec![entry];
+        }
+        let channel = entry.item.channel.clone();
+        let held = self.table.connections(&channel) > 0;
+        // Until it is known to have its turn.
+        entry.counts().waiting.store(1, Relaxed);
+        let (Turn::Now(due) | Turn::Later(due)) = self.sequences.accept(&channel, entry, held, now);
+        due.iter().for_each(|entry| entry.counts().waiting.store(0, Relaxed));
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::super::receipt::Outcome;
+    use super::*;
+    use crate::grip::Channel;
+    use crate::shard::{Entering, Ledger, Profile};
+    use serde_json::{Value, json};
+    use std::future::Future;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    fn run<T>(f: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(f)
+    }
+
+    /// A hub of two shards that take nothing out of their inboxes; the first holds the channel `a`.
+    fn hub(publish_wait: Duration) -> Arc<Hub> {
+        let hub = Hub::new(Settings { publish_wait, ..Settings::default() }, 2);
+        join(&hub, 0, "a");
+        hub
+    }
+
+    fn join(hub: &Arc<Hub>, shard: usize, channel: &str) {
+        let (whose, channels) = (Profile::default(), [Channel::from(channel)]);
+        let entering = Entering { whose: &whose, channels: &channels, held: &[], known: &[] };
+        hub.membership(shard).join(&entering).unwrap();
+    }
+
+    fn items(items: &[Value]) -> Vec<Item> {
+        crate::grip::item::parse_batch(json!({ "items": items }).to_string().as_bytes()).unwrap()
+    }
+
+    fn many(channel: &str, count: usize) -> Vec<Item> {
+        items(&vec![json!({ "channel": channel, "http-stream": { "content": "x" } }); count])
+    }
+
+    async fn publish(hub: &Hub, items: Vec<Item>) -> Result<Receipt, Busy> {
+        hub.publish(items, Box::new(|_| {})).await
+    }
+
+    #[test]
+    fn a_full_inbox_refuses_in_time_and_takes_nothing() {
+        run(async {
+            let hub = hub(Duration::from_millis(20));
+            assert!(publish(&hub, many("a", 4096)).await.is_ok());
+            let number = hub.state().table.number;
+            assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy::Inboxes));
+            assert_eq!(hub.state().table.number, number);
+            // What nobody holds, or only others do, needs no room there.
+            assert!(publish(&hub, many("nobody", 1)).await.is_ok());
+            join(&hub, 1, "b");
+            assert!(publish(&hub, many("b", 1)).await.is_ok());
+            // All or nothing: one full inbox refuses the whole batch.
+            let both = many("b", 1).into_iter().chain(many("a", 1)).collect();
+            assert_eq!(publish(&hub, both).await.err(), Some(Busy::Inboxes));
+        });
+    }
+
+    #[test]
+    fn a_batch_with_a_close_is_never_refused() {
+        run(async {
+            let hub = hub(Duration::from_millis(20));
+            publish(&hub, many("a", 4096)).await.unwrap();
+            let kick = json!({ "channel": "a", "action": "close", "http-stream": { "content": "bye" } });
+            assert!(publish(&hub, items(&[kick])).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn an_empty_inbox_takes_what_is_larger_than_its_bound() {
+        run(async {
+            let hub = hub(Duration::from_millis(20));
+            assert!(publish(&hub, many("a", 5000)).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn those_who_wait_are_served_in_their_order() {
+        run(async {
+            let hub = hub(Duration::from_secs(10));
+            publish(&hub, many("a", 4096)).await.unwrap();
+            let (mut first, mut second) =
+                (Box::pin(publish(&hub, many("a", 2))), Box::pin(publish(&hub, many("a", 1))));
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(first.as_mut().poll(&mut cx).is_pending());
+            assert!(second.as_mut().poll(&mut cx).is_pending());
+            let weight = size_of::<crate::shard::Rendered>() + "1\r\nx\r\n".len();
+            // Room for the second, but it is not its turn.
+            hub.inbox(0).release(weight);
+            assert!(second.as_mut().poll(&mut cx).is_pending());
+            assert!(first.as_mut().poll(&mut cx).is_pending());
+            hub.inbox(0).release(weight);
+            assert!(first.as_mut().poll(&mut cx).is_ready());
+            hub.inbox(0).release(weight);
+            assert!(second.as_mut().poll(&mut cx).is_ready());
+        });
+    }
+
+    #[test]
+    fn a_batch_that_waits_can_be_taken_at_once_instead() {
+        run(async {
+            let hub = hub(Duration::from_secs(1));
+            publish(&hub, many("a", 4096)).await.unwrap();
+            let told = Arc::new(Mutex::new(0));
+            let tell = Arc::clone(&told);
+            let finally = Box::new(move |outcomes: Vec<Outcome>| *tell.lock().unwrap() += outcomes.len());
+            let mut batch = hub.batch(many("a", 2), finally);
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(Box::pin(hub.take(&mut batch)).as_mut().poll(&mut cx).is_pending());
+            let number = hub.state().table.number;
+            assert!(hub.take_at_once(&mut batch).is_ok());
+            assert_eq!(hub.state().table.number, number + 4);
+            // It is accepted once, whatever it is offered to.
+            assert!(hub.take_at_once(&mut batch).is_ok());
+            assert!(Box::pin(hub.take(&mut batch)).as_mut().poll(&mut cx).is_ready());
+            assert_eq!(hub.state().table.number, number + 4);
+            drop((batch, hub));
+            assert_eq!(*told.lock().unwrap(), 2);
+        });
+    }
+
+    #[test]
+    fn only_what_is_held_is_wanted() {
+        let hub = hub(Duration::from_secs(1));
+        join(&hub, 1, "c");
+        assert_eq!(hub.wanted(["a", "b", "c", "a", ""]), [true, false, true, true, false]);
+        hub.membership(1).left(&Profile::default(), &[Channel::from("c")]);
+        assert_eq!(hub.wanted(["c", "a"]), [false, true]);
+    }
+
+    #[test]
+    fn outcomes_are_final_when_the_last_shard_is_done() {
+        run(async {
+            let hub = hub(Duration::from_secs(1));
+            let told = Arc::new(Mutex::new(None));
+            let tell = Arc::clone(&told);
+            let finally = Box::new(move |outcomes| *tell.lock().unwrap() = Some(outcomes));
+            let receipt = hub.publish(many("a", 1), finally).await.unwrap();
+            assert!(told.lock().unwrap().is_none());
+            assert_eq!(receipt.outcomes()[0].delivered, Some(0));
+            drop(hub);
+            assert_eq!(told.lock().unwrap().as_ref().map(Vec::len), Some(1));
+        });
+    }
+}
