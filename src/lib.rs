@@ -14,8 +14,11 @@
 //!              │
 //!              └─ hold | session       park the connection in the shard's registry
 //!                    │
-//! publisher ── control ── hub ── shard ── outlet ── transport   an item: accept, order, render, look up, enqueue, flush
+//! publisher ── control ── cluster ── hub ── shard ── outlet ── transport   an item: accept, order, render, enqueue, flush
 //! ```
+//!
+//! The control API speaks to the [`cluster`], which stands for all nodes. gripd is alone today, so it passes everything on to
+//! the hub of this node.
 //!
 //! gripd runs one [`shard`] per core: a thread with its own runtime, listener, connections and registry. The
 //! [`hub`] takes every item once, orders it, renders each format once, hands it to the shards that hold the
@@ -109,6 +112,7 @@
 
 pub mod admission;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod daemon;

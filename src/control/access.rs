@@ -2,7 +2,8 @@
 
 use super::reply::Reply;
 use super::scope::{Need, Scope, needs};
-use super::token::{Token, Unknown, identify};
+use super::token::{Identity, Token, Unknown, identify};
+use crate::cluster::Publisher;
 use crate::grip::Item;
 use crate::hub::now;
 use crate::net::Peer;
@@ -58,16 +59,24 @@ impl Demand {
     }
 }
 
-/// What somebody may do who was let in.
-#[derive(Clone, Copy, Debug)]
+/// The leave for one request.
+#[derive(Debug)]
 pub(super) struct Grant<'a> {
     caller: Peer,
-    /// `None`: no token is asked for.
-    token: Option<&'a Token>,
-    /// Whether a good token was shown, although none may have been asked for.
-    shows_token: bool,
-    /// Whether it was let in for more than everybody is.
-    is_proof: bool,
+    /// The one whose good token was shown, although none may have been asked for.
+    identity: Option<Identity<'a>>,
+    basis: Basis,
+}
+
+/// The reason why a request was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Basis {
+    /// Everybody may make this request.
+    Public,
+    /// The caller needs no token, wherever it comes from or because there are none.
+    Exempt,
+    /// The token that was shown, by whose scopes the request is judged.
+    Token,
 }
 
 /// Why a request is refused.
@@ -126,12 +135,13 @@ impl Access {
         let demand = Demand::of(path, method);
         let is_exempt = self.is_exempt(caller);
         if is_exempt || demand == Demand::Nothing {
-            let shows_token = bearer(headers).is_ok_and(|shown| identify(&self.tokens, shown, now()).is_ok());
-            return Ok(Grant { caller, token: None, shows_token, is_proof: is_exempt });
+            let identity = bearer(headers).ok().and_then(|shown| identify(&self.tokens, shown, now()).ok());
+            let basis = if is_exempt { Basis::Exempt } else { Basis::Public };
+            return Ok(Grant { caller, identity, basis });
         }
-        let token = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
-        let token = token.map_err(|why| Refusal { caller, why })?;
-        let grant = Grant { caller, token: Some(token), shows_token: true, is_proof: true };
+        let identity = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
+        let identity = identity.map_err(|why| Refusal { caller, why })?;
+        let grant = Grant { caller, identity: Some(identity), basis: Basis::Token };
         if let Demand::Scope(need) = demand {
             grant.check(need)?;
         }
@@ -140,14 +150,21 @@ impl Access {
 }
 
 impl Grant<'_> {
-    /// Whether a good token was shown.
+    /// Returns whether a good token was shown.
     pub(super) const fn shows_token(&self) -> bool {
-        self.shows_token
+        self.identity.is_some()
     }
 
-    /// Whether the caller has proved that it may use the control API.
-    pub(super) const fn is_proof(&self) -> bool {
-        self.is_proof
+    /// Returns the one who publishes by this leave.
+    pub(super) fn publisher(&self) -> Publisher<'_> {
+        let token = self.identity.as_ref().map(|identity| identity.token.name());
+        let subject = self.identity.as_ref().and_then(|identity| identity.subject.as_deref());
+        Publisher { token, subject, address: self.caller }
+    }
+
+    /// Returns whether the caller has proved that it may use the control API, for more than everybody may.
+    pub(super) fn is_proof(&self) -> bool {
+        self.basis != Basis::Public
     }
 
     /// Whether all of these items may be published.
@@ -156,7 +173,10 @@ impl Grant<'_> {
     }
 
     fn check(&self, need: Need<'_>) -> Result<(), Refusal> {
-        let Some(token) = self.token.filter(|token| !token.may(need)) else { return Ok(()) };
+        let Some(Identity { token, .. }) = &self.identity else { return Ok(()) };
+        if self.basis != Basis::Token || token.may(need) {
+            return Ok(());
+        }
         let told = format!("the token '{}' may not {need}; it may: {}", token.name(), token.scopes());
         Err(Refusal { caller: self.caller, why: Why::Forbidden(told) })
     }
@@ -325,7 +345,11 @@ mod tests {
             let batch = parse_batch(body.as_bytes()).unwrap();
             let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
             let token = Token::secret("t", "s3cret", scopes.clone());
-            let grant = Grant { caller: Peer::Unix, token: Some(&token), shows_token: true, is_proof: true };
+            let grant = Grant {
+                caller: Peer::Unix,
+                identity: Some(Identity { token: &token, subject: None }),
+                basis: Basis::Token,
+            };
             let may = |need: Need<'_>| scopes.iter().any(|scope| scope.covers(need));
             let expected = items.iter().all(|(channel, says, closes)| {
                 let publishes = *says || !*closes;

@@ -4,8 +4,9 @@ use super::Control;
 use super::body;
 use super::query::{Query, name};
 use super::reply::{Media, Reply};
+use crate::cluster::Cluster;
 use crate::grip::json;
-use crate::hub::{Change, Hub, Rules, Unchanged};
+use crate::hub::{Change, Rules, Unchanged};
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use serde::{Deserialize, Serialize};
@@ -25,9 +26,9 @@ struct List {
 }
 
 /// The rules of all routes.
-pub(super) fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
+pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, Reply> {
     Query::read(query, &[])?;
-    Ok(Reply::json(&All { routes: hub.rules() }))
+    Ok(Reply::json(&All { routes: cluster.rules() }))
 }
 
 /// Changes the rule of a route: all of it, or one pattern.
@@ -48,9 +49,9 @@ pub(super) async fn change(
         (None, &Method::PUT) => Change::Replace(patterns(&body::read(control, request.into_body()).await?)?),
         (None, _) => Change::Reset,
     };
-    let rules = control.hub.change_rule(query.get("route"), &change).map_err(refusal)?;
+    let rules = control.cluster.change_rule(query.get("route"), &change).await.map_err(refusal)?;
     tracing::info!(route = rules.route, channels = ?rules.channels, "the allowed channels have changed");
-    control.hub.kept().await.map_err(|why| Reply::text(500, format!("Changed until gripd ends: {why}")))?;
+    control.cluster.kept().await.map_err(|why| Reply::text(500, format!("Changed until gripd ends: {why}")))?;
     Ok(Reply::done(media, "Changed", &rules))
 }
 

@@ -4,9 +4,10 @@ use super::Control;
 use super::publish::wait_for;
 use super::query::Query;
 use super::reply::{Media, Reply};
+use crate::cluster::{Cluster, ConnectionName};
 use crate::grip::Channel;
-use crate::hub::{ConnectionFilter, Hub, Outcome};
-use crate::shard::{ConnectionId, Row};
+use crate::hub::{ConnectionFilter, Outcome};
+use crate::shard::Row;
 use serde::Serialize;
 use std::time::SystemTime;
 
@@ -36,10 +37,10 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(id: ConnectionId, row: &Row) -> Self {
+    fn new(name: &ConnectionName, row: &Row) -> Self {
         let peer = row.peer.map(|peer| peer.to_string());
         Self {
-            id: id.to_string(),
+            id: name.to_string(),
             kind: row.kind,
             address: row.client.map(|client| client.to_string()).or_else(|| peer.clone()),
             // Without a proxy the other side is the client itself.
@@ -55,41 +56,46 @@ impl Connection {
 }
 
 /// The connections that are held, in order.
-pub(super) async fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
+pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, Reply> {
     let query = Query::read(query, &["channel", "user", "after", "limit"])?;
     let filter = ConnectionFilter {
         channel: query.get("channel").map(Channel::from),
         user: query.get("user").map(Channel::from),
     };
-    let after = query.get("after").map(id).transpose()?;
-    let (rows, more) = hub.connections_of(&filter, after, query.limit()?).await;
-    let connections: Vec<Connection> = rows.iter().map(|(id, row)| Connection::new(*id, row)).collect();
+    let after = query.get("after").map(read_name).transpose()?;
+    if let Some(after) = &after
+        && !cluster.has_node_of(after)
+    {
+        return Err(Reply::text(400, format!("after: there is no node of the connection '{after}'.")));
+    }
+    let (rows, more) = cluster.connections_of(&filter, after.as_ref(), query.limit()?).await;
+    let connections: Vec<Connection> = rows.iter().map(|(name, row)| Connection::new(name, row)).collect();
     let next = if more { connections.last().map(|last| last.id.clone()) } else { None };
     Ok(Reply::json(&Page { connections, next }))
 }
 
 /// One connection.
-pub(super) async fn one(hub: &Hub, name: &str) -> Result<Reply, Reply> {
-    let id = id(name)?;
-    let row = hub.connection(id).await.ok_or_else(|| unknown(name))?;
-    Ok(Reply::json(&Connection::new(id, &row)))
+pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<Reply, Reply> {
+    let name = read_name(name)?;
+    let row = cluster.connection(&name).await.ok_or_else(|| unknown(&name))?;
+    Ok(Reply::json(&Connection::new(&name, &row)))
 }
 
 /// Ends a connection.
 pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Result<Reply, Reply> {
-    let id = id(name)?;
+    let name = read_name(name)?;
     let (finally, told) = wait_for();
-    let receipt = control.hub.close_connection(id, finally).ok_or_else(|| unknown(name))?;
+    let receipt = control.cluster.close_connection(&name, finally).ok_or_else(|| unknown(&name))?;
     let outcome = told.outcomes(control.settings.receipt_wait, &receipt).await.into_iter().next();
-    let Some(Outcome { closed: Some(closed @ 1..), cut, .. }) = outcome else { return Err(unknown(name)) };
-    tracing::info!(connection = name, "closed");
+    let Some(Outcome { closed: Some(closed @ 1..), cut, .. }) = outcome else { return Err(unknown(&name)) };
+    tracing::info!(connection = name.to_string(), "closed");
     Ok(Reply::done(media, "Closed", &serde_json::json!({ "closed": closed, "cut": cut })))
 }
 
-fn id(text: &str) -> Result<ConnectionId, Reply> {
+fn read_name(text: &str) -> Result<ConnectionName, Reply> {
     text.parse().map_err(|_| Reply::text(400, format!("'{text}' is no connection's id: it has the form 0-17-3.")))
 }
 
-fn unknown(name: &str) -> Reply {
+fn unknown(name: &ConnectionName) -> Reply {
     Reply::text(404, format!("There is no connection '{name}'."))
 }

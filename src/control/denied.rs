@@ -2,7 +2,8 @@
 
 use super::query::{Query, name};
 use super::reply::{Media, Reply};
-use crate::hub::{After, Denial, Hub, now};
+use crate::cluster::Cluster;
+use crate::hub::{After, Denial, now};
 use serde::Serialize;
 
 /// A page of denials, and what to ask for the next page with.
@@ -29,10 +30,10 @@ impl Row {
 }
 
 /// The channels that are denied to somebody, in order.
-pub(super) fn list(hub: &Hub, query: Option<&str>) -> Result<Reply, Reply> {
+pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, Reply> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let after = query.get("after").map(place);
-    let (denials, next) = hub.denials(query.get("prefix").unwrap_or_default(), after.as_ref(), query.limit()?);
+    let (denials, next) = cluster.denials(query.get("prefix").unwrap_or_default(), after.as_ref(), query.limit()?);
     let next = next.map(|after| text(&after));
     let now = now();
     let denied = denials.into_iter().map(|denial| Row::new(denial, now)).collect();
@@ -60,12 +61,12 @@ fn place(text: &str) -> After {
 }
 
 /// Ends the denials of a channel.
-pub(super) async fn delete(hub: &Hub, media: Media, channel: &str) -> Result<Reply, Reply> {
+pub(super) async fn delete(cluster: &Cluster, media: Media, channel: &str) -> Result<Reply, Reply> {
     let channel = name(channel)?;
-    let deleted = hub.pardon(&channel);
+    let deleted = cluster.pardon(&channel).await;
     if deleted == 0 {
         return Err(Reply::text(404, format!("The channel '{channel}' is not denied to anybody.")));
     }
-    hub.kept().await.map_err(|why| Reply::text(500, format!("Deleted until gripd ends: {why}")))?;
+    cluster.kept().await.map_err(|why| Reply::text(500, format!("Deleted until gripd ends: {why}")))?;
     Ok(Reply::done(media, "Deleted", &serde_json::json!({ "deleted": deleted })))
 }

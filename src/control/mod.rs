@@ -22,7 +22,7 @@ pub use scope::Scope;
 pub use serve::Purpose;
 pub use token::Token;
 
-use crate::hub::Hub;
+use crate::cluster::Cluster;
 use crate::net::{Descriptors, ListenAddress, Peer};
 use crate::telemetry::metrics::{Counter, MEDIA_TYPE, Registry};
 use access::{Grant, Refusal};
@@ -98,7 +98,7 @@ impl Metrics {
 /// The control API.
 pub struct Control {
     settings: Settings,
-    hub: Arc<Hub>,
+    cluster: Cluster,
     descriptors: Arc<Descriptors>,
     metrics: Arc<Metrics>,
     registry: Registry,
@@ -107,16 +107,16 @@ pub struct Control {
 }
 
 impl Control {
-    /// A control API over `hub`, ready for traffic.
+    /// Returns a control API for a cluster, ready for traffic.
     pub fn new(
         settings: Settings,
-        hub: Arc<Hub>,
+        cluster: Cluster,
         descriptors: Arc<Descriptors>,
         metrics: Arc<Metrics>,
         registry: Registry,
     ) -> Arc<Self> {
         let (ready, guesses) = (AtomicBool::new(true), Guesses::default());
-        Arc::new(Self { settings, hub, descriptors, metrics, registry, ready, guesses })
+        Arc::new(Self { settings, cluster, descriptors, metrics, registry, ready, guesses })
     }
 
     /// Has `/readyz` say that no further traffic is wanted.
@@ -201,23 +201,23 @@ impl Control {
         name: Option<&str>,
         request: Request<Incoming>,
     ) -> Result<Reply, Reply> {
-        let (hub, query) = (&*self.hub, request.uri().query());
+        let (cluster, query) = (&self.cluster, request.uri().query());
         match (place, name, request.method()) {
             ("", ..) => Ok(Reply::text(200, "Pushpin API")),
             ("publish", ..) => Ok(publish::publish(self, grant, media, request).await),
             ("recover", ..) => {
-                hub.recover();
+                cluster.recover().await;
                 Ok(Reply::done(media, "Updated", &serde_json::json!({ "message": "Updated" })))
             }
-            ("allowed", None, &Method::GET | &Method::HEAD) => allowed::list(hub, query),
+            ("allowed", None, &Method::GET | &Method::HEAD) => allowed::list(cluster, query),
             ("allowed", pattern, _) => allowed::change(self, media, pattern, request).await,
-            ("channels", None, _) => channels::list(hub, query),
-            ("channels", Some(name), _) => channels::one(hub, name),
-            ("connections", None, _) => connections::list(hub, query).await,
+            ("channels", None, _) => channels::list(cluster, query).await,
+            ("channels", Some(name), _) => channels::one(cluster, name).await,
+            ("connections", None, _) => connections::list(cluster, query).await,
             ("connections", Some(name), &Method::DELETE) => connections::delete(self, media, name).await,
-            ("connections", Some(name), _) => connections::one(hub, name).await,
-            ("denied", None, _) => denied::list(hub, query),
-            ("denied", Some(name), _) => denied::delete(hub, media, name).await,
+            ("connections", Some(name), _) => connections::one(cluster, name).await,
+            ("denied", None, _) => denied::list(cluster, query),
+            ("denied", Some(name), _) => denied::delete(cluster, media, name).await,
             ("metrics", ..) => Ok(Reply::other(MEDIA_TYPE, self.registry.render())),
             _ => Err(Reply::text(404, "Not Found")),
         }

@@ -4,6 +4,7 @@ use super::Control;
 use super::access::Grant;
 use super::body;
 use super::reply::{Media, Reply};
+use crate::cluster::Publisher;
 use crate::grip::Item;
 use crate::grip::item::parse_batch;
 use crate::hub::{Busy, Finally, Outcome, Receipt};
@@ -35,12 +36,15 @@ pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, 
     }
     let denies = items.iter().any(|item| item.deny_for.is_some());
     let published = match media {
-        Media::Text => control.hub.publish(items, Box::new(|outcomes| log(&outcomes))).await.map(|_| None),
-        Media::Json => publish_and_wait(control, items).await.map(Some),
+        Media::Text => {
+            let finally = Box::new(|outcomes: Vec<Outcome>| log(&outcomes));
+            control.cluster.publish(items, &grant.publisher(), finally).await.map(|_| None)
+        }
+        Media::Json => publish_and_wait(control, items, &grant.publisher()).await.map(Some),
     };
     if denies
         && published.is_ok()
-        && let Err(why) = control.hub.kept().await
+        && let Err(why) = control.cluster.kept().await
     {
         return Reply::text(500, format!("Published, but what is denied will be forgotten when gripd ends: {why}"));
     }
@@ -52,28 +56,33 @@ pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, 
 }
 
 /// Publishes, and waits for the outcomes to be final, or for as long as a reply may wait.
-async fn publish_and_wait(control: &Control, items: Vec<Item>) -> Result<Vec<Outcome>, Busy> {
+async fn publish_and_wait(
+    control: &Control,
+    items: Vec<Item>,
+    publisher: &Publisher<'_>,
+) -> Result<Vec<Outcome>, Busy> {
     let (finally, told) = wait_for();
-    let receipt = control.hub.publish(items, finally).await?;
+    let receipt = control.cluster.publish(items, publisher, finally).await?;
     Ok(told.outcomes(control.settings.receipt_wait, &receipt).await)
 }
 
-/// Outcomes that are not final yet.
-pub(super) struct Told(oneshot::Receiver<Vec<Outcome>>);
+/// Outcomes that are not final yet. Whoever calls the [`Finally`] beside it makes them final: the last shard of this node, or
+/// one who gathers what several nodes have counted.
+pub(super) struct FinalOutcomes(oneshot::Receiver<Vec<Outcome>>);
 
-/// What logs outcomes when they are final, and what waits for them.
-pub(super) fn wait_for() -> (Finally, Told) {
+/// Returns a function that is to be called with the final outcomes, which it logs, and the way to wait for them.
+pub(super) fn wait_for() -> (Finally, FinalOutcomes) {
     let (tell, told) = oneshot::channel();
     let finally = Box::new(|outcomes: Vec<Outcome>| {
         log(&outcomes);
         // An error: the publisher waits no longer.
         let _ = tell.send(outcomes);
     });
-    (finally, Told(told))
+    (finally, FinalOutcomes(told))
 }
 
-impl Told {
-    /// The outcomes when they are final, or as they are after so long.
+impl FinalOutcomes {
+    /// Returns the outcomes when they are final, or as `receipt` knows them after so long.
     pub(super) async fn outcomes(self, wait: Duration, receipt: &Receipt) -> Vec<Outcome> {
         match timeout(wait, self.0).await {
             Ok(Ok(outcomes)) => outcomes,

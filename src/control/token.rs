@@ -29,6 +29,7 @@ enum Proof {
 struct Claims {
     exp: Option<serde_json::Value>,
     nbf: Option<f64>,
+    sub: Option<serde_json::Value>,
     aud: Option<serde_json::Value>,
 }
 
@@ -102,12 +103,21 @@ impl Token {
     }
 }
 
-/// Whose token `shown` is at `now`, in seconds since 1970: a secret, else a JWT. Of the tokens of its issuer it is the first
-/// with whose key it is signed.
-pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Result<&'a Token, Unknown> {
+/// The one who has shown a token.
+#[derive(Clone, Debug)]
+pub(super) struct Identity<'a> {
+    /// The configured token by which the one is known.
+    pub(super) token: &'a Token,
+    /// The subject of the JWT that was shown, if it names one as text.
+    pub(super) subject: Option<String>,
+}
+
+/// Returns the one who has shown `shown` at `now`, in seconds since 1970: a secret, else a JWT. Of the tokens of its issuer
+/// it is the first with whose key the JWT is signed.
+pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Result<Identity<'a>, Unknown> {
     let hash = digest(&SHA256, shown);
     if let Some(token) = tokens.iter().find(|token| token.is_secret(&hash)) {
-        return Ok(token);
+        return Ok(Identity { token, subject: None });
     }
     let jwt = std::str::from_utf8(shown).map_err(|_| Unknown::Key)?;
     let Issued { iss } = signature::unverified_claims(jwt).ok_or(Unknown::Key)?;
@@ -116,7 +126,11 @@ pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Resul
     for token in tokens {
         let Some(verifier) = token.verifier_of(&issuer) else { continue };
         match verifier.claims(jwt) {
-            Ok(claims) => return timely(&claims, now).map(|()| token),
+            Ok(claims) => {
+                timely(&claims, now)?;
+                let subject = claims.sub.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned);
+                return Ok(Identity { token, subject });
+            }
             Err(Unfit::Signature) => refusal = Unknown::Signature,
             Err(Unfit::Malformed) => return Err(Unknown::Key),
         }
@@ -183,7 +197,7 @@ mod tests {
     }
 
     fn name(shown: &str) -> Result<String, Unknown> {
-        identify(&tokens(), shown.as_bytes(), NOW).map(|token| token.name().to_owned())
+        identify(&tokens(), shown.as_bytes(), NOW).map(|identity| identity.token.name().to_owned())
     }
 
     fn signed(key: &str, claims: &Value) -> String {

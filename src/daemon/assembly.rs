@@ -5,6 +5,7 @@ use super::listeners::{Addresses, Listeners};
 use super::metrics::{self, Counters};
 use super::shard_thread::ShardThread;
 use super::{configure, local, local_runtime, warn_of_ignored};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::control::Control;
 use crate::demo;
@@ -77,7 +78,8 @@ impl Assembly {
         });
         let shards = shards.collect();
         metrics::register(&registry, &hub, &descriptors);
-        let control = Control::new(config.control, Arc::clone(&hub), descriptors, counters.control, registry);
+        let cluster = Cluster::alone(Arc::clone(&hub));
+        let control = Control::new(config.control, cluster, descriptors, counters.control, registry);
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
             ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };

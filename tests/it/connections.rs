@@ -177,14 +177,26 @@ fn what_was_published_before_a_kick_arrives() {
 fn ids_and_questions_that_make_no_sense() {
     let gripd = start();
     let _client = Kind::Stream.held(&gripd, "room");
-    for wrong in ["x", "0", "0-1", "0-0-0-0", "-1-0-0", "0-0-x", "9-0-0", "0-99999999999999999999-0", "%20", "0-0-0%00"]
-    {
+    for wrong in [
+        "x",
+        "0",
+        "0-1",
+        "0-0-0-0",
+        "-1-0-0",
+        "0-0-x",
+        "0-0-0@",
+        "0-0-0@b",
+        "9-0-0",
+        "0-99999999999999999999-0",
+        "%20",
+        "0-0-0%00",
+    ] {
         for method in ["GET", "DELETE"] {
             let (status, reply) = gripd.control(method, &format!("/connections/{wrong}"));
             assert!(status == 400 || status == 404, "{method} {wrong}: {status} {reply}");
         }
     }
-    for wrong in ["limit=0", "limit=1001", "limit=x", "limit=-1", "after=x", "color=red", "user=%ff"] {
+    for wrong in ["limit=0", "limit=1001", "limit=x", "limit=-1", "after=x", "after=0-0-0@b", "color=red", "user=%ff"] {
         assert_eq!(gripd.control("GET", &format!("/connections?{wrong}")).0, 400, "{wrong}");
     }
     for method in ["POST", "PUT"] {

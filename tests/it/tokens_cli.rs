@@ -1,8 +1,10 @@
 //! The program with tokens: what is wrong with a configuration, what it says at its start, and `gripd publish`.
 
+use crate::support::tokens::signed;
 use crate::support::{Client, Gripd, get};
 use crate::support::{Program, gripd, run};
 use crate::tokens::{self, jwt, write};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -188,6 +190,31 @@ fn who_is_refused_is_logged_without_what_was_shown() {
     assert!(refusals[1].contains("status=403") && refusals[1].contains("the token 'chat' may not"), "{log}");
     assert!(refusals.iter().all(|line| line.contains("remote=127.0.0.1:")), "{log}");
     assert!(!log.contains("wr0ng") && !log.contains("s3cret") && !log.contains("secretly"), "{log}");
+}
+
+#[test]
+fn a_publisher_is_named_where_more_is_logged() {
+    let file = token("secret = \"s3cret\"\nscopes = [\"publish a\"]")
+        + "[[control.token]]\nname = \"jwt\"\niss = \"realm\"\nkey = \"a key\"\nscopes = [\"admin\"]\n";
+    let config = write("publisher.toml", &file);
+    let mut running = Program::start(&["--config", config.to_str().unwrap(), "--log", "debug"]);
+    let claims = serde_json::json!({ "iss": "realm", "sub": "moderator 7", "exp": gripd::origin::now() + 60 });
+    let key = EncodingKey::from_secret(b"a key");
+    for shown in ["s3cret", &signed(Algorithm::HS256, None, &key, &claims)] {
+        let body = r#"{"items": [{"channel": "a", "action": "hint"}, {"channel": "a", "action": "hint"}]}"#;
+        let head = format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {shown}\r\n");
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        let (head, _) = Client::send(running.control.parse().unwrap(), request).answer();
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+    }
+    running.signal("TERM");
+    let (_, log) = running.wait();
+    let accepted: Vec<&str> = log.lines().filter(|line| line.contains("accepted")).collect();
+    assert_eq!(accepted.len(), 2, "{log}");
+    assert!(accepted.iter().all(|line| line.contains("remote=127.0.0.1:") && line.contains("items=2")), "{log}");
+    assert!(accepted[0].contains("token=\"chat\"") && !accepted[0].contains("subject"), "{log}");
+    assert!(accepted[1].contains("token=\"jwt\"") && accepted[1].contains("subject=\"moderator 7\""), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
 }
 
 #[test]
