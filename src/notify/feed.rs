@@ -1,11 +1,12 @@
 //! What one webhook is told: from what happens to connections to requests.
 
 use super::backoff::Backoff;
-use super::event::{self, Ended, Event, Moment, Name, Numbered, Time, What};
+use super::counting::{Changes, Counting};
+use super::event::{self, Ended, Event, Moment, Numbered, What};
 use super::post::{Failure, Post};
-use super::presence::{Joined, Presence};
 use super::queue::Queue;
-use super::{Events, Hook, Metrics};
+use super::telling::Telling;
+use super::{Hook, Metrics};
 use crate::grip::Channel;
 use bytes::Bytes;
 use std::collections::hash_map::RandomState;
@@ -18,9 +19,6 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 /// Leaves that are told while nobody else can tell anything.
 const MAX_AT_ONCE: usize = 1000;
-
-/// How often it is said that events are dropped.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// One webhook, and what it has not been told yet.
 #[derive(Debug)]
@@ -38,16 +36,11 @@ pub(super) struct Feed {
     first_pause: Duration,
 }
 
+/// Both halves of the feed's work, behind one lock: what is counted is told in the order in which it happened.
 #[derive(Debug)]
 struct State {
-    events: Events,
-    metrics: Arc<Metrics>,
-    channels: Presence<Channel>,
-    users: Presence<Arc<str>>,
-    queue: Queue,
-    /// When it was last said that events are dropped, and whether it is to be said again.
-    warned: Option<Instant>,
-    warn: bool,
+    counting: Counting,
+    telling: Telling,
 }
 
 /// How far the end is.
@@ -64,15 +57,9 @@ impl Feed {
     pub(super) fn new(hook: Hook, boot: &str, metrics: &Arc<Metrics>, first_pause: Duration) -> Self {
         // A batch is at least an event, and so is what waits.
         let hook = Hook { batch: hook.batch.max(1), queue: hook.queue.max(1), ..hook };
-        let state = State {
-            events: hook.events,
-            metrics: Arc::clone(metrics),
-            channels: Presence::new(hook.grace),
-            users: Presence::new(hook.grace),
-            queue: Queue::new(boot.into(), hook.queue),
-            warned: None,
-            warn: false,
-        };
+        let queue = Queue::new(boot.into(), hook.queue);
+        let telling = Telling::new(hook.events, queue, Arc::clone(metrics));
+        let state = State { counting: Counting::new(hook.grace), telling };
         let post = Post::new(hook.url.clone(), hook.signer.clone(), hook.timeout);
         Self {
             hook,
@@ -87,14 +74,19 @@ impl Feed {
     }
 
     pub(super) fn joined(&self, route: &str, channels: &[Channel]) {
-        self.channels(route, channels, State::channel_joined);
+        self.count_channels(route, channels, Counting::channel_joined);
     }
 
     pub(super) fn left(&self, route: &str, channels: &[Channel]) {
-        self.channels(route, channels, State::channel_left);
+        self.count_channels(route, channels, Counting::channel_left);
     }
 
-    fn channels(&self, route: &str, channels: &[Channel], tell: impl Fn(&mut State, &Channel, Moment)) {
+    fn count_channels(
+        &self,
+        route: &str,
+        channels: &[Channel],
+        count: impl Fn(&mut Counting, &Channel, Moment) -> Changes,
+    ) {
         if !self.counts(route) {
             return;
         }
@@ -102,19 +94,22 @@ impl Feed {
         let wanted = |channel: &&Channel| globs.is_empty() || globs.iter().any(|glob| glob.matches(channel));
         let mut wanted = channels.iter().filter(wanted).peekable();
         if wanted.peek().is_some() {
-            self.change(|state, now| wanted.for_each(|channel| tell(state, channel, now)));
+            self.change(|state, now| {
+                wanted
+                    .for_each(|channel| state.telling.tell_all(count(&mut state.counting, channel, now), now.instant));
+            });
         }
     }
 
     pub(super) fn user_joined(&self, route: &str, user: &str) {
         if self.hook.users && self.counts(route) {
-            self.change(|state, now| state.user_joined(user, now));
+            self.change(|state, now| state.telling.tell_all(state.counting.user_joined(user, now), now.instant));
         }
     }
 
     pub(super) fn user_left(&self, route: &str, user: &str) {
         if self.hook.users && self.counts(route) {
-            self.change(|state, now| state.user_left(user, now));
+            self.change(|state, now| state.telling.tell_all(state.counting.user_left(user, now), now.instant));
         }
     }
 
@@ -124,7 +119,9 @@ impl Feed {
     }
 
     pub(super) fn ended(&self, ended: Arc<Ended>) {
-        self.change(|state, now| state.tell(What::Ended(ended), now.time, now.instant));
+        self.change(|state, now| {
+            state.telling.tell(Event { time: now.time, what: What::Ended(ended) }, now.instant);
+        });
     }
 
     /// Whether it is told who joins or leaves on this route.
@@ -142,7 +139,7 @@ impl Feed {
         let (ready, leave, waiting) = self.look(&state);
         let changed = f(&mut state, Moment::now());
         let (ready_now, leave_now, waiting_now) = self.look(&state);
-        let warn = std::mem::take(&mut state.warn);
+        let warn = state.telling.take_warning();
         // The gauge is of all webhooks, so only the difference counts.
         self.metrics.queued.add(waiting_now - waiting);
         drop(state);
@@ -161,8 +158,9 @@ impl Feed {
 
     /// When the next batch and the next leave are due, and how many events wait.
     fn look(&self, state: &State) -> (Option<Instant>, Option<Instant>, i64) {
-        let ready = state.queue.ready(self.hook.batch, self.hook.batch_wait);
-        (ready, state.deadline(), i64::try_from(state.queue.len()).unwrap_or(i64::MAX))
+        let queue = &state.telling.queue;
+        let ready = queue.ready(self.hook.batch, self.hook.batch_wait);
+        (ready, state.counting.deadline(), i64::try_from(queue.len()).unwrap_or(i64::MAX))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -173,8 +171,8 @@ impl Feed {
     pub(super) async fn keep_time(&self) {
         loop {
             let deadline = self.change(|state, now| {
-                state.tell_due(now);
-                state.deadline()
+                state.telling.tell_all(state.counting.due(now.instant, MAX_AT_ONCE), now.instant);
+                state.counting.deadline()
             });
             match deadline {
                 // Others may have something to tell meanwhile.
@@ -223,9 +221,9 @@ impl Feed {
     /// The next batch, when it is due.
     async fn next(&self) -> Vec<Numbered> {
         loop {
-            let ready = self.lock().queue.ready(self.hook.batch, self.hook.batch_wait);
+            let ready = self.lock().telling.queue.ready(self.hook.batch, self.hook.batch_wait);
             match ready {
-                Some(ready) if ready <= Instant::now() => return self.lock().queue.batch(self.hook.batch),
+                Some(ready) if ready <= Instant::now() => return self.lock().telling.queue.batch(self.hook.batch),
                 Some(ready) => select! {
                     () = sleep_until(ready.into()) => {}
                     () = self.news.notified() => {}
@@ -236,13 +234,13 @@ impl Feed {
     }
 
     fn delivered(&self) {
-        let delivered = self.change(|state, now| state.queue.delivered(now));
+        let delivered = self.change(|state, now| state.telling.queue.delivered(now));
         self.metrics.delivered.inc_by(delivered as u64);
     }
 
     fn failed(&self, failure: &Failure, pause: Option<Duration>) {
         self.metrics.failures.inc();
-        let (url, waiting) = (&self.hook.url, self.lock().queue.len());
+        let (url, waiting) = (&self.hook.url, self.lock().telling.queue.len());
         match pause {
             Some(pause) => tracing::warn!(%url, %failure, waiting, again_in = ?pause, "a webhook failed"),
             None => tracing::warn!(%url, %failure, waiting, "a webhook failed and is not asked again"),
@@ -274,8 +272,9 @@ impl Feed {
         let mut post = self.post.lock().await;
         loop {
             let batch = self.change(|state, now| {
-                state.flush(state.queue.room(), now);
-                state.queue.batch(self.hook.batch)
+                let rest = state.counting.flush(state.telling.queue.room());
+                state.telling.tell_all(rest, now.instant);
+                state.telling.queue.batch(self.hook.batch)
             });
             if batch.is_empty() {
                 return;
@@ -284,7 +283,7 @@ impl Feed {
                 Ok(()) => self.delivered(),
                 Err(failure) => {
                     self.failed(&failure, None);
-                    let discarded = self.change(|state, now| state.queue.discard(now));
+                    let discarded = self.change(|state, now| state.telling.queue.discard(now));
                     self.metrics.dropped.inc_by(discarded);
                     *lost += discarded;
                 }
@@ -294,86 +293,11 @@ impl Feed {
 }
 
 impl State {
-    fn channel_joined(&mut self, channel: &Channel, now: Moment) {
-        let joined = self.channels.joined(channel, || channel.clone(), now.instant);
-        self.tell_joined(joined, || Name::Channel(channel.clone()), now);
-    }
-
-    fn channel_left(&mut self, channel: &Channel, now: Moment) {
-        if let Some(channel) = self.channels.left(channel, now) {
-            self.tell_left(channel.into(), now.time, now.instant);
-        }
-    }
-
-    fn user_joined(&mut self, user: &str, now: Moment) {
-        let joined = self.users.joined(user, || user.into(), now.instant);
-        self.tell_joined(joined, || Name::User(user.into()), now);
-    }
-
-    fn user_left(&mut self, user: &str, now: Moment) {
-        if let Some(user) = self.users.left(user, now) {
-            self.tell_left(user.into(), now.time, now.instant);
-        }
-    }
-
-    fn tell_joined(&mut self, joined: Joined, name: impl Fn() -> Name, now: Moment) {
-        match joined {
-            Joined::Still => return,
-            Joined::First => {}
-            Joined::Again(left) => self.tell_left(name(), left, now.instant),
-        }
-        if self.events.joined {
-            self.tell(What::Joined(name()), now.time, now.instant);
-        }
-    }
-
-    fn tell_left(&mut self, name: Name, time: Time, now: Instant) {
-        if self.events.left {
-            self.tell(What::Left(name), time, now);
-        }
-    }
-
-    fn tell(&mut self, what: What, time: Time, now: Instant) {
-        if self.queue.push(Event { time, what }, now) {
-            return;
-        }
-        self.metrics.dropped.inc();
-        let is_closed = self.queue.len() == 0;
-        if !is_closed && self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_EVERY) {
-            self.warned = Some(now);
-            self.warn = true;
-        }
-    }
-
-    /// When the next leave is due.
-    fn deadline(&self) -> Option<Instant> {
-        [self.channels.deadline(), self.users.deadline()].into_iter().flatten().min()
-    }
-
-    /// Tells the leaves that are due, or some of them.
-    fn tell_due(&mut self, now: Moment) {
-        let channels = self.channels.due(now.instant, MAX_AT_ONCE);
-        let users = self.users.due(now.instant, MAX_AT_ONCE - channels.len());
-        self.tell_leaves(channels, users, now.instant);
-    }
-
-    /// Tells at most `most` leaves that are in their grace.
-    fn flush(&mut self, most: usize, now: Moment) {
-        let channels = self.channels.flush(most);
-        let users = self.users.flush(most - channels.len());
-        self.tell_leaves(channels, users, now.instant);
-    }
-
-    fn tell_leaves(&mut self, channels: Vec<(Channel, Time)>, users: Vec<(Arc<str>, Time)>, now: Instant) {
-        channels.into_iter().for_each(|(channel, left)| self.tell_left(channel.into(), left, now));
-        users.into_iter().for_each(|(user, left)| self.tell_left(user.into(), left, now));
-    }
-
-    /// Drops all there is to tell. Returns how many events that were.
+    /// Drops everything that is still to be told. Returns how many events that were.
     fn close(&mut self, now: Moment) -> u64 {
-        let leaves = self.channels.flush(usize::MAX).len() + self.users.flush(usize::MAX).len();
-        let untold = if self.events.left { leaves as u64 } else { 0 };
-        untold + self.queue.close(now)
+        let leaves = self.counting.flush(usize::MAX);
+        let untold = leaves.iter().filter(|leave| self.telling.wants(&leave.what)).count();
+        untold as u64 + self.telling.queue.close(now)
     }
 }
 

@@ -6,11 +6,13 @@
 //! knows it by its id. Ids are numbers without a gap; where events are missing, one says how many.
 
 mod backoff;
+mod counting;
 mod event;
 mod feed;
 mod post;
 mod presence;
 mod queue;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod url;

@@ -1,0 +1,121 @@
+//! Counting: which channels and users are there, apart from whether, how and to whom that is told. Pure: time is told.
+
+use super::event::{Event, Moment, Name, Time, What};
+use super::presence::{Joined, Presence};
+use crate::grip::Channel;
+use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The events of one join or leave. Mostly there are none; if the grace of an earlier leave was over when a name is joined,
+/// there are two, that leave and the join.
+pub(super) type Changes = SmallVec<[Event; 2]>;
+
+/// The channels that are held by anybody, and the users who are there.
+#[derive(Debug)]
+pub(super) struct Counting {
+    channels: Presence<Channel>,
+    users: Presence<Arc<str>>,
+}
+
+impl Counting {
+    /// Returns a count of nothing. A leave is an event only if nobody has joined again for `grace`.
+    pub(super) fn new(grace: Duration) -> Self {
+        Self { channels: Presence::new(grace), users: Presence::new(grace) }
+    }
+
+    /// Counts one more connection that holds a channel.
+    pub(super) fn channel_joined(&mut self, channel: &Channel, now: Moment) -> Changes {
+        joined(self.channels.joined(channel, || channel.clone(), now.instant), || channel.clone().into(), now)
+    }
+
+    /// Counts one fewer connection that holds a channel.
+    pub(super) fn channel_left(&mut self, channel: &Channel, now: Moment) -> Changes {
+        self.channels.left(channel, now).map(|channel| left(channel, now.time)).into_iter().collect()
+    }
+
+    /// Counts one more connection of a user.
+    pub(super) fn user_joined(&mut self, user: &str, now: Moment) -> Changes {
+        joined(self.users.joined(user, || user.into(), now.instant), || Name::User(user.into()), now)
+    }
+
+    /// Counts one fewer connection of a user.
+    pub(super) fn user_left(&mut self, user: &str, now: Moment) -> Changes {
+        self.users.left(user, now).map(|user| left(user, now.time)).into_iter().collect()
+    }
+
+    /// Returns when the grace of the next leave is over.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.channels.deadline(), self.users.deadline()].into_iter().flatten().min()
+    }
+
+    /// Returns at most `most` of the leaves whose grace is over at `now`.
+    pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<Event> {
+        let channels = self.channels.due(now, most);
+        let users = self.users.due(now, most - channels.len());
+        leaves(channels, users)
+    }
+
+    /// Returns at most `most` leaves that are in their grace.
+    pub(super) fn flush(&mut self, most: usize) -> Vec<Event> {
+        let channels = self.channels.flush(most);
+        let users = self.users.flush(most - channels.len());
+        leaves(channels, users)
+    }
+}
+
+fn joined(joined: Joined, name: impl Fn() -> Name, now: Moment) -> Changes {
+    let first = || Event { time: now.time, what: What::Joined(name()) };
+    match joined {
+        Joined::Still => Changes::new(),
+        Joined::First => smallvec![first()],
+        Joined::Again(since) => smallvec![left(name(), since), first()],
+    }
+}
+
+fn left(name: impl Into<Name>, time: Time) -> Event {
+    Event { time, what: What::Left(name.into()) }
+}
+
+fn leaves(channels: Vec<(Channel, Time)>, users: Vec<(Arc<str>, Time)>) -> Vec<Event> {
+    let channels = channels.into_iter().map(|(channel, time)| left(channel, time));
+    channels.chain(users.into_iter().map(|(user, time)| left(user, time))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leave_and_a_late_return_are_two_events_and_a_quick_return_is_none() {
+        let start = Instant::now();
+        let at = |ms| Moment { instant: start + Duration::from_millis(ms), time: Time::from_millis(ms) };
+        let event = |ms, what| Event { time: Time::from_millis(ms), what };
+        let (room, grace) = (Channel::from("room"), Duration::from_secs(5));
+        let mut counting = Counting::new(grace);
+        assert_eq!(counting.channel_joined(&room, at(0))[..], [event(0, What::Joined(room.clone().into()))]);
+        assert!(counting.channel_joined(&room, at(1)).is_empty());
+        assert!(counting.channel_left(&room, at(2)).is_empty() && counting.channel_left(&room, at(3)).is_empty());
+        assert!(counting.channel_joined(&room, at(4)).is_empty());
+        assert!(counting.channel_left(&room, at(5)).is_empty());
+        assert_eq!(counting.deadline(), Some(at(5005).instant));
+        let (left, joined) = (What::Left(room.clone().into()), What::Joined(room.clone().into()));
+        assert_eq!(counting.channel_joined(&room, at(9000))[..], [event(5, left), event(9000, joined)]);
+        // A user of the same name is somebody else, and leaves come in the order of channels and users.
+        assert_eq!(counting.user_joined("room", at(9001)).len(), 1);
+        assert!(counting.user_left("room", at(9002)).is_empty() && counting.channel_left(&room, at(9003)).is_empty());
+        let (room, user) = (What::Left(room.into()), What::Left(Name::User("room".into())));
+        assert_eq!(counting.due(at(9004).instant, 9), []);
+        assert_eq!(counting.due(at(20_000).instant, 1), [event(9003, room)]);
+        assert_eq!(counting.flush(9), [event(9002, user)]);
+        assert_eq!(counting.deadline(), None);
+    }
+
+    #[test]
+    fn without_a_grace_a_leave_is_told_at_once() {
+        let now = Moment::now();
+        let mut counting = Counting::new(Duration::ZERO);
+        assert_eq!(counting.user_joined("456", now).len(), 1);
+        assert_eq!(counting.user_left("456", now)[..], [left(Arc::<str>::from("456"), now.time)]);
+    }
+}

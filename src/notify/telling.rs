@@ -1,0 +1,64 @@
+//! Telling: the events of one webhook that wait for it. Pure: time is told.
+
+use super::Events;
+use super::Metrics;
+use super::event::{Event, What};
+use super::queue::Queue;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often a warning says that events are dropped.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// The events that a webhook is still to be told.
+#[derive(Debug)]
+pub(super) struct Telling {
+    /// The kinds of events that it is told.
+    events: Events,
+    pub(super) queue: Queue,
+    metrics: Arc<Metrics>,
+    /// The time of the last warning that events are dropped.
+    warned: Option<Instant>,
+    /// Whether it is time for such a warning.
+    warn: bool,
+}
+
+impl Telling {
+    /// Returns a queue in which nothing waits.
+    pub(super) const fn new(events: Events, queue: Queue, metrics: Arc<Metrics>) -> Self {
+        Self { events, queue, metrics, warned: None, warn: false }
+    }
+
+    /// Queues an event, if it is of a kind that the webhook is told. If too many wait, it is dropped and counted.
+    pub(super) fn tell(&mut self, event: Event, now: Instant) {
+        if !self.wants(&event.what) || self.queue.push(event, now) {
+            return;
+        }
+        self.metrics.dropped.inc();
+        let is_closed = self.queue.len() == 0;
+        if !is_closed && self.warned.is_none_or(|warned| now.duration_since(warned) >= WARN_EVERY) {
+            self.warned = Some(now);
+            self.warn = true;
+        }
+    }
+
+    /// Tells events in their order, each as [`tell`](Self::tell) does.
+    pub(super) fn tell_all(&mut self, events: impl IntoIterator<Item = Event>, now: Instant) {
+        events.into_iter().for_each(|event| self.tell(event, now));
+    }
+
+    /// Returns whether the webhook is told events of this kind.
+    pub(super) const fn wants(&self, what: &What) -> bool {
+        match what {
+            What::Joined(_) => self.events.joined,
+            What::Left(_) => self.events.left,
+            What::Ended(_) => self.events.ended,
+            What::Dropped(_) => true,
+        }
+    }
+
+    /// Returns whether it is time to warn that events are dropped. It is so once.
+    pub(super) const fn take_warning(&mut self) -> bool {
+        std::mem::replace(&mut self.warn, false)
+    }
+}
