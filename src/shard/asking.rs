@@ -2,11 +2,11 @@
 
 use super::asked::Asked;
 use super::conn::Feed;
-use super::deliver::Outcome;
 use super::inbox::Delivery;
 use super::offer::Admitted;
 use super::pieces::Pieces;
 use super::rare::{Rare, Ways};
+use super::rounds::Outcome;
 use super::terms::Terms;
 use super::{Denied, Parked, State};
 use crate::grip::Channel;

@@ -66,7 +66,7 @@ pub(super) struct Begun {
 impl Shard {
     /// Does at once what was accepted up to `number` and cannot wait: commands; and has what was accepted at hand.
     pub(super) fn settle_accepted(&self, state: &mut State, number: u64) {
-        if self.inbox.take(&mut state.backlog, &mut state.commands) {
+        if state.rounds.take_from(&self.inbox) {
             state.refresh_all();
         }
         while !state.carry_out_commands(number) {}
@@ -77,10 +77,10 @@ impl State {
     /// Carries out commands accepted up to `number`, as many as fit a step. Says whether it did all there are.
     pub(super) fn carry_out_commands(&mut self, number: u64) -> bool {
         let mut budget = self.settings.steps.command_looks;
-        while let Some(command) = self.commands.pop_front_if(|command| command.number <= number) {
+        while let Some(command) = self.rounds.commands.pop_front_if(|command| command.number <= number) {
             // Who nobody holds costs a look as well.
             budget = budget.saturating_sub(1);
-            self.command = match command.whom {
+            self.rounds.command = match command.whom {
                 Whom::One(place) => {
                     if let Some(key) = self.at_place(place) {
                         self.carry_out_on(key, &command);
@@ -89,15 +89,15 @@ impl State {
                 }
                 Whom::Members { .. } => self.carry_out(&command, &mut budget),
             };
-            if self.command.is_some() {
-                self.commands.push_front(command);
+            if self.rounds.command.is_some() {
+                self.rounds.commands.push_front(command);
             } else if let Deed::Move(moved) = &command.deed
                 && let Move::Subscribe(channels) = &**moved
             {
                 self.ledger.release(channels);
             }
             if budget == 0 {
-                return self.commands.front().is_none_or(|command| command.number > number);
+                return self.rounds.commands.front().is_none_or(|command| command.number > number);
             }
         }
         true
@@ -106,7 +106,7 @@ impl State {
     /// Does to members of a channel what is to be done. If the budget runs out first: where to go on.
     fn carry_out(&mut self, command: &Command, budget: &mut usize) -> Option<Begun> {
         let Whom::Members { channel, selection, meta } = &command.whom else { return None };
-        let mut begun = self.command.take().unwrap_or_else(|| {
+        let mut begun = self.rounds.command.take().unwrap_or_else(|| {
             let through = self.registry.fewest(channel, selection.as_deref());
             Begun { through: through.clone(), at: usize::MAX }
         });

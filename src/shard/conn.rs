@@ -2,15 +2,15 @@
 
 use super::asked::Asked;
 use super::ending::{Ending, Phase};
-use super::outlet::{Outlet, push};
+use super::outgoing::{CROWDED, Outgoing};
+use super::outlet::Outlet;
 use super::rare::{Rare, Undo};
 use super::registry::{Subscription, Subscriptions};
-use super::{Key, Place, Profile, Reason, Settings};
+use super::{Key, Place, Profile, Reason};
 use crate::grip::Format;
 use crate::grip::item::Response;
 use crate::net::Transport;
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -74,8 +74,6 @@ pub(super) enum News {
 const STALLED_MS: u32 = 1000;
 /// How many times its limit may wait for a client that goes on reading.
 pub(super) const BURST: usize = 16;
-/// How many times the ceiling of all outlets may wait for clients that go on reading: what waits is mostly shared.
-pub(super) const CROWDED: usize = 4;
 
 /// Kept small: there are many. What few connections need stands behind a box.
 pub(super) struct Conn {
@@ -146,25 +144,18 @@ impl Conn {
         Self::without_transport(Feed::Response, Rc::default())
     }
 
-    /// Puts a piece into its outlet. `false`: it is too slow for that.
+    /// Puts a piece of an item into the outlet of this connection, which is at `key`. Returns whether it did: not if the client
+    /// is too slow for it.
     #[inline]
-    pub(super) fn take(
-        &mut self,
-        piece: &Rc<Bytes>,
-        key: Key,
-        now_ms: u32,
-        settings: &Settings,
-        dirty: &mut VecDeque<Key>,
-        waiting: &mut usize,
-    ) -> bool {
+    pub(super) fn take(&mut self, piece: &Rc<Bytes>, key: Key, now_ms: u32, outgoing: &mut Outgoing) -> bool {
         if self.blocked {
-            if self.is_slow(now_ms, settings, *waiting + piece.len()) {
+            if self.is_slow(now_ms, outgoing, piece.len()) {
                 return false;
             }
-            *waiting += piece.len();
+            outgoing.add_waiting(piece.len());
         } else if !self.dirty {
             self.dirty = true;
-            dirty.push_back(key);
+            outgoing.add_dirty(key);
         }
         self.outlet.push(Rc::clone(piece));
         self.active_ms = now_ms;
@@ -193,11 +184,34 @@ impl Conn {
         self.ending.as_ref().is_some_and(|ending| ending.phase == Phase::Finished)
     }
 
-    /// Puts what comes last into its outlet, if its end is decided and that was not done yet. `waiting`: what waits for all
-    /// clients of the shard whose transports refuse bytes.
-    pub(super) fn complete(&mut self, waiting: &mut usize) {
+    /// Puts what comes last into its outlet, if its end is decided and that was not done yet.
+    pub(super) fn complete(&mut self, outgoing: &mut Outgoing) {
         if let Some(mark) = self.ending.as_mut().and_then(|ending| ending.complete()) {
-            push(waiting, self.blocked, &mut self.outlet, mark);
+            self.push(mark, outgoing);
+        }
+    }
+
+    /// Puts a piece into its outlet, however much waits there. Whoever does so has the outlet flushed.
+    pub(super) fn push(&mut self, piece: Rc<Bytes>, outgoing: &mut Outgoing) {
+        if self.blocked {
+            outgoing.add_waiting(piece.len());
+        }
+        self.outlet.push(piece);
+    }
+
+    /// Drops the last pieces of its outlet, of which the first must not be one: it may be half written.
+    pub(super) fn drop_last(&mut self, count: usize, outgoing: &mut Outgoing) {
+        let freed = self.outlet.drop_last(count);
+        if self.blocked {
+            outgoing.remove_waiting(freed);
+        }
+    }
+
+    /// Notes that its transport refuses bytes no longer, or is gone.
+    pub(super) fn unblock(&mut self, waited: usize, outgoing: &mut Outgoing) {
+        if self.blocked {
+            outgoing.remove_waiting(waited);
+            self.blocked = false;
         }
     }
 
@@ -227,15 +241,15 @@ impl Conn {
         self.wake();
     }
 
-    /// Whether so much waits for its transport, which takes nothing or not nearly enough, that it must be cut. `waiting`:
-    /// what waits for all clients of the shard.
-    pub(super) fn is_slow(&self, now_ms: u32, settings: &Settings, waiting: usize) -> bool {
+    /// Returns whether so much waits for its transport, which takes nothing or not nearly enough, that it must be cut before
+    /// `more` bytes wait.
+    fn is_slow(&self, now_ms: u32, outgoing: &Outgoing, more: usize) -> bool {
         let stalled = self.has_stalled(now_ms);
-        let exceeds = |waits: usize, limit: usize, leeway: usize| {
-            waits > limit && (stalled || waits > limit.saturating_mul(leeway))
+        let exceeds_limit = |waiting: usize, limit: usize, burst_factor: usize| {
+            waiting > limit && (stalled || waiting > limit.saturating_mul(burst_factor))
         };
-        exceeds(self.outlet.backlog(), settings.client_buffer, BURST)
-            || exceeds(waiting, settings.outlets_total, CROWDED)
+        exceeds_limit(self.outlet.backlog(), outgoing.client_buffer(), BURST)
+            || exceeds_limit(outgoing.waiting() + more, outgoing.ceiling(), CROWDED)
     }
 
     /// Whether its transport has taken nothing for a while.

@@ -1,8 +1,8 @@
 //! The ceiling of all outlets together, held by time and not only when an item comes.
 
-use super::conn::{CROWDED, Conn};
+use super::conn::Conn;
+use super::outgoing::CROWDED;
 use super::{Key, Shard, State};
-use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -12,10 +12,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 impl Shard {
     /// Cuts clients that read nothing while more waits than the ceiling of all outlets allows, for ever.
     pub async fn keep_ceiling(&self) {
-        let crowded = Rc::clone(&self.state.borrow().crowded);
+        let crowded = self.state.borrow().outgoing.crowded();
         loop {
             crowded.notified().await;
-            while self.state.borrow().is_crowded() {
+            while self.state.borrow().outgoing.is_crowded() {
                 sleep(LOOK_EVERY).await;
                 self.state.borrow_mut().relieve();
             }
@@ -24,25 +24,15 @@ impl Shard {
 }
 
 impl State {
-    /// Whether more waits than the ceiling allows.
-    pub(super) const fn is_crowded(&self) -> bool {
-        self.waiting_bytes > self.settings.outlets_total
-    }
-
-    /// Whether so much waits that clients are cut although they go on reading.
-    pub(super) const fn is_overcrowded(&self) -> bool {
-        self.waiting_bytes > self.settings.outlets_total.saturating_mul(CROWDED)
-    }
-
     /// Cuts clients until no more waits than the ceiling allows: those that have taken nothing for a while, and where several
     /// times as much waits, also others for whom more than one item does. Those for whom most waits come first.
     pub(super) fn relieve(&mut self) {
         let now_ms = self.now_ms();
-        let ceiling = self.settings.outlets_total;
+        let ceiling = self.outgoing.ceiling();
         let stalled = self.largest(|conn| if conn.has_stalled(now_ms) { conn.outlet.bytes() } else { 0 });
         let mut slow = Vec::new();
         // A WebSocket keeps the frame that is half written until its time is over, which comes by itself.
-        let mut left = choose(self.waiting_bytes, ceiling, stalled, &mut slow);
+        let mut left = choose(self.outgoing.waiting(), ceiling, stalled, &mut slow);
         if left > ceiling.saturating_mul(CROWDED) {
             // One item alone never makes a client slow, however large it is.
             let reads = |conn: &Conn| !conn.has_stalled(now_ms) && conn.outlet.len() > 1;
@@ -83,6 +73,7 @@ mod tests {
     use super::super::{Feed, Inbox, Metrics, Settings};
     use super::*;
     use bytes::Bytes;
+    use std::rc::Rc;
     use std::sync::Arc;
 
     /// Adds a connection for which so much waits besides a byte that is being written, and that has taken nothing for so
@@ -94,7 +85,7 @@ mod tests {
         conn.outlet.push(Rc::new(Bytes::from(vec![0; bytes - 1])));
         conn.blocked = true;
         conn.progress_ms = now_ms.wrapping_sub(for_ms);
-        state.waiting_bytes += bytes;
+        state.outgoing.add_waiting(bytes);
         state.conns.insert(conn)
     }
 
@@ -111,7 +102,7 @@ mod tests {
         let cut: Vec<u32> = cut.collect();
         assert_eq!(metrics.slow.get(), cut.len() as u64);
         let left: usize = state.conns.iter().filter(|(_, c)| c.blocked).map(|(_, c)| c.outlet.bytes()).sum();
-        assert_eq!(state.waiting_bytes, left);
+        assert_eq!(state.outgoing.waiting(), left);
         cut
     }
 
@@ -135,7 +126,7 @@ mod tests {
             conn.feed = feed;
             conn.outlet.push(Rc::new(Bytes::from(vec![0; 1000])));
             (conn.blocked, conn.progress_ms) = (true, state.now_ms());
-            state.waiting_bytes += 1000;
+            state.outgoing.add_waiting(1000);
             state.conns.insert(conn);
         }
         state.relieve();

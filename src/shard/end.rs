@@ -1,9 +1,9 @@
 //! How connections end: by a close, by a drain, by a cut.
 
 use super::conn::{Feed, News};
-use super::deliver::Outcome;
 use super::ending::Ending;
 use super::pieces::Pieces;
+use super::rounds::Outcome;
 use super::tally::Ticket;
 use super::{Delivery, Key, Reason, Shard, State};
 use crate::grip::CloseReason;
@@ -76,7 +76,7 @@ impl State {
         // Where items wait for the hold, the hold says when the end has come.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
         if matches!(conn.feed, Feed::Stream { .. } | Feed::Messages { .. }) && !waits {
-            conn.complete(&mut self.waiting_bytes);
+            conn.complete(&mut self.outgoing);
         }
         conn.tell(News::Close);
         if conn.is_complete() {
@@ -87,10 +87,10 @@ impl State {
     /// Gives a connection the items accepted before `number` that it has not had yet. Says whether it was too slow for
     /// one of them.
     pub(super) fn catch_up(&mut self, key: Key, number: u64) -> bool {
-        let Self { backlog, conns, registry, .. } = self;
+        let Self { rounds, conns, registry, .. } = self;
         let conn = &mut conns[key];
         let missed = |item: &&Delivery| item.number > conn.seen && registry.holds(&conn.subscriptions, &item.channel);
-        let before = backlog.iter().take_while(|item| item.number < number);
+        let before = rounds.backlog.iter().take_while(|item| item.number < number);
         let missed: Vec<Delivery> = before.filter(missed).cloned().collect();
         for item in missed {
             self.conn(key).seen = item.number;
@@ -112,10 +112,7 @@ impl State {
         if !matches!(conn.feed, Feed::Messages { .. }) {
             return self.cut(key);
         }
-        let freed = conn.outlet.drop_last(conn.outlet.len().saturating_sub(1));
-        if conn.blocked {
-            self.waiting_bytes -= freed;
-        }
+        conn.drop_last(conn.outlet.len().saturating_sub(1), &mut self.outgoing);
         self.unsubscribe(key);
         let fresh = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key];
@@ -124,7 +121,7 @@ impl State {
             let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
             Ending::new(fresh, None, Some(Rc::new(frame)))
         });
-        conn.complete(&mut self.waiting_bytes);
+        conn.complete(&mut self.outgoing);
         conn.tell(News::Close);
         self.flush(key);
     }
@@ -141,10 +138,7 @@ impl State {
     pub(super) fn disconnect(&mut self, key: Key) {
         self.unsubscribe(key);
         let conn = &mut self.conns[key];
-        if conn.blocked {
-            self.waiting_bytes -= conn.outlet.bytes();
-            conn.blocked = false;
-        }
+        conn.unblock(conn.outlet.bytes(), &mut self.outgoing);
         conn.transport = None;
         conn.wake();
         self.settle(key);

@@ -14,7 +14,7 @@ impl State {
         }
         let blocked = self.conns.iter().filter(|(_, conn)| conn.blocked);
         let waiting: usize = blocked.map(|(_, conn)| conn.outlet.bytes()).sum();
-        waiting == self.waiting_bytes && self.conns.iter().all(|(_, conn)| is_whole(conn))
+        waiting == self.outgoing.waiting() && self.conns.iter().all(|(_, conn)| is_whole(conn))
     }
 }
 

@@ -67,10 +67,10 @@ impl State {
         let page = match (&question.channel, &question.user) {
             (None, None) => self.any(&question),
             (Some(channel), None) => self.some(&question, self.registry.subscribers(channel), |_| true),
-            (None, Some(user)) => self.some(&question, self.users.subscribers(user), |_| true),
+            (None, Some(user)) => self.some(&question, self.users.connections(user), |_| true),
             (Some(channel), Some(user)) => {
                 let holds = |key| self.registry.holds(&self.conns[key].subscriptions, channel);
-                self.some(&question, self.users.subscribers(user), holds)
+                self.some(&question, self.users.connections(user), holds)
             }
         };
         let _ = question.answer.send(page);

@@ -13,6 +13,8 @@ mod crowding;
 mod deliver;
 mod end;
 mod ending;
+mod expiring;
+mod flushing;
 pub mod inbox;
 mod invariants;
 mod ledger;
@@ -20,6 +22,7 @@ mod listing;
 pub mod metrics;
 mod moving;
 mod offer;
+mod outgoing;
 mod outlet;
 mod parked;
 mod pieces;
@@ -28,6 +31,7 @@ mod rare;
 mod reading;
 mod registry;
 mod rendered;
+mod rounds;
 mod sending;
 #[cfg(test)]
 mod simulation;
@@ -36,7 +40,7 @@ mod steps;
 mod subscribing;
 pub mod tally;
 pub mod terms;
-mod until;
+mod users;
 
 pub use asked::Asked;
 pub use asking::Turn;
@@ -61,14 +65,15 @@ pub use crate::net::{MemoryClient, MemoryStream};
 
 use conn::Conn;
 use connections::{Connections, Key};
+use expiring::Expiring;
+use outgoing::Outgoing;
 use registry::Registry;
+use rounds::Rounds;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use users::Users;
 
 /// The limits of a shard.
 #[derive(Clone, Debug)]
@@ -109,18 +114,10 @@ impl Shard {
         let state = State {
             conns: Connections::default(),
             registry: Registry::default(),
-            users: Registry::default(),
-            profiles: HashMap::default(),
-            expiring: BTreeSet::new(),
-            expires: Rc::default(),
-            backlog: VecDeque::new(),
-            commands: VecDeque::new(),
-            command: None,
-            round: deliver::Round::default(),
-            dirty: VecDeque::new(),
-            waiting_bytes: 0,
-            crowded: Rc::default(),
-            made_bytes: 0,
+            users: Users::default(),
+            expiring: Expiring::default(),
+            rounds: Rounds::default(),
+            outgoing: Outgoing::new(&settings),
             started: std::time::Instant::now(),
             settings,
             ledger,
@@ -148,33 +145,15 @@ impl std::fmt::Debug for Shard {
     }
 }
 
-/// What a shard owns.
+/// The parts of a shard, each of which can be borrowed by itself. A function that needs few of them takes these; one that needs
+/// most is a method of this.
 struct State {
     conns: Connections,
     registry: Registry,
-    /// The connections of users who are known, as if each user were a channel.
-    users: Registry,
-    /// What all connections of a route have whose user is not known.
-    profiles: HashMap<Arc<str>, Rc<Profile>>,
-    /// Connections that end by themselves, by time.
-    expiring: BTreeSet<(Instant, Key)>,
-    /// Told when another of them is the first.
-    expires: Rc<Notify>,
-    /// Items taken from the inbox and not yet appended to every outlet, in the order of acceptance.
-    backlog: VecDeque<Delivery>,
-    /// Commands still to be carried out.
-    commands: VecDeque<Command>,
-    /// Where the first of them goes on, once it was begun.
-    command: Option<command::Begun>,
-    round: deliver::Round,
-    /// Connections with bytes to flush.
-    dirty: VecDeque<Key>,
-    /// Bytes in the outlets whose sockets refused them.
-    waiting_bytes: usize,
-    /// Told when more waits than the ceiling of all outlets allows.
-    crowded: Rc<Notify>,
-    /// Bytes that filters have made for single connections since all outlets were flushed.
-    made_bytes: usize,
+    users: Users,
+    expiring: Expiring,
+    rounds: Rounds,
+    outgoing: Outgoing,
     started: std::time::Instant,
     settings: Settings,
     ledger: Box<dyn Ledger>,

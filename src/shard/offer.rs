@@ -2,10 +2,10 @@
 
 use super::asked::Asked;
 use super::conn::{BURST, Feed, News};
-use super::deliver::Outcome;
 use super::inbox::Delivery;
 use super::pieces::{Pieces, render};
 use super::rare::Undo;
+use super::rounds::Outcome;
 use super::terms::{Verdict, agrees};
 use super::{Key, State};
 use crate::grip::Format;
@@ -137,7 +137,7 @@ impl State {
             (feed @ (Feed::Stream { .. } | Feed::Messages { .. }), _) => {
                 let piece = match changed {
                     Some(content) => {
-                        self.made_bytes += content.len();
+                        self.outgoing.add_made(content.len());
                         render(item, feed, &content)
                     }
                     None => pieces.select(item, feed).cloned(),
@@ -182,12 +182,12 @@ impl State {
     /// Puts a piece into the outlet of a stream or a WebSocket.
     fn append(&mut self, key: Key, piece: &Rc<Bytes>, undo: Option<Undo>, outcome: &mut Outcome) {
         let now_ms = self.now_ms();
-        let Self { conns, settings, dirty, waiting_bytes, .. } = self;
+        let Self { conns, outgoing, .. } = self;
         let conn = &mut conns[key];
         if conn.is_complete() {
             return;
         }
-        if !conn.take(piece, key, now_ms, settings, dirty, waiting_bytes) {
+        if !conn.take(piece, key, now_ms, outgoing) {
             if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                 rare.undo(undo);
             }
@@ -206,10 +206,7 @@ impl State {
             return;
         };
         let back = rare.take_back(conn.outlet.len());
-        let freed = conn.outlet.drop_last(back);
-        if conn.blocked {
-            self.waiting_bytes -= freed;
-        }
+        conn.drop_last(back, &mut self.outgoing);
         self.metrics.overflowed.inc();
         self.refresh(key);
     }

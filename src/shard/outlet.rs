@@ -114,11 +114,3 @@ impl Outlet {
         }
     }
 }
-
-/// Queues a piece; one that waits for a refusing transport counts towards the shard's ceiling.
-pub(super) fn push(waiting: &mut usize, blocked: bool, outlet: &mut Outlet, piece: Rc<Bytes>) {
-    if blocked {
-        *waiting += piece.len();
-    }
-    outlet.push(piece);
-}

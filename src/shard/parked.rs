@@ -272,7 +272,7 @@ impl Parked {
         let ending = conn.ending.get_or_insert_with(|| Ending::new(fresh, None, end_mark(feed, frame)));
         // Who got no goodbye before has a moment to read it.
         let deadline = ending.deadline.max(Instant::now() + GOODBYE);
-        conn.complete(&mut state.waiting_bytes);
+        conn.complete(&mut state.outgoing);
         state.flush(self.key);
         deadline
     }

@@ -40,7 +40,7 @@ impl Parked {
     pub fn is_backed_up(&self, most: usize) -> bool {
         let state = self.shard.state.borrow();
         let conn = &state.conns[self.key];
-        conn.blocked && (conn.outlet.bytes() >= most || state.waiting_bytes > state.settings.outlets_total)
+        conn.blocked && (conn.outlet.bytes() >= most || state.outgoing.is_crowded())
     }
 
     /// Whether the client is gone, as far as that can be told while what it has sent is left unread.

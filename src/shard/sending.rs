@@ -1,7 +1,6 @@
 //! The bytes that the task of a parked connection sends on it.
 
 use super::Parked;
-use super::outlet::push;
 use crate::wire::{AnswerHead, Head};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -61,7 +60,7 @@ impl Parked {
         conn.active_ms = now_ms;
         for piece in pieces {
             let piece = Rc::new(piece);
-            push(&mut state.waiting_bytes, conn.blocked, &mut conn.outlet, Rc::clone(&piece));
+            conn.push(Rc::clone(&piece), &mut state.outgoing);
             conn.note(None, &piece, now_ms);
         }
     }

@@ -4,7 +4,6 @@ use super::ledger::{Denied, Entering, Joined};
 use super::{Key, Parked, Profile, State};
 use crate::grip::Channel;
 use crate::grip::item::Id;
-use std::rc::Rc;
 
 impl Parked {
     /// Subscribes it to these channels, and no others: what is accepted from now on is for it. `known`: of some of them the
@@ -107,44 +106,5 @@ impl State {
         let joined = self.ledger.join(&entering)?;
         self.add(key, channels);
         Ok(joined)
-    }
-
-    /// What a profile is kept as: all connections of a route whose user is not known share one.
-    pub(super) fn keep(&mut self, whose: &Profile) -> Rc<Profile> {
-        if !whose.is_common() {
-            return Rc::new(whose.clone());
-        }
-        let profile = self.profiles.entry(whose.route.clone()).or_insert_with(|| Rc::new(whose.clone()));
-        Rc::clone(profile)
-    }
-
-    /// Says whose a connection is.
-    pub(super) fn identify(&mut self, key: Key, whose: &Profile) {
-        if self.conn(key).whose.is_like(whose) {
-            return;
-        }
-        self.forget_whose(key);
-        let whose = self.keep(whose);
-        self.conn(key).whose = Rc::clone(&whose);
-        if let Some(user) = &whose.user {
-            whose.place.set(Some(self.users.add(key, &Channel::from(&**user))));
-            self.ledger.came(&whose);
-        }
-        if let Some(at) = whose.until {
-            self.expires_at(key, at);
-        }
-    }
-
-    /// Has a connection be nobody's.
-    pub(super) fn forget_whose(&mut self, key: Key) {
-        let Self { conns, users, ledger, expiring, .. } = self;
-        let whose = Rc::clone(&conns[key].whose);
-        if let Some(place) = whose.place.take() {
-            users.remove(key, &[place], |moved, s| conns[moved].whose.place.set(Some(s)));
-            ledger.went(&whose);
-        }
-        if let Some(at) = whose.until {
-            expiring.remove(&(at, key));
-        }
     }
 }

@@ -1,0 +1,84 @@
+//! Connections that end by themselves when their time is over.
+
+use super::{Key, Reason, Shard, State};
+use crate::grip::CloseReason;
+use crate::wire::websocket;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// The connections that end by themselves, by time.
+#[derive(Debug, Default)]
+pub(super) struct Expiring {
+    times: BTreeSet<(Instant, Key)>,
+    /// Notified when another connection is the first to end.
+    is_earlier: Rc<Notify>,
+}
+
+impl Expiring {
+    /// Notes that a connection ends by itself.
+    pub(super) fn add(&mut self, key: Key, at: Instant) {
+        self.times.insert((at, key));
+        if self.times.first() == Some(&(at, key)) {
+            self.is_earlier.notify_one();
+        }
+    }
+
+    /// Forgets that a connection ends by itself.
+    pub(super) fn remove(&mut self, key: Key, at: Instant) {
+        self.times.remove(&(at, key));
+    }
+
+    /// Returns when the first connection ends.
+    fn first(&self) -> Option<Instant> {
+        self.times.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the first connection, if its time is over at `now`.
+    fn next_due(&mut self, now: Instant) -> Option<Key> {
+        if self.first()? > now {
+            return None;
+        }
+        self.times.pop_first().map(|(_, key)| key)
+    }
+}
+
+impl Shard {
+    /// Ends the connections whose time is over, for ever.
+    pub async fn keep_time(&self) {
+        let is_earlier = Rc::clone(&self.state.borrow().expiring.is_earlier);
+        loop {
+            let first = self.state.borrow().expiring.first();
+            let due = async {
+                match first {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {
+                    self.state.borrow_mut().expire(Instant::now());
+                    tokio::task::yield_now().await;
+                }
+                () = is_earlier.notified() => {}
+            }
+        }
+    }
+}
+
+impl State {
+    /// Ends those whose time is over, as many as fit a turn.
+    fn expire(&mut self, now: Instant) {
+        const MOST: usize = 256;
+        let frame = websocket::close(Some(&CloseReason::new(1008, "expired")));
+        for _ in 0..MOST {
+            let Some(key) = self.expiring.next_due(now) else { return };
+            let conn = self.conn(key);
+            if conn.ending.is_none() {
+                conn.reason.get_or_insert(Reason::Expired);
+                self.end(key, u64::MAX, None, &frame);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The users of the connections of a shard.
+
+use super::connections::Connections;
+use super::registry::Registry;
+use super::{Key, Profile, State};
+use crate::grip::Channel;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The connections of users who are known, and the profiles of those who are not.
+#[derive(Default)]
+pub(super) struct Users {
+    /// The connections of each user, as if the user were a channel.
+    registry: Registry,
+    /// The one profile of all connections of a route whose user is not known.
+    common: HashMap<Arc<str>, Rc<Profile>>,
+}
+
+impl Users {
+    /// Returns the connections of a user.
+    pub(super) fn connections(&self, user: &str) -> &[Key] {
+        self.registry.subscribers(user)
+    }
+
+    /// Returns a profile as it is kept: all connections of a route whose user is not known share one.
+    fn keep(&mut self, whose: &Profile) -> Rc<Profile> {
+        if !whose.is_common() {
+            return Rc::new(whose.clone());
+        }
+        let profile = self.common.entry(whose.route.clone()).or_insert_with(|| Rc::new(whose.clone()));
+        Rc::clone(profile)
+    }
+
+    /// Adds a connection to those of its user. Returns whether its user is known.
+    fn add(&mut self, key: Key, whose: &Profile) -> bool {
+        let Some(user) = &whose.user else { return false };
+        whose.place.set(Some(self.registry.add(key, &Channel::from(&**user))));
+        true
+    }
+
+    /// Removes a connection from those of its user. Returns whether it was among them.
+    fn remove(&mut self, key: Key, whose: &Profile, conns: &Connections) -> bool {
+        let Some(place) = whose.place.take() else { return false };
+        self.registry.remove(key, &[place], |moved, s| conns[moved].whose.place.set(Some(s)));
+        true
+    }
+}
+
+impl State {
+    /// Notes whose a connection is.
+    pub(super) fn identify(&mut self, key: Key, whose: &Profile) {
+        if self.conn(key).whose.is_like(whose) {
+            return;
+        }
+        self.forget_whose(key);
+        let whose = self.users.keep(whose);
+        self.conn(key).whose = Rc::clone(&whose);
+        if self.users.add(key, &whose) {
+            self.ledger.came(&whose);
+        }
+        if let Some(at) = whose.until {
+            self.expiring.add(key, at);
+        }
+    }
+
+    /// Notes that a connection is nobody's.
+    pub(super) fn forget_whose(&mut self, key: Key) {
+        let whose = Rc::clone(&self.conns[key].whose);
+        if self.users.remove(key, &whose, &self.conns) {
+            self.ledger.went(&whose);
+        }
+        if let Some(at) = whose.until {
+            self.expiring.remove(key, at);
+        }
+    }
+}
