@@ -132,7 +132,7 @@ async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Durati
     let ending = Rc::clone(shard);
     let ending = spawn_local(async move { ending.drain(spread).await });
     let over = async {
-        front.drain.is_over().await;
+        front.drain.ended().await;
         front.origin.all_told().await;
     };
     if timeout(spread + grace, over).await.is_err() {

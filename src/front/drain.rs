@@ -29,7 +29,7 @@ impl Drain {
     }
 
     /// Waits until no connection is open.
-    pub async fn is_over(&self) {
+    pub async fn ended(&self) {
         while self.open.get() > 0 {
             self.closed.notified().await;
         }

@@ -97,7 +97,7 @@ impl Slot {
     /// Lets go of that: the request has its answer.
     pub(super) fn forget(&self) {
         if let Some(farewell) = self.farewell.borrow().as_deref() {
-            farewell.away.is_answered();
+            farewell.away.note_answer();
         }
         drop(self.farewell.take());
     }

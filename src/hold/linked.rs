@@ -244,7 +244,7 @@ impl Linked<'_> {
         }
         loop {
             // No answer waits behind another.
-            if self.parked.is_blocked() && !self.parked.has_room(None).await {
+            if self.parked.is_blocked() && self.parked.wait_for_room(None).await.is_err() {
                 return ControlFlow::Break(Over::Gone);
             }
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
@@ -374,9 +374,9 @@ impl Linked<'_> {
             }
             // Meanwhile the origin's connection is kept for a client that does not read.
             lease.delay().begins();
-            let has_room = self.parked.has_room(Some(&mut pace)).await;
+            let has_room = self.parked.wait_for_room(Some(&mut pace)).await;
             lease.delay().ends(length);
-            if !has_room {
+            if has_room.is_err() {
                 return ControlFlow::Break(Over::Gone);
             }
         }

@@ -79,7 +79,7 @@ impl Hub {
         let mut state = self.state();
         let denials = batch.denials(now());
         if !denials.is_empty() {
-            if !state.denials.has_room(&denials, now()) {
+            if !state.denials.make_room(&denials, now()) {
                 return Err(Busy::Denials);
             }
             self.denying.store(true, Relaxed);
@@ -153,7 +153,7 @@ impl State {
             return vec![entry];
         }
         if let Some(id) = entry.id()
-            && !self.seen.is_new(&entry.item.channel, id, now)
+            && !self.seen.remember(&entry.item.channel, id, now)
         {
             entry.counts().duplicate.store(1, Relaxed);
             return Vec::new();

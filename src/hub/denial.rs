@@ -120,8 +120,9 @@ impl Denials {
         self.count == 0
     }
 
-    /// Whether these fit; those for the same connections as one that there is take its place.
-    pub(super) fn has_room(&mut self, fresh: &[Denial], now: u64) -> bool {
+    /// Forgets denials that are over, if that is needed for more to fit. Returns whether these fit; those for the same
+    /// connections as one that there is take its place.
+    pub(super) fn make_room(&mut self, fresh: &[Denial], now: u64) -> bool {
         if now >= self.swept + SWEEP {
             self.expire(now);
         }
@@ -309,8 +310,8 @@ mod tests {
             denials.add(Denial::new(&format!("u{number}"), None, 10 + number as u64 % 2));
         }
         let fresh = |name: &str| [Denial::new(name, None, 99)];
-        assert!(!denials.has_room(&fresh("new"), 9) && denials.has_room(&fresh("u7"), 9));
-        assert!(denials.has_room(&fresh("new"), 10));
+        assert!(!denials.make_room(&fresh("new"), 9) && denials.make_room(&fresh("u7"), 9));
+        assert!(denials.make_room(&fresh("new"), 10));
         assert_eq!(denials.count, MAX_DENIALS / 2);
     }
 
@@ -321,8 +322,8 @@ mod tests {
             denials.add(denial("c", &["u1"], &[&format!("x{number}")], 1000));
             denials.add(denial("c", &[&format!("v{number}")], &[], 1000));
         }
-        assert!(!denials.has_room(&[denial("c", &["u1"], &["y"], 1000)], 9));
-        assert!(denials.has_room(&[denial("c", &["u1"], &["y"], 1000)], 1000));
+        assert!(!denials.make_room(&[denial("c", &["u1"], &["y"], 1000)], 9));
+        assert!(denials.make_room(&[denial("c", &["u1"], &["y"], 1000)], 1000));
         // One batch is no way round, and what all have in common is no hindrance.
         let many = |common: bool| -> Vec<Denial> {
             let with = |n| if common { vec!["members".into(), format!("u{n}")] } else { vec!["members".into()] };
@@ -330,7 +331,7 @@ mod tests {
                 .map(|n| Denial { with: with(n), except: vec![format!("x{n}")], ..denial("d", &[], &[], 1000) })
                 .collect()
         };
-        assert!(!denials.has_room(&many(false), 9) && denials.has_room(&many(true), 9));
+        assert!(!denials.make_room(&many(false), 9) && denials.make_room(&many(true), 9));
         many(true).into_iter().for_each(|denial| denials.add(denial));
         assert_eq!(found(&denials, &["d"], &["members", "u150"], 9).as_deref(), Some("d"));
         assert_eq!(found(&denials, &["d"], &["members", "u150", "x150"], 9), None);
@@ -352,7 +353,7 @@ mod tests {
                 let indexed = denials.channels.values().flat_map(|d| d.by_with.values().map(Vec::len)).sum::<usize>();
                 prop_assert_eq!(denials.count, indexed);
             }
-            prop_assert!(denials.has_room(&[], 0));
+            prop_assert!(denials.make_room(&[], 0));
         }
     }
 }

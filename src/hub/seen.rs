@@ -23,8 +23,8 @@ impl Seen {
         Self { ttl, keys: Default::default(), items: HashSet::default(), order: VecDeque::new() }
     }
 
-    /// Remembers an item. `false`: it is remembered already.
-    pub(super) fn is_new(&mut self, channel: &str, id: &str, now: Instant) -> bool {
+    /// Remembers an item. Returns whether it is new: not if it is remembered already.
+    pub(super) fn remember(&mut self, channel: &str, id: &str, now: Instant) -> bool {
         if self.ttl.is_zero() {
             return true;
         }
@@ -51,18 +51,18 @@ mod tests {
     #[test]
     fn an_item_is_new_once_in_its_time() {
         let (mut seen, t) = (Seen::new(Duration::from_secs(60)), Instant::now());
-        assert!(seen.is_new("a", "1", t) && seen.is_new("b", "1", t) && seen.is_new("a", "2", t));
+        assert!(seen.remember("a", "1", t) && seen.remember("b", "1", t) && seen.remember("a", "2", t));
         // What comes again is not remembered longer for it.
-        assert!(!seen.is_new("a", "1", t + Duration::from_secs(59)));
-        assert!(seen.is_new("a", "1", t + Duration::from_secs(60)));
+        assert!(!seen.remember("a", "1", t + Duration::from_secs(59)));
+        assert!(seen.remember("a", "1", t + Duration::from_secs(60)));
         assert_eq!((seen.items.len(), seen.order.len()), (1, 1));
         // Parts are not run together.
-        assert!(seen.is_new("ab", "c", t) && seen.is_new("a", "bc", t));
+        assert!(seen.remember("ab", "c", t) && seen.remember("a", "bc", t));
     }
 
     #[test]
     fn without_a_time_nothing_is_remembered() {
         let (mut seen, t) = (Seen::new(Duration::ZERO), Instant::now());
-        assert!(seen.is_new("a", "1", t) && seen.is_new("a", "1", t));
+        assert!(seen.remember("a", "1", t) && seen.remember("a", "1", t));
     }
 }

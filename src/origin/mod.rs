@@ -331,7 +331,7 @@ impl Origin {
             let reused = lease.is_reused();
             match self.exchange(&mut lease, errand, target, upload).await {
                 Ok(response) => {
-                    body.is_answered();
+                    body.note_answer();
                     return Ok((response, lease));
                 }
                 Err(_) if lease.gave_way() => return Err(Lost::sent(Failure::new(Kind::GaveWay))),

@@ -201,7 +201,7 @@ impl Upload {
     }
 
     /// Notes that the origin has answered: if the client still sends, that is between the two.
-    pub(super) fn is_answered(&self) {
+    pub(super) fn note_answer(&self) {
         if let Some(incoming) = &mut self.shared.borrow_mut().incoming {
             incoming.is_answered = true;
         }

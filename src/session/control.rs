@@ -65,7 +65,7 @@ impl Session<'_> {
 
     fn subscribe(&mut self, name: &str, filters: Vec<Filter>) {
         // Who closes, or is being closed, gets nothing any more.
-        if self.is_closing() {
+        if !self.phase.is_open() {
             return;
         }
         let channel = Channel::prefixed(&self.about.route.prefix, name);
@@ -113,7 +113,7 @@ impl Session<'_> {
             let held = self.parked.channels();
             let name = channel.strip_prefix(&self.about.route.prefix).unwrap_or(&channel);
             let refused = held.len() >= self.sessions.admission.max_channels() || !self.admits(name);
-            if self.is_closing() || held.contains(&channel) || refused {
+            if !self.phase.is_open() || held.contains(&channel) || refused {
                 continue;
             }
             match self.enter(&channel, filters) {
@@ -143,7 +143,7 @@ impl Session<'_> {
         let users = route.users.as_ref().filter(|users| users.are_named_by(name))?;
         let rights = self.extras.as_ref().and_then(|extras| users.rights_by(&extras.meta)).unwrap_or_default();
         let old = self.rights.replace(Box::new(rights.clone())).unwrap_or_default();
-        if *old == rights || self.is_closing() {
+        if *old == rights || !self.phase.is_open() {
             return None;
         }
         if let Some(own) = old.own_channel(&route.prefix) {

@@ -2,6 +2,7 @@
 
 use super::extras::Extras;
 use super::line::Line;
+use super::phase::{Phase, Relaying};
 use super::said::Leave;
 use super::{Sessions, given};
 use crate::grip::{CloseReason, Rights};
@@ -19,7 +20,7 @@ use tokio::time::timeout_at;
 /// Bytes that may wait for the client before the origin has to.
 const MAX_WAITING: usize = 200_000;
 /// What is done of a session before others have their turn: parts of messages, and KiB in them.
-const BUDGET: usize = 256;
+const BUDGET: u32 = 256;
 
 /// How often it is looked whether a client is still there whose words wait.
 pub(super) const STUCK: Duration = Duration::from_secs(15);
@@ -61,18 +62,10 @@ pub(super) struct Session<'a> {
     pub(super) rights: Option<Box<Rights>>,
     /// When the timer goes off.
     armed: Option<Instant>,
-    /// Why the client's side is closed, once it is: what the origin still says is awaited.
-    pub(super) closing: Option<Box<CloseReason>>,
-    /// What may be done in this turn.
-    pub(super) budget: usize,
-    /// Whether that is for the client's fault, whatever the origin says of it.
-    pub(super) at_fault: bool,
-    /// Whether the client has begun to get a message, piece by piece.
-    pub(super) streaming: bool,
-    /// Whether the message that the origin is saying is for nobody.
-    pub(super) dropping: bool,
-    /// Whether the shard wants to end the connection.
-    ending: bool,
+    pub(super) phase: Phase,
+    /// How much may be done in this turn: parts of messages, and KiB in them.
+    pub(super) budget: u32,
+    pub(super) relaying: Relaying,
     /// Whether the terms of its subscriptions have changed.
     pub(super) stale: bool,
 }
@@ -100,12 +93,9 @@ impl<'a> Session<'a> {
             extras: None,
             rights: None,
             armed: None,
-            closing: None,
+            phase: Phase::default(),
             budget: 0,
-            at_fault: false,
-            streaming: false,
-            dropping: false,
-            ending: false,
+            relaying: Relaying::default(),
             stale: false,
         }
     }
@@ -114,7 +104,7 @@ impl<'a> Session<'a> {
     pub(super) async fn run(mut self: Box<Self>, early: Vec<u8>) {
         if !early.is_empty() {
             self.unread = early.into();
-            self.parked.pause(true);
+            self.parked.pause_reading();
         }
         let end = poll_fn(|cx| self.poll(cx)).await;
         // Boxed: what comes once is no part of what all of them keep.
@@ -128,7 +118,7 @@ impl<'a> Session<'a> {
         let overdue = self.due().is_some_and(|at| at <= Instant::now());
         let mut end = if overdue { self.tick() } else { None };
         while end.is_none() {
-            if self.ending && (!self.streaming || self.parked.is_complete()) {
+            if self.phase.is_ending() && (!self.is_streaming() || self.parked.is_complete()) {
                 end = Some(End::Ended);
             } else if self.budget == 0 {
                 cx.waker().wake_by_ref();
@@ -139,7 +129,7 @@ impl<'a> Session<'a> {
             }
         }
         self.enter_denied();
-        if self.stale && end.is_none() && !self.ending {
+        if self.stale && end.is_none() && !self.phase.is_ending() {
             self.agree();
         }
         self.put_small();
@@ -166,7 +156,7 @@ impl<'a> Session<'a> {
             going(self.hear(said))?;
         }
         // The line may have room since a moment ago.
-        if self.parked.is_paused() && !self.must_wait() && !self.is_closing() {
+        if self.parked.is_paused() && !self.must_wait() && self.phase.is_open() {
             idle = false;
             going(self.go_on())?;
         }
@@ -181,16 +171,12 @@ impl<'a> Session<'a> {
 
     /// Why the client's side is closed.
     pub(super) fn given(&self) -> CloseReason {
-        given(self.closing.as_deref().cloned())
+        given(self.phase.closing().map(|closing| closing.reason.clone()))
     }
 
-    pub(super) const fn is_streaming(&self) -> bool {
-        self.streaming
-    }
-
-    /// Whether one side wants the end.
-    pub(super) const fn is_closing(&self) -> bool {
-        self.closing.is_some() || self.ending
+    /// Returns whether the client has got the beginning of a message, and not its end.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.relaying == Relaying::Passing
     }
 
     /// Whether the client must wait before it says more: for the origin to hear it, or because it does not read what it is
@@ -205,7 +191,8 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn spend(&mut self, bytes: usize) {
-        self.budget = self.budget.saturating_sub(1 + bytes / 1024);
+        let cost = u32::try_from(1 + bytes / 1024).unwrap_or(u32::MAX);
+        self.budget = self.budget.saturating_sub(cost);
     }
 
     /// What follows from what happened to the client's connection.
@@ -214,8 +201,8 @@ impl<'a> Session<'a> {
             Event::Gone => return Some(End::Gone),
             Event::Close => {
                 // A message that is half told is told first, if there is time.
-                self.ending = true;
-                self.parked.pause(true);
+                self.phase.end();
+                self.parked.pause_reading();
             }
             Event::Timer => return self.tick(),
             // One may have come in the place of the other.
@@ -239,7 +226,7 @@ impl<'a> Session<'a> {
     /// Goes on with what was read before the client had to wait.
     fn go_on(&mut self) -> Option<End> {
         let unread = std::mem::take(&mut self.unread);
-        self.parked.pause(false);
+        self.parked.resume_reading();
         if let Some(extras) = &mut self.extras {
             extras.stuck_at = None;
         }
@@ -248,7 +235,7 @@ impl<'a> Session<'a> {
 
     /// When something is due first.
     fn due(&self) -> Option<Instant> {
-        if self.ending {
+        if self.phase.is_ending() {
             // In time for a last word.
             return self.parked.deadline().and_then(|deadline| deadline.checked_sub(LAST_WORD)).map(Into::into);
         }
@@ -274,7 +261,7 @@ impl<'a> Session<'a> {
     fn tick(&mut self) -> Option<End> {
         self.armed = None;
         let now = Instant::now();
-        if self.ending {
+        if self.phase.is_ending() {
             return self.due().is_none_or(|at| at <= now).then_some(End::Ended);
         }
         if self.line.due_at().is_some_and(|at| at <= now) {
@@ -316,7 +303,7 @@ impl<'a> Session<'a> {
 
     /// What was accepted before the end and waits for an answer about it has until the grace is over.
     async fn finish_queued(&mut self) {
-        if self.streaming || self.parked.is_complete() {
+        if self.is_streaming() || self.parked.is_complete() {
             return;
         }
         let deadline = self.parked.deadline().unwrap_or_else(tokio::time::Instant::now);

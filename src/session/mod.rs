@@ -9,6 +9,7 @@ mod filtered;
 mod line;
 mod live;
 mod over_http;
+mod phase;
 mod relayed;
 mod said;
 mod talk;

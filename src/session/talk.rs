@@ -3,6 +3,7 @@
 use super::given;
 use super::line::Line;
 use super::live::{End, STUCK, Session};
+use super::phase::{ClosedBy, Closing, Relaying};
 use super::said::{Leave, Piece, Said};
 use crate::grip::{CloseReason, MessageKind};
 use crate::shard::Reason;
@@ -21,11 +22,11 @@ impl Session<'_> {
     /// Takes what the client has sent apart, until it has to wait.
     pub(super) fn decode(&mut self, mut input: &[u8]) -> Option<End> {
         // Behind its end a client says nothing.
-        while self.closing.is_none() {
+        while self.phase.closing().is_none() {
             let stuck = self.must_wait();
             if stuck || self.budget == 0 {
                 self.unread = input.into();
-                self.parked.pause(true);
+                self.parked.pause_reading();
                 if stuck {
                     self.extras().stuck_at = Some(Instant::now() + STUCK);
                 }
@@ -60,7 +61,7 @@ impl Session<'_> {
             }
             Part::Ping(content) => self.line.control(MessageKind::Ping, content),
             Part::Pong(content) => self.line.control(MessageKind::Pong, content),
-            Part::Close(reason) => return self.close(reason),
+            Part::Close(reason) => return self.close(reason, ClosedBy::Client),
         }
         None
     }
@@ -69,8 +70,7 @@ impl Session<'_> {
     fn give_way(&mut self) -> Option<End> {
         self.sessions.metrics.crowded.inc();
         tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: the messages that wait for origins have reached [websocket] unsent_total, and most of them are its own");
-        self.at_fault = true;
-        let end = self.close(Some(CloseReason::new(1013, "too many messages wait")));
+        let end = self.close(Some(CloseReason::new(1013, "too many messages wait")), ClosedBy::Gripd);
         self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
         end
     }
@@ -79,14 +79,13 @@ impl Session<'_> {
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
         self.sessions.metrics.violations.inc();
         tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
-        self.at_fault = true;
-        let end = self.close(Some(reason));
+        let end = self.close(Some(reason), ClosedBy::Gripd);
         self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
         end
     }
 
     /// The client's side is closed: the origin is to answer.
-    fn close(&mut self, reason: Option<CloseReason>) -> Option<End> {
+    fn close(&mut self, reason: Option<CloseReason>, by: ClosedBy) -> Option<End> {
         self.parked.because(Reason::Client);
         self.parked.unsubscribe();
         let answered = self.line.close(reason.as_ref());
@@ -94,7 +93,7 @@ impl Session<'_> {
         if !answered {
             return Some(End::Close(reason));
         }
-        self.closing = Some(Box::new(reason));
+        self.phase.close(Closing { reason, by });
         if matches!(self.line, Line::Relayed(_)) {
             self.extras().close_at = Some(Instant::now() + self.sessions.settings.close_timeout);
         }
@@ -108,7 +107,7 @@ impl Session<'_> {
             line.wind_up(Leave::Close(None), &self.sessions.origin);
         }
         // There is nobody any more who could answer the client's Close.
-        self.closing.is_some().then(|| End::Close(self.given()))
+        if self.phase.closing().is_some() { Some(End::Close(self.given())) } else { None }
     }
 
     /// Carries out what the origin says.
@@ -120,11 +119,14 @@ impl Session<'_> {
                 self.send(websocket::frame(kind, &content));
                 None
             }
-            Said::Close(reason) if !self.at_fault => Some(End::Close(given(reason))),
-            Said::Close(_) | Said::Over => Some(End::Close(self.given())),
+            Said::Close(reason) => Some(End::Close(match self.phase.closing() {
+                Some(Closing { by: ClosedBy::Gripd, .. }) => self.given(),
+                _ => given(reason),
+            })),
+            Said::Over => Some(End::Close(self.given())),
             Said::Crowded => self.give_way(),
             // Who has heard that the client closes may leave.
-            Said::Lost(_) if self.closing.is_some() => Some(End::Lost(self.given())),
+            Said::Lost(_) if self.phase.closing().is_some() => Some(End::Lost(self.given())),
             Said::Lost(failure) => {
                 tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "a WebSocket's origin is lost");
                 self.sessions.metrics.lost.inc();
@@ -140,12 +142,16 @@ impl Session<'_> {
                 if piece.kind == MessageKind::Text && piece.last && piece.content.starts_with(b"c:") {
                     return self.carry_out(&piece.content[2..]);
                 }
-                self.dropping = !piece.content.starts_with(prefix.as_bytes());
-                if !self.dropping {
+                if piece.content.starts_with(prefix.as_bytes()) {
                     piece.content = piece.content.slice(prefix.len()..);
+                } else {
+                    self.relaying = Relaying::Dropping;
                 }
             }
-            if self.dropping {
+            if self.relaying == Relaying::Dropping {
+                if piece.last {
+                    self.relaying = Relaying::Nothing;
+                }
                 return None;
             }
         }
@@ -160,12 +166,12 @@ impl Session<'_> {
             return self.send_message(*kind, content);
         }
         if *first {
-            self.streaming = true;
+            self.relaying = Relaying::Passing;
             self.hold_back();
         }
         self.send(websocket::fragment(*kind, content, *first, *last));
         if *last {
-            self.streaming = false;
+            self.relaying = Relaying::Nothing;
             self.send_late();
             self.put_small();
             self.parked.let_go();

@@ -21,8 +21,8 @@ impl Away {
         matches!(self.0.shard.state.borrow().conns[self.0.key].news, News::Refresh)
     }
 
-    /// Says that its origin has answered, and not with a hold.
-    pub fn is_answered(&self) {
+    /// Notes that its origin has answered, and not with a hold.
+    pub fn note_answer(&self) {
         self.0.shard.state.borrow_mut().conn(self.0.key).reason.get_or_insert(Reason::Origin);
     }
 

@@ -6,6 +6,7 @@ use super::outgoing::{CROWDED, Outgoing};
 use super::outlet::Outlet;
 use super::rare::{Rare, Undo};
 use super::registry::{Subscription, Subscriptions};
+use super::tally::Closed;
 use super::{Key, Place, Profile, Reason};
 use crate::grip::Format;
 use crate::grip::item::Response;
@@ -74,6 +75,10 @@ pub(super) enum News {
 const STALLED_MS: u32 = 1000;
 /// How many times its limit may wait for a client that goes on reading.
 pub(super) const BURST: usize = 16;
+
+/// The error for a client that reads too slowly for what it is to be sent.
+#[derive(Debug)]
+pub(super) struct TooSlow;
 
 /// Kept small: there are many. What few connections need stands behind a box.
 pub(super) struct Conn {
@@ -144,13 +149,21 @@ impl Conn {
         Self::without_transport(Feed::Response, Rc::default())
     }
 
-    /// Puts a piece of an item into the outlet of this connection, which is at `key`. Returns whether it did: not if the client
-    /// is too slow for it.
+    /// Puts a piece of an item into the outlet of this connection, which is at `key`.
+    ///
+    /// # Errors
+    /// Too much waits there already, and the piece was not put there.
     #[inline]
-    pub(super) fn take(&mut self, piece: &Rc<Bytes>, key: Key, now_ms: u32, outgoing: &mut Outgoing) -> bool {
+    pub(super) fn take(
+        &mut self,
+        piece: &Rc<Bytes>,
+        key: Key,
+        now_ms: u32,
+        outgoing: &mut Outgoing,
+    ) -> Result<(), TooSlow> {
         if self.blocked {
             if self.is_slow(now_ms, outgoing, piece.len()) {
-                return false;
+                return Err(TooSlow);
             }
             outgoing.add_waiting(piece.len());
         } else if !self.dirty {
@@ -159,11 +172,11 @@ impl Conn {
         }
         self.outlet.push(Rc::clone(piece));
         self.active_ms = now_ms;
-        true
+        Ok(())
     }
 
-    /// Takes note of its new place in a channel.
-    pub(super) fn has_moved(&mut self, to: Subscription) {
+    /// Notes its new place in a channel.
+    pub(super) fn note_place(&mut self, to: Subscription) {
         if let Some(subscription) = self.subscriptions.iter_mut().find(|subscription| subscription.is_beside(to)) {
             *subscription = to;
         }
@@ -271,9 +284,9 @@ impl Conn {
         }
     }
 
-    /// Counts it as ended by its item, if one ended it and it was not counted yet.
-    pub(super) fn settle(&mut self, cut: bool) -> bool {
-        let ticket = self.ending.as_mut().and_then(|e| e.ticket.take());
-        ticket.map(|t| t.settle(cut)).is_some()
+    /// Counts it as ended by its item. Returns whether it did: not if no item ended it, or if it was counted before.
+    pub(super) fn settle(&mut self, way: Closed) -> bool {
+        let ticket = self.ending.as_mut().and_then(|ending| ending.ticket.take());
+        ticket.map(|ticket| ticket.settle(way)).is_some()
     }
 }

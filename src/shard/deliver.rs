@@ -125,7 +125,7 @@ impl State {
                 continue;
             }
             if let Some(piece) = begun.pieces.select(item, conn.feed) {
-                if conn.take(piece, key, now_ms, outgoing) {
+                if conn.take(piece, key, now_ms, outgoing).is_ok() {
                     outcome.delivered += 1;
                 } else {
                     outcome.slow.push(key);

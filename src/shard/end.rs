@@ -1,10 +1,10 @@
 //! How connections end: by a close, by a drain, by a cut.
 
-use super::conn::{Feed, News};
+use super::conn::{Feed, News, TooSlow};
 use super::ending::Ending;
 use super::pieces::Pieces;
 use super::rounds::Outcome;
-use super::tally::Ticket;
+use super::tally::{Closed, Ticket};
 use super::{Delivery, Key, Reason, Shard, State};
 use crate::grip::CloseReason;
 use crate::wire::{chunk, websocket};
@@ -62,14 +62,14 @@ impl State {
     /// Ends one connection: what was accepted before `number` still reaches it, nothing after.
     /// `frame`: the Close frame, if it is a WebSocket.
     pub(super) fn end(&mut self, key: Key, number: u64, ticket: Option<Ticket>, frame: &Bytes) {
-        let is_slow = self.catch_up(key, number);
+        let caught_up = self.catch_up(key, number);
         self.unsubscribe(key);
         let deadline = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key];
         let mark = end_mark(conn.feed, frame);
         // One that is ending already goes on as it began, and is counted for what ended it.
         conn.ending.get_or_insert_with(|| Ending::new(deadline, ticket, mark));
-        if is_slow {
+        if caught_up.is_err() {
             // There is no end mark behind a hole, but a WebSocket's.
             return self.shed(key);
         }
@@ -84,9 +84,11 @@ impl State {
         }
     }
 
-    /// Gives a connection the items accepted before `number` that it has not had yet. Says whether it was too slow for
-    /// one of them.
-    pub(super) fn catch_up(&mut self, key: Key, number: u64) -> bool {
+    /// Gives a connection the items accepted before `number` that it has not had yet.
+    ///
+    /// # Errors
+    /// The client was too slow for one of them.
+    pub(super) fn catch_up(&mut self, key: Key, number: u64) -> Result<(), TooSlow> {
         let Self { rounds, conns, registry, .. } = self;
         let conn = &mut conns[key];
         let missed = |item: &&Delivery| item.number > conn.seen && registry.holds(&conn.subscriptions, &item.channel);
@@ -98,10 +100,10 @@ impl State {
             self.offer(key, &item, &Pieces::default(), &mut outcome);
             outcome.count(&item, &self.metrics);
             if !outcome.slow.is_empty() {
-                return true;
+                return Err(TooSlow);
             }
         }
-        false
+        Ok(())
     }
 
     /// Ends a connection that is too slow. A WebSocket is told, where the frame that is half written lets it; anything
@@ -147,10 +149,10 @@ impl State {
     /// Counts a connection that is over and was not counted when its FIN was sent.
     pub(super) fn settle(&mut self, key: Key) {
         let conn = &mut self.conns[key];
-        let cut = !conn.is_finished();
-        if conn.settle(cut) {
+        let way = if conn.is_finished() { Closed::Cleanly } else { Closed::Cut };
+        if conn.settle(way) {
             self.metrics.closed.inc();
-            self.metrics.cut.inc_by(usize::from(cut) as u64);
+            self.metrics.cut.inc_by(u64::from(way == Closed::Cut));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Flushing: the outlets that have got bytes are written to, each once.
 
 use super::ending::Phase;
+use super::tally::Closed;
 use super::{Key, State, millis_since};
 use crate::net::Flushed;
 
@@ -73,7 +74,7 @@ impl State {
         }
         // An error means that the client is gone, which its task is about to see.
         ending.phase = Phase::Finished;
-        if conn.settle(false) {
+        if conn.settle(Closed::Cleanly) {
             self.metrics.closed.inc();
         }
     }

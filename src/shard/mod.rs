@@ -51,7 +51,7 @@ pub use inbox::{Delivery, Inbox};
 pub use ledger::{Denied, Ended, Entering, Joined, Ledger, Reason};
 pub use listing::{Page, Question, Row};
 pub use metrics::Metrics;
-pub use parked::{Event, Parked};
+pub use parked::{ClientGone, Event, Parked};
 pub use profile::{ConnectionId, NoConnectionId, Place, Profile};
 pub use rare::Ways;
 pub use rendered::Rendered;
@@ -198,7 +198,7 @@ impl State {
             return;
         }
         let conns = &mut self.conns;
-        let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].has_moved(s));
+        let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].note_place(s));
         self.ledger.left(&self.conns[key].whose, &left);
     }
 }

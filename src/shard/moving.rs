@@ -7,6 +7,7 @@ use super::terms::Terms;
 use super::{Command, Key, State};
 use crate::grip::Channel;
 use crate::grip::item::Move;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 impl State {
@@ -14,21 +15,21 @@ impl State {
     /// that it leaves after it, and of one that it enters all that is.
     pub(super) fn carry_out_move(&mut self, key: Key, command: &Command, moved: &Move) {
         let channels = self.concerned(key, moved);
-        if channels.is_empty() || !self.is_caught_up(key, command.number) {
+        if channels.is_empty() || self.catch_up_or_end(key, command.number).is_break() {
             return;
         }
         let counts = command.tally.of(command.index);
         match moved {
             Move::Unsubscribe(_) => {
                 if let Some(rare) = self.remembers(key) {
-                    rare.has_left(&channels);
+                    rare.note_left(&channels);
                 }
                 self.leave(key, &channels);
                 count(&counts.unsubscribed);
             }
             Move::Subscribe(_) if self.enter(key, &channels, command.number) => {
                 if let Some(rare) = self.remembers(key) {
-                    rare.has_entered(&channels);
+                    rare.note_entered(&channels);
                 }
                 count(&counts.subscribed);
             }
@@ -64,20 +65,21 @@ impl State {
         }
     }
 
-    /// Gives a connection what was accepted before `number`. `false`: that was its end.
-    fn is_caught_up(&mut self, key: Key, number: u64) -> bool {
-        if self.catch_up(key, number) {
+    /// Gives a connection what was accepted before `number`. That may be its end: it may be too slow for it, or be a
+    /// long-poll, which an item answers.
+    fn catch_up_or_end(&mut self, key: Key, number: u64) -> ControlFlow<()> {
+        if self.catch_up(key, number).is_err() {
             self.shed(key);
-            return false;
+            return ControlFlow::Break(());
         }
         let conn = self.conn(key);
         conn.seen = conn.seen.max(number);
         if matches!(conn.news, News::Item(_)) {
             conn.wake();
             self.unsubscribe(key);
-            return false;
+            return ControlFlow::Break(());
         }
-        true
+        ControlFlow::Continue(())
     }
 
     /// Takes a connection out of channels that it holds.
@@ -91,7 +93,7 @@ impl State {
             rare.leave(channels);
         }
         let whose = conn.whose.clone();
-        let left = registry.remove(key, &drop, |moved, s| conns[moved].has_moved(s));
+        let left = registry.remove(key, &drop, |moved, s| conns[moved].note_place(s));
         ledger.left(&whose, &left);
     }
 

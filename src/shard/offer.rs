@@ -187,7 +187,7 @@ impl State {
         if conn.is_complete() {
             return;
         }
-        if !conn.take(piece, key, now_ms, outgoing) {
+        if conn.take(piece, key, now_ms, outgoing).is_err() {
             if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                 rare.undo(undo);
             }

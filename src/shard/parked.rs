@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::conn::{Conn, Feed, News};
 use super::end::{end_mark, going_away};
 use super::ending::Ending;
-use super::reading::poll_readable;
+use super::reading::{Reading, poll_readable};
 use super::{Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
 use crate::net::{Pace, Received, Transport};
@@ -37,6 +37,19 @@ enum Flushing {
     Timer,
 }
 
+/// The error for a client that is gone, or was cut.
+#[derive(Debug)]
+pub struct ClientGone;
+
+/// What is done to a client whose time to read the end of its connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WhenLate {
+    /// It is reset, as a publisher or an operator wants it gone.
+    Cut,
+    /// It is left to the kernel, which goes on sending what it has.
+    LeaveToKernel,
+}
+
 /// What happened to a parked connection.
 #[derive(Debug)]
 pub enum Event {
@@ -65,8 +78,7 @@ pub struct Parked {
     timer: Option<Pin<Box<Sleep>>>,
     /// Few clients send anything.
     early: Option<Box<Early>>,
-    /// Whether what the client of a WebSocket sends is left unread.
-    pub(super) paused: bool,
+    pub(super) reading: Reading,
 }
 
 /// What the client sent while it was parked.
@@ -88,7 +100,7 @@ impl Parked {
         state.metrics.parked.inc();
         let mut kept = None;
         Early::add(&mut kept, early, feed);
-        Self { shard: Rc::clone(shard), key, timer: None, early: kept, paused: false }
+        Self { shard: Rc::clone(shard), key, timer: None, early: kept, reading: Reading::On }
     }
 
     /// Gives it a transport again. What waited for its hold is dropped: its origin was asked anew.
@@ -162,9 +174,7 @@ impl Parked {
     /// Gives the connection back when all its bytes are with the kernel, with what the client sent
     /// meanwhile. `None`: the client is gone, did not read and was cut, or the connection had to be ended.
     pub async fn release(mut self) -> Option<(Transport, Bytes)> {
-        if !self.flushed().await {
-            return None;
-        }
+        self.flushed().await.ok()?;
         if !self.may_return() {
             self.finish().await;
             return None;
@@ -194,18 +204,20 @@ impl Parked {
     /// Ends a WebSocket in the same way; `frame` is its Close frame, unless it has been told another.
     pub async fn close(mut self, frame: Bytes) {
         self.unsubscribe();
-        if !self.is_ending() && !self.flushed().await {
+        if !self.is_ending() && self.flushed().await.is_err() {
             return;
         }
-        let meant = self.is_ending();
+        let when_late = if self.is_ending() { WhenLate::Cut } else { WhenLate::LeaveToKernel };
         let deadline = self.begin_finish(&frame);
         self.timer = Some(Box::pin(sleep_until(deadline)));
-        poll_fn(|cx| self.poll_finished(cx, meant)).await;
+        poll_fn(|cx| self.poll_finished(cx, when_late)).await;
     }
 
-    /// Waits until all bytes are with the kernel, at a certain pace if that matters. `false`: the client is gone, or was
-    /// cut.
-    pub async fn has_room(&mut self, pace: Option<&mut Pace>) -> bool {
+    /// Waits until all bytes are with the kernel, at a certain pace if that matters.
+    ///
+    /// # Errors
+    /// The client is gone, or was cut.
+    pub async fn wait_for_room(&mut self, pace: Option<&mut Pace>) -> Result<(), ClientGone> {
         let Some(pace) = pace else { return self.flushed_in_time(STALLED, |_| false).await };
         let mut looked = (Instant::now(), self.sent());
         let mut account = |parked: &Self| {
@@ -213,11 +225,9 @@ impl Parked {
             pace.spend(since.elapsed(), usize::try_from(parked.sent() - sent).unwrap_or(usize::MAX));
             pace.left().is_zero()
         };
-        let flushed = self.flushed_in_time(PACE_LOOK, &mut account).await;
-        if flushed {
-            account(self);
-        }
-        flushed
+        self.flushed_in_time(PACE_LOOK, &mut account).await?;
+        account(self);
+        Ok(())
     }
 
     /// Bytes that were sent since it is held.
@@ -225,32 +235,38 @@ impl Parked {
         self.shard.state.borrow().conns[self.key].sent
     }
 
-    /// Waits until all bytes are with the kernel. `false`: the client is gone, or took nothing for so long, or no longer
-    /// had the time, that it was cut.
-    async fn flushed(&mut self) -> bool {
+    /// Waits until all bytes are with the kernel.
+    ///
+    /// # Errors
+    /// The client is gone. Or it was cut, because it took nothing for too long or its time was over.
+    async fn flushed(&mut self) -> Result<(), ClientGone> {
         self.flushed_in_time(STALLED, Self::has_stalled).await
     }
 
     /// Waits until all bytes are with the kernel, and looks every so often whether the client `is_too_slow` and is cut.
-    async fn flushed_in_time(&mut self, look_every: Duration, mut is_too_slow: impl FnMut(&Self) -> bool) -> bool {
+    async fn flushed_in_time(
+        &mut self,
+        look_every: Duration,
+        mut is_too_slow: impl FnMut(&Self) -> bool,
+    ) -> Result<(), ClientGone> {
         loop {
             self.set_timer(look_every);
             match poll_fn(|cx| self.poll_flushed(cx)).await {
                 Flushing::Done => break,
-                Flushing::Gone => return false,
+                Flushing::Gone => return Err(ClientGone),
                 Flushing::Timer if self.is_ending() || is_too_slow(self) => {
                     let ending = self.is_ending();
                     let state = &mut *self.shard.state.borrow_mut();
                     state.metrics.slow.inc_by(u64::from(!ending));
                     state.conn(self.key).reason.get_or_insert(Reason::Slow);
                     state.cut(self.key);
-                    return false;
+                    return Err(ClientGone);
                 }
                 Flushing::Timer => {}
             }
         }
         self.timer = None;
-        true
+        Ok(())
     }
 
     /// Whether it is being ended.
@@ -297,7 +313,7 @@ impl Parked {
                 self.timer = None;
                 return Poll::Ready(Event::Timer);
             }
-            if let Poll::Ready(event) = poll_readable(state, self.key, cx, self.paused) {
+            if let Poll::Ready(event) = poll_readable(state, self.key, cx, self.reading) {
                 return Poll::Ready(event);
             }
         } else if poll_read(state, self.key, cx, &mut self.early).is_ready() {
@@ -353,9 +369,8 @@ impl Parked {
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(progress))) >= STALLED
     }
 
-    /// Ready when the client has ended its side, or when the time is over. Only who is meant to be closed is reset then;
-    /// of anybody else the kernel goes on sending what it has.
-    fn poll_finished(&mut self, cx: &mut Context<'_>, meant: bool) -> Poll<()> {
+    /// Returns ready when the client has ended its side, or when its time is over.
+    fn poll_finished(&mut self, cx: &mut Context<'_>, when_late: WhenLate) -> Poll<()> {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
         poll_room(state, self.key, cx);
@@ -366,7 +381,7 @@ impl Parked {
         }
         let timer = self.timer.as_mut();
         if timer.is_none_or(|t| t.as_mut().poll(cx).is_ready()) {
-            if meant || !state.conn(self.key).is_finished() {
+            if when_late == WhenLate::Cut || !state.conn(self.key).is_finished() {
                 state.cut(self.key);
             }
             return Poll::Ready(());

@@ -109,13 +109,13 @@ impl Rare {
         self.quiet_ms = now_ms;
     }
 
-    /// Takes note that a publisher had the connection enter channels,
-    pub(super) fn has_entered(&mut self, channels: &[Channel]) {
+    /// Notes that a publisher had the connection enter channels.
+    pub(super) fn note_entered(&mut self, channels: &[Channel]) {
         self.moved.enter(channels);
     }
 
-    /// or leave them.
-    pub(super) fn has_left(&mut self, channels: &[Channel]) {
+    /// Notes that a publisher had the connection leave channels.
+    pub(super) fn note_left(&mut self, channels: &[Channel]) {
         self.moved.leave(channels);
     }
 

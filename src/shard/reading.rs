@@ -4,6 +4,15 @@ use super::{Event, Feed, Key, Parked, State};
 use crate::net::{Received, Transport};
 use std::task::{Context, Poll};
 
+/// Whether what the client of a WebSocket sends is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It is read as it comes.
+    On,
+    /// It is left unread, so that the client stops sending.
+    Paused,
+}
+
 impl Parked {
     /// Reads what the client has sent. `None`: nothing for now. What went wrong, and the end of what the client sends,
     /// is told by [`Event::Gone`] soon.
@@ -20,14 +29,19 @@ impl Parked {
         }
     }
 
-    /// Has what the client sends left unread, so that it stops sending; or no longer.
-    pub const fn pause(&mut self, paused: bool) {
-        self.paused = paused;
+    /// Leaves unread what the client of a WebSocket sends from now on, so that it stops sending.
+    pub const fn pause_reading(&mut self) {
+        self.reading = Reading::Paused;
     }
 
-    /// Whether what the client sends is left unread.
-    pub const fn is_paused(&self) -> bool {
-        self.paused
+    /// Reads again what the client of a WebSocket sends.
+    pub const fn resume_reading(&mut self) {
+        self.reading = Reading::On;
+    }
+
+    /// Returns whether what the client of a WebSocket sends is left unread.
+    pub fn is_paused(&self) -> bool {
+        self.reading == Reading::Paused
     }
 
     /// Whether compressed messages are for it.
@@ -56,9 +70,9 @@ impl Parked {
 }
 
 /// Ready when the client has sent something, or is gone.
-pub(super) fn poll_readable(state: &mut State, key: Key, cx: &mut Context<'_>, paused: bool) -> Poll<Event> {
+pub(super) fn poll_readable(state: &mut State, key: Key, cx: &mut Context<'_>, reading: Reading) -> Poll<Event> {
     let Some(transport) = &mut state.conn(key).transport else { return Poll::Ready(Event::Gone) };
-    if paused {
+    if reading == Reading::Paused {
         return Poll::Pending;
     }
     transport.poll_readable(cx).map(|ready| if ready.is_ok() { Event::Readable } else { Event::Gone })

@@ -41,7 +41,7 @@ impl Parked {
         let entering = Entering { whose: &state.conns[self.key].whose, channels, held: &held, known: &[] };
         let number = state.ledger.join(&entering)?.number;
         self.shard.settle_accepted(state, number);
-        if state.catch_up(self.key, number.saturating_add(1)) {
+        if state.catch_up(self.key, number.saturating_add(1)).is_err() {
             state.shed(self.key);
         }
         let conn = &mut state.conns[self.key];

@@ -73,6 +73,15 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// The way in which a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// Everything that it was to be sent is with the kernel, the end of our bytes included.
+    Cleanly,
+    /// It was reset, or its client was gone, with bytes unsent.
+    Cut,
+}
+
 /// A connection that is being ended, and the item that ends it.
 #[derive(Debug)]
 pub(super) struct Ticket {
@@ -82,10 +91,10 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Counts the connection as ended.
-    pub(super) fn settle(self, cut: bool) {
+    pub(super) fn settle(self, way: Closed) {
         let counts = self.tally.of(self.index);
         counts.closed.fetch_add(1, Relaxed);
-        if cut {
+        if way == Closed::Cut {
             counts.cut.fetch_add(1, Relaxed);
         }
     }
