@@ -18,7 +18,7 @@ use crate::origin::{
 use crate::route::Route;
 use crate::session::Opening;
 use crate::wire::answer::BAD_HANDSHAKE;
-use crate::wire::deflate::negotiate;
+use crate::wire::deflate::{ClientWindow, negotiate};
 use crate::wire::names_token;
 use hyper::Response;
 use hyper::header::{
@@ -133,9 +133,10 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, 
     let spoken = origins.as_ref().and_then(extensions);
     // A GRIP proxy before this one carries out what the origin says; it need not have asked.
     let prefix = if visit.trusted || about.route.no_grip { None } else { spoken.clone() };
-    let takeover = front.sessions.settings().context_takeover;
+    let settings = front.sessions.settings();
+    let window = if settings.context_takeover { ClientWindow::Kept } else { ClientWindow::Dropped };
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
-    let agreed = if front.sessions.settings().compression { negotiate(offers, takeover) } else { None };
+    let agreed = if settings.compression { negotiate(offers, window) } else { None };
     let relayed = if visit.trusted { extensions(headers).and(spoken) } else { None };
     let relayed = relayed.map(|prefix| extension::answer(&prefix));
     let answered: Vec<String> =

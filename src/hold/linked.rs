@@ -12,7 +12,7 @@ use crate::grip::{HoldMode, Instruct, Meta, Rights};
 use crate::net::{Pace, Transport};
 use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
 use crate::shard::{Event, Feed, Parked, Profile, Reason, Terms, Turn};
-use crate::wire::Chunk;
+use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Uri;
@@ -47,7 +47,7 @@ type Flow = ControlFlow<Over>;
 struct Linked<'a> {
     holds: &'a Holds,
     parked: Parked,
-    chunked: bool,
+    form: StreamForm,
     about: Asking,
     implicit: Vec<String>,
     rights: Box<Rights>,
@@ -69,8 +69,8 @@ struct Linked<'a> {
 
 /// Holds a stream until it ends.
 pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
-    let chunked = stream::is_chunked(hold.client);
-    let feed = Feed::Stream { chunked };
+    let form = stream::form_for(hold.client);
+    let feed = Feed::Stream(form);
     let ways = ways_of_stream(&hold.instruct);
     // What does not hold yet has no channels yet.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
@@ -89,7 +89,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     let linked = Box::new(Linked {
         holds,
         parked,
-        chunked,
+        form,
         about,
         implicit,
         rights: Box::new(rights),
@@ -182,8 +182,8 @@ impl Linked<'_> {
         if let Some(channel) = unlinked(&self.instruct) {
             return self.fail(&format!("channel '{channel}' specifies prev-id, but no next link found"));
         }
-        let chunked = self.chunked;
-        let pulse = self.instruct.keep_alive.as_ref().map(|k| Pulse::new(k, chunked));
+        let form = self.form;
+        let pulse = self.instruct.keep_alive.as_ref().map(|k| Pulse::new(k, form));
         if spoke || pulse != self.pulse {
             self.pulse_at = pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
             self.pulse = pulse;
@@ -424,7 +424,7 @@ impl Linked<'_> {
 
     fn send(&mut self, content: &[u8]) {
         if !content.is_empty() {
-            self.parked.send([Chunk::new(content).select(self.chunked).clone()]);
+            self.parked.send([Chunk::new(content).select(self.form).clone()]);
         }
     }
 

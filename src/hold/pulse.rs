@@ -3,7 +3,7 @@
 use super::Holds;
 use crate::grip::{KeepAlive, KeepAliveMode};
 use crate::shard::{Parked, Spread};
-use crate::wire::Chunk;
+use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    pub(super) fn new(keep_alive: &KeepAlive, chunked: bool) -> Self {
-        let bytes = Chunk::new(&keep_alive.content).select(chunked).clone();
+    pub(super) fn new(keep_alive: &KeepAlive, form: StreamForm) -> Self {
+        let bytes = Chunk::new(&keep_alive.content).select(form).clone();
         Self { bytes, timeout: keep_alive.timeout, mode: keep_alive.mode }
     }
 

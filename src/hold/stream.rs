@@ -4,35 +4,35 @@ use super::pulse::Pulse;
 use super::{After, Client, Hold, Holds, Waiting};
 use crate::net::Transport;
 use crate::shard::{Event, Feed, Parked, Ways};
-use crate::wire::{AnswerHead, Chunk, Framing, Persistence};
+use crate::wire::{AnswerHead, Chunk, Framing, Persistence, StreamForm};
 use std::time::Duration;
 
 /// Holds a stream until it ends.
 pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, early: &[u8]) -> Waiting<'a> {
-    let chunked = is_chunked(hold.client);
-    let feed = Feed::Stream { chunked };
+    let form = form_for(hold.client);
+    let feed = Feed::Stream(form);
     let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (transport, early), feed, hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused.end(),
     };
     begin(&mut parked, hold);
-    let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, chunked)));
+    let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, form)));
     if let Some(pulse) = &pulse {
         parked.set_timer(pulse.rest(Duration::ZERO, holds));
     }
     Box::pin(wait(holds, parked, pulse))
 }
 
-/// Returns whether a stream goes to the client in chunks.
-pub(super) fn is_chunked(client: Client) -> bool {
-    Framing::endless(client.version) == Framing::Chunked
+/// Returns the form in which a stream goes to the client.
+pub(super) const fn form_for(client: Client) -> StreamForm {
+    StreamForm::of(Framing::endless(client.version))
 }
 
 /// Sends the head and the initial body.
 pub(super) fn begin(parked: &mut Parked, hold: &Hold) {
     let Hold { head, client, .. } = hold;
     let framing = Framing::endless(client.version);
-    let body = Chunk::new(&hold.body).select(framing == Framing::Chunked).clone();
+    let body = Chunk::new(&hold.body).select(StreamForm::of(framing)).clone();
     parked.begin(&AnswerHead { head, version: client.version, framing, persistence: Persistence::Close }, body);
     parked.flush();
 }

@@ -7,6 +7,7 @@ use crate::grip::{Channel, Meta};
 use crate::shard::{
     Event, Feed, MemoryClient, MemoryStream, Metrics, Parked, Profile, Shard, Steps, Term, Terms, Ways,
 };
+use crate::wire::StreamForm;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
@@ -69,7 +70,7 @@ fn terms(last: [usize; 2]) -> Terms {
 impl Run {
     fn new(shard: &Rc<Shard>, hub: Arc<Hub>) -> Self {
         let (stream, client) = MemoryStream::bytes(1 << 20);
-        let mut parked = Parked::new(shard, stream.into(), b"", Feed::Stream { chunked: false }, &Profile::default());
+        let mut parked = Parked::new(shard, stream.into(), b"", Feed::Stream(StreamForm::Bare), &Profile::default());
         let channels = CHANNELS.map(Channel::from);
         parked.subscribe(&channels, &[]).unwrap();
         parked.agree(terms([0, 0]), Ways { refreshes: true, asks: false });

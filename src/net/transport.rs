@@ -38,6 +38,15 @@ pub enum Transport {
     Memory(MemoryStream),
 }
 
+/// The thing that follows the bytes of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Following {
+    /// More bytes, or nothing for a while.
+    Bytes,
+    /// [`Transport::finish`], as soon as all of the bytes have left. The last of them and the end then travel together.
+    End,
+}
+
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -158,14 +167,13 @@ impl Transport {
     }
 
     /// Writes as many of these bytes as the transport takes now, of which there must be one at least. Returns their number,
-    /// which is 0 if it takes nothing for now. `last` says that [`Self::finish`] follows as soon as all of them have
-    /// left.
+    /// which is 0 if it takes nothing for now.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn try_write(&mut self, slices: &[IoSlice<'_>], last: bool) -> io::Result<usize> {
+    pub fn try_write(&mut self, slices: &[IoSlice<'_>], following: Following) -> io::Result<usize> {
         loop {
-            let written = self.write_once(slices, if last { MORE } else { 0 });
+            let written = self.write_once(slices, if following == Following::End { MORE } else { 0 });
             match written {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),

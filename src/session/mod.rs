@@ -25,7 +25,7 @@ use crate::telemetry::metrics::{Counter, Registry};
 use crate::wire::answer::DENIED;
 use crate::wire::deflate::{Agreed, Inflate};
 use crate::wire::websocket::Decoder;
-use crate::wire::{AnswerHead, Framing, Head, Persistence};
+use crate::wire::{AnswerHead, Framing, Head, MessageForm, Persistence};
 use bytes::Bytes;
 use hyper::Version;
 use line::Line;
@@ -161,7 +161,8 @@ impl Sessions {
         self.metrics.sessions.inc();
         let Opening { opened, head, prefix, deflate, about, rights } = *opening;
         let target = opened.target();
-        let feed = Feed::Messages { deflate: deflate.as_ref().is_some_and(|agreed| agreed.compresses) };
+        let compresses = deflate.as_ref().is_some_and(|agreed| agreed.compresses);
+        let feed = Feed::Messages(if compresses { MessageForm::Deflated } else { MessageForm::Plain });
         let whose = Profile::new(&about.route.name, &rights, about.client);
         let mut parked = Parked::new(&self.shard, transport, &[], feed, &whose);
         let (line, own) = Line::new(self, opened);
@@ -180,7 +181,7 @@ impl Sessions {
             parked.put([DENIED.render()]);
             return Box::pin(parked.finish());
         }
-        let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.takeover)));
+        let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.window)));
         // It leaves when all is done that the origin has said already: the client is subscribed before it reads that it is
         // welcome.
         let version = Version::HTTP_11;

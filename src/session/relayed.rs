@@ -2,9 +2,9 @@
 
 use super::said::{Leave, Piece, Said, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
-use crate::net::Received;
+use crate::net::{Following, Received};
 use crate::origin::{Failure, Kind, RelayedSocket};
-use crate::wire::websocket::{Decoder, Part, masked, masked_close};
+use crate::wire::websocket::{Decoder, Fragment, Part, masked_close};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -106,13 +106,13 @@ impl Relayed {
             return Err(TooLarge);
         }
         if let Some(piece) = self.told.add(piece.kind, piece.content, piece.last) {
-            self.out.extend_from_slice(&masked(piece.kind, &piece.content, piece.first, piece.last, key()));
+            self.out.extend_from_slice(&piece.as_fragment().masked(key()));
         }
         Ok(())
     }
 
     pub(super) fn control(&mut self, kind: MessageKind, content: &[u8]) {
-        self.out.extend_from_slice(&masked(kind, content, true, true, key()));
+        self.out.extend_from_slice(&Fragment::whole(kind, content).masked(key()));
     }
 
     pub(super) fn close(&mut self, reason: Option<&CloseReason>) {
@@ -124,7 +124,8 @@ impl Relayed {
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
             ready!(self.socket.transport.poll_writable(cx))?;
-            let written = self.socket.transport.try_write(&[IoSlice::new(&self.out[self.written..])], false)?;
+            let written =
+                self.socket.transport.try_write(&[IoSlice::new(&self.out[self.written..])], Following::Bytes)?;
             self.advance(written);
         }
         // Idle lines keep no memory for it.

@@ -2,6 +2,7 @@
 
 use crate::grip::{CloseReason, MessageKind};
 use crate::origin::Failure;
+use crate::wire::websocket::Fragment;
 use bytes::Bytes;
 
 /// What is said on one side of a session to the other.
@@ -29,6 +30,13 @@ pub(super) struct Piece {
     pub(super) content: Bytes,
     pub(super) first: bool,
     pub(super) last: bool,
+}
+
+impl Piece {
+    /// Returns it as a frame has it.
+    pub(super) fn as_fragment(&self) -> Fragment<'_> {
+        Fragment { kind: self.kind, content: &self.content, first: self.first, last: self.last }
+    }
 }
 
 /// A message is larger than messages may be.

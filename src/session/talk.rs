@@ -169,7 +169,7 @@ impl Session<'_> {
             self.relaying = Relaying::Passing;
             self.hold_back();
         }
-        self.send(websocket::fragment(*kind, content, *first, *last));
+        self.send(piece.as_fragment().frame());
         if *last {
             self.relaying = Relaying::Nothing;
             self.send_late();
@@ -182,7 +182,7 @@ impl Session<'_> {
 
     /// Sends a whole message of the session's own.
     pub(super) fn send_message(&mut self, kind: MessageKind, content: &[u8]) {
-        let frame = Message::new(kind, content).select(self.parked.deflates()).clone();
+        let frame = Message::new(kind, content).select(self.parked.message_form()).clone();
         self.send(frame);
     }
 

@@ -11,6 +11,7 @@ use super::{Key, Place, Profile, Reason};
 use crate::grip::Format;
 use crate::grip::item::Response;
 use crate::net::Transport;
+use crate::wire::{MessageForm, StreamForm};
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,15 +25,9 @@ pub enum Feed {
     /// Nothing: its request is being served again. A close finds it still.
     Away,
     /// Content appended to a body that was begun.
-    Stream {
-        /// Whether content goes out as chunks, or bare until the connection ends.
-        chunked: bool,
-    },
+    Stream(StreamForm),
     /// Messages of a WebSocket.
-    Messages {
-        /// Whether it takes compressed ones.
-        deflate: bool,
-    },
+    Messages(MessageForm),
 }
 
 impl Feed {
@@ -40,8 +35,8 @@ impl Feed {
     pub const fn format(self) -> Format {
         match self {
             Self::Response | Self::Away => Format::HttpResponse,
-            Self::Stream { .. } => Format::HttpStream,
-            Self::Messages { .. } => Format::WsMessage,
+            Self::Stream(_) => Format::HttpStream,
+            Self::Messages(_) => Format::WsMessage,
         }
     }
 
@@ -49,8 +44,8 @@ impl Feed {
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Response | Self::Away => "response",
-            Self::Stream { .. } => "stream",
-            Self::Messages { .. } => "websocket",
+            Self::Stream(_) => "stream",
+            Self::Messages(_) => "websocket",
         }
     }
 }

@@ -72,6 +72,7 @@ mod tests {
     use super::super::simulation::Numbers;
     use super::super::{Feed, Inbox, Metrics, Settings};
     use super::*;
+    use crate::wire::{MessageForm, StreamForm};
     use bytes::Bytes;
     use std::rc::Rc;
     use std::sync::Arc;
@@ -121,7 +122,7 @@ mod tests {
         let inbox = Arc::new(Inbox::new(Arc::default()));
         let shard = Shard::new(settings, inbox, Box::new(Numbers::default()), Arc::default());
         let state = &mut *shard.state.borrow_mut();
-        for feed in [Feed::Stream { chunked: true }, Feed::Messages { deflate: false }] {
+        for feed in [Feed::Stream(StreamForm::Chunked), Feed::Messages(MessageForm::Plain)] {
             let mut conn = Conn::for_test();
             conn.feed = feed;
             conn.outlet.push(Rc::new(Bytes::from(vec![0; 1000])));

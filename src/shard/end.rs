@@ -7,7 +7,7 @@ use super::rounds::Outcome;
 use super::tally::{Closed, Ticket};
 use super::{Delivery, Key, Reason, Shard, State};
 use crate::grip::CloseReason;
-use crate::wire::{chunk, websocket};
+use crate::wire::{StreamForm, chunk, websocket};
 use bytes::Bytes;
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,9 +52,9 @@ pub(super) fn going_away() -> Bytes {
 /// What comes last on a connection: `frame` is a WebSocket's.
 pub(super) fn end_mark(feed: Feed, frame: &Bytes) -> Option<Rc<Bytes>> {
     match feed {
-        Feed::Stream { chunked: true } => Some(Rc::new(Bytes::from_static(chunk::LAST))),
-        Feed::Messages { .. } => Some(Rc::new(frame.clone())),
-        Feed::Stream { chunked: false } | Feed::Response | Feed::Away => None,
+        Feed::Stream(StreamForm::Chunked) => Some(Rc::new(Bytes::from_static(chunk::LAST))),
+        Feed::Messages(_) => Some(Rc::new(frame.clone())),
+        Feed::Stream(StreamForm::Bare) | Feed::Response | Feed::Away => None,
     }
 }
 
@@ -75,7 +75,7 @@ impl State {
         }
         // Where items wait for the hold, the hold says when the end has come.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
-        if matches!(conn.feed, Feed::Stream { .. } | Feed::Messages { .. }) && !waits {
+        if matches!(conn.feed, Feed::Stream(_) | Feed::Messages(_)) && !waits {
             conn.complete(&mut self.outgoing);
         }
         conn.tell(News::Close);
@@ -111,7 +111,7 @@ impl State {
     pub(super) fn shed(&mut self, key: Key) {
         let conn = &mut self.conns[key];
         conn.reason.get_or_insert(Reason::Slow);
-        if !matches!(conn.feed, Feed::Messages { .. }) {
+        if !matches!(conn.feed, Feed::Messages(_)) {
             return self.cut(key);
         }
         conn.drop_last(conn.outlet.len().saturating_sub(1), &mut self.outgoing);

@@ -3,7 +3,7 @@
 use super::ending::Phase;
 use super::tally::Closed;
 use super::{Key, State, millis_since};
-use crate::net::Flushed;
+use crate::net::{Flushed, Following};
 
 /// Bytes flushed before others have their turn.
 const FLUSH_BYTES: usize = 1 << 20;
@@ -30,10 +30,10 @@ impl State {
     pub(super) fn flush(&mut self, key: Key) {
         let conn = &mut self.conns[key];
         conn.dirty = false;
-        let last = conn.is_complete();
+        let following = if conn.is_complete() { Following::End } else { Following::Bytes };
         let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();
-        let written = conn.outlet.write_to(transport, last);
+        let written = conn.outlet.write_to(transport, following);
         conn.sent += (waiting - conn.outlet.bytes()) as u64;
         match written {
             Ok(Flushed::All) => {

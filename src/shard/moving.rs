@@ -43,8 +43,8 @@ impl State {
         let (now_ms, channels) = (self.now_ms(), self.channels(key));
         let conn = self.conn(key);
         match conn.feed {
-            Feed::Messages { .. } => None,
-            Feed::Stream { .. } => conn.rare.as_deref_mut(),
+            Feed::Messages(_) => None,
+            Feed::Stream(_) => conn.rare.as_deref_mut(),
             Feed::Response | Feed::Away => {
                 let plain = || Box::new(Rare::new(Terms::plain(&channels), Ways::default(), now_ms));
                 Some(conn.rare.get_or_insert_with(plain))

@@ -134,7 +134,7 @@ impl State {
         outcome: &mut Outcome,
     ) {
         match (self.conn(key).feed, &item.response) {
-            (feed @ (Feed::Stream { .. } | Feed::Messages { .. }), _) => {
+            (feed @ (Feed::Stream(_) | Feed::Messages(_)), _) => {
                 let piece = match changed {
                     Some(content) => {
                         self.outgoing.add_made(content.len());
@@ -228,7 +228,7 @@ impl State {
         let is_poll = matches!(conn.feed, Feed::Response | Feed::Away);
         match &mut conn.rare {
             // It is asked what it likes; nothing waits for that.
-            _ if matches!(conn.feed, Feed::Messages { .. }) => {}
+            _ if matches!(conn.feed, Feed::Messages(_)) => {}
             Some(rare) if is_poll || rare.ways.refreshes => {
                 rare.clear();
                 rare.held = !is_poll;

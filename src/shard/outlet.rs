@@ -1,6 +1,6 @@
 //! Where a connection's bytes wait for its transport.
 
-use crate::net::{Flushed, Transport};
+use crate::net::{Flushed, Following, Transport};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::io::{self, IoSlice};
@@ -69,10 +69,10 @@ impl Outlet {
         self.bytes + self.written as usize - first.len() + self.len() * SLOT
     }
 
-    /// Writes until the transport takes no more. `last`: its end follows at once, and is to leave with the last byte.
-    pub(super) fn write_to(&mut self, transport: &mut Transport, last: bool) -> io::Result<Flushed> {
+    /// Writes until the transport takes no more.
+    pub(super) fn write_to(&mut self, transport: &mut Transport, following: Following) -> io::Result<Flushed> {
         while !self.is_empty() {
-            match self.write_some(transport, last)? {
+            match self.write_some(transport, following)? {
                 0 => return Ok(Flushed::Blocked),
                 count => self.advance(count),
             }
@@ -80,10 +80,10 @@ impl Outlet {
         Ok(Flushed::All)
     }
 
-    fn write_some(&self, transport: &mut Transport, last: bool) -> io::Result<usize> {
+    fn write_some(&self, transport: &mut Transport, following: Following) -> io::Result<usize> {
         let written = self.written as usize;
         if let [piece] = self.waiting() {
-            return transport.try_write(&[IoSlice::new(&piece[written..])], last);
+            return transport.try_write(&[IoSlice::new(&piece[written..])], following);
         }
         let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
         let count = self.len().min(PIECES_A_WRITE);
@@ -91,7 +91,7 @@ impl Outlet {
             *slice = IoSlice::new(piece);
         }
         slices[0] = IoSlice::new(&self.waiting()[0][written..]);
-        transport.try_write(&slices[..count], last)
+        transport.try_write(&slices[..count], following)
     }
 
     fn advance(&mut self, count: usize) {

@@ -307,7 +307,7 @@ impl Parked {
             News::Nothing => {}
         }
         poll_room(state, self.key, cx);
-        if matches!(state.conn(self.key).feed, Feed::Messages { .. }) {
+        if matches!(state.conn(self.key).feed, Feed::Messages(_)) {
             // The timer first: who sends without end does not keep it from going off.
             if self.timer.as_mut().is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
                 self.timer = None;

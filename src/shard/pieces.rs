@@ -2,7 +2,7 @@
 
 use super::Rendered;
 use super::conn::Feed;
-use crate::wire::{Chunk, websocket};
+use crate::wire::{Chunk, MessageForm, StreamForm, websocket};
 use bytes::Bytes;
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -22,16 +22,16 @@ impl Pieces {
     #[inline]
     pub(super) fn select(&self, item: &Rendered, feed: Feed) -> Option<&Rc<Bytes>> {
         let cell = match feed {
-            Feed::Stream { chunked: true } => &self.chunk,
-            Feed::Stream { chunked: false } => &self.content,
-            Feed::Messages { deflate: false } => &self.plain,
-            Feed::Messages { deflate: true } => &self.deflated,
+            Feed::Stream(StreamForm::Chunked) => &self.chunk,
+            Feed::Stream(StreamForm::Bare) => &self.content,
+            Feed::Messages(MessageForm::Plain) => &self.plain,
+            Feed::Messages(MessageForm::Deflated) => &self.deflated,
             Feed::Response | Feed::Away => return None,
         };
         if cell.get().is_none() {
             let bytes = match feed {
-                Feed::Stream { chunked } => item.stream.as_ref()?.select(chunked),
-                Feed::Messages { deflate } => item.message.as_ref()?.select(deflate),
+                Feed::Stream(form) => item.stream.as_ref()?.select(form),
+                Feed::Messages(form) => item.message.as_ref()?.select(form),
                 Feed::Response | Feed::Away => return None,
             };
             // It was empty a moment ago.
@@ -45,8 +45,8 @@ impl Pieces {
 /// compressing here. `None`: no such message may have this content.
 pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
     let bytes = match feed {
-        Feed::Stream { chunked } => Chunk::new(content).select(chunked).clone(),
-        Feed::Messages { .. } => {
+        Feed::Stream(form) => Chunk::new(content).select(form).clone(),
+        Feed::Messages(_) => {
             let kind = item.message.as_ref()?.kind();
             if !kind.takes(content) {
                 return None;
@@ -62,8 +62,8 @@ impl Rendered {
     /// Its content for connections of this kind.
     pub(super) fn content(&self, feed: Feed) -> Bytes {
         match feed {
-            Feed::Stream { .. } => self.stream.as_ref().map(|chunk| chunk.content().clone()),
-            Feed::Messages { .. } => self.message.as_ref().map(|message| message.content().clone()),
+            Feed::Stream(_) => self.stream.as_ref().map(|chunk| chunk.content().clone()),
+            Feed::Messages(_) => self.message.as_ref().map(|message| message.content().clone()),
             Feed::Response | Feed::Away => None,
         }
         .unwrap_or_default()

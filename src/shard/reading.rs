@@ -2,6 +2,7 @@
 
 use super::{Event, Feed, Key, Parked, State};
 use crate::net::{Received, Transport};
+use crate::wire::MessageForm;
 use std::task::{Context, Poll};
 
 /// Whether what the client of a WebSocket sends is read.
@@ -44,9 +45,12 @@ impl Parked {
         self.reading == Reading::Paused
     }
 
-    /// Whether compressed messages are for it.
-    pub fn deflates(&self) -> bool {
-        self.shard.state.borrow().conns[self.key].feed == Feed::Messages { deflate: true }
+    /// Returns the form in which it takes messages.
+    pub fn message_form(&self) -> MessageForm {
+        match self.shard.state.borrow().conns[self.key].feed {
+            Feed::Messages(form) => form,
+            Feed::Stream(_) | Feed::Response | Feed::Away => MessageForm::Plain,
+        }
     }
 
     /// Whether so much waits for the client, `most` or as little as the shard has room for, that whoever asks should not add

@@ -72,7 +72,7 @@ mod tests {
     use crate::net::MemoryStream;
     use crate::shard::simulation::Numbers;
     use crate::shard::{Feed, Inbox, Profile, Settings, Shard};
-    use crate::wire::{Framing, Persistence};
+    use crate::wire::{Framing, Persistence, StreamForm};
     use hyper::Version;
     use std::future::poll_fn;
     use std::pin::pin;
@@ -92,7 +92,7 @@ mod tests {
         let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
         let shard = Shard::new(Settings::default(), inbox, Box::new(Numbers::default()), Arc::default());
         let (stream, mut client) = MemoryStream::answer(3);
-        let feed = Feed::Stream { chunked: false };
+        let feed = Feed::Stream(StreamForm::Bare);
         let mut parked = Parked::new(&shard, stream.into(), b"", feed, &Profile::default());
         let (head, version) = (Head { status: 201, ..Head::default() }, Version::HTTP_2);
         let framing = Framing::endless(version);

@@ -9,7 +9,7 @@ use super::{
 use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
 use crate::net::{MemoryClient, MemoryStream};
-use crate::wire::{Chunk, Message, websocket};
+use crate::wire::{Chunk, Message, MessageForm, StreamForm, websocket};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -59,9 +59,9 @@ impl Kind {
 
     const fn feed(self) -> Feed {
         match self {
-            Self::Chunks => Feed::Stream { chunked: true },
-            Self::Answer => Feed::Stream { chunked: false },
-            Self::WebSocket => Feed::Messages { deflate: false },
+            Self::Chunks => Feed::Stream(StreamForm::Chunked),
+            Self::Answer => Feed::Stream(StreamForm::Bare),
+            Self::WebSocket => Feed::Messages(MessageForm::Plain),
         }
     }
 

@@ -1,9 +1,29 @@
 //! Stream content, framed once for everybody (RFC 9112 7.1).
 
+use super::Framing;
 use bytes::Bytes;
 
 /// The chunk that ends a chunked body.
 pub const LAST: &[u8] = b"0\r\n\r\n";
+
+/// The form in which the content of a stream is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamForm {
+    /// As chunks (RFC 9112 7.1).
+    Chunked,
+    /// As it is, until the connection ends.
+    Bare,
+}
+
+impl StreamForm {
+    /// Returns the form for a body with this framing.
+    pub const fn of(framing: Framing) -> Self {
+        match framing {
+            Framing::Chunked => Self::Chunked,
+            Framing::Length(_) | Framing::UntilClose | Framing::None => Self::Bare,
+        }
+    }
+}
 
 /// Content of a stream, rendered so that its chunk and its bare bytes are one piece of memory.
 #[derive(Clone, Debug)]
@@ -34,9 +54,12 @@ impl Chunk {
         &self.content
     }
 
-    /// The one or the other.
-    pub const fn select(&self, chunked: bool) -> &Bytes {
-        if chunked { &self.framed } else { &self.content }
+    /// Returns the content as it is sent in this form.
+    pub const fn select(&self, form: StreamForm) -> &Bytes {
+        match form {
+            StreamForm::Chunked => &self.framed,
+            StreamForm::Bare => &self.content,
+        }
     }
 
     /// Bytes of memory it keeps.

@@ -13,6 +13,16 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// What is fed after a message that stands alone: its tail, and an empty last block that shows that it is whole.
 const ENDING: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 
+/// The window of a client's compression between two of its messages (`client_no_context_takeover`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientWindow {
+    /// The client keeps it, and may refer to its earlier messages. That costs a window of memory here for as long as the
+    /// client is connected.
+    Kept,
+    /// Each message stands alone.
+    Dropped,
+}
+
 /// What was agreed on with a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreed {
@@ -20,24 +30,24 @@ pub struct Agreed {
     pub answer: String,
     /// Whether messages to the client are compressed: not if it asks for a smaller window.
     pub compresses: bool,
-    /// Whether the client keeps its window from message to message.
-    pub takeover: bool,
+    /// The window of the client between messages.
+    pub window: ClientWindow,
 }
 
 /// Takes the first acceptable offer out of values of `Sec-WebSocket-Extensions`.
 ///
-/// Messages to the client always stand alone, so that one rendering serves everybody. `takeover`: the client may
-/// refer to its earlier messages, which costs a window of memory for as long as it is connected.
-pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, takeover: bool) -> Option<Agreed> {
+/// Messages to the client always stand alone, so that one rendering serves everybody. `window` is what the client is
+/// allowed.
+pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, window: ClientWindow) -> Option<Agreed> {
     let offer = offers.into_iter().find_map(first_acceptable)?;
     let mut answer = format!("{NAME}; server_no_context_takeover");
-    if !takeover {
+    if window == ClientWindow::Dropped {
         answer.push_str("; client_no_context_takeover");
     }
     if let Some(bits) = offer.server_bits {
         answer.push_str(&format!("; server_max_window_bits={bits}"));
     }
-    Some(Agreed { answer, compresses: offer.server_bits.is_none_or(|bits| bits == 15), takeover })
+    Some(Agreed { answer, compresses: offer.server_bits.is_none_or(|bits| bits == 15), window })
 }
 
 /// The first acceptable offer of one header field; what follows a mistake in the grammar is not looked at.
@@ -152,7 +162,7 @@ pub struct Corrupt;
 #[derive(Debug)]
 pub struct Inflate {
     stream: Option<Box<Decompress>>,
-    takeover: bool,
+    window: ClientWindow,
     /// It has more output than it could give.
     pending: bool,
     /// It has read something of a message (or, after a last block, of what follows).
@@ -167,9 +177,9 @@ thread_local! {
 }
 
 impl Inflate {
-    /// One for a client that keeps its window, or does not.
-    pub const fn new(takeover: bool) -> Self {
-        Self { stream: None, takeover, pending: false, begun: false, ended: 0 }
+    /// Returns one for a client that has this window between messages.
+    pub const fn new(window: ClientWindow) -> Self {
+        Self { stream: None, window, pending: false, begun: false, ended: 0 }
     }
 
     /// Whether it keeps a decompressor at the moment.
@@ -221,7 +231,10 @@ impl Inflate {
     /// # Errors
     /// The message was corrupt or cut short.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<bool, Corrupt> {
-        let ending = if self.takeover { &TAIL[..] } else { &ENDING };
+        let ending = match self.window {
+            ClientWindow::Kept => &TAIL[..],
+            ClientWindow::Dropped => &ENDING,
+        };
         if self.begun || self.ended > 0 || self.pending {
             let used = self.feed(&ending[usize::from(self.ended)..], out)?;
             self.ended += u8::try_from(used).map_err(|_| Corrupt)?;
@@ -229,7 +242,7 @@ impl Inflate {
                 return Ok(false);
             }
         }
-        if !self.takeover {
+        if self.window == ClientWindow::Dropped {
             if self.begun {
                 return Err(Corrupt);
             }

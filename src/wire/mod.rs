@@ -15,10 +15,10 @@ pub mod websocket;
 
 pub use answer::Answer;
 pub use authority::{canonical_host, is_authority, is_same_authority, without_port};
-pub use chunk::Chunk;
+pub use chunk::{Chunk, StreamForm};
 pub use head::{AnswerHead, Fields, Framing, Head, Persistence};
 pub use jsonp::{Jsonp, is_callback};
 pub use network::{Network, is_public};
 pub use proxies::{Proxies, ProxyHeader, Way, X_FORWARDED_FOR};
 pub use tokens::{names_token, tokens};
-pub use websocket::Message;
+pub use websocket::{Message, MessageForm};

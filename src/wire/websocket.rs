@@ -9,7 +9,7 @@ use render::mask;
 use std::fmt;
 use utf8::Utf8;
 
-pub use render::{Message, close, fragment, frame, masked, masked_close};
+pub use render::{Fragment, Message, MessageForm, close, frame, masked_close};
 
 const FINAL: u8 = 0x80;
 const COMPRESSED: u8 = 0x40;
@@ -110,6 +110,15 @@ enum State {
     Done,
 }
 
+/// The side of a WebSocket that sends frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// A client, whose frames are masked (RFC 6455 5.3).
+    Client,
+    /// An origin, whose frames are not.
+    Origin,
+}
+
 /// Reads frames. Between messages it keeps nothing on the heap, unless the other side keeps its window.
 #[derive(Debug)]
 pub struct Decoder {
@@ -127,7 +136,7 @@ pub struct Decoder {
     key: [u8; 4],
     utf8: Utf8,
     state: State,
-    masked: bool,
+    side: Side,
     /// The message is compressed.
     compressed: bool,
     /// No piece of the message was given yet.
@@ -137,15 +146,15 @@ pub struct Decoder {
 impl Decoder {
     /// Reads what a client sends. `inflate`: compression was agreed on.
     pub fn of_client(inflate: Option<Inflate>) -> Self {
-        Self::new(true, inflate)
+        Self::new(Side::Client, inflate)
     }
 
     /// Reads what an origin sends.
     pub fn of_origin() -> Self {
-        Self::new(false, None)
+        Self::new(Side::Origin, None)
     }
 
-    fn new(masked: bool, inflate: Option<Inflate>) -> Self {
+    fn new(side: Side, inflate: Option<Inflate>) -> Self {
         Self {
             left: 0,
             inflate,
@@ -156,7 +165,7 @@ impl Decoder {
             key: [0; 4],
             utf8: Utf8::default(),
             state: State::Head,
-            masked,
+            side,
             compressed: false,
             first: false,
         }
@@ -172,7 +181,7 @@ impl Decoder {
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
         let part = self.step(input);
         if matches!(part, Err(_) | Ok(Some(Part::Close(_)))) {
-            *self = Self { state: State::Done, ..Self::new(self.masked, None) };
+            *self = Self { state: State::Done, ..Self::new(self.side, None) };
         }
         part
     }
@@ -232,8 +241,10 @@ impl Decoder {
 
     /// Begins a frame.
     fn open(&mut self) -> Result<(), Violation> {
-        if (self.head[1] & MASKED != 0) != self.masked {
-            return protocol(if self.masked { "frame is not masked" } else { "frame is masked" });
+        match (self.side, self.head[1] & MASKED != 0) {
+            (Side::Client, false) => return protocol("frame is not masked"),
+            (Side::Origin, true) => return protocol("frame is masked"),
+            _ => {}
         }
         let [_, _, rest @ ..] = self.head;
         let (length, key) = payload_length(self.head[1] & !MASKED, rest)?;
@@ -305,7 +316,7 @@ impl Decoder {
     fn take(&mut self, input: &mut &[u8]) -> Vec<u8> {
         let length = self.available(input);
         let mut bytes = input[..length].to_vec();
-        if self.masked {
+        if self.side == Side::Client {
             mask(&mut bytes, self.key);
         }
         self.advance(input, length);
@@ -333,7 +344,10 @@ impl Decoder {
         let Some(kind) = self.message else { return protocol("continuation of no message") };
         let last = complete && self.is_final();
         if kind == MessageKind::Text {
-            self.utf8.check(&content, last)?;
+            self.utf8.check(&content)?;
+            if last {
+                self.utf8.end()?;
+            }
         }
         if complete {
             self.state = State::Head;

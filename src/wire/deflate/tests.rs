@@ -1,11 +1,12 @@
+use super::ClientWindow::{Dropped, Kept};
 use super::*;
 
-fn answer(offers: &[&str], takeover: bool) -> Option<String> {
-    negotiate(offers.iter().copied(), takeover).map(|agreed| agreed.answer)
+fn answer(offers: &[&str], window: ClientWindow) -> Option<String> {
+    negotiate(offers.iter().copied(), window).map(|agreed| agreed.answer)
 }
 
 fn accepts(offer: &str) -> bool {
-    negotiate([offer], false).is_some()
+    negotiate([offer], Dropped).is_some()
 }
 
 /// The output of one message, fed in pieces.
@@ -34,18 +35,18 @@ fn inflate(inflate: &mut Inflate, pieces: &[&[u8]]) -> Result<Vec<u8>, Corrupt> 
 #[test]
 fn answers_say_that_messages_stand_alone() {
     let alone = "permessage-deflate; server_no_context_takeover";
-    assert_eq!(answer(&["permessage-deflate"], true).unwrap(), alone);
-    assert_eq!(answer(&["permessage-deflate"], false).unwrap(), format!("{alone}; client_no_context_takeover"));
-    let agreed = negotiate(["permessage-deflate; client_max_window_bits"], true).unwrap();
-    assert!(agreed.compresses && agreed.takeover && agreed.answer == alone);
+    assert_eq!(answer(&["permessage-deflate"], Kept).unwrap(), alone);
+    assert_eq!(answer(&["permessage-deflate"], Dropped).unwrap(), format!("{alone}; client_no_context_takeover"));
+    let agreed = negotiate(["permessage-deflate; client_max_window_bits"], Kept).unwrap();
+    assert!(agreed.compresses && agreed.window == Kept && agreed.answer == alone);
 }
 
 #[test]
 fn a_smaller_window_is_agreed_to_but_not_used() {
     for bits in 8..=15 {
         let offer = format!("permessage-deflate; server_max_window_bits={bits}");
-        let agreed = negotiate([&offer[..]], false).unwrap();
-        assert!(agreed.answer.ends_with(&format!("; server_max_window_bits={bits}")) && !agreed.takeover);
+        let agreed = negotiate([&offer[..]], Dropped).unwrap();
+        assert!(agreed.answer.ends_with(&format!("; server_max_window_bits={bits}")) && agreed.window == Dropped);
         assert_eq!(agreed.compresses, bits == 15);
     }
 }
@@ -88,7 +89,7 @@ fn unknown_repeated_and_bad_parameters_decline_the_offer() {
     ] {
         let offer = format!("permessage-deflate; {parameters}");
         assert!(!accepts(&offer), "{offer}");
-        let next = answer(&[&format!("{offer}, permessage-deflate; server_max_window_bits=9")], false);
+        let next = answer(&[&format!("{offer}, permessage-deflate; server_max_window_bits=9")], Dropped);
         assert!(next.unwrap().ends_with("=9"), "{offer}");
     }
 }
@@ -98,9 +99,9 @@ fn other_extensions_are_passed_over() {
     assert!(accepts("x-webkit-deflate-frame, permessage-deflate"));
     assert!(!accepts("foo; a=\"b,c\", permessage-deflate"), "a quoted value is a token");
     assert!(accepts(", foo; a=\"bc\" ,, permessage-deflate,"));
-    assert_eq!(answer(&["foo", "bar; a", "permessage-deflate"], true), answer(&["permessage-deflate"], true));
-    assert_eq!(answer(&[], true), None);
-    assert_eq!(answer(&["", "permessage-deflate2", "perframe-deflate"], true), None);
+    assert_eq!(answer(&["foo", "bar; a", "permessage-deflate"], Kept), answer(&["permessage-deflate"], Kept));
+    assert_eq!(answer(&[], Kept), None);
+    assert_eq!(answer(&["", "permessage-deflate2", "perframe-deflate"], Kept), None);
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn mistakes_in_the_grammar_end_a_field() {
         "foo/bar, permessage-deflate",
     ] {
         assert!(!accepts(bad), "{bad}");
-        assert!(answer(&[bad, "permessage-deflate"], false).is_some(), "{bad}");
+        assert!(answer(&[bad, "permessage-deflate"], Dropped).is_some(), "{bad}");
     }
 }
 
@@ -148,7 +149,7 @@ fn what_autobahn_offers_is_accepted() {
             false,
         ),
     ] {
-        let agreed = negotiate([&offer[..]], false).unwrap();
+        let agreed = negotiate([&offer[..]], Dropped).unwrap();
         let start = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         assert_eq!((agreed.answer, agreed.compresses), (format!("{start}{end}"), compresses));
     }
@@ -165,19 +166,19 @@ fn the_examples_of_the_standard_are_read() {
         (b"\x00", b""),
         (b"", b""),
     ];
-    for takeover in [false, true] {
+    for window in [Dropped, Kept] {
         for (message, content) in alone {
-            let mut whole = Inflate::new(takeover);
+            let mut whole = Inflate::new(window);
             assert_eq!(inflate(&mut whole, &[message]).unwrap(), content);
-            assert_eq!(whole.is_held(), takeover && !message.is_empty());
+            assert_eq!(whole.is_held(), window == Kept && !message.is_empty());
             let bytes: Vec<&[u8]> = message.chunks(1).collect();
             assert_eq!(inflate(&mut whole, &bytes).unwrap(), content);
         }
     }
-    let mut kept = Inflate::new(true);
+    let mut kept = Inflate::new(Kept);
     let messages: [&[u8]; 2] = [b"\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x00\x11\x00\x00"];
     assert_eq!(messages.map(|m| inflate(&mut kept, &[m]).unwrap()), [b"Hello", b"Hello"]);
-    let mut alone = Inflate::new(false);
+    let mut alone = Inflate::new(Dropped);
     assert!(inflate(&mut alone, &messages[..1]).is_ok() && inflate(&mut alone, &messages[1..]).is_err());
 }
 
@@ -186,11 +187,11 @@ fn messages_that_are_cut_short_are_corrupt() {
     let content: Vec<u8> = (0..2000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 25) as u8).collect();
     let message = deflate(&content).unwrap();
     for length in 1..message.len() {
-        let cut = inflate(&mut Inflate::new(false), &[&message[..length]]);
+        let cut = inflate(&mut Inflate::new(Dropped), &[&message[..length]]);
         assert!(cut.is_err() || length == message.len() - 1, "{length}");
     }
-    assert_eq!(inflate(&mut Inflate::new(false), &[&message]).unwrap(), content);
-    assert!(inflate(&mut Inflate::new(false), &[b"\xff\xff\xff"]).is_err());
+    assert_eq!(inflate(&mut Inflate::new(Dropped), &[&message]).unwrap(), content);
+    assert!(inflate(&mut Inflate::new(Dropped), &[b"\xff\xff\xff"]).is_err());
 }
 
 #[test]
@@ -198,13 +199,13 @@ fn a_bomb_goes_off_slowly() {
     let content = vec![b'0'; 5 << 20];
     let bomb = deflate(&content).unwrap();
     assert!(bomb.len() < 8000);
-    assert!(inflate(&mut Inflate::new(false), &[&bomb]).unwrap() == content);
+    assert!(inflate(&mut Inflate::new(Dropped), &[&bomb]).unwrap() == content);
 }
 
 #[test]
 fn inflaters_are_pooled() {
     let message = deflate(b"Hello").unwrap();
-    let mut many: Vec<Inflate> = (0..40).map(|_| Inflate::new(false)).collect();
+    let mut many: Vec<Inflate> = (0..40).map(|_| Inflate::new(Dropped)).collect();
     for one in &mut many {
         one.feed(&message, &mut Vec::new()).unwrap();
         assert!(one.is_held());
@@ -220,6 +221,6 @@ fn messages_stand_alone() {
     for content in [&b""[..], b"a", b"Hello", &[b'x'; 70_000], &b"to be or not to be, ".repeat(5000)] {
         let once = deflate(content).unwrap();
         assert_eq!(deflate(content).unwrap(), once);
-        assert_eq!(inflate(&mut Inflate::new(false), &[&once]).unwrap(), content);
+        assert_eq!(inflate(&mut Inflate::new(Dropped), &[&once]).unwrap(), content);
     }
 }

@@ -29,10 +29,40 @@ const fn opcode(kind: MessageKind) -> u8 {
     }
 }
 
-/// The first byte of a fragment's head.
-const fn lead(kind: MessageKind, first: bool, last: bool) -> u8 {
-    let opcode = if first { opcode(kind) } else { CONTINUATION };
-    if last { opcode | FINAL } else { opcode }
+/// A piece of a message, which is one frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Fragment<'a> {
+    /// The kind of the message.
+    pub kind: MessageKind,
+    /// The content of the piece.
+    pub content: &'a [u8],
+    /// Whether the message begins with it.
+    pub first: bool,
+    /// Whether the message ends with it.
+    pub last: bool,
+}
+
+impl<'a> Fragment<'a> {
+    /// Returns a message in one piece.
+    pub const fn whole(kind: MessageKind, content: &'a [u8]) -> Self {
+        Self { kind, content, first: true, last: true }
+    }
+
+    /// Returns its frame for a client.
+    pub fn frame(&self) -> Bytes {
+        bare(self.lead(), self.content)
+    }
+
+    /// Returns its frame for an origin, masked with a key.
+    pub fn masked(&self, key: [u8; 4]) -> Vec<u8> {
+        hidden(self.lead(), self.content, key)
+    }
+
+    /// Returns the first byte of its head.
+    const fn lead(&self) -> u8 {
+        let opcode = if self.first { opcode(self.kind) } else { CONTINUATION };
+        if self.last { opcode | FINAL } else { opcode }
+    }
 }
 
 /// The head of a frame, with room for its payload.
@@ -70,12 +100,7 @@ fn hidden(lead: u8, content: &[u8], key: [u8; 4]) -> Vec<u8> {
 
 /// A whole message for a client.
 pub fn frame(kind: MessageKind, content: &[u8]) -> Bytes {
-    fragment(kind, content, true, true)
-}
-
-/// A fragment of a message for a client.
-pub fn fragment(kind: MessageKind, content: &[u8], first: bool, last: bool) -> Bytes {
-    bare(lead(kind, first, last), content)
+    Fragment::whole(kind, content).frame()
 }
 
 /// A Close frame for a client.
@@ -83,14 +108,18 @@ pub fn close(reason: Option<&CloseReason>) -> Bytes {
     bare(FINAL | CLOSE, &CloseReason::payload(reason))
 }
 
-/// A fragment of a message for an origin.
-pub fn masked(kind: MessageKind, content: &[u8], first: bool, last: bool, key: [u8; 4]) -> Vec<u8> {
-    hidden(lead(kind, first, last), content, key)
-}
-
 /// A Close frame for an origin.
 pub fn masked_close(reason: Option<&CloseReason>, key: [u8; 4]) -> Vec<u8> {
     hidden(FINAL | CLOSE, &CloseReason::payload(reason), key)
+}
+
+/// The form in which messages are sent to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageForm {
+    /// As they are.
+    Plain,
+    /// Compressed (RFC 7692), where that makes them smaller.
+    Deflated,
 }
 
 /// A message for clients, rendered once for everybody: its frame and its content are one piece of memory.
@@ -135,12 +164,15 @@ impl Message {
             return None;
         }
         let content = deflate(&self.content).filter(|content| content.len() < self.content.len())?;
-        Some(bare(lead(self.kind, true, true) | COMPRESSED, &content))
+        Some(bare(opcode(self.kind) | FINAL | COMPRESSED, &content))
     }
 
-    /// The one frame or the other.
-    pub fn select(&self, deflate: bool) -> &Bytes {
-        if deflate { self.deflated() } else { &self.plain }
+    /// Returns its frame in this form.
+    pub fn select(&self, form: MessageForm) -> &Bytes {
+        match form {
+            MessageForm::Plain => self.plain(),
+            MessageForm::Deflated => self.deflated(),
+        }
     }
 
     /// Bytes of memory that its frame keeps.

@@ -1,14 +1,19 @@
-use super::super::deflate;
+use super::super::deflate::{self, ClientWindow};
 use super::*;
 use MessageKind::{Binary, Ping, Pong, Text};
 use proptest::prelude::*;
 
 const KEY: [u8; 4] = [0xa1, 0x02, 0x7f, 0xc8];
 
+/// A whole message as a client sends it.
+fn masked(kind: MessageKind, content: &[u8]) -> Vec<u8> {
+    Fragment::whole(kind, content).masked(KEY)
+}
+
 /// A client's frame with this first byte.
 fn raw(lead: u8, payload: &[u8]) -> Vec<u8> {
     let kind = if payload.is_empty() { Text } else { Binary };
-    let mut frame = masked(kind, payload, true, true, KEY);
+    let mut frame = masked(kind, payload);
     frame[0] = lead;
     frame
 }
@@ -35,7 +40,8 @@ fn read(decoder: &mut Decoder, bytes: &[u8], lengths: &[usize]) -> (Vec<Part>, O
 }
 
 fn from_client(frames: &[Vec<u8>]) -> Result<Vec<Part>, Violation> {
-    let (parts, violation) = read(&mut Decoder::of_client(Some(Inflate::new(false))), &frames.concat(), &[usize::MAX]);
+    let (parts, violation) =
+        read(&mut Decoder::of_client(Some(Inflate::new(ClientWindow::Dropped))), &frames.concat(), &[usize::MAX]);
     violation.map_or(Ok(parts), Err)
 }
 
@@ -78,7 +84,7 @@ fn join(parts: Vec<Part>) -> Vec<Part> {
 #[test]
 fn a_decoder_is_small_and_holds_nothing_while_idle() {
     assert!(size_of::<Decoder>() <= 96, "{}", size_of::<Decoder>());
-    let mut decoder = Decoder::of_client(Some(Inflate::new(false)));
+    let mut decoder = Decoder::of_client(Some(Inflate::new(ClientWindow::Dropped)));
     let content = br#"{"one":1,"two":2,"three":3}"#.repeat(20);
     let compressed = deflate::deflate(&content).unwrap();
     let frames = [raw(0xc1, &compressed), raw(0x89, b"ping"), raw(0x82, b"xyz")].concat();
@@ -113,7 +119,7 @@ fn clients_mask_and_origins_do_not() {
     assert_eq!(rule(&[frame(Text, b"a").to_vec()]), "frame is not masked");
     let mut origin = Decoder::of_origin();
     assert_eq!(origin.next(&mut &frame(Text, b"a")[..]), Ok(Some(data(Text, b"a", true, true))));
-    assert_eq!(origin.next(&mut &masked(Text, b"a", true, true, KEY)[..]), Err(Violation::Protocol("frame is masked")));
+    assert_eq!(origin.next(&mut &masked(Text, b"a")[..]), Err(Violation::Protocol("frame is masked")));
 }
 
 #[test]
@@ -231,7 +237,7 @@ fn a_bomb_is_given_in_pieces() {
         let bomb = deflate::deflate(&vec![b'z'; length]).unwrap();
         let (start, end) = bomb.split_at(bomb.len() - 2);
         let frames = [raw(0x42, start), raw(0x80, end), raw(0x89, b"")].concat();
-        let mut decoder = Decoder::of_client(Some(Inflate::new(false)));
+        let mut decoder = Decoder::of_client(Some(Inflate::new(ClientWindow::Dropped)));
         let (mut input, mut total, mut ended) = (&frames[..], 0, false);
         while let Some(part) = decoder.next(&mut input).unwrap() {
             match part {
@@ -251,10 +257,10 @@ fn a_bomb_is_given_in_pieces() {
 #[test]
 fn frames_are_rendered() {
     assert_eq!(&frame(Text, b"Hello")[..], b"\x81\x05Hello");
-    assert_eq!(&fragment(Text, b"Hel", true, false)[..], b"\x01\x03Hel");
-    assert_eq!(&fragment(Text, b"lo", false, true)[..], b"\x80\x02lo");
+    assert_eq!(&Fragment { last: false, ..Fragment::whole(Text, b"Hel") }.frame()[..], b"\x01\x03Hel");
+    assert_eq!(&Fragment { first: false, ..Fragment::whole(Text, b"lo") }.frame()[..], b"\x80\x02lo");
     assert_eq!(
-        masked(Text, b"Hello", true, true, [0x37, 0xfa, 0x21, 0x3d]),
+        Fragment::whole(Text, b"Hello").masked([0x37, 0xfa, 0x21, 0x3d]),
         b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
     );
     assert_eq!((&frame(Ping, b"")[..], &frame(Pong, b"a")[..]), (&b"\x89\0"[..], &b"\x8a\x01a"[..]));
@@ -274,8 +280,8 @@ fn messages_are_compressed_where_it_helps() {
     assert_eq!(message.content().as_ptr(), message.plain()[2..].as_ptr().wrapping_add(2));
     assert_eq!((message.kind(), message.len(), message.is_empty()), (Text, content.len() + 4, false));
     assert!(message.deflated().len() < 40 && message.deflated()[0] == 0xc1);
-    assert_eq!(message.deflated().as_ptr(), message.select(true).as_ptr());
-    assert_eq!(message.select(false), message.plain());
+    assert_eq!(message.deflated().as_ptr(), message.select(MessageForm::Deflated).as_ptr());
+    assert_eq!(message.select(MessageForm::Plain), message.plain());
     for (kind, content) in [(Ping, &[b'a'; 100][..]), (Text, &[b'a'; 31]), (Binary, &(0..255).collect::<Vec<u8>>())] {
         let message = Message::new(kind, content);
         assert_eq!(message.deflated().as_ptr(), message.plain().as_ptr());
@@ -299,10 +305,14 @@ fn sent() -> impl Strategy<Value = Sent> {
     (content, any::<bool>(), cuts).prop_map(|((kind, bytes), compressed, cuts)| (kind, bytes, compressed, cuts))
 }
 
+fn window() -> impl Strategy<Value = ClientWindow> {
+    prop_oneof![Just(ClientWindow::Kept), Just(ClientWindow::Dropped)]
+}
+
 /// The frames of a message, with a ping after each but the last.
 fn cut((kind, content, compressed, cuts): &Sent) -> Vec<u8> {
     if kind.is_control() {
-        return masked(*kind, content, true, true, KEY);
+        return masked(*kind, content);
     }
     let content = if *compressed { deflate::deflate(content).unwrap() } else { content.clone() };
     let mut places: Vec<usize> = cuts.iter().map(|i| i.index(content.len() + 1)).chain([content.len()]).collect();
@@ -310,13 +320,14 @@ fn cut((kind, content, compressed, cuts): &Sent) -> Vec<u8> {
     let mut out = Vec::new();
     for (i, end) in places.iter().enumerate() {
         let start = if i == 0 { 0 } else { places[i - 1] };
-        let mut frame = masked(*kind, &content[start..*end], i == 0, i == cuts.len(), KEY);
+        let piece = Fragment { kind: *kind, content: &content[start..*end], first: i == 0, last: i == cuts.len() };
+        let mut frame = piece.masked(KEY);
         if i == 0 && *compressed {
             frame[0] |= 0x40;
         }
         out.extend(frame);
         if i < cuts.len() {
-            out.extend(masked(Ping, &[i as u8], true, true, KEY));
+            out.extend(masked(Ping, &[i as u8]));
         }
     }
     out
@@ -359,9 +370,9 @@ fn lengths() -> impl Strategy<Value = Vec<usize>> {
 
 proptest! {
     #[test]
-    fn messages_come_out_as_they_went_in(sent in prop::collection::vec(sent(), 0..8), lengths in lengths(), takeover: bool) {
+    fn messages_come_out_as_they_went_in(sent in prop::collection::vec(sent(), 0..8), lengths in lengths(), window in window()) {
         let bytes: Vec<u8> = sent.iter().flat_map(cut).collect();
-        let mut decoder = Decoder::of_client(Some(Inflate::new(takeover)));
+        let mut decoder = Decoder::of_client(Some(Inflate::new(window)));
         let (parts, violation) = read(&mut decoder, &bytes, &lengths);
         prop_assert_eq!(violation, None);
         prop_assert_eq!(join(parts), expected(&sent));
@@ -369,9 +380,9 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_is_read_the_same_in_any_pieces(bytes in noise(), lengths in lengths(), takeover: bool) {
-        let (whole, one) = read(&mut Decoder::of_client(Some(Inflate::new(takeover))), &bytes, &[usize::MAX]);
-        let (pieces, other) = read(&mut Decoder::of_client(Some(Inflate::new(takeover))), &bytes, &lengths);
+    fn whatever_comes_is_read_the_same_in_any_pieces(bytes in noise(), lengths in lengths(), window in window()) {
+        let (whole, one) = read(&mut Decoder::of_client(Some(Inflate::new(window))), &bytes, &[usize::MAX]);
+        let (pieces, other) = read(&mut Decoder::of_client(Some(Inflate::new(window))), &bytes, &lengths);
         prop_assert_eq!(one.is_some(), other.is_some());
         prop_assert_eq!(join(whole), join(pieces));
     }

@@ -10,8 +10,8 @@ pub(super) struct Utf8 {
 }
 
 impl Utf8 {
-    /// Reads a piece; with the last one no character may be left cut.
-    pub(super) fn check(&mut self, mut piece: &[u8], last: bool) -> Result<(), Violation> {
+    /// Checks the next piece.
+    pub(super) fn check(&mut self, mut piece: &[u8]) -> Result<(), Violation> {
         while self.length > 0
             && let Some(byte) = piece.split_off_first()
         {
@@ -21,10 +21,12 @@ impl Utf8 {
             self.length = 0;
             self.hold(&held[..length])?;
         }
-        if !piece.is_empty() {
-            self.hold(piece)?;
-        }
-        if last && self.length > 0 { Err(Violation::Text) } else { Ok(()) }
+        if piece.is_empty() { Ok(()) } else { self.hold(piece) }
+    }
+
+    /// Checks that the text may end with the last piece: no character is left cut.
+    pub(super) const fn end(&self) -> Result<(), Violation> {
+        if self.length > 0 { Err(Violation::Text) } else { Ok(()) }
     }
 
     /// Checks bytes that begin with a character, and holds the last one if it is cut.
