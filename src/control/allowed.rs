@@ -2,6 +2,7 @@
 
 use super::Control;
 use super::body;
+use super::error::ApiError;
 use super::query::{Query, name};
 use super::reply::{Media, Reply};
 use crate::cluster::Cluster;
@@ -26,7 +27,7 @@ struct List {
 }
 
 /// The rules of all routes.
-pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, Reply> {
+pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     Query::read(query, &[])?;
     Ok(Reply::json(&All { routes: cluster.rules() }))
 }
@@ -37,10 +38,12 @@ pub(super) async fn change(
     media: Media,
     pattern: Option<&str>,
     request: Request<Incoming>,
-) -> Result<Reply, Reply> {
+) -> Result<Reply, ApiError> {
     let query = Query::read(request.uri().query(), &["route"])?;
     if pattern.is_none() && request.uri().path().ends_with('/') {
-        return Err(Reply::text(400, "There is no pattern behind the slash: /allowed is the whole list."));
+        return Err(ApiError::Malformed(
+            "There is no pattern behind the slash: /allowed is the whole list.".to_owned(),
+        ));
     }
     let pattern = pattern.map(name).transpose()?;
     let change = match (pattern, request.method()) {
@@ -51,29 +54,26 @@ pub(super) async fn change(
     };
     let rules = control.cluster.change_rule(query.get("route"), &change).await.map_err(refusal)?;
     tracing::info!(route = rules.route, channels = ?rules.channels, "the allowed channels have changed");
-    control.cluster.kept().await.map_err(|why| Reply::text(500, format!("Changed until gripd ends: {why}")))?;
+    control.cluster.kept().await.map_err(|why| ApiError::Forgetful(format!("Changed until gripd ends: {why}")))?;
     Ok(Reply::done(media, "Changed", &rules))
 }
 
-fn patterns(body: &[u8]) -> Result<Vec<String>, Reply> {
-    let wrong = |error: &dyn Display| Reply::text(400, format!("The body must be {{\"channels\": [...]}}: {error}"));
+fn patterns(body: &[u8]) -> Result<Vec<String>, ApiError> {
+    let wrong = |error: &dyn Display| ApiError::Malformed(format!("The body must be {{\"channels\": [...]}}: {error}"));
     let value = json::read(body).map_err(|error| wrong(&error))?;
     let list: List = serde_json::from_value(value).map_err(|error| wrong(&error))?;
     Ok(list.channels)
 }
 
-fn refusal(unchanged: Unchanged) -> Reply {
+fn refusal(unchanged: Unchanged) -> ApiError {
     match unchanged {
         Unchanged::Route(known) => {
-            Reply::text(404, format!("Say which route is meant, as ?route=NAME: there are {known}."))
+            ApiError::NotFound(format!("Say which route is meant, as ?route=NAME: there are {known}."))
         }
-        Unchanged::Pattern(pattern) => Reply::text(404, format!("The pattern '{pattern}' is not in the list.")),
-        Unchanged::Free(route) => Reply::text(
-            409,
-            format!(
-                "The route '{route}' has no list: with one pattern all other channels would be refused. PUT /allowed first."
-            ),
-        ),
-        Unchanged::Invalid(error) => Reply::text(400, error.to_string()),
+        Unchanged::Pattern(pattern) => ApiError::NotFound(format!("The pattern '{pattern}' is not in the list.")),
+        Unchanged::Free(route) => ApiError::Conflict(format!(
+            "The route '{route}' has no list: with one pattern all other channels would be refused. PUT /allowed first."
+        )),
+        Unchanged::Invalid(error) => ApiError::Malformed(error.to_string()),
     }
 }

@@ -1,7 +1,7 @@
 //! The bodies of requests.
 
 use super::Control;
-use super::reply::Reply;
+use super::error::ApiError;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
@@ -16,17 +16,15 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads a body, in the time and to the size that are allowed.
-pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Reply> {
+pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, ApiError> {
     let max_body = control.settings.max_body;
     let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, max_body).collect()).await else {
-        return Err(Reply::text(408, "The request body did not arrive in time."));
+        return Err(ApiError::Slow);
     };
     match body {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Reply::text(413, format!("Request body too large: it may have {max_body} bytes.")))
-        }
-        Err(error) => Err(Reply::text(400, format!("The request body did not arrive whole: {error}"))),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(max_body)),
+        Err(error) => Err(ApiError::Malformed(format!("The request body did not arrive whole: {error}"))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `GET /channels` and `GET /channels/NAME`.
 
+use super::error::ApiError;
 use super::query::{Query, name};
 use super::reply::Reply;
 use crate::cluster::Cluster;
@@ -14,7 +15,7 @@ struct Page {
 }
 
 /// The channels that are held, in order.
-pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, Reply> {
+pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let prefix = query.get("prefix").unwrap_or_default();
     let (channels, more) = cluster.channels(prefix, query.get("after"), query.limit()?).await;
@@ -23,7 +24,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
 }
 
 /// One channel. A channel that nobody holds has no connections.
-pub(super) async fn one(cluster: &Cluster, channel: &str) -> Result<Reply, Reply> {
+pub(super) async fn one(cluster: &Cluster, channel: &str) -> Result<Reply, ApiError> {
     let channel = name(channel)?;
     Ok(Reply::json(&Held { connections: cluster.connections(&channel).await, channel }))
 }

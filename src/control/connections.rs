@@ -1,6 +1,7 @@
 //! `GET /connections`, `GET /connections/ID` and `DELETE /connections/ID`.
 
 use super::Control;
+use super::error::ApiError;
 use super::publish::wait_for;
 use super::query::Query;
 use super::reply::{Media, Reply};
@@ -56,7 +57,7 @@ impl Connection {
 }
 
 /// The connections that are held, in order.
-pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, Reply> {
+pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["channel", "user", "after", "limit"])?;
     let filter = ConnectionFilter {
         channel: query.get("channel").map(Channel::from),
@@ -66,7 +67,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
     if let Some(after) = &after
         && !cluster.has_node_of(after)
     {
-        return Err(Reply::text(400, format!("after: there is no node of the connection '{after}'.")));
+        return Err(ApiError::Malformed(format!("after: there is no node of the connection '{after}'.")));
     }
     let (rows, more) = cluster.connections_of(&filter, after.as_ref(), query.limit()?).await;
     let connections: Vec<Connection> = rows.iter().map(|(name, row)| Connection::new(name, row)).collect();
@@ -75,14 +76,14 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
 }
 
 /// One connection.
-pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<Reply, Reply> {
+pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<Reply, ApiError> {
     let name = read_name(name)?;
     let row = cluster.connection(&name).await.ok_or_else(|| unknown(&name))?;
     Ok(Reply::json(&Connection::new(&name, &row)))
 }
 
 /// Ends a connection.
-pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Result<Reply, Reply> {
+pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Result<Reply, ApiError> {
     let name = read_name(name)?;
     let (finally, told) = wait_for();
     let receipt = control.cluster.close_connection(&name, finally).ok_or_else(|| unknown(&name))?;
@@ -92,10 +93,10 @@ pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Resul
     Ok(Reply::done(media, "Closed", &serde_json::json!({ "closed": closed, "cut": cut })))
 }
 
-fn read_name(text: &str) -> Result<ConnectionName, Reply> {
-    text.parse().map_err(|_| Reply::text(400, format!("'{text}' is no connection's id: it has the form 0-17-3.")))
+fn read_name(text: &str) -> Result<ConnectionName, ApiError> {
+    text.parse().map_err(|_| ApiError::Malformed(format!("'{text}' is no connection's id: it has the form 0-17-3.")))
 }
 
-fn unknown(name: &ConnectionName) -> Reply {
-    Reply::text(404, format!("There is no connection '{name}'."))
+fn unknown(name: &ConnectionName) -> ApiError {
+    ApiError::NotFound(format!("There is no connection '{name}'."))
 }

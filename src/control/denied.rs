@@ -1,5 +1,6 @@
 //! `GET /denied` and `DELETE /denied/CHANNEL`.
 
+use super::error::ApiError;
 use super::query::{Query, name};
 use super::reply::{Media, Reply};
 use crate::cluster::Cluster;
@@ -30,7 +31,7 @@ impl Row {
 }
 
 /// The channels that are denied to somebody, in order.
-pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, Reply> {
+pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let after = query.get("after").map(place);
     let (denials, next) = cluster.denials(query.get("prefix").unwrap_or_default(), after.as_ref(), query.limit()?);
@@ -61,12 +62,12 @@ fn place(text: &str) -> After {
 }
 
 /// Ends the denials of a channel.
-pub(super) async fn delete(cluster: &Cluster, media: Media, channel: &str) -> Result<Reply, Reply> {
+pub(super) async fn delete(cluster: &Cluster, media: Media, channel: &str) -> Result<Reply, ApiError> {
     let channel = name(channel)?;
     let deleted = cluster.pardon(&channel).await;
     if deleted == 0 {
-        return Err(Reply::text(404, format!("The channel '{channel}' is not denied to anybody.")));
+        return Err(ApiError::NotFound(format!("The channel '{channel}' is not denied to anybody.")));
     }
-    cluster.kept().await.map_err(|why| Reply::text(500, format!("Deleted until gripd ends: {why}")))?;
+    cluster.kept().await.map_err(|why| ApiError::Forgetful(format!("Deleted until gripd ends: {why}")))?;
     Ok(Reply::done(media, "Deleted", &serde_json::json!({ "deleted": deleted })))
 }

@@ -6,6 +6,7 @@ mod body;
 mod channels;
 mod connections;
 mod denied;
+mod error;
 mod guard;
 mod guesses;
 mod places;
@@ -26,6 +27,7 @@ use crate::cluster::Cluster;
 use crate::net::{Descriptors, ListenAddress, Peer};
 use crate::telemetry::metrics::{Counter, MEDIA_TYPE, Registry};
 use access::{Grant, Refusal};
+use error::ApiError;
 use guard::Health;
 use guesses::Guesses;
 use hyper::body::Incoming;
@@ -177,7 +179,9 @@ impl Control {
             seat.is_proved();
         }
         let (place, name) = split(&path);
-        let Some(methods) = methods(place, name) else { return Reply::text(404, "Not Found") };
+        let Some(methods) = methods(place, name) else {
+            return ApiError::no_such_place().into();
+        };
         if !methods.is_empty() && methods.split(", ").all(|method| method != request.method().as_str()) {
             return Reply::not_allowed(request.method(), methods);
         }
@@ -189,7 +193,7 @@ impl Control {
         let Some(media) = media.or(if chooses { None } else { Some(Media::Text) }) else {
             return Reply::not_acceptable();
         };
-        self.carry_out(&grant, media, place, name, request).await.unwrap_or_else(|refusal| refusal)
+        self.carry_out(&grant, media, place, name, request).await.unwrap_or_else(Reply::from)
     }
 
     /// Does what a request asks for.
@@ -200,7 +204,7 @@ impl Control {
         place: &str,
         name: Option<&str>,
         request: Request<Incoming>,
-    ) -> Result<Reply, Reply> {
+    ) -> Result<Reply, ApiError> {
         let (cluster, query) = (&self.cluster, request.uri().query());
         match (place, name, request.method()) {
             ("", ..) => Ok(Reply::text(200, "Pushpin API")),
@@ -219,7 +223,7 @@ impl Control {
             ("denied", None, _) => denied::list(cluster, query),
             ("denied", Some(name), _) => denied::delete(cluster, media, name).await,
             ("metrics", ..) => Ok(Reply::other(MEDIA_TYPE, self.registry.render())),
-            _ => Err(Reply::text(404, "Not Found")),
+            _ => Err(ApiError::no_such_place()),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::Control;
 use super::access::Grant;
 use super::body;
+use super::error::ApiError;
 use super::reply::{Media, Reply};
 use crate::cluster::Publisher;
 use crate::grip::Item;
@@ -29,7 +30,7 @@ pub struct Published {
 pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, request: Request<Incoming>) -> Reply {
     let items = match body::read(control, request.into_body()).await.and_then(|body| parse(&body)) {
         Ok(items) => items,
-        Err(reply) => return reply,
+        Err(error) => return error.into(),
     };
     if let Err(refusal) = grant.check_items(&items) {
         return control.refuse(refusal);
@@ -46,7 +47,8 @@ pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, 
         && published.is_ok()
         && let Err(why) = control.cluster.kept().await
     {
-        return Reply::text(500, format!("Published, but what is denied will be forgotten when gripd ends: {why}"));
+        let why = format!("Published, but what is denied will be forgotten when gripd ends: {why}");
+        return ApiError::Forgetful(why).into();
     }
     match published {
         Ok(None) => Reply::text(200, "Published"),
@@ -91,8 +93,8 @@ impl FinalOutcomes {
     }
 }
 
-fn parse(body: &Bytes) -> Result<Vec<Item>, Reply> {
-    parse_batch(body).map_err(|error| Reply::text(400, error.to_string()))
+fn parse(body: &Bytes) -> Result<Vec<Item>, ApiError> {
+    parse_batch(body).map_err(|error| ApiError::Malformed(error.to_string()))
 }
 
 /// Logs what became of a batch.

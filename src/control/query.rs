@@ -1,6 +1,6 @@
 //! The query of a request, and names in its path.
 
-use super::reply::Reply;
+use super::error::ApiError;
 use crate::grip::form;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -15,18 +15,18 @@ pub(super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
     /// Reads a query that may have these parameters.
-    pub(super) fn read(query: Option<&str>, known: &[&'static str]) -> Result<Self, Reply> {
+    pub(super) fn read(query: Option<&str>, known: &[&'static str]) -> Result<Self, ApiError> {
         let mut parameters = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some(value) = form::decode(value) else {
-                return Err(Reply::text(400, format!("The query's '{name}' is not UTF-8.")));
+                return Err(ApiError::Malformed(format!("The query's '{name}' is not UTF-8.")));
             };
             match known.iter().find(|known| **known == name) {
                 Some(known) => parameters.push((*known, value.into_owned())),
                 None => {
                     let known = known.join(", ");
-                    return Err(Reply::text(400, format!("Unknown query parameter '{name}': there are {known}.")));
+                    return Err(ApiError::Malformed(format!("Unknown query parameter '{name}': there are {known}.")));
                 }
             }
         }
@@ -39,17 +39,17 @@ impl Query {
     }
 
     /// How many rows are asked for.
-    pub(super) fn limit(&self) -> Result<usize, Reply> {
+    pub(super) fn limit(&self) -> Result<usize, ApiError> {
         match self.get("limit").map(str::parse) {
             None => Ok(DEFAULT_LIMIT),
             Some(Ok(limit @ 1..=MAX_LIMIT)) => Ok(limit),
-            Some(_) => Err(Reply::text(400, format!("limit must be 1 to {MAX_LIMIT}."))),
+            Some(_) => Err(ApiError::Malformed(format!("limit must be 1 to {MAX_LIMIT}."))),
         }
     }
 }
 
 /// A name in a path, percent-encoded as a whole.
-pub(super) fn name(text: &str) -> Result<String, Reply> {
+pub(super) fn name(text: &str) -> Result<String, ApiError> {
     let name = percent_decode_str(text).decode_utf8().map(Cow::into_owned);
-    name.map_err(|_| Reply::text(400, "The name in the path is not UTF-8."))
+    name.map_err(|_| ApiError::Malformed("The name in the path is not UTF-8.".to_owned()))
 }

@@ -1,5 +1,6 @@
 //! Connections to the control API, and to its health alone.
 
+use super::error::ApiError;
 use super::places::{Place, Places};
 use super::reply::Reply;
 use super::{Control, guard};
@@ -139,7 +140,7 @@ impl Control {
             return Reply::not_allowed(request.method(), "GET, HEAD");
         }
         guard::health_of(request.uri().path())
-            .map_or_else(|| Reply::text(404, "Not Found"), |health| self.health(health))
+            .map_or_else(|| ApiError::no_such_place().into(), |health| self.health(health))
     }
 
     /// Delays the refusal of a token that may have been guessed.
