@@ -32,6 +32,15 @@ impl Stamp {
     }
 }
 
+/// The occasion on which the files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// They are looked at now and then.
+    Routine,
+    /// A SIGHUP has come.
+    Signal,
+}
+
 impl<'a> Reload<'a> {
     /// Watches the files of a configuration that is about to be read.
     pub(super) fn new(args: &'a Args) -> Self {
@@ -48,19 +57,19 @@ impl<'a> Reload<'a> {
     }
 
     /// Reads the routes again if a file has changed and is as it was a moment ago, so that none is read half written; or
-    /// if that is asked for. A wrong file changes nothing.
-    pub(super) fn look(&mut self, daemon: &Daemon, asked_for: bool) {
+    /// if a signal asks for it. A wrong file changes nothing.
+    pub(super) fn look(&mut self, daemon: &Daemon, occasion: Occasion) {
         let now = stamps(&self.files);
         let settled = now == self.seen;
         let changed = now != self.read && self.routes.is_some();
         self.seen = stamps(&self.files);
-        if asked_for || (changed && settled) {
+        if occasion == Occasion::Signal || (changed && settled) {
             self.read = now;
-            self.read_again(daemon, asked_for);
+            self.read_again(daemon, occasion);
         }
     }
 
-    fn read_again(&mut self, daemon: &Daemon, asked_for: bool) {
+    fn read_again(&mut self, daemon: &Daemon, occasion: Occasion) {
         match Config::load(self.args.config.as_deref(), &self.args.overrides()) {
             Err(error) => {
                 for line in error.to_string().lines() {
@@ -81,7 +90,7 @@ impl<'a> Reload<'a> {
                     daemon.reroute(routes);
                 }
             }
-            Ok(_) if asked_for => tracing::warn!("the demo has no routes to change: restart gripd"),
+            Ok(_) if occasion == Occasion::Signal => tracing::warn!("the demo has no routes to change: restart gripd"),
             Ok(_) => {}
         }
     }

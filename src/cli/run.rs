@@ -1,9 +1,9 @@
 //! Running the daemon, and checking what it would run with.
 
 use super::args::Args;
-use super::reload::Reload;
+use super::reload::{Occasion, Reload};
 use super::{CONFIG, FAILURE, OK, USAGE};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::daemon::Daemon;
 use crate::net::ListenAddress;
 use crate::telemetry::log;
@@ -22,7 +22,7 @@ pub(super) fn daemon(args: &Args) -> u8 {
     let reload = Reload::new(args);
     let config = match load(args) {
         Ok(config) => config,
-        Err(code) => return code,
+        Err(error) => return refuse(&error),
     };
     let _log = log::start(config.log);
     raise_open_files();
@@ -54,7 +54,7 @@ fn run(config: Config, mut reload: Reload<'_>) -> io::Result<bool> {
         if is_demo {
             introduce(&daemon);
         }
-        signals.terminated(|by_signal| reload.look(&daemon, by_signal)).await;
+        signals.terminated(|occasion| reload.look(&daemon, occasion)).await;
         daemon.drain();
         let over = async {
             while !daemon.is_over() {
@@ -98,20 +98,19 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to end. Until then `look` is called now and then, and when a SIGHUP has come, which it is
-    /// told.
-    async fn terminated(&mut self, mut look: impl FnMut(bool)) {
+    /// Waits for a signal to end. Until then `look` is called now and then, and when a SIGHUP has come.
+    async fn terminated(&mut self, mut look: impl FnMut(Occasion)) {
         let mut now_and_then = tokio::time::interval(WATCH_EVERY);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => look(true),
+                _ = self.hangup.recv() => look(Occasion::Signal),
                 _ = self.user1.recv() => {
                     tracing::info!("SIGUSR1: the log goes to standard error, there is no file to open again");
                 }
                 _ = self.user2.recv() => tracing::info!("SIGUSR2 has no meaning here, and is ignored"),
-                _ = now_and_then.tick() => look(false),
+                _ = now_and_then.tick() => look(Occasion::Routine),
             }
         }
     }
@@ -125,15 +124,18 @@ pub(super) fn check(args: &Args) -> u8 {
             println!("The configuration is good: {routes} routes.");
             OK
         }
-        Err(code) => code,
+        Err(error) => refuse(&error),
     }
 }
 
-fn load(args: &Args) -> Result<Config, u8> {
-    Config::load(args.config.as_deref(), &args.overrides()).map_err(|error| {
-        eprintln!("{error}");
-        if error.is_usage() { USAGE } else { CONFIG }
-    })
+fn load(args: &Args) -> Result<Config, config::Error> {
+    Config::load(args.config.as_deref(), &args.overrides())
+}
+
+/// Tells all that is wrong with the configuration. Returns the exit code.
+fn refuse(error: &config::Error) -> u8 {
+    eprintln!("{error}");
+    if error.is_usage() { USAGE } else { CONFIG }
 }
 
 /// Tells a newcomer what to do.

@@ -72,11 +72,12 @@ impl Server {
 
     /// Sends a publish over a connection.
     async fn exchange(&self, transport: Transport, body: String) -> Result<Bytes> {
-        let is_local = transport.peer().is_some_and(|peer| match peer {
-            Peer::Tcp { remote, .. } => remote.ip().to_canonical().is_loopback(),
-            Peer::Unix | Peer::Memory => true,
-        });
-        let authorization = self.authorization(is_local)?;
+        let reach = match transport.peer() {
+            Some(Peer::Unix | Peer::Memory) => Reach::ThisMachine,
+            Some(Peer::Tcp { remote, .. }) if remote.ip().to_canonical().is_loopback() => Reach::ThisMachine,
+            Some(Peer::Tcp { .. }) | None => Reach::Network,
+        };
+        let authorization = self.authorization(reach)?;
         let mut connection = HttpConnection::new(transport, None).await?;
         let host = match &self.place {
             Place::Tcp { host, port } => format!("{host}:{port}"),
@@ -100,10 +101,11 @@ impl Server {
         Ok(reply)
     }
 
-    fn authorization(&self, local: bool) -> Result<Option<HeaderValue>> {
+    /// Returns what proves to the server who publishes.
+    fn authorization(&self, reach: Reach) -> Result<Option<HeaderValue>> {
         let value = match &self.proof {
             None => return Ok(None),
-            Some(Proof::Lasting(_)) if !local => {
+            Some(Proof::Lasting(_)) if reach == Reach::Network => {
                 return Err("passwords and tokens are not sent to another machine without TLS".into());
             }
             Some(Proof::Lasting(value)) => value.clone(),
@@ -116,6 +118,15 @@ impl Server {
         value.set_sensitive(true);
         Ok(Some(value))
     }
+}
+
+/// The place of the server, as seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Nobody else can read what is sent to it.
+    ThisMachine,
+    /// Whoever is on the way can read what is sent to it.
+    Network,
 }
 
 /// The host and the port of a URL, and its path without a slash at the end. No error says more of it than it must: a
@@ -174,7 +185,7 @@ mod tests {
     /// The place, and what is shown on this machine.
     fn read(spec: &str) -> (String, Option<String>) {
         let server = server(spec).unwrap();
-        let shown = server.authorization(true).unwrap().map(|value| value.to_str().unwrap().to_owned());
+        let shown = server.authorization(Reach::ThisMachine).unwrap().map(|value| value.to_str().unwrap().to_owned());
         (server.to_string(), shown)
     }
 
@@ -203,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_lasts_does_not_leave_the_machine_and_no_error_tells_it() {
-        let far = |spec: &str| server(spec).and_then(|server| server.authorization(false));
+        let far = |spec: &str| server(spec).and_then(|server| server.authorization(Reach::Network));
         assert!(far("http://h/?iss=realm&key=s3cret").unwrap().is_some());
         assert!(far("http://h/?key=s3cret").is_err());
         for wrong in [
@@ -214,7 +225,8 @@ mod tests {
             "http://s3cret@:x/",
             "s3cret",
         ] {
-            let error = server(wrong).and_then(|server| server.authorization(true)).unwrap_err().to_string();
+            let error =
+                server(wrong).and_then(|server| server.authorization(Reach::ThisMachine)).unwrap_err().to_string();
             assert!(!error.contains("s3cret"), "{wrong}: {error}");
         }
     }

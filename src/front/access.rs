@@ -85,12 +85,13 @@ impl Access {
         self.route.as_ref()?.targets.get(self.target)
     }
 
-    /// The answer broke off. `gave_way`: its client was too slow while others waited, and the origin is not to blame.
-    pub(super) fn broken(&self, error: &hyper::Error, gave_way: bool) {
-        if gave_way {
-            tracing::debug!(uri = %self.uri, "an answer whose client is slow has given way to a request that waits");
-            return;
-        }
+    /// Logs that the answer broke off because its client was too slow while others waited.
+    pub(super) fn gave_way(&self) {
+        tracing::debug!(uri = %self.uri, "an answer whose client is slow has given way to a request that waits");
+    }
+
+    /// Logs that the answer broke off, and the origin is to blame.
+    pub(super) fn broken(&self, error: &hyper::Error) {
         let target = self.target().map(tracing::field::display);
         tracing::warn!(uri = %self.uri, target, %error, "the origin's answer broke off");
     }

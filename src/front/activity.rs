@@ -50,12 +50,14 @@ impl Activity {
     }
 
     /// Notes that hyper has read the head of a request. It must be noted before hyper reads on: what follows may be a body.
-    pub(super) fn begin(&self, has_body: bool) {
+    pub(super) fn begin(&self) {
         self.occupy();
         self.is_owed.set(true);
-        if has_body {
-            self.has_carried_body.set(true);
-        }
+    }
+
+    /// Notes that the request has a body.
+    pub(super) fn note_body(&self) {
+        self.has_carried_body.set(true);
     }
 
     /// Notes that the connection is not idle, although nothing is known of a request yet.

@@ -71,7 +71,11 @@ pub(super) fn fail(
     if failure.kind == Kind::RequestSlow {
         front.metrics.slow_bodies.inc();
     }
-    let mut response = respond(&of_failure(failure, front.settings.debug || route.debug), dress, access);
+    let mut answer = of_failure(failure);
+    if front.settings.debug || route.debug {
+        answer = answer.explained(failure.detail());
+    }
+    let mut response = respond(&answer, dress, access);
     if matches!(failure.kind, Kind::RequestSlow | Kind::RequestBroken | Kind::GaveWay) {
         // The rest of the body would be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -79,9 +83,9 @@ pub(super) fn fail(
     response
 }
 
-/// What the client is told of a failure. `debug`: also why.
-fn of_failure(failure: &Failure, debug: bool) -> Answer {
-    let answer = match failure.kind {
+/// Returns what the client is told of a failure.
+const fn of_failure(failure: &Failure) -> Answer {
+    match failure.kind {
         Kind::TimedOut => answer::ORIGIN_TIMED_OUT,
         Kind::Busy | Kind::NoDescriptor => answer::ORIGIN_BUSY,
         Kind::GaveWay => answer::GAVE_WAY,
@@ -94,8 +98,7 @@ fn of_failure(failure: &Failure, debug: bool) -> Answer {
         Kind::NotAllowed | Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge | Kind::Lost => {
             answer::ORIGIN_FAILED
         }
-    };
-    if debug { answer.explained(failure.detail()) } else { answer }
+    }
 }
 
 /// Logs a failure, once.

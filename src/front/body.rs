@@ -111,10 +111,10 @@ impl Body for Reply {
         };
         match &frame {
             Some(Ok(frame)) => self.access.add(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => {
-                let gave_way = matches!(&self.source, Source::Relayed { lease: Some(lease), .. } if lease.gave_way());
-                self.access.broken(error, gave_way);
-            }
+            Some(Err(error)) => match &self.source {
+                Source::Relayed { lease: Some(lease), .. } if lease.gave_way() => self.access.gave_way(),
+                _ => self.access.broken(error),
+            },
             None => {}
         }
         Poll::Ready(frame)

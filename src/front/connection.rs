@@ -107,11 +107,15 @@ async fn serve(
     let io = Io::new(transport, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
     let mut timer = HeadTimer::new(front.settings.header_timeout, front.settings.idle_timeout);
     let service = service_fn(|request: Request<Incoming>| {
-        activity.begin(!request.body().is_end_stream());
+        activity.begin();
+        if !request.body().is_end_stream() {
+            activity.note_body();
+        }
         request::serve(Rc::clone(front), Rc::clone(&slot), request)
     });
-    let again = slot.is_again();
-    let mut connection = Box::new(builder(again).serve_connection(TokioIo::new(io), service));
+    // A request that was served before has a line or two more.
+    let more = if slot.is_again() { 1 } else { 0 };
+    let mut connection = Box::new(builder(more).serve_connection(TokioIo::new(io), service));
     let mut drain = pin!(front.drain.begins());
     let mut draining = false;
     let left = poll_fn(|cx| {
@@ -159,9 +163,8 @@ async fn serve(
     Some((word, transport, early))
 }
 
-/// `again`: the first request was served before, and has a line or two more.
-fn builder(again: bool) -> Builder {
-    let more = if again { 1 } else { 0 };
+/// Returns hyper's settings, with room for so many KiB and pairs of headers more than clients may send.
+fn builder(more: usize) -> Builder {
     let mut builder = Builder::new();
     builder
         // It would have one limit for heads and for idle connections: see `HeadTimer`.

@@ -42,6 +42,15 @@ pub(super) struct Exchange<'a> {
     pub(super) dress: Dress,
 }
 
+/// The thing that an answer carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// An instruct for gripd.
+    Instruct,
+    /// Content for the client, and nothing else.
+    Content,
+}
+
 /// What comes of such an answer.
 enum Prepared {
     Answer(response::Parts, Bytes),
@@ -50,8 +59,8 @@ enum Prepared {
 
 impl Exchange<'_> {
     /// Follows the instruct, if the answer has one: answers, or leaves a hold in the slot and never returns.
-    pub(super) async fn follow(mut self, answered: Answered, concerns: bool, mut access: Access) -> Response<Reply> {
-        match self.prepare(answered, concerns).await {
+    pub(super) async fn follow(mut self, answered: Answered, carries: Carries, mut access: Access) -> Response<Reply> {
+        match self.prepare(answered, carries).await {
             Err(failure) => {
                 answer::fail(self.front, self.route, &self.visit.request.uri, &failure, &self.dress, access)
             }
@@ -74,12 +83,14 @@ impl Exchange<'_> {
         }
     }
 
-    async fn prepare(&mut self, answered: Answered, concerns: bool) -> Result<Prepared, Failure> {
+    async fn prepare(&mut self, answered: Answered, carries: Carries) -> Result<Prepared, Failure> {
         let Answered { mut head, body, target } = answered;
-        let instruct = if concerns { Some(Reading::begin(&head.headers)) } else { None };
-        let instruct = instruct.transpose().map_err(|why| self.unusable(&why, target))?;
+        let instruct = match carries {
+            Carries::Instruct => Some(Reading::begin(&head.headers).map_err(|why| self.unusable(&why, target))?),
+            Carries::Content => None,
+        };
         let (body, rest) = self.collect(body).await?;
-        if rest.is_some() && !concerns {
+        if rest.is_some() && carries == Carries::Content {
             return Err(Failure::new(Kind::NoScript));
         }
         let reading = match instruct {
@@ -101,7 +112,10 @@ impl Exchange<'_> {
         if is_changed {
             forget_body(&mut head);
         }
-        apply(&instruct, &mut head, concerns);
+        if carries == Carries::Instruct {
+            remove_where(&mut head.headers, is_grip);
+        }
+        apply(&instruct, &mut head);
         self.dress.allow(&mut head.headers);
         if instruct.hold.is_none() && !chained {
             return Ok(Prepared::Answer(head, body));
@@ -233,14 +247,10 @@ fn replace_headers(head: &mut response::Parts, headers: Vec<(HeaderName, HeaderV
     head.extensions.remove::<ReasonPhrase>();
 }
 
-/// Makes the origin's head the client's: its status, and without what is GRIP's or the connection's. `concerns`: it has
-/// an instruct.
-fn apply(instruct: &Instruct, head: &mut response::Parts, concerns: bool) {
+/// Makes the origin's head the client's: its status, and without what is the connection's.
+fn apply(instruct: &Instruct, head: &mut response::Parts) {
     remove_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
-    if concerns {
-        remove_where(&mut head.headers, is_grip);
-    }
     if !instruct.expose.is_empty() {
         remove_where(&mut head.headers, |name| !instruct.expose.iter().any(|e| e == name.as_str()));
     }

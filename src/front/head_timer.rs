@@ -108,7 +108,7 @@ mod tests {
     async fn while_an_answer_is_sent_nothing_is_overdue() {
         let activity = Activity::new(1);
         let mut timer = HeadTimer::new(HEAD, 2 * HEAD);
-        activity.begin(false);
+        activity.begin();
         activity.write();
         activity.end(2);
         // The next head is there, or half of it: it is not read before the answer is sent.
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(after(&mut timer, &activity, 0.2).await, Some(Overdue::Head));
         let activity = Activity::new(1);
         let mut timer = HeadTimer::new(HEAD, 2 * HEAD);
-        activity.begin(false);
+        activity.begin();
         activity.write();
         activity.end(2);
         assert_eq!(after(&mut timer, &activity, 100.0).await, None);
@@ -136,7 +136,7 @@ mod tests {
             let mut timer = HeadTimer::new(HEAD, idle_timeout);
             assert_eq!(after(&mut timer, &activity, 0.9).await, None);
             activity.hear();
-            activity.begin(false);
+            activity.begin();
             // A request may take as long as it likes.
             assert_eq!(after(&mut timer, &activity, 100.0).await, None);
             activity.end(2);

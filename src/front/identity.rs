@@ -23,7 +23,7 @@ pub(super) enum Unknown {
 /// What the client of a request may hold. Headers that only a proxy may set are removed if somebody else did.
 /// `original`: the request as the client sent it, if it was changed.
 pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Route) -> Result<Rights, Unknown> {
-    if visit.trusted {
+    if visit.sender.is_trusted() {
         return Ok(Rights::default());
     }
     let Some(users) = route.users.as_deref() else { return Ok(Rights::default()) };

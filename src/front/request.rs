@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
-use super::exchange::Exchange;
+use super::exchange::{Carries, Exchange};
 use super::identity::identify;
 use super::idle::Busy;
 use super::jsonp;
@@ -75,7 +75,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
     access.route(&route);
     let mut sent = upload.clone();
     let mut original = None;
-    if route.cors && !visit.trusted {
+    if route.cors && !visit.sender.is_trusted() {
         dress.request = Some(visit.request.headers.clone());
         original = Some(visit.request.clone());
         match jsonp::rewrite(&route.jsonp, &mut visit.request, &mut sent) {
@@ -96,7 +96,9 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
         }
     };
     if visit.is_websocket() {
-        return Box::pin(websocket::open(front, slot, &visit, &upload, &route, rights, access)).await;
+        let (visit, upload, route) = (&visit, &upload, &route);
+        let asked = websocket::Asked { front, slot, visit, upload, route, rights, access };
+        return Box::pin(websocket::open(asked)).await;
     }
     if let Some(refusal) = visit.refuse_events(front) {
         return answer::respond(&refusal, &dress, access);
@@ -116,12 +118,13 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
         Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
     };
     access.answered(answered.head.status.as_u16(), answered.target);
-    let concerns = !visit.trusted && !route.no_grip && Instruct::concerns(&answered.head.headers);
-    if !concerns && dress.script.is_none() {
+    let is_instruct = !visit.sender.is_trusted() && !route.no_grip && Instruct::concerns(&answered.head.headers);
+    let carries = if is_instruct { Carries::Instruct } else { Carries::Content };
+    if carries == Carries::Content && dress.script.is_none() {
         return answer::relay(front, &route, &visit.request, &dress, answered, access);
     }
     let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
-    Box::pin(exchange.follow(answered, concerns, access)).await
+    Box::pin(exchange.follow(answered, carries, access)).await
 }
 
 /// Reads small bodies whole, and the beginning of large ones, before the origin is bothered: a client that sends slowly

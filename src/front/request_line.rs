@@ -102,7 +102,12 @@ mod tests {
                     let mended = lines.read(text.as_bytes(), &activity);
                     out += &mended.map_or_else(|| (*text).to_owned(), |bytes| String::from_utf8(bytes).unwrap());
                 }
-                Begin(has_body) => activity.begin(*has_body),
+                Begin(has_body) => {
+                    activity.begin();
+                    if *has_body {
+                        activity.note_body();
+                    }
+                }
                 End => {
                     clock += 1;
                     activity.end(clock);

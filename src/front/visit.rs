@@ -13,7 +13,7 @@ use crate::wire::answer::{
     LOOP, NAMES_A_CROWD, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING,
     WRONG_HOST, WRONG_TARGET,
 };
-use crate::wire::{Answer, Way, is_authority, is_public, names_token};
+use crate::wire::{Answer, Sender, Way, is_authority, is_public, names_token};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
@@ -32,8 +32,7 @@ pub(super) struct Visit {
     pub(super) way: Option<Box<Way>>,
     /// Whether it came over TLS, by the word of who stands before gripd.
     pub(super) secure: bool,
-    /// Whether another GRIP proxy sent it, which is trusted.
-    pub(super) trusted: bool,
+    pub(super) sender: Sender,
     /// Tells since when gripd waits for the client.
     pub(super) waiting: Rc<ClientDelay>,
     /// What made it be served again.
@@ -49,16 +48,17 @@ impl Visit {
         retry: Option<Box<Retry>>,
     ) -> Self {
         let forwarding = front.origin.forwarding();
-        let trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
+        let is_trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
             let token = request.headers.get("grip-sig").and_then(|token| token.to_str().ok());
             token.is_some_and(|token| verifier.trusts(token, now()))
         });
+        let sender = if is_trusted { Sender::GripProxy } else { Sender::Client };
         let address = peer.as_ref().map(|peer| peer.address);
-        let way = peer.as_ref().and_then(|peer| way(forwarding, peer, &request.headers, trusted));
-        let secure = forwarding.is_secure(&request.headers, address, trusted, way.as_deref());
+        let way = peer.as_ref().and_then(|peer| way(forwarding, peer, &request.headers, sender));
+        let secure = forwarding.is_secure(&request.headers, address, sender, way.as_deref());
         let client = way.as_ref().and_then(|way| way.client()).filter(|client| Some(*client) != address);
         let proxied = client.and_then(ClientAddress::new);
-        Self { request, peer, proxied, way, secure, trusted, waiting, retry }
+        Self { request, peer, proxied, way, secure, sender, waiting, retry }
     }
 
     /// What is not for an origin at all.
@@ -129,7 +129,7 @@ impl Visit {
     /// since one origin may be behind several routes.
     pub(super) fn refuse_events(&self, front: &Front) -> Option<Answer> {
         let is_events = |value: &HeaderValue| mentions_events(value.as_bytes());
-        let forged = !self.trusted && self.request.headers.get_all(CONTENT_TYPE).iter().any(is_events);
+        let forged = !self.sender.is_trusted() && self.request.headers.get_all(CONTENT_TYPE).iter().any(is_events);
         (forged && front.origin.routes().takes_events()).then_some(NO_EVENTS)
     }
 
@@ -163,7 +163,7 @@ impl Visit {
             way: self.way.as_deref(),
             waiting: Some(&self.waiting),
             secure: self.secure,
-            trusted: self.trusted,
+            sender: self.sender,
             internal: false,
             purpose: Purpose::Plain,
             last_ids: self.retry.as_ref().map_or(&[], |retry| &retry.last_ids),
@@ -194,9 +194,9 @@ impl Visit {
 }
 
 /// Follows a request back to its client, if the peer is believed about that.
-fn way(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap, trusted: bool) -> Option<Box<Way>> {
-    if forwarding.believes(Some(peer.address), trusted) {
-        return Some(Box::new(forwarding.follow(peer.address, headers, trusted)));
+fn way(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap, sender: Sender) -> Option<Box<Way>> {
+    if forwarding.believes(Some(peer.address), sender) {
+        return Some(Box::new(forwarding.follow(peer.address, headers, sender)));
     }
     if forwarding.proxies.is_none() {
         hint(forwarding, peer, headers);

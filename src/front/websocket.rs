@@ -19,7 +19,7 @@ use crate::route::Route;
 use crate::session::Opening;
 use crate::wire::answer::BAD_HANDSHAKE;
 use crate::wire::deflate::{ClientWindow, negotiate};
-use crate::wire::names_token;
+use crate::wire::{Sender, names_token};
 use hyper::Response;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
@@ -31,16 +31,21 @@ use hyper::{Method, Version};
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// A request for a WebSocket.
+pub(super) struct Asked<'a> {
+    pub(super) front: &'a Front,
+    pub(super) slot: &'a Slot,
+    pub(super) visit: &'a Visit,
+    pub(super) upload: &'a Upload,
+    pub(super) route: &'a Arc<Route>,
+    /// What the client may hold.
+    pub(super) rights: Rights,
+    pub(super) access: Access,
+}
+
 /// Answers a handshake, or leaves a session in the slot and never returns.
-pub(super) async fn open(
-    front: &Front,
-    slot: &Slot,
-    visit: &Visit,
-    upload: &Upload,
-    route: &Arc<Route>,
-    mut rights: Rights,
-    mut access: Access,
-) -> Response<Reply> {
+pub(super) async fn open(asked: Asked<'_>) -> Response<Reply> {
+    let Asked { front, slot, visit, upload, route, mut rights, mut access } = asked;
     let dress = Dress::default();
     if !is_handshake(&visit.request) || !upload.is_whole() {
         let mut refused = answer::respond(&BAD_HANDSHAKE, &dress, access);
@@ -51,7 +56,7 @@ pub(super) async fn open(
     let opened = match front.origin.open(&visit.errand(route), &about).await {
         Ok(Handshake::Refused(answered)) => {
             access.answered(answered.head.status.as_u16(), answered.target);
-            let answered = refused(answered, visit.trusted);
+            let answered = refused(answered, visit.sender);
             return relay(front, route, &visit.request, &dress, answered, access);
         }
         Ok(Handshake::Accepted(opened)) => opened,
@@ -114,10 +119,10 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// The answer of an origin that does not want the WebSocket, without what belongs to the handshake.
-fn refused(mut answered: Answered, trusted: bool) -> Answered {
+fn refused(mut answered: Answered, sender: Sender) -> Answered {
     let headers = &mut answered.head.headers;
     remove_where(headers, |name| {
-        [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name) || (!trusted && is_grip(name))
+        [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name) || (!sender.is_trusted() && is_grip(name))
     });
     answered
 }
@@ -132,16 +137,16 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, 
     let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
     let spoken = origins.as_ref().and_then(extensions);
     // A GRIP proxy before this one carries out what the origin says; it need not have asked.
-    let prefix = if visit.trusted || about.route.no_grip { None } else { spoken.clone() };
+    let prefix = if visit.sender.is_trusted() || about.route.no_grip { None } else { spoken.clone() };
     let settings = front.sessions.settings();
     let window = if settings.context_takeover { ClientWindow::Kept } else { ClientWindow::Dropped };
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     let agreed = if settings.compression { negotiate(offers, window) } else { None };
-    let relayed = if visit.trusted { extensions(headers).and(spoken) } else { None };
+    let relayed = if visit.sender.is_trusted() { extensions(headers).and(spoken) } else { None };
     let relayed = relayed.map(|prefix| extension::answer(&prefix));
     let answered: Vec<String> =
         relayed.into_iter().chain(agreed.as_ref().map(|agreed| agreed.answer.clone())).collect();
-    let mut head = welcome(headers, origins.unwrap_or_default(), visit.trusted);
+    let mut head = welcome(headers, origins.unwrap_or_default(), visit.sender);
     if let Ok(value) = HeaderValue::try_from(answered.join(", "))
         && !value.is_empty()
     {
@@ -152,12 +157,12 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, 
 }
 
 /// The headers of the answer to the client: what the origin says, and what makes it a handshake.
-fn welcome(asked: &HeaderMap, mut headers: HeaderMap, trusted: bool) -> HeaderMap {
+fn welcome(asked: &HeaderMap, mut headers: HeaderMap, sender: Sender) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
     remove_where(&mut headers, |name: &HeaderName| {
         is_conversations_own(name)
             || [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name)
-            || (!trusted && is_grip(name))
+            || (!sender.is_trusted() && is_grip(name))
     });
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

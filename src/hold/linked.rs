@@ -11,7 +11,7 @@ use crate::grip::link::Next;
 use crate::grip::{HoldMode, Instruct, Meta, Rights};
 use crate::net::{Pace, Transport};
 use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
-use crate::shard::{Event, Feed, Parked, Profile, Reason, Terms, Turn};
+use crate::shard::{Compare, Event, Feed, Parked, Profile, Reason, Terms, Turn};
 use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -60,8 +60,9 @@ struct Linked<'a> {
     refreshed: Option<Instant>,
     /// The last ids that the origin named of channels of which others are known.
     cause: Option<Cause>,
-    /// Whether something is known to be missed that was accepted before the connection was subscribed.
-    all_behind: bool,
+    /// The channels whose last ids are compared when the next hold begins. All of them, if something is known to be missed
+    /// that was accepted before the connection was subscribed.
+    compare: Compare,
     /// When that was last learned.
     behind_since: Option<Instant>,
     notes: Notes,
@@ -82,6 +83,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     // Until all of the body is sent.
     parked.hold_back();
     stream::begin(&mut parked, &hold);
+    let compare = if behind.is_some() { Compare::All } else { Compare::Entered };
     let rest = hold.rest.take();
     let Hold { instruct, implicit, rights, about, gone, .. } = *hold;
     // Whatever links come later, the first answer says whom to tell.
@@ -99,24 +101,31 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
         link_at: None,
         refreshed: None,
         cause: None,
-        all_behind: false,
+        compare: Compare::Entered,
         behind_since: None,
         notes: Notes::default(),
     });
     // Boxed alone, as it is gone when the stream waits.
-    Box::pin(linked.run(rest.map(Box::new), behind.is_some(), gone))
+    Box::pin(linked.run(rest.map(Box::new), compare, gone))
+}
+
+/// Whether the client was sent anything by an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Something,
+    Nothing,
 }
 
 impl Linked<'_> {
     async fn run(
         mut self: Box<Self>,
         rest: Option<Box<(Incoming, Lease)>>,
-        behind: bool,
+        compare: Compare,
         gone: Option<Gone>,
     ) -> Option<After> {
         // When all else is over, the origin is told.
         let _gone = gone;
-        let over = match self.live(rest, behind).await {
+        let over = match self.live(rest, compare).await {
             ControlFlow::Break(over) => over,
             ControlFlow::Continue(never) => match never {},
         };
@@ -142,14 +151,14 @@ impl Linked<'_> {
     async fn live(
         &mut self,
         rest: Option<Box<(Incoming, Lease)>>,
-        behind: bool,
+        compare: Compare,
     ) -> ControlFlow<Over, std::convert::Infallible> {
         if let Some(rest) = rest {
             Box::pin(self.relay(*rest)).await?;
         }
-        self.begin(true)?;
-        if behind || self.instruct.hold.is_none() {
-            self.all_behind = behind;
+        self.begin(Spoken::Something)?;
+        if compare == Compare::All || self.instruct.hold.is_none() {
+            self.compare = compare;
             Box::pin(self.refresh(Some(Instant::now()))).await?;
         } else {
             self.parked.resume();
@@ -177,14 +186,14 @@ impl Linked<'_> {
         }
     }
 
-    /// Begins to hold as the instruct says. `spoke`: there was a body.
-    fn begin(&mut self, spoke: bool) -> Flow {
+    /// Begins to hold as the instruct says. A body that was sent before counts as a sign of life.
+    fn begin(&mut self, spoken: Spoken) -> Flow {
         if let Some(channel) = unlinked(&self.instruct) {
             return self.fail(&format!("channel '{channel}' specifies prev-id, but no next link found"));
         }
         let form = self.form;
         let pulse = self.instruct.keep_alive.as_ref().map(|k| Pulse::new(k, form));
-        if spoke || pulse != self.pulse {
+        if spoken == Spoken::Something || pulse != self.pulse {
             self.pulse_at = pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
             self.pulse = pulse;
         }
@@ -314,7 +323,8 @@ impl Linked<'_> {
         if let Some(rest) = told.rest {
             self.relay(rest).await?;
         }
-        if holds { self.begin(!body.is_empty()) } else { ControlFlow::Continue(()) }
+        let spoken = if body.is_empty() { Spoken::Nothing } else { Spoken::Something };
+        if holds { self.begin(spoken) } else { ControlFlow::Continue(()) }
     }
 
     /// Learns from its first hold whose the stream is, if the origin says that.
@@ -334,8 +344,8 @@ impl Linked<'_> {
     fn join(&mut self) -> Flow {
         let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
         self.parked.agree(terms, ways_of_stream(&self.instruct));
-        let all = std::mem::take(&mut self.all_behind);
-        let known = match self.parked.follow_terms(all) {
+        let compare = std::mem::replace(&mut self.compare, Compare::Entered);
+        let known = match self.parked.follow_terms(compare) {
             Ok(Some(known)) => known,
             Ok(None) => return ControlFlow::Continue(()),
             Err(denied) => {
@@ -348,7 +358,7 @@ impl Linked<'_> {
         // An origin that names the same again knows best.
         self.notes.refresh |= self.cause != cause;
         self.behind_since = Some(Instant::now());
-        self.all_behind = all;
+        self.compare = compare;
         self.cause = cause;
         ControlFlow::Continue(())
     }

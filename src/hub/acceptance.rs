@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, Entry, Load, Parcel};
 use super::receipt::{Finally, Receipt};
-use super::sequence::{Sequenced, Turn};
+use super::sequence::{Audience, Sequenced, Turn};
 use super::{Hub, State, now};
 use crate::grip::Item;
 use crate::shard::Inbox;
@@ -162,10 +162,10 @@ impl State {
             return vec![entry];
         }
         let channel = entry.item.channel.clone();
-        let held = self.table.connections(&channel) > 0;
+        let audience = if self.table.connections(&channel) > 0 { Audience::Present } else { Audience::Absent };
         // Until it is known to have its turn.
         entry.counts().waiting.store(1, Relaxed);
-        let (Turn::Now(due) | Turn::Later(due)) = self.sequences.accept(&channel, entry, held, now);
+        let (Turn::Now(due) | Turn::Later(due)) = self.sequences.accept(&channel, entry, audience, now);
         due.iter().for_each(|entry| entry.counts().waiting.store(0, Relaxed));
         due
     }

@@ -74,6 +74,15 @@ pub(super) enum Turn<T> {
     Later(Vec<T>),
 }
 
+/// The holders of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Somebody holds it.
+    Present,
+    /// Nobody does.
+    Absent,
+}
+
 impl<T: Sequenced> Sequences<T> {
     pub(super) fn new(wait: Duration, linger: Duration) -> Self {
         Self {
@@ -87,15 +96,15 @@ impl<T: Sequenced> Sequences<T> {
         }
     }
 
-    /// Takes an item of a channel. `held`: somebody holds the channel.
-    pub(super) fn accept(&mut self, channel: &Channel, item: T, held: bool, now: Instant) -> Turn<T> {
+    /// Takes an item of a channel.
+    pub(super) fn accept(&mut self, channel: &Channel, item: T, audience: Audience, now: Instant) -> Turn<T> {
         self.expire(now);
         let known = self.channels.contains_key(channel);
         if !known && item.id().is_none() {
             return Turn::Now(vec![item]);
         }
         let sequence = self.channels.entry(channel.clone()).or_default();
-        if !held {
+        if audience == Audience::Absent {
             // Nobody is there for whom it could wait. But who is about to come must learn that it came.
             let mut turn = Vec::new();
             if sequence.is_late(&item) {
@@ -298,6 +307,7 @@ impl<T: Sequenced> Sequence<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::Audience::{Absent, Present};
     use super::*;
     use proptest::prelude::*;
 
@@ -337,36 +347,36 @@ mod tests {
     #[test]
     fn the_first_item_passes_whatever_it_names_and_late_ones_wait() {
         let (mut s, c, t) = sequences();
-        assert_eq!(s.accept(&c, nth(5), true, t), now(&[5]));
-        assert_eq!(s.accept(&c, nth(7), true, t), Turn::Later(vec![]));
-        assert_eq!(s.accept(&c, nth(8), true, t), Turn::Later(vec![]));
-        assert_eq!(s.accept(&c, nth(6), true, t), now(&[6, 7, 8]));
+        assert_eq!(s.accept(&c, nth(5), Present, t), now(&[5]));
+        assert_eq!(s.accept(&c, nth(7), Present, t), Turn::Later(vec![]));
+        assert_eq!(s.accept(&c, nth(8), Present, t), Turn::Later(vec![]));
+        assert_eq!(s.accept(&c, nth(6), Present, t), now(&[6, 7, 8]));
         assert_eq!(s.last_id("c").map(|id| &**id), Some("8"));
     }
 
     #[test]
     fn what_waits_too_long_waits_no_more() {
         let (mut s, c, t) = sequences();
-        s.accept(&c, nth(1), true, t);
-        s.accept(&c, nth(3), true, t);
-        s.accept(&c, nth(4), true, t + Duration::from_secs(1));
+        s.accept(&c, nth(1), Present, t);
+        s.accept(&c, nth(3), Present, t);
+        s.accept(&c, nth(4), Present, t + Duration::from_secs(1));
         assert_eq!(s.deadline(), Some(t + WAIT));
         assert!(s.overdue(t + WAIT - Duration::from_millis(1)).is_empty());
         let released: Vec<_> = s.overdue(t + WAIT).into_iter().map(|(_, item)| item).collect();
         assert_eq!(released, [nth(3), nth(4)]);
         // What was given up comes at last: it does not turn the order back.
-        assert_eq!(s.accept(&c, nth(2), true, t), now(&[2]));
-        assert_eq!(s.accept(&c, nth(5), true, t), now(&[5]));
+        assert_eq!(s.accept(&c, nth(2), Present, t), now(&[2]));
+        assert_eq!(s.accept(&c, nth(5), Present, t), now(&[5]));
         assert_eq!(s.overdue(t + LINGER), []);
     }
 
     #[test]
     fn items_without_ids_are_not_sequenced() {
         let (mut s, c, t) = sequences();
-        assert_eq!(s.accept(&c, Numbered(None, None), true, t), Turn::Now(vec![Numbered(None, None)]));
-        s.accept(&c, nth(1), true, t);
+        assert_eq!(s.accept(&c, Numbered(None, None), Present, t), Turn::Now(vec![Numbered(None, None)]));
+        s.accept(&c, nth(1), Present, t);
         // An item without an id ends what is known.
-        assert_eq!(s.accept(&c, Numbered(None, id(1)), true, t), Turn::Now(vec![Numbered(None, id(1))]));
+        assert_eq!(s.accept(&c, Numbered(None, id(1)), Present, t), Turn::Now(vec![Numbered(None, id(1))]));
         assert_eq!(s.last_id("c"), None);
         assert!(s.channels.is_empty());
     }
@@ -374,9 +384,9 @@ mod tests {
     #[test]
     fn a_channel_that_nobody_holds_any_more_is_remembered_for_a_while() {
         let (mut s, c, t) = sequences();
-        s.accept(&c, nth(1), true, t);
+        s.accept(&c, nth(1), Present, t);
         s.left(&c, t);
-        assert_eq!(s.accept(&c, nth(2), false, t), now(&[2]));
+        assert_eq!(s.accept(&c, nth(2), Absent, t), now(&[2]));
         s.joined("c", t + LINGER / 2);
         s.expire(t + LINGER);
         assert_eq!(s.last_id("c").map(|id| &**id), Some("2"));
@@ -390,14 +400,14 @@ mod tests {
         let (mut s, c, t) = sequences();
         // In any order, and nothing waits.
         for n in [1, 3, 2, 5] {
-            assert_eq!(s.accept(&c, nth(n), false, t), now(&[n]));
+            assert_eq!(s.accept(&c, nth(n), Absent, t), now(&[n]));
         }
         assert_eq!(s.last_id("c").map(|id| &**id), Some("5"));
         s.joined("c", t + UNHELD / 2);
         s.expire(t + UNHELD * 2);
         assert_eq!(s.last_id("c").map(|id| &**id), Some("5"));
         // But not for long if nobody comes.
-        s.accept(&Channel::from("d"), nth(1), false, t);
+        s.accept(&Channel::from("d"), nth(1), Absent, t);
         s.expire(t + UNHELD);
         assert_eq!(s.last_id("d"), None);
         assert!(s.unheld.is_empty());
@@ -406,11 +416,11 @@ mod tests {
     #[test]
     fn too_many_do_not_wait() {
         let (mut s, c, t) = sequences();
-        s.accept(&c, nth(1), true, t);
+        s.accept(&c, nth(1), Present, t);
         for n in 0..100 {
-            assert_eq!(s.accept(&c, nth(10 + 2 * n), true, t), Turn::Later(vec![]));
+            assert_eq!(s.accept(&c, nth(10 + 2 * n), Present, t), Turn::Later(vec![]));
         }
-        assert_eq!(s.accept(&c, nth(1000), true, t), Turn::Later(vec![nth(10)]));
+        assert_eq!(s.accept(&c, nth(1000), Present, t), Turn::Later(vec![nth(10)]));
     }
 
     proptest! {
@@ -423,7 +433,7 @@ mod tests {
             for (n, pause) in &order {
                 t += Duration::from_millis(*pause);
                 out.extend(s.overdue(t).into_iter().map(|(_, item)| item));
-                match s.accept(&c, nth(*n), true, t) {
+                match s.accept(&c, nth(*n), Present, t) {
                     Turn::Now(items) | Turn::Later(items) => out.extend(items),
                 }
             }
@@ -439,9 +449,9 @@ mod tests {
         fn shuffled_items_come_out_in_order(shuffled in Just((2u32..60).collect::<Vec<_>>()).prop_shuffle()) {
             let (mut s, c, t) = sequences();
             let mut out = vec![1];
-            s.accept(&c, nth(1), true, t);
+            s.accept(&c, nth(1), Present, t);
             for n in shuffled {
-                if let Turn::Now(items) = s.accept(&c, nth(n), true, t) {
+                if let Turn::Now(items) = s.accept(&c, nth(n), Present, t) {
                     out.extend(items.iter().map(|i| i.0.as_ref().unwrap().parse::<u32>().unwrap()));
                 }
             }

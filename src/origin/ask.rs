@@ -4,7 +4,7 @@ use super::{Errand, Failure, Kind, Lane, Lease, Origin, Purpose, Sharer, Source,
 use crate::grip::item::Id;
 use crate::grip::link::resolve;
 use crate::route::{Address, Place, Protocol, Query, Rewrite, Route, Table, Target};
-use crate::wire::is_same_authority;
+use crate::wire::{Sender, is_same_authority};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -151,7 +151,7 @@ impl Origin {
             way: None,
             waiting: None,
             secure: about.secure,
-            trusted: false,
+            sender: Sender::Client,
             internal: true,
             purpose: Purpose::Plain,
             last_ids: ask.last_ids,

@@ -8,7 +8,7 @@ use crate::grip::Meta;
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
 use crate::grip::meta::{MAX_BYTES, size_with};
 use crate::route::{Place, Route, Target};
-use crate::wire::Fields;
+use crate::wire::{Fields, Sender};
 use aws_lc_rs::rand;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
@@ -46,7 +46,7 @@ pub struct Conversation {
     fields: Fields,
     /// The address that the handshake was sent from.
     peer: Option<IpAddr>,
-    trusted: bool,
+    sender: Sender,
     id: [u8; 16],
     /// What the origin has sent back with each request, by the names in lower case.
     meta: BTreeMap<Box<str>, HeaderValue>,
@@ -83,10 +83,10 @@ pub(super) enum Begun {
 impl Conversation {
     /// A conversation about a client's handshake, which is not begun yet.
     pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
-        let fields = kept(&errand.request.headers, errand.route, errand.trusted);
-        let (peer, trusted) = (errand.peer, errand.trusted);
+        let fields = kept(&errand.request.headers, errand.route, errand.sender);
+        let (peer, sender) = (errand.peer, errand.sender);
         let (id, meta) = (connection_id(), BTreeMap::new());
-        Self { origin, about, target, fields, peer, trusted, id, meta, open: false }
+        Self { origin, about, target, fields, peer, sender, id, meta, open: false }
     }
 
     /// Asks the origin to accept the WebSocket. While it wants to think about it, it is asked again.
@@ -180,7 +180,7 @@ impl Conversation {
             way: None,
             waiting: None,
             secure: self.about.secure,
-            trusted: self.trusted,
+            sender: self.sender,
             internal: false,
             purpose: Purpose::Events,
             last_ids: &[],
@@ -284,7 +284,7 @@ impl Drop for Conversation {
             target: self.target,
             fields: std::mem::take(&mut self.fields),
             peer: self.peer,
-            trusted: self.trusted,
+            sender: self.sender,
             id: self.id,
             meta: std::mem::take(&mut self.meta),
             open: false,
@@ -356,7 +356,7 @@ fn number(value: &HeaderValue) -> Option<usize> {
 
 /// What of a handshake is sent with each request: without what concerns only the client's connection, and what is the
 /// conversation's to say.
-fn kept(headers: &HeaderMap, route: &Route, trusted: bool) -> Fields {
+fn kept(headers: &HeaderMap, route: &Route, sender: Sender) -> Fields {
     let listed = listed_in_connection(headers, route);
     let dropped = [
         HOST,
@@ -377,7 +377,7 @@ fn kept(headers: &HeaderMap, route: &Route, trusted: bool) -> Fields {
         // Many take an underscore for a hyphen.
         let plain = name.as_str().replace('_', "-");
         let own = ["meta-", SET_META, "content-", "if-"].into_iter().any(|begin| plain.starts_with(begin))
-            || (plain.starts_with("grip-") && (!trusted || plain == "grip-sig"));
+            || (plain.starts_with("grip-") && (!sender.is_trusted() || plain == "grip-sig"));
         if !own && !dropped.iter().any(|drop| *drop == *plain) && !listed.contains(name) {
             fields.push(name, value.as_bytes());
         }
@@ -434,7 +434,7 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let names: Vec<String> = kept(&headers, &Route::default(), false)
+        let names: Vec<String> = kept(&headers, &Route::default(), Sender::Client)
             .iter()
             .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
             .collect();

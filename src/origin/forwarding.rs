@@ -1,7 +1,7 @@
 //! The settings of how gripd learns about the way that a request has come, and how it tells origins.
 
 use super::rewrite::{ForwardedFor, ForwardedProto, Via, says_secure};
-use crate::wire::{Proxies, ProxyHeader, Way};
+use crate::wire::{Proxies, ProxyHeader, Sender, Way};
 use hyper::header::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,25 +62,24 @@ impl Default for Forwarding {
 }
 
 impl Forwarding {
-    /// Follows a request back to its client. `vouched`: the peer is a trusted GRIP proxy.
-    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, vouched: bool) -> Way {
+    /// Follows a request back to its client.
+    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: Sender) -> Way {
         const NONE: &Proxies = &Proxies::new(Vec::new(), ProxyHeader::Either);
-        self.proxies.as_ref().unwrap_or(NONE).follow(peer, headers, vouched)
+        self.proxies.as_ref().unwrap_or(NONE).follow(peer, headers, sender)
     }
 
-    /// Whether a peer is believed about the way of a request: it is a listed proxy, or `vouched` for as a trusted GRIP
-    /// proxy.
-    pub fn believes(&self, peer: Option<IpAddr>, vouched: bool) -> bool {
-        vouched || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contain(peer))
+    /// Returns whether a peer is believed about the way of a request: it is a listed proxy, or a trusted GRIP proxy.
+    pub fn believes(&self, peer: Option<IpAddr>, sender: Sender) -> bool {
+        sender.is_trusted() || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contain(peer))
     }
 
-    /// Whether a request came over TLS, by the word of a proxy that is believed. `vouched`: the peer is a trusted GRIP
-    /// proxy; `way`: what is believed of the way of the request.
-    pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>, vouched: bool, way: Option<&Way>) -> bool {
+    /// Returns whether a request came over TLS, by the word of a proxy that is believed. `way` is what is believed of the
+    /// way of the request.
+    pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>, sender: Sender, way: Option<&Way>) -> bool {
         let believed = match self.accept_proto {
             AcceptProto::OfNone => false,
             AcceptProto::OfAll => true,
-            AcceptProto::OfProxies => self.believes(peer, vouched),
+            AcceptProto::OfProxies => self.believes(peer, sender),
         };
         believed && says_secure(headers).unwrap_or_else(|| way.is_some_and(Way::is_secure))
     }

@@ -39,7 +39,7 @@ use crate::grip::signature::Signer;
 use crate::net::{ClientDelay, Descriptors, MemoryServer};
 use crate::route::{Address, Place, Route, RouteSigner, Table, Target};
 use crate::telemetry::metrics::{Counter, Gauge, Registry};
-use crate::wire::Way;
+use crate::wire::{Sender, Way};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
@@ -179,8 +179,8 @@ pub struct Errand<'a> {
     pub waiting: Option<&'a Rc<ClientDelay>>,
     /// Whether it came over TLS.
     pub secure: bool,
-    /// Whether it comes from another GRIP proxy that is trusted.
-    pub trusted: bool,
+    /// The one who has sent it.
+    pub sender: Sender,
     /// Whether it is gripd's own.
     pub internal: bool,
     /// What it is to become.
@@ -393,7 +393,7 @@ impl Origin {
     /// `Grip-Sig` for a request sent now.
     fn signature(&self, errand: &Errand<'_>) -> Option<HeaderValue> {
         // A WebSocket may live longer than the signature of the proxy before this one.
-        let own = !errand.trusted || errand.purpose == Purpose::Events;
+        let own = !errand.sender.is_trusted() || errand.purpose == Purpose::Events;
         if !own || errand.route.no_grip {
             return None;
         }
@@ -451,7 +451,7 @@ fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
 
 /// Takes over an answer, or says why it cannot be forwarded.
 fn usable(response: Response<Incoming>, purpose: Purpose) -> Result<Response<Incoming>, Lost> {
-    let taken = rewrite::take_over(response, purpose == Purpose::WebSocket);
+    let taken = rewrite::take_over(response, purpose);
     taken.map_err(|why| Lost::sent(Failure::because(Kind::Unusable, why)))
 }
 

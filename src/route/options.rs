@@ -1,7 +1,7 @@
 //! The options of a route.
 
 use super::section::Section;
-use super::{Condition, Protocol, Route, users};
+use super::{Condition, Protocol, Route, Users, users};
 use crate::grip::channel::{MAX_NAME, check_length};
 use crate::grip::naming::Rule;
 use crate::grip::{Invalid, invalid};
@@ -111,18 +111,18 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     }
     route.jsonp = jsonp;
     route.users = users.finish()?.map(Arc::new);
-    route.channels = rule(&channels, route.users.is_some())?.map(Arc::new);
+    route.channels = rule(&channels, route.users.as_deref())?.map(Arc::new);
     route.name = route.id.clone().unwrap_or_else(|| route.condition.to_string()).into();
     Ok(route)
 }
 
 /// The rule for the names of channels, if there is one.
-fn rule(patterns: &[&String], users: bool) -> Result<Option<Rule>, Invalid> {
+fn rule(patterns: &[&String], users: Option<&Users>) -> Result<Option<Rule>, Invalid> {
     if patterns.is_empty() {
         return Ok(None);
     }
     let rule = Rule::parse(patterns)?;
-    if rule.names_users() && !users {
+    if rule.names_users() && users.is_none() {
         return invalid("channels with {user} need one of user_jwt, user_meta and user_header");
     }
     Ok(Some(rule))

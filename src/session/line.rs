@@ -24,9 +24,8 @@ impl Line {
     pub(super) fn new(sessions: &Sessions, opened: Opened) -> (Self, Vec<String>) {
         match opened {
             Opened::Conversation { conversation, reply, .. } => {
-                let one_event = conversation.one_event();
                 let share = sessions.unsent.share();
-                let line = OverHttp::new(conversation, reply, one_event, sessions.settings.max_message, share);
+                let line = OverHttp::new(conversation, reply, sessions.settings.max_message, share);
                 (Self::OverHttp(Box::new(line)), Vec::new())
             }
             Opened::Socket { socket, early, .. } => {

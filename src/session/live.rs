@@ -42,6 +42,18 @@ pub(super) enum End {
 /// Whether there may be more to do; if not, whether that is the end.
 type Flow = ControlFlow<Option<End>>;
 
+/// The parts of a session that begins.
+pub(super) struct Beginning {
+    pub(super) parked: Parked,
+    pub(super) decoder: Decoder,
+    pub(super) line: Line,
+    /// The beginning of messages for the client, if the origin speaks GRIP.
+    pub(super) prefix: Option<Box<str>>,
+    pub(super) about: Rc<Asking>,
+    /// The index of the target that has it, among those of its route.
+    pub(super) target: usize,
+}
+
 /// A session.
 pub(super) struct Session<'a> {
     pub(super) sessions: &'a Sessions,
@@ -71,15 +83,8 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        sessions: &'a Sessions,
-        parked: Parked,
-        decoder: Decoder,
-        line: Line,
-        prefix: Option<Box<str>>,
-        about: Rc<Asking>,
-        target: usize,
-    ) -> Self {
+    pub(super) fn new(sessions: &'a Sessions, beginning: Beginning) -> Self {
+        let Beginning { parked, decoder, line, prefix, about, target } = beginning;
         Self {
             sessions,
             parked,

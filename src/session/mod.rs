@@ -29,7 +29,7 @@ use crate::wire::{AnswerHead, Framing, Head, MessageForm, Persistence};
 use bytes::Bytes;
 use hyper::Version;
 use line::Line;
-use live::Session;
+use live::{Beginning, Session};
 use said::Leave;
 use std::fmt;
 use std::pin::Pin;
@@ -187,7 +187,7 @@ impl Sessions {
         let version = Version::HTTP_11;
         let head = AnswerHead { head: &head, version, framing: Framing::None, persistence: Persistence::KeepAlive };
         parked.begin(&head, Bytes::new());
-        let mut session = Session::new(self, parked, decoder, line, prefix, about, target);
+        let mut session = Session::new(self, Beginning { parked, decoder, line, prefix, about, target });
         if rights != Rights::default() {
             session.rights = Some(Box::new(rights));
         }

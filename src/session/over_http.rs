@@ -49,13 +49,8 @@ pub(super) struct OverHttp {
 }
 
 impl OverHttp {
-    pub(super) fn new(
-        conversation: Box<Conversation>,
-        reply: Reply,
-        one_event: bool,
-        max_message: usize,
-        share: UnsentShare,
-    ) -> Self {
+    pub(super) fn new(conversation: Box<Conversation>, reply: Reply, max_message: usize, share: UnsentShare) -> Self {
+        let one_event = conversation.one_event();
         let mut line = Self {
             state: State::Idle(conversation),
             backlog: Backlog::default(),

@@ -3,7 +3,7 @@
 use super::asked::Asked;
 use super::conn::Feed;
 use super::inbox::Delivery;
-use super::offer::Admitted;
+use super::offer::{Admitted, Offer};
 use super::pieces::Pieces;
 use super::rare::{Rare, Ways};
 use super::rounds::Outcome;
@@ -13,6 +13,15 @@ use crate::grip::Channel;
 use crate::grip::item::Id;
 use bytes::Bytes;
 use std::time::{Duration, Instant};
+
+/// The channels of which last ids are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// Those that the connection enters.
+    Entered,
+    /// All of them, those that it has held before included.
+    All,
+}
 
 /// What became of the item that has waited longest.
 #[derive(Debug)]
@@ -75,17 +84,17 @@ impl Parked {
         self.shard.state.borrow().conns[self.key].rare.as_ref().map(|rare| rare.since)
     }
 
-    /// Leaves the channels that its terms do not name, and enters those that they do. `all`: the last ids of all of them
-    /// are compared with what is known, not only those of the channels that it enters. Says which, if others are known.
+    /// Leaves the channels that its terms do not name, and enters those that they do. The last ids in the terms are compared
+    /// with what is known. Returns them, if others are known.
     ///
     /// # Errors
     /// It may not hold them.
-    pub fn follow_terms(&mut self, all: bool) -> Result<Option<Vec<(Channel, Id)>>, Denied> {
+    pub fn follow_terms(&mut self, compare: Compare) -> Result<Option<Vec<(Channel, Id)>>, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
         let Some(rare) = &state.conns[self.key].rare else { return Ok(None) };
         let wanted: Vec<Channel> = rare.terms.held().map(|term| term.channel.clone()).collect();
         let held = state.channels(self.key);
-        let known = rare.terms.known(|channel| all || !held.contains(channel));
+        let known = rare.terms.known(|channel| compare == Compare::All || !held.contains(channel));
         let joined = state.hold_only(self.key, &wanted, &known)?;
         Ok(joined.behind.then_some(known))
     }
@@ -113,7 +122,7 @@ impl Parked {
         let Some(rare) = state.conn(self.key).rare.as_mut().filter(|rare| !rare.held) else { return Turn::Empty };
         let Some(item) = rare.pop() else { return Turn::Empty };
         let mut outcome = Outcome::default();
-        let Some(Admitted { undo }) = state.admit(self.key, &item, &mut outcome) else {
+        let Some(admitted) = state.admit(self.key, &item, &mut outcome) else {
             outcome.count(&item, &state.metrics);
             return Turn::Decided;
         };
@@ -121,9 +130,10 @@ impl Parked {
         let term = conn.rare.as_ref().and_then(|rare| rare.terms.of(&item.channel));
         let is_poll = conn.feed == Feed::Response;
         if term.is_some_and(|term| term.asks() || (is_poll && term.changes_content())) {
-            return Turn::Ask(Asked::new(item, undo));
+            return Turn::Ask(Asked::new(item, admitted.undo));
         }
-        state.decide(self.key, &item, &Pieces::default(), undo, &mut outcome);
+        let offer = Offer { item: &item, pieces: &Pieces::default() };
+        state.decide(self.key, offer, admitted, &mut outcome);
         settle(state, self.key, &item, &outcome);
         Turn::Decided
     }
@@ -131,9 +141,9 @@ impl Parked {
     /// Gives it an item; `changed`: with this content.
     pub fn give(&mut self, mut asked: Asked, changed: Option<Bytes>) {
         let state = &mut *self.shard.state.borrow_mut();
-        let (undo, item) = (asked.undo.take(), &asked.item);
+        let (admitted, item) = (Admitted { undo: asked.undo.take() }, &asked.item);
         let mut outcome = Outcome::default();
-        state.give(self.key, item, changed, &Pieces::default(), undo, &mut outcome);
+        state.give(self.key, Offer { item, pieces: &Pieces::default() }, changed, admitted, &mut outcome);
         settle(state, self.key, item, &outcome);
     }
 

@@ -4,6 +4,7 @@
 //! refuses bytes, and under load many items leave in one system call.
 
 use super::conn::{Conn, Feed, News};
+use super::offer::Offer;
 use super::rounds::{Begun, Outcome, Rounds, SLICE};
 use super::{Inbox, Key, Shard, State};
 use crate::grip::Formats;
@@ -154,7 +155,7 @@ impl State {
             let pieces = self.rounds.round.begun.as_ref().map(|begun| begun.pieces.clone()).unwrap_or_default();
             let begin = Instant::now();
             for key in special {
-                self.offer(key, &item, &pieces, &mut outcome);
+                self.offer(key, Offer { item: &item, pieces: &pieces }, &mut outcome);
             }
             if let Some(begun) = &mut self.rounds.round.begun {
                 begun.offers.learn(begin.elapsed(), self.settings.steps.special);

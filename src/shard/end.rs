@@ -2,6 +2,7 @@
 
 use super::conn::{Feed, News, TooSlow};
 use super::ending::Ending;
+use super::offer::Offer;
 use super::pieces::Pieces;
 use super::rounds::Outcome;
 use super::tally::{Closed, Ticket};
@@ -97,7 +98,7 @@ impl State {
         for item in missed {
             self.conn(key).seen = item.number;
             let mut outcome = Outcome::default();
-            self.offer(key, &item, &Pieces::default(), &mut outcome);
+            self.offer(key, Offer { item: &item, pieces: &Pieces::default() }, &mut outcome);
             outcome.count(&item, &self.metrics);
             if !outcome.slow.is_empty() {
                 return Err(TooSlow);

@@ -43,7 +43,7 @@ pub mod terms;
 mod users;
 
 pub use asked::Asked;
-pub use asking::Turn;
+pub use asking::{Compare, Turn};
 pub use away::Away;
 pub use command::{Command, Deed, Whom};
 pub use conn::Feed;

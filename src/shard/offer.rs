@@ -16,6 +16,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// An item that is offered to a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub(super) item: &'a Delivery,
+    /// The item's bytes, which are shared by all connections that are offered it.
+    pub(super) pieces: &'a Pieces,
+}
+
 /// An item that a connection gets unless its filters refuse it.
 pub(super) struct Admitted {
     /// The change that is to be undone if the item is not sent after all.
@@ -24,14 +32,15 @@ pub(super) struct Admitted {
 
 impl State {
     /// Offers an item to a connection that holds its channel.
-    pub(super) fn offer(&mut self, key: Key, item: &Delivery, pieces: &Pieces, outcome: &mut Outcome) {
-        if let Some(item) = self.meant(key, item) {
-            self.offer_meant(key, &item, pieces, outcome);
+    pub(super) fn offer(&mut self, key: Key, offer: Offer<'_>, outcome: &mut Outcome) {
+        if let Some(item) = self.meant(key, offer.item) {
+            self.offer_meant(key, Offer { item: &item, ..offer }, outcome);
         }
     }
 
     /// Offers an item to a connection that it is for.
-    fn offer_meant(&mut self, key: Key, item: &Delivery, pieces: &Pieces, outcome: &mut Outcome) {
+    fn offer_meant(&mut self, key: Key, offer: Offer<'_>, outcome: &mut Outcome) {
+        let item = offer.item;
         // As much as may wait for a client that goes on reading.
         let most = self.settings.client_buffer.saturating_mul(BURST);
         let conn = self.conn(key);
@@ -54,8 +63,8 @@ impl State {
                 }
             }
             _ => {
-                if let Some(Admitted { undo }) = self.admit(key, item, outcome) {
-                    self.decide(key, item, pieces, undo, outcome);
+                if let Some(admitted) = self.admit(key, item, outcome) {
+                    self.decide(key, offer, admitted, outcome);
                 }
             }
         }
@@ -106,33 +115,27 @@ impl State {
     }
 
     /// Filters an item that was admitted, and delivers it.
-    pub(super) fn decide(
-        &mut self,
-        key: Key,
-        item: &Delivery,
-        pieces: &Pieces,
-        undo: Option<Undo>,
-        outcome: &mut Outcome,
-    ) {
+    pub(super) fn decide(&mut self, key: Key, offer: Offer<'_>, admitted: Admitted, outcome: &mut Outcome) {
+        let item = offer.item;
         // What content filters make of a body is the hold's to say: it may be a patch of what only the hold knows.
         let content = item.content(self.conn(key).feed);
         let verdict = self.conn(key).rare.as_ref().map_or(Verdict::Take(None), |r| r.terms.filter(item, &content));
         match verdict {
-            Verdict::Take(changed) => self.give(key, item, changed, pieces, undo, outcome),
+            Verdict::Take(changed) => self.give(key, offer, changed, admitted, outcome),
             _ => outcome.filtered += 1,
         }
     }
 
-    /// Gives a connection an item that it takes; `changed`: with this content.
+    /// Gives a connection an item that it takes; with other content, if that was changed.
     pub(super) fn give(
         &mut self,
         key: Key,
-        item: &Delivery,
+        offer: Offer<'_>,
         changed: Option<Bytes>,
-        pieces: &Pieces,
-        undo: Option<Undo>,
+        Admitted { undo }: Admitted,
         outcome: &mut Outcome,
     ) {
+        let Offer { item, pieces } = offer;
         match (self.conn(key).feed, &item.response) {
             (feed @ (Feed::Stream(_) | Feed::Messages(_)), _) => {
                 let piece = match changed {
@@ -262,7 +265,7 @@ impl State {
             }
             let mut outcome = Outcome::default();
             // It was meant when it was accepted.
-            self.offer_meant(key, item, &Pieces::default(), &mut outcome);
+            self.offer_meant(key, Offer { item, pieces: &Pieces::default() }, &mut outcome);
             outcome.count(item, &self.metrics);
             self.carry_out_outcome(&outcome);
         }

@@ -19,6 +19,6 @@ pub use chunk::{Chunk, StreamForm};
 pub use head::{AnswerHead, Fields, Framing, Head, Persistence};
 pub use jsonp::{Jsonp, is_callback};
 pub use network::{Network, is_public};
-pub use proxies::{Proxies, ProxyHeader, Way, X_FORWARDED_FOR};
+pub use proxies::{Proxies, ProxyHeader, Sender, Way, X_FORWARDED_FOR};
 pub use tokens::{names_token, tokens};
 pub use websocket::{Message, MessageForm};

@@ -27,6 +27,22 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
+/// The one who has sent a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A client, or a proxy that speaks for one and knows nothing of GRIP.
+    Client,
+    /// Another GRIP proxy, whose signature (`Grip-Sig`) shows that it is trusted.
+    GripProxy,
+}
+
+impl Sender {
+    /// Returns whether it is a trusted GRIP proxy.
+    pub const fn is_trusted(self) -> bool {
+        matches!(self, Self::GripProxy)
+    }
+}
+
 /// The way that a request has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -55,12 +71,12 @@ impl Proxies {
     /// Follows a request from the `peer` that sent it back to its client.
     ///
     /// A list is read from its end: each address was written by the one after it, and is believed as long as that one is
-    /// a proxy. The first address that is none is the client's. Whatever stands before it, anybody may have written.
-    /// `vouched` says that the peer is believed although it is not listed.
-    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, vouched: bool) -> Way {
+    /// a proxy. The first address that is none is the client's. Whatever stands before it, anybody may have written. A
+    /// trusted GRIP proxy is believed although it is not listed.
+    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: Sender) -> Way {
         let peer = peer.to_canonical();
         let mut way = Way { hops: Vec::new(), forwarded: Vec::new() };
-        if vouched || self.contain(peer) {
+        if sender.is_trusted() || self.contain(peer) {
             let by_list = match self.header {
                 ProxyHeader::Either => headers.contains_key(X_FORWARDED_FOR),
                 ProxyHeader::XForwardedFor => true,
@@ -207,7 +223,7 @@ mod tests {
 
     /// Returns the client, `X-Forwarded-For` and `Forwarded`.
     fn follow(peer: &str, pairs: &[(HeaderName, &str)]) -> (String, String, Option<String>) {
-        let way = proxies().follow(peer.parse().unwrap(), &headers(pairs), false);
+        let way = proxies().follow(peer.parse().unwrap(), &headers(pairs), Sender::Client);
         let text = |value: HeaderValue| value.to_str().unwrap().to_owned();
         (way.client().unwrap().to_string(), text(way.x_forwarded_for().unwrap()), way.forwarded().map(text))
     }
@@ -268,7 +284,7 @@ mod tests {
     fn one_header_decides() {
         let both = [(X_FORWARDED_FOR, "1.1.1.1"), (FORWARDED, "for=2.2.2.2")];
         let by = |header, pairs: &[(HeaderName, &str)]| {
-            let way = proxies_by(header).follow([10, 0, 0, 1].into(), &headers(pairs), false);
+            let way = proxies_by(header).follow([10, 0, 0, 1].into(), &headers(pairs), Sender::Client);
             way.client().unwrap().to_string()
         };
         assert_eq!(by(ProxyHeader::Either, &both), "1.1.1.1");
@@ -286,7 +302,7 @@ mod tests {
                 let mut map = HeaderMap::new();
                 let name = if appended.starts_with(b", for") { FORWARDED } else { X_FORWARDED_FOR };
                 map.append(name, HeaderValue::from_bytes(&[before, appended].concat()).unwrap());
-                proxies().follow([10, 0, 0, 1].into(), &map, false).client().unwrap().to_string()
+                proxies().follow([10, 0, 0, 1].into(), &map, Sender::Client).client().unwrap().to_string()
             };
             assert_eq!(line(b", 7.7.7.7"), "7.7.7.7", "{}", before.escape_ascii());
             assert_eq!(line(b", for=7.7.7.7"), "7.7.7.7", "{}", before.escape_ascii());
@@ -296,8 +312,9 @@ mod tests {
 
     #[test]
     fn forwarded_tells_of_tls() {
-        let secure =
-            |text: &str| proxies().follow([10, 0, 0, 1].into(), &headers(&[(FORWARDED, text)]), false).is_secure();
+        let secure = |text: &str| {
+            proxies().follow([10, 0, 0, 1].into(), &headers(&[(FORWARDED, text)]), Sender::Client).is_secure()
+        };
         assert!(secure("for=1.1.1.1;proto=https") && secure("for=6.6.6.6, for=1.1.1.1;Proto=\"HTTPS\", for=10.0.0.2"));
         assert!(!secure("for=6.6.6.6;proto=https, for=1.1.1.1") && !secure("for=1.1.1.1;proto=http"));
     }
@@ -314,7 +331,11 @@ mod tests {
 
     #[test]
     fn somebody_who_is_vouched_for_is_believed() {
-        let way = proxies().follow([9, 9, 9, 9].into(), &headers(&[(X_FORWARDED_FOR, "6.6.6.6, 1.1.1.1")]), true);
+        let way = proxies().follow(
+            [9, 9, 9, 9].into(),
+            &headers(&[(X_FORWARDED_FOR, "6.6.6.6, 1.1.1.1")]),
+            Sender::GripProxy,
+        );
         assert_eq!(way.client(), Some([1, 1, 1, 1].into()));
     }
 

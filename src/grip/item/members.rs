@@ -3,7 +3,7 @@
 
 use super::super::channel::{MAX_PUBLISHED, check_length};
 use super::super::object::Fields;
-use super::super::{Channel, Invalid, invalid};
+use super::super::{Channel, Formats, Invalid, invalid};
 
 /// Names in one list at most: each is looked at for each connection that may be meant.
 const MAX_NAMES: usize = 100;
@@ -67,9 +67,9 @@ pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
 }
 
 /// For how long a channel is denied to those whom the item closes.
-pub(super) fn deny_for(fields: &Fields<'_>, closes: bool) -> Result<Option<u32>, Invalid> {
+pub(super) fn deny_for(fields: &Fields<'_>, closes: Formats) -> Result<Option<u32>, Invalid> {
     let Some(value) = fields.get("deny-for") else { return Ok(None) };
-    if !closes {
+    if closes.is_empty() {
         return invalid(format!("{} contains 'deny-for' and closes nothing", fields.of));
     }
     match value.as_u64() {

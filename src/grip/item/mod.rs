@@ -103,7 +103,7 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
         hints: Formats::NONE,
     };
     let action = Action::of(&fields)?;
-    parse_formats(&fields, &mut item, action != Action::Send)?;
+    parse_formats(&fields, &mut item, action)?;
     match action {
         Action::Send => {}
         Action::Close => {
@@ -119,12 +119,12 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
     if item.moves.is_some() && !item.closes.is_empty() {
         return invalid("publish item object closes connections and has them hold other channels");
     }
-    item.deny_for = members::deny_for(&fields, !item.closes.is_empty())?;
+    item.deny_for = members::deny_for(&fields, item.closes)?;
     Ok(item)
 }
 
-/// Reads `formats`, or the formats that stand in the item itself. `optional`: there need be none.
-fn parse_formats(fields: &Fields<'_>, item: &mut Item, optional: bool) -> Result<(), Invalid> {
+/// Reads `formats`, or the formats that stand in the item itself. There need be none if the item has an action besides.
+fn parse_formats(fields: &Fields<'_>, item: &mut Item, action: Action) -> Result<(), Invalid> {
     let formats = fields.object("formats")?;
     let source: &Object = formats.unwrap_or(fields.object);
     let mut found = formats.is_some_and(|f| !f.is_empty());
@@ -137,7 +137,7 @@ fn parse_formats(fields: &Fields<'_>, item: &mut Item, optional: bool) -> Result
         found = true;
         parse_format(format, &Fields { of: quoted(format), object }, item)?;
     }
-    if found || optional { Ok(()) } else { invalid("no formats specified") }
+    if found || action != Action::Send { Ok(()) } else { invalid("no formats specified") }
 }
 
 fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<(), Invalid> {

@@ -3,21 +3,24 @@
 //! hyper's client resolves how a body is delimited, but leaves the headers and the version as they came. hyper's server
 //! then believes them again for the client's connection, where they may be wrong. Every answer passes through here once.
 
+use super::Purpose;
 use super::hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Response, StatusCode, Version};
 
 /// Takes over an origin's answer: its version and its headers no longer say anything about the origin's connection.
 ///
-/// `upgrades` says whether the request has asked for another protocol. An answer that agrees to one keeps its headers,
-/// which the handshake still has to check.
+/// An answer that agrees to the handshake of a WebSocket keeps its headers, which the handshake still has to check.
 ///
 /// # Errors
 /// The answer changes the protocol although nobody asked for that, is in a transfer coding that nobody has undone, or
 /// contradicts itself about its length.
-pub(in crate::origin) fn take_over<B>(mut response: Response<B>, upgrades: bool) -> Result<Response<B>, &'static str> {
+pub(in crate::origin) fn take_over<B>(
+    mut response: Response<B>,
+    purpose: Purpose,
+) -> Result<Response<B>, &'static str> {
     let status = response.status();
-    if status == StatusCode::SWITCHING_PROTOCOLS && upgrades {
+    if status == StatusCode::SWITCHING_PROTOCOLS && purpose == Purpose::WebSocket {
         return Ok(response);
     }
     if status.is_informational() {
@@ -90,7 +93,7 @@ mod tests {
         for (name, value) in headers {
             response = response.header(*name, *value);
         }
-        let response = take_over(response.body(()).unwrap(), false)?;
+        let response = take_over(response.body(()).unwrap(), Purpose::Plain)?;
         assert_eq!(response.version(), Version::HTTP_11);
         let pair = |(name, value): (&hyper::header::HeaderName, &HeaderValue)| {
             (name.to_string(), value.to_str().unwrap().to_owned())
@@ -127,7 +130,7 @@ mod tests {
     fn only_a_protocol_that_was_asked_for_is_changed_to() {
         assert!(taken(101, &[]).is_err() && taken(103, &[]).is_err());
         let answer = || Response::builder().status(101).header("connection", "Upgrade").body(()).unwrap();
-        assert!(take_over(answer(), true).unwrap().headers().contains_key("connection"));
+        assert!(take_over(answer(), Purpose::WebSocket).unwrap().headers().contains_key("connection"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod framing;
 mod hop;
 mod marks;
 mod names;
+mod passing;
 mod via;
 
 pub(super) use forwarded::says_secure;
@@ -15,21 +16,14 @@ pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 pub use via::Via;
 
-use super::{AcceptProto, Errand, Forwarding, Purpose};
+use super::{Errand, Forwarding, Purpose};
 use crate::grip::{FEATURES, instruct};
 use crate::route::{Rewrite, Route, Target};
-use crate::wire::X_FORWARDED_FOR;
-use hop::is_hop_by_hop;
-use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    MAX_FORWARDS, SEC_WEBSOCKET_EXTENSIONS, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::Uri;
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Uri};
-
-/// The header in which some proxies tell the client's address.
-const REAL_IP: &str = "x-real-ip";
+use passing::{Rewriting, is_set_by_route};
 
 /// The header that names a route.
 pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
@@ -63,10 +57,10 @@ pub(super) fn headers(
     let (request, route) = (errand.request, errand.route);
     let replaced = replace(&request.headers, &route.rewrite);
     let from = replaced.as_ref().unwrap_or(&request.headers);
-    let believed = settings.believes(errand.peer, errand.trusted);
+    let rewriting = Rewriting { errand, settings, from, is_believed: settings.believes(errand.peer, errand.sender) };
     let mut to = HeaderMap::with_capacity(from.len() + 4);
     to.insert(HOST, host(request, route, target));
-    copy(errand, settings, from, believed, &mut to);
+    rewriting.copy(&mut to);
     if let Some(via) = &settings.via
         && !errand.internal
     {
@@ -77,7 +71,7 @@ pub(super) fn headers(
     {
         to.insert(forwarded::CDN_LOOP, value);
     }
-    if !errand.trusted && !route.no_grip {
+    if !errand.sender.is_trusted() && !route.no_grip {
         introduce(errand, signature, &mut to);
     } else if errand.purpose == Purpose::Events
         && let Some(signature) = signature
@@ -91,9 +85,9 @@ pub(super) fn headers(
         let scheme = if errand.purpose == Purpose::Plain { "https" } else { "wss" };
         proto(settings.proto, scheme, &mut to);
     }
-    tell_way(errand, settings, from, believed, &mut to);
-    if route.rewrite.mark_originals && !errand.trusted {
-        let passes = believed || settings.forwarded_for != ForwardedFor::Settled;
+    rewriting.tell_way(&mut to);
+    if route.rewrite.mark_originals && !errand.sender.is_trusted() {
+        let passes = rewriting.is_believed || settings.forwarded_for != ForwardedFor::Settled;
         // A client may not say as an original header either what it may not say in the header itself.
         let is_kept = |name: &HeaderName| {
             !instruct::is_grip(name)
@@ -120,101 +114,6 @@ fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
         }
     }
     Some(headers)
-}
-
-/// Copies what is forwarded as it came. `believed`: the peer's word about the way of the request is taken.
-fn copy(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, believed: bool, to: &mut HeaderMap) {
-    let listed = listed_in_connection(from, errand.route);
-    let in_chunks = from.contains_key(TRANSFER_ENCODING);
-    let decides_proto = settings.accept_proto == AcceptProto::OfAll || settings.proto != ForwardedProto::Nothing;
-    let settles = rule_for(errand, settings) == ForwardedFor::Settled;
-    for (name, value) in from {
-        let drop = is_hop_by_hop(name)
-            || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
-            || (settles && is_settled(name, believed) && !is_set_by_route(name, errand.route))
-            // Items are appended to what the origin began, so it must not compress it.
-            || *name == ACCEPT_ENCODING
-            // What it offers is agreed upon here.
-            || (errand.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
-            || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
-            || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
-            || (settings.accept_route && *name == PUSHPIN_ROUTE)
-            || (!errand.trusted && !errand.internal && instruct::is_grip(name))
-            || (marks::is_marked(name) && !errand.trusted)
-            || (in_chunks && name == CONTENT_LENGTH)
-            || listed.contains(name)
-            || is_imitation(name, from, errand.route);
-        if drop {
-            continue;
-        }
-        let value = match *name {
-            TRAILER => names::trailers(value, errand),
-            MAX_FORWARDS if errand.request.method == Method::OPTIONS => one_less(value),
-            _ => Some(value.clone()),
-        };
-        if let Some(value) = value {
-            to.append(name.clone(), value);
-        }
-    }
-}
-
-/// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2), unless it is no number.
-fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
-    hops.to_str().ok()?.trim().parse::<u64>().ok()?.checked_sub(1).map(HeaderValue::from)
-}
-
-/// Whether a header about the way of a request is written anew, or only for proxies to write.
-fn is_settled(name: &HeaderName, believed: bool) -> bool {
-    *name == FORWARDED || name.as_str() == REAL_IP || (!believed && is_of_proxies(name.as_str()))
-}
-
-/// Whether a header is what the route says.
-fn is_set_by_route(name: &HeaderName, route: &Route) -> bool {
-    route.rewrite.headers.iter().any(|(set, value)| set == name && value.is_some())
-}
-
-/// How the addresses of a request are told to the origin.
-const fn rule_for(errand: &Errand<'_>, settings: &Forwarding) -> ForwardedFor {
-    if errand.trusted { settings.forwarded_for_trusted } else { settings.forwarded_for }
-}
-
-/// Tells the origin where a request comes from. `believed`: the peer's word about that is taken.
-fn tell_way(errand: &Errand<'_>, settings: &Forwarding, from: &HeaderMap, believed: bool, to: &mut HeaderMap) {
-    match (rule_for(errand, settings), errand.peer) {
-        (ForwardedFor::Settled, Some(_)) if !believed && errand.peer_text.is_some() => {
-            to.extend(errand.peer_text.map(|text| (X_FORWARDED_FOR, text.clone())));
-        }
-        (ForwardedFor::Settled, Some(peer)) => {
-            let followed;
-            let way = match errand.way {
-                Some(way) => way,
-                None => {
-                    followed = settings.follow(peer, from, errand.trusted);
-                    &followed
-                }
-            };
-            if believed
-                && from.contains_key(REAL_IP)
-                && !to.contains_key(REAL_IP)
-                && let Some(client) = way.client().and_then(|client| HeaderValue::try_from(client.to_string()).ok())
-            {
-                to.insert(HeaderName::from_static(REAL_IP), client);
-            }
-            if let Some(addresses) = way.x_forwarded_for() {
-                to.insert(X_FORWARDED_FOR, addresses);
-            }
-            if let Some(elements) = way.forwarded() {
-                to.insert(FORWARDED, elements);
-            }
-        }
-        // A request of gripd's own, or one that came over a Unix socket, has come from no address.
-        (ForwardedFor::Settled, None) => {}
-        (ForwardedFor::Edited(edit), peer) => {
-            if let Some(addresses) = edit.apply(from, peer) {
-                to.insert(X_FORWARDED_FOR, addresses);
-            }
-        }
-    }
 }
 
 /// Says who asks, what it can do, and what the client has had.
@@ -265,18 +164,23 @@ fn host(request: &Parts, route: &Route, target: &Target) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::route::parse_line;
-    use crate::wire::{Network, Proxies, ProxyHeader};
+    use crate::wire::{Network, Proxies, ProxyHeader, Sender};
     use hyper::Request;
 
     struct Case {
         line: &'static str,
         settings: Forwarding,
-        trusted: bool,
+        sender: Sender,
         secure: bool,
     }
 
     fn plain(line: &'static str) -> Case {
-        Case { line, settings: Forwarding { via: None, ..Forwarding::default() }, trusted: false, secure: false }
+        Case {
+            line,
+            settings: Forwarding { via: None, ..Forwarding::default() },
+            sender: Sender::Client,
+            secure: false,
+        }
     }
 
     impl Case {
@@ -296,7 +200,7 @@ mod tests {
                 way: None,
                 waiting: None,
                 secure: self.secure,
-                trusted: self.trusted,
+                sender: self.sender,
                 internal: false,
                 purpose: Purpose::Plain,
                 last_ids: &[("a".into(), "7".into())],
@@ -353,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_trusted_proxys_headers_pass_and_no_grip_adds_none() {
-        let trusted = Case { trusted: true, ..plain("*,orig_headers o:1") };
+        let trusted = Case { sender: Sender::GripProxy, ..plain("*,orig_headers o:1") };
         let headers = trusted.headers(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]);
         assert_eq!(headers, pairs(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]));
         let headers = plain("*,no_grip o:1").headers(&[("host", "h"), ("grip-sig", "forged")]);
@@ -397,7 +301,7 @@ mod tests {
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
         case.settings.forwarded_for = ForwardedFor::Edited(Edit { truncate: Some(0), append: true });
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("9.9.9.9"));
-        case.trusted = true;
+        case.sender = Sender::GripProxy;
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
     }
 

@@ -1,0 +1,127 @@
+//! The headers of a request that are passed on as they came, and those that tell the origin about the way of the request.
+
+use super::PUSHPIN_ROUTE;
+use super::hop::is_hop_by_hop;
+use super::{ForwardedFor, ForwardedProto, forwarded, is_imitation, is_of_proxies, listed_in_connection, marks, names};
+use crate::grip::instruct;
+use crate::origin::{AcceptProto, Errand, Forwarding, Purpose};
+use crate::route::Route;
+use crate::wire::X_FORWARDED_FOR;
+use hyper::Method;
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS,
+    SEC_WEBSOCKET_EXTENSIONS, TRAILER, TRANSFER_ENCODING,
+};
+
+/// The header in which some proxies tell the client's address.
+const REAL_IP: &str = "x-real-ip";
+
+/// The headers of one request on their way to the origin.
+pub(super) struct Rewriting<'a> {
+    pub(super) errand: &'a Errand<'a>,
+    pub(super) settings: &'a Forwarding,
+    /// The headers of the request, with those that the route sets.
+    pub(super) from: &'a HeaderMap,
+    /// Whether the peer is believed about the way of the request.
+    pub(super) is_believed: bool,
+}
+
+impl Rewriting<'_> {
+    /// Copies what is forwarded as it came.
+    pub(super) fn copy(&self, to: &mut HeaderMap) {
+        let Self { errand, settings, from, .. } = *self;
+        let listed = listed_in_connection(from, errand.route);
+        let in_chunks = from.contains_key(TRANSFER_ENCODING);
+        let decides_proto = settings.accept_proto == AcceptProto::OfAll || settings.proto != ForwardedProto::Nothing;
+        let settles = self.rule() == ForwardedFor::Settled;
+        for (name, value) in from {
+            let drop = is_hop_by_hop(name)
+            || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
+            || (settles && self.is_settled(name) && !is_set_by_route(name, errand.route))
+            // Items are appended to what the origin began, so it must not compress it.
+            || *name == ACCEPT_ENCODING
+            // What it offers is agreed upon here.
+            || (errand.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
+            || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
+            || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
+            || (settings.accept_route && *name == PUSHPIN_ROUTE)
+            || (!errand.sender.is_trusted() && !errand.internal && instruct::is_grip(name))
+            || (marks::is_marked(name) && !errand.sender.is_trusted())
+            || (in_chunks && name == CONTENT_LENGTH)
+            || listed.contains(name)
+            || is_imitation(name, from, errand.route);
+            if drop {
+                continue;
+            }
+            let value = match *name {
+                TRAILER => names::trailers(value, errand),
+                MAX_FORWARDS if errand.request.method == Method::OPTIONS => one_less(value),
+                _ => Some(value.clone()),
+            };
+            if let Some(value) = value {
+                to.append(name.clone(), value);
+            }
+        }
+    }
+
+    /// Returns whether a header about the way of a request is written anew, or only for proxies to write.
+    fn is_settled(&self, name: &HeaderName) -> bool {
+        *name == FORWARDED || name.as_str() == REAL_IP || (!self.is_believed && is_of_proxies(name.as_str()))
+    }
+
+    /// Returns how the addresses of a request are told to the origin.
+    const fn rule(&self) -> ForwardedFor {
+        let Self { errand, settings, .. } = *self;
+        if errand.sender.is_trusted() { settings.forwarded_for_trusted } else { settings.forwarded_for }
+    }
+
+    /// Tells the origin where a request comes from.
+    pub(super) fn tell_way(&self, to: &mut HeaderMap) {
+        let Self { errand, settings, from, is_believed } = *self;
+        match (self.rule(), errand.peer) {
+            (ForwardedFor::Settled, Some(_)) if !is_believed && errand.peer_text.is_some() => {
+                to.extend(errand.peer_text.map(|text| (X_FORWARDED_FOR, text.clone())));
+            }
+            (ForwardedFor::Settled, Some(peer)) => {
+                let followed;
+                let way = match errand.way {
+                    Some(way) => way,
+                    None => {
+                        followed = settings.follow(peer, from, errand.sender);
+                        &followed
+                    }
+                };
+                if is_believed
+                    && from.contains_key(REAL_IP)
+                    && !to.contains_key(REAL_IP)
+                    && let Some(client) = way.client().and_then(|client| HeaderValue::try_from(client.to_string()).ok())
+                {
+                    to.insert(HeaderName::from_static(REAL_IP), client);
+                }
+                if let Some(addresses) = way.x_forwarded_for() {
+                    to.insert(X_FORWARDED_FOR, addresses);
+                }
+                if let Some(elements) = way.forwarded() {
+                    to.insert(FORWARDED, elements);
+                }
+            }
+            // A request of gripd's own, or one that came over a Unix socket, has come from no address.
+            (ForwardedFor::Settled, None) => {}
+            (ForwardedFor::Edited(edit), peer) => {
+                if let Some(addresses) = edit.apply(from, peer) {
+                    to.insert(X_FORWARDED_FOR, addresses);
+                }
+            }
+        }
+    }
+}
+
+/// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2), unless it is no number.
+fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
+    hops.to_str().ok()?.trim().parse::<u64>().ok()?.checked_sub(1).map(HeaderValue::from)
+}
+
+/// Returns whether a header is what the route says.
+pub(super) fn is_set_by_route(name: &HeaderName, route: &Route) -> bool {
+    route.rewrite.headers.iter().any(|(set, value)| set == name && value.is_some())
+}
