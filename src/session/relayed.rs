@@ -79,8 +79,8 @@ impl Relayed {
         loop {
             let said = match self.decoder.next(&mut input) {
                 Ok(None) => return,
-                Ok(Some(Part::Data { kind, content, last, .. })) => {
-                    self.heard.add(kind, content.into(), last).map(Said::Data)
+                Ok(Some(Part::Data { kind, content, first, last })) => {
+                    self.heard.add(Piece { kind, content: content.into(), first, last }).map(Said::Data)
                 }
                 Ok(Some(Part::Ping(content))) => Some(Said::Control(MessageKind::Ping, content.into())),
                 Ok(Some(Part::Pong(content))) => Some(Said::Control(MessageKind::Pong, content.into())),
@@ -105,7 +105,7 @@ impl Relayed {
         if length > most {
             return Err(TooLarge);
         }
-        if let Some(piece) = self.told.add(piece.kind, piece.content, piece.last) {
+        if let Some(piece) = self.told.add(piece) {
             self.out.extend_from_slice(&piece.as_fragment().masked(key()));
         }
         Ok(())
@@ -174,7 +174,8 @@ struct Gathered {
 
 impl Gathered {
     /// Adds what comes next. Returns what is to go on now.
-    fn add(&mut self, kind: MessageKind, content: Bytes, last: bool) -> Option<Piece> {
+    fn add(&mut self, piece: Piece) -> Option<Piece> {
+        let Piece { kind, content, last, .. } = piece;
         let whole = last && self.content.is_empty();
         if !whole {
             self.content.extend_from_slice(&content);
