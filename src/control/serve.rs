@@ -16,9 +16,9 @@ use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How long a publisher may take for the head of a request, and be idle between two.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// What is logged of a request. It is written when this is dropped: when the answer is over, or the client is.
 pub(super) struct Access {

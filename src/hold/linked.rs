@@ -18,8 +18,8 @@ use http_body_util::BodyExt;
 use hyper::Uri;
 use hyper::body::{Frame, Incoming};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
-use tokio::time::sleep;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// How often a link that fails is asked again, before the stream is given up.
 const RETRIES: u32 = 5;

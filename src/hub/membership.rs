@@ -4,7 +4,8 @@ use super::{Hub, now};
 use crate::grip::Channel;
 use crate::shard::{Denied, Ended, Entering, Joined, Ledger, Profile};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long after its first subscription a channel is refreshed, where that is wanted.
 const FIRST_UPDATE: Duration = Duration::from_secs(1);

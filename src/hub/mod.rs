@@ -37,10 +37,11 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use store::Store;
 use table::Table;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The limits of the hub.
 #[derive(Clone, Debug)]
@@ -143,7 +144,7 @@ impl Hub {
             let deadline = self.state().deadline();
             let due = async {
                 match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
                     None => std::future::pending().await,
                 }
             };

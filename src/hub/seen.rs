@@ -3,7 +3,8 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Items that are remembered. Beyond it the oldest are forgotten before their time.
 const MAX_ITEMS: usize = 1_000_000;

@@ -4,7 +4,8 @@
 use crate::grip::Channel;
 use crate::grip::item::Id;
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Items of one channel that may wait. When one more comes, the one that has waited longest waits no more.
 const MAX_WAITING: usize = 100;

@@ -13,8 +13,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 const CHANNELS: [&str; 2] = ["a", "b"];
 

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-use tokio::time::Sleep;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
 
 /// The least pace of a client while gripd waits for it.
 ///
@@ -50,7 +50,7 @@ impl Pace {
     /// Notes that gripd waits for the other side. Ready when it has waited for too long.
     pub fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let deadline = tokio::time::Instant::from_std(since + self.left());
+        let deadline = since + self.left();
         let timer = match &mut self.timer {
             Some(timer) => {
                 if timer.deadline() != deadline {

@@ -5,7 +5,8 @@ use super::presence::{Joined, Presence};
 use crate::grip::Channel;
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The events of one join or leave. Mostly there are none; if the grace of an earlier leave was over when a name is joined,
 /// there are two, that leave and the join.

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::select;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Leaves that are told while nobody else can tell anything.
 const MAX_AT_ONCE: usize = 1000;
@@ -178,7 +178,7 @@ impl Feed {
                 // Others may have something to tell meanwhile.
                 Some(deadline) if deadline <= Instant::now() => tokio::task::yield_now().await,
                 // The grace is the same for all: no other leave is due earlier.
-                Some(deadline) => sleep_until(deadline.into()).await,
+                Some(deadline) => sleep_until(deadline).await,
                 None => self.leaves.notified().await,
             }
         }
@@ -225,7 +225,7 @@ impl Feed {
             match ready {
                 Some(ready) if ready <= Instant::now() => return self.lock().telling.queue.batch(self.hook.batch),
                 Some(ready) => select! {
-                    () = sleep_until(ready.into()) => {}
+                    () = sleep_until(ready) => {}
                     () = self.news.notified() => {}
                 },
                 None => self.news.notified().await,

@@ -13,8 +13,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// The `aud` of what is signed: requests of clients are signed by the same key, and have none.
 const AUDIENCE: &str = "webhook";
@@ -101,7 +101,7 @@ impl Post {
     async fn take_kept(&mut self) -> Option<Connection> {
         let Kept { mut connection, since } = self.kept.take()?;
         let deadline = Instant::now() + READY_WAIT;
-        if since.elapsed() > MAX_IDLE || !connection.is_ready(deadline.into()).await {
+        if since.elapsed() > MAX_IDLE || !connection.is_ready(deadline).await {
             return None;
         }
         Some(connection)

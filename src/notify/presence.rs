@@ -5,7 +5,8 @@ use super::event::{Moment, Time};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Names that may be in their grace. Beyond it a leave is told at once.
 const MAX_LEAVING: usize = 1_000_000;

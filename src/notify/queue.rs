@@ -3,7 +3,8 @@
 use super::event::{Event, Moment, Numbered, Time, What};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Events in their order, up to a bound. When it is full the newest are dropped; how many is an event of its own as soon
 /// as there is room.

@@ -5,7 +5,8 @@ use super::Metrics;
 use super::event::{Event, What};
 use super::queue::Queue;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a warning says that events are dropped.
 const WARN_EVERY: Duration = Duration::from_secs(60);

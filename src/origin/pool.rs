@@ -16,9 +16,8 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::net::lookup_host;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,7 +134,7 @@ impl Pool {
         let deadline = Instant::now() + READY_WAIT;
         let mut idle = self.take(to);
         while let Some(connection) = &mut idle
-            && !connection.is_ready(deadline.into()).await
+            && !connection.is_ready(deadline).await
         {
             idle = self.take(to);
         }

@@ -7,7 +7,8 @@ use crate::grip::{Channel, CloseReason, Filter, Rights};
 use crate::shard::{Denied, Profile, Reason};
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 impl Session<'_> {
     /// Carries out a control message: the JSON behind `c:`.

@@ -5,7 +5,7 @@ use crate::grip::{Channel, Filter, Meta};
 use crate::shard::Asked;
 use bytes::Bytes;
 use std::pin::Pin;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// An item and what its filters make of it.
 pub(super) type Decided = (Asked, Option<Bytes>);

@@ -7,7 +7,7 @@ use super::said::{Leave, Piece, Said, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
 use crate::origin::{Opened, Origin};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// The line from a session to its origin.
 pub(super) enum Line {

@@ -14,8 +14,8 @@ use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-use tokio::time::timeout_at;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Bytes that may wait for the client before the origin has to.
 const MAX_WAITING: usize = 200_000;
@@ -242,7 +242,7 @@ impl<'a> Session<'a> {
     fn due(&self) -> Option<Instant> {
         if self.phase.is_ending() {
             // In time for a last word.
-            return self.parked.deadline().and_then(|deadline| deadline.checked_sub(LAST_WORD)).map(Into::into);
+            return self.parked.deadline().and_then(|deadline| deadline.checked_sub(LAST_WORD));
         }
         let own = self.extras.as_ref().and_then(|extras| extras.due_at());
         self.line.due_at().into_iter().chain(own).min()
@@ -311,7 +311,7 @@ impl<'a> Session<'a> {
         if self.is_streaming() || self.parked.is_complete() {
             return;
         }
-        let deadline = self.parked.deadline().unwrap_or_else(tokio::time::Instant::now);
+        let deadline = self.parked.deadline().unwrap_or_else(Instant::now);
         let all = poll_fn(|cx| {
             loop {
                 self.take_queued();

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A request under way: it has the conversation until there is an answer.
 type Asked = Pin<Box<dyn Future<Output = (Box<Conversation>, Result<Reply, Failure>)>>>;

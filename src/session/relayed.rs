@@ -6,7 +6,6 @@ use crate::net::{Following, Received};
 use crate::origin::{Failure, Kind, RelayedSocket};
 use crate::wire::websocket::{Decoder, Fragment, Part, masked_close};
 use aws_lc_rs::rand;
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
@@ -204,6 +203,7 @@ fn lost(why: impl Into<String>) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::future::poll_fn;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};

@@ -9,7 +9,8 @@ use crate::grip::{CloseReason, MessageKind};
 use crate::shard::Reason;
 use crate::wire::websocket::{self, Message, Part};
 use bytes::Bytes;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Frames up to this size are put together.
 const SMALL: usize = 4 << 10;

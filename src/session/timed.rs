@@ -5,7 +5,8 @@ use super::live::Session;
 use crate::grip::KeepAliveMode;
 use crate::grip::control::Timed;
 use crate::shard::Spread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 impl Session<'_> {
     pub(super) fn extras(&mut self) -> &mut Extras {

@@ -12,7 +12,8 @@ use super::{Denied, Parked, State};
 use crate::grip::Channel;
 use crate::grip::item::Id;
 use bytes::Bytes;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The channels of which last ids are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -73,6 +73,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use users::Users;
 
 /// The limits of a shard.
@@ -118,7 +119,7 @@ impl Shard {
             expiring: Expiring::default(),
             rounds: Rounds::default(),
             outgoing: Outgoing::new(&settings),
-            started: std::time::Instant::now(),
+            started: Instant::now(),
             settings,
             ledger,
             metrics,
@@ -154,7 +155,7 @@ struct State {
     expiring: Expiring,
     rounds: Rounds,
     outgoing: Outgoing,
-    started: std::time::Instant,
+    started: Instant,
     settings: Settings,
     ledger: Box<dyn Ledger>,
     metrics: Arc<Metrics>,
@@ -204,6 +205,6 @@ impl State {
 }
 
 /// Milliseconds since `started`, of which only the lower 32 bits are kept.
-fn millis_since(started: std::time::Instant) -> u32 {
+fn millis_since(started: Instant) -> u32 {
     (started.elapsed().as_millis() & u128::from(u32::MAX)) as u32
 }

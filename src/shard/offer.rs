@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// An item that is offered to a connection.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use crate::grip::Channel;
 use crate::grip::item::Id;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// Channels that publishers have had a connection enter and leave: that stands over what its origin names later.
 #[derive(Debug, Default)]

@@ -180,7 +180,7 @@ async fn a_leave_is_told_when_its_grace_is_over() {
     running(&notifier, async {
         notifier.joined("r", &channels(&["a"]));
         let joined = server.next().await.body["events"][0]["time"].as_f64().unwrap();
-        let since = std::time::Instant::now();
+        let since = tokio::time::Instant::now();
         notifier.left("r", &channels(&["a"]));
         let told = server.next().await;
         assert!(since.elapsed() >= grace);
