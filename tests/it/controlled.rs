@@ -1,10 +1,12 @@
 //! What origins have gripd do for a WebSocket: control messages.
 
 use crate::support::events::{control, event, say, subscribe};
+use crate::support::paused::{Paused, PausedClient, ok, paused};
 use crate::support::websocket::{BINARY, Frame, PING, TEXT};
 use crate::support::{Answer, Events, Gripd, Socket, eventually};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 fn start() -> (Gripd, Events) {
     let origin = Events::start();
@@ -239,21 +241,52 @@ fn an_idle_client_is_kept_alive() {
 
 #[test]
 fn a_client_that_is_told_something_is_not_idle() {
-    let (gripd, origin) = start();
-    let keep = |mode| control(&json!({ "type": "keep-alive", "content": "alive", "timeout": 2, "mode": mode }));
-    let mut idle = origin.open(&gripd, &[keep("idle"), subscribe("a")].concat());
-    let mut interval = origin.open(&gripd, &[keep("interval"), subscribe("a")].concat());
-    // For longer than any of them waits, something comes all the time.
-    let (begin, mut told) = (Instant::now(), 0);
-    while begin.elapsed() < Duration::from_millis(3500) {
-        publish(&gripd, "a", "item", &json!({}));
-        assert_eq!(idle.text(), "item", "it was not idle");
-        while interval.text() != "item" {
-            told += 1;
-        }
-    }
-    assert!(told > 0, "it was not told at intervals");
-    assert_eq!(idle.text(), "alive");
+    paused(
+        "* origin:80,over_http",
+        |_| {},
+        async |gripd| {
+            gripd.origin_answers(|heard| {
+                let mode = heard.target.trim_start_matches('/');
+                let keep = control(&json!({ "type": "keep-alive", "content": "alive", "timeout": 2, "mode": mode }));
+                let said = if heard.body.starts_with(b"OPEN") {
+                    [b"OPEN\r\n", &*keep, &*subscribe("a")].concat()
+                } else {
+                    vec![]
+                };
+                ok("Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n", said)
+            });
+            let [mut idle, mut interval] = [open(&gripd, "/idle").await, open(&gripd, "/interval").await];
+            // For longer than any of them waits, something comes all the time.
+            let (begin, mut told) = (Instant::now(), 0);
+            while begin.elapsed() < Duration::from_millis(3500) {
+                gripd.publish(&json!([{ "channel": "a", "ws-message": { "content": "item" } }])).await;
+                assert_eq!(text(&mut idle).await, "item", "it was not idle");
+                while text(&mut interval).await != "item" {
+                    told += 1;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+            assert!(told > 0, "it was not told at intervals");
+            assert_eq!(text(&mut idle).await, "alive");
+        },
+    );
+}
+
+/// Opens a WebSocket.
+async fn open(gripd: &Paused, path: &str) -> PausedClient {
+    let handshake = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let mut client = gripd.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{handshake}\r\n{key}\r\n\r\n")).await;
+    let head = client.read_until("\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    client
+}
+
+/// Reads a short message of text.
+async fn text(client: &mut PausedClient) -> String {
+    let [lead, length] = client.read_exact(2).await.try_into().unwrap();
+    assert_eq!(lead, 0x80 | TEXT);
+    String::from_utf8(client.read_exact(length.into()).await).unwrap()
 }
 
 #[test]

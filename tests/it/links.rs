@@ -1,12 +1,15 @@
 //! Links: where a stream goes on, and whom to tell of its end.
 
+use crate::support::get;
+use crate::support::paused::{ok, paused};
 use crate::support::{Answer, Client, Gripd, Origin, eventually};
 use gripd::origin::AcceptProto;
 use serde_json::json;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::sleep;
 
 fn linked(hold: &str, link: &str, body: &str) -> Answer {
     Answer::with(&format!("{hold}Grip-Link: {link}\r\n"), body)
@@ -230,14 +233,15 @@ fn streams_that_ask_the_same_share_one_request() {
 fn an_origin_is_never_asked_more_at_once_than_allowed() {
     let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (now, peak) = (Arc::clone(&busy), Arc::clone(&most));
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
     let origin = Origin::start(move |asked| {
         let target = asked.target();
         if !target.starts_with("/link") {
             return linked(HOLD, &format!("</link{target}>; rel=next; timeout=600"), "hello ");
         }
         peak.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-        let begin = Instant::now();
-        eventually("it is slow", || begin.elapsed() > Duration::from_millis(20));
+        let _ = wait.lock().unwrap().recv();
         now.fetch_sub(1, SeqCst);
         linked(HOLD, &format!("<{target}>; rel=next; timeout=600"), "asked ")
     });
@@ -248,6 +252,9 @@ fn an_origin_is_never_asked_more_at_once_than_allowed() {
         client.chunk();
     });
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
+    let waiting = || gripd.metric("own_requests_waiting");
+    eventually("two are asked for, and the rest waits", || (busy.load(SeqCst), waiting()) == (2, 10));
+    (0..12).for_each(|_| go.send(()).unwrap());
     clients.iter_mut().for_each(|client| assert_eq!(client.chunk(), "asked "));
     assert_eq!(most.load(SeqCst), 2);
 }
@@ -426,18 +433,21 @@ fn an_origin_that_hangs_does_not_keep_others_from_hearing_who_is_gone() {
 
 #[test]
 fn a_chain_waits_for_a_client_that_does_not_read() {
-    let page = "x".repeat(90_000);
-    let origin = Origin::start(move |_| linked("", "</>; rel=next", &page));
-    let gripd = Gripd::start(&origin);
-    let client = gripd.get("/");
-    eventually("the kernel is full", || {
-        let before = origin.asked().len();
-        let begin = Instant::now();
-        eventually("a moment is over", || begin.elapsed() > Duration::from_millis(200));
-        before > 2 && origin.asked().len() == before
-    });
-    assert!(origin.asked().len() < 500);
-    drop(client);
+    paused(
+        "* origin:80",
+        |_| {},
+        async |gripd| {
+            gripd.origin_answers(|_| ok("Grip-Link: </>; rel=next\r\n", "x".repeat(90_000)));
+            let client = gripd.send(get("/")).await;
+            // Nobody has anything to do any more long before this is over.
+            sleep(Duration::from_secs(60)).await;
+            let before = gripd.asked();
+            assert!((1..500).contains(&before), "{before}");
+            sleep(Duration::from_secs(60)).await;
+            assert_eq!(gripd.asked(), before);
+            drop(client);
+        },
+    );
 }
 
 #[test]
@@ -500,10 +510,11 @@ fn the_origin_is_told_of_a_client_whose_request_is_answered_at_last() {
 
 #[test]
 fn the_origin_is_told_of_all_whom_a_drain_ends() {
-    let origin = Origin::start(|asked| {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::start(move |asked| {
         if asked.target() == "/gone" {
-            let begin = Instant::now();
-            eventually("it is slow", || begin.elapsed() > Duration::from_millis(20));
+            let _ = wait.lock().unwrap().recv();
             return Answer::ok("");
         }
         linked(HOLD, "</gone>; rel=gone", "hello ")
@@ -518,6 +529,12 @@ fn the_origin_is_told_of_all_whom_a_drain_ends() {
         client.head();
         client.chunk();
     });
-    drop(gripd);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            eventually("the origin has as much to do as it may", || origin.asked_for("/gone").len() == 4);
+            (0..20).for_each(|_| go.send(()).unwrap());
+        });
+        drop(gripd);
+    });
     assert_eq!(origin.asked_for("/gone").len(), 20);
 }

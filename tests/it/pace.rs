@@ -1,12 +1,13 @@
 //! Clients that send or read slowly, and the clients beside them.
 
+use crate::support::paused::{ok, paused};
 use crate::support::{Answer, Client, DEADLINE, Gripd, Nobody, Origin, eventually, get};
 use gripd::config::Config;
 use gripd::net::Limits;
 use gripd::wire::{Network, Proxies, ProxyHeader};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
 
 /// A pace that a test can wait for.
 const HASTY: Limits = Limits { grace: Duration::from_millis(400), rate: 1000, total: None };
@@ -41,11 +42,6 @@ fn narrow(origin: &Origin, connections: usize) -> Gripd {
 /// The head of an upload, and the beginning of its body.
 fn upload(length: usize, sent: usize) -> String {
     format!("POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(sent))
-}
-
-fn wait(time: Duration) {
-    let begin = Instant::now();
-    eventually("a while has passed", || begin.elapsed() > time);
 }
 
 #[test]
@@ -121,30 +117,33 @@ fn a_body_that_comes_too_slowly_is_refused() {
 
 #[test]
 fn a_drip_is_too_slow() {
-    let origin = origin();
-    let gripd = Gripd::with(&origin, "", hasty);
-    let mut client = Client::send(gripd.clients, upload(1000, 1));
-    let begin = Instant::now();
-    while client.try_write("x") && begin.elapsed() < DEADLINE {
-        wait(Duration::from_millis(50));
-    }
-    assert!(begin.elapsed() < DEADLINE);
-    assert_eq!(gripd.metric("slow_bodies_total"), 1);
-    assert_eq!(origin.asked().len(), 0);
+    paused("* origin:80", hasty, async |gripd| {
+        gripd.origin_answers(|_| ok("", "ok"));
+        let mut client = gripd.send(upload(1000, 1)).await;
+        let begin = Instant::now();
+        while client.try_write("x").await && begin.elapsed() < DEADLINE {
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert!(begin.elapsed() < DEADLINE);
+        assert_eq!(gripd.metric("slow_bodies_total").await, 1);
+        assert_eq!(gripd.asked(), 0);
+    });
 }
 
 #[test]
 fn a_bad_line_is_good_enough() {
-    let origin = origin();
-    let gripd = Gripd::with(&origin, "", |config| {
+    let pace = |config: &mut Config| {
         config.front.body_pace = Limits { grace: Duration::from_millis(400), rate: 100, total: None };
+    };
+    paused("* origin:80", pace, async |gripd| {
+        gripd.origin_answers(|_| ok("", "ok"));
+        let mut client = gripd.send(upload(400, 0)).await;
+        for _ in 0..10 {
+            sleep(Duration::from_millis(100)).await;
+            client.write("x".repeat(40)).await;
+        }
+        assert_eq!(client.answer().await.1, "ok");
     });
-    let mut client = Client::send(gripd.clients, upload(400, 0));
-    for _ in 0..10 {
-        wait(Duration::from_millis(100));
-        client.write("x".repeat(40));
-    }
-    assert_eq!(client.answer().1, "ok");
 }
 
 #[test]
@@ -178,18 +177,20 @@ fn a_client_that_does_not_read_its_answer_is_cut() {
 
 #[test]
 fn a_client_that_reads_slowly_gets_all_of_it() {
-    let origin = origin();
-    let gripd = Gripd::with(&origin, "", |config| {
+    let pace = |config: &mut Config| {
         config.front.answer_pace = Limits { grace: Duration::from_secs(1), rate: 1000, total: None };
+    };
+    paused("* origin:80", pace, async |gripd| {
+        gripd.origin_answers(|heard| if heard.target == "/large" { ok("", vec![b'x'; LARGE]) } else { ok("", "ok") });
+        let mut client = gripd.send(get("/large")).await;
+        client.read_until("\r\n\r\n").await;
+        for _ in 0..10 {
+            client.read_exact(LARGE / 10).await;
+            sleep(Duration::from_millis(150)).await;
+        }
+        client.write(get("/")).await;
+        assert_eq!(client.answer().await.1, "ok");
     });
-    let mut client = gripd.get("/large");
-    client.head();
-    for _ in 0..10 {
-        client.read_exact(LARGE / 10);
-        wait(Duration::from_millis(150));
-    }
-    client.write(get("/"));
-    assert_eq!(client.answer().1, "ok");
 }
 
 #[test]
@@ -280,48 +281,50 @@ fn what_gave_way_is_not_used_again() {
 
 #[test]
 fn a_drip_gives_way_like_silence() {
-    let origin = origin();
-    let gripd = narrow(&origin, 2);
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            let mut drip = Client::send(gripd.clients, upload(1_000_000, 70_000));
-            let stop = &stop;
-            scope.spawn(move || {
-                while !stop.load(Relaxed) && drip.try_write("xx") {
-                    wait(Duration::from_millis(20));
-                }
-            });
-        }
-        eventually("both are passed on", || gripd.metric("origin_requests_total") == 2);
-        let answer = gripd.get("/").answer().1;
-        stop.store(true, Relaxed);
-        assert_eq!(answer, "ok");
-        assert!(gripd.metric("origin_gave_way_total") >= 1);
-    });
+    paused(
+        "* origin:80",
+        |config| config.origin.connections = 2,
+        async |gripd| {
+            gripd.origin_answers(|_| ok("", "ok"));
+            for _ in 0..2 {
+                let mut drip = gripd.send(upload(1_000_000, 70_000)).await;
+                spawn_local(async move {
+                    while drip.try_write("xx").await {
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                });
+            }
+            gripd
+                .eventually("both are passed on", async |gripd| gripd.metric("origin_requests_total").await == 2)
+                .await;
+            assert_eq!(gripd.send(get("/")).await.answer().await.1, "ok");
+            assert!(gripd.metric("origin_gave_way_total").await >= 1);
+        },
+    );
 }
 
 #[test]
 fn a_fast_upload_does_not_give_way() {
-    let origin = origin();
-    let gripd = narrow(&origin, 2);
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let _drip = Client::send(gripd.clients, upload(1_000_000, 70_000));
-        let mut fast = Client::send(gripd.clients, upload(100_000_000, 70_000));
-        let stop = &stop;
-        let fast = scope.spawn(move || {
-            // 500 kB a second, of which gripd waits for most.
-            while !stop.load(Relaxed) && fast.try_write("x".repeat(10_000)) {
-                wait(Duration::from_millis(20));
-            }
-            stop.load(Relaxed)
-        });
-        eventually("both are passed on", || gripd.metric("origin_requests_total") == 2);
-        assert_eq!(gripd.get("/").answer().1, "ok");
-        stop.store(true, Relaxed);
-        assert!(fast.join().unwrap(), "the fast one had to give way");
-    });
+    paused(
+        "* origin:80",
+        |config| config.origin.connections = 2,
+        async |gripd| {
+            gripd.origin_answers(|_| ok("", "ok"));
+            let _drip = gripd.send(upload(1_000_000, 70_000)).await;
+            let mut fast = gripd.send(upload(100_000_000, 70_000)).await;
+            let fast = spawn_local(async move {
+                // 500 kB a second, of which gripd waits for most.
+                while fast.try_write("x".repeat(10_000)).await {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            });
+            gripd
+                .eventually("both are passed on", async |gripd| gripd.metric("origin_requests_total").await == 2)
+                .await;
+            assert_eq!(gripd.send(get("/")).await.answer().await.1, "ok");
+            assert!(!fast.is_finished(), "the fast one had to give way");
+        },
+    );
 }
 
 #[test]
@@ -339,31 +342,22 @@ fn an_upload_that_nobody_has_seen_goes_to_the_next_target() {
 
 #[test]
 fn a_body_may_rest_while_its_answer_runs() {
-    let (more, asked_for) = std::sync::mpsc::channel::<()>();
-    let asked_for = std::sync::Mutex::new(Some(asked_for));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        use std::io::Write;
-        let (mut stream, _) = listener.accept().unwrap();
-        let asked_for = asked_for.lock().unwrap().take().unwrap();
-        let mut head = Client::over(stream.try_clone().unwrap());
-        head.read_until("\r\n\r\n");
-        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
-        asked_for.recv().unwrap();
-        stream.write_all(b"3\r\ntwo\r\n").unwrap();
-        asked_for.recv().unwrap();
-    });
-    let gripd = Gripd::to(&[format!("* {address}")], |config| {
+    let configure = |config: &mut Config| {
         hasty(config);
         config.front.body_buffer = 0;
+    };
+    paused("* origin:80", configure, async |gripd| {
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+        let mut client = gripd.send(head).await;
+        let mut origin = gripd.at_origin().await;
+        origin.read_until("1\r\na\r\n").await;
+        origin.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await;
+        client.read_until("one\r\n").await;
+        sleep(3 * HASTY.grace).await;
+        client.write("1\r\nb\r\n").await;
+        origin.read_until("1\r\nb\r\n").await;
+        origin.write("3\r\ntwo\r\n").await;
+        client.read_until("two\r\n").await;
+        assert_eq!(gripd.metric("slow_bodies_total").await, 0);
     });
-    let head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
-    let mut client = Client::send(gripd.clients, head);
-    client.read_until("one\r\n");
-    wait(3 * HASTY.grace);
-    client.write("1\r\nb\r\n");
-    more.send(()).unwrap();
-    client.read_until("two\r\n");
-    assert_eq!(gripd.metric("slow_bodies_total"), 0);
 }

@@ -1,8 +1,11 @@
 //! Response holds: long-polls.
 
+use crate::support::paused::{ok, paused};
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
+use gripd::config::Config;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::time::sleep;
 
 fn item(body: &str) -> serde_json::Value {
     json!([{ "channel": "a", "formats": { "http-response": { "body": body } } }])
@@ -173,16 +176,19 @@ fn http_1_0_gets_its_answer_and_the_end() {
 
 #[test]
 fn a_client_that_reads_slowly_gets_its_whole_answer() {
-    let gripd = Gripd::with(&Origin::holding(), "", |config| config.shard.close_grace = Duration::from_millis(100));
     let body = "x".repeat(900_000);
-    for request in ["GET /poll?a HTTP/1.0\r\n\r\n", "GET /poll?a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"] {
-        let mut client = Client::send(gripd.clients, request);
-        eventually("it is held", || gripd.connections("a") == 1);
-        gripd.publish(&item(&body));
-        client.head();
-        let begin = Instant::now();
-        eventually("the grace is long over", || begin.elapsed() > Duration::from_millis(500));
-        assert_eq!(client.rest().len(), body.len());
+    for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"] {
+        let grace = |config: &mut Config| config.shard.close_grace = Duration::from_millis(100);
+        paused("* origin:80", grace, async |gripd| {
+            gripd.origin_answers(|_| ok("Grip-Hold: response\r\nGrip-Channel: a\r\n", ""));
+            let mut client = gripd.send(request).await;
+            gripd.eventually("it is held", async |gripd| gripd.connections("a").await == 1).await;
+            gripd.publish(&item(&body)).await;
+            client.read_until("\r\n\r\n").await;
+            // The grace is long over.
+            sleep(Duration::from_millis(500)).await;
+            assert_eq!(client.rest().await, body.len());
+            assert_eq!(gripd.metric("slow_total").await, 0);
+        });
     }
-    assert_eq!(gripd.metric("slow_total"), 0);
 }

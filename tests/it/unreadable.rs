@@ -1,9 +1,12 @@
 //! Requests that cannot be read, and clients that do not finish them.
 
+use crate::support::paused::{ok, paused};
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
+use gripd::config::Config;
 use std::time::Duration;
+use tokio::time::sleep;
 
-fn start(change: impl FnOnce(&mut gripd::config::Config)) -> (Gripd, Origin) {
+fn start(change: impl FnOnce(&mut Config)) -> (Gripd, Origin) {
     let origin = Origin::start(|asked| Answer::ok(asked.target()));
     (Gripd::with(&origin, "", change), origin)
 }
@@ -96,20 +99,20 @@ fn a_connection_is_idle_no_longer_than_it_may_be() {
 
 #[test]
 fn an_answer_that_is_still_sent_is_not_cut_as_idle() {
-    let body = "x".repeat(3_000_000);
-    let large = body.clone();
-    let origin = Origin::start(move |_| Answer::ok(&large));
-    let gripd = Gripd::with(&origin, "", |config| config.front.idle_timeout = Duration::from_millis(200));
-    let mut client = Client::with_small_buffer(gripd.clients, get("/"));
-    let mut read = 0;
-    client.head();
-    while read < body.len() {
-        // Slowly, but steadily.
-        let begin = std::time::Instant::now();
-        eventually("a moment is over", || begin.elapsed() > Duration::from_millis(20));
-        read += client.read_exact((body.len() - read).min(60_000)).len();
-    }
-    assert_eq!(client.rest(), "");
+    const LENGTH: usize = 3_000_000;
+    let idle = |config: &mut Config| config.front.idle_timeout = Duration::from_millis(200);
+    paused("* origin:80", idle, async |gripd| {
+        gripd.origin_answers(|_| ok("", vec![b'x'; LENGTH]));
+        let mut client = gripd.send(get("/")).await;
+        client.read_until("\r\n\r\n").await;
+        let mut read = 0;
+        while read < LENGTH {
+            // Slowly, but steadily.
+            sleep(Duration::from_millis(20)).await;
+            read += client.read_exact((LENGTH - read).min(60_000)).await.len();
+        }
+        assert_eq!(client.rest().await, 0);
+    });
 }
 
 #[test]

@@ -65,11 +65,6 @@ impl Client {
         written
     }
 
-    /// Writes, and says whether the other side was there to take it.
-    pub(crate) fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).is_ok() && !self.is_answered()
-    }
-
     /// Whether something has come that was not read, or the end.
     pub(crate) fn is_answered(&self) -> bool {
         self.stream.tcp().set_nonblocking(true).unwrap();

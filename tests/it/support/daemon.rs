@@ -79,6 +79,13 @@ impl Gripd {
         })
     }
 
+    /// Returns the configuration of a gripd with these routes, which has a drain of its own and logs nothing.
+    pub(crate) fn config(routes: &[String]) -> Config {
+        let mut config = Config::load(None, &overrides(routes)).unwrap_or_else(|error| panic!("{error}"));
+        config.drain = DRAIN;
+        config
+    }
+
     fn by(file: Option<&Path>, overrides: &Overrides, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::load(file, overrides).unwrap_or_else(|error| panic!("{error}"));
         change(&mut config);

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod kinds;
 mod nobody;
 mod origin;
+pub(crate) mod paused;
 mod program;
 pub(crate) mod tokens;
 pub(crate) mod websocket;
