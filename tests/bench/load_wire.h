@@ -1,0 +1,49 @@
+/* The reader of the bytes that follow the head of an answer: a body of HTTP/1.1, or the frames of a WebSocket. */
+#ifndef LOAD_WIRE_H
+#define LOAD_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The most bytes that a control frame carries (RFC 6455, 5.5). */
+#define CONTROL_LIMIT 125
+#define FRAME_HEAD_LIMIT 10
+
+enum opcode { CONTINUATION = 0x0, TEXT = 0x1, BINARY = 0x2, CLOSE = 0x8, PING = 0x9, PONG = 0xA };
+
+/* The ways in which the end of a message on the wire is told. */
+enum framing { UNTIL_END, BY_LENGTH, IN_CHUNKS, IN_FRAMES };
+
+/* The place of a reader within its chunk or frame. */
+enum place { CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, TRAILER, FRAME_HEAD, FRAME_PAYLOAD };
+
+/* The news that bytes bring. */
+enum news { NO_NEWS, MESSAGE, CONTROL_FRAME, BODY_END, MALFORMED };
+
+struct wire {
+    enum framing framing;
+    enum place place;
+    /* The bytes that the chunk, the body or the frame still has. */
+    uint64_t left;
+    bool has_digits;
+    bool is_line_empty;
+
+    /* The frame that is being read. `control` is the payload of a control frame, once it is whole. */
+    uint8_t frame_head[FRAME_HEAD_LIMIT];
+    uint8_t frame_head_length;
+    uint8_t control[CONTROL_LIMIT];
+    uint8_t control_length;
+    enum opcode opcode;
+    bool may_be_compressed;
+    bool is_compressed;
+
+    /* The stamp of the last message; 0 if it could not be read, as in compressed frames. */
+    uint64_t stamp;
+    bool is_in_stamp;
+};
+
+void wire_begin(struct wire *wire, const char *head, bool is_websocket);
+enum news wire_next(struct wire *wire, const char **at, const char *end);
+
+#endif
