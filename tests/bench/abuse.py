@@ -32,11 +32,12 @@ from typing import NamedTuple
 sys.dont_write_bytecode = True
 
 from bench import FAILURES, fitting, machine, names_of, note, parsed, positive
-from clients import HELLO, closed
+from figures import millis, spread
 from messages import BROKEN, read_message, status
-from origin import BACKLOG, answer, channels, response
-from processes import HERE, Child, Failed, Gripd, orphaned
-from scenarios import millis, spread
+from origin import BACKLOG, HELLO, answer, channels, response
+from processes import HERE, Child, Failed, orphaned
+from publishing import closed
+from servers import Gripd
 
 SERVER = "127.0.0.1"
 CROWD_ADDRESS = "127.0.0.1"
@@ -59,7 +60,7 @@ SEND_BUFFER = 65536
 
 # How long the origin takes to hear that a client is gone.
 GONE_SECONDS = 0.5
-# What is held: the body, and the headers with the channel.
+# The held answers: the body, and the headers with the channel.
 HELD = {
     "/document": (json.dumps(["x" * 20] * 3500).encode(), "Grip-Hold: response\r\nGrip-Channel: {}\r\n"),
     "/filtered": (
@@ -400,7 +401,7 @@ async def serve():
 
 
 async def serve_connection(reader, writer):
-    """Answers the requests of one connection until it ends. What is broken off concerns nobody."""
+    """Answers the requests of one connection until it ends. A connection that breaks off concerns nobody."""
     try:
         while True:
             head, _ = await read_message(reader)

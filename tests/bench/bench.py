@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measures what gripd costs: memory, CPU and delay of held connections, and the rate of plain proxying.
+"""Measures the cost of gripd: memory, CPU and delay of held connections, and the rate of plain proxying.
 
     python3 tests/bench/bench.py [--n 5000] [--gripd FILE] [--scenario memory,fanout,...] [--inflight 32] [--markdown]
 
-A line of JSON for each scenario goes to standard output, notes go to standard error. The status is 0 only if every
-scenario ran and nothing was lost.
+A line of JSON for each scenario and server goes to standard output, notes go to standard error. The status is 0 only if
+every scenario ran with gripd and nothing was lost.
 """
 
 import argparse
@@ -23,12 +23,14 @@ from typing import Any, NamedTuple
 # A benchmark leaves nothing behind in the repository.
 sys.dont_write_bytecode = True
 
+from clients import WebSockets
+from compiling import Programs
 from memory import memory, websocket_memory
 from processes import Failed, PythonOrigin
 from proxying import proxy
-from report import table
+from report import tables
 from scenarios import fanout, kick_in_burst, kick_one_by_one
-from websockets import WebSockets
+from servers import Gripd
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_GRIPD = ROOT / "target" / "release" / "gripd"
@@ -45,17 +47,23 @@ SCENARIOS = {
 }
 # Files and ports beside the held connections: gripd's to the origin, listeners, publishers.
 SPARE = 200
-# What ends one scenario and not the run.
+# The exceptions that end one scenario and not the run.
 FAILURES = (Failed, OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError)
 
 
 class Bench(NamedTuple):
-    """What all scenarios share."""
+    """The settings that all scenarios share, and the kind of server that is measured."""
 
     gripd: str
     origin: Any
+    programs: Programs
     n: int
     inflight: int
+    server: type
+
+    def crowd(self, kind, server):
+        """Returns clients of a kind for a server that runs."""
+        return kind(self.programs.load_client(), server.port, server.client_headers)
 
 
 def main():
@@ -63,25 +71,28 @@ def main():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     n = fitting(args.n)
-    with PythonOrigin() as origin:
-        bench = Bench(args.gripd, origin, n, min(args.inflight, n))
-        results = [run(bench, name) for name in args.scenario]
+    with Programs() as programs, PythonOrigin() as origin:
+        bench = Bench(args.gripd, origin, programs, n, min(args.inflight, n), Gripd)
+        results = [run(bench, name, Gripd) for name in args.scenario]
     if args.markdown:
-        print("\n" + table(results, machine(args.gripd, n)))
-    sys.exit(any(result.get("faults") or result.get("error") for result in results))
+        print("\n" + tables(results, machine(args.gripd, n)))
+    own = [result for result in results if result["server"] == Gripd.title]
+    sys.exit(any(result.get("faults") or result.get("error") for result in own))
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Measures what gripd costs.")
+    """Returns the options of the command line."""
+    parser = argparse.ArgumentParser(description="Measures the cost of gripd.")
     parser.add_argument("--n", type=positive, default=5000, help="held connections (5000)")
-    parser.add_argument("--scenario", type=names_of("scenario", SCENARIOS), default=list(SCENARIOS), help=",".join(SCENARIOS))
+    scenarios = names_of("scenario", SCENARIOS)
+    parser.add_argument("--scenario", type=scenarios, default=list(SCENARIOS), help=",".join(SCENARIOS))
     parser.add_argument("--inflight", type=positive, default=32, help="connections opened at a time (32)")
-    parser.add_argument("--markdown", action="store_true", help="also print a table")
+    parser.add_argument("--markdown", action="store_true", help="also print tables")
     return parsed(parser)
 
 
 def parsed(parser):
-    """The options of the command line, and among them the program that is measured."""
+    """Returns the options of the command line, and among them the program that is measured."""
     parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
     args = parser.parse_args()
     args.gripd = str(args.gripd.resolve())
@@ -91,6 +102,7 @@ def parsed(parser):
 
 
 def positive(text):
+    """Returns a number of at least two, of which the half is still something."""
     number = int(text)
     if number < 2:
         raise argparse.ArgumentTypeError("at least 2")
@@ -98,7 +110,7 @@ def positive(text):
 
 
 def names_of(kind, known):
-    """The type of an option that lists names of this kind, all of which have to be known."""
+    """Returns the type of an option that lists names of this kind, all of which have to be known."""
 
     def names(text):
         chosen = text.split(",")
@@ -111,7 +123,7 @@ def names_of(kind, known):
 
 
 def fitting(n):
-    """As many connections as this process, and gripd with the same limits, may have; `n` if they suffice."""
+    """Returns as many connections as this process and gripd, with the same limits, may have; `n` if they suffice."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
@@ -127,12 +139,12 @@ def fitting(n):
     return fits
 
 
-def run(bench, name):
-    """Runs a scenario and prints its line. One that fails keeps no other from being run."""
-    note(f"{name} ...")
-    result = {"scenario": name, "n": bench.n}
+def run(bench, name, server):
+    """Plays a scenario with a server and prints its line. One that fails keeps no other from being played."""
+    note(f"{name} with {server.title} ...")
+    result = {"scenario": name, "server": server.title, "n": bench.n}
     try:
-        result.update(SCENARIOS[name](bench))
+        result.update(SCENARIOS[name](bench._replace(server=server)))
     except FAILURES as error:
         result["error"] = f"{type(error).__name__}: {error}"
     print(json.dumps(result), flush=True)
@@ -140,13 +152,14 @@ def run(bench, name):
 
 
 def machine(gripd, n):
-    """What the figures hold for."""
+    """Returns the circumstances for which the figures hold."""
     version = subprocess.run([gripd, "--version"], capture_output=True, text=True, timeout=10).stdout.strip()
     kernel = platform.release().split("-")[0]
     return f"{version}, {n:,} connections, {os.cpu_count()} cores, Linux {kernel}, Python {platform.python_version()}"
 
 
 def note(text):
+    """Says something on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,229 +1,217 @@
-"""Both kinds of gripd's clients: those that are held, in thousands, and the publisher. WebSockets: `websockets.py`."""
+"""The crowds of clients: the process of load_client.c that holds them, and the kinds that there are."""
 
-import http.client
 import json
+import os
 import select
-import socket
+import subprocess
 import time
 
 from processes import Failed
 
-# In every message once and in nothing else that gripd sends: a single byte is never split between two reads.
-MARK = b"@"
-MESSAGE = MARK.decode() + "x" * 98 + "\n"
-HELLO = b"hello\n"
-LAST_CHUNK = b"0\r\n\r\n"
-READ_BYTES = 8192
-EVENTS = 512
-ANSWER_SECONDS = 10
+# The time that an answer may take beyond that of its command.
+GRACE_SECONDS = 10
+READ_BYTES = 1 << 20
+NANOSECONDS = 1e9
+# The time between two looks whether the origin has got the polls.
+LOOK_EVERY = 0.005
 
 
-class Held:
-    """One held connection: what came on it, when it was told goodbye (WebSockets only), and when it ended."""
+class LoadClient:
+    """The process that holds the clients. A line tells it what to do, a line of JSON answers."""
 
-    __slots__ = ("sock", "is_held", "tail", "messages", "goodbye_at", "ended_at")
+    def __init__(self, program, port, kind, headers):
+        command = [program, str(port), kind, *headers]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        # Its own session: an interrupt from the terminal is for this program, which then stops the others in order.
+        self._process = subprocess.Popen(command, bufsize=0, start_new_session=True, **pipes)
+        self._unread = b""
 
-    def __init__(self, sock):
-        self.sock = sock
-        self.is_held = False
-        self.tail = b""
-        self.messages = 0
-        self.goodbye_at = None
-        self.ended_at = None
+    def stop(self):
+        """Ends the process, and all connections with it."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def tell(self, *lines):
+        """Gives it a command."""
+        unsent = memoryview("".join(f"{line}\n" for line in lines).encode())
+        try:
+            while unsent:
+                unsent = unsent[self._process.stdin.write(unsent):]
+        except BrokenPipeError:
+            raise Failed("the load client has ended") from None
+
+    def answer(self, seconds):
+        """Returns the answer to a command that takes at most so long."""
+        deadline = time.monotonic() + seconds + GRACE_SECONDS
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                raise Failed("the load client does not answer")
+            data = os.read(self._process.stdout.fileno(), READ_BYTES)
+            if not data:
+                raise Failed("the load client has ended")
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        answer = json.loads(line)
+        if answer["complaint"]:
+            raise Failed(answer["complaint"])
+        return answer
 
 
 class Crowd:
-    """Held streams in one epoll. They are read only while a method here waits."""
+    """Clients of one kind. They are read only while a command runs, which `begin` starts and `finish` ends."""
 
-    # How they are asked for, what is published to them, and what gripd's route and configuration say for them.
-    path = "/stream"
-    form = "http-stream"
+    # The path that they ask for, their headers, and the word by which load_client.c knows them.
+    path = ""
+    headers = ()
+    load_kind = "stream"
+    # The format of an item for them, the name of the content in it, and the beginning and the end of each message.
+    form = ""
+    content = "content"
+    begins = ""
+    ends = "\n"
+    # The options of a route for them, and the lines of gripd's configuration.
     route_options = ""
     config = ""
     says_goodbye = False
+    is_compressed = False
 
-    def __init__(self, port):
-        self.all = []
-        self.messages = 0
-        self.last_message_at = 0.0
-        self._port = port
-        self._epoll = select.epoll()
-        self._open = {}
-        self._opening = 0
+    def __init__(self, program, port, headers=()):
+        self._client = LoadClient(program, port, self.load_kind, [*self.headers, *headers])
+        self._last = {}
+        self._seconds = 0.0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for held in list(self._open.values()):
-            self._drop(held)
-        self._epoll.close()
+        self._client.stop()
 
     def hold(self, targets, inflight, seconds):
         """Opens a connection for each target, `inflight` at a time, and returns the seconds it took."""
+        targets = list(targets)
+        self.begin(seconds, f"open {len(targets)} {inflight} {seconds}", *targets)
         began = time.monotonic()
-        for target in targets:
-            self._wait(lambda: self._opening < inflight, began + seconds, "connections are not held in time")
-            self._connect(target)
-        self._wait(lambda: not self._opening, began + seconds, "connections are not held in time")
+        if not self.finish()["done"]:
+            raise Failed("connections are not held in time")
         return time.monotonic() - began
 
-    def wait_messages(self, total, seconds):
-        """Reads until `total` messages have come since the start, or the time is over: the caller counts."""
-        self._until(lambda: self.messages >= total, time.monotonic() + seconds)
+    def begin(self, seconds, *lines):
+        """Starts a command that takes at most so long."""
+        self._client.tell(*lines)
+        self._seconds = seconds
 
-    def wait_end(self, held, seconds):
-        """Reads until a connection has ended; tells whether it has."""
-        return self._until(lambda: held.ended_at is not None, time.monotonic() + seconds)
+    def finish(self):
+        """Waits for the end of the command, and returns its answer."""
+        self._last = self._client.answer(self._seconds)
+        return self._last
+
+    def run(self, seconds, line):
+        """Runs a command from its start to its end."""
+        self.begin(seconds, line)
+        return self.finish()
+
+    def begin_messages(self, total, seconds):
+        """Begins to read until `total` messages have come since the start, or the time is over."""
+        self.begin(seconds, f"messages {total} {seconds}")
+
+    def begin_end(self, place, seconds):
+        """Begins to read until one client has ended, or the time is over."""
+        self.begin(seconds, f"end {place} {seconds}")
 
     def linger(self, seconds):
         """Reads for a while, so that what should not come may come."""
-        self._until(lambda: False, time.monotonic() + seconds)
+        return self.run(seconds, f"linger {seconds}")
+
+    def forget_latencies(self):
+        """Begins the latencies anew."""
+        self.run(0, "forget")
+
+    def counts(self):
+        """Returns the messages of each client."""
+        self.begin(0, "counts")
+        return self._client.answer(0)["counts"]
+
+    def messages(self):
+        """Returns the messages of all clients, as of the last command."""
+        return self._last["messages"]
 
     def alive(self):
-        return len(self._open)
+        """Returns the number of open connections, as of the last command."""
+        return self._last["open"]
 
-    def agreed(self):
-        """How many got the extensions of the protocol that they should have. HTTP has none."""
-        return len(self.all)
-
-    def _connect(self, target):
-        sock = socket.create_connection(("127.0.0.1", self._port), ANSWER_SECONDS)
-        held = self._new(sock)
-        self.all.append(held)
-        self._open[sock.fileno()] = held
-        sock.sendall(self._request(target).encode())
-        sock.setblocking(False)
-        self._epoll.register(sock, select.EPOLLIN)
-        self._opening += 1
-
-    def _new(self, sock):
-        return Held(sock)
-
-    def _request(self, target):
-        return f"GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n"
-
-    def _wait(self, done, deadline, complaint):
-        if not self._until(done, deadline):
-            raise Failed(complaint)
-
-    def _until(self, done, deadline):
-        """Reads until `done` or the deadline; tells which."""
-        while not done():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._pump(left)
-        return True
-
-    def _pump(self, seconds):
-        before = self.messages
-        for fd, _ in self._epoll.poll(seconds, EVENTS):
-            self._read(self._open[fd])
-        if self.messages != before:
-            self.last_message_at = time.monotonic()
-
-    def _read(self, held):
-        try:
-            data = held.sock.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if held.is_held:
-            self._take(held, data)
-        else:
-            self._read_opening(held, data)
-
-    def _take(self, held, data):
-        """What came on a held connection; nothing is its end."""
-        self._count(held, data.count(MARK))
-        # The last chunk may come in two reads, hence with the bytes before it.
-        tail = held.tail + data
-        if not data or tail.endswith(LAST_CHUNK):
-            self._end(held)
-        held.tail = tail[-len(LAST_CHUNK) + 1:]
-
-    def _read_opening(self, held, data):
-        held.tail += data
-        is_good = held.tail.startswith(b"HTTP/1.1 200 "[:len(held.tail)])
-        if not data or not is_good:
-            raise Failed(f"a connection was not held; its answer: {held.tail[:200]!r}")
-        if HELLO in held.tail:
-            held.is_held = True
-            held.tail = b""
-            self._opening -= 1
-
-    def _count(self, held, messages):
-        held.messages += messages
-        self.messages += messages
-
-    def _end(self, held):
-        held.ended_at = time.monotonic()
-        self._drop(held)
-
-    def _drop(self, held):
-        del self._open[held.sock.fileno()]
-        self._epoll.unregister(held.sock)
-        held.sock.close()
+    def agreed(self, size):
+        """Returns how many of so many got the extensions of the protocol that they should have."""
+        compressed = self._last["compressed"]
+        return compressed if self.is_compressed else size - compressed
 
 
-class Publisher:
-    """A kept-alive connection to the control port. Sending and the reply are apart: a client is watched in between."""
+class Streams(Crowd):
+    """Streams of HTTP."""
 
-    def __init__(self, control):
-        self._sock = socket.create_connection(("127.0.0.1", control), ANSWER_SECONDS)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._sock.close()
-
-    def publish(self, request):
-        self.send(request)
-        return self.reply()
-
-    def send(self, request):
-        self._sock.sendall(request)
-
-    def reply(self):
-        """The body of the reply."""
-        response = http.client.HTTPResponse(self._sock, method="POST")
-        response.begin()
-        body = response.read()
-        if response.status != 200:
-            raise Failed(f"a publish was answered {response.status}: {body[:200]!r}")
-        return body
-
-    def has_reply(self):
-        """Whether a reply waits to be read."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
+    path = "/stream"
+    form = "http-stream"
 
 
-def message(channel, form, media="text/plain"):
-    """The request that publishes MESSAGE. A reply in JSON comes only when the message is delivered."""
-    return post({"channel": channel, "formats": {form: {"content": MESSAGE}}}, media)
+class Events(Crowd):
+    """Streams of server-sent events."""
+
+    path = "/events"
+    form = "http-stream"
+    headers = ("Accept: text/event-stream",)
+    begins = "data: "
+    ends = "\n\n"
 
 
-def kick(channel):
-    """The request that closes the connections of a channel, and is told how many there were."""
-    return post({"channel": channel, "action": "close"}, "application/json")
+class Polls(Crowd):
+    """Long-polls, each on a connection that is kept for the next one."""
+
+    path = "/poll"
+    load_kind = "poll"
+    form = "http-response"
+    content = "body"
+
+    def ask(self, origin, at_once, seconds):
+        """Lets all clients poll that rest, some at once: the next ones when the origin has got those before."""
+        deadline = time.monotonic() + seconds
+        ahead = origin.polls() - self._last["asked"]
+        is_done = False
+        while not is_done:
+            answer = self.run(0, f"ask {at_once}")
+            is_done = answer["done"]
+            while origin.polls() < ahead + answer["asked"]:
+                if time.monotonic() > deadline:
+                    raise Failed("the polls do not come to the origin in time")
+                self.linger(LOOK_EVERY)
 
 
-def post(item, media):
-    """A whole request, made before the clock starts."""
-    body = json.dumps({"items": [item]}).encode()
-    head = (
-        "POST /publish/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Accept: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+class WebSockets(Crowd):
+    """WebSockets whose origin speaks WebSocket-over-HTTP."""
+
+    path = "/ws"
+    load_kind = "websocket"
+    form = "ws-message"
+    route_options = ",over_http"
+    says_goodbye = True
 
 
-def closed(reply):
-    """How many connections a kick closed, by its receipt."""
-    return sum(item.get("closed", 0) for item in json.loads(reply)["items"])
+class RelayedWebSockets(WebSockets):
+    """WebSockets whose origin has a WebSocket with gripd for each of them."""
+
+    route_options = ""
+    config = "[origin]\nconnections = 30000\n"
+
+
+class CompressedWebSockets(WebSockets):
+    """WebSockets that offer compression as browsers do."""
+
+    headers = ("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",)
+    config = "[websocket]\ncompression = true\n"
+    is_compressed = True
+
+
+def seconds_of(nanoseconds):
+    """Returns a time of the clients as seconds of Python's monotonic clock; None if it has not come."""
+    return nanoseconds / NANOSECONDS if nanoseconds else None

@@ -2,9 +2,9 @@
 
     python3 tests/bench/crowd.py '[PORT, CONTROL, {"SlowBody": 1000}, SECONDS]'
 
-The ports are those on which it misbehaves, and the control port for those that publish. The numbers are those of abusers
-of each kind; one whose connection has ended is back after so many seconds. What became
-of them is told on standard output, as a line of JSON.
+The first port is the one on which it misbehaves, the second the control port for those that publish. The numbers are
+those of abusers of each kind; one whose connection has ended is back after so many seconds. A line of JSON on standard
+output tells what became of them.
 """
 
 import asyncio
@@ -116,7 +116,10 @@ async def gather(port, control, kinds, pause):
     os.nice(NICENESS)
     tally = Tally(sum(kinds.values()))
     abusers = [KINDS[kind](tally) for kind, count in kinds.items() for _ in range(count)]
-    lives = [asyncio.create_task(abuser.live(control if abuser.publishes else port, pause, i * STAGGER)) for i, abuser in enumerate(abusers)]
+    lives = [
+        asyncio.create_task(abuser.live(control if abuser.publishes else port, pause, number * STAGGER))
+        for number, abuser in enumerate(abusers)
+    ]
     telling = asyncio.create_task(tell(tally))
     await orphaned()
     for task in (telling, *lives):

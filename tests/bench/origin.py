@@ -1,4 +1,4 @@
-"""The backend behind gripd: it holds every client that asks for a stream, and answers all else with 1,000 bytes.
+"""The backend of the servers: it holds clients that ask for a stream or poll, and answers /plain with 1,000 bytes.
 
 It holds WebSockets as well, told of them by requests (WebSocket-over-HTTP) or, where gripd relays them, as a WebSocket
 server that subscribes the client and is silent from then on.
@@ -18,6 +18,7 @@ from processes import orphaned
 
 PLAIN = b"x" * 1000
 HELLO = b"hello\n"
+COMMENT = b": hello\n\n"
 BACKLOG = 1024
 
 HEAD_END = b"\r\n\r\n"
@@ -30,11 +31,25 @@ EVENTS = "application/websocket-events"
 GRIP = 'Sec-WebSocket-Extensions: grip; message-prefix=""\r\n'
 
 
+class Polls:
+    """The count of the polls so far, which /polls tells: a client cannot see whether its poll has come here."""
+
+    count = 0
+
+
 def answer(target):
-    """The response to a GET of `target`."""
+    """Returns the response to a GET of `target`."""
     url = urlsplit(target)
+    held = f"Grip-Channel: {channels(target)}\r\nGrip-Hold: "
     if url.path == "/stream":
-        return response(HELLO, f"Grip-Hold: stream\r\nGrip-Channel: {channels(target)}\r\n")
+        return response(HELLO, held + "stream\r\n")
+    if url.path == "/events":
+        return response(COMMENT, held + "stream\r\n", media="text/event-stream")
+    if url.path == "/poll":
+        Polls.count += 1
+        return response(HELLO, held + "response\r\n")
+    if url.path == "/polls":
+        return response(str(Polls.count).encode())
     if url.path == "/plain":
         return response(PLAIN)
     return response(b"no such page\n", status="404 Not Found")
@@ -50,7 +65,7 @@ def answer_events(target, events):
 
 
 def answer_handshake(target, key):
-    """What a WebSocket server says to the handshake for `target`, and all that it ever says before a Close."""
+    """Returns the answer to the handshake for `target`, and all that a WebSocket server here says before a Close."""
     accept = base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
     head = (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -1,19 +1,30 @@
 """The processes that are measured: how they are started, what they cost, and that they end."""
 
 import asyncio
+import http.client
 import os
+import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 START_SECONDS = 10
 STOP_SECONDS = 20
+ANSWER_SECONDS = 10
 LOOK_EVERY = 0.02
+# A process rests if it uses less than this share of a core for so long.
+REST_SECONDS = 0.3
+REST_SHARE = 0.05
+# Servers that are given a port get one of so many.
+PORTS_BELOW = 10_000
+FIRST_PORT = 1024
 HERE = Path(__file__).resolve().parent
 
 
@@ -54,12 +65,28 @@ class Child:
         """Returns once the process is of use."""
 
     def said(self, pattern):
-        """Waits for a line that `pattern` matches: the place where servers tell their ports."""
+        """Waits for a line that `pattern` matches: there servers tell their ports."""
         return self._until(lambda: re.search(pattern, self.log()), f"it never said '{pattern}'")
 
     def listens(self, port):
         """Waits until `port` takes connections, for servers that tell nothing."""
         self._until(lambda: accepts(port), f"nobody listens on port {port}")
+
+    def answers(self, port, path):
+        """Waits until a request for `path` is answered 200, for servers with parts that are ready one by one."""
+        self._until(lambda: is_answered(port, path), f"{path} is not answered on port {port}")
+
+    def rests(self, seconds):
+        """Waits until the process has done all that it was given to do, at most so long."""
+        deadline = time.monotonic() + seconds
+        before = self.cpu()
+        while time.monotonic() < deadline:
+            time.sleep(REST_SECONDS)
+            after = self.cpu()
+            if after - before < REST_SECONDS * REST_SHARE:
+                return
+            before = after
+        raise Failed(f"{self.name} does not come to rest")
 
     def _until(self, probe, complaint):
         deadline = time.monotonic() + START_SECONDS
@@ -76,54 +103,30 @@ class Child:
         return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
 
     def pids(self):
-        """The process and its children, which do the work in a server with workers."""
-        others = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return [self.pid, *(pid for pid in others if parent(pid) == self.pid)]
+        """Returns the process and its descendants, which do the work in a server of several processes."""
+        return descendants(self.pid)
 
     def cpu(self):
-        """Seconds of CPU that the process and its children have used."""
+        """Returns the seconds of CPU that the process and its descendants have used."""
         return sum(map(cpu_seconds, self.pids()))
 
     def memory_kib(self):
-        """The process's share of memory: pages that it shares with others count in part."""
-        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE).group(1))
+        """Returns their share of memory: pages that are shared with others count in part."""
+        return sum(map(share_of_memory_kib, self.pids()))
 
     def stop(self):
-        """Asks the process to end, and makes it end if it does not."""
+        """Asks the process to end, and makes it and its descendants end if they do not."""
         if self._process.poll() is None:
-            pids = self.pids()
+            family = {pid: start_time(pid) for pid in self.pids()}
             self._process.terminate()
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                kill(pids)
-                self._process.wait()
+                pass
+            kill(family)
+            self._process.wait()
         self._process.stdin.close()
         self._log.close()
-
-
-class Gripd(Child):
-    """A gripd with one route, on ports that the system chose, with what `config` changes in its defaults."""
-
-    def __init__(self, program, origin_port, route_options="", config=""):
-        command = [program, "--route", f"* 127.0.0.1:{origin_port}{route_options}"]
-        command += ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
-        self._config = tempfile.NamedTemporaryFile("w", suffix=".toml")
-        if config:
-            self._config.write(config)
-            self._config.flush()
-            command += ["--config", self._config.name]
-        # Away from any configuration file that lies in the directory of the caller.
-        super().__init__(command, cwd="/")
-
-    def ready(self):
-        ports = self.said(r"clients=\S+:(\d+) control=\S+:(\d+)\s")
-        self.port, self.control = map(int, ports.groups())
-
-    def stop(self):
-        super().stop()
-        self._config.close()
 
 
 class PythonOrigin(Child):
@@ -135,9 +138,18 @@ class PythonOrigin(Child):
     def ready(self):
         self.port = int(self.said(r"port=(\d+)\n").group(1))
 
+    def polls(self):
+        """Returns the number of polls that have come so far."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("GET", "/polls")
+            return int(connection.getresponse().read())
+        finally:
+            connection.close()
+
 
 def cpu_seconds(pid):
-    """User and system time of one process.
+    """Returns the user and system time of one process; 0 if it has ended meanwhile.
 
     The kernel's clock of the process is asked first: it is the sum that /proc tells, in nanoseconds where /proc counts
     hundredths of a second, which are too coarse for a few hundred kicks.
@@ -149,20 +161,48 @@ def cpu_seconds(pid):
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def parent(pid):
-    """The parent of a process; None if it has ended meanwhile."""
+def share_of_memory_kib(pid):
+    """Returns the proportional set size of a process; 0 if it has ended meanwhile."""
     try:
-        return int(stat(pid)[1])
-    except OSError:
-        return None
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def descendants(pid):
+    """Returns a process and all that descend from it."""
+    children = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            children.setdefault(parent(int(entry.name)), []).append(int(entry.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
+
+def parent(pid):
+    """Returns the parent of a process; 0 if it has ended meanwhile."""
+    return int(stat(pid)[1])
+
+
+def start_time(pid):
+    """Returns the time at which a process started, by which it differs from a later one with the same number."""
+    return stat(pid)[19]
 
 
 def stat(pid):
-    """What /proc tells of a process after its name, which may have any characters in it."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Returns the fields of /proc behind a process's name, which may have any characters in it; zeros if it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["0"] * 20
 
 
 def accepts(port):
+    """Tells whether a port takes connections."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
         return True
@@ -170,9 +210,50 @@ def accepts(port):
         return False
 
 
-def kill(pids):
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+def is_answered(port, path):
+    """Tells whether a request is answered 200 within a second."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def free_ports(number):
+    """Returns free ports, for servers that need to be told a number.
+
+    They are from below those that the kernel gives to outgoing connections, of which a scene opens thousands. If the
+    kernel gives out all of them, so are these.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    below = range(max(FIRST_PORT, end - PORTS_BELOW), end)
+    found = []
+    with ExitStack() as bound:
+        for port in [*random.sample(below, len(below)), *[0] * number]:
+            listener = bound.enter_context(socket.socket())
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(listener.getsockname()[1])
+            if len(found) == number:
+                return found
+    raise Failed("there are no free ports")
+
+
+def find(program):
+    """Returns the path of a program, also where only an administrator's PATH leads; None if there is none."""
+    return shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def kill(family):
+    """Kills those of the processes, given with their start times, that still run."""
+    for pid, started in family.items():
+        if start_time(pid) == started != "0":
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass

@@ -1,11 +1,14 @@
-"""The figures as a table for people."""
+"""The figures as tables for people."""
 
-# What is told of each scenario: a text, and the value with its unit.
+from itertools import groupby
+from string import Formatter
+
+# The measures of each scene: a text, and the value with its unit.
 ROWS = {
     "memory": [
         ("memory per held connection, one channel", "{kib_per_connection_one_channel} KiB"),
         ("memory per held connection, two channels", "{kib_per_connection_two_channels} KiB"),
-        ("connections held per second (bound by client and origin)", "{holds_per_s_one_channel:,}"),
+        ("connections held per second, with an origin in Python", "{holds_per_s_one_channel:,}"),
     ],
     "fanout": [
         ("CPU per delivery, {burst} messages in a burst, median of {bursts}", "{cpu_us_per_delivery_burst} µs"),
@@ -28,7 +31,7 @@ ROWS = {
         ("memory per WebSocket that is relayed to the origin, one channel", "{kib_per_connection_relayed} KiB"),
         ("memory per parked WebSocket with compression agreed, one channel", "{kib_per_connection_compressed} KiB"),
         ("the same, once it was sent a message", "{kib_per_connection_told_compressed} KiB"),
-        ("WebSockets opened per second (bound by client and origin)", "{holds_per_s_one_channel:,}"),
+        ("WebSockets opened per second, with an origin in Python", "{holds_per_s_one_channel:,}"),
     ],
     "wsfanout": [
         ("CPU per WebSocket delivery, bursts of {burst}, median of {bursts}", "{cpu_us_per_delivery_burst} µs"),
@@ -53,29 +56,74 @@ ROWS = {
         ("CPU per plain request", "{cpu_us_per_request} µs"),
     ],
 }
-BESIDE_NGINX = [
-    ("the same with nginx as the proxy", "{nginx_requests_per_s:,}, {nginx_cpu_us_per_request} µs"),
-    ("gripd's rate to nginx's", "{rate_to_nginx}"),
-]
+NOT_MEASURED = "–"
+RATIOS = "In brackets: the figure of the other server divided by gripd's."
 
 
-def table(results, caption):
-    """A table in Markdown, below a line that says what it holds for."""
-    lines = [caption, "", "| measure | gripd |", "|---|---:|"]
-    return "\n".join(lines + [line for result in results for line in rows(result)])
+def tables(results, caption):
+    """Returns tables in Markdown, below a line that says what they hold for.
+
+    A table has those scenes, one after the other, that were played by the same servers.
+    """
+    scenes = [list(group) for _, group in groupby(results, key=lambda result: result["scenario"])]
+    played = groupby(scenes, key=lambda scene: [result["server"] for result in scene])
+    has_peers = any(len(scene) > 1 for scene in scenes)
+    captions = [caption, *([RATIOS] if has_peers else [])]
+    return "\n\n".join([*captions, *(table(servers, list(group)) for servers, group in played)])
 
 
-def rows(result):
-    trouble = result.get("skipped") or result.get("error")
-    if trouble:
-        return [row(result["scenario"], f"not measured: {trouble}")]
-    wanted = ROWS[result["scenario"]] + (BESIDE_NGINX if "rate_to_nginx" in result else [])
-    lines = [row(text.format(**result), value.format(**result)) for text, value in wanted]
-    remarks = result.get("faults", []) + [result[key] for key in ("note",) if key in result]
-    return lines + [row(result["scenario"], remark) for remark in remarks]
+def table(servers, scenes):
+    """Returns one table, with a column for each server."""
+    lines = [line(["measure", *servers]), "|---|" + "---:|" * len(servers)]
+    for scene in scenes:
+        lines += [line([text, *cells]) for text, cells in rows(scene)]
+        for result in scene:
+            lines += [line([result["scenario"], *beside(servers, result, remark)]) for remark in remarks(result)]
+    return "\n".join(lines)
 
 
-def row(text, value):
-    """A row, whatever an error message has in it."""
-    clean = " ".join(str(value).split()).replace("|", "\\|")
-    return f"| {text} | {clean} |"
+def rows(scene):
+    """Returns the measures of a scene that any server has, each with the cells of all servers."""
+    first = next((result for result in scene if not trouble(result)), None)
+    for text, template in ROWS[scene[0]["scenario"]] if first else ():
+        cells = [cell(template, result, scene[0]) for result in scene]
+        if set(cells) != {NOT_MEASURED}:
+            yield text.format(**first), cells
+
+
+def cell(template, result, own):
+    """Returns a value, with its ratio to gripd's if it is another server's."""
+    figure = value(template, result)
+    if figure is None:
+        return NOT_MEASURED
+    text = template.format(**result)
+    reference = value(template, own)
+    return f"{text} ({figure / reference:.2f})" if result is not own and reference else text
+
+
+def value(template, result):
+    """Returns the number that a template shows, or None if it was not measured."""
+    name = next(field for _, field, _, _ in Formatter().parse(template) if field)
+    return result.get(name)
+
+
+def remarks(result):
+    """Returns the sentences that belong to the figures of one server."""
+    found = [f"not measured: {trouble(result)}"] if trouble(result) else []
+    return found + result.get("faults", []) + [result[key] for key in ("note",) if key in result]
+
+
+def trouble(result):
+    """Returns the reason why there are no figures, or None."""
+    return result.get("skipped") or result.get("error")
+
+
+def beside(servers, result, remark):
+    """Returns the cells of a row that has something to say of one server only."""
+    return [remark if server == result["server"] else "" for server in servers]
+
+
+def line(cells):
+    """Returns a row, whatever an error message has in it."""
+    clean = (" ".join(str(each).split()).replace("|", "\\|") for each in cells)
+    return f"| {' | '.join(clean)} |"

@@ -1,14 +1,15 @@
-"""What is measured with held connections. Each scenario has a fresh gripd and returns its figures."""
+"""The scenes of connections that get messages and are closed. Each has a fresh server and returns its figures."""
 
-import math
 import random
 import statistics
 import time
 from contextlib import contextmanager
 from typing import NamedTuple, Optional
 
-from clients import Crowd, Publisher, closed, kick, message
-from processes import Gripd
+from clients import Streams, seconds_of
+from figures import complaints, extremes, latencies, micros, millis, miscounts, spread
+from processes import Failed
+from publishing import Publisher, closed
 
 HOLD_SECONDS = 120
 DELIVERY_SECONDS = 120
@@ -30,24 +31,27 @@ ROOM = "room0"
 
 
 class Kick(NamedTuple):
-    """What one kick did: the seconds until the client was told goodbye and until the end, and the receipt's count."""
+    """The seconds from a kick until its client was told goodbye and until it ended, and the count of the receipt."""
 
     goodbye: Optional[float]
     end: Optional[float]
-    closed: int
+    closed: Optional[int]
 
 
-def fanout(bench, kind=Crowd):
-    """Messages to everybody: one at a time, then as fast as gripd takes them."""
-    request = message(ROOM, kind.form)
-    with holding(bench, kind, room_only) as (gripd, crowd):
-        with Publisher(gripd.control) as publisher:
-            deliver(crowd, publisher, request, WARM_UPS)
-            before = gripd.cpu()
-            singles = [deliver(crowd, publisher, request, 1) for _ in range(SINGLES)]
-            single_cpu = gripd.cpu() - before
-            bursts = [costly_burst(gripd, crowd, publisher, request) for _ in range(BURSTS)]
-        lost, surplus = miscounts(crowd.all, WARM_UPS + SINGLES + BURSTS * BURST)
+def fanout(bench, kind=Streams):
+    """Sends messages to everybody: one at a time, then as fast as the server takes them."""
+    with holding(bench, kind, room_only) as (server, crowd):
+        message = server.message(kind, ROOM)
+        with Publisher(server.control) as publisher:
+            for _ in range(WARM_UPS):
+                deliver(crowd, publisher, message)
+            crowd.forget_latencies()
+            before = server.cpu()
+            singles = [deliver(crowd, publisher, message) for _ in range(SINGLES)]
+            single_cpu = server.cpu() - before
+            delivered = latencies(crowd.linger(0))
+            bursts = [costly_burst(server, crowd, publisher, message) for _ in range(BURSTS)]
+        lost, surplus = miscounts(crowd.counts(), WARM_UPS + SINGLES + BURSTS * BURST)
     burst_cpus, burst_seconds = zip(*bursts)
     return {
         "bursts": BURSTS,
@@ -59,44 +63,57 @@ def fanout(bench, kind=Crowd):
         "deliveries_per_s_burst": round(BURST * bench.n / statistics.median(burst_seconds)),
         "cpu_us_per_delivery_single": micros(single_cpu, SINGLES * bench.n),
         "last_subscriber_ms_median": millis(statistics.median(singles)),
+        **delivered,
         "faults": complaints((lost, "deliveries lost"), (surplus, "deliveries too many")),
     }
 
 
-def costly_burst(gripd, crowd, publisher, request):
-    """One burst: the seconds of CPU that it took gripd, and the seconds that it took."""
-    before = gripd.cpu()
-    seconds = deliver(crowd, publisher, request, BURST)
-    crowd.linger(LINGER_SECONDS)
-    return gripd.cpu() - before, seconds
-
-
-def deliver(crowd, publisher, request, count):
-    """Publishes `count` times and returns the seconds until the last client had the last message."""
-    total = crowd.messages + count * crowd.alive()
+def deliver(crowd, publisher, message):
+    """Publishes a message while all clients read, and returns the seconds until the last one had it."""
+    crowd.begin_messages(crowd.messages() + crowd.alive(), DELIVERY_SECONDS)
     began = time.monotonic()
-    for _ in range(count):
-        publisher.publish(request)
-    crowd.wait_messages(total, DELIVERY_SECONDS)
-    return crowd.last_message_at - began
+    publisher.publish(message)
+    return until_last_message(crowd, began)
 
 
-def kick_one_by_one(bench, kind=Crowd):
-    """Closes of single users in a crowd that is otherwise at rest."""
+def costly_burst(server, crowd, publisher, message):
+    """Publishes a burst before any client reads. Returns the CPU seconds that it took, and the seconds."""
+    total = crowd.messages() + BURST * crowd.alive()
+    before, began = server.cpu(), time.monotonic()
+    for _ in range(BURST):
+        publisher.publish(message)
+    crowd.begin_messages(total, DELIVERY_SECONDS)
+    seconds = until_last_message(crowd, began)
+    crowd.linger(LINGER_SECONDS)
+    return server.cpu() - before, seconds
+
+
+def until_last_message(crowd, began):
+    """Waits for the clients, and returns the seconds from `began` until the last message that they had."""
+    last = since(began, crowd.finish()["last_message_ns"])
+    if last is None or last < 0:
+        raise Failed("a message reached no client")
+    return last
+
+
+def kick_one_by_one(bench, kind=Streams):
+    """Closes single users in a crowd that is otherwise at rest."""
     count = min(KICKS, bench.n // 2)
     users = random.Random(1).sample(range(bench.n), count)
-    with holding(bench, kind, own_channel) as (gripd, crowd):
-        with Publisher(gripd.control) as publisher:
-            publisher.publish(kick("nobody"))
-            before = gripd.cpu()
-            kicks = [end_user(crowd, crowd.all[user], publisher, f"user{user}") for user in users]
-            cpu = gripd.cpu() - before
-            others = [held for held in crowd.all if held.ended_at is None]
-            publisher.publish(message(ROOM, kind.form))
-            crowd.wait_messages(bench.n - count, END_SECONDS)
+    with holding(bench, kind, own_channel) as (server, crowd):
+        with Publisher(server.control) as publisher:
+            publisher.send(server.kick(kind, "nobody"))
+            publisher.reply()
+            before = server.cpu()
+            kicks = [end_user(server, crowd, user, publisher, f"user{user}") for user in users]
+            cpu = server.cpu() - before
+            crowd.begin_messages(bench.n - count, END_SECONDS)
+            publisher.publish(server.message(kind, ROOM))
+            crowd.finish()
             crowd.linger(LINGER_SECONDS)
+        counts = crowd.counts()
     ends = times(kicks, "end")
-    reached = sum(held.messages == 1 for held in others)
+    reached = sum(counts[user] == 1 for user in set(range(bench.n)) - set(users))
     return {
         "kicks": count,
         "ended": len(ends),
@@ -112,38 +129,40 @@ def kick_one_by_one(bench, kind=Crowd):
     }
 
 
-def end_user(crowd, held, publisher, channel):
-    """Kicks the one client that holds `channel`."""
-    request = kick(channel)
+def end_user(server, crowd, place, publisher, channel):
+    """Kicks the one client that holds `channel`, which is at this place in the crowd."""
+    request = server.kick(type(crowd), channel)
+    crowd.begin_end(place, END_SECONDS)
     began = time.monotonic()
     publisher.send(request)
-    crowd.wait_end(held, END_SECONDS)
-    count = closed(publisher.reply())
-    return Kick(since(began, held.goodbye_at), since(began, held.ended_at), count)
+    ended = crowd.finish()
+    reply = publisher.reply()
+    count = closed(reply) if server.gives_receipts else None
+    return Kick(since(began, ended["goodbye_ns"]), since(began, ended["ended_ns"]), count)
 
 
 def wrong_kicks(kicks, kind):
-    """What went wrong with kicks, counted."""
+    """Counts the kicks that went wrong, by the way in which they did."""
     yield len(kicks) - len(times(kicks, "end")), "kicks whose client saw no end"
     if kind.says_goodbye:
         yield len(kicks) - len(times(kicks, "goodbye")), "kicks without a goodbye"
-    yield sum(kicked.closed != 1 for kicked in kicks), "receipts other than 'closed 1'"
+    yield sum(kicked.closed not in (1, None) for kicked in kicks), "receipts other than 'closed 1'"
 
 
-def kick_in_burst(bench, kind=Crowd):
-    """The close of one user while gripd is busy with messages to everybody else."""
-    with holding(bench, kind, room_only) as (gripd, crowd):
-        with Publisher(gripd.control) as publisher, Publisher(gripd.control) as kicker:
-            rounds = [kick_round(gripd.port, crowd, publisher, kicker) for _ in range(KICK_ROUNDS)]
+def kick_in_burst(bench, kind=Streams):
+    """Closes one user while the server is busy with messages to everybody else."""
+    with holding(bench, kind, room_only) as (server, crowd):
+        with Publisher(server.control) as publisher, Publisher(server.control) as kicker:
+            rounds = [kick_round(bench, server, crowd, publisher, kicker) for _ in range(KICK_ROUNDS)]
         crowd.linger(LINGER_SECONDS)
-        lost, surplus = miscounts(crowd.all, KICK_ROUNDS * KICK_BURST)
+        lost, surplus = miscounts(crowd.counts(), KICK_ROUNDS * KICK_BURST)
     kicks = [kicked for kicked, _ in rounds]
     return {
         "rounds": KICK_ROUNDS,
         "burst": KICK_BURST,
         **extremes(times(kicks, "end")),
         **(extremes(times(kicks, "goodbye"), "goodbye_") if kind.says_goodbye else {}),
-        "rounds_burst_outlasted_kick": sum(outlasted for _, outlasted in rounds),
+        **({"rounds_burst_outlasted_kick": sum(outlasted for _, outlasted in rounds)} if server.gives_receipts else {}),
         "lost": lost,
         "surplus": surplus,
         "faults": complaints(
@@ -154,83 +173,54 @@ def kick_in_burst(bench, kind=Crowd):
     }
 
 
-def kick_round(port, crowd, publisher, kicker):
-    """One burst and one kick in it: the kick, and whether the burst took longer.
+def kick_round(bench, server, crowd, publisher, kicker):
+    """Publishes one burst and kicks within it. Returns the kick, and whether the burst took longer.
 
     Only the kicked client is read until it has seen its end: a client that first reads thousands of others would
     measure itself. The last message asks for a receipt, which comes when it is delivered: that tells which came first.
     """
     kind = type(crowd)
-    total = crowd.messages + KICK_BURST * crowd.alive()
-    with kind(port) as alone:
+    total = crowd.messages() + KICK_BURST * crowd.alive()
+    message = server.message(kind, ROOM)
+    with bench.crowd(kind, server) as alone:
         alone.hold([f"{kind.path}?ch=quiet,user456"], 1, END_SECONDS)
+        alone.linger(LINGER_SECONDS)
         for _ in range(KICK_BURST - 1):
-            publisher.publish(message(ROOM, kind.form))
-        publisher.send(message(ROOM, kind.form, "application/json"))
-        kicked = end_user(alone, alone.all[0], kicker, "user456")
+            publisher.publish(message)
+        publisher.send(server.message(kind, ROOM, receipt=True).stamped())
+        kicked = end_user(server, alone, 0, kicker, "user456")
         outlasted = not publisher.has_reply()
-    crowd.wait_messages(total, DELIVERY_SECONDS)
+    crowd.begin_messages(total, DELIVERY_SECONDS)
+    crowd.finish()
     publisher.reply()
     return kicked, outlasted
 
 
 @contextmanager
 def holding(bench, kind, target):
-    """A gripd that holds `n` connections and has come to rest."""
-    with Gripd(bench.gripd, bench.origin.port, kind.route_options, kind.config) as gripd, kind(gripd.port) as crowd:
+    """Gives a server that holds `n` connections and has come to rest, and these."""
+    with bench.server.start(bench, kind) as server, bench.crowd(kind, server) as crowd:
         crowd.hold((target(kind, user) for user in range(bench.n)), bench.inflight, HOLD_SECONDS)
         crowd.linger(SETTLE_SECONDS)
-        yield gripd, crowd
+        yield server, crowd
 
 
 def room_only(kind, _user):
+    """Returns the target of a client that is in everybody's room."""
     return f"{kind.path}?ch={ROOM}"
 
 
 def own_channel(kind, user):
+    """Returns the target of a client that has a channel of its own besides."""
     return f"{kind.path}?ch={ROOM},user{user}"
 
 
-def miscounts(crowd, expected):
-    """Messages that are missing and messages too many, client by client: they must not make up for each other."""
-    lost = sum(max(0, expected - held.messages) for held in crowd)
-    surplus = sum(max(0, held.messages - expected) for held in crowd)
-    return lost, surplus
-
-
-def complaints(*counts):
-    return [f"{count} {what}" for count, what in counts if count]
-
-
 def times(kicks, until):
-    """The seconds until what there was to see of the kicks was seen, where it was."""
+    """Returns the seconds from the kicks until the goodbye or the end, of those where it came."""
     return [seconds for seconds in (getattr(kicked, until) for kicked in kicks) if seconds is not None]
 
 
-def since(began, at):
+def since(began, nanoseconds):
+    """Returns the seconds from `began` until a time of the clients; None if it has not come."""
+    at = seconds_of(nanoseconds)
     return None if at is None else at - began
-
-
-def spread(seconds, name=""):
-    """The median and the 99th percentile."""
-    if not seconds:
-        return {f"{name}p50_ms": None, f"{name}p99_ms": None}
-    last = sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
-    return {f"{name}p50_ms": millis(statistics.median(seconds)), f"{name}p99_ms": millis(last)}
-
-
-def extremes(seconds, name=""):
-    """All, their median and the longest."""
-    return {
-        f"{name}kick_ms": [millis(each) for each in seconds],
-        f"{name}median_ms": millis(statistics.median(seconds)) if seconds else None,
-        f"{name}max_ms": millis(max(seconds)) if seconds else None,
-    }
-
-
-def millis(seconds):
-    return round(seconds * 1e3, 3)
-
-
-def micros(seconds, count):
-    return round(seconds * 1e6 / count, 2)

@@ -19,16 +19,18 @@ import signal
 import sys
 import time
 from collections import Counter
-from itertools import pairwise
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 # A benchmark leaves nothing behind in the repository.
 sys.dont_write_bytecode = True
 
 from bench import FAILURES, fitting, machine, note, parsed, positive
-from clients import Crowd
+from clients import Streams
+from compiling import Programs
 from origin import BACKLOG, HELLO, response
-from processes import Child, Gripd, orphaned
+from processes import Child, orphaned
+from servers import Gripd
 
 ROOM = "room0"
 OPEN_SECONDS = 120
@@ -47,7 +49,8 @@ def main():
         signal.signal(number, lambda *_: sys.exit(1))
     args.n = fitting(args.n)
     try:
-        figures = measure(args)
+        with Programs() as programs:
+            figures = measure(args, programs.load_client())
     except FAILURES as error:
         sys.exit(f"Nothing was measured: {type(error).__name__}: {error}")
     print(report(args, figures))
@@ -88,7 +91,7 @@ class LinkOrigin(Child):
         self.port = int(self.said(r"port=(\d+)\n").group(1))
 
     def figures(self):
-        """What has arrived so far; asked directly, not through gripd."""
+        """Returns the figures of what has arrived so far; the origin is asked directly, not through gripd."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request("GET", "/figures")
@@ -190,9 +193,12 @@ async def serve(options):
 # The measurement.
 
 
-def measure(args):
-    """Holds the streams for as long as is wanted, and returns what that meant for gripd and for the origin."""
-    with LinkOrigin(args) as origin, Gripd(args.gripd, origin.port) as gripd, Crowd(gripd.port) as crowd:
+def measure(args, load_client):
+    """Holds the streams for as long as is wanted, and returns the load that it was for gripd and for the origin."""
+    with ExitStack() as stack:
+        origin = stack.enter_context(LinkOrigin(args))
+        gripd = stack.enter_context(Gripd(args.gripd, origin.port))
+        crowd = stack.enter_context(Streams(load_client, gripd.port))
         note(f"opening {args.n} streams ...")
         before, began = gripd.cpu(), time.monotonic()
         opening = crowd.hold((f"/stream?user={user}" for user in range(args.n)), OPENING, OPEN_SECONDS)
@@ -225,12 +231,12 @@ def turns(links):
     times = {}
     for at, user in links:
         times.setdefault(user, []).append(at)
-    gaps = [later - earlier for ats in times.values() for earlier, later in pairwise(ats)]
+    gaps = [later - earlier for ats in times.values() for earlier, later in zip(ats, ats[1:])]
     return {"asked": len(times), "shortest": min(gaps, default=None), "longest": max(gaps, default=None)}
 
 
 def faults(args, figures):
-    """What must not be."""
+    """Returns what must not be, in words."""
     found = []
     if figures["alive"] < args.n:
         found.append(f"{args.n - figures['alive']} streams ended before their time")
