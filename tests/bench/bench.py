@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measures the cost of gripd: memory, CPU and delay of held connections, and the rate of plain proxying.
 
-    python3 tests/bench/bench.py [--n 5000] [--gripd FILE] [--scenario memory,fanout,...] [--inflight 32] [--markdown]
+    python3 tests/bench/bench.py [--n 5000] [--gripd FILE] [--scenario memory,fanout,...] [--peer pushpin,nginx,...]
+                                 [--inflight 32] [--markdown]
 
 A line of JSON for each scenario and server goes to standard output, notes go to standard error. The status is 0 only if
 every scenario ran with gripd and nothing was lost.
@@ -26,6 +27,7 @@ sys.dont_write_bytecode = True
 from clients import WebSockets
 from compiling import Programs
 from memory import memory, websocket_memory
+from peers import PEERS
 from processes import Failed, PythonOrigin
 from proxying import proxy
 from report import tables
@@ -71,9 +73,10 @@ def main():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     n = fitting(args.n)
+    servers = [Gripd, *installed(args.peer, args.scenario)]
     with Programs() as programs, PythonOrigin() as origin:
         bench = Bench(args.gripd, origin, programs, n, min(args.inflight, n), Gripd)
-        results = [run(bench, name, Gripd) for name in args.scenario]
+        results = [run(bench, name, server) for name in args.scenario for server in servers if plays(server, name)]
     if args.markdown:
         print("\n" + tables(results, machine(args.gripd, n)))
     own = [result for result in results if result["server"] == Gripd.title]
@@ -86,9 +89,34 @@ def arguments():
     parser.add_argument("--n", type=positive, default=5000, help="held connections (5000)")
     scenarios = names_of("scenario", SCENARIOS)
     parser.add_argument("--scenario", type=scenarios, default=list(SCENARIOS), help=",".join(SCENARIOS))
+    parser.add_argument(
+        "--peer",
+        type=names_of("peer", PEERS),
+        action="extend",
+        default=[],
+        help=f"also measure these where they are installed: {','.join(PEERS)}",
+    )
     parser.add_argument("--inflight", type=positive, default=32, help="connections opened at a time (32)")
     parser.add_argument("--markdown", action="store_true", help="also print tables")
     return parsed(parser)
+
+
+def installed(names, scenarios):
+    """Returns the peers that can be measured, and says which cannot."""
+    found = []
+    for peer in (PEERS[name] for name in dict.fromkeys(names)):
+        if peer.missing():
+            note(f"{peer.title} is left out: {peer.missing()} is not installed (apt-get install {peer.packages})")
+        elif peer.scenes.isdisjoint(scenarios):
+            note(f"{peer.title} is left out: it can only be measured in {', '.join(sorted(peer.scenes))}")
+        else:
+            found.append(peer)
+    return found
+
+
+def plays(server, scenario):
+    """Tells whether a scenario can be played with a server of this kind."""
+    return server is Gripd or scenario in server.scenes
 
 
 def parsed(parser):

@@ -1,0 +1,197 @@
+"""The servers beside which gripd is measured, if they are installed."""
+
+import tempfile
+from pathlib import Path
+
+from nginx import Nginx
+from processes import find, free_ports
+from publishing import Message, post, publish, text_for
+from servers import Server
+
+HELD_SCENES = frozenset({"memory", "fanout", "kick", "kickburst", "rooms", "poll"})
+WEBSOCKET_SCENES = frozenset({"wsmemory", "wsfanout", "wskick", "wskickburst"})
+# Connections beside those of the clients.
+SPARE = 1000
+
+# As Debian's package installs it, but with its own ports, sockets and zurl, and without limits that a scene would meet.
+PUSHPIN = """
+[global]
+include={{libdir}}/internal.conf
+rundir={home}
+ipc_prefix=bench-
+port_offset=0
+
+[runner]
+services=condure,zurl,pushpin-proxy,pushpin-handler
+http_port=127.0.0.1:{port}
+logdir={home}
+log_level=2
+client_buffer_size=8192
+client_maxconn={connections}
+condure_bin={condure}
+zurl_bin={zurl}
+
+[proxy]
+routesfile=routes
+debug=false
+set_x_forwarded_protocol=proto-only
+sig_iss=pushpin
+sig_key=changeme
+updates_check=off
+zurl_out_specs=ipc://{{rundir}}/{{ipc_prefix}}zurl-in
+zurl_out_stream_specs=ipc://{{rundir}}/{{ipc_prefix}}zurl-in-stream
+zurl_in_specs=ipc://{{rundir}}/{{ipc_prefix}}zurl-out
+
+[handler]
+push_in_spec=ipc://{{rundir}}/{{ipc_prefix}}push
+push_in_sub_specs=ipc://{{rundir}}/{{ipc_prefix}}push-sub
+push_in_http_addr=127.0.0.1
+push_in_http_port={control}
+push_in_http_max_headers_size=10000
+push_in_http_max_body_size=1000000
+stats_spec=ipc://{{rundir}}/{{ipc_prefix}}stats
+command_spec=ipc://{{rundir}}/{{ipc_prefix}}command
+message_rate=10000000
+message_hwm=10000000
+message_wait=5000
+id_cache_ttl=60
+connection_subscription_max=20
+subscription_linger=60
+"""
+
+PROXY = """
+    upstream origin {{ server 127.0.0.1:{origin}; keepalive {kept}; keepalive_requests 1000000000; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}
+"""
+# The connections to the origin that each worker keeps: as many as `wrk` has to the proxy.
+KEPT = 64
+
+# Messages of a burst must not be forgotten before all have read them.
+NCHAN = """
+    nchan_message_buffer_length 10000;
+    nchan_message_timeout 10m;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location /stream {{ nchan_subscriber http-chunked; {channels} }}
+        location /events {{ nchan_subscriber eventsource; {channels} }}
+        location /ws {{ nchan_subscriber websocket; {channels} }}
+    }}
+    server {{
+        listen 127.0.0.1:{control};
+        location / {{ nchan_publisher; nchan_channel_id $arg_ch; }}
+    }}
+"""
+NCHAN_CHANNELS = 'nchan_channel_id "$arg_ch"; nchan_channel_id_split_delimiter ",";'
+NCHAN_MODULES = (
+    "/usr/lib/nginx/modules/ngx_nchan_module.so",
+    "/usr/lib64/nginx/modules/ngx_nchan_module.so",
+    "/usr/local/lib/nginx/modules/ngx_nchan_module.so",
+)
+
+
+class Pushpin(Server):
+    """Debian's Pushpin: a runner with four processes, each of which counts."""
+
+    title = "pushpin"
+    scenes = HELD_SCENES | WEBSOCKET_SCENES | {"proxy"}
+    packages = "pushpin zurl"
+
+    def __init__(self, bench, kind):
+        self._home = tempfile.TemporaryDirectory(prefix="pushpin-")
+        home = Path(self._home.name)
+        self.port, self.control = free_ports(2)
+        (home / "routes").write_text(f"* 127.0.0.1:{bench.origin.port}{kind.route_options}\n")
+        programs = {"condure": find("condure"), "zurl": find("zurl")}
+        ports = {"port": self.port, "control": self.control}
+        config = home / "pushpin.conf"
+        config.write_text(PUSHPIN.format(home=home, connections=bench.n + SPARE, **ports, **programs))
+        super().__init__([find("pushpin"), "--merge-output", f"--config={config}"])
+
+    @classmethod
+    def start(cls, bench, kind):
+        return cls(bench, kind)
+
+    @classmethod
+    def missing(cls):
+        return next((name for name in ("pushpin", "zurl", "condure") if not find(name)), None)
+
+    def ready(self):
+        # Its parts find each other one by one: a stream that is held says that all have.
+        self.answers(self.port, "/stream?ch=ready")
+        self.listens(self.control)
+
+    def stop(self):
+        super().stop()
+        self._home.cleanup()
+
+    def message(self, kind, channel, receipt=False):
+        return Message(publish({"channel": channel, "formats": {kind.form: {kind.content: text_for(kind)}}}))
+
+    def kick(self, kind, channel):
+        return publish({"channel": channel, "formats": {kind.form: {"action": "close"}}})
+
+
+class NginxProxy(Nginx, Server):
+    """An nginx as a plain reverse proxy, with a worker for each core."""
+
+    title = "nginx"
+    scenes = frozenset({"proxy"})
+    packages = "nginx"
+
+    @classmethod
+    def start(cls, bench, _kind):
+        return cls("auto", PROXY, origin=bench.origin.port, kept=KEPT)
+
+    @classmethod
+    def missing(cls):
+        return None if find("nginx") else "nginx"
+
+
+class Nchan(Nginx, Server):
+    """An nginx with the module nchan, with a worker for each core. It has no origin: clients name their channels."""
+
+    title = "nchan"
+    scenes = frozenset({"memory", "fanout", "rooms", "wsfanout"})
+    packages = "nginx libnginx-mod-nchan"
+    # It sends chunks only to those who ask for them in this way.
+    client_headers = ("TE: chunked",)
+
+    @classmethod
+    def start(cls, bench, _kind):
+        load = f"worker_rlimit_nofile {bench.n + SPARE}; load_module {cls._module()};"
+        return cls("auto", NCHAN, load, bench.n + SPARE, channels=NCHAN_CHANNELS)
+
+    @classmethod
+    def missing(cls):
+        return "nginx" if not find("nginx") else None if cls._module() else "nchan"
+
+    @classmethod
+    def _module(cls):
+        return next((module for module in NCHAN_MODULES if Path(module).exists()), None)
+
+    def message(self, kind, channel, receipt=False):
+        return Message(post(f"/?ch={channel}", text_for(kind).strip(), "text/plain"))
+
+
+class Floor(Server):
+    """The server of floor.c, which does nothing but to write: each message to each client in one system call."""
+
+    title = "floor"
+    scenes = frozenset({"fanout"})
+
+    @classmethod
+    def start(cls, bench, _kind):
+        return cls([bench.programs.floor()])
+
+    def ready(self):
+        ports = self.said(r"clients=(\d+) control=(\d+)\n")
+        self.port, self.control = map(int, ports.groups())
+
+    def message(self, kind, channel, receipt=False):
+        return Message(post("/", text_for(kind), "text/plain"))
+
+
+PEERS = {peer.title: peer for peer in (Pushpin, NginxProxy, Nchan, Floor)}
