@@ -28,9 +28,11 @@ from clients import WebSockets
 from compiling import Programs
 from memory import memory, websocket_memory
 from peers import PEERS
+from polling import poll
 from processes import Failed, PythonOrigin
 from proxying import proxy
 from report import tables
+from rooms import rooms
 from scenarios import fanout, kick_in_burst, kick_one_by_one
 from servers import Gripd
 
@@ -41,6 +43,8 @@ SCENARIOS = {
     "fanout": fanout,
     "kick": kick_one_by_one,
     "kickburst": kick_in_burst,
+    "rooms": rooms,
+    "poll": poll,
     "wsmemory": websocket_memory,
     "wsfanout": partial(fanout, kind=WebSockets),
     "wskick": partial(kick_one_by_one, kind=WebSockets),

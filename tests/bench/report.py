@@ -25,6 +25,19 @@ ROWS = {
         ("kick while {burst} messages go to everybody else, median of {rounds}", "{median_ms} ms"),
         ("the same, the slowest", "{max_ms} ms"),
     ],
+    "rooms": [
+        ("CPU per delivery in rooms of 1, {at_once} publishes at a time", "{cpu_us_per_delivery_rooms_of_1} µs"),
+        ("the same in rooms of 10", "{cpu_us_per_delivery_rooms_of_10} µs"),
+        ("the same in rooms of 100", "{cpu_us_per_delivery_rooms_of_100} µs"),
+        ("the same in rooms of 1,000", "{cpu_us_per_delivery_rooms_of_1000} µs"),
+        ("publish until a member of 10 has read it, median", "{delivery_p50_ms_rooms_of_10} ms"),
+        ("the same, 99th percentile", "{delivery_p99_ms_rooms_of_10} ms"),
+    ],
+    "poll": [
+        ("CPU per long-poll, from its request until it is held", "{cpu_us_per_poll_held} µs"),
+        ("CPU per long-poll that is answered by a message to all", "{cpu_us_per_poll_answered} µs"),
+        ("publish until the last long-poll has its answer, median", "{last_subscriber_ms_median} ms"),
+    ],
     "wsmemory": [
         ("memory per parked WebSocket, one channel", "{kib_per_connection_one_channel} KiB"),
         ("memory per parked WebSocket, two channels", "{kib_per_connection_two_channels} KiB"),
