@@ -50,7 +50,8 @@ class Programs:
 
     def _compile(self, sources, program):
         """Compiles files of this directory. Warnings go to standard error; after an error nothing can be measured."""
-        command = [self._compiler, *OPTIONS, *(str(HERE / source) for source in sources), "-o", program]
+        own = os.environ.get("CFLAGS", "").split()
+        command = [self._compiler, *OPTIONS, *own, *(str(HERE / source) for source in sources), "-o", program]
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS)
         sys.stderr.write(done.stderr)
         if done.returncode:
