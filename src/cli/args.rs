@@ -151,7 +151,8 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 
 fn split(text: &str, at: char) -> Option<(String, String)> {
     let (name, value) = text.split_once(at)?;
-    (!name.trim().is_empty()).then(|| (name.trim().to_owned(), value.trim().to_owned()))
+    let name = name.trim();
+    if name.is_empty() { None } else { Some((name.to_owned(), value.trim().to_owned())) }
 }
 
 fn parse_shards(text: &str) -> Result<usize, String> {

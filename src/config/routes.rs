@@ -61,7 +61,7 @@ pub(super) fn load(
     let places: Vec<String> = found.routes.iter().map(|placed| placed.place.clone()).collect();
     let routes = found.finish(file);
     match Table::new(routes) {
-        Ok(table) if found.problems.is_empty() => Ok(configured.then(|| Arc::new(table))),
+        Ok(table) if found.problems.is_empty() => Ok(if configured { Some(Arc::new(table)) } else { None }),
         Ok(_) => Err(found.problems),
         Err((index, invalid)) => {
             found.problems.push(Problem::new(places.get(index).map_or("", |place| place), invalid.to_string()));

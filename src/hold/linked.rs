@@ -125,10 +125,7 @@ impl Linked<'_> {
     ) -> Option<After> {
         // When all else is over, the origin is told.
         let _gone = gone;
-        let over = match self.live(rest, compare).await {
-            ControlFlow::Break(over) => over,
-            ControlFlow::Continue(never) => match never {},
-        };
+        let ControlFlow::Break(over) = self.live(rest, compare).await;
         match over {
             Over::Gone => {}
             Over::Ended => {

@@ -73,7 +73,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
     let extras = Extras { gone, jsonp, behind, hinted };
     let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some() || hinted;
-    let extras = few.then(|| Box::new(extras));
+    let extras = if few { Some(Box::new(extras)) } else { None };
     Box::pin(Poll { holds, parked, head, body, client, request, about, extras }.wait())
 }
 

@@ -124,9 +124,11 @@ fn line(item: &Item) -> Line {
 
 impl Entry {
     fn new(item: Item, tally: Tally, index: u32) -> Self {
-        let close = (!item.closes.is_empty())
-            .then(|| Deed::Close { formats: item.closes, frame: close_frame(item.closes, item.close_reason) });
-        let deed = close.or_else(|| item.moves.map(|moved| Deed::Move(Arc::new(moved))));
+        let deed = if item.closes.is_empty() {
+            item.moves.map(|moved| Deed::Move(Arc::new(moved)))
+        } else {
+            Some(Deed::Close { formats: item.closes, frame: close_frame(item.closes, item.close_reason) })
+        };
         let (stream, stream_filters) = match item.stream {
             Some(stream) => (Some(Chunk::new(&stream.content)), stream.content_filters),
             None => (None, None),

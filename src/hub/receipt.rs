@@ -112,6 +112,8 @@ impl Line {
     fn outcome(&self, counts: &Counts) -> Outcome {
         let delivers = |count: u32| self.delivers.then_some(count);
         let closes = |count: u32| self.closes.then_some(count);
+        let subscribes = |count: u32| self.subscribes.then_some(count);
+        let unsubscribes = |count: u32| self.unsubscribes.then_some(count);
         let some = |count: u32| (count > 0).then_some(count);
         Outcome {
             channel: self.channel.to_string(),
@@ -123,8 +125,8 @@ impl Line {
             duplicate: some(counts.duplicate.load(Relaxed)),
             closed: closes(counts.closed.load(Relaxed)),
             cut: closes(counts.cut.load(Relaxed)),
-            subscribed: self.subscribes.then(|| counts.subscribed.load(Relaxed)),
-            unsubscribed: self.unsubscribes.then(|| counts.unsubscribed.load(Relaxed)),
+            subscribed: subscribes(counts.subscribed.load(Relaxed)),
+            unsubscribed: unsubscribes(counts.unsubscribed.load(Relaxed)),
         }
     }
 }

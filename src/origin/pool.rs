@@ -186,8 +186,10 @@ impl Pool {
     async fn open(&self, to: &Destination) -> Result<(Transport, Counted), Failure> {
         let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
         // The last descriptors are for the control port.
-        let counted =
-            self.descriptors.origin().or_else(|| (self.spare_idle() > 0).then(|| self.descriptors.origin())?);
+        let mut counted = self.descriptors.origin();
+        if counted.is_none() && self.spare_idle() > 0 {
+            counted = self.descriptors.origin();
+        }
         let counted = counted.ok_or(Failure::new(Kind::NoDescriptor))?;
         if let Some(server) = &self.settings.memory {
             return Ok((server.connect().into(), counted));

@@ -76,7 +76,7 @@ impl Share {
     /// Returns a permit if a connection is free, and nobody waits for one.
     pub(super) fn free(self: &Rc<Self>, source: Sharer, waiting: &Rc<ClientDelay>) -> Option<Permit> {
         let is_free = self.users.borrow().len() < self.most && self.queue.borrow().is_empty();
-        is_free.then(|| self.admit(source, Rc::clone(waiting)))
+        if is_free { Some(self.admit(source, Rc::clone(waiting))) } else { None }
     }
 
     /// Waits for a connection: until one is free, or one gives way. Sources take turns. `waiting` tells later whether

@@ -211,7 +211,7 @@ impl Upload {
     pub fn kept(&self) -> Option<Vec<Bytes>> {
         let mut shared = self.shared.borrow_mut();
         let is_kept = shared.state == Some(BodyState::Whole) && shared.count <= MAX_KEPT && shared.is_at_hand;
-        is_kept.then(|| shared.kept.pieces().to_vec())
+        if is_kept { Some(shared.kept.pieces().to_vec()) } else { None }
     }
 
     /// Returns the same body from its beginning, if all that was read of it is still at hand.

@@ -78,7 +78,7 @@ impl State {
         if self.registry.choose(&item.channel, selection).admits(&conn.subscriptions) {
             return Some(Cow::Borrowed(item));
         }
-        (conn.rare.is_some() && item.is_ordered()).then(|| Cow::Owned(item.hollow()))
+        if conn.rare.is_some() && item.is_ordered() { Some(Cow::Owned(item.hollow())) } else { None }
     }
 
     /// Admits an item that is to be looked at further: it is no hint, follows what the connection had, and is made for it.

@@ -286,10 +286,11 @@ fn compress(stream: &mut Compress, content: &[u8]) -> Option<Vec<u8>> {
         }
         out.reserve(1024);
     }
-    out.ends_with(&TAIL).then(|| {
-        out.truncate(out.len() - TAIL.len());
-        out
-    })
+    if !out.ends_with(&TAIL) {
+        return None;
+    }
+    out.truncate(out.len() - TAIL.len());
+    Some(out)
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ impl Place {
         let place = match text.split_once(':') {
             Some(("header", name)) => header(name).map(Self::Header),
             Some(("cookie", name)) => header(name).map(|_| Self::Cookie(name.to_owned())),
-            Some(("query", name)) => (!name.is_empty()).then(|| Self::Query(name.to_owned())),
+            Some(("query", "")) => None,
+            Some(("query", name)) => Some(Self::Query(name.to_owned())),
             _ => return invalid(format!("'{text}' is none of 'header:NAME', 'cookie:NAME' and 'query:NAME'")),
         };
         place.ok_or_else(|| Invalid::new(format!("'{text}' names nothing that a request can have")))

@@ -22,7 +22,7 @@ pub(super) fn originals(
     let others = headers.iter().filter(|(name, _)| !is_marked(name) && !need_mark.contains(name) && is_kept(name));
     let marked = others.filter_map(|(name, value)| {
         let twin = HeaderName::try_from([MARK, name.as_str()].concat()).ok()?;
-        (!headers.contains_key(&twin)).then(|| (twin, value.clone()))
+        if headers.contains_key(&twin) { None } else { Some((twin, value.clone())) }
     });
     came.chain(marked).collect()
 }
