@@ -108,7 +108,8 @@
 //! its origin), *event* and *message* (of a WebSocket), *route*, *origin*, *client*, *subscription*, *delivery* (an item on its way to
 //! many), *outlet* (where a connection's bytes wait), *receipt* (what a publish did), *filter*, *terms* (of a connection:
 //! ids and filters), *refresh* (asking the origin again), *rights* (of a client: who it is and what it may hold),
-//! *command* (what is done to connections), *ledger* (what a shard tells of them).
+//! *command* (what is done to connections), *ledger* (what a shard tells of them), *cluster* (all nodes that belong together: this
+//! one, today), *publisher* (the one who sends a batch).
 
 pub mod admission;
 pub mod cli;
