@@ -112,7 +112,11 @@ fn closed(reply: &Bytes) -> Result<(u32, u32)> {
     let first = published.and_then(|published| published.items.into_iter().next());
     let counts = first.and_then(|outcome| outcome.closed.zip(outcome.cut));
     // A Pushpin answers in text, and tells no counts.
-    counts.ok_or_else(|| format!("the reply tells of no connections: {}", String::from_utf8_lossy(reply).trim()).into())
+    counts.ok_or_else(|| {
+        let text = String::from_utf8_lossy(reply);
+        let shown: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
+        format!("the reply tells of no connections: {shown}").into()
+    })
 }
 
 /// Publishes one item and returns the reply.
@@ -124,4 +128,20 @@ fn post(server: &args::Server, item: &impl serde::Serialize) -> Result<Bytes> {
         let sent = tokio::time::timeout(TIMEOUT, server.post(body)).await;
         sent.map_err(|_| format!("{server} did not answer within {} seconds", TIMEOUT.as_secs()))?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_a_close_are_read_from_whatever_else_is_told() {
+        let read =
+            |reply: &'static str| closed(&Bytes::from_static(reply.as_bytes())).map_err(|error| error.to_string());
+        assert_eq!(read(r#"{"message":"Published","items":[{"channel":"a","closed":3,"cut":1}]}"#), Ok((3, 1)));
+        assert_eq!(read(r#"{"items":[{"closed":3,"cut":0,"later":{"more":1}}],"nodes":{}}"#), Ok((3, 0)));
+        let none = "the reply tells of no connections: ";
+        assert_eq!(read("Published\n"), Err(format!("{none}Published")));
+        assert_eq!(read("\u{1b}[2J{\"items\":[]}"), Err(format!("{none}[2J{{\"items\":[]}}")));
+    }
 }

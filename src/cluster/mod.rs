@@ -1,7 +1,7 @@
 //! All nodes of gripd, as publishers and operators see them: the control API speaks to this, and not to the hub of its node.
 //!
-//! A gripd is alone today: what is published goes to the hub of this node, and what is asked is answered by it. Calls that
-//! other nodes will have to answer can be waited for already.
+//! Today there is one node, and every call goes to its hub. Methods that other nodes will have to answer are asynchronous
+//! already.
 
 mod connection_name;
 mod publisher;
@@ -68,7 +68,7 @@ impl Cluster {
     }
 
     /// Returns whether there can be a connection of this name: whether its node is one of these nodes.
-    pub const fn has_node_of(&self, name: &ConnectionName) -> bool {
+    pub const fn knows_node_of(&self, name: &ConnectionName) -> bool {
         name.node.is_none()
     }
 
@@ -86,7 +86,7 @@ impl Cluster {
 
     /// Returns the connection of this name, if it is held.
     pub async fn connection(&self, name: &ConnectionName) -> Option<Row> {
-        if !self.has_node_of(name) {
+        if !self.knows_node_of(name) {
             return None;
         }
         self.hub.connection(name.id).await
@@ -94,8 +94,8 @@ impl Cluster {
 
     /// Closes one connection, as the close of a channel closes all of its connections. `finally` gets the outcome. Returns
     /// `None` if there cannot be such a connection.
-    pub fn close_connection(&self, name: &ConnectionName, finally: Finally) -> Option<Receipt> {
-        if !self.has_node_of(name) {
+    pub async fn close_connection(&self, name: &ConnectionName, finally: Finally) -> Option<Receipt> {
+        if !self.knows_node_of(name) {
             return None;
         }
         self.hub.close_connection(name.id, finally)

@@ -59,24 +59,22 @@ impl Demand {
     }
 }
 
-/// The leave for one request.
+/// The permission that was granted to one request.
 #[derive(Debug)]
 pub(super) struct Grant<'a> {
     caller: Peer,
-    /// The one whose good token was shown, although none may have been asked for.
-    identity: Option<Identity<'a>>,
-    basis: Basis,
+    basis: Basis<'a>,
 }
 
 /// The reason why a request was let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Basis {
-    /// Everybody may make this request.
-    Public,
-    /// The caller needs no token, wherever it comes from or because there are none.
-    Exempt,
-    /// The token that was shown, by whose scopes the request is judged.
-    Token,
+#[derive(Debug)]
+enum Basis<'a> {
+    /// Everybody may make this request. A good token may have been shown, although none was asked for.
+    Public(Option<Identity<'a>>),
+    /// The caller needs no token, because of where it comes from or because there are none. A good one may have been shown.
+    Exempt(Option<Identity<'a>>),
+    /// A good token was shown, by whose scopes the request is judged.
+    Token(Identity<'a>),
 }
 
 /// Why a request is refused.
@@ -136,12 +134,12 @@ impl Access {
         let is_exempt = self.is_exempt(caller);
         if is_exempt || demand == Demand::Nothing {
             let identity = bearer(headers).ok().and_then(|shown| identify(&self.tokens, shown, now()).ok());
-            let basis = if is_exempt { Basis::Exempt } else { Basis::Public };
-            return Ok(Grant { caller, identity, basis });
+            let basis = if is_exempt { Basis::Exempt(identity) } else { Basis::Public(identity) };
+            return Ok(Grant { caller, basis });
         }
         let identity = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
         let identity = identity.map_err(|why| Refusal { caller, why })?;
-        let grant = Grant { caller, identity: Some(identity), basis: Basis::Token };
+        let grant = Grant { caller, basis: Basis::Token(identity) };
         if let Demand::Scope(need) = demand {
             grant.check(need)?;
         }
@@ -152,19 +150,26 @@ impl Access {
 impl Grant<'_> {
     /// Returns whether a good token was shown.
     pub(super) const fn shows_token(&self) -> bool {
-        self.identity.is_some()
+        self.identity().is_some()
     }
 
-    /// Returns the one who publishes by this leave.
+    const fn identity(&self) -> Option<&Identity<'_>> {
+        match &self.basis {
+            Basis::Public(identity) | Basis::Exempt(identity) => identity.as_ref(),
+            Basis::Token(identity) => Some(identity),
+        }
+    }
+
+    /// Returns the publisher that has sent the request.
     pub(super) fn publisher(&self) -> Publisher<'_> {
-        let token = self.identity.as_ref().map(|identity| identity.token.name());
-        let subject = self.identity.as_ref().and_then(|identity| identity.subject.as_deref());
+        let token = self.identity().map(|identity| identity.token.name());
+        let subject = self.identity().and_then(|identity| identity.subject.as_deref());
         Publisher { token, subject, address: self.caller }
     }
 
     /// Returns whether the caller has proved that it may use the control API, for more than everybody may.
-    pub(super) fn is_proof(&self) -> bool {
-        self.basis != Basis::Public
+    pub(super) const fn is_proof(&self) -> bool {
+        !matches!(self.basis, Basis::Public(_))
     }
 
     /// Whether all of these items may be published.
@@ -173,8 +178,8 @@ impl Grant<'_> {
     }
 
     fn check(&self, need: Need<'_>) -> Result<(), Refusal> {
-        let Some(Identity { token, .. }) = &self.identity else { return Ok(()) };
-        if self.basis != Basis::Token || token.may(need) {
+        let Basis::Token(Identity { token, .. }) = &self.basis else { return Ok(()) };
+        if token.may(need) {
             return Ok(());
         }
         let told = format!("the token '{}' may not {need}; it may: {}", token.name(), token.scopes());
@@ -345,11 +350,7 @@ mod tests {
             let batch = parse_batch(body.as_bytes()).unwrap();
             let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
             let token = Token::secret("t", "s3cret", scopes.clone());
-            let grant = Grant {
-                caller: Peer::Unix,
-                identity: Some(Identity { token: &token, subject: None }),
-                basis: Basis::Token,
-            };
+            let grant = Grant { caller: Peer::Unix, basis: Basis::Token(Identity { token: &token, subject: None }) };
             let may = |need: Need<'_>| scopes.iter().any(|scope| scope.covers(need));
             let expected = items.iter().all(|(channel, says, closes)| {
                 let publishes = *says || !*closes;

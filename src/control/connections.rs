@@ -65,7 +65,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
     };
     let after = query.get("after").map(read_name).transpose()?;
     if let Some(after) = &after
-        && !cluster.has_node_of(after)
+        && !cluster.knows_node_of(after)
     {
         return Err(ApiError::Malformed(format!("after: there is no node of the connection '{after}'.")));
     }
@@ -86,7 +86,7 @@ pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<Reply, ApiError
 pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Result<Reply, ApiError> {
     let name = read_name(name)?;
     let (finally, told) = wait_for();
-    let receipt = control.cluster.close_connection(&name, finally).ok_or_else(|| unknown(&name))?;
+    let receipt = control.cluster.close_connection(&name, finally).await.ok_or_else(|| unknown(&name))?;
     let outcome = told.outcomes(control.settings.receipt_wait, &receipt).await.into_iter().next();
     let Some(Outcome { closed: Some(closed @ 1..), cut, .. }) = outcome else { return Err(unknown(&name)) };
     tracing::info!(connection = name.to_string(), "closed");

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Published {
     /// A word for people: `Published`.
+    #[serde(default)]
     pub message: String,
     /// The outcome of each item, in the order in which they were sent.
     pub items: Vec<Outcome>,
@@ -102,16 +103,17 @@ fn log(outcomes: &[Outcome]) {
     let Some(first) = outcomes.first() else { return };
     let mut sum = Outcome::default();
     outcomes.iter().for_each(|outcome| sum.add(outcome));
-    let (all, some) = (Option::<u32>::unwrap_or_default, |count: Option<u32>| count.filter(|count| *count > 0));
+    let or_none = |count: Option<u32>| count.unwrap_or_default();
+    let unless_none = |count: Option<u32>| count.filter(|count| *count > 0);
     tracing::info!(
         channel = ?first.channel,
         items = outcomes.len(),
-        delivered = all(sum.delivered),
-        filtered = some(sum.filtered),
-        duplicate = some(sum.duplicate),
-        slow = all(sum.slow),
-        closed = all(sum.closed),
-        cut = all(sum.cut),
+        delivered = or_none(sum.delivered),
+        filtered = unless_none(sum.filtered),
+        duplicate = unless_none(sum.duplicate),
+        slow = or_none(sum.slow),
+        closed = or_none(sum.closed),
+        cut = or_none(sum.cut),
         "publish"
     );
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
-/// Why a batch was refused.
+/// The reason for refusing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
     /// The inboxes stayed full.
@@ -60,9 +60,13 @@ impl Hub {
     /// Accepts a batch as soon as there is room for it in the inboxes, after the batches that have waited longer. It waits
     /// without end.
     ///
+    /// It is for batches without a command: one with a command must not wait, and goes to
+    /// [`take_at_once`](Self::take_at_once).
+    ///
     /// A batch is accepted once. If the returned future is dropped before it is ready, nothing of the batch was accepted, and
-    /// it can be offered again, here or to [`take_at_once`](Self::take_at_once).
+    /// it can be offered again, here or to the other.
     pub async fn take(&self, batch: &mut Batch) -> Receipt {
+        debug_assert!(!batch.has_command(), "a command waits for room");
         let _turn = self.turn.lock().await;
         while !self.accept(batch) {
             self.room.notified().await;
@@ -300,6 +304,10 @@ mod tests {
         assert_eq!(hub.wanted(["a", "b", "c", "a", ""]), [true, false, true, true, false]);
         hub.membership(1).left(&Profile::default(), &[Channel::from("c")]);
         assert_eq!(hub.wanted(["c", "a"]), [false, true]);
+        // What comes without an id makes a remembered last id void.
+        let last = json!({ "channel": "d", "id": "5", "http-stream": { "content": "x" } });
+        run(publish(&hub, items(&[last]))).unwrap();
+        assert_eq!(hub.wanted(["d", "e"]), [true, false]);
     }
 
     #[test]

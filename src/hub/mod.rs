@@ -184,11 +184,13 @@ impl Hub {
         self.state().table.list(prefix, after, limit)
     }
 
-    /// Returns for each of these channels whether anybody holds it, all at one moment. An item without an id that is no
-    /// command concerns nobody else, so one that came from another node need not even be parsed.
+    /// Returns for each of these channels, all at one moment, whether anybody holds it or its last id is remembered. An item
+    /// of another channel changes nothing here unless it has an id or is a command: if it came from another node, it need
+    /// not even be parsed.
     pub fn wanted<'a>(&self, channels: impl IntoIterator<Item = &'a str>) -> Vec<bool> {
         let state = self.state();
-        channels.into_iter().map(|channel| state.table.connections(channel) > 0).collect()
+        let is_wanted = |channel| state.table.connections(channel) > 0 || state.sequences.knows(channel);
+        channels.into_iter().map(is_wanted).collect()
     }
 
     /// How many connections hold `channel`.

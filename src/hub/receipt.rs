@@ -29,6 +29,7 @@ pub(super) struct Line {
 
 /// What became of one item. Only what it asked for is said: a close has no `delivered`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Outcome {
     /// The item's channel.
     pub channel: String,
@@ -81,7 +82,7 @@ impl Receipt {
 }
 
 impl Outcome {
-    /// Adds what became of an item elsewhere, or of another item. A count that neither tells stays untold.
+    /// Adds what became of an item elsewhere, or of another item. A count that both lack stays `None`.
     pub fn add(&mut self, other: &Self) {
         let counts = [
             (&mut self.delivered, other.delivered),

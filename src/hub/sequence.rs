@@ -146,6 +146,11 @@ impl<T: Sequenced> Sequences<T> {
         self.tidy(channel);
     }
 
+    /// Returns whether anything is known of the order of a channel.
+    pub(super) fn knows(&self, channel: &str) -> bool {
+        self.channels.contains_key(channel)
+    }
+
     /// Whether an item would wait for another.
     pub(super) fn would_wait(&self, channel: &str, item: &T) -> bool {
         self.channels.get(channel).is_some_and(|sequence| !sequence.follows(item) && !sequence.is_late(item))

@@ -32,7 +32,7 @@ static const char HELD[] =
 static const char PUBLISHED[] = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nPublished\n";
 
 /* The roles that a file descriptor has. */
-enum role { NONE, CLIENTS, CONTROL, CLIENT, PUBLISHER };
+enum role { NONE, CLIENTS, CONTROL, CLIENT, STREAM, PUBLISHER };
 
 static enum role *roles;
 static int *streams;
@@ -100,8 +100,11 @@ static void forget(int file)
 /* Holds a client that has asked, whatever it has asked for. */
 static void hold(int file)
 {
-    if (write(file, HELD, sizeof HELD - 1) == (ssize_t)(sizeof HELD - 1) && stream_count < files_limit)
+    ssize_t sent = send(file, HELD, sizeof HELD - 1, MSG_NOSIGNAL);
+    if (sent == (ssize_t)(sizeof HELD - 1) && stream_count < files_limit) {
         streams[stream_count++] = file;
+        roles[file] = STREAM;
+    }
 }
 
 /* Writes a body to all streams as one chunk. A stream that cannot take it loses it, which the clients' count tells. */
@@ -144,7 +147,7 @@ static void read_from(int file)
     request[size] = '\0';
     if (roles[file] == CLIENT)
         hold(file);
-    else
+    else if (roles[file] == PUBLISHER)
         publish(file, request, (size_t)size);
 }
 

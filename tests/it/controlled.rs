@@ -255,7 +255,7 @@ fn a_client_that_is_told_something_is_not_idle() {
                 };
                 ok("Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n", said)
             });
-            let [mut idle, mut interval] = [open(&gripd, "/idle").await, open(&gripd, "/interval").await];
+            let [mut idle, mut interval] = [open(gripd, "/idle").await, open(gripd, "/interval").await];
             // For longer than any of them waits, something comes all the time.
             let (begin, mut told) = (Instant::now(), 0);
             while begin.elapsed() < Duration::from_millis(3500) {

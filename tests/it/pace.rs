@@ -322,6 +322,7 @@ fn a_fast_upload_does_not_give_way() {
                 .eventually("both are passed on", async |gripd| gripd.metric("origin_requests_total").await == 2)
                 .await;
             assert_eq!(gripd.send(get("/")).await.answer().await.1, "ok");
+            sleep(Duration::from_millis(500)).await;
             assert!(!fast.is_finished(), "the fast one had to give way");
         },
     );

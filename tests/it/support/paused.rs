@@ -14,7 +14,10 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::Duration;
+use tokio::time::{Duration, timeout};
+
+/// The time that a scene has on the paused clock.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A gripd on a paused clock.
 pub(crate) struct Paused {
@@ -32,7 +35,7 @@ pub(crate) struct Heard {
 }
 
 /// Runs a scene with a gripd that has one route, to `origin:80` or to a target with options.
-pub(crate) fn paused<T>(route: &str, configure: impl FnOnce(&mut Config), scene: impl AsyncFnOnce(Paused) -> T) -> T {
+pub(crate) fn paused<T>(route: &str, configure: impl FnOnce(&mut Config), scene: impl AsyncFnOnce(&Paused) -> T) -> T {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async {
@@ -45,8 +48,12 @@ pub(crate) fn paused<T>(route: &str, configure: impl FnOnce(&mut Config), scene:
         configure(&mut config);
         let gripd: JoinHandle<()> = spawn_local(async { run_in_place(config).await.unwrap() });
         let begin = Instant::now();
-        let result = scene(Paused { clients, control, origin, asked: Rc::default() }).await;
+        let paused = Paused { clients, control, origin, asked: Rc::default() };
+        // On this clock a scene that waits for something that never comes is over at once.
+        let result = timeout(LONGEST, scene(&paused)).await.expect("an hour has passed on the paused clock");
         assert!(!gripd.is_finished(), "gripd has ended");
+        let is_empty = async |gripd: &Paused| gripd.metric("parked").await + gripd.metric("channels").await == 0;
+        paused.eventually("nothing is left", is_empty).await;
         assert!(begin.elapsed() < DEADLINE, "it took longer than a test may take");
         result
     })
@@ -174,9 +181,10 @@ impl PausedClient {
             .unwrap_or_else(|| panic!("no {end:?} in {:?}", String::from_utf8_lossy(&self.ahead)))
     }
 
-    /// Reads to the end of the connection. Returns how many bytes came.
+    /// Reads to the end of the connection, which must be a clean one. Returns how many bytes came.
     pub(crate) async fn rest(&mut self) -> usize {
         while self.fill().await {}
+        assert!(!self.end.is_reset(), "the connection was reset");
         std::mem::take(&mut self.ahead).len()
     }
 
