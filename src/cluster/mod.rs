@@ -68,7 +68,7 @@ impl Cluster {
     }
 
     /// Returns whether there can be a connection of this name: whether its node is one of these nodes.
-    pub const fn knows_node_of(&self, name: &ConnectionName) -> bool {
+    pub const fn knows_node(&self, name: &ConnectionName) -> bool {
         name.node.is_none()
     }
 
@@ -86,7 +86,7 @@ impl Cluster {
 
     /// Returns the connection of this name, if it is held.
     pub async fn connection(&self, name: &ConnectionName) -> Option<Row> {
-        if !self.knows_node_of(name) {
+        if !self.knows_node(name) {
             return None;
         }
         self.hub.connection(name.id).await
@@ -95,7 +95,7 @@ impl Cluster {
     /// Closes one connection, as the close of a channel closes all of its connections. `finally` gets the outcome. Returns
     /// `None` if there cannot be such a connection.
     pub async fn close_connection(&self, name: &ConnectionName, finally: Finally) -> Option<Receipt> {
-        if !self.knows_node_of(name) {
+        if !self.knows_node(name) {
             return None;
         }
         self.hub.close_connection(name.id, finally)

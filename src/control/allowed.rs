@@ -54,7 +54,7 @@ pub(super) async fn change(
     };
     let rules = control.cluster.change_rule(query.get("route"), &change).await.map_err(refusal)?;
     tracing::info!(route = rules.route, channels = ?rules.channels, "the allowed channels have changed");
-    control.cluster.kept().await.map_err(|why| ApiError::Forgetful(format!("Changed until gripd ends: {why}")))?;
+    control.cluster.kept().await.map_err(|why| ApiError::NotPersisted(format!("Changed until gripd ends: {why}")))?;
     Ok(Reply::done(media, "Changed", &rules))
 }
 

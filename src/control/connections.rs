@@ -65,7 +65,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
     };
     let after = query.get("after").map(read_name).transpose()?;
     if let Some(after) = &after
-        && !cluster.knows_node_of(after)
+        && !cluster.knows_node(after)
     {
         return Err(ApiError::Malformed(format!("after: there is no node of the connection '{after}'.")));
     }

@@ -68,6 +68,6 @@ pub(super) async fn delete(cluster: &Cluster, media: Media, channel: &str) -> Re
     if deleted == 0 {
         return Err(ApiError::NotFound(format!("The channel '{channel}' is not denied to anybody.")));
     }
-    cluster.kept().await.map_err(|why| ApiError::Forgetful(format!("Deleted until gripd ends: {why}")))?;
+    cluster.kept().await.map_err(|why| ApiError::NotPersisted(format!("Deleted until gripd ends: {why}")))?;
     Ok(Reply::done(media, "Deleted", &serde_json::json!({ "deleted": deleted })))
 }

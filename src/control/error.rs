@@ -17,7 +17,7 @@ pub(super) enum ApiError {
     /// The body is larger than so many bytes.
     TooLarge(usize),
     /// The request was carried out, and what it changed will be forgotten when gripd ends.
-    Forgetful(String),
+    NotPersisted(String),
 }
 
 impl ApiError {
@@ -33,7 +33,7 @@ impl ApiError {
             Self::Slow => 408,
             Self::Conflict(_) => 409,
             Self::TooLarge(_) => 413,
-            Self::Forgetful(_) => 500,
+            Self::NotPersisted(_) => 500,
         }
     }
 }
@@ -41,7 +41,9 @@ impl ApiError {
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(why) | Self::NotFound(why) | Self::Conflict(why) | Self::Forgetful(why) => f.write_str(why),
+            Self::Malformed(why) | Self::NotFound(why) | Self::Conflict(why) | Self::NotPersisted(why) => {
+                f.write_str(why)
+            }
             Self::Slow => f.write_str("The request body did not arrive in time."),
             Self::TooLarge(most) => write!(f, "Request body too large: it may have {most} bytes."),
         }

@@ -61,8 +61,8 @@ impl Places {
         let unproven = seats.values().filter(|seat| !seat.is_proven.load(Relaxed)).count();
         if unproven >= self.most_unproven || seats.len() >= self.most {
             // An unproven one is idle as long as it is not answered.
-            let among = if unproven >= self.most_unproven { Among::Unproven } else { Among::All };
-            let leaving = idle_longest(&seats, among)?;
+            let from = if unproven >= self.most_unproven { SpareFrom::Unproven } else { SpareFrom::All };
+            let leaving = idle_longest(&seats, from)?;
             if let Some(seat) = seats.remove(&leaving) {
                 seat.give_way.notify_one();
             }
@@ -74,7 +74,7 @@ impl Places {
     /// Tells the connection that can be spared most to give way. `false`: none can be spared.
     pub(super) fn spare_one(&self) -> bool {
         let mut seats = self.seats();
-        let leaving = idle_longest(&seats, Among::All).and_then(|number| seats.remove(&number));
+        let leaving = idle_longest(&seats, SpareFrom::All).and_then(|number| seats.remove(&number));
         if let Some(seat) = &leaving {
             seat.give_way.notify_one();
         }
@@ -92,9 +92,9 @@ impl Places {
     }
 }
 
-/// The connections among which one is to give way.
+/// The connections from which one is to give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Among {
+enum SpareFrom {
     /// All of them.
     All,
     /// Those that have proved nothing.
@@ -102,9 +102,9 @@ enum Among {
 }
 
 /// Returns the connection that can be spared most.
-fn idle_longest(seats: &HashMap<u64, Arc<Seat>>, among: Among) -> Option<u64> {
+fn idle_longest(seats: &HashMap<u64, Arc<Seat>>, from: SpareFrom) -> Option<u64> {
     let idle = seats.iter().filter(|(_, seat)| !seat.is_busy.load(Relaxed));
-    let idle = idle.filter(|(_, seat)| among == Among::All || !seat.is_proven.load(Relaxed));
+    let idle = idle.filter(|(_, seat)| from == SpareFrom::All || !seat.is_proven.load(Relaxed));
     idle.map(|(number, seat)| (seat.is_proven.load(Relaxed), seat.idle_since.load(Relaxed), *number))
         .min()
         .map(|(_, _, number)| number)

@@ -49,7 +49,7 @@ pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, 
         && let Err(why) = control.cluster.kept().await
     {
         let why = format!("Published, but what is denied will be forgotten when gripd ends: {why}");
-        return ApiError::Forgetful(why).into();
+        return ApiError::NotPersisted(why).into();
     }
     match published {
         Ok(None) => Reply::text(200, "Published"),

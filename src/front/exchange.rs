@@ -33,7 +33,7 @@ pub(super) struct Exchange<'a> {
     pub(super) slot: &'a Slot,
     pub(super) route: &'a Arc<Route>,
     pub(super) visit: Visit,
-    /// What the client may hold.
+    /// The rights of the client.
     pub(super) rights: Rights,
     pub(super) upload: Upload,
     /// The request as the client sent it, if the one forwarded may be another.
@@ -42,13 +42,13 @@ pub(super) struct Exchange<'a> {
     pub(super) dress: Dress,
 }
 
-/// The thing that an answer carries.
+/// The content of an answer of an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carries {
+pub(super) enum AnswerContent {
     /// An instruct for gripd.
     Instruct,
-    /// Content for the client, and nothing else.
-    Content,
+    /// Nothing but content for the client.
+    Plain,
 }
 
 /// What comes of such an answer.
@@ -59,8 +59,13 @@ enum Prepared {
 
 impl Exchange<'_> {
     /// Follows the instruct, if the answer has one: answers, or leaves a hold in the slot and never returns.
-    pub(super) async fn follow(mut self, answered: Answered, carries: Carries, mut access: Access) -> Response<Reply> {
-        match self.prepare(answered, carries).await {
+    pub(super) async fn follow(
+        mut self,
+        answered: Answered,
+        content: AnswerContent,
+        mut access: Access,
+    ) -> Response<Reply> {
+        match self.prepare(answered, content).await {
             Err(failure) => {
                 answer::fail(self.front, self.route, &self.visit.request.uri, &failure, &self.dress, access)
             }
@@ -83,14 +88,14 @@ impl Exchange<'_> {
         }
     }
 
-    async fn prepare(&mut self, answered: Answered, carries: Carries) -> Result<Prepared, Failure> {
+    async fn prepare(&mut self, answered: Answered, content: AnswerContent) -> Result<Prepared, Failure> {
         let Answered { mut head, body, target } = answered;
-        let instruct = match carries {
-            Carries::Instruct => Some(Reading::begin(&head.headers).map_err(|why| self.unusable(&why, target))?),
-            Carries::Content => None,
+        let instruct = match content {
+            AnswerContent::Instruct => Some(Reading::begin(&head.headers).map_err(|why| self.unusable(&why, target))?),
+            AnswerContent::Plain => None,
         };
         let (body, rest) = self.collect(body).await?;
-        if rest.is_some() && carries == Carries::Content {
+        if rest.is_some() && content == AnswerContent::Plain {
             return Err(Failure::new(Kind::NoScript));
         }
         let reading = match instruct {
@@ -112,7 +117,7 @@ impl Exchange<'_> {
         if is_changed {
             forget_body(&mut head);
         }
-        if carries == Carries::Instruct {
+        if content == AnswerContent::Instruct {
             remove_where(&mut head.headers, is_grip);
         }
         apply(&instruct, &mut head);

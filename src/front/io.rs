@@ -3,7 +3,7 @@
 use super::activity::Activity;
 use super::request_line::RequestLines;
 use super::unreadable;
-use crate::net::{ClientDelay, Following, Limits, Pace, Transport};
+use crate::net::{ClientDelay, Limits, NextWrite, Pace, Transport};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -49,7 +49,7 @@ impl Io {
         }
         let Some(refusal) = unreadable::refusal(bytes) else { return false };
         // The connection ends with it, and it fits any buffer that has room at all.
-        let written = self.transport.try_write(&[IoSlice::new(&refusal.render())], Following::End);
+        let written = self.transport.try_write(&[IoSlice::new(&refusal.render())], NextWrite::End);
         !matches!(written, Ok(0))
     }
 

@@ -3,7 +3,7 @@
 use super::access::Access;
 use super::body::Reply;
 use super::dress::Dress;
-use super::exchange::{Carries, Exchange};
+use super::exchange::{AnswerContent, Exchange};
 use super::identity::identify;
 use super::idle::Busy;
 use super::jsonp;
@@ -97,7 +97,7 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
     };
     if visit.is_websocket() {
         let (visit, upload, route) = (&visit, &upload, &route);
-        let asked = websocket::Asked { front, slot, visit, upload, route, rights, access };
+        let asked = websocket::HandshakeRequest { front, slot, visit, upload, route, rights, access };
         return Box::pin(websocket::open(asked)).await;
     }
     if let Some(refusal) = visit.refuse_events(front) {
@@ -119,12 +119,12 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
     };
     access.answered(answered.head.status.as_u16(), answered.target);
     let is_instruct = !visit.sender.is_trusted() && !route.no_grip && Instruct::concerns(&answered.head.headers);
-    let carries = if is_instruct { Carries::Instruct } else { Carries::Content };
-    if carries == Carries::Content && dress.script.is_none() {
+    let content = if is_instruct { AnswerContent::Instruct } else { AnswerContent::Plain };
+    if content == AnswerContent::Plain && dress.script.is_none() {
         return answer::relay(front, &route, &visit.request, &dress, answered, access);
     }
     let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
-    Box::pin(exchange.follow(answered, carries, access)).await
+    Box::pin(exchange.follow(answered, content, access)).await
 }
 
 /// Reads small bodies whole, and the beginning of large ones, before the origin is bothered: a client that sends slowly

@@ -32,20 +32,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A request for a WebSocket.
-pub(super) struct Asked<'a> {
+pub(super) struct HandshakeRequest<'a> {
     pub(super) front: &'a Front,
     pub(super) slot: &'a Slot,
     pub(super) visit: &'a Visit,
     pub(super) upload: &'a Upload,
     pub(super) route: &'a Arc<Route>,
-    /// What the client may hold.
+    /// The rights of the client.
     pub(super) rights: Rights,
     pub(super) access: Access,
 }
 
 /// Answers a handshake, or leaves a session in the slot and never returns.
-pub(super) async fn open(asked: Asked<'_>) -> Response<Reply> {
-    let Asked { front, slot, visit, upload, route, mut rights, mut access } = asked;
+pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
+    let HandshakeRequest { front, slot, visit, upload, route, mut rights, mut access } = asked;
     let dress = Dress::default();
     if !is_handshake(&visit.request) || !upload.is_whole() {
         let mut refused = answer::respond(&BAD_HANDSHAKE, &dress, access);

@@ -23,8 +23,8 @@ pub struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) receipt: Receipt,
     has_command: bool,
-    /// Of a batch for nobody this is the last one, whose end runs what waits for the outcomes. So it outlives the critical
-    /// section.
+    /// If nobody holds the channels, this is the last clone, and dropping it tells the outcomes. So it is kept until the lock
+    /// is released.
     _tally: Tally,
 }
 

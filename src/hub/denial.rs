@@ -120,8 +120,8 @@ impl Denials {
         self.count == 0
     }
 
-    /// Forgets denials that are over, if that is needed for more to fit. Returns whether these fit; those for the same
-    /// connections as one that there is take its place.
+    /// Forgets denials that are over, at intervals or when room is needed. Returns whether these fit. A denial for the same
+    /// connections as one that there is takes its place.
     pub(super) fn make_room(&mut self, fresh: &[Denial], now: u64) -> bool {
         if now >= self.swept + SWEEP {
             self.expire(now);

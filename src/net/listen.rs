@@ -165,7 +165,7 @@ impl Listener {
 /// The first listener takes the address alone and shares it only afterwards. Of two processes that start in the same
 /// moment one is therefore refused, although both would share the address with listeners of their own.
 fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
-    let first = tcp_listener(address, Port::Own)?;
+    let first = tcp_listener(address, PortSharing::First)?;
     if count > 1 {
         first.set_reuse_port(true)?;
     }
@@ -173,25 +173,25 @@ fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
     let address = first.local_addr()?;
     let mut listeners = vec![BoundListener::Tcp(first)];
     for _ in 1..count {
-        listeners.push(BoundListener::Tcp(tcp_listener(address, Port::Shared)?.into()));
+        listeners.push(BoundListener::Tcp(tcp_listener(address, PortSharing::Shared)?.into()));
     }
     Ok(Bound { address: address.into(), listeners })
 }
 
 /// The way in which a listener has its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Port {
+enum PortSharing {
     /// It is the first that binds it.
-    Own,
+    First,
     /// Other listeners of this process have it as well.
     Shared,
 }
 
 /// Returns a listener whose connections inherit the options that they need.
-fn tcp_listener(address: SocketAddr, port: Port) -> io::Result<Socket> {
+fn tcp_listener(address: SocketAddr, sharing: PortSharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    if port == Port::Shared {
+    if sharing == PortSharing::Shared {
         socket.set_reuse_port(true)?;
     }
     socket.set_tcp_nodelay(true)?;

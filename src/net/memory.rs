@@ -383,7 +383,7 @@ fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Following, Transport};
+    use crate::net::{NextWrite, Transport};
 
     fn pair(kind: fn(usize) -> (MemoryStream, MemoryClient), capacity: usize) -> (Transport, MemoryClient) {
         let (stream, client) = kind(capacity);
@@ -392,7 +392,7 @@ mod tests {
 
     /// Returns how many bytes the transport has taken.
     fn write(transport: &mut Transport, bytes: &[u8]) -> Result<usize, ErrorKind> {
-        transport.try_write(&[IoSlice::new(bytes)], Following::Bytes).map_err(|error| error.kind())
+        transport.try_write(&[IoSlice::new(bytes)], NextWrite::Bytes).map_err(|error| error.kind())
     }
 
     fn is_ready<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> bool {

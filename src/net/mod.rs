@@ -19,5 +19,5 @@ pub use listen::{Bound, BoundListener, ListenAddress, Listener, OPEN_MODE};
 pub use memory::{MemoryAddress, MemoryClient, MemoryServer, MemoryStream};
 pub use outbound::Outbound;
 pub use pace::{ClientDelay, Limits, Pace};
-pub use transport::{Flushed, Following, Peer, Received, Transport};
+pub use transport::{Flushed, NextWrite, Peer, Received, Transport};
 pub use unix::{SocketFile, UnixAddress};

@@ -38,12 +38,13 @@ pub enum Transport {
     Memory(MemoryStream),
 }
 
-/// The thing that follows the bytes of a write.
+/// The thing that the caller sends next, after the bytes of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Following {
+pub enum NextWrite {
     /// More bytes, or nothing for a while.
     Bytes,
-    /// [`Transport::finish`], as soon as all of the bytes have left. The last of them and the end then travel together.
+    /// The end: the caller calls [`Transport::finish`] once all of the bytes have left. The last of them and the end then travel
+    /// together.
     End,
 }
 
@@ -171,9 +172,9 @@ impl Transport {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn try_write(&mut self, slices: &[IoSlice<'_>], following: Following) -> io::Result<usize> {
+    pub fn try_write(&mut self, slices: &[IoSlice<'_>], next: NextWrite) -> io::Result<usize> {
         loop {
-            let written = self.write_once(slices, if following == Following::End { MORE } else { 0 });
+            let written = self.write_once(slices, if next == NextWrite::End { MORE } else { 0 });
             match written {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),

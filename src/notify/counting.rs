@@ -1,4 +1,4 @@
-//! Counting: which channels and users are there, apart from whether, how and to whom that is told. Pure: time is told.
+//! Counting: the channels and users that are present. Reporting them is the business of `telling`. The time is passed in.
 
 use super::event::{Event, Moment, Name, Time, What};
 use super::presence::{Joined, Presence};

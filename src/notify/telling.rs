@@ -1,4 +1,4 @@
-//! Telling: the events of one webhook that wait for it. Pure: time is told.
+//! Telling: the events that wait for one webhook. The time is passed in.
 
 use super::Events;
 use super::Metrics;
@@ -58,7 +58,7 @@ impl Telling {
         }
     }
 
-    /// Returns whether it is time to warn that events are dropped. It is so once.
+    /// Returns true once for each warning that is due: that events are dropped.
     pub(super) const fn take_warning(&mut self) -> bool {
         std::mem::replace(&mut self.warn, false)
     }

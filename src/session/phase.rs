@@ -1,8 +1,8 @@
-//! How far a session is.
+//! The phases of a session.
 
 use crate::grip::CloseReason;
 
-/// How far the end of a session is.
+/// The state of a session's end.
 #[derive(Debug, Default)]
 pub(super) enum Phase {
     /// Both sides may say more.

@@ -2,7 +2,7 @@
 
 use super::said::{Leave, Piece, Said, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
-use crate::net::{Following, Received};
+use crate::net::{NextWrite, Received};
 use crate::origin::{Failure, Kind, RelayedSocket};
 use crate::wire::websocket::{Decoder, Fragment, Part, masked_close};
 use aws_lc_rs::rand;
@@ -124,7 +124,7 @@ impl Relayed {
         while self.written < self.out.len() {
             ready!(self.socket.transport.poll_writable(cx))?;
             let written =
-                self.socket.transport.try_write(&[IoSlice::new(&self.out[self.written..])], Following::Bytes)?;
+                self.socket.transport.try_write(&[IoSlice::new(&self.out[self.written..])], NextWrite::Bytes)?;
             self.advance(written);
         }
         // Idle lines keep no memory for it.

@@ -207,7 +207,7 @@ impl Conn {
         self.outlet.push(piece);
     }
 
-    /// Drops the last pieces of its outlet, of which the first must not be one: it may be half written.
+    /// Drops the last `count` pieces of its outlet, which must not include the first: that may be half written.
     pub(super) fn drop_last(&mut self, count: usize, outgoing: &mut Outgoing) {
         let freed = self.outlet.drop_last(count);
         if self.blocked {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 pub(super) struct Expiring {
     times: BTreeSet<(Instant, Key)>,
     /// Notified when another connection is the first to end.
-    is_earlier: Rc<Notify>,
+    first_changed: Rc<Notify>,
 }
 
 impl Expiring {
@@ -21,7 +21,7 @@ impl Expiring {
     pub(super) fn add(&mut self, key: Key, at: Instant) {
         self.times.insert((at, key));
         if self.times.first() == Some(&(at, key)) {
-            self.is_earlier.notify_one();
+            self.first_changed.notify_one();
         }
     }
 
@@ -47,7 +47,7 @@ impl Expiring {
 impl Shard {
     /// Ends the connections whose time is over, for ever.
     pub async fn keep_time(&self) {
-        let is_earlier = Rc::clone(&self.state.borrow().expiring.is_earlier);
+        let first_changed = Rc::clone(&self.state.borrow().expiring.first_changed);
         loop {
             let first = self.state.borrow().expiring.first();
             let due = async {
@@ -61,7 +61,7 @@ impl Shard {
                     self.state.borrow_mut().expire(Instant::now());
                     tokio::task::yield_now().await;
                 }
-                () = is_earlier.notified() => {}
+                () = first_changed.notified() => {}
             }
         }
     }

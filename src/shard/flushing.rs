@@ -3,7 +3,7 @@
 use super::ending::Phase;
 use super::tally::Closed;
 use super::{Key, State, millis_since};
-use crate::net::{Flushed, Following};
+use crate::net::{Flushed, NextWrite};
 
 /// Bytes flushed before others have their turn.
 const FLUSH_BYTES: usize = 1 << 20;
@@ -30,10 +30,10 @@ impl State {
     pub(super) fn flush(&mut self, key: Key) {
         let conn = &mut self.conns[key];
         conn.dirty = false;
-        let following = if conn.is_complete() { Following::End } else { Following::Bytes };
+        let next = if conn.is_complete() { NextWrite::End } else { NextWrite::Bytes };
         let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();
-        let written = conn.outlet.write_to(transport, following);
+        let written = conn.outlet.write_to(transport, next);
         conn.sent += (waiting - conn.outlet.bytes()) as u64;
         match written {
             Ok(Flushed::All) => {

@@ -117,7 +117,7 @@ impl Outgoing {
         self.made >= most
     }
 
-    /// Begins to count anew what is made for single connections: all outlets were flushed.
+    /// Resets the count of bytes made for single connections, once all outlets are flushed.
     pub(super) const fn forget_made(&mut self) {
         self.made = 0;
     }

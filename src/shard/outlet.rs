@@ -1,6 +1,6 @@
 //! Where a connection's bytes wait for its transport.
 
-use crate::net::{Flushed, Following, Transport};
+use crate::net::{Flushed, NextWrite, Transport};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::io::{self, IoSlice};
@@ -70,9 +70,9 @@ impl Outlet {
     }
 
     /// Writes until the transport takes no more.
-    pub(super) fn write_to(&mut self, transport: &mut Transport, following: Following) -> io::Result<Flushed> {
+    pub(super) fn write_to(&mut self, transport: &mut Transport, next: NextWrite) -> io::Result<Flushed> {
         while !self.is_empty() {
-            match self.write_some(transport, following)? {
+            match self.write_some(transport, next)? {
                 0 => return Ok(Flushed::Blocked),
                 count => self.advance(count),
             }
@@ -80,10 +80,10 @@ impl Outlet {
         Ok(Flushed::All)
     }
 
-    fn write_some(&self, transport: &mut Transport, following: Following) -> io::Result<usize> {
+    fn write_some(&self, transport: &mut Transport, next: NextWrite) -> io::Result<usize> {
         let written = self.written as usize;
         if let [piece] = self.waiting() {
-            return transport.try_write(&[IoSlice::new(&piece[written..])], following);
+            return transport.try_write(&[IoSlice::new(&piece[written..])], next);
         }
         let mut slices = [IoSlice::new(&[]); PIECES_A_WRITE];
         let count = self.len().min(PIECES_A_WRITE);
@@ -91,7 +91,7 @@ impl Outlet {
             *slice = IoSlice::new(piece);
         }
         slices[0] = IoSlice::new(&self.waiting()[0][written..]);
-        transport.try_write(&slices[..count], following)
+        transport.try_write(&slices[..count], next)
     }
 
     fn advance(&mut self, count: usize) {

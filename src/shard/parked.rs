@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::conn::{Conn, Feed, News};
 use super::end::{end_mark, going_away};
 use super::ending::Ending;
-use super::reading::{Reading, poll_readable};
+use super::reading::{ReadState, poll_readable};
 use super::{Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
 use crate::net::{Pace, Received, Transport};
@@ -41,9 +41,9 @@ enum Flushing {
 #[derive(Debug)]
 pub struct ClientGone;
 
-/// What is done to a client whose time to read the end of its connection is over.
+/// The treatment of a client that has not read the end of its connection in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WhenLate {
+enum LateEnd {
     /// It is reset, as a publisher or an operator wants it gone.
     Cut,
     /// It is left to the kernel, which goes on sending what it has.
@@ -78,7 +78,7 @@ pub struct Parked {
     timer: Option<Pin<Box<Sleep>>>,
     /// Few clients send anything.
     early: Option<Box<Early>>,
-    pub(super) reading: Reading,
+    pub(super) reading: ReadState,
 }
 
 /// What the client sent while it was parked.
@@ -100,7 +100,7 @@ impl Parked {
         state.metrics.parked.inc();
         let mut kept = None;
         Early::add(&mut kept, early, feed);
-        Self { shard: Rc::clone(shard), key, timer: None, early: kept, reading: Reading::On }
+        Self { shard: Rc::clone(shard), key, timer: None, early: kept, reading: ReadState::On }
     }
 
     /// Gives it a transport again. What waited for its hold is dropped: its origin was asked anew.
@@ -207,10 +207,10 @@ impl Parked {
         if !self.is_ending() && self.flushed().await.is_err() {
             return;
         }
-        let when_late = if self.is_ending() { WhenLate::Cut } else { WhenLate::LeaveToKernel };
+        let late_end = if self.is_ending() { LateEnd::Cut } else { LateEnd::LeaveToKernel };
         let deadline = self.begin_finish(&frame);
         self.timer = Some(Box::pin(sleep_until(deadline)));
-        poll_fn(|cx| self.poll_finished(cx, when_late)).await;
+        poll_fn(|cx| self.poll_finished(cx, late_end)).await;
     }
 
     /// Waits until all bytes are with the kernel, at a certain pace if that matters.
@@ -370,7 +370,7 @@ impl Parked {
     }
 
     /// Returns ready when the client has ended its side, or when its time is over.
-    fn poll_finished(&mut self, cx: &mut Context<'_>, when_late: WhenLate) -> Poll<()> {
+    fn poll_finished(&mut self, cx: &mut Context<'_>, late_end: LateEnd) -> Poll<()> {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
         poll_room(state, self.key, cx);
@@ -381,7 +381,7 @@ impl Parked {
         }
         let timer = self.timer.as_mut();
         if timer.is_none_or(|t| t.as_mut().poll(cx).is_ready()) {
-            if when_late == WhenLate::Cut || !state.conn(self.key).is_finished() {
+            if late_end == LateEnd::Cut || !state.conn(self.key).is_finished() {
                 state.cut(self.key);
             }
             return Poll::Ready(());

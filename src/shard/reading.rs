@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 /// Whether what the client of a WebSocket sends is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum ReadState {
     /// It is read as it comes.
     On,
     /// It is left unread, so that the client stops sending.
@@ -32,17 +32,17 @@ impl Parked {
 
     /// Leaves unread what the client of a WebSocket sends from now on, so that it stops sending.
     pub const fn pause_reading(&mut self) {
-        self.reading = Reading::Paused;
+        self.reading = ReadState::Paused;
     }
 
     /// Reads again what the client of a WebSocket sends.
     pub const fn resume_reading(&mut self) {
-        self.reading = Reading::On;
+        self.reading = ReadState::On;
     }
 
     /// Returns whether what the client of a WebSocket sends is left unread.
     pub fn is_paused(&self) -> bool {
-        self.reading == Reading::Paused
+        self.reading == ReadState::Paused
     }
 
     /// Returns the form in which it takes messages.
@@ -74,9 +74,9 @@ impl Parked {
 }
 
 /// Ready when the client has sent something, or is gone.
-pub(super) fn poll_readable(state: &mut State, key: Key, cx: &mut Context<'_>, reading: Reading) -> Poll<Event> {
+pub(super) fn poll_readable(state: &mut State, key: Key, cx: &mut Context<'_>, reading: ReadState) -> Poll<Event> {
     let Some(transport) = &mut state.conn(key).transport else { return Poll::Ready(Event::Gone) };
-    if reading == Reading::Paused {
+    if reading == ReadState::Paused {
         return Poll::Pending;
     }
     transport.poll_readable(cx).map(|ready| if ready.is_ok() { Event::Readable } else { Event::Gone })

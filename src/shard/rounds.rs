@@ -117,7 +117,7 @@ impl Begun {
     }
 }
 
-/// What appending met with, to be carried out when the list of subscribers is no longer in use.
+/// The results of appending an item. They are carried out when the list of subscribers is no longer in use.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) delivered: usize,

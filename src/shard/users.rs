@@ -48,7 +48,7 @@ impl Users {
 }
 
 impl State {
-    /// Notes whose a connection is.
+    /// Notes the profile of a connection: its route, its user and the time at which it ends.
     pub(super) fn identify(&mut self, key: Key, whose: &Profile) {
         if self.conn(key).whose.is_like(whose) {
             return;
@@ -64,7 +64,7 @@ impl State {
         }
     }
 
-    /// Notes that a connection is nobody's.
+    /// Forgets the user of a connection, and the time at which it ends.
     pub(super) fn forget_whose(&mut self, key: Key) {
         let whose = Rc::clone(&self.conns[key].whose);
         if self.users.remove(key, &whose, &self.conns) {
