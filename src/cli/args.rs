@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The arguments of the command line.
 
 use crate::config::Overrides;
 use crate::net::ListenAddress;
@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Threads that hold connections; one per core unless told
     #[arg(long, value_name = "N", value_parser = parse_shards)]
     shards: Option<usize>,
-    /// What is logged: error, warn, info, debug, trace or off; or Pushpin's 0 to 4
+    /// The level of the log: error, warn, info, debug, trace or off; or Pushpin's 0 to 4
     #[arg(long, visible_alias = "loglevel", value_name = "LEVEL", value_parser = parse_level)]
     log: Option<LevelFilter>,
 }
@@ -64,7 +64,7 @@ pub(super) enum Command {
 pub(super) struct Publish {
     /// The channel
     pub(super) channel: String,
-    /// What to publish; '@FILE' reads a file
+    /// The content to publish; '@FILE' reads a file
     #[arg(required_unless_present_any = ["close", "hint"])]
     pub(super) content: Option<String>,
     /// The item's id
@@ -73,10 +73,10 @@ pub(super) struct Publish {
     /// The id of the item before it
     #[arg(long)]
     pub(super) prev_id: Option<String>,
-    /// Who sends it: the meta 'sender'
+    /// The sender: sets the meta 'sender'
     #[arg(long)]
     pub(super) sender: Option<String>,
-    /// What is said of the item, for filters; repeatable
+    /// Meta of the item, for filters; repeatable
     #[arg(short = 'M', long, value_name = "NAME=VALUE", value_parser = parse_meta)]
     pub(super) meta: Vec<(String, String)>,
     /// The status of the answer to long-polls

@@ -12,15 +12,15 @@ use std::sync::Arc;
 pub(super) struct Reload<'a> {
     args: &'a Args,
     files: Vec<PathBuf>,
-    /// What the files were like before they were last read.
+    /// The state of the files just before they were last read.
     read: Vec<Stamp>,
-    /// What they were like when they were last looked at.
+    /// The state of the files when they were last looked at.
     seen: Vec<Stamp>,
     /// The routes in use; `None`: the demo runs, which has no routes to change.
     routes: Option<Arc<Table>>,
 }
 
-/// What tells one version of a file from another, as far as that can be told without reading it.
+/// The properties that tell one version of a file from another without reading it.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp(Option<[i64; 6]>);
 

@@ -36,7 +36,7 @@ pub(super) fn daemon(args: &Args) -> u8 {
     }
 }
 
-/// Has the process open as many files as it may: each connection is one.
+/// Raises the limit of open files as far as it may be raised: each connection is an open file.
 fn raise_open_files() {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of open files stays as it is");

@@ -42,7 +42,7 @@ enum Proof {
 }
 
 impl Server {
-    /// What the arguments say of it. Options go before what the URL says.
+    /// Reads the server from the arguments. Options take precedence over the URL.
     pub(super) fn of(args: &args::Server) -> Result<Self> {
         let (url, query) = args.spec.split_once('?').unwrap_or((&args.spec, ""));
         let (place, path) = match url.strip_prefix("unix:") {
@@ -141,7 +141,7 @@ fn over_tcp(url: &str) -> Result<(Place, String)> {
     Ok((place, uri.path().trim_end_matches('/').to_owned()))
 }
 
-/// What the query of a URL says of how to prove who we are, as in GRIP libraries.
+/// Reads the credentials from the query of a URL, as GRIP libraries write them.
 fn of_query(query: &str) -> Result<Option<Proof>> {
     let value = |name| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -151,7 +151,7 @@ fn of_query(query: &str) -> Result<Option<Proof>> {
             .filter(|value| !value.is_empty())
     };
     let Some(key) = value("key") else { return Ok(None) };
-    // What was written as a plus sign is one in base64.
+    // Base64 has plus signs, which a query turns into blanks.
     let key = if key.starts_with("base64:") { key.replace(' ', "+").into() } else { key };
     let no_files = |_: &str| Err("a key in a URL is text, or base64:".to_owned());
     let key = Key::parse(&key, no_files).map_err(|_| "the key in the server's URL is neither text nor base64")?;

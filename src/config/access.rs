@@ -1,4 +1,4 @@
-//! Who may use the control API: `[[control.token]]`, and what stands beside it in `[control]`.
+//! The configuration of access to the control API: `[[control.token]]`, and the related keys of `[control]`.
 
 use super::error::Error;
 use super::keys;
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// Who may be spared a token.
+/// The callers that may be spared a token.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Spared {
@@ -96,7 +96,7 @@ enum Proof {
     Secret(String),
 }
 
-/// Who may use the control API. All that is wrong with it goes to `error`.
+/// Reads who may use the control API. All errors are added to `error`.
 pub(super) fn access(path: Option<&Path>, control: &Control, error: &mut Error) -> Access {
     let place = place(path);
     let spares = |who| control.without_token.contains(&who);

@@ -97,7 +97,7 @@ pub(super) struct Delivery {
     pub(super) update_on_first_subscription: bool,
 }
 
-// What is not written is what each part would do by itself.
+// A key that is not written has the default of the part that it configures.
 
 impl Default for File {
     fn default() -> Self {

@@ -31,7 +31,7 @@ pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> 
     Ok(secret.to_owned())
 }
 
-/// What a variable holds, if the text names one.
+/// Returns the value of the environment variable that the text names, or the text itself if it names none.
 fn resolve(text: &str) -> Result<String, Invalid> {
     let Some(name) = text.strip_prefix("env:") else { return Ok(text.to_owned()) };
     // A name that no variable can have would be a panic on some systems.

@@ -1,6 +1,6 @@
-//! What is configured: written in TOML, in lines of routes, and on the command line; and what it means.
+//! The configuration, from TOML, lines of routes and the command line.
 //!
-//! `file` is what was written; [`Config`] is what it means. An unknown key is an error.
+//! `file` has the keys as they are written; [`Config`] has the settings that result from them. An unknown key is an error.
 
 mod access;
 mod error;
@@ -56,7 +56,7 @@ pub struct Config {
     pub control_listen: SocketAddr,
     /// Threads that hold connections.
     pub shards: usize,
-    /// What is logged.
+    /// The level of the log.
     pub log: LevelFilter,
     /// How long a drain takes to end all streams.
     pub drain: Duration,
@@ -84,7 +84,7 @@ pub struct Config {
     pub notify: notify::Settings,
 }
 
-/// What the command line says over the file.
+/// The settings of the command line, which take precedence over the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Lines of routes, in the place of all others.
@@ -95,11 +95,11 @@ pub struct Overrides {
     pub control: Option<SocketAddr>,
     /// Threads that hold connections.
     pub shards: Option<usize>,
-    /// What is logged.
+    /// The level of the log.
     pub log: Option<LevelFilter>,
 }
 
-/// What had to be read further: keys, rules, names.
+/// The settings that are made from several keys or other files: keys, rules, names.
 #[derive(Default)]
 struct Parsed {
     signer: Option<Arc<Signer>>,

@@ -20,7 +20,7 @@ struct Placed {
     route: Route,
 }
 
-/// What was found, and what is wrong with the rest.
+/// The routes that were found, and the problems of the rest.
 #[derive(Default)]
 struct Found {
     routes: Vec<Placed>,

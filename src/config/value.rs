@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Shards {
     }
 }
 
-/// What origins are told of TLS, in Pushpin's words.
+/// The headers that tell origins about TLS, in Pushpin's words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProtoMode(pub(super) ForwardedProto);
 

@@ -30,7 +30,7 @@ pub(super) struct WebhookTable {
     timeout: Option<Wait>,
 }
 
-/// The webhooks of a file. `routes`: those that there are. What is wrong is added to `error`.
+/// Returns the webhooks of a file. `routes` are the routes that a webhook may name. All errors are added to `error`.
 pub(super) fn load(path: Option<&Path>, file: &File, routes: Option<&Table>, error: &mut Error) -> Settings {
     let place = place(path);
     let mut settings = Settings::default();

@@ -1,4 +1,4 @@
-//! Who may use the control API, and for what.
+//! The tokens that the control API asks for, and the requests that need none.
 
 use super::reply::Reply;
 use super::scope::{Need, Scope, needs};
@@ -16,7 +16,7 @@ use std::io;
 /// The tokens that are asked for, and who needs none.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Who may do what. Empty: no token is asked for.
+    /// The configured tokens. If there are none, no request needs one.
     pub tokens: Vec<Token>,
     /// Whether what comes over the Unix socket needs no token.
     pub unix: bool,
@@ -30,7 +30,7 @@ impl Default for Access {
     }
 }
 
-/// What a request to a path asks for.
+/// The permission that a request to a path needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Demand {
     /// Nothing: how gripd is may be known.
@@ -42,7 +42,8 @@ enum Demand {
 }
 
 impl Demand {
-    /// Of a request to `path`, which has no slash at its end. What is unknown is for those who may do everything.
+    /// Returns the demand of a request to `path`, which has no slash at its end. An unknown path is for those who may do
+    /// everything.
     fn of(path: &str, method: &Method) -> Self {
         match path {
             "" | "/healthz" | "/readyz" => Self::Nothing,
@@ -218,7 +219,7 @@ impl Refusal {
 }
 
 impl Why {
-    /// The value of `WWW-Authenticate` (RFC 6750, section 3). Who shows nothing is told of no error.
+    /// Returns the value of `WWW-Authenticate` (RFC 6750, section 3). It names no error if no token was shown.
     fn challenge(&self) -> String {
         let (error, description) = match self {
             Self::NoToken => return r#"Bearer realm="gripd""#.to_owned(),

@@ -28,8 +28,9 @@ pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Api
     }
 }
 
-/// Reads the body of a request that is refused, and forgets it. A connection that is closed with bytes unread is reset, and
-/// the publisher would not see why. Who waits for a word before sending the body is not made to.
+/// Reads the body of a request that is refused, and drops it. If the connection were closed with bytes unread, the kernel
+/// would reset it and the publisher would not see the reason. A publisher that waits for `100 Continue` is not asked for
+/// its body.
 pub(super) async fn discard(control: &Control, request: Request<Incoming>) {
     if request.headers().contains_key(EXPECT) {
         return;

@@ -41,7 +41,8 @@ pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiE
     Ok(Reply::json(&Page { denied, next }))
 }
 
-/// What is asked for the page behind: a channel; and the number of a denial before it, if there are more of that channel.
+/// Returns the parameter `after` for the page that begins after a denial: a channel, with the number of the denial before
+/// it if the channel has more of them.
 fn text(after: &After) -> String {
     let After { channel, serial } = after;
     match serial {

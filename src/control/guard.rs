@@ -1,7 +1,7 @@
-//! Who may not use the control API: web pages.
+//! Protection from web pages.
 //!
-//! A page that a browser shows can send requests to any port of the machine it runs on. Without this any
-//! page could publish and close.
+//! A page that a browser shows can send requests to any port of the machine on which the browser runs. Without this
+//! protection any page could publish and close.
 
 use super::reply::Reply;
 use crate::net::Peer;

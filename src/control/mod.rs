@@ -47,7 +47,7 @@ pub struct Settings {
     pub max_body: usize,
     /// How long a reply waits for connections to end.
     pub receipt_wait: Duration,
-    /// Who may do what.
+    /// The tokens and their scopes.
     pub access: Access,
     /// The Unix socket on which it is served as well, or an address in memory.
     pub unix: Option<ListenAddress>,
@@ -64,7 +64,7 @@ impl Default for Settings {
     }
 }
 
-/// What is counted.
+/// The counters of the control API.
 #[derive(Debug)]
 pub struct Metrics {
     /// Requests that could not be read.
@@ -121,7 +121,7 @@ impl Control {
         Arc::new(Self { settings, cluster, descriptors, metrics, registry, ready, guesses })
     }
 
-    /// Has `/readyz` say that no further traffic is wanted.
+    /// Makes `/readyz` say from now on that no further traffic is wanted.
     pub fn unready(&self) {
         self.ready.store(false, Ordering::Relaxed);
     }
@@ -233,7 +233,7 @@ impl Control {
     }
 }
 
-/// What a path names: a place, and perhaps something there. As in Pushpin, one slash at the end makes no difference.
+/// Splits a path into a place and perhaps a name in that place. As in Pushpin, one slash at the end makes no difference.
 fn split(path: &str) -> (&str, Option<&str>) {
     let path = path.strip_prefix('/').unwrap_or(path);
     match path.split_once('/') {

@@ -1,4 +1,4 @@
-//! What the control API answers.
+//! The replies of the control API.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,7 +9,7 @@ use serde::Serialize;
 const TEXT: &str = "text/plain";
 const JSON: &str = "application/json";
 
-/// What a client of the API wants to read.
+/// The media type that a client of the API wants to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Media {
     Text,
@@ -17,7 +17,8 @@ pub(super) enum Media {
 }
 
 impl Media {
-    /// What `Accept` asks for. As in Pushpin the last element that fits decides; `None`: none does.
+    /// Returns the media type that `Accept` asks for, or `None` if it asks for neither. As in Pushpin the last element that
+    /// fits decides.
     pub(super) fn negotiate(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(ACCEPT) {
             return Some(Self::Text);

@@ -1,4 +1,4 @@
-//! What a token may do.
+//! The scopes of a token.
 
 use crate::grip::item::Move;
 use crate::grip::{Glob, Invalid, Item, invalid};
@@ -18,7 +18,7 @@ pub enum Scope {
     Admin,
 }
 
-/// What somebody wants to do.
+/// The thing that a request wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need<'a> {
     /// Send content to a channel.
@@ -58,10 +58,10 @@ pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
         Some(Move::Unsubscribe(channels)) => (&[][..], &channels[..]),
         None => (&[][..], &[][..]),
     };
-    // What does none of it is taken for content, so that nothing goes without a scope.
+    // An item that does none of this counts as content, so that nothing goes without a scope.
     let publishes = sends || orders || !closes;
     let publish = publishes.then_some(Need::Publish(&item.channel));
-    // Who is subscribed to a channel gets all that is published there.
+    // A connection that is subscribed to a channel gets everything that is published there.
     let entered = entered.iter().map(|channel| Need::Publish(channel));
     let left = left.iter().map(|channel| Need::Close(channel));
     let selection = item.selection.as_deref();
@@ -123,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    /// What an item needs, in one line.
+    /// Returns the needs of an item, in one line.
     fn needed(item: Value) -> String {
         let items = parse_batch(json!({ "items": [item] }).to_string().as_bytes()).unwrap();
         items.iter().flat_map(needs).map(|need| need.to_string()).collect::<Vec<_>>().join(" and ")

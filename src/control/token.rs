@@ -24,7 +24,7 @@ enum Proof {
     Secret(Digest),
 }
 
-/// What a JWT must say, and what it may.
+/// The claims of a JWT that decide whether it is valid.
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<serde_json::Value>,
@@ -38,7 +38,7 @@ struct Named {
     sub: Option<String>,
 }
 
-/// Who wrote a JWT, as it says.
+/// The issuer of a JWT, as the JWT itself says.
 #[derive(Deserialize)]
 struct Issued {
     iss: Option<String>,
@@ -66,7 +66,7 @@ pub(super) enum Unknown {
 }
 
 impl Token {
-    /// Who shows a JWT of `issuer`, which `verifier` can verify.
+    /// Returns a token for those who show a JWT of `issuer`, which `verifier` can verify.
     pub fn signed(name: &str, issuer: &str, verifier: Verifier, scopes: Vec<Scope>) -> Self {
         Self {
             name: name.to_owned(),
@@ -75,12 +75,12 @@ impl Token {
         }
     }
 
-    /// Who shows `secret` itself.
+    /// Returns a token for those who show `secret` itself.
     pub fn secret(name: &str, secret: &str, scopes: Vec<Scope>) -> Self {
         Self { name: name.to_owned(), proof: Proof::Secret(digest(&SHA256, secret.as_bytes())), scopes }
     }
 
-    /// What it is called in logs and refusals.
+    /// Returns the name of the token in logs and refusals.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -90,7 +90,7 @@ impl Token {
         self.scopes.iter().any(|scope| scope.covers(need))
     }
 
-    /// What it may do, as it is configured.
+    /// Returns the scopes of the token as they are configured.
     pub(super) fn scopes(&self) -> String {
         self.scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join(", ")
     }
@@ -99,7 +99,7 @@ impl Token {
         matches!(&self.proof, Proof::Secret(own) if verify_slices_are_equal(own.as_ref(), shown.as_ref()).is_ok())
     }
 
-    /// Who verifies JWTs of this issuer, if this token is known by them.
+    /// Returns the verifier of JWTs of this issuer, if the token is shown as such a JWT.
     fn verifier_of(&self, issuer: &str) -> Option<&Verifier> {
         match &self.proof {
             Proof::Signed { issuer: own, verifier } if own == issuer => Some(verifier),
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(claiming(json!({"iss": "realm", "exp": NOW + 9, "aud": "other"})), Err(Unknown::Audience));
         assert_eq!(claiming(json!({"exp": NOW + 1})), Err(Unknown::NoIssuer));
         assert_eq!(claiming(json!({"iss": 1, "exp": NOW + 1})), Err(Unknown::Key));
-        // Whose claims are wrong is told so only if the signature is right.
+        // A JWT with a wrong signature is not told that its claims are wrong as well.
         assert_eq!(name(&signed("third", &json!({"iss": "realm"}))), Err(Unknown::Signature));
     }
 

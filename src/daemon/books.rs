@@ -1,4 +1,4 @@
-//! Who is told what a shard says of its connections: the hub, and the webhooks.
+//! The listeners to the reports of a shard: the hub, and the webhooks.
 
 use crate::grip::Channel;
 use crate::hub::Membership;

@@ -39,14 +39,14 @@ pub struct Daemon {
     shards: Vec<JoinHandle<Left>>,
     /// Ends the control thread. The duration is how long webhooks may take to tell what is left.
     stop_control: oneshot::Sender<Duration>,
-    /// How long a drain may take,
+    /// The longest time that a drain may take.
     longest_drain: Duration,
-    /// and when it began.
+    /// The time at which the drain began.
     drained_at: OnceLock<Instant>,
     control_thread: JoinHandle<()>,
 }
 
-/// What was left when a shard ended: nothing, if all connections ended in time.
+/// The connections that were left when a shard ended. There are none if all ended in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// Connections still parked.
@@ -101,7 +101,7 @@ impl Daemon {
         local(self.addresses.control)
     }
 
-    /// Has requests that come from now on go by other routes. What is held stays as it is.
+    /// Replaces the routes for requests that come from now on. Connections that are held already stay as they are.
     pub fn reroute(&self, routes: Arc<Table>) {
         tracing::info!(routes = routes.routes().count(), "the routes have changed");
         warn_of_ignored(&routes);

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-/// What a shard's thread needs.
+/// The parts that the thread of a shard needs.
 pub(super) struct ShardThread {
     pub(super) index: usize,
     pub(super) listener: BoundListener,
