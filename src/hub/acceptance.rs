@@ -224,7 +224,7 @@ mod tests {
             let number = hub.state().table.number;
             assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy::Inboxes));
             assert_eq!(hub.state().table.number, number);
-            // What nobody holds, or only others do, needs no room there.
+            // A channel that nobody holds needs no room, nor does one that only other shards hold.
             assert!(publish(&hub, many("nobody", 1)).await.is_ok());
             join(&hub, 1, "b");
             assert!(publish(&hub, many("b", 1)).await.is_ok());
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(hub.wanted(["a", "b", "c", "a", ""]), [true, false, true, true, false]);
         hub.membership(1).left(&Profile::default(), &[Channel::from("c")]);
         assert_eq!(hub.wanted(["c", "a"]), [false, true]);
-        // What comes without an id makes a remembered last id void.
+        // An item without an id makes a remembered last id invalid.
         let last = json!({ "channel": "d", "id": "5", "http-stream": { "content": "x" } });
         run(publish(&hub, items(&[last]))).unwrap();
         assert_eq!(hub.wanted(["d", "e"]), [true, false]);

@@ -16,7 +16,7 @@ pub(super) struct Allowed {
 /// The rule of one route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rules {
-    /// What the route is called.
+    /// The name of the route.
     pub route: String,
     /// The patterns in force; `None`: every channel may be held.
     pub channels: Option<Vec<String>>,
@@ -24,7 +24,7 @@ pub struct Rules {
     pub configured: Option<Vec<String>>,
 }
 
-/// What is kept of the rule of a route that was changed.
+/// The changed rule of a route, as it is kept on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
     route: String,
@@ -139,7 +139,7 @@ impl Allowed {
         self.changed.get_key_value(route).map(|(name, _)| name)
     }
 
-    /// What is to be kept: the rules that were changed.
+    /// Returns the rules that were changed, which are to be kept.
     pub(super) fn kept(&self) -> Vec<Kept> {
         let patterns = |rule: &Rule| rule.patterns().map(str::to_owned).collect();
         self.changed.iter().map(|(route, rule)| Kept { route: route.to_string(), channels: patterns(rule) }).collect()

@@ -32,7 +32,7 @@ pub struct Batch {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) item: Arc<Rendered>,
-    /// What is done to connections, behind what it delivers.
+    /// The command that follows the content of the item.
     pub(super) deed: Option<Deed>,
     /// Seconds for which the channel is denied to those whom it means.
     pub(super) deny_for: Option<u32>,
@@ -41,7 +41,7 @@ pub(super) struct Entry {
     index: u32,
 }
 
-/// What goes to one shard.
+/// The deliveries and commands that go to one shard.
 #[derive(Default)]
 pub(super) struct Parcel {
     pub(super) deliveries: Vec<Delivery>,
@@ -109,7 +109,7 @@ impl Batch {
     }
 }
 
-/// What the receipt says of an item: one that is nothing for anybody was delivered to nobody.
+/// Returns the line of an item in the receipt. An item that is nothing for anybody counts as delivered to nobody.
 fn line(item: &Item) -> Line {
     let closes = !item.closes.is_empty();
     let (subscribes, unsubscribes) = match item.moves {
@@ -194,7 +194,7 @@ impl Entry {
         for shard in shards {
             let selection = self.item.selection.as_ref();
             let is_meant = selection.is_none_or(|s| s.with.iter().all(|with| table.is_held(with, shard)));
-            // Who follows the order of a channel must learn of each item in it.
+            // A connection that follows the order of a channel must learn of each item in it.
             if self.item.delivers() && (is_meant || self.item.is_ordered()) {
                 parcels[shard].deliveries.push(self.delivery(number));
             }
@@ -204,7 +204,7 @@ impl Entry {
                 if let Deed::Move(moved) = deed
                     && let Move::Subscribe(channels) = &**moved
                 {
-                    // What is accepted from now on is for those who are to be subscribed.
+                    // Everything accepted from now on is for the connections that are about to be subscribed, too.
                     table.join(shard, channels);
                 }
                 parcels[shard].commands.push(self.command(number + 1, deed.clone()));
@@ -212,7 +212,7 @@ impl Entry {
         }
     }
 
-    /// What it denies, and to whom.
+    /// Returns the denial that the item decides, if it decides one.
     pub(super) fn denial(&self, now: u64) -> Option<Denial> {
         let until = now + u64::from(self.deny_for?);
         Some(Denial::new(&self.item.channel, self.item.selection.as_deref(), until))

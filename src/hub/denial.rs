@@ -51,12 +51,12 @@ const MAX_ALIKE: usize = 100;
 /// For how many seconds those that are over may be kept.
 const SWEEP: u64 = 60;
 
-/// All denials. What is over is forgotten when there is no room, or when it is looked for.
+/// All denials. Those that are over are forgotten when there is no room, or when they are looked for.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
     channels: BTreeMap<Channel, Denied>,
     count: usize,
-    /// What the next one is called.
+    /// The serial number of the next denial.
     serial: u64,
     /// When those that were over were last forgotten.
     swept: u64,
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(found(&denials, &["c", "u1"], &[], 99).as_deref(), Some("u1"));
         assert_eq!(found(&denials, &["u1"], &[], 100), None);
         assert_eq!(found(&denials, &["c"], &[], 99), None);
-        // What is held already is not entered.
+        // A channel that is held already is not entered.
         assert_eq!(found(&denials, &["c"], &["u1"], 99), None);
         assert_eq!((denials.delete("u1", 99), denials.delete("u1", 99)), (1, 0));
         assert!(denials.is_empty());

@@ -1,4 +1,4 @@
-//! What operators decide and see: denials, lists of allowed channels, connections.
+//! The decisions of operators, and the lists that they see: denials, allowed channels, connections.
 
 use super::allowed::{Change, Kept, Rules, Unchanged};
 use super::batch::close_frame;
@@ -26,7 +26,7 @@ const ALLOWED: &str = "allowed.json";
 /// How long a shard may take to tell which connections it holds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the file of denials holds.
+/// The content of the file of denials.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Denied {
     denied: Vec<Denial>,
@@ -42,7 +42,7 @@ enum Decision {
     Pardon(String),
 }
 
-/// What the file of changed rules holds.
+/// The content of the file of changed rules.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct AllowedFile {
     routes: Vec<Kept>,

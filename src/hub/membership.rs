@@ -1,4 +1,4 @@
-//! Who holds a channel, as each shard tells the hub.
+//! The holders of channels, as each shard reports them to the hub.
 
 use super::{Hub, now};
 use crate::grip::Channel;

@@ -96,7 +96,7 @@ pub struct Hub {
     store: Store,
 }
 
-/// What the lock is for.
+/// The state that the lock protects.
 #[derive(Debug)]
 struct State {
     table: Table,
@@ -132,7 +132,7 @@ impl Hub {
         Arc::clone(&self.inboxes[shard])
     }
 
-    /// What the shard with this index tells the hub.
+    /// Returns the ledger to which the shard with this index reports.
     pub fn membership(self: &Arc<Self>, shard: usize) -> Membership {
         Membership::new(Arc::clone(self), shard)
     }

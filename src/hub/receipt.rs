@@ -1,4 +1,4 @@
-//! What a publish did, gathered from the shards.
+//! The results of a publish, gathered from the shards.
 
 use crate::grip::Channel;
 use crate::shard::Tally;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What is done with the outcomes of a batch when they are final, on whichever thread made them so.
+/// A function that gets the final outcomes of a batch, on whichever thread made them final.
 pub type Finally = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
 
-/// What became of a batch, as far as it is known.
+/// The outcomes of a batch, as far as they are known.
 #[derive(Clone, Debug)]
 pub struct Receipt {
     items: Arc<[Line]>,
@@ -27,7 +27,7 @@ pub(super) struct Line {
     pub(super) unsubscribes: bool,
 }
 
-/// What became of one item. Only what it asked for is said: a close has no `delivered`.
+/// The outcome of one item. It has only the counts that the item asked for: a close has no `delivered`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outcome {
@@ -75,7 +75,7 @@ impl Receipt {
         (Self { items, counts }, tally)
     }
 
-    /// What is known now.
+    /// Returns the outcomes as they are known now.
     pub fn outcomes(&self) -> Vec<Outcome> {
         outcomes(&self.items, &self.counts)
     }
@@ -104,7 +104,7 @@ impl Outcome {
     }
 }
 
-/// What the counts say of the items.
+/// Returns the outcomes that these counts are.
 fn outcomes(items: &[Line], counts: &[Counts]) -> Vec<Outcome> {
     items.iter().zip(counts).map(|(line, counts)| line.outcome(counts)).collect()
 }

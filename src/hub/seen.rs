@@ -53,7 +53,7 @@ mod tests {
     fn an_item_is_new_once_in_its_time() {
         let (mut seen, t) = (Seen::new(Duration::from_secs(60)), Instant::now());
         assert!(seen.remember("a", "1", t) && seen.remember("b", "1", t) && seen.remember("a", "2", t));
-        // What comes again is not remembered longer for it.
+        // An item that comes again is not remembered longer for it.
         assert!(!seen.remember("a", "1", t + Duration::from_secs(59)));
         assert!(seen.remember("a", "1", t + Duration::from_secs(60)));
         assert_eq!((seen.items.len(), seen.order.len()), (1, 1));

@@ -23,11 +23,11 @@ const MAX_UNHELD: usize = 200_000;
 /// How long a channel that was pinned is remembered at least.
 const PINNED: Duration = Duration::from_secs(5);
 
-/// What is sequenced.
+/// Something that can be put in order.
 pub(super) trait Sequenced {
-    /// What the item is called.
+    /// The id of the item.
     fn id(&self) -> Option<&Id>;
-    /// What the item before it is called.
+    /// The id of the item before it.
     fn prev_id(&self) -> Option<&Id>;
 }
 
@@ -39,11 +39,12 @@ pub(super) struct Sequences<T> {
     /// How long a last id is known after the last connection has left.
     linger: Duration,
     channels: HashMap<Channel, Sequence<T>, foldhash::fast::RandomState>,
-    /// Who waits until when, in the order of time.
+    /// The items that wait, and the times at which they wait no longer, in the order of time.
     deadlines: VecDeque<(Instant, Channel, u64)>,
-    /// Channels that nobody holds any more, and until when they are remembered, in the order of time,
+    /// The channels that nobody holds any more and that are still remembered, with the times at which they are forgotten,
+    /// in the order of time.
     lingering: VecDeque<(Instant, Channel)>,
-    /// and those for which items came while nobody held them.
+    /// The channels that got items while nobody held them, in the same form.
     unheld: VecDeque<(Instant, Channel)>,
     ticket: u64,
 }
@@ -51,7 +52,7 @@ pub(super) struct Sequences<T> {
 #[derive(Debug)]
 struct Sequence<T> {
     last: Option<Id>,
-    /// What the delivered items named as the one before them, the latest last.
+    /// The ids that the delivered items named as those before them, the latest last.
     recent: VecDeque<Id>,
     waiting: VecDeque<(u64, T)>,
     /// Until when it is remembered, while nobody holds the channel.
@@ -66,7 +67,7 @@ impl<T> Default for Sequence<T> {
     }
 }
 
-/// What becomes of an item now.
+/// The decision about an item that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn<T> {
     /// It is delivered, and behind it those that waited for it.
@@ -135,7 +136,7 @@ impl<T: Sequenced> Sequences<T> {
         Turn::Later(turn)
     }
 
-    /// Has the last id of a channel known a while that nobody holds.
+    /// Keeps the last id of a channel that nobody holds for [`UNHELD`].
     fn remember_unheld(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
         let until = now + UNHELD;
@@ -207,7 +208,7 @@ impl<T: Sequenced> Sequences<T> {
         }
     }
 
-    /// Has a channel remembered as long as it is held, and a while longer. Says whether it was not.
+    /// Keeps a channel remembered as long as it is held, and a while longer. Returns whether it was not kept so before.
     pub(super) fn pin(&mut self, channel: &Channel) -> bool {
         let sequence = self.channels.entry(channel.clone()).or_default();
         !std::mem::replace(&mut sequence.pinned, true)
@@ -216,7 +217,8 @@ impl<T: Sequenced> Sequences<T> {
     /// Says that nobody holds a channel any more.
     pub(super) fn left(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
-        // Who is told of new channels must know a while which are not.
+        // A pinned channel is remembered for at least [`PINNED`], so that a channel that is held again soon does not count
+        // as new.
         let linger = if sequence.pinned { self.linger.max(PINNED) } else { self.linger };
         let until = now + linger;
         sequence.lingers = Some(until);
@@ -233,7 +235,7 @@ impl<T: Sequenced> Sequences<T> {
             if sequence.waiting.is_empty() {
                 self.channels.remove(&channel);
             } else {
-                // What waits comes out at its time.
+                // An item that waits comes out at its time.
                 let until = now + self.wait;
                 sequence.lingers = Some(until);
                 self.lingering.push_back((until, channel));
@@ -370,7 +372,7 @@ mod tests {
         assert!(s.overdue(t + WAIT - Duration::from_millis(1)).is_empty());
         let released: Vec<_> = s.overdue(t + WAIT).into_iter().map(|(_, item)| item).collect();
         assert_eq!(released, [nth(3), nth(4)]);
-        // What was given up comes at last: it does not turn the order back.
+        // An item that was given up comes at last: it does not turn the order back.
         assert_eq!(s.accept(&c, nth(2), Present, t), now(&[2]));
         assert_eq!(s.accept(&c, nth(5), Present, t), now(&[5]));
         assert_eq!(s.overdue(t + LINGER), []);

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 const CHANNELS: [&str; 2] = ["a", "b"];
 
-/// What happens in a run.
+/// An event of a run.
 #[derive(Clone, Debug)]
 enum Act {
     /// The origin stores the next item of a channel.
@@ -28,7 +28,7 @@ enum Act {
     Publish(usize, prop::sample::Index),
     /// The last stored item of a channel is published.
     PublishLast(usize),
-    /// What waits for the item before it has waited long enough.
+    /// An item that waits for the one before it has waited long enough.
     Wait,
     /// The hold hears what happened, and asks the origin if it is to.
     Hear,
@@ -53,7 +53,7 @@ struct Run {
     client: MemoryClient,
     /// How many items the origin has stored of each channel.
     stored: [usize; 2],
-    /// What the origin was asked: what the client had had, and what there was then.
+    /// The items that the client had, and those that there were, when the origin was asked.
     asked: Option<[(usize, usize); 2]>,
 }
 

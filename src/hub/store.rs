@@ -1,4 +1,4 @@
-//! What operators decide, on disk.
+//! The decisions of operators on disk.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -43,7 +43,7 @@ impl Pending {
     }
 }
 
-/// What was written last.
+/// The texts that were written last.
 #[derive(Clone, Debug, Default)]
 struct Written {
     changes: u64,

@@ -192,8 +192,8 @@ impl Transport {
         }
     }
 
-    /// Ends what is sent to the other side. What it sends can still be read. If that is [`Flushed::Blocked`], another
-    /// attempt is due when the transport is writable.
+    /// Ends the bytes that are sent to the other side. The bytes that it sends can still be read. If this is
+    /// [`Flushed::Blocked`], another attempt is due when the transport is writable.
     ///
     /// # Errors
     /// The connection is broken, which [`Self::try_read`] tells as well.

@@ -82,7 +82,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity) {
-            // What cannot be removed is stale from now on, and will be replaced.
+            // A file that cannot be removed is stale from now on, and will be replaced.
             let _ = fs::remove_file(&self.path);
         }
     }

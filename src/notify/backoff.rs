@@ -26,7 +26,7 @@ impl Backoff {
     pub(super) fn next(&mut self, random: u64) -> Duration {
         let pause = self.first * self.factor;
         self.factor = (self.factor * 2).min(MAX_FACTOR);
-        // What is left after the division fits.
+        // The remainder of the division fits.
         let share = u32::try_from(random % u64::from(2 * SPREAD + 1)).unwrap_or(SPREAD);
         pause / 1000 * (1000 - SPREAD + share)
     }

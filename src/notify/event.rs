@@ -1,4 +1,4 @@
-//! What a webhook is told, and its JSON.
+//! The events that a webhook is told, and their JSON.
 
 use crate::grip::Channel;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -47,7 +47,7 @@ impl Moment {
 pub struct Ended {
     /// The connection's id.
     pub connection: String,
-    /// What it was: `stream`, `response` or `websocket`.
+    /// The kind of the connection: `stream`, `response` or `websocket`.
     pub kind: &'static str,
     /// Its route: the id, else host and path.
     pub route: Arc<str>,
@@ -79,7 +79,7 @@ pub(super) enum What {
     Dropped(u64),
 }
 
-/// What is held.
+/// The name of something that is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Channel(Channel),

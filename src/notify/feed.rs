@@ -1,4 +1,4 @@
-//! What one webhook is told: from what happens to connections to requests.
+//! The way from the events of connections to the requests of one webhook.
 
 use super::backoff::Backoff;
 use super::counting::{Changes, Counting};
@@ -252,8 +252,8 @@ impl Feed {
         let _ = self.stage.subscribe().wait_for(|reached| *reached >= stage).await;
     }
 
-    /// Sends what there is to tell, all of it once, but no longer than `within`. What is left is dropped then, and so is
-    /// what comes.
+    /// Sends everything that there is to tell, once, but for no longer than `within`. After that everything left is
+    /// dropped, and so is everything that comes later.
     pub(super) async fn drain(&self, within: Duration) {
         let mut lost = 0;
         self.stage.send_replace(Stage::Draining);

@@ -1,9 +1,9 @@
-//! Webhooks: servers are told who is there, in which channels, and what became of connections.
+//! Webhooks: servers are told who is there, in which channels, and how connections ended.
 //!
-//! Shards say what happens, under a short lock, and wait for nobody. For each webhook it is counted who holds what:
-//! told are the first join and the last leave of a name, and who is back within the grace never left. What is told
-//! waits in a queue with a bound, and goes out in batches, each until it is taken: a server may see an event twice, and
-//! knows it by its id. Ids are numbers without a gap; where events are missing, one says how many.
+//! Shards report events under a short lock, and wait for nobody. Each webhook has a count of who holds each name. It is
+//! told the first join and the last leave of a name. A name that is held again within the grace never left. Events wait in
+//! a queue with a bound, and are sent in batches, each until the server takes it: a server may get an event twice, and
+//! recognizes it by its id. Ids are numbers without a gap; where events are missing, one event says how many.
 
 mod backoff;
 mod counting;
@@ -45,7 +45,7 @@ pub struct Hook {
     pub url: Url,
     /// The route whose connections count, by its id, else its host and path. `None`: all.
     pub route: Option<String>,
-    /// What it is told.
+    /// The kinds of events that it is told.
     pub events: Events,
     /// The patterns of the channels whose joins and leaves it is told. None: all.
     pub channels: Vec<Glob>,
@@ -53,7 +53,7 @@ pub struct Hook {
     pub users: bool,
     /// Signs the requests.
     pub signer: Option<Arc<Signer>>,
-    /// Who is back within this time never left. If it is zero, or without end, a leave is told at once.
+    /// The time within which a name that is held again never left. If it is zero, or without end, a leave is told at once.
     pub grace: Duration,
     /// Events of one request at most; at least 1.
     pub batch: usize,
@@ -212,9 +212,9 @@ impl Notifier {
         pending().await
     }
 
-    /// Sends all there is to tell, leaves within their grace too, each event once, for `within` at most. What is not
-    /// taken then is dropped, counted and logged, and whatever comes later is dropped. It is meant to be called when the
-    /// last connection has ended; [`run`](Self::run) may run meanwhile or be dropped before.
+    /// Sends everything that there is to tell, each event once, for `within` at most; that includes leaves within their
+    /// grace. Events that are not taken by then are dropped, counted and logged, and whatever comes later is dropped. Call
+    /// it when the last connection has ended; [`run`](Self::run) may still be running or have been dropped.
     pub async fn drain(&self, within: Duration) {
         all(self.feeds.iter().map(|feed| Box::pin(feed.drain(within)) as Part<'_>).collect()).await;
     }

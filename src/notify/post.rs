@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 /// The `aud` of what is signed: requests of clients are signed by the same key, and have none.
 const AUDIENCE: &str = "webhook";
 
-/// What a reply's body may have for its connection to be kept, in bytes.
+/// The largest body of a reply, in bytes, with which the connection is kept.
 const MAX_REPLY: usize = 64 * 1024;
 /// How long its end is waited for.
 const REPLY_WAIT: Duration = Duration::from_secs(1);

@@ -34,7 +34,7 @@ enum State {
     Leaving { due: Due, left: Time },
 }
 
-/// What there is to tell of a join.
+/// The event that follows from a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Joined {
     /// Nothing: others hold the name, or somebody did a moment ago.
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// What was told of each name: whether it is held, and since when.
+    /// The events that were told of each name: whether it is held, and since when.
     type Told = Vec<(String, bool, u64)>;
 
     struct Subject {
@@ -212,7 +212,7 @@ mod tests {
         s.joined("a", 4);
         s.due(60_000, 9);
         assert_eq!(s.told(), [("a", true, 0)]);
-        // Who is back too late did leave, even if nobody has told so yet.
+        // A name that is held again too late did leave, even if nobody has told so yet.
         s.left("a", 70_000);
         s.joined("a", 75_000);
         assert_eq!(s.told()[1..], [("a", false, 70_000), ("a", true, 75_000)]);
@@ -257,8 +257,8 @@ mod tests {
         assert_eq!(s.presence.leaving.len(), 0);
     }
 
-    /// What is to be told of a name, whose counts changed like this, in the end: the times at which anybody held it, those
-    /// less than a grace apart being one.
+    /// Returns the times at which a name is to be told as held, for these changes of its count. Times that are less than a
+    /// grace apart are one.
     fn model(name: &str, changes: &[(bool, u64)], grace: u64) -> Told {
         let mut told = Told::new();
         let mut count = 0;
@@ -326,7 +326,7 @@ mod tests {
             for name in names {
                 let told: Vec<bool> = s.told.iter().filter(|(n, ..)| n == name).map(|(_, held, _)| *held).collect();
                 prop_assert!(told.iter().enumerate().all(|(i, held)| *held == (i % 2 == 0)), "{:?}", told);
-                // What is held in the end was told so, and nothing else.
+                // Names that are held in the end were told as held, and no others.
                 prop_assert_eq!(told.len() % 2 == 1, s.presence.names.contains_key(name));
             }
         }

@@ -45,7 +45,8 @@ impl Queue {
         false
     }
 
-    /// What is to be told next, at most `most` events. Until it is removed, the same is offered again.
+    /// Returns the events that are to be told next, at most `most`. Until they are removed, the same ones are offered
+    /// again.
     pub(super) fn batch(&mut self, most: usize) -> Vec<Numbered> {
         if self.offered == 0 {
             self.offered = self.waiting.len().min(most);
@@ -81,7 +82,7 @@ impl Queue {
     fn remove(&mut self, count: usize, now: Moment) -> u64 {
         let removed = self.waiting.drain(..count.min(self.waiting.len()));
         self.first += removed.len() as u64;
-        // What says that events were dropped is none of them.
+        // The event that says how many were dropped is not counted itself.
         let events = removed.filter(|waiting| !matches!(waiting.event.what, What::Dropped(_))).count() as u64;
         if let Some((count, time)) = self.lost.take_if(|_| self.waiting.len() < self.most) {
             self.waiting.push_back(Waiting { event: Event { time, what: What::Dropped(count) }, since: now.instant });

@@ -66,7 +66,7 @@ impl Url {
         &self.address
     }
 
-    /// What to ask there for.
+    /// Returns the path and query to request.
     pub(super) fn path(&self) -> Uri {
         self.path.clone().into()
     }

@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-/// What of a request decides its route.
+/// The properties of a request that decide its route.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// Its host in any spelling, with or without a port.
     pub host: &'a str,
     /// Its path, as sent.
     pub path: &'a str,
-    /// What it asks for.
+    /// The protocol that it asks for.
     pub protocol: Protocol,
     /// Whether it came over TLS.
     pub secure: bool,
 }
 
-/// What a request asks for.
+/// The protocol that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// An answer.

@@ -30,15 +30,15 @@ pub struct Route {
     pub condition: Condition,
     /// Its name, if it has one.
     pub id: Option<String>,
-    /// What logs and operators call it: its id, or its host and path.
+    /// The name in logs and for operators: its id, or its host and path.
     pub name: Arc<str>,
-    /// What stands before the names of the origin's channels.
+    /// The prefix of the names of all channels that its origin names.
     pub prefix: String,
     /// Whether clients are told why an answer of the origin could not be used.
     pub debug: bool,
     /// Whether its answers are left as they are, and its requests told nothing of GRIP.
     pub no_grip: bool,
-    /// What is changed in its requests.
+    /// The changes to its requests.
     pub rewrite: Rewrite,
     /// By what its requests are signed, as written.
     pub signing: Signing,

@@ -11,14 +11,14 @@ use hyper::header::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is changed in the requests of a route before they are forwarded.
+/// The changes to the requests of a route before they are forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
     /// The host that the request is taken to name, with a port if it names one.
     pub as_host: Option<String>,
     /// Bytes that are cut off the beginning of the path.
     pub cut: usize,
-    /// What is put there instead.
+    /// The text that takes the place of that.
     pub begin: String,
     /// Headers that are replaced; `None`: removed.
     pub headers: Vec<(HeaderName, Option<HeaderValue>)>,

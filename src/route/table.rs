@@ -79,7 +79,8 @@ impl Table {
         if path.starts_with(&named.condition.path_beg) { Some(named) } else { None }
     }
 
-    /// What a route of an earlier table is in this one: the route for the same requests, or the only one with its id.
+    /// Returns the route of this table that corresponds to a route of an earlier one: the route for the same requests, or
+    /// the only one with its id.
     pub fn again(&self, route: &Route) -> Option<&Arc<Route>> {
         let by_id = route.condition.is_by_id_only();
         let same = |other: &&Arc<Route>| other.condition == route.condition && (!by_id || other.id == route.id);

@@ -17,9 +17,9 @@ pub struct Target {
     pub channels: Vec<String>,
     /// Whether its links may not lead to addresses of private networks.
     pub untrusted: bool,
-    /// Whether it speaks WebSocket-over-HTTP,
+    /// Whether it speaks WebSocket-over-HTTP.
     pub over_http: bool,
-    /// and is to get only one event with each request.
+    /// Whether it gets only one event with each request.
     pub one_event: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Who the clients of a route are.
+//! The identity of the clients of a route.
 
 use crate::grip::channel::MAX_NAME;
 use crate::grip::identity::{Expected, MAX_USER, Place, Tokens, is_user};
@@ -11,14 +11,14 @@ use std::sync::Arc;
 /// How it is known who the clients of a route are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
-    /// Who says it.
+    /// The source of the user's name.
     pub source: UserSource,
-    /// What their own channel is called, if they have one.
+    /// The name of the user's own channel, if each user has one.
     pub channel: Option<Template>,
 }
 
 impl Users {
-    /// What a user may hold whom the origin or a proxy named.
+    /// Returns the rights of a user whom the origin or a proxy has named.
     pub fn rights_of(&self, user: &str) -> Rights {
         if !is_user(user) {
             tracing::warn!("a user's name is too long, empty or has control characters: nobody knows who it is");
@@ -32,7 +32,8 @@ impl Users {
         matches!(&self.source, UserSource::Meta(own) if own == name)
     }
 
-    /// What a client may hold whose user its origin is to name, and does in this meta. `None`: it is not, or does not.
+    /// Returns the rights of a client whose user the origin names by its meta. `None`: the origin is not to name it, or
+    /// does not.
     pub fn rights_by(&self, meta: &Meta) -> Option<Rights> {
         match &self.source {
             UserSource::Meta(name) => meta.get(name).map(|user| self.rights_of(user)),
@@ -46,7 +47,7 @@ impl Users {
     }
 }
 
-/// Who says who a client is.
+/// The source of a user's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSource {
     /// A token that it brings.
@@ -66,13 +67,13 @@ pub struct Bearer {
     pub key: Option<String>,
     /// The file of such keys; its whole path, once it was read.
     pub key_set: Option<String>,
-    /// What a token must say.
+    /// The claims that a token must have.
     pub expected: Expected,
     /// Whether every request must have one.
     pub required: bool,
     /// Whether connections end when their token expires.
     pub close_at_expiry: bool,
-    /// What verifies them, once the key was read.
+    /// The keys that verify tokens, once they are read.
     pub tokens: Option<Arc<Tokens>>,
 }
 
@@ -141,7 +142,7 @@ impl Options {
         Ok(true)
     }
 
-    /// What was read, if anything was.
+    /// Returns the source of users that was read, if there was one.
     pub(super) fn finish(self) -> Result<Option<Users>, Invalid> {
         let sources = [!self.places.is_empty(), self.meta.is_some(), self.header.is_some()];
         if sources.iter().filter(|is| **is).count() > 1 {

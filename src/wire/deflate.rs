@@ -8,9 +8,9 @@ use std::cell::RefCell;
 pub const MOST: usize = 64 * 1024;
 const POOLED: usize = 16;
 const NAME: &str = "permessage-deflate";
-/// What a compressed message is cut by.
+/// The bytes that are cut off the end of a compressed message.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-/// What is fed after a message that stands alone: its tail, and an empty last block that shows that it is whole.
+/// The bytes that are fed after a message that stands alone: its tail, and an empty last block that shows that it is whole.
 const ENDING: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 
 /// The window of a client's compression between two of its messages (`client_no_context_takeover`).
@@ -23,7 +23,7 @@ pub enum ClientWindow {
     Dropped,
 }
 
-/// What was agreed on with a client.
+/// The agreement with a client about compression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreed {
     /// The value of `Sec-WebSocket-Extensions` in the answer.
@@ -102,7 +102,7 @@ fn window_bits(value: &str) -> Option<u8> {
     (value == bits.to_string()).then_some(bits)
 }
 
-/// What is left of a header field's value. Space may stand between any two of its parts.
+/// The rest of a header field's value. There may be space between any two of its parts.
 struct Text<'a>(&'a str);
 
 impl<'a> Text<'a> {
@@ -216,7 +216,7 @@ impl Inflate {
         self.pending = status != Status::StreamEnd && out.len() == out.capacity();
         self.begun |= used > 0;
         if status == Status::StreamEnd {
-            // What may follow a last block does not refer to what was before it.
+            // Bytes that may follow a last block do not refer to what was before it.
             stream.reset(false);
             self.begun = false;
         } else if used == 0 && out.len() == before.1 && !input.is_empty() {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// How an answer is wrapped up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jsonp {
-    /// What the script calls.
+    /// The function that the script calls.
     pub callback: String,
     /// Whether status and headers are told besides the body.
     pub extended: bool,
@@ -55,7 +55,7 @@ fn describe(head: &Head, body: &[u8]) -> String {
     }
     let usual = StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
     let reason = head.reason.as_deref().or(usual).unwrap_or("Undefined Reason");
-    // What a script may not have within a text, although JSON may.
+    // A script may not have some characters within a text, although JSON may.
     let json = json!({ "body": text(body), "code": head.status, "headers": headers, "reason": reason }).to_string();
     json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

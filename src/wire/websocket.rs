@@ -31,7 +31,7 @@ const SCRATCH: usize = 2048;
 pub enum Part {
     /// A piece of a message. Pieces and frames are not the same: either may be of several of the other.
     Data {
-        /// What the message is: text or binary.
+        /// The kind of the message: text or binary.
         kind: MessageKind,
         /// The bytes; those of text may be cut within a character.
         content: Vec<u8>,
@@ -48,7 +48,7 @@ pub enum Part {
     Close(Option<CloseReason>),
 }
 
-/// What the other side does that it must not.
+/// A violation of the protocol by the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// It breaks a rule of the protocol.
@@ -312,7 +312,7 @@ impl Decoder {
         }))
     }
 
-    /// What there is of the frame's payload, unmasked.
+    /// Takes as much of the frame's payload as there is, unmasked.
     fn take(&mut self, input: &mut &[u8]) -> Vec<u8> {
         let length = self.available(input);
         let mut bytes = input[..length].to_vec();
@@ -362,7 +362,7 @@ impl Decoder {
         Ok(Some(Part::Data { kind, content, first, last }))
     }
 
-    /// What there is of a compressed frame's payload, and whether that is all.
+    /// Inflates as much of a compressed frame's payload as there is. Returns the content, and whether that is all of it.
     fn inflated(&mut self, input: &mut &[u8]) -> Result<(Vec<u8>, bool), Violation> {
         let Some(mut inflate) = self.inflate.take() else { return protocol("reserved bit is set") };
         let mut out = Vec::new();

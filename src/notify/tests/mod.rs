@@ -106,7 +106,7 @@ async fn a_batch_that_is_not_taken_is_told_again_with_the_same_ids() {
     notifier.joined("r", &channels(&["a"]));
     running(&notifier, async {
         let first = server.next().await;
-        // What comes meanwhile is no part of it.
+        // An event that comes meanwhile is no part of it.
         notifier.joined("r", &channels(&["b"]));
         for _ in 0..3 {
             let again = server.next().await;

@@ -73,7 +73,7 @@ impl Server {
         self.seen.recv().await.unwrap()
     }
 
-    /// What nobody has looked at yet.
+    /// Returns the events that nobody has looked at yet.
     pub(super) fn rest(&mut self) -> Vec<Value> {
         std::iter::from_fn(|| self.seen.try_recv().ok()).flat_map(|seen| seen.events()).collect()
     }

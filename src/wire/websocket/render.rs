@@ -139,7 +139,7 @@ impl Message {
         Self { kind, plain, content, deflated: OnceLock::new() }
     }
 
-    /// What it is.
+    /// Returns its kind.
     pub const fn kind(&self) -> MessageKind {
         self.kind
     }
