@@ -5,7 +5,7 @@ use super::{Invalid, invalid};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// What an event counts for besides its content: about what it takes of memory.
+/// The bytes that an event counts for besides its content: about the memory that it takes.
 const SLOT: usize = 64;
 
 /// The events on their way to one origin, oldest first.
@@ -41,7 +41,7 @@ impl Backlog {
         self.events.push_back(queued);
     }
 
-    /// What the queue weighs: its content, and a little for each event.
+    /// Returns the bytes of the queue: those of the contents, and a few for each event.
     pub fn bytes(&self) -> usize {
         self.content + self.events.len() * SLOT
     }
@@ -56,7 +56,8 @@ impl Backlog {
         self.events.iter().any(|event| event.closes)
     }
 
-    /// Whether a request is due: something was never offered. What an origin has left behind does not ask for another.
+    /// Returns whether a request is due: something was never offered. Events that an origin has left behind do not ask for
+    /// another request.
     pub fn is_due(&self) -> bool {
         self.seen < self.events.len()
     }
@@ -122,7 +123,7 @@ impl Backlog {
         self.content -= self.size_of(whole) + rest;
         self.events.drain(..whole);
         if self.events.is_empty() {
-            // Who is silent keeps no memory for it.
+            // An idle client keeps no memory for it.
             self.events = VecDeque::new();
         }
         if rest > 0
@@ -212,7 +213,7 @@ mod tests {
         b.offer(usize::MAX);
         b.accepted(Some(1)).unwrap();
         assert_eq!(offer(&mut b, usize::MAX), "TEXT 1|b|");
-        // What was not offered is not accepted, empty or not.
+        // An event that was not offered is not accepted, empty or not.
         b.push(message(MessageKind::Pong, ""));
         b.accepted(None).unwrap();
         assert_eq!((offer(&mut b, 1), b.accepted(Some(0))), ("PONG|".into(), Ok(())));

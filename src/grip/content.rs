@@ -1,4 +1,4 @@
-//! What a WebSocket message of a kind may contain, whoever sends it.
+//! The contents that WebSocket messages of each kind may have, whoever sends them.
 
 use super::message::MessageKind;
 
@@ -16,7 +16,7 @@ pub(super) fn kind_named(name: &str) -> Option<MessageKind> {
     }
 }
 
-/// What keeps `content` from being a whole message of this kind, if anything does.
+/// Returns the reason why `content` cannot be a whole message of this kind, if there is one.
 pub(super) fn problem(kind: MessageKind, content: &[u8]) -> Option<&'static str> {
     match kind {
         MessageKind::Text if std::str::from_utf8(content).is_err() => Some("text that is not UTF-8"),

@@ -14,14 +14,14 @@ use std::time::Duration;
 const KEEP_ALIVE_TIMEOUT: u64 = 55;
 const DELAY: u64 = 1;
 
-/// What an origin asks for.
+/// A request of an origin to gripd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// The client is to get what is published to a channel.
     Subscribe {
         /// The channel, as the origin calls it; not empty.
         channel: String,
-        /// What its items pass through.
+        /// The filters of the channel's items.
         filters: Vec<Filter>,
     },
     /// The client is not to get it any more.
@@ -38,16 +38,16 @@ pub enum Control {
     },
     /// The origin says something of the client, for filters.
     SetMeta {
-        /// What it is called.
+        /// The name of the value.
         name: String,
         /// Its value; without one it is not said any more.
         value: Option<String>,
     },
-    /// What to send when nothing happens, if anything.
+    /// Sets the message that is sent when nothing happens, if there is to be one.
     KeepAlive(Option<Timed>),
-    /// What to send after a while, once.
+    /// Sends a message once, after a while.
     SendDelayed(Timed),
-    /// What waits to be sent is due now.
+    /// Sends the message that waits to be sent, now.
     FlushDelayed,
 }
 
@@ -60,7 +60,7 @@ pub struct Timed {
     pub content: Bytes,
     /// How long to wait; at least a second.
     pub timeout: Duration,
-    /// What the wait is counted from; a keep-alive's only.
+    /// The event from which the wait is counted; for a keep-alive only.
     pub mode: KeepAliveMode,
 }
 

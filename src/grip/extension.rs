@@ -5,10 +5,10 @@ use hyper::header::HeaderValue;
 
 const NAME: &str = "grip";
 const PREFIX: &str = "message-prefix";
-/// What stands before messages for the client, if the origin does not say.
+/// The prefix of messages for the client, if the origin does not name one.
 const USUAL_PREFIX: &str = "m:";
 
-/// What stands before messages for the client, by the values of `Sec-WebSocket-Extensions`; `None`: the extension is
+/// Returns the prefix of messages for the client, from the values of `Sec-WebSocket-Extensions`. `None`: the extension is
 /// not among them.
 pub fn parameters<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<String> {
     let texts = values.into_iter().filter_map(|value| value.to_str().ok());

@@ -19,7 +19,7 @@ pub fn elements(value: &str) -> impl Iterator<Item = &str> {
 /// An element `value; name=value; name="va\"lue"`, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Element<'a> {
-    /// What stands before the first `;`, trimmed.
+    /// The text before the first `;`, trimmed.
     pub value: &'a str,
     parameters: Vec<(&'a str, Cow<'a, str>)>,
 }

@@ -82,10 +82,10 @@ impl Filter {
         }
     }
 
-    /// What it makes of content without asking.
+    /// Returns the content that the filter makes of this one, without asking anybody.
     ///
     /// # Errors
-    /// What is wrong with the content or with the client's meta.
+    /// The content or the client's meta is not fit for the filter.
     pub fn apply<'a>(self, context: &Context<'_>, content: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, Invalid> {
         match self {
             Self::BuildId => build_id(context, &content).map(Cow::Owned),
@@ -95,14 +95,14 @@ impl Filter {
     }
 }
 
-/// What filters look at besides the content.
+/// The things that filters look at besides the content.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// What the origin said of the client.
+    /// The meta that the origin gave the client.
     pub client: &'a Meta,
-    /// What the publisher said of the item.
+    /// The meta that the publisher gave the item.
     pub item: Option<&'a Meta>,
-    /// What the client holds.
+    /// The channels that the client holds.
     pub channels: &'a dyn Channels,
 }
 
@@ -111,11 +111,11 @@ pub struct Context<'a> {
 pub struct Passage<'a> {
     /// Its channel.
     pub channel: &'a str,
-    /// What it passes through, in this order.
+    /// The filters, in the order in which the content passes through them.
     pub filters: &'a [Filter],
-    /// What they look at.
+    /// The things that they look at.
     pub context: Context<'a>,
-    /// What the client has had of channels.
+    /// The last ids that the client has had of its channels.
     pub last_ids: Vec<(String, Id)>,
 }
 

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// What a name or a value stands for. `None`: no UTF-8.
+/// Decodes a name or a value. `None`: it is not UTF-8.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('+') {
         return percent_decode_str(text).decode_utf8().ok();

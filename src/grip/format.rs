@@ -1,6 +1,6 @@
 //! The formats of an item, one for each kind of held connection.
 
-/// What an item can be delivered as; each held connection takes exactly one of them.
+/// A format in which an item can be delivered. Each held connection takes exactly one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `http-response`: the answer that ends a long-poll.

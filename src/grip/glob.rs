@@ -12,7 +12,7 @@ impl Glob {
         let mut parts = self.0.split('*');
         let Some(rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
         let Some(last) = parts.next_back() else { return rest.is_empty() };
-        // What stands first may be taken first: that leaves the most for what follows.
+        // The first place where a part fits may be taken: that leaves the most text for the parts after it.
         let rest = parts.try_fold(rest, |rest, part| rest.find(part).map(|at| &rest[at + part.len()..]));
         rest.is_some_and(|rest| rest.ends_with(last))
     }
@@ -45,7 +45,7 @@ mod tests {
         assert!(matches("user*", "user") && matches("user*", "user4*") && !matches("user*", "use"));
         assert!(matches("*-user7", "c1-user7") && !matches("*-user7", "c1-user77"));
         assert!(matches("a*b*c", "abbc") && !matches("a*b*c", "acb") && matches("*", "") && matches("**", "x"));
-        // What stands first does not take what stands last.
+        // The first part does not take the text of the last one.
         assert!(!matches("ab*bc", "abc") && matches("ab*bc", "abbc"));
         assert!(matches("", "") && !matches("", "x"));
     }

@@ -1,4 +1,4 @@
-//! Who a client is, by the JWT (RFC 7519) that it brings.
+//! The identity of a client, by the JWT (RFC 7519) that it brings.
 
 mod place;
 mod untrusted;
@@ -25,18 +25,18 @@ pub fn is_user(text: &str) -> bool {
     (1..=MAX_USER).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// Who a client is.
+/// The identity of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user.
     pub user: Arc<str>,
-    /// What it may hold besides the channel of its user, by the names that the origin uses; `None` is everything.
+    /// The channels that it may hold besides that of its user, by the names that the origin uses. `None`: all.
     pub channels: Option<Arc<[Glob]>>,
     /// When this ends, in seconds since 1970. There is no limit to it: a token may be valid for ever.
     pub expires: u64,
 }
 
-/// What a token must say.
+/// The claims that a token must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The claim that names the user.
@@ -103,10 +103,10 @@ impl Tokens {
         Ok(Self { keys: Keys::Several(keys), expected })
     }
 
-    /// Whom a token is for, at `now`, in seconds since 1970.
+    /// Returns the identity that a token gives, at `now`, in seconds since 1970.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The token is not valid. The error says why.
     pub fn verify(&self, token: &str, now: u64) -> Result<Identity, Untrusted> {
         let token = Token::parse(token).ok_or(Untrusted::Malformed)?;
         let claims: Map<String, Value> =
@@ -122,7 +122,7 @@ impl Tokens {
 }
 
 impl Keys {
-    /// What a token says that is signed with one of them.
+    /// Returns the claims of a token that is signed with one of the keys.
     fn open<'a>(&self, token: &'a Token<'_>) -> Result<&'a [u8], Untrusted> {
         let candidates: Vec<&VerifyingKey> = match self {
             Self::One(key) => vec![key],
@@ -172,7 +172,7 @@ fn in_time(claims: &Map<String, Value>, now: u64) -> Result<u64, Untrusted> {
     }
 }
 
-/// A time. What is before 1970 counts as that.
+/// Reads a time. Times before 1970 count as 1970.
 fn seconds(value: &Value, rounded: fn(f64) -> f64) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().map(|seconds| rounded(seconds) as u64))
 }

@@ -1,4 +1,4 @@
-//! What is wrong with something that was read.
+//! The error for input that cannot be understood.
 
 use std::fmt;
 

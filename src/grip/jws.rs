@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, K
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Header};
 use std::fmt;
 
-/// A token that may be signed by anybody. What it says is told by [`VerifyingKey::open`].
+/// A token that anybody may have signed. [`VerifyingKey::open`] returns its claims.
 pub struct Token<'a> {
     header: Header,
     message: &'a str,
@@ -29,7 +29,7 @@ impl<'a> Token<'a> {
         Some(Self { header, message, signature, payload })
     }
 
-    /// What it calls the key that it is signed with.
+    /// Returns the name of the key with which it is signed, as the token says.
     pub fn key_id(&self) -> Option<&str> {
         self.header.kid.as_deref()
     }
@@ -42,8 +42,8 @@ impl fmt::Debug for Token<'_> {
     }
 }
 
-/// A key that tells whether a token is genuine, and the one algorithm that it is for: HS256, ES256 or RS256. What a
-/// token says of its algorithm decides nothing. Keys are equal if they know the same tokens.
+/// A key that tells whether a token is genuine, and the one algorithm that it is for: HS256, ES256 or RS256. The algorithm
+/// that a token names decides nothing. Keys are equal if they accept the same tokens.
 #[derive(Clone)]
 pub struct VerifyingKey {
     key: DecodingKey,
@@ -91,7 +91,7 @@ impl VerifyingKey {
         token.header.alg == self.algorithm
     }
 
-    /// What a token says. `None`: it is not signed with this key.
+    /// Returns the claims of a token. `None`: it is not signed with this key.
     pub fn open<'a>(&self, token: &'a Token<'_>) -> Option<&'a [u8]> {
         let is_signed =
             || jsonwebtoken::crypto::verify(token.signature, token.message.as_bytes(), &self.key, self.algorithm);
@@ -120,7 +120,7 @@ impl VerifyingKey {
         is_usable.then_some(Self { key, algorithm })
     }
 
-    /// What it is made of.
+    /// Returns the parts of the key.
     fn bytes(&self) -> (&[u8], &[u8]) {
         match self.key.kind() {
             DecodingKeyKind::SecretOrDer(bytes) => (bytes, &[]),
@@ -129,7 +129,7 @@ impl VerifyingKey {
     }
 }
 
-/// What RSA keys are for here.
+/// The purpose of RSA keys here.
 static RSA: RsaParameters = RSA_PKCS1_2048_8192_SHA256;
 
 fn is_rsa_size(bits: u32) -> bool {

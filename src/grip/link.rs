@@ -9,12 +9,12 @@ use std::time::Duration;
 /// How long a stream waits for items before it asks its next link, unless it says otherwise.
 const DEFAULT_TIMEOUT: u64 = 120;
 
-/// What an origin's answer links to.
+/// The links of an origin's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links {
     /// Where a stream goes on.
     pub next: Option<Next>,
-    /// What is asked when the client is gone.
+    /// The link that is requested when the client is gone.
     pub gone: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 const LONGEST_REASON: usize = 123;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
     /// Text in UTF-8.
@@ -75,7 +75,7 @@ pub const fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// What is wrong with the payload of a Close frame.
+/// A fault in the payload of a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadClose {
     /// Its code is cut short or must not be sent: to be answered with 1002.

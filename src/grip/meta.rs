@@ -1,4 +1,4 @@
-//! What origins say of their clients and publishers of their items, for filters.
+//! The meta that origins give their clients and publishers their items, for filters.
 
 use super::{Invalid, invalid};
 use serde_json::{Map, Value};

@@ -177,7 +177,7 @@ impl Pattern {
         rest.is_some_and(|rest| rest.char_indices().any(|(at, _)| fits(&rest[at..])))
     }
 
-    /// What stands before the first `{user}`, if that is text only.
+    /// Returns the text before the first `{user}`, if it is text only.
     fn before_users(&self) -> Option<&str> {
         match &*self.parts {
             [Part::User, ..] => Some(""),
@@ -186,7 +186,7 @@ impl Pattern {
         }
     }
 
-    /// What stands behind the last `{user}`, if that is text only.
+    /// Returns the text after the last `{user}`, if it is text only.
     fn after_users(&self) -> Option<&str> {
         match &*self.parts {
             [.., Part::User] => Some(""),
@@ -216,7 +216,7 @@ impl Pattern {
 fn matches(texts: &[String], name: &str) -> bool {
     let [first, between @ .., last] = texts else { return texts.first().is_some_and(|only| only == name) };
     let Some(rest) = name.strip_prefix(first.as_str()) else { return false };
-    // What stands first may be taken first: that leaves the most for what follows.
+    // The first place where a text fits may be taken: that leaves the most for the texts after it.
     let rest = between.iter().try_fold(rest, |rest, text| {
         let rest = behind_one(rest)?;
         rest.find(text.as_str()).map(|at| &rest[at + text.len()..])
@@ -224,7 +224,7 @@ fn matches(texts: &[String], name: &str) -> bool {
     rest.and_then(behind_one).is_some_and(|rest| rest.ends_with(last.as_str()))
 }
 
-/// What is behind the first character.
+/// Returns the text after the first character.
 fn behind_one(text: &str) -> Option<&str> {
     let mut chars = text.chars();
     chars.next().map(|_| chars.as_str())
@@ -256,7 +256,7 @@ fn placeholder(text: &str, name: &str) -> Result<Part, Invalid> {
     if name == USER {
         return Ok(Part::User);
     }
-    // What is almost {user} would otherwise be any user.
+    // A name that is almost {user} would otherwise be any user.
     let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if name.is_empty() || !is_name || name.eq_ignore_ascii_case(USER) {
         return invalid(format!("'{text}' has the placeholder '{{{name}}}', which means nothing"));

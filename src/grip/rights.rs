@@ -1,18 +1,18 @@
-//! What a client may hold, by who it is.
+//! The rights of a client: the channels that it may hold.
 
 use super::Glob;
 use super::naming::Rule;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a client may hold, by who it is. By default nobody knows who it is, and it may hold what its route allows.
+/// The rights of a client. By default its user is not known, and it may hold everything that its route allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     /// The user, if that is known.
     pub user: Option<Arc<str>>,
     /// The user's own channel, by the name that the origin uses. It may be held in any case.
     pub own: Option<Arc<str>>,
-    /// What its token lets it hold; `None`: everything.
+    /// The channels that its token lets it hold. `None`: all.
     pub channels: Option<Arc<[Glob]>>,
     /// When its token expires, in seconds since 1970, if its connections end then.
     pub until: Option<u64>,

@@ -84,7 +84,8 @@ impl fmt::Debug for Signer {
 #[derive(Clone)]
 pub struct Verifier(VerifyingKey);
 
-/// What a token must say: until when it is valid, and not for whom, as it would be for somebody else.
+/// The claims that a token must have, or must not: the time until which it is valid, and no audience, as it would then be
+/// for somebody else.
 #[derive(Deserialize)]
 struct Stated {
     exp: f64,
@@ -114,10 +115,10 @@ impl Verifier {
         stated.is_some_and(|stated| stated.exp > now && stated.aud.is_none() && stated.nbf.is_none_or(has_begun))
     }
 
-    /// What a token claims, if it is signed with the key. Until when it is valid, and for whom, is the caller's to judge.
+    /// Returns the claims of a token, if it is signed with the key. The caller judges until when it is valid, and for whom.
     ///
     /// # Errors
-    /// Why the claims are not to be believed.
+    /// The claims are not to be believed. The error says why.
     pub fn claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, Unfit> {
         let token = Token::parse(token).ok_or(Unfit::Malformed)?;
         let claims = self.0.open(&token).ok_or(Unfit::Signature)?;
@@ -134,8 +135,8 @@ pub enum Unfit {
     Signature,
 }
 
-/// What a token claims, whoever wrote it. It serves to find the key by which the token is to be verified, and for nothing
-/// else. `None`: it is no JWT, or its claims are not of the types that they must be.
+/// Returns the claims of a token, whoever wrote it. They serve to find the key by which the token is to be verified, and
+/// for nothing else. `None`: it is no JWT, or its claims are not of the types that they must be.
 pub fn unverified_claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     jsonwebtoken::dangerous::insecure_decode_claims(token).ok()
 }

@@ -37,18 +37,18 @@ pub struct Asking {
     pub source: Sharer,
 }
 
-/// What is asked.
+/// A request of gripd's own.
 #[derive(Debug)]
 pub struct Ask<'a> {
     /// How.
     pub method: Method,
-    /// What, as a whole URI.
+    /// The whole URI.
     pub uri: &'a Uri,
-    /// What is said besides.
+    /// Further headers.
     pub headers: &'a [(HeaderName, String)],
     /// The body.
     pub body: Bytes,
-    /// What the client has had of channels.
+    /// The last ids that the client has had of its channels.
     pub last_ids: &'a [(String, Id)],
 }
 
@@ -96,9 +96,9 @@ impl Asking {
         format!("{}://{authority}{removed}{rest}{query}", uri.scheme_str()?).parse().ok()
     }
 
-    /// Where requests for a URI go. What is on the host of the client's request stays here, whatever scheme it is written
-    /// with: TLS may have ended before gripd, and it is the client who says which host that is. It goes by the route of
-    /// the request, as that is now, or by the one for its path. Anything else goes to the host it names.
+    /// Returns the route of a request for a URI. A URI on the host of the client's request stays here, whatever its scheme:
+    /// TLS may have ended before gripd, and the client says which host that is. It takes the route of the request, as that
+    /// is now, or the one for its path. Any other URI goes to the host that it names.
     fn route_for(&self, routes: &Table, uri: &Uri) -> Result<Arc<Route>, Failure> {
         let authority = uri.authority().map_or("", |a| a.as_str());
         if is_same_authority(&self.host, authority) {

@@ -1,4 +1,4 @@
-//! What origins are told behind everybody's back: that clients are gone.
+//! The requests to origins that nobody waits for: they tell that clients are gone.
 
 use super::Origin;
 use std::cell::{Cell, RefCell};
@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 /// Words that may wait to be told. Beyond it they are not, which is logged.
 const MAX_WAITING: usize = 100_000;
 
-/// What is to be told.
+/// A request that nobody waits for.
 pub(super) type Word = Pin<Box<dyn Future<Output = ()>>>;
 
-/// What one shard still has to tell.
+/// The requests of one shard that are still to be sent.
 #[derive(Default)]
 pub(super) struct Background {
     waiting: RefCell<VecDeque<Word>>,
@@ -25,7 +25,7 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Has something told. `false`: too much waits.
+    /// Sends a request when it is its turn. Returns `false` if too many wait.
     #[must_use]
     pub(super) fn tell(&self, word: impl Future<Output = ()> + 'static) -> bool {
         if self.open.get() >= MAX_WAITING {
@@ -64,7 +64,7 @@ impl Origin {
         }
     }
 
-    /// Has something done behind everybody's back; a drain waits for it.
+    /// Carries something out in the background. A drain waits for it.
     pub fn behind(&self, word: impl Future<Output = ()> + 'static) {
         if !self.background.tell(word) {
             tracing::warn!("too many origins are to be told that clients are gone: one is not");

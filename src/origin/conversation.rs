@@ -42,22 +42,22 @@ pub struct Conversation {
     about: Rc<Asking>,
     /// Which target of the route has it.
     target: usize,
-    /// What the client's handshake said, as lines: kept as long as the WebSocket lives.
+    /// The headers of the client's handshake, as lines. They are kept as long as the WebSocket lives.
     fields: Fields,
     /// The address that the handshake was sent from.
     peer: Option<IpAddr>,
     sender: Sender,
     id: [u8; 16],
-    /// What the origin has sent back with each request, by the names in lower case.
+    /// The meta that the origin has sent back with each request, by names in lower case.
     meta: BTreeMap<Box<str>, HeaderValue>,
     /// Whether the origin counts on hearing the end.
     open: bool,
 }
 
-/// What an origin says in one answer.
+/// The events of one answer of an origin.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// What happens.
+    /// The events.
     pub events: Vec<Event>,
     /// How many bytes of the content it accepts; `None`: all.
     pub accepted: Option<usize>,
@@ -73,7 +73,7 @@ pub(super) enum Begun {
         conversation: Box<Conversation>,
         /// The head of the answer.
         head: hyper::http::response::Parts,
-        /// What the origin has said at once.
+        /// The events that came with the first answer.
         reply: Reply,
     },
     /// The origin has given another answer.
@@ -118,11 +118,11 @@ impl Conversation {
         Err(Lost::sent(Failure::new(Kind::TimedOut)))
     }
 
-    /// Sends events and reads what comes of it. `replayed`: how many bytes of their content were offered before. What the
-    /// origin cannot have had is sent again after a while.
+    /// Sends events and reads the answer. `replayed` is the number of bytes of their content that were offered before.
+    /// Events that the origin cannot have had are sent again after a while.
     ///
     /// # Errors
-    /// Why there is no answer, or none that can be used.
+    /// There is no answer, or none that can be used. The error says why.
     pub async fn ask(&mut self, body: Vec<u8>, replayed: usize) -> Result<Reply, Failure> {
         for attempt in 0.. {
             let lost = match self.send(body.clone(), replayed).await {
@@ -242,7 +242,7 @@ impl Conversation {
         Ok((head, Reply { events, accepted, interval }))
     }
 
-    /// What the origin says of the client.
+    /// Returns the meta that the origin gives the client.
     pub fn meta(&self) -> Meta {
         let said = self.meta.iter().filter_map(|(name, value)| Some((&**name, value.to_str().ok()?)));
         said.collect()
@@ -273,7 +273,7 @@ impl Conversation {
 }
 
 impl Drop for Conversation {
-    /// What becomes of the last word concerns nobody.
+    /// The result of the last request interests nobody.
     fn drop(&mut self) {
         if !std::mem::take(&mut self.open) {
             return;
@@ -354,8 +354,8 @@ fn number(value: &HeaderValue) -> Option<usize> {
     value.to_str().ok()?.trim().parse().ok()
 }
 
-/// What of a handshake is sent with each request: without what concerns only the client's connection, and what is the
-/// conversation's to say.
+/// Returns the headers of a handshake that are sent with each request: without those that are only about the client's
+/// connection, and without those that the conversation sets itself.
 fn kept(headers: &HeaderMap, route: &Route, sender: Sender) -> Fields {
     let listed = listed_in_connection(headers, route);
     let dropped = [

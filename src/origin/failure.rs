@@ -1,10 +1,10 @@
-//! What can go wrong between gripd and an origin.
+//! The failures between gripd and an origin.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// What went wrong.
+/// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// No connection: unknown host, refused, unreachable, or too slow.
@@ -17,7 +17,7 @@ pub enum Kind {
     TimedOut,
     /// The connection ended before an answer came.
     Broken,
-    /// What came is no HTTP answer, or not one that can be used.
+    /// The origin has sent no HTTP answer, or none that can be used.
     Unusable,
     /// An answer that holds has too large a body.
     TooLarge,
@@ -25,11 +25,11 @@ pub enum Kind {
     NoScript,
     /// The origin of a WebSocket is gone, or not to be understood.
     Lost,
-    /// An answer holds a channel that its route does not admit,
+    /// An answer holds a channel that its route does not admit.
     NotAllowed,
-    /// or that the client's token does not name,
+    /// An answer holds a channel that the client's token does not name.
     NotNamed,
-    /// or that is denied to the client.
+    /// An answer holds a channel that is denied to the client.
     Denied,
     /// The client was slow while others waited for the origin's connections.
     GaveWay,
@@ -41,7 +41,7 @@ pub enum Kind {
     RequestTooLarge,
 }
 
-/// Whose side a failure is on.
+/// The side that has caused a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The client sent something that cannot be served.
@@ -53,7 +53,7 @@ pub enum Side {
 /// Why a request has no answer from its origin.
 #[derive(Debug)]
 pub struct Failure {
-    /// What went wrong.
+    /// The kind of failure.
     pub kind: Kind,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -85,7 +85,7 @@ impl Failure {
         Self::because(kind, error)
     }
 
-    /// Whose side it is on.
+    /// Returns the side that has caused it.
     pub const fn side(&self) -> Side {
         match self.kind {
             Kind::RequestBroken
@@ -98,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// What whoever debugs a route is told: its cause, if that says more.
+    /// Returns the text for somebody who debugs a route: the cause, if that says more than the kind.
     pub fn detail(&self) -> String {
         match (self.kind, self.source()) {
             (Kind::Unreachable | Kind::Unusable | Kind::TooLarge | Kind::NotAllowed, Some(cause)) => cause.to_string(),

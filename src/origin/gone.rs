@@ -5,7 +5,7 @@ use bytes::Bytes;
 use hyper::{Method, Uri};
 use std::rc::Rc;
 
-/// Has its link asked when it is dropped.
+/// A guard that requests a link when it is dropped.
 #[derive(Debug)]
 pub struct Gone {
     origin: Rc<Origin>,
@@ -14,7 +14,7 @@ pub struct Gone {
 }
 
 impl Gone {
-    /// Has `uri` asked, once, when this is dropped.
+    /// Returns a guard that requests `uri` once, when it is dropped.
     pub const fn new(origin: Rc<Origin>, about: Asking, uri: Uri) -> Self {
         Self { origin, about, uri }
     }

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// What came of a handshake.
+/// The result of a handshake.
 #[derive(Debug)]
 pub enum Handshake {
     /// The origin wants the WebSocket.
@@ -31,11 +31,11 @@ pub enum Handshake {
 pub enum Opened {
     /// Over HTTP.
     Conversation {
-        /// What goes on with it.
+        /// The conversation that goes on with it.
         conversation: Box<Conversation>,
         /// The head of its answer.
         head: response::Parts,
-        /// What it said beside.
+        /// The events that came with the answer.
         reply: super::Reply,
         /// Which target of the route it is.
         target: usize,
@@ -44,7 +44,7 @@ pub enum Opened {
     Socket {
         /// The connection.
         socket: RelayedSocket,
-        /// What was read of it beyond the answer.
+        /// The bytes that were read after the answer.
         early: Bytes,
         /// The head of its answer.
         head: response::Parts,
@@ -114,11 +114,11 @@ pub fn accept_for(key: &[u8]) -> String {
 }
 
 impl Origin {
-    /// Has an origin open a WebSocket for a client. As with requests, a target that cannot be reached is passed over for
+    /// Lets an origin open a WebSocket for a client. As with requests, a target that cannot be reached is passed over for
     /// the next one.
     ///
     /// # Errors
-    /// Why there is no answer, or none that can be used.
+    /// There is no answer, or none that can be used. The error says why.
     pub async fn open(self: &Rc<Self>, errand: &Errand<'_>, about: &Rc<Asking>) -> Result<Handshake, Failure> {
         let targets = &errand.route.targets;
         let mut failed = None;

@@ -81,7 +81,7 @@ pub struct Settings {
     pub shortest_interval: Duration,
     /// Signs the requests.
     pub signer: Option<Arc<Signer>>,
-    /// What origins are told of the way of a request.
+    /// The headers that tell origins about the way of a request.
     pub forwarding: Forwarding,
     /// A server in memory that stands for all origins, in tests.
     pub memory: Option<MemoryServer>,
@@ -108,7 +108,7 @@ impl Default for Settings {
     }
 }
 
-/// What is counted of origins.
+/// The counters of the traffic with origins.
 #[derive(Debug)]
 pub struct Metrics {
     /// Requests sent, retries included.
@@ -165,7 +165,7 @@ impl Default for Metrics {
 pub struct Errand<'a> {
     /// Its route.
     pub route: &'a Route,
-    /// What the client sent, or what stands for it.
+    /// The request that the client has sent, or that stands for it.
     pub request: &'a Parts,
     /// The address that it was sent from, if it has one: the client's, or that of a proxy.
     pub peer: Option<IpAddr>,
@@ -183,13 +183,13 @@ pub struct Errand<'a> {
     pub sender: Sender,
     /// Whether it is gripd's own.
     pub internal: bool,
-    /// What it is to become.
+    /// The purpose of the request.
     pub purpose: Purpose,
-    /// What its client has had of channels.
+    /// The last ids that its client has had of its channels.
     pub last_ids: &'a [(String, Id)],
 }
 
-/// What a request is to become.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A request with an answer.
@@ -254,7 +254,7 @@ impl Origin {
         Ref::map(self.routes.borrow(), |routes| &**routes)
     }
 
-    /// Has requests that come from now on go by other routes.
+    /// Replaces the routes for requests that come from now on.
     pub fn reroute(&self, routes: Arc<Table>) {
         *self.routes.borrow_mut() = routes;
     }
@@ -269,19 +269,19 @@ impl Origin {
         route.response_timeout.unwrap_or(self.settings.response_timeout)
     }
 
-    /// What origins are told of the way of a request.
+    /// Returns the settings of the headers that tell origins about the way of a request.
     pub const fn forwarding(&self) -> &Forwarding {
         &self.settings.forwarding
     }
 
     /// Forwards a request and returns the head of the answer, with the connection on which its body comes.
     ///
-    /// A target that cannot be reached, or whose connection breaks before it answers, is passed over for the next one.
-    /// A request that an idle connection lost is sent again on a new one. What an origin may have seen is only sent
-    /// again if its method is idempotent and its body is at hand (RFC 9110 9.2.2).
+    /// A target that cannot be reached, or whose connection breaks before it answers, is passed over for the next one. A
+    /// request that was lost on an idle connection is sent again on a new one. A request that an origin may have seen is
+    /// only sent again if its method is idempotent and its body is at hand (RFC 9110 9.2.2).
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// There is no answer. The error says why.
     pub async fn send(&self, errand: &Errand<'_>, body: &Upload) -> Result<Answered, Failure> {
         let mut failed: Option<Failure> = None;
         let (mut upload, begun) = (body.clone(), body.progress());

@@ -55,7 +55,7 @@ type Connection = HttpConnection<Upload>;
 pub struct Lease {
     connection: Connection,
     reused: bool,
-    /// What is sent on it.
+    /// The body that is sent on it.
     upload: Option<Upload>,
     to: Destination,
     pool: Rc<Pool>,

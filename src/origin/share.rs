@@ -311,7 +311,7 @@ mod tests {
             let permit = has(&share, 4, &Rc::default());
             assert!(crowd[5].gave_way() && crowd[..5].iter().all(|permit| !permit.gave_way()));
             assert!(others.iter().all(|permit| !permit.gave_way()));
-            // What gave way frees nothing a second time.
+            // A connection that gave way frees nothing a second time.
             drop((crowd, others, permit));
             assert_eq!(share.users.borrow().len(), 0);
         });

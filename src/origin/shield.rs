@@ -1,5 +1,5 @@
-//! What keeps origins from a storm of links: one request for many streams, an even spread over time, and a bound of
-//! those in flight; for all shards together.
+//! The protection of origins from a storm of links: one request for many streams, an even spread over time, and a bound of
+//! those in flight, for all shards together.
 
 use super::Metrics;
 use super::turns::{Lane, Turns};
@@ -36,7 +36,7 @@ struct State {
     landed: VecDeque<(Instant, Key)>,
 }
 
-/// What is one request: only who would get the same answer shares it.
+/// The identity of a request. Only streams that would get the same answer share it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     route: Same<Route>,
@@ -95,7 +95,7 @@ impl Flight {
     }
 }
 
-/// What came of a flight.
+/// The result of a flight.
 #[derive(Clone, Debug)]
 enum Outcome {
     Told(Arc<(StatusCode, HeaderMap, Bytes)>),
@@ -219,7 +219,7 @@ impl Origin {
                         self.metrics.links.inc();
                         return self.ask(about, ask()).await;
                     }
-                    // Who asked is gone.
+                    // The one who sent the request is gone.
                     None => {}
                 },
             }
@@ -241,7 +241,7 @@ impl Origin {
     }
 }
 
-/// What came of another's request; `None`: it was given up.
+/// Returns the result of another's request. `None`: it was given up.
 async fn joined(mut news: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
     let outcome = news.wait_for(Option::is_some).await.ok()?;
     outcome.clone()
@@ -276,13 +276,13 @@ mod tests {
         let key = |uri| key(&route, uri);
         let before = Instant::now();
         let Boarding::Lead(tell) = shield.board(&key("a"), before) else { panic!("nobody asks yet") };
-        // What is not sent yet is new enough for everybody.
+        // A request that is not sent yet is new enough for everybody.
         let late = before + Duration::from_secs(9);
         assert!(matches!(shield.board(&key("a"), late), Boarding::Join(_)));
         assert!(matches!(shield.board(&key("b"), late), Boarding::Lead(_)));
         shield.sent(&key("a"));
         assert!(matches!(shield.board(&key("a"), before), Boarding::Join(_)));
-        // What was sent before somebody had a reason to ask is too old for them.
+        // A request that was sent before somebody had a reason to ask is too old for them.
         assert!(matches!(shield.board(&key("a"), late), Boarding::Lead(_)));
         drop(tell);
     }

@@ -1,4 +1,4 @@
-//! What the target `test` answers: an origin to try GRIP with, as Pushpin has it.
+//! The answers of the target `test`: an origin to try GRIP with, as Pushpin has it.
 
 use super::{Answered, Errand, Handshake, Opened, Source};
 use bytes::Bytes;

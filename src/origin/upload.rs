@@ -297,7 +297,7 @@ impl Upload {
                     return Poll::Ready(state);
                 }
                 shared.waiter = Some(cx.waker().clone());
-                // What is read here need not be sent: the origin has answered.
+                // Bytes that are read here need not be sent: the origin has answered.
                 let _ = ready!(shared.poll_frame(cx));
             }
         })

@@ -34,8 +34,8 @@ impl Place {
         place.ok_or_else(|| Invalid::new(format!("'{text}' names nothing that a request can have")))
     }
 
-    /// What a request with these headers and this query has there. What is empty, not UTF-8, or meant for another scheme
-    /// than `Bearer` does not count.
+    /// Returns the tokens that a request with these headers and this query has at this place. A value that is empty, not
+    /// UTF-8, or meant for another scheme than `Bearer` does not count.
     pub fn find<'a>(&self, headers: &'a HeaderMap, query: Option<&'a str>) -> Vec<Cow<'a, str>> {
         match self {
             Self::Header(name) => headers.get_all(name).iter().filter_map(bearer).map(Cow::Borrowed).collect(),
@@ -87,7 +87,7 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
         }
         _ => (value, false),
     };
-    // What has a space names another scheme.
+    // A value with a space names another scheme.
     (!token.is_empty() && (is_bearer || !token.contains(' '))).then_some(token)
 }
 

@@ -12,7 +12,7 @@ const RSA_PUBLIC: &str = include_str!("../../../tests/keys/rsa.public.pem");
 
 const NOW: u64 = 1000;
 
-/// What signs, and how.
+/// The key and the algorithm that sign.
 type Signing = (EncodingKey, Algorithm);
 
 fn hs(secret: &str) -> Signing {
@@ -44,7 +44,7 @@ fn good() -> Value {
     json!({"sub": "ann", "exp": NOW + 1})
 }
 
-/// What becomes of these claims, signed as they should be.
+/// Judges these claims, which are signed as they should be.
 fn judge(expected: &Expected, claims: &Value) -> Result<Identity, Untrusted> {
     let tokens = Tokens::of_key(&secret("s"), expected.clone()).unwrap();
     tokens.verify(&sign(&hs("s"), None, claims), NOW)
@@ -194,7 +194,7 @@ fn a_user_is_a_text_or_a_whole_number() {
         assert_eq!(user(json!(uid)), Err(Untrusted::User));
     }
     assert_eq!(judge(&expected, &good()), Err(Untrusted::NoUser));
-    // What no JSON reader holds exactly must not be taken for another user.
+    // A user id that no JSON reader holds exactly must not be taken for another user.
     let token = format!(
         "{}.{}",
         part(&json!({"alg": "HS256"})),

@@ -7,18 +7,18 @@ use std::time::Duration;
 const DEFAULT_TIMEOUT: u64 = 55;
 const SHORTEST: u64 = 1;
 
-/// What to send on a stream in which nothing happens.
+/// The content that is sent on a stream in which nothing happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
     /// The bytes, not empty.
     pub content: Vec<u8>,
     /// How long to wait before sending them; at least a second.
     pub timeout: Duration,
-    /// What the wait is counted from.
+    /// The event from which the wait is counted.
     pub mode: KeepAliveMode,
 }
 
-/// What a keep-alive's wait is counted from.
+/// The event from which the wait of a keep-alive is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAliveMode {
     /// From the last thing sent.

@@ -35,7 +35,7 @@ pub struct Named {
     pub name: String,
     /// The id of the last item that the answer takes into account.
     pub prev_id: Option<String>,
-    /// What items pass through.
+    /// The filters of the channel's items.
     pub filters: Vec<Filter>,
 }
 
@@ -57,11 +57,11 @@ pub struct Instruct {
     pub channels: Vec<Named>,
     /// When a response hold gives up; at least 5 seconds, 55 unless told.
     pub timeout: Option<Duration>,
-    /// What keeps a stream alive.
+    /// The content that keeps a stream alive.
     pub keep_alive: Option<KeepAlive>,
     /// The status for the client instead of the origin's, with its reason if given.
     pub status: Option<(u16, Option<String>)>,
-    /// What the origin says of the client, for filters.
+    /// The meta that the origin gives the client, for filters.
     pub meta: Meta,
     /// If not empty: the only headers of the answer that reach the client, in lower case.
     pub expose: Vec<String>,

@@ -27,7 +27,7 @@ pub struct Response {
     pub hide: Vec<HeaderName>,
     /// The body.
     pub body: Body,
-    /// Whom it is for.
+    /// The filters that a connection must have to get it.
     pub content_filters: ContentFilters,
 }
 
@@ -40,23 +40,23 @@ pub enum Body {
     Patch(BodyPatch),
 }
 
-/// What an item is for streams (`http-stream`).
+/// The form of an item for streams (`http-stream`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// What is appended.
+    /// The content that is appended.
     pub content: Bytes,
-    /// Whom it is for.
+    /// The filters that a connection must have to get it.
     pub content_filters: ContentFilters,
 }
 
-/// What an item is for WebSockets (`ws-message`).
+/// The form of an item for WebSockets (`ws-message`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What kind of message.
+    /// The kind of message.
     pub kind: MessageKind,
-    /// What it says; fit for its kind.
+    /// The content, which is fit for the kind.
     pub content: Bytes,
-    /// Whom it is for.
+    /// The filters that a connection must have to get it.
     pub content_filters: ContentFilters,
 }
 

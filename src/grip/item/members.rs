@@ -1,5 +1,5 @@
-//! What an item says of the members of its channel: which of them it means, which channels they are to hold, and for how
-//! long they are to stay away.
+//! The parts of an item that are about the members of its channel: which of them it means, which channels they are to hold,
+//! and for how long they are kept out.
 
 use super::super::channel::{MAX_PUBLISHED, check_length};
 use super::super::object::Fields;
@@ -20,12 +20,12 @@ pub struct Selection {
     pub except: Vec<Channel>,
 }
 
-/// What becomes of the subscriptions of connections.
+/// A change of the subscriptions of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// They hold these channels as well from then on,
+    /// They are subscribed to these channels as well.
     Subscribe(Vec<Channel>),
-    /// or no longer.
+    /// They are unsubscribed from these channels.
     Unsubscribe(Vec<Channel>),
 }
 

@@ -16,35 +16,35 @@ use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid, json}
 use serde_json::Value;
 use std::sync::Arc;
 
-/// What names an item within its channel, or the item before it.
+/// The id of an item within its channel.
 pub type Id = Arc<str>;
 
 /// One published item.
 #[derive(Debug)]
 pub struct Item {
-    /// Whom it is for.
+    /// The channel to whose connections it goes.
     pub channel: Channel,
-    /// What it is called in its channel.
+    /// Its id in its channel.
     pub id: Option<Id>,
-    /// What the item before it is called.
+    /// The id of the item before it.
     pub prev_id: Option<Id>,
     /// Whether it is delivered as it comes, whatever came before.
     pub no_seq: bool,
-    /// What the publisher says of it, for filters.
+    /// The meta that the publisher gives it, for filters.
     pub meta: Option<Arc<Meta>>,
-    /// What it is as the answer to a long-poll.
+    /// Its form as the answer to a long-poll.
     pub response: Option<Response>,
-    /// What it appends to a stream.
+    /// Its form for streams.
     pub stream: Option<Stream>,
-    /// What it says on a WebSocket.
+    /// Its form for WebSockets.
     pub message: Option<Message>,
-    /// Whose connections it ends, after what it delivers.
+    /// The kinds of connections that it ends, after the content that it delivers.
     pub closes: Formats,
-    /// What WebSockets that it ends are told.
+    /// The reason that the ended WebSockets are told.
     pub close_reason: Option<CloseReason>,
     /// Seconds for which nobody may hold the channel whom the close means.
     pub deny_for: Option<u32>,
-    /// What becomes of its connections' subscriptions, after what it delivers.
+    /// The change of its connections' subscriptions, after the content that it delivers.
     pub moves: Option<Move>,
     /// Which connections of the channel are meant, if not all.
     pub selection: Option<Arc<Selection>>,
@@ -163,7 +163,7 @@ fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<
     Ok(())
 }
 
-/// What an item or one of its formats is to do.
+/// The thing that an item or one of its formats is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Action {
     Send,

@@ -1,4 +1,4 @@
-//! What origins are told of the way that a request has come: `X-Forwarded-For`, `X-Forwarded-Proto`, `CDN-Loop`.
+//! The headers that tell origins about the way of a request: `X-Forwarded-For`, `X-Forwarded-Proto`, `CDN-Loop`.
 
 use crate::wire::X_FORWARDED_FOR;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -27,7 +27,7 @@ pub struct Edit {
     pub append: bool,
 }
 
-/// What origins are told of TLS, which they cannot see.
+/// The headers that tell origins about TLS, which they cannot see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedProto {
     /// Nothing.

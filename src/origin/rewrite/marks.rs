@@ -3,7 +3,7 @@
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// What marked names begin with, as in Pushpin.
+/// The prefix of marked names, as in Pushpin.
 pub(super) const MARK: &str = "eb9bf0f5-";
 
 /// Whether a name is marked.

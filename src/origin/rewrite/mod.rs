@@ -1,4 +1,4 @@
-//! What a request looks like when it is forwarded.
+//! The request as it is forwarded.
 
 mod forwarded;
 mod framing;
@@ -36,7 +36,7 @@ pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
     if rewrite.cut == 0 && rewrite.begin.is_empty() && uri.authority().is_none() {
         return target.clone().into();
     }
-    // What follows the authority of a whole URI may be nothing at all, which must not be sent as such.
+    // There may be nothing after the authority of a whole URI, which must not be sent as such.
     let path = target.path().as_bytes();
     let rest = path.get(rewrite.cut..).unwrap_or_default();
     let path = [rewrite.begin.as_bytes(), rest].concat();

@@ -40,7 +40,7 @@ impl Rewriting<'_> {
             || (settles && self.is_settled(name) && !is_set_by_route(name, errand.route))
             // Items are appended to what the origin began, so it must not compress it.
             || *name == ACCEPT_ENCODING
-            // What it offers is agreed upon here.
+            // The extensions that the client offers are negotiated here.
             || (errand.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
             || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
             || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
