@@ -11,7 +11,7 @@ use super::log::Logs;
 use super::news::News;
 use super::publish::{Control, ControlError};
 
-/// What was told in the conversations, and whom to publish it with.
+/// The lines of all conversations, and the publisher that tells them.
 #[derive(Clone, Debug)]
 pub(super) struct Board {
     control: Control,

@@ -1,5 +1,4 @@
-//! What the chat knows, without any I/O: valid names, and who was removed
-//! from where.
+//! The rules of the chat, without any I/O: valid names, and the members that were removed.
 
 use std::collections::VecDeque;
 
@@ -65,7 +64,7 @@ impl Conversation {
         format!("{}-polls", self.channel())
     }
 
-    /// What the channel of each member begins with; the name follows.
+    /// Returns the prefix of each member's channel; the name follows.
     pub(super) fn member_prefix(&self) -> String {
         format!("{}-user-", self.channel())
     }
@@ -95,9 +94,9 @@ pub(super) fn check_text(text: &str) -> Result<&str, String> {
 /// One removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kick {
-    /// Who was removed.
+    /// The member that was removed.
     pub(super) who: Name,
-    /// Who removed them.
+    /// The member that removed them.
     pub(super) by: Name,
     /// Where the removal was asked for.
     pub(super) conversation: Conversation,

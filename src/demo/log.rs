@@ -1,5 +1,4 @@
-//! What was told in each conversation, for those who ask for it: a short
-//! memory with running numbers, without any I/O.
+//! The latest lines of each conversation, for those who ask for them: a short memory with running numbers, without any I/O.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,7 +21,7 @@ pub(super) struct Place {
     pub(super) before: Option<u64>,
 }
 
-/// What was told lately in all conversations.
+/// The latest lines of all conversations.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     logs: HashMap<Conversation, Log>,
@@ -68,7 +67,7 @@ impl Logs {
     /// The lines behind the one that was `seen` last.
     pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> Vec<Value> {
         let Some(log) = self.logs.get(conversation) else { return Vec::new() };
-        // What is not known yet was seen under a clock that was ahead: all of this came later.
+        // A number that is not known yet is of a clock that was ahead: all lines came later.
         let news = log.lines.iter().filter(|(number, _)| *number > seen || seen > log.last);
         news.map(|(_, line)| line.clone()).collect()
     }

@@ -94,7 +94,7 @@ async fn connection(demo: Arc<Demo>, stream: TcpStream) {
     }
 }
 
-/// What all connections share.
+/// The things that all connections share.
 struct Demo {
     chat: Mutex<Chat>,
     board: Board,
@@ -228,7 +228,7 @@ impl From<ControlError> for Refusal {
     }
 }
 
-/// Who asks, and for which conversation.
+/// Returns the name and the conversation of the one who asks.
 fn seat(query: Option<&str>) -> Result<(Name, Conversation), Refusal> {
     let name = Name::parse("name", &web::parameter(query, "name"))?;
     let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;

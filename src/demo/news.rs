@@ -1,5 +1,5 @@
-//! What people are told, as server-sent events, as WebSocket messages and as
-//! answers to long-polls, and the publish items made of it.
+//! The news for people, as server-sent events, as WebSocket messages and as answers to long-polls, and the publish items
+//! made of them.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ pub(super) struct News {
 }
 
 impl News {
-    /// What a new connection begins with.
+    /// Returns the beginning of a new connection.
     pub(super) fn hello(name: &Name, conversation: &Conversation) -> Self {
         Self::new("hello", json!({"name": name.as_str(), "conversation": conversation.as_str()}))
     }

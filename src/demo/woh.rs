@@ -52,7 +52,7 @@ fn first(body: &[u8]) -> Option<(Event<'_>, &[u8])> {
     Some((Event { kind, content }, rest.strip_prefix(b"\r\n")?))
 }
 
-/// What is to happen on the WebSocket.
+/// The things that are to happen on the WebSocket.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     body: Vec<u8>,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// What is logged of a request. It is written when this is dropped: when the answer is over, or the client is.
+/// The log line of a request. It is written when this is dropped: when the answer is over, or the client is gone.
 pub(super) struct Access {
     client: Option<Rc<ClientAddress>>,
     method: Method,

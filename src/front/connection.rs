@@ -59,7 +59,7 @@ pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
     }
 }
 
-/// What a connection is when it has left hyper.
+/// The state of a connection that has left hyper.
 enum Phase<'a> {
     Hold(Waiting<'a>),
     Session(Living<'a>),
@@ -130,7 +130,7 @@ async fn serve(
                 return Poll::Ready(false);
             }
         }
-        // Who has not even sent a whole request keeps nobody out.
+        // A client that has not even sent a whole request keeps nobody out.
         if slot.is_unasked() {
             slot.give_way(&front.gate);
         }

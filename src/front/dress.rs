@@ -1,4 +1,4 @@
-//! What becomes of any answer of a route that web pages of other origins may use: CORS headers, or a script.
+//! The changes to every answer of a route that web pages of other origins may use: CORS headers, or a script.
 
 use super::head::{compact, parts};
 use crate::wire::{Jsonp, cors};

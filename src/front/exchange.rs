@@ -51,7 +51,7 @@ pub(super) enum AnswerContent {
     Plain,
 }
 
-/// What comes of such an answer.
+/// The result of reading such an answer.
 enum Prepared {
     Answer(response::Parts, Bytes),
     Hold(Box<Hold>),
@@ -273,8 +273,8 @@ fn forget_body(head: &mut response::Parts) {
     remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
 }
 
-/// What the request says of how it must be answered. Only the plainest requests leave their connection fit
-/// for another: HTTP/1.1, without a body, and without a wish to close.
+/// Returns the properties of a request that decide how it must be answered. Only the plainest requests leave their
+/// connection fit for another: HTTP/1.1, without a body, and without a wish to close.
 fn client(request: &Parts) -> Client {
     let body = request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING);
     Client {

@@ -1,4 +1,4 @@
-//! Who a client is, as far as its request says.
+//! The identity of a client, as far as its request tells.
 
 use super::body::Reply;
 use super::visit::Visit;
@@ -20,19 +20,19 @@ pub(super) enum Unknown {
     Untrusted(Untrusted),
 }
 
-/// What the client of a request may hold. Headers that only a proxy may set are removed if somebody else did.
-/// `original`: the request as the client sent it, if it was changed.
+/// Returns the rights of the client of a request. Headers that only a proxy may set are removed if somebody else has set
+/// them. `original` is the request as the client sent it, if it was changed.
 pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Route) -> Result<Rights, Unknown> {
     if visit.sender.is_trusted() {
         return Ok(Rights::default());
     }
     let Some(users) = route.users.as_deref() else { return Ok(Rights::default()) };
     match &users.source {
-        // Who it is is still to be said.
+        // The origin will name the user.
         UserSource::Meta(_) => Ok(Rights::default()),
         UserSource::Header(name, proxies) => {
             let believed = visit.peer.as_ref().is_some_and(|peer| proxies.contain(peer.address));
-            // What a script's request asks for in its query is not what the proxy says.
+            // A script's request may name headers in its query, which are not those of the proxy.
             let said = &original.unwrap_or(&visit.request).headers;
             let said = if believed { the_one(said, name).cloned() } else { None };
             set_apart(&mut visit.request.headers, name, said.as_ref());
@@ -54,7 +54,7 @@ fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVa
     first
 }
 
-/// Has a header say this, or nothing. What others read as the same header (RFC 3875 4.1.18) is removed.
+/// Sets a header to this value, or removes it. Headers that others read as the same one (RFC 3875 4.1.18) are removed.
 fn set_apart(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
     remove_where(headers, |other| other.as_str().replace('_', "-") == name.as_str().replace('_', "-"));
     if let Some(value) = value {
@@ -93,7 +93,7 @@ fn is_preflight(request: &Parts) -> bool {
 }
 
 impl Unknown {
-    /// What the client is told.
+    /// Returns the answer for the client.
     pub(super) fn answer(self) -> Answer {
         match self {
             Self::NoToken => Answer::new(401, "A token is required."),

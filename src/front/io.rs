@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct Io {
     transport: Transport,
-    /// What was read before hyper had the transport.
+    /// The bytes that were read before hyper had the transport.
     early: Bytes,
     activity: Rc<Activity>,
     lines: RequestLines,

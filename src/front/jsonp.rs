@@ -53,7 +53,7 @@ pub(super) fn rewrite(rules: &Rules, request: &mut Parts, upload: &mut Upload) -
     request.uri = Uri::from_parts(uri).unwrap_or_default();
     request.method = method;
     for (name, value) in headers {
-        // What the request says itself, or what stands before gripd says of it, is not for a query to change.
+        // A query must not change a header that the request has itself, or that the proxy in front of gripd has set.
         request.headers.entry(name).or_insert(value);
     }
     if let Some(body) = body {

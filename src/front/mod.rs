@@ -82,7 +82,7 @@ impl Default for Settings {
     }
 }
 
-/// What is counted of clients.
+/// The counters of clients.
 #[derive(Debug)]
 pub struct Metrics {
     /// Connections refused because descriptors are short.
@@ -137,7 +137,7 @@ impl Metrics {
     }
 }
 
-/// What the connections of one shard share.
+/// The things that the connections of one shard share.
 #[derive(Debug)]
 pub struct Front {
     /// The limits.
@@ -162,6 +162,6 @@ pub struct Front {
     pub descriptors: Arc<Descriptors>,
     /// The room for request bodies that are read ahead.
     pub ahead: Ahead,
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
 }

@@ -1,4 +1,4 @@
-//! What the requests of a connection and its loop share.
+//! The things that the requests of a connection share with its loop.
 
 use super::Gate;
 use super::gate::Place;
@@ -39,7 +39,7 @@ impl ClientAddress {
 /// Where a request leaves word for the loop of its connection.
 pub(super) struct Slot {
     leave: RefCell<Option<Leave>>,
-    /// What makes the first request be served again.
+    /// The reason why the first request is served again, if it is.
     retry: Cell<Option<Box<Retry>>>,
     /// The connection while its request is served again, and what it is answered if a close meets it.
     farewell: RefCell<Option<Box<Farewell>>>,
@@ -76,7 +76,7 @@ impl Slot {
         }
     }
 
-    /// What makes this request be served again, if it is the first and anything does.
+    /// Takes the reason why this request is served again, if it is the first and there is one.
     pub(super) fn take_retry(&self) -> Option<Box<Retry>> {
         self.retry.take()
     }

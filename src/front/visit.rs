@@ -35,7 +35,7 @@ pub(super) struct Visit {
     pub(super) sender: Sender,
     /// Tells since when gripd waits for the client.
     pub(super) waiting: Rc<ClientDelay>,
-    /// What made it be served again.
+    /// The reason why it is served again, if it is.
     pub(super) retry: Option<Box<Retry>>,
 }
 
@@ -61,7 +61,7 @@ impl Visit {
         Self { request, peer, proxied, way, secure, sender, waiting, retry }
     }
 
-    /// What is not for an origin at all.
+    /// Refuses a request that is not for any origin.
     pub(super) fn refuse(&self, front: &Front) -> Option<Answer> {
         let headers = &self.request.headers;
         if let Some(refusal) = self.refuse_method() {
@@ -152,7 +152,7 @@ impl Visit {
         found.cloned().ok_or(ROUTE_NOT_FOUND)
     }
 
-    /// What an origin is sent on its behalf.
+    /// Returns the request to an origin on its behalf.
     pub(super) fn errand<'a>(&'a self, route: &'a Route) -> Errand<'a> {
         Errand {
             route,

@@ -73,7 +73,7 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     let form = stream::form_for(hold.client);
     let feed = Feed::Stream(form);
     let ways = ways_of_stream(&hold.instruct);
-    // What does not hold yet has no channels yet.
+    // An answer that does not hold yet has no channels yet.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
     let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (transport, early), feed, &mut hold) {
         Ok(subscribed) => subscribed,
@@ -130,7 +130,7 @@ impl Linked<'_> {
             Over::Gone => {}
             Over::Ended => {
                 self.parked.because(Reason::Origin);
-                // What was accepted before and waits is not kept from it.
+                // Items that were accepted before and still wait are not kept from it.
                 self.parked.resume();
                 let _ = Box::pin(self.take_queued()).await;
                 let Self { parked, .. } = *self;
@@ -144,7 +144,7 @@ impl Linked<'_> {
         None
     }
 
-    /// Lives until it is over. What is done now and then is boxed, so that a stream that waits is small.
+    /// Runs until the stream is over. The parts that run now and then are boxed, so that a stream that waits is small.
     async fn live(
         &mut self,
         rest: Option<Box<(Incoming, Lease)>>,
@@ -254,7 +254,7 @@ impl Linked<'_> {
                 return ControlFlow::Break(Over::Gone);
             }
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
-            // What goes on without a hold goes on with something new.
+            // An answer without a hold goes on with something new.
             let since = if self.instruct.hold.is_some() { since } else { Some(Instant::now()) };
             let told = self.ask(&uri, since).await?;
             self.about.uri = uri.to_string();
@@ -273,7 +273,7 @@ impl Linked<'_> {
     /// Asks a link, and again after a while if that fails.
     async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<Over, Told> {
         for attempt in 0..=RETRIES {
-            // What has failed is not asked for in vain again.
+            // A request that has failed is not sent again in vain.
             let since = if attempt == 0 { since } else { Some(Instant::now()) };
             let last_ids = self.parked.last_ids();
             let (holds, about) = (self.holds, self.about.clone());
@@ -336,8 +336,8 @@ impl Linked<'_> {
         self.parked.identify(&Profile::new(&route.name, &self.rights, self.about.client));
     }
 
-    /// Holds the channels of an answer, on its terms, and no others. What was missed of those that it held before is
-    /// among the items that wait.
+    /// Holds the channels of an answer, on its terms, and no others. The items that it missed of those that it held before
+    /// are among the items that wait.
     fn join(&mut self) -> Flow {
         let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
         self.parked.agree(terms, ways_of_stream(&self.instruct));

@@ -55,7 +55,7 @@ impl Default for Settings {
 pub struct Hold {
     /// How.
     pub mode: HoldMode,
-    /// What the answer asked for. One that does not hold makes a stream that goes on at its next link.
+    /// The instruct of the answer. One that does not hold makes a stream that goes on at its next link.
     pub instruct: Instruct,
     /// Channels that its target has it hold as well, whatever the answer asked for.
     pub implicit: Vec<String>,
@@ -67,17 +67,17 @@ pub struct Hold {
     pub rest: Option<(Incoming, Lease)>,
     /// How the answer to a long-poll is wrapped up.
     pub jsonp: Option<Jsonp>,
-    /// Whom it is for.
+    /// The properties of the client's request that decide how it must be answered.
     pub client: Client,
-    /// Whose it is, and what it may hold.
+    /// The rights of the client.
     pub rights: Rights,
     /// On whose behalf the origin is asked again.
     pub about: Asking,
     /// The request of a long-poll, to be read again.
     pub request: Box<[u8]>,
-    /// What made this a retry.
+    /// The last ids that made this a retry.
     pub cause: Option<Cause>,
-    /// Whom to tell when its client is gone, if an earlier answer to it said so.
+    /// The guard that tells the origin when the client is gone, if an earlier answer asked for it.
     pub gone: Option<Gone>,
     /// The connection as it was held before its request was served again.
     pub away: Option<Away>,
@@ -92,20 +92,20 @@ pub enum Leave {
     End(Box<Farewell>),
 }
 
-/// What a long-poll is answered when a close meets it while its request is served again.
+/// The answer to a long-poll that a close meets while its request is served again.
 #[derive(Debug)]
 pub struct Farewell {
     /// The answer's head.
     pub head: Head,
     /// The answer's body.
     pub body: Bytes,
-    /// Whom it is for.
+    /// The properties of the client's request that decide how it must be answered.
     pub client: Client,
     /// The connection, which is to end.
     pub away: Away,
 }
 
-/// What the client's request says of how it must be answered.
+/// The properties of a client's request that decide how it must be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     /// The version of HTTP that it speaks. HTTP/1.0 has no chunks, and its connection ends with the answer.
@@ -116,7 +116,7 @@ pub struct Client {
     pub persistent: bool,
 }
 
-/// What becomes of a connection that is held no longer.
+/// The way on of a connection that is held no longer.
 #[derive(Debug)]
 pub enum After {
     /// It may serve another request; this is what the client sent meanwhile.
@@ -130,7 +130,7 @@ pub enum After {
 pub struct Retry {
     /// Its route.
     pub about: Asking,
-    /// What the client has had of channels.
+    /// The last ids that the client has had of its channels.
     pub last_ids: Vec<(String, Id)>,
     /// Why, if that matters to the hold that comes of it.
     pub cause: Option<Cause>,
@@ -138,7 +138,7 @@ pub struct Retry {
     pub turn: Turn,
     /// The connection, which a close may still find, and what it is answered then.
     pub farewell: Option<Box<Farewell>>,
-    /// Whom to tell when its client is gone.
+    /// The guard that tells the origin when the client is gone.
     pub gone: Option<Gone>,
 }
 
@@ -152,7 +152,7 @@ struct Refused(Parked);
 /// A held connection; yields what becomes of it, if there is anything left of it.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<After>> + 'a>>;
 
-/// What holds need of their shard.
+/// The parts of a shard that holds need.
 pub struct Holds {
     settings: Settings,
     shard: Rc<Shard>,
@@ -181,10 +181,10 @@ impl Holds {
         &self.settings
     }
 
-    /// Begins to hold a connection. What is returned waits until it ends, or until it may serve another request.
-    /// `early`: what the client sent behind its request.
+    /// Begins to hold a connection. The returned future waits until the hold ends, or until the connection may serve
+    /// another request. `early` is what the client has sent after its request.
     ///
-    /// All that can be done now is done now, so that what waits is small: most connections do nothing else.
+    /// Everything that can be done now is done now, so that the future is small: most connections do nothing but wait.
     pub fn park(&self, leave: Leave, transport: Transport, early: Bytes) -> Waiting<'_> {
         let mut hold = match leave {
             Leave::End(farewell) => return Box::pin(farewell.end(transport)),
@@ -232,7 +232,7 @@ impl Holds {
         Ok((parked, joined.behind.then_some(Cause(known))))
     }
 
-    /// What tells the origin, when it is dropped, that the client is gone, if the origin wants to know.
+    /// Returns a guard that tells the origin, when it is dropped, that the client is gone; if the origin wants to know.
     fn gone(&self, about: &Asking, link: Option<&str>) -> Option<Gone> {
         let uri = about.resolve(link?)?;
         Some(Gone::new(Rc::clone(&self.origin), about.clone(), uri))

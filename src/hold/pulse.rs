@@ -7,7 +7,7 @@ use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// What is sent, and when.
+/// The keep-alive of a stream, and its times.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pulse {
     bytes: Bytes,

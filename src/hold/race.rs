@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
-/// What happened to a connection while its origin was asked.
+/// The things that happened to a connection while its origin was asked.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// The client is gone.
@@ -21,7 +21,7 @@ pub(super) struct Notes {
     pub(super) item: Option<Arc<Response>>,
 }
 
-/// What a connection that is to end does about what is being asked.
+/// The treatment of a request to the origin when the connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnClose {
     /// It does not need it any more.

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// What is kept of a long-poll.
+/// A long-poll that is held.
 struct Poll<'a> {
     holds: &'a Holds,
     parked: Parked,
@@ -23,28 +23,28 @@ struct Poll<'a> {
     client: Client,
     request: Box<[u8]>,
     about: Asking,
-    /// What few have.
+    /// The parts that few long-polls have.
     extras: Option<Box<Extras>>,
 }
 
 struct Extras {
     gone: Option<Gone>,
     jsonp: Option<Jsonp>,
-    /// What the origin names, although something else is known.
+    /// The last ids that the origin names although others are known.
     behind: Option<Cause>,
     /// Whether a hint came while the origin was asked.
     hinted: bool,
 }
 
-/// What becomes of a long-poll.
+/// The end of a long-poll.
 enum End {
     /// The client is gone.
     Gone,
-    /// It is answered as when its time is over,
+    /// It is answered as when its time is over.
     Timeout,
-    /// or by an item, with this body,
+    /// It is answered by an item, with this body.
     Item(Arc<Response>, Bytes),
-    /// or its request is served again,
+    /// Its request is served again.
     Again(origin::Turn),
     /// as soon as it may be.
     Refresh,
@@ -159,7 +159,7 @@ impl Poll<'_> {
         };
         let mut notes = Notes::default();
         match race(&mut self.parked, &mut notes, OnClose::GiveUp, turn, |_| ControlFlow::Break(())).await {
-            // What the client has sent behind its request is too much to be kept.
+            // The client has sent more after its request than can be kept.
             Some(_) if !self.parked.may_return() => End::Timeout,
             Some(turn) => End::Again(turn),
             None => self.note(notes),

@@ -1,4 +1,4 @@
-//! What an instruct makes of a connection: the channels that it holds, and on what terms.
+//! The channels that a connection holds by an instruct, and the terms on which it does.
 
 use super::Hold;
 use crate::admission::terms;
@@ -12,13 +12,14 @@ impl Hold {
     }
 }
 
-/// What a stream's hold does about items on these terms.
+/// Returns what a stream's hold does about items on these terms.
 pub(super) fn ways_of_stream(instruct: &Instruct) -> Ways {
     let asks = instruct.channels.iter().any(|channel| channel.filters.iter().any(|filter| filter.asks()));
     Ways { refreshes: instruct.links.next.is_some(), asks }
 }
 
-/// What a long-poll's hold does: it looks at the content of items itself, as only it knows what they may patch.
+/// Returns what a long-poll's hold does. It looks at the content of items itself, as only it knows the body that they may
+/// patch.
 pub(super) fn ways_of_response(instruct: &Instruct) -> Ways {
     let looks = |f: &crate::grip::Filter| f.asks() || f.changes_content();
     Ways { refreshes: true, asks: instruct.channels.iter().any(|channel| channel.filters.iter().any(looks)) }

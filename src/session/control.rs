@@ -65,7 +65,7 @@ impl Session<'_> {
     }
 
     fn subscribe(&mut self, name: &str, filters: Vec<Filter>) {
-        // Who closes, or is being closed, gets nothing any more.
+        // A client that closes, or is being closed, gets nothing any more.
         if !self.phase.is_open() {
             return;
         }
@@ -84,7 +84,8 @@ impl Session<'_> {
                 return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket may hold no more channels");
             }
             if self.enter(&channel, filters.clone()).is_err() {
-                // What it subscribes to in the same breath may say that it is not meant.
+                // The filters of a channel that it subscribes to in the same answer may say that the denial does not mean
+                // it.
                 return self.extras().denied.push((channel, filters));
             }
         } else {
@@ -136,8 +137,8 @@ impl Session<'_> {
         self.rights.as_deref().map_or_else(Cow::default, Cow::Borrowed)
     }
 
-    /// Learns whose it is, if its origin is to say that by this name in its meta. Who may not hold its own channel is not
-    /// to be there at all: nobody could close it.
+    /// Learns the user of the client, if its origin is to name the user by this meta. A client that may not hold its user's
+    /// own channel is closed: otherwise nobody could close it later.
     fn know_user(&mut self, name: &str) -> Option<End> {
         let about = Rc::clone(&self.about);
         let route = &about.route;
@@ -150,7 +151,7 @@ impl Session<'_> {
         if let Some(own) = old.own_channel(&route.prefix) {
             self.parked.leave(&Channel::from(own.as_str()));
         }
-        // What only the other user might hold.
+        // The old user may have held channels that the new one may not.
         for channel in self.parked.channels() {
             let name = channel.strip_prefix(&route.prefix).unwrap_or(&channel);
             if !self.implicit().iter().any(|implicit| **implicit == *channel) && !self.admits(name) {
@@ -211,7 +212,8 @@ impl Session<'_> {
         }
     }
 
-    /// Has items taken on the terms as they are when this turn is over. A session without filters has none.
+    /// Applies the terms, as they are when this turn is over, to the items that come. A session without filters has no
+    /// terms.
     fn change_terms(&mut self) {
         let filters = self.extras.as_ref().is_some_and(|extras| !extras.filters.is_empty());
         self.stale |= filters || self.parked.is_on_terms();

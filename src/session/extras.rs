@@ -1,4 +1,4 @@
-//! What few sessions have: filters, meta, and messages that are sent by themselves.
+//! The parts that few sessions have: filters, meta, and messages that are sent by themselves.
 
 use crate::grip::control::Timed;
 use crate::grip::{Channel, Filter, Meta};
@@ -10,26 +10,26 @@ use tokio::time::Instant;
 /// An item and what its filters make of it.
 pub(super) type Decided = (Asked, Option<Bytes>);
 
-/// What few sessions have, behind one box.
+/// The parts that few sessions have. They are behind one box.
 #[derive(Default)]
 pub(super) struct Extras {
-    /// What the origin says of the client.
+    /// The meta that the origin gave the client.
     pub(super) meta: Meta,
     /// The filters of channels that have any.
     pub(super) filters: Vec<(Channel, Vec<Filter>)>,
     /// Channels that were denied in this turn.
     pub(super) denied: Vec<(Channel, Vec<Filter>)>,
-    /// What is sent when nothing happens, and when that is.
+    /// The message that is sent when nothing happens, and the time when it is due.
     pub(super) keep_alive: Option<(Timed, Instant)>,
-    /// What is sent later, and when.
+    /// The message that is sent later, and the time when it is due.
     pub(super) delayed: Option<(Timed, Instant)>,
-    /// What was due while the client was told a message piece by piece.
+    /// The messages that became due while the client was told a message piece by piece.
     pub(super) late: Vec<Timed>,
     /// When it is looked whether a client is there still whose words wait.
     pub(super) stuck_at: Option<Instant>,
     /// When the origin has had time enough to answer the client's Close.
     pub(super) close_at: Option<Instant>,
-    /// What is being asked about an item.
+    /// The request about an item, while it is in progress.
     pub(super) asking: Option<Pin<Box<dyn Future<Output = Decided>>>>,
 }
 

@@ -22,7 +22,7 @@ impl Session<'_> {
         Terms { meta: extras.meta.clone(), channels: self.parked.channels().into_iter().map(term).collect() }
     }
 
-    /// Has items taken on the terms as they are now, if there are any.
+    /// Applies the terms as they are now, if there are any, to the items that come.
     pub(super) fn agree(&mut self) {
         self.stale = false;
         let terms = self.terms();
@@ -38,7 +38,7 @@ impl Session<'_> {
         }
     }
 
-    /// Has items wait until the message that the client is being told is complete.
+    /// Holds items back until the message that the client is being told is complete.
     pub(super) fn hold_back(&mut self) {
         self.agree();
         self.parked.hold_back();

@@ -15,7 +15,7 @@ pub(super) enum Line {
     Relayed(Box<Relayed>),
     /// There is no origin: the client gets back what it says.
     Echo,
-    /// The origin has left. What the client says is for nobody.
+    /// The origin has left. Messages of the client go nowhere.
     Detached,
 }
 
@@ -36,7 +36,7 @@ impl Line {
         }
     }
 
-    /// What the origin says next.
+    /// Returns the next message or event of the origin.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
         match self {
             Self::OverHttp(line) => line.poll_next(cx),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Bytes that may wait for the client before the origin has to.
 const MAX_WAITING: usize = 200_000;
-/// What is done of a session before others have their turn: parts of messages, and KiB in them.
+/// The work on a session before others have their turn: parts of messages, and KiB in them.
 const BUDGET: u32 = 256;
 
 /// How often it is looked whether a client is still there whose words wait.
@@ -60,17 +60,17 @@ pub(super) struct Session<'a> {
     pub(super) parked: Parked,
     pub(super) line: Line,
     pub(super) decoder: Decoder,
-    /// What was read of the client before it had to wait.
+    /// The bytes that were read of the client before it had to wait.
     pub(super) unread: Box<[u8]>,
     /// Small frames for the client, not in its outlet yet.
     pub(super) small: Vec<u8>,
-    /// What stands before messages for the client, if the origin speaks GRIP.
+    /// The prefix of messages for the client, if the origin speaks GRIP.
     pub(super) prefix: Option<Box<str>>,
     pub(super) about: Rc<Asking>,
     /// Which target of the route has it.
     target: usize,
     pub(super) extras: Option<Box<Extras>>,
-    /// What the client may hold, if that is not everything; and who it is, if that is known.
+    /// The rights of the client, if they are limited or its user is known.
     pub(super) rights: Option<Box<Rights>>,
     /// When the timer goes off.
     armed: Option<Instant>,
@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
         self.budget = self.budget.saturating_sub(cost);
     }
 
-    /// What follows from what happened to the client's connection.
+    /// Reacts to an event of the client's connection.
     fn note(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Gone => return Some(End::Gone),
@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
         self.line.due_at().into_iter().chain(own).min()
     }
 
-    /// Has the timer go off when something is due. Says whether it has a new time.
+    /// Sets the timer to the time when something is due. Returns whether that is a new time.
     fn arm(&mut self) -> bool {
         let due = self.due();
         if due == self.armed {
@@ -306,7 +306,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What was accepted before the end and waits for an answer about it has until the grace is over.
+    /// Decides the items that were accepted before the end and wait for an answer about them. They have until the grace is
+    /// over.
     async fn finish_queued(&mut self) {
         if self.is_streaming() || self.parked.is_complete() {
             return;
@@ -322,7 +323,7 @@ impl<'a> Session<'a> {
                 }
             }
         });
-        // What is undecided then was not delivered.
+        // Items that are undecided then were not delivered.
         let _ = timeout_at(deadline, all).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Sessions: WebSockets, whose origin has them over HTTP or speaks WebSocket itself.
+//! Sessions: WebSockets whose origin has them over HTTP, or speaks WebSocket itself.
 //!
-//! A session has two sides: the client's connection, parked in the shard as any that is held, and the *line* to the
-//! origin. What is published goes from the shard to the connection and wakes nobody here.
+//! A session has two sides: the client's connection, which is parked in the shard like any that is held, and the *line* to
+//! the origin. Published items go from the shard to the connection, and wake nobody here.
 
 mod control;
 mod extras;
@@ -71,7 +71,7 @@ impl Default for Settings {
     }
 }
 
-/// What is counted of sessions.
+/// The counters of sessions.
 #[derive(Debug)]
 pub struct Metrics {
     /// Sessions begun.
@@ -113,20 +113,20 @@ pub struct Opening {
     pub opened: Opened,
     /// The answer to the client.
     pub head: Head,
-    /// What stands before messages for the client, if the origin speaks GRIP in it: others are for gripd.
+    /// The prefix of messages for the client, if the origin speaks GRIP: other messages are for gripd.
     pub prefix: Option<Box<str>>,
-    /// What was agreed on compression.
+    /// The agreement about compression.
     pub deflate: Option<Agreed>,
     /// On whose behalf the origin is asked.
     pub about: Rc<Asking>,
-    /// Whose it is, and what it may hold.
+    /// The rights of the client.
     pub rights: Rights,
 }
 
 /// A session; ready when it is over.
 pub type Living<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// What sessions need of their shard.
+/// The parts of a shard that sessions need.
 pub struct Sessions {
     settings: Settings,
     shard: Rc<Shard>,

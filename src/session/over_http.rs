@@ -27,13 +27,13 @@ enum State {
 /// The line.
 pub(super) struct OverHttp {
     state: State,
-    /// What the client has said and the origin has not accepted.
+    /// The events of the client that the origin has not accepted yet.
     backlog: Backlog,
     /// The message that the client has begun.
     begun: Vec<u8>,
-    /// What the origin has said and the session has not heard,
+    /// The events of the origin that the session has not heard yet.
     said: VecDeque<Event>,
-    /// and what went wrong then.
+    /// The failure that came after these events.
     failed: Option<Box<Failure>>,
     interval: Option<Duration>,
     due_at: Option<Instant>,
@@ -43,7 +43,7 @@ pub(super) struct OverHttp {
     one_event: bool,
     /// It is to be asked even if there is nothing to tell.
     refresh: bool,
-    /// What tells that the client has closed.
+    /// The event that tells the origin that the client has closed.
     closing: Option<Box<Event>>,
     /// The request under way tells of that, or the last one did.
     told_close: bool,
@@ -94,7 +94,7 @@ impl OverHttp {
                 return Poll::Ready(lost("it does not accept what it is told"));
             }
             match &mut self.state {
-                // What the client says goes at once, what is asked without a need waits for its turn.
+                // Events of the client are sent at once. A request without events waits for its turn.
                 State::Idle(_) | State::Queued(..) if self.backlog.is_due() => self.ask(None),
                 State::Idle(_) if self.refresh => self.queue(),
                 State::Queued(_, turn) => {
@@ -142,7 +142,7 @@ impl OverHttp {
         idle && waits && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
     }
 
-    /// Has the origin asked when it is its turn.
+    /// Asks the origin when it is its turn.
     fn queue(&mut self) {
         if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
             let turn = Box::pin(conversation.turn(Lane::Asking));

@@ -24,12 +24,12 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct Relayed {
     socket: RelayedSocket,
     decoder: Decoder,
-    /// What the socket has not taken; the first `written` bytes of it are through.
+    /// The bytes that the socket has not taken. The first `written` of them have left.
     out: Vec<u8>,
     written: usize,
-    /// What the client is saying,
+    /// The message that the client is sending.
     told: Gathered,
-    /// and the origin.
+    /// The message that the origin is sending.
     heard: Gathered,
     said: VecDeque<Said>,
     /// Bytes of the message that the client is saying, after they were inflated.
@@ -188,7 +188,7 @@ impl Gathered {
     }
 }
 
-/// What masks a frame (RFC 6455 5.3).
+/// Returns a key that masks a frame (RFC 6455 5.3).
 fn key() -> [u8; 4] {
     let mut key = [0; 4];
     // A mask of zeros is one: what it guards against is not between gripd and its origin.

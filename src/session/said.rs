@@ -5,7 +5,7 @@ use crate::origin::Failure;
 use crate::wire::websocket::Fragment;
 use bytes::Bytes;
 
-/// What is said on one side of a session to the other.
+/// A message from one side of a session to the other.
 #[derive(Debug)]
 pub(super) enum Said {
     /// A text or binary message, or a piece of one.

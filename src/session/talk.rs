@@ -1,4 +1,4 @@
-//! What either side of a session says, on its way to the other.
+//! The messages of either side of a session, on their way to the other.
 
 use super::given;
 use super::line::Line;
@@ -76,7 +76,7 @@ impl Session<'_> {
         end
     }
 
-    /// The client did what it must not. What it said before is the origin's to answer still.
+    /// Closes a WebSocket whose client has broken the protocol. The origin may still answer what the client said before.
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
         self.sessions.metrics.violations.inc();
         tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
@@ -126,7 +126,7 @@ impl Session<'_> {
             })),
             Said::Over => Some(End::Close(self.given())),
             Said::Crowded => self.give_way(),
-            // Who has heard that the client closes may leave.
+            // An origin that has heard that the client closes may leave.
             Said::Lost(_) if self.phase.closing().is_some() => Some(End::Lost(self.given())),
             Said::Lost(failure) => {
                 tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "a WebSocket's origin is lost");
@@ -187,7 +187,7 @@ impl Session<'_> {
         self.send(frame);
     }
 
-    /// Has a frame leave when this turn is over.
+    /// Sends a frame when this turn is over.
     fn send(&mut self, frame: Bytes) {
         if frame.len() > SMALL {
             self.put_small();

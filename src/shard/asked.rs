@@ -4,7 +4,7 @@ use super::inbox::Delivery;
 use super::rare::Undo;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// An item of which the hold is to say what becomes. What is never decided was not delivered.
+/// An item that the hold is to decide. An item that is never decided was not delivered.
 #[derive(Debug)]
 pub struct Asked {
     /// The item.

@@ -24,7 +24,7 @@ pub enum Compare {
     All,
 }
 
-/// What became of the item that has waited longest.
+/// The decision about the item that has waited longest.
 #[derive(Debug)]
 pub enum Turn {
     /// None waits.
@@ -36,7 +36,7 @@ pub enum Turn {
 }
 
 impl Parked {
-    /// Has it take items on these terms from now on.
+    /// Applies these terms to the items that come from now on.
     pub fn agree(&mut self, terms: Terms, ways: Ways) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
@@ -47,7 +47,7 @@ impl Parked {
         }
     }
 
-    /// Has it take items as everybody does, unless some wait.
+    /// Takes items without terms from now on, unless some wait.
     pub fn agree_to_nothing(&mut self) {
         let state = &mut *self.shard.state.borrow_mut();
         let rare = &mut state.conn(self.key).rare;
@@ -66,14 +66,14 @@ impl Parked {
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(quiet)))
     }
 
-    /// Has what arrives wait, until [`Parked::resume`].
+    /// Lets items that arrive wait, until [`Parked::resume`].
     pub fn hold_back(&mut self) {
         if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
             rare.held = true;
         }
     }
 
-    /// Has what arrives no longer wait. What did waits for [`Parked::turn`].
+    /// Lets items that arrive wait no longer. Those that have waited are for [`Parked::turn`].
     pub fn let_go(&mut self) {
         if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
             rare.held = false;
@@ -100,7 +100,7 @@ impl Parked {
         Ok(joined.behind.then_some(known))
     }
 
-    /// Has what arrives no longer wait, and takes what did.
+    /// Lets items that arrive wait no longer, and takes those that have waited.
     pub fn resume(&mut self) {
         let state = &mut *self.shard.state.borrow_mut();
         state.offer_waiting(self.key);

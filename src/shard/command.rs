@@ -1,4 +1,4 @@
-//! What is done to connections: they are closed, or subscribed to other channels. It overtakes items.
+//! The commands, which close connections or subscribe them to other channels. They overtake items.
 
 use super::profile::Place;
 use super::tally::Ticket;
@@ -16,15 +16,15 @@ pub struct Command {
     pub number: u64,
     /// To whom.
     pub whom: Whom,
-    /// What.
+    /// The thing that is done to them.
     pub deed: Deed,
-    /// Where the connections concerned are counted,
+    /// The tally in which the connections concerned are counted.
     pub tally: Tally,
-    /// and as which item of its batch.
+    /// The place of the item in its batch, under which they are counted.
     pub index: u32,
 }
 
-/// Whom a command means.
+/// The connections that a command means.
 #[derive(Clone, Debug)]
 pub enum Whom {
     /// Connections that hold a channel.
@@ -33,14 +33,14 @@ pub enum Whom {
         channel: Channel,
         /// Which of them, if not all.
         selection: Option<Arc<Selection>>,
-        /// What the publisher says, for their filters.
+        /// The meta that the publisher gives, for their filters.
         meta: Option<Arc<Meta>>,
     },
     /// One connection.
     One(Place),
 }
 
-/// What a command does.
+/// The thing that a command does.
 #[derive(Clone, Debug)]
 pub enum Deed {
     /// It ends connections of these kinds; `frame` is a WebSocket's Close.
@@ -57,9 +57,9 @@ pub enum Deed {
 
 /// Where a command that was begun goes on.
 pub(super) struct Begun {
-    /// The channel whose subscribers are looked at, the fewest that may be meant,
+    /// The channel whose subscribers are looked at: of those that come into question, the one with the fewest.
     through: Channel,
-    /// and how many of them are still to be looked at.
+    /// The number of subscribers that are still to be looked at.
     at: usize,
 }
 
@@ -78,7 +78,7 @@ impl State {
     pub(super) fn carry_out_commands(&mut self, number: u64) -> bool {
         let mut budget = self.settings.steps.command_looks;
         while let Some(command) = self.rounds.commands.pop_front_if(|command| command.number <= number) {
-            // Who nobody holds costs a look as well.
+            // A command for a channel that nobody holds costs a look as well.
             budget = budget.saturating_sub(1);
             self.rounds.command = match command.whom {
                 Whom::One(place) => {
@@ -126,7 +126,7 @@ impl State {
             let chooses = |s: &Selection| self.registry.choose(channel, s).admits(&conn.subscriptions);
             let selected = selection.as_deref().is_none_or(chooses);
             let admits = |terms: &Terms| terms.admit(channel, meta.as_deref());
-            // Who subscribed after it was accepted is not meant.
+            // A connection that subscribed after the command was accepted is not meant.
             if selected && conn.since < command.number && conn.rare.as_deref().is_none_or(|r| admits(&r.terms)) {
                 self.carry_out_on(key, command);
             }

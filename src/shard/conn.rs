@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-/// What a connection takes of an item.
+/// The form in which a connection takes items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feed {
     /// One answer, which its task writes: a long-poll.
@@ -40,7 +40,7 @@ impl Feed {
         }
     }
 
-    /// What such a connection is called.
+    /// Returns the name of such a connection.
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Response | Self::Away => "response",
@@ -50,7 +50,7 @@ impl Feed {
     }
 }
 
-/// What a connection's task is to be told.
+/// The news for a connection's task.
 #[derive(Debug, Default)]
 pub(super) enum News {
     #[default]
@@ -75,7 +75,7 @@ pub(super) const BURST: usize = 16;
 #[derive(Debug)]
 pub(super) struct TooSlow;
 
-/// Kept small: there are many. What few connections need stands behind a box.
+/// A connection. It is kept small, as there are many: the parts that few connections need are behind a box.
 pub(super) struct Conn {
     /// `None` once it was cut or broke.
     pub(super) transport: Option<Transport>,
@@ -85,13 +85,13 @@ pub(super) struct Conn {
     pub(super) news: News,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) rare: Option<Box<Rare>>,
-    /// Whose it is.
+    /// The profile of its client.
     pub(super) whose: Rc<Profile>,
     /// Bytes that were sent since it is held.
     pub(super) sent: u64,
     /// The last item that was considered for it.
     pub(super) seen: u64,
-    /// What had been accepted when it subscribed; before that, all there will ever be.
+    /// The number of the last item accepted when it subscribed; before that, the largest number.
     pub(super) since: u64,
     /// When something was last put in its outlet, by the shard's clock.
     pub(super) active_ms: u32,
@@ -234,7 +234,7 @@ impl Conn {
         }
     }
 
-    /// Has its task told something, unless it is to be told something greater.
+    /// Leaves news for its task and wakes it, unless greater news are there already.
     pub(super) fn tell(&mut self, news: News) {
         let keep = match &self.news {
             News::Item(_) | News::Close => true,
@@ -265,7 +265,7 @@ impl Conn {
         now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS
     }
 
-    /// Has its task polled.
+    /// Wakes its task.
     pub(super) fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();

@@ -11,7 +11,7 @@ use crate::grip::Formats;
 use crate::grip::filter::MAX_ADDED;
 use std::time::Instant;
 
-/// What to do after a step.
+/// The thing to do after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Wait for the inbox.
@@ -178,7 +178,7 @@ impl State {
         }
     }
 
-    /// Has every connection that waits for answers ask its origin again.
+    /// Makes every connection that waits for answers ask its origin again.
     pub(super) fn refresh_all(&mut self) {
         let waits = |conn: &Conn| conn.ending.is_none() && Formats::ANSWERS.contains(conn.feed.format());
         let keys: Vec<Key> = self.conns.iter().filter(|(_, c)| waits(c)).map(|(key, _)| key).collect();

@@ -50,7 +50,7 @@ pub(super) fn going_away() -> Bytes {
     websocket::close(Some(&CloseReason::new(1001, "")))
 }
 
-/// What comes last on a connection: `frame` is a WebSocket's.
+/// Returns the last bytes of a connection. `frame` is the Close frame, for a WebSocket.
 pub(super) fn end_mark(feed: Feed, frame: &Bytes) -> Option<Rc<Bytes>> {
     match feed {
         Feed::Stream(StreamForm::Chunked) => Some(Rc::new(Bytes::from_static(chunk::LAST))),
@@ -119,7 +119,7 @@ impl State {
         self.unsubscribe(key);
         let fresh = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key];
-        // Who is ended already goes on being ended so.
+        // A connection that is being ended already goes on as it began.
         conn.ending.get_or_insert_with(|| {
             let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
             Ending::new(fresh, None, Some(Rc::new(frame)))

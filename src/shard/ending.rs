@@ -25,7 +25,7 @@ pub(super) enum Phase {
     Draining(Option<Rc<Bytes>>),
     /// Everything is in the outlet, and nothing follows.
     Finishing,
-    /// The end of our bytes has left. What the client still sends is read and dropped until it ends as well.
+    /// The end of our bytes has left. Bytes that the client still sends are read and dropped until it ends as well.
     Finished,
 }
 

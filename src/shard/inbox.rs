@@ -97,7 +97,7 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Has every connection ask its origin again.
+    /// Makes every connection ask its origin again.
     pub fn refresh_all(&self) {
         let mut queue = self.lock();
         queue.refresh_all = true;

@@ -1,4 +1,4 @@
-//! What a shard tells of its connections: to whoever sends it its items, and to who wants to know.
+//! The reports of a shard about its connections: to the one that sends it items, and to others that want to know.
 
 use super::Profile;
 use crate::grip::Channel;
@@ -6,7 +6,7 @@ use crate::grip::item::Id;
 use std::fmt;
 use std::time::Duration;
 
-/// Who must know which channels the connections of a shard hold.
+/// A receiver of reports about the channels that the connections of a shard hold.
 pub trait Ledger {
     /// One connection of this shard holds more channels from now on.
     ///
@@ -17,7 +17,8 @@ pub trait Ledger {
     /// One connection of this shard left each of `channels`.
     fn left(&self, whose: &Profile, channels: &[Channel]);
 
-    /// What was entered ahead for connections that were to be subscribed is theirs by now: see [`super::Command`].
+    /// Takes back what was entered ahead for connections that were to be subscribed: they are entered by now. See
+    /// [`super::Command`].
     fn release(&self, channels: &[Channel]);
 
     /// A connection of a known user is held.
@@ -30,10 +31,10 @@ pub trait Ledger {
     fn ended(&self, whose: &Profile, ended: &Ended);
 }
 
-/// What a connection is about to hold.
+/// The channels that a connection is about to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Entering<'a> {
-    /// Whose it is.
+    /// The profile of the connection.
     pub whose: &'a Profile,
     /// The channels that it does not hold yet.
     pub channels: &'a [Channel],
@@ -43,7 +44,7 @@ pub struct Entering<'a> {
     pub known: &'a [(Channel, Id)],
 }
 
-/// What a connection learns when it joins channels.
+/// The information that a connection gets when it joins channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// The number of the last item accepted before.
@@ -67,9 +68,9 @@ impl std::error::Error for Denied {}
 /// A connection that is held no longer.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// What it is called: see [`super::ConnectionId`]; without its shard.
+    /// The place of the connection in its shard: its [`super::ConnectionId`] without the shard.
     pub place: super::Place,
-    /// What it was: `stream`, `response` or `websocket`.
+    /// The kind of the connection: `stream`, `response` or `websocket`.
     pub kind: &'static str,
     /// Why.
     pub reason: Reason,

@@ -47,7 +47,7 @@ pub struct Row {
     pub peer: Option<Peer>,
     /// The client's address, if it is another one.
     pub client: Option<IpAddr>,
-    /// What its route is called.
+    /// The name of its route.
     pub route: Arc<str>,
     /// Its user, if that is known.
     pub user: Option<Arc<str>>,
@@ -62,7 +62,7 @@ pub struct Row {
 }
 
 impl State {
-    /// Answers a question. Who asked and does not wait for the answer does not get it.
+    /// Answers a question. If the one who asked waits no longer, the answer is dropped.
     pub(super) fn answer(&self, question: Question) {
         let page = match (&question.channel, &question.user) {
             (None, None) => self.any(&question),
@@ -114,7 +114,7 @@ impl State {
     }
 }
 
-/// What is told of a connection.
+/// Returns the row of a connection.
 fn page_row(state: &State, key: Key) -> Option<Row> {
     let conn = state.conns.get(key).filter(|conn| conn.ending.is_none())?;
     let held = state.now_cs().saturating_sub(conn.parked_cs);

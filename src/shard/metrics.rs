@@ -1,4 +1,4 @@
-//! What a shard counts.
+//! The counters of a shard.
 
 use crate::telemetry::metrics::{Counter, Gauge, Registry};
 
@@ -19,9 +19,9 @@ pub struct Metrics {
     pub closed: Counter,
     /// Those of them that were reset with bytes unsent.
     pub cut: Counter,
-    /// Subscriptions that were refused because the channel is denied,
+    /// Subscriptions that were refused because the channel is denied.
     pub denied: Counter,
-    /// or because its name is not allowed.
+    /// Subscriptions that were refused because the name of the channel is not allowed.
     pub not_allowed: Counter,
 }
 

@@ -127,7 +127,7 @@ impl Shard {
         Rc::new(Self { state: RefCell::new(state), inbox })
     }
 
-    /// What is counted of all shards.
+    /// Returns the counters of all shards.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.state.borrow().metrics)
     }

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 impl State {
-    /// Has a connection hold other channels. What was accepted before the command still reaches it, nothing of a channel
-    /// that it leaves after it, and of one that it enters all that is.
+    /// Subscribes a connection to other channels. Items accepted before the command still reach it. After the command,
+    /// channels that it leaves deliver nothing to it, and channels that it enters deliver everything.
     pub(super) fn carry_out_move(&mut self, key: Key, command: &Command, moved: &Move) {
         let channels = self.concerned(key, moved);
         if channels.is_empty() || self.catch_up_or_end(key, command.number).is_break() {
@@ -37,8 +37,8 @@ impl State {
         }
     }
 
-    /// Where it is remembered that a connection was moved whose origin may name its channels again: a stream with links
-    /// has it, a long-poll is given it. What the origin of a WebSocket says is new each time.
+    /// Returns the place where it is remembered that a connection was moved, if its origin may name its channels again. A
+    /// stream with links has the place; a long-poll is given it. The origin of a WebSocket names channels anew each time.
     fn remembers(&mut self, key: Key) -> Option<&mut Rare> {
         let (now_ms, channels) = (self.now_ms(), self.channels(key));
         let conn = self.conn(key);
@@ -97,7 +97,7 @@ impl State {
         ledger.left(&whose, &left);
     }
 
-    /// Has a connection hold channels that it does not hold yet. `false`: it may not.
+    /// Subscribes a connection to channels that it does not hold yet. Returns `false` if it may not hold them.
     fn enter(&mut self, key: Key, channels: &[Channel], number: u64) -> bool {
         let held = self.channels(key);
         let conn = &mut self.conns[key];

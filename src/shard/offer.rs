@@ -70,8 +70,8 @@ impl State {
         }
     }
 
-    /// What an item is for a connection that holds its channel, if it is anything: one that it is not for may follow the
-    /// order of the channel.
+    /// Returns the item as it is for a connection that holds its channel, if it is anything for it: a connection that the
+    /// item does not mean may still follow the order of the channel.
     fn meant<'a>(&self, key: Key, item: &'a Delivery) -> Option<Cow<'a, Delivery>> {
         let conn = &self.conns[key];
         let Some(selection) = &item.selection else { return Some(Cow::Borrowed(item)) };
@@ -87,7 +87,7 @@ impl State {
         let format = self.conn(key).feed.format();
         if item.hints.contains(format) {
             self.refresh(key);
-            // What is asked of a WebSocket's origin does not stand for the item.
+            // Asking a WebSocket's origin again does not take the place of the item.
             if format != Format::WsMessage {
                 return None;
             }
@@ -117,7 +117,7 @@ impl State {
     /// Filters an item that was admitted, and delivers it.
     pub(super) fn decide(&mut self, key: Key, offer: Offer<'_>, admitted: Admitted, outcome: &mut Outcome) {
         let item = offer.item;
-        // What content filters make of a body is the hold's to say: it may be a patch of what only the hold knows.
+        // The hold applies content filters to bodies itself: the item may be a patch of a body that only the hold knows.
         let content = item.content(self.conn(key).feed);
         let verdict = self.conn(key).rare.as_ref().map_or(Verdict::Take(None), |r| r.terms.filter(item, &content));
         match verdict {
@@ -217,7 +217,7 @@ impl State {
     /// So much waits for the hold of a connection that it is not told any more.
     fn overflow_of_queue(&mut self, key: Key, outcome: &mut Outcome) {
         if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.refreshes) {
-            // What is being asked counts on what was sent, which therefore stays.
+            // The request in progress counts on the bytes that were sent, which therefore stay.
             self.metrics.overflowed.inc();
             self.refresh(key);
         } else {
@@ -225,7 +225,7 @@ impl State {
         }
     }
 
-    /// Has a connection ask its origin again, if it can; what arrives meanwhile waits.
+    /// Makes a connection ask its origin again, if it can. Items that arrive meanwhile wait.
     pub(super) fn refresh(&mut self, key: Key) {
         let conn = self.conn(key);
         let is_poll = matches!(conn.feed, Feed::Response | Feed::Away);
@@ -243,7 +243,7 @@ impl State {
         conn.tell(News::Refresh);
     }
 
-    /// Offers what waited while the origin was asked. What is older than what the origin said is left out.
+    /// Offers the items that waited while the origin was asked. Items older than the origin's answer are left out.
     pub(super) fn offer_waiting(&mut self, key: Key) {
         let Some(rare) = &mut self.conn(key).rare else { return };
         rare.held = false;
@@ -271,7 +271,7 @@ impl State {
         }
     }
 
-    /// Has items wait again, but for those that come again when the origin is asked.
+    /// Lets items wait again, except those that come again when the origin is asked.
     fn put_back(&mut self, key: Key, items: &[Delivery]) {
         let Some(rare) = &mut self.conn(key).rare else { return };
         for item in items {

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-/// What a queued piece costs besides its bytes, towards the limit of an outlet.
+/// The cost of a queued piece besides its bytes, towards the limit of an outlet.
 const SLOT: usize = 16;
 
 /// Pieces given to one system call; Linux takes at most 1,024.
@@ -62,8 +62,8 @@ impl Outlet {
         self.bytes
     }
 
-    /// What waits behind the first piece, slots included: this is what a limit is held against, so that one
-    /// large item alone never fills an outlet.
+    /// Returns the bytes that wait after the first piece, slots included. The limit of an outlet applies to these, so that
+    /// one large item alone never fills it.
     pub(super) fn backlog(&self) -> usize {
         let Some(first) = self.waiting().first() else { return 0 };
         self.bytes + self.written as usize - first.len() + self.len() * SLOT

@@ -17,9 +17,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What a client may send while it is parked, before its connection is closed.
+/// The bytes that a client may send while it is parked, before its connection is closed.
 const MAX_EARLY: usize = 64 << 10;
-/// What of it is kept for the next request on the connection.
+/// The bytes of these that are kept for the next request on the connection.
 const MAX_KEPT: usize = 16 << 10;
 
 /// How long a client may take nothing of the answer to its long-poll before it is cut.
@@ -50,7 +50,7 @@ enum LateEnd {
     LeaveToKernel,
 }
 
-/// What happened to a parked connection.
+/// An event of a parked connection.
 #[derive(Debug)]
 pub enum Event {
     /// The client is gone, or was cut.
@@ -81,7 +81,7 @@ pub struct Parked {
     pub(super) reading: ReadState,
 }
 
-/// What the client sent while it was parked.
+/// The bytes that the client has sent while it was parked.
 #[derive(Default)]
 struct Early {
     kept: Vec<u8>,
@@ -103,7 +103,7 @@ impl Parked {
         Self { shard: Rc::clone(shard), key, timer: None, early: kept, reading: ReadState::On }
     }
 
-    /// Gives it a transport again. What waited for its hold is dropped: its origin was asked anew.
+    /// Gives it a transport again. Items that waited for its hold are dropped, as its origin was asked anew.
     pub(super) fn take_back(&mut self, transport: Transport, early: &[u8], feed: Feed) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
@@ -124,7 +124,7 @@ impl Parked {
         self.shard.state.borrow_mut().conn(self.key).reason.get_or_insert(reason);
     }
 
-    /// Has [`Event::Timer`] come after `wait`, in the place of any timer set before.
+    /// Makes [`Event::Timer`] come after `wait`, in place of any timer set before.
     pub fn set_timer(&mut self, wait: Duration) {
         let at = Instant::now() + wait;
         match &mut self.timer {
@@ -133,7 +133,7 @@ impl Parked {
         }
     }
 
-    /// Has no timer go off.
+    /// Removes the timer.
     pub fn clear_timer(&mut self) {
         self.timer = None;
     }
@@ -286,14 +286,14 @@ impl Parked {
         let conn = &mut state.conns[self.key];
         let feed = conn.feed;
         let ending = conn.ending.get_or_insert_with(|| Ending::new(fresh, None, end_mark(feed, frame)));
-        // Who got no goodbye before has a moment to read it.
+        // A client that got no goodbye before has a moment to read it.
         let deadline = ending.deadline.max(Instant::now() + GOODBYE);
         conn.complete(&mut state.outgoing);
         state.flush(self.key);
         deadline
     }
 
-    /// What happens next. Else its task is woken when something does.
+    /// Returns the next event. If there is none yet, the task is woken when there is.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let state = &mut *self.shard.state.borrow_mut();
         let conn = state.conn(self.key);
@@ -324,7 +324,7 @@ impl Parked {
         if has_flooded && state.conn(self.key).ending.is_none() {
             state.conn(self.key).reason.get_or_insert(Reason::Client);
             state.end(self.key, u64::MAX, None, &going_away());
-            // What was accepted before may answer it.
+            // An item that was accepted before may answer it.
             return Poll::Ready(match std::mem::take(&mut state.conn(self.key).news) {
                 News::Item(response) => Event::Item(response),
                 _ => Event::Close,

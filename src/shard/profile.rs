@@ -1,4 +1,4 @@
-//! Whose a connection is, and what it is called.
+//! The profile of a connection's client, and the names of connections.
 
 use super::Key;
 use super::registry::Subscription;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// Whose a connection is.
+/// The profile of a connection's client.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// What its route is called.
+    /// The name of its route.
     pub route: Arc<str>,
     /// The user, if that is known.
     pub user: Option<Arc<str>>,
@@ -73,7 +73,7 @@ impl Place {
     }
 }
 
-/// What a connection is called: `SHARD-KEY-SERIAL`. Connections are in order by shard and key.
+/// The id of a connection: `SHARD-KEY-SERIAL`. Connections are in order by shard and key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId {
     /// The index of its shard.

@@ -1,4 +1,4 @@
-//! What few connections have: terms, and items that wait until their origin was asked.
+//! The parts that few connections have: terms, and items that wait until their origin was asked.
 
 use super::inbox::Delivery;
 use super::terms::{Term, Terms};
@@ -33,7 +33,7 @@ impl Moved {
     }
 }
 
-/// What few connections have, behind one box.
+/// The parts that few connections have. They are behind one box.
 pub(super) struct Rare {
     pub(super) terms: Terms,
     moved: Moved,
@@ -55,7 +55,7 @@ pub(super) struct Rare {
     era: u32,
 }
 
-/// What a connection's hold does about items.
+/// The ways in which a connection's hold treats items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
     /// It can ask the origin for what is missing.
@@ -96,7 +96,7 @@ impl Rare {
         let old = std::mem::replace(&mut self.terms, terms);
         self.terms.channels.retain(|term| !self.moved.left.contains(&term.channel));
         for term in old.channels {
-            // What was accepted for a channel before it was left is still to be decided.
+            // Items that were accepted for a channel before it was left are still to be decided.
             let waits = self.terms.of(&term.channel).is_none() && self.queue.iter().any(|i| i.channel == term.channel);
             self.terms.channels.extend(waits.then_some(Term { left: true, ..term }));
         }
@@ -121,7 +121,7 @@ impl Rare {
 
     /// Takes what is published in more channels, as it comes.
     pub(super) fn enter(&mut self, channels: &[Channel]) {
-        // What stands before all names stands before theirs.
+        // A prefix that all names have, theirs have too.
         let prefix = |channel: &Channel| {
             let own = self.terms.channels.iter().find_map(|term| term.channel.get(..term.prefix));
             own.filter(|prefix| channel.starts_with(prefix)).map_or(0, str::len)
@@ -175,7 +175,7 @@ impl Rare {
         !self.queue.is_empty()
     }
 
-    /// Has an item wait. `false`: so much waits that it cannot.
+    /// Lets an item wait. Returns `false` if so much waits that it cannot.
     pub(super) fn push(&mut self, mut item: Delivery, most: usize) -> bool {
         let weight = item.weight();
         // One item alone always fits.
@@ -245,7 +245,7 @@ impl Rare {
         count
     }
 
-    /// What takes back the id that the channel with this place is about to have.
+    /// Returns the change that takes back the id which the channel with this place is about to have.
     pub(super) fn undo_of(&self, channel: usize) -> Undo {
         let prev_id = self.terms.channels.get(channel).and_then(|term| term.prev_id.clone());
         Undo { channel, prev_id, era: self.era }
@@ -263,7 +263,7 @@ impl Rare {
 }
 
 impl Drop for Rare {
-    /// What is undecided when the connection is over was not delivered.
+    /// Items that are undecided when the connection is over were not delivered.
     fn drop(&mut self) {
         self.drop_all();
     }

@@ -1,4 +1,4 @@
-//! What the client of a parked WebSocket sends.
+//! The bytes that the client of a parked WebSocket sends.
 
 use super::{Event, Feed, Key, Parked, State};
 use crate::net::{Received, Transport};
@@ -15,8 +15,8 @@ pub(super) enum ReadState {
 }
 
 impl Parked {
-    /// Reads what the client has sent. `None`: nothing for now. What went wrong, and the end of what the client sends,
-    /// is told by [`Event::Gone`] soon.
+    /// Reads bytes that the client has sent. `None`: there are none for now. A fault, and the end of the bytes, are told by
+    /// [`Event::Gone`] soon.
     pub fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let state = &mut *self.shard.state.borrow_mut();
         let transport = state.conn(self.key).transport.as_mut()?;

@@ -78,7 +78,8 @@ impl Registry {
         all.min_by_key(|channel| self.subscribers(channel).len()).unwrap_or(channel)
     }
 
-    /// Whom an item for some of a channel's connections means, as long as nobody joins or leaves.
+    /// Returns the connections that an item for some of a channel's connections means. It is valid as long as nobody joins
+    /// or leaves.
     pub(super) fn choose(&self, channel: &Channel, selection: &Selection) -> Chosen {
         let number = |channel: &Channel| self.numbers.get(channel).copied();
         let all = std::iter::once(channel).chain(&selection.with).map(number).collect();
@@ -120,7 +121,7 @@ impl Subscription {
     }
 }
 
-/// Whom an item means: connections by the channels that they hold.
+/// The connections that an item means, by the channels that they hold.
 pub(super) struct Chosen {
     /// Channels that they must hold; `None`: one that nobody does.
     all: Option<SmallVec<[u32; 4]>>,

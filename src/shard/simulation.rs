@@ -18,16 +18,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Notify;
 
-/// What happens in a run.
+/// An act of a run.
 #[derive(Clone, Debug)]
 enum Act {
     /// A client subscribes to these channels.
     Join(Vec<u8>, Kind),
-    /// One of the WebSockets subscribes to one more,
+    /// One of the WebSockets subscribes to one more channel.
     Enter(usize, u8),
-    /// and in the very moment in which it has, a close of that is accepted,
+    /// One of the WebSockets subscribes to one more channel, and in the very moment in which it has, a close of that is
+    /// accepted.
     EnterAmid(usize, u8),
-    /// or leaves one, once it has what was accepted before.
+    /// One of the WebSockets leaves a channel, once it has what was accepted before.
     Leave(usize, u8),
     /// An item for a channel is accepted.
     Item(u8, Part),
@@ -140,7 +141,7 @@ fn act() -> impl Strategy<Value = Act> {
 #[derive(Clone, Default)]
 pub(super) struct Numbers(Arc<AtomicU64>, Rc<RefCell<Then>>);
 
-/// What happens next.
+/// The act that follows.
 type Then = Option<Box<dyn FnOnce()>>;
 
 impl Ledger for Numbers {

@@ -83,7 +83,7 @@ impl Parked {
 }
 
 impl State {
-    /// Has a connection hold these channels and no others, as far as the ledger lets it.
+    /// Subscribes a connection to these channels and no others, as far as the ledger lets it.
     pub(super) fn hold_only(
         &mut self,
         key: Key,
@@ -99,7 +99,7 @@ impl State {
         self.join(key, &fresh, known)
     }
 
-    /// Has a connection hold more channels, as far as the ledger lets it.
+    /// Subscribes a connection to more channels, as far as the ledger lets it.
     pub(super) fn join(&mut self, key: Key, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let held = self.channels(key);
         let entering = Entering { whose: &self.conns[key].whose, channels, held: &held, known };

@@ -1,10 +1,10 @@
-//! What became of the items of one batch, counted by every shard.
+//! The counts of one batch's items, to which every shard adds.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// What became of one item.
+/// The counts of one item.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Connections in whose outlet it was put, or whose long-poll it answered.
@@ -23,9 +23,9 @@ pub struct Counts {
     pub closed: AtomicU32,
     /// Those of them that were reset with bytes unsent.
     pub cut: AtomicU32,
-    /// Connections that it subscribed to channels,
+    /// Connections that it subscribed to channels.
     pub subscribed: AtomicU32,
-    /// or that left channels by it.
+    /// Connections that it unsubscribed from channels.
     pub unsubscribed: AtomicU32,
 }
 
@@ -33,7 +33,7 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub struct Tally(Arc<Shared>);
 
-/// What is done with final counts, on whichever thread made them final.
+/// A function that gets the final counts, on whichever thread made them final.
 pub type Finally = Box<dyn FnOnce(&[Counts]) + Send + Sync>;
 
 struct Shared {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// The terms of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// What the origin said of the client.
+    /// The meta that the origin gave the client.
     pub meta: Meta,
     /// Its channels, all of them, and those that it has left lately.
     pub channels: Vec<Term>,
@@ -25,13 +25,13 @@ pub struct Term {
     pub prefix: usize,
     /// The id of the last item that the client had. `None`: any item may come next.
     pub prev_id: Option<Id>,
-    /// What items pass through, in this order.
+    /// The filters that items pass through, in this order.
     pub filters: Vec<Filter>,
     /// Whether the connection has left the channel: these are the terms of what was accepted before and waits.
     pub left: bool,
 }
 
-/// What is to be done with an item.
+/// The verdict about an item.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is delivered; with this content, if it is not its own.
@@ -95,7 +95,7 @@ impl Terms {
         asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
     }
 
-    /// What is looked at to filter an item.
+    /// Returns the things that filters look at besides an item's content.
     pub fn context<'a>(&'a self, item: Option<&'a Meta>) -> Context<'a> {
         Context { client: &self.meta, item, channels: self }
     }
