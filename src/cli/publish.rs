@@ -31,7 +31,7 @@ pub(super) fn publish(args: &Publish) -> u8 {
     }
 }
 
-/// The item that the arguments describe.
+/// Returns the item that the arguments describe.
 fn item(args: &Publish) -> Result<Map<String, Value>> {
     let mut item = Map::from_iter([("channel".to_owned(), json!(args.channel))]);
     let mut set = |name: &str, value: Value| drop(item.insert(name.to_owned(), value));
@@ -75,7 +75,8 @@ fn fail(code: u8, error: &dyn Error) -> u8 {
     code
 }
 
-/// The content in every format. Text gets a newline for HTTP, as with `pushpin-publish`; what a file holds stays as it is.
+/// Returns the content in every format. Text gets a newline for HTTP, as with `pushpin-publish`; what a file holds stays as
+/// it is.
 fn formats(args: &Publish, content: &str) -> Result<Value> {
     let (message, content) = match content.strip_prefix('@') {
         Some(path) => {
@@ -98,7 +99,7 @@ fn formats(args: &Publish, content: &str) -> Result<Value> {
     Ok(json!({ "http-response": response, "http-stream": stream, "ws-message": message }))
 }
 
-/// A field for text, or its twin for anything else.
+/// Returns a field for text, or its twin for anything else.
 fn part(name: &str, content: &[u8]) -> (String, Value) {
     match std::str::from_utf8(content) {
         Ok(text) => (name.to_owned(), json!(text)),

@@ -129,8 +129,8 @@ enum Reach {
     Network,
 }
 
-/// The host and the port of a URL, and its path without a slash at the end. No error says more of it than it must: a
-/// password may be in it.
+/// Returns the host and the port of a URL, and its path without a slash at the end. No error says more of it than it must:
+/// a password may be in it.
 fn over_tcp(url: &str) -> Result<(Place, String)> {
     let uri: Uri = url.parse().map_err(|e| format!("the server's URL cannot be read: {e}"))?;
     if uri.scheme_str() != Some("http") {
@@ -182,7 +182,7 @@ mod tests {
         Server::of(&args::Server { spec: spec.to_owned(), user: None, bearer: None })
     }
 
-    /// The place, and what is shown on this machine.
+    /// Returns the place, and what is shown on this machine.
     fn read(spec: &str) -> (String, Option<String>) {
         let server = server(spec).unwrap();
         let shown = server.authorization(Reach::ThisMachine).unwrap().map(|value| value.to_str().unwrap().to_owned());

@@ -177,7 +177,7 @@ impl Lines {
         Self(text.match_indices('\n').map(|(at, _)| at).collect())
     }
 
-    /// The number of the line in which this byte is, from 1.
+    /// Returns the number of the line in which this byte is, from 1.
     pub(super) fn of(&self, at: usize) -> usize {
         1 + self.0.partition_point(|end| *end < at)
     }

@@ -41,7 +41,7 @@ impl Error {
         self.0.extend(problems);
     }
 
-    /// Whether only the command line is wrong, and no file.
+    /// Returns whether only the command line is wrong, and no file.
     pub fn is_usage(&self) -> bool {
         self.0.iter().all(|problem| problem.place.is_empty())
     }

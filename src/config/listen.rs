@@ -10,7 +10,7 @@ use std::path::Path;
 /// The permission bits of a Unix socket, unless the file says otherwise: for the user that gripd runs as.
 const MODE: u32 = 0o600;
 
-/// The Unix socket that is configured. `path`: of the configuration file, to whose folder the socket is relative.
+/// Returns the Unix socket that is configured. `path`: of the configuration file, to whose folder the socket is relative.
 pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) -> Option<UnixAddress> {
     let place = place(path);
     if control.unix_mode.is_some() && control.unix.is_none() {

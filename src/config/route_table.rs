@@ -82,7 +82,7 @@ fn any_host() -> String {
 }
 
 impl RouteTable {
-    /// The line of a routes file that says the same.
+    /// Returns the line of a routes file that says the same.
     pub(super) fn line(&self) -> String {
         let ssl = self.ssl.map(|ssl| if ssl { "yes" } else { "no" }.to_owned());
         let flag = |on: bool| on.then(String::new);

@@ -27,7 +27,7 @@ struct Found {
     problems: Vec<Problem>,
 }
 
-/// The file of routes that a configuration file names.
+/// Returns the file of routes that a configuration file names.
 pub(super) fn routes_file(path: Option<&Path>, file: &File) -> Option<PathBuf> {
     file.routes.as_ref().map(|name| folder(path).join(name))
 }
@@ -99,7 +99,7 @@ impl Found {
         }
     }
 
-    /// The routes, with what they take from the settings of all.
+    /// Returns the routes, with what they take from the settings of all.
     fn finish(&mut self, file: &File) -> Vec<Route> {
         let mut routes = Vec::new();
         for Placed { place, folder, mut route } in self.routes.drain(..) {
@@ -144,7 +144,7 @@ fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
     Ok(())
 }
 
-/// The files of keys by which the users of routes are known.
+/// Returns the files of keys by which the users of routes are known.
 pub(super) fn key_sets(routes: &Table) -> impl Iterator<Item = PathBuf> {
     routes.routes().filter_map(|route| match &route.users.as_ref()?.source {
         UserSource::Token(bearer) => bearer.key_set.as_ref().map(PathBuf::from),

@@ -95,7 +95,7 @@ enum Why {
 }
 
 impl Access {
-    /// Whether anybody is asked for a token.
+    /// Returns whether anybody is asked for a token.
     pub const fn asks(&self) -> bool {
         !self.tokens.is_empty()
     }
@@ -173,7 +173,7 @@ impl Grant<'_> {
         !matches!(self.basis, Basis::Public(_))
     }
 
-    /// Whether all of these items may be published.
+    /// Returns whether all of these items may be published.
     pub(super) fn check_items(&self, items: &[Item]) -> Result<(), Refusal> {
         items.iter().flat_map(needs).try_for_each(|need| self.check(need))
     }
@@ -188,7 +188,7 @@ impl Grant<'_> {
     }
 }
 
-/// The token that a request shows (RFC 6750, section 2.1).
+/// Returns the token that a request shows (RFC 6750, section 2.1).
 fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let (first, second) = (shown.next(), shown.next());
@@ -204,7 +204,7 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
 }
 
 impl Refusal {
-    /// Whether somebody tries tokens, perhaps. One that is signed as it should be is no guess, nor is none at all.
+    /// Returns whether somebody tries tokens, perhaps. One that is signed as it should be is no guess, nor is none at all.
     pub(super) const fn may_be_a_guess(&self) -> bool {
         matches!(self.why, Why::Unknown(Unknown::Key | Unknown::Issuer | Unknown::Signature))
     }
@@ -268,7 +268,7 @@ mod tests {
         headers
     }
 
-    /// Whether a request is let in; else the refusal's words.
+    /// Returns whether a request is let in; else the refusal's words.
     fn admitted(access: &Access, caller: Peer, path: &str, method: &Method, shown: &[&'static str]) -> String {
         let admitted = access.admit(caller, path, method, &headers(shown));
         admitted.map_or_else(|refusal| refusal.why.to_string(), |_| "yes".to_owned())

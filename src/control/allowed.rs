@@ -26,7 +26,7 @@ struct List {
     channels: Vec<String>,
 }
 
-/// The rules of all routes.
+/// Returns the rules of all routes.
 pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     Query::read(query, &[])?;
     Ok(Reply::json(&All { routes: cluster.rules() }))

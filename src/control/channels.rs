@@ -14,7 +14,7 @@ struct Page {
     next: Option<String>,
 }
 
-/// The channels that are held, in order.
+/// Returns the channels that are held, in order.
 pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let prefix = query.get("prefix").unwrap_or_default();

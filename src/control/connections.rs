@@ -56,7 +56,7 @@ impl Connection {
     }
 }
 
-/// The connections that are held, in order.
+/// Returns the connections that are held, in order.
 pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["channel", "user", "after", "limit"])?;
     let filter = ConnectionFilter {

@@ -30,7 +30,7 @@ impl Row {
     }
 }
 
-/// The channels that are denied to somebody, in order.
+/// Returns the channels that are denied to somebody, in order.
 pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let after = query.get("after").map(place);
@@ -53,7 +53,7 @@ fn text(after: &After) -> String {
     }
 }
 
-/// Where a page begins: behind what the page before named, or behind a channel.
+/// Returns where a page begins: behind what the page before named, or behind a channel.
 fn place(text: &str) -> After {
     let named = text.split_once(':').and_then(|(serial, channel)| Some((serial.parse().ok()?, channel)));
     match named {

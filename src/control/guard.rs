@@ -78,13 +78,13 @@ pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String
     ))
 }
 
-/// Whether a host, in its canonical spelling, is this machine's own.
+/// Returns whether a host, in its canonical spelling, is this machine's own.
 fn is_loopback(host: &str) -> bool {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| is_this_machine(ip.to_canonical()))
 }
 
-/// A connection to the unspecified address arrives on loopback.
+/// Returns a connection to the unspecified address arrives on loopback.
 fn is_this_machine(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }

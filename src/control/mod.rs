@@ -242,7 +242,7 @@ fn split(path: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The methods that a place has; the empty text: any. `None`: there is no such place.
+/// Returns the methods that a place has; the empty text: any. `None`: there is no such place.
 const fn methods(place: &str, name: Option<&str>) -> Option<&'static str> {
     Some(match (place.as_bytes(), name.is_some()) {
         (b"", false) => "",

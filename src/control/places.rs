@@ -132,12 +132,12 @@ impl Place {
         self.seat.is_proven.store(true, Relaxed);
     }
 
-    /// Whether a request was let in.
+    /// Returns whether a request was let in.
     pub(super) fn has_proof(&self) -> bool {
         self.seat.is_proven.load(Relaxed)
     }
 
-    /// Whether no request is being answered.
+    /// Returns whether no request is being answered.
     pub(super) fn is_idle(&self) -> bool {
         !self.seat.is_busy.load(Relaxed)
     }

@@ -33,12 +33,12 @@ impl Query {
         Ok(Self(parameters))
     }
 
-    /// The last value of a parameter.
+    /// Returns the last value of a parameter.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// How many rows are asked for.
+    /// Returns how many rows are asked for.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         match self.get("limit").map(str::parse) {
             None => Ok(DEFAULT_LIMIT),
@@ -48,7 +48,7 @@ impl Query {
     }
 }
 
-/// A name in a path, percent-encoded as a whole.
+/// Returns a name in a path, percent-encoded as a whole.
 pub(super) fn name(text: &str) -> Result<String, ApiError> {
     let name = percent_decode_str(text).decode_utf8().map(Cow::into_owned);
     name.map_err(|_| ApiError::Malformed("The name in the path is not UTF-8.".to_owned()))

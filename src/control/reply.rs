@@ -46,12 +46,12 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// A line of text.
+    /// Returns a line of text.
     pub(super) fn text(status: u16, line: impl Into<String>) -> Self {
         Self { status, media: TEXT, body: line.into() + "\n", header: None }
     }
 
-    /// A line of JSON.
+    /// Returns a line of JSON.
     pub(super) fn json(value: &impl Serialize) -> Self {
         match serde_json::to_string(value) {
             Ok(body) => Self { status: 200, media: JSON, body: body + "\n", header: None },

@@ -34,7 +34,7 @@ pub(super) enum Need<'a> {
 }
 
 impl Scope {
-    /// Whether it is enough for what somebody wants.
+    /// Returns whether it is enough for what somebody wants.
     pub(super) fn covers(&self, need: Need<'_>) -> bool {
         match (self, need) {
             (Self::Admin, _) | (Self::Inspect, Need::Inspect | Need::Choose(_)) => true,
@@ -46,8 +46,8 @@ impl Scope {
     }
 }
 
-/// All that an item needs. One that has a place in the order of its channel, by its id, is something to its connections
-/// even if it only closes.
+/// Returns all that an item needs. One that has a place in the order of its channel, by its id, is something to its
+/// connections even if it only closes.
 pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
     let sends = item.response.is_some() || item.stream.is_some() || item.message.is_some();
     let orders = item.id.is_some() || item.prev_id.is_some() || !item.hints.is_empty();

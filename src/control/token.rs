@@ -85,7 +85,7 @@ impl Token {
         &self.name
     }
 
-    /// Whether it may do this.
+    /// Returns whether it may do this.
     pub(super) fn may(&self, need: Need<'_>) -> bool {
         self.scopes.iter().any(|scope| scope.covers(need))
     }
@@ -143,7 +143,7 @@ pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Resul
     Err(refusal)
 }
 
-/// Whether a JWT is for now, and for whoever is asked.
+/// Returns whether a JWT is for now, and for whoever is asked.
 fn timely(claims: &Claims, now: u64) -> Result<(), Unknown> {
     // A time may have a fraction (RFC 7519, section 2), and for ages to come a float has room for all of it.
     #[allow(clippy::cast_precision_loss, reason = "said above")]

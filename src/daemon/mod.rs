@@ -81,22 +81,22 @@ impl Daemon {
         })
     }
 
-    /// Where clients connect.
+    /// Returns where clients connect.
     pub const fn listen(&self) -> &ListenAddress {
         &self.addresses.clients
     }
 
-    /// Where publishers connect.
+    /// Returns where publishers connect.
     pub const fn control_listen(&self) -> SocketAddr {
         self.addresses.control
     }
 
-    /// Where probes connect that ask for the health alone, if they may.
+    /// Returns where probes connect that ask for the health alone, if they may.
     pub const fn health_listen(&self) -> Option<SocketAddr> {
         self.addresses.health
     }
 
-    /// Where publishers on this machine connect.
+    /// Returns where publishers on this machine connect.
     pub fn local_control(&self) -> SocketAddr {
         local(self.addresses.control)
     }
@@ -118,7 +118,7 @@ impl Daemon {
         self.drain.send_replace(true);
     }
 
-    /// Whether every shard has ended.
+    /// Returns whether every shard has ended.
     pub fn is_over(&self) -> bool {
         self.shards.iter().all(JoinHandle::is_finished)
     }
@@ -165,7 +165,7 @@ fn warn_of_ignored(routes: &Table) {
     }
 }
 
-/// A runtime for one thread, whose tasks stay on it.
+/// Returns a runtime for one thread, whose tasks stay on it.
 fn local_runtime() -> io::Result<LocalRuntime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())
 }

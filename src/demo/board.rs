@@ -19,7 +19,7 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// A board on which nothing is written.
+    /// Returns a board on which nothing is written.
     pub(super) fn new(control: Control) -> Self {
         Self { control, logs: Arc::default() }
     }
@@ -55,24 +55,24 @@ impl Board {
         receipt
     }
 
-    /// The number of the last news of a conversation.
+    /// Returns the number of the last news of a conversation.
     pub(super) fn last(&self, conversation: &Conversation) -> u64 {
         self.logs().last(conversation)
     }
 
-    /// The number of the last news, and all behind those that were `seen`.
+    /// Returns the number of the last news, and all behind those that were `seen`.
     pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> (u64, Vec<Value>) {
         let logs = self.logs();
         (logs.last(conversation), logs.behind(conversation, seen))
     }
 
-    /// The logs; each change to them is whole, as in the chat.
+    /// Returns the logs; each change to them is whole, as in the chat.
     fn logs(&self) -> MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The time as pages know it.
+/// Returns the time as pages know it.
 pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

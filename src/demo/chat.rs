@@ -24,12 +24,12 @@ impl Name {
         Err(format!("{what} must be 1-{NAME_MAX} of A-Z a-z 0-9 _ -"))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The channel of all of this person's connections.
+    /// Returns the channel of all of this person's connections.
     pub(super) fn channel(&self) -> String {
         format!("user-{}", self.0)
     }
@@ -49,17 +49,17 @@ impl Conversation {
         Err(format!("conversation must be 1-{NAME_MAX} letters or digits"))
     }
 
-    /// The identifier as text.
+    /// Returns the identifier as text.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The channel everybody in the conversation is on.
+    /// Returns the channel everybody in the conversation is on.
     pub(super) fn channel(&self) -> String {
         format!("conversation{}", self.0)
     }
 
-    /// The channel on which its long-polls get what is numbered.
+    /// Returns the channel on which its long-polls get what is numbered.
     pub(super) fn polls(&self) -> String {
         format!("{}-polls", self.channel())
     }
@@ -69,7 +69,7 @@ impl Conversation {
         format!("{}-user-", self.channel())
     }
 
-    /// The channels of one person's connection.
+    /// Returns the channels of one person's connection.
     pub(super) fn channels_of(&self, name: &Name) -> [String; 3] {
         let member = format!("{}{}", self.member_prefix(), name.as_str());
         [self.channel(), name.channel(), member]
@@ -105,7 +105,7 @@ pub(super) struct Kick {
 }
 
 impl Kick {
-    /// The sentence the removed person reads.
+    /// Returns the sentence the removed person reads.
     pub(super) fn reason(&self) -> String {
         let by = self.by.as_str();
         let place = if self.everywhere { "every" } else { "the" };

@@ -59,12 +59,12 @@ impl Logs {
         log.lines.retain(|(known, _)| *known != number);
     }
 
-    /// The last number of a conversation; 0 if nothing is known of it.
+    /// Returns the last number of a conversation; 0 if nothing is known of it.
     pub(super) fn last(&self, conversation: &Conversation) -> u64 {
         self.logs.get(conversation).map_or(0, |log| log.last)
     }
 
-    /// The lines behind the one that was `seen` last.
+    /// Returns the lines behind the one that was `seen` last.
     pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> Vec<Value> {
         let Some(log) = self.logs.get(conversation) else { return Vec::new() };
         // A number that is not known yet is of a clock that was ahead: all lines came later.

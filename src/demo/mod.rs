@@ -215,8 +215,8 @@ impl Demo {
         }
     }
 
-    /// The chat's state; each change to it is whole, so that a panic
-    /// elsewhere while it was locked has left it usable.
+    /// Returns the chat's state; each change to it is whole, so that a panic elsewhere while it was locked has left it
+    /// usable.
     fn chat(&self) -> MutexGuard<'_, Chat> {
         self.chat.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +235,7 @@ fn seat(query: Option<&str>) -> Result<(Name, Conversation), Refusal> {
     Ok((name, conversation))
 }
 
-/// The answer that makes gripd hold the connection.
+/// Returns the answer that makes gripd hold the connection.
 fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
     let channels = conversation.channels_of(name).join(", ");
     let channels = HeaderValue::try_from(channels).map_err(|error| Refusal::from(error.to_string()))?;
@@ -249,7 +249,7 @@ fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
     Ok(answer)
 }
 
-/// The control port's address as somebody on this machine would type it.
+/// Returns the control port's address as somebody on this machine would type it.
 fn shown(control: SocketAddr) -> String {
     let ip = control.ip();
     if ip.is_loopback() || ip.is_unspecified() {

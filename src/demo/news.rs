@@ -69,11 +69,9 @@ impl News {
         self.value().to_string()
     }
 
-    /// The publish items that tell it to everybody in a conversation: one for
-    /// streams and WebSockets, which take what comes, and one for long-polls,
-    /// which has its place in an order. As one item, a lost one would have
-    /// streams and WebSockets wait as well; and what is published from a
-    /// shell, in no order, would not reach a long-poll.
+    /// Returns the publish items that tell it to everybody in a conversation: one for streams and WebSockets, which take
+    /// what comes, and one for long-polls, which has its place in an order. As one item, a lost one would have streams and
+    /// WebSockets wait as well; and what is published from a shell, in no order, would not reach a long-poll.
     pub(super) fn items(&self, conversation: &Conversation, place: Place) -> [Value; 2] {
         let body = told(Some(place.number), &[self.value()]);
         let mut numbered = json!({"channel": conversation.polls(), "formats": {"http-response": {"body": body}}});
@@ -98,8 +96,7 @@ pub(super) fn told(last: Option<u64>, news: &[Value]) -> String {
     told.to_string()
 }
 
-/// The publish item that tells a person of their removal, however they are
-/// connected, and closes them.
+/// Returns the publish item that tells a person of their removal, however they are connected, and closes them.
 pub(super) fn farewell(kick: &Kick) -> Value {
     let mut told = json!({"by": kick.by.as_str(), "reason": kick.reason()});
     if !kick.everywhere {

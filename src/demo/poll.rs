@@ -32,7 +32,7 @@ impl Demo {
     }
 }
 
-/// The number that was seen last, if the query has one.
+/// Returns the number that was seen last, if the query has one.
 fn seen(query: Option<&str>) -> Result<Option<u64>, Refusal> {
     let after = web::parameter(query, "after");
     if after.is_empty() {
@@ -45,8 +45,8 @@ fn answer(last: u64, news: &[Value]) -> Answer {
     web::answer(StatusCode::OK, "application/json", told(Some(last), news))
 }
 
-/// The answer that makes gripd hold the request; or ask again at once, if
-/// something other than `last` was published meanwhile.
+/// Returns the answer that makes gripd hold the request; or ask again at once, if something other than `last` was published
+/// meanwhile.
 fn hold(name: &Name, conversation: &Conversation, last: u64) -> Result<Answer, Refusal> {
     let channels = conversation.channels_of(name).join(", ");
     let channels = format!("{channels}, {}; prev-id={last}", conversation.polls());

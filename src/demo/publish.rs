@@ -36,7 +36,7 @@ impl fmt::Display for ControlError {
 impl Error for ControlError {}
 
 impl From<JoinError> for ControlError {
-    /// A call whose task ended before it did.
+    /// Returns a call whose task ended before it did.
     fn from(error: JoinError) -> Self {
         Self(error.to_string())
     }
@@ -66,7 +66,7 @@ impl fmt::Debug for Control {
 }
 
 impl Control {
-    /// A client for the control port at `addr`, which may ask for a token.
+    /// Returns a client for the control port at `addr`, which may ask for a token.
     pub(super) fn new(addr: SocketAddr, token: Option<String>) -> Self {
         Self { addr, token }
     }
@@ -80,7 +80,7 @@ impl Control {
             .unwrap_or_else(|_| json!({"message": String::from_utf8_lossy(&answer).trim()})))
     }
 
-    /// The held channels whose names begin with `prefix` (the first hundred).
+    /// Returns the held channels whose names begin with `prefix` (the first hundred).
     pub(super) async fn held(&self, prefix: &str) -> Result<Vec<Held>, ControlError> {
         let path = format!("/channels?prefix={}&limit=100", encode(prefix));
         let answer = self.call(Method::GET, &path, String::new()).await?;
@@ -144,7 +144,7 @@ impl Control {
     }
 }
 
-/// The error and its causes: hyper's own text often leaves the cause out.
+/// Returns the error and its causes: hyper's own text often leaves the cause out.
 fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -182,7 +182,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// A control port that gives one fixed answer and returns what it was sent.
+    /// Returns a control port that gives one fixed answer and returns what it was sent.
     async fn with_answer(answer: &'static str) -> (Control, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let control = Control::new(listener.local_addr().unwrap(), None);

@@ -30,7 +30,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with this status and text.
+    /// Returns a refusal with this status and text.
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { status, text }
@@ -38,13 +38,14 @@ impl Refusal {
 }
 
 impl From<String> for Refusal {
-    /// A rejected input.
+    /// Returns a rejected input.
     fn from(text: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 }
 
-/// The policy (CSP) for a page whose only script and style are its own: what somebody smuggles into it does nothing.
+/// Returns the policy (CSP) for a page whose only script and style are its own: what somebody smuggles into it does
+/// nothing.
 pub(super) fn policy_of(page: &str) -> HeaderValue {
     let hash = |element: &str| {
         let inside =
@@ -61,7 +62,7 @@ pub(super) fn policy_of(page: &str) -> HeaderValue {
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
-/// Whether a request comes from a page of another site, as its browser says. Programs say nothing of it.
+/// Returns whether a request comes from a page of another site, as its browser says. Programs say nothing of it.
 pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         // A proxy in front may have changed the host, but not this.
@@ -73,7 +74,7 @@ pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
     !origin.split_once("://").is_some_and(|(_, authority)| is_same_authority(&host, authority))
 }
 
-/// An answer that is never to be cached.
+/// Returns an answer that is never to be cached.
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
@@ -83,13 +84,13 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl 
     answer
 }
 
-/// One line of plain text.
+/// Returns one line of plain text.
 pub(super) fn text(status: StatusCode, line: &str) -> Answer {
     let content_type = "text/plain; charset=utf-8";
     answer(status, content_type, format!("{line}\n"))
 }
 
-/// A JSON document.
+/// Returns a JSON document.
 pub(super) fn json(value: &Value) -> Answer {
     answer(StatusCode::OK, "application/json", value.to_string())
 }
@@ -101,7 +102,7 @@ pub(super) fn no_content() -> Answer {
     answer
 }
 
-/// The answer to a method that the path does not have.
+/// Returns the answer to a method that the path does not have.
 pub(super) fn wrong_method(allowed: &'static str) -> Answer {
     let line = format!("this path takes {allowed} only");
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &line);
@@ -135,13 +136,13 @@ where
     }
 }
 
-/// A text member of a JSON object; what is absent or not text is refused.
+/// Returns a text member of a JSON object; what is absent or not text is refused.
 pub(super) fn member<'a>(object: &'a Value, key: &str) -> Result<&'a str, Refusal> {
     let member = object.get(key).and_then(Value::as_str);
     member.ok_or_else(|| Refusal::from(format!("the body must be JSON with a text \"{key}\"")))
 }
 
-/// A decoded query parameter; empty when absent, for its parser to refuse.
+/// Returns a decoded query parameter; empty when absent, for its parser to refuse.
 pub(super) fn parameter(query: Option<&str>, key: &str) -> String {
     let mut pairs = query.unwrap_or_default().split('&');
     let value = pairs.find_map(|pair| match pair.split_once('=') {

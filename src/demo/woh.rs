@@ -23,7 +23,7 @@ pub(super) struct Event<'a> {
     pub(super) content: &'a [u8],
 }
 
-/// Whether a request with these headers carries events.
+/// Returns whether a request with these headers carries events.
 pub(super) fn is_carried_by(headers: &HeaderMap) -> bool {
     // A client's own type may stand before that of the proxy.
     headers.get_all(CONTENT_TYPE).iter().any(|value| value == EVENTS)
@@ -87,7 +87,7 @@ impl Reply {
         self.body.extend_from_slice(b"\r\n");
     }
 
-    /// The answer to gripd's request.
+    /// Returns the answer to gripd's request.
     pub(super) fn into_answer(self) -> Answer {
         let mut answer = web::answer(StatusCode::OK, EVENTS, self.body);
         if self.opens {

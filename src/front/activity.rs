@@ -32,7 +32,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// A connection that is new, and idle since this time by the clock of all.
+    /// Returns a connection that is new, and idle since this time by the clock of all.
     pub(super) fn new(since: u64) -> Self {
         let now = Instant::now();
         Self {
@@ -74,7 +74,7 @@ impl Activity {
         self.is_heard.set(false);
     }
 
-    /// Whether one of its requests had a body.
+    /// Returns whether one of its requests had a body.
     pub(super) const fn has_carried_body(&self) -> bool {
         self.has_carried_body.get()
     }
@@ -99,43 +99,43 @@ impl Activity {
         }
     }
 
-    /// Whether a request is in progress.
+    /// Returns whether a request is in progress.
     pub(super) const fn is_busy(&self) -> bool {
         self.since.get() == 0
     }
 
-    /// When it became idle, by the clock of all connections.
+    /// Returns when it became idle, by the clock of all connections.
     pub(super) const fn since(&self) -> u64 {
         self.since.get()
     }
 
-    /// When it became idle, and everything was sent.
+    /// Returns when it became idle, and everything was sent.
     pub(super) const fn idle_since(&self) -> Instant {
         self.idle_since.get()
     }
 
-    /// Whether hyper has nothing unsent.
+    /// Returns whether hyper has nothing unsent.
     pub(super) const fn is_clean(&self) -> bool {
         self.is_clean.get()
     }
 
-    /// Whether nothing is done for the client, nor sent to it.
+    /// Returns whether nothing is done for the client, nor sent to it.
     pub(super) const fn is_idle(&self) -> bool {
         !self.is_busy() && self.is_clean()
     }
 
-    /// Whether the client has begun to send a head, which hyper has not read whole.
+    /// Returns whether the client has begun to send a head, which hyper has not read whole.
     pub(super) const fn has_begun_head(&self) -> bool {
         self.is_heard.get() && self.is_idle()
     }
 
-    /// Whether the bytes that hyper writes may answer a request. Otherwise hyper refuses, by itself, a request that it cannot
-    /// read.
+    /// Returns whether the bytes that hyper writes may answer a request. Otherwise hyper refuses, by itself, a request that
+    /// it cannot read.
     pub(super) const fn is_owed(&self) -> bool {
         self.is_owed.get()
     }
 
-    /// Whether it is idle, has nothing unsent, and was there for long enough to ask for something.
+    /// Returns whether it is idle, has nothing unsent, and was there for long enough to ask for something.
     pub(super) fn can_be_spared(&self) -> bool {
         self.is_idle() && !self.leaves.get() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
     }

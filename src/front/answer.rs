@@ -13,7 +13,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Uri};
 
-/// An answer of gripd's own.
+/// Returns an answer of gripd's own.
 pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Response<Reply> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -24,7 +24,8 @@ pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Res
     Response::from_parts(head, Reply::whole(body, access))
 }
 
-/// The refusal of a request that is not for any origin. One for its method says which are not refused (RFC 9110 15.5.6).
+/// Returns the refusal of a request that is not for any origin. One for its method says which are not refused (RFC 9110
+/// 15.5.6).
 pub(super) fn refuse(refusal: &Answer, dress: &Dress, access: Access) -> Response<Reply> {
     let mut response = respond(refusal, dress, access);
     if refusal.status == 405 {

@@ -69,7 +69,7 @@ impl Reply {
         Self { source: Source::Whole(body), access }
     }
 
-    /// A body that comes from the origin.
+    /// Returns a body that comes from the origin.
     ///
     /// The part that has arrived is looked at first: as long as the head is not passed on, a body that is broken from its
     /// beginning can still be answered by an error.

@@ -25,7 +25,7 @@ impl Dress {
         }
     }
 
-    /// The answer as a script, if one is wanted.
+    /// Returns the answer as a script, if one is wanted.
     pub(super) fn wrap(&self, head: response::Parts, body: Bytes) -> (response::Parts, Bytes) {
         let Some(script) = &self.script else { return (head, body) };
         let (wrapped, body) = script.wrap(&compact(&head), &body);

@@ -155,7 +155,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// A request is held only in channels that its client may hold.
+    /// Checks that the client may hold the channels of an instruct.
     fn check_rights(&mut self, instruct: &Instruct, target: usize) -> Result<(), Failure> {
         if self.rights.none {
             return Err(Failure::because(
@@ -182,12 +182,13 @@ impl Exchange<'_> {
         checked.map_err(|denied| Failure::because(Kind::Denied, denied))
     }
 
-    /// The channels that the connection holds, whatever its origin says.
+    /// Returns the channels that the connection holds, whatever its origin says.
     fn implicit(&self, target: usize) -> Vec<String> {
         self.route.implicit(target, &self.rights)
     }
 
-    /// A request is held only when it was read whole: a body left unread would be taken for the next request.
+    /// Waits until the request was read whole, as it is held only then: a body left unread would be taken for the next
+    /// request.
     async fn check_upload(&self) -> Result<(), Failure> {
         match timeout(self.front.origin.response_timeout(self.route), self.upload.whole()).await {
             Ok(BodyState::Whole) => Ok(()),
@@ -228,12 +229,12 @@ impl Exchange<'_> {
         }
     }
 
-    /// The request as the client sent it.
+    /// Returns the request as the client sent it.
     fn original(&self) -> &Parts {
         self.original.as_ref().unwrap_or(&self.visit.request)
     }
 
-    /// The failure of an answer that cannot be used.
+    /// Returns the failure of an answer that cannot be used.
     fn unusable(&self, why: &Unusable, target: usize) -> Failure {
         match why {
             Unusable::TooLarge => {

@@ -7,7 +7,7 @@ use hyper::http::response;
 use hyper::{Response, StatusCode};
 use std::time::SystemTime;
 
-/// A copy of the head that keeps nothing of the origin's connection.
+/// Returns a copy of the head that keeps nothing of the origin's connection.
 pub(super) fn compact(head: &response::Parts) -> Head {
     let mut fields = Fields::default();
     for (name, value) in &head.headers {
@@ -22,7 +22,7 @@ pub(super) fn compact(head: &response::Parts) -> Head {
     compact
 }
 
-/// A head as hyper sends it.
+/// Returns a head as hyper sends it.
 pub(super) fn parts(head: &Head) -> response::Parts {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);

@@ -43,7 +43,7 @@ pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Rout
     }
 }
 
-/// The value of a header that is there once. A proxy that adds one to that of the client has said nothing.
+/// Returns the value of a header that is there once. A proxy that adds one to that of the client has said nothing.
 fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
@@ -86,7 +86,7 @@ fn by_token(request: &Parts, users: &Users, bearer: &Bearer) -> Result<Rights, U
     Ok(Rights { user: Some(identity.user), own, channels: identity.channels, until, none: false })
 }
 
-/// Whether a page asks, without a token, whether it may send one.
+/// Returns whether a page asks, without a token, whether it may send one.
 fn is_preflight(request: &Parts) -> bool {
     let Parts { method, headers, .. } = request;
     *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) && headers.contains_key(ORIGIN)

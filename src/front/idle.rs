@@ -88,7 +88,7 @@ mod tests {
         listed.activity.poll_leave(&Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// A connection of which a request was answered.
+    /// Returns a connection of which a request was answered.
     fn answered(idle: &Rc<Idle>) -> Listed {
         let listed = idle.enter();
         drop(listed.occupy());

@@ -26,7 +26,7 @@ pub(super) struct Io {
 }
 
 impl Io {
-    /// A transport with what was read of it. A client that reads more slowly than the limits allow is cut;
+    /// Returns a transport with what was read of it. A client that reads more slowly than the limits allow is cut;
     /// `waiting` tells since when it has taken nothing.
     pub(super) fn new(
         transport: Transport,
@@ -72,7 +72,7 @@ impl Io {
         }
     }
 
-    /// The transport, and what hyper has not read of `early`.
+    /// Returns the transport, and what hyper has not read of `early`.
     pub(super) fn into_parts(self) -> (Transport, Bytes) {
         (self.transport, self.early)
     }

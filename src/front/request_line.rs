@@ -28,7 +28,7 @@ enum Position {
 }
 
 impl RequestLines {
-    /// The lines of a connection whose next byte begins a head.
+    /// Returns the lines of a connection whose next byte begins a head.
     pub(super) const fn new(activity: &Activity) -> Self {
         Self { position: Position::Head, since: activity.since() }
     }

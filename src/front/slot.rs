@@ -29,7 +29,7 @@ pub(super) struct ClientAddress {
 }
 
 impl ClientAddress {
-    /// The peer with an address, which may be an IPv4 address as IPv6 writes it.
+    /// Returns the peer with an address, which may be an IPv4 address as IPv6 writes it.
     pub(super) fn new(address: IpAddr) -> Option<Rc<Self>> {
         let address = address.to_canonical();
         HeaderValue::try_from(address.to_string()).ok().map(|text| Rc::new(Self { address, text }))
@@ -56,7 +56,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// An empty slot for a connection that has a place, or has given it up.
+    /// Returns an empty slot for a connection that has a place, or has given it up.
     pub(super) fn new(
         place: Option<Place>,
         retry: Option<Box<Retry>>,
@@ -81,7 +81,7 @@ impl Slot {
         self.retry.take()
     }
 
-    /// Whether its first request was served before.
+    /// Returns whether its first request was served before.
     pub(super) fn is_again(&self) -> bool {
         let retry = self.retry.take();
         let again = retry.is_some();
@@ -129,7 +129,7 @@ impl Slot {
         self.asked.set(true);
     }
 
-    /// Whether no request has begun.
+    /// Returns whether no request has begun.
     pub(super) fn is_unasked(&self) -> bool {
         !self.asked.get()
     }

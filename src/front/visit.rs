@@ -120,7 +120,7 @@ impl Visit {
         }
     }
 
-    /// Whether it asks for a WebSocket, perhaps not by the rules.
+    /// Returns whether it asks for a WebSocket, perhaps not by the rules.
     pub(super) fn is_websocket(&self) -> bool {
         names_token(&self.request.headers, &UPGRADE, "websocket")
     }
@@ -133,7 +133,7 @@ impl Visit {
         (forged && front.origin.routes().takes_events()).then_some(NO_EVENTS)
     }
 
-    /// The route of the request.
+    /// Returns the route of the request.
     pub(super) fn route(&self, front: &Front) -> Result<Arc<Route>, Answer> {
         let routes = front.origin.routes();
         let path = self.request.uri.path();
@@ -187,7 +187,7 @@ impl Visit {
         }
     }
 
-    /// The client's address, if it has one.
+    /// Returns the client's address, if it has one.
     pub(super) fn client(&self) -> Option<&Rc<ClientAddress>> {
         self.proxied.as_ref().or(self.peer.as_ref())
     }

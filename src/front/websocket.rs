@@ -94,7 +94,7 @@ fn subscriptions(opened: &Opened) -> Vec<String> {
     named.collect()
 }
 
-/// Whether it is a handshake by the rules (RFC 6455 4.2.1).
+/// Returns whether it is a handshake by the rules (RFC 6455 4.2.1).
 fn is_handshake(request: &Parts) -> bool {
     let Parts { method, uri, version, headers, .. } = request;
     let is_13 = the_only(headers, &SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
@@ -112,13 +112,13 @@ fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderV
     if values.next().is_some() { None } else { first }
 }
 
-/// Whether a key is 16 bytes in base64: 22 characters and the padding.
+/// Returns whether a key is 16 bytes in base64: 22 characters and the padding.
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
 }
 
-/// The answer of an origin that does not want the WebSocket, without what belongs to the handshake.
+/// Returns the answer of an origin that does not want the WebSocket, without what belongs to the handshake.
 fn refused(mut answered: Answered, sender: Sender) -> Answered {
     let headers = &mut answered.head.headers;
     remove_where(headers, |name| {
@@ -127,7 +127,7 @@ fn refused(mut answered: Answered, sender: Sender) -> Answered {
     answered
 }
 
-/// The session of a client whose WebSocket an origin has accepted.
+/// Returns the session of a client whose WebSocket an origin has accepted.
 fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, rights: Rights) -> Opening {
     let headers = &visit.request.headers;
     let origins = match &mut opened {
@@ -156,7 +156,7 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, 
     Opening { head, opened, prefix, deflate: agreed, about, rights }
 }
 
-/// The headers of the answer to the client: what the origin says, and what makes it a handshake.
+/// Returns the headers of the answer to the client: what the origin says, and what makes it a handshake.
 fn welcome(asked: &HeaderMap, mut headers: HeaderMap, sender: Sender) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
     remove_where(&mut headers, |name: &HeaderName| {
@@ -173,7 +173,7 @@ fn welcome(asked: &HeaderMap, mut headers: HeaderMap, sender: Sender) -> HeaderM
     headers
 }
 
-/// The head of the answer; its reason phrase is the origin's, if that speaks WebSocket itself.
+/// Returns the head of the answer; its reason phrase is the origin's, if that speaks WebSocket itself.
 fn parts(opened: &Opened, headers: HeaderMap) -> response::Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = hyper::StatusCode::SWITCHING_PROTOCOLS;

@@ -46,12 +46,12 @@ impl Backlog {
         self.content + self.events.len() * SLOT
     }
 
-    /// Whether there is nothing to offer.
+    /// Returns whether there is nothing to offer.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Whether a close is queued.
+    /// Returns whether a close is queued.
     pub fn has_close(&self) -> bool {
         self.events.iter().any(|event| event.closes)
     }
@@ -62,12 +62,12 @@ impl Backlog {
         self.seen < self.events.len()
     }
 
-    /// The `Content-Bytes-Replayed` of the next request: content that was offered before and was not accepted.
+    /// Returns the `Content-Bytes-Replayed` of the next request: content that was offered before and was not accepted.
     pub fn replayed(&self) -> usize {
         self.size_of(self.seen)
     }
 
-    /// The body of the next request, of `most` events at most. It is what `accepted` is about.
+    /// Returns the body of the next request, of `most` events at most. It is what `accepted` is about.
     pub fn offer(&mut self, most: usize) -> Vec<u8> {
         self.offered = most.min(self.events.len());
         self.cut = self.offered < self.events.len();
@@ -96,7 +96,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// A close whose turn has come must be accepted whole: what an origin could wait for does not come any more.
+    /// Returns a close whose turn has come must be accepted whole: what an origin could wait for does not come any more.
     fn check_close(&self, count: usize) -> Result<(), Invalid> {
         let Some(at) = self.events.iter().take(self.offered).position(|event| event.closes) else { return Ok(()) };
         let (start, end) = (self.size_of(at), self.size_of(at + 1));
@@ -106,7 +106,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// How many events of the offer `count` bytes accept whole, and how many bytes of the next one. Events without
+    /// Returns how many events of the offer `count` bytes accept whole, and how many bytes of the next one. Events without
     /// content are accepted with what stands before them, as in Pushpin.
     fn reach(&self, count: usize) -> (usize, usize) {
         let mut rest = count;
@@ -136,7 +136,7 @@ impl Backlog {
         self.cut = false;
     }
 
-    /// The content bytes of so many events from the front.
+    /// Returns the content bytes of so many events from the front.
     fn size_of(&self, count: usize) -> usize {
         self.events.iter().take(count).map(|event| event.content.len()).sum()
     }

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 const LENIENT: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent));
 
-/// The text for `bytes`, padded.
+/// Returns the text for `bytes`, padded.
 pub fn encode(bytes: &[u8]) -> String {
     LENIENT.encode(bytes)
 }
 
-/// The bytes that `text` stands for, padded or not; white space in it means nothing. `None`: it is not base64.
+/// Returns the bytes that `text` stands for, padded or not; white space in it means nothing. `None`: it is not base64.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text: String = text.split_ascii_whitespace().collect();
     LENIENT.decode(text).ok()

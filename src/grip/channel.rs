@@ -30,7 +30,7 @@ pub fn check_length(of: &str, name: &str, most: usize) -> Result<(), Invalid> {
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// A channel called `prefix` followed by `name`.
+    /// Returns a channel called `prefix` followed by `name`.
     pub fn prefixed(prefix: &str, name: &str) -> Self {
         if prefix.is_empty() {
             return Self::from(name);

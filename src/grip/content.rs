@@ -5,7 +5,7 @@ use super::message::MessageKind;
 /// The most that a control frame carries (RFC 6455 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
-/// The kind that JSON calls by this name.
+/// Returns the kind that JSON calls by this name.
 pub(super) fn kind_named(name: &str) -> Option<MessageKind> {
     match name {
         "text" => Some(MessageKind::Text),

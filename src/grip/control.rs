@@ -140,8 +140,8 @@ fn send_delayed(fields: &Fields<'_>) -> Result<Control, Invalid> {
     }
 }
 
-/// A message and its time; `None` if there is no content. As in Pushpin, its kind does not depend on how the content is
-/// written, and no time at all is the usual one.
+/// Returns a message and its time; `None` if there is no content. As in Pushpin, its kind does not depend on how the
+/// content is written, and no time at all is the usual one.
 fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<Timed>, Invalid> {
     let Some(kind) = kind_named(fields.string("message-type")?.unwrap_or("text")) else {
         return fields.unknown_value("message-type");
@@ -156,7 +156,7 @@ fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<Timed>, Invalid> {
     Ok(Some(Timed { kind, content, timeout: Duration::from_secs(seconds), mode }))
 }
 
-/// A name, which is not empty.
+/// Returns a name, which is not empty.
 fn named<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, Invalid> {
     match required(fields, name)? {
         "" => fields.invalid_value(name),

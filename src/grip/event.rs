@@ -50,7 +50,7 @@ impl Event {
         write(self.name(), &self.content(), out);
     }
 
-    /// The event of this type; `None` if there is no such type.
+    /// Returns the event of this type; `None` if there is no such type.
     fn of(name: &[u8], content: Bytes) -> Result<Option<Self>, &'static str> {
         let kind = match name {
             b"OPEN" => return Ok(Some(Self::Open)),
@@ -69,12 +69,13 @@ impl Event {
     }
 }
 
-/// Whether a body of this `Content-Type` consists of events.
+/// Returns whether a body of this `Content-Type` consists of events.
 pub fn is_events(content_type: &[u8]) -> bool {
     is_media_type(content_type, MEDIA_TYPE)
 }
 
-/// Whether a `Content-Type` could be taken for that of events by somebody: an origin may look only at a part of a list.
+/// Returns whether a `Content-Type` could be taken for that of events by somebody: an origin may look only at a part of a
+/// list.
 pub fn mentions_events(content_type: &[u8]) -> bool {
     content_type.split(|byte| *byte == b',').any(is_events)
 }
@@ -105,7 +106,7 @@ pub(super) fn write(name: &str, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The event that begins at `at`, if its type is known, and where it ends.
+/// Returns the event that begins at `at`, if its type is known, and where it ends.
 fn read(body: &Bytes, at: usize) -> Result<(Option<Event>, usize), &'static str> {
     let Some(length) = body[at..].windows(2).position(|pair| pair == b"\r\n") else {
         return Err("no line end behind its type");
@@ -126,7 +127,7 @@ fn read(body: &Bytes, at: usize) -> Result<(Option<Event>, usize), &'static str>
     }
 }
 
-/// A length, which parsing alone would also take with a sign.
+/// Returns a length, which parsing alone would also take with a sign.
 fn size(digits: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
     usize::from_str_radix(digits, 16).ok()

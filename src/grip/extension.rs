@@ -16,7 +16,7 @@ pub fn parameters<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Opti
     Some(grip.get(PREFIX).unwrap_or(USUAL_PREFIX).to_owned())
 }
 
-/// The value that says it.
+/// Returns the value that says it.
 pub fn answer(prefix: &str) -> String {
     if prefix == USUAL_PREFIX {
         return NAME.to_owned();

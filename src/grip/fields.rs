@@ -43,12 +43,12 @@ impl<'a> Element<'a> {
         Some(Self { value: value.trim(), parameters })
     }
 
-    /// The first parameter called `name`, in any case.
+    /// Returns the first parameter called `name`, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_ref())
     }
 
-    /// The parameters, in order.
+    /// Returns the parameters, in order.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (*name, value.as_ref()))
     }
@@ -66,7 +66,7 @@ fn parse_parameter(text: &str) -> Option<(&str, Cow<'_, str>)> {
     }
 }
 
-/// The text up to the closing quote, its backslash escapes resolved; `None` if no quote closes it.
+/// Returns the text up to the closing quote, its backslash escapes resolved; `None` if no quote closes it.
 fn unquote(quoted: &str) -> Option<Cow<'_, str>> {
     let end = closing_quote(quoted)?;
     let inner = &quoted[..end];

@@ -39,7 +39,7 @@ impl Filter {
         Self::HttpModify,
     ];
 
-    /// The filter of this name.
+    /// Returns the filter of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|filter| filter.name() == name)
     }
@@ -57,17 +57,17 @@ impl Filter {
         }
     }
 
-    /// Whether it may change the content of an item.
+    /// Returns whether it may change the content of an item.
     pub const fn changes_content(self) -> bool {
         matches!(self, Self::BuildId | Self::VarSubst | Self::HttpModify)
     }
 
-    /// Whether it asks somebody.
+    /// Returns whether it asks somebody.
     pub const fn asks(self) -> bool {
         matches!(self, Self::HttpCheck | Self::HttpModify)
     }
 
-    /// Whether an item passes, as far as that is known without asking.
+    /// Returns whether an item passes, as far as that is known without asking.
     pub fn passes(self, context: &Context<'_>) -> bool {
         let item = |name| context.item.and_then(|meta| meta.get(name)).filter(|value| !value.is_empty());
         let user = context.client.get("user").filter(|user| !user.is_empty());
@@ -121,10 +121,10 @@ pub struct Passage<'a> {
 
 /// The channels of a client, by the names that its origin uses.
 pub trait Channels: std::fmt::Debug {
-    /// Whether it holds this one.
+    /// Returns whether it holds this one.
     fn holds(&self, name: &str) -> bool;
 
-    /// The id of the last item it had of this one, if that is known.
+    /// Returns the id of the last item it had of this one, if that is known.
     fn last_id(&self, name: &str) -> Option<&str>;
 }
 
@@ -147,7 +147,7 @@ fn build_id(context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>, Invalid> {
     })
 }
 
-/// The client's `id_format`, its channels replaced by their last ids.
+/// Returns the client's `id_format`, its channels replaced by their last ids.
 fn own_id(context: &Context<'_>) -> Result<Vec<u8>, Invalid> {
     let Some(format) = context.client.get("id_format") else { return invalid("no sub meta 'id_format'") };
     render(format.as_bytes(), |letter, name| match (letter, name) {

@@ -37,7 +37,7 @@ impl Formats {
     /// Those of answers: what an origin that is asked again can make up for.
     pub const ANSWERS: Self = Self(0b011);
 
-    /// Whether `format` is in the set.
+    /// Returns whether `format` is in the set.
     pub const fn contains(self, format: Format) -> bool {
         self.0 & (1 << format as u8) != 0
     }
@@ -47,7 +47,7 @@ impl Formats {
         self.0 |= 1 << format as u8;
     }
 
-    /// Whether the set is empty.
+    /// Returns whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }

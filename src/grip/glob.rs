@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Glob(Box<str>);
 
 impl Glob {
-    /// Whether it is a pattern of `name`. The time that it takes is bounded by the product of both lengths.
+    /// Returns whether it is a pattern of `name`. The time that it takes is bounded by the product of both lengths.
     pub fn matches(&self, name: &str) -> bool {
         let mut parts = self.0.split('*');
         let Some(rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
@@ -50,7 +50,7 @@ mod tests {
         assert!(matches("", "") && !matches("", "x"));
     }
 
-    /// The definition, slow.
+    /// Returns the definition, slow.
     fn defined(glob: &[char], name: &[char]) -> bool {
         match (glob, name) {
             ([], []) => true,

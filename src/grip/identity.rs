@@ -20,7 +20,7 @@ pub const MAX_USER: usize = 255;
 /// The claim that names the channels that a client may hold.
 const CHANNELS: &str = "channels";
 
-/// Whether a text can be a user: 1 to [`MAX_USER`] bytes without control characters.
+/// Returns whether a text can be a user: 1 to [`MAX_USER`] bytes without control characters.
 pub fn is_user(text: &str) -> bool {
     (1..=MAX_USER).contains(&text.len()) && !text.chars().any(char::is_control)
 }
@@ -74,7 +74,7 @@ struct Named {
 }
 
 impl Tokens {
-    /// Those signed with one key: the same secret, or the public key.
+    /// Returns those signed with one key: the same secret, or the public key.
     ///
     /// # Errors
     /// The key cannot verify.
@@ -82,8 +82,8 @@ impl Tokens {
         Ok(Self { keys: Keys::One(VerifyingKey::new(key)?), expected })
     }
 
-    /// Those signed with a key of a JWKS (RFC 7517), of which this is the text. Keys that cannot be used are skipped,
-    /// as section 5 has it.
+    /// Returns those signed with a key of a JWKS (RFC 7517), of which this is the text. Keys that cannot be used are
+    /// skipped, as section 5 has it.
     ///
     /// # Errors
     /// It is no JWKS, or none of its keys can be used.
@@ -158,7 +158,7 @@ impl Expected {
     }
 }
 
-/// When a token expires that is valid now.
+/// Returns when a token expires that is valid now.
 fn in_time(claims: &Map<String, Value>, now: u64) -> Result<u64, Untrusted> {
     // A time may have a fraction: what is not wholly in time is not.
     let expires = claims.get("exp").and_then(|exp| seconds(exp, f64::floor)).ok_or(Untrusted::NoExpiry)?;

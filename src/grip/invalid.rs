@@ -21,7 +21,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// The error of this reason.
+/// Returns the error of this reason.
 ///
 /// # Errors
 /// Always.

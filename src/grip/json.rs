@@ -147,7 +147,7 @@ fn mend_escape<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     rest
 }
 
-/// The UTF-16 unit of the escape `\uXXXX` with which a text begins.
+/// Returns the UTF-16 unit of the escape `\uXXXX` with which a text begins.
 fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;

@@ -51,7 +51,7 @@ pub struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// The key for tokens signed with `key`: the same secret, or the public key.
+    /// Returns the key for tokens signed with `key`: the same secret, or the public key.
     ///
     /// # Errors
     /// The key cannot verify.
@@ -70,7 +70,7 @@ impl VerifyingKey {
         usable.ok_or_else(|| InvalidKey::new("the PEM holds no public EC (P-256) or RSA (2048 to 8192 bits) key"))
     }
 
-    /// The key of a JWK (RFC 7517). `None`: it is no secret, EC (P-256) or RSA (2048 to 8192 bits) key, or not for
+    /// Returns the key of a JWK (RFC 7517). `None`: it is no secret, EC (P-256) or RSA (2048 to 8192 bits) key, or not for
     /// verifying signatures of the one algorithm that such keys are for here.
     pub fn of_jwk(jwk: &Jwk) -> Option<Self> {
         let algorithm = match &jwk.algorithm {
@@ -86,7 +86,7 @@ impl VerifyingKey {
         if is_meant { Self::usable(DecodingKey::from_jwk(jwk).ok()?, algorithm) } else { None }
     }
 
-    /// Whether a token says that it is signed in this key's way.
+    /// Returns whether a token says that it is signed in this key's way.
     pub fn is_of_kind(&self, token: &Token<'_>) -> bool {
         token.header.alg == self.algorithm
     }
@@ -104,7 +104,7 @@ impl VerifyingKey {
         key.ok().and_then(|(key, algorithm)| Self::usable(key, algorithm))
     }
 
-    /// A key that looks like one may still not verify: `None`.
+    /// Returns a key that looks like one may still not verify: `None`.
     fn usable(key: DecodingKey, algorithm: Algorithm) -> Option<Self> {
         let is_usable = match (key.kind(), algorithm) {
             (DecodingKeyKind::SecretOrDer(secret), Algorithm::HS256) => !secret.is_empty(),

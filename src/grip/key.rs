@@ -59,7 +59,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 pub struct InvalidKey(String);
 
 impl InvalidKey {
-    /// A reason, which must not tell the key.
+    /// Returns a reason, which must not tell the key.
     pub fn new(why: &str) -> Self {
         Self(why.to_owned())
     }

@@ -83,7 +83,7 @@ fn check(uri: &str) -> Result<String, Invalid> {
     }
 }
 
-/// The whole URI of a reference that stands in an answer to a request for `base`, a whole URI (RFC 3986 5.2).
+/// Returns the whole URI of a reference that stands in an answer to a request for `base`, a whole URI (RFC 3986 5.2).
 /// `None`: it is no reference to an HTTP resource.
 pub fn resolve(base: &str, reference: &str) -> Option<Uri> {
     let reference = reference.split('#').next()?.trim();
@@ -113,7 +113,7 @@ pub fn resolve(base: &str, reference: &str) -> Option<Uri> {
     (matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()).then_some(uri)
 }
 
-/// Whether a reference begins with a scheme.
+/// Returns whether a reference begins with a scheme.
 fn has_scheme(reference: &str) -> bool {
     let head = reference.split(['/', '?']).next().unwrap_or_default();
     head.split_once(':').is_some_and(|(scheme, _)| {
@@ -122,7 +122,7 @@ fn has_scheme(reference: &str) -> bool {
     })
 }
 
-/// A path from its root without `.` and `..` (RFC 3986 5.2.4).
+/// Returns a path from its root without `.` and `..` (RFC 3986 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let mut parts = path.trim_start_matches('/').split('/').peekable();

@@ -18,12 +18,12 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    /// Whether a message of this kind may have this content.
+    /// Returns whether a message of this kind may have this content.
     pub fn takes(self, content: &[u8]) -> bool {
         super::content::problem(self, content).is_none()
     }
 
-    /// Whether it is for the connection and not for who uses it.
+    /// Returns whether it is for the connection and not for who uses it.
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Ping | Self::Pong)
     }
@@ -39,7 +39,7 @@ pub struct CloseReason {
 }
 
 impl CloseReason {
-    /// The reason of this code, its words cut to what a frame can hold.
+    /// Returns the reason of this code, its words cut to what a frame can hold.
     pub fn new(code: u16, reason: &str) -> Self {
         Self { code, reason: cut(reason).to_owned() }
     }
@@ -60,7 +60,7 @@ impl CloseReason {
         Ok(Some(Self::new(code, reason)))
     }
 
-    /// The payload of the Close frame that gives this reason, or none.
+    /// Returns the payload of the Close frame that gives this reason, or none.
     pub fn payload(this: Option<&Self>) -> Vec<u8> {
         this.map(|close| [&close.code.to_be_bytes(), cut(&close.reason).as_bytes()].concat()).unwrap_or_default()
     }
@@ -70,7 +70,7 @@ fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(LONGEST_REASON)]
 }
 
-/// Whether a Close frame may have this code (RFC 6455 7.4, and 1012 to 1014 as registered since).
+/// Returns whether a Close frame may have this code (RFC 6455 7.4, and 1012 to 1014 as registered since).
 pub const fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -22,7 +22,7 @@ pub fn size_with<'a>(pairs: impl Iterator<Item = (&'a str, usize)>, name: &str, 
 pub struct Meta(Vec<(Box<str>, Box<str>)>);
 
 impl Meta {
-    /// The value of `name`.
+    /// Returns the value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| &**n == name).map(|(_, value)| &**value)
     }
@@ -55,22 +55,22 @@ impl Meta {
         self.0.retain(|(n, _)| &**n != name);
     }
 
-    /// All names and values.
+    /// Returns all names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// How many names there are.
+    /// Returns how many names there are.
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing is said.
+    /// Returns whether nothing is said.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The names and values as one line of JSON, sorted by name.
+    /// Returns the names and values as one line of JSON, sorted by name.
     pub fn to_json(&self) -> String {
         let map: Map<String, Value> = self.0.iter().map(|(n, v)| (n.to_string(), Value::from(&**v))).collect();
         Value::Object(map).to_string()

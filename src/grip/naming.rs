@@ -32,7 +32,7 @@ impl Template {
         Ok(Self(text.into()))
     }
 
-    /// The name for this user.
+    /// Returns the name for this user.
     pub fn fill(&self, user: &str) -> String {
         self.0.split("{user}").collect::<Vec<_>>().join(user)
     }
@@ -64,8 +64,8 @@ impl Rule {
         patterns.iter().try_fold(Self(Vec::new()), |rule, pattern| rule.and(pattern.as_ref()))
     }
 
-    /// Whether a client of this user, `None` if that is not known, may hold `name`. The time that each pattern takes is
-    /// bounded by the product of both lengths; by the square of the name's for one that repeats `{user}`.
+    /// Returns whether a client of this user, `None` if that is not known, may hold `name`. The time that each pattern
+    /// takes is bounded by the product of both lengths; by the square of the name's for one that repeats `{user}`.
     pub fn admits(&self, name: &str, user: Option<&str>) -> bool {
         let fits_this = |user: &str| self.of_users().any(|pattern| pattern.fits(name, user));
         if user.is_some_and(|user| !user.is_empty() && fits_this(user)) {
@@ -80,12 +80,12 @@ impl Rule {
         self.0.iter().map(|pattern| &*pattern.text)
     }
 
-    /// Whether a pattern has `{user}`.
+    /// Returns whether a pattern has `{user}`.
     pub fn names_users(&self) -> bool {
         self.of_users().next().is_some()
     }
 
-    /// The rule with one pattern more; the same one if it has it.
+    /// Returns the rule with one pattern more; the same one if it has it.
     ///
     /// # Errors
     /// As for [`Self::parse`].
@@ -93,7 +93,7 @@ impl Rule {
         self.clone().and(pattern)
     }
 
-    /// The rule without one of its patterns. `None`: it does not have it.
+    /// Returns the rule without one of its patterns. `None`: it does not have it.
     pub fn without(&self, pattern: &str) -> Option<Self> {
         let left: Vec<Pattern> = self.0.iter().filter(|own| *own.text != *pattern).cloned().collect();
         (left.len() < self.0.len()).then_some(Self(left))
@@ -158,12 +158,12 @@ impl Pattern {
         self.parts.iter().filter(|part| **part == Part::User).count()
     }
 
-    /// Whether it fits a name for this user.
+    /// Returns whether it fits a name for this user.
     fn fits(&self, name: &str, user: &str) -> bool {
         matches(&self.texts(Some(user)), name)
     }
 
-    /// Whether there is a user for whom it fits a name.
+    /// Returns whether there is a user for whom it fits a name.
     fn fits_some_user(&self, name: &str) -> bool {
         if self.users() == 1 {
             return matches(&self.texts(None), name);
@@ -195,7 +195,7 @@ impl Pattern {
         }
     }
 
-    /// The texts between which anything may stand. Without a user that is anything, too.
+    /// Returns the texts between which anything may stand. Without a user that is anything, too.
     fn texts(&self, user: Option<&str>) -> Vec<String> {
         let mut texts = Vec::new();
         let mut current = String::new();
@@ -211,8 +211,8 @@ impl Pattern {
     }
 }
 
-/// Whether `name` is these texts with one or more characters between each two. Those between the first and the last are
-/// not empty.
+/// Returns whether `name` is these texts with one or more characters between each two. Those between the first and the last
+/// are not empty.
 fn matches(texts: &[String], name: &str) -> bool {
     let [first, between @ .., last] = texts else { return texts.first().is_some_and(|only| only == name) };
     let Some(rest) = name.strip_prefix(first.as_str()) else { return false };

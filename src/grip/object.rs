@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts.
+    /// Returns a list of texts.
     pub(super) fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>, Invalid> {
         let Some(list) = self.list(name)? else { return Ok(None) };
         match list.iter().map(Value::as_str).collect() {
@@ -75,7 +75,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An object of texts.
+    /// Returns an object of texts.
     pub(super) fn meta(&self, name: &str) -> Result<Option<Meta>, Invalid> {
         let Some(object) = self.object(name)? else { return Ok(None) };
         let mut meta = Meta::default();
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
         Ok(Some(meta))
     }
 
-    /// A whole number. Numeric texts and booleans count as numbers, as in Pushpin.
+    /// Returns a whole number. Numeric texts and booleans count as numbers, as in Pushpin.
     pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Invalid> {
         let number = match self.get(name) {
             None => return Ok(None),
@@ -170,7 +170,7 @@ pub(super) fn is_gripds_own(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether a text can be a reason phrase: control characters of any kind would mean something to a terminal.
+/// Returns whether a text can be a reason phrase: control characters of any kind would mean something to a terminal.
 pub(super) fn is_reason(text: &str) -> bool {
     !text.contains(char::is_control)
 }

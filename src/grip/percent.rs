@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Whether a byte must be written percent-encoded in a URI, although it is neither a control character nor a blank.
+/// Returns whether a byte must be written percent-encoded in a URI, although it is neither a control character nor a blank.
 pub(super) const fn is_odd(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`' | b'\\' | b'^' | b'{' | b'|' | b'}' | 0x80..)
 }

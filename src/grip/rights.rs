@@ -30,7 +30,7 @@ pub enum Refusal {
 }
 
 impl Rights {
-    /// The user's own channel, by its whole name. `prefix`: what stands before the names that the origin uses.
+    /// Returns the user's own channel, by its whole name. `prefix`: what stands before the names that the origin uses.
     pub fn own_channel(&self, prefix: &str) -> Option<String> {
         self.own.as_ref().map(|own| [prefix, &**own].concat())
     }

@@ -28,7 +28,7 @@ struct Claims<'a> {
 }
 
 impl Signer {
-    /// A signer for `issuer`. An empty issuer or secret means that requests are not signed: `None`.
+    /// Returns a signer for `issuer`. An empty issuer or secret means that requests are not signed: `None`.
     ///
     /// # Errors
     /// The key cannot sign.
@@ -46,12 +46,12 @@ impl Signer {
         Ok(Some(signer))
     }
 
-    /// The token for a request sent at `now`, in seconds since 1970. `None`: the key does not sign after all.
+    /// Returns the token for a request sent at `now`, in seconds since 1970. `None`: the key does not sign after all.
     pub fn sign(&self, now: u64) -> Option<String> {
         self.sign_for(None, now)
     }
 
-    /// The same for an audience: who checks that does not take a client's request for one of gripd's own.
+    /// Returns the same for an audience: who checks that does not take a client's request for one of gripd's own.
     pub fn sign_for(&self, audience: Option<&str>, now: u64) -> Option<String> {
         let claims = Claims { exp: now + VALID_FOR, iss: &self.issuer, aud: audience };
         jsonwebtoken::encode(&self.header, &claims, &self.key).ok()
@@ -96,7 +96,8 @@ struct Stated {
 }
 
 impl Verifier {
-    /// A verifier of tokens signed with `key`: the same secret, or the public key. An empty secret knows nobody: `None`.
+    /// Returns a verifier of tokens signed with `key`: the same secret, or the public key. An empty secret knows nobody:
+    /// `None`.
     ///
     /// # Errors
     /// The key cannot verify.
@@ -104,7 +105,7 @@ impl Verifier {
         if key.is_empty() { Ok(None) } else { VerifyingKey::new(key).map(|key| Some(Self(key))) }
     }
 
-    /// Whether a token is good at `now`, in seconds since 1970.
+    /// Returns whether a token is good at `now`, in seconds since 1970.
     pub fn trusts(&self, token: &str, now: u64) -> bool {
         let token = Token::parse(token);
         let stated = token.and_then(|token| serde_json::from_slice::<Stated>(self.0.open(&token)?).ok());

@@ -49,7 +49,7 @@ pub(super) fn render<'a>(
     Ok(out)
 }
 
-/// The name in parentheses at the beginning of a directive, if there is one, and what follows.
+/// Returns the name in parentheses at the beginning of a directive, if there is one, and what follows.
 fn split_name(text: &[u8]) -> Result<(Option<&str>, &[u8]), Invalid> {
     let Some(inner) = text.strip_prefix(b"(") else { return Ok((None, text)) };
     let Some(end) = inner.iter().position(|b| *b == b')') else { return invalid("a '%(' has no ')'") };
@@ -59,7 +59,7 @@ fn split_name(text: &[u8]) -> Result<(Option<&str>, &[u8]), Invalid> {
     }
 }
 
-/// The error for a directive that a filter does not know.
+/// Returns the error for a directive that a filter does not know.
 pub(super) fn unknown<T>(letter: u8) -> Result<T, Invalid> {
     invalid(format!("unknown directive '%{}'", char::from(letter).escape_default()))
 }

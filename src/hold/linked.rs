@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 /// How often a link that fails is asked again, before the stream is given up.
 const RETRIES: u32 = 5;
 
-/// Whether a hold is such a stream.
+/// Returns whether a hold is such a stream.
 pub(super) fn is_needed(hold: &Hold) -> bool {
     let Instruct { hold: mode, links, channels, .. } = &hold.instruct;
     let special = channels.iter().any(|channel| channel.prev_id.is_some() || channel.filters.iter().any(|f| f.asks()));
@@ -202,7 +202,7 @@ impl Linked<'_> {
         ControlFlow::Continue(())
     }
 
-    /// The next link as a whole URI, if there is one.
+    /// Returns the next link as a whole URI, if there is one.
     fn next_uri(&self) -> Option<(Uri, Duration)> {
         let Next { uri, timeout } = self.instruct.links.next.as_ref()?;
         self.about.resolve(uri).map(|uri| (uri, *timeout))

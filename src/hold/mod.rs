@@ -165,7 +165,7 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// The holds of one shard.
+    /// Returns the holds of one shard.
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,
@@ -176,7 +176,7 @@ impl Holds {
         Self { settings, shard, membership, admission, origin, spread: Spread::default(), patching: PatchTurns::new() }
     }
 
-    /// The limits.
+    /// Returns the limits.
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -238,7 +238,7 @@ impl Holds {
         Some(Gone::new(Rc::clone(&self.origin), about.clone(), uri))
     }
 
-    /// Whether clients of a route are told why their hold ended.
+    /// Returns whether clients of a route are told why their hold ended.
     fn explains(&self, about: &Asking) -> bool {
         self.settings.debug || about.route.debug
     }

@@ -21,7 +21,7 @@ impl Pulse {
         Self { bytes, timeout: keep_alive.timeout, mode: keep_alive.mode }
     }
 
-    /// How long to wait when nothing was sent for `idle`.
+    /// Returns how long to wait when nothing was sent for `idle`.
     pub(super) fn rest(&self, idle: Duration, holds: &Holds) -> Duration {
         holds.spread.rest(self.timeout, idle)
     }

@@ -106,7 +106,7 @@ impl Poll<'_> {
         }
     }
 
-    /// The end by a patch; one that does not fit what is held has the origin asked again.
+    /// Returns the end by a patch; one that does not fit what is held has the origin asked again.
     async fn patch(&mut self, asked: &Asked) -> End {
         let Some(response) = &asked.item.response else { return End::Refresh };
         let mut notes = Notes::default();
@@ -142,7 +142,7 @@ impl Poll<'_> {
         }
     }
 
-    /// The end by an item.
+    /// Returns the end by an item.
     fn fit(&self, response: Arc<Response>) -> End {
         match response.body.over(&self.body) {
             Some(body) => End::Item(response, body),
@@ -202,7 +202,7 @@ impl Poll<'_> {
         }
     }
 
-    /// The end that was met while the origin was asked.
+    /// Returns the end that was met while the origin was asked.
     fn note(&self, notes: Notes) -> End {
         match notes.item {
             _ if notes.gone => End::Gone,
@@ -255,7 +255,7 @@ impl Poll<'_> {
     }
 }
 
-/// The end of a poll that a patch did not answer: the origin is asked again, unless it is too late for that.
+/// Returns the end of a poll that a patch did not answer: the origin is asked again, unless it is too late for that.
 const fn unanswered(notes: &Notes) -> End {
     if notes.closing || notes.over { End::Timeout } else { End::Refresh }
 }
@@ -271,7 +271,7 @@ impl Farewell {
     }
 }
 
-/// The answer as it is sent now, as a script if that is wanted.
+/// Returns the answer as it is sent now, as a script if that is wanted.
 fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) {
     head.date(SystemTime::now());
     match extras.and_then(|extras| extras.jsonp.as_ref()) {
@@ -280,7 +280,7 @@ fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) 
     }
 }
 
-/// The head of a published answer: the instruct's fields, but for those that the publisher names.
+/// Returns the head of a published answer: the instruct's fields, but for those that the publisher names.
 fn overlay(instruct: &Head, response: &Response) -> Head {
     let mut head = Head {
         status: response.code,

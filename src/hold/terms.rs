@@ -25,7 +25,7 @@ pub(super) fn ways_of_response(instruct: &Instruct) -> Ways {
     Ways { refreshes: true, asks: instruct.channels.iter().any(|channel| channel.filters.iter().any(looks)) }
 }
 
-/// The channel whose last id is of no use, because a stream without a next link cannot ask for what is missing.
+/// Returns the channel whose last id is of no use, because a stream without a next link cannot ask for what is missing.
 pub(super) fn unlinked(instruct: &Instruct) -> Option<&str> {
     if instruct.links.next.is_some() {
         return None;

@@ -109,8 +109,8 @@ impl Hub {
         true
     }
 
-    /// The critical section: orders the items of a batch, and sends those whose turn it is. Returns the entries that were
-    /// sent. They are many bytes to give back, so they are to be dropped outside of the critical section.
+    /// Returns the critical section: orders the items of a batch, and sends those whose turn it is. Returns the entries
+    /// that were sent. They are many bytes to give back, so they are to be dropped outside of the critical section.
     fn put(&self, batch: &mut Batch, state: &mut State) -> Vec<Entry> {
         let now = Instant::now();
         let mut due = Vec::with_capacity(batch.entries.len());
@@ -141,7 +141,7 @@ impl Hub {
 }
 
 impl State {
-    /// The items whose turn it is when this one has come.
+    /// Returns the items whose turn it is when this one has come.
     fn order(&mut self, mut entry: Entry, now: Instant) -> Vec<Entry> {
         // A command waits for nothing, and is never one too many; what the item is besides has its place in the order.
         let command = entry.split_command();
@@ -191,7 +191,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(f)
     }
 
-    /// A hub of two shards that take nothing out of their inboxes; the first holds the channel `a`.
+    /// Returns a hub of two shards that take nothing out of their inboxes; the first holds the channel `a`.
     fn hub(publish_wait: Duration) -> Arc<Hub> {
         let hub = Hub::new(Settings { publish_wait, ..Settings::default() }, 2);
         join(&hub, 0, "a");

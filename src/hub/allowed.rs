@@ -67,13 +67,13 @@ impl Allowed {
         self.changed.keys().cloned().collect()
     }
 
-    /// Whether some route has a rule.
+    /// Returns whether some route has a rule.
     pub(super) fn is_used(&self) -> bool {
         !self.changed.is_empty() || self.configured.values().any(Option::is_some)
     }
 
-    /// The rule of a route; `None`: every channel may be held. `own`: what it was configured with, for one that is there no
-    /// longer.
+    /// Returns the rule of a route; `None`: every channel may be held. `own`: what it was configured with, for one that is
+    /// there no longer.
     pub(super) fn rule_of<'a>(&'a self, route: &str, own: Option<&'a Arc<Rule>>) -> Option<&'a Arc<Rule>> {
         let configured = || self.configured.get(route).map_or(own, Option::as_ref);
         self.changed.get(route).or_else(configured)
@@ -83,7 +83,7 @@ impl Allowed {
         self.rule_of(route, None)
     }
 
-    /// The rules of all routes.
+    /// Returns the rules of all routes.
     pub(super) fn list(&self) -> Vec<Rules> {
         // Of a route that is gone, what was changed is kept: it may come back.
         let names: BTreeSet<&Arc<str>> = self.configured.keys().chain(self.changed.keys()).collect();

@@ -90,12 +90,12 @@ impl Batch {
         }
     }
 
-    /// The channels that its items deny for a time, from `now` on, in seconds since 1970.
+    /// Returns the channels that its items deny for a time, from `now` on, in seconds since 1970.
     pub(super) fn denials(&self, now: u64) -> Vec<Denial> {
         self.entries.iter().filter_map(|entry| entry.denial(now)).collect()
     }
 
-    /// The room it needs in the inbox of each shard, if none of it waits or was published before.
+    /// Returns the room it needs in the inbox of each shard, if none of it waits or was published before.
     pub(super) fn loads(&self, table: &Table, shards: usize) -> Vec<Load> {
         let mut loads = vec![Load::default(); shards];
         for Entry { item, .. } in self.entries.iter().filter(|entry| entry.item.delivers()) {
@@ -153,7 +153,7 @@ impl Entry {
         Self { item: Arc::new(rendered), deed, deny_for: item.deny_for, no_seq: item.no_seq, tally, index }
     }
 
-    /// An item that has the connections of a channel ask their origin again.
+    /// Returns an item that has the connections of a channel ask their origin again.
     pub(super) fn hint(channel: Channel) -> Self {
         let item = Rendered { hints: Formats::ANSWERS, ..Rendered::empty(channel) };
         let (tally, _) = Tally::new(1, Box::new(|_| {}));
@@ -180,7 +180,7 @@ impl Entry {
         })
     }
 
-    /// Where it is counted.
+    /// Returns where it is counted.
     pub(super) fn counts(&self) -> &Counts {
         self.tally.of(self.index)
     }
@@ -229,7 +229,7 @@ impl Entry {
     }
 }
 
-/// The Close frame of an item that closes; nothing, if it does not.
+/// Returns the Close frame of an item that closes; nothing, if it does not.
 pub(super) fn close_frame(closes: Formats, reason: Option<CloseReason>) -> Bytes {
     if closes.contains(Format::WsMessage) {
         return websocket::close(Some(&reason.unwrap_or_else(|| CloseReason::new(1000, ""))));

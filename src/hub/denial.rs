@@ -23,19 +23,19 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// A denial of `channel` to whom a selection means.
+    /// Returns a denial of `channel` to whom a selection means.
     pub(super) fn new(channel: &str, selection: Option<&Selection>, until: u64) -> Self {
         let names = |channels: &[Channel]| channels.iter().map(|channel| channel.to_string()).collect();
         let (with, except) = selection.map(|s| (names(&s.with), names(&s.except))).unwrap_or_default();
         Self { channel: channel.to_owned(), until, with, except }
     }
 
-    /// Whether it is meant for the same connections.
+    /// Returns whether it is meant for the same connections.
     fn is_like(&self, other: &Self) -> bool {
         self.channel == other.channel && self.with == other.with && self.except == other.except
     }
 
-    /// Whether a connection would fall under it that is about to hold channels besides others.
+    /// Returns whether a connection would fall under it that is about to hold channels besides others.
     fn concerns(&self, entering: &[Channel], held: &[Channel]) -> bool {
         let among = |all: &[Channel], name: &String| all.iter().any(|channel| **channel == **name);
         let holds = |name: &String| among(entering, name) || among(held, name);
@@ -70,20 +70,20 @@ struct Denied {
     by_with: HashMap<Option<Box<str>>, Vec<u64>>,
 }
 
-/// The channels by one of which a denial is found.
+/// Returns the channels by one of which a denial is found.
 fn keys(denial: &Denial) -> impl Iterator<Item = Option<&str>> {
     let any = denial.with.is_empty().then_some(None);
     any.into_iter().chain(denial.with.iter().map(|name| Some(name.as_str())))
 }
 
 impl Denied {
-    /// Those that may concern who holds `name`, or anybody.
+    /// Returns those that may concern who holds `name`, or anybody.
     fn of(&self, name: Option<&str>) -> impl Iterator<Item = (u64, &Denial)> {
         let serials = self.by_with.get(&name.map(Box::from)).into_iter().flatten();
         serials.filter_map(|serial| Some((*serial, self.all.get(serial)?)))
     }
 
-    /// The one for the same connections.
+    /// Returns the one for the same connections.
     fn like(&self, denial: &Denial) -> Option<u64> {
         let mut alike = keys(denial).flat_map(|key| self.of(key));
         alike.find(|(_, other)| other.is_like(denial)).map(|(serial, _)| serial)
@@ -166,7 +166,7 @@ impl Denials {
         denied.all.insert(self.serial, denial);
     }
 
-    /// The first channel that is denied to a connection that is about to hold channels besides others.
+    /// Returns the first channel that is denied to a connection that is about to hold channels besides others.
     pub(super) fn find(&self, entering: &[Channel], held: &[Channel], now: u64) -> Option<Channel> {
         let all = || entering.iter().chain(held);
         let applies = |denial: &Denial| denial.until > now && denial.concerns(entering, held);
@@ -178,8 +178,8 @@ impl Denials {
         all().find(denied).cloned()
     }
 
-    /// At most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where there are
-    /// more.
+    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where
+    /// there are more.
     pub(super) fn list(
         &self,
         prefix: &str,
@@ -213,7 +213,7 @@ impl Denials {
         denied.all.values().filter(|denial| denial.until > now).count()
     }
 
-    /// All that are not over.
+    /// Returns all that are not over.
     pub(super) fn all(&self, now: u64) -> Vec<Denial> {
         let all = self.channels.values().flat_map(|denied| denied.all.values());
         all.filter(|denial| denial.until > now).cloned().collect()

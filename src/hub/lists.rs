@@ -126,19 +126,19 @@ impl Hub {
         self.store.kept().await
     }
 
-    /// Whether anything is denied to anybody.
+    /// Returns whether anything is denied to anybody.
     pub fn has_denials(&self) -> bool {
         self.denying.load(Relaxed)
     }
 
-    /// The channel that is denied to a connection that is about to hold all of `channels`.
+    /// Returns the channel that is denied to a connection that is about to hold all of `channels`.
     pub fn denies(&self, channels: &[Channel]) -> Option<Channel> {
         let state = self.state();
         if state.denials.is_empty() { None } else { state.denials.find(channels, &[], now()) }
     }
 
-    /// At most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where there are
-    /// more.
+    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where
+    /// there are more.
     pub fn denials(&self, prefix: &str, after: Option<&After>, limit: usize) -> (Vec<Denial>, Option<After>) {
         self.state().denials.list(prefix, after, limit, now())
     }
@@ -162,13 +162,14 @@ impl Hub {
         changed
     }
 
-    /// The rule for the names that the clients of a route may hold; `None`: all. `own`: the one that it was configured with.
+    /// Returns the rule for the names that the clients of a route may hold; `None`: all. `own`: the one that it was
+    /// configured with.
     pub fn rule(&self, route: &str, own: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
         let ruled = self.ruled.load(Relaxed);
         if ruled { self.state().allowed.rule_of(route, own).cloned() } else { own.cloned() }
     }
 
-    /// The rules of all routes.
+    /// Returns the rules of all routes.
     pub fn rules(&self) -> Vec<Rules> {
         self.state().allowed.list()
     }
@@ -221,7 +222,7 @@ impl Hub {
         answered.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// The connection that is called so.
+    /// Returns the connection that is called so.
     pub async fn connection(&self, id: ConnectionId) -> Option<Row> {
         if id.shard >= self.inboxes.len() {
             return None;

@@ -24,7 +24,7 @@ impl Membership {
         Self { hub, shard }
     }
 
-    /// The hub.
+    /// Returns the hub.
     pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }

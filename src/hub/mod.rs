@@ -109,7 +109,7 @@ struct State {
 }
 
 impl Hub {
-    /// A hub for so many shards, each with an inbox of its own.
+    /// Returns a hub for so many shards, each with an inbox of its own.
     pub fn new(settings: Settings, shards: usize) -> Arc<Self> {
         let room = Arc::new(Notify::new());
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(Arc::clone(&room)))).collect();
@@ -127,7 +127,7 @@ impl Hub {
         Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable, denying, ruled, store })
     }
 
-    /// The inbox of the shard with this index.
+    /// Returns the inbox of the shard with this index.
     pub fn inbox(&self, shard: usize) -> Arc<Inbox> {
         Arc::clone(&self.inboxes[shard])
     }
@@ -178,8 +178,8 @@ impl Hub {
         self.inboxes.iter().for_each(|inbox| inbox.refresh_all());
     }
 
-    /// The channels whose names begin with `prefix`, in order, behind `after`; at most `limit`, and whether
-    /// there are more.
+    /// Returns the channels whose names begin with `prefix`, in order, behind `after`; at most `limit`, and whether there
+    /// are more.
     pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
         self.state().table.list(prefix, after, limit)
     }
@@ -193,12 +193,12 @@ impl Hub {
         channels.into_iter().map(is_wanted).collect()
     }
 
-    /// How many connections hold `channel`.
+    /// Returns how many connections hold `channel`.
     pub fn connections(&self, channel: &str) -> u64 {
         self.state().table.connections(channel)
     }
 
-    /// How many channels are held.
+    /// Returns how many channels are held.
     pub fn population(&self) -> usize {
         self.state().table.len()
     }
@@ -210,7 +210,7 @@ impl Hub {
 }
 
 impl State {
-    /// When something is to be done.
+    /// Returns when something is to be done.
     fn deadline(&self) -> Option<Instant> {
         let fresh = self.fresh.front().map(|(at, _)| *at);
         self.sequences.deadline().into_iter().chain(fresh).min()

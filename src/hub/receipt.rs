@@ -66,8 +66,8 @@ pub struct Outcome {
 }
 
 impl Receipt {
-    /// The receipt of what is about to be done, and the tally by which it is counted. `finally` gets the outcomes when
-    /// they are final.
+    /// Returns the receipt of what is about to be done, and the tally by which it is counted. `finally` gets the outcomes
+    /// when they are final.
     pub(super) fn begin(items: Arc<[Line]>, finally: Finally) -> (Self, Tally) {
         let told = Arc::clone(&items);
         let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&told, counts)));

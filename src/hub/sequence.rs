@@ -25,9 +25,9 @@ const PINNED: Duration = Duration::from_secs(5);
 
 /// Something that can be put in order.
 pub(super) trait Sequenced {
-    /// The id of the item.
+    /// Returns the id of the item.
     fn id(&self) -> Option<&Id>;
-    /// The id of the item before it.
+    /// Returns the id of the item before it.
     fn prev_id(&self) -> Option<&Id>;
 }
 
@@ -152,12 +152,12 @@ impl<T: Sequenced> Sequences<T> {
         self.channels.contains_key(channel)
     }
 
-    /// Whether an item would wait for another.
+    /// Returns whether an item would wait for another.
     pub(super) fn would_wait(&self, channel: &str, item: &T) -> bool {
         self.channels.get(channel).is_some_and(|sequence| !sequence.follows(item) && !sequence.is_late(item))
     }
 
-    /// The items that have waited long enough, in their order, each with its channel.
+    /// Returns the items that have waited long enough, in their order, each with its channel.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<(Channel, T)> {
         let mut turn = Vec::new();
         while let Some((deadline, ..)) = self.deadlines.front()
@@ -175,12 +175,12 @@ impl<T: Sequenced> Sequences<T> {
         turn
     }
 
-    /// When the next item has waited long enough.
+    /// Returns when the next item has waited long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadlines.front().map(|(deadline, ..)| *deadline)
     }
 
-    /// The id of the last item of a channel, if that is known.
+    /// Returns the id of the last item of a channel, if that is known.
     pub(super) fn last_id(&self, channel: &str) -> Option<&Id> {
         self.channels.get(channel)?.last.as_ref()
     }
@@ -258,14 +258,14 @@ impl<T: Sequenced> Sequences<T> {
     }
 }
 
-/// The first of a list whose time is over, or which is one too many.
+/// Returns the first of a list whose time is over, or which is one too many.
 fn pop_over(list: &mut VecDeque<(Instant, Channel)>, most: usize, now: Instant) -> Option<(Instant, Channel)> {
     let over = list.front().is_some_and(|(until, _)| *until <= now) || list.len() > most;
     if over { list.pop_front() } else { None }
 }
 
 impl<T: Sequenced> Sequence<T> {
-    /// Whether an item is next: nothing says that it is not.
+    /// Returns whether an item is next: nothing says that it is not.
     fn follows(&self, item: &T) -> bool {
         match (&self.last, item.prev_id()) {
             (Some(last), Some(prev)) => last == prev,
@@ -273,7 +273,7 @@ impl<T: Sequenced> Sequence<T> {
         }
     }
 
-    /// Whether an item comes after one that named it as the one before.
+    /// Returns whether an item comes after one that named it as the one before.
     fn is_late(&self, item: &T) -> bool {
         item.id().is_some_and(|id| self.recent.contains(id))
     }
@@ -294,7 +294,7 @@ impl<T: Sequenced> Sequence<T> {
         }
     }
 
-    /// The first item that waits for the last one delivered.
+    /// Returns the first item that waits for the last one delivered.
     fn successor(&mut self) -> Option<T> {
         let last = self.last.as_ref()?;
         let at = self.waiting.iter().position(|(_, item)| item.prev_id() == Some(last))?;
@@ -339,7 +339,7 @@ mod tests {
         Some(n.to_string().into())
     }
 
-    /// The item that says that it is the `n`th.
+    /// Returns the item that says that it is the `n`th.
     fn nth(n: u32) -> Numbered {
         Numbered(id(n), id(n - 1))
     }

@@ -105,7 +105,7 @@ impl Run {
         self.hub.publish(items, Box::new(|_| {})).await.unwrap();
     }
 
-    /// Whether something had happened.
+    /// Returns whether something had happened.
     async fn hears(&mut self) -> bool {
         match tokio::time::timeout(Duration::ZERO, self.parked.next()).await {
             Err(_) => false,

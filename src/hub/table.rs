@@ -33,12 +33,12 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The shards that hold `channel`.
+    /// Returns the shards that hold `channel`.
     pub(super) fn shards(&self, channel: &str) -> impl Iterator<Item = usize> {
         self.channels.get(channel).into_iter().flatten().map(|s| usize::from(s.shard))
     }
 
-    /// Whether a shard holds `channel`.
+    /// Returns whether a shard holds `channel`.
     pub(super) fn is_held(&self, channel: &str, shard: usize) -> bool {
         self.shards(channel).any(|other| other == shard)
     }
@@ -97,7 +97,7 @@ fn total(shares: &Shares) -> u64 {
     shares.iter().map(|s| u64::from(s.connections)).sum()
 }
 
-/// A shard's index as it is kept: nobody has 65,536 cores.
+/// Returns a shard's index as it is kept: nobody has 65,536 cores.
 fn narrow(shard: usize) -> u16 {
     u16::try_from(shard).unwrap_or(u16::MAX)
 }

@@ -33,7 +33,7 @@ const OF_RUNTIME: u64 = 4;
 const OF_MOMENT: u64 = 4;
 
 impl Descriptors {
-    /// The descriptors of a process that may have so many, of which so many are no connections.
+    /// Returns the descriptors of a process that may have so many, of which so many are no connections.
     pub fn new(limit: u64, others: u64) -> Self {
         Self {
             limit,
@@ -46,7 +46,7 @@ impl Descriptors {
         }
     }
 
-    /// The descriptors of this process, by what it may and does use now, and before it starts so many threads.
+    /// Returns the descriptors of this process, by what it may and does use now, and before it starts so many threads.
     pub fn of_process(threads: usize) -> Arc<Self> {
         let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
         let in_use = in_use().unwrap_or_default();
@@ -81,19 +81,19 @@ impl Descriptors {
         Counted::new(self, |descriptors| &descriptors.control)
     }
 
-    /// Whether there is room for one more client, besides what is kept back.
+    /// Returns whether there is room for one more client, besides what is kept back.
     pub fn are_enough_for_client(&self) -> bool {
         let origins = self.origins.load(Relaxed).max(self.for_origins);
         let control = self.control.load(Relaxed).max(self.for_control);
         self.others + self.clients.load(Relaxed) + origins + control < self.limit
     }
 
-    /// Whether there is room for one more connection to the control API.
+    /// Returns whether there is room for one more connection to the control API.
     pub fn are_enough_for_control(&self) -> bool {
         self.connections() + self.control.load(Relaxed) < self.limit
     }
 
-    /// Whether origins have more than are kept back for them.
+    /// Returns whether origins have more than are kept back for them.
     pub fn are_many_for_origins(&self) -> bool {
         self.origins.load(Relaxed) > self.for_origins
     }
@@ -113,7 +113,7 @@ impl Descriptors {
         in_use().unwrap_or_else(|| self.connections() + self.control.load(Relaxed))
     }
 
-    /// Those of clients and origins, and of nothing in particular.
+    /// Returns those of clients and origins, and of nothing in particular.
     fn connections(&self) -> u64 {
         self.others + self.clients.load(Relaxed) + self.origins.load(Relaxed)
     }
@@ -139,7 +139,7 @@ impl Drop for Counted {
     }
 }
 
-/// Whether something failed because the process, or the machine, may open no more files.
+/// Returns whether something failed because the process, or the machine, may open no more files.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

@@ -42,7 +42,7 @@ impl Outbound {
     }
 }
 
-/// Whether a write failed because the other side has closed the connection.
+/// Returns whether a write failed because the other side has closed the connection.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
 }

@@ -42,7 +42,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A pace of which nothing is spent yet.
+    /// Returns a pace of which nothing is spent yet.
     pub const fn new(limits: Limits) -> Self {
         Self { limits, left: limits.grace, waited: Duration::ZERO, since: None, timer: None }
     }

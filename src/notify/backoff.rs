@@ -22,7 +22,7 @@ impl Backoff {
         Self { first, factor: 1 }
     }
 
-    /// The next pause. `random` is any number.
+    /// Returns the next pause. `random` is any number.
     pub(super) fn next(&mut self, random: u64) -> Duration {
         let pause = self.first * self.factor;
         self.factor = (self.factor * 2).min(MAX_FACTOR);

@@ -150,7 +150,7 @@ fn seconds(millis: u64) -> f64 {
     millis as f64 / 1000.0
 }
 
-/// The body of a request that tells `events`.
+/// Returns the body of a request that tells `events`.
 pub(super) fn body(events: &[Numbered]) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct Body<'a> {

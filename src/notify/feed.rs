@@ -113,7 +113,7 @@ impl Feed {
         }
     }
 
-    /// Whether it is told who ends on this route.
+    /// Returns whether it is told who ends on this route.
     pub(super) fn wants_ends(&self, route: &str) -> bool {
         self.hook.events.ended && self.is_about(route)
     }
@@ -124,7 +124,7 @@ impl Feed {
         });
     }
 
-    /// Whether it is told who joins or leaves on this route.
+    /// Returns whether it is told who joins or leaves on this route.
     fn counts(&self, route: &str) -> bool {
         (self.hook.events.joined || self.hook.events.left) && self.is_about(route)
     }
@@ -156,7 +156,7 @@ impl Feed {
         changed
     }
 
-    /// When the next batch and the next leave are due, and how many events wait.
+    /// Returns when the next batch and the next leave are due, and how many events wait.
     fn look(&self, state: &State) -> (Option<Instant>, Option<Instant>, i64) {
         let queue = &state.telling.queue;
         let ready = queue.ready(self.hook.batch, self.hook.batch_wait);
@@ -218,7 +218,7 @@ impl Feed {
         }
     }
 
-    /// The next batch, when it is due.
+    /// Returns the next batch, when it is due.
     async fn next(&self) -> Vec<Numbered> {
         loop {
             let ready = self.lock().telling.queue.ready(self.hook.batch, self.hook.batch_wait);

@@ -66,7 +66,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// A webhook that is told everything, unsigned, with the limits that stand where none are configured.
+    /// Returns a webhook that is told everything, unsigned, with the limits that stand where none are configured.
     pub const fn new(url: Url) -> Self {
         Self {
             url,
@@ -99,7 +99,7 @@ impl Events {
     /// Every kind.
     pub const ALL: Self = Self { joined: true, left: true, ended: true };
 
-    /// The kinds of these names: `joined`, `left`, `ended`.
+    /// Returns the kinds of these names: `joined`, `left`, `ended`.
     ///
     /// # Errors
     /// There is no name, or one of something else.
@@ -157,7 +157,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A notifier of these webhooks.
+    /// Returns a notifier of these webhooks.
     pub fn new(settings: Settings, metrics: &Arc<Metrics>) -> Arc<Self> {
         Self::with_pause(settings, metrics, backoff::FIRST)
     }
@@ -170,7 +170,7 @@ impl Notifier {
         Arc::new(Self { feeds: settings.hooks.into_iter().zip(0u32..).map(feed).collect() })
     }
 
-    /// Whether there is no webhook.
+    /// Returns whether there is no webhook.
     pub fn is_idle(&self) -> bool {
         self.feeds.is_empty()
     }

@@ -113,7 +113,7 @@ impl Post {
         Connection::new(transport, None).await.map_err(Failure::Exchange)
     }
 
-    /// The request, signed now.
+    /// Returns the request, signed now.
     fn request(&self, body: &Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;

@@ -93,12 +93,12 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
         None
     }
 
-    /// The names whose leave is to be told at `now`, and when they were left: at most `most` of them.
+    /// Returns the names whose leave is to be told at `now`, and when they were left: at most `most` of them.
     pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<(N, Time)> {
         self.take(most, |until| until <= now)
     }
 
-    /// The names in their grace, and when they were left: at most `most` of them.
+    /// Returns the names in their grace, and when they were left: at most `most` of them.
     pub(super) fn flush(&mut self, most: usize) -> Vec<(N, Time)> {
         self.take(most, |_| true)
     }
@@ -117,7 +117,7 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
         taken
     }
 
-    /// When the next leave is to be told.
+    /// Returns when the next leave is to be told.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.leaving.first_key_value().map(|((until, _), _)| *until)
     }

@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 impl Queue {
-    /// A queue of at most `most` events, whose ids begin with `boot`.
+    /// Returns a queue of at most `most` events, whose ids begin with `boot`.
     pub(super) const fn new(boot: Arc<str>, most: usize) -> Self {
         Self { boot, most, first: 1, waiting: VecDeque::new(), offered: 0, lost: None }
     }
@@ -90,15 +90,15 @@ impl Queue {
         events
     }
 
-    /// When the next batch is to be told: when it is full, or when its first event has waited for `wait`. `None`: there
-    /// is no event.
+    /// Returns when the next batch is to be told: when it is full, or when its first event has waited for `wait`. `None`:
+    /// there is no event.
     pub(super) fn ready(&self, most: usize, wait: Duration) -> Option<Instant> {
         let since = self.waiting.front()?.since;
         let is_full = self.waiting.len() >= most || self.offered > 0;
         Some(if is_full { since } else { since.checked_add(wait).unwrap_or(since) })
     }
 
-    /// How many events wait.
+    /// Returns how many events wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -56,12 +56,12 @@ impl Url {
         Ok(Self { host, address, path })
     }
 
-    /// The value of `Host`.
+    /// Returns the value of `Host`.
     pub(super) fn host(&self) -> HeaderValue {
         self.host.clone()
     }
 
-    /// Where to connect.
+    /// Returns where to connect.
     pub(super) const fn address(&self) -> &Address {
         &self.address
     }

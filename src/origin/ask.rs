@@ -128,7 +128,7 @@ impl Asking {
     }
 }
 
-/// Whether a path begins with another one, up to the border of a segment.
+/// Returns whether a path begins with another one, up to the border of a segment.
 fn begins_with(path: &str, other: &str) -> bool {
     path.strip_prefix(other)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || other.is_empty() || other.ends_with('/'))
@@ -190,7 +190,7 @@ impl Origin {
         self.shield.turns.next(lane, origin, about.source).await
     }
 
-    /// How long to wait until a link with this time is asked: see [`super::Shield::wait`].
+    /// Returns how long to wait until a link with this time is asked: see [`super::Shield::wait`].
     pub fn link_wait(&self, uri: &Uri, period: Duration) -> Duration {
         self.shield.wait(&uri.to_string(), period)
     }

@@ -81,7 +81,7 @@ pub(super) enum Begun {
 }
 
 impl Conversation {
-    /// A conversation about a client's handshake, which is not begun yet.
+    /// Returns a conversation about a client's handshake, which is not begun yet.
     pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
         let fields = kept(&errand.request.headers, errand.route, errand.sender);
         let (peer, sender) = (errand.peer, errand.sender);
@@ -157,12 +157,12 @@ impl Conversation {
         self.open = false;
     }
 
-    /// Whether a request is to have one event only.
+    /// Returns whether a request is to have one event only.
     pub fn one_event(&self) -> bool {
         self.chosen().one_event
     }
 
-    /// The target that has it.
+    /// Returns the target that has it.
     fn chosen(&self) -> &Target {
         &self.about.route.targets[self.target]
     }
@@ -190,7 +190,7 @@ impl Conversation {
         Ok(Answered { head, body: Source::Incoming(incoming, lease), target: self.target })
     }
 
-    /// A request with a body of this length, as Pushpin makes it.
+    /// Returns a request with a body of this length, as Pushpin makes it.
     fn request(&self, length: usize, replayed: usize) -> Result<Parts, Failure> {
         let unaskable = |error: hyper::http::Error| Failure::because(Kind::Unusable, error);
         let uri: Uri = self.about.uri.parse().map_err(|e| Failure::because(Kind::Unusable, e))?;
@@ -248,7 +248,7 @@ impl Conversation {
         said.collect()
     }
 
-    /// Whether a value may be kept besides the others.
+    /// Returns whether a value may be kept besides the others.
     fn has_room_for(&self, name: &str, value: &HeaderValue) -> bool {
         let pairs = self.meta.iter().map(|(name, value)| (&**name, value.len()));
         let (names, bytes) = size_with(pairs, name, value.len());
@@ -316,14 +316,14 @@ impl Conversation {
 }
 
 impl Origin {
-    /// The interval that an origin means by so many seconds.
+    /// Returns the interval that an origin means by so many seconds.
     fn interval(&self, seconds: usize) -> Duration {
         let asked = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
         if asked.is_zero() { asked } else { asked.max(self.settings.shortest_interval) }
     }
 }
 
-/// Whether the answer goes on with the conversation; if not, why.
+/// Returns whether the answer goes on with the conversation; if not, why.
 fn accepts(status: StatusCode, headers: &HeaderMap) -> Result<(), String> {
     if status != StatusCode::OK {
         return Err(format!("its status is {}", status.as_u16()));
@@ -335,7 +335,7 @@ fn accepts(status: StatusCode, headers: &HeaderMap) -> Result<(), String> {
     Err(format!("its Content-Type is '{}' and not {MEDIA_TYPE}", String::from_utf8_lossy(content_type)))
 }
 
-/// Whether a header of an answer is for the conversation, and not for the client.
+/// Returns whether a header of an answer is for the conversation, and not for the client.
 pub fn is_conversations_own(name: &HeaderName) -> bool {
     [CONTENT_TYPE, CONTENT_LENGTH, INTERVAL, ACCEPTED].contains(name) || name.as_str().starts_with(SET_META)
 }
@@ -386,7 +386,7 @@ fn kept(headers: &HeaderMap, route: &Route, sender: Sender) -> Fields {
     fields
 }
 
-/// A random UUID (RFC 9562 5.4).
+/// Returns a random UUID (RFC 9562 5.4).
 fn connection_id() -> [u8; 16] {
     let mut bytes = [0; 16];
     if rand::fill(&mut bytes).is_err() {
@@ -397,7 +397,7 @@ fn connection_id() -> [u8; 16] {
     bytes
 }
 
-/// A UUID as it is written.
+/// Returns a UUID as it is written.
 fn uuid(bytes: [u8; 16]) -> String {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")

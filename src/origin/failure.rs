@@ -59,17 +59,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that has no further cause.
+    /// Returns a failure that has no further cause.
     pub const fn new(kind: Kind) -> Self {
         Self { kind, source: None }
     }
 
-    /// A time that is over. `setting` is what bounds it.
+    /// Returns a time that is over. `setting` is what bounds it.
     pub fn over_time(kind: Kind, setting: &str, limit: Duration) -> Self {
         Self::because(kind, format!("{setting} ({} s) is over", limit.as_secs_f64()))
     }
 
-    /// A failure with its cause.
+    /// Returns a failure with its cause.
     pub fn because(kind: Kind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind, source: Some(source.into()) }
     }

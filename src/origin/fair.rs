@@ -15,7 +15,7 @@ impl Sharer {
     /// gripd itself.
     const OWN: Self = Self(u64::MAX);
 
-    /// The source of the requests of a client.
+    /// Returns the source of the requests of a client.
     pub fn of(client: Option<IpAddr>) -> Self {
         match client.map(|address| address.to_canonical()) {
             None => Self::OWN,
@@ -24,7 +24,7 @@ impl Sharer {
         }
     }
 
-    /// Whether it is gripd itself, or a client without an address.
+    /// Returns whether it is gripd itself, or a client without an address.
     pub(super) fn is_own(self) -> bool {
         self == Self::OWN
     }

@@ -8,7 +8,7 @@ use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
 
 impl Origin {
-    /// The content with which a connection gets an item; `None`: it is for others, or could not be filtered.
+    /// Returns the content with which a connection gets an item; `None`: it is for others, or could not be filtered.
     pub async fn filter(&self, about: &Asking, item: Passage<'_>, content: Bytes) -> Option<Bytes> {
         match self.pass(about, &item, content).await {
             Ok(content) => content,

@@ -70,7 +70,7 @@ pub struct RelayedSocket {
 }
 
 impl RelayedSocket {
-    /// A connection that counts nowhere.
+    /// Returns a connection that counts nowhere.
     #[cfg(test)]
     pub const fn uncounted(transport: Transport) -> Self {
         Self { transport, _counted: None, _place: None }
@@ -107,7 +107,7 @@ impl Opened {
     }
 }
 
-/// The value of `Sec-WebSocket-Accept` for that of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
+/// Returns the value of `Sec-WebSocket-Accept` for that of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
 pub fn accept_for(key: &[u8]) -> String {
     let both = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
     base64::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &both).as_ref())
@@ -184,7 +184,7 @@ impl Origin {
     }
 }
 
-/// The connection of an answer that changed the protocol.
+/// Returns the connection of an answer that changed the protocol.
 async fn take_over(
     mut response: Response<hyper::body::Incoming>,
     limit: Duration,

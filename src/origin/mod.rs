@@ -236,7 +236,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A way to origins, without connections yet. `shield` is that of all shards.
+    /// Returns a way to origins, without connections yet. `shield` is that of all shards.
     pub fn new(
         settings: Settings,
         routes: Arc<Table>,
@@ -249,7 +249,7 @@ impl Origin {
         Self { settings, pool, shield, metrics, routes, background, signatures }
     }
 
-    /// The routes in use.
+    /// Returns the routes in use.
     pub fn routes(&self) -> Ref<'_, Table> {
         Ref::map(self.routes.borrow(), |routes| &**routes)
     }
@@ -264,7 +264,7 @@ impl Origin {
         self.pool.spare_idle()
     }
 
-    /// How long an answer may take.
+    /// Returns how long an answer may take.
     pub fn response_timeout(&self, route: &Route) -> Duration {
         route.response_timeout.unwrap_or(self.settings.response_timeout)
     }
@@ -427,7 +427,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// The host that a request names, with its port if it names one.
+/// Returns the host that a request names, with its port if it names one.
 pub fn named_host(request: &Parts) -> Option<&[u8]> {
     let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
     authority.or_else(|| request.headers.get(HOST).map(HeaderValue::as_bytes))
@@ -438,7 +438,7 @@ fn destination(target: &Target, address: &Address) -> Destination {
     Destination { address: address.clone(), public_only: target.untrusted }
 }
 
-/// The last failure; if nothing could be reached, with the names of what was tried, in Pushpin's words.
+/// Returns the last failure; if nothing could be reached, with the names of what was tried, in Pushpin's words.
 fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
     let last = last.unwrap_or(Failure::new(Kind::Unreachable));
     if last.kind != Kind::Unreachable {

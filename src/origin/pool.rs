@@ -63,12 +63,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether it served an earlier request, and may have been closed by the origin meanwhile.
+    /// Returns whether it served an earlier request, and may have been closed by the origin meanwhile.
     pub(super) const fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Whether the connection has ended because its client was slow while others waited.
+    /// Returns whether the connection has ended because its client was slow while others waited.
     pub fn gave_way(&self) -> bool {
         self.permit.gave_way()
     }
@@ -118,7 +118,7 @@ impl Pool {
         self.places.borrow_mut().values_mut().map(|place| place.idle.drain(..).count()).sum()
     }
 
-    /// A connection that is free, or a new one, for a request of this source.
+    /// Returns a connection that is free, or a new one, for a request of this source.
     pub(super) async fn lease(
         self: &Rc<Self>,
         to: &Destination,
@@ -167,7 +167,7 @@ impl Pool {
         }
     }
 
-    /// A new connection in the place of one that was lost.
+    /// Returns a new connection in the place of one that was lost.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
         let connection = Box::pin(self.connect(&lost.to)).await?;
         lost.permit.is_used_by(connection.abort_handle());
@@ -206,7 +206,7 @@ impl Pool {
         }
     }
 
-    /// The connection used last, of those that are not too old.
+    /// Returns the connection used last, of those that are not too old.
     fn take(&self, to: &Destination) -> Option<Connection> {
         self.place(to, |place| {
             while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {

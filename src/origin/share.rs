@@ -66,7 +66,7 @@ pub(super) struct Permit {
 }
 
 impl Share {
-    /// So many connections at the same time.
+    /// Returns so many connections at the same time.
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Rc<Self> {
         let (serial, looked) = (Cell::new(0), Cell::new(None));
         let (users, queue, is_watched) = (RefCell::default(), RefCell::default(), Cell::new(false));
@@ -186,7 +186,7 @@ impl Permit {
         }
     }
 
-    /// Whether the connection had to give way.
+    /// Returns whether the connection had to give way.
     pub(super) fn gave_way(&self) -> bool {
         self.share.users.borrow().get(self.key).is_none_or(|user| user.serial != self.serial)
     }
@@ -226,19 +226,19 @@ mod tests {
         Sharer::of(Some([10, 0, 0, last].into()))
     }
 
-    /// A request of a source, with its permit if it has one at once.
+    /// Returns a request of a source, with its permit if it has one at once.
     fn asks(share: &Rc<Share>, last: u8, waiting: &Rc<ClientDelay>) -> (Option<Permit>, Pending) {
         let (share, waiting) = (Rc::clone(share), Rc::clone(waiting));
         let mut permit: Pending = Box::pin(async move { share.permit(source(last), &waiting).await });
         (now(&mut permit), permit)
     }
 
-    /// A request of a source that has its permit at once.
+    /// Returns a request of a source that has its permit at once.
     fn has(share: &Rc<Share>, last: u8, waiting: &Rc<ClientDelay>) -> Permit {
         asks(share, last, waiting).0.unwrap()
     }
 
-    /// A request of a source that has to wait.
+    /// Returns a request of a source that has to wait.
     fn waits(share: &Rc<Share>, last: u8) -> Pending {
         let (permit, pending) = asks(share, last, &Rc::default());
         assert!(permit.is_none());

@@ -84,12 +84,12 @@ impl State {
 }
 
 impl Flight {
-    /// Whether nobody will tell anything more of it.
+    /// Returns whether nobody will tell anything more of it.
     fn is_over(&self) -> bool {
         self.news.has_changed().is_err()
     }
 
-    /// Whether it ended without an outcome.
+    /// Returns whether it ended without an outcome.
     fn is_given_up(&self) -> bool {
         self.is_over() && self.news.borrow().is_none()
     }
@@ -111,8 +111,8 @@ enum Boarding {
 }
 
 impl Shield {
-    /// A shield that lets so many requests of gripd's own of each kind to one origin at the same time. Those that wait are
-    /// counted.
+    /// Returns a shield that lets so many requests of gripd's own of each kind to one origin at the same time. Those that
+    /// wait are counted.
     pub fn new(most: usize, metrics: &Metrics) -> Arc<Self> {
         let (started, keys) = (Instant::now(), RandomState::new());
         Arc::new(Self {
@@ -123,9 +123,9 @@ impl Shield {
         })
     }
 
-    /// How long to wait until a link is asked that is to be asked every `period`. Links are spread evenly over the
-    /// period by their URI; all streams of one URI ask at the same time, and so as one. A tenth of the period at
-    /// least is left to wait.
+    /// Returns how long to wait until a link is asked that is to be asked every `period`. Links are spread evenly over the
+    /// period by their URI; all streams of one URI ask at the same time, and so as one. A tenth of the period at least is
+    /// left to wait.
     pub fn wait(&self, uri: &str, period: Duration) -> Duration {
         let millis = period.as_millis().max(1);
         let phase = u128::from(self.keys.hash_one(uri)) % millis;

@@ -46,14 +46,14 @@ pub(super) fn open(errand: &Errand<'_>, target: usize) -> Handshake {
     Handshake::Refused(Answered { head: response.into_parts().0, body, target })
 }
 
-/// The path behind what its route begins with.
+/// Returns the path behind what its route begins with.
 fn path<'a>(errand: &Errand<'a>) -> &'a str {
     let begin = errand.route.condition.path_beg.trim_end_matches('/');
     let path = errand.request.uri.path();
     path.strip_prefix(begin).unwrap_or(path)
 }
 
-/// The values of the query parameters `channel`; `test` if there are none.
+/// Returns the values of the query parameters `channel`; `test` if there are none.
 fn channels(query: &str) -> Vec<String> {
     let values = query.split('&').filter_map(|pair| pair.strip_prefix("channel="));
     let decode = |value: &str| percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();

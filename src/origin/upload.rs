@@ -161,14 +161,14 @@ impl Drop for ReadAhead<'_> {
 }
 
 impl Upload {
-    /// A body to be read from the client, which keeps `waiting` up to date.
+    /// Returns a body to be read from the client, which keeps `waiting` up to date.
     pub fn new(body: Incoming, limits: Limits, waiting: Rc<ClientDelay>) -> Self {
         let state = body.is_end_stream().then_some(BodyState::Whole);
         let incoming = Some(FromClient { body, pace: Pace::new(limits), is_answered: false, waiting });
         Self::over(incoming, state)
     }
 
-    /// A body that is at hand.
+    /// Returns a body that is at hand.
     pub fn of(body: Bytes) -> Self {
         let mut upload = Self::over(None, Some(BodyState::Whole));
         let mut shared = upload.shared.borrow_mut();
@@ -234,13 +234,13 @@ impl Upload {
         if self.progress() == begun { Some(self.clone()) } else { self.again() }
     }
 
-    /// Whether it was read to its end.
+    /// Returns whether it was read to its end.
     pub fn is_whole(&self) -> bool {
         let shared = self.shared.borrow();
         shared.state == Some(BodyState::Whole) || (shared.state.is_none() && shared.has_ended())
     }
 
-    /// Whether the client was too slow.
+    /// Returns whether the client was too slow.
     pub(super) fn is_too_slow(&self) -> bool {
         self.shared.borrow().state == Some(BodyState::TooSlow)
     }

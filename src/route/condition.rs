@@ -55,7 +55,7 @@ impl fmt::Display for Condition {
 }
 
 impl Condition {
-    /// Whether only an id leads to it.
+    /// Returns whether only an id leads to it.
     pub const fn is_by_id_only(&self) -> bool {
         matches!(&self.host, Some(host) if host.is_empty())
     }
@@ -66,8 +66,8 @@ impl Condition {
             && query.path.starts_with(&self.path_beg)
     }
 
-    /// Whether this condition, which stands later, goes before `best`. Pushpin's rule: who names a protocol
-    /// beats who does not; then the longer path, or naming `ssl` where the other does not, wins.
+    /// Returns whether this condition, which stands later, goes before `best`. Pushpin's rule: who names a protocol beats
+    /// who does not; then the longer path, or naming `ssl` where the other does not, wins.
     pub(super) fn replaces(&self, best: &Self) -> bool {
         match (self.protocol.is_some(), best.protocol.is_some()) {
             (true, false) => true,

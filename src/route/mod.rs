@@ -75,24 +75,24 @@ pub enum RouteSigner {
 }
 
 impl Route {
-    /// Whether a rule is configured for the names that its clients may hold.
+    /// Returns whether a rule is configured for the names that its clients may hold.
     const fn is_ruled(&self) -> bool {
         self.channels.is_some()
     }
 
-    /// Whether the queries of its requests may have tokens.
+    /// Returns whether the queries of its requests may have tokens.
     fn has_tokens(&self) -> bool {
         let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return false };
         bearer.places.iter().any(|place| matches!(place, TokenPlace::Query(_)))
     }
 
-    /// The channels that a connection holds whatever its origin says: those of its target, and its user's own.
+    /// Returns the channels that a connection holds whatever its origin says: those of its target, and its user's own.
     pub fn implicit(&self, target: usize, rights: &Rights) -> Vec<String> {
         let named = self.targets.get(target).map_or(&[][..], |target| &target.channels);
         named.iter().cloned().chain(rights.own_channel(&self.prefix)).collect()
     }
 
-    /// A URI of one of its requests as logs show it: without the tokens of users.
+    /// Returns a URI of one of its requests as logs show it: without the tokens of users.
     pub fn shown<'a>(&self, uri: &'a str) -> Cow<'a, str> {
         let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return uri.into() };
         let Some((path, query)) = uri.split_once('?') else { return uri.into() };

@@ -116,7 +116,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     Ok(route)
 }
 
-/// The rule for the names of channels, if there is one.
+/// Returns the rule for the names of channels, if there is one.
 fn rule(patterns: &[&String], users: Option<&Users>) -> Result<Option<Rule>, Invalid> {
     if patterns.is_empty() {
         return Ok(None);
@@ -128,7 +128,7 @@ fn rule(patterns: &[&String], users: Option<&Users>) -> Result<Option<Rule>, Inv
     Ok(Some(rule))
 }
 
-/// A time to wait for something: more than none, and at most a year.
+/// Returns a time to wait for something: more than none, and at most a year.
 fn seconds(name: &str, value: &str) -> Result<Duration, Invalid> {
     const YEAR: f64 = 365.0 * 24.0 * 3600.0;
     match value.parse() {

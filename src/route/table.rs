@@ -18,7 +18,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of `routes`, whose order counts.
+    /// Returns a table of `routes`, whose order counts.
     ///
     /// # Errors
     /// Two routes have the same condition; with the index of the second.
@@ -46,22 +46,22 @@ impl Table {
         Ok(table)
     }
 
-    /// All routes.
+    /// Returns all routes.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.any.iter().chain(self.hosts.values().flatten())
     }
 
-    /// Whether some origin takes WebSocket events as requests, so that nobody else may send them.
+    /// Returns whether some origin takes WebSocket events as requests, so that nobody else may send them.
     pub const fn takes_events(&self) -> bool {
         self.takes_events
     }
 
-    /// Whether queries may have tokens of users.
+    /// Returns whether queries may have tokens of users.
     pub const fn has_tokens(&self) -> bool {
         self.has_tokens
     }
 
-    /// The route for a request.
+    /// Returns the route for a request.
     pub fn find(&self, query: &Query<'_>) -> Option<&Arc<Route>> {
         let own = if self.hosts.is_empty() || query.host.is_empty() {
             None
@@ -73,7 +73,7 @@ impl Table {
         fitting.reduce(|best, next| if next.condition.replaces(&best.condition) { next } else { best })
     }
 
-    /// The route with an id, if it is for this path. As in Pushpin, nothing else of its condition counts.
+    /// Returns the route with an id, if it is for this path. As in Pushpin, nothing else of its condition counts.
     pub fn named(&self, id: &str, path: &str) -> Option<&Arc<Route>> {
         let named = self.the_only(|route| route.id.as_deref() == Some(id))?;
         if path.starts_with(&named.condition.path_beg) { Some(named) } else { None }

@@ -27,7 +27,7 @@ impl Users {
         Rights { user: Some(user.into()), own: self.own(user), ..Rights::default() }
     }
 
-    /// Whether the origin is to name them, by this name in its meta.
+    /// Returns whether the origin is to name them, by this name in its meta.
     pub fn are_named_by(&self, name: &str) -> bool {
         matches!(&self.source, UserSource::Meta(own) if own == name)
     }
@@ -41,7 +41,7 @@ impl Users {
         }
     }
 
-    /// A user's own channel, by the name that the origin uses.
+    /// Returns a user's own channel, by the name that the origin uses.
     pub fn own(&self, user: &str) -> Option<Arc<str>> {
         self.channel.as_ref().map(|template| template.fill(user).into())
     }

@@ -34,7 +34,7 @@ pub(super) struct Extras {
 }
 
 impl Extras {
-    /// When something is due first.
+    /// Returns when something is due first.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let timed = [&self.keep_alive, &self.delayed].into_iter().flatten().map(|(_, at)| *at);
         timed.chain(self.close_at).chain(self.stuck_at).min()

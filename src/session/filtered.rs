@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 impl Session<'_> {
-    /// The terms on which the session holds its channels.
+    /// Returns the terms on which the session holds its channels.
     fn terms(&self) -> Terms {
         let none = Extras::default();
         let extras = self.extras.as_deref().unwrap_or(&none);
@@ -67,7 +67,7 @@ impl Session<'_> {
         self.extras.as_ref().is_some_and(|extras| extras.asking.is_some())
     }
 
-    /// The item of which it is known what becomes.
+    /// Returns the item of which it is known what becomes.
     pub(super) fn poll_asked(&mut self, cx: &mut Context<'_>) -> Option<Decided> {
         let extras = self.extras.as_mut()?;
         let Poll::Ready(decided) = extras.asking.as_mut()?.as_mut().poll(cx) else { return None };

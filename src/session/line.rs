@@ -20,7 +20,7 @@ pub(super) enum Line {
 }
 
 impl Line {
-    /// The line to an origin that has accepted, and channels of its own.
+    /// Returns the line to an origin that has accepted, and channels of its own.
     pub(super) fn new(sessions: &Sessions, opened: Opened) -> (Self, Vec<String>) {
         match opened {
             Opened::Conversation { conversation, reply, .. } => {
@@ -60,7 +60,7 @@ impl Line {
         }
     }
 
-    /// Whether so much waits for the origin that the client is not to say more.
+    /// Returns whether so much waits for the origin that the client is not to say more.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::OverHttp(line) => line.is_full(),
@@ -104,7 +104,7 @@ impl Line {
         }
     }
 
-    /// When the origin is to hear again.
+    /// Returns when the origin is to hear again.
     pub(super) fn due_at(&self) -> Option<Instant> {
         if let Self::OverHttp(line) = self { line.due_at() } else { None }
     }
@@ -118,7 +118,7 @@ impl Line {
         }
     }
 
-    /// Whether there is somebody at its other end.
+    /// Returns whether there is somebody at its other end.
     pub(super) const fn is_open(&self) -> bool {
         matches!(self, Self::OverHttp(_) | Self::Relayed(_))
     }

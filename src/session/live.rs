@@ -184,13 +184,13 @@ impl<'a> Session<'a> {
         self.relaying == Relaying::Passing
     }
 
-    /// Whether the client must wait before it says more: for the origin to hear it, or because it does not read what it is
-    /// answered.
+    /// Returns whether the client must wait before it says more: for the origin to hear it, or because it does not read
+    /// what it is answered.
     pub(super) fn must_wait(&self) -> bool {
         self.line.is_full() || self.is_backed_up()
     }
 
-    /// Whether the origin must wait for the client to read.
+    /// Returns whether the origin must wait for the client to read.
     fn is_backed_up(&self) -> bool {
         self.parked.is_backed_up(MAX_WAITING)
     }
@@ -238,7 +238,7 @@ impl<'a> Session<'a> {
         self.decode(&unread)
     }
 
-    /// When something is due first.
+    /// Returns when something is due first.
     fn due(&self) -> Option<Instant> {
         if self.phase.is_ending() {
             // In time for a last word.

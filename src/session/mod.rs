@@ -139,7 +139,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// The sessions of one shard.
+    /// Returns the sessions of one shard.
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,
@@ -151,7 +151,7 @@ impl Sessions {
         Self { settings, shard, admission, origin, metrics, spread: Spread::default(), unsent }
     }
 
-    /// The limits.
+    /// Returns the limits.
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -202,7 +202,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// A reason that is always given: a Close frame without one stands for a normal end, as in Pushpin.
+/// Returns a reason that is always given: a Close frame without one stands for a normal end, as in Pushpin.
 fn given(reason: Option<CloseReason>) -> CloseReason {
     reason.unwrap_or_else(|| CloseReason::new(1000, ""))
 }

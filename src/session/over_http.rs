@@ -135,7 +135,8 @@ impl OverHttp {
         Poll::Ready(())
     }
 
-    /// Whether the client waits for the origin to accept more, or to hear its close, and nothing would have it do so.
+    /// Returns whether the client waits for the origin to accept more, or to hear its close, and nothing would have it do
+    /// so.
     fn is_stuck(&self) -> bool {
         let waits = self.is_full() || self.closing.is_some();
         let idle = matches!(self.state, State::Idle(_));
@@ -175,7 +176,7 @@ impl OverHttp {
         }));
     }
 
-    /// The body of the next request, and how much of it was offered before.
+    /// Returns the body of the next request, and how much of it was offered before.
     fn offer(&mut self) -> (Vec<u8>, usize) {
         let replayed = self.backlog.replayed();
         (self.backlog.offer(if self.one_event { 1 } else { usize::MAX }), replayed)
@@ -270,7 +271,7 @@ impl OverHttp {
         self.due_at
     }
 
-    /// Whether the origin is to be told more than that the client is gone, which it hears by itself.
+    /// Returns whether the origin is to be told more than that the client is gone, which it hears by itself.
     pub(super) fn has_last_words(&self, leave: &Leave) -> bool {
         match self.state {
             State::Over => false,
@@ -324,7 +325,7 @@ impl OverHttp {
         heard.is_ok()
     }
 
-    /// Whether the origin knows that it is over.
+    /// Returns whether the origin knows that it is over.
     fn knows(&self) -> bool {
         let closes = self.said.iter().any(|event| matches!(event, Event::Close(_) | Event::Disconnect));
         closes || (self.closing.is_some() && self.told_close && !self.backlog.has_close())

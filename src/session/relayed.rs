@@ -141,7 +141,7 @@ impl Relayed {
         }
     }
 
-    /// Whether the origin is to be told anything still. A client that is gone without a word is so here as well.
+    /// Returns whether the origin is to be told anything still. A client that is gone without a word is so here as well.
     pub(super) const fn has_last_words(&self, leave: &Leave) -> bool {
         self.written < self.out.len() || matches!(leave, Leave::Close(_))
     }

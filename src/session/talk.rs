@@ -85,7 +85,7 @@ impl Session<'_> {
         end
     }
 
-    /// The client's side is closed: the origin is to answer.
+    /// Closes the client's side. The origin is to answer.
     fn close(&mut self, reason: Option<CloseReason>, by: ClosedBy) -> Option<End> {
         self.parked.because(Reason::Client);
         self.parked.unsubscribe();

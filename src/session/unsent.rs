@@ -94,7 +94,7 @@ impl UnsentShare {
         }
     }
 
-    /// Whether the session has to give way: it has most of what waits. If not, its task is woken when it has to.
+    /// Returns whether the session has to give way: it has most of what waits. If not, its task is woken when it has to.
     pub(super) fn gives_way(&self, cx: &Context<'_>) -> bool {
         let Some(large) = &self.large else { return false };
         let mut waker = large.waker.borrow_mut();

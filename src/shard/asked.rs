@@ -13,7 +13,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// An item about which a hold is asked from now on.
+    /// Returns an item about which a hold is asked from now on.
     pub(super) fn new(item: Delivery, undo: Option<Undo>) -> Self {
         item.tally.of(item.index).pending.fetch_add(1, Relaxed);
         Self { item, undo }

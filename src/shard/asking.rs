@@ -54,12 +54,12 @@ impl Parked {
         *rare = rare.take().filter(|rare| rare.waits());
     }
 
-    /// Whether it takes items on terms.
+    /// Returns whether it takes items on terms.
     pub fn is_on_terms(&self) -> bool {
         self.shard.state.borrow().conns[self.key].rare.is_some()
     }
 
-    /// How long it is ago that all of its channels had had an item, or that it agreed to its terms.
+    /// Returns how long it is ago that all of its channels had had an item, or that it agreed to its terms.
     pub fn all_quiet(&self) -> Duration {
         let state = self.shard.state.borrow();
         let quiet = state.conns[self.key].rare.as_ref().map_or(0, |rare| rare.quiet_ms);
@@ -80,7 +80,7 @@ impl Parked {
         }
     }
 
-    /// When it was last said that the origin is to be asked again.
+    /// Returns when it was last said that the origin is to be asked again.
     pub fn refresh_since(&self) -> Option<Instant> {
         self.shard.state.borrow().conns[self.key].rare.as_ref().map(|rare| rare.since)
     }
@@ -107,7 +107,7 @@ impl Parked {
         state.flush(self.key);
     }
 
-    /// The last ids that it knows of, by the names that its origin uses.
+    /// Returns the last ids that it knows of, by the names that its origin uses.
     pub fn last_ids(&self) -> Vec<(String, Id)> {
         self.terms(Terms::last_ids).unwrap_or_default()
     }

@@ -11,12 +11,12 @@ use std::task::{Context, Poll};
 pub struct Away(Parked);
 
 impl Away {
-    /// Whether it is to end.
+    /// Returns whether it is to end.
     pub fn is_closed(&self) -> bool {
         self.0.is_ending()
     }
 
-    /// Whether its origin is to be asked once more.
+    /// Returns whether its origin is to be asked once more.
     pub fn is_hinted(&self) -> bool {
         matches!(self.0.shard.state.borrow().conns[self.0.key].news, News::Refresh)
     }
@@ -34,15 +34,15 @@ impl Away {
         if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The connection, with its transport again, to be held on: as the same one, in its channels and where publishers had it
-    /// go. `early` is what was read of it beyond its request.
+    /// Returns the connection, with its transport again, to be held on: as the same one, in its channels and where
+    /// publishers had it go. `early` is what was read of it beyond its request.
     pub fn back(mut self, transport: Transport, early: &[u8], feed: Feed, whose: &Profile) -> Parked {
         self.0.take_back(transport, early, feed);
         self.0.identify(whose);
         self.0
     }
 
-    /// The connection, with its transport again, to be ended.
+    /// Returns the connection, with its transport again, to be ended.
     pub fn end(mut self, transport: Transport) -> Parked {
         self.0.take_back(transport, &[], Feed::Response);
         self.0

@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    /// The connection that has this place, unless its end has begun.
+    /// Returns the connection that has this place, unless its end has begun.
     pub(super) fn at_place(&self, place: Place) -> Option<Key> {
         let conn = self.conns.get(place.key)?;
         (conn.serial == place.serial && conn.ending.is_none()).then_some(place.key)

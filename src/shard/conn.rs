@@ -31,7 +31,7 @@ pub enum Feed {
 }
 
 impl Feed {
-    /// The format that it takes.
+    /// Returns the format that it takes.
     pub const fn format(self) -> Format {
         match self {
             Self::Response | Self::Away => Format::HttpResponse,
@@ -182,12 +182,12 @@ impl Conn {
         Place { key, serial: self.serial }
     }
 
-    /// Whether nothing follows what is in its outlet.
+    /// Returns whether nothing follows what is in its outlet.
     pub(super) fn is_complete(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.is_complete())
     }
 
-    /// Whether the end of our bytes (FIN over TCP) has left.
+    /// Returns whether the end of our bytes (FIN over TCP) has left.
     pub(super) fn is_finished(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.phase == Phase::Finished)
     }
@@ -260,7 +260,7 @@ impl Conn {
             || exceeds_limit(outgoing.waiting() + more, outgoing.ceiling(), CROWDED)
     }
 
-    /// Whether its transport has taken nothing for a while.
+    /// Returns whether its transport has taken nothing for a while.
     pub(super) const fn has_stalled(&self, now_ms: u32) -> bool {
         now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS
     }

@@ -25,7 +25,7 @@ impl Key {
 }
 
 impl From<usize> for Key {
-    /// Each connection has a descriptor, of which no process can have as many as a key can count.
+    /// Makes a key of an index. Each connection has a descriptor, of which no process can have as many as a key can count.
     fn from(index: usize) -> Self {
         Self(u32::try_from(index).unwrap_or_else(|_| unreachable!("{index} connections in one shard")))
     }

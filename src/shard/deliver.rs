@@ -77,7 +77,8 @@ impl Shard {
 }
 
 impl State {
-    /// Whether so much was made for single connections that the outlets are to be flushed before anything else is appended.
+    /// Returns whether so much was made for single connections that the outlets are to be flushed before anything else is
+    /// appended.
     const fn has_made_much(&self) -> bool {
         self.outgoing.has_made(self.settings.steps.made_bytes)
     }

@@ -45,7 +45,7 @@ impl Shard {
     }
 }
 
-/// The Close frame of a WebSocket that ends because gripd does (RFC 6455 7.4.1).
+/// Returns the Close frame of a WebSocket that ends because gripd does (RFC 6455 7.4.1).
 pub(super) fn going_away() -> Bytes {
     websocket::close(Some(&CloseReason::new(1001, "")))
 }

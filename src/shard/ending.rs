@@ -30,7 +30,7 @@ pub(super) enum Phase {
 }
 
 impl Ending {
-    /// An end that is decided now.
+    /// Returns an end that is decided now.
     pub(super) fn new(deadline: Instant, ticket: Option<Ticket>, mark: Option<Rc<Bytes>>) -> Box<Self> {
         Box::new(Self { deadline, ticket, phase: Phase::Draining(mark) })
     }

@@ -68,7 +68,7 @@ struct Queue {
 }
 
 impl Inbox {
-    /// An empty inbox that tells `room` when there is room again.
+    /// Returns an empty inbox that tells `room` when there is room again.
     pub fn new(room: Arc<Notify>) -> Self {
         Self {
             queue: Mutex::default(),
@@ -79,7 +79,7 @@ impl Inbox {
         }
     }
 
-    /// Whether so many more items and bytes fit. Anything fits an empty inbox.
+    /// Returns whether so many more items and bytes fit. Anything fits an empty inbox.
     pub fn has_room(&self, items: usize, bytes: usize) -> bool {
         let queue = self.lock();
         queue.items == 0 || (queue.items + items <= MAX_ITEMS && queue.bytes + bytes <= MAX_BYTES)
@@ -113,7 +113,7 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// The questions that were asked and not taken yet.
+    /// Returns the questions that were asked and not taken yet.
     pub(super) fn questions(&self) -> Vec<Question> {
         if !self.asked.swap(false, Ordering::Acquire) {
             return Vec::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A receiver of reports about the channels that the connections of a shard hold.
 pub trait Ledger {
-    /// One connection of this shard holds more channels from now on.
+    /// Notes that one connection of this shard holds more channels from now on.
     ///
     /// # Errors
     /// It may not; then nothing is changed.

@@ -76,7 +76,7 @@ impl State {
         let _ = question.answer.send(page);
     }
 
-    /// A page of all connections.
+    /// Returns a page of all connections.
     fn any(&self, question: &Question) -> Page {
         let first = question.after.map_or(0, |after| after as usize + 1);
         // The places behind the last connection are empty.
@@ -93,7 +93,7 @@ impl State {
         page
     }
 
-    /// A page of those that are `wanted` among some, which come in any order: the first behind the last page.
+    /// Returns a page of those that are `wanted` among some, which come in any order: the first behind the last page.
     fn some(&self, question: &Question, keys: &[Key], wanted: impl Fn(Key) -> bool) -> Page {
         let after = question.after.map(Key::new);
         let mut least = BinaryHeap::with_capacity(question.limit + 1);

@@ -110,7 +110,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard that takes its items from `inbox`.
+    /// Returns a shard that takes its items from `inbox`.
     pub fn new(settings: Settings, inbox: Arc<Inbox>, ledger: Box<dyn Ledger>, metrics: Arc<Metrics>) -> Rc<Self> {
         let state = State {
             conns: Connections::default(),
@@ -132,7 +132,7 @@ impl Shard {
         Arc::clone(&self.state.borrow().metrics)
     }
 
-    /// How many connections are parked here, and how many channels they hold.
+    /// Returns how many connections are parked here, and how many channels they hold.
     pub fn population(&self) -> (usize, usize) {
         let state = self.state.borrow();
         (state.conns.len(), state.registry.len())
@@ -162,7 +162,7 @@ struct State {
 }
 
 impl State {
-    /// The connection at `key`, which lives as long as its [`Parked`].
+    /// Returns the connection at `key`, which lives as long as its [`Parked`].
     fn conn(&mut self, key: Key) -> &mut Conn {
         &mut self.conns[key]
     }

@@ -52,7 +52,7 @@ impl State {
         }
     }
 
-    /// The channels of which something changes.
+    /// Returns the channels of which something changes.
     fn concerned(&self, key: Key, moved: &Move) -> Vec<Channel> {
         let held = &self.conns[key].subscriptions;
         let holds = |channel: &&Channel| self.registry.holds(held, channel);
@@ -123,7 +123,7 @@ impl State {
         }
     }
 
-    /// The channels that a connection holds.
+    /// Returns the channels that a connection holds.
     pub(super) fn channels(&self, key: Key) -> Vec<Channel> {
         let held = &self.conns[key].subscriptions;
         held.iter().map(|s| self.registry.name(*s).clone()).collect()

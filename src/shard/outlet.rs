@@ -37,7 +37,7 @@ impl Outlet {
         self.waiting().is_empty()
     }
 
-    /// The pieces that wait.
+    /// Returns the pieces that wait.
     fn waiting(&self) -> &[Rc<Bytes>] {
         &self.pieces[self.done as usize..]
     }

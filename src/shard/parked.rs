@@ -138,20 +138,20 @@ impl Parked {
         self.timer = None;
     }
 
-    /// How long nothing has been put in its outlet.
+    /// Returns how long nothing has been put in its outlet.
     pub fn idle(&self) -> Duration {
         let state = self.shard.state.borrow();
         let active = state.conns[self.key].active_ms;
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(active)))
     }
 
-    /// Whether bytes wait because the transport takes no more.
+    /// Returns whether bytes wait because the transport takes no more.
     pub fn is_blocked(&self) -> bool {
         self.shard.state.borrow().conns[self.key].blocked
     }
 
-    /// Whether the connection may serve another request: it is not being ended, and all that the client
-    /// has sent meanwhile was kept.
+    /// Returns whether the connection may serve another request: it is not being ended, and all that the client has sent
+    /// meanwhile was kept.
     pub fn may_return(&self) -> bool {
         !self.is_ending() && self.early_count() <= MAX_KEPT
     }
@@ -269,7 +269,7 @@ impl Parked {
         Ok(())
     }
 
-    /// Whether it is being ended.
+    /// Returns whether it is being ended.
     pub fn is_ending(&self) -> bool {
         self.shard.state.borrow().conns[self.key].ending.is_some()
     }
@@ -362,7 +362,7 @@ impl Parked {
         Poll::Pending
     }
 
-    /// Whether the transport has taken nothing since the timer was set.
+    /// Returns whether the transport has taken nothing since the timer was set.
     fn has_stalled(&self) -> bool {
         let state = self.shard.state.borrow();
         let progress = state.conns[self.key].progress_ms;

@@ -18,7 +18,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// The bytes for a connection; `None`: the item has none for it.
+    /// Returns the bytes for a connection; `None`: the item has none for it.
     #[inline]
     pub(super) fn select(&self, item: &Rendered, feed: Feed) -> Option<&Rc<Bytes>> {
         let cell = match feed {
@@ -41,8 +41,8 @@ impl Pieces {
     }
 }
 
-/// The bytes for one connection, whose filters made `content` of the item's own. They are for nobody else, and not worth
-/// compressing here. `None`: no such message may have this content.
+/// Returns the bytes for one connection, whose filters made `content` of the item's own. They are for nobody else, and not
+/// worth compressing here. `None`: no such message may have this content.
 pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
     let bytes = match feed {
         Feed::Stream(form) => Chunk::new(content).select(form).clone(),

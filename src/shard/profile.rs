@@ -27,14 +27,14 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The profile of a connection through a route, whose client has these rights. `client`: its address, if another one
-    /// has connected.
+    /// Returns the profile of a connection through a route, whose client has these rights. `client`: its address, if
+    /// another one has connected.
     pub fn new(route: &Arc<str>, rights: &Rights, client: Option<IpAddr>) -> Self {
         let until = rights.until.map(instant);
         Self { route: Arc::clone(route), user: rights.user.clone(), client, until, place: Cell::default() }
     }
 
-    /// Whether it says the same. Of times that are told in whole seconds, what is less is none.
+    /// Returns whether it says the same. Of times that are told in whole seconds, what is less is none.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         const NEAR: Duration = Duration::from_secs(1);
         let near = |one: Instant, other: Instant| one.max(other).duration_since(one.min(other)) < NEAR;
@@ -45,13 +45,13 @@ impl Profile {
         self.route == other.route && self.user == other.user && self.client == other.client && until
     }
 
-    /// Whether all connections of its route have the same.
+    /// Returns whether all connections of its route have the same.
     pub(super) const fn is_common(&self) -> bool {
         self.user.is_none() && self.client.is_none() && self.until.is_none()
     }
 }
 
-/// When a time comes, in seconds since 1970; what is further away than years counts as that.
+/// Returns when a time comes, in seconds since 1970; what is further away than years counts as that.
 fn instant(seconds: u64) -> Instant {
     const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();

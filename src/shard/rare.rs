@@ -165,12 +165,12 @@ impl Rare {
         }
     }
 
-    /// Whether an item that arrives waits for the hold.
+    /// Returns whether an item that arrives waits for the hold.
     pub(super) fn queues(&self) -> bool {
         self.held || self.ways.asks || self.waits()
     }
 
-    /// Whether items wait.
+    /// Returns whether items wait.
     pub(super) fn waits(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -192,7 +192,7 @@ impl Rare {
         true
     }
 
-    /// The item that has waited longest.
+    /// Returns the item that has waited longest.
     pub(super) fn pop(&mut self) -> Option<Delivery> {
         let item = self.queue.pop_front()?;
         item.tally.of(item.index).pending.fetch_sub(1, Relaxed);

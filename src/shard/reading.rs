@@ -53,21 +53,21 @@ impl Parked {
         }
     }
 
-    /// Whether so much waits for the client, `most` or as little as the shard has room for, that whoever asks should not add
-    /// to it. The task is woken when there is room.
+    /// Returns whether so much waits for the client, `most` or as little as the shard has room for, that whoever asks
+    /// should not add to it. The task is woken when there is room.
     pub fn is_backed_up(&self, most: usize) -> bool {
         let state = self.shard.state.borrow();
         let conn = &state.conns[self.key];
         conn.blocked && (conn.outlet.bytes() >= most || state.outgoing.is_crowded())
     }
 
-    /// Whether the client is gone, as far as that can be told while what it has sent is left unread.
+    /// Returns whether the client is gone, as far as that can be told while what it has sent is left unread.
     pub fn has_left(&self) -> bool {
         let state = self.shard.state.borrow();
         state.conns[self.key].transport.as_ref().is_none_or(Transport::has_left)
     }
 
-    /// Whether it is being ended, and all that it will be told is in its outlet.
+    /// Returns whether it is being ended, and all that it will be told is in its outlet.
     pub fn is_complete(&self) -> bool {
         self.shard.state.borrow().conns[self.key].is_complete()
     }

@@ -32,12 +32,12 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// How many channels are held.
+    /// Returns how many channels are held.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The connections that hold `channel`.
+    /// Returns the connections that hold `channel`.
     pub(super) fn subscribers(&self, channel: &str) -> &[Key] {
         match self.numbers.get(channel) {
             Some(number) => &self.entries[*number as usize].subscribers,
@@ -45,12 +45,12 @@ impl Registry {
         }
     }
 
-    /// Whether one of `subscriptions` is to `channel`.
+    /// Returns whether one of `subscriptions` is to `channel`.
     pub(super) fn holds(&self, subscriptions: &[Subscription], channel: &Channel) -> bool {
         subscriptions.iter().any(|s| self.entries[s.channel as usize].name == *channel)
     }
 
-    /// The channel of a subscription.
+    /// Returns the channel of a subscription.
     pub(super) fn name(&self, subscription: Subscription) -> &Channel {
         &self.entries[subscription.channel as usize].name
     }
@@ -130,14 +130,14 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// Whether it means a connection.
+    /// Returns whether it means a connection.
     pub(super) fn admits(&self, subscriptions: &[Subscription]) -> bool {
         let holds = |number: &u32| subscriptions.iter().any(|s| s.channel == *number);
         self.all.as_ref().is_some_and(|all| all.iter().all(holds)) && !self.none.iter().any(holds)
     }
 }
 
-/// A slab's key as it is kept: there are far fewer than 2^32 connections or channels.
+/// Returns a slab's key as it is kept: there are far fewer than 2^32 connections or channels.
 fn narrow(key: usize) -> u32 {
     u32::try_from(key).unwrap_or(u32::MAX)
 }

@@ -257,7 +257,7 @@ impl Run {
         }
     }
 
-    /// The next number in the order of acceptance.
+    /// Returns the next number in the order of acceptance.
     fn accept(&self) -> u64 {
         self.numbers.0.fetch_add(1, Relaxed) + 1
     }
@@ -330,7 +330,7 @@ impl Run {
     }
 }
 
-/// The Close frame of those who are closed.
+/// Returns the Close frame of those who are closed.
 fn out() -> Bytes {
     websocket::close(Some(&CloseReason::new(4001, "out")))
 }

@@ -18,13 +18,13 @@ impl Spread {
         Duration::from_millis(u64::from(next))
     }
 
-    /// How long to wait with a keep-alive when nothing was sent for `idle`: up to a second less than its time, as Pushpin
-    /// does, lest the client's own be missed.
+    /// Returns how long to wait with a keep-alive when nothing was sent for `idle`: up to a second less than its time, as
+    /// Pushpin does, lest the client's own be missed.
     pub fn rest(&self, timeout: Duration, idle: Duration) -> Duration {
         timeout.saturating_sub(idle).saturating_sub(self.next()).max(Duration::from_millis(1))
     }
 
-    /// Whether the keep-alive is due: within the second that is taken off it counts as such.
+    /// Returns whether the keep-alive is due: within the second that is taken off it counts as such.
     pub fn is_due(timeout: Duration, idle: Duration) -> bool {
         idle + A_SECOND >= timeout
     }

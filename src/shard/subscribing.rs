@@ -76,7 +76,7 @@ impl Parked {
         self.shard.state.borrow_mut().unsubscribe(self.key);
     }
 
-    /// The channels that it holds.
+    /// Returns the channels that it holds.
     pub fn channels(&self) -> Vec<Channel> {
         self.shard.state.borrow().channels(self.key)
     }

@@ -42,18 +42,18 @@ struct Shared {
 }
 
 impl Tally {
-    /// A tally for so many items, and its counts.
+    /// Returns a tally for so many items, and its counts.
     pub fn new(items: usize, finally: Finally) -> (Self, Arc<[Counts]>) {
         let counts: Arc<[Counts]> = (0..items).map(|_| Counts::default()).collect();
         (Self(Arc::new(Shared { counts: Arc::clone(&counts), finally: Some(finally) })), counts)
     }
 
-    /// The same counts, for which nobody waits.
+    /// Returns the same counts, for which nobody waits.
     pub(super) fn detached(&self) -> Self {
         Self(Arc::new(Shared { counts: Arc::clone(&self.0.counts), finally: None }))
     }
 
-    /// The counts of the item with this index in its batch.
+    /// Returns the counts of the item with this index in its batch.
     pub fn of(&self, index: u32) -> &Counts {
         &self.0.counts[index as usize]
     }

@@ -45,17 +45,17 @@ pub enum Verdict {
 }
 
 impl Term {
-    /// The name by which the origin knows the channel.
+    /// Returns the name by which the origin knows the channel.
     pub fn name(&self) -> &str {
         self.channel.get(self.prefix..).unwrap_or_default()
     }
 
-    /// Whether somebody is asked about its items.
+    /// Returns whether somebody is asked about its items.
     pub fn asks(&self) -> bool {
         self.filters.iter().any(|filter| filter.asks())
     }
 
-    /// Whether content is changed on its way to the connection.
+    /// Returns whether content is changed on its way to the connection.
     pub fn changes_content(&self) -> bool {
         self.filters.iter().any(|filter| filter.changes_content())
     }
@@ -74,22 +74,22 @@ impl Terms {
         Self { meta: Meta::default(), channels: channels.iter().map(Term::plain).collect() }
     }
 
-    /// Whether they come to nothing.
+    /// Returns whether they come to nothing.
     pub fn are_plain(&self) -> bool {
         self.channels.iter().all(|term| term.prev_id.is_none() && term.filters.is_empty())
     }
 
-    /// The terms of the channels that are held.
+    /// Returns the terms of the channels that are held.
     pub fn held(&self) -> impl Iterator<Item = &Term> {
         self.channels.iter().filter(|term| !term.left)
     }
 
-    /// The channels whose last id is known, by the names that the origin uses.
+    /// Returns the channels whose last id is known, by the names that the origin uses.
     pub fn last_ids(&self) -> Vec<(String, Id)> {
         self.held().filter_map(|t| Some((t.name().to_owned(), t.prev_id.clone()?))).collect()
     }
 
-    /// The last ids that are known of the channels that are `asked` for.
+    /// Returns the last ids that are known of the channels that are `asked` for.
     pub fn known(&self, asked: impl Fn(&Channel) -> bool) -> Vec<(Channel, Id)> {
         let asked = self.held().filter(|term| asked(&term.channel));
         asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
@@ -100,7 +100,7 @@ impl Terms {
         Context { client: &self.meta, item, channels: self }
     }
 
-    /// The way of an item through the filters of its channel.
+    /// Returns the way of an item through the filters of its channel.
     pub fn passage<'a>(&'a self, item: &'a Delivery) -> Passage<'a> {
         Passage {
             channel: &item.channel,
@@ -110,7 +110,7 @@ impl Terms {
         }
     }
 
-    /// The terms of a channel.
+    /// Returns the terms of a channel.
     pub fn of(&self, channel: &str) -> Option<&Term> {
         self.channels.iter().find(|term| *term.channel == *channel)
     }
@@ -128,7 +128,7 @@ impl Terms {
         Some(if id == Some(expected) { Verdict::Had } else { Verdict::Gap })
     }
 
-    /// Whether an item is the next of its channel, or the last that the client had.
+    /// Returns whether an item is the next of its channel, or the last that the client had.
     pub(super) fn knows(&self, item: &Delivery) -> bool {
         let expected = self.of(&item.channel).and_then(|term| term.prev_id.as_ref());
         item.prev_id.as_ref() == expected || item.id.as_ref() == expected
@@ -156,14 +156,14 @@ impl Terms {
         }
     }
 
-    /// Whether a close with this meta is for the connection.
+    /// Returns whether a close with this meta is for the connection.
     pub(super) fn admit(&self, channel: &str, meta: Option<&Meta>) -> bool {
         let context = self.context(meta);
         self.of(channel).is_none_or(|term| term.filters.iter().all(|filter| filter.passes(&context)))
     }
 }
 
-/// Whether a subscription with these filters takes content made for those.
+/// Returns whether a subscription with these filters takes content made for those.
 pub fn agrees(filters: &[Filter], agreed: &ContentFilters) -> bool {
     agreed.as_ref().is_none_or(|names| {
         let own = filters.iter().filter(|f| f.changes_content()).map(|f| f.name());

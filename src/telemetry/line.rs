@@ -25,8 +25,8 @@ pub(super) fn tidy(line: &[u8]) -> Cow<'_, [u8]> {
     tidy.into_bytes().into()
 }
 
-/// Whether a character is a control character beyond ASCII (those of ASCII are escaped by the formatter), or one that
-/// changes the direction of text, breaks a line, or cannot be seen.
+/// Returns whether a character is a control character beyond ASCII (those of ASCII are escaped by the formatter), or one
+/// that changes the direction of text, breaks a line, or cannot be seen.
 const fn changes_the_display(c: char) -> bool {
     matches!(
         c,

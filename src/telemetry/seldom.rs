@@ -14,7 +14,7 @@ struct State {
 }
 
 impl Seldom {
-    /// A line that was not logged yet.
+    /// Returns a line that was not logged yet.
     pub const fn new() -> Self {
         Self(Mutex::new(State { last: None, left_out: 0 }))
     }

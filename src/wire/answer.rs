@@ -16,12 +16,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer with a text that never changes.
+    /// Returns an answer with a text that never changes.
     pub const fn new(status: u16, text: &'static str) -> Self {
         Self { status, text: Cow::Borrowed(text) }
     }
 
-    /// The same status with a text for whoever debugs the route.
+    /// Returns the same status with a text for whoever debugs the route.
     pub fn explained(self, text: String) -> Self {
         Self { text: Cow::Owned(text), ..self }
     }
@@ -43,7 +43,7 @@ impl Answer {
         Head { status: self.status, reason: None, fields }
     }
 
-    /// The body: the text and a newline.
+    /// Returns the body: the text and a newline.
     pub fn body(&self) -> String {
         format!("{}\n", self.text)
     }

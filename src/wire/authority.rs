@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
 
-/// A host without the port behind it.
+/// Returns a host without the port behind it.
 pub fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -58,7 +58,7 @@ fn number(text: &str) -> Option<u32> {
     if digits.starts_with('+') { None } else { u32::from_str_radix(digits, radix).ok() }
 }
 
-/// Whether two authorities name the same host and port. The ports of HTTP and HTTPS need not be named.
+/// Returns whether two authorities name the same host and port. The ports of HTTP and HTTPS need not be named.
 pub fn is_same_authority(one: &str, other: &str) -> bool {
     canonical_host(one) == canonical_host(other) && named_port(one) == named_port(other)
 }
@@ -70,7 +70,7 @@ fn named_port(authority: &str) -> &str {
     if matches!(port, "80" | "443") { "" } else { port }
 }
 
-/// Whether this is a host, and perhaps a port, and nothing besides: what is put into a URI must not mean something
+/// Returns whether this is a host, and perhaps a port, and nothing besides: what is put into a URI must not mean something
 /// else there.
 pub fn is_authority(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
@@ -84,7 +84,7 @@ pub fn is_authority(text: &[u8]) -> bool {
     is_host(host.as_bytes()) && is_port(port)
 }
 
-/// Whether labels are separated by single dots. The last one may be empty: it is the root of the DNS.
+/// Returns whether labels are separated by single dots. The last one may be empty: it is the root of the DNS.
 fn is_host(host: &[u8]) -> bool {
     let mut last = b'.';
     for &byte in host {

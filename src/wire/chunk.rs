@@ -44,12 +44,12 @@ impl Chunk {
         Self { framed, content }
     }
 
-    /// The chunk, for an answer with `Transfer-Encoding: chunked`.
+    /// Returns the chunk, for an answer with `Transfer-Encoding: chunked`.
     pub const fn framed(&self) -> &Bytes {
         &self.framed
     }
 
-    /// The bare content, for an answer that ends with its connection.
+    /// Returns the bare content, for an answer that ends with its connection.
     pub const fn content(&self) -> &Bytes {
         &self.content
     }
@@ -67,7 +67,7 @@ impl Chunk {
         self.framed.len()
     }
 
-    /// Whether it has no content.
+    /// Returns whether it has no content.
     pub const fn is_empty(&self) -> bool {
         self.framed.is_empty()
     }

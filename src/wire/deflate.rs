@@ -50,7 +50,7 @@ pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, window: ClientWi
     Some(Agreed { answer, compresses: offer.server_bits.is_none_or(|bits| bits == 15), window })
 }
 
-/// The first acceptable offer of one header field; what follows a mistake in the grammar is not looked at.
+/// Returns the first acceptable offer of one header field; what follows a mistake in the grammar is not looked at.
 fn first_acceptable(value: &str) -> Option<Offer> {
     let mut text = Text(value);
     loop {
@@ -81,7 +81,7 @@ struct Offer {
 }
 
 impl Offer {
-    /// The offer with one more parameter, if it is a known one, is not there yet and has a good value.
+    /// Returns the offer with one more parameter, if it is a known one, is not there yet and has a good value.
     fn with(mut self, name: &str, value: Option<&str>) -> Option<Self> {
         let again = match name {
             "server_no_context_takeover" if value.is_none() => std::mem::replace(&mut self.server_alone, true),
@@ -128,7 +128,7 @@ impl<'a> Text<'a> {
         (!token.is_empty()).then_some(token)
     }
 
-    /// A token, or a quoted string that is one.
+    /// Returns a token, or a quoted string that is one.
     fn value(&mut self) -> Option<Cow<'a, str>> {
         if !self.eat('"') {
             return self.token().map(Cow::Borrowed);
@@ -182,12 +182,12 @@ impl Inflate {
         Self { stream: None, window, pending: false, begun: false, ended: 0 }
     }
 
-    /// Whether it keeps a decompressor at the moment.
+    /// Returns whether it keeps a decompressor at the moment.
     pub const fn is_held(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Whether [`Inflate::feed`] has output to give without input.
+    /// Returns whether [`Inflate::feed`] has output to give without input.
     pub const fn is_pending(&self) -> bool {
         self.pending
     }

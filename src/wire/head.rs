@@ -62,7 +62,7 @@ impl Fields {
         self.0.shrink_to_fit();
     }
 
-    /// Whether a field of this name is there.
+    /// Returns whether a field of this name is there.
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.lines().any(|line| named(line, name))
     }
@@ -120,7 +120,7 @@ impl Fields {
     }
 }
 
-/// Whether a field of this name, in lower case, is a validator, a digest, a range or the age of one body.
+/// Returns whether a field of this name, in lower case, is a validator, a digest, a range or the age of one body.
 pub fn describes_body(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 8] = [
         b"etag",
@@ -139,7 +139,7 @@ fn named(line: &[u8], name: &HeaderName) -> bool {
     line.strip_prefix(name.as_str().as_bytes()).is_some_and(|rest| rest.first() == Some(&b':'))
 }
 
-/// Whether an answer of this status has a body (RFC 9110 6.4.1).
+/// Returns whether an answer of this status has a body (RFC 9110 6.4.1).
 pub const fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
@@ -156,7 +156,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether an answer of its status has a body.
+    /// Returns whether an answer of its status has a body.
     pub const fn has_body(&self) -> bool {
         has_body(self.status)
     }

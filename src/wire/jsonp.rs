@@ -16,7 +16,7 @@ pub struct Jsonp {
 }
 
 impl Jsonp {
-    /// The script that stands for an answer. It is always 200, as a browser runs no other.
+    /// Returns the script that stands for an answer. It is always 200, as a browser runs no other.
     pub fn wrap(&self, head: &Head, body: &Bytes) -> (Head, Bytes) {
         let argument = if self.extended { describe(head, body).into_bytes() } else { without_line_end(body).to_vec() };
         let script = [b"/**/", self.callback.as_bytes(), b"(", &argument, b");\n"].concat();
@@ -34,7 +34,7 @@ impl Jsonp {
 /// The longest name of a callback, in bytes.
 const LONGEST_CALLBACK: usize = 256;
 
-/// Whether a text names a function, perhaps one within objects: `cb`, `app.cb`, `cbs[17]`. Anything else would let
+/// Returns whether a text names a function, perhaps one within objects: `cb`, `app.cb`, `cbs[17]`. Anything else would let
 /// whoever writes the URL write the script.
 pub fn is_callback(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'[' | b']');
@@ -42,7 +42,7 @@ pub fn is_callback(text: &str) -> bool {
     text.len() <= LONGEST_CALLBACK && text.as_bytes().first().is_some_and(begins) && text.bytes().all(fits)
 }
 
-/// The answer as one line of JSON, its keys sorted. Repeated headers are one.
+/// Returns the answer as one line of JSON, its keys sorted. Repeated headers are one.
 fn describe(head: &Head, body: &[u8]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut headers = Map::new();

@@ -35,7 +35,7 @@ impl Network {
         Ok(network.unmapped())
     }
 
-    /// Whether an address is in it.
+    /// Returns whether an address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -57,7 +57,7 @@ impl Network {
         }
     }
 
-    /// The IPv4 network that this one stands for, if it is one of IPv4-mapped addresses.
+    /// Returns the IPv4 network that this one stands for, if it is one of IPv4-mapped addresses.
     fn unmapped(self) -> Self {
         let mapped = width(self.address) - width(self.address.to_canonical());
         match self.prefix.checked_sub(mapped) {
@@ -76,7 +76,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// Whether an address is none of a private network, as Pushpin has them, or of this machine.
+/// Returns whether an address is none of a private network, as Pushpin has them, or of this machine.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// The definition: the first bits, as digits.
+    /// Returns the definition: the first bits, as digits.
     fn begins_alike(bits: usize, width: usize, a: u128, b: u128) -> bool {
         format!("{a:0width$b}")[..bits] == format!("{b:0width$b}")[..bits]
     }

@@ -53,12 +53,12 @@ pub struct Way {
 }
 
 impl Proxies {
-    /// The proxies that have an address in one of these networks, and tell of their clients in this header.
+    /// Returns the proxies that have an address in one of these networks, and tell of their clients in this header.
     pub const fn new(networks: Vec<Network>, header: ProxyHeader) -> Self {
         Self { networks, header }
     }
 
-    /// Whether an address is that of a proxy.
+    /// Returns whether an address is that of a proxy.
     pub fn contain(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(address))
     }
@@ -125,7 +125,7 @@ impl Way {
         HeaderValue::try_from(text).ok()
     }
 
-    /// Whether `Forwarded` says that the client uses TLS.
+    /// Returns whether `Forwarded` says that the client uses TLS.
     pub fn is_secure(&self) -> bool {
         let proto = self.forwarded.first().and_then(|element| parameter(element.as_bytes(), "proto"));
         proto.is_some_and(|proto| proto.trim_matches('"').eq_ignore_ascii_case("https"))

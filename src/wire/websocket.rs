@@ -60,7 +60,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// The reason with which to close.
+    /// Returns the reason with which to close.
     pub fn reason(&self) -> CloseReason {
         let code = if matches!(self, Self::Protocol(_)) { 1002 } else { 1007 };
         CloseReason::new(code, self.words())
@@ -226,7 +226,7 @@ impl Decoder {
         }
     }
 
-    /// The length of the frame's head, as far as that is known.
+    /// Returns the length of the frame's head, as far as that is known.
     fn wanted(&self) -> usize {
         if self.have < 2 {
             return 2;
@@ -386,7 +386,7 @@ impl Decoder {
     }
 }
 
-/// The length and the key in a frame's head, of which `rest` follows the first two bytes.
+/// Returns the length and the key in a frame's head, of which `rest` follows the first two bytes.
 fn payload_length(short: u8, rest: [u8; 12]) -> Result<(u64, [u8; 4]), Violation> {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = rest;
     let (length, key, least) = match short {

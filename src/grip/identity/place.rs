@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// A query with the values of tokens hidden, for logs; `None`: there is none in it.
+/// Returns a query with the values of tokens hidden, for logs; `None`: there is none in it.
 pub fn hide_tokens(query: &str, places: &[Place]) -> Option<String> {
     let is_token = |pair: &str| {
         let name = pair.split_once('=').and_then(|(name, _)| form::decode(name));
@@ -76,7 +76,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A header's value without `Bearer`.
+/// Returns a header's value without `Bearer`.
 fn bearer(value: &HeaderValue) -> Option<&str> {
     let value = std::str::from_utf8(value.as_bytes().trim_ascii()).ok()?;
     let (token, is_bearer) = match value.split_at_checked("bearer".len()) {
@@ -91,7 +91,7 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     (!token.is_empty() && (is_bearer || !token.contains(' '))).then_some(token)
 }
 
-/// The value of a cookie, if this is it.
+/// Returns the value of a cookie, if this is it.
 fn cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
     let (own, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
     let value = value.trim_ascii();
@@ -99,7 +99,7 @@ fn cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
     (own.trim_ascii() == name && !value.is_empty()).then_some(value)
 }
 
-/// The value of a parameter, if this is it.
+/// Returns the value of a parameter, if this is it.
 fn parameter<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let (own, value) = pair.split_once('=')?;
     if form::decode(own)? != name {

@@ -58,7 +58,7 @@ fn part(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// A public key as a JWK with these members besides.
+/// Returns a public key as a JWK with these members besides.
 fn jwk(pem: &str, more: Value) -> Value {
     let key = DecodingKey::from_ec_pem(pem.as_bytes()).or_else(|_| DecodingKey::from_rsa_pem(pem.as_bytes())).unwrap();
     let mut jwk = serde_json::to_value(Jwk::from_decoding_key(&key, None).unwrap()).unwrap();

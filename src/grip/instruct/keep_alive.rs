@@ -52,7 +52,7 @@ impl KeepAlive {
 }
 
 impl KeepAliveMode {
-    /// The mode of this name.
+    /// Returns the mode of this name.
     pub(in crate::grip) fn named(name: &str) -> Result<Self, Invalid> {
         match name {
             "idle" => Ok(Self::Idle),

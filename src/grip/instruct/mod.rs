@@ -72,8 +72,7 @@ pub struct Instruct {
 }
 
 impl Instruct {
-    /// Whether an answer with these headers is for gripd: it has a `Grip-*` header, or its body is an
-    /// instruct.
+    /// Returns whether an answer with these headers is for gripd: it has a `Grip-*` header, or its body is an instruct.
     pub fn concerns(headers: &HeaderMap) -> bool {
         headers.keys().any(is_grip) || is_body(headers)
     }
@@ -102,12 +101,12 @@ impl Instruct {
         self.channels.iter().map(|channel| channel.name.as_str())
     }
 
-    /// How long a response hold lasts.
+    /// Returns how long a response hold lasts.
     pub fn hold_timeout(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(DEFAULT_TIMEOUT))
     }
 
-    /// Whether the content of its own answer is to be filtered.
+    /// Returns whether the content of its own answer is to be filtered.
     pub fn filters_content(&self) -> bool {
         self.channels.iter().any(|channel| channel.filters.contains(&Filter::BuildId))
     }
@@ -128,7 +127,7 @@ impl Instruct {
 }
 
 impl Named {
-    /// A channel with filters by their names; what no filter is called is ignored, as in Pushpin.
+    /// Returns a channel with filters by their names; what no filter is called is ignored, as in Pushpin.
     pub(super) fn new<'a>(
         name: &str,
         prev_id: Option<&str>,
@@ -149,22 +148,22 @@ impl Named {
     }
 }
 
-/// Whether a header is GRIP's own.
+/// Returns whether a header is GRIP's own.
 pub fn is_grip(name: &HeaderName) -> bool {
     name.as_str().starts_with("grip-")
 }
 
-/// Whether the body of an answer with these headers is an instruct.
+/// Returns whether the body of an answer with these headers is an instruct.
 pub fn is_body(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| is_media_type(value.as_bytes(), "application/grip-instruct"))
 }
 
-/// A time to hold, no shorter than it may be.
+/// Returns a time to hold, no shorter than it may be.
 fn hold_time(seconds: u64) -> Duration {
     Duration::from_secs(seconds.max(SHORTEST_HOLD))
 }
 
-/// A final status: an informational one would make the client wait for another answer.
+/// Returns a final status: an informational one would make the client wait for another answer.
 fn final_status(code: u16) -> Option<u16> {
     Some(code).filter(|code| (200..=999).contains(code))
 }

@@ -72,7 +72,7 @@ impl Body {
         }
     }
 
-    /// The body for a connection whose held answer has this one. `None`: the patch does not fit it.
+    /// Returns the body for a connection whose held answer has this one. `None`: the patch does not fit it.
     pub fn over(&self, held: &Bytes) -> Option<Bytes> {
         match self {
             Self::Whole(bytes) => Some(bytes.clone()),

@@ -37,7 +37,7 @@ impl Selection {
     }
 }
 
-/// A list of channels, each once.
+/// Returns a list of channels, each once.
 fn names(fields: &Fields<'_>, name: &str) -> Result<Vec<Channel>, Invalid> {
     let names = fields.strings(name)?.unwrap_or_default();
     if names.len() > MAX_NAMES {
@@ -53,7 +53,7 @@ fn names(fields: &Fields<'_>, name: &str) -> Result<Vec<Channel>, Invalid> {
     Ok(channels)
 }
 
-/// The channels that a change of subscriptions is about: at least one, each once.
+/// Returns the channels that a change of subscriptions is about: at least one, each once.
 pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
     if fields.get("channels").is_none() {
         return invalid(format!("{} does not contain 'channels'", fields.of));

@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(1);
 
-/// A webhook for which nothing waits, and no leave is over.
+/// Returns a webhook for which nothing waits, and no leave is over.
 fn hook(address: SocketAddr) -> Hook {
     let url = Url::parse(&format!("http://{address}/events?a=b")).unwrap();
     Hook { batch_wait: Duration::ZERO, grace: LONG, ..Hook::new(url) }

@@ -64,7 +64,7 @@ impl Server {
         Self { address, seen }
     }
 
-    /// A webhook there.
+    /// Returns a webhook there.
     pub(super) fn hook(&self) -> Hook {
         super::hook(self.address)
     }

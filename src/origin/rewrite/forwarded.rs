@@ -45,7 +45,7 @@ impl ForwardedFor {
 }
 
 impl Edit {
-    /// The addresses for the origin, in one header. `address`: the client's, if it has one.
+    /// Returns the addresses for the origin, in one header. `address`: the client's, if it has one.
     pub(super) fn apply(self, headers: &HeaderMap, address: Option<IpAddr>) -> Option<HeaderValue> {
         let values = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
         let mut addresses: Vec<&str> = values.flat_map(|v| v.split(',')).map(str::trim).collect();
@@ -61,7 +61,8 @@ impl Edit {
     }
 }
 
-/// Whether a name, in lower case, is that of a header by which proxies tell where a request comes from, and how it came.
+/// Returns whether a name, in lower case, is that of a header by which proxies tell where a request comes from, and how it
+/// came.
 pub fn is_of_proxies(name: &str) -> bool {
     const OTHERS: [&str; 8] = [
         "cf-connecting-ip",
@@ -85,12 +86,12 @@ pub(in crate::origin) fn says_secure(headers: &HeaderMap) -> Option<bool> {
     Some(last.eq_ignore_ascii_case(b"https") || last.eq_ignore_ascii_case(b"wss"))
 }
 
-/// Whether a request has passed the proxy of this name already (RFC 8586).
+/// Returns whether a request has passed the proxy of this name already (RFC 8586).
 pub fn has_passed(headers: &HeaderMap, name: &str) -> bool {
     visited(headers).any(|cdn| cdn.split(';').next().is_some_and(|id| id.trim().eq_ignore_ascii_case(name)))
 }
 
-/// All that `CDN-Loop` says, and this proxy behind it.
+/// Returns all that `CDN-Loop` says, and this proxy behind it.
 pub(super) fn cdn_loop(headers: &HeaderMap, name: &str) -> Option<HeaderValue> {
     let all: Vec<&str> = visited(headers).chain([name]).collect();
     HeaderValue::try_from(all.join(", ")).ok()

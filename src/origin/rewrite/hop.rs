@@ -12,7 +12,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// The number of headers that `Connection` may name. Each of them is compared with each header of the message.
 const MOST_NAMED: usize = 100;
 
-/// Whether `Connection` names more headers than it may.
+/// Returns whether `Connection` names more headers than it may.
 pub fn names_a_crowd(headers: &HeaderMap) -> bool {
     tokens(headers, &CONNECTION).nth(MOST_NAMED).is_some()
 }
@@ -32,7 +32,7 @@ pub fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> b
     }
 }
 
-/// Whether a message's `Transfer-Encoding`, if it has any, is `chunked` alone: no other is undone here.
+/// Returns whether a message's `Transfer-Encoding`, if it has any, is `chunked` alone: no other is undone here.
 pub fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next();
@@ -40,7 +40,7 @@ pub fn is_plainly_framed(headers: &HeaderMap) -> bool {
         && codings.next().is_none()
 }
 
-/// Whether a header is for one connection only.
+/// Returns whether a header is for one connection only.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHORIZATION)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate")

@@ -6,13 +6,13 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 /// The prefix of marked names, as in Pushpin.
 pub(super) const MARK: &str = "eb9bf0f5-";
 
-/// Whether a name is marked.
+/// Returns whether a name is marked.
 pub(super) fn is_marked(name: &HeaderName) -> bool {
     name.as_str().starts_with(MARK)
 }
 
-/// The marked headers of a request: those it came with, and those of its others that are not among `need_mark`, whose
-/// originals only count if they came marked, and are kept.
+/// Returns the marked headers of a request: those it came with, and those of its others that are not among `need_mark`,
+/// whose originals only count if they came marked, and are kept.
 pub(super) fn originals(
     headers: &HeaderMap,
     need_mark: &[HeaderName],

@@ -47,7 +47,7 @@ pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
     PathAndQuery::try_from(changed.as_slice()).map_or_else(|_| root(), Uri::from)
 }
 
-/// The headers for an origin, in Pushpin's order of operations.
+/// Returns the headers for an origin, in Pushpin's order of operations.
 pub(super) fn headers(
     errand: &Errand<'_>,
     target: &Target,
@@ -101,7 +101,7 @@ pub(super) fn headers(
     to
 }
 
-/// The headers with those that the route sets; `None` if it sets none.
+/// Returns the headers with those that the route sets; `None` if it sets none.
 fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
     if rewrite.headers.is_empty() {
         return None;

@@ -43,19 +43,19 @@ const RESERVED: [&str; 18] = [
 /// Names that say who a client is, and are none of a trailer's business (RFC 9110 6.5.1).
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "set-cookie"];
 
-/// Whether gripd alone decides about a header, by any spelling of its name.
+/// Returns whether gripd alone decides about a header, by any spelling of its name.
 pub fn is_reserved(name: &HeaderName) -> bool {
     is_reserved_plain(&hyphenated(name.as_str()))
 }
 
-/// Whether gripd alone decides about a name, which is in lower case and hyphenated.
+/// Returns whether gripd alone decides about a name, which is in lower case and hyphenated.
 fn is_reserved_plain(name: &str) -> bool {
     RESERVED.contains(&name)
         || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
         || is_of_proxies(name)
 }
 
-/// Whether a route sets a name, or learns from it who a client is. `own` is the name itself, as it is spelled.
+/// Returns whether a route sets a name, or learns from it who a client is. `own` is the name itself, as it is spelled.
 fn is_of_route(name: &str, own: Option<&HeaderName>, route: &Route) -> bool {
     let same = |other: &HeaderName| own != Some(other) && hyphenated(other.as_str()) == name;
     let of_user = match route.users.as_ref().map(|users| &users.source) {
@@ -78,7 +78,7 @@ fn hyphenated(name: &str) -> Cow<'_, str> {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>().into()
 }
 
-/// Whether a name has only letters, digits and hyphens. Most have, and are short.
+/// Returns whether a name has only letters, digits and hyphens. Most have, and are short.
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
@@ -94,7 +94,8 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// Whether a header only looks like one that others speak for: its name has other characters where that one has hyphens.
+/// Returns whether a header only looks like one that others speak for: its name has other characters where that one has
+/// hyphens.
 pub(in crate::origin) fn is_imitation(name: &HeaderName, headers: &HeaderMap, route: &Route) -> bool {
     if is_plain(name.as_str()) || is_set_by_route(name, route) {
         return false;
@@ -126,7 +127,7 @@ pub(super) fn trailers(announced: &HeaderValue, errand: &Errand<'_>) -> Option<H
     if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
 }
 
-/// Whether a client's trailer of this name may reach an origin, which perhaps merges it with the headers.
+/// Returns whether a client's trailer of this name may reach an origin, which perhaps merges it with the headers.
 pub(in crate::origin) fn may_be_trailer(name: &HeaderName) -> bool {
     let plain = hyphenated(name.as_str());
     !is_reserved_plain(&plain) && !CREDENTIALS.contains(&&*plain)

@@ -26,7 +26,7 @@ impl Via {
         Self { pseudonym, old, usual }
     }
 
-    /// Whether a request has passed this process already.
+    /// Returns whether a request has passed this process already.
     pub fn has_passed(&self, headers: &HeaderMap) -> bool {
         let values = headers.get_all(VIA).iter().map(HeaderValue::as_bytes);
         let mut passed = values.flat_map(|value| value.split(|byte| *byte == b','));

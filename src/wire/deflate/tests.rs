@@ -9,7 +9,7 @@ fn accepts(offer: &str) -> bool {
     negotiate([offer], Dropped).is_some()
 }
 
-/// The output of one message, fed in pieces.
+/// Returns the output of one message, fed in pieces.
 fn inflate(inflate: &mut Inflate, pieces: &[&[u8]]) -> Result<Vec<u8>, Corrupt> {
     let mut all = Vec::new();
     for piece in pieces {

@@ -65,7 +65,7 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// The head of a frame, with room for its payload.
+/// Returns the head of a frame, with room for its payload.
 fn head(lead: u8, length: usize, masked: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(length + 14);
     out.push(lead);
@@ -98,17 +98,17 @@ fn hidden(lead: u8, content: &[u8], key: [u8; 4]) -> Vec<u8> {
     out
 }
 
-/// A whole message for a client.
+/// Returns a whole message for a client.
 pub fn frame(kind: MessageKind, content: &[u8]) -> Bytes {
     Fragment::whole(kind, content).frame()
 }
 
-/// A Close frame for a client.
+/// Returns a Close frame for a client.
 pub fn close(reason: Option<&CloseReason>) -> Bytes {
     bare(FINAL | CLOSE, &CloseReason::payload(reason))
 }
 
-/// A Close frame for an origin.
+/// Returns a Close frame for an origin.
 pub fn masked_close(reason: Option<&CloseReason>, key: [u8; 4]) -> Vec<u8> {
     hidden(FINAL | CLOSE, &CloseReason::payload(reason), key)
 }
@@ -180,7 +180,7 @@ impl Message {
         self.plain.len()
     }
 
-    /// Whether it has no content.
+    /// Returns whether it has no content.
     pub const fn is_empty(&self) -> bool {
         self.content.is_empty()
     }

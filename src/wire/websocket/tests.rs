@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 const KEY: [u8; 4] = [0xa1, 0x02, 0x7f, 0xc8];
 
-/// A whole message as a client sends it.
+/// Returns a whole message as a client sends it.
 fn masked(kind: MessageKind, content: &[u8]) -> Vec<u8> {
     Fragment::whole(kind, content).masked(KEY)
 }
 
-/// A client's frame with this first byte.
+/// Returns a client's frame with this first byte.
 fn raw(lead: u8, payload: &[u8]) -> Vec<u8> {
     let kind = if payload.is_empty() { Text } else { Binary };
     let mut frame = masked(kind, payload);
@@ -309,7 +309,7 @@ fn window() -> impl Strategy<Value = ClientWindow> {
     prop_oneof![Just(ClientWindow::Kept), Just(ClientWindow::Dropped)]
 }
 
-/// The frames of a message, with a ping after each but the last.
+/// Returns the frames of a message, with a ping after each but the last.
 fn cut((kind, content, compressed, cuts): &Sent) -> Vec<u8> {
     if kind.is_control() {
         return masked(*kind, content);
