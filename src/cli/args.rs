@@ -133,7 +133,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// `7999` or `127.0.0.1:7999`.
+/// Reads `7999` or `127.0.0.1:7999`.
 fn parse_port(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());

@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// `gripd publish`.
+/// Runs `gripd publish`.
 pub(super) fn publish(args: &Publish) -> u8 {
     let item = match item(args) {
         Ok(item) => item,
@@ -57,7 +57,7 @@ fn item(args: &Publish) -> Result<Map<String, Value>> {
     Ok(item)
 }
 
-/// `gripd close`.
+/// Runs `gripd close`.
 pub(super) fn close(args: &Close) -> u8 {
     let item = json!({ "channel": args.channel, "action": "close" });
     match post(&args.server, &item).and_then(|reply| closed(&reply)) {

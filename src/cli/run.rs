@@ -17,7 +17,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often to look whether a drain is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// `gripd`: runs until a signal.
+/// Runs `gripd` until a signal.
 pub(super) fn daemon(args: &Args) -> u8 {
     let reload = Reload::new(args);
     let config = match load(args) {
@@ -116,7 +116,7 @@ impl Signals {
     }
 }
 
-/// `gripd check`: tells all that is wrong with the configuration.
+/// Runs `gripd check`, which tells everything that is wrong with the configuration.
 pub(super) fn check(args: &Args) -> u8 {
     match load(args) {
         Ok(config) => {

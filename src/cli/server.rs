@@ -58,7 +58,7 @@ impl Server {
         Ok(Self { place, path, proof })
     }
 
-    /// Publishes, and returns what is replied.
+    /// Publishes, and returns the reply.
     pub(super) async fn post(&self, body: String) -> Result<Bytes> {
         let transport = match &self.place {
             Place::Unix(file) => connect_to_file(file).await.map_err(|e| format!("cannot connect to {self}: {e}"))?,

@@ -275,7 +275,7 @@ impl Config {
     }
 }
 
-/// How clients are served.
+/// Returns the settings by which clients are served.
 fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -> front::Settings {
     front::Settings {
         header_timeout: file.client.header_timeout.0,
@@ -293,7 +293,7 @@ fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -
     }
 }
 
-/// How slowly a client may read an answer.
+/// Returns how slowly a client may read an answer.
 const fn answer_pace(file: &file::File) -> Limits {
     Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None }
 }

@@ -23,7 +23,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
     Ok(Reply::json(&Page { channels, next }))
 }
 
-/// One channel. A channel that nobody holds has no connections.
+/// Returns one channel. A channel that nobody holds has no connections.
 pub(super) async fn one(cluster: &Cluster, channel: &str) -> Result<Reply, ApiError> {
     let channel = name(channel)?;
     Ok(Reply::json(&Held { connections: cluster.connections(&channel).await, channel }))

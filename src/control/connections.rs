@@ -75,7 +75,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
     Ok(Reply::json(&Page { connections, next }))
 }
 
-/// One connection.
+/// Returns one connection.
 pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<Reply, ApiError> {
     let name = read_name(name)?;
     let row = cluster.connection(&name).await.ok_or_else(|| unknown(&name))?;

@@ -106,7 +106,7 @@ mod tests {
         refuse_pages(request(Method::GET, "/", headers).headers()).is_some()
     }
 
-    /// `local` is the address to which the request came; an empty one is a Unix socket.
+    /// Returns whether a request is refused. `local` is the address to which it came; an empty one is a Unix socket.
     fn refused(local: &str, target: &str, host: &str) -> bool {
         let tcp = |local| Peer::Tcp { local, remote: "10.0.0.2:1".parse().unwrap() };
         let caller = if local.is_empty() { Peer::Unix } else { tcp(local.parse().unwrap()) };

@@ -43,7 +43,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Places for `most` connections, of which so many may have proved nothing.
+    /// Returns places for `most` connections, of which `most_unproven` may have proved nothing.
     pub(super) fn new(most: usize, most_unproven: usize) -> Arc<Self> {
         Arc::new(Self { most, most_unproven, next: AtomicU64::new(0), began: Instant::now(), seats: Mutex::default() })
     }

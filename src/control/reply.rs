@@ -67,7 +67,7 @@ impl Reply {
         }
     }
 
-    /// Text of another media type.
+    /// Returns text of another media type.
     pub(super) const fn other(media: &'static str, body: String) -> Self {
         Self { status: 200, media, body, header: None }
     }

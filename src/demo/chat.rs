@@ -139,7 +139,7 @@ impl Chat {
         self.kicks.push_back(kick);
     }
 
-    /// Why this person may not take part in this conversation, if so.
+    /// Returns the reason why this person may not take part in this conversation, if there is one.
     pub(super) fn refusal(&self, who: &Name, conversation: &Conversation) -> Option<String> {
         let mut newest_first = self.kicks.iter().rev();
         let kick = newest_first.find(|kick| kick.covers(who, conversation));

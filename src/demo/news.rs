@@ -23,27 +23,27 @@ impl News {
         Self::new("hello", json!({"name": name.as_str(), "conversation": conversation.as_str()}))
     }
 
-    /// Somebody has come.
+    /// Returns the news that somebody has come.
     pub(super) fn joined(name: &Name) -> Self {
         Self::new("joined", json!({"name": name.as_str()}))
     }
 
-    /// Somebody says something.
+    /// Returns the news that somebody says something.
     pub(super) fn message(from: &Name, text: &str, time_ms: u64) -> Self {
         Self::new("message", json!({"from": from.as_str(), "text": text, "time": time_ms}))
     }
 
-    /// Somebody was removed.
+    /// Returns the news that somebody was removed.
     pub(super) fn left(kick: &Kick) -> Self {
         Self::new("left", json!({"name": kick.who.as_str(), "by": kick.by.as_str()}))
     }
 
-    /// To somebody whose line was not published.
+    /// Returns the news for somebody whose line was not published.
     pub(super) fn refused(text: &str, reason: &str) -> Self {
         Self::new("refused", json!({"text": text, "reason": reason}))
     }
 
-    /// To somebody who still writes after the removal.
+    /// Returns the news for somebody who still writes after the removal.
     pub(super) fn removed(reason: &str) -> Self {
         Self::new("kicked", json!({"reason": reason}))
     }
@@ -52,19 +52,18 @@ impl News {
         Self { event, data }
     }
 
-    /// As a server-sent event. The leading newline ends a keep-alive `:`,
-    /// which would otherwise turn the event line into a comment. JSON text
-    /// holds no raw line breaks, so `data` is always one line.
+    /// Returns it as a server-sent event. The leading newline ends a keep-alive `:`, which would otherwise turn the event
+    /// line into a comment. JSON text holds no raw line breaks, so `data` is always one line.
     pub(super) fn event(&self) -> String {
         format!("\nevent: {}\ndata: {}\n\n", self.event, self.data)
     }
 
-    /// As JSON.
+    /// Returns it as JSON.
     pub(super) fn value(&self) -> Value {
         json!({"event": self.event, "data": self.data})
     }
 
-    /// As the text of a WebSocket message.
+    /// Returns it as the text of a WebSocket message.
     pub(super) fn text(&self) -> String {
         self.value().to_string()
     }

@@ -77,7 +77,7 @@ impl Reply {
         self.push("CLOSE", &content);
     }
 
-    /// Any event.
+    /// Adds any event.
     pub(super) fn push(&mut self, kind: &str, content: &[u8]) {
         self.body.extend_from_slice(kind.as_bytes());
         if !content.is_empty() {

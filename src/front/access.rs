@@ -62,7 +62,7 @@ impl Access {
         self.route = Some(Arc::clone(route));
     }
 
-    /// An answer came, from the target with this index.
+    /// Notes that an answer has come from the target with this index.
     pub(super) const fn answered(&mut self, status: u16, target: usize) {
         self.status = status;
         self.target = target;
@@ -72,7 +72,7 @@ impl Access {
         self.status = status;
     }
 
-    /// The answer is not the end; this is what goes on.
+    /// Notes that the answer is not the end, and the thing that goes on.
     pub(super) const fn hold(&mut self, what: &'static str) {
         self.hold = Some(what);
     }

@@ -148,7 +148,7 @@ impl Activity {
         }
     }
 
-    /// Ready when the connection is to leave.
+    /// Returns ready when the connection is to leave.
     pub(super) fn poll_leave(&self, cx: &Context<'_>) -> Poll<()> {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

@@ -33,7 +33,7 @@ impl HeadTimer {
         Self { sleep, header_timeout, idle_timeout, begun: None }
     }
 
-    /// Ready when the connection is to end. It must be called after hyper has read what there is.
+    /// Returns ready when the connection is to end. It must be called after hyper has read everything that there is.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<Overdue> {
         if !activity.has_begun_head() {
             self.begun = None;

@@ -82,7 +82,7 @@ fn value_of(pair: &str, name: &str) -> Option<Result<String, NotUtf8>> {
     Some(form::decode(value).map(Cow::into_owned).ok_or(NotUtf8))
 }
 
-/// Headers as a JSON object of texts.
+/// Reads headers from a JSON object of texts.
 fn headers(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let Value::Object(object) = json::read(text.as_bytes()).ok()? else { return None };
     let pair = |(name, value): (String, Value)| {

@@ -62,7 +62,8 @@ fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
     Some([&bytes[..=begin + first], &target, &bytes[begin + last..]].concat())
 }
 
-/// Percent-encodes what hyper refuses in a target: what it accepts goes on as it came, on every connection.
+/// Percent-encodes the characters of a target that hyper refuses. Those that it accepts stay as they are, on every
+/// connection.
 fn encode_target(target: &[u8]) -> Option<Vec<u8>> {
     let is_text = std::str::from_utf8(target).is_ok();
     let (path, query) = target.split_at(target.iter().position(|byte| *byte == b'?').unwrap_or(target.len()));

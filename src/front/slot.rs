@@ -102,7 +102,7 @@ impl Slot {
         drop(self.farewell.take());
     }
 
-    /// Ready when a close has met it. Then word is left that the connection is to end.
+    /// Returns ready when a close has met it. Then the slot says that the connection is to end.
     pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut farewell = self.farewell.borrow_mut();
         let Some(Farewell { away, .. }) = farewell.as_deref() else { return Poll::Pending };

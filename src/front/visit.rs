@@ -170,7 +170,7 @@ impl Visit {
         }
     }
 
-    /// On whose behalf its origin is asked again.
+    /// Returns the properties of the request with which its origin is asked again.
     pub(super) fn about(&self, route: &Arc<Route>) -> Asking {
         let scheme = if self.secure { "https" } else { "http" };
         let host = named_host(&self.request).filter(|host| !host.is_empty()).unwrap_or(b"localhost");

@@ -347,7 +347,7 @@ mod tests {
             self.backlog.push(event);
         }
 
-        /// Bytes of the first so many events that the origin does not have.
+        /// Returns the bytes of the first `count` events that the origin does not have.
         fn left(&self, count: usize) -> usize {
             let pushed: usize = self.pushed[..count].iter().map(|(_, content)| content.len()).sum();
             let had: usize = self.origin.whole.iter().map(|(_, content)| content.len()).sum();

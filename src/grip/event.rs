@@ -23,7 +23,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Its type, as bodies have it.
+    /// Returns its type, as bodies have it.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Open => "OPEN",
@@ -36,7 +36,7 @@ impl Event {
         }
     }
 
-    /// Its content: a message's own, or the payload of the Close frame.
+    /// Returns its content: that of a message, or the payload of the Close frame.
     pub fn content(&self) -> Bytes {
         match self {
             Self::Message(_, content) => content.clone(),

@@ -90,7 +90,7 @@ fn closing_quote(text: &str) -> Option<usize> {
     })
 }
 
-/// Whole seconds; `unreadable` if it is no number, `negative` if it is below zero.
+/// Reads whole seconds. The error is `unreadable` if it is no number, and `negative` if it is below zero.
 pub(super) fn seconds(value: &str, unreadable: &str, negative: &str) -> Result<u64, Invalid> {
     let number: i32 = value.trim().parse().map_err(|_| Invalid::new(unreadable))?;
     u64::try_from(number).map_err(|_| Invalid::new(negative))

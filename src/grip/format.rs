@@ -15,7 +15,7 @@ impl Format {
     /// Every format, in the order of this type.
     pub const ALL: [Self; 3] = [Self::HttpResponse, Self::HttpStream, Self::WsMessage];
 
-    /// Its key in an item's `formats`.
+    /// Returns its key in an item's `formats`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::HttpResponse => "http-response",

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Invalid(String);
 
 impl Invalid {
-    /// For this reason.
+    /// Returns an error with this reason.
     pub fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }

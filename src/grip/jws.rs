@@ -36,7 +36,7 @@ impl<'a> Token<'a> {
 }
 
 impl fmt::Debug for Token<'_> {
-    /// Without what somebody could use it by.
+    /// Writes the token without the parts by which somebody could use it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a token signed by {:?}", self.header.alg)
     }

@@ -75,7 +75,7 @@ impl Rule {
         !is_anothers && self.0.iter().any(|pattern| pattern.users() == 0 && pattern.fits(name, ""))
     }
 
-    /// Its patterns, as they were written.
+    /// Returns its patterns, as they were written.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|pattern| &*pattern.text)
     }

@@ -99,7 +99,7 @@ impl<'a> Fields<'a> {
         number.map_or_else(|| self.wrong_type(name), |n| Ok(Some(n)))
     }
 
-    /// Seconds, as many as a header may name.
+    /// Reads seconds, as many as a header may name.
     pub(super) fn seconds(&self, name: &str) -> Result<Option<u64>, Invalid> {
         let Some(number) = self.integer(name)? else { return Ok(None) };
         match i32::try_from(number).ok().and_then(|seconds| u64::try_from(seconds).ok()) {
@@ -108,7 +108,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Base64 in `binary`, else the text in `text`.
+    /// Reads the Base64 in `binary`, else the text in `text`.
     pub(super) fn content(&self, binary: &str, text: &str) -> Result<Option<Bytes>, Invalid> {
         let Some(encoded) = self.string(binary)? else {
             return Ok(self.string(text)?.map(|t| Bytes::from(t.to_owned())));
@@ -119,7 +119,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Headers as an object, or as a list of pairs where names may repeat.
+    /// Reads headers from an object, or from a list of pairs, in which names may repeat.
     pub(super) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Invalid> {
         let pairs: Vec<(&str, &Value)> = match self.get("headers") {
             None => Vec::new(),
@@ -153,8 +153,8 @@ fn pair<'a>(fields: &Fields<'_>, value: &'a Value) -> Result<(&'a str, &'a Value
     }
 }
 
-/// Headers that no origin and no publisher decides here: GRIP's, and those of the connection, by which gripd frames an
-/// answer (RFC 9110 7.6.1).
+/// Returns whether a header is one that no origin and no publisher decides: GRIP's, and those of the connection, by which
+/// gripd frames an answer (RFC 9110 7.6.1).
 pub(super) fn is_gripds_own(name: &HeaderName) -> bool {
     super::instruct::is_grip(name)
         || matches!(

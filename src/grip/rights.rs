@@ -35,7 +35,7 @@ impl Rights {
         self.own.as_ref().map(|own| [prefix, &**own].concat())
     }
 
-    /// Why a channel may not be held, by the name that the origin uses, on a route with this rule.
+    /// Returns the reason why a channel may not be held, by the name that the origin uses, on a route with this rule.
     pub fn refuse(&self, rule: Option<&Rule>, name: &str) -> Option<Refusal> {
         if self.own.as_deref() == Some(name) {
             return None;

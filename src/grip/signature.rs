@@ -59,7 +59,7 @@ impl Signer {
 }
 
 impl PartialEq for Signer {
-    /// Tokens are what a signer is: those of ES256 differ each time, and so do their signers.
+    /// Compares the tokens that they sign. Those of ES256 differ each time, and so do their signers.
     fn eq(&self, other: &Self) -> bool {
         self.sign(0) == other.sign(0)
     }

@@ -6,7 +6,7 @@ use crate::grip::Instruct;
 use crate::shard::{Terms, Ways};
 
 impl Hold {
-    /// Its terms.
+    /// Returns its terms.
     pub(super) fn terms(&self) -> Terms {
         terms(&self.instruct, &self.about.route.prefix, &self.implicit)
     }

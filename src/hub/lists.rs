@@ -186,7 +186,7 @@ impl Hub {
         Ok(rules)
     }
 
-    /// Connections in order behind `after`, at most `limit`, and whether there are more.
+    /// Returns connections in order after `after`, at most `limit`, and whether there are more.
     pub async fn connections_of(
         &self,
         filter: &ConnectionFilter,

@@ -432,8 +432,8 @@ mod tests {
     }
 
     proptest! {
-        /// Items late, lost and repeated in any way: each that comes is delivered once for each time it comes, and
-        /// those of an unbroken run never out of order.
+        /// Delivers items that are late, lost and repeated in any way: each that comes is delivered once for each time it
+        /// comes, and those of an unbroken run never out of order.
         #[test]
         fn nothing_that_comes_is_lost(order in prop::collection::vec((1u32..40, 0u64..3000), 1..120)) {
             let (mut s, c, mut t) = sequences();
@@ -452,7 +452,7 @@ mod tests {
             prop_assert!(s.deadline().is_none());
         }
 
-        /// Within the time they may wait, items in any order come out in theirs.
+        /// Delivers items that come in any order in their own, within the time that they may wait.
         #[test]
         fn shuffled_items_come_out_in_order(shuffled in Just((2u32..60).collect::<Vec<_>>()).prop_shuffle()) {
             let (mut s, c, t) = sequences();

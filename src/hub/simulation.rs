@@ -128,7 +128,7 @@ impl Run {
         self.asked = Some([(last[0], self.stored[0]), (last[1], self.stored[1])]);
     }
 
-    /// The origin tells what it had when it was asked.
+    /// Lets the origin tell the items that it had when it was asked.
     fn answer(&mut self) {
         let Some(asked) = self.asked.take() else { return };
         for (name, (last, stored)) in CHANNELS.iter().zip(asked) {

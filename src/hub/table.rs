@@ -55,7 +55,7 @@ impl Table {
         self.number
     }
 
-    /// One connection left. Says whether it was the last.
+    /// Notes that one connection has left a channel. Returns whether it was the last.
     pub(super) fn leave(&mut self, shard: usize, channel: &Channel) -> bool {
         let Some(shares) = self.channels.get_mut(&**channel) else { return false };
         let Some(at) = shares.iter().position(|s| s.shard == narrow(shard)) else { return false };

@@ -86,7 +86,7 @@ fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// Ready with the outcome of an attempt that has ended, which is removed.
+/// Returns the outcome of an attempt that has ended, which is removed.
 fn poll_any(attempts: &mut Vec<Attempt>, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
     for place in 0..attempts.len() {
         if let Poll::Ready(ended) = attempts[place].as_mut().poll(cx) {

@@ -145,7 +145,7 @@ fn end<M: SerializeMap>(map: &mut M, ended: &Ended) -> Result<(), M::Error> {
     map.serialize_entry("bytes", &ended.bytes)
 }
 
-/// Milliseconds as seconds. The nearest number there is has no more than three digits behind the point.
+/// Returns milliseconds as seconds. The nearest number there is has no more than three digits after the point.
 fn seconds(millis: u64) -> f64 {
     millis as f64 / 1000.0
 }

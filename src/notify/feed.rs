@@ -305,7 +305,7 @@ fn is_earlier(now: Option<Instant>, before: Option<Instant>) -> bool {
     now.is_some_and(|now| before.is_none_or(|before| now < before))
 }
 
-/// Any number.
+/// Returns any number.
 pub(super) fn random() -> u64 {
     RandomState::new().hash_one(())
 }

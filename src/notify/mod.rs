@@ -162,7 +162,7 @@ impl Notifier {
         Self::with_pause(settings, metrics, backoff::FIRST)
     }
 
-    /// One that waits for `first_pause` after a first failure.
+    /// Returns a notifier that waits for `first_pause` after a first failure.
     fn with_pause(settings: Settings, metrics: &Arc<Metrics>, first_pause: Duration) -> Arc<Self> {
         let (start, random) = (Time::now().as_millis(), random());
         // Webhooks may share a server, and each has numbers of its own.
@@ -175,27 +175,27 @@ impl Notifier {
         self.feeds.is_empty()
     }
 
-    /// One more connection of a route holds each of these channels.
+    /// Counts one more connection of a route that holds each of these channels.
     pub fn joined(&self, route: &str, channels: &[Channel]) {
         self.feeds.iter().for_each(|feed| feed.joined(route, channels));
     }
 
-    /// One connection of a route that held each of these channels does not any more.
+    /// Counts one fewer connection of a route that holds each of these channels.
     pub fn left(&self, route: &str, channels: &[Channel]) {
         self.feeds.iter().for_each(|feed| feed.left(route, channels));
     }
 
-    /// One more connection of a route and of this user is held.
+    /// Counts one more connection of a route and of this user.
     pub fn user_joined(&self, route: &str, user: &str) {
         self.feeds.iter().for_each(|feed| feed.user_joined(route, user));
     }
 
-    /// One connection of a route and of this user that was held is not any more.
+    /// Counts one fewer connection of a route and of this user.
     pub fn user_left(&self, route: &str, user: &str) {
         self.feeds.iter().for_each(|feed| feed.user_left(route, user));
     }
 
-    /// A held connection ended, now.
+    /// Reports that a held connection has ended now.
     pub fn ended(&self, ended: &Ended) {
         let mut shared = None;
         for feed in self.feeds.iter().filter(|feed| feed.wants_ends(&ended.route)) {
@@ -203,8 +203,8 @@ impl Notifier {
         }
     }
 
-    /// Sends, for ever, on a runtime of tokio's. It may be dropped at any time: what was on its way then is sent again
-    /// when this is called again, or by [`drain`](Self::drain).
+    /// Sends events without end, on a runtime of tokio. It may be dropped at any time: events that were on their way are
+    /// sent again when it is called again, or by [`drain`](Self::drain).
     pub async fn run(&self) {
         let serve = self.feeds.iter().map(|feed| Box::pin(feed.serve()) as Part<'_>);
         let keep_time = self.feeds.iter().map(|feed| Box::pin(feed.keep_time()) as Part<'_>);

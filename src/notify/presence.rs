@@ -46,12 +46,12 @@ pub(super) enum Joined {
 }
 
 impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
-    /// Nothing is held. A leave is told when nobody has joined for `grace`.
+    /// Returns a presence of nothing. A leave is told when nobody has joined for `grace`.
     pub(super) fn new(grace: Duration) -> Self {
         Self { grace, most_leaving: MAX_LEAVING, names: HashMap::default(), leaving: BTreeMap::new(), ticket: 0 }
     }
 
-    /// One more holds `name`, of which `own` makes one to keep.
+    /// Counts one more connection that holds `name`. `own` makes a name to keep.
     pub(super) fn joined(&mut self, name: &str, own: impl FnOnce() -> N, now: Instant) -> Joined {
         let Some(state) = self.names.get_mut(name) else {
             self.names.insert(own(), State::Held(1));
@@ -70,7 +70,8 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
         }
     }
 
-    /// One fewer holds `name`. The name is returned if its leave is to be told now. If nobody holds it, nothing happens.
+    /// Counts one fewer connection that holds `name`. Returns the name if its leave is to be told now. If nobody holds it,
+    /// nothing happens.
     pub(super) fn left(&mut self, name: &str, now: Moment) -> Option<N> {
         match self.names.get_mut(name)? {
             State::Held(count) if *count > 1 => {

@@ -103,7 +103,7 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// For how many more there is room.
+    /// Returns for how many more events there is room.
     pub(super) fn room(&self) -> usize {
         self.most.saturating_sub(self.waiting.len())
     }

@@ -66,7 +66,7 @@ pub struct Told {
 }
 
 impl Asking {
-    /// Its URI as logs show it: without the tokens of users.
+    /// Returns its URI as logs show it: without the tokens of users.
     pub fn shown(&self) -> Cow<'_, str> {
         self.route.shown(&self.uri)
     }

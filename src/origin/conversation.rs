@@ -273,7 +273,7 @@ impl Conversation {
 }
 
 impl Drop for Conversation {
-    /// The result of the last request interests nobody.
+    /// Tells the origin that the WebSocket is over. Nobody waits for the result.
     fn drop(&mut self) {
         if !std::mem::take(&mut self.open) {
             return;

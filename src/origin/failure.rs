@@ -106,7 +106,7 @@ impl Failure {
         }
     }
 
-    /// It and its causes, in one line.
+    /// Returns the failure and its causes, in one line.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();

@@ -99,7 +99,7 @@ impl Drop for RelayedPlace {
 }
 
 impl Opened {
-    /// Which target of the route has answered.
+    /// Returns which target of the route has answered.
     pub const fn target(&self) -> usize {
         match self {
             Self::Conversation { target, .. } | Self::Socket { target, .. } | Self::Echo { target, .. } => *target,

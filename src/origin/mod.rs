@@ -390,7 +390,7 @@ impl Origin {
         outgoing
     }
 
-    /// `Grip-Sig` for a request sent now.
+    /// Returns the `Grip-Sig` for a request that is sent now.
     fn signature(&self, errand: &Errand<'_>) -> Option<HeaderValue> {
         // A WebSocket may live longer than the signature of the proxy before this one.
         let own = !errand.sender.is_trusted() || errand.purpose == Purpose::Events;
@@ -422,7 +422,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// Seconds since 1970, as tokens have them.
+/// Returns the seconds since 1970, as tokens have them.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -151,7 +151,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
-    /// One turn at a time.
+    /// Returns turns of which there is one at a time.
     fn turns() -> Turns {
         Turns::new(1, Metrics::default().own_requests_waiting)
     }

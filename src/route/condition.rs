@@ -39,7 +39,7 @@ pub struct Condition {
 }
 
 impl fmt::Display for Condition {
-    /// Host and path, and what else tells it from others.
+    /// Writes host and path, and the other conditions that tell it from others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.host.as_deref().unwrap_or("*"), self.path_beg)?;
         match self.protocol {

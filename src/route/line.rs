@@ -76,7 +76,7 @@ impl Part {
         self.value.as_mut().unwrap_or(&mut self.name).push(c);
     }
 
-    /// The first `=` begins the value, a further one is part of it.
+    /// Reads a `=`. The first one begins the value, a further one is part of it.
     fn equals(&mut self) {
         match &mut self.value {
             Some(value) => value.push('='),

@@ -171,7 +171,7 @@ fn rewrite(rewrite: &mut Rewrite, name: &str, value: &str) -> Result<(), Invalid
     Ok(())
 }
 
-/// `Name: value`; an empty value means that the header is removed.
+/// Reads `Name: value`. An empty value means that the header is removed.
 fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), Invalid> {
     let Some((name, value)) = text.split_once(':') else { return invalid("header must be written as 'Name: value'") };
     let Ok(name) = HeaderName::try_from(name.trim()) else {

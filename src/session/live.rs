@@ -169,12 +169,12 @@ impl<'a> Session<'a> {
         if idle && !self.arm() { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
     }
 
-    /// Channels that the target has it hold, whatever the origin says.
+    /// Returns the channels that the target holds for every client, whatever the origin says.
     pub(super) fn implicit(&self) -> &[String] {
         self.about.route.targets.get(self.target).map_or(&[], |target| &target.channels)
     }
 
-    /// Why the client's side is closed.
+    /// Returns the reason why the client's side is closed.
     pub(super) fn given(&self) -> CloseReason {
         given(self.phase.closing().map(|closing| closing.reason.clone()))
     }

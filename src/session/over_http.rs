@@ -122,7 +122,7 @@ impl OverHttp {
         }
     }
 
-    /// Ready when the request under way has its answer.
+    /// Returns ready when the request under way has its answer.
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Asked(asked) = &mut self.state else { return Poll::Pending };
         let (conversation, reply) = ready!(asked.as_mut().poll(cx));

@@ -132,7 +132,7 @@ impl Relayed {
         Poll::Ready(Ok(()))
     }
 
-    /// Some more is with the kernel; what is there need not be kept for long.
+    /// Notes that some more bytes are with the kernel. They need not be kept for long.
     fn advance(&mut self, count: usize) {
         self.written += count;
         if self.written >= MAX_WAITING {

@@ -177,7 +177,7 @@ impl Conn {
         }
     }
 
-    /// Its place, as the one at `key`.
+    /// Returns its place, as the connection at `key`.
     pub(super) const fn place(&self, key: Key) -> Place {
         Place { key, serial: self.serial }
     }

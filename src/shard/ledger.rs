@@ -14,20 +14,20 @@ pub trait Ledger {
     /// It may not; then nothing is changed.
     fn join(&self, entering: &Entering<'_>) -> Result<Joined, Denied>;
 
-    /// One connection of this shard left each of `channels`.
+    /// Notes that one connection of this shard has left each of `channels`.
     fn left(&self, whose: &Profile, channels: &[Channel]);
 
     /// Takes back what was entered ahead for connections that were to be subscribed: they are entered by now. See
     /// [`super::Command`].
     fn release(&self, channels: &[Channel]);
 
-    /// A connection of a known user is held.
+    /// Notes that a connection of a known user is held.
     fn came(&self, whose: &Profile);
 
-    /// A connection of a known user is held no longer.
+    /// Notes that a connection of a known user is held no longer.
     fn went(&self, whose: &Profile);
 
-    /// A connection is held no longer.
+    /// Notes that a connection is held no longer.
     fn ended(&self, whose: &Profile, ended: &Ended);
 }
 
@@ -103,7 +103,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Its name.
+    /// Returns its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Client => "client",

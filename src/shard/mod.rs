@@ -167,13 +167,13 @@ impl State {
         &mut self.conns[key]
     }
 
-    /// Milliseconds since the shard began: the clock of keep-alives. It begins anew after 49 days, so that only
+    /// Returns the milliseconds since the shard began: the clock of keep-alives. It begins anew after 49 days, so only
     /// differences of it mean something.
     fn now_ms(&self) -> u32 {
         millis_since(self.started)
     }
 
-    /// Hundredths of a second since the shard began: the clock of how long connections are held.
+    /// Returns the hundredths of a second since the shard began: the clock of how long connections are held.
     fn now_cs(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_millis() / 10).unwrap_or(u32::MAX)
     }
@@ -204,7 +204,7 @@ impl State {
     }
 }
 
-/// Milliseconds since `started`, of which only the lower 32 bits are kept.
+/// Returns the milliseconds since `started`, of which only the lower 32 bits are kept.
 fn millis_since(started: Instant) -> u32 {
     (started.elapsed().as_millis() & u128::from(u32::MAX)) as u32
 }

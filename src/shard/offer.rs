@@ -200,8 +200,8 @@ impl State {
         outcome.delivered += 1;
     }
 
-    /// So much waits for a connection that it is not told any more: who can ask the origin does so instead, others
-    /// are cut.
+    /// Handles a connection for which so much waits that it gets no more items: one that can ask its origin does so
+    /// instead, another one is cut.
     pub(super) fn overflow(&mut self, key: Key, outcome: &mut Outcome) {
         let conn = &mut self.conns[key];
         let Some(rare) = conn.rare.as_mut().filter(|rare| rare.ways.refreshes) else {
@@ -214,7 +214,7 @@ impl State {
         self.refresh(key);
     }
 
-    /// So much waits for the hold of a connection that it is not told any more.
+    /// Handles a connection for whose hold so much waits that it gets no more items.
     fn overflow_of_queue(&mut self, key: Key, outcome: &mut Outcome) {
         if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.refreshes) {
             // The request in progress counts on the bytes that were sent, which therefore stay.

@@ -57,7 +57,7 @@ impl Outlet {
         freed
     }
 
-    /// Bytes that wait.
+    /// Returns the bytes that wait.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }

@@ -161,7 +161,7 @@ impl Parked {
         self.shard.state.borrow_mut().cut(self.key);
     }
 
-    /// Until when it has time, if it is being ended.
+    /// Returns until when it has time, if it is being ended.
     pub fn deadline(&self) -> Option<Instant> {
         self.shard.state.borrow().conns[self.key].ending.as_ref().map(|ending| ending.deadline)
     }
@@ -230,7 +230,7 @@ impl Parked {
         Ok(())
     }
 
-    /// Bytes that were sent since it is held.
+    /// Returns the bytes that were sent since it is held.
     fn sent(&self) -> u64 {
         self.shard.state.borrow().conns[self.key].sent
     }
@@ -338,7 +338,7 @@ impl Parked {
         Poll::Pending
     }
 
-    /// Ready when the outlet is empty, the client is gone, or the timer went off.
+    /// Returns ready when the outlet is empty, the client is gone, or the timer went off.
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Flushing> {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);

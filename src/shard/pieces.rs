@@ -59,7 +59,7 @@ pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<B
 }
 
 impl Rendered {
-    /// Its content for connections of this kind.
+    /// Returns its content for connections of this kind.
     pub(super) fn content(&self, feed: Feed) -> Bytes {
         match feed {
             Feed::Stream(_) => self.stream.as_ref().map(|chunk| chunk.content().clone()),

@@ -67,7 +67,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// By what connections are in order.
+    /// Returns the number by which connections are in order.
     pub const fn key(self) -> u32 {
         self.key.number()
     }

@@ -263,7 +263,7 @@ impl Rare {
 }
 
 impl Drop for Rare {
-    /// Items that are undecided when the connection is over were not delivered.
+    /// Drops the items that are undecided when the connection is over. They were not delivered.
     fn drop(&mut self) {
         self.drop_all();
     }

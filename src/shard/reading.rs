@@ -73,7 +73,7 @@ impl Parked {
     }
 }
 
-/// Ready when the client has sent something, or is gone.
+/// Returns ready when the client has sent something, or is gone.
 pub(super) fn poll_readable(state: &mut State, key: Key, cx: &mut Context<'_>, reading: ReadState) -> Poll<Event> {
     let Some(transport) = &mut state.conn(key).transport else { return Poll::Ready(Event::Gone) };
     if reading == ReadState::Paused {

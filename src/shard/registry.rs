@@ -71,7 +71,7 @@ impl Registry {
         Subscription { channel: number, position: narrow(subscribers.len() - 1) }
     }
 
-    /// Of a channel and those of a selection that must be held as well, the one with the fewest subscribers.
+    /// Returns the channel with the fewest subscribers: of this one, and those of a selection that must be held as well.
     pub(super) fn fewest<'a>(&self, channel: &'a Channel, selection: Option<&'a Selection>) -> &'a Channel {
         let with = selection.map_or(&[][..], |selection| &selection.with);
         let all = std::iter::once(channel).chain(with);

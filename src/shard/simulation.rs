@@ -212,7 +212,7 @@ impl Run {
         self.clients.push(Client { parked, socket, channels, expected, open: true, kind });
     }
 
-    /// One of the WebSockets that are open.
+    /// Returns one of the WebSockets that are open.
     fn websocket(&mut self, nth: usize) -> Option<&mut Client> {
         let open: Vec<_> = self.clients.iter_mut().filter(|c| c.open && c.kind == Kind::WebSocket).collect();
         let nth = nth % open.len().max(1);
@@ -335,7 +335,7 @@ fn out() -> Bytes {
     websocket::close(Some(&CloseReason::new(4001, "out")))
 }
 
-/// Clients that are open and are meant.
+/// Returns the clients that are open and are meant.
 fn meant(clients: &mut [Client], channel: u8, part: Part) -> impl Iterator<Item = &mut Client> {
     let holds = move |client: &Client| client.channels.contains(&channel) && part.means(&client.channels);
     clients.iter_mut().filter(move |client| client.open && holds(client))

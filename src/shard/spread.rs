@@ -10,7 +10,7 @@ const A_SECOND: Duration = Duration::from_secs(1);
 pub struct Spread(Cell<u32>);
 
 impl Spread {
-    /// Up to a second, another one each time.
+    /// Returns a time of up to a second, another one each time.
     pub fn next(&self) -> Duration {
         // Steps of the golden ratio's share of a second never come close to an earlier one.
         let next = (self.0.get() + 618) % 1000;

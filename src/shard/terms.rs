@@ -62,14 +62,14 @@ impl Term {
 }
 
 impl Term {
-    /// Whatever is published in a channel, as it comes.
+    /// Returns the term of a channel whose items are taken as they come.
     pub fn plain(channel: &Channel) -> Self {
         Self { channel: channel.clone(), prefix: 0, prev_id: None, filters: Vec::new(), left: false }
     }
 }
 
 impl Terms {
-    /// Whatever is published in these channels, as it comes.
+    /// Returns the terms of channels whose items are taken as they come.
     pub fn plain(channels: &[Channel]) -> Self {
         Self { meta: Meta::default(), channels: channels.iter().map(Term::plain).collect() }
     }

@@ -99,7 +99,7 @@ fn is_host(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// Nothing, or a colon and a port.
+/// Returns whether a text is empty, or a colon and a port.
 fn is_port(text: &str) -> bool {
     match text.strip_prefix(':') {
         Some(port) => port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()),

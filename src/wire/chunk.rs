@@ -62,7 +62,7 @@ impl Chunk {
         }
     }
 
-    /// Bytes of memory it keeps.
+    /// Returns the bytes of memory that it keeps.
     pub const fn len(&self) -> usize {
         self.framed.len()
     }

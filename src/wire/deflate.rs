@@ -96,7 +96,7 @@ impl Offer {
     }
 }
 
-/// 8 to 15, without leading zeroes.
+/// Reads a number from 8 to 15, without leading zeroes.
 fn window_bits(value: &str) -> Option<u8> {
     let bits = value.parse::<u8>().ok().filter(|bits| (8..=15).contains(bits))?;
     (value == bits.to_string()).then_some(bits)

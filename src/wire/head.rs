@@ -81,7 +81,7 @@ impl Fields {
         }
     }
 
-    /// Names and values, in their order.
+    /// Returns the names and values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines().filter_map(|line| {
             let at = line.windows(2).position(|w| w == b": ")?;

@@ -97,7 +97,7 @@ const fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { u32::BITS } else { u128::BITS }
 }
 
-/// Up to three digits, and nothing besides.
+/// Reads a number of up to three digits, and nothing else.
 fn number(text: &str) -> Option<u32> {
     let is_number = text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());
     if is_number { text.parse().ok() } else { None }

@@ -50,7 +50,7 @@ fn channel_of(fields: &Fields<'_>) -> Result<Named, Invalid> {
     Named::new(name, fields.string("prev-id")?, filters.iter().copied())
 }
 
-/// As in Pushpin it fires at an interval, whatever is sent between; unless it says otherwise.
+/// Reads a keep-alive. As in Pushpin it is sent at an interval, whatever is sent between, unless it says otherwise.
 fn keep_alive(fields: &Fields<'_>) -> Result<KeepAlive, Invalid> {
     let content = fields.content("content-bin", "content")?.filter(|content| !content.is_empty());
     let Some(content) = content else { return invalid("keep-alive does not contain 'content' or 'content-bin'") };

@@ -64,7 +64,7 @@ pub struct Message {
 const NORMAL: i64 = 1000;
 
 impl Body {
-    /// Bytes of memory it keeps, about.
+    /// Returns about how many bytes of memory it keeps.
     pub fn weight(&self) -> usize {
         match self {
             Self::Whole(bytes) => bytes.len(),
@@ -124,7 +124,7 @@ fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, Invalid> {
     Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
 }
 
-/// Without content only pings and pongs are messages.
+/// Reads a message. Without content only pings and pongs are messages.
 pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
     let kind = match fields.string("type")?.map(kind_named) {
         Some(None) => return fields.unknown_value("type"),
@@ -144,7 +144,7 @@ pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
     Ok(Message { kind, content, content_filters: content_filters(fields)? })
 }
 
-/// Why a close closes; `None` if it does not say.
+/// Reads the reason of a close. `None`: it gives none.
 pub(super) fn close_reason(fields: &Fields<'_>) -> Result<Option<CloseReason>, Invalid> {
     let (code, text) = (fields.integer("code")?, fields.string("reason")?);
     if code.is_none() && text.is_none() {

@@ -30,7 +30,7 @@ pub enum Move {
 }
 
 impl Selection {
-    /// `with` and `except`. `None`: all connections are meant.
+    /// Reads `with` and `except`. `None`: all connections are meant.
     pub(super) fn read(fields: &Fields<'_>) -> Result<Option<Self>, Invalid> {
         let selection = Self { with: names(fields, "with")?, except: names(fields, "except")? };
         Ok(Some(selection).filter(|selection| *selection != Self::default()))
@@ -66,7 +66,7 @@ pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
     }
 }
 
-/// For how long a channel is denied to those whom the item closes.
+/// Reads for how long a channel is denied to the connections that the item closes.
 pub(super) fn deny_for(fields: &Fields<'_>, closes: Formats) -> Result<Option<u32>, Invalid> {
     let Some(value) = fields.get("deny-for") else { return Ok(None) };
     if closes.is_empty() {

@@ -23,7 +23,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Its events without their time, each id only a number.
+    /// Returns its events without their time, each id only a number.
     pub(super) fn events(&self) -> Vec<Value> {
         let plain = |event: &Value| {
             let mut event = event.as_object().unwrap().clone();

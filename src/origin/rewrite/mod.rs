@@ -28,8 +28,8 @@ use passing::{Rewriting, is_set_by_route};
 /// The header that names a route.
 pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
 
-/// Path and query, byte for byte but for what the route changes. Where the client named a whole URI, the origin gets
-/// its path.
+/// Returns path and query, byte for byte except for the changes of the route. If the client named a whole URI, the origin
+/// gets its path.
 pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
     let root = || Uri::from(PathAndQuery::from_static("/"));
     let Some(target) = uri.path_and_query().filter(|target| !target.as_str().is_empty()) else { return root() };
@@ -150,8 +150,8 @@ fn proto(mode: ForwardedProto, scheme: &'static str, to: &mut HeaderMap) {
     }
 }
 
-/// `Host`: what the target or the route says, or what the client named, without the port that is HTTP's own;
-/// `localhost` if it named none.
+/// Returns the value of `Host`: the one that the target or the route sets, or the one that the client named, without the
+/// port that is HTTP's own; `localhost` if it named none.
 fn host(request: &Parts, route: &Route, target: &Target) -> HeaderValue {
     let configured = target.host.as_ref().or(route.rewrite.as_host.as_ref());
     let named = configured.map(|host| host.as_bytes()).or_else(|| super::named_host(request));

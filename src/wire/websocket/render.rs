@@ -144,17 +144,17 @@ impl Message {
         self.kind
     }
 
-    /// Its frame.
+    /// Returns its frame.
     pub const fn plain(&self) -> &Bytes {
         &self.plain
     }
 
-    /// Its bare content.
+    /// Returns its bare content.
     pub const fn content(&self) -> &Bytes {
         &self.content
     }
 
-    /// Its frame with the content compressed, if that makes it smaller. The first call compresses it.
+    /// Returns its frame with the content compressed, if that makes it smaller. The first call compresses it.
     pub fn deflated(&self) -> &Bytes {
         self.deflated.get_or_init(|| self.deflate().unwrap_or_else(|| self.plain.clone()))
     }
@@ -175,7 +175,7 @@ impl Message {
         }
     }
 
-    /// Bytes of memory that its frame keeps.
+    /// Returns the bytes of memory that its frame keeps.
     pub const fn len(&self) -> usize {
         self.plain.len()
     }

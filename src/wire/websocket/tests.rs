@@ -18,7 +18,7 @@ fn raw(lead: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Everything that is read, fed in pieces of these lengths by turns.
+/// Reads everything, fed in pieces of these lengths by turns.
 fn read(decoder: &mut Decoder, bytes: &[u8], lengths: &[usize]) -> (Vec<Part>, Option<Violation>) {
     let mut parts = Vec::new();
     let mut rest = bytes;
@@ -56,7 +56,7 @@ fn data(kind: MessageKind, content: &[u8], first: bool, last: bool) -> Part {
     Part::Data { kind, content: content.to_vec(), first, last }
 }
 
-/// Whole messages out of parts; checks that each begins and ends once, and that only ends are empty.
+/// Joins parts into whole messages. Checks that each begins and ends once, and that only ends are empty.
 fn join(parts: Vec<Part>) -> Vec<Part> {
     let mut whole = Vec::new();
     let mut open: Option<(MessageKind, Vec<u8>)> = None;
@@ -348,7 +348,7 @@ fn expected(sent: &[Sent]) -> Vec<Part> {
     out
 }
 
-/// Bytes that are often frames.
+/// Returns bytes that are often frames.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let lead = prop_oneof![
         prop::sample::select(vec![0x01, 0x02, 0x00, 0x80, 0x81, 0x82, 0xc1, 0xc2, 0x41, 0x88, 0x89]),
