@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
-    /// A line of a routes file, as '* localhost:8000'; repeatable, in the place of all configured routes
+    /// A line of a routes file, as '* localhost:8000'; repeatable, instead of all configured routes
     #[arg(long = "route", value_name = "LINE")]
     pub(super) routes: Vec<String>,
     /// Where clients connect: an address and a port, or unix:FILE
@@ -114,8 +114,8 @@ pub(super) struct Close {
 
 #[derive(ArgGroup)]
 pub(super) struct Server {
-    /// The control API of a gripd: http://HOST:PORT or unix:FILE; behind it ?iss=NAME&key=KEY has it shown a JWT, as
-    /// GRIP libraries do, and ?key=KEY the key itself
+    /// The control API of a gripd: http://HOST:PORT or unix:FILE; after it ?iss=NAME&key=KEY has it shown a JWT, as GRIP
+    /// libraries do, and ?key=KEY the key itself
     #[arg(long, env = "GRIP_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5561")]
     pub(super) spec: String,
     /// A name and a password for it

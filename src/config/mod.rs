@@ -87,7 +87,7 @@ pub struct Config {
 /// The settings of the command line, which take precedence over the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Lines of routes, in the place of all others.
+    /// Lines of routes, instead of all others.
     pub routes: Vec<String>,
     /// Where clients connect.
     pub listen: Option<ListenAddress>,

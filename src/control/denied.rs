@@ -53,7 +53,7 @@ fn text(after: &After) -> String {
     }
 }
 
-/// Returns where a page begins: behind what the page before named, or behind a channel.
+/// Returns where a page begins: after what the page before named, or after a channel.
 fn place(text: &str) -> After {
     let named = text.split_once(':').and_then(|(serial, channel)| Some((serial.parse().ok()?, channel)));
     match named {

@@ -73,7 +73,7 @@ impl Acceptor for ControlAcceptor {
 }
 
 impl Control {
-    /// Serves `listener` for ever.
+    /// Serves `listener` forever.
     pub async fn serve(self: Arc<Self>, listener: Listener, purpose: Purpose) {
         // Where the process may open few files, there are few places.
         let bounded =

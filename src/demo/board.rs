@@ -24,8 +24,7 @@ impl Board {
         Self { control, logs: Arc::default() }
     }
 
-    /// Publishes news to everybody in a conversation, behind another item if
-    /// there is one, and returns the receipt.
+    /// Publishes news to everybody in a conversation, after another item if there is one, and returns the receipt.
     pub(super) async fn tell(
         &self,
         conversation: &Conversation,
@@ -60,7 +59,7 @@ impl Board {
         self.logs().last(conversation)
     }
 
-    /// Returns the number of the last news, and all behind those that were `seen`.
+    /// Returns the number of the last news, and all after those that were `seen`.
     pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> (u64, Vec<Value>) {
         let logs = self.logs();
         (logs.last(conversation), logs.behind(conversation, seen))

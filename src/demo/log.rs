@@ -64,7 +64,7 @@ impl Logs {
         self.logs.get(conversation).map_or(0, |log| log.last)
     }
 
-    /// Returns the lines behind the one that was `seen` last.
+    /// Returns the lines after the one that was `seen` last.
     pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> Vec<Value> {
         let Some(log) = self.logs.get(conversation) else { return Vec::new() };
         // A number that is not known yet is of a clock that was ahead: all lines came later.

@@ -34,7 +34,7 @@ const MAX_HEADERS: usize = 128;
 /// A connection that hyper serves: yields it when it is to be held.
 type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
 
-/// A connection to be held, and what the client sent behind its request.
+/// A connection to be held, and what the client sent after its request.
 type Held = (Leave, Transport, Bytes);
 
 /// Serves a connection to its end.

@@ -247,7 +247,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Puts the headers of the answer that an instruct's body describes in the place of those that brought it.
+/// Replaces the headers that came with an instruct by those of the answer that its body describes.
 fn replace_headers(head: &mut response::Parts, headers: Vec<(HeaderName, HeaderValue)>) {
     head.headers = headers.into_iter().collect();
     head.extensions.remove::<ReasonPhrase>();

@@ -48,7 +48,7 @@ impl Gate {
         Place(counted)
     }
 
-    /// Sees to it that nobody waits for a slow connection, for ever.
+    /// Makes slow connections give way to those that wait, without end.
     pub async fn watch(&self) {
         loop {
             self.crowded.notified().await;

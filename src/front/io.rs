@@ -41,8 +41,8 @@ impl Io {
         Self { transport, early, activity, lines, pace: Pace::new(limits), waiting }
     }
 
-    /// Writes the answer of gripd in the place of the one that hyper gives by itself to what it cannot read, if `bytes`
-    /// are that. Returns whether they are.
+    /// Writes the answer of gripd instead of the one that hyper gives by itself to what it cannot read, if `bytes` are
+    /// that. Returns whether they are.
     fn refuse(&mut self, bytes: &[u8]) -> bool {
         if self.activity.is_owed() {
             return false;

@@ -6,7 +6,7 @@ use crate::grip::percent::encode;
 /// Finds the request lines in what a client sends, and percent-encodes in them what hyper refuses in a target, while other
 /// proxies pass it on.
 ///
-/// A line is only mended where it is certain that it is one: at the beginning of a connection, and behind requests without
+/// A line is only mended where it is certain that it is one: at the beginning of a connection, and after requests without
 /// bodies of which each ended with what was read. Everywhere else only hyper knows where a head begins, and a byte more
 /// within a body would move all that follows.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl RequestLines {
         Self { position: Position::Head, since: activity.since() }
     }
 
-    /// Returns what hyper is to read in the place of these bytes, if that is something else.
+    /// Returns what hyper is to read instead of these bytes, if that is something else.
     pub(super) fn read(&mut self, bytes: &[u8], activity: &Activity) -> Option<Vec<u8>> {
         let answered = std::mem::replace(&mut self.since, activity.since()) != self.since;
         let begins = match self.position {

@@ -4,7 +4,7 @@ use super::Front;
 use super::slot::ClientAddress;
 use crate::wire::{Answer, answer};
 
-/// Returns the answer of gripd in the place of the one that hyper has written to a request that it cannot read.
+/// Returns the answer of gripd instead of the one that hyper has written to a request that it cannot read.
 pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
     // The version is that of the last request.
     match written.strip_prefix(b"HTTP/1.")?.get(2..5)? {

@@ -34,7 +34,7 @@ struct Queued {
 }
 
 impl Backlog {
-    /// Adds an event behind the others.
+    /// Adds an event after the others.
     pub fn push(&mut self, event: Event) {
         let queued = Queued { name: event.name(), content: event.content(), closes: matches!(event, Event::Close(_)) };
         self.content += queued.content.len();

@@ -1,4 +1,4 @@
-//! Control messages: what an origin asks for within a WebSocket, as the JSON behind `c:`.
+//! Control messages: what an origin asks for within a WebSocket, as the JSON after `c:`.
 
 use super::content::{kind_named, problem};
 use super::filter::{Filter, MAX_FILTERS};
@@ -91,7 +91,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Control {
-    /// Reads the JSON behind `c:`.
+    /// Reads the JSON after `c:`.
     ///
     /// # Errors
     /// What is wrong with it, and whether that is fatal.

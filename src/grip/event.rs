@@ -83,8 +83,8 @@ pub fn mentions_events(content_type: &[u8]) -> bool {
 /// Reads a whole body. The contents are slices of it; events of unknown types are left out.
 ///
 /// # Errors
-/// What is wrong, and with the event at which byte. Unlike Pushpin's, this decoder takes no truncated content; like it,
-/// it does not miss the line end behind the last one.
+/// What is wrong, and with the event at which byte. Unlike Pushpin's, this decoder takes no truncated content;
+/// like it, it does not miss the line end after the last one.
 pub fn read_all(body: &Bytes) -> Result<Vec<Event>, Invalid> {
     let mut events = Vec::new();
     let mut at = 0;

@@ -3,8 +3,8 @@
 use super::Invalid;
 use std::borrow::Cow;
 
-/// Splits a list at its commas, but for those between double quotes. Elements are trimmed; a trailing
-/// comma adds nothing. An unterminated quote makes the rest one element.
+/// Splits a list at its commas, except for those between double quotes. Elements are trimmed; a trailing comma adds
+/// nothing. An unterminated quote makes the rest one element.
 pub fn elements(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {

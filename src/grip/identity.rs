@@ -32,7 +32,7 @@ pub struct Identity {
     pub user: Arc<str>,
     /// The channels that it may hold besides that of its user, by the names that the origin uses. `None`: all.
     pub channels: Option<Arc<[Glob]>>,
-    /// When this ends, in seconds since 1970. There is no limit to it: a token may be valid for ever.
+    /// When this ends, in seconds since 1970. There is no limit to it: a token may be valid forever.
     pub expires: u64,
 }
 

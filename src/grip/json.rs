@@ -91,7 +91,7 @@ fn item_at(text: &[u8]) -> Option<usize> {
 /// A text of which common faults were put right.
 struct Mended {
     text: Vec<u8>,
-    /// Places in it behind something that was put right, and the places in the original text that they stand for.
+    /// Places in it after something that was put right, and the places in the original text that they stand for.
     places: Vec<(usize, usize)>,
 }
 
@@ -131,7 +131,7 @@ fn mend(original: &[u8]) -> Mended {
     Mended { text: out, places }
 }
 
-/// Copies an escape, or U+FFFD in the place of half a surrogate pair. Returns what follows.
+/// Copies an escape, or U+FFFD instead of half a surrogate pair. Returns what follows.
 fn mend_escape<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
     let (escape, rest) = match unit(text) {

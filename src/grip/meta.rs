@@ -27,7 +27,7 @@ impl Meta {
         self.0.iter().find(|(n, _)| &**n == name).map(|(_, value)| &**value)
     }
 
-    /// Gives `name` a value, in the place of any it has.
+    /// Gives `name` a value, instead of any it has.
     pub fn set(&mut self, name: &str, value: &str) {
         self.0.retain(|(n, _)| &**n != name);
         self.0.push((name.into(), value.into()));

@@ -367,7 +367,7 @@ impl Linked<'_> {
             let frame = match self.race(OnClose::Wait, incoming.frame()).await {
                 ControlFlow::Continue(Some(frame)) => frame,
                 ControlFlow::Continue(None) => break,
-                // There is no end mark behind half a body.
+                // There is no end mark after half a body.
                 ControlFlow::Break(Over::Gone) => return ControlFlow::Break(Over::Gone),
                 ControlFlow::Break(_) => return ControlFlow::Break(Over::Broken),
             };

@@ -280,7 +280,7 @@ fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) 
     }
 }
 
-/// Returns the head of a published answer: the instruct's fields, but for those that the publisher names.
+/// Returns the head of a published answer: the instruct's fields, except for those that the publisher names.
 fn overlay(instruct: &Head, response: &Response) -> Head {
     let mut head = Head {
         status: response.code,

@@ -153,7 +153,7 @@ impl Denials {
         self.count + more.values().sum::<usize>() <= MAX_DENIALS
     }
 
-    /// Adds a denial, in the place of one for the same connections.
+    /// Adds a denial, instead of one for the same connections.
     pub(super) fn add(&mut self, denial: Denial) {
         let denied = self.channels.entry(Channel::from(&*denial.channel)).or_default();
         match denied.like(&denial) {
@@ -178,7 +178,7 @@ impl Denials {
         all().find(denied).cloned()
     }
 
-    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where
+    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, after `after`; and where
     /// there are more.
     pub(super) fn list(
         &self,

@@ -101,7 +101,7 @@ impl Hub {
         }
     }
 
-    /// Keeps what is decided on disk, for ever.
+    /// Keeps what is decided on disk, forever.
     pub async fn keep(&self) {
         let files = || {
             let mut state = self.state();
@@ -137,7 +137,7 @@ impl Hub {
         if state.denials.is_empty() { None } else { state.denials.find(channels, &[], now()) }
     }
 
-    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, behind `after`; and where
+    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, after `after`; and where
     /// there are more.
     pub fn denials(&self, prefix: &str, after: Option<&After>, limit: usize) -> (Vec<Denial>, Option<After>) {
         self.state().denials.list(prefix, after, limit, now())

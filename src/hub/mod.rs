@@ -137,8 +137,8 @@ impl Hub {
         Membership::new(Arc::clone(self), shard)
     }
 
-    /// Does what is to be done at its time, for ever: items that have waited long enough are delivered, channels that
-    /// were new are refreshed.
+    /// Does what is to be done at its time, forever: items that have waited long enough are delivered, channels that were
+    /// new are refreshed.
     pub async fn keep_time(&self) {
         loop {
             let deadline = self.state().deadline();
@@ -178,7 +178,7 @@ impl Hub {
         self.inboxes.iter().for_each(|inbox| inbox.refresh_all());
     }
 
-    /// Returns the channels whose names begin with `prefix`, in order, behind `after`; at most `limit`, and whether there
+    /// Returns the channels whose names begin with `prefix`, in order, after `after`; at most `limit`, and whether there
     /// are more.
     pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
         self.state().table.list(prefix, after, limit)

@@ -70,7 +70,7 @@ impl<T> Default for Sequence<T> {
 /// The decision about an item that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn<T> {
-    /// It is delivered, and behind it those that waited for it.
+    /// It is delivered, and after it those that waited for it.
     Now(Vec<T>),
     /// It waits. With it, those are delivered that it takes the place of.
     Later(Vec<T>),

@@ -126,7 +126,7 @@ impl Store {
         }
     }
 
-    /// Writes what has changed, for ever: lines of the journal, or what `files` says, which are names and contents.
+    /// Writes what has changed, forever: lines of the journal, or what `files` says, which are names and contents.
     pub(super) async fn keep(&self, files: impl Fn() -> Vec<(&'static str, String)>) {
         let (mut length, mut bytes) = (0, 0);
         loop {
@@ -187,7 +187,7 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts a file in the place of another, so that there is always a whole one.
+/// Replaces one file by another, so that there is always a whole one.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_extension("new");
     // The list of those who are kept out concerns nobody else on the machine.

@@ -167,7 +167,7 @@ impl Feed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells leaves when their grace is over, for ever.
+    /// Tells leaves when their grace is over, forever.
     pub(super) async fn keep_time(&self) {
         loop {
             let deadline = self.change(|state, now| {

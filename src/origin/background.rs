@@ -45,7 +45,7 @@ impl fmt::Debug for Background {
 }
 
 impl Origin {
-    /// Tells what there is to tell, for ever.
+    /// Tells what there is to tell, forever.
     pub async fn tell_gone(self: Rc<Self>) {
         loop {
             let next = self.background.waiting.borrow_mut().pop_front();

@@ -167,7 +167,7 @@ impl Pool {
         }
     }
 
-    /// Returns a new connection in the place of one that was lost.
+    /// Returns a new connection instead of one that was lost.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
         let connection = Box::pin(self.connect(&lost.to)).await?;
         lost.permit.is_used_by(connection.abort_handle());

@@ -46,7 +46,7 @@ pub(super) fn open(errand: &Errand<'_>, target: usize) -> Handshake {
     Handshake::Refused(Answered { head: response.into_parts().0, body, target })
 }
 
-/// Returns the path behind what its route begins with.
+/// Returns the path after the beginning that its route has.
 fn path<'a>(errand: &Errand<'a>) -> &'a str {
     let begin = errand.route.condition.path_beg.trim_end_matches('/');
     let path = errand.request.uri.path();

@@ -54,7 +54,7 @@ pub struct Route {
     pub jsonp: Jsonp,
     /// How long its origin may take to answer, if not as long as all.
     pub response_timeout: Option<Duration>,
-    /// How much is logged of its requests, from 0 (errors) to 4, in the place of what is configured.
+    /// How much is logged of its requests, from 0 (errors) to 4, instead of what is configured.
     pub log_level: Option<u8>,
     /// Where its requests go: to the first that can be reached.
     pub targets: Vec<Target>,

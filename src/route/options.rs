@@ -56,8 +56,8 @@ impl Default for Jsonp {
     }
 }
 
-/// Reads a condition and the options behind it. As in Pushpin, a flag is on whatever its value is, and of a repeated
-/// option the last counts; of repeated headers of one name the first.
+/// Reads a condition and the options after it. As in Pushpin, a flag is on whatever its value is, and of a repeated option
+/// the last counts; of repeated headers of one name the first.
 pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     let host = Some(section.value.as_str()).filter(|host| *host != "*");
     if let Some(host) = host.filter(|host| !host.is_empty())

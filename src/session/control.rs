@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl Session<'_> {
-    /// Carries out a control message: the JSON behind `c:`.
+    /// Carries out a control message: the JSON after `c:`.
     pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
         match Control::parse(text) {
             Ok(Control::Detach) => return self.detach(),

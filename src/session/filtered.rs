@@ -26,7 +26,7 @@ impl Session<'_> {
     pub(super) fn agree(&mut self) {
         self.stale = false;
         let terms = self.terms();
-        // While an item is asked about, those behind it wait.
+        // While an item is asked about, those after it wait.
         let asks = terms.channels.iter().any(Term::asks) || self.is_asking();
         let plain = terms.are_plain() && !self.is_asking() && !self.is_streaming();
         if !plain || self.parked.is_on_terms() {

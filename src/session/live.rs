@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
                 self.parked.pause_reading();
             }
             Event::Timer => return self.tick(),
-            // One may have come in the place of the other.
+            // One may have come instead of the other.
             Event::Refresh => {
                 self.line.refresh();
                 self.take_queued();

@@ -156,7 +156,7 @@ impl Sessions {
         &self.settings
     }
 
-    /// Begins a session; what is returned is the rest of it. `early`: what the client sent behind its handshake.
+    /// Begins a session; what is returned is the rest of it. `early`: what the client sent after its handshake.
     pub fn begin(&self, opening: Box<Opening>, transport: Transport, early: Bytes) -> Living<'_> {
         self.metrics.sessions.inc();
         let Opening { opened, head, prefix, deflate, about, rights } = *opening;

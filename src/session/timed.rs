@@ -36,7 +36,7 @@ impl Session<'_> {
         self.extras().keep_alive = Some((timed, now + rest));
     }
 
-    /// Sends what comes by itself; behind the message that is being told, if one is.
+    /// Sends what comes by itself; after the message that is being told, if one is.
     pub(super) fn send_timed(&mut self, timed: &Timed) {
         if !self.is_streaming() || timed.kind.is_control() {
             self.send_message(timed.kind, &timed.content);

@@ -51,7 +51,7 @@ pub enum Deed {
         frame: Bytes,
     },
     /// It has connections hold other channels as well, or no longer. Those that are to be held were entered in the
-    /// [`super::Ledger`] ahead, so that the items accepted behind the command come to this shard.
+    /// [`super::Ledger`] ahead, so that the items accepted after the command come to this shard.
     Move(Arc<Move>),
 }
 
@@ -74,7 +74,7 @@ impl Shard {
 }
 
 impl State {
-    /// Carries out commands accepted up to `number`, as many as fit a step. Says whether it did all there are.
+    /// Carries out commands accepted up to `number`, as many as fit a step. Returns whether it did all there are.
     pub(super) fn carry_out_commands(&mut self, number: u64) -> bool {
         let mut budget = self.settings.steps.command_looks;
         while let Some(command) = self.rounds.commands.pop_front_if(|command| command.number <= number) {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl Shard {
-    /// Cuts clients that read nothing while more waits than the ceiling of all outlets allows, for ever.
+    /// Cuts clients that read nothing while more waits than the ceiling of all outlets allows, forever.
     pub async fn keep_ceiling(&self) {
         let crowded = self.state.borrow().outgoing.crowded();
         loop {

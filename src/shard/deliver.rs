@@ -23,7 +23,7 @@ pub(super) enum Step {
 }
 
 impl Shard {
-    /// Delivers what arrives in the inbox, for ever.
+    /// Delivers what arrives in the inbox, forever.
     pub async fn deliver(&self) {
         loop {
             self.inbox.arrived().await;
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    /// Appends the first item of the backlog to at most `budget` outlets. Says how many it considered, plus one.
+    /// Appends the first item of the backlog to at most `budget` outlets. Returns how many it considered, plus one.
     fn append_front(&mut self, budget: usize, now_ms: u32) -> usize {
         let Self { rounds: Rounds { backlog, round, .. }, registry, conns, settings, outgoing, .. } = self;
         let Some(item) = backlog.front() else { return budget };

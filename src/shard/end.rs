@@ -18,8 +18,8 @@ use tokio::time::Instant;
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
 impl Shard {
-    /// Ends every parked connection: long-polls now, streams spread evenly over `spread`; and then, for ever,
-    /// whatever is parked late.
+    /// Ends every parked connection: long-polls now, streams spread evenly over `spread`; and then, forever, whatever is
+    /// parked late.
     pub async fn drain(&self, spread: Duration) {
         let begin = Instant::now();
         loop {
@@ -71,7 +71,7 @@ impl State {
         // One that is ending already goes on as it began, and is counted for what ended it.
         conn.ending.get_or_insert_with(|| Ending::new(deadline, ticket, mark));
         if caught_up.is_err() {
-            // There is no end mark behind a hole, but a WebSocket's.
+            // There is no end mark after a hole, but a WebSocket's.
             return self.shed(key);
         }
         // Where items wait for the hold, the hold says when the end has come.

@@ -45,7 +45,7 @@ impl Expiring {
 }
 
 impl Shard {
-    /// Ends the connections whose time is over, for ever.
+    /// Ends the connections whose time is over, forever.
     pub async fn keep_time(&self) {
         let first_changed = Rc::clone(&self.state.borrow().expiring.first_changed);
         loop {

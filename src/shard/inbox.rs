@@ -121,7 +121,7 @@ impl Inbox {
         std::mem::take(&mut self.lock().questions)
     }
 
-    /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released. Says whether
+    /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released. Returns whether
     /// every connection is to ask its origin again.
     pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, commands: &mut VecDeque<Command>) -> bool {
         if !self.news.load(Ordering::Acquire) {

@@ -19,7 +19,7 @@ pub struct Question {
     pub channel: Option<Channel>,
     /// Only this user's.
     pub user: Option<Channel>,
-    /// Only those behind this place.
+    /// Only those after this place.
     pub after: Option<u32>,
     /// How many at most.
     pub limit: usize,
@@ -32,7 +32,7 @@ pub struct Question {
 pub struct Page {
     /// The connections.
     pub rows: Vec<Row>,
-    /// The place behind which there may be more.
+    /// The place after which there may be more.
     pub next: Option<u32>,
 }
 
@@ -79,7 +79,7 @@ impl State {
     /// Returns a page of all connections.
     fn any(&self, question: &Question) -> Page {
         let first = question.after.map_or(0, |after| after as usize + 1);
-        // The places behind the last connection are empty.
+        // The places after the last connection are empty.
         let end = self.conns.end();
         let mut page = Page::default();
         for place in first..end.min(first.saturating_add(LOOKS)) {
@@ -93,7 +93,7 @@ impl State {
         page
     }
 
-    /// Returns a page of those that are `wanted` among some, which come in any order: the first behind the last page.
+    /// Returns a page of those that are `wanted` among some, which come in any order: the first after the last page.
     fn some(&self, question: &Question, keys: &[Key], wanted: impl Fn(Key) -> bool) -> Page {
         let after = question.after.map(Key::new);
         let mut least = BinaryHeap::with_capacity(question.limit + 1);

@@ -79,7 +79,7 @@ use users::Users;
 /// The limits of a shard.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes that may wait for one client behind the item being written to it.
+    /// Bytes that may wait for one client after the item being written to it.
     pub client_buffer: usize,
     /// Bytes that may wait for all slow clients of the shard together.
     pub outlets_total: usize,

@@ -17,7 +17,7 @@ pub(super) struct Outgoing {
     waiting: usize,
     /// Bytes that filters have made for single connections since all outlets were flushed.
     made: usize,
-    /// Bytes that may wait for one client behind the piece that is being written.
+    /// Bytes that may wait for one client after the piece that is being written.
     client_buffer: usize,
     /// Bytes that may wait for all slow clients together.
     ceiling: usize,
@@ -73,7 +73,7 @@ impl Outgoing {
         self.waiting -= bytes;
     }
 
-    /// Returns how many bytes may wait for one client behind the piece that is being written.
+    /// Returns how many bytes may wait for one client after the piece that is being written.
     #[inline]
     pub(super) const fn client_buffer(&self) -> usize {
         self.client_buffer

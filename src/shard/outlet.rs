@@ -47,7 +47,7 @@ impl Outlet {
         self.waiting().len()
     }
 
-    /// Drops the last `count` pieces. Says how many bytes they had. The first must not be among them: it may be half
+    /// Drops the last `count` pieces. Returns how many bytes they had. The first must not be among them: it may be half
     /// written.
     pub(super) fn drop_last(&mut self, count: usize) -> usize {
         let keep = self.pieces.len() - count.min(self.len());

@@ -195,7 +195,7 @@ impl Parked {
         self.close(Bytes::new()).await;
     }
 
-    /// Makes it a connection that is refused: it gets one whole answer in the place of what it was parked for.
+    /// Makes it a connection that is refused: it gets one whole answer instead of what it was parked for.
     pub fn refuse(&mut self) {
         self.because(Reason::Kicked);
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Response;

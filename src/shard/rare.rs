@@ -229,8 +229,8 @@ impl Rare {
         }
     }
 
-    /// Takes back the ids of the pieces at the end of an outlet of `pieces` that need not be sent, but for the first.
-    /// Says how many they are.
+    /// Takes back the ids of the pieces at the end of an outlet of `pieces` that need not be sent, except for the first.
+    /// Returns how many they are.
     pub(super) fn take_back(&mut self, pieces: usize) -> usize {
         let mut count = 0;
         while self.undo.len() > pieces {

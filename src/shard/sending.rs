@@ -5,7 +5,7 @@ use crate::wire::{AnswerHead, Head};
 use bytes::Bytes;
 use std::rc::Rc;
 
-/// The largest beginning of a body that is copied behind its head, which makes one piece of the two.
+/// The largest beginning of a body that is copied after its head, which makes one piece of the two.
 const COPIED: usize = 4096;
 
 impl Parked {

@@ -137,7 +137,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Says which number was accepted last, and lets something happen then.
+/// A ledger that tells which number was accepted last, and lets something happen then.
 #[derive(Clone, Default)]
 pub(super) struct Numbers(Arc<AtomicU64>, Rc<RefCell<Then>>);
 

@@ -61,7 +61,7 @@ impl Parked {
         self.shard.state.borrow_mut().identify(self.key, whose);
     }
 
-    /// Leaves a channel. Says whether it held it.
+    /// Leaves a channel. Returns whether it held it.
     pub fn leave(&mut self, channel: &Channel) -> bool {
         let state = &mut *self.shard.state.borrow_mut();
         let holds = state.registry.holds(&state.conns[self.key].subscriptions, channel);

@@ -161,7 +161,7 @@ impl Head {
         has_body(self.status)
     }
 
-    /// Says when the answer was made, in the place of any `Date` it has.
+    /// Says when the answer was made, instead of any `Date` it has.
     pub fn date(&mut self, now: SystemTime) {
         self.fields.remove(&DATE);
         self.fields.push(&DATE, httpdate::fmt_http_date(now).as_bytes());

@@ -8,7 +8,7 @@ use std::fmt;
 /// Where a request has its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a header, perhaps behind `Bearer` (RFC 6750).
+    /// In a header, perhaps after `Bearer` (RFC 6750).
     Header(HeaderName),
     /// In a cookie (RFC 6265).
     Cookie(String),

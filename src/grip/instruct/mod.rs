@@ -39,7 +39,7 @@ pub struct Named {
     pub filters: Vec<Filter>,
 }
 
-/// The answer that stands in an `application/grip-instruct` body, in the place of the origin's own.
+/// The answer that stands in an `application/grip-instruct` body, instead of the origin's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Substitute {
     /// The headers.
@@ -111,7 +111,7 @@ impl Instruct {
         self.channels.iter().any(|channel| channel.filters.contains(&Filter::BuildId))
     }
 
-    /// Sets the channels. Of those that have one name, the last one counts, in the place of the first.
+    /// Sets the channels. Of those that have one name, the last one counts, instead of the first.
     fn name_channels(&mut self, named: Vec<Named>) {
         let mut places: HashMap<String, usize> = HashMap::with_capacity(named.len());
         for channel in named {

@@ -91,7 +91,7 @@ pub fn has_passed(headers: &HeaderMap, name: &str) -> bool {
     visited(headers).any(|cdn| cdn.split(';').next().is_some_and(|id| id.trim().eq_ignore_ascii_case(name)))
 }
 
-/// Returns all that `CDN-Loop` says, and this proxy behind it.
+/// Returns all that `CDN-Loop` says, and this proxy after it.
 pub(super) fn cdn_loop(headers: &HeaderMap, name: &str) -> Option<HeaderValue> {
     let all: Vec<&str> = visited(headers).chain([name]).collect();
     HeaderValue::try_from(all.join(", ")).ok()

@@ -69,8 +69,8 @@ fn is_of_route(name: &str, own: Option<&HeaderName>, route: &Route) -> bool {
     of_user || route.rewrite.headers.iter().any(|(header, _)| same(header))
 }
 
-/// Returns a name with hyphens in the place of whatever CGI programs read as the same (RFC 3875 4.1.18): underscores
-/// everywhere, and in some servers every character that is no letter and no digit.
+/// Returns a name with hyphens instead of whatever CGI programs read as the same (RFC 3875 4.1.18): underscores everywhere,
+/// and in some servers every character that is no letter and no digit.
 fn hyphenated(name: &str) -> Cow<'_, str> {
     if is_plain(name) {
         return name.into();
