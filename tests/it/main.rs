@@ -18,6 +18,7 @@ mod crowded;
 mod demo;
 mod denied;
 mod descriptors;
+mod documentation;
 mod drain;
 mod fairness;
 mod filters;

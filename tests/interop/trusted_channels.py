@@ -1,4 +1,4 @@
-"""README.md's "Channels you can trust", typed as it stands there; what it says comes out must come out."""
+"""Types the commands of docs/trusted-channels.md as they stand there, and compares their output with the page."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from harness import DEADLINE, ROOT, Failed, Gripd, Process, check, eventually, exchange, free_ports, run
 
-TITLE = "Channels you can trust"
+PAGE = "docs/trusted-channels.md"
 POINTS = 8
-# What the section says to start. It is started here on free ports, and so not by typing it.
+# The commands by which the page starts the servers. They are started here on free ports, and so not by typing.
 STARTED = ["python3 examples/origin.py &", "target/release/gripd --config examples/members.toml &"]
 OPS = {"Authorization": "Bearer ops-secret"}
-# What differs from one time to the next: what it looks like in the README, and what it may look like.
+# Parts of the output that differ from run to run: their form on the page, and the form that they may have.
 VARIES = [
     (r"\b\d+-\d+-\d+\b", r"(\d+-\d+-\d+)"),
     (r"127\.0\.0\.1:\d+", r"127\.0\.0\.1:\d+"),
@@ -41,29 +41,26 @@ class Typed(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One of the section's points."""
+    """One point of the page."""
 
     name: str
     typed: list
 
 
-def section():
-    """The text of the section."""
-    text = (ROOT / "README.md").read_text()
-    found = re.search(rf"^## {TITLE}\n(.*?)^## ", text, re.M | re.S)
-    check(found, f"README.md has no section '{TITLE}'")
-    return found[1]
+def page():
+    """The text of the page."""
+    return (ROOT / PAGE).read_text()
 
 
 def points(text):
-    """The points of the section."""
+    """The points of the page."""
     found = []
     for part in re.split(r"^(?=\d\. \*\*)", text, flags=re.M)[1:]:
         number, title = re.match(r"(\d)\. \*\*(.+?)\*\*", part, re.S).groups()
         block = re.search(r"^   ```\n(.*?)^   ```$", part, re.M | re.S)
         check(block, f"point {number} has no example")
         words = re.sub(r"\W+", "_", title).strip("_").lower()
-        found.append(Point(f"readme_{number}_{words}", list(typed(block[1]))))
+        found.append(Point(f"trusted_{number}_{words}", list(typed(block[1]))))
     return found
 
 
@@ -76,7 +73,7 @@ def typed(block):
 
 
 def pattern(expected):
-    """A pattern of what the README shows, and the connections that it names, in their order."""
+    """A pattern of the output on the page, and the connections that it names, in their order."""
     varies = re.compile("|".join(f"({looks})" for looks, _ in VARIES))
     made, names, end = "", [], 0
     for found in varies.finditer(expected):
@@ -126,11 +123,11 @@ class Shell:
 
 
 class Stage:
-    """What the section says to start, and the shell in which it is typed."""
+    """The servers that the page starts, and the shell in which its commands are typed."""
 
     def __init__(self, closing):
         self._closing = closing
-        # What is typed names the connections of the README; these are called otherwise.
+        # The names of connections on the page, and their names in this run.
         self._names = {}
 
     def start(self, text):
@@ -189,11 +186,11 @@ class Stage:
 def scenes(text, stage):
     """A scene for each point, and one before them."""
 
-    def readme_starts():
+    def trusted_starts():
         stage.start(text)
         check(len(points(text)) == POINTS, f"there are {len(points(text))} points and not {POINTS}")
 
-    yield readme_starts
+    yield trusted_starts
     for point in points(text):
 
         def scene(point=point):
@@ -205,6 +202,5 @@ def scenes(text, stage):
 
 if __name__ == "__main__":
     with ExitStack() as closing:
-        section_text = section()
-        failures = run(list(scenes(section_text, Stage(closing))), story=True)
+        failures = run(list(scenes(page(), Stage(closing))), story=True)
     sys.exit(1 if failures else 0)
