@@ -1,7 +1,7 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
 use super::Error;
-use super::access::{Control, Lines};
+use super::control_api::{Control, Lines};
 use super::value::{HeaderOfProxies, Level, Listen, Mode, ProtoMode, Seconds, Shards, Wait, limit};
 use crate::wire::ProxyHeader;
 use crate::{front, hub, origin, session, shard};

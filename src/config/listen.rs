@@ -1,6 +1,6 @@
 //! Addresses that may be Unix sockets, whose paths are relative to the configuration file.
 
-use super::access::Control;
+use super::control_api::Control;
 use super::error::Error;
 use super::file::File;
 use super::place::{folder, place};

@@ -2,7 +2,7 @@
 //!
 //! `file` has the keys as they are written; [`Config`] has the settings that result from them. An unknown key is an error.
 
-mod access;
+mod control_api;
 mod error;
 mod file;
 mod keys;
@@ -188,7 +188,7 @@ impl Config {
             None
         });
         let mut parsed = Parsed::of(path, &file, &mut error);
-        parsed.access = access::access(path, &file.control, &mut error);
+        parsed.access = control_api::access(path, &file.control, &mut error);
         parsed.unix = listen::unix(path, &file.control, &mut error);
         parsed.listen = listen::listen(path, &file, overrides.listen.as_ref(), &mut error);
         let notify = webhook::load(path, &file, routes.as_deref(), &mut error);

@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::chat::Conversation;
+use super::chat_event::ChatEvent;
 use super::log::Logs;
-use super::news::News;
 use super::publish::{Control, ControlError};
 
 /// The lines of all conversations, and the publisher that tells them.
@@ -28,25 +28,25 @@ impl Board {
     pub(super) async fn tell(
         &self,
         conversation: &Conversation,
-        news: News,
+        event: ChatEvent,
         first: Option<Value>,
     ) -> Result<Value, ControlError> {
         let (board, conversation) = (self.clone(), conversation.clone());
         // A task of its own: what is written down is published even if whoever
         // said it does not wait for that.
-        let telling = tokio::spawn(async move { board.publish(&conversation, &news, first).await });
+        let telling = tokio::spawn(async move { board.publish(&conversation, &event, first).await });
         telling.await.unwrap_or_else(|error| Err(ControlError::from(error)))
     }
 
     async fn publish(
         &self,
         conversation: &Conversation,
-        news: &News,
+        event: &ChatEvent,
         first: Option<Value>,
     ) -> Result<Value, ControlError> {
         // Before it is published: gripd may ask for it as soon as it has it.
-        let place = self.logs().write(conversation, news.value(), now_ms());
-        let items = first.into_iter().chain(news.items(conversation, place));
+        let place = self.logs().write(conversation, event.value(), now_ms());
+        let items = first.into_iter().chain(event.items(conversation, place));
         let receipt = self.control.publish(items.collect()).await;
         if receipt.is_err() {
             self.logs().take_back(conversation, place.number);

@@ -20,8 +20,8 @@
 
 mod board;
 mod chat;
+mod chat_event;
 mod log;
-mod news;
 mod poll;
 mod publish;
 mod socket;
@@ -47,7 +47,7 @@ use tracing::{debug, warn};
 
 use board::{Board, now_ms};
 use chat::{Chat, Conversation, Kick, Name};
-use news::News;
+use chat_event::ChatEvent;
 use publish::{Control, ControlError};
 use web::{Answer, Refusal};
 
@@ -161,7 +161,7 @@ impl Demo {
     fn announce(&self, name: Name, conversation: &Conversation) {
         let (board, conversation) = (self.board.clone(), conversation.clone());
         tokio::spawn(async move {
-            if let Err(error) = board.tell(&conversation, News::joined(&name), None).await {
+            if let Err(error) = board.tell(&conversation, ChatEvent::joined(&name), None).await {
                 warn!("nobody was told that {} joined: {error}", name.as_str());
             }
         });
@@ -177,7 +177,7 @@ impl Demo {
     /// Publishes what somebody says.
     async fn publish_line(&self, name: &Name, conversation: &Conversation, text: &str) -> Result<(), Refusal> {
         self.admit(name, conversation)?;
-        let message = News::message(name, chat::check_text(text)?, now_ms());
+        let message = ChatEvent::message(name, chat::check_text(text)?, now_ms());
         self.board.tell(conversation, message, None).await?;
         Ok(())
     }
@@ -193,10 +193,11 @@ impl Demo {
             return Err("you cannot remove yourself".to_owned().into());
         }
         self.admit(&kick.by, &kick.conversation)?;
-        let (farewell, left, conversation) = (news::farewell(&kick), News::left(&kick), kick.conversation.clone());
+        let (goodbye, left, conversation) =
+            (chat_event::goodbye(&kick), ChatEvent::left(&kick), kick.conversation.clone());
         // Remembered before their connections close: they reconnect at once.
         self.chat().kick(kick);
-        let receipt = self.board.tell(&conversation, left, Some(farewell)).await?;
+        let receipt = self.board.tell(&conversation, left, Some(goodbye)).await?;
         Ok(web::json(&receipt))
     }
 
@@ -239,7 +240,7 @@ fn seat(query: Option<&str>) -> Result<(Name, Conversation), Refusal> {
 fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
     let channels = conversation.channels_of(name).join(", ");
     let channels = HeaderValue::try_from(channels).map_err(|error| Refusal::from(error.to_string()))?;
-    let body = format!("retry: 1000\n{}", News::hello(name, conversation).event());
+    let body = format!("retry: 1000\n{}", ChatEvent::hello(name, conversation).event());
     let mut answer = web::answer(StatusCode::OK, "text/event-stream", body);
     let headers = answer.headers_mut();
     headers.insert("grip-hold", HeaderValue::from_static("stream"));

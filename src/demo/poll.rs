@@ -6,7 +6,7 @@ use hyper::header::HeaderValue;
 use serde_json::Value;
 
 use super::chat::{Conversation, Name};
-use super::news::{News, told};
+use super::chat_event::{ChatEvent, told};
 use super::web::{self, Answer, Refusal};
 use super::{Demo, seat};
 
@@ -20,7 +20,7 @@ impl Demo {
         let (name, conversation) = seat(query)?;
         self.admit(&name, &conversation)?;
         let Some(seen) = seen(query)? else {
-            let hello = News::hello(&name, &conversation).value();
+            let hello = ChatEvent::hello(&name, &conversation).value();
             let answer = answer(self.board.last(&conversation), &[hello]);
             self.announce(name, &conversation);
             return Ok(answer);

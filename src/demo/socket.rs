@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use super::chat::{Conversation, Name};
-use super::news::{KICKED, News};
+use super::chat_event::{ChatEvent, KICKED};
 use super::web::{Answer, Refusal};
 use super::woh::{self, Reply};
 use super::{Demo, seat};
@@ -30,7 +30,7 @@ impl Demo {
                             see_off(&mut reply, &refusal.text);
                             break;
                         }
-                        tell(&mut reply, &News::refused(&text, &refusal.text));
+                        tell(&mut reply, &ChatEvent::refused(&text, &refusal.text));
                     }
                 }
                 "PING" => reply.push("PONG", event.content),
@@ -50,14 +50,14 @@ fn welcome(reply: &mut Reply, name: &Name, conversation: &Conversation) {
     }
     // A pong: browsers would answer a ping, and each answer would come here.
     reply.control(&json!({"type": "keep-alive", "message-type": "pong", "content": ":", "timeout": 20}));
-    tell(reply, &News::hello(name, conversation));
+    tell(reply, &ChatEvent::hello(name, conversation));
 }
 
 fn see_off(reply: &mut Reply, reason: &str) {
-    tell(reply, &News::removed(reason));
+    tell(reply, &ChatEvent::removed(reason));
     reply.close(KICKED);
 }
 
-fn tell(reply: &mut Reply, news: &News) {
-    reply.push("TEXT", news.text().as_bytes());
+fn tell(reply: &mut Reply, event: &ChatEvent) {
+    reply.push("TEXT", event.text().as_bytes());
 }

@@ -1,10 +1,10 @@
 //! Answers of origins as they are passed on, and the one place where a failure becomes an answer.
 
 use super::Front;
-use super::access::Access;
+use super::access_log::AccessLog;
 use super::body::Reply;
-use super::dress::Dress;
-use crate::origin::{Answered, Failure, Kind, Side, Source};
+use super::cross_origin::CrossOrigin;
+use crate::origin::{Failure, Kind, OriginAnswer, Side, Source};
 use crate::route::Route;
 use crate::telemetry::Seldom;
 use crate::wire::{Answer, answer};
@@ -14,20 +14,20 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Uri};
 
 /// Returns an answer of gripd's own.
-pub(super) fn respond(answer: &Answer, dress: &Dress, mut access: Access) -> Response<Reply> {
+pub(super) fn respond(answer: &Answer, cross_origin: &CrossOrigin, mut access_log: AccessLog) -> Response<Reply> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    dress.allow(response.headers_mut());
-    let (head, body) = dress.wrap(response.into_parts().0, Bytes::from(answer.body()));
-    access.status(head.status.as_u16());
-    Response::from_parts(head, Reply::whole(body, access))
+    cross_origin.allow(response.headers_mut());
+    let (head, body) = cross_origin.wrap(response.into_parts().0, Bytes::from(answer.body()));
+    access_log.status(head.status.as_u16());
+    Response::from_parts(head, Reply::whole(body, access_log))
 }
 
 /// Returns the refusal of a request that is not for any origin. One for its method says which are not refused (RFC 9110
 /// 15.5.6).
-pub(super) fn refuse(refusal: &Answer, dress: &Dress, access: Access) -> Response<Reply> {
-    let mut response = respond(refusal, dress, access);
+pub(super) fn refuse(refusal: &Answer, cross_origin: &CrossOrigin, access_log: AccessLog) -> Response<Reply> {
+    let mut response = respond(refusal, cross_origin, access_log);
     if refusal.status == 405 {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
@@ -39,22 +39,22 @@ pub(super) fn relay(
     front: &Front,
     route: &Route,
     request: &Parts,
-    dress: &Dress,
-    answered: Answered,
-    access: Access,
+    cross_origin: &CrossOrigin,
+    answered: OriginAnswer,
+    access_log: AccessLog,
 ) -> Response<Reply> {
-    let Answered { mut head, body, .. } = answered;
-    dress.allow(&mut head.headers);
+    let OriginAnswer { mut head, body, .. } = answered;
+    cross_origin.allow(&mut head.headers);
     let body = match body {
-        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access) {
+        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access_log) {
             Ok(body) => body,
             Err(broken) => {
-                let (error, access) = *broken;
+                let (error, access_log) = *broken;
                 let failure = Failure::because(Kind::Unusable, error);
-                return fail(front, route, &request.uri, &failure, dress, access);
+                return fail(front, route, &request.uri, &failure, cross_origin, access_log);
             }
         },
-        Source::Whole(body) => Reply::whole(body, access),
+        Source::Whole(body) => Reply::whole(body, access_log),
     };
     Response::from_parts(head, body)
 }
@@ -65,8 +65,8 @@ pub(super) fn fail(
     route: &Route,
     uri: &Uri,
     failure: &Failure,
-    dress: &Dress,
-    access: Access,
+    cross_origin: &CrossOrigin,
+    access_log: AccessLog,
 ) -> Response<Reply> {
     log(failure, uri, route);
     if failure.kind == Kind::RequestSlow {
@@ -76,7 +76,7 @@ pub(super) fn fail(
     if front.settings.debug || route.debug {
         answer = answer.explained(failure.detail());
     }
-    let mut response = respond(&answer, dress, access);
+    let mut response = respond(&answer, cross_origin, access_log);
     if matches!(failure.kind, Kind::RequestSlow | Kind::RequestBroken | Kind::GaveWay) {
         // The rest of the body would be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

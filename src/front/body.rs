@@ -1,6 +1,6 @@
 //! The body of an answer that goes through hyper.
 
-use super::access::Access;
+use super::access_log::AccessLog;
 use crate::origin::{Lease, without_grip};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 /// origin's connection is free again.
 pub(super) struct Reply {
     source: Source,
-    access: Access,
+    access_log: AccessLog,
 }
 
 #[allow(clippy::large_enum_variant, reason = "most replies are relayed, and a box for each would cost more")]
@@ -65,8 +65,8 @@ impl First {
 }
 
 impl Reply {
-    pub(super) const fn whole(body: Bytes, access: Access) -> Self {
-        Self { source: Source::Whole(body), access }
+    pub(super) const fn whole(body: Bytes, access_log: AccessLog) -> Self {
+        Self { source: Source::Whole(body), access_log }
     }
 
     /// Returns a body that comes from the origin.
@@ -79,17 +79,17 @@ impl Reply {
     pub(super) fn relayed(
         mut incoming: Incoming,
         lease: Lease,
-        access: Access,
-    ) -> Result<Self, Box<(hyper::Error, Access)>> {
+        access_log: AccessLog,
+    ) -> Result<Self, Box<(hyper::Error, AccessLog)>> {
         // Nothing is waited for: hyper asks again, and is woken.
         let first = Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
         let (first, ended) = match first {
-            Poll::Ready(Some(Err(error))) => return Err(Box::new((error, access))),
+            Poll::Ready(Some(Err(error))) => return Err(Box::new((error, access_log))),
             Poll::Ready(Some(Ok(frame))) => (First::of(without_grip(frame)), false),
             Poll::Ready(None) => (First::None, true),
             Poll::Pending => (First::None, false),
         };
-        Ok(Self { source: Source::Relayed { first, incoming, ended, lease: Some(lease) }, access })
+        Ok(Self { source: Source::Relayed { first, incoming, ended, lease: Some(lease) }, access_log })
     }
 }
 
@@ -110,10 +110,10 @@ impl Body for Reply {
             }
         };
         match &frame {
-            Some(Ok(frame)) => self.access.add(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Ok(frame)) => self.access_log.add(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(error)) => match &self.source {
-                Source::Relayed { lease: Some(lease), .. } if lease.gave_way() => self.access.gave_way(),
-                _ => self.access.broken(error),
+                Source::Relayed { lease: Some(lease), .. } if lease.gave_way() => self.access_log.gave_way(),
+                _ => self.access_log.broken(error),
             },
             None => {}
         }

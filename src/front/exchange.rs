@@ -1,19 +1,19 @@
 //! An answer with an instruct: read it, then answer or hold.
 
-use super::access::Access;
+use super::access_log::AccessLog;
 use super::body::Reply;
-use super::dress::Dress;
+use super::cross_origin::CrossOrigin;
 use super::head::compact;
 use super::replay::replay;
+use super::request_context::RequestContext;
 use super::slot::{Leave, Slot};
-use super::visit::Visit;
 use super::{Front, answer};
 use crate::admission::{NotAdmitted, Reading, Unusable};
 use crate::grip::instruct::is_grip;
 use crate::grip::{HoldMode, Instruct, Refusal, Rights};
 use crate::hold::{self, Client, Hold};
 use crate::origin::{
-    Answered, BodyState, Failure, Kind, Lease, MAX_BODY, Source, Upload, collect, remove_hop_by_hop, remove_where,
+    BodyState, Failure, Kind, Lease, MAX_BODY, OriginAnswer, Source, Upload, collect, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
 use crate::wire::head::{describes_body, has_body};
@@ -32,14 +32,14 @@ pub(super) struct Exchange<'a> {
     pub(super) front: &'a Front,
     pub(super) slot: &'a Slot,
     pub(super) route: &'a Arc<Route>,
-    pub(super) visit: Visit,
+    pub(super) context: RequestContext,
     /// The rights of the client.
     pub(super) rights: Rights,
     pub(super) upload: Upload,
     /// The request as the client sent it, if the one forwarded may be another.
     pub(super) original: Option<Parts>,
-    /// How the answer is dressed.
-    pub(super) dress: Dress,
+    /// The cross-origin changes to the answer.
+    pub(super) cross_origin: CrossOrigin,
 }
 
 /// The content of an answer of an origin.
@@ -61,26 +61,31 @@ impl Exchange<'_> {
     /// Follows the instruct, if the answer has one: answers, or leaves a hold in the slot and never returns.
     pub(super) async fn follow(
         mut self,
-        answered: Answered,
+        answered: OriginAnswer,
         content: AnswerContent,
-        mut access: Access,
+        mut access_log: AccessLog,
     ) -> Response<Reply> {
         match self.prepare(answered, content).await {
-            Err(failure) => {
-                answer::fail(self.front, self.route, &self.visit.request.uri, &failure, &self.dress, access)
-            }
+            Err(failure) => answer::fail(
+                self.front,
+                self.route,
+                &self.context.request.uri,
+                &failure,
+                &self.cross_origin,
+                access_log,
+            ),
             Ok(Prepared::Answer(head, body)) => {
-                let (head, body) = self.dress.wrap(head, body);
-                access.status(head.status.as_u16());
-                Response::from_parts(head, Reply::whole(body, access))
+                let (head, body) = self.cross_origin.wrap(head, body);
+                access_log.status(head.status.as_u16());
+                Response::from_parts(head, Reply::whole(body, access_log))
             }
             Ok(Prepared::Hold(hold)) => {
-                access.status(hold.head.status);
-                access.hold(match hold.mode {
+                access_log.status(hold.head.status);
+                access_log.hold(match hold.mode {
                     HoldMode::Response => "response",
                     HoldMode::Stream => "stream",
                 });
-                drop(access);
+                drop(access_log);
                 self.front.metrics.holds.inc();
                 self.slot.put(Leave::Hold(hold::Leave::Hold(hold)));
                 std::future::pending().await
@@ -88,8 +93,8 @@ impl Exchange<'_> {
         }
     }
 
-    async fn prepare(&mut self, answered: Answered, content: AnswerContent) -> Result<Prepared, Failure> {
-        let Answered { mut head, body, target } = answered;
+    async fn prepare(&mut self, answered: OriginAnswer, content: AnswerContent) -> Result<Prepared, Failure> {
+        let OriginAnswer { mut head, body, target } = answered;
         let instruct = match content {
             AnswerContent::Instruct => Some(Reading::begin(&head.headers).map_err(|why| self.unusable(&why, target))?),
             AnswerContent::Plain => None,
@@ -121,7 +126,7 @@ impl Exchange<'_> {
             remove_where(&mut head.headers, is_grip);
         }
         apply(&instruct, &mut head);
-        self.dress.allow(&mut head.headers);
+        self.cross_origin.allow(&mut head.headers);
         if instruct.hold.is_none() && !chained {
             return Ok(Prepared::Answer(head, body));
         }
@@ -136,10 +141,10 @@ impl Exchange<'_> {
         }
         // It is for one moment of one client, whatever a cache would think of it.
         head.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        if streams && (!has_body(head.status.as_u16()) || self.visit.request.method == Method::HEAD) {
+        if streams && (!has_body(head.status.as_u16()) || self.context.request.method == Method::HEAD) {
             return Ok(Prepared::Answer(head, Bytes::new()));
         }
-        if streams && self.dress.script.is_some() {
+        if streams && self.cross_origin.script.is_some() {
             return Err(Failure::because(Kind::NoScript, "a stream cannot be the answer to a script"));
         }
         Ok(Prepared::Hold(Box::new(self.hold(instruct, target, &head, body, rest))))
@@ -174,7 +179,7 @@ impl Exchange<'_> {
             };
             Failure::because(kind, format!("channel '{channel}': {refusal}"))
         })?;
-        if self.visit.retry.is_some() {
+        if self.context.retry.is_some() {
             // A publisher may have had it go elsewhere: it is looked at when it is held.
             return Ok(());
         }
@@ -220,18 +225,18 @@ impl Exchange<'_> {
             rest,
             client: client(self.original()),
             rights: self.rights.clone(),
-            jsonp: self.dress.script.take(),
-            about: self.visit.about(self.route),
+            jsonp: self.cross_origin.script.take(),
+            about: self.context.about(self.route),
             request,
-            cause: self.visit.retry.as_mut().and_then(|retry| retry.cause.take()),
+            cause: self.context.retry.as_mut().and_then(|retry| retry.cause.take()),
             away: None,
-            gone: self.visit.retry.as_mut().and_then(|retry| retry.gone.take()),
+            gone: self.context.retry.as_mut().and_then(|retry| retry.gone.take()),
         }
     }
 
     /// Returns the request as the client sent it.
     fn original(&self) -> &Parts {
-        self.original.as_ref().unwrap_or(&self.visit.request)
+        self.original.as_ref().unwrap_or(&self.context.request)
     }
 
     /// Returns the failure of an answer that cannot be used.

@@ -1,7 +1,7 @@
 //! The identity of a client, as far as its request tells.
 
 use super::body::Reply;
-use super::visit::Visit;
+use super::request_context::RequestContext;
 use crate::grip::Rights;
 use crate::grip::identity::Untrusted;
 use crate::origin::{now, remove_where};
@@ -22,8 +22,12 @@ pub(super) enum Unknown {
 
 /// Returns the rights of the client of a request. Headers that only a proxy may set are removed if somebody else has set
 /// them. `original` is the request as the client sent it, if it was changed.
-pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Route) -> Result<Rights, Unknown> {
-    if visit.sender.is_trusted() {
+pub(super) fn identify(
+    context: &mut RequestContext,
+    original: Option<&Parts>,
+    route: &Route,
+) -> Result<Rights, Unknown> {
+    if context.sender.is_trusted() {
         return Ok(Rights::default());
     }
     let Some(users) = route.users.as_deref() else { return Ok(Rights::default()) };
@@ -31,15 +35,15 @@ pub(super) fn identify(visit: &mut Visit, original: Option<&Parts>, route: &Rout
         // The origin will name the user.
         UserSource::Meta(_) => Ok(Rights::default()),
         UserSource::Header(name, proxies) => {
-            let believed = visit.peer.as_ref().is_some_and(|peer| proxies.contain(peer.address));
+            let believed = context.peer.as_ref().is_some_and(|peer| proxies.contain(peer.address));
             // A script's request may name headers in its query, which are not those of the proxy.
-            let said = &original.unwrap_or(&visit.request).headers;
+            let said = &original.unwrap_or(&context.request).headers;
             let said = if believed { the_one(said, name).cloned() } else { None };
-            set_apart(&mut visit.request.headers, name, said.as_ref());
+            set_apart(&mut context.request.headers, name, said.as_ref());
             let user = said.as_ref().and_then(|user| std::str::from_utf8(user.as_bytes()).ok()).map(str::trim);
             Ok(user.filter(|user| !user.is_empty()).map(|user| users.rights_of(user)).unwrap_or_default())
         }
-        UserSource::Token(bearer) => by_token(original.unwrap_or(&visit.request), users, bearer),
+        UserSource::Token(bearer) => by_token(original.unwrap_or(&context.request), users, bearer),
     }
 }
 

@@ -4,13 +4,13 @@
 //! connection leaves hyper and is parked; then it may go back.
 
 mod accept;
-mod access;
+mod access_log;
 mod activity;
 mod answer;
 mod body;
 mod connection;
+mod cross_origin;
 mod drain;
-mod dress;
 mod exchange;
 mod gate;
 mod head;
@@ -21,10 +21,10 @@ mod io;
 mod jsonp;
 mod replay;
 mod request;
+mod request_context;
 mod request_line;
 mod slot;
 mod unreadable;
-mod visit;
 mod websocket;
 
 pub use accept::serve;

@@ -1,14 +1,14 @@
 //! The phases of a request: refuse, route, ask the origin, and relay, or see to its instruct.
 
-use super::access::Access;
+use super::access_log::AccessLog;
 use super::body::Reply;
-use super::dress::Dress;
+use super::cross_origin::CrossOrigin;
 use super::exchange::{AnswerContent, Exchange};
 use super::identity::identify;
 use super::idle::Busy;
 use super::jsonp;
+use super::request_context::RequestContext;
 use super::slot::Slot;
-use super::visit::Visit;
 use super::{Front, answer, websocket};
 use crate::grip::Instruct;
 use crate::origin::{BodyState, Failure, Kind, ReadAhead, Upload};
@@ -33,10 +33,10 @@ pub(super) async fn serve(
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
     let delimited_by_end = request.version == Version::HTTP_10 && request.method != Method::HEAD;
     let mut retry = slot.take_retry();
-    slot.keep(retry.as_mut().and_then(|retry| retry.farewell.take()));
-    let visit = Visit::new(&front, request, slot.peer.clone(), Rc::clone(&slot.waiting), retry);
+    slot.keep(retry.as_mut().and_then(|retry| retry.final_answer.take()));
+    let context = RequestContext::new(&front, request, slot.peer.clone(), Rc::clone(&slot.waiting), retry);
     let upload = Upload::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
-    let answering = answer(&front, &slot, visit, upload, busy);
+    let answering = answer(&front, &slot, context, upload, busy);
     let mut response = tokio::select! {
         biased;
         // Word is left; the connection is about to leave hyper, and this is dropped.
@@ -59,49 +59,55 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, busy: Busy) -> Response<Reply> {
-    let mut access = Access::begin(&visit, busy);
-    let mut dress = Dress::default();
-    let route = match visit.refuse(front).map_or_else(|| visit.route(front), Err) {
+async fn answer(
+    front: &Front,
+    slot: &Slot,
+    mut context: RequestContext,
+    upload: Upload,
+    busy: Busy,
+) -> Response<Reply> {
+    let mut access_log = AccessLog::begin(&context, busy);
+    let mut cross_origin = CrossOrigin::default();
+    let route = match context.refuse(front).map_or_else(|| context.route(front), Err) {
         Ok(route) => route,
         Err(refusal) => {
             if front.origin.routes().has_tokens() {
                 // No route says which part of it is secret.
-                access.hide_query();
+                access_log.hide_query();
             }
-            return answer::refuse(&refusal, &dress, access);
+            return answer::refuse(&refusal, &cross_origin, access_log);
         }
     };
-    access.route(&route);
+    access_log.route(&route);
     let mut sent = upload.clone();
     let mut original = None;
-    if route.cors && !visit.sender.is_trusted() {
-        dress.request = Some(visit.request.headers.clone());
-        original = Some(visit.request.clone());
-        match jsonp::rewrite(&route.jsonp, &mut visit.request, &mut sent) {
-            Ok(script) => dress.script = script,
-            Err(why) => return answer::respond(&Answer::new(400, why), &dress, access),
+    if route.cors && !context.sender.is_trusted() {
+        cross_origin.request = Some(context.request.headers.clone());
+        original = Some(context.request.clone());
+        match jsonp::rewrite(&route.jsonp, &mut context.request, &mut sent) {
+            Ok(script) => cross_origin.script = script,
+            Err(why) => return answer::respond(&Answer::new(400, why), &cross_origin, access_log),
         }
-        if let Some(refusal) = visit.refuse_method() {
-            return answer::refuse(&refusal, &dress, access);
+        if let Some(refusal) = context.refuse_method() {
+            return answer::refuse(&refusal, &cross_origin, access_log);
         }
     }
-    let rights = match identify(&mut visit, original.as_ref(), &route) {
+    let rights = match identify(&mut context, original.as_ref(), &route) {
         Ok(rights) => rights,
         Err(unknown) => {
             front.metrics.unauthorized.inc();
-            let mut refused = answer::respond(&unknown.answer(), &dress, access);
+            let mut refused = answer::respond(&unknown.answer(), &cross_origin, access_log);
             unknown.challenge(&mut refused);
             return refused;
         }
     };
-    if visit.is_websocket() {
-        let (visit, upload, route) = (&visit, &upload, &route);
-        let asked = websocket::HandshakeRequest { front, slot, visit, upload, route, rights, access };
+    if context.is_websocket() {
+        let (context, upload, route) = (&context, &upload, &route);
+        let asked = websocket::HandshakeRequest { front, slot, context, upload, route, rights, access_log };
         return Box::pin(websocket::open(asked)).await;
     }
-    if let Some(refusal) = visit.refuse_events(front) {
-        return answer::respond(&refusal, &dress, access);
+    if let Some(refusal) = context.refuse_events(front) {
+        return answer::respond(&refusal, &cross_origin, access_log);
     }
     // Kept until the origin has answered: what is read ahead takes memory.
     let _read_ahead = if sent.is_whole() {
@@ -110,21 +116,23 @@ async fn answer(front: &Front, slot: &Slot, mut visit: Visit, upload: Upload, bu
         // Boxed: most requests have no body, and all would carry it along.
         match Box::pin(read_ahead(front, &mut sent)).await {
             Ok(read_ahead) => Some(read_ahead),
-            Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
+            Err(failure) => {
+                return answer::fail(front, &route, &context.request.uri, &failure, &cross_origin, access_log);
+            }
         }
     };
-    let answered = match front.origin.send(&visit.errand(&route), &sent).await {
+    let answered = match front.origin.send(&context.origin_request(&route), &sent).await {
         Ok(answered) => answered,
-        Err(failure) => return answer::fail(front, &route, &visit.request.uri, &failure, &dress, access),
+        Err(failure) => return answer::fail(front, &route, &context.request.uri, &failure, &cross_origin, access_log),
     };
-    access.answered(answered.head.status.as_u16(), answered.target);
-    let is_instruct = !visit.sender.is_trusted() && !route.no_grip && Instruct::concerns(&answered.head.headers);
+    access_log.answered(answered.head.status.as_u16(), answered.target);
+    let is_instruct = !context.sender.is_trusted() && !route.no_grip && Instruct::concerns(&answered.head.headers);
     let content = if is_instruct { AnswerContent::Instruct } else { AnswerContent::Plain };
-    if content == AnswerContent::Plain && dress.script.is_none() {
-        return answer::relay(front, &route, &visit.request, &dress, answered, access);
+    if content == AnswerContent::Plain && cross_origin.script.is_none() {
+        return answer::relay(front, &route, &context.request, &cross_origin, answered, access_log);
     }
-    let exchange = Exchange { front, slot, route: &route, visit, rights, upload, original, dress };
-    Box::pin(exchange.follow(answered, content, access)).await
+    let exchange = Exchange { front, slot, route: &route, context, rights, upload, original, cross_origin };
+    Box::pin(exchange.follow(answered, content, access_log)).await
 }
 
 /// Reads small bodies whole, and the beginning of large ones, before the origin is bothered: a client that sends slowly

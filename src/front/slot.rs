@@ -3,7 +3,7 @@
 use super::Gate;
 use super::gate::Place;
 use super::idle::Listed;
-use crate::hold::{self, Farewell, Retry};
+use crate::hold::{self, FinalAnswer, Retry};
 use crate::net::ClientDelay;
 use crate::session::Opening;
 use hyper::header::HeaderValue;
@@ -42,7 +42,7 @@ pub(super) struct Slot {
     /// The reason why the first request is served again, if it is.
     retry: Cell<Option<Box<Retry>>>,
     /// The connection while its request is served again, and what it is answered if a close meets it.
-    farewell: RefCell<Option<Box<Farewell>>>,
+    final_answer: RefCell<Option<Box<FinalAnswer>>>,
     /// The address that the connection comes from, if it has one.
     pub(super) peer: Option<Rc<ClientAddress>>,
     /// Tells since when gripd waits for the client.
@@ -67,7 +67,7 @@ impl Slot {
         Self {
             leave: RefCell::default(),
             retry: Cell::new(retry),
-            farewell: RefCell::default(),
+            final_answer: RefCell::default(),
             peer,
             waiting,
             listed,
@@ -90,24 +90,24 @@ impl Slot {
     }
 
     /// Keeps the connection as it is while its request is served again.
-    pub(super) fn keep(&self, farewell: Option<Box<Farewell>>) {
-        *self.farewell.borrow_mut() = farewell;
+    pub(super) fn keep(&self, final_answer: Option<Box<FinalAnswer>>) {
+        *self.final_answer.borrow_mut() = final_answer;
     }
 
     /// Lets go of that: the request has its answer.
     pub(super) fn forget(&self) {
-        if let Some(farewell) = self.farewell.borrow().as_deref() {
-            farewell.away.note_answer();
+        if let Some(final_answer) = self.final_answer.borrow().as_deref() {
+            final_answer.away.note_answer();
         }
-        drop(self.farewell.take());
+        drop(self.final_answer.take());
     }
 
     /// Returns ready when a close has met it. Then the slot says that the connection is to end.
     pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut farewell = self.farewell.borrow_mut();
-        let Some(Farewell { away, .. }) = farewell.as_deref() else { return Poll::Pending };
+        let mut final_answer = self.final_answer.borrow_mut();
+        let Some(FinalAnswer { away, .. }) = final_answer.as_deref() else { return Poll::Pending };
         ready!(away.poll_closed(cx));
-        *self.leave.borrow_mut() = farewell.take().map(|farewell| Leave::Hold(hold::Leave::End(farewell)));
+        *self.leave.borrow_mut() = final_answer.take().map(|final_answer| Leave::Hold(hold::Leave::End(final_answer)));
         Poll::Ready(())
     }
 
@@ -141,13 +141,13 @@ impl Slot {
     /// Takes the word that was left. A connection that was held before is handed over with it.
     pub(super) fn take(&self) -> Option<Leave> {
         let mut leave = self.leave.take()?;
-        let farewell = self.farewell.take();
-        match (&mut leave, farewell) {
+        let final_answer = self.final_answer.take();
+        match (&mut leave, final_answer) {
             // Closed at the last moment.
-            (Leave::Hold(hold::Leave::Hold(_)), Some(farewell)) if farewell.away.is_closed() => {
-                leave = Leave::Hold(hold::Leave::End(farewell));
+            (Leave::Hold(hold::Leave::Hold(_)), Some(final_answer)) if final_answer.away.is_closed() => {
+                leave = Leave::Hold(hold::Leave::End(final_answer));
             }
-            (Leave::Hold(hold::Leave::Hold(hold)), Some(farewell)) => hold.away = Some(farewell.away),
+            (Leave::Hold(hold::Leave::Hold(hold)), Some(final_answer)) => hold.away = Some(final_answer.away),
             _ => {}
         }
         Some(leave)

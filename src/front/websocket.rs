@@ -1,19 +1,19 @@
 //! WebSocket handshakes: ask the origin, then refuse as it does, or let the connection go on as a session.
 
-use super::access::Access;
+use super::access_log::AccessLog;
 use super::answer::relay;
 use super::body::Reply;
-use super::dress::Dress;
+use super::cross_origin::CrossOrigin;
 use super::head::compact;
+use super::request_context::RequestContext;
 use super::slot::{Leave, Slot};
-use super::visit::Visit;
 use super::{Front, answer};
 use crate::grip::extension;
 use crate::grip::instruct::is_grip;
 use crate::grip::{Control, Event, MessageKind, Rights};
 use crate::origin::{
-    Answered, Asking, Failure, Handshake, Kind, Opened, Upload, accept_for, is_conversations_own, remove_hop_by_hop,
-    remove_where,
+    Asking, Failure, Handshake, Kind, Opened, OriginAnswer, Upload, accept_for, is_conversations_own,
+    remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
 use crate::session::Opening;
@@ -35,32 +35,32 @@ use std::sync::Arc;
 pub(super) struct HandshakeRequest<'a> {
     pub(super) front: &'a Front,
     pub(super) slot: &'a Slot,
-    pub(super) visit: &'a Visit,
+    pub(super) context: &'a RequestContext,
     pub(super) upload: &'a Upload,
     pub(super) route: &'a Arc<Route>,
     /// The rights of the client.
     pub(super) rights: Rights,
-    pub(super) access: Access,
+    pub(super) access_log: AccessLog,
 }
 
 /// Answers a handshake, or leaves a session in the slot and never returns.
 pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
-    let HandshakeRequest { front, slot, visit, upload, route, mut rights, mut access } = asked;
-    let dress = Dress::default();
-    if !is_handshake(&visit.request) || !upload.is_whole() {
-        let mut refused = answer::respond(&BAD_HANDSHAKE, &dress, access);
+    let HandshakeRequest { front, slot, context, upload, route, mut rights, mut access_log } = asked;
+    let cross_origin = CrossOrigin::default();
+    if !is_handshake(&context.request) || !upload.is_whole() {
+        let mut refused = answer::respond(&BAD_HANDSHAKE, &cross_origin, access_log);
         refused.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return refused;
     }
-    let about = Rc::new(visit.about(route));
-    let opened = match front.origin.open(&visit.errand(route), &about).await {
+    let about = Rc::new(context.about(route));
+    let opened = match front.origin.open(&context.origin_request(route), &about).await {
         Ok(Handshake::Refused(answered)) => {
-            access.answered(answered.head.status.as_u16(), answered.target);
-            let answered = refused(answered, visit.sender);
-            return relay(front, route, &visit.request, &dress, answered, access);
+            access_log.answered(answered.head.status.as_u16(), answered.target);
+            let answered = refused(answered, context.sender);
+            return relay(front, route, &context.request, &cross_origin, answered, access_log);
         }
         Ok(Handshake::Accepted(opened)) => opened,
-        Err(failure) => return answer::fail(front, route, &visit.request.uri, &failure, &dress, access),
+        Err(failure) => return answer::fail(front, route, &context.request.uri, &failure, &cross_origin, access_log),
     };
     if let Opened::Conversation { conversation, .. } = &opened
         && let Some(named) = route.users.as_ref().and_then(|users| users.rights_by(&conversation.meta()))
@@ -72,12 +72,12 @@ pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
     let named = subscribed.iter().map(String::as_str);
     if let Err(denied) = front.admission.check_denials(route, named, &implicit) {
         let failure = Failure::because(Kind::Denied, denied);
-        return answer::fail(front, route, &visit.request.uri, &failure, &dress, access);
+        return answer::fail(front, route, &context.request.uri, &failure, &cross_origin, access_log);
     }
-    access.answered(101, opened.target());
-    access.hold("websocket");
-    drop(access);
-    slot.put(Leave::Session(Box::new(opening(front, visit, about, opened, rights))));
+    access_log.answered(101, opened.target());
+    access_log.hold("websocket");
+    drop(access_log);
+    slot.put(Leave::Session(Box::new(opening(front, context, about, opened, rights))));
     std::future::pending().await
 }
 
@@ -119,7 +119,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// Returns the answer of an origin that does not want the WebSocket, without what belongs to the handshake.
-fn refused(mut answered: Answered, sender: Sender) -> Answered {
+fn refused(mut answered: OriginAnswer, sender: Sender) -> OriginAnswer {
     let headers = &mut answered.head.headers;
     remove_where(headers, |name| {
         [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name) || (!sender.is_trusted() && is_grip(name))
@@ -128,8 +128,8 @@ fn refused(mut answered: Answered, sender: Sender) -> Answered {
 }
 
 /// Returns the session of a client whose WebSocket an origin has accepted.
-fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, rights: Rights) -> Opening {
-    let headers = &visit.request.headers;
+fn opening(front: &Front, context: &RequestContext, about: Rc<Asking>, mut opened: Opened, rights: Rights) -> Opening {
+    let headers = &context.request.headers;
     let origins = match &mut opened {
         Opened::Conversation { head, .. } | Opened::Socket { head, .. } => Some(std::mem::take(&mut head.headers)),
         Opened::Echo { .. } => None,
@@ -137,16 +137,16 @@ fn opening(front: &Front, visit: &Visit, about: Rc<Asking>, mut opened: Opened, 
     let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
     let spoken = origins.as_ref().and_then(extensions);
     // A GRIP proxy before this one carries out what the origin says; it need not have asked.
-    let prefix = if visit.sender.is_trusted() || about.route.no_grip { None } else { spoken.clone() };
+    let prefix = if context.sender.is_trusted() || about.route.no_grip { None } else { spoken.clone() };
     let settings = front.sessions.settings();
     let window = if settings.context_takeover { ClientWindow::Kept } else { ClientWindow::Dropped };
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     let agreed = if settings.compression { negotiate(offers, window) } else { None };
-    let relayed = if visit.sender.is_trusted() { extensions(headers).and(spoken) } else { None };
+    let relayed = if context.sender.is_trusted() { extensions(headers).and(spoken) } else { None };
     let relayed = relayed.map(|prefix| extension::answer(&prefix));
     let answered: Vec<String> =
         relayed.into_iter().chain(agreed.as_ref().map(|agreed| agreed.answer.clone())).collect();
-    let mut head = welcome(headers, origins.unwrap_or_default(), visit.sender);
+    let mut head = welcome(headers, origins.unwrap_or_default(), context.sender);
     if let Ok(value) = HeaderValue::try_from(answered.join(", "))
         && !value.is_empty()
     {

@@ -10,7 +10,7 @@ use crate::admission::{NotAdmitted, Reading, terms};
 use crate::grip::link::Next;
 use crate::grip::{HoldMode, Instruct, Meta, Rights};
 use crate::net::{Pace, Transport};
-use crate::origin::{Asking, Failure, Gone, Kind, Lease, Told};
+use crate::origin::{Asking, CollectedAnswer, Failure, Gone, Kind, Lease};
 use crate::shard::{Compare, Event, Feed, Parked, Profile, Reason, Terms, Turn};
 use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
@@ -256,9 +256,9 @@ impl Linked<'_> {
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
             // An answer without a hold goes on with something new.
             let since = if self.instruct.hold.is_some() { since } else { Some(Instant::now()) };
-            let told = self.ask(&uri, since).await?;
+            let collected = self.ask(&uri, since).await?;
             self.about.uri = uri.to_string();
-            self.take(told).await?;
+            self.take(collected).await?;
             if self.instruct.hold.is_some() {
                 break;
             }
@@ -271,15 +271,15 @@ impl Linked<'_> {
     }
 
     /// Asks a link, and again after a while if that fails.
-    async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<Over, Told> {
+    async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<Over, CollectedAnswer> {
         for attempt in 0..=RETRIES {
             // A request that has failed is not sent again in vain.
             let since = if attempt == 0 { since } else { Some(Instant::now()) };
             let last_ids = self.parked.last_ids();
             let (holds, about) = (self.holds, self.about.clone());
-            let told = self.race(OnClose::GiveUp, holds.origin.ask_link(&about, uri, &last_ids, since)).await?;
-            match told.and_then(successful) {
-                Ok(told) => return ControlFlow::Continue(told),
+            let collected = self.race(OnClose::GiveUp, holds.origin.ask_link(&about, uri, &last_ids, since)).await?;
+            match collected.and_then(successful) {
+                Ok(collected) => return ControlFlow::Continue(collected),
                 Err(failure) => {
                     tracing::warn!(uri = %self.about.route.shown(&uri.to_string()), attempt, error = failure.explain(), "the next link failed")
                 }
@@ -295,8 +295,8 @@ impl Linked<'_> {
     }
 
     /// Appends what a link answered, and goes on as it says.
-    async fn take(&mut self, told: Told) -> Flow {
-        let (instruct, body) = match read(&told, self.holds.admission.max_channels()) {
+    async fn take(&mut self, collected: CollectedAnswer) -> Flow {
+        let (instruct, body) = match read(&collected, self.holds.admission.max_channels()) {
             Ok(read) => read,
             Err(why) => {
                 tracing::warn!(uri = %self.about.shown(), error = why, "the next link's answer cannot be used");
@@ -317,7 +317,7 @@ impl Linked<'_> {
             self.join()?;
         }
         self.send(&body);
-        if let Some(rest) = told.rest {
+        if let Some(rest) = collected.rest {
             self.relay(rest).await?;
         }
         let spoken = if body.is_empty() { Spoken::Nothing } else { Spoken::Something };
@@ -455,16 +455,16 @@ fn beat(holds: &Holds, parked: &mut Parked, pulse: Option<&Pulse>, at: &mut Opti
 }
 
 /// Refuses an answer that does not say that all is well.
-fn successful(told: Told) -> Result<Told, Failure> {
-    if told.status.is_success() {
-        return Ok(told);
+fn successful(collected: CollectedAnswer) -> Result<CollectedAnswer, Failure> {
+    if collected.status.is_success() {
+        return Ok(collected);
     }
-    Err(Failure::because(Kind::Unusable, format!("its status is {}", told.status.as_u16())))
+    Err(Failure::because(Kind::Unusable, format!("its status is {}", collected.status.as_u16())))
 }
 
 /// Returns the instruct of a link's answer, and the body that it appends.
-fn read(told: &Told, max_channels: usize) -> Result<(Instruct, Bytes), String> {
-    let Told { headers, status, body, rest, .. } = told;
+fn read(collected: &CollectedAnswer, max_channels: usize) -> Result<(Instruct, Bytes), String> {
+    let CollectedAnswer { headers, status, body, rest, .. } = collected;
     let read = Reading::begin(headers)
         .and_then(|instruct| Reading::of(instruct, headers, status.as_u16(), (body, rest.is_none()), max_channels));
     let Reading { instruct, body, .. } = read.map_err(|unusable| unusable.to_string())?;

@@ -89,12 +89,12 @@ pub enum Leave {
     /// It is to be held.
     Hold(Box<Hold>),
     /// A close met it while its request was served again: it is answered as when its time is over, and ends.
-    End(Box<Farewell>),
+    End(Box<FinalAnswer>),
 }
 
 /// The answer to a long-poll that a close meets while its request is served again.
 #[derive(Debug)]
-pub struct Farewell {
+pub struct FinalAnswer {
     /// The answer's head.
     pub head: Head,
     /// The answer's body.
@@ -137,7 +137,7 @@ pub struct Retry {
     /// Leave to ask the origin, until it has answered.
     pub turn: Turn,
     /// The connection, which a close may still find, and what it is answered then.
-    pub farewell: Option<Box<Farewell>>,
+    pub final_answer: Option<Box<FinalAnswer>>,
     /// The guard that tells the origin when the client is gone.
     pub gone: Option<Gone>,
 }
@@ -187,7 +187,7 @@ impl Holds {
     /// Everything that can be done now is done now, so that the future is small: most connections do nothing but wait.
     pub fn park(&self, leave: Leave, transport: Transport, early: Bytes) -> Waiting<'_> {
         let mut hold = match leave {
-            Leave::End(farewell) => return Box::pin(farewell.end(transport)),
+            Leave::End(final_answer) => return Box::pin(final_answer.end(transport)),
             Leave::Hold(hold) => hold,
         };
         match hold.mode {

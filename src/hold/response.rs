@@ -2,11 +2,11 @@
 
 use super::race::{Notes, OnClose, race};
 use super::terms::ways_of_response;
-use super::{After, Cause, Client, Farewell, Hold, Holds, Retry, Waiting, answer};
+use super::{After, Cause, Client, FinalAnswer, Hold, Holds, Retry, Waiting, answer};
 use crate::grip::item::{Body, Response};
 use crate::net::Transport;
 use crate::origin::{self, Asking, Gone};
-use crate::shard::{Asked, Away, Event, Feed, Parked, Reason, Turn, Ways};
+use crate::shard::{Away, Event, Feed, Parked, PendingItem, Reason, Turn, Ways};
 use crate::wire::{Head, Jsonp, Persistence};
 use bytes::Bytes;
 use hyper::header::CONTENT_ENCODING;
@@ -107,12 +107,12 @@ impl Poll<'_> {
     }
 
     /// Returns the end by a patch; one that does not fit what is held has the origin asked again.
-    async fn patch(&mut self, asked: &Asked) -> End {
-        let Some(response) = &asked.item.response else { return End::Refresh };
+    async fn patch(&mut self, pending: &PendingItem) -> End {
+        let Some(response) = &pending.item.response else { return End::Refresh };
         let mut notes = Notes::default();
         match self.changed(response, &mut notes).await {
             Ok(Some(body)) => {
-                self.parked.count(&asked.item);
+                self.parked.count(&pending.item);
                 End::Item(Arc::clone(response), body)
             }
             Ok(None) => unanswered(&notes),
@@ -169,28 +169,28 @@ impl Poll<'_> {
     /// Takes the items that wait to be asked about, one after the other. `None`: the hold goes on.
     async fn take_queued(&mut self) -> Option<End> {
         loop {
-            let asked = match self.parked.turn() {
+            let pending = match self.parked.turn() {
                 Turn::Empty => return None,
                 Turn::Decided => continue,
-                Turn::Ask(asked) => asked,
+                Turn::Ask(pending) => pending,
             };
-            let (response, terms) = (asked.item.response.clone()?, self.parked.terms(Clone::clone)?);
+            let (response, terms) = (pending.item.response.clone()?, self.parked.terms(Clone::clone)?);
             let mut notes = Notes::default();
             let body = match self.changed(&response, &mut notes).await {
                 Ok(Some(body)) => body,
                 Ok(None) => {
-                    self.parked.put_off(asked);
+                    self.parked.put_off(pending);
                     return Some(unanswered(&notes));
                 }
                 Err(end) => return Some(end),
             };
-            let deciding = self.holds.origin.filter(&self.about, terms.passage(&asked.item), body);
+            let deciding = self.holds.origin.filter(&self.about, terms.passage(&pending.item), body);
             match race(&mut self.parked, &mut notes, OnClose::Wait, deciding, |_| ControlFlow::Break(())).await {
                 Some(Some(body)) => {
-                    self.parked.count(&asked.item);
+                    self.parked.count(&pending.item);
                     return Some(End::Item(response, body));
                 }
-                Some(None) => self.parked.pass_over(&asked),
+                Some(None) => self.parked.pass_over(&pending),
                 None => return Some(self.note(notes)),
             }
             if notes.closing || notes.over {
@@ -249,9 +249,9 @@ impl Poll<'_> {
         let (transport, early, away) = parked.lend()?;
         let early = Bytes::from([&request[..], &early[..]].concat());
         let (head, body) = dress(head, body, extras.as_deref());
-        let farewell = Some(Box::new(Farewell { head, body, client, away }));
+        let final_answer = Some(Box::new(FinalAnswer { head, body, client, away }));
         let (gone, cause) = extras.map_or((None, None), |extras| (extras.gone, extras.behind));
-        Some(After::Again(transport, early, Box::new(Retry { about, last_ids, cause, turn, farewell, gone })))
+        Some(After::Again(transport, early, Box::new(Retry { about, last_ids, cause, turn, final_answer, gone })))
     }
 }
 
@@ -260,7 +260,7 @@ const fn unanswered(notes: &Notes) -> End {
     if notes.closing || notes.over { End::Timeout } else { End::Refresh }
 }
 
-impl Farewell {
+impl FinalAnswer {
     /// Answers, and ends the connection.
     pub(super) async fn end(self: Box<Self>, transport: Transport) -> Option<After> {
         let Self { head, body, client, away } = *self;

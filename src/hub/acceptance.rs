@@ -153,7 +153,7 @@ impl State {
     }
 
     fn order_content(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
-        if entry.deed.is_some() {
+        if entry.effect.is_some() {
             return vec![entry];
         }
         if let Some(id) = entry.id()

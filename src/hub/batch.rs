@@ -7,7 +7,7 @@ use super::table::Table;
 use crate::grip::item::{Id, Move};
 use crate::grip::{Channel, CloseReason, Format, Formats, Item};
 use crate::shard::tally::Counts;
-use crate::shard::{Command, Deed, Delivery, Rendered, Tally, Whom};
+use crate::shard::{Command, CommandEffect, Delivery, Rendered, Tally, Whom};
 use crate::wire::{Chunk, Message, websocket};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -33,7 +33,7 @@ pub struct Batch {
 pub(super) struct Entry {
     pub(super) item: Arc<Rendered>,
     /// The command that follows the content of the item.
-    pub(super) deed: Option<Deed>,
+    pub(super) effect: Option<CommandEffect>,
     /// Seconds for which the channel is denied to those whom it means.
     pub(super) deny_for: Option<u32>,
     pub(super) no_seq: bool,
@@ -124,10 +124,10 @@ fn line(item: &Item) -> Line {
 
 impl Entry {
     fn new(item: Item, tally: Tally, index: u32) -> Self {
-        let deed = if item.closes.is_empty() {
-            item.moves.map(|moved| Deed::Move(Arc::new(moved)))
+        let effect = if item.closes.is_empty() {
+            item.moves.map(|moved| CommandEffect::Move(Arc::new(moved)))
         } else {
-            Some(Deed::Close { formats: item.closes, frame: close_frame(item.closes, item.close_reason) })
+            Some(CommandEffect::Close { formats: item.closes, frame: close_frame(item.closes, item.close_reason) })
         };
         let (stream, stream_filters) = match item.stream {
             Some(stream) => (Some(Chunk::new(&stream.content)), stream.content_filters),
@@ -150,14 +150,14 @@ impl Entry {
             message_filters,
             selection: item.selection,
         };
-        Self { item: Arc::new(rendered), deed, deny_for: item.deny_for, no_seq: item.no_seq, tally, index }
+        Self { item: Arc::new(rendered), effect, deny_for: item.deny_for, no_seq: item.no_seq, tally, index }
     }
 
     /// Returns an item that has the connections of a channel ask their origin again.
     pub(super) fn hint(channel: Channel) -> Self {
         let item = Rendered { hints: Formats::ANSWERS, ..Rendered::empty(channel) };
         let (tally, _) = Tally::new(1, Box::new(|_| {}));
-        Self { item: Arc::new(item), deed: None, deny_for: None, no_seq: true, tally, index: 0 }
+        Self { item: Arc::new(item), effect: None, deny_for: None, no_seq: true, tally, index: 0 }
     }
 
     /// Takes what is done to connections out of an item that has an id and is something besides. Without an id, all of it
@@ -167,12 +167,12 @@ impl Entry {
         if bare || !self.item.is_ordered() {
             return None;
         }
-        let deed = self.deed.take()?;
+        let effect = self.effect.take()?;
         let Rendered { channel, meta, selection, .. } = &*self.item;
         let item = Rendered { meta: meta.clone(), selection: selection.clone(), ..Rendered::empty(channel.clone()) };
         Some(Self {
             item: Arc::new(item),
-            deed: Some(deed),
+            effect: Some(effect),
             deny_for: self.deny_for.take(),
             no_seq: true,
             tally: self.tally.clone(),
@@ -198,16 +198,16 @@ impl Entry {
             if self.item.delivers() && (is_meant || self.item.is_ordered()) {
                 parcels[shard].deliveries.push(self.delivery(number));
             }
-            if let Some(deed) = &self.deed
+            if let Some(effect) = &self.effect
                 && is_meant
             {
-                if let Deed::Move(moved) = deed
+                if let CommandEffect::Move(moved) = effect
                     && let Move::Subscribe(channels) = &**moved
                 {
                     // Everything accepted from now on is for the connections that are about to be subscribed, too.
                     table.join(shard, channels);
                 }
-                parcels[shard].commands.push(self.command(number + 1, deed.clone()));
+                parcels[shard].commands.push(self.command(number + 1, effect.clone()));
             }
         }
     }
@@ -222,10 +222,10 @@ impl Entry {
         Delivery { number, item: Arc::clone(&self.item), tally: self.tally.clone(), index: self.index }
     }
 
-    fn command(&self, number: u64, deed: Deed) -> Command {
+    fn command(&self, number: u64, effect: CommandEffect) -> Command {
         let Rendered { channel, meta, selection, .. } = &*self.item;
         let whom = Whom::Members { channel: channel.clone(), selection: selection.clone(), meta: meta.clone() };
-        Command { number, whom, deed, tally: self.tally.clone(), index: self.index }
+        Command { number, whom, effect, tally: self.tally.clone(), index: self.index }
     }
 }
 

@@ -8,7 +8,7 @@ use super::receipt::{Line, Receipt};
 use super::{Hub, now};
 use crate::grip::naming::Rule;
 use crate::grip::{Channel, Formats};
-use crate::shard::{Command, ConnectionId, Deed, Page, Question, Row, Whom};
+use crate::shard::{Command, CommandEffect, ConnectionId, Page, Question, Row, Whom};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
@@ -238,11 +238,11 @@ impl Hub {
         let line =
             Line { channel: Channel::from(""), delivers: false, closes: true, subscribes: false, unsubscribes: false };
         let (receipt, tally) = Receipt::begin(Arc::new([line]), finally);
-        let deed = Deed::Close { formats: Formats::ALL, frame: close_frame(Formats::ALL, None) };
+        let effect = CommandEffect::Close { formats: Formats::ALL, frame: close_frame(Formats::ALL, None) };
         let state = &mut *self.state();
         state.table.number += 1;
         let number = state.table.number;
-        inbox.put(Vec::new(), vec![Command { number, whom: Whom::One(id.place), deed, tally, index: 0 }]);
+        inbox.put(Vec::new(), vec![Command { number, whom: Whom::One(id.place), effect, tally, index: 0 }]);
         Some(receipt)
     }
 }

@@ -1,6 +1,6 @@
 //! Asking an origin without a client: links and filters.
 
-use super::{Errand, Failure, Kind, Lane, Lease, Origin, Purpose, Sharer, Source, Turn, Upload};
+use super::{Failure, Kind, Lane, Lease, Origin, OriginRequest, Purpose, Sharer, Source, Turn, Upload};
 use crate::grip::item::Id;
 use crate::grip::link::resolve;
 use crate::route::{Address, Place, Protocol, Query, Rewrite, Route, Table, Target};
@@ -54,7 +54,7 @@ pub struct Ask<'a> {
 
 /// An answer without a client.
 #[derive(Debug)]
-pub struct Told {
+pub struct CollectedAnswer {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -139,10 +139,10 @@ impl Origin {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn ask(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
+    pub async fn ask(&self, about: &Asking, ask: Ask<'_>) -> Result<CollectedAnswer, Failure> {
         let route = about.route_for(&self.routes(), ask.uri)?;
         let request = request(&ask)?;
-        let errand = Errand {
+        let origin_request = OriginRequest {
             route: &route,
             request: &request,
             peer: None,
@@ -156,21 +156,21 @@ impl Origin {
             purpose: Purpose::Plain,
             last_ids: ask.last_ids,
         };
-        let answered = self.send(&errand, &Upload::of(ask.body)).await?;
+        let answered = self.send(&origin_request, &Upload::of(ask.body)).await?;
         let (body, rest) = match answered.body {
             Source::Whole(body) => (body, None),
             Source::Incoming(incoming, lease) => {
                 collect(incoming, lease, MAX_BODY, self.response_timeout(&route)).await?
             }
         };
-        Ok(Told { status: answered.head.status, headers: answered.head.headers, body, rest })
+        Ok(CollectedAnswer { status: answered.head.status, headers: answered.head.headers, body, rest })
     }
 
     /// Asks whether, and what, to deliver: an HTTP filter.
     ///
     /// # Errors
     /// Why there is no answer in time.
-    pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
+    pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<CollectedAnswer, Failure> {
         let route = about.route_for(&self.routes(), ask.uri)?;
         let _turn = self.turn(Lane::Filters, about, &route).await;
         let limit = self.settings.filter_timeout;

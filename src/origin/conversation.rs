@@ -2,7 +2,8 @@
 
 use super::rewrite::listed_in_connection;
 use super::{
-    Answered, Asking, Errand, Failure, Kind, Lane, Lost, MAX_BODY, Origin, Purpose, Source, Turn, Upload, collect,
+    Asking, Failure, Kind, Lane, Lost, MAX_BODY, Origin, OriginAnswer, OriginRequest, Purpose, Source, Turn, Upload,
+    collect,
 };
 use crate::grip::Meta;
 use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
@@ -77,14 +78,19 @@ pub(super) enum Begun {
         reply: Reply,
     },
     /// The origin has given another answer.
-    Refused(Answered),
+    Refused(OriginAnswer),
 }
 
 impl Conversation {
     /// Returns a conversation about a client's handshake, which is not begun yet.
-    pub(super) fn new(origin: Rc<Origin>, errand: &Errand<'_>, about: Rc<Asking>, target: usize) -> Self {
-        let fields = kept(&errand.request.headers, errand.route, errand.sender);
-        let (peer, sender) = (errand.peer, errand.sender);
+    pub(super) fn new(
+        origin: Rc<Origin>,
+        origin_request: &OriginRequest<'_>,
+        about: Rc<Asking>,
+        target: usize,
+    ) -> Self {
+        let fields = kept(&origin_request.request.headers, origin_request.route, origin_request.sender);
+        let (peer, sender) = (origin_request.peer, origin_request.sender);
         let (id, meta) = (connection_id(), BTreeMap::new());
         Self { origin, about, target, fields, peer, sender, id, meta, open: false }
     }
@@ -167,11 +173,11 @@ impl Conversation {
         &self.about.route.targets[self.target]
     }
 
-    async fn send(&self, body: Vec<u8>, replayed: usize) -> Result<Answered, Lost> {
+    async fn send(&self, body: Vec<u8>, replayed: usize) -> Result<OriginAnswer, Lost> {
         let target = self.chosen();
         let Place::Address(address) = &target.place else { return Err(unusable("it is no server")) };
         let request = self.request(body.len(), replayed).map_err(Lost::unsent)?;
-        let errand = Errand {
+        let origin_request = OriginRequest {
             route: &self.about.route,
             request: &request,
             peer: self.peer,
@@ -185,9 +191,9 @@ impl Conversation {
             purpose: Purpose::Events,
             last_ids: &[],
         };
-        let (response, lease) = self.origin.send_to(&errand, target, address, Upload::of(body.into())).await?;
+        let (response, lease) = self.origin.send_to(&origin_request, target, address, Upload::of(body.into())).await?;
         let (head, incoming) = response.into_parts();
-        Ok(Answered { head, body: Source::Incoming(incoming, lease), target: self.target })
+        Ok(OriginAnswer { head, body: Source::Incoming(incoming, lease), target: self.target })
     }
 
     /// Returns a request with a body of this length, as Pushpin makes it.
@@ -220,8 +226,8 @@ impl Conversation {
     }
 
     /// Reads an answer that consists of events.
-    async fn read(&mut self, answered: Answered) -> Result<(hyper::http::response::Parts, Reply), Failure> {
-        let Answered { head, body, .. } = answered;
+    async fn read(&mut self, answered: OriginAnswer) -> Result<(hyper::http::response::Parts, Reply), Failure> {
+        let OriginAnswer { head, body, .. } = answered;
         let most = self.origin.settings.max_events;
         let body = match body {
             Source::Whole(body) => body,

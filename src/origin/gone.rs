@@ -1,6 +1,6 @@
 //! Gone links: an origin hears that the client of a hold is gone.
 
-use super::{Ask, Asking, Lane, Origin, Told};
+use super::{Ask, Asking, CollectedAnswer, Lane, Origin};
 use bytes::Bytes;
 use hyper::{Method, Uri};
 use std::rc::Rc;
@@ -39,8 +39,10 @@ impl Origin {
         let (told, uri) = (told.await, uri.to_string());
         let uri = about.route.shown(&uri);
         match told {
-            Ok(Told { status, .. }) if status.is_success() => {}
-            Ok(Told { status, .. }) => tracing::warn!(%uri, status = status.as_u16(), "the gone link was refused"),
+            Ok(CollectedAnswer { status, .. }) if status.is_success() => {}
+            Ok(CollectedAnswer { status, .. }) => {
+                tracing::warn!(%uri, status = status.as_u16(), "the gone link was refused")
+            }
             Err(failure) => tracing::warn!(%uri, error = failure.explain(), "the gone link failed"),
         }
     }

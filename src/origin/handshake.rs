@@ -1,7 +1,10 @@
 //! WebSocket handshakes with origins.
 
 use super::conversation::{Begun, Conversation};
-use super::{Answered, Asking, Errand, Failure, Kind, Lost, Origin, Purpose, Source, Upload, destination, test, tried};
+use super::{
+    Asking, Failure, Kind, Lost, Origin, OriginAnswer, OriginRequest, Purpose, Source, Upload, destination,
+    test_target, tried,
+};
 use crate::grip::base64;
 use crate::net::{Counted, Outbound, Transport};
 use crate::route::{Address, Place, Target};
@@ -23,7 +26,7 @@ pub enum Handshake {
     /// The origin wants the WebSocket.
     Accepted(Opened),
     /// It has answered otherwise.
-    Refused(Answered),
+    Refused(OriginAnswer),
 }
 
 /// How an origin has a WebSocket.
@@ -119,17 +122,21 @@ impl Origin {
     ///
     /// # Errors
     /// There is no answer, or none that can be used. The error says why.
-    pub async fn open(self: &Rc<Self>, errand: &Errand<'_>, about: &Rc<Asking>) -> Result<Handshake, Failure> {
-        let targets = &errand.route.targets;
+    pub async fn open(
+        self: &Rc<Self>,
+        origin_request: &OriginRequest<'_>,
+        about: &Rc<Asking>,
+    ) -> Result<Handshake, Failure> {
+        let targets = &origin_request.route.targets;
         let mut failed = None;
         for (index, target) in targets.iter().enumerate() {
             if failed.is_some() {
                 self.metrics.fail_overs.inc();
             }
             let opened = match &target.place {
-                Place::Test => return Ok(test::open(errand, index)),
-                Place::Address(_) if target.over_http => self.open_over_http(errand, about, index).await,
-                Place::Address(address) => self.open_socket(errand, target, address, index).await,
+                Place::Test => return Ok(test_target::open(origin_request, index)),
+                Place::Address(_) if target.over_http => self.open_over_http(origin_request, about, index).await,
+                Place::Address(address) => self.open_socket(origin_request, target, address, index).await,
             };
             match opened {
                 Ok(opened) => return Ok(opened),
@@ -148,11 +155,11 @@ impl Origin {
 
     async fn open_over_http(
         self: &Rc<Self>,
-        errand: &Errand<'_>,
+        origin_request: &OriginRequest<'_>,
         about: &Rc<Asking>,
         target: usize,
     ) -> Result<Handshake, Lost> {
-        let conversation = Conversation::new(Rc::clone(self), errand, Rc::clone(about), target);
+        let conversation = Conversation::new(Rc::clone(self), origin_request, Rc::clone(about), target);
         Ok(match conversation.open().await? {
             Begun::Accepted { conversation, head, reply } => {
                 Handshake::Accepted(Opened::Conversation { conversation, head, reply, target })
@@ -163,21 +170,21 @@ impl Origin {
 
     async fn open_socket(
         &self,
-        errand: &Errand<'_>,
+        origin_request: &OriginRequest<'_>,
         target: &Target,
         address: &Address,
         index: usize,
     ) -> Result<Handshake, Lost> {
-        let errand = Errand { purpose: Purpose::WebSocket, ..*errand };
+        let origin_request = OriginRequest { purpose: Purpose::WebSocket, ..*origin_request };
         let place = self.pool.relayed_place(&destination(target, address)).map_err(Lost::unsent)?;
-        let (response, lease) = self.send_to(&errand, target, address, Upload::of(Bytes::new())).await?;
+        let (response, lease) = self.send_to(&origin_request, target, address, Upload::of(Bytes::new())).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (head, incoming) = response.into_parts();
             let body = Source::Incoming(incoming, lease);
-            return Ok(Handshake::Refused(Answered { head, body, target: index }));
+            return Ok(Handshake::Refused(OriginAnswer { head, body, target: index }));
         }
-        check(&errand.request.headers, response.headers()).map_err(Lost::sent)?;
-        let limit = self.response_timeout(errand.route);
+        check(&origin_request.request.headers, response.headers()).map_err(Lost::sent)?;
+        let limit = self.response_timeout(origin_request.route);
         let ((transport, counted), early, head) = take_over(response, limit).await.map_err(Lost::sent)?;
         let socket = RelayedSocket { transport, _counted: counted, _place: Some(place) };
         Ok(Handshake::Accepted(Opened::Socket { socket, early, head, target: index }))

@@ -14,11 +14,11 @@ mod pool;
 mod rewrite;
 mod share;
 mod shield;
-mod test;
+mod test_target;
 mod turns;
 mod upload;
 
-pub use ask::{Ask, Asking, MAX_BODY, Told, collect};
+pub use ask::{Ask, Asking, CollectedAnswer, MAX_BODY, collect};
 pub use conversation::{Conversation, Reply, is_conversations_own};
 pub use failure::{Failure, Kind, Side};
 pub use fair::Sharer;
@@ -162,7 +162,7 @@ impl Default for Metrics {
 
 /// A request to be forwarded, and on whose behalf.
 #[derive(Clone, Copy, Debug)]
-pub struct Errand<'a> {
+pub struct OriginRequest<'a> {
     /// Its route.
     pub route: &'a Route,
     /// The request that the client has sent, or that stands for it.
@@ -202,7 +202,7 @@ pub enum Purpose {
 
 /// The answer of an origin.
 #[derive(Debug)]
-pub struct Answered {
+pub struct OriginAnswer {
     /// Its head.
     pub head: response::Parts,
     /// Its body.
@@ -282,26 +282,26 @@ impl Origin {
     ///
     /// # Errors
     /// There is no answer. The error says why.
-    pub async fn send(&self, errand: &Errand<'_>, body: &Upload) -> Result<Answered, Failure> {
+    pub async fn send(&self, origin_request: &OriginRequest<'_>, body: &Upload) -> Result<OriginAnswer, Failure> {
         let mut failed: Option<Failure> = None;
         let (mut upload, begun) = (body.clone(), body.progress());
-        let targets = &errand.route.targets;
+        let targets = &origin_request.route.targets;
         for (index, target) in targets.iter().enumerate() {
             if failed.is_some() {
                 self.metrics.fail_overs.inc();
             }
             let address = match &target.place {
-                Place::Test => return Ok(test::answer(errand, index)),
+                Place::Test => return Ok(test_target::answer(origin_request, index)),
                 Place::Address(address) => address,
             };
-            let lost = match self.send_to(errand, target, address, upload).await {
+            let lost = match self.send_to(origin_request, target, address, upload).await {
                 Ok((response, lease)) => {
                     let (head, incoming) = response.into_parts();
-                    return Ok(Answered { head, body: Source::Incoming(incoming, lease), target: index });
+                    return Ok(OriginAnswer { head, body: Source::Incoming(incoming, lease), target: index });
                 }
                 Err(lost) => lost,
             };
-            if index + 1 == targets.len() || !lost.may_retry(&errand.request.method) {
+            if index + 1 == targets.len() || !lost.may_retry(&origin_request.request.method) {
                 failed = Some(lost.failure);
                 break;
             }
@@ -317,28 +317,30 @@ impl Origin {
 
     async fn send_to(
         &self,
-        errand: &Errand<'_>,
+        origin_request: &OriginRequest<'_>,
         target: &Target,
         address: &Address,
         body: Upload,
     ) -> Result<(Response<Incoming>, Lease), Lost> {
         let to = destination(target, address);
-        let source = Sharer::of(errand.client);
-        let waiting = errand.waiting.cloned().unwrap_or_default();
+        let source = Sharer::of(origin_request.client);
+        let waiting = origin_request.waiting.cloned().unwrap_or_default();
         let mut lease = self.pool.lease(&to, source, waiting).await.map_err(Lost::unsent)?;
         let (mut upload, begun) = (body.clone(), body.progress());
         loop {
             let reused = lease.is_reused();
-            match self.exchange(&mut lease, errand, target, upload).await {
+            match self.exchange(&mut lease, origin_request, target, upload).await {
                 Ok(response) => {
                     body.note_answer();
                     return Ok((response, lease));
                 }
                 Err(_) if lease.gave_way() => return Err(Lost::sent(Failure::new(Kind::GaveWay))),
-                Err(lost) if reused && lost.may_retry(&errand.request.method) => match body.again_since(begun) {
-                    Some(again) => upload = again,
-                    None => return Err(lost),
-                },
+                Err(lost) if reused && lost.may_retry(&origin_request.request.method) => {
+                    match body.again_since(begun) {
+                        Some(again) => upload = again,
+                        None => return Err(lost),
+                    }
+                }
                 Err(lost) => return Err(lost),
             }
             lease = self.pool.connect_instead(lease).await.map_err(Lost::unsent)?;
@@ -349,21 +351,21 @@ impl Origin {
     async fn exchange(
         &self,
         lease: &mut Lease,
-        errand: &Errand<'_>,
+        origin_request: &OriginRequest<'_>,
         target: &Target,
         body: Upload,
     ) -> Result<Response<Incoming>, Lost> {
         self.metrics.requests.inc();
         let upload = body.clone();
-        let mut answer = pin!(lease.send(self.outgoing(errand, target, body)));
-        let limit = self.response_timeout(errand.route);
+        let mut answer = pin!(lease.send(self.outgoing(origin_request, target, body)));
+        let limit = self.response_timeout(origin_request.route);
         loop {
             let sent = upload.progress();
             match timeout(limit, &mut answer).await {
                 // The clock runs while nothing is sent: a long upload is not a slow origin.
                 Err(_) if upload.progress() != sent => {}
                 Err(_) => return Err(Lost::sent(Failure::over_time(Kind::TimedOut, "response_timeout", limit))),
-                Ok(Ok(response)) => return usable(response, errand.purpose),
+                Ok(Ok(response)) => return usable(response, origin_request.purpose),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().is_some();
                     if upload.is_too_slow() {
@@ -375,12 +377,12 @@ impl Origin {
         }
     }
 
-    fn outgoing(&self, errand: &Errand<'_>, target: &Target, body: Upload) -> Request<Upload> {
+    fn outgoing(&self, origin_request: &OriginRequest<'_>, target: &Target, body: Upload) -> Request<Upload> {
         let mut outgoing = Request::new(body);
-        *outgoing.method_mut() = errand.request.method.clone();
-        *outgoing.uri_mut() = rewrite::target(&errand.request.uri, &errand.route.rewrite);
-        let signature = self.signature(errand);
-        *outgoing.headers_mut() = rewrite::headers(errand, target, &self.settings.forwarding, signature);
+        *outgoing.method_mut() = origin_request.request.method.clone();
+        *outgoing.uri_mut() = rewrite::target(&origin_request.request.uri, &origin_request.route.rewrite);
+        let signature = self.signature(origin_request);
+        *outgoing.headers_mut() = rewrite::headers(origin_request, target, &self.settings.forwarding, signature);
         let metrics = Arc::clone(&self.metrics);
         hyper::ext::on_informational(&mut outgoing, move |response| {
             if response.status() != StatusCode::CONTINUE {
@@ -391,13 +393,13 @@ impl Origin {
     }
 
     /// Returns the `Grip-Sig` for a request that is sent now.
-    fn signature(&self, errand: &Errand<'_>) -> Option<HeaderValue> {
+    fn signature(&self, origin_request: &OriginRequest<'_>) -> Option<HeaderValue> {
         // A WebSocket may live longer than the signature of the proxy before this one.
-        let own = !errand.sender.is_trusted() || errand.purpose == Purpose::Events;
-        if !own || errand.route.no_grip {
+        let own = !origin_request.sender.is_trusted() || origin_request.purpose == Purpose::Events;
+        if !own || origin_request.route.no_grip {
             return None;
         }
-        let signer = match &errand.route.signer {
+        let signer = match &origin_request.route.signer {
             RouteSigner::Common => self.settings.signer.as_ref()?,
             RouteSigner::Nobody => return None,
             RouteSigner::Own(signer) => signer,

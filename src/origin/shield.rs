@@ -3,7 +3,7 @@
 
 use super::Metrics;
 use super::turns::{Lane, Turns};
-use super::{Ask, Asking, Failure, Kind, Origin, Told};
+use super::{Ask, Asking, CollectedAnswer, Failure, Kind, Origin};
 use crate::grip::item::Id;
 use crate::route::Route;
 use bytes::Bytes;
@@ -197,7 +197,7 @@ impl Origin {
         uri: &Uri,
         last_ids: &[(String, Id)],
         since: Option<Instant>,
-    ) -> Result<Told, Failure> {
+    ) -> Result<CollectedAnswer, Failure> {
         let route = Same(Arc::clone(&about.route));
         let key = Key { route, secure: about.secure, uri: uri.to_string(), last_ids: last_ids.to_vec() };
         let since = since.or_else(|| Instant::now().checked_sub(FRESH)).unwrap_or(self.shield.started);
@@ -211,7 +211,12 @@ impl Origin {
                     Some(Outcome::Told(told)) => {
                         self.metrics.links_shared.inc();
                         let (status, headers, body) = &*told;
-                        return Ok(Told { status: *status, headers: headers.clone(), body: body.clone(), rest: None });
+                        return Ok(CollectedAnswer {
+                            status: *status,
+                            headers: headers.clone(),
+                            body: body.clone(),
+                            rest: None,
+                        });
                     }
                     Some(Outcome::Failed(kind, why)) => return Err(Failure::because(kind, why)),
                     Some(Outcome::TooLarge) => {
@@ -226,7 +231,7 @@ impl Origin {
         }
     }
 
-    async fn lead(&self, leader: Leader<'_>, about: &Asking, ask: Ask<'_>) -> Result<Told, Failure> {
+    async fn lead(&self, leader: Leader<'_>, about: &Asking, ask: Ask<'_>) -> Result<CollectedAnswer, Failure> {
         let _turn = self.turn_for(Lane::Asking, about, ask.uri).await?;
         self.shield.sent(&leader.key);
         self.metrics.links.inc();

@@ -2,13 +2,13 @@
 
 use crate::grip::control::Timed;
 use crate::grip::{Channel, Filter, Meta};
-use crate::shard::Asked;
+use crate::shard::PendingItem;
 use bytes::Bytes;
 use std::pin::Pin;
 use tokio::time::Instant;
 
 /// An item and what its filters make of it.
-pub(super) type Decided = (Asked, Option<Bytes>);
+pub(super) type Decided = (PendingItem, Option<Bytes>);
 
 /// The parts that few sessions have. They are behind one box.
 #[derive(Default)]

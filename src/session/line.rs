@@ -3,7 +3,7 @@
 use super::Sessions;
 use super::over_http::OverHttp;
 use super::relayed::Relayed;
-use super::said::{Leave, Piece, Said, TooLarge};
+use super::side_message::{Leave, Piece, SideMessage, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
 use crate::origin::{Opened, Origin};
 use std::task::{Context, Poll};
@@ -37,7 +37,7 @@ impl Line {
     }
 
     /// Returns the next message or event of the origin.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
         match self {
             Self::OverHttp(line) => line.poll_next(cx),
             Self::Relayed(line) => line.poll_next(cx),

@@ -3,7 +3,7 @@
 use super::extras::Extras;
 use super::line::Line;
 use super::phase::{Phase, Relaying};
-use super::said::Leave;
+use super::side_message::Leave;
 use super::{Sessions, given};
 use crate::grip::{CloseReason, Rights};
 use crate::origin::Asking;

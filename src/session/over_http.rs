@@ -1,6 +1,6 @@
 //! The line to an origin that has the session over HTTP: one request at a time.
 
-use super::said::{Leave, Piece, Said, TooLarge};
+use super::side_message::{Leave, Piece, SideMessage, TooLarge};
 use super::unsent::UnsentShare;
 use crate::grip::backlog::Backlog;
 use crate::grip::event::Event;
@@ -73,9 +73,9 @@ impl OverHttp {
         line
     }
 
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
         if self.closing.is_none() && self.share.gives_way(cx) {
-            return Poll::Ready(Said::Crowded);
+            return Poll::Ready(SideMessage::Crowded);
         }
         loop {
             if let Some(event) = self.said.pop_front() {
@@ -83,11 +83,11 @@ impl OverHttp {
             }
             self.said = VecDeque::new();
             if let Some(failure) = self.failed.take() {
-                return Poll::Ready(Said::Lost(*failure));
+                return Poll::Ready(SideMessage::Lost(*failure));
             }
             if self.told_close && matches!(self.state, State::Idle(_)) && self.interval.is_none() {
                 // It knows, and has nothing to say to it.
-                return Poll::Ready(self.over(Said::Over));
+                return Poll::Ready(self.over(SideMessage::Over));
             }
             if self.is_stuck() {
                 self.state = State::Over;
@@ -200,11 +200,11 @@ impl OverHttp {
         self.due_at = self.interval.map(|interval| Instant::now() + interval);
     }
 
-    fn hear(&mut self, event: Event) -> Said {
+    fn hear(&mut self, event: Event) -> SideMessage {
         match event {
-            Event::Message(kind, content) if kind.is_control() => Said::Control(kind, content),
-            Event::Message(kind, content) => Said::Data(Piece { kind, content, first: true, last: true }),
-            Event::Close(reason) => self.over(Said::Close(reason)),
+            Event::Message(kind, content) if kind.is_control() => SideMessage::Control(kind, content),
+            Event::Message(kind, content) => SideMessage::Data(Piece { kind, content, first: true, last: true }),
+            Event::Close(reason) => self.over(SideMessage::Close(reason)),
             Event::Open => {
                 self.state = State::Over;
                 lost("it says OPEN again")
@@ -214,7 +214,7 @@ impl OverHttp {
     }
 
     /// Ends the conversation: the origin knows.
-    fn over(&mut self, said: Said) -> Said {
+    fn over(&mut self, said: SideMessage) -> SideMessage {
         if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
             conversation.close();
         }
@@ -332,6 +332,6 @@ impl OverHttp {
     }
 }
 
-fn lost(why: &'static str) -> Said {
-    Said::Lost(Failure::because(Kind::Unusable, why))
+fn lost(why: &'static str) -> SideMessage {
+    SideMessage::Lost(Failure::because(Kind::Unusable, why))
 }

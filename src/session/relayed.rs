@@ -1,6 +1,6 @@
 //! The line to an origin that speaks WebSocket itself.
 
-use super::said::{Leave, Piece, Said, TooLarge};
+use super::side_message::{Leave, Piece, SideMessage, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
 use crate::net::{NextWrite, Received};
 use crate::origin::{Failure, Kind, RelayedSocket};
@@ -31,7 +31,7 @@ pub(super) struct Relayed {
     told: Gathered,
     /// The message that the origin is sending.
     heard: Gathered,
-    said: VecDeque<Said>,
+    said: VecDeque<SideMessage>,
     /// Bytes of the message that the client is saying, after they were inflated.
     length: u32,
     /// A Close frame is on its way.
@@ -55,7 +55,7 @@ impl Relayed {
         line
     }
 
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
         let mut buffer = [0; 16 << 10];
         loop {
             if let Some(said) = self.said.pop_front() {
@@ -79,11 +79,11 @@ impl Relayed {
             let said = match self.decoder.next(&mut input) {
                 Ok(None) => return,
                 Ok(Some(Part::Data { kind, content, first, last })) => {
-                    self.heard.add(Piece { kind, content: content.into(), first, last }).map(Said::Data)
+                    self.heard.add(Piece { kind, content: content.into(), first, last }).map(SideMessage::Data)
                 }
-                Ok(Some(Part::Ping(content))) => Some(Said::Control(MessageKind::Ping, content.into())),
-                Ok(Some(Part::Pong(content))) => Some(Said::Control(MessageKind::Pong, content.into())),
-                Ok(Some(Part::Close(reason))) => Some(Said::Close(reason)),
+                Ok(Some(Part::Ping(content))) => Some(SideMessage::Control(MessageKind::Ping, content.into())),
+                Ok(Some(Part::Pong(content))) => Some(SideMessage::Control(MessageKind::Pong, content.into())),
+                Ok(Some(Part::Close(reason))) => Some(SideMessage::Close(reason)),
                 Err(violation) => {
                     self.close(Some(&violation.reason()));
                     Some(lost(format!("it breaks the protocol: {violation}")))
@@ -196,8 +196,8 @@ fn key() -> [u8; 4] {
     key
 }
 
-fn lost(why: impl Into<String>) -> Said {
-    Said::Lost(Failure::because(Kind::Lost, why.into()))
+fn lost(why: impl Into<String>) -> SideMessage {
+    SideMessage::Lost(Failure::because(Kind::Lost, why.into()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::given;
 use super::line::Line;
 use super::live::{End, STUCK, Session};
 use super::phase::{ClosedBy, Closing, Relaying};
-use super::said::{Leave, Piece, Said};
+use super::side_message::{Leave, Piece, SideMessage};
 use crate::grip::{CloseReason, MessageKind};
 use crate::shard::Reason;
 use crate::wire::websocket::{self, Message, Part};
@@ -112,23 +112,23 @@ impl Session<'_> {
     }
 
     /// Carries out what the origin says.
-    pub(super) fn hear(&mut self, said: Said) -> Option<End> {
-        self.spend(if let Said::Data(piece) = &said { piece.content.len() } else { 0 });
+    pub(super) fn hear(&mut self, said: SideMessage) -> Option<End> {
+        self.spend(if let SideMessage::Data(piece) = &said { piece.content.len() } else { 0 });
         match said {
-            Said::Data(piece) => self.pass(piece),
-            Said::Control(kind, content) => {
+            SideMessage::Data(piece) => self.pass(piece),
+            SideMessage::Control(kind, content) => {
                 self.send(websocket::frame(kind, &content));
                 None
             }
-            Said::Close(reason) => Some(End::Close(match self.phase.closing() {
+            SideMessage::Close(reason) => Some(End::Close(match self.phase.closing() {
                 Some(Closing { by: ClosedBy::Gripd, .. }) => self.given(),
                 _ => given(reason),
             })),
-            Said::Over => Some(End::Close(self.given())),
-            Said::Crowded => self.give_way(),
+            SideMessage::Over => Some(End::Close(self.given())),
+            SideMessage::Crowded => self.give_way(),
             // An origin that has heard that the client closes may leave.
-            Said::Lost(_) if self.phase.closing().is_some() => Some(End::Lost(self.given())),
-            Said::Lost(failure) => {
+            SideMessage::Lost(_) if self.phase.closing().is_some() => Some(End::Lost(self.given())),
+            SideMessage::Lost(failure) => {
                 tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "a WebSocket's origin is lost");
                 self.sessions.metrics.lost.inc();
                 Some(End::Lost(CloseReason::new(1011, "the origin is lost")))

@@ -1,9 +1,9 @@
 //! A parked connection that takes items on terms, as its hold sees it.
 
-use super::asked::Asked;
 use super::conn::Feed;
 use super::inbox::Delivery;
 use super::offer::{Admitted, Offer};
+use super::pending_item::PendingItem;
 use super::pieces::Pieces;
 use super::rare::{Rare, Ways};
 use super::rounds::Outcome;
@@ -32,7 +32,7 @@ pub enum Turn {
     /// It was decided.
     Decided,
     /// The hold is to say: [`Parked::give`], or [`Parked::pass_over`].
-    Ask(Asked),
+    Ask(PendingItem),
 }
 
 impl Parked {
@@ -131,7 +131,7 @@ impl Parked {
         let term = conn.rare.as_ref().and_then(|rare| rare.terms.of(&item.channel));
         let is_poll = conn.feed == Feed::Response;
         if term.is_some_and(|term| term.asks() || (is_poll && term.changes_content())) {
-            return Turn::Ask(Asked::new(item, admitted.undo));
+            return Turn::Ask(PendingItem::new(item, admitted.undo));
         }
         let offer = Offer { item: &item, pieces: &Pieces::default() };
         state.decide(self.key, offer, admitted, &mut outcome);
@@ -140,18 +140,18 @@ impl Parked {
     }
 
     /// Gives it an item; `changed`: with this content.
-    pub fn give(&mut self, mut asked: Asked, changed: Option<Bytes>) {
+    pub fn give(&mut self, mut pending: PendingItem, changed: Option<Bytes>) {
         let state = &mut *self.shard.state.borrow_mut();
-        let (admitted, item) = (Admitted { undo: asked.undo.take() }, &asked.item);
+        let (admitted, item) = (Admitted { undo: pending.undo.take() }, &pending.item);
         let mut outcome = Outcome::default();
         state.give(self.key, Offer { item, pieces: &Pieces::default() }, changed, admitted, &mut outcome);
         settle(state, self.key, item, &outcome);
     }
 
     /// Says that an item was not had after all: the origin is asked again.
-    pub fn put_off(&mut self, mut asked: Asked) {
+    pub fn put_off(&mut self, mut pending: PendingItem) {
         let state = &mut *self.shard.state.borrow_mut();
-        if let (Some(rare), Some(undo)) = (&mut state.conn(self.key).rare, asked.undo.take()) {
+        if let (Some(rare), Some(undo)) = (&mut state.conn(self.key).rare, pending.undo.take()) {
             rare.undo(undo);
         }
     }
@@ -163,10 +163,10 @@ impl Parked {
     }
 
     /// Leaves an item out.
-    pub fn pass_over(&mut self, asked: &Asked) {
+    pub fn pass_over(&mut self, pending: &PendingItem) {
         let state = &mut *self.shard.state.borrow_mut();
         let outcome = Outcome { filtered: 1, ..Outcome::default() };
-        settle(state, self.key, &asked.item, &outcome);
+        settle(state, self.key, &pending.item, &outcome);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A connection whose request is being served again: somebody else has its transport, and a close finds it still.
 
-use super::conn::{Feed, News};
+use super::conn::{Feed, Notice};
 use super::{Parked, Profile, Reason};
 use crate::net::Transport;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ impl Away {
 
     /// Returns whether its origin is to be asked once more.
     pub fn is_hinted(&self) -> bool {
-        matches!(self.0.shard.state.borrow().conns[self.0.key].news, News::Refresh)
+        matches!(self.0.shard.state.borrow().conns[self.0.key].notice, Notice::Refresh)
     }
 
     /// Notes that its origin has answered, and not with a hold.

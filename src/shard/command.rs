@@ -17,7 +17,7 @@ pub struct Command {
     /// To whom.
     pub whom: Whom,
     /// The thing that is done to them.
-    pub deed: Deed,
+    pub effect: CommandEffect,
     /// The tally in which the connections concerned are counted.
     pub tally: Tally,
     /// The place of the item in its batch, under which they are counted.
@@ -42,7 +42,7 @@ pub enum Whom {
 
 /// The thing that a command does.
 #[derive(Clone, Debug)]
-pub enum Deed {
+pub enum CommandEffect {
     /// It ends connections of these kinds; `frame` is a WebSocket's Close.
     Close {
         /// Which kinds.
@@ -91,7 +91,7 @@ impl State {
             };
             if self.rounds.command.is_some() {
                 self.rounds.commands.push_front(command);
-            } else if let Deed::Move(moved) = &command.deed
+            } else if let CommandEffect::Move(moved) = &command.effect
                 && let Move::Subscribe(channels) = &**moved
             {
                 self.ledger.release(channels);
@@ -136,14 +136,14 @@ impl State {
     /// Does to a connection what is to be done.
     fn carry_out_on(&mut self, key: Key, command: &Command) {
         let conn = self.conn(key);
-        match &command.deed {
-            Deed::Close { formats, frame } if formats.contains(conn.feed.format()) => {
+        match &command.effect {
+            CommandEffect::Close { formats, frame } if formats.contains(conn.feed.format()) => {
                 conn.reason.get_or_insert(super::Reason::Kicked);
                 let ticket = Ticket { tally: command.tally.clone(), index: command.index };
                 self.end(key, command.number, Some(ticket), frame);
             }
-            Deed::Close { .. } => {}
-            Deed::Move(moved) => self.carry_out_move(key, command, moved),
+            CommandEffect::Close { .. } => {}
+            CommandEffect::Move(moved) => self.carry_out_move(key, command, moved),
         }
     }
 

@@ -1,9 +1,9 @@
 //! One parked connection, as its shard sees it.
 
-use super::asked::Asked;
 use super::ending::{Ending, Phase};
 use super::outgoing::{CROWDED, Outgoing};
 use super::outlet::Outlet;
+use super::pending_item::PendingItem;
 use super::rare::{Rare, Undo};
 use super::registry::{Subscription, Subscriptions};
 use super::tally::Closed;
@@ -50,9 +50,9 @@ impl Feed {
     }
 }
 
-/// The news for a connection's task.
+/// The notice for the task of a connection. A greater one replaces a lesser one.
 #[derive(Debug, Default)]
-pub(super) enum News {
+pub(super) enum Notice {
     #[default]
     Nothing,
     /// Its origin is to be asked again.
@@ -60,7 +60,7 @@ pub(super) enum News {
     /// An item waits for its hold.
     Queued,
     /// A patch, of which its hold is to say whether it fits. Until then it is not known what becomes of it.
-    Patch(Box<Asked>),
+    Patch(Box<PendingItem>),
     Item(Arc<Response>),
     Close,
 }
@@ -82,7 +82,7 @@ pub(super) struct Conn {
     pub(super) outlet: Outlet,
     pub(super) subscriptions: Subscriptions,
     pub(super) waker: Option<Waker>,
-    pub(super) news: News,
+    pub(super) notice: Notice,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) rare: Option<Box<Rare>>,
     /// The profile of its client.
@@ -121,7 +121,7 @@ impl Conn {
             outlet: Outlet::default(),
             subscriptions: Subscriptions::new(),
             waker: None,
-            news: News::Nothing,
+            notice: Notice::Nothing,
             ending: None,
             rare: None,
             whose,
@@ -234,17 +234,17 @@ impl Conn {
         }
     }
 
-    /// Leaves news for its task and wakes it, unless greater news are there already.
-    pub(super) fn tell(&mut self, news: News) {
-        let keep = match &self.news {
-            News::Item(_) | News::Close => true,
+    /// Leaves a notice for its task and wakes it, unless a greater notice is already there.
+    pub(super) fn tell(&mut self, notice: Notice) {
+        let keep = match &self.notice {
+            Notice::Item(_) | Notice::Close => true,
             // It was accepted before what would close the connection, which is seen when the patch is taken.
-            News::Patch(_) => !matches!(news, News::Item(_)),
-            News::Refresh => matches!(news, News::Queued | News::Patch(_)),
-            News::Queued | News::Nothing => false,
+            Notice::Patch(_) => !matches!(notice, Notice::Item(_)),
+            Notice::Refresh => matches!(notice, Notice::Queued | Notice::Patch(_)),
+            Notice::Queued | Notice::Nothing => false,
         };
         if !keep {
-            self.news = news;
+            self.notice = notice;
         }
         self.wake();
     }

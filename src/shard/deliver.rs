@@ -3,7 +3,7 @@
 //! What arrives meanwhile waits in the inbox. An outlet therefore grows past one round only if its socket
 //! refuses bytes, and under load many items leave in one system call.
 
-use super::conn::{Conn, Feed, News};
+use super::conn::{Conn, Feed, Notice};
 use super::offer::Offer;
 use super::rounds::{Begun, Outcome, Rounds, SLICE};
 use super::{Inbox, Key, Shard, State};
@@ -135,7 +135,7 @@ impl State {
             } else if conn.feed == Feed::Response
                 && let Some(response) = &item.response
             {
-                conn.news = News::Item(response.clone());
+                conn.notice = Notice::Item(response.clone());
                 outcome.answered.push(key);
                 outcome.delivered += 1;
             }

@@ -1,6 +1,6 @@
 //! How connections end: by a close, by a drain, by a cut.
 
-use super::conn::{Feed, News, TooSlow};
+use super::conn::{Feed, Notice, TooSlow};
 use super::ending::Ending;
 use super::offer::Offer;
 use super::pieces::Pieces;
@@ -79,7 +79,7 @@ impl State {
         if matches!(conn.feed, Feed::Stream(_) | Feed::Messages(_)) && !waits {
             conn.complete(&mut self.outgoing);
         }
-        conn.tell(News::Close);
+        conn.tell(Notice::Close);
         if conn.is_complete() {
             self.flush(key);
         }
@@ -125,7 +125,7 @@ impl State {
             Ending::new(fresh, None, Some(Rc::new(frame)))
         });
         conn.complete(&mut self.outgoing);
-        conn.tell(News::Close);
+        conn.tell(Notice::Close);
         self.flush(key);
     }
 

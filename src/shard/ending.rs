@@ -58,7 +58,7 @@ mod tests {
     use crate::grip::{Channel, Formats};
     use crate::net::MemoryStream;
     use crate::shard::simulation::Numbers;
-    use crate::shard::{Command, Deed, Event, Feed, Inbox, Parked, Profile, Settings, Shard, Tally, Whom};
+    use crate::shard::{Command, CommandEffect, Event, Feed, Inbox, Parked, Profile, Settings, Shard, Tally, Whom};
     use bytes::Bytes;
     use std::future::poll_fn;
     use std::sync::Arc;
@@ -79,8 +79,8 @@ mod tests {
         parked.subscribe(std::slice::from_ref(&channel), &[]).unwrap();
         let (tally, counts) = Tally::new(1, Box::new(|_| {}));
         let whom = Whom::Members { channel, selection: None, meta: None };
-        let deed = Deed::Close { formats: Formats::ALL, frame: Bytes::new() };
-        inbox.put(Vec::new(), vec![Command { number: 1, whom, deed, tally, index: 0 }]);
+        let effect = CommandEffect::Close { formats: Formats::ALL, frame: Bytes::new() };
+        inbox.put(Vec::new(), vec![Command { number: 1, whom, effect, tally, index: 0 }]);
         shard.step();
         let next = async |parked: &mut Parked| timeout(Duration::from_secs(10), parked.next()).await.unwrap();
         assert!(matches!(next(&mut parked).await, Event::Close));

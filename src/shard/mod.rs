@@ -3,7 +3,6 @@
 //! Items come through the [`Inbox`]; the `registry` says which connections take them; their bytes wait in
 //! each connection's `outlet` until they are flushed. All of it but the inbox belongs to one thread.
 
-mod asked;
 mod asking;
 mod away;
 mod command;
@@ -25,6 +24,7 @@ mod offer;
 mod outgoing;
 mod outlet;
 mod parked;
+mod pending_item;
 mod pieces;
 mod profile;
 mod rare;
@@ -42,16 +42,16 @@ pub mod tally;
 pub mod terms;
 mod users;
 
-pub use asked::Asked;
 pub use asking::{Compare, Turn};
 pub use away::Away;
-pub use command::{Command, Deed, Whom};
+pub use command::{Command, CommandEffect, Whom};
 pub use conn::Feed;
 pub use inbox::{Delivery, Inbox};
 pub use ledger::{Denied, Ended, Entering, Joined, Ledger, Reason};
 pub use listing::{Page, Question, Row};
 pub use metrics::Metrics;
 pub use parked::{ClientGone, Event, Parked};
+pub use pending_item::PendingItem;
 pub use profile::{ConnectionId, NoConnectionId, Place, Profile};
 pub use rare::Ways;
 pub use rendered::Rendered;

@@ -1,6 +1,6 @@
 //! Connections that are subscribed to other channels while they stay connected.
 
-use super::conn::{Feed, News};
+use super::conn::{Feed, Notice};
 use super::ledger::Entering;
 use super::rare::{Rare, Ways};
 use super::terms::Terms;
@@ -74,7 +74,7 @@ impl State {
         }
         let conn = self.conn(key);
         conn.seen = conn.seen.max(number);
-        if matches!(conn.news, News::Item(_)) {
+        if matches!(conn.notice, Notice::Item(_)) {
             conn.wake();
             self.unsubscribe(key);
             return ControlFlow::Break(());

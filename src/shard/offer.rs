@@ -1,8 +1,8 @@
 //! Items for connections that do not take them as everybody does: on terms, or when the item is special.
 
-use super::asked::Asked;
-use super::conn::{BURST, Feed, News};
+use super::conn::{BURST, Feed, Notice};
 use super::inbox::Delivery;
+use super::pending_item::PendingItem;
 use super::pieces::{Pieces, render};
 use super::rare::Undo;
 use super::rounds::Outcome;
@@ -48,7 +48,7 @@ impl State {
         if conn.feed == Feed::Away {
             // The origin is being asked; and once more, if a hint says so.
             if item.hints.contains(format) {
-                conn.tell(News::Refresh);
+                conn.tell(Notice::Refresh);
             }
             return;
         }
@@ -59,7 +59,7 @@ impl State {
                 if !rare.push(item.clone(), most) {
                     self.overflow_of_queue(key, outcome);
                 } else if !rare.held {
-                    conn.tell(News::Queued);
+                    conn.tell(Notice::Queued);
                 }
             }
             _ => {
@@ -171,11 +171,11 @@ impl State {
                 if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                     rare.undo(undo);
                 }
-                conn.tell(News::Patch(Box::new(Asked::new(item.clone(), None))));
+                conn.tell(Notice::Patch(Box::new(PendingItem::new(item.clone(), None))));
             }
-            Body::Whole(_) if matches!(conn.news, News::Item(_)) => {}
+            Body::Whole(_) if matches!(conn.notice, Notice::Item(_)) => {}
             Body::Whole(_) => {
-                conn.news = News::Item(Arc::clone(response));
+                conn.notice = Notice::Item(Arc::clone(response));
                 outcome.answered.push(key);
                 outcome.delivered += 1;
             }
@@ -240,7 +240,7 @@ impl State {
             None if is_poll => {}
             _ => return,
         }
-        conn.tell(News::Refresh);
+        conn.tell(Notice::Refresh);
     }
 
     /// Offers the items that waited while the origin was asked. Items older than the origin's answer are left out.

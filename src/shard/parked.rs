@@ -1,9 +1,9 @@
 //! A parked connection, as its task sees it.
 
-use super::asked::Asked;
-use super::conn::{Conn, Feed, News};
+use super::conn::{Conn, Feed, Notice};
 use super::end::{end_mark, going_away};
 use super::ending::Ending;
+use super::pending_item::PendingItem;
 use super::reading::{ReadState, poll_readable};
 use super::{Key, Profile, Reason, Shard, State};
 use crate::grip::item::Response;
@@ -60,7 +60,7 @@ pub enum Event {
     /// This answers the long-poll. The connection holds no channel any more.
     Item(Arc<Response>),
     /// This changes the held answer of the long-poll, if it fits. The connection holds its channels still.
-    Patch(Box<Asked>),
+    Patch(Box<PendingItem>),
     /// The origin is to be asked again: an item is missing, or somebody said so.
     Refresh,
     /// An item waits for [`Parked::turn`].
@@ -110,7 +110,7 @@ impl Parked {
         let conn = state.conn(self.key);
         (conn.transport, conn.feed, conn.active_ms) = (Some(transport), feed, now_ms);
         if conn.ending.is_none() {
-            conn.news = News::Nothing;
+            conn.notice = Notice::Nothing;
         }
         if let Some(rare) = &mut conn.rare {
             rare.drop_all();
@@ -298,13 +298,13 @@ impl Parked {
         let state = &mut *self.shard.state.borrow_mut();
         let conn = state.conn(self.key);
         conn.watch(cx);
-        match std::mem::take(&mut conn.news) {
-            News::Item(response) => return Poll::Ready(Event::Item(response)),
-            News::Close => return Poll::Ready(Event::Close),
-            News::Patch(item) => return Poll::Ready(Event::Patch(item)),
-            News::Refresh => return Poll::Ready(Event::Refresh),
-            News::Queued => return Poll::Ready(Event::Queued),
-            News::Nothing => {}
+        match std::mem::take(&mut conn.notice) {
+            Notice::Item(response) => return Poll::Ready(Event::Item(response)),
+            Notice::Close => return Poll::Ready(Event::Close),
+            Notice::Patch(item) => return Poll::Ready(Event::Patch(item)),
+            Notice::Refresh => return Poll::Ready(Event::Refresh),
+            Notice::Queued => return Poll::Ready(Event::Queued),
+            Notice::Nothing => {}
         }
         poll_room(state, self.key, cx);
         if matches!(state.conn(self.key).feed, Feed::Messages(_)) {
@@ -325,8 +325,8 @@ impl Parked {
             state.conn(self.key).reason.get_or_insert(Reason::Client);
             state.end(self.key, u64::MAX, None, &going_away());
             // An item that was accepted before may answer it.
-            return Poll::Ready(match std::mem::take(&mut state.conn(self.key).news) {
-                News::Item(response) => Event::Item(response),
+            return Poll::Ready(match std::mem::take(&mut state.conn(self.key).notice) {
+                Notice::Item(response) => Event::Item(response),
                 _ => Event::Close,
             });
         }

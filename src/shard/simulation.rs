@@ -3,8 +3,8 @@
 
 use super::deliver::Step;
 use super::{
-    Command, Deed, Delivery, Denied, Ended, Entering, Feed, Inbox, Joined, Ledger, Metrics, Parked, Profile, Rendered,
-    Settings, Shard, Steps, Tally, Whom,
+    Command, CommandEffect, Delivery, Denied, Ended, Entering, Feed, Inbox, Joined, Ledger, Metrics, Parked, Profile,
+    Rendered, Settings, Shard, Steps, Tally, Whom,
 };
 use crate::grip::item::{Move, Selection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
@@ -226,10 +226,10 @@ impl Run {
         if amid {
             let (inbox, numbers, tally) = (Arc::clone(&self.inbox), Arc::clone(&self.numbers.0), self.tally.clone());
             let whom = Whom::Members { channel: name(channel), selection: None, meta: None };
-            let deed = Deed::Close { formats: Formats::ALL, frame: out() };
+            let effect = CommandEffect::Close { formats: Formats::ALL, frame: out() };
             *self.numbers.1.borrow_mut() = Some(Box::new(move || {
                 let number = numbers.fetch_add(1, Relaxed) + 1;
-                inbox.put(Vec::new(), vec![Command { number, whom, deed, tally, index: 0 }]);
+                inbox.put(Vec::new(), vec![Command { number, whom, effect, tally, index: 0 }]);
             }));
         }
         let Some(client) = self.websocket(nth).filter(|client| !client.channels.contains(&channel)) else { return };
@@ -283,7 +283,7 @@ impl Run {
 
     fn close(&mut self, channel: u8, part: Part) {
         self.are_closed(channel, part);
-        self.command(channel, part, Deed::Close { formats: Formats::ALL, frame: out() });
+        self.command(channel, part, CommandEffect::Close { formats: Formats::ALL, frame: out() });
     }
 
     fn are_closed(&mut self, channel: u8, part: Part) {
@@ -304,13 +304,13 @@ impl Run {
         }
         let channels = vec![name(to)];
         let moved = if enter { Move::Subscribe(channels) } else { Move::Unsubscribe(channels) };
-        self.command(of, part, Deed::Move(Arc::new(moved)));
+        self.command(of, part, CommandEffect::Move(Arc::new(moved)));
     }
 
-    fn command(&self, channel: u8, part: Part, deed: Deed) {
+    fn command(&self, channel: u8, part: Part, effect: CommandEffect) {
         let whom = Whom::Members { channel: name(channel), selection: part.selection(), meta: None };
         let (number, tally) = (self.accept(), self.tally.clone());
-        self.inbox.put(Vec::new(), vec![Command { number, whom, deed, tally, index: 0 }]);
+        self.inbox.put(Vec::new(), vec![Command { number, whom, effect, tally, index: 0 }]);
     }
 
     /// Lets the shard finish, and compares what everyone read, and the counts.

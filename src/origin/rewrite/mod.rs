@@ -16,7 +16,7 @@ pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 pub use via::Via;
 
-use super::{Errand, Forwarding, Purpose};
+use super::{Forwarding, OriginRequest, Purpose};
 use crate::grip::{FEATURES, instruct};
 use crate::route::{Rewrite, Route, Target};
 use hyper::Uri;
@@ -49,20 +49,25 @@ pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
 
 /// Returns the headers for an origin, in Pushpin's order of operations.
 pub(super) fn headers(
-    errand: &Errand<'_>,
+    origin_request: &OriginRequest<'_>,
     target: &Target,
     settings: &Forwarding,
     signature: Option<HeaderValue>,
 ) -> HeaderMap {
-    let (request, route) = (errand.request, errand.route);
+    let (request, route) = (origin_request.request, origin_request.route);
     let replaced = replace(&request.headers, &route.rewrite);
     let from = replaced.as_ref().unwrap_or(&request.headers);
-    let rewriting = Rewriting { errand, settings, from, is_believed: settings.believes(errand.peer, errand.sender) };
+    let rewriting = Rewriting {
+        origin_request,
+        settings,
+        from,
+        is_believed: settings.believes(origin_request.peer, origin_request.sender),
+    };
     let mut to = HeaderMap::with_capacity(from.len() + 4);
     to.insert(HOST, host(request, route, target));
     rewriting.copy(&mut to);
     if let Some(via) = &settings.via
-        && !errand.internal
+        && !origin_request.internal
     {
         via.tell(request.version, &mut to);
     }
@@ -71,22 +76,22 @@ pub(super) fn headers(
     {
         to.insert(forwarded::CDN_LOOP, value);
     }
-    if !errand.sender.is_trusted() && !route.no_grip {
-        introduce(errand, signature, &mut to);
-    } else if errand.purpose == Purpose::Events
+    if !origin_request.sender.is_trusted() && !route.no_grip {
+        introduce(origin_request, signature, &mut to);
+    } else if origin_request.purpose == Purpose::Events
         && let Some(signature) = signature
     {
         to.insert(HeaderName::from_static("grip-sig"), signature);
     }
-    if errand.purpose != Purpose::Plain {
-        upgrade(errand, &mut to);
+    if origin_request.purpose != Purpose::Plain {
+        upgrade(origin_request, &mut to);
     }
-    if errand.secure {
-        let scheme = if errand.purpose == Purpose::Plain { "https" } else { "wss" };
+    if origin_request.secure {
+        let scheme = if origin_request.purpose == Purpose::Plain { "https" } else { "wss" };
         proto(settings.proto, scheme, &mut to);
     }
     rewriting.tell_way(&mut to);
-    if route.rewrite.mark_originals && !errand.sender.is_trusted() {
+    if route.rewrite.mark_originals && !origin_request.sender.is_trusted() {
         let passes = rewriting.is_believed || settings.forwarded_for != ForwardedFor::Settled;
         // A client may not say as an original header either what it may not say in the header itself.
         let is_kept = |name: &HeaderName| {
@@ -117,12 +122,12 @@ fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
 }
 
 /// Says who asks, what it can do, and what the client has had.
-fn introduce(errand: &Errand<'_>, signature: Option<HeaderValue>, to: &mut HeaderMap) {
+fn introduce(origin_request: &OriginRequest<'_>, signature: Option<HeaderValue>, to: &mut HeaderMap) {
     if let Some(signature) = signature {
         to.insert(HeaderName::from_static("grip-sig"), signature);
     }
     to.insert(HeaderName::from_static("grip-feature"), HeaderValue::from_static(FEATURES));
-    for (channel, id) in errand.last_ids {
+    for (channel, id) in origin_request.last_ids {
         if let Ok(value) = HeaderValue::from_bytes(format!("{channel}; last-id={id}").as_bytes()) {
             to.append(HeaderName::from_static("grip-last"), value);
         }
@@ -130,12 +135,12 @@ fn introduce(errand: &Errand<'_>, signature: Option<HeaderValue>, to: &mut Heade
 }
 
 /// Asks for a WebSocket, and offers to carry out what the origin says of GRIP in it; also for a trusted proxy, which will.
-fn upgrade(errand: &Errand<'_>, to: &mut HeaderMap) {
-    if errand.purpose == Purpose::WebSocket {
+fn upgrade(origin_request: &OriginRequest<'_>, to: &mut HeaderMap) {
+    if origin_request.purpose == Purpose::WebSocket {
         to.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         to.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    if !errand.route.no_grip {
+    if !origin_request.route.no_grip {
         to.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static("grip"));
     }
 }
@@ -191,7 +196,7 @@ mod tests {
             }
             let parts = request.body(()).unwrap().into_parts().0;
             let route = parse_line(self.line).unwrap().unwrap();
-            let errand = Errand {
+            let origin_request = OriginRequest {
                 route: &route,
                 request: &parts,
                 peer: Some([9, 9, 9, 9].into()),
@@ -205,8 +210,12 @@ mod tests {
                 purpose: Purpose::Plain,
                 last_ids: &[("a".into(), "7".into())],
             };
-            let map =
-                super::headers(&errand, &route.targets[0], &self.settings, Some(HeaderValue::from_static("signed")));
+            let map = super::headers(
+                &origin_request,
+                &route.targets[0],
+                &self.settings,
+                Some(HeaderValue::from_static("signed")),
+            );
             let pairs = map.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned()));
             (target(&parts.uri, &route.rewrite).to_string(), pairs.collect())
         }

@@ -9,7 +9,7 @@ use super::hop::named_by_connection;
 use super::is_set_by_route;
 use super::marks::MARK;
 use crate::grip::identity::Place;
-use crate::origin::Errand;
+use crate::origin::OriginRequest;
 use crate::route::{Route, UserSource};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
@@ -117,10 +117,10 @@ fn is_removable(name: &HeaderName, route: &Route) -> bool {
 }
 
 /// Returns what may be announced of the trailers of a request: hyper sends only those that are.
-pub(super) fn trailers(announced: &HeaderValue, errand: &Errand<'_>) -> Option<HeaderValue> {
+pub(super) fn trailers(announced: &HeaderValue, origin_request: &OriginRequest<'_>) -> Option<HeaderValue> {
     let text = announced.to_str().ok()?;
     let allowed = |name: &&str| match HeaderName::try_from(*name) {
-        Ok(name) => may_be_trailer(&name) && !is_of_route(&hyphenated(name.as_str()), None, errand.route),
+        Ok(name) => may_be_trailer(&name) && !is_of_route(&hyphenated(name.as_str()), None, origin_request.route),
         Err(_) => false,
     };
     let names: Vec<&str> = text.split(',').map(str::trim).filter(allowed).collect();

@@ -4,7 +4,7 @@ use super::PUSHPIN_ROUTE;
 use super::hop::is_hop_by_hop;
 use super::{ForwardedFor, ForwardedProto, forwarded, is_imitation, is_of_proxies, listed_in_connection, marks, names};
 use crate::grip::instruct;
-use crate::origin::{AcceptProto, Errand, Forwarding, Purpose};
+use crate::origin::{AcceptProto, Forwarding, OriginRequest, Purpose};
 use crate::route::Route;
 use crate::wire::X_FORWARDED_FOR;
 use hyper::Method;
@@ -18,7 +18,7 @@ const REAL_IP: &str = "x-real-ip";
 
 /// The headers of one request on their way to the origin.
 pub(super) struct Rewriting<'a> {
-    pub(super) errand: &'a Errand<'a>,
+    pub(super) origin_request: &'a OriginRequest<'a>,
     pub(super) settings: &'a Forwarding,
     /// The headers of the request, with those that the route sets.
     pub(super) from: &'a HeaderMap,
@@ -29,33 +29,33 @@ pub(super) struct Rewriting<'a> {
 impl Rewriting<'_> {
     /// Copies what is forwarded as it came.
     pub(super) fn copy(&self, to: &mut HeaderMap) {
-        let Self { errand, settings, from, .. } = *self;
-        let listed = listed_in_connection(from, errand.route);
+        let Self { origin_request, settings, from, .. } = *self;
+        let listed = listed_in_connection(from, origin_request.route);
         let in_chunks = from.contains_key(TRANSFER_ENCODING);
         let decides_proto = settings.accept_proto == AcceptProto::OfAll || settings.proto != ForwardedProto::Nothing;
         let settles = self.rule() == ForwardedFor::Settled;
         for (name, value) in from {
             let drop = is_hop_by_hop(name)
             || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
-            || (settles && self.is_settled(name) && !is_set_by_route(name, errand.route))
+            || (settles && self.is_settled(name) && !is_set_by_route(name, origin_request.route))
             // Items are appended to what the origin began, so it must not compress it.
             || *name == ACCEPT_ENCODING
             // The extensions that the client offers are negotiated here.
-            || (errand.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
+            || (origin_request.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
             || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
             || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
             || (settings.accept_route && *name == PUSHPIN_ROUTE)
-            || (!errand.sender.is_trusted() && !errand.internal && instruct::is_grip(name))
-            || (marks::is_marked(name) && !errand.sender.is_trusted())
+            || (!origin_request.sender.is_trusted() && !origin_request.internal && instruct::is_grip(name))
+            || (marks::is_marked(name) && !origin_request.sender.is_trusted())
             || (in_chunks && name == CONTENT_LENGTH)
             || listed.contains(name)
-            || is_imitation(name, from, errand.route);
+            || is_imitation(name, from, origin_request.route);
             if drop {
                 continue;
             }
             let value = match *name {
-                TRAILER => names::trailers(value, errand),
-                MAX_FORWARDS if errand.request.method == Method::OPTIONS => one_less(value),
+                TRAILER => names::trailers(value, origin_request),
+                MAX_FORWARDS if origin_request.request.method == Method::OPTIONS => one_less(value),
                 _ => Some(value.clone()),
             };
             if let Some(value) = value {
@@ -71,23 +71,23 @@ impl Rewriting<'_> {
 
     /// Returns how the addresses of a request are told to the origin.
     const fn rule(&self) -> ForwardedFor {
-        let Self { errand, settings, .. } = *self;
-        if errand.sender.is_trusted() { settings.forwarded_for_trusted } else { settings.forwarded_for }
+        let Self { origin_request, settings, .. } = *self;
+        if origin_request.sender.is_trusted() { settings.forwarded_for_trusted } else { settings.forwarded_for }
     }
 
     /// Tells the origin where a request comes from.
     pub(super) fn tell_way(&self, to: &mut HeaderMap) {
-        let Self { errand, settings, from, is_believed } = *self;
-        match (self.rule(), errand.peer) {
-            (ForwardedFor::Settled, Some(_)) if !is_believed && errand.peer_text.is_some() => {
-                to.extend(errand.peer_text.map(|text| (X_FORWARDED_FOR, text.clone())));
+        let Self { origin_request, settings, from, is_believed } = *self;
+        match (self.rule(), origin_request.peer) {
+            (ForwardedFor::Settled, Some(_)) if !is_believed && origin_request.peer_text.is_some() => {
+                to.extend(origin_request.peer_text.map(|text| (X_FORWARDED_FOR, text.clone())));
             }
             (ForwardedFor::Settled, Some(peer)) => {
                 let followed;
-                let way = match errand.way {
+                let way = match origin_request.way {
                     Some(way) => way,
                     None => {
-                        followed = settings.follow(peer, from, errand.sender);
+                        followed = settings.follow(peer, from, origin_request.sender);
                         &followed
                     }
                 };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 /// A message from one side of a session to the other.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum SideMessage {
     /// A text or binary message, or a piece of one.
     Data(Piece),
     /// A ping or a pong.

@@ -1,4 +1,4 @@
-//! One request on its way through the front: whose it is, and where it goes.
+//! One request on its way through the front, with its sender.
 
 use super::Front;
 use super::slot::ClientAddress;
@@ -6,7 +6,7 @@ use crate::grip::event::mentions_events;
 use crate::hold::Retry;
 use crate::net::ClientDelay;
 use crate::origin::{
-    Asking, Errand, Forwarding, PUSHPIN_ROUTE, Purpose, Sharer, has_passed, is_of_proxies, named_host, now,
+    Asking, Forwarding, OriginRequest, PUSHPIN_ROUTE, Purpose, Sharer, has_passed, is_of_proxies, named_host, now,
 };
 use crate::route::{Protocol, Query, Route};
 use crate::wire::answer::{
@@ -21,8 +21,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A request, and what is known of who sent it.
-pub(super) struct Visit {
+/// A request, with everything that is known about its sender.
+pub(super) struct RequestContext {
     pub(super) request: Parts,
     /// The address that it was sent from, if it has one: the client's, or that of a proxy.
     pub(super) peer: Option<Rc<ClientAddress>>,
@@ -39,7 +39,7 @@ pub(super) struct Visit {
     pub(super) retry: Option<Box<Retry>>,
 }
 
-impl Visit {
+impl RequestContext {
     pub(super) fn new(
         front: &Front,
         request: Parts,
@@ -153,8 +153,8 @@ impl Visit {
     }
 
     /// Returns the request to an origin on its behalf.
-    pub(super) fn errand<'a>(&'a self, route: &'a Route) -> Errand<'a> {
-        Errand {
+    pub(super) fn origin_request<'a>(&'a self, route: &'a Route) -> OriginRequest<'a> {
+        OriginRequest {
             route,
             request: &self.request,
             peer: self.peer.as_ref().map(|peer| peer.address),

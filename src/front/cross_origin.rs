@@ -6,16 +6,16 @@ use bytes::Bytes;
 use hyper::header::HeaderMap;
 use hyper::http::response;
 
-/// How the answers to a request are dressed.
+/// The cross-origin changes that the answers to one request need.
 #[derive(Default)]
-pub(super) struct Dress {
+pub(super) struct CrossOrigin {
     /// The headers of the request, if pages of other origins may read the answer.
     pub(super) request: Option<HeaderMap>,
     /// The script that the answer is to be.
     pub(super) script: Option<Jsonp>,
 }
 
-impl Dress {
+impl CrossOrigin {
     /// Adds what lets pages read an answer.
     pub(super) fn allow(&self, headers: &mut HeaderMap) {
         if let Some(request) = &self.request

@@ -12,12 +12,12 @@ pub(super) const KICKED: (u16, &str) = (4001, "kicked");
 
 /// One thing to tell.
 #[derive(Debug)]
-pub(super) struct News {
+pub(super) struct ChatEvent {
     event: &'static str,
     data: Value,
 }
 
-impl News {
+impl ChatEvent {
     /// Returns the beginning of a new connection.
     pub(super) fn hello(name: &Name, conversation: &Conversation) -> Self {
         Self::new("hello", json!({"name": name.as_str(), "conversation": conversation.as_str()}))
@@ -96,16 +96,16 @@ pub(super) fn told(last: Option<u64>, news: &[Value]) -> String {
 }
 
 /// Returns the publish item that tells a person of their removal, however they are connected, and closes them.
-pub(super) fn farewell(kick: &Kick) -> Value {
+pub(super) fn goodbye(kick: &Kick) -> Value {
     let mut told = json!({"by": kick.by.as_str(), "reason": kick.reason()});
     if !kick.everywhere {
         // Their connections in other conversations close as well; this tells
         // those pages that they may reconnect.
         told["conversation"] = kick.conversation.as_str().into();
     }
-    let news = News::new("kicked", told);
-    let mut formats = news.formats();
-    formats["http-response"] = json!({"body": self::told(None, &[news.value()])});
+    let event = ChatEvent::new("kicked", told);
+    let mut formats = event.formats();
+    formats["http-response"] = json!({"body": self::told(None, &[event.value()])});
     let channel = kick.who.channel();
     json!({"channel": channel, "formats": formats, "action": "close", "code": KICKED.0, "reason": KICKED.1})
 }
@@ -135,13 +135,13 @@ mod tests {
         serde_json::from_str(item["formats"]["http-response"]["body"].as_str().unwrap()).unwrap()
     }
 
-    fn items(news: &News) -> [Value; 2] {
-        news.items(&Conversation::parse("123").unwrap(), Place { number: 8, before: Some(7) })
+    fn items(event: &ChatEvent) -> [Value; 2] {
+        event.items(&Conversation::parse("123").unwrap(), Place { number: 8, before: Some(7) })
     }
 
     #[test]
     fn a_kick_tells_and_closes_the_person() {
-        let item = farewell(&kick(false));
+        let item = goodbye(&kick(false));
         assert_eq!((&item["channel"], &item["action"]), (&json!("user-bob"), &json!("close")));
         assert_eq!((&item["code"], &item["reason"]), (&json!(4001), &json!("kicked")));
         assert!(item.get("id").is_none() && item.get("prev-id").is_none());
@@ -150,13 +150,13 @@ mod tests {
         assert_eq!(message(&item)["event"], "kicked");
         assert_eq!(message(&item)["data"]["conversation"], "123");
         assert_eq!(answer(&item), json!({ "news": [message(&item)] }));
-        assert!(!stream(&farewell(&kick(true))).contains("\"conversation\":"));
-        assert!(stream(&items(&News::left(&kick(false)))[0]).starts_with("\nevent: left\n"));
+        assert!(!stream(&goodbye(&kick(true))).contains("\"conversation\":"));
+        assert!(stream(&items(&ChatEvent::left(&kick(false)))[0]).starts_with("\nevent: left\n"));
     }
 
     #[test]
     fn streams_websockets_and_long_polls_are_told_the_same() {
-        let [item, numbered] = items(&News::joined(&name("amy")));
+        let [item, numbered] = items(&ChatEvent::joined(&name("amy")));
         assert_eq!(stream(&item), "\nevent: joined\ndata: {\"name\":\"amy\"}\n\n");
         assert_eq!(message(&item), json!({"event": "joined", "data": {"name": "amy"}}));
         assert_eq!(answer(&numbered), json!({"last": 8, "news": [message(&item)]}));
@@ -164,22 +164,22 @@ mod tests {
 
     #[test]
     fn only_what_long_polls_get_has_its_place_in_an_order() {
-        let news = News::joined(&name("amy"));
-        let [item, numbered] = items(&news);
+        let event = ChatEvent::joined(&name("amy"));
+        let [item, numbered] = items(&event);
         assert_eq!(
             (&item["channel"], &numbered["channel"]),
             (&json!("conversation123"), &json!("conversation123-polls"))
         );
         assert!(item.get("id").is_none() && item["formats"].get("http-response").is_none());
         assert_eq!((&numbered["id"], &numbered["prev-id"]), (&json!("8"), &json!("7")));
-        let first = news.items(&Conversation::parse("1").unwrap(), Place { number: 8, before: None });
+        let first = event.items(&Conversation::parse("1").unwrap(), Place { number: 8, before: None });
         assert!(first[1].get("prev-id").is_none());
     }
 
     #[test]
     fn text_cannot_break_out_of_its_event() {
         let text = "a\n\nevent: kicked\r\ndata: {}\n\n";
-        let [item, _] = items(&News::message(&name("amy"), text, 7));
+        let [item, _] = items(&ChatEvent::message(&name("amy"), text, 7));
         let body = stream(&item);
         assert!(body.starts_with("\nevent: message\ndata: {") && body.ends_with("}\n\n"));
         assert_eq!(body.matches('\n').count(), 4);
@@ -192,6 +192,6 @@ mod tests {
 
     #[test]
     fn no_message_looks_like_a_control_message() {
-        assert!(News::message(&name("amy"), "c:{}", 7).text().starts_with('{'));
+        assert!(ChatEvent::message(&name("amy"), "c:{}", 7).text().starts_with('{'));
     }
 }

@@ -1,6 +1,6 @@
 //! The answers of the target `test`: an origin to try GRIP with, as Pushpin has it.
 
-use super::{Answered, Errand, Handshake, Opened, Source};
+use super::{Handshake, Opened, OriginAnswer, OriginRequest, Source};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -9,9 +9,9 @@ use percent_encoding::percent_decode_str;
 const NOT_FOUND: &str = "no such test resource\n";
 
 /// Answers a request.
-pub(super) fn answer(errand: &Errand<'_>, target: usize) -> Answered {
-    let uri = &errand.request.uri;
-    let (status, hold, body) = match path(errand).trim_end_matches('/') {
+pub(super) fn answer(origin_request: &OriginRequest<'_>, target: usize) -> OriginAnswer {
+    let uri = &origin_request.request.uri;
+    let (status, hold, body) = match path(origin_request).trim_end_matches('/') {
         "" => (StatusCode::OK, None, "Hello from the gripd test handler!\n"),
         "/response" => (StatusCode::OK, Some("response"), "nothing for now\n"),
         "/stream" => (StatusCode::OK, Some("stream"), "[stream opened]\n"),
@@ -29,13 +29,13 @@ pub(super) fn answer(errand: &Errand<'_>, target: usize) -> Answered {
             }
         }
     }
-    Answered { head: response.into_parts().0, body: Source::Whole(Bytes::from_static(body.as_bytes())), target }
+    OriginAnswer { head: response.into_parts().0, body: Source::Whole(Bytes::from_static(body.as_bytes())), target }
 }
 
 /// Opens a WebSocket at `/ws`, which gets back what it says.
-pub(super) fn open(errand: &Errand<'_>, target: usize) -> Handshake {
-    let uri = &errand.request.uri;
-    if path(errand).trim_end_matches('/') == "/ws" {
+pub(super) fn open(origin_request: &OriginRequest<'_>, target: usize) -> Handshake {
+    let uri = &origin_request.request.uri;
+    if path(origin_request).trim_end_matches('/') == "/ws" {
         let channels = channels(uri.query().unwrap_or_default());
         return Handshake::Accepted(Opened::Echo { channels, target });
     }
@@ -43,13 +43,13 @@ pub(super) fn open(errand: &Errand<'_>, target: usize) -> Handshake {
     *response.status_mut() = StatusCode::NOT_FOUND;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     let body = Source::Whole(Bytes::from_static(NOT_FOUND.as_bytes()));
-    Handshake::Refused(Answered { head: response.into_parts().0, body, target })
+    Handshake::Refused(OriginAnswer { head: response.into_parts().0, body, target })
 }
 
 /// Returns the path after the beginning that its route has.
-fn path<'a>(errand: &Errand<'a>) -> &'a str {
-    let begin = errand.route.condition.path_beg.trim_end_matches('/');
-    let path = errand.request.uri.path();
+fn path<'a>(origin_request: &OriginRequest<'a>) -> &'a str {
+    let begin = origin_request.route.condition.path_beg.trim_end_matches('/');
+    let path = origin_request.request.uri.path();
     path.strip_prefix(begin).unwrap_or(path)
 }
 

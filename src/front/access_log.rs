@@ -1,8 +1,8 @@
-//! The access line of a request.
+//! The line that the log has for each request.
 
 use super::idle::Busy;
+use super::request_context::RequestContext;
 use super::slot::ClientAddress;
-use super::visit::Visit;
 use crate::route::{Route, Target};
 use crate::telemetry::log::REGARDLESS;
 use hyper::{Method, Uri};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 /// The log line of a request. It is written when this is dropped: when the answer is over, or the client is gone.
-pub(super) struct Access {
+pub(super) struct AccessLog {
     client: Option<Rc<ClientAddress>>,
     method: Method,
     uri: Uri,
@@ -27,14 +27,14 @@ pub(super) struct Access {
     _busy: Busy,
 }
 
-impl Access {
-    pub(super) fn begin(visit: &Visit, busy: Busy) -> Self {
+impl AccessLog {
+    pub(super) fn begin(context: &RequestContext, busy: Busy) -> Self {
         Self {
-            client: visit.client().cloned(),
-            method: visit.request.method.clone(),
-            uri: visit.request.uri.clone(),
+            client: context.client().cloned(),
+            method: context.request.method.clone(),
+            uri: context.request.uri.clone(),
             began: Instant::now(),
-            retry: visit.retry.is_some(),
+            retry: context.retry.is_some(),
             route: None,
             target: 0,
             status: 0,
@@ -100,7 +100,7 @@ impl Access {
 /// Pushpin's level of the lines of requests.
 const LEVEL: u8 = 2;
 
-impl Drop for Access {
+impl Drop for AccessLog {
     fn drop(&mut self) {
         match self.route.as_ref().and_then(|route| route.log_level) {
             None => self.write(),
@@ -112,27 +112,27 @@ impl Drop for Access {
 
 /// Writes the line of a request, to a target: that is a constant of each line.
 macro_rules! line {
-    ($access:expr, $target:expr) => {
+    ($access_log:expr, $target:expr) => {
         tracing::info!(
             target: $target,
-            client = $access.client.as_ref().and_then(|client| client.text.to_str().ok()).map(tracing::field::display),
-            method = $access.method.as_str(),
-            uri = %$access.uri,
-            route = $access.route.as_ref().map(|r| tracing::field::display(&r.name)),
-            target = $access.target().map(tracing::field::display),
+            client = $access_log.client.as_ref().and_then(|client| client.text.to_str().ok()).map(tracing::field::display),
+            method = $access_log.method.as_str(),
+            uri = %$access_log.uri,
+            route = $access_log.route.as_ref().map(|r| tracing::field::display(&r.name)),
+            target = $access_log.target().map(tracing::field::display),
             // A client that left before there was an answer has no status.
-            status = ($access.status > 0).then_some($access.status),
-            retry = $access.retry.then_some(true),
-            bytes = $access.bytes,
-            ms = $access.began.elapsed().as_millis() as u64,
-            hold = $access.hold,
+            status = ($access_log.status > 0).then_some($access_log.status),
+            retry = $access_log.retry.then_some(true),
+            bytes = $access_log.bytes,
+            ms = $access_log.began.elapsed().as_millis() as u64,
+            hold = $access_log.hold,
         )
     };
 }
 
-impl Access {
+impl AccessLog {
     fn write(&self) {
-        line!(self, "access");
+        line!(self, "access_log");
     }
 
     /// Writes the line although the level of the log is another.
