@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::control_api::{Control, Lines};
+use super::toml_error::describe;
 use super::value::{HeaderOfProxies, Level, Listen, Mode, ProtoMode, Seconds, Shards, Wait, limit};
 use crate::wire::ProxyHeader;
 use crate::{front, hub, origin, session, shard};
@@ -210,7 +211,7 @@ impl File {
         let lines = Lines::new(&text);
         let mut file: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| lines.of(span.start));
-            Error::one(&format!("{place}:{line}"), error.message())
+            Error::one(&format!("{place}:{line}"), describe(&error, &text))
         })?;
         file.control.lines = lines;
         Ok(file)

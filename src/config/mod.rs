@@ -10,6 +10,7 @@ mod listen;
 mod place;
 mod route_table;
 mod routes;
+mod toml_error;
 mod value;
 mod webhook;
 

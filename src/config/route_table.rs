@@ -56,7 +56,7 @@ pub(super) struct RouteTable {
 
 /// One text or several. Targets are written with their options, as in a routes file.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give host:port, or a list of several")]
 enum OneOrMore {
     One(String),
     Several(Vec<String>),

@@ -115,7 +115,7 @@ fn every_error_of_a_configuration_is_told_with_its_place() {
         ("drain = -1", "seconds"),
         ("delivery.close_grace = 0", "seconds"),
         ("delivery.close_grace = 1e19", "seconds"),
-        ("client.max_channels = 0", "nonzero"),
+        ("client.max_channels = 0", "must be a whole number above 0"),
     ] {
         let file = write("value.toml", &format!("log = \"info\"\n{line}\n"));
         let (code, _, err) = run(&["check", "--config", file.to_str().unwrap()]);
