@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -47,7 +48,10 @@ def play(gripd, accept, *options):
     command = [SCHEMATHESIS, "run", DESCRIPTION, "--url", url, "--seed", str(SEED), "--no-color", "--continue-on-failure"]
     for name, value in {**TOKEN, "Accept": accept}.items():
         command += ["-H", f"{name}: {value}"]
-    done = subprocess.run([*command, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONGEST)
+    # It keeps a folder of failures where it runs.
+    with tempfile.TemporaryDirectory() as folder:
+        kept = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+        done = subprocess.run([*command, *options], cwd=folder, timeout=LONGEST, **kept)
     if done.returncode != 0:
         print(done.stdout + done.stderr, file=sys.stderr)
         raise Failed(f"schemathesis ended with {done.returncode} for {accept}")
