@@ -88,7 +88,7 @@ fn formats(args: &Publish, content: &str) -> Result<Value> {
     let headers: Vec<[&String; 2]> = args.header.iter().map(|(name, value)| [name, value]).collect();
     let mut response = Map::from_iter([("code".to_owned(), json!(args.code)), ("headers".to_owned(), json!(headers))]);
     if args.patch {
-        let patch: Value = serde_json::from_slice(&message).map_err(|e| format!("the patch is no JSON: {e}"))?;
+        let patch: Value = serde_json::from_slice(&message).map_err(|e| format!("the patch is not valid JSON: {e}"))?;
         response.insert("body-patch".to_owned(), patch);
         return Ok(json!({ "http-response": response }));
     }

@@ -75,11 +75,11 @@ impl<'a> Reload<'a> {
                 for line in error.to_string().lines() {
                     tracing::error!("{line}");
                 }
-                tracing::error!("the routes stay as they are");
+                tracing::error!("the reload failed; the current routes remain in effect");
             }
             Ok(Config { routes: Some(routes), sources, .. }) if self.routes.is_some() => {
                 if routes.routes().next().is_none() {
-                    return tracing::error!("there is no route any more: the routes stay as they are");
+                    return tracing::error!("the new configuration has no routes; the current routes remain in effect");
                 }
                 if sources != self.files {
                     self.read = stamps(&sources);
@@ -90,7 +90,9 @@ impl<'a> Reload<'a> {
                     daemon.reroute(routes);
                 }
             }
-            Ok(_) if occasion == Occasion::Signal => tracing::warn!("the demo has no routes to change: restart gripd"),
+            Ok(_) if occasion == Occasion::Signal => {
+                tracing::warn!("the demo has no routes to reload; restart gripd to change its settings")
+            }
             Ok(_) => {}
         }
     }

@@ -107,9 +107,9 @@ impl Signals {
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => look(Occasion::Signal),
                 _ = self.user1.recv() => {
-                    tracing::info!("SIGUSR1: the log goes to standard error, there is no file to open again");
+                    tracing::info!("SIGUSR1 ignored: the log goes to standard error, so there is no log file to reopen");
                 }
-                _ = self.user2.recv() => tracing::info!("SIGUSR2 has no meaning here, and is ignored"),
+                _ = self.user2.recv() => tracing::info!("SIGUSR2 is not supported and was ignored"),
                 _ = now_and_then.tick() => look(Occasion::Routine),
             }
         }
@@ -121,7 +121,7 @@ pub(super) fn check(args: &Args) -> u8 {
     match load(args) {
         Ok(config) => {
             let routes = config.routes.map_or(0, |table| table.routes().count());
-            println!("The configuration is good: {routes} routes.");
+            println!("The configuration is valid: {routes} routes.");
             OK
         }
         Err(error) => refuse(&error),

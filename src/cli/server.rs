@@ -114,7 +114,8 @@ impl Server {
                 format!("Bearer {}", signer.sign(now).ok_or("the key cannot sign")?)
             }
         };
-        let mut value = HeaderValue::try_from(value).map_err(|_| "the key cannot stand in a header")?;
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| "the key contains characters that are not allowed in an HTTP header")?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
@@ -134,9 +135,9 @@ enum Reach {
 fn over_tcp(url: &str) -> Result<(Place, String)> {
     let uri: Uri = url.parse().map_err(|e| format!("the server's URL cannot be read: {e}"))?;
     if uri.scheme_str() != Some("http") {
-        return Err("the server's URL must begin with http:// or unix:, others are not supported yet".into());
+        return Err("the server's URL must begin with http:// or unix:; other schemes are not supported yet".into());
     }
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or("the server's URL names no host")?.to_owned();
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or("the server's URL has no host")?.to_owned();
     let place = Place::Tcp { host, port: uri.port_u16().unwrap_or(80) };
     Ok((place, uri.path().trim_end_matches('/').to_owned()))
 }
@@ -153,15 +154,15 @@ fn of_query(query: &str) -> Result<Option<Proof>> {
     let Some(key) = value("key") else { return Ok(None) };
     // Base64 has plus signs, which a query turns into blanks.
     let key = if key.starts_with("base64:") { key.replace(' ', "+").into() } else { key };
-    let no_files = |_: &str| Err("a key in a URL is text, or base64:".to_owned());
+    let no_files = |_: &str| Err("a key in a URL must be plain text, or 'base64:' followed by base64".to_owned());
     let key = Key::parse(&key, no_files).map_err(|_| "the key in the server's URL is neither text nor base64")?;
     match (value("iss"), key) {
         (Some(issuer), key) => Ok(Signer::new(&issuer, &key)?.map(|signer| Proof::Jwt(Box::new(signer)))),
         (None, Key::Secret(secret)) => {
-            let secret = String::from_utf8(secret).map_err(|_| "the key in the server's URL is no text")?;
+            let secret = String::from_utf8(secret).map_err(|_| "the key in the server's URL is not UTF-8 text")?;
             Ok(Some(Proof::Lasting(format!("Bearer {secret}"))))
         }
-        (None, Key::Pem(_)) => Err("the key in the server's URL is no text".into()),
+        (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM: give text, or 'base64:' and base64".into()),
     }
 }
 

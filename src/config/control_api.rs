@@ -108,7 +108,7 @@ pub(super) fn access(path: Option<&Path>, control: &Control, error: &mut Error) 
             error.push(&format!("{place}:{line}"), format!("[[control.token]] '{}': {why}", table.name));
         };
         if table.name.is_empty() || table.name.contains(char::is_control) {
-            wrong(&"a name has at least one character, and no control characters");
+            wrong(&"a name must have at least one character and no control characters");
         }
         if before.iter().any(|(name, _)| *name == table.name) {
             wrong(&"another token has the same name");
@@ -142,11 +142,11 @@ fn proof(table: &TokenTable, folder: &Path) -> Result<Proof, Invalid> {
     match (&table.key, &table.secret) {
         (Some(_), Some(_)) => invalid("it has both a key and a secret, and is to have one of them"),
         (None, None) => invalid("it has neither a key nor a secret"),
-        (None, Some(_)) if table.iss.is_some() => invalid("iss goes with a key, and not with a secret"),
+        (None, Some(_)) if table.iss.is_some() => invalid("iss is valid only with a key, not with a secret"),
         (None, Some(secret)) => keys::read_secret(&secret.0, folder).map(Proof::Secret).map_err(of("secret")),
         (Some(key), None) => {
             let Some(issuer) = table.iss.as_ref().filter(|issuer| !issuer.is_empty()) else {
-                return invalid("a key needs an iss");
+                return invalid("a token with a key must also have an iss");
             };
             let key = keys::read(&key.0, folder).map_err(|error| of("key")(Invalid::new(error.to_string())))?;
             Ok(Proof::Signed(issuer.clone(), key))

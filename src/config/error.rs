@@ -24,7 +24,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong, one line each.
+/// The problems found in the configuration, one per line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Error(Vec<Problem>);
 

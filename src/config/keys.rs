@@ -16,7 +16,9 @@ pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> 
     let text = resolve(text)?;
     let secret = match text.strip_prefix("file:") {
         Some(path) => read_file(path, folder).map_err(|error| Invalid::new(format!("{path}: {error}")))?,
-        None if text.starts_with("base64:") => return invalid("it is text, 'file:' or 'env:', and never base64"),
+        None if text.starts_with("base64:") => {
+            return invalid("it is text, 'file:PATH' or 'env:NAME'; base64 is not supported here");
+        }
         None => text,
     };
     let secret = secret.trim();
@@ -25,7 +27,7 @@ pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> 
     }
     if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         return invalid(
-            "it has characters that cannot stand in a header: spaces, control characters, or none of ASCII",
+            "it has characters that a header cannot contain: spaces, control characters, or characters beyond ASCII",
         );
     }
     Ok(secret.to_owned())
@@ -38,7 +40,9 @@ fn resolve(text: &str) -> Result<String, Invalid> {
     let value = if name.is_empty() || name.contains(['=', '\0']) { None } else { std::env::var(name).ok() };
     match value {
         None => invalid(format!("the environment variable '{name}' is not set")),
-        Some(value) if value.starts_with("env:") => invalid(format!("the variable '{name}' names another variable")),
+        Some(value) if value.starts_with("env:") => invalid(format!(
+            "the environment variable '{name}' refers to another variable; it must contain the value itself"
+        )),
         Some(value) => Ok(value),
     }
 }

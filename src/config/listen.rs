@@ -14,11 +14,14 @@ const MODE: u32 = 0o600;
 pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) -> Option<UnixAddress> {
     let place = place(path);
     if control.unix_mode.is_some() && control.unix.is_none() {
-        error.push(&place, "control.unix_mode: there is no control.unix");
+        error.push(
+            &place,
+            "control.unix_mode is set, but control.unix is not; set control.unix or remove control.unix_mode",
+        );
     }
     let name = control.unix.as_ref()?;
     if name.is_empty() {
-        error.push(&place, "control.unix: it is empty");
+        error.push(&place, "control.unix: must not be empty");
     }
     let mode = control.unix_mode.map_or(MODE, |mode| mode.0);
     Some(UnixAddress { path: folder(path).join(name), mode })

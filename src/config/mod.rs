@@ -43,7 +43,7 @@ use tracing::level_filters::LevelFilter;
 const CLIENT_PORT: u16 = 7999;
 /// Bytes of one request body that may be read ahead.
 const MOST_BODY_BUFFER: usize = 1 << 20;
-/// More threads than any machine has cores.
+/// The maximum number of shards. It is greater than the number of cores of any current machine.
 const MAX_SHARDS: usize = 1024;
 /// Pushpin's port for publishers.
 const CONTROL_PORT: u16 = 5561;
@@ -65,23 +65,23 @@ pub struct Config {
     pub routes: Option<Arc<Table>>,
     /// The files in which the routes are written, and the keys of their users.
     pub sources: Vec<PathBuf>,
-    /// Requests of gripd's own to one origin at the same time, from all shards.
+    /// The maximum number of concurrent requests that gripd itself may send to one origin, over all shards.
     pub own_requests: usize,
-    /// The settings of each part.
+    /// The settings for requests of clients.
     pub front: front::Settings,
-    /// 〃
+    /// The settings for held streams and long-polls.
     pub hold: hold::Settings,
-    /// How WebSockets are held.
+    /// The settings for WebSockets.
     pub session: session::Settings,
-    /// 〃
+    /// The settings for requests to origins.
     pub origin: origin::Settings,
-    /// 〃
+    /// The settings for the acceptance and the order of items.
     pub hub: hub::Settings,
-    /// 〃
+    /// The settings for the delivery of items.
     pub shard: shard::Settings,
-    /// 〃
+    /// The settings of the control API.
     pub control: control::Settings,
-    /// 〃
+    /// The webhooks, and the settings of each.
     pub notify: notify::Settings,
 }
 
@@ -144,7 +144,10 @@ impl Parsed {
         }
         for host in &file.control.hosts {
             if !is_authority(host.as_bytes()) || without_port(host) != host {
-                wrong("control.hosts", &format!("'{host}' is no host: give a name or an address, without a port"));
+                wrong(
+                    "control.hosts",
+                    &format!("'{host}' is not a valid host: give a name or an address, without a port"),
+                );
             }
         }
         match file.client.proxies.as_deref().map(networks).transpose() {
@@ -315,9 +318,9 @@ fn forwarded_for(text: &str) -> Result<ForwardedFor, String> {
             None if part == "append" => edit.append = true,
             Some(("truncate", count)) => match count.parse() {
                 Ok(count) => edit.truncate = Some(count),
-                Err(_) => return Err(format!("'{count}' is no number of addresses")),
+                Err(_) => return Err(format!("'{count}' is not a valid number of addresses")),
             },
-            _ => return Err(format!("'{part}' is none of 'auto', 'truncate:N' and 'append'")),
+            _ => return Err(format!("'{part}' is not valid: use 'auto', 'truncate:N' or 'append'")),
         }
     }
     Ok(ForwardedFor::Edited(edit))

@@ -137,7 +137,9 @@ fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
     }
     let all = file.client.proxies.as_deref().unwrap_or_default();
     if all.is_empty() {
-        return Err("user_header needs to know which proxies may set it: give user_proxies, or [client] proxies".into());
+        return Err(
+            "user_header requires the list of proxies that may set it: set user_proxies or [client] proxies".into()
+        );
     }
     // Whatever is wrong with them is told where they are written.
     *proxies = Proxies::new(super::networks(all).unwrap_or_default(), ProxyHeader::default());

@@ -10,7 +10,7 @@ pub(super) fn describe(error: &Error, text: &str) -> String {
     let name = error.span().and_then(|span| name_before(text, span.start));
     let wrong_type = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     if let Some((found, expected)) = wrong_type.and_then(|types| types.split_once(", expected ")) {
-        return format!("{} must be {}, and is {}", subject(name), expected_type(expected), found_type(found));
+        return format!("{} must be {}, but is {}", subject(name), expected_type(expected), found_type(found));
     }
     if let Some(unknown) = message.strip_prefix("unknown field ") {
         return unknown_word("setting", unknown);
@@ -61,7 +61,7 @@ fn expected_type(expected: &str) -> String {
     let is_whole = matches!(number, "u16" | "u32" | "u64" | "usize" | "i32" | "i64");
     match expected {
         _ if is_whole && number != expected => "a whole number above 0",
-        _ if is_whole => "a whole number from 0",
+        _ if is_whole => "a whole number, 0 or greater",
         "f64" => "a number",
         "a string" | "path string" => "a text in quotes",
         "a sequence" => "a list, as in [\"a\", \"b\"]",
@@ -99,28 +99,28 @@ mod tests {
 
     #[test]
     fn wrong_types_are_named_with_the_setting() {
-        assert_eq!(error("drain = \"x\""), "'drain' must be a number, and is the text \"x\"");
-        assert_eq!(error("shards = \"x\""), "'shards' must be a whole number from 0, and is the text \"x\"");
+        assert_eq!(error("drain = \"x\""), "'drain' must be a number, but is the text \"x\"");
+        assert_eq!(error("shards = \"x\""), "'shards' must be a whole number, 0 or greater, but is the text \"x\"");
         assert_eq!(
             error("\n[client]\nproxies = \"::1\""),
-            "'proxies' must be a list, as in [\"a\", \"b\"], and is the text \"::1\""
+            "'proxies' must be a list, as in [\"a\", \"b\"], but is the text \"::1\""
         );
         assert_eq!(
             error("[client]\nproxies = [\"::1\", 3]"),
-            "'proxies' must be a text in quotes, and is the number 3"
+            "'proxies' must be a text in quotes, but is the number 3"
         );
         assert_eq!(
             error("[delivery]\nclient_buffer = -5"),
-            "'client_buffer' must be a whole number above 0, and is the number -5"
+            "'client_buffer' must be a whole number above 0, but is the number -5"
         );
         assert_eq!(
             error("[delivery]\nclient_buffer = 1.5"),
-            "'client_buffer' must be a whole number above 0, and is the number 1.5"
+            "'client_buffer' must be a whole number above 0, but is the number 1.5"
         );
-        assert_eq!(error("[websocket]\ncompression = 1"), "'compression' must be true or false, and is the number 1");
-        assert_eq!(error("routes = true"), "'routes' must be a text in quotes, and is true");
-        assert_eq!(error("state_dir = {a = 1}"), "'state_dir' must be a text in quotes, and is a table");
-        assert_eq!(error("client = 1"), "'client' must be a table, and is the number 1");
+        assert_eq!(error("[websocket]\ncompression = 1"), "'compression' must be true or false, but is the number 1");
+        assert_eq!(error("routes = true"), "'routes' must be a text in quotes, but is true");
+        assert_eq!(error("state_dir = {a = 1}"), "'state_dir' must be a text in quotes, but is a table");
+        assert_eq!(error("client = 1"), "'client' must be a table, but is the number 1");
         assert_eq!(error("[[route]]\ntarget = 5"), "'target': give host:port, or a list of several");
     }
 
@@ -140,6 +140,6 @@ mod tests {
             "'control.listen' must be an IP address and a port, as in 127.0.0.1:5561"
         );
         assert_eq!(error("drain = -1"), "'drain': give a time in seconds, from 0 to 31536000");
-        assert_eq!(error("log = \"loud\""), "log is one of error, warn, info, debug, trace, off");
+        assert_eq!(error("log = \"loud\""), "log must be one of error, warn, info, debug, trace, off");
     }
 }

@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for ProtoMode {
             "proto-only" => Ok(Self(ForwardedProto::Proto)),
             "true" => Ok(Self(ForwardedProto::Both)),
             "false" => Ok(Self(ForwardedProto::Nothing)),
-            _ => Err(D::Error::custom("set_x_forwarded_protocol is one of 'proto-only', 'true' or 'false'")),
+            _ => Err(D::Error::custom("set_x_forwarded_protocol must be 'proto-only', 'true' or 'false'")),
         }
     }
 }
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for HeaderOfProxies {
             "auto" => Ok(Self(ProxyHeader::Either)),
             "x-forwarded-for" => Ok(Self(ProxyHeader::XForwardedFor)),
             "forwarded" => Ok(Self(ProxyHeader::Forwarded)),
-            _ => Err(D::Error::custom("proxy_header is one of 'auto', 'X-Forwarded-For' or 'Forwarded'")),
+            _ => Err(D::Error::custom("proxy_header must be 'auto', 'X-Forwarded-For' or 'Forwarded'")),
         }
     }
 }
@@ -101,7 +101,8 @@ pub(super) struct Level(pub(super) LevelFilter);
 impl<'de> Deserialize<'de> for Level {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let level = name.parse().map_err(|_| D::Error::custom("log is one of error, warn, info, debug, trace, off"));
+        let level =
+            name.parse().map_err(|_| D::Error::custom("log must be one of error, warn, info, debug, trace, off"));
         level.map(Self)
     }
 }
@@ -114,7 +115,7 @@ impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let digits = String::deserialize(deserializer)?;
         let mode = u32::from_str_radix(&digits, 8).ok().filter(|mode| (0o1..=0o777).contains(mode));
-        mode.map(Self).ok_or_else(|| D::Error::custom("a mode is octal digits, as in \"0660\""))
+        mode.map(Self).ok_or_else(|| D::Error::custom("a mode must consist of octal digits, as in \"0660\""))
     }
 }
 

@@ -109,7 +109,7 @@ impl Access {
             return Ok(None);
         }
         let mut bytes = [0; 32];
-        rand::fill(&mut bytes).map_err(|_| io::Error::other("there are no random bytes for the demo's token"))?;
+        rand::fill(&mut bytes).map_err(|_| io::Error::other("cannot get random bytes for the demo's token"))?;
         let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         self.tokens.push(Token::secret("demo", &secret, vec![Scope::Admin]));
         Ok(Some(secret))
@@ -168,7 +168,7 @@ impl Grant<'_> {
         Publisher { token, subject, address: self.caller }
     }
 
-    /// Returns whether the caller has proved that it may use the control API, for more than everybody may.
+    /// Returns whether the caller has authenticated, and so may do more than an anonymous caller.
     pub(super) const fn is_proof(&self) -> bool {
         !matches!(self.basis, Basis::Public(_))
     }
@@ -304,7 +304,7 @@ mod tests {
         }
         let refused = admitted(&access, caller, "/metrics", get, &["Bearer s3cret", "Bearer s3cret"]);
         assert!(refused.contains("more than one"), "{refused}");
-        assert!(admitted(&access, caller, "/metrics", get, &["Bearer other"]).starts_with("unknown key"));
+        assert!(admitted(&access, caller, "/metrics", get, &["Bearer other"]).starts_with("unknown token"));
         assert_eq!(
             admitted(&access, caller, "/recover", &Method::POST, &["Bearer s3cret"]),
             "the token 't' may not do what takes 'admin'; it may: inspect"

@@ -42,7 +42,7 @@ pub(super) async fn change(
     let query = Query::read(request.uri().query(), &["route"])?;
     if pattern.is_none() && request.uri().path().ends_with('/') {
         return Err(ApiError::Malformed(
-            "There is no pattern behind the slash: /allowed is the whole list.".to_owned(),
+            "The path has no pattern after the slash. Use /allowed for the whole list.".to_owned(),
         ));
     }
     let pattern = pattern.map(name).transpose()?;
@@ -54,7 +54,11 @@ pub(super) async fn change(
     };
     let rules = control.cluster.change_rule(query.get("route"), &change).await.map_err(refusal)?;
     tracing::info!(route = rules.route, channels = ?rules.channels, "the allowed channels have changed");
-    control.cluster.kept().await.map_err(|why| ApiError::NotPersisted(format!("Changed until gripd ends: {why}")))?;
+    control
+        .cluster
+        .kept()
+        .await
+        .map_err(|why| ApiError::NotPersisted(format!("Changed, but only until gripd stops: {why}")))?;
     Ok(Reply::done(media, "Changed", &rules))
 }
 
@@ -68,11 +72,11 @@ fn patterns(body: &[u8]) -> Result<Vec<String>, ApiError> {
 fn refusal(unchanged: Unchanged) -> ApiError {
     match unchanged {
         Unchanged::Route(known) => {
-            ApiError::NotFound(format!("Say which route is meant, as ?route=NAME: there are {known}."))
+            ApiError::NotFound(format!("The query must name a route, as in ?route=NAME. The routes are {known}."))
         }
         Unchanged::Pattern(pattern) => ApiError::NotFound(format!("The pattern '{pattern}' is not in the list.")),
         Unchanged::Free(route) => ApiError::Conflict(format!(
-            "The route '{route}' has no list: with one pattern all other channels would be refused. PUT /allowed first."
+            "The route '{route}' has no list of allowed channels. Adding one pattern would refuse all other channels. Create the list with PUT /allowed first."
         )),
         Unchanged::Invalid(error) => ApiError::Malformed(error.to_string()),
     }

@@ -24,7 +24,7 @@ pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Api
     match body {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(max_body)),
-        Err(error) => Err(ApiError::Malformed(format!("The request body did not arrive whole: {error}"))),
+        Err(error) => Err(ApiError::Malformed(format!("The request body is incomplete: {error}"))),
     }
 }
 

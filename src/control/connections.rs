@@ -94,7 +94,9 @@ pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Resul
 }
 
 fn read_name(text: &str) -> Result<ConnectionName, ApiError> {
-    text.parse().map_err(|_| ApiError::Malformed(format!("'{text}' is no connection's id: it has the form 0-17-3.")))
+    text.parse().map_err(|_| {
+        ApiError::Malformed(format!("'{text}' is not a valid connection id. It must have the form 0-17-3."))
+    })
 }
 
 fn unknown(name: &ConnectionName) -> ApiError {

@@ -69,6 +69,9 @@ pub(super) async fn delete(cluster: &Cluster, media: Media, channel: &str) -> Re
     if deleted == 0 {
         return Err(ApiError::NotFound(format!("The channel '{channel}' is not denied to anybody.")));
     }
-    cluster.kept().await.map_err(|why| ApiError::NotPersisted(format!("Deleted until gripd ends: {why}")))?;
+    cluster
+        .kept()
+        .await
+        .map_err(|why| ApiError::NotPersisted(format!("Deleted, but only until gripd stops: {why}")))?;
     Ok(Reply::done(media, "Deleted", &serde_json::json!({ "deleted": deleted })))
 }

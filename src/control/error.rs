@@ -12,7 +12,7 @@ pub(super) enum ApiError {
     NotFound(String),
     /// The request did not arrive in time.
     Slow,
-    /// The request does not fit what there is.
+    /// The request conflicts with the current state.
     Conflict(String),
     /// The body is larger than so many bytes.
     TooLarge(usize),

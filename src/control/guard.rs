@@ -35,7 +35,7 @@ pub(super) fn refuse_malformed<B>(request: &Request<B>) -> Option<Reply> {
     }
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return Some(Reply::text(400, "A request needs one Host header."));
+        return Some(Reply::text(400, "The request must have exactly one Host header."));
     }
     None
 }

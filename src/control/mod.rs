@@ -85,13 +85,15 @@ impl Metrics {
                 .counter("control_malformed_total", "Requests to the control API that are not HTTP/1.1."),
             refused: registry.counter(
                 "control_refused_total",
-                "Requests to the control API refused for want of a token, or of its scopes.",
+                "Requests to the control API refused because the token or a required scope is missing.",
             ),
-            gave_way: registry
-                .counter("control_gave_way_total", "Idle connections to the control API that gave way to new ones."),
+            gave_way: registry.counter(
+                "control_gave_way_total",
+                "Idle connections to the control API that were closed to make room for new ones.",
+            ),
             connections_refused: registry.counter(
                 "control_connections_refused_total",
-                "Connections to the control API that found no place, as all others were busy.",
+                "Connections to the control API that were refused because all others were busy.",
             ),
         }
     }

@@ -27,7 +27,7 @@ pub(super) struct Places {
 struct Seat {
     /// Whether a request is being answered.
     is_busy: AtomicBool,
-    /// Whether a request was let in.
+    /// Whether at least one request on the connection has been authorized.
     is_proven: AtomicBool,
     /// When its last request ended, or it came: in nanoseconds since the listener began.
     idle_since: AtomicU64,
@@ -127,7 +127,7 @@ impl Place {
         self.seat.is_busy.store(false, Relaxed);
     }
 
-    /// Notes that a request was let in.
+    /// Records that a request on the connection has been authorized.
     pub(super) fn is_proved(&self) {
         self.seat.is_proven.store(true, Relaxed);
     }
@@ -142,7 +142,8 @@ impl Place {
         !self.seat.is_busy.load(Relaxed)
     }
 
-    /// Returns how long ago its last request ended, or it connected.
+    /// Returns the time since the last request on the connection ended, or since the connection was accepted if it has had
+    /// none.
     pub(super) fn idle_for(&self) -> Duration {
         Duration::from_nanos(self.places.now().saturating_sub(self.seat.idle_since.load(Relaxed)))
     }

@@ -48,7 +48,7 @@ pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, 
         && published.is_ok()
         && let Err(why) = control.cluster.kept().await
     {
-        let why = format!("Published, but what is denied will be forgotten when gripd ends: {why}");
+        let why = format!("Published, but the denials will be lost when gripd stops: {why}");
         return ApiError::NotPersisted(why).into();
     }
     match published {

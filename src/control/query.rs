@@ -20,13 +20,15 @@ impl Query {
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some(value) = form::decode(value) else {
-                return Err(ApiError::Malformed(format!("The query's '{name}' is not UTF-8.")));
+                return Err(ApiError::Malformed(format!("The query parameter '{name}' is not valid UTF-8.")));
             };
             match known.iter().find(|known| **known == name) {
                 Some(known) => parameters.push((*known, value.into_owned())),
                 None => {
                     let known = known.join(", ");
-                    return Err(ApiError::Malformed(format!("Unknown query parameter '{name}': there are {known}.")));
+                    return Err(ApiError::Malformed(format!(
+                        "Unknown query parameter '{name}'. The known ones are {known}."
+                    )));
                 }
             }
         }

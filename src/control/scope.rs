@@ -85,8 +85,10 @@ impl FromStr for Scope {
             ("close", names) => Ok(Self::Close(Glob::from(names))),
             ("inspect", "") => Ok(Self::Inspect),
             ("admin", "") => Ok(Self::Admin),
-            ("inspect" | "admin", _) => invalid(format!("'{word}' stands alone, it is not for some channels")),
-            _ => invalid(format!("'{text}' is none of 'publish CHANNELS', 'close CHANNELS', 'inspect' and 'admin'")),
+            ("inspect" | "admin", _) => invalid(format!("'{word}' takes no channels: write it alone")),
+            _ => invalid(format!(
+                "'{text}' is not a valid scope: use 'publish CHANNELS', 'close CHANNELS', 'inspect' or 'admin'"
+            )),
         }
     }
 }
@@ -175,7 +177,7 @@ mod tests {
             assert!(text.parse::<Scope>().is_err(), "{text}");
         }
         for alone in ["inspect *", "admin x"] {
-            assert!(alone.parse::<Scope>().unwrap_err().to_string().contains("stands alone"), "{alone}");
+            assert!(alone.parse::<Scope>().unwrap_err().to_string().contains("takes no channels"), "{alone}");
         }
     }
 

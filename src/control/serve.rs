@@ -57,7 +57,7 @@ impl Acceptor for ControlAcceptor {
         }
         let Some(place) = places.enter() else {
             control.metrics.connections_refused.inc();
-            return tracing::debug!(remote = %peer, "all connections to the control API are busy: refused");
+            return tracing::debug!(remote = %peer, "a connection to the control API was refused: all others are busy");
         };
         tokio::spawn(Arc::clone(control).connection(transport, peer, place, *purpose));
         // It begins its request, if that has come: otherwise it would count as idle for the next.
@@ -111,7 +111,7 @@ impl Control {
                     match served {
                         Err(error) if error.is_parse() => {
                             self.metrics.malformed.inc();
-                            tracing::info!(remote = %caller, %error, "a control request is refused: it could not be read");
+                            tracing::info!(remote = %caller, %error, "a control request was refused: it could not be parsed");
                         }
                         Err(error) => tracing::debug!(%error, "control connection ended"),
                         Ok(()) => {}
@@ -122,12 +122,12 @@ impl Control {
                     // A request may have come in the same moment: it is answered.
                     if place.is_idle() {
                         self.metrics.gave_way.inc();
-                        tracing::debug!(remote = %caller, "an idle control connection gives way to a new one");
+                        tracing::debug!(remote = %caller, "an idle control connection was closed to make room for a new one");
                         return;
                     }
                 }
                 () = unproven_for_too_long(place) => {
-                    tracing::debug!(remote = %caller, "a control connection ends that is idle, and has proved nothing");
+                    tracing::debug!(remote = %caller, "an idle control connection was closed: it had not authenticated");
                     return;
                 }
             }

@@ -166,14 +166,14 @@ impl fmt::Debug for Token {
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Key => "unknown key: it is no secret that is configured, and no JWT",
-            Self::NoIssuer => "the token names no issuer",
+            Self::Key => "unknown token: it is neither a configured secret nor a JWT",
+            Self::NoIssuer => "the token has no claim 'iss'",
             Self::Issuer => "unknown issuer",
             Self::Signature => "wrong signature",
             Self::NoExpiry => "the token has no claim 'exp', or it is not a number of seconds since 1970",
             Self::Expired => "the token is expired",
             Self::Early => "the token is not valid yet",
-            Self::Audience => "the token is for somebody else",
+            Self::Audience => "the token is for another audience (claim 'aud')",
         })
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 /// The listeners of a daemon, before they are given to the threads that accept.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    /// One listener for each shard.
+    /// Listeners for client connections, one per shard.
     pub(super) clients: Vec<BoundListener>,
     /// The listeners of the control API, and what each of them is for.
     pub(super) control: Vec<(BoundListener, Purpose)>,

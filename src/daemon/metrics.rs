@@ -35,7 +35,8 @@ impl Counters {
 /// Registers the numbers that are looked up when they are shown.
 pub(super) fn register(registry: &Registry, hub: &Arc<Hub>, descriptors: &Arc<Descriptors>) {
     let counted = Arc::clone(hub);
-    registry.look_up("channels", "Channels that are held.", move || counted.population() as u64);
+    registry
+        .look_up("channels", "Channels with at least one subscribed connection.", move || counted.population() as u64);
     let open = Arc::clone(descriptors);
     registry.look_up("connections", "Client connections that are open.", move || open.clients().load(Relaxed));
     let open = Arc::clone(descriptors);

@@ -123,7 +123,7 @@ impl Daemon {
         self.shards.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits until every shard has ended, then ends the control API. Returns what was left.
+    /// Waits until every shard has ended, then ends the control API. Returns what remained when the time was over.
     pub fn join(self) -> Left {
         let mut left = Left::default();
         for shard in self.shards {

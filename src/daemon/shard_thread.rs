@@ -136,7 +136,7 @@ async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Durati
         front.origin.all_told().await;
     };
     if timeout(spread + grace, over).await.is_err() {
-        tracing::warn!("the drain took too long: the rest of the connections is dropped");
+        tracing::warn!("draining took too long: the remaining connections are dropped");
     }
     ending.abort();
     let (connections, channels) = shard.population();

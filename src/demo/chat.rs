@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 const NAME_MAX: usize = 24;
 /// Longest message, in characters.
 const TEXT_MAX: usize = 2000;
-/// Removals remembered at once; the oldest is forgotten first, so that
-/// made-up names cannot fill the memory.
+/// The maximum number of removed users to remember. The oldest entry is evicted first, so that made-up names cannot exhaust
+/// the memory.
 const KICKS_MAX: usize = 1000;
 
 /// A person's name: safe inside a channel name, a header and a URL.

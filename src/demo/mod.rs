@@ -162,7 +162,7 @@ impl Demo {
         let (board, conversation) = (self.board.clone(), conversation.clone());
         tokio::spawn(async move {
             if let Err(error) = board.tell(&conversation, ChatEvent::joined(&name), None).await {
-                warn!("nobody was told that {} joined: {error}", name.as_str());
+                warn!("could not announce that {} joined: {error}", name.as_str());
             }
         });
     }

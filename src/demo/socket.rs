@@ -14,7 +14,8 @@ impl Demo {
     /// between them: whose it is stands in the query of each.
     pub(super) async fn socket(&self, query: Option<&str>, body: &[u8]) -> Result<Answer, Refusal> {
         let (name, conversation) = seat(query)?;
-        let events = woh::decode(body).ok_or_else(|| Refusal::from("the body is not WebSocket events".to_owned()))?;
+        let events = woh::decode(body)
+            .ok_or_else(|| Refusal::from("the body does not contain valid WebSocket events".to_owned()))?;
         let mut reply = Reply::default();
         for event in events {
             match event.kind {

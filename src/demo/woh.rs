@@ -14,7 +14,7 @@ const GRIP: &str = "grip; message-prefix=\"\"";
 /// Largest request body: a proxy sends all at once that came meanwhile.
 pub(super) const BODY_MAX: usize = 256 * 1024;
 
-/// Something that happened on a WebSocket.
+/// A WebSocket-over-HTTP event, such as `OPEN`, `TEXT` or `CLOSE`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event<'a> {
     /// `OPEN`, `TEXT`, `CLOSE`, ...

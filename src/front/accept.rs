@@ -60,7 +60,7 @@ fn refuse(front: &Rc<Front>, transport: Transport) {
             limit,
             kept_back,
             left_out,
-            "client connections are refused: the process may not open more files; raise its limit (ulimit -n, LimitNOFILE)"
+            "client connections are refused: the process has reached its limit of open files; raise it (ulimit -n, LimitNOFILE)"
         );
     });
     transport.dismiss(NO_ROOM);

@@ -87,13 +87,13 @@ impl AccessLog {
 
     /// Logs that the answer broke off because its client was too slow while others waited.
     pub(super) fn gave_way(&self) {
-        tracing::debug!(uri = %self.uri, "an answer whose client is slow has given way to a request that waits");
+        tracing::debug!(uri = %self.uri, "a response to a slow client was ended to make room for a waiting request");
     }
 
     /// Logs that the answer broke off, and the origin is to blame.
     pub(super) fn broken(&self, error: &hyper::Error) {
         let target = self.target().map(tracing::field::display);
-        tracing::warn!(uri = %self.uri, target, %error, "the origin's answer broke off");
+        tracing::warn!(uri = %self.uri, target, %error, "the origin's response ended before it was complete");
     }
 }
 

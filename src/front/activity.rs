@@ -16,7 +16,7 @@ pub(super) struct Activity {
     /// When it became idle and everything was sent, by the clock of the machine.
     idle_since: Cell<Instant>,
     came: Instant,
-    /// Whether one of its requests was answered.
+    /// Whether at least one request on the connection has been answered.
     is_answered: Cell<bool>,
     /// Whether hyper has nothing unsent.
     is_clean: Cell<bool>,

@@ -107,7 +107,7 @@ fn log(failure: &Failure, uri: &Uri, route: &Route) {
     static LINE: Seldom = Seldom::new();
     if failure.kind == Kind::NoDescriptor {
         // There may be as many of these as there are requests.
-        LINE.log(|left_out| tracing::error!(left_out, "origins cannot be asked: {}", failure.explain()));
+        LINE.log(|left_out| tracing::error!(left_out, "cannot send requests to origins: {}", failure.explain()));
         return;
     }
     let (error, uri) = (failure.explain(), uri.to_string());

@@ -73,7 +73,7 @@ fn next_phase(front: &Front, (leave, transport, early): Held) -> Phase<'_> {
     }
 }
 
-/// Serves a new connection, once it has something to say and there is a place for it.
+/// Serves a new connection as soon as its client has sent something and there is a place for it.
 pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: Listed) -> Option<Held> {
     tokio::select! {
         begun = timeout(front.settings.header_timeout, transport.begins()) => {

@@ -58,7 +58,7 @@ impl HeadTimer {
         }
     }
 
-    /// Sets the timer so that it goes off by this time.
+    /// Sets the timer to fire no later than `due`.
     fn ring_by(&mut self, due: Instant) {
         if self.sleep.deadline() > due {
             self.sleep.as_mut().reset(due);

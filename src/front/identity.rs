@@ -52,7 +52,7 @@ fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVa
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
-        tracing::warn!(header = %name, "a request names its user several times: nobody knows who it is");
+        tracing::warn!(header = %name, "a request contains several headers that name its user; the user is treated as unknown");
         return None;
     }
     first

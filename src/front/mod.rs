@@ -93,9 +93,9 @@ pub struct Metrics {
     pub requests: Counter,
     /// Holds begun.
     pub holds: Counter,
-    /// Requests refused because their body came too slowly.
+    /// Requests refused because their body arrived too slowly.
     pub slow_bodies: Counter,
-    /// Connections cut because their client read an ordinary answer too slowly.
+    /// Connections closed because the client read an ordinary response too slowly.
     pub slow_readers: Counter,
     /// Requests refused because hyper could not read them.
     pub malformed: Counter,
@@ -103,7 +103,7 @@ pub struct Metrics {
     pub large_heads: Counter,
     /// Connections closed because the head of a request took too long.
     pub slow_heads: Counter,
-    /// Requests refused because their token is missing or not good.
+    /// Requests refused because their token is missing or invalid.
     pub unauthorized: Counter,
 }
 
@@ -113,18 +113,18 @@ impl Metrics {
         Self {
             connections_refused: registry.counter(
                 "connections_refused_total",
-                "Client connections that were refused because descriptors are short.",
+                "Client connections that were refused because too few file descriptors were available.",
             ),
             connections_spared: registry.counter(
                 "connections_spared_total",
-                "Idle client connections that were closed for new ones because descriptors are short.",
+                "Idle client connections that were closed to make room for new ones because too few file descriptors were available.",
             ),
-            requests: registry.counter("requests_total", "Requests of clients."),
+            requests: registry.counter("requests_total", "Requests received from clients."),
             holds: registry.counter("holds_total", "Requests that were held."),
-            slow_bodies: registry.counter("slow_bodies_total", "Requests refused because their body came too slowly."),
+            slow_bodies: registry.counter("slow_bodies_total", "Requests refused because their body arrived too slowly."),
             slow_readers: registry.counter(
                 "slow_readers_total",
-                "Connections cut because their client read an ordinary answer too slowly.",
+                "Connections closed because the client read an ordinary response too slowly.",
             ),
             malformed: registry.counter("requests_malformed_total", "Requests refused because they are not HTTP/1.1."),
             large_heads: registry
@@ -132,7 +132,7 @@ impl Metrics {
             slow_heads: registry
                 .counter("slow_heads_total", "Connections closed because the head of a request took too long."),
             unauthorized: registry
-                .counter("unauthorized_total", "Requests refused because their token is missing or not good."),
+                .counter("unauthorized_total", "Requests refused because their token is missing or invalid."),
         }
     }
 }

@@ -204,7 +204,7 @@ fn way(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap, sende
     None
 }
 
-/// Tells once that a proxy seems to be in front that is not listed.
+/// Logs a hint, once, if the request seems to come through a proxy that is not in the list of trusted proxies.
 fn hint(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap) {
     if forwarding.hinted.load(Relaxed) || is_public(peer.address) {
         return;

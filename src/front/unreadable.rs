@@ -18,7 +18,7 @@ pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
 pub(super) fn note(front: &Front, peer: Option<&ClientAddress>, error: &hyper::Error) {
     let counter = if error.is_parse_too_large() { &front.metrics.large_heads } else { &front.metrics.malformed };
     counter.inc();
-    tracing::info!(client = client(peer), %error, "a request is refused: it could not be read");
+    tracing::info!(client = client(peer), %error, "a request was refused: it could not be parsed");
 }
 
 /// Counts and logs a request whose head took too long.
@@ -26,7 +26,7 @@ pub(super) fn note_slow(front: &Front, peer: Option<&ClientAddress>) {
     front.metrics.slow_heads.inc();
     tracing::info!(
         client = client(peer),
-        "a connection is closed: the head of its request took longer than header_timeout"
+        "a connection was closed: the head of its request took longer than header_timeout"
     );
 }
 

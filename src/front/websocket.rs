@@ -156,7 +156,8 @@ fn opening(front: &Front, context: &RequestContext, about: Rc<Asking>, mut opene
     Opening { head, opened, prefix, deflate: agreed, about, rights }
 }
 
-/// Returns the headers of the answer to the client: what the origin says, and what makes it a handshake.
+/// Returns the headers of the response to the client: the origin's headers, plus those that complete the WebSocket
+/// handshake.
 fn welcome(asked: &HeaderMap, mut headers: HeaderMap, sender: Sender) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
     remove_where(&mut headers, |name: &HeaderName| {

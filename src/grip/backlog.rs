@@ -85,12 +85,12 @@ impl Backlog {
         let all = self.size_of(self.offered);
         let count = count.unwrap_or(all);
         if count > all {
-            return invalid(format!("{count} bytes of content are accepted of {all} offered"));
+            return invalid(format!("the origin accepted {count} bytes of content, but only {all} were offered"));
         }
         self.check_close(count)?;
         let (whole, rest) = self.reach(count);
         if self.cut && self.offered > 0 && whole == 0 && rest == 0 {
-            return invalid("nothing is accepted, and there is more than one request may offer");
+            return invalid("the origin accepted nothing, although more data is waiting than one request can carry");
         }
         self.take(whole, rest);
         Ok(())
@@ -101,7 +101,7 @@ impl Backlog {
         let Some(at) = self.events.iter().take(self.offered).position(|event| event.closes) else { return Ok(()) };
         let (start, end) = (self.size_of(at), self.size_of(at + 1));
         if (start..end).contains(&count) {
-            return invalid("all content is accepted, but the close is not");
+            return invalid("the origin accepted all content, but not the close");
         }
         Ok(())
     }
@@ -197,7 +197,7 @@ mod tests {
         let mut b = backlog(&["ab", "c"]);
         assert_eq!(offer(&mut b, 1), "TEXT 2|ab|");
         let stuck = b.accepted(Some(0)).unwrap_err().to_string();
-        assert_eq!(stuck, "nothing is accepted, and there is more than one request may offer");
+        assert_eq!(stuck, "the origin accepted nothing, although more data is waiting than one request can carry");
         b.accepted(Some(1)).unwrap();
         assert_eq!((b.replayed(), b.is_due()), (1, true));
         assert_eq!(offer(&mut b, 1), "TEXT 1|b|");
@@ -227,12 +227,15 @@ mod tests {
         b.offer(usize::MAX);
         for count in [3, 4, 7] {
             let left = b.accepted(Some(count)).unwrap_err().to_string();
-            assert_eq!(left, "all content is accepted, but the close is not");
+            assert_eq!(left, "the origin accepted all content, but not the close");
         }
         b.accepted(Some(2)).unwrap();
         assert!(b.has_close() && !b.is_due());
         assert_eq!((b.replayed(), b.offer(usize::MAX).len()), (6, 27));
-        assert_eq!(b.accepted(Some(7)).unwrap_err().to_string(), "7 bytes of content are accepted of 6 offered");
+        assert_eq!(
+            b.accepted(Some(7)).unwrap_err().to_string(),
+            "the origin accepted 7 bytes of content, but only 6 were offered"
+        );
         b.accepted(Some(6)).unwrap();
         assert!(!b.has_close() && b.is_empty());
     }

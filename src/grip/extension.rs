@@ -5,7 +5,7 @@ use hyper::header::HeaderValue;
 
 const NAME: &str = "grip";
 const PREFIX: &str = "message-prefix";
-/// The prefix of messages for the client, if the origin does not name one.
+/// The default prefix that marks a message from the origin as one for the client.
 const USUAL_PREFIX: &str = "m:";
 
 /// Returns the prefix of messages for the client, from the values of `Sec-WebSocket-Extensions`. `None`: the extension is

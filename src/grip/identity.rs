@@ -98,7 +98,7 @@ impl Tokens {
         let named = |jwk: Jwk| Some(Named { key: VerifyingKey::of_jwk(&jwk)?, id: jwk.common.key_id });
         let keys: Vec<Named> = jwks.filter_map(named).collect();
         if keys.is_empty() {
-            return Err(InvalidKey::new("the JWKS has no key for signatures by HS256, ES256 or RS256"));
+            return Err(InvalidKey::new("the JWKS has no signature key for HS256, ES256 or RS256"));
         }
         Ok(Self { keys: Keys::Several(keys), expected })
     }

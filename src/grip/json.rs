@@ -21,7 +21,7 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Fault> {
 /// A fault in a JSON text.
 #[derive(Debug)]
 pub struct Fault {
-    /// The fault, with its line and column.
+    /// The description of the JSON error, including its line and column.
     what: String,
     /// The place in the array that the top object has as `items`, if the fault is within it.
     item: Option<usize>,

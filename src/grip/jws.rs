@@ -61,7 +61,7 @@ impl VerifyingKey {
         }
         // Whoever knows the public key could sign with it if it were a secret.
         if matches!(key, Key::Secret(secret) if secret.trim_ascii_start().starts_with(b"-----BEGIN")) {
-            return Err(InvalidKey::new("the secret is a PEM: give it as text or in a file, and not as base64"));
+            return Err(InvalidKey::new("the secret is a PEM key: give it as text or in a file, not as base64"));
         }
         let usable = match key {
             Key::Secret(secret) => Self::usable(DecodingKey::from_secret(secret), Algorithm::HS256),

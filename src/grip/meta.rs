@@ -10,8 +10,8 @@ const MAX_NAMES: usize = 100;
 /// is offered to.
 pub const MAX_BYTES: usize = 64 << 10;
 
-/// Returns how many pairs there are, and how many bytes they have, once `name` has a value of this length. A pair is a name
-/// and the length of its value.
+/// Returns the number of pairs and their total size in bytes after `name` is set to a value of `length` bytes. Each pair
+/// consists of a name and the length of its value.
 pub fn size_with<'a>(pairs: impl Iterator<Item = (&'a str, usize)>, name: &str, length: usize) -> (usize, usize) {
     let others = pairs.filter(|(other, _)| *other != name);
     others.fold((1, name.len() + length), |(count, bytes), (name, length)| (count + 1, bytes + name.len() + length))

@@ -21,13 +21,17 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let parts = parts(text)?;
         if parts.contains(&Part::Any) {
-            return invalid(format!("'{text}' has a placeholder besides {{user}}"));
+            return invalid(format!(
+                "'{text}' contains a placeholder other than {{user}}, which is the only one allowed here"
+            ));
         }
         if !parts.contains(&Part::User) {
-            return invalid(format!("'{text}' has no {{user}}"));
+            return invalid(format!("'{text}' must contain {{user}}"));
         }
         if !parts.iter().any(|part| matches!(part, Part::Text(_))) {
-            return invalid(format!("'{text}' is nothing but the user, who could so be called like any channel"));
+            return invalid(format!(
+                "'{text}' consists only of the user name, which could then equal the name of any channel: add other text"
+            ));
         }
         Ok(Self(text.into()))
     }
@@ -105,7 +109,9 @@ impl Rule {
             return Ok(self);
         }
         if self.0.len() == MAX_PATTERNS {
-            return invalid(format!("the pattern '{pattern}' is one too many: a rule has {MAX_PATTERNS} at most"));
+            return invalid(format!(
+                "the pattern '{pattern}' exceeds the limit: a rule has at most {MAX_PATTERNS} patterns"
+            ));
         }
         self.0.push(parsed);
         Ok(self)
@@ -133,11 +139,11 @@ enum Part {
 impl Pattern {
     fn parse(text: &str) -> Result<Self, Invalid> {
         if text.is_empty() {
-            return invalid("the pattern '' is empty");
+            return invalid("a pattern must not be empty");
         }
         if text.contains('*') {
             return invalid(format!(
-                "the pattern '{text}' has a '*': write a placeholder for any text, such as {{id}}"
+                "the pattern '{text}' contains '*', which is not supported: use a placeholder for any text, such as {{id}}"
             ));
         }
         let parts = parts(text)?;
@@ -148,7 +154,7 @@ impl Pattern {
         let pattern = Self { text: text.into(), parts: parts.into() };
         if pattern.users() > 1 && pattern.before_users().is_none() && pattern.after_users().is_none() {
             return invalid(format!(
-                "the pattern '{text}' repeats {{user}} with other placeholders both before and after"
+                "the pattern '{text}' contains {{user}} more than once, with other placeholders both before and after it, which is not supported"
             ));
         }
         Ok(pattern)
@@ -158,7 +164,7 @@ impl Pattern {
         self.parts.iter().filter(|part| **part == Part::User).count()
     }
 
-    /// Returns whether it fits a name for this user.
+    /// Returns whether the pattern matches the channel `name` for `user`.
     fn fits(&self, name: &str, user: &str) -> bool {
         matches(&self.texts(Some(user)), name)
     }
@@ -259,7 +265,7 @@ fn placeholder(text: &str, name: &str) -> Result<Part, Invalid> {
     // A name that is almost {user} would otherwise be any user.
     let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if name.is_empty() || !is_name || name.eq_ignore_ascii_case(USER) {
-        return invalid(format!("'{text}' has the placeholder '{{{name}}}', which means nothing"));
+        return invalid(format!("'{text}' contains the unknown placeholder '{{{name}}}'"));
     }
     Ok(Part::Any)
 }

@@ -75,7 +75,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns an object of texts.
+    /// Returns the member `name` as an object whose values are all strings, or `None` if it is absent.
     pub(super) fn meta(&self, name: &str) -> Result<Option<Meta>, Invalid> {
         let Some(object) = self.object(name)? else { return Ok(None) };
         let mut meta = Meta::default();
@@ -119,7 +119,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads headers from an object, or from a list of pairs, in which names may repeat.
+    /// Reads headers from an object or from a list of name-value pairs. In a list, names may repeat.
     pub(super) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Invalid> {
         let pairs: Vec<(&str, &Value)> = match self.get("headers") {
             None => Vec::new(),
@@ -136,7 +136,7 @@ impl<'a> Fields<'a> {
                 return invalid(format!("headers contains '{name}' with wrong type"));
             };
             let (Ok(header), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(text)) else {
-                return invalid(format!("headers contains '{name}', which is no valid HTTP header"));
+                return invalid(format!("headers contains '{name}', which is not a valid HTTP header"));
             };
             headers.push((header, value));
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// The rights of a client. By default its user is not known, and it may hold everything that its route allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// The user, if that is known.
+    /// The user, or `None` if the user is unknown.
     pub user: Option<Arc<str>>,
     /// The user's own channel, by the name that the origin uses. It may be held in any case.
     pub own: Option<Arc<str>>,
@@ -51,8 +51,8 @@ impl Rights {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Rule => "the route's channels do not admit it",
-            Self::Token => "the client's token does not name it",
+            Self::Rule => "the route does not allow this channel",
+            Self::Token => "the client's token does not list this channel",
         })
     }
 }

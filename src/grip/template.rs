@@ -27,7 +27,9 @@ pub(super) fn render<'a>(
         rest = &rest[at + 1..];
         let name;
         (name, rest) = split_name(rest)?;
-        let Some((letter, tail)) = rest.split_first() else { return invalid("a '%' stands at the end") };
+        let Some((letter, tail)) = rest.split_first() else {
+            return invalid("the text ends with an incomplete directive '%'");
+        };
         rest = tail;
         match (letter, name) {
             (b'%', None) => out.push(b'%'),
@@ -39,7 +41,7 @@ pub(super) fn render<'a>(
                 let value = fill(*letter, name)?;
                 added += value.len();
                 if added > MAX_ADDED {
-                    return invalid(format!("what is filled in adds more than {MAX_ADDED} bytes"));
+                    return invalid(format!("the substituted values add more than {MAX_ADDED} bytes"));
                 }
                 out.extend_from_slice(&value);
             }
@@ -85,9 +87,9 @@ mod tests {
 
     #[test]
     fn broken_directives_are_errors() {
-        assert_eq!(shown("50%").unwrap_err(), "a '%' stands at the end");
+        assert_eq!(shown("50%").unwrap_err(), "the text ends with an incomplete directive '%'");
         assert_eq!(shown("%(a").unwrap_err(), "a '%(' has no ')'");
-        assert_eq!(shown("%(a)").unwrap_err(), "a '%' stands at the end");
+        assert_eq!(shown("%(a)").unwrap_err(), "the text ends with an incomplete directive '%'");
         assert_eq!(shown("%q").unwrap_err(), "unknown directive '%q'");
         assert_eq!(shown("%(a)%").unwrap_err(), "unknown directive '%%'");
     }
@@ -105,7 +107,7 @@ mod tests {
         let value = vec![b'x'; 1 << 10];
         let filled = |count: usize| render("%s".repeat(count).as_bytes(), |_, _| Ok(value.as_slice().into()));
         assert_eq!(filled(64).unwrap().len(), 64 << 10);
-        assert_eq!(filled(65).unwrap_err().to_string(), "what is filled in adds more than 65536 bytes");
+        assert_eq!(filled(65).unwrap_err().to_string(), "the substituted values add more than 65536 bytes");
     }
 
     proptest! {

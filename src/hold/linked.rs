@@ -21,7 +21,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How often a link that fails is asked again, before the stream is given up.
+/// The number of times that a failed request for a next link is retried before the stream is ended.
 const RETRIES: u32 = 5;
 
 /// Returns whether a hold is such a stream.
@@ -35,7 +35,7 @@ pub(super) fn is_needed(hold: &Hold) -> bool {
 enum Over {
     /// The client is gone.
     Gone,
-    /// It is ended cleanly, now.
+    /// The stream ends cleanly, at once.
     Ended,
     /// It is cut: its body breaks off.
     Broken,
@@ -281,7 +281,7 @@ impl Linked<'_> {
             match collected.and_then(successful) {
                 Ok(collected) => return ControlFlow::Continue(collected),
                 Err(failure) => {
-                    tracing::warn!(uri = %self.about.route.shown(&uri.to_string()), attempt, error = failure.explain(), "the next link failed")
+                    tracing::warn!(uri = %self.about.route.shown(&uri.to_string()), attempt, error = failure.explain(), "the request to a next link failed")
                 }
             }
             if attempt < RETRIES {
@@ -299,7 +299,7 @@ impl Linked<'_> {
         let (instruct, body) = match read(&collected, self.holds.admission.max_channels()) {
             Ok(read) => read,
             Err(why) => {
-                tracing::warn!(uri = %self.about.shown(), error = why, "the next link's answer cannot be used");
+                tracing::warn!(uri = %self.about.shown(), error = why, "the response of a next link cannot be used");
                 return self.fail(&why);
             }
         };
@@ -311,7 +311,7 @@ impl Linked<'_> {
             if let Err(NotAdmitted { channel, refusal }) =
                 admission.admit(&self.about.route, &self.rights, self.instruct.names())
             {
-                tracing::warn!(uri = %self.about.shown(), channel, %refusal, "the next link's answer cannot be used");
+                tracing::warn!(uri = %self.about.shown(), channel, %refusal, "the response of a next link cannot be used");
                 return self.fail("The next link's answer holds a channel that it may not.");
             }
             self.join()?;
@@ -346,7 +346,7 @@ impl Linked<'_> {
             Ok(Some(known)) => known,
             Ok(None) => return ControlFlow::Continue(()),
             Err(denied) => {
-                tracing::info!(uri = %self.about.shown(), %denied, "a stream is ended");
+                tracing::info!(uri = %self.about.shown(), %denied, "a stream was ended");
                 self.parked.because(Reason::Kicked);
                 return ControlFlow::Break(Over::Ended);
             }
@@ -375,7 +375,7 @@ impl Linked<'_> {
             match frame {
                 Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
-                    tracing::warn!(uri = %self.about.shown(), %error, "the origin's answer broke off");
+                    tracing::warn!(uri = %self.about.shown(), %error, "the origin's response ended before it was complete");
                     return ControlFlow::Break(Over::Broken);
                 }
             }

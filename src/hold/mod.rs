@@ -61,7 +61,7 @@ pub struct Hold {
     pub implicit: Vec<String>,
     /// The answer's head.
     pub head: Head,
-    /// The answer's body: a stream begins with it, a long-poll that times out gets it.
+    /// The body of the origin's response. A stream starts with it; a long-poll receives it on timeout.
     pub body: Bytes,
     /// The rest of a stream's body, if it is too large to be kept.
     pub rest: Option<(Incoming, Lease)>,
@@ -134,7 +134,7 @@ pub struct Retry {
     pub last_ids: Vec<(String, Id)>,
     /// Why, if that matters to the hold that comes of it.
     pub cause: Option<Cause>,
-    /// Leave to ask the origin, until it has answered.
+    /// The permit to send a request to the origin, held until the origin has responded.
     pub turn: Turn,
     /// The connection, which a close may still find, and what it is answered then.
     pub final_answer: Option<Box<FinalAnswer>>,
@@ -252,7 +252,7 @@ impl fmt::Debug for Holds {
 
 /// Says that a channel is denied to a client that has left hyper already.
 fn refuse(mut parked: Parked, denied: &Denied, hold: &Hold) -> Refused {
-    tracing::info!(uri = %hold.about.shown(), %denied, "a hold is refused");
+    tracing::info!(uri = %hold.about.shown(), %denied, "a hold was refused");
     parked.refuse();
     answer(&mut parked, &DENIED.head(), &DENIED.body().into(), hold.client, Persistence::Close);
     Refused(parked)

@@ -32,7 +32,7 @@ struct Extras {
     jsonp: Option<Jsonp>,
     /// The last ids that the origin names although others are known.
     behind: Option<Cause>,
-    /// Whether a hint came while the origin was asked.
+    /// Whether a hint arrived while a request to the origin was in progress.
     hinted: bool,
 }
 

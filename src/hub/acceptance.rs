@@ -23,7 +23,7 @@ pub enum Busy {
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Inboxes => "Too many items wait for delivery: nothing was published.",
+            Self::Inboxes => "Too many items are waiting for delivery. Nothing was published; try again later.",
             Self::Denials => "Too many channels are denied, or one to too many who are told apart by nothing but `except`: nothing was published. GET \
                  /denied lists them.",
         })

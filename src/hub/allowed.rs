@@ -34,7 +34,7 @@ pub(super) struct Kept {
 /// How the rule of a route is changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// These are the patterns.
+    /// Replaces the list with these patterns.
     Replace(Vec<String>),
     /// A pattern more.
     Add(String),

@@ -51,7 +51,7 @@ struct AllowedFile {
 /// The connections that a list is to have; all, by default.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionFilter {
-    /// Those that hold this channel.
+    /// Selects the connections that are subscribed to this channel.
     pub channel: Option<Channel>,
     /// Those of this user.
     pub user: Option<Channel>,

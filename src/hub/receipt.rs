@@ -17,7 +17,7 @@ pub struct Receipt {
     counts: Arc<[Counts]>,
 }
 
-/// One item of a batch.
+/// The line of a receipt for one item of a batch.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) channel: Channel,

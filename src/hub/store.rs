@@ -154,7 +154,7 @@ impl Store {
             let done = tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error)));
             let error = done.err().map(|error| format!("state_dir cannot be written: {error}"));
             if let Some(error) = &error {
-                tracing::error!(error, "what was decided will be lost when gripd ends");
+                tracing::error!(error, "denials and changes to allowed channels will be lost when gripd stops");
                 // Half a line may stand at the end of the journal.
                 self.pending().whole = true;
             }

@@ -50,7 +50,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     if let [only] = addresses[..] {
         return TcpStream::connect(only).await;
     }
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host name does not resolve to an address");
     let mut left = by_turns(addresses).into_iter();
     let mut attempts: Vec<Attempt> = Vec::new();
     loop {

@@ -33,7 +33,8 @@ const OF_RUNTIME: u64 = 4;
 const OF_MOMENT: u64 = 4;
 
 impl Descriptors {
-    /// Returns the descriptors of a process that may have so many, of which so many are no connections.
+    /// Creates the descriptor budget of a process that may open `limit` descriptors, `others` of which are not used for
+    /// connections.
     pub fn new(limit: u64, others: u64) -> Self {
         Self {
             limit,

@@ -114,7 +114,7 @@ impl FromStr for ListenAddress {
             Some("") => Err("the path of the Unix socket is missing: unix:/run/gripd/client.sock".to_owned()),
             Some(path) => Ok(Self::Unix(UnixAddress { path: PathBuf::from(path), mode: OPEN_MODE })),
             None => text.parse().map(Self::Tcp).map_err(|_| {
-                format!("'{text}' is no address: give an IP address and a port (127.0.0.1:7999), or unix: and a path")
+                format!("'{text}' is not a valid address: give an IP address and a port (127.0.0.1:7999), or unix: and a path")
             }),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The first pause.
 pub(super) const FIRST: Duration = Duration::from_secs(1);
-/// The longest pause, in first ones.
+/// The maximum pause, as a multiple of the first pause.
 const MAX_FACTOR: u32 = 60;
 /// How much of a pause is up to chance, each way, in thousandths.
 const SPREAD: u32 = 200;
@@ -17,7 +17,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Begins with `first`.
+    /// Creates a backoff whose first pause is `first`.
     pub(super) const fn new(first: Duration) -> Self {
         Self { first, factor: 1 }
     }

@@ -151,7 +151,7 @@ impl Feed {
         }
         if warn {
             let (url, queue) = (&self.hook.url, self.hook.queue);
-            tracing::warn!(%url, queue, "too many events wait for a webhook: the newest are dropped");
+            tracing::warn!(%url, queue, "too many events are waiting for a webhook: the newest are dropped");
         }
         changed
     }
@@ -213,7 +213,7 @@ impl Feed {
             self.delivered();
             if failures > 0 {
                 backoff.reset();
-                tracing::info!(url = %self.hook.url, failures, "a webhook takes events again");
+                tracing::info!(url = %self.hook.url, failures, "a webhook accepts events again");
             }
         }
     }
@@ -264,7 +264,7 @@ impl Feed {
         lost += closed;
         if lost > 0 {
             let in_time = sent.is_ok();
-            tracing::warn!(url = %self.hook.url, events = lost, in_time, "a webhook was not told all: events are dropped");
+            tracing::warn!(url = %self.hook.url, events = lost, in_time, "events for a webhook were dropped: it has not received all of them");
         }
     }
 

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-/// All webhooks.
+/// The settings of all webhooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// In the order in which they are configured.
@@ -185,7 +185,7 @@ impl Notifier {
         self.feeds.iter().for_each(|feed| feed.left(route, channels));
     }
 
-    /// Counts one more connection of a route and of this user.
+    /// Increments the number of connections of `user` on `route`.
     pub fn user_joined(&self, route: &str, user: &str) {
         self.feeds.iter().for_each(|feed| feed.user_joined(route, user));
     }

@@ -54,7 +54,7 @@ struct Kept {
 pub(super) enum Failure {
     Connect(io::Error),
     Exchange(hyper::Error),
-    /// It was answered, but not by success.
+    /// The webhook answered with a status code other than success.
     Status(StatusCode),
     /// It was not answered within this time.
     Timeout(Duration),
@@ -87,7 +87,7 @@ impl Post {
                 // The server was about to close it. If it took the events nevertheless, it knows them by their ids.
                 Err(failed) => {
                     let error = failed.into_error();
-                    tracing::debug!(url = %self.url, %error, "a kept connection to a webhook was stale");
+                    tracing::debug!(url = %self.url, %error, "a reused connection to a webhook had been closed");
                 }
             }
         }

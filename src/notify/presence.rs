@@ -28,7 +28,7 @@ type Due = (Instant, u64);
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// By so many connections: at least one.
+    /// Held by this number of connections, which is at least 1.
     Held(usize),
     /// By none since `left`.
     Leaving { due: Due, left: Time },

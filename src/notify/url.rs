@@ -40,18 +40,20 @@ impl Url {
         }
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            return invalid("the URL of a webhook must not name a user: requests are known by their Grip-Sig");
+            return invalid(
+                "the URL of a webhook must not contain a user name: requests are authenticated by their Grip-Sig header",
+            );
         }
         if text.contains('#') {
             return invalid("the URL of a webhook must not have a fragment");
         }
         let port = if uri.port().is_some() { uri.port_u16().filter(|port| *port > 0) } else { Some(PORT) };
         let (Some(host), Some(port), true) = (uri.host(), port, is_authority(authority.as_bytes())) else {
-            return invalid("the URL of a webhook names no host, or no port from 1 to 65535");
+            return invalid("the URL of a webhook has no host, or no port from 1 to 65535");
         };
         let address = Address { host: host.trim_matches(['[', ']']).to_owned(), port };
         let host = HeaderValue::from_str(authority.trim_end_matches(':'));
-        let host = host.map_err(|_| Invalid::new("the URL of a webhook names no host"))?;
+        let host = host.map_err(|_| Invalid::new("the URL of a webhook has no host"))?;
         let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Self { host, address, path })
     }
@@ -114,8 +116,8 @@ mod tests {
             ("http://", "must be like"),
             ("http://a b/", "must be like"),
             ("http://a/é", "must be like"),
-            ("http://u:secret@a/", "must not name a user"),
-            ("http://@a/", "must not name a user"),
+            ("http://u:secret@a/", "must not contain a user name"),
+            ("http://@a/", "must not contain a user name"),
             ("http://a/#x", "fragment"),
             ("http://a:0/", "no port"),
             ("http://a:99999/", "no port"),

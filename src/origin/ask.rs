@@ -44,7 +44,7 @@ pub struct Ask<'a> {
     pub method: Method,
     /// The whole URI.
     pub uri: &'a Uri,
-    /// Further headers.
+    /// The additional request headers.
     pub headers: &'a [(HeaderName, String)],
     /// The body.
     pub body: Bytes,
@@ -52,12 +52,12 @@ pub struct Ask<'a> {
     pub last_ids: &'a [(String, Id)],
 }
 
-/// An answer without a client.
+/// A response from the origin that is collected in memory and not relayed to a client.
 #[derive(Debug)]
 pub struct CollectedAnswer {
     /// Its status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers of the response.
     pub headers: HeaderMap,
     /// Its body, or the beginning of it.
     pub body: Bytes,
@@ -108,7 +108,7 @@ impl Asking {
                 .ok_or_else(|| Failure::because(Kind::Unreachable, format!("Route not found for {uri}")));
         }
         if uri.scheme_str() != Some("http") {
-            let why = format!("{uri} is on another host, and origins are asked without TLS");
+            let why = format!("{uri} is on another host, and TLS to origins is not supported");
             return Err(Failure::because(Kind::Unreachable, why));
         }
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -318,6 +318,6 @@ mod tests {
     #[test]
     fn what_is_elsewhere_is_asked_there() {
         assert_eq!(goes_to("* o:1", "http://other.example:8080/").unwrap(), "other.example:8080");
-        assert!(goes_to("* o:1", "https://other.example/").unwrap_err().contains("without TLS"));
+        assert!(goes_to("* o:1", "https://other.example/").unwrap_err().contains("TLS to origins is not supported"));
     }
 }

@@ -67,7 +67,7 @@ impl Origin {
     /// Carries something out in the background. A drain waits for it.
     pub fn behind(&self, word: impl Future<Output = ()> + 'static) {
         if !self.background.tell(word) {
-            tracing::warn!("too many origins are to be told that clients are gone: one is not");
+            tracing::warn!("too many notifications about disconnected clients are waiting: one was dropped");
         }
     }
 

@@ -143,7 +143,7 @@ impl Conversation {
             if !lost.unsent || attempt >= RETRIES {
                 return Err(lost.failure);
             }
-            tracing::warn!(uri = %self.about.shown(), attempt, error = lost.failure.explain(), "events could not be sent");
+            tracing::warn!(uri = %self.about.shown(), attempt, error = lost.failure.explain(), "events could not be sent to the origin");
             let mut spread = [0; 2];
             // Without chance, all who wait come at once, which is no error.
             let _ = rand::fill(&mut spread);
@@ -272,7 +272,7 @@ impl Conversation {
                     self.meta.insert(name.into(), value);
                 }
             } else {
-                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much meta: this is left out");
+                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much metadata: this entry is ignored");
             }
         }
     }
@@ -301,7 +301,7 @@ impl Drop for Conversation {
             Box::pin(last.disconnect()).await;
         });
         if !told {
-            tracing::warn!(uri = %self.about.shown(), "too many origins are to be told of clients that are gone: this one is not");
+            tracing::warn!(uri = %self.about.shown(), "too many notifications about disconnected clients are waiting: this one was dropped");
         }
     }
 }
@@ -316,7 +316,7 @@ impl Conversation {
             Ok::<_, Failure>(())
         };
         if let Err(failure) = told.await {
-            tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the origin could not be told that a client is gone");
+            tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the origin could not be notified that a client disconnected");
         }
     }
 }
@@ -341,7 +341,7 @@ fn accepts(status: StatusCode, headers: &HeaderMap) -> Result<(), String> {
     Err(format!("its Content-Type is '{}' and not {MEDIA_TYPE}", String::from_utf8_lossy(content_type)))
 }
 
-/// Returns whether a header of an answer is for the conversation, and not for the client.
+/// Returns whether a response header belongs to the WebSocket-over-HTTP exchange and is not passed to the client.
 pub fn is_conversations_own(name: &HeaderName) -> bool {
     [CONTENT_TYPE, CONTENT_LENGTH, INTERVAL, ACCEPTED].contains(name) || name.as_str().starts_with(SET_META)
 }
@@ -396,7 +396,7 @@ fn kept(headers: &HeaderMap, route: &Route, sender: Sender) -> Fields {
 fn connection_id() -> [u8; 16] {
     let mut bytes = [0; 16];
     if rand::fill(&mut bytes).is_err() {
-        tracing::error!("there is no randomness for a Connection-Id");
+        tracing::error!("cannot generate a random Connection-Id");
     }
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;

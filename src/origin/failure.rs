@@ -122,20 +122,22 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::Unreachable => "cannot connect to the origin",
-            Kind::NoDescriptor => "the process may not open another connection (ulimit -n, LimitNOFILE)",
+            Kind::NoDescriptor => "the process has reached its limit of open files; raise it (ulimit -n, LimitNOFILE)",
             Kind::Busy => "all connections to the origin are in use",
             Kind::TimedOut => "the origin did not answer in time",
             Kind::Broken => "the origin closed the connection without an answer",
-            Kind::Unusable => "the origin's answer cannot be used",
+            Kind::Unusable => "the origin's response is not valid",
             Kind::TooLarge => "the origin's answer is too large to be held",
             Kind::Lost => "the origin is lost",
-            Kind::NoScript => "the origin's answer cannot be made a script",
-            Kind::NotAllowed => "the origin holds a channel that the route does not allow",
-            Kind::NotNamed => "the client's token does not let it hold a channel",
-            Kind::Denied => "the client may not hold a channel for now",
-            Kind::GaveWay => "the client was slow while others waited for a connection to the origin",
+            Kind::NoScript => "the origin's response cannot be encoded as JSON-P",
+            Kind::NotAllowed => "the origin's response holds a channel that the route does not allow",
+            Kind::NotNamed => "the client's token does not allow one of the channels",
+            Kind::Denied => "one of the channels is currently denied to the client",
+            Kind::GaveWay => {
+                "the request was ended because its client was slow while others waited for a connection to the origin"
+            }
             Kind::RequestSlow => "the client sent the request body too slowly (body_timeout, least_rate, body_total)",
-            Kind::RequestBroken => "the request body did not arrive whole",
+            Kind::RequestBroken => "the request body is incomplete",
             Kind::RequestTooLarge => "the request body is too large for a request that is held",
         })
     }

@@ -14,7 +14,7 @@ impl Origin {
             Ok(content) => content,
             Err(failure) => {
                 let error = failure.explain();
-                tracing::warn!(channel = ?item.channel, uri = %about.shown(), error, "an item could not be filtered");
+                tracing::warn!(channel = ?item.channel, uri = %about.shown(), error, "an item could not be passed through a filter");
                 None
             }
         }

@@ -73,8 +73,8 @@ impl Forwarding {
         sender.is_trusted() || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contain(peer))
     }
 
-    /// Returns whether a request came over TLS, by the word of a proxy that is believed. `way` is what is believed of the
-    /// way of the request.
+    /// Returns whether the client's request arrived over TLS, according to a trusted proxy. `way` is the trusted part of
+    /// the request's forwarding information.
     pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>, sender: Sender, way: Option<&Way>) -> bool {
         let believed = match self.accept_proto {
             AcceptProto::OfNone => false,

@@ -24,7 +24,7 @@ impl Drop for Gone {
     fn drop(&mut self) {
         let (origin, about, uri) = (Rc::clone(&self.origin), self.about.clone(), self.uri.clone());
         if !self.origin.background.tell(async move { origin.ask_gone(&about, &uri).await }) {
-            tracing::warn!(uri = %self.about.route.shown(&self.uri.to_string()), "too many gone links wait: this one is not asked");
+            tracing::warn!(uri = %self.about.route.shown(&self.uri.to_string()), "too many requests to gone links are waiting: this one was dropped");
         }
     }
 }
@@ -41,9 +41,9 @@ impl Origin {
         match told {
             Ok(CollectedAnswer { status, .. }) if status.is_success() => {}
             Ok(CollectedAnswer { status, .. }) => {
-                tracing::warn!(%uri, status = status.as_u16(), "the gone link was refused")
+                tracing::warn!(%uri, status = status.as_u16(), "the request to a gone link was refused")
             }
-            Err(failure) => tracing::warn!(%uri, error = failure.explain(), "the gone link failed"),
+            Err(failure) => tracing::warn!(%uri, error = failure.explain(), "the request to a gone link failed"),
         }
     }
 }

@@ -121,11 +121,11 @@ pub struct Metrics {
     pub gave_way: Counter,
     /// Links asked, on behalf of one stream or of many.
     pub links: Counter,
-    /// Streams that were served by what another had asked.
+    /// Streams that were served from the response to another stream's request.
     pub links_shared: Counter,
     /// Informational answers (1xx but 100) that were dropped.
     pub informational_dropped: Counter,
-    /// Requests of gripd's own that wait for their turn.
+    /// The number of requests of gripd itself that are waiting for their turn.
     pub own_requests_waiting: Gauge,
 }
 
@@ -139,15 +139,15 @@ impl Metrics {
                 .counter("origin_fail_overs_total", "Requests that went to the next target of their route."),
             gave_way: registry.counter(
                 "origin_gave_way_total",
-                "Connections to origins whose client was slow, and that gave way to requests that were waiting.",
+                "Connections to origins that were closed for waiting requests because their client was slow.",
             ),
             links: registry.counter("links_total", "Requests for next links."),
-            links_shared: registry.counter("links_shared_total", "Streams that were served by what another had asked."),
+            links_shared: registry.counter("links_shared_total", "Streams that were served from the response to another stream's request."),
             informational_dropped: registry
                 .counter("origin_informational_dropped_total", "Informational answers that were dropped."),
             own_requests_waiting: registry.gauge(
                 "own_requests_waiting",
-                "Requests of gripd's own (links, retries, last words, filters) that wait for their turn.",
+                "Requests by gripd itself (links, retries, disconnect notifications, filters) that are waiting for their turn.",
             ),
         }
     }

@@ -63,7 +63,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Returns whether it served an earlier request, and may have been closed by the origin meanwhile.
+    /// Returns whether the connection has served an earlier request, so that the origin may have closed it in the meantime.
     pub(super) const fn is_reused(&self) -> bool {
         self.reused
     }

@@ -145,7 +145,10 @@ impl Share {
                 task.abort();
             }
         }
-        tracing::debug!(count = chosen.len(), "connections to an origin whose clients are slow have given way");
+        tracing::debug!(
+            count = chosen.len(),
+            "connections to an origin were closed for waiting requests because their clients are slow"
+        );
         self.grant();
     }
 
@@ -191,7 +194,7 @@ impl Permit {
         self.share.users.borrow().get(self.key).is_none_or(|user| user.serial != self.serial)
     }
 
-    /// Returns the sign that tells since when gripd waits for the client.
+    /// Returns the marker that records since when gripd has been waiting for the client.
     pub(super) fn waiting(&self) -> &ClientDelay {
         &self.waiting
     }

@@ -66,7 +66,7 @@ impl<T> Hash for Same<T> {
 /// A request that several wait for.
 #[derive(Debug)]
 struct Flight {
-    /// When it was sent; `None`: it is still to be.
+    /// The time at which the request was sent, or `None` if it has not been sent yet.
     sent: Option<Instant>,
     news: watch::Receiver<Option<Outcome>>,
 }

@@ -20,7 +20,7 @@ const MAX_KEPT: usize = 100_000;
 /// The state of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
-    /// It was read to its end.
+    /// The body was read to its end.
     Whole,
     /// It is larger than what is kept.
     TooLarge,
@@ -33,7 +33,7 @@ pub enum BodyState {
 /// Why a request body does not go on.
 #[derive(Debug)]
 pub enum UploadError {
-    /// The client broke off.
+    /// The client aborted the upload.
     Broken(hyper::Error),
     /// The client sent it too slowly.
     TooSlow,
@@ -77,7 +77,7 @@ struct Shared {
     count: usize,
     /// Whether all that was read is still at hand.
     is_at_hand: bool,
-    /// Whether it is read ahead of its request, so that all of it is kept.
+    /// Whether the body is read before its request is sent, so that all of it must be kept.
     is_ahead: bool,
     trailers: Option<Box<HeaderMap>>,
     state: Option<BodyState>,

@@ -76,7 +76,7 @@ impl Part {
         self.value.as_mut().unwrap_or(&mut self.name).push(c);
     }
 
-    /// Reads a `=`. The first one begins the value, a further one is part of it.
+    /// Handles an `=`. The first one starts the value; any further one is part of the value.
     fn equals(&mut self) {
         match &mut self.value {
             Some(value) => value.push('='),
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(error("*,path_beg= x:1"), "path_beg cannot be empty");
         assert_eq!(error("*,colour=red x:1"), "unknown route option 'colour'");
         assert_eq!(error("* x"), "the target 'x' has no port: give host:port");
-        assert_eq!(error("* x:0"), "the target 'x:0' has a port that is not 1 to 65535");
+        assert_eq!(error("* x:0"), "the port of the target 'x:0' must be from 1 to 65535");
         assert_eq!(error("* :80"), "the target ':80' has no host: give host:port");
     }
 
@@ -211,8 +211,8 @@ mod tests {
         assert!(error("*,session a:1").contains("'session' is not supported"));
         assert!(error("*,sockjs=/s a:1").contains("'sockjs' is not supported"));
         assert!(error("* zhttp/tcp://x:1").contains("not supported"));
-        assert!(error("x= a:1").contains("needs an id") || error("x= a:1").contains("unknown route option"));
-        assert!(error("path_beg=/a a:1").contains("needs an id"));
+        assert!(error("x= a:1").contains("requires an id") || error("x= a:1").contains("unknown route option"));
+        assert!(error("path_beg=/a a:1").contains("requires an id"));
         assert!(error("*,header=x a:1").contains("'Name: value'"));
         assert!(error("*,log_level=9 a:1").contains("0 to 4"));
         assert_eq!(parse("* a:1,ipc_file_mode=777").ignored, ["ipc_file_mode"]);

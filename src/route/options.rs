@@ -63,7 +63,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     if let Some(host) = host.filter(|host| !host.is_empty())
         && (!is_authority(host.as_bytes()) || without_port(host) != host)
     {
-        return invalid(format!("the condition '{host}' is no host: give '*' or a host without a port"));
+        return invalid(format!("the condition '{host}' is not a valid host: give '*' or a host without a port"));
     }
     let host = host.map(|host| canonical_host(host).into_owned());
     let mut route = Route { condition: Condition { host, ..Condition::default() }, ..Route::default() };
@@ -94,7 +94,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
                 _ => return invalid("log_level must be 0 to 4"),
             },
             "session" | "sockjs" | "sockjs_as_path" => {
-                return invalid(format!("the route option '{name}' is not supported, and will not be"));
+                return invalid(format!("the route option '{name}' is not supported: remove it"));
             }
             "channels" => channels.push(value),
             _ if users.read(name, value)? => {}
@@ -107,7 +107,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
         route.rewrite.begin = begin;
     }
     if route.condition.is_by_id_only() && route.id.is_none() {
-        return invalid("a condition without a host needs an id: write '*' for any host");
+        return invalid("a condition without a host requires an id: write '*' to match any host");
     }
     route.jsonp = jsonp;
     route.users = users.finish()?.map(Arc::new);
@@ -123,7 +123,7 @@ fn rule(patterns: &[&String], users: Option<&Users>) -> Result<Option<Rule>, Inv
     }
     let rule = Rule::parse(patterns)?;
     if rule.names_users() && users.is_none() {
-        return invalid("channels with {user} need one of user_jwt, user_meta and user_header");
+        return invalid("channels that contain {user} require one of user_jwt, user_meta and user_header");
     }
     Ok(Some(rule))
 }
@@ -175,13 +175,13 @@ fn rewrite(rewrite: &mut Rewrite, name: &str, value: &str) -> Result<(), Invalid
 fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), Invalid> {
     let Some((name, value)) = text.split_once(':') else { return invalid("header must be written as 'Name: value'") };
     let Ok(name) = HeaderName::try_from(name.trim()) else {
-        return invalid(format!("header has a name that is not one: '{name}'"));
+        return invalid(format!("header: '{name}' is not a valid header name"));
     };
     let value = value.trim();
     match HeaderValue::try_from(value) {
         Ok(_) if value.is_empty() => Ok((name, None)),
         Ok(parsed) => Ok((name, Some(parsed))),
-        Err(_) => invalid(format!("header '{name}' has a value that is not one")),
+        Err(_) => invalid(format!("header '{name}' has an invalid value")),
     }
 }
 
@@ -199,7 +199,7 @@ fn script(jsonp: &mut Jsonp, name: &str, value: &str) -> Result<(), Invalid> {
         _ => match Method::try_from(value) {
             Ok(Method::TRACE | Method::CONNECT) => return invalid("jsonp_defmethod cannot be TRACE or CONNECT"),
             Ok(method) => jsonp.default_method = Some(method),
-            Err(_) => return invalid("jsonp_defmethod is no HTTP method"),
+            Err(_) => return invalid("jsonp_defmethod must be a valid HTTP method"),
         },
     }
     Ok(())

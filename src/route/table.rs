@@ -32,7 +32,7 @@ impl Table {
             }
             if table.routes().any(|other| other.name == route.name && (other.is_ruled() || route.is_ruled())) {
                 let why =
-                    format!("two routes are called '{}': where one has channels, its id must be its own", route.name);
+                    format!("two routes have the id '{}': the id of a route with channels must be unique", route.name);
                 return Err((index, Invalid::new(why)));
             }
             let list = match &route.condition.host {

@@ -87,7 +87,7 @@ pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Targ
             "ipc_file_mode" => ignored.push(name.clone()),
             "ssl" | "trust_connect_host" | "insecure" | "client_cert" | "client_key" => {
                 return invalid(format!(
-                    "the target option '{name}' is not supported yet: origins are asked without TLS"
+                    "the target option '{name}' is not supported yet: gripd connects to origins without TLS"
                 ));
             }
             _ => return invalid(format!("unknown target option '{name}'")),
@@ -101,19 +101,19 @@ fn parse_place(text: &str) -> Result<Place, Invalid> {
         return Ok(Place::Test);
     }
     if text.starts_with("zhttp") {
-        return invalid(format!("the target '{text}' is a ZeroMQ one, which is not supported: give host:port"));
+        return invalid(format!("the target '{text}' uses ZeroMQ, which is not supported: give host:port"));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().ok().filter(|number| *number > 0 && !port.starts_with('+'))),
         None => return invalid(format!("the target '{text}' has no port: give host:port")),
     };
-    let Some(port) = port else { return invalid(format!("the target '{text}' has a port that is not 1 to 65535")) };
+    let Some(port) = port else { return invalid(format!("the port of the target '{text}' must be from 1 to 65535")) };
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() {
         return invalid(format!("the target '{text}' has no host: give host:port"));
     }
     if !is_authority(text.as_bytes()) {
-        return invalid(format!("the target '{text}' is no host and port: give host:port"));
+        return invalid(format!("the target '{text}' is not a host and a port: give host:port"));
     }
     Ok(Place::Address(Address { host: host.to_owned(), port }))
 }

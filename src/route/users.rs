@@ -21,7 +21,9 @@ impl Users {
     /// Returns the rights of a user whom the origin or a proxy has named.
     pub fn rights_of(&self, user: &str) -> Rights {
         if !is_user(user) {
-            tracing::warn!("a user's name is too long, empty or has control characters: nobody knows who it is");
+            tracing::warn!(
+                "a user name is empty, too long or contains control characters; the user is treated as unknown"
+            );
             return Rights::default();
         }
         Rights { user: Some(user.into()), own: self.own(user), ..Rights::default() }
@@ -103,7 +105,7 @@ impl Options {
             "user_meta" => self.meta = Some(some()?),
             "user_header" => match HeaderName::try_from(value) {
                 Ok(header) => self.header = Some(header),
-                Err(_) => return invalid(format!("user_header has a name that is not one: '{value}'")),
+                Err(_) => return invalid(format!("user_header: '{value}' is not a valid header name")),
             },
             "user_proxies" => self.proxies.push(Network::parse(value)?),
             // The name of a user that is put in has at most 255 bytes.
@@ -154,7 +156,7 @@ impl Options {
             return invalid(format!("{option} needs user_jwt"));
         }
         if self.header.is_none() && !self.proxies.is_empty() {
-            return invalid("user_proxies says who may set the header that user_header names, and there is none");
+            return invalid("user_proxies requires user_header: set user_header or remove user_proxies");
         }
         let channel = self.channel;
         let source = match (self.meta, self.header) {
@@ -167,7 +169,7 @@ impl Options {
                 };
             }
             _ if self.key.is_some() == self.key_set.is_some() => {
-                return invalid("user_jwt needs user_key or user_jwks, and not both");
+                return invalid("user_jwt requires exactly one of user_key and user_jwks");
             }
             _ => UserSource::Token(Box::new(Bearer {
                 places: self.places,
@@ -227,10 +229,10 @@ mod tests {
             (",user_meta=user,user_header=X-User,user_proxies=::1", "only one of"),
             (",user_meta=user,user_key=k", "user_key needs user_jwt"),
             (",close_at_expiry", "close_at_expiry needs user_jwt"),
-            (",user_proxies=::1", "there is none"),
+            (",user_proxies=::1", "requires user_header"),
             (",user_channel=u{user}", "user_channel needs one of"),
-            (",user_jwt=cookie:t", "user_key or user_jwks"),
-            (",user_jwt=cookie:t,user_key=k,user_jwks=f", "not both"),
+            (",user_jwt=cookie:t", "exactly one of user_key and user_jwks"),
+            (",user_jwt=cookie:t,user_key=k,user_jwks=f", "exactly one of user_key and user_jwks"),
             (",user_jwt=body:t,user_key=k", "'body:t'"),
             (",user_meta=", "user_meta is empty"),
             (",user_meta=u,user_channel=u{id}", "{user}"),

@@ -17,10 +17,10 @@ impl Session<'_> {
             Ok(Control::Detach) => return self.detach(),
             Ok(control) => return self.follow(control),
             Err(Refused::Invalid(error)) => {
-                tracing::warn!(uri = %self.about.shown(), %error, "a control message is ignored")
+                tracing::warn!(uri = %self.about.shown(), %error, "a control message was ignored")
             }
             Err(Refused::TooManyFilters(error)) => {
-                tracing::warn!(uri = %self.about.shown(), %error, "a control message ends its WebSocket");
+                tracing::warn!(uri = %self.about.shown(), %error, "a WebSocket was closed because of a control message");
                 return Some(End::Close(CloseReason::new(1011, "too many filters")));
             }
         }
@@ -76,12 +76,12 @@ impl Session<'_> {
             if let Err(NotAdmitted { refusal, .. }) =
                 admission.admit(&self.about.route, &self.rights(), std::iter::once(name))
             {
-                return tracing::warn!(uri = %self.about.shown(), channel = name, %refusal, "a subscription is ignored");
+                return tracing::warn!(uri = %self.about.shown(), channel = name, %refusal, "a subscription was ignored");
             }
             let most = admission.max_channels();
             if held.len() >= most {
                 self.sessions.metrics.refused_subscriptions.inc();
-                return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket may hold no more channels");
+                return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket has reached its maximum number of channels");
             }
             if self.enter(&channel, filters.clone()).is_err() {
                 // The filters of a channel that it subscribes to in the same answer may say that the denial does not mean
@@ -122,7 +122,7 @@ impl Session<'_> {
                 Ok(()) => self.change_terms(),
                 Err(denied) => {
                     self.sessions.admission.note_denied(&denied);
-                    tracing::info!(uri = %self.about.shown(), %denied, "a subscription is ignored");
+                    tracing::info!(uri = %self.about.shown(), %denied, "a subscription was ignored");
                 }
             }
         }
@@ -167,7 +167,7 @@ impl Session<'_> {
             Ok(()) => None,
             Err(denied) => {
                 self.sessions.admission.note_denied(&denied);
-                tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket is ended");
+                tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket was ended");
                 self.parked.because(Reason::Kicked);
                 Some(End::Close(CloseReason::new(1008, "denied")))
             }
@@ -206,7 +206,7 @@ impl Session<'_> {
             None => meta.remove(name),
             Some(value) => {
                 if let Err(error) = meta.add(name, value) {
-                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too much meta: this is left out");
+                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too much metadata: this entry is ignored");
                 }
             }
         }

@@ -93,14 +93,17 @@ impl Metrics {
             sessions: registry.counter("websockets_total", "WebSockets that an origin accepted."),
             violations: registry
                 .counter("websocket_violations_total", "WebSockets closed because the client broke the protocol."),
-            lost: registry.counter("websocket_origins_lost_total", "WebSockets closed because their origin was lost."),
+            lost: registry.counter(
+                "websocket_origins_lost_total",
+                "WebSockets closed because the connection to their origin was lost.",
+            ),
             crowded: registry.counter(
                 "websockets_crowded_total",
                 "WebSockets closed because the messages of all clients took too much memory.",
             ),
             refused_subscriptions: registry.counter(
                 "subscriptions_refused_total",
-                "Subscriptions of WebSockets that held as many channels as they may.",
+                "Subscriptions refused because the WebSocket had reached its maximum number of channels.",
             ),
         }
     }
@@ -175,7 +178,7 @@ impl Sessions {
         }
         if let Err(denied) = parked.subscribe(&channels, &[]) {
             self.admission.note_denied(&denied);
-            tracing::info!(uri = %about.shown(), %denied, "a WebSocket is refused");
+            tracing::info!(uri = %about.shown(), %denied, "a WebSocket was refused");
             line.wind_up(Leave::Disconnect, &self.origin);
             parked.refuse();
             parked.put([DENIED.render()]);

@@ -320,7 +320,7 @@ impl OverHttp {
         self.told_close = self.closing.is_some();
         let heard = reply.and_then(|reply| self.take(reply));
         if let Err(failure) = &heard {
-            tracing::warn!(error = failure.explain(), "an origin has not heard the last words of a client");
+            tracing::warn!(error = failure.explain(), "an origin did not receive the last events of a client");
         }
         heard.is_ok()
     }

@@ -45,7 +45,7 @@ impl Session<'_> {
         None
     }
 
-    /// Tells the origin what the client says.
+    /// Forwards a part of a message of the client to the origin. Returns how the session ends, or `None` if it continues.
     fn tell(&mut self, part: Part) -> Option<End> {
         self.spend(if let Part::Data { content, .. } = &part { content.len() } else { 0 });
         match part {
@@ -70,7 +70,7 @@ impl Session<'_> {
     /// Closes a WebSocket that takes most of the memory for messages. It may try again, once the origins have taken them.
     fn give_way(&mut self) -> Option<End> {
         self.sessions.metrics.crowded.inc();
-        tracing::warn!(uri = %self.about.shown(), "a WebSocket is closed: the messages that wait for origins have reached [websocket] unsent_total, and most of them are its own");
+        tracing::warn!(uri = %self.about.shown(), "a WebSocket was closed: the messages waiting for origins have reached [websocket] unsent_total, and this WebSocket has most of them");
         let end = self.close(Some(CloseReason::new(1013, "too many messages wait")), ClosedBy::Gripd);
         self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
         end
@@ -79,7 +79,7 @@ impl Session<'_> {
     /// Closes a WebSocket whose client has broken the protocol. The origin may still answer what the client said before.
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
         self.sessions.metrics.violations.inc();
-        tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a client broke off its WebSocket");
+        tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a client ended its WebSocket without a Close frame");
         let end = self.close(Some(reason), ClosedBy::Gripd);
         self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
         end
@@ -129,7 +129,7 @@ impl Session<'_> {
             // An origin that has heard that the client closes may leave.
             SideMessage::Lost(_) if self.phase.closing().is_some() => Some(End::Lost(self.given())),
             SideMessage::Lost(failure) => {
-                tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "a WebSocket's origin is lost");
+                tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the connection to the origin of a WebSocket was lost");
                 self.sessions.metrics.lost.inc();
                 Some(End::Lost(CloseReason::new(1011, "the origin is lost")))
             }

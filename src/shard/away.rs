@@ -26,7 +26,7 @@ impl Away {
         self.0.shard.state.borrow_mut().conn(self.0.key).reason.get_or_insert(Reason::Origin);
     }
 
-    /// Returns ready when it is to end. Otherwise its task is woken when it is.
+    /// Returns `Poll::Ready` if the connection must end. Otherwise, registers the current task to be woken when it must.
     pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let state = &mut *self.0.shard.state.borrow_mut();
         let conn = state.conn(self.0.key);

@@ -68,7 +68,7 @@ pub(super) enum Notice {
 /// Milliseconds for which a transport must take nothing to be called stalled. A burst is not a stall: many rounds pass in
 /// the time that a client on another core needs to read one.
 const STALLED_MS: u32 = 1000;
-/// How many times its limit may wait for a client that goes on reading.
+/// The factor by which the data queued for a connection may exceed its limit while the client keeps reading.
 pub(super) const BURST: usize = 16;
 
 /// The error for a client that reads too slowly for what it is to be sent.

@@ -39,7 +39,11 @@ impl State {
             let others = self.largest(|conn| if reads(conn) { conn.outlet.backlog() } else { 0 });
             left = choose(left, ceiling.saturating_mul(CROWDED), others, &mut slow);
         }
-        tracing::debug!(count = slow.len(), left, "clients are cut, as too much waits for all of them");
+        tracing::debug!(
+            count = slow.len(),
+            left,
+            "client connections are closed: too much data is waiting for all clients together"
+        );
         self.metrics.slow.inc_by(slow.len() as u64);
         slow.into_iter().for_each(|key| self.shed(key));
     }

@@ -68,7 +68,7 @@ impl Shard {
             return Step::Again;
         }
         if state.rounds.backlog.is_empty() {
-            debug_assert!(state.is_whole(), "the shard has lost count of something");
+            debug_assert!(state.is_whole(), "internal error: the counters of the shard are inconsistent");
             return Step::Idle;
         }
         state.rounds.open(&state.settings.steps);

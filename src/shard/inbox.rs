@@ -42,7 +42,7 @@ impl Delivery {
     }
 }
 
-/// A bounded queue of items and a queue of commands, which overtake them.
+/// A bounded queue of items and a separate queue of commands. Commands are handled before items.
 #[derive(Debug)]
 pub struct Inbox {
     queue: Mutex<Queue>,

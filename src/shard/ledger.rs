@@ -59,7 +59,7 @@ pub struct Denied(pub Channel);
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the channel '{}' is denied to it", self.0)
+        write!(f, "the channel '{}' is denied to this connection", self.0)
     }
 }
 

@@ -62,7 +62,7 @@ pub struct Row {
 }
 
 impl State {
-    /// Answers a question. If the one who asked waits no longer, the answer is dropped.
+    /// Answers a question. If the asker is no longer waiting, the answer is dropped.
     pub(super) fn answer(&self, question: Question) {
         let page = match (&question.channel, &question.user) {
             (None, None) => self.any(&question),

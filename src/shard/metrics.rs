@@ -13,7 +13,7 @@ pub struct Metrics {
     pub filtered: Counter,
     /// Times that so much waited for a connection that it asked its origin again instead.
     pub overflowed: Counter,
-    /// Connections cut because their outlet was full.
+    /// Connections closed because their output queue was full.
     pub slow: Counter,
     /// Connections ended by a close.
     pub closed: Counter,
@@ -30,13 +30,15 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Self {
         Self {
             parked: registry.gauge("parked", "Client connections that are held."),
-            delivered: registry.counter("delivered_total", "Items given to connections."),
-            filtered: registry.counter("filtered_total", "Items that a connection's filters kept from it."),
-            overflowed: registry
-                .counter("overflowed_total", "Queues dropped because their connection could ask its origin instead."),
-            slow: registry.counter("slow_total", "Connections cut because their outlet was full."),
+            delivered: registry.counter("delivered_total", "Items delivered to connections."),
+            filtered: registry.counter("filtered_total", "Items not delivered to a connection because of its filters."),
+            overflowed: registry.counter(
+                "overflowed_total",
+                "Queues dropped because the connection could get the items from its origin instead.",
+            ),
+            slow: registry.counter("slow_total", "Connections closed because their output queue was full."),
             closed: registry.counter("closed_total", "Connections ended by a close."),
-            cut: registry.counter("cut_total", "Connections ended by a close and reset with bytes unsent."),
+            cut: registry.counter("cut_total", "Connections ended by a close that were reset with data unsent."),
             denied: registry.counter("denied_total", "Subscriptions refused because the channel is denied."),
             not_allowed: registry
                 .counter("not_allowed_total", "Subscriptions refused because the name is not allowed."),

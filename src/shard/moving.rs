@@ -116,7 +116,7 @@ impl State {
 
     /// Puts a connection among the subscribers of channels that it does not hold yet.
     pub(super) fn add(&mut self, key: Key, channels: &[Channel]) {
-        debug_assert!(self.conns[key].ending.is_none(), "a connection that ends gets no subscriptions any more");
+        debug_assert!(self.conns[key].ending.is_none(), "a connection that is ending cannot be subscribed to channels");
         for channel in channels {
             let subscription = self.registry.add(key, channel);
             self.conn(key).subscriptions.push(subscription);

@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// Joins and leaves in any order, beside a map of plain lists.
+    /// A test model that applies joins and leaves in any order to the registry and to a map of plain lists, for comparison.
     #[derive(Default)]
     struct Model {
         registry: Registry,

@@ -253,7 +253,7 @@ impl Run {
             if self.shard.step() == Step::Idle {
                 break;
             }
-            assert!(steps < 100_000, "the shard never rests");
+            assert!(steps < 100_000, "the shard did not become idle");
         }
     }
 

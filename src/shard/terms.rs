@@ -145,7 +145,7 @@ impl Terms {
             match filter.apply(&context, changed) {
                 Ok(content) => changed = content,
                 Err(error) => {
-                    tracing::debug!(channel = ?item.channel, %error, "an item could not be filtered");
+                    tracing::debug!(channel = ?item.channel, %error, "an item could not be passed through a filter");
                     return Verdict::Filtered;
                 }
             }

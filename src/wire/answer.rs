@@ -26,7 +26,7 @@ impl Answer {
         Self { text: Cow::Owned(text), ..self }
     }
 
-    /// Returns the whole answer in HTTP/1.1, as the last of its connection.
+    /// Returns the complete response as HTTP/1.1 bytes. It is the last response on its connection.
     pub fn render(&self) -> Bytes {
         let (head, body) = (self.head(), self.body());
         let framing = Framing::Length(body.len());
@@ -86,11 +86,12 @@ pub const NAMES_A_CROWD: Answer = Answer::new(400, "'Connection' names more than
 pub const UNKNOWN_CODING: Answer = Answer::new(501, "The only Transfer-Encoding that is supported is chunked.");
 /// More than one host, or a user name where only a host may be.
 pub const WRONG_HOST: Answer = Answer::new(400, "The request must name one host, without a user.");
-/// A request of HTTP/1.1 that names no host (RFC 9112 3.2).
-pub const NO_HOST: Answer = Answer::new(400, "A request of HTTP/1.1 needs a Host header.");
+/// The response to an HTTP/1.1 request without a `Host` header (RFC 9112, section 3.2).
+pub const NO_HOST: Answer = Answer::new(400, "An HTTP/1.1 request must have a Host header.");
 /// A request target that is neither a path nor a whole URI of HTTP (RFC 9112 3.2).
 pub const WRONG_TARGET: Answer = Answer::new(400, "The request target must be a path, or a URI with http or https.");
-/// A `TRACE` request, whose answer would show the headers that gripd adds for the origin.
+/// The response to a `TRACE` request. The method is refused because its response would reveal the headers that gripd adds
+/// for the origin.
 pub const NO_TRACE: Answer = Answer::new(405, "TRACE is not supported.");
 /// An `OPTIONS` request that may go no further (RFC 9110 7.6.2).
 pub const NO_FURTHER: Answer = Answer::new(200, "gripd");
@@ -98,7 +99,7 @@ pub const NO_FURTHER: Answer = Answer::new(200, "gripd");
 pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");
 /// The request has passed here before (RFC 8586).
 pub const LOOP: Answer = Answer::new(508, "The request has come here before.");
-/// An answer is too large to be made a script.
+/// The response sent if the origin's response is too large to be encoded as JSON-P.
 pub const NO_SCRIPT: Answer = Answer::new(500, "Upstream response could not be JSON-P encoded.");
 /// A channel that the client would hold is denied to it.
 pub const DENIED: Answer = Answer::new(403, "The channel is closed to you.");

@@ -42,7 +42,7 @@ pub fn is_callback(text: &str) -> bool {
     text.len() <= LONGEST_CALLBACK && text.as_bytes().first().is_some_and(begins) && text.bytes().all(fits)
 }
 
-/// Returns the answer as one line of JSON, its keys sorted. Repeated headers are one.
+/// Returns the response as one line of JSON with sorted keys. Headers with the same name are combined.
 fn describe(head: &Head, body: &[u8]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut headers = Map::new();

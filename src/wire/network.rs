@@ -26,11 +26,11 @@ impl Network {
         };
         let width = width(address);
         let Some(prefix) = prefix.map_or(Some(width), number).filter(|bits| *bits <= width) else {
-            return invalid(format!("'{text}' needs a number from 0 to {width} behind the '/'"));
+            return invalid(format!("'{text}' needs a number from 0 to {width} after the '/'"));
         };
         let network = Self { address, prefix };
         if network.has_host_bits() {
-            return invalid(format!("'{text}' has bits set behind the first {prefix}"));
+            return invalid(format!("'{text}' has bits set after the first {prefix}"));
         }
         Ok(network.unmapped())
     }
@@ -158,7 +158,7 @@ mod tests {
         }
         for text in ["10.0.0.1/8", "0.0.0.1/0", "::1/64", "2001:db8::1/127", "::ffff:10.0.0.1/104"] {
             let error = Network::parse(text).unwrap_err().to_string();
-            assert!(error.contains("bits set behind the first"), "{error}");
+            assert!(error.contains("bits set after the first"), "{error}");
         }
     }
 

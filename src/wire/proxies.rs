@@ -48,7 +48,7 @@ impl Sender {
 pub struct Way {
     /// The addresses that it came from: the client's first, then those of proxies, the peer's last.
     hops: Vec<IpAddr>,
-    /// The elements of `Forwarded` that are believed, without the peer.
+    /// The trusted elements of `Forwarded`, without the one for the peer.
     forwarded: Vec<String>,
 }
 

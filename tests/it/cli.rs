@@ -195,7 +195,7 @@ fn routes_change_while_it_runs() {
     let (code, log) = running.wait();
     assert_eq!(code, 0, "{log}");
     assert!(log.contains("changing:1: the target 'nonsense' has no port"), "{log}");
-    assert!(log.contains("the routes stay as they are"), "{log}");
+    assert!(log.contains("the reload failed; the current routes remain in effect"), "{log}");
 }
 
 #[test]

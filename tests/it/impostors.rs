@@ -104,7 +104,7 @@ fn a_rule_is_for_one_route_and_outlives_it() {
     };
     assert_eq!(check(&routes("proto = \"http\"", "proto = \"ws\"")).0, 0);
     let (code, _, error) = check(&routes("id = \"x\"\npath_beg = \"/a\"", "id = \"x\"\npath_beg = \"/b\""));
-    assert!(code == 78 && error.contains("two routes are called 'x'"), "{code}: {error}");
+    assert!(code == 78 && error.contains("two routes have the id 'x'"), "{code}: {error}");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn what_is_wrong_with_proxies_is_told() {
     let (code, _, error) = check("[[route]]\ntarget = \"o:1\"\nuser_header = \"X-User\"\n");
     assert!(code == 78 && error.contains("[client] proxies"), "{code}: {error}");
     let (code, _, error) = check("[origin]\nx_forwarded_for = \"auto,append\"\n[[route]]\ntarget = \"o:1\"\n");
-    assert!(code == 78 && error.contains("'auto', 'truncate:N' and 'append'"), "{code}: {error}");
+    assert!(code == 78 && error.contains("'auto', 'truncate:N' or 'append'"), "{code}: {error}");
 }
 
 #[test]

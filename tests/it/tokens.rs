@@ -109,9 +109,9 @@ fn a_refusal_says_why() {
     let good = jwt("realm", "chat's key", now());
     let (begin, end) = good.split_at(good.len() - 4);
     for (token, reason) in [
-        ("nonsense", "unknown key"),
-        ("a.b.c", "unknown key"),
-        ("s3cre", "unknown key"),
+        ("nonsense", "unknown token"),
+        ("a.b.c", "unknown token"),
+        ("s3cre", "unknown token"),
         (&jwt("realm", "chat's key", now() - 3600), "the token is expired"),
         (&jwt("elsewhere", "chat's key", now()), "unknown issuer"),
         (&jwt("realm", "another key", now()), "wrong signature"),

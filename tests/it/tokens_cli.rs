@@ -32,16 +32,16 @@ fn every_error_of_a_token_is_told_with_its_place_and_its_name() {
         ("scopes = [\"admin\"]\nsecret = \"file:no.such\"", "'chat': secret: no.such: "),
         ("scopes = [\"admin\"]\nsecret = \"env:GRIPD_NOT_SET\"", "the environment variable 'GRIPD_NOT_SET' is not set"),
         ("scopes = [\"admin\"]\niss = \"i\"\nkey = \"env:\"", "'chat': key: the environment variable '' is not set"),
-        ("scopes = [\"admin\"]\nsecret = \"s3cret\"\niss = \"i\"", "'chat': iss goes with a key"),
+        ("scopes = [\"admin\"]\nsecret = \"s3cret\"\niss = \"i\"", "'chat': iss is valid only with a key"),
         ("scopes = [\"admin\"]\nsecret = \"s3cret\"\nkey = \"s3cret\"", "'chat': it has both a key and a secret"),
         ("scopes = [\"admin\"]\niss = \"i\"", "'chat': it has neither a key nor a secret"),
-        ("scopes = [\"admin\"]\nkey = \"s3cret\"", "'chat': a key needs an iss"),
-        ("scopes = [\"admin\"]\nkey = \"s3cret\"\niss = \"\"", "'chat': a key needs an iss"),
+        ("scopes = [\"admin\"]\nkey = \"s3cret\"", "'chat': a token with a key must also have an iss"),
+        ("scopes = [\"admin\"]\nkey = \"s3cret\"\niss = \"\"", "'chat': a token with a key must also have an iss"),
         ("scopes = [\"admin\"]\nkey = \"\"\niss = \"i\"", "'chat': key: it is empty"),
         ("scopes = [\"admin\"]\nkey = \"base64:s3cret!\"\niss = \"i\"", "'chat': key: what follows 'base64:'"),
         ("scopes = []\nsecret = \"s3cret\"", "'chat': it has no scopes"),
         ("secret = \"s3cret\"", "'chat': it has no scopes"),
-        ("scopes = [\"inspect\", \"fly\"]\nsecret = \"s3cret\"", "'chat': scopes: 'fly' is none of"),
+        ("scopes = [\"inspect\", \"fly\"]\nsecret = \"s3cret\"", "'chat': scopes: 'fly' is not a valid scope"),
         ("scopes = [\"publish\"]\nsecret = \"s3cret\"", "'chat': scopes: 'publish' must name channels"),
     ];
     for (index, (lines, why)) in cases.iter().enumerate() {
@@ -82,13 +82,17 @@ fn what_cannot_be_read_is_told_with_its_line() {
         ("without_token = [\"everybody\"]", "there is no value 'everybody' here"),
         ("unix_mode = \"0999\"", "octal digits"),
         ("unix_mode = \"01777\"", "octal digits"),
-        ("unix_mode = 432", "must be a text in quotes, and is the number 432"),
+        ("unix_mode = 432", "must be a text in quotes, but is the number 432"),
     ] {
         let (code, err) = check("control_read.toml", &format!("[control]\n{line}\nunix = \"x.sock\"\n"));
         assert!(code == 78 && err.contains("control_read.toml:2: ") && err.contains(why), "{line}: {err}");
     }
-    assert!(check("mode_only.toml", "control.unix_mode = \"0600\"\n").1.contains("there is no control.unix"));
-    assert!(check("unix_empty.toml", "control.unix = \"\"\n").1.contains("control.unix: it is empty"));
+    assert!(
+        check("mode_only.toml", "control.unix_mode = \"0600\"\n")
+            .1
+            .contains("control.unix_mode is set, but control.unix is not")
+    );
+    assert!(check("unix_empty.toml", "control.unix = \"\"\n").1.contains("control.unix: must not be empty"));
 }
 
 #[test]
@@ -146,11 +150,11 @@ fn gripd_publish_shows_what_the_url_says() {
             assert!(code == 1 && err.contains(why) && !err.contains("s3cr"), "{args:?}: {err}");
         };
         refused(&["publish", "--spec", server, "a", "x"], "401 Unauthorized: Refused: no token");
-        refused(&["publish", "--spec", &format!("{server}?key=s3cre"), "a", "x"], "unknown key");
+        refused(&["publish", "--spec", &format!("{server}?key=s3cre"), "a", "x"], "unknown token");
         refused(&["publish", "--spec", &format!("{server}?iss=realm&key=s3cret"), "a", "x"], "wrong signature");
         refused(&["close", "--spec", &format!("{server}?iss=realm&key=chat%27s+key"), "a"], "403 Forbidden");
         // What is said apart from the URL goes before it.
-        refused(&["publish", "--spec", &format!("{server}?key=s3cret"), "-B", "s3cr", "a", "x"], "unknown key");
+        refused(&["publish", "--spec", &format!("{server}?key=s3cret"), "-B", "s3cr", "a", "x"], "unknown token");
     }
     let (code, out, err) = run(&["close", "--spec", &unix, "-B", "s3cret", "a"]);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "Closed 1 connection, 0 of them cut\n", ""));
@@ -186,7 +190,9 @@ fn who_is_refused_is_logged_without_what_was_shown() {
     assert_eq!(code, 0);
     let refusals: Vec<&str> = log.lines().filter(|line| line.contains("refused")).collect();
     assert_eq!(refusals.len(), 2, "{log}");
-    assert!(refusals[0].contains("WARN") && refusals[0].contains("status=401") && refusals[0].contains("unknown key"));
+    assert!(
+        refusals[0].contains("WARN") && refusals[0].contains("status=401") && refusals[0].contains("unknown token")
+    );
     assert!(refusals[1].contains("status=403") && refusals[1].contains("the token 'chat' may not"), "{log}");
     assert!(refusals.iter().all(|line| line.contains("remote=127.0.0.1:")), "{log}");
     assert!(!log.contains("wr0ng") && !log.contains("s3cret") && !log.contains("secretly"), "{log}");

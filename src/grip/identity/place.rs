@@ -29,9 +29,11 @@ impl Place {
             Some(("cookie", name)) => header(name).map(|_| Self::Cookie(name.to_owned())),
             Some(("query", "")) => None,
             Some(("query", name)) => Some(Self::Query(name.to_owned())),
-            _ => return invalid(format!("'{text}' is none of 'header:NAME', 'cookie:NAME' and 'query:NAME'")),
+            _ => return invalid(format!("'{text}' is not valid: use 'header:NAME', 'cookie:NAME' or 'query:NAME'")),
         };
-        place.ok_or_else(|| Invalid::new(format!("'{text}' names nothing that a request can have")))
+        place.ok_or_else(|| {
+            Invalid::new(format!("'{text}' does not contain a valid name of a header, cookie or query parameter"))
+        })
     }
 
     /// Returns the tokens that a request with these headers and this query has at this place. A value that is empty, not

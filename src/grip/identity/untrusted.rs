@@ -30,7 +30,7 @@ pub enum Untrusted {
     Audience,
     /// It has no claim that names the user.
     NoUser,
-    /// The claim that names the user is neither a text nor a whole number.
+    /// The claim that names the user is neither a string nor a whole number.
     UserType,
     /// The user is empty, too long, or has control characters.
     User,
@@ -43,19 +43,19 @@ impl fmt::Display for Untrusted {
         f.write_str(match self {
             Self::Malformed => "The token is not a signed JWT",
             Self::Several => "The request has several tokens",
-            Self::Algorithm => "The token is signed by another algorithm than the key is for",
-            Self::UnknownKey => "The token names a key that is not known",
+            Self::Algorithm => "The token is signed with an algorithm that does not match the key",
+            Self::UnknownKey => "The token refers to an unknown key",
             Self::Signature => "The signature of the token is wrong",
             Self::NoExpiry => "The token has no claim exp, or it is not a number",
             Self::Expired => "The token has expired",
             Self::NotBefore => "The claim nbf of the token is not a number",
             Self::TooEarly => "The token is not valid yet",
-            Self::Issuer => "The token is by another issuer",
+            Self::Issuer => "The token is from another issuer",
             Self::Audience => "The token is for another audience",
             Self::NoUser => "The token has no claim that names the user",
-            Self::UserType => "The claim that names the user is neither a text nor a whole number",
-            Self::User => "The user must have 1 to 255 bytes and no control characters",
-            Self::Channels => "The claim channels is not a list of texts",
+            Self::UserType => "The claim that names the user is neither a string nor a whole number",
+            Self::User => "The user name must have 1 to 255 bytes and no control characters",
+            Self::Channels => "The claim channels is not a list of strings",
         })
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn parse(headers: &HeaderMap) -> Result<Instruct, Invalid> {
     Ok(instruct)
 }
 
-/// Returns the values of a header. GRIP's are text; another encoding is an error rather than a lost channel.
+/// Returns the values of a header as text. A value that is not UTF-8 is an error; it is not skipped, because a channel
+/// would be lost silently.
 fn texts<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<Cow<'a, str>>, Invalid> {
     let text = |v: &'a HeaderValue| std::str::from_utf8(v.as_bytes()).map(Cow::Borrowed);
     let values: Result<_, _> = headers.get_all(name).iter().map(text).collect();

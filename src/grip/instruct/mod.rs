@@ -59,7 +59,7 @@ pub struct Instruct {
     pub timeout: Option<Duration>,
     /// The content that keeps a stream alive.
     pub keep_alive: Option<KeepAlive>,
-    /// The status for the client instead of the origin's, with its reason if given.
+    /// The status code, and optionally the reason phrase, to send to the client in place of the origin's.
     pub status: Option<(u16, Option<String>)>,
     /// The meta that the origin gives the client, for filters.
     pub meta: Meta,
@@ -96,7 +96,7 @@ impl Instruct {
         json::read(self, body)
     }
 
-    /// Returns the names of the channels, as the origin calls them.
+    /// Returns the names of the channels as the origin writes them, without the prefix of the route.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.channels.iter().map(|channel| channel.name.as_str())
     }

@@ -72,7 +72,8 @@ impl Body {
         }
     }
 
-    /// Returns the body for a connection whose held answer has this one. `None`: the patch does not fit it.
+    /// Returns the body for a connection whose held response has the body `held`, or `None` if the patch cannot be applied
+    /// to it.
     pub fn over(&self, held: &Bytes) -> Option<Bytes> {
         match self {
             Self::Whole(bytes) => Some(bytes.clone()),
@@ -124,7 +125,7 @@ fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, Invalid> {
     Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
 }
 
-/// Reads a message. Without content only pings and pongs are messages.
+/// Reads a WebSocket message. Only pings and pongs may omit the content.
 pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
     let kind = match fields.string("type")?.map(kind_named) {
         Some(None) => return fields.unknown_value("type"),

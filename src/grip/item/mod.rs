@@ -117,7 +117,7 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
         Action::Unsubscribe => item.moves = Some(Move::Unsubscribe(members::channels(&fields)?)),
     }
     if item.moves.is_some() && !item.closes.is_empty() {
-        return invalid("publish item object closes connections and has them hold other channels");
+        return invalid("publish item object closes connections and changes their channels: use two items");
     }
     item.deny_for = members::deny_for(&fields, item.closes)?;
     Ok(item)
@@ -289,7 +289,7 @@ mod tests {
             assert!(error(item).ends_with("'code' with invalid value"));
         }
         let split = json!({"channel": "c", "formats": {"http-response": {"headers": {"X": "a\r\nY: b"}, "body": ""}}});
-        assert!(error(split).contains("no valid HTTP header"));
+        assert!(error(split).contains("not a valid HTTP header"));
         let reason = json!({"channel": "c", "formats": {"http-response": {"reason": "a\r\nX: y", "body": ""}}});
         assert!(error(reason).contains("'reason' with invalid value"));
     }
@@ -401,7 +401,7 @@ mod tests {
     fn a_patch_must_be_one() {
         let patch = |p: Value| one(json!({"channel": "c", "http-response": {"body-patch": p}}));
         assert!(matches!(patch(json!([])).unwrap().response.unwrap().body, Body::Patch(_)));
-        assert!(patch(json!([{"op": "fly"}])).unwrap_err().contains("no JSON patch"));
+        assert!(patch(json!([{"op": "fly"}])).unwrap_err().contains("not a valid JSON patch"));
     }
 
     proptest! {

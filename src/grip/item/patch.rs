@@ -35,7 +35,9 @@ impl BodyPatch {
         let operations = match Patch::deserialize(value) {
             Ok(operations) => operations,
             Err(error) => {
-                return invalid(format!("'http-response' contains 'body-patch', which is no JSON patch: {error}"));
+                return invalid(format!(
+                    "'http-response' contains 'body-patch', which is not a valid JSON patch: {error}"
+                ));
             }
         };
         let count = operations.0.len();

@@ -117,7 +117,7 @@ fn a_wrong_pattern_is_named() {
     for pattern in wrong {
         assert!(error(&["fine", pattern]).contains(&format!("'{pattern}'")), "{pattern}");
     }
-    assert_eq!(error(&[""]), "the pattern '' is empty");
+    assert_eq!(error(&[""]), "a pattern must not be empty");
     assert!(Rule::parse(&["{conversationId}-{room_2}", "{a}-{user}-{user}", "{user}.{user}.{a}"]).is_ok());
 }
 

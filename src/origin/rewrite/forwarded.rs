@@ -11,8 +11,8 @@ pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// How `X-Forwarded-For` is rewritten for origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedFor {
-    /// It says what is believed of the way of a request: the client, and the listed proxies. Whatever else a client
-    /// says of it is removed.
+    /// The header contains only trusted information: the addresses of the client and of the listed proxies. Any other
+    /// forwarding information sent by the client is removed.
     Settled,
     /// It is edited, as Pushpin does, and everything else passes as it comes.
     Edited(Edit),

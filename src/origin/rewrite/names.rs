@@ -48,7 +48,7 @@ pub fn is_reserved(name: &HeaderName) -> bool {
     is_reserved_plain(&hyphenated(name.as_str()))
 }
 
-/// Returns whether gripd alone decides about a name, which is in lower case and hyphenated.
+/// Returns whether a header name is reserved for gripd. `name` must be in lower case and use hyphens.
 fn is_reserved_plain(name: &str) -> bool {
     RESERVED.contains(&name)
         || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))

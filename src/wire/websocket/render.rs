@@ -116,7 +116,7 @@ pub fn masked_close(reason: Option<&CloseReason>, key: [u8; 4]) -> Vec<u8> {
 /// The form in which messages are sent to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageForm {
-    /// As they are.
+    /// Messages are not compressed.
     Plain,
     /// Compressed (RFC 7692), where that makes them smaller.
     Deflated,
