@@ -14,7 +14,7 @@ pub(super) enum ApiError {
     Slow,
     /// The request conflicts with the current state.
     Conflict(String),
-    /// The body is larger than so many bytes.
+    /// The body is larger than this many bytes.
     TooLarge(usize),
     /// The request was carried out, and what it changed will be forgotten when gripd ends.
     NotPersisted(String),

@@ -69,7 +69,7 @@ impl Default for Settings {
 pub struct Metrics {
     /// Requests that could not be read.
     pub malformed: Counter,
-    /// Requests refused for want of a token, or of its scopes.
+    /// Requests refused because a token or one of its scopes is missing.
     pub refused: Counter,
     /// Idle connections that gave way to new ones.
     pub gave_way: Counter,

@@ -163,7 +163,7 @@ async fn serve(
     Some((word, transport, early))
 }
 
-/// Returns hyper's settings, with room for so many KiB and pairs of headers more than clients may send.
+/// Returns hyper's settings, with room for this many KiB and pairs of headers more than clients may send.
 fn builder(more: usize) -> Builder {
     let mut builder = Builder::new();
     builder

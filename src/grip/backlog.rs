@@ -77,7 +77,7 @@ impl Backlog {
         body
     }
 
-    /// Takes out what the origin accepts of the offer: so many bytes of content, a close's included, or all of it.
+    /// Takes out what the origin accepts of the offer: this many bytes of content, a close's included, or all of it.
     ///
     /// # Errors
     /// It accepts more than there was, or less than it must. Nothing is taken out then.
@@ -136,7 +136,7 @@ impl Backlog {
         self.cut = false;
     }
 
-    /// Returns the content bytes of so many events from the front.
+    /// Returns the content bytes of this many events from the front.
     fn size_of(&self, count: usize) -> usize {
         self.events.iter().take(count).map(|event| event.content.len()).sum()
     }

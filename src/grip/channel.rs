@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// item, in bytes. Each is kept for as long as somebody holds the channel, and is told in headers, logs and lists.
 pub const MAX_NAME: usize = 1024;
 
-/// The longest name by which a publisher knows a channel: the route's prefix, and what stands behind it.
+/// The longest name by which a publisher knows a channel: the route's prefix and the name after it.
 pub const MAX_PUBLISHED: usize = 2 * MAX_NAME;
 
 /// Refuses a name of a channel, or an id of an item, that is longer than `most`. `of` says which one it is.

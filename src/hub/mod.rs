@@ -109,7 +109,7 @@ struct State {
 }
 
 impl Hub {
-    /// Returns a hub for so many shards, each with an inbox of its own.
+    /// Returns a hub for this many shards, each with an inbox of its own.
     pub fn new(settings: Settings, shards: usize) -> Arc<Self> {
         let room = Arc::new(Notify::new());
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(Arc::clone(&room)))).collect();

@@ -47,7 +47,7 @@ impl Descriptors {
         }
     }
 
-    /// Returns the descriptors of this process, by what it may and does use now, and before it starts so many threads.
+    /// Returns the descriptors of this process, by what it may and does use now, and before it starts this many threads.
     pub fn of_process(threads: usize) -> Arc<Self> {
         let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
         let in_use = in_use().unwrap_or_default();

@@ -63,13 +63,13 @@ impl Pace {
         timer.as_mut().poll(cx)
     }
 
-    /// Notes that the other side has sent or taken so many bytes, and that gripd no longer waits.
+    /// Notes that the other side has sent or taken this many bytes, and that gripd no longer waits.
     pub fn moved(&mut self, bytes: usize) {
         let Some(since) = self.since.take() else { return };
         self.spend(since.elapsed(), bytes);
     }
 
-    /// Accounts for a wait after which so many bytes have moved.
+    /// Accounts for a wait after which this many bytes have moved.
     pub fn spend(&mut self, waited: Duration, bytes: usize) {
         self.waited += waited;
         let won = time_for(bytes, self.limits.rate).unwrap_or(self.limits.grace);
@@ -85,7 +85,7 @@ impl Pace {
     }
 }
 
-/// Returns how long so many bytes take. `None`: that does not matter.
+/// Returns how long this many bytes take. `None`: that does not matter.
 fn time_for(bytes: usize, rate: u64) -> Option<Duration> {
     if rate == 0 {
         return None;
@@ -124,7 +124,7 @@ impl ClientDelay {
         }
     }
 
-    /// Notes that gripd no longer waits, as so many bytes have moved.
+    /// Notes that gripd no longer waits, as this many bytes have moved.
     pub fn ends(&self, bytes: usize) {
         let Some(since) = self.since.take() else { return };
         let waited = self.before.get() + since.elapsed();

@@ -322,7 +322,7 @@ impl Conversation {
 }
 
 impl Origin {
-    /// Returns the interval that an origin means by so many seconds.
+    /// Returns the interval that an origin means by this many seconds.
     fn interval(&self, seconds: usize) -> Duration {
         let asked = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
         if asked.is_zero() { asked } else { asked.max(self.settings.shortest_interval) }

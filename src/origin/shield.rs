@@ -111,7 +111,7 @@ enum Boarding {
 }
 
 impl Shield {
-    /// Returns a shield that lets so many requests of gripd's own of each kind to one origin at the same time. Those that
+    /// Returns a shield that lets this many requests of gripd's own of each kind to one origin at the same time. Those that
     /// wait are counted.
     pub fn new(most: usize, metrics: &Metrics) -> Arc<Self> {
         let (started, keys) = (Instant::now(), RandomState::new());

@@ -141,7 +141,7 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Returns room for so many bytes.
+    /// Returns room for this many bytes.
     pub const fn new(most: usize) -> Self {
         Self { most, used: Cell::new(0) }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// An item and what its filters make of it.
 pub(super) type Decided = (PendingItem, Option<Bytes>);
 
-/// The parts that few sessions have. They are behind one box.
+/// The parts that few sessions have. They share one box, so that other sessions stay small.
 #[derive(Default)]
 pub(super) struct Extras {
     /// The meta that the origin gave the client.

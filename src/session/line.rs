@@ -109,7 +109,7 @@ impl Line {
         if let Self::OverHttp(line) = self { line.due_at() } else { None }
     }
 
-    /// Brings the line to its end, behind everybody's back.
+    /// Brings the line to its end in the background.
     pub(super) fn wind_up(self, leave: Leave, origin: &Origin) {
         match self {
             Self::OverHttp(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),

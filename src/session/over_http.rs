@@ -301,7 +301,7 @@ impl OverHttp {
         if self.knows() {
             return conversation.close();
         }
-        // A crowd that is closed at once comes by and by.
+        // The events of many clients that are closed at once reach the origin one after the other.
         let _turn = conversation.turn(Lane::Leaving).await;
         while !self.knows() && self.backlog.is_due() {
             let (body, replayed) = self.offer();
@@ -315,7 +315,8 @@ impl OverHttp {
         }
     }
 
-    /// Takes an answer of which the client hears nothing. `false`: there is none, and the rest would fare no better.
+    /// Takes an answer of which the client hears nothing. Returns `false` if there is none, because the following requests would
+    /// fail as well.
     fn heard(&mut self, reply: Result<Reply, Failure>) -> bool {
         self.told_close = self.closing.is_some();
         let heard = reply.and_then(|reply| self.take(reply));

@@ -79,7 +79,7 @@ impl Inbox {
         }
     }
 
-    /// Returns whether so many more items and bytes fit. Anything fits an empty inbox.
+    /// Returns whether this many more items and bytes fit. Anything fits an empty inbox.
     pub fn has_room(&self, items: usize, bytes: usize) -> bool {
         let queue = self.lock();
         queue.items == 0 || (queue.items + items <= MAX_ITEMS && queue.bytes + bytes <= MAX_BYTES)

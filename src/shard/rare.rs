@@ -33,7 +33,7 @@ impl Moved {
     }
 }
 
-/// The parts that few connections have. They are behind one box.
+/// The parts that few connections have. They share one box, so that other connections stay small.
 pub(super) struct Rare {
     pub(super) terms: Terms,
     moved: Moved,

@@ -36,7 +36,7 @@ enum Act {
     Close(u8, Part),
     /// Connections of a channel are to hold another as well, or no longer.
     Move(u8, Part, u8, bool),
-    /// The shard takes so many steps.
+    /// The shard takes this many steps.
     Steps(u8),
 }
 

@@ -42,7 +42,7 @@ struct Shared {
 }
 
 impl Tally {
-    /// Returns a tally for so many items, and its counts.
+    /// Returns a tally for this many items, and its counts.
     pub fn new(items: usize, finally: Finally) -> (Self, Arc<[Counts]>) {
         let counts: Arc<[Counts]> = (0..items).map(|_| Counts::default()).collect();
         (Self(Arc::new(Shared { counts: Arc::clone(&counts), finally: Some(finally) })), counts)

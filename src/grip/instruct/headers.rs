@@ -84,7 +84,7 @@ fn parse_meta(headers: &HeaderMap) -> Result<Meta, Invalid> {
     let mut meta = Meta::default();
     for value in texts(headers, "grip-set-meta")? {
         for part in elements(&value) {
-            // An element's parameters stand behind a `;`, and a meta pair is just such a parameter.
+            // An element's parameters stand after a `;`, and a meta pair is just such a parameter.
             let pair = format!(";{part}");
             let element = Element::parse(&pair).ok_or_else(empty)?;
             let (name, value) = element.parameters().next().ok_or_else(empty)?;

@@ -28,7 +28,7 @@ pub enum KeepAliveMode {
 }
 
 impl KeepAlive {
-    /// Returns a keep-alive that waits for so many seconds, or for as long as is usual.
+    /// Returns a keep-alive that waits for this many seconds, or for as long as is usual.
     pub(super) fn new(content: Vec<u8>, seconds: Option<u64>, mode: KeepAliveMode) -> Self {
         let timeout = Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT).max(SHORTEST));
         Self { content, timeout, mode }
