@@ -4,7 +4,7 @@ use super::idle::Busy;
 use super::request_context::RequestContext;
 use super::slot::ClientAddress;
 use crate::route::{Route, Target};
-use crate::telemetry::log::REGARDLESS;
+use crate::telemetry::log::{ACCESS, REGARDLESS};
 use hyper::{Method, Uri};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ macro_rules! line {
 
 impl AccessLog {
     fn write(&self) {
-        line!(self, "access_log");
+        line!(self, ACCESS);
     }
 
     /// Writes the line although the level of the log is another.

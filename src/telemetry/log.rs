@@ -16,7 +16,10 @@ const MAX_WAITING: usize = 4 << 20;
 /// How long the writer lets lines gather: waking it for each would cost more than the line.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// The target of lines that are written whatever the level is.
+/// The target of the lines of requests.
+pub const ACCESS: &str = "access";
+
+/// The target of lines of requests that are written whatever the level is.
 pub const REGARDLESS: &str = "access+";
 
 /// How long the last lines may take to be written.
