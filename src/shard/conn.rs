@@ -160,12 +160,11 @@ impl Conn {
             if self.is_slow(now_ms, outgoing, piece.len()) {
                 return Err(TooSlow);
             }
-            outgoing.add_waiting(piece.len());
         } else if !self.dirty {
             self.dirty = true;
             outgoing.add_dirty(key);
         }
-        self.outlet.push(Rc::clone(piece));
+        self.push(Rc::clone(piece), outgoing);
         self.active_ms = now_ms;
         Ok(())
     }
@@ -200,6 +199,7 @@ impl Conn {
     }
 
     /// Puts a piece into its outlet, however much waits there. Whoever does so has the outlet flushed.
+    #[inline]
     pub(super) fn push(&mut self, piece: Rc<Bytes>, outgoing: &mut Outgoing) {
         if self.blocked {
             outgoing.add_waiting(piece.len());
@@ -215,10 +215,10 @@ impl Conn {
         }
     }
 
-    /// Notes that its transport refuses bytes no longer, or is gone.
-    pub(super) fn unblock(&mut self, waited: usize, outgoing: &mut Outgoing) {
+    /// Notes that its transport is gone, for which nothing waits any longer.
+    pub(super) fn unblock(&mut self, outgoing: &mut Outgoing) {
         if self.blocked {
-            outgoing.remove_waiting(waited);
+            outgoing.remove_waiting(self.outlet.bytes());
             self.blocked = false;
         }
     }

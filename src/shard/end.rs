@@ -141,7 +141,7 @@ impl State {
     pub(super) fn disconnect(&mut self, key: Key) {
         self.unsubscribe(key);
         let conn = &mut self.conns[key];
-        conn.unblock(conn.outlet.bytes(), &mut self.outgoing);
+        conn.unblock(&mut self.outgoing);
         conn.transport = None;
         conn.wake();
         self.settle(key);

@@ -1,7 +1,6 @@
 //! Flushing: the outlets that have got bytes are written to, each once.
 
 use super::ending::Phase;
-use super::tally::Closed;
 use super::{Key, State, millis_since};
 use crate::net::{Flushed, NextWrite};
 
@@ -34,30 +33,28 @@ impl State {
         let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();
         let written = conn.outlet.write_to(transport, next);
-        conn.sent += (waiting - conn.outlet.bytes()) as u64;
+        let left = conn.outlet.bytes();
+        conn.sent += (waiting - left) as u64;
+        if conn.blocked {
+            self.outgoing.remove_waiting(waiting - left);
+        }
         match written {
             Ok(Flushed::All) => {
-                conn.unblock(waiting, &mut self.outgoing);
+                conn.blocked = false;
                 self.finish_if_complete(key);
             }
             Ok(Flushed::Blocked) => {
-                let left = conn.outlet.bytes();
                 if !conn.blocked || left < waiting {
                     conn.progress_ms = millis_since(self.started);
                 }
-                if conn.blocked {
-                    self.outgoing.remove_waiting(waiting - left);
-                } else {
+                if !conn.blocked {
                     conn.blocked = true;
                     self.outgoing.add_waiting(left);
                     conn.wake();
                 }
                 self.outgoing.tell_if_crowded();
             }
-            Err(_) => {
-                conn.unblock(waiting, &mut self.outgoing);
-                self.disconnect(key);
-            }
+            Err(_) => self.disconnect(key),
         }
     }
 
@@ -74,8 +71,6 @@ impl State {
         }
         // An error means that the client is gone, which its task is about to see.
         ending.phase = Phase::Finished;
-        if conn.settle(Closed::Cleanly) {
-            self.metrics.closed.inc();
-        }
+        self.settle(key);
     }
 }
