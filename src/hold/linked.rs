@@ -83,7 +83,6 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     // Until all of the body is sent.
     parked.hold_back();
     stream::begin(&mut parked, &hold);
-    let compare = if behind.is_some() { Compare::All } else { Compare::Entered };
     let rest = hold.rest.take();
     let Hold { instruct, implicit, rights, about, gone, .. } = *hold;
     // Whatever links come later, the first answer says whom to tell.
@@ -101,12 +100,12 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
         link_at: None,
         refreshed: None,
         cause: None,
-        compare: Compare::Entered,
+        compare: if behind.is_some() { Compare::All } else { Compare::Entered },
         behind_since: None,
         notes: Notes::default(),
     });
     // Boxed alone, as it is gone when the stream waits.
-    Box::pin(linked.run(rest.map(Box::new), compare, gone))
+    Box::pin(linked.run(rest.map(Box::new), gone))
 }
 
 /// Whether the client was sent anything by an answer.
@@ -117,15 +116,10 @@ enum Spoken {
 }
 
 impl Linked<'_> {
-    async fn run(
-        mut self: Box<Self>,
-        rest: Option<Box<(Incoming, Lease)>>,
-        compare: Compare,
-        gone: Option<Gone>,
-    ) -> Option<After> {
+    async fn run(mut self: Box<Self>, rest: Option<Box<(Incoming, Lease)>>, gone: Option<Gone>) -> Option<After> {
         // When all else is over, the origin is told.
         let _gone = gone;
-        let ControlFlow::Break(over) = self.live(rest, compare).await;
+        let ControlFlow::Break(over) = self.live(rest).await;
         match over {
             Over::Gone => {}
             Over::Ended => {
@@ -145,17 +139,12 @@ impl Linked<'_> {
     }
 
     /// Runs until the stream is over. The parts that run now and then are boxed, so that a stream that waits is small.
-    async fn live(
-        &mut self,
-        rest: Option<Box<(Incoming, Lease)>>,
-        compare: Compare,
-    ) -> ControlFlow<Over, std::convert::Infallible> {
+    async fn live(&mut self, rest: Option<Box<(Incoming, Lease)>>) -> ControlFlow<Over, std::convert::Infallible> {
         if let Some(rest) = rest {
             Box::pin(self.relay(*rest)).await?;
         }
         self.begin(Spoken::Something)?;
-        if compare == Compare::All || self.instruct.hold.is_none() {
-            self.compare = compare;
+        if self.compare == Compare::All || self.instruct.hold.is_none() {
             Box::pin(self.refresh(Some(Instant::now()))).await?;
         } else {
             self.parked.resume();
