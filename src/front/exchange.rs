@@ -17,10 +17,11 @@ use crate::origin::{
 };
 use crate::route::Route;
 use crate::wire::head::{describes_body, has_body};
+use crate::wire::names_token;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
@@ -286,13 +287,8 @@ fn client(request: &Parts) -> Client {
     Client {
         version: request.version,
         head_only: request.method == Method::HEAD,
-        persistent: request.version == Version::HTTP_11 && !body && !wants_close(&request.headers),
+        persistent: request.version == Version::HTTP_11
+            && !body
+            && !names_token(&request.headers, &CONNECTION, "close"),
     }
-}
-
-fn wants_close(headers: &HeaderMap) -> bool {
-    let close = |value: &HeaderValue| {
-        value.as_bytes().split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
-    };
-    headers.get_all(CONNECTION).iter().any(close)
 }
