@@ -7,8 +7,8 @@ use super::{Hub, State, now};
 use crate::grip::Item;
 use crate::shard::Inbox;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard};
 use tokio::time::Instant;
 
 /// The reason for refusing a batch.
@@ -24,8 +24,10 @@ impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Inboxes => "Too many items are waiting for delivery. Nothing was published; try again later.",
-            Self::Denials => "Too many channels are denied, or one to too many who are told apart by nothing but `except`: nothing was published. GET \
-                 /denied lists them.",
+            Self::Denials => {
+                "Too many channels are denied, or too many denials of one channel differ only in `except`. Nothing was \
+                 published. GET /denied lists the denials."
+            }
         })
     }
 }
@@ -81,37 +83,34 @@ impl Hub {
     /// [`Busy::Denials`] if it denies more channels than may be denied. Nothing of it was accepted then.
     pub fn take_at_once(&self, batch: &mut Batch) -> Result<Receipt, Busy> {
         let mut state = self.state();
-        let denials = batch.denials(now());
+        let now = now();
+        let denials = batch.denials(now);
         if !denials.is_empty() {
-            if !state.denials.make_room(&denials, now()) {
+            if !state.denials.make_room(&denials, now) {
                 return Err(Busy::Denials);
             }
+            denials.iter().for_each(|denial| state.denials.add(denial.clone()));
             self.denying.store(true, Relaxed);
+            self.record_denials(denials);
         }
-        let spent = self.put(batch, &mut state);
-        self.record_denials(denials);
-        drop(state);
-        drop(spent);
+        self.put(batch, state);
         Ok(batch.receipt.clone())
     }
 
     /// Accepts a batch if every inbox that it goes to has room. Returns whether it did.
     fn accept(&self, batch: &mut Batch) -> bool {
-        let mut state = self.state();
+        let state = self.state();
         let loads = batch.loads(&state.table, self.inboxes.len());
         let fits = |(load, inbox): (&Load, &Arc<Inbox>)| load.is_empty() || inbox.has_room(load.items, load.bytes);
         if !loads.iter().zip(&self.inboxes).all(fits) {
             return false;
         }
-        let spent = self.put(batch, &mut state);
-        drop(state);
-        drop(spent);
+        self.put(batch, state);
         true
     }
 
-    /// Returns the critical section: orders the items of a batch, and sends those whose turn it is. Returns the entries
-    /// that were sent. They are many bytes to give back, so they are to be dropped outside of the critical section.
-    fn put(&self, batch: &mut Batch, state: &mut State) -> Vec<Entry> {
+    /// Orders the items of a batch, and sends those whose turn it is.
+    fn put(&self, batch: &mut Batch, mut state: MutexGuard<'_, State>) {
         let now = Instant::now();
         let mut due = Vec::with_capacity(batch.entries.len());
         for entry in std::mem::take(&mut batch.entries) {
@@ -120,23 +119,21 @@ impl Hub {
         if state.sequences.deadline().is_some() {
             self.timetable.notify_one();
         }
-        self.send(&due, state);
-        due
+        self.send(due, state);
     }
 
-    /// Numbers items and puts them into the inbox of every shard that holds their channel.
-    pub(super) fn send(&self, entries: &[Entry], state: &mut State) {
+    /// Numbers items and puts them into the inbox of every shard that holds their channel. This ends the critical section.
+    pub(super) fn send(&self, entries: Vec<Entry>, mut state: MutexGuard<'_, State>) {
         let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
-        if entries.iter().any(|entry| entry.deny_for.is_some()) {
-            let now = now();
-            entries.iter().filter_map(|entry| entry.denial(now)).for_each(|denial| state.denials.add(denial));
-        }
         entries.iter().for_each(|entry| entry.address(&mut state.table, &mut parcels));
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
             if !parcel.is_empty() {
                 inbox.put(parcel.deliveries, parcel.commands);
             }
         }
+        drop(state);
+        // They are many bytes to give back, so they are dropped outside of the critical section.
+        drop(entries);
     }
 }
 

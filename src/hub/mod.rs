@@ -166,10 +166,7 @@ impl Hub {
         while state.fresh.front().is_some_and(|(at, _)| *at <= now) {
             due.extend(state.fresh.pop_front().map(|(_, channel)| Entry::hint(channel)));
         }
-        self.send(&due, &mut state);
-        drop(state);
-        // Outside of the critical section, as in `accept`.
-        drop(due);
+        self.send(due, state);
     }
 
     /// Forgets all last ids, and has every held connection ask its origin again.
