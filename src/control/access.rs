@@ -133,12 +133,12 @@ impl Access {
     ) -> Result<Grant<'_>, Refusal> {
         let demand = Demand::of(path, method);
         let is_exempt = self.is_exempt(caller);
+        let identity = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
         if is_exempt || demand == Demand::Nothing {
-            let identity = bearer(headers).ok().and_then(|shown| identify(&self.tokens, shown, now()).ok());
+            let identity = identity.ok();
             let basis = if is_exempt { Basis::Exempt(identity) } else { Basis::Public(identity) };
             return Ok(Grant { caller, basis });
         }
-        let identity = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
         let identity = identity.map_err(|why| Refusal { caller, why })?;
         let grant = Grant { caller, basis: Basis::Token(identity) };
         if let Demand::Scope(need) = demand {

@@ -69,7 +69,7 @@ impl Default for Settings {
 pub struct Metrics {
     /// Requests that could not be read.
     pub malformed: Counter,
-    /// Requests refused because a token or one of its scopes is missing.
+    /// Requests refused because the token is missing or invalid, or lacks a required scope.
     pub refused: Counter,
     /// Idle connections that gave way to new ones.
     pub gave_way: Counter,
@@ -85,7 +85,7 @@ impl Metrics {
                 .counter("control_malformed_total", "Requests to the control API that are not HTTP/1.1."),
             refused: registry.counter(
                 "control_refused_total",
-                "Requests to the control API refused because the token or a required scope is missing.",
+                "Requests to the control API refused because the token is missing or invalid, or lacks a required scope.",
             ),
             gave_way: registry.counter(
                 "control_gave_way_total",
@@ -210,7 +210,7 @@ impl Control {
         let (cluster, query) = (&self.cluster, request.uri().query());
         match (place, name, request.method()) {
             ("", ..) => Ok(Reply::text(200, "Pushpin API")),
-            ("publish", ..) => Ok(publish::publish(self, grant, media, request).await),
+            ("publish", ..) => publish::publish(self, grant, media, request).await,
             ("recover", ..) => {
                 cluster.recover().await;
                 Ok(Reply::done(media, "Updated", &serde_json::json!({ "message": "Updated" })))

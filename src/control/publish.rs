@@ -28,13 +28,15 @@ pub struct Published {
 }
 
 /// Publishes the items of a request, all or none.
-pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, request: Request<Incoming>) -> Reply {
-    let items = match body::read(control, request.into_body()).await.and_then(|body| parse(&body)) {
-        Ok(items) => items,
-        Err(error) => return error.into(),
-    };
+pub(super) async fn publish(
+    control: &Control,
+    grant: &Grant<'_>,
+    media: Media,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    let items = parse(&body::read(control, request.into_body()).await?)?;
     if let Err(refusal) = grant.check_items(&items) {
-        return control.refuse(refusal);
+        return Ok(control.refuse(refusal));
     }
     let denies = items.iter().any(|item| item.deny_for.is_some());
     let published = match media {
@@ -49,13 +51,13 @@ pub(super) async fn publish(control: &Control, grant: &Grant<'_>, media: Media, 
         && let Err(why) = control.cluster.kept().await
     {
         let why = format!("Published, but the denials will be lost when gripd stops: {why}");
-        return ApiError::NotPersisted(why).into();
+        return Err(ApiError::NotPersisted(why));
     }
-    match published {
+    Ok(match published {
         Ok(None) => Reply::text(200, "Published"),
         Ok(Some(items)) => Reply::json(&Published { message: "Published".to_owned(), items }),
         Err(busy) => Reply::text(503, busy.to_string()).retry_after(1),
-    }
+    })
 }
 
 /// Publishes, and waits for the outcomes to be final, or for as long as a reply may wait.

@@ -51,8 +51,7 @@ impl Scope {
 pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
     let sends = item.response.is_some() || item.stream.is_some() || item.message.is_some();
     let orders = item.id.is_some() || item.prev_id.is_some() || !item.hints.is_empty();
-    // Each thing that an item does to connections besides sending has its line here.
-    let closes = !item.closes.is_empty() || item.moves.is_some();
+    let closes = item.is_command();
     let (entered, left) = match &item.moves {
         Some(Move::Subscribe(channels)) => (&channels[..], &[][..]),
         Some(Move::Unsubscribe(channels)) => (&[][..], &channels[..]),

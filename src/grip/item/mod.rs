@@ -56,6 +56,7 @@ impl Item {
     /// Returns whether the item does something to connections besides what it delivers: it closes them or moves them. Such an
     /// item is a command, and never waits for room.
     pub fn is_command(&self) -> bool {
+        // Each thing that an item does to connections besides sending has its place here. Tokens need the scope `close` for it.
         !self.closes.is_empty() || self.moves.is_some()
     }
 }
