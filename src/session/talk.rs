@@ -70,19 +70,15 @@ impl Session<'_> {
     /// Closes a WebSocket that takes most of the memory for messages. It may try again, once the origins have taken them.
     fn give_way(&mut self) -> Option<End> {
         self.sessions.metrics.crowded.inc();
-        tracing::warn!(uri = %self.about.shown(), "a WebSocket was closed: the messages waiting for origins have reached [websocket] unsent_total, and this WebSocket has most of them");
-        let end = self.close(Some(CloseReason::new(1013, "too many messages wait")), ClosedBy::Gripd);
-        self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
-        end
+        tracing::warn!(uri = %self.about.shown(), "a WebSocket was closed: the messages that wait for origins have reached [websocket] unsent_total, and its own are among the most");
+        self.close(Some(CloseReason::new(1013, "too many messages wait")), ClosedBy::Gripd)
     }
 
-    /// Closes a WebSocket whose client has broken the protocol. The origin may still answer what the client said before.
+    /// Closes a WebSocket whose client has broken the protocol, or sent a message that is too large. The origin may still answer what the client said before.
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
         self.sessions.metrics.violations.inc();
-        tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a client ended its WebSocket without a Close frame");
-        let end = self.close(Some(reason), ClosedBy::Gripd);
-        self.extras().close_at = Some(Instant::now() + LAST_ANSWERS);
-        end
+        tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a WebSocket was closed: its client broke the protocol, or sent a message that is too large");
+        self.close(Some(reason), ClosedBy::Gripd)
     }
 
     /// Closes the client's side. The origin is to answer.
@@ -95,8 +91,13 @@ impl Session<'_> {
             return Some(End::Close(reason));
         }
         self.phase.close(Closing { reason, by });
-        if matches!(self.line, Line::Relayed(_)) {
-            self.extras().close_at = Some(Instant::now() + self.sessions.settings.close_timeout);
+        let wait = match by {
+            ClosedBy::Gripd => Some(LAST_ANSWERS),
+            ClosedBy::Client if matches!(self.line, Line::Relayed(_)) => Some(self.sessions.settings.close_timeout),
+            ClosedBy::Client => None,
+        };
+        if let Some(wait) = wait {
+            self.extras().close_at = Some(Instant::now() + wait);
         }
         None
     }
