@@ -51,7 +51,7 @@ impl Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Read the configuration and tell all that is wrong with it
+    /// Read the configuration and report the errors in it
     Check,
     /// Publish an item to a channel
     Publish(Box<Publish>),

@@ -154,15 +154,17 @@ fn of_query(query: &str) -> Result<Option<Proof>> {
     let Some(key) = value("key") else { return Ok(None) };
     // Base64 has plus signs, which a query turns into blanks.
     let key = if key.starts_with("base64:") { key.replace(' ', "+").into() } else { key };
-    let no_files = |_: &str| Err("a key in a URL must be plain text, or 'base64:' followed by base64".to_owned());
-    let key = Key::parse(&key, no_files).map_err(|_| "the key in the server's URL is neither text nor base64")?;
+    let no_files = |_: &str| Err(String::new());
+    let key = Key::parse(&key, no_files).map_err(
+        |_| "the key in the server's URL must be plain text, or 'base64:' followed by base64; it cannot name a file",
+    )?;
     match (value("iss"), key) {
         (Some(issuer), key) => Ok(Signer::new(&issuer, &key)?.map(|signer| Proof::Jwt(Box::new(signer)))),
         (None, Key::Secret(secret)) => {
             let secret = String::from_utf8(secret).map_err(|_| "the key in the server's URL is not UTF-8 text")?;
             Ok(Some(Proof::Lasting(format!("Bearer {secret}"))))
         }
-        (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM: give text, or 'base64:' and base64".into()),
+        (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM, which can only sign: add iss=NAME".into()),
     }
 }
 

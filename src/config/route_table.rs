@@ -56,7 +56,7 @@ pub(super) struct RouteTable {
 
 /// One text or several. Targets are written with their options, as in a routes file.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "give host:port, or a list of several")]
+#[serde(untagged, expecting = "give a text in quotes, or a list of such texts")]
 enum OneOrMore {
     One(String),
     Several(Vec<String>),

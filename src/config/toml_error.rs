@@ -58,7 +58,7 @@ fn unknown_word(kind: &str, text: &str) -> String {
 
 fn expected_type(expected: &str) -> String {
     let number = expected.strip_prefix("a nonzero ").unwrap_or(expected);
-    let is_whole = matches!(number, "u16" | "u32" | "u64" | "usize" | "i32" | "i64");
+    let is_whole = matches!(number, "u8" | "u16" | "u32" | "u64" | "usize");
     match expected {
         _ if is_whole && number != expected => "a whole number above 0",
         _ if is_whole => "a whole number, 0 or greater",
@@ -121,7 +121,9 @@ mod tests {
         assert_eq!(error("routes = true"), "'routes' must be a text in quotes, but is true");
         assert_eq!(error("state_dir = {a = 1}"), "'state_dir' must be a text in quotes, but is a table");
         assert_eq!(error("client = 1"), "'client' must be a table, but is the number 1");
-        assert_eq!(error("[[route]]\ntarget = 5"), "'target': give host:port, or a list of several");
+        let level = "[[route]]\ntarget = \"o:1\"\nlog_level = 300";
+        assert_eq!(error(level), "'log_level' must be a whole number, 0 or greater, but is the number 300");
+        assert_eq!(error("[[route]]\ntarget = 5"), "'target': give a text in quotes, or a list of such texts");
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let digits = String::deserialize(deserializer)?;
         let mode = u32::from_str_radix(&digits, 8).ok().filter(|mode| (0o1..=0o777).contains(mode));
-        mode.map(Self).ok_or_else(|| D::Error::custom("a mode must consist of octal digits, as in \"0660\""))
+        mode.map(Self)
+            .ok_or_else(|| D::Error::custom("a mode must consist of octal digits, from 1 to 777, as in \"0660\""))
     }
 }
 
