@@ -84,7 +84,7 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| is_this_machine(ip.to_canonical()))
 }
 
-/// Returns a connection to the unspecified address arrives on loopback.
+/// Returns whether an address leads to this machine. A connection to the unspecified address arrives on loopback.
 fn is_this_machine(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }

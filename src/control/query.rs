@@ -25,10 +25,8 @@ impl Query {
             match known.iter().find(|known| **known == name) {
                 Some(known) => parameters.push((*known, value.into_owned())),
                 None => {
-                    let known = known.join(", ");
-                    return Err(ApiError::Malformed(format!(
-                        "Unknown query parameter '{name}'. The known ones are {known}."
-                    )));
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                    return Err(ApiError::Malformed(format!("Unknown query parameter '{name}'. Known are: {known}.")));
                 }
             }
         }

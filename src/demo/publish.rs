@@ -36,7 +36,7 @@ impl fmt::Display for ControlError {
 impl Error for ControlError {}
 
 impl From<JoinError> for ControlError {
-    /// Returns a call whose task ended before it did.
+    /// Returns the error of a call whose task has ended before the call.
     fn from(error: JoinError) -> Self {
         Self(error.to_string())
     }

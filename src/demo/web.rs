@@ -38,7 +38,7 @@ impl Refusal {
 }
 
 impl From<String> for Refusal {
-    /// Returns a rejected input.
+    /// Returns the refusal of an input.
     fn from(text: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }

@@ -96,7 +96,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// Returns a close whose turn has come must be accepted whole: what an origin could wait for does not come any more.
+    /// Checks that a close whose turn has come is accepted whole: what an origin could wait for does not come any more.
     fn check_close(&self, count: usize) -> Result<(), Invalid> {
         let Some(at) = self.events.iter().take(self.offered).position(|event| event.closes) else { return Ok(()) };
         let (start, end) = (self.size_of(at), self.size_of(at + 1));

@@ -50,7 +50,7 @@ mod tests {
         assert!(matches("", "") && !matches("", "x"));
     }
 
-    /// Returns the definition, slow.
+    /// Returns whether `glob` matches `name`. This is the definition, which is slow.
     fn defined(glob: &[char], name: &[char]) -> bool {
         match (glob, name) {
             ([], []) => true,

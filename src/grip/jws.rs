@@ -104,7 +104,7 @@ impl VerifyingKey {
         key.ok().and_then(|(key, algorithm)| Self::usable(key, algorithm))
     }
 
-    /// Returns a key that looks like one may still not verify: `None`.
+    /// Returns the key if it can verify. Something that looks like a key may be none.
     fn usable(key: DecodingKey, algorithm: Algorithm) -> Option<Self> {
         let is_usable = match (key.kind(), algorithm) {
             (DecodingKeyKind::SecretOrDer(secret), Algorithm::HS256) => !secret.is_empty(),

@@ -43,7 +43,7 @@ impl Pending {
     }
 }
 
-/// The texts that were written last.
+/// The last write: the change up to which it went, and the reason if it failed.
 #[derive(Clone, Debug, Default)]
 struct Written {
     changes: u64,

@@ -64,7 +64,7 @@ impl Failure {
         Self { kind, source: None }
     }
 
-    /// Returns a time that is over. `setting` is what bounds it.
+    /// Returns the failure of something that has taken longer than `limit`, which is the value of `setting`.
     pub fn over_time(kind: Kind, setting: &str, limit: Duration) -> Self {
         Self::because(kind, format!("{setting} ({} s) is over", limit.as_secs_f64()))
     }

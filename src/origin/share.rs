@@ -66,7 +66,7 @@ pub(super) struct Permit {
 }
 
 impl Share {
-    /// Returns this many connections at the same time.
+    /// Returns a share of at most `most` connections at the same time.
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Rc<Self> {
         let (serial, looked) = (Cell::new(0), Cell::new(None));
         let (users, queue, is_watched) = (RefCell::default(), RefCell::default(), Cell::new(false));

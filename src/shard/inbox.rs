@@ -42,12 +42,12 @@ impl Delivery {
     }
 }
 
-/// A bounded queue of items and a separate queue of commands. Commands are handled before items.
+/// A bounded queue of items and a separate queue of commands. Commands overtake the items that wait.
 #[derive(Debug)]
 pub struct Inbox {
     queue: Mutex<Queue>,
-    /// Whether there is something to take: spares the lock.
-    notice: AtomicBool,
+    /// Whether there is something to take. Looking at it spares the lock.
+    filled: AtomicBool,
     /// Whether there is a question.
     asked: AtomicBool,
     arrived: Notify,
@@ -72,7 +72,7 @@ impl Inbox {
     pub fn new(room: Arc<Notify>) -> Self {
         Self {
             queue: Mutex::default(),
-            notice: AtomicBool::new(false),
+            filled: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             arrived: Notify::new(),
             room,
@@ -92,7 +92,7 @@ impl Inbox {
         queue.bytes += deliveries.iter().map(|delivery| delivery.weight()).sum::<usize>();
         queue.deliveries.extend(deliveries);
         queue.commands.extend(commands);
-        self.notice.store(true, Ordering::Release);
+        self.filled.store(true, Ordering::Release);
         drop(queue);
         self.arrived.notify_one();
     }
@@ -101,7 +101,7 @@ impl Inbox {
     pub fn refresh_all(&self) {
         let mut queue = self.lock();
         queue.refresh_all = true;
-        self.notice.store(true, Ordering::Release);
+        self.filled.store(true, Ordering::Release);
         drop(queue);
         self.arrived.notify_one();
     }
@@ -124,11 +124,11 @@ impl Inbox {
     /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released. Returns whether
     /// every connection is to ask its origin again.
     pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, commands: &mut VecDeque<Command>) -> bool {
-        if !self.notice.load(Ordering::Acquire) {
+        if !self.filled.load(Ordering::Acquire) {
             return false;
         }
         let mut queue = self.lock();
-        self.notice.store(false, Ordering::Relaxed);
+        self.filled.store(false, Ordering::Relaxed);
         backlog.append(&mut queue.deliveries);
         commands.append(&mut queue.commands);
         std::mem::take(&mut queue.refresh_all)

@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// Returns the definition: the first bits, as digits.
+    /// Returns whether two addresses have the same first bits. This is the definition: it compares digits.
     fn begins_alike(bits: usize, width: usize, a: u128, b: u128) -> bool {
         format!("{a:0width$b}")[..bits] == format!("{b:0width$b}")[..bits]
     }

@@ -134,7 +134,7 @@ fn a_hostile_name_is_judged_in_time() {
     assert!(!rule.admits(&"x".repeat(4000), Some("x")));
 }
 
-/// Returns the definition, slow: `user` is what is decided about it so far, of which `any` is whether it may be any text.
+/// Returns whether a pattern matches `name`. This is the definition, which is slow: `user` is what is decided about it so far, of which `any` is whether it may be any text.
 fn defined(parts: &[Part], name: &str, user: Option<&str>, any: bool) -> bool {
     let ends = || name.char_indices().map(|(at, c)| at + c.len_utf8());
     match parts {
