@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from string import Template
 
 from nginx import Nginx
 from processes import find, free_ports
@@ -13,51 +14,7 @@ WEBSOCKET_SCENES = frozenset({"wsmemory", "wsfanout", "wskick", "wskickburst"})
 # Connections beside those of the clients.
 SPARE = 1000
 
-# As Debian's package installs it, but with its own ports, sockets and zurl, and without limits that a scene would meet.
-PUSHPIN = """
-[global]
-include={{libdir}}/internal.conf
-rundir={home}
-ipc_prefix=bench-
-port_offset=0
-
-[runner]
-services=condure,zurl,pushpin-proxy,pushpin-handler
-http_port=127.0.0.1:{port}
-logdir={home}
-log_level=2
-client_buffer_size=8192
-client_maxconn={connections}
-condure_bin={condure}
-zurl_bin={zurl}
-
-[proxy]
-routesfile=routes
-debug=false
-set_x_forwarded_protocol=proto-only
-sig_iss=pushpin
-sig_key=changeme
-updates_check=off
-zurl_out_specs=ipc://{{rundir}}/{{ipc_prefix}}zurl-in
-zurl_out_stream_specs=ipc://{{rundir}}/{{ipc_prefix}}zurl-in-stream
-zurl_in_specs=ipc://{{rundir}}/{{ipc_prefix}}zurl-out
-
-[handler]
-push_in_spec=ipc://{{rundir}}/{{ipc_prefix}}push
-push_in_sub_specs=ipc://{{rundir}}/{{ipc_prefix}}push-sub
-push_in_http_addr=127.0.0.1
-push_in_http_port={control}
-push_in_http_max_headers_size=10000
-push_in_http_max_body_size=1000000
-stats_spec=ipc://{{rundir}}/{{ipc_prefix}}stats
-command_spec=ipc://{{rundir}}/{{ipc_prefix}}command
-message_rate=10000000
-message_hwm=10000000
-message_wait=5000
-id_cache_ttl=60
-connection_subscription_max=20
-subscription_linger=60
-"""
+PUSHPIN = Template((Path(__file__).parents[1] / "pushpin.conf").read_text())
 
 PROXY = """
     upstream origin {{ server 127.0.0.1:{origin}; keepalive {kept}; keepalive_requests 1000000000; }}
@@ -105,9 +62,9 @@ class Pushpin(Server):
         self.port, self.control = free_ports(2)
         (home / "routes").write_text(f"* 127.0.0.1:{bench.origin.port}{kind.route_options}\n")
         programs = {"condure": find("condure"), "zurl": find("zurl")}
-        ports = {"port": self.port, "control": self.control}
+        ports = {"client": self.port, "control": self.control}
         config = home / "pushpin.conf"
-        config.write_text(PUSHPIN.format(home=home, connections=bench.n + SPARE, **ports, **programs))
+        config.write_text(PUSHPIN.substitute(home=home, connections=bench.n + SPARE, **ports, **programs))
         super().__init__([find("pushpin"), "--merge-output", f"--config={config}"])
 
     @classmethod

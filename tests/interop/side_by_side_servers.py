@@ -5,54 +5,13 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from string import Template
 
-from harness import GRIPD, Failed, Process, check, eventually, exchange, free_ports
+from harness import GRIPD, ROOT, Failed, Process, check, eventually, exchange, free_ports
 
-# As installed by Debian's package, but: own ports and sockets, an own zurl, and no limit that a scene could meet.
-PUSHPIN_CONF = """
-[global]
-include={libdir}/internal.conf
-rundir=%(home)s
-ipc_prefix=%(name)s-
-port_offset=0
-
-[runner]
-services=condure,zurl,pushpin-proxy,pushpin-handler
-http_port=127.0.0.1:%(client)d
-logdir=%(home)s
-log_level=2
-client_buffer_size=8192
-client_maxconn=1000
-condure_bin=condure
-zurl_bin=zurl
-
-[proxy]
-routesfile=routes
-debug=false
-set_x_forwarded_protocol=proto-only
-sig_iss=pushpin
-sig_key=changeme
-updates_check=off
-zurl_out_specs=ipc://{rundir}/{ipc_prefix}zurl-in
-zurl_out_stream_specs=ipc://{rundir}/{ipc_prefix}zurl-in-stream
-zurl_in_specs=ipc://{rundir}/{ipc_prefix}zurl-out
-
-[handler]
-push_in_spec=ipc://{rundir}/{ipc_prefix}push
-push_in_sub_specs=ipc://{rundir}/{ipc_prefix}push-sub
-push_in_http_addr=127.0.0.1
-push_in_http_port=%(control)d
-push_in_http_max_headers_size=10000
-push_in_http_max_body_size=1000000
-stats_spec=ipc://{rundir}/{ipc_prefix}stats
-command_spec=ipc://{rundir}/{ipc_prefix}command
-message_rate=1000000
-message_hwm=1000000
-message_wait=5000
-id_cache_ttl=60
-connection_subscription_max=20
-subscription_linger=60
-"""
+PUSHPIN_CONF = Template((ROOT / "tests/pushpin.conf").read_text())
+# Connections of clients. No scene has as many.
+CONNECTIONS = 1000
 
 
 class Server:
@@ -99,8 +58,10 @@ class Pushpin(Server):
 
     def start(self, home):
         self.client, self.control = (("127.0.0.1", port) for port in free_ports(2))
-        values = {"home": home, "name": "p", "client": self.client[1], "control": self.control[1]}
-        (home / "pushpin.conf").write_text(PUSHPIN_CONF % values)
+        ports = {"client": self.client[1], "control": self.control[1]}
+        programs = {"condure": "condure", "zurl": "zurl"}
+        config = PUSHPIN_CONF.substitute(home=home, connections=CONNECTIONS, **ports, **programs)
+        (home / "pushpin.conf").write_text(config)
         command = ["pushpin", "--merge-output", f"--config={home / 'pushpin.conf'}"]
         self.process = Process(command, "stdout")
 
