@@ -1,8 +1,8 @@
-//! Links: where a stream goes on, and whom to tell of its end.
+//! Next links: how a stream goes on.
 
 use crate::support::get;
 use crate::support::paused::{ok, paused};
-use crate::support::{Answer, Client, Gripd, Origin, eventually};
+use crate::support::{Answer, Client, Gripd, HOLD_STREAM, Origin, eventually};
 use gripd::origin::AcceptProto;
 use serde_json::json;
 use std::io::Write;
@@ -11,17 +11,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tokio::time::sleep;
 
-fn linked(hold: &str, link: &str, body: &str) -> Answer {
-    Answer::with(&format!("{hold}Grip-Link: {link}\r\n"), body)
-}
-
-const HOLD: &str = "Grip-Hold: stream\r\nGrip-Channel: a\r\n";
-
 #[test]
 fn a_link_without_a_hold_makes_one_answer_of_several() {
     let origin = Origin::start(|asked| match asked.target() {
-        "/pages/1" => linked("", "<2?x=a,b;c>; rel=next", "one "),
-        "/pages/2?x=a,b;c" => linked("Grip-Channel: \r\n", "</pages/3>; rel=next", "two "),
+        "/pages/1" => Answer::linked("", "<2?x=a,b;c>; rel=next", "one "),
+        "/pages/2?x=a,b;c" => Answer::linked("Grip-Channel: \r\n", "</pages/3>; rel=next", "two "),
         _ => Answer::ok("three"),
     });
     let gripd = Gripd::start(&origin);
@@ -34,10 +28,10 @@ fn a_link_without_a_hold_makes_one_answer_of_several() {
 fn a_chain_that_stays_at_one_link_asks_it_each_time() {
     let count = AtomicUsize::new(0);
     let origin = Origin::start(move |asked| match asked.target() {
-        "/" => linked("", "</next>; rel=next", "0 "),
+        "/" => Answer::linked("", "</next>; rel=next", "0 "),
         _ => match count.fetch_add(1, SeqCst) + 1 {
             5 => Answer::ok("5"),
-            n => linked("", "</next>; rel=next", &format!("{n} ")),
+            n => Answer::linked("", "</next>; rel=next", &format!("{n} ")),
         },
     });
     let gripd = Gripd::start(&origin);
@@ -50,8 +44,8 @@ fn a_chain_that_stays_at_one_link_asks_it_each_time() {
 fn routes_do_not_share_links() {
     let answer = |name: &'static str| {
         Origin::start(move |asked| match asked.target() {
-            "/next" => linked(HOLD, "</next>; rel=next; timeout=600", name),
-            _ => linked(HOLD, "</next>; rel=next; timeout=600", "hello "),
+            "/next" => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", name),
+            _ => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello "),
         })
     };
     let (plain, secure) = (answer("plain"), answer("secure"));
@@ -70,11 +64,11 @@ fn routes_do_not_share_links() {
 #[test]
 fn links_of_another_host_stay_there() {
     let other = Origin::start(|asked| match asked.target() {
-        "/b1" => linked("", "</b2>; rel=next", "b1 "),
+        "/b1" => Answer::linked("", "</b2>; rel=next", "b1 "),
         _ => Answer::ok("b2"),
     });
     let there = format!("<http://{}/b1>; rel=next", other.address);
-    let origin = Origin::start(move |_| linked("", &there, "a "));
+    let origin = Origin::start(move |_| Answer::linked("", &there, "a "));
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
     client.head();
@@ -85,8 +79,8 @@ fn links_of_another_host_stay_there() {
 #[test]
 fn a_chain_ends_in_a_hold() {
     let origin = Origin::start(|asked| match asked.target() {
-        "/" => linked("", "</more>; rel=next", "history "),
-        _ => linked(HOLD, "</more>; rel=next; timeout=600", "now "),
+        "/" => Answer::linked("", "</more>; rel=next", "history "),
+        _ => Answer::linked(HOLD_STREAM, "</more>; rel=next; timeout=600", "now "),
     });
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
@@ -99,10 +93,10 @@ fn a_chain_ends_in_a_hold() {
 #[test]
 fn a_link_is_asked_when_it_is_time_and_says_how_to_go_on() {
     let origin = Origin::start(|asked| match asked.target() {
-        "/dir/" => linked(HOLD, "<poll>; rel=next; timeout=1", "hello "),
+        "/dir/" => Answer::linked(HOLD_STREAM, "<poll>; rel=next; timeout=1", "hello "),
         "/dir/poll" => {
             let hold = "Grip-Hold: stream\r\nGrip-Channel: b\r\nGrip-Keep-Alive: beat; timeout=1\r\n";
-            linked(hold, "<other>; rel=next; timeout=600", "polled ")
+            Answer::linked(hold, "<other>; rel=next; timeout=600", "polled ")
         }
         other => panic!("{other} was never named"),
     });
@@ -119,8 +113,8 @@ fn a_link_is_asked_when_it_is_time_and_says_how_to_go_on() {
 #[test]
 fn a_hint_has_the_link_asked_at_once() {
     let origin = Origin::start(|asked| match asked.target() {
-        "/" => linked(HOLD, "</next>; rel=next; timeout=600", "hello "),
-        _ => linked(HOLD, "</next>; rel=next; timeout=600", "hinted "),
+        "/" => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello "),
+        _ => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hinted "),
     });
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
@@ -137,12 +131,12 @@ fn a_link_that_fails_is_asked_again_and_then_given_up() {
     let failures = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&failures);
     let origin = Origin::start(move |asked| match asked.target() {
-        "/" => linked("", "</next>; rel=next", "hello "),
+        "/" => Answer::linked("", "</next>; rel=next", "hello "),
         "/next" if count.fetch_add(1, SeqCst) < 2 => {
             Answer::Last("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into())
         }
         "/next" => Answer::ok("at last"),
-        "/never" => linked("", "</gone>; rel=next", "hello "),
+        "/never" => Answer::linked("", "</gone>; rel=next", "hello "),
         _ => Answer::Bytes("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".into()),
     });
     let quick = |config: &mut gripd::config::Config| config.hold.link_retry = Duration::from_millis(5);
@@ -159,7 +153,7 @@ fn a_link_that_fails_is_asked_again_and_then_given_up() {
 #[test]
 fn a_link_that_answers_with_a_long_poll_ends_the_stream() {
     let origin = Origin::start(|asked| match asked.target() {
-        "/" => linked("", "</next>; rel=next", "hello "),
+        "/" => Answer::linked("", "</next>; rel=next", "hello "),
         _ => Answer::hold("response", "a"),
     });
     let gripd = Gripd::with(&origin, ",debug", |_| {});
@@ -177,7 +171,7 @@ fn a_body_larger_than_what_is_kept_streams_through() {
             "Grip-Hold: stream\r\nGrip-Channel: a\r\nGrip-Status: 201\r\nGrip-Expose-Headers: x-a\r\nX-A: 1\r\nX-B: 2\r\n",
             &body,
         ),
-        "/chain" => linked("", "</>; rel=next", &body),
+        "/chain" => Answer::linked("", "</>; rel=next", &body),
         _ => Answer::hold("response", "a"),
     });
     let gripd = Gripd::start(&origin);
@@ -203,11 +197,11 @@ fn a_body_larger_than_what_is_kept_streams_through() {
 #[test]
 fn streams_that_ask_the_same_share_one_request() {
     let origin = Origin::start(|asked| match asked.target() {
-        "/next" => linked(HOLD, "</next>; rel=next; timeout=600", "shared "),
-        "/" => linked(HOLD, "</next>; rel=next; timeout=600", "hello "),
+        "/next" => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "shared "),
+        "/" => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello "),
         target => {
             let body = if asked.header("grip-last").is_none() { target } else { "" };
-            linked(HOLD, &format!("<{target}>; rel=next; timeout=600"), body)
+            Answer::linked(HOLD_STREAM, &format!("<{target}>; rel=next; timeout=600"), body)
         }
     });
     let gripd = Gripd::start(&origin);
@@ -238,12 +232,12 @@ fn an_origin_is_never_asked_more_at_once_than_allowed() {
     let origin = Origin::start(move |asked| {
         let target = asked.target();
         if !target.starts_with("/link") {
-            return linked(HOLD, &format!("</link{target}>; rel=next; timeout=600"), "hello ");
+            return Answer::linked(HOLD_STREAM, &format!("</link{target}>; rel=next; timeout=600"), "hello ");
         }
         peak.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
         let _ = wait.lock().unwrap().recv();
         now.fetch_sub(1, SeqCst);
-        linked(HOLD, &format!("<{target}>; rel=next; timeout=600"), "asked ")
+        Answer::linked(HOLD_STREAM, &format!("<{target}>; rel=next; timeout=600"), "asked ")
     });
     let gripd = Gripd::with(&origin, "", |config| config.own_requests = 2);
     let mut clients: Vec<_> = (0..12).map(|n| gripd.get(&format!("/{n}"))).collect();
@@ -268,7 +262,7 @@ fn a_close_does_not_wait_for_a_link_longer_than_the_grace() {
             // The test is over when this ends.
             let _ = wait.lock().unwrap().recv();
         }
-        linked(HOLD, "</next>; rel=next; timeout=600", "hello ")
+        Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello ")
     });
     let gripd = Gripd::with(&origin, "", |config| config.shard.close_grace = Duration::from_millis(200));
     let mut client = gripd.get("/");
@@ -291,7 +285,7 @@ fn a_close_finds_a_stream_that_begins_with_a_link() {
             // The test is over when this ends.
             let _ = wait.lock().unwrap().recv();
         }
-        linked(hold, "</next>; rel=next; timeout=600", "hello ")
+        Answer::linked(hold, "</next>; rel=next; timeout=600", "hello ")
     });
     let gripd = Gripd::start(&origin);
     let mut other = gripd.get("/");
@@ -317,7 +311,7 @@ fn a_hint_while_the_link_is_asked_has_it_asked_once_more() {
         if asked.target() == "/next" {
             let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
         }
-        linked(HOLD, "</next>; rel=next; timeout=600", "told ")
+        Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "told ")
     });
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
@@ -342,7 +336,7 @@ fn items_without_ids_wait_for_a_link_and_for_the_next_one() {
         if asked.target() == "/next" {
             let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
         }
-        linked(hold, "</next>; rel=next; timeout=600", "told ")
+        Answer::linked(hold, "</next>; rel=next; timeout=600", "told ")
     });
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
@@ -405,33 +399,6 @@ fn nothing_is_asked_after_a_close() {
 }
 
 #[test]
-fn an_origin_that_hangs_does_not_keep_others_from_hearing_who_is_gone() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
-    let hangs = Origin::start(move |asked| {
-        if asked.target() == "/gone" {
-            let _ = wait.lock().unwrap().recv();
-        }
-        linked(HOLD, "</gone>; rel=gone", "hello ")
-    });
-    let well = Origin::start(|_| linked(HOLD, "</gone>; rel=gone", "hello "));
-    let routes = [format!("bad {}", hangs.address), format!("good {}", well.address)];
-    let gripd = Gripd::to(&routes, |config| config.own_requests = 1);
-    let held = |host: &str| {
-        let mut client = Client::send(gripd.clients, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        client.head();
-        client.chunk();
-        client
-    };
-    let (bad, good) = ((held("bad"), held("bad")), held("good"));
-    drop(bad);
-    eventually("the one hangs", || !hangs.asked_for("/gone").is_empty());
-    drop(good);
-    eventually("the other hears", || well.asked_for("/gone").len() == 1);
-    drop(go);
-}
-
-#[test]
 fn a_chain_waits_for_a_client_that_does_not_read() {
     paused(
         "* origin:80",
@@ -457,7 +424,7 @@ fn a_chain_waits_for_a_client_that_does_not_read() {
 fn a_link_that_says_nothing_does_not_put_the_keep_alive_off() {
     let hold = "Grip-Hold: stream\r\nGrip-Channel: a\r\nGrip-Keep-Alive: beat; timeout=2\r\n";
     let origin = Origin::start(move |asked| {
-        linked(hold, "</next>; rel=next; timeout=1", if asked.target() == "/" { "hello " } else { "" })
+        Answer::linked(hold, "</next>; rel=next; timeout=1", if asked.target() == "/" { "hello " } else { "" })
     });
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
@@ -465,79 +432,4 @@ fn a_link_that_says_nothing_does_not_put_the_keep_alive_off() {
     assert_eq!(client.chunk(), "hello ");
     eventually("the link is asked twice", || origin.asked_for("/next").len() == 2);
     assert_eq!(client.chunk(), "beat");
-}
-
-#[test]
-fn the_origin_is_told_once_when_the_client_is_gone() {
-    let origin = Origin::start(|asked| match asked.target() {
-        "/gone?user=7" => Answer::ok(""),
-        "/poll" => linked("Grip-Hold: response\r\nGrip-Channel: a\r\n", "</gone?user=7>; rel=gone", ""),
-        "/next" => linked(HOLD, "</other>; rel=gone, </next>; rel=next", ""),
-        _ => linked(HOLD, "</gone?user=7>; rel=gone, </next>; rel=next", "hello "),
-    });
-    let gripd = Gripd::start(&origin);
-    let mut client = gripd.get("/");
-    client.head();
-    client.chunk();
-    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
-    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
-    drop(client);
-    eventually("the origin is told", || origin.asked_for("/gone").len() == 1);
-    let told = &origin.asked_for("/gone")[0];
-    assert_eq!((told.line.split(' ').next(), told.body.as_str()), (Some("POST"), ""));
-    // A long-poll that is served again is not gone.
-    let mut client = gripd.get("/poll");
-    eventually("it is held", || gripd.connections("a") == 1);
-    gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
-    eventually("it is served again", || origin.asked_for("/poll").len() == 2);
-    let item = json!([{ "channel": "a", "http-response": { "body": "item" } }]);
-    eventually("it is held again", || gripd.publish(&item)[0]["delivered"] == 1);
-    assert_eq!(client.answer().1, "item");
-    eventually("the origin is told", || origin.asked_for("/gone").len() == 2);
-}
-
-#[test]
-fn the_origin_is_told_of_a_client_whose_request_is_answered_at_last() {
-    let origin = Origin::start(|asked| match asked.header("grip-last") {
-        _ if asked.target() == "/gone" => Answer::ok(""),
-        None => linked("Grip-Hold: response\r\nGrip-Channel: a; prev-id=1\r\n", "</gone>; rel=gone", ""),
-        Some(_) => Answer::ok("answer"),
-    });
-    let gripd = Gripd::start(&origin);
-    let mut client = gripd.get("/");
-    eventually("it is held", || gripd.connections("a") == 1);
-    gripd.next("a", "3", "2");
-    assert_eq!(client.answer().1, "answer");
-    eventually("the origin is told", || origin.asked_for("/gone").len() == 1);
-}
-
-#[test]
-fn the_origin_is_told_of_all_whom_a_drain_ends() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
-    let origin = Origin::start(move |asked| {
-        if asked.target() == "/gone" {
-            let _ = wait.lock().unwrap().recv();
-            return Answer::ok("");
-        }
-        linked(HOLD, "</gone>; rel=gone", "hello ")
-    });
-    let gripd = Gripd::with(&origin, "", |config| {
-        config.own_requests = 4;
-        // Time enough on a busy machine, too.
-        config.drain = Duration::from_secs(3);
-    });
-    let mut clients: Vec<_> = (0..20).map(|_| gripd.get("/")).collect();
-    clients.iter_mut().for_each(|client| {
-        client.head();
-        client.chunk();
-    });
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            eventually("the origin has as much to do as it may", || origin.asked_for("/gone").len() == 4);
-            (0..20).for_each(|_| go.send(()).unwrap());
-        });
-        drop(gripd);
-    });
-    assert_eq!(origin.asked_for("/gone").len(), 20);
 }

@@ -20,6 +20,7 @@ mod drain;
 mod fairness;
 mod filters;
 mod framing;
+mod gone_links;
 mod impostors;
 mod instruct;
 mod lenient;

@@ -17,7 +17,7 @@ pub(crate) use daemon::Gripd;
 pub(crate) use events::Events;
 pub(crate) use kinds::{KINDS, Kind, Member};
 pub(crate) use nobody::Nobody;
-pub(crate) use origin::{Answer, Asked, Origin};
+pub(crate) use origin::{Answer, Asked, HOLD_STREAM, Origin};
 pub(crate) use program::{Program, folder, gripd, run};
 pub(crate) use websocket::{Socket, SocketOrigin};
 

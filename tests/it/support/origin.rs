@@ -40,6 +40,9 @@ impl Asked {
     }
 }
 
+/// The headers of an answer that holds a stream of the channel `a`.
+pub(crate) const HOLD_STREAM: &str = "Grip-Hold: stream\r\nGrip-Channel: a\r\n";
+
 /// What to answer.
 pub(crate) enum Answer {
     /// These bytes, and go on.
@@ -61,6 +64,11 @@ impl Answer {
     /// 200 with further header lines, each ended by CRLF, and a body.
     pub(crate) fn with(headers: &str, body: &str) -> Self {
         Self::Bytes(format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()))
+    }
+
+    /// 200 with further header lines, as `hold`, a `Grip-Link` and a body.
+    pub(crate) fn linked(hold: &str, link: &str, body: &str) -> Self {
+        Self::with(&format!("{hold}Grip-Link: {link}\r\n"), body)
     }
 
     /// A hold in `mode`, of `channels`, with the body "hello\n".
