@@ -9,6 +9,7 @@ mod channels;
 mod cli;
 mod close;
 mod compressed;
+mod configuration_page;
 mod connections;
 mod control_messages;
 mod control_port;
