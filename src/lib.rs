@@ -1,11 +1,13 @@
 //! gripd is a reverse proxy that makes any web backend realtime, with the protocol GRIP.
 //!
-//! It forwards each request to the *origin*. If the origin's answer carries `Grip-Hold` and `Grip-Channel`, it holds the client's
-//! connection, subscribed to those channels, and the origin is done. A publisher POSTs *items* to the control port, and gripd
-//! writes them to every connection of the channel, or closes exactly the connections of one channel. It speaks as Pushpin does.
+//! It forwards each request to the *origin*. If the origin's response carries `Grip-Hold` and `Grip-Channel`, gripd
+//! keeps the client's connection open and subscribes it to those channels, and the origin has nothing more to do. A
+//! publisher POSTs *items* to the control port. gripd writes each item to every connection of its channel, or closes
+//! exactly the connections of one channel. It is compatible with Pushpin.
 //!
-//! `ARCHITECTURE.md` describes the parts, the way of a request, of an item, of a kick and of a WebSocket message, the contract of a
-//! close, the invariants, and the words. The library exists for the program and its tests, and promises nothing to other users.
+//! `ARCHITECTURE.md` describes the parts of gripd, how a request, an item, a kick and a WebSocket message pass
+//! through them, the contract of a close, the invariants, and a glossary. The library exists for the program and its
+//! tests, and its API is not stable.
 
 pub mod admission;
 pub mod cli;

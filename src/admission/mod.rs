@@ -1,5 +1,5 @@
-//! The judgment of what an origin asks for: its answer is read here, and here it is decided whether a client may hold the
-//! channels that it names.
+//! The admission of holds: reading an origin's response, and deciding whether a client may hold the channels that
+//! the response names.
 
 mod reading;
 mod terms;
@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 /// The rules for the channels that clients may hold.
 ///
-/// A channel that an origin names must be admitted by the route's rule and by the client's token, and must not be denied at
-/// the moment. The last is asked once more when a connection is subscribed, together with the subscription.
+/// A channel that an origin names must be admitted by the route's rule and by the client's token, and must not be
+/// denied at the moment. Denials are checked once more when the connection is subscribed, in one step with the
+/// subscription.
 #[derive(Debug)]
 pub struct Admission {
     hub: Arc<Hub>,
@@ -29,12 +30,13 @@ pub struct Admission {
 pub struct NotAdmitted {
     /// The name that the origin gives to the channel.
     pub channel: String,
-    /// The rule or the token.
+    /// The reason for the refusal: the rule of the route, or the client's token.
     pub refusal: Refusal,
 }
 
 impl Admission {
-    /// Rules by the lists of a hub. Refusals are counted in the metrics of the shards.
+    /// Creates rules that follow the channel rules and denials of `hub`. Refusals are counted in `metrics`. One
+    /// connection may hold at most `max_channels` channels.
     pub const fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, max_channels: usize) -> Self {
         Self { hub, metrics, max_channels }
     }
@@ -44,11 +46,11 @@ impl Admission {
         self.max_channels
     }
 
-    /// Checks the channels that an origin names, against the rule of the route and the token of the client. A refusal is
-    /// counted.
+    /// Checks that the rule of the route and the token of the client admit all channels that an origin names. A
+    /// refusal is counted.
     ///
     /// # Errors
-    /// The first channel that the client may not hold.
+    /// Returns the first channel that the client may not hold.
     pub fn admit<'a>(
         &self,
         route: &Route,
@@ -75,11 +77,11 @@ impl Admission {
         rights.refuse(rule.as_deref(), name).is_none()
     }
 
-    /// Checks that none of the channels that a client is about to hold is denied: those that the origin names, and those
-    /// that it holds besides. A refusal is counted.
+    /// Checks that no channel that a client is about to hold is denied. `names` are the channels that the origin
+    /// names, without the prefix of the route. `implicit` are complete names. A refusal is counted.
     ///
     /// # Errors
-    /// A channel that is denied.
+    /// Returns a channel that is denied.
     pub fn check_denials<'a>(
         &self,
         route: &Route,

@@ -1,4 +1,5 @@
-//! The reading of an origin's answer that concerns gripd, to a request or to a link.
+//! The interpretation of origin responses that carry an instruct. They answer a client's request or a request for a
+//! link.
 
 use super::terms;
 use crate::grip::instruct::is_body;
@@ -7,44 +8,45 @@ use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
 
-/// An answer of an origin, as it is to be understood.
+/// The response of an origin, as gripd interprets it.
 #[derive(Debug, Default)]
 pub struct Reading {
     /// The instruct.
     pub instruct: Instruct,
-    /// The body for the client, or its beginning.
+    /// The body for the client. It is only the beginning if the body was too large to be collected.
     pub body: Bytes,
-    /// The headers for the client, if the answer describes another one that stands for it.
+    /// The headers for the client, if the body of the response was an instruct that describes another response.
+    /// `None` if the headers of the response itself are used.
     pub headers: Option<Vec<(HeaderName, HeaderValue)>>,
-    /// Whether filters have made the body another one than the origin has sent.
+    /// Whether filters have changed the body that the origin sent.
     pub is_changed: bool,
 }
 
-/// The reason why an answer cannot be used.
+/// The reason why an origin's response cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// Its instruct is wrong.
+    /// The instruct is not valid.
     Instruct(Invalid),
-    /// Its body cannot pass through the filters that it names.
+    /// A filter that the instruct names cannot be applied to the body.
     Filter(Invalid),
-    /// It would have to be read whole, and is too large for that.
+    /// The body must be read completely, and is too large for that.
     TooLarge,
 }
 
 impl Reading {
-    /// Reads the instruct in the headers of an answer, for which its body need not be there yet.
+    /// Parses the instruct in the headers of a response. The body need not have arrived.
     ///
     /// # Errors
-    /// The answer cannot be used.
+    /// The instruct is not valid.
     pub fn begin(headers: &HeaderMap) -> Result<Instruct, Unusable> {
         Instruct::parse(headers).map_err(Unusable::Instruct)
     }
 
-    /// Reads an answer whose headers have this instruct. `is_whole` says that all of its body is here; of a larger one there
-    /// is only the beginning.
+    /// Interprets a response from whose headers `instruct` was parsed. `is_whole` tells whether `body` is complete;
+    /// otherwise it is the beginning of a larger body. The instruct may name at most `max_channels` channels.
     ///
     /// # Errors
-    /// The answer cannot be used.
+    /// The instruct is not valid, a filter cannot be applied, or the body is incomplete although it must be read.
     pub fn of(
         instruct: Instruct,
         headers: &HeaderMap,
@@ -81,10 +83,10 @@ fn check_count(instruct: &Instruct, most: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Applies the filters of an answer's own content, as if it were an item.
+/// Applies the content filters of a response to the body of that response, as if the body were an item.
 fn filter(instruct: &Instruct, body: &[u8]) -> Result<Bytes, Invalid> {
     let terms = terms(instruct, "", &[]);
-    // However many channels list it, it is applied once, as in Pushpin.
+    // The filter is applied once, even if several channels list it, as in Pushpin.
     Filter::BuildId.apply(&terms.context(None), body.into()).map(|done| done.into_owned().into())
 }
 

@@ -4,7 +4,8 @@ use crate::grip::item::Id;
 use crate::grip::{Channel, Instruct};
 use crate::shard::{Term, Terms};
 
-/// Returns the terms on which an instruct has a connection held, with the channels that the route's target adds.
+/// Returns the terms of a connection that an instruct holds. `prefix` is put before the channels that the instruct
+/// names. The `implicit` channels are complete names; they are added unless the instruct names them already.
 pub fn terms(instruct: &Instruct, prefix: &str, implicit: &[String]) -> Terms {
     let named = instruct.channels.iter().map(|named| Term {
         channel: Channel::prefixed(prefix, &named.name),

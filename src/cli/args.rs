@@ -17,19 +17,20 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
-    /// A line of a routes file, as '* localhost:8000'; repeatable, instead of all configured routes
+    /// A route, written as a line of a routes file, such as '* localhost:8000'; repeatable; replaces all configured
+    /// routes
     #[arg(long = "route", value_name = "LINE")]
     pub(super) routes: Vec<String>,
-    /// Where clients connect: an address and a port, or unix:FILE
+    /// The address and the port on which clients connect, or unix:FILE
     #[arg(long, value_name = "ADDR", conflicts_with = "port")]
     listen: Option<ListenAddress>,
-    /// The same, as Pushpin takes it: PORT or ADDR:PORT
+    /// The port on which clients connect, or ADDR:PORT (an option of Pushpin; like --listen)
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     port: Option<SocketAddr>,
-    /// Where publishers connect
+    /// The address and the port on which publishers connect
     #[arg(long, value_name = "ADDR")]
     control: Option<SocketAddr>,
-    /// Threads that hold connections; one per core unless told
+    /// The number of threads that hold connections, from 1 to 1024; by default, one per core
     #[arg(long, value_name = "N", value_parser = parse_shards)]
     shards: Option<usize>,
     /// The level of the log: error, warn, info, debug, trace or off; or Pushpin's 0 to 4
@@ -55,11 +56,11 @@ pub(super) enum Command {
     Check,
     /// Publish an item to a channel
     Publish(Box<Publish>),
-    /// Close the connections of a channel, and tell how many there were
+    /// Close the connections of a channel, and print how many were closed
     Close(Close),
 }
 
-/// The options of `pushpin-publish`.
+/// The arguments of `gripd publish`, which takes the options of `pushpin-publish`.
 #[derive(Debug, ArgGroup)]
 pub(super) struct Publish {
     /// The channel
@@ -70,31 +71,31 @@ pub(super) struct Publish {
     /// The item's id
     #[arg(long)]
     pub(super) id: Option<String>,
-    /// The id of the item before it
+    /// The id of the item before this one in the channel
     #[arg(long)]
     pub(super) prev_id: Option<String>,
-    /// The sender: sets the meta 'sender'
+    /// The sender of the item; sets its meta 'sender'
     #[arg(long)]
     pub(super) sender: Option<String>,
     /// Meta of the item, for filters; repeatable
     #[arg(short = 'M', long, value_name = "NAME=VALUE", value_parser = parse_meta)]
     pub(super) meta: Vec<(String, String)>,
-    /// The status of the answer to long-polls
+    /// The status code of the response to long-polls
     #[arg(long, default_value_t = 200)]
     pub(super) code: u16,
-    /// A header of the answer to long-polls; repeatable
+    /// A header of the response to long-polls; repeatable
     #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(super) header: Vec<(String, String)>,
-    /// Have the origin asked again by whoever holds the channel
+    /// Make the connections of the channel ask their origin again
     #[arg(long, conflicts_with_all = ["close", "patch"])]
     pub(super) hint: bool,
     /// Close the channel's connections, after the content if there is any
     #[arg(long, conflicts_with = "patch")]
     pub(super) close: bool,
-    /// The content is a JSON patch of the answer that a long-poll would get
+    /// Treat the content as a JSON patch of the body that is held for long-polls
     #[arg(long)]
     pub(super) patch: bool,
-    /// Deliver the item as it comes, whatever came before
+    /// Deliver the item at once, even if an item before it is missing
     #[arg(long)]
     pub(super) no_seq: bool,
     /// Add no newline to the content
@@ -114,26 +115,27 @@ pub(super) struct Close {
 
 #[derive(ArgGroup)]
 pub(super) struct Server {
-    /// The control API of a gripd: http://HOST:PORT or unix:FILE; after it ?iss=NAME&key=KEY has it shown a JWT, as GRIP
-    /// libraries do, and ?key=KEY the key itself
+    /// The control API of gripd: http://HOST:PORT or unix:FILE. Append ?iss=NAME&key=KEY to authenticate with a JWT,
+    /// as GRIP libraries do, or ?key=KEY to authenticate with the key itself
     #[arg(long, env = "GRIP_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5561")]
     pub(super) spec: String,
-    /// A name and a password for it
+    /// A user name and a password for the control API
     #[arg(short, long, value_name = "USER:PASS", conflicts_with = "bearer")]
     pub(super) user: Option<String>,
-    /// A token for it
+    /// A bearer token for the control API
     #[arg(short = 'B', long, value_name = "TOKEN")]
     pub(super) bearer: Option<String>,
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // All of it may be secret.
+        // The URL, the password and the token may be secret, so no field is shown.
         f.debug_struct("Server").finish_non_exhaustive()
     }
 }
 
-/// Reads `7999` or `127.0.0.1:7999`.
+/// Parses a port such as `7999`, which stands for all IPv4 addresses, or an address and a port such as
+/// `127.0.0.1:7999`.
 fn parse_port(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());

@@ -1,4 +1,4 @@
-//! Arguments in, exit code out.
+//! The command line: its arguments, commands and exit codes.
 
 mod args;
 mod publish;
@@ -9,16 +9,16 @@ mod server;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// All went well; for the daemon: it drained.
+/// The exit code for success. For the daemon, this means that it was drained completely.
 const OK: u8 = 0;
-/// Something failed.
+/// The exit code for a failure while a command runs.
 const FAILURE: u8 = 1;
-/// The arguments are wrong.
+/// The exit code for invalid arguments.
 const USAGE: u8 = 2;
-/// The configuration is wrong (`EX_CONFIG` of BSD's sysexits).
+/// The exit code for an invalid configuration (`EX_CONFIG` of BSD's sysexits).
 const CONFIG: u8 = 78;
 
-/// Runs the program with the arguments of its process.
+/// Runs the command that the arguments of this process name, and returns its exit code.
 pub fn run() -> ExitCode {
     let args = args::Args::parse();
     let code = match &args.command {

@@ -11,7 +11,8 @@ use std::error::Error;
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 
-/// How long a publish may take, its wait for room and for closing connections included.
+/// The maximum duration of a publish. It includes the time for which the batch waits for room and for connections to
+/// close.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -75,8 +76,8 @@ fn fail(code: u8, error: &dyn Error) -> u8 {
     code
 }
 
-/// Returns the content in every format. Text gets a newline for HTTP, as with `pushpin-publish`; what a file holds stays as
-/// it is.
+/// Returns the content in every format, or in `http-response` alone if it is a patch. Text from the command line gets
+/// a final newline in the HTTP formats, as with `pushpin-publish`. The content of a file is not changed.
 fn formats(args: &Publish, content: &str) -> Result<Value> {
     let (message, content) = match content.strip_prefix('@') {
         Some(path) => {
@@ -99,7 +100,7 @@ fn formats(args: &Publish, content: &str) -> Result<Value> {
     Ok(json!({ "http-response": response, "http-stream": stream, "ws-message": message }))
 }
 
-/// Returns a field for text, or its twin for anything else.
+/// Returns the field `name` for UTF-8 text. For other content, returns the field `name-bin`, in base64.
 fn part(name: &str, content: &[u8]) -> (String, Value) {
     match std::str::from_utf8(content) {
         Ok(text) => (name.to_owned(), json!(text)),
@@ -107,12 +108,12 @@ fn part(name: &str, content: &[u8]) -> (String, Value) {
     }
 }
 
-/// Returns how many connections the first item closed, and how many of them were cut.
+/// Returns the number of connections that the first item of a reply has closed, and how many of these were cut.
 fn closed(reply: &Bytes) -> Result<(u32, u32)> {
     let published = serde_json::from_slice::<Published>(reply).ok();
     let first = published.and_then(|published| published.items.into_iter().next());
     let counts = first.and_then(|outcome| outcome.closed.zip(outcome.cut));
-    // A Pushpin answers in text, and tells no counts.
+    // Pushpin replies with text that contains no counts.
     counts.ok_or_else(|| {
         let text = String::from_utf8_lossy(reply);
         let shown: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();

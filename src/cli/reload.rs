@@ -1,4 +1,4 @@
-//! Routes that change while gripd runs.
+//! Reloading the routes while gripd runs.
 
 use super::args::Args;
 use crate::config::Config;
@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Reads the routes again when a file in which they are written has changed, or when it is told to.
+/// A reloader of routes. It reads the routes again when one of their files has changed, and when a signal asks for
+/// it.
 pub(super) struct Reload<'a> {
     args: &'a Args,
     files: Vec<PathBuf>,
@@ -20,7 +21,7 @@ pub(super) struct Reload<'a> {
     routes: Option<Arc<Table>>,
 }
 
-/// The properties that tell one version of a file from another without reading it.
+/// The properties that tell one version of a file from another without reading it, or `None` if they cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp(Option<[i64; 6]>);
 
@@ -35,29 +36,31 @@ impl Stamp {
 /// The occasion on which the files are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// They are looked at now and then.
+    /// The files are checked at regular intervals.
     Routine,
     /// A SIGHUP has come.
     Signal,
 }
 
 impl<'a> Reload<'a> {
-    /// Watches the files of a configuration that is about to be read.
+    /// Returns a reloader that watches the files of a configuration. The configuration must be read after this.
     pub(super) fn new(args: &'a Args) -> Self {
         let files: Vec<PathBuf> = args.config.iter().cloned().collect();
         let read = stamps(&files);
         Self { args, read, files, seen: Vec::new(), routes: None }
     }
 
-    /// Takes note of what was read.
+    /// Notes the configuration with which gripd has started: its routes, and the files to watch.
     pub(super) fn started(&mut self, config: &Config) {
-        // Of the files that it names, what they were like when it was read is not known: they are read once more.
+        // The files that the configuration names have no stamps from before they were read. They count as changed, so
+        // the next checks read the routes once more.
         self.routes.clone_from(&config.routes);
         self.files.clone_from(&config.sources);
     }
 
-    /// Reads the routes again if a file has changed and is as it was a moment ago, so that none is read half written; or
-    /// if a signal asks for it. A wrong file changes nothing.
+    /// Reads the routes again if a file has changed since it was last read, or if a signal asks for it. A changed
+    /// file is read only if it was the same at the last check, so that it is not read half written. If a file is
+    /// wrong, the current routes remain in effect.
     pub(super) fn look(&mut self, daemon: &Daemon, occasion: Occasion) {
         let now = stamps(&self.files);
         let settled = now == self.seen;

@@ -1,4 +1,4 @@
-//! Running the daemon, and checking what it would run with.
+//! The commands `gripd`, which runs the daemon, and `gripd check`, which checks the configuration.
 
 use super::args::Args;
 use super::reload::{Occasion, Reload};
@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
-/// How often to look whether a file of routes has changed.
+/// The interval at which the files of the routes are checked for changes.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// How often to look whether a drain is over.
+/// The interval at which it is checked whether a drain is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs `gripd` until a signal.
+/// Runs the daemon until a signal ends it. Returns the exit code.
 pub(super) fn daemon(args: &Args) -> u8 {
     let reload = Reload::new(args);
     let config = match load(args) {
@@ -36,17 +36,22 @@ pub(super) fn daemon(args: &Args) -> u8 {
     }
 }
 
-/// Raises the limit of open files as far as it may be raised: each connection is an open file.
+/// Raises the limit of open files to the highest value that is allowed, because each connection is an open file.
 fn raise_open_files() {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 
-/// Runs a daemon until it has drained, or until a second signal: `false`.
+/// Runs the daemon until a signal, and drains it. Returns `true` when the drain is over, or `false` if a second
+/// signal has interrupted it.
+///
+/// # Errors
+/// The daemon could not be started.
 fn run(config: Config, mut reload: Reload<'_>) -> io::Result<bool> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        // Before anything is served: a signal that comes at once is heard as well.
+        // The signal handlers are installed before anything is served, so that a signal that comes early is not
+        // missed.
         let mut signals = Signals::new()?;
         let is_demo = config.routes.is_none();
         reload.started(&config);
@@ -98,7 +103,8 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to end. Until then `look` is called now and then, and when a SIGHUP has come.
+    /// Waits for SIGTERM or SIGINT. Until then, `look` is called at regular intervals, and whenever a SIGHUP is
+    /// received.
     async fn terminated(&mut self, mut look: impl FnMut(Occasion)) {
         let mut now_and_then = tokio::time::interval(WATCH_EVERY);
         loop {
@@ -116,7 +122,7 @@ impl Signals {
     }
 }
 
-/// Runs `gripd check`, which tells everything that is wrong with the configuration.
+/// Runs `gripd check`, which reports all errors in the configuration. Returns the exit code.
 pub(super) fn check(args: &Args) -> u8 {
     match load(args) {
         Ok(config) => {
@@ -132,13 +138,13 @@ fn load(args: &Args) -> Result<Config, config::Error> {
     Config::load(args.config.as_deref(), &args.overrides())
 }
 
-/// Tells all that is wrong with the configuration. Returns the exit code.
+/// Prints all errors in the configuration. Returns the exit code.
 fn refuse(error: &config::Error) -> u8 {
     eprintln!("{error}");
     if error.is_usage() { USAGE } else { CONFIG }
 }
 
-/// Tells a newcomer what to do.
+/// Prints how to use the demo chat and what to do next.
 fn introduce(daemon: &Daemon) {
     let control = daemon.local_control();
     let demo = match daemon.listen() {

@@ -1,4 +1,4 @@
-//! The gripd that `gripd publish` and `gripd close` talk to, and how they prove who they are.
+//! The server to which `gripd publish` and `gripd close` send requests, and the credentials for it.
 
 use super::args;
 use crate::grip::signature::{Key, Signer};
@@ -13,31 +13,32 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The largest reply that is read.
+/// The maximum size of a reply, in bytes. A larger reply is an error.
 const MAX_REPLY: usize = 1 << 20;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// The control API of a gripd.
+/// The control API of a gripd process, and the credentials for it.
 pub(super) struct Server {
     place: Place,
-    /// Before the paths of the control API.
+    /// The path that precedes the paths of the control API. It has no slash at the end.
     path: String,
     proof: Option<Proof>,
 }
 
-/// Where it is.
+/// The address of the control API.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
 }
 
-/// How we prove who we are.
+/// The credentials that are sent with a request.
 enum Proof {
-    /// By something that is good for as long as it is not changed. As nothing is encrypted, it does not leave this machine.
+    /// The value of an `Authorization` header with a password or a token, which are valid until somebody changes
+    /// them. Connections are not encrypted, so this is not sent to another machine.
     Lasting(String),
-    /// By a JWT that is good for an hour, which GRIP libraries send anywhere.
+    /// The signer of a JWT that is valid for an hour. It may be sent to any machine, as GRIP libraries do.
     Jwt(Box<Signer>),
 }
 
@@ -58,7 +59,7 @@ impl Server {
         Ok(Self { place, path, proof })
     }
 
-    /// Publishes, and returns the reply.
+    /// Sends a publish request with this body to the server, and returns the body of the response.
     pub(super) async fn post(&self, body: String) -> Result<Bytes> {
         let transport = match &self.place {
             Place::Unix(file) => connect_to_file(file).await.map_err(|e| format!("cannot connect to {self}: {e}"))?,
@@ -70,7 +71,7 @@ impl Server {
         self.exchange(transport, body).await
     }
 
-    /// Sends a publish over a connection.
+    /// Sends a publish request with this body over a connection, and returns the body of the response.
     async fn exchange(&self, transport: Transport, body: String) -> Result<Bytes> {
         let reach = match transport.peer() {
             Some(Peer::Unix | Peer::Memory) => Reach::ThisMachine,
@@ -101,7 +102,10 @@ impl Server {
         Ok(reply)
     }
 
-    /// Returns what proves to the server who publishes.
+    /// Returns the value of the `Authorization` header, or `None` if there are no credentials.
+    ///
+    /// # Errors
+    /// The credentials must not be sent to another machine, or they do not fit a header.
     fn authorization(&self, reach: Reach) -> Result<Option<HeaderValue>> {
         let value = match &self.proof {
             None => return Ok(None),
@@ -121,17 +125,17 @@ impl Server {
     }
 }
 
-/// The place of the server, as seen from here.
+/// The part of the network that a request to the server crosses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
-    /// Nobody else can read what is sent to it.
+    /// The server is on this machine, so nobody else can read the request.
     ThisMachine,
-    /// Whoever is on the way can read what is sent to it.
+    /// The server is on another machine, so others can read the request on its way.
     Network,
 }
 
-/// Returns the host and the port of a URL, and its path without a slash at the end. No error says more of it than it must:
-/// a password may be in it.
+/// Returns the host and the port of an `http` URL, and its path without a slash at the end. Errors do not quote the
+/// URL, because it may contain a password.
 fn over_tcp(url: &str) -> Result<(Place, String)> {
     let uri: Uri = url.parse().map_err(|e| format!("the server's URL cannot be read: {e}"))?;
     if uri.scheme_str() != Some("http") {
@@ -152,7 +156,7 @@ fn of_query(query: &str) -> Result<Option<Proof>> {
             .filter(|value| !value.is_empty())
     };
     let Some(key) = value("key") else { return Ok(None) };
-    // Base64 has plus signs, which a query turns into blanks.
+    // Base64 contains plus signs, which the decoding of the query has turned into spaces.
     let key = if key.starts_with("base64:") { key.replace(' ', "+").into() } else { key };
     let no_files = |_: &str| Err(String::new());
     let key = Key::parse(&key, no_files).map_err(
@@ -185,7 +189,7 @@ mod tests {
         Server::of(&args::Server { spec: spec.to_owned(), user: None, bearer: None })
     }
 
-    /// Returns the place, and what is shown on this machine.
+    /// Returns the server as it is displayed, and the `Authorization` header that it gets on this machine.
     fn read(spec: &str) -> (String, Option<String>) {
         let server = server(spec).unwrap();
         let shown = server.authorization(Reach::ThisMachine).unwrap().map(|value| value.to_str().unwrap().to_owned());

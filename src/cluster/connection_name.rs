@@ -1,16 +1,16 @@
-//! Names of connections among all nodes.
+//! The names of connections in the cluster.
 
 use crate::shard::ConnectionId;
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of a connection among all nodes: `SHARD-KEY-SERIAL@NODE`, as in `0-17-3@a`. A gripd that is alone leaves the node
-/// out.
+/// The name of a connection in the cluster: `SHARD-KEY-SERIAL@NODE`, such as `0-17-3@a`. If there is only one node,
+/// `@NODE` is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionName {
     /// The connection's id on its node.
     pub id: ConnectionId,
-    /// The name of its node; `None`, if gripd is alone.
+    /// The name of the node that holds the connection, or `None` if there is only one node.
     pub node: Option<String>,
 }
 

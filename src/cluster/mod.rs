@@ -1,7 +1,8 @@
-//! All nodes of gripd, as publishers and operators see them: the control API speaks to this, and not to the hub of its node.
+//! The cluster: all nodes of gripd, as publishers and operators see them. The control API uses the [`Cluster`]
+//! instead of the hub of its own node.
 //!
-//! Today there is one node, and every call goes to its hub. Methods that other nodes will have to answer are asynchronous
-//! already.
+//! Today there is one node, and every call goes to its hub. Methods for which other nodes will have to be asked are
+//! already asynchronous.
 
 mod connection_name;
 mod publisher;
@@ -14,7 +15,7 @@ use crate::hub::{After, Busy, Change, ConnectionFilter, Denial, Finally, Held, H
 use crate::shard::Row;
 use std::sync::Arc;
 
-/// The nodes that belong together, of which this one is one.
+/// The nodes that belong together, including this one.
 #[derive(Debug)]
 pub struct Cluster {
     hub: Arc<Hub>,
@@ -26,10 +27,12 @@ impl Cluster {
         Self { hub }
     }
 
-    /// Publishes a batch on all nodes, all of it or nothing. `finally` gets the outcomes when they are final.
+    /// Publishes a batch on all nodes: all of its items or none. `finally` is called with the outcomes when they are
+    /// final.
     ///
     /// # Errors
-    /// [`Busy`] when there was no room for it, or none in time. Nothing was published then.
+    /// [`Busy`] if there was no room for the batch in time, or if it denies more channels than may be denied. Nothing
+    /// was published then.
     pub async fn publish(
         &self,
         items: Vec<Item>,
@@ -43,21 +46,22 @@ impl Cluster {
         Ok(receipt)
     }
 
-    /// Waits until everything that was decided so far survives a restart, if it is kept on disk.
+    /// Waits until all denials and changed rules up to now are on disk, so that they survive a restart. Returns at
+    /// once if no folder is configured for them.
     ///
     /// # Errors
-    /// It could not be written. The error says why.
+    /// They could not be written. The error says why.
     pub async fn kept(&self) -> Result<(), String> {
         self.hub.kept().await
     }
 
-    /// Forgets all last ids, and has every held connection ask its origin again.
+    /// Forgets the last ids of all channels, and makes held streams and long-polls ask their origins again.
     pub async fn recover(&self) {
         self.hub.recover();
     }
 
-    /// Returns the channels that are held and whose names begin with `prefix`, in order, from the one after `after` on: at
-    /// most `limit`, and whether there are more.
+    /// Returns at most `limit` held channels whose names begin with `prefix`, in order, and whether there are more.
+    /// The list begins after the channel `after`, if it is given.
     pub async fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
         self.hub.channels(prefix, after, limit)
     }
@@ -67,13 +71,14 @@ impl Cluster {
         self.hub.connections(channel)
     }
 
-    /// Returns whether there can be a connection of this name: whether its node is one of these nodes.
+    /// Returns whether the node in a name belongs to this cluster. If it does not, there is no connection of that
+    /// name.
     pub const fn knows_node(&self, name: &ConnectionName) -> bool {
         name.node.is_none()
     }
 
-    /// Returns the connections that a filter admits, in order, from the one after `after` on, whose node must
-    /// be one of these nodes: at most `limit`, and whether there may be more.
+    /// Returns at most `limit` connections that `filter` admits, in order, and whether there may be more. The list
+    /// begins after the connection `after`, if it is given, whose node must be in this cluster.
     pub async fn connections_of(
         &self,
         filter: &ConnectionFilter,
@@ -92,8 +97,8 @@ impl Cluster {
         self.hub.connection(name.id).await
     }
 
-    /// Closes one connection, as the close of a channel closes all of its connections. `finally` gets the outcome. Returns
-    /// `None` if there cannot be such a connection.
+    /// Closes one connection, in the same way in which the close of a channel closes all of its connections.
+    /// `finally` is called with the outcome. Returns `None` if there cannot be a connection of this name.
     pub async fn close_connection(&self, name: &ConnectionName, finally: Finally) -> Option<Receipt> {
         if !self.knows_node(name) {
             return None;
@@ -101,8 +106,8 @@ impl Cluster {
         self.hub.close_connection(name.id, finally)
     }
 
-    /// Returns the denials of channels whose names begin with `prefix`, in order, from the one after `after` on: at most
-    /// `limit`, and where the rest begins if there are more.
+    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order. The list begins after
+    /// `after`, if it is given. If there are more, the second value is the `after` with which the list goes on.
     pub fn denials(&self, prefix: &str, after: Option<&After>, limit: usize) -> (Vec<Denial>, Option<After>) {
         self.hub.denials(prefix, after, limit)
     }
@@ -117,10 +122,11 @@ impl Cluster {
         self.hub.rules()
     }
 
-    /// Changes the list of allowed channels of a route; of the only route, if none is named.
+    /// Changes the list of allowed channels of a route, and returns the new list. `route` may be `None` if there is
+    /// only one route.
     ///
     /// # Errors
-    /// The list is as it was. The error says why.
+    /// The list was not changed. The error says why.
     pub async fn change_rule(&self, route: Option<&str>, change: &Change) -> Result<Rules, Unchanged> {
         self.hub.change_rule(route, change)
     }

@@ -1,4 +1,4 @@
-//! The configuration of access to the control API: `[[control.token]]`, and the related keys of `[control]`.
+//! The configuration of the control API: the table `[control]` with its tokens `[[control.token]]`.
 
 use super::error::Error;
 use super::keys;
@@ -28,7 +28,7 @@ pub(super) struct Control {
     pub(super) unix_mode: Option<Mode>,
     pub(super) without_token: Vec<Spared>,
     pub(super) token: TokenTables,
-    /// Those of the file, by which the place of a token is told.
+    /// The line ends of the configuration file, by which errors name the line of a token.
     #[serde(skip)]
     pub(super) lines: Lines,
 }
@@ -51,7 +51,7 @@ impl Default for Control {
     }
 }
 
-/// A token as it is written.
+/// A table `[[control.token]]`, as it is written in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenTable {
@@ -63,7 +63,7 @@ pub(super) struct TokenTable {
     scopes: Vec<String>,
 }
 
-/// A text that no error repeats.
+/// A text that errors and logs must not show, because it may be a secret.
 pub(super) struct Hidden(String);
 
 impl<'de> Deserialize<'de> for Hidden {
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// The callers that may be spared a token.
+/// The callers that may be exempt from the need for a token.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Spared {
@@ -89,14 +89,14 @@ pub(super) enum Spared {
     Loopback,
 }
 
-/// By what somebody is known, to tell that no two are known by the same.
+/// The key or secret of a token, which is compared so that no two tokens have the same.
 #[derive(PartialEq, Eq)]
 enum Proof {
     Signed(String, Key),
     Secret(String),
 }
 
-/// Reads who may use the control API. All errors are added to `error`.
+/// Returns the access to the control API that the file configures. All errors are added to `error`.
 pub(super) fn access(path: Option<&Path>, control: &Control, error: &mut Error) -> Access {
     let place = place(path);
     let spares = |who| control.without_token.contains(&who);
@@ -165,10 +165,10 @@ fn token(name: &str, proof: &Proof, scopes: Vec<Scope>) -> Result<Token, Invalid
     }
 }
 
-/// The tables of a file.
+/// The tables `[[control.token]]` of a file, with their positions.
 pub(super) type TokenTables = Vec<Spanned<TokenTable>>;
 
-/// Where the lines of a file end.
+/// The positions of the line ends of a file, in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Lines(Vec<usize>);
 
@@ -177,7 +177,7 @@ impl Lines {
         Self(text.match_indices('\n').map(|(at, _)| at).collect())
     }
 
-    /// Returns the number of the line in which this byte is, from 1.
+    /// Returns the number of the line that contains the byte at `at`. The first line is 1.
     pub(super) fn of(&self, at: usize) -> usize {
         1 + self.0.partition_point(|end| *end < at)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One thing that is wrong, and where.
+/// One problem of the configuration, and the place where it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     place: String,
@@ -24,7 +24,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The problems found in the configuration, one per line.
+/// The problems of the configuration. They are displayed one per line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Error(Vec<Problem>);
 
@@ -41,7 +41,7 @@ impl Error {
         self.0.extend(problems);
     }
 
-    /// Returns whether only the command line is wrong, and no file.
+    /// Returns whether all problems are on the command line, so that no file is wrong.
     pub fn is_usage(&self) -> bool {
         self.0.iter().all(|problem| problem.place.is_empty())
     }

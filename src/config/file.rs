@@ -98,7 +98,7 @@ pub(super) struct Delivery {
     pub(super) update_on_first_subscription: bool,
 }
 
-// A key that is not written has the default of the part that it configures.
+// A key that is not in the file has the default of the part that it configures.
 
 impl Default for File {
     fn default() -> Self {
@@ -149,7 +149,8 @@ impl Default for Origin {
     fn default() -> Self {
         let origin = origin::Settings::default();
         Self {
-            // As Pushpin is shipped: its backends know their requests by this signature.
+            // These are Pushpin's defaults. Backends made for Pushpin recognize requests by a signature with this
+            // key.
             sig_iss: "pushpin".into(),
             sig_key: "changeme".into(),
             connect_timeout: Wait(origin.connect_timeout),
@@ -204,7 +205,10 @@ impl Default for Delivery {
 }
 
 impl File {
-    /// Reads a file.
+    /// Reads and parses a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not valid. The error names the line.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let place = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|e| Error::one(&place, format!("cannot be read: {e}")))?;

@@ -1,17 +1,18 @@
-//! Keys and secrets, with the files and the environment variables that they may be in.
+//! Keys and secrets of the configuration, which may be in files or in environment variables.
 
 use crate::grip::signature::{InvalidKey, Key};
 use crate::grip::{Invalid, invalid};
 use std::path::Path;
 
-/// Reads a key, or `env:` and the name of a variable that holds one. `folder`: to which the file that it may name is
-/// relative.
+/// Reads a key, in one of the forms of `sig_key`: the key itself, or `env:` and the name of an environment variable
+/// that holds the key. If the key names a file, its path is relative to `folder`.
 pub(super) fn read(text: &str, folder: &Path) -> Result<Key, InvalidKey> {
     let text = resolve(text).map_err(|error| InvalidKey::new(&error.to_string()))?;
     Key::parse(&text, |path| read_file(path, folder))
 }
 
-/// Reads a secret that is shown as it is: text, `file:` and a file that holds it, or `env:` and a variable that holds either.
+/// Reads a secret that a caller sends as it is. It is written as text, as `file:` and the path of a file, or as
+/// `env:` and the name of an environment variable that holds one of these. The path is relative to `folder`.
 pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> {
     let text = resolve(text)?;
     let secret = match text.strip_prefix("file:") {
@@ -36,7 +37,7 @@ pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> 
 /// Returns the value of the environment variable that the text names, or the text itself if it names none.
 fn resolve(text: &str) -> Result<String, Invalid> {
     let Some(name) = text.strip_prefix("env:") else { return Ok(text.to_owned()) };
-    // A name that no variable can have would be a panic on some systems.
+    // On some systems `std::env::var` panics if no variable can have such a name.
     let value = if name.is_empty() || name.contains(['=', '\0']) { None } else { std::env::var(name).ok() };
     match value {
         None => invalid(format!("the environment variable '{name}' is not set")),

@@ -1,4 +1,5 @@
-//! Addresses that may be Unix sockets, whose paths are relative to the configuration file.
+//! The addresses to listen on that may be Unix sockets. Their paths are relative to the folder of the configuration
+//! file.
 
 use super::control_api::Control;
 use super::error::Error;
@@ -7,10 +8,12 @@ use super::place::{folder, place};
 use crate::net::{ListenAddress, UnixAddress};
 use std::path::Path;
 
-/// The permission bits of a Unix socket, unless the file says otherwise: for the user that gripd runs as.
+/// The permission bits of the control API's Unix socket, unless `unix_mode` sets others. Only the user that gripd
+/// runs as may connect.
 const MODE: u32 = 0o600;
 
-/// Returns the Unix socket that is configured. `path`: of the configuration file, to whose folder the socket is relative.
+/// Returns the Unix socket of the control API, if one is configured. `path` is the path of the configuration file.
+/// Errors are added to `error`.
 pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) -> Option<UnixAddress> {
     let place = place(path);
     if control.unix_mode.is_some() && control.unix.is_none() {
@@ -27,8 +30,9 @@ pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) ->
     Some(UnixAddress { path: folder(path).join(name), mode })
 }
 
-/// Returns the address on which clients are served, if one is configured. `over` is the address on the command line, which
-/// takes the place of the one in the file. `path`: as for [`unix`].
+/// Returns the address on which clients are served, if one is configured. `over` is the address on the command line,
+/// which takes precedence over the one in the file. `path` is the path of the configuration file. Errors are added to
+/// `error`.
 pub(super) fn listen(
     path: Option<&Path>,
     file: &File,

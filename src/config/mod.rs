@@ -1,6 +1,7 @@
-//! The configuration, from TOML, lines of routes and the command line.
+//! The configuration of gripd, from a TOML file, lines of routes and the command line.
 //!
-//! `file` has the keys as they are written; [`Config`] has the settings that result from them. An unknown key is an error.
+//! The module `file` has the keys as they are written, and [`Config`] has the settings that result from them. An
+//! unknown key is an error.
 
 mod control_api;
 mod error;
@@ -39,33 +40,35 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// Pushpin's port for clients.
+/// The port on which Pushpin serves clients.
 const CLIENT_PORT: u16 = 7999;
-/// Bytes of one request body that may be read ahead.
+/// The largest value of `client.body_buffer`, in bytes.
 const MOST_BODY_BUFFER: usize = 1 << 20;
 /// The maximum number of shards. It is greater than the number of cores of any current machine.
 const MAX_SHARDS: usize = 1024;
-/// Pushpin's port for publishers.
+/// The port on which Pushpin serves publishers.
 const CONTROL_PORT: u16 = 5561;
 
-/// Everything that gripd is told.
+/// The settings of a gripd process.
 #[derive(Debug)]
 pub struct Config {
-    /// Where clients connect.
+    /// The address on which clients are served.
     pub listen: ListenAddress,
-    /// Where publishers connect.
+    /// The address on which publishers are served.
     pub control_listen: SocketAddr,
-    /// Threads that hold connections.
+    /// The number of shards, which is the number of threads that hold connections. It is at least 1.
     pub shards: usize,
-    /// The level of the log.
+    /// The least severe level that is logged.
     pub log: LevelFilter,
-    /// How long a drain takes to end all streams.
+    /// The time over which a drain spreads the ends of streams and WebSockets.
     pub drain: Duration,
-    /// Where requests go. `None`: nothing is configured, and the demo runs.
+    /// The routes, or `None` if none are configured, so that the demo runs.
     pub routes: Option<Arc<Table>>,
-    /// The files in which the routes are written, and the keys of their users.
+    /// The files whose changes may change the routes: the configuration file, the routes file, and files with JSON
+    /// Web Key Sets.
     pub sources: Vec<PathBuf>,
-    /// The maximum number of concurrent requests that gripd itself may send to one origin, over all shards.
+    /// The maximum number of concurrent requests of each kind that gripd itself sends to one origin, over all shards.
+    /// The kinds are those of `origin::Lane`.
     pub own_requests: usize,
     /// The settings for requests of clients.
     pub front: front::Settings,
@@ -81,26 +84,26 @@ pub struct Config {
     pub shard: shard::Settings,
     /// The settings of the control API.
     pub control: control::Settings,
-    /// The webhooks, and the settings of each.
+    /// The settings of webhooks.
     pub notify: notify::Settings,
 }
 
 /// The settings of the command line, which take precedence over the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Lines of routes, instead of all others.
+    /// The lines of routes. If there are any, they replace all routes of the file.
     pub routes: Vec<String>,
-    /// Where clients connect.
+    /// The address on which clients are served.
     pub listen: Option<ListenAddress>,
-    /// Where publishers connect.
+    /// The address on which publishers are served.
     pub control: Option<SocketAddr>,
-    /// Threads that hold connections.
+    /// The number of shards. 0 means one per core.
     pub shards: Option<usize>,
-    /// The level of the log.
+    /// The least severe level that is logged.
     pub log: Option<LevelFilter>,
 }
 
-/// The settings that are made from several keys or other files: keys, rules, names.
+/// The settings that cannot be taken from the file as they are, because they are parsed, or read from other files.
 #[derive(Default)]
 struct Parsed {
     signer: Option<Arc<Signer>>,
@@ -180,10 +183,11 @@ impl Parsed {
 }
 
 impl Config {
-    /// Reads a file, if one is given, and applies what the command line says.
+    /// Reads the configuration file, if `path` is given, and the files that it names. The command line takes
+    /// precedence.
     ///
     /// # Errors
-    /// All that is wrong with the file and the routes, each with its place.
+    /// All problems of the files and of the command line, each with its place.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Error> {
         let file = path.map_or_else(|| Ok(file::File::default()), file::File::read)?;
         let mut error = Error::default();
@@ -207,7 +211,7 @@ impl Config {
     }
 
     fn of(file: &file::File, routes: Option<Arc<Table>>, parsed: Parsed, over: &Overrides) -> Self {
-        // The demo is for the machine it runs on.
+        // The demo has no access control, so by default it is served to this machine only.
         let everyone = if routes.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         let shards = over.shards.unwrap_or(file.shards.0);
         let shards = if shards > 0 { shards } else { cores() };
@@ -279,7 +283,7 @@ impl Config {
     }
 }
 
-/// Returns the settings by which clients are served.
+/// Returns the settings for requests of clients. Limits for all clients together are divided among the shards.
 fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -> front::Settings {
     front::Settings {
         header_timeout: file.client.header_timeout.0,
@@ -297,17 +301,20 @@ fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -
     }
 }
 
-/// Returns how slowly a client may read an answer.
+/// Returns the slowest pace at which a client may read a response.
 const fn answer_pace(file: &file::File) -> Limits {
     Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None }
 }
 
-/// Reads addresses and networks.
+/// Parses addresses and networks.
+///
+/// # Errors
+/// One of the texts is neither an address nor a network.
 fn networks(texts: &[String]) -> Result<Vec<Network>, Invalid> {
     texts.iter().map(|text| Network::parse(text)).collect()
 }
 
-/// Reads `auto`, or a list of `truncate:N` and `append` as Pushpin writes it.
+/// Parses the value of `x_forwarded_for`: `auto`, or Pushpin's list of `truncate:N` and `append`.
 fn forwarded_for(text: &str) -> Result<ForwardedFor, String> {
     if text.trim() == "auto" {
         return Ok(ForwardedFor::Settled);

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-/// Returns the name of a file as messages tell it. It is empty if there is no file.
+/// Returns the name by which errors call a file. The name is empty if there is no file.
 pub(super) fn place(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| path.display().to_string())
 }
 
-/// Returns the folder of a file. Without a file, paths are relative to where gripd was started.
+/// Returns the folder of a file. It is the working directory of gripd if there is no file.
 pub(super) fn folder(path: Option<&Path>) -> &Path {
     path.and_then(Path::parent).unwrap_or_else(|| Path::new(""))
 }

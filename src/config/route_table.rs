@@ -1,4 +1,4 @@
-//! A route as a table of the configuration file: the same words as in a line of a routes file.
+//! A route as a table of the configuration file. Its keys are the options of a line in a routes file.
 
 use serde::Deserialize;
 
@@ -54,7 +54,7 @@ pub(super) struct RouteTable {
     channels: Option<Vec<String>>,
 }
 
-/// One text or several. Targets are written with their options, as in a routes file.
+/// One text, or a list of texts. A target is written with its options, as in a routes file.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "give a text in quotes, or a list of such texts")]
 enum OneOrMore {
@@ -82,7 +82,7 @@ fn any_host() -> String {
 }
 
 impl RouteTable {
-    /// Returns the line of a routes file that says the same.
+    /// Returns the line of a routes file that describes the same route.
     pub(super) fn line(&self) -> String {
         let ssl = self.ssl.map(|ssl| if ssl { "yes" } else { "no" }.to_owned());
         let flag = |on: bool| on.then(String::new);
@@ -125,7 +125,8 @@ impl RouteTable {
             ("user_header", &self.user_header),
             ("user_channel", &self.user_channel),
         ];
-        // An empty list is a wrong pattern: it does not stand for everything.
+        // An empty list would allow no channel, while a missing one allows all. A line of a routes file cannot
+        // express an empty list, so an empty pattern is written, which is an error.
         let nothing = [String::new()];
         let channels = self.channels.as_deref().map_or(&[][..], |list| if list.is_empty() { &nothing } else { list });
         let lists = [

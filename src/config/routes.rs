@@ -1,4 +1,4 @@
-//! The routes: lines of the command line, or of a file, or tables; with the keys that they name.
+//! The routes, from the command line, a routes file or tables of the configuration file, and the keys that they name.
 
 use super::error::Problem;
 use super::file::File;
@@ -12,27 +12,31 @@ use crate::wire::{Proxies, ProxyHeader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where a route stands, for what may be wrong with it.
+/// A route, and the place where it is written, which errors name.
 struct Placed {
     place: String,
-    /// The folder to which the files that it names are relative.
+    /// The folder to which the paths of files in the route are relative.
     folder: PathBuf,
     route: Route,
 }
 
-/// The routes that were found, and the problems of the rest.
+/// The routes that could be read, and the problems of the others.
 #[derive(Default)]
 struct Found {
     routes: Vec<Placed>,
     problems: Vec<Problem>,
 }
 
-/// Returns the file of routes that a configuration file names.
+/// Returns the path of the routes file, if the configuration file names one.
 pub(super) fn routes_file(path: Option<&Path>, file: &File) -> Option<PathBuf> {
     file.routes.as_ref().map(|name| folder(path).join(name))
 }
 
-/// Routes of the command line, else those of the file and the routes file it names. `None`: nothing is configured.
+/// Returns the routes of the command line if it has any, and otherwise those of the routes file and of the
+/// configuration file. Returns `None` if no routes are configured.
+///
+/// # Errors
+/// All problems of the routes.
 pub(super) fn load(
     path: Option<&Path>,
     file: &File,
@@ -99,7 +103,8 @@ impl Found {
         }
     }
 
-    /// Returns the routes, with what they take from the settings of all.
+    /// Returns the routes, completed by the keys that they name and by the settings that are common to all routes.
+    /// Problems are added to the others.
     fn finish(&mut self, file: &File) -> Vec<Route> {
         let mut routes = Vec::new();
         for Placed { place, folder, mut route } in self.routes.drain(..) {
@@ -128,7 +133,11 @@ impl Found {
     }
 }
 
-/// Takes the proxies that may name the users of a route from the settings of all, unless the route has its own.
+/// Takes the list of proxies that may name the users of a route from `[client] proxies`, unless the route has a list
+/// of its own.
+///
+/// # Errors
+/// The route has no list, and `[client] proxies` is empty.
 fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
     let Some(users) = &mut route.users else { return Ok(()) };
     let UserSource::Header(_, proxies) = &mut Arc::make_mut(users).source else { return Ok(()) };
@@ -141,12 +150,12 @@ fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
             "user_header requires the list of proxies that may set it: set user_proxies or [client] proxies".into()
         );
     }
-    // Whatever is wrong with them is told where they are written.
+    // Invalid addresses in `[client] proxies` are reported as an error of that setting.
     *proxies = Proxies::new(super::networks(all).unwrap_or_default(), ProxyHeader::default());
     Ok(())
 }
 
-/// Returns the files of keys by which the users of routes are known.
+/// Returns the paths of the JSON Web Key Sets that routes use.
 pub(super) fn key_sets(routes: &Table) -> impl Iterator<Item = PathBuf> {
     routes.routes().filter_map(|route| match &route.users.as_ref()?.source {
         UserSource::Token(bearer) => bearer.key_set.as_ref().map(PathBuf::from),
@@ -154,7 +163,10 @@ pub(super) fn key_sets(routes: &Table) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Reads the keys by which the users of a route are known. `folder`: to which the files that it names are relative.
+/// Reads the keys that verify the tokens of a route's clients. The paths of their files are relative to `folder`.
+///
+/// # Errors
+/// The keys cannot be read, or cannot verify tokens.
 fn load_tokens(route: &mut Route, folder: &Path) -> Result<(), String> {
     let Some(users) = &mut route.users else { return Ok(()) };
     let UserSource::Token(bearer) = &mut Arc::make_mut(users).source else { return Ok(()) };

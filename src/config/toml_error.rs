@@ -1,10 +1,11 @@
-//! The errors of the TOML reader, in the words of an operator instead of those of Rust and serde.
+//! The errors of the TOML parser, reworded for operators who do not know the type names of Rust and serde.
 
 use toml::de::Error;
 
-/// Returns what is wrong in `text`, with the setting's name if the line has one.
+/// Returns the description of an error in `text`. It names the setting, if the setting begins on the line of the
+/// error.
 ///
-/// A message of the reader that is not known here is returned unchanged.
+/// A message that this function does not know is not reworded.
 pub(super) fn describe(error: &Error, text: &str) -> String {
     let message = error.message();
     let name = error.span().and_then(|span| name_before(text, span.start));
@@ -25,13 +26,13 @@ pub(super) fn describe(error: &Error, text: &str) -> String {
         return format!("{} must be an IP address and a port, as in 127.0.0.1:5561", subject(name));
     }
     match name {
-        // The messages of gripd's own types may begin with the name.
+        // The messages of gripd's own types may begin with the name of the setting.
         Some(name) if !message.starts_with(name) => format!("'{name}': {message}"),
         _ => message.to_owned(),
     }
 }
 
-/// Returns the name of the setting whose value stands at this byte, if it begins on the same line.
+/// Returns the name of the setting whose value is at byte `at` of `text`, if the setting begins on the same line.
 fn name_before(text: &str, at: usize) -> Option<&str> {
     let before = text.get(..at)?;
     let line = before.rsplit('\n').next()?;
@@ -49,7 +50,7 @@ fn quoted(text: &str) -> String {
     text.replace('`', "'")
 }
 
-/// Describes a word that is unknown: "`a`, expected one of `b`, `c`".
+/// Rewords the end of a message about an unknown word. `text` has the form "`a`, expected one of `b`, `c`".
 fn unknown_word(kind: &str, text: &str) -> String {
     let (word, known) = text.split_once(", ").unwrap_or((text, ""));
     let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");

@@ -1,4 +1,4 @@
-//! Values of the configuration file: how they are written, and what they may be.
+//! Types for the values of the configuration file, which check the values when they are read.
 
 use super::MAX_SHARDS;
 use crate::net::ListenAddress;
@@ -20,11 +20,11 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-/// A time in seconds, whole or not; at most a year.
+/// A time in seconds, from 0 to one year. It may have a fraction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seconds(pub(super) Duration);
 
-/// A time to wait for something, which cannot be 0.
+/// A time to wait for something, in seconds, from 0.001 to one year.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wait(pub(super) Duration);
 
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Shards {
     }
 }
 
-/// The headers that tell origins about TLS, in Pushpin's words.
+/// The setting `set_x_forwarded_protocol`, with Pushpin's values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProtoMode(pub(super) ForwardedProto);
 
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for ProtoMode {
     }
 }
 
-/// The header in which proxies tell of their clients.
+/// The header in which proxies tell the address of the client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeaderOfProxies(pub(super) ProxyHeader);
 
@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for HeaderOfProxies {
     }
 }
 
-/// How much is logged, by name.
+/// The least severe level that is logged, by name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level(pub(super) LevelFilter);
 

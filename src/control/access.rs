@@ -1,4 +1,4 @@
-//! The tokens that the control API asks for, and the requests that need none.
+//! The authorization of requests to the control API: the tokens that are required, and the requests that need none.
 
 use super::reply::Reply;
 use super::scope::{Need, Scope, needs};
@@ -13,14 +13,14 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use std::fmt;
 use std::io;
 
-/// The tokens that are asked for, and who needs none.
+/// The configured tokens, and the callers that need none.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// The configured tokens. If there are none, no request needs one.
     pub tokens: Vec<Token>,
-    /// Whether what comes over the Unix socket needs no token.
+    /// Whether requests over the Unix socket need no token.
     pub unix: bool,
-    /// Whether what comes from a loopback address needs no token.
+    /// Whether requests from a loopback address need no token.
     pub loopback: bool,
 }
 
@@ -30,20 +30,20 @@ impl Default for Access {
     }
 }
 
-/// The permission that a request to a path needs.
+/// The authorization that a request needs, as far as its path and method tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Demand {
-    /// Nothing: how gripd is may be known.
+    /// No authorization. Everybody may ask whether gripd is running.
     Nothing,
-    /// A token, of which the items of the request will say what it must be good for.
+    /// A valid token. Its scopes are compared with the items of the request once the body is read.
     Token,
-    /// A token that is good for this.
+    /// A valid token with a scope that covers this need.
     Scope(Need<'static>),
 }
 
 impl Demand {
-    /// Returns the demand of a request to `path`, which has no slash at its end. An unknown path is for those who may do
-    /// everything.
+    /// Returns the authorization that a request to `path` needs. `path` must not end with a slash. An unknown path
+    /// needs the scope `admin`.
     fn of(path: &str, method: &Method) -> Self {
         match path {
             "" | "/healthz" | "/readyz" => Self::Nothing,
@@ -60,7 +60,7 @@ impl Demand {
     }
 }
 
-/// The permission that was granted to one request.
+/// The authorization of one request.
 #[derive(Debug)]
 pub(super) struct Grant<'a> {
     caller: Peer,
@@ -70,15 +70,16 @@ pub(super) struct Grant<'a> {
 /// The reason why a request was let in.
 #[derive(Debug)]
 enum Basis<'a> {
-    /// Everybody may make this request. A good token may have been shown, although none was asked for.
+    /// The request needs no authorization. A valid token that came with it is kept nevertheless.
     Public(Option<Identity<'a>>),
-    /// The caller needs no token, because of where it comes from or because there are none. A good one may have been shown.
+    /// The caller needs no token, because of where it connects from or because no tokens are configured. A valid
+    /// token that came with the request is kept nevertheless.
     Exempt(Option<Identity<'a>>),
-    /// A good token was shown, by whose scopes the request is judged.
+    /// The request came with a valid token, whose scopes decide what it may do.
     Token(Identity<'a>),
 }
 
-/// Why a request is refused.
+/// The refusal of a request, with its caller and its reason.
 #[derive(Debug)]
 pub(super) struct Refusal {
     caller: Peer,
@@ -90,20 +91,22 @@ enum Why {
     NoToken,
     SeveralTokens,
     Unknown(Unknown),
-    /// The token is not good for it: which one, for what, and for what it is.
+    /// The scopes of the token do not cover the request. The text names the token, the missing permission and the
+    /// scopes.
     Forbidden(String),
 }
 
 impl Access {
-    /// Returns whether anybody is asked for a token.
+    /// Returns whether tokens are configured, so that requests need one.
     pub const fn asks(&self) -> bool {
         !self.tokens.is_empty()
     }
 
-    /// Lets in the demo, which is a process like any other: the secret that it shows. `None`: nobody is asked for one.
+    /// Adds a token for the demo, which publishes like any other backend, and returns its secret. Returns `None` if
+    /// no tokens are configured.
     ///
     /// # Errors
-    /// No random bytes could be had.
+    /// The system provides no random bytes.
     pub fn admit_demo(&mut self) -> io::Result<Option<String>> {
         if !self.asks() {
             return Ok(None);
@@ -123,7 +126,11 @@ impl Access {
             }
     }
 
-    /// Lets a request to `path`, which has no slash at its end, in, or not.
+    /// Decides whether a request to `path` is admitted. `path` must not end with a slash.
+    ///
+    /// # Errors
+    /// The request needs a token and has none, its token is invalid, or the scopes of the token do not cover the
+    /// request.
     pub(super) fn admit(
         &self,
         caller: Peer,
@@ -149,7 +156,7 @@ impl Access {
 }
 
 impl Grant<'_> {
-    /// Returns whether a good token was shown.
+    /// Returns whether the request came with a valid token.
     pub(super) const fn shows_token(&self) -> bool {
         self.identity().is_some()
     }
@@ -168,12 +175,16 @@ impl Grant<'_> {
         Publisher { token, subject, address: self.caller }
     }
 
-    /// Returns whether the caller has authenticated, and so may do more than an anonymous caller.
+    /// Returns whether the request was authorized, so that its connection counts as proven. A request that anybody
+    /// may make proves nothing.
     pub(super) const fn is_proof(&self) -> bool {
         !matches!(self.basis, Basis::Public(_))
     }
 
-    /// Returns whether all of these items may be published.
+    /// Checks that the caller may publish all of these items.
+    ///
+    /// # Errors
+    /// The scopes of the token do not cover one of the items.
     pub(super) fn check_items(&self, items: &[Item]) -> Result<(), Refusal> {
         items.iter().flat_map(needs).try_for_each(|need| self.check(need))
     }
@@ -188,7 +199,10 @@ impl Grant<'_> {
     }
 }
 
-/// Returns the token that a request shows (RFC 6750, section 2.1).
+/// Returns the token in the `Authorization` header of a request (RFC 6750 2.1).
+///
+/// # Errors
+/// There is no bearer token, or more than one `Authorization` header.
 fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let (first, second) = (shown.next(), shown.next());
@@ -204,12 +218,13 @@ fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
 }
 
 impl Refusal {
-    /// Returns whether somebody tries tokens, perhaps. One that is signed as it should be is no guess, nor is none at all.
+    /// Returns whether the refused token may be a guess. A token with a valid signature is no guess, and neither is a
+    /// request without a token.
     pub(super) const fn may_be_a_guess(&self) -> bool {
         matches!(self.why, Why::Unknown(Unknown::Key | Unknown::Issuer | Unknown::Signature))
     }
 
-    /// Logs it and answers it, without what was shown.
+    /// Logs the refusal and returns the reply. Neither contains the token that was sent.
     pub(super) fn into_reply(self) -> Reply {
         let Self { caller, why } = self;
         let status = if matches!(why, Why::Forbidden(_)) { 403 } else { 401 };
@@ -219,13 +234,14 @@ impl Refusal {
 }
 
 impl Why {
-    /// Returns the value of `WWW-Authenticate` (RFC 6750, section 3). It names no error if no token was shown.
+    /// Returns the value of `WWW-Authenticate` (RFC 6750 3). It names no error if the request had no token.
     fn challenge(&self) -> String {
         let (error, description) = match self {
             Self::NoToken => return r#"Bearer realm="gripd""#.to_owned(),
             Self::SeveralTokens => ("invalid_request", self.to_string()),
             Self::Unknown(unknown) => ("invalid_token", unknown.to_string()),
-            // Its name, and the channel's, may have characters that must not stand here.
+            // The names of the token and of the channel may contain characters that a header must not contain, so
+            // they are left out.
             Self::Forbidden(_) => ("insufficient_scope", "the token may not do this".to_owned()),
         };
         format!(r#"Bearer realm="gripd", error="{error}", error_description="{description}""#)
@@ -268,7 +284,7 @@ mod tests {
         headers
     }
 
-    /// Returns whether a request is let in; else the refusal's words.
+    /// Returns `yes` if a request is admitted, and otherwise the reason of the refusal.
     fn admitted(access: &Access, caller: Peer, path: &str, method: &Method, shown: &[&'static str]) -> String {
         let admitted = access.admit(caller, path, method, &headers(shown));
         admitted.map_or_else(|refusal| refusal.why.to_string(), |_| "yes".to_owned())

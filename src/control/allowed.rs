@@ -1,4 +1,4 @@
-//! `GET`, `PUT` and `DELETE /allowed`, and of one pattern.
+//! `GET`, `PUT` and `DELETE /allowed`, and `PUT` and `DELETE /allowed/PATTERN`.
 
 use super::Control;
 use super::body;
@@ -13,26 +13,26 @@ use hyper::{Method, Request};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
-/// The rules of all routes.
+/// The reply with the lists of allowed channels of all routes.
 #[derive(Serialize)]
 struct All {
     routes: Vec<Rules>,
 }
 
-/// A list of patterns.
+/// The request body that replaces the list of a route.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
     channels: Vec<String>,
 }
 
-/// Returns the rules of all routes.
+/// Returns the lists of allowed channels of all routes.
 pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     Query::read(query, &[])?;
     Ok(Reply::json(&All { routes: cluster.rules() }))
 }
 
-/// Changes the rule of a route: all of it, or one pattern.
+/// Changes the list of allowed channels of a route: the whole list, or one pattern of it.
 pub(super) async fn change(
     control: &Control,
     media: Media,

@@ -1,4 +1,4 @@
-//! The bodies of requests.
+//! The bodies of requests to the control API.
 
 use super::Control;
 use super::error::ApiError;
@@ -10,12 +10,15 @@ use hyper::header::EXPECT;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a body may take.
+/// How long the body of a request may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one may take that is not wanted.
+/// How long the body of a refused request is read before the reply is sent.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads a body, in the time and to the size that are allowed.
+/// Reads the body of a request.
+///
+/// # Errors
+/// The body does not arrive within [`BODY_TIMEOUT`], is larger than `max_body`, or is incomplete.
 pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, ApiError> {
     let max_body = control.settings.max_body;
     let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, max_body).collect()).await else {
@@ -28,15 +31,15 @@ pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Api
     }
 }
 
-/// Reads the body of a request that is refused, and drops it. If the connection were closed with bytes unread, the kernel
-/// would reset it and the publisher would not see the reason. A publisher that waits for `100 Continue` is not asked for
-/// its body.
+/// Reads and drops the body of a refused request. If the connection were closed with unread bytes, the kernel would
+/// reset it, and the publisher would not receive the reply. A publisher that waits for `100 Continue` has not sent
+/// its body, so nothing is read.
 pub(super) async fn discard(control: &Control, request: Request<Incoming>) {
     if request.headers().contains_key(EXPECT) {
         return;
     }
     let mut body = Limited::new(request.into_body(), control.settings.max_body);
     let all = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
-    // However it ends, the answer is the same.
+    // A timeout or an error makes no difference, because the refusal is sent in any case.
     let _ = timeout(DISCARD_TIMEOUT, all).await;
 }

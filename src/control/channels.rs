@@ -7,14 +7,14 @@ use crate::cluster::Cluster;
 use crate::hub::Held;
 use serde::Serialize;
 
-/// A page of channels, and the name to ask for the next page with.
+/// A page of channels, and the name after which the next page begins.
 #[derive(Serialize)]
 struct Page {
     channels: Vec<Held>,
     next: Option<String>,
 }
 
-/// Returns the channels that are held, in order.
+/// Returns a page of the held channels, in the order of their names.
 pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let prefix = query.get("prefix").unwrap_or_default();
@@ -23,7 +23,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
     Ok(Reply::json(&Page { channels, next }))
 }
 
-/// Returns one channel. A channel that nobody holds has no connections.
+/// Returns one channel with its number of connections, which is 0 if nobody holds the channel.
 pub(super) async fn one(cluster: &Cluster, channel: &str) -> Result<Reply, ApiError> {
     let channel = name(channel)?;
     Ok(Reply::json(&Held { connections: cluster.connections(&channel).await, channel }))

@@ -12,7 +12,7 @@ use crate::shard::Row;
 use serde::Serialize;
 use std::time::SystemTime;
 
-/// A page of connections, and the id to ask for the next page with.
+/// A page of connections, and the id after which the next page begins.
 #[derive(Serialize)]
 struct Page {
     connections: Vec<Connection>,
@@ -23,14 +23,14 @@ struct Page {
 struct Connection {
     id: String,
     kind: &'static str,
-    /// The client's, with its port if it has connected itself.
+    /// The address of the client. It includes the port, unless a proxy has told the address.
     address: Option<String>,
-    /// The address of the proxy through which it came.
+    /// The address and port of the proxy from which the connection comes, if a proxy has told the client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy: Option<String>,
     route: String,
     user: Option<String>,
-    /// Seconds since 1970.
+    /// The time at which the connection was held, in seconds since 1970.
     since: u64,
     bytes: u64,
     queue: usize,
@@ -44,7 +44,7 @@ impl Connection {
             id: name.to_string(),
             kind: row.kind,
             address: row.client.map(|client| client.to_string()).or_else(|| peer.clone()),
-            // Without a proxy the other side is the client itself.
+            // Without a proxy, the peer of the connection is the client itself.
             proxy: if row.client.is_some() { peer } else { None },
             route: row.route.to_string(),
             user: row.user.as_deref().map(str::to_owned),
@@ -56,7 +56,7 @@ impl Connection {
     }
 }
 
-/// Returns the connections that are held, in order.
+/// Returns a page of the held connections, in the order of their ids.
 pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["channel", "user", "after", "limit"])?;
     let filter = ConnectionFilter {
@@ -76,13 +76,19 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
 }
 
 /// Returns one connection.
+///
+/// # Errors
+/// There is no connection with this id, or the id is malformed.
 pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<Reply, ApiError> {
     let name = read_name(name)?;
     let row = cluster.connection(&name).await.ok_or_else(|| unknown(&name))?;
     Ok(Reply::json(&Connection::new(&name, &row)))
 }
 
-/// Ends a connection.
+/// Ends a connection, and waits until it has ended or the time for that is over.
+///
+/// # Errors
+/// There is no connection with this id, or the id is malformed.
 pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Result<Reply, ApiError> {
     let name = read_name(name)?;
     let (finally, told) = wait_for();

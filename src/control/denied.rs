@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::hub::{After, Denial, now};
 use serde::Serialize;
 
-/// A page of denials, and what to ask for the next page with.
+/// A page of denials, and the parameter `after` of the next page.
 #[derive(Serialize)]
 struct Page {
     denied: Vec<Row>,
@@ -17,7 +17,7 @@ struct Page {
 #[derive(Serialize)]
 struct Row {
     channel: String,
-    /// Seconds that are left of it.
+    /// The number of seconds for which the denial still lasts.
     seconds: u64,
     with: Vec<String>,
     except: Vec<String>,
@@ -30,7 +30,7 @@ impl Row {
     }
 }
 
-/// Returns the channels that are denied to somebody, in order.
+/// Returns a page of the denials, in the order of their channels.
 pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
     let query = Query::read(query, &["prefix", "after", "limit"])?;
     let after = query.get("after").map(place);
@@ -41,19 +41,21 @@ pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiE
     Ok(Reply::json(&Page { denied, next }))
 }
 
-/// Returns the parameter `after` for the page that begins after a denial: a channel, with the number of the denial before
-/// it if the channel has more of them.
+/// Returns the parameter `after` of the page that follows `after`. It is the name of a channel, preceded by the
+/// serial number of a denial and a colon if the next page continues with the same channel.
 fn text(after: &After) -> String {
     let After { channel, serial } = after;
     match serial {
         Some(serial) => format!("{serial}:{channel}"),
-        // A channel whose name reads as such.
+        // The name of this channel looks like a serial number, a colon and a name. The largest serial number in front
+        // of it makes the parameter unambiguous.
         None if place(channel).serial.is_some() => format!("{}:{channel}", u64::MAX),
         None => channel.clone(),
     }
 }
 
-/// Returns where a page begins: after what the page before named, or after a channel.
+/// Parses the parameter `after`: the name of a channel, or the serial number of a denial, a colon and the name of its
+/// channel.
 fn place(text: &str) -> After {
     let named = text.split_once(':').and_then(|(serial, channel)| Some((serial.parse().ok()?, channel)));
     match named {
@@ -62,7 +64,10 @@ fn place(text: &str) -> After {
     }
 }
 
-/// Ends the denials of a channel.
+/// Ends all denials of a channel.
+///
+/// # Errors
+/// The channel has no denials, or the change could not be written to disk.
 pub(super) async fn delete(cluster: &Cluster, media: Media, channel: &str) -> Result<Reply, ApiError> {
     let channel = name(channel)?;
     let deleted = cluster.pardon(&channel).await;

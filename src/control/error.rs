@@ -1,27 +1,27 @@
-//! The reasons why the control API does not carry out a request.
+//! The errors with which the control API answers requests.
 
 use super::reply::Reply;
 use std::fmt;
 
-/// The reason why a request is not carried out, or not wholly.
+/// The error of a request that was not carried out, or whose effect will not outlive the process.
 #[derive(Debug)]
 pub(super) enum ApiError {
     /// The request cannot be understood.
     Malformed(String),
-    /// There is no such thing.
+    /// The path, or a thing that the request names, does not exist.
     NotFound(String),
-    /// The request did not arrive in time.
+    /// The body of the request did not arrive in time.
     Slow,
     /// The request conflicts with the current state.
     Conflict(String),
-    /// The body is larger than this many bytes.
+    /// The body is larger than the limit, which is this number of bytes.
     TooLarge(usize),
-    /// The request was carried out, and what it changed will be forgotten when gripd ends.
+    /// The request was carried out, but its effect could not be written to disk and will be lost when gripd stops.
     NotPersisted(String),
 }
 
 impl ApiError {
-    /// Returns an error for a path that names nothing.
+    /// Returns the error for a path that does not exist.
     pub(super) fn no_such_place() -> Self {
         Self::NotFound("Not Found".to_owned())
     }

@@ -1,7 +1,7 @@
-//! Protection from web pages.
+//! The protection of the control API from web pages.
 //!
-//! A page that a browser shows can send requests to any port of the machine on which the browser runs. Without this
-//! protection any page could publish and close.
+//! A page in a browser can send requests to any port of the machine on which the browser runs. Without this
+//! protection, any page could publish items and close connections.
 
 use super::reply::Reply;
 use crate::net::Peer;
@@ -10,16 +10,16 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::{Method, Request, Version};
 use std::net::IpAddr;
 
-/// The question of a probe.
+/// The question of a health probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// Whether gripd runs.
+    /// The question whether gripd is running.
     Alive,
-    /// Whether it wants traffic.
+    /// The question whether gripd accepts traffic, which it does until it drains.
     Ready,
 }
 
-/// Returns what is asked about at a path, if it is one for probes.
+/// Returns the question that a path asks, if it is a path for health probes.
 pub(super) fn health_of(path: &str) -> Option<Health> {
     match path.strip_suffix('/').unwrap_or(path) {
         "/healthz" => Some(Health::Alive),
@@ -28,7 +28,8 @@ pub(super) fn health_of(path: &str) -> Option<Health> {
     }
 }
 
-/// Refuses requests that are none for this server (RFC 9112 3.2, RFC 9110 9.3.6).
+/// Refuses requests that the control API cannot carry out: `CONNECT` and `TRACE` (RFC 9110 9.3), and requests without
+/// exactly one `Host` header (RFC 9112 3.2). HTTP/1.0 requests may lack the header.
 pub(super) fn refuse_malformed<B>(request: &Request<B>) -> Option<Reply> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Some(Reply::not_allowed(request.method(), "GET, HEAD, POST, PUT, DELETE"));
@@ -40,7 +41,8 @@ pub(super) fn refuse_malformed<B>(request: &Request<B>) -> Option<Reply> {
     None
 }
 
-/// Refuses requests that a web page has a browser send.
+/// Refuses requests that a browser has sent for a web page. Such requests have an `Origin` header or come from
+/// another site.
 pub(super) fn refuse_pages(headers: &HeaderMap) -> Option<Reply> {
     let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if headers.contains_key(ORIGIN) || cross_site {
@@ -49,16 +51,17 @@ pub(super) fn refuse_pages(headers: &HeaderMap) -> Option<Reply> {
     None
 }
 
-/// Refuses requests to a loopback address under a name that some page's domain may have given to it (DNS rebinding).
-/// `hosts` are further names of this machine.
+/// Refuses requests to a loopback address whose host name is not known to mean this machine. The domain of a hostile
+/// page may resolve to a loopback address (DNS rebinding). `hosts` are the configured further names of this machine.
 pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String]) -> Option<Reply> {
-    // A Unix socket has no name that a page's domain could have.
+    // Browsers cannot connect to a Unix socket, so no domain can lead to one.
     let Peer::Tcp { local, .. } = caller else { return None };
     if !local.ip().to_canonical().is_loopback() {
         return None;
     }
     let header = request.headers().get(HOST).map(|host| host.to_str().unwrap_or("?"));
-    // Where the target is a whole URI, it counts, and some servers look at the header all the same.
+    // If the request target is an absolute URI, its authority takes precedence over the `Host` header (RFC 9112
+    // 3.2.2). Both must be known, because some servers look at the header nevertheless.
     let named = [request.uri().authority().map(|authority| authority.as_str()), header];
     let is_known = |host: &str| {
         let host = canonical_host(host);
@@ -78,7 +81,7 @@ pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String
     ))
 }
 
-/// Returns whether a host, in its canonical spelling, is this machine's own.
+/// Returns whether a host in canonical spelling is a name or an address of this machine.
 fn is_loopback(host: &str) -> bool {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| is_this_machine(ip.to_canonical()))
@@ -106,7 +109,8 @@ mod tests {
         refuse_pages(request(Method::GET, "/", headers).headers()).is_some()
     }
 
-    /// Returns whether a request is refused. `local` is the address to which it came; an empty one is a Unix socket.
+    /// Returns whether a request is refused. `local` is the local address of its connection. An empty `local` stands
+    /// for a Unix socket.
     fn refused(local: &str, target: &str, host: &str) -> bool {
         let tcp = |local| Peer::Tcp { local, remote: "10.0.0.2:1".parse().unwrap() };
         let caller = if local.is_empty() { Peer::Unix } else { tcp(local.parse().unwrap()) };

@@ -1,4 +1,4 @@
-//! How fast tokens may be guessed.
+//! The delay of refusals, which limits how fast tokens can be guessed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,25 +6,28 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How far apart the refusals of wrong tokens of one address are.
+/// The interval between two refusals of tokens from one address.
 const EVERY: Duration = Duration::from_millis(100);
-/// Refusals that may come at once: somebody who mistypes does not notice anything.
+/// The number of refusals that one address receives without a delay, so that somebody who mistypes a token is not
+/// delayed.
 const BURST: u32 = 20;
-/// The longest that a refusal waits.
+/// The longest delay of a refusal.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Addresses that are remembered; beyond it those that have paused are forgotten.
+/// The number of addresses that are remembered. When it is reached, addresses whose refusals are no longer due are
+/// forgotten.
 const MOST_ADDRESSES: usize = 4096;
 
-/// Spreads the refusals of wrong tokens over time, for each address. A good token is never delayed, since only refusals
-/// are: this makes guessing slow for those who wait for the answer, and is no substitute for a long secret.
+/// Spreads the refusals of wrong tokens over time, for each address separately. Requests with a valid token are never
+/// delayed. This slows down clients that wait for the reply before they guess again, and does not replace a long
+/// secret.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
-    /// When all refusals of an address so far would have been due.
+    /// The time at which the last refusal of each address would be due if there were one every [`EVERY`].
     due: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 impl Guesses {
-    /// Returns how long the next refusal of an address waits.
+    /// Returns how long the next refusal of an address is delayed.
     pub(super) fn delay(&self, address: IpAddr, now: Instant) -> Duration {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         if due.len() >= MOST_ADDRESSES {
@@ -52,7 +55,7 @@ mod tests {
         assert_eq!(guesses.delay(ONE, begin), EVERY);
         assert_eq!(guesses.delay(ONE, begin), 2 * EVERY);
         assert!((0..1000).map(|_| guesses.delay(ONE, begin)).all(|delay| delay <= LONGEST));
-        // Others are not concerned, and a pause makes up for it.
+        // Other addresses are not delayed, and neither is this address after a pause.
         assert!(guesses.delay([10, 0, 0, 1].into(), begin).is_zero());
         assert!(guesses.delay(ONE, begin + Duration::from_secs(60)).is_zero());
     }

@@ -1,4 +1,4 @@
-//! The operator's listener: publishing, and looking at what is held.
+//! The control API: publishing, and inspecting and changing what is held.
 
 mod access;
 mod allowed;
@@ -40,20 +40,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The limits of the control API, and who may use it.
+/// The limits of the control API, and the access to it.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The largest body of a request, in bytes.
     pub max_body: usize,
-    /// How long a reply waits for connections to end.
+    /// How long a JSON reply waits for the outcomes of its items to be final.
     pub receipt_wait: Duration,
-    /// The tokens and their scopes.
+    /// The tokens, and the callers that need none.
     pub access: Access,
-    /// The Unix socket on which it is served as well, or an address in memory.
+    /// The Unix socket on which the control API is served as well. In tests it may be an address in memory.
     pub unix: Option<ListenAddress>,
-    /// The address at which health alone is served.
+    /// The address on which only health probes are served.
     pub health: Option<SocketAddr>,
-    /// Names of this machine by which requests to a loopback address may call it, besides the usual ones.
+    /// The host names that requests to a loopback address may use, besides localhost and loopback addresses.
     pub hosts: Vec<String>,
 }
 
@@ -67,18 +67,18 @@ impl Default for Settings {
 /// The counters of the control API.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Requests that could not be read.
+    /// Requests that could not be parsed as HTTP/1.1.
     pub malformed: Counter,
     /// Requests refused because the token is missing or invalid, or lacks a required scope.
     pub refused: Counter,
-    /// Idle connections that gave way to new ones.
+    /// Idle connections that were closed to make room for new ones.
     pub gave_way: Counter,
-    /// Connections that found no place, as all others were busy.
+    /// Connections that were refused because all others were busy.
     pub connections_refused: Counter,
 }
 
 impl Metrics {
-    /// Registers the numbers.
+    /// Registers the counters of the control API.
     pub fn new(registry: &Registry) -> Self {
         Self {
             malformed: registry
@@ -99,7 +99,7 @@ impl Metrics {
     }
 }
 
-/// The control API.
+/// The control API of a cluster, with its settings and counters.
 pub struct Control {
     settings: Settings,
     cluster: Cluster,
@@ -111,7 +111,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Returns a control API for a cluster, ready for traffic.
+    /// Returns the control API of a cluster. Its `/readyz` answers 200 until `unready` is called.
     pub fn new(
         settings: Settings,
         cluster: Cluster,
@@ -123,7 +123,7 @@ impl Control {
         Arc::new(Self { settings, cluster, descriptors, metrics, registry, ready, guesses })
     }
 
-    /// Makes `/readyz` say from now on that no further traffic is wanted.
+    /// Makes `/readyz` answer 503 from now on, so that load balancers send no further traffic.
     pub fn unready(&self) {
         self.ready.store(false, Ordering::Relaxed);
     }
@@ -132,7 +132,7 @@ impl Control {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Says how gripd is.
+    /// Returns the reply to a health probe.
     fn health(&self, health: Health) -> Reply {
         match health {
             Health::Alive => Reply::text(200, "OK"),
@@ -141,7 +141,7 @@ impl Control {
         }
     }
 
-    /// Answers one request.
+    /// Returns the reply to a request.
     async fn answer(&self, caller: Peer, seat: &Place, request: Request<Incoming>) -> Reply {
         if let Some(refusal) = guard::refuse_malformed(&request) {
             return refusal;
@@ -160,9 +160,10 @@ impl Control {
                 Ok(grant) => grant,
                 Err(refusal) => {
                     let is_guess = refusal.may_be_a_guess();
-                    // Told before anything is waited for: a guesser may not stay to hear it.
+                    // The refusal is counted and logged before the delay, because a client that guesses tokens may
+                    // not wait for it.
                     let refused = self.refuse(refusal);
-                    // Meanwhile the connection is one that can be spared.
+                    // During the delay the connection counts as idle, so that it may be closed to make room.
                     seat.rests();
                     if is_guess {
                         self.slow_down(caller).await;
@@ -187,7 +188,7 @@ impl Control {
         if !methods.is_empty() && methods.split(", ").all(|method| method != request.method().as_str()) {
             return Reply::not_allowed(request.method(), methods);
         }
-        // The other answers have one media type each, which is sent whatever a client would like better.
+        // All other replies have a single media type, which is sent whatever the client prefers.
         let chooses = matches!(place, "publish" | "recover")
             || *request.method() == Method::DELETE
             || *request.method() == Method::PUT;
@@ -198,7 +199,7 @@ impl Control {
         self.carry_out(&grant, media, place, name, request).await.unwrap_or_else(Reply::from)
     }
 
-    /// Does what a request asks for.
+    /// Carries out a request that is authorized, and returns the reply.
     async fn carry_out(
         &self,
         grant: &Grant<'_>,
@@ -235,7 +236,8 @@ impl Control {
     }
 }
 
-/// Splits a path into a place and perhaps a name in that place. As in Pushpin, one slash at the end makes no difference.
+/// Splits a path into its first segment and the name that follows it, if there is one. As in Pushpin, one slash at
+/// the end makes no difference.
 fn split(path: &str) -> (&str, Option<&str>) {
     let path = path.strip_prefix('/').unwrap_or(path);
     match path.split_once('/') {
@@ -244,7 +246,8 @@ fn split(path: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Returns the methods that a place has; the empty text: any. `None`: there is no such place.
+/// Returns the methods that a path allows, or an empty text if it allows all. Returns `None` if the path does not
+/// exist.
 const fn methods(place: &str, name: Option<&str>) -> Option<&'static str> {
     Some(match (place.as_bytes(), name.is_some()) {
         (b"", false) => "",

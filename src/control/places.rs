@@ -1,8 +1,9 @@
-//! The connections that the control API has at the same time.
+//! The limit of concurrent connections to a listener of the control API.
 //!
-//! A connection costs a descriptor and a place, and whoever opens one has proved nothing yet. Connections that are idle
-//! therefore give way: those without proof first, and of these the one that has been idle the longest. Whoever connects
-//! and asks at once is always served.
+//! A connection occupies a file descriptor and a place, and whoever opens it has not authenticated yet. Idle
+//! connections are therefore closed to make room for new ones. Unproven connections, on which no request was
+//! authorized yet, are closed first, and among equals the one that has been idle for the longest time. A client that
+//! sends a request at once after connecting can therefore nearly always be served.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,30 +12,31 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The connections to one listener.
+/// The places for connections to one listener.
 #[derive(Debug)]
 pub(super) struct Places {
     most: usize,
     most_unproven: usize,
-    /// Counts connections.
+    /// The number of the next connection.
     next: AtomicU64,
     began: Instant,
     seats: Mutex<HashMap<u64, Arc<Seat>>>,
 }
 
-/// One connection, as others see it.
+/// The state of one connection, which the listener and all other connections can see.
 #[derive(Debug)]
 struct Seat {
-    /// Whether a request is being answered.
+    /// Whether a request on the connection is being answered.
     is_busy: AtomicBool,
     /// Whether at least one request on the connection has been authorized.
     is_proven: AtomicBool,
-    /// When its last request ended, or it came: in nanoseconds since the listener began.
+    /// The time since which the connection is idle: the end of its last request, or its beginning. In nanoseconds
+    /// since the listener began.
     idle_since: AtomicU64,
     give_way: Notify,
 }
 
-/// The place of a connection, until it is dropped.
+/// The place of a connection. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
@@ -43,12 +45,14 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Returns places for `most` connections, of which `most_unproven` may have proved nothing.
+    /// Returns places for `most` connections. At most `most_unproven` of them may be connections on which no request
+    /// was authorized yet.
     pub(super) fn new(most: usize, most_unproven: usize) -> Arc<Self> {
         Arc::new(Self { most, most_unproven, next: AtomicU64::new(0), began: Instant::now(), seats: Mutex::default() })
     }
 
-    /// Gives a new connection a place, for which another one may have to give way. `None`: all are busy.
+    /// Returns a place for a new connection. If there is no free place, an idle connection is told to close. Returns
+    /// `None` if no connection can be closed because all are busy.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         let number = self.next.fetch_add(1, Relaxed);
         let seat = Arc::new(Seat {
@@ -60,7 +64,8 @@ impl Places {
         let mut seats = self.seats();
         let unproven = seats.values().filter(|seat| !seat.is_proven.load(Relaxed)).count();
         if unproven >= self.most_unproven || seats.len() >= self.most {
-            // An unproven one is idle as long as it is not answered.
+            // An unproven connection counts as idle until its request is being answered, so it gives way even while
+            // it sends the head of a request.
             let from = if unproven >= self.most_unproven { SpareFrom::Unproven } else { SpareFrom::All };
             let leaving = idle_longest(&seats, from)?;
             if let Some(seat) = seats.remove(&leaving) {
@@ -71,7 +76,7 @@ impl Places {
         Some(Place { places: Arc::clone(self), number, seat })
     }
 
-    /// Tells the connection that can be spared most to give way. `false`: none can be spared.
+    /// Tells an idle connection to close. Returns `false` if all are busy.
     pub(super) fn spare_one(&self) -> bool {
         let mut seats = self.seats();
         let leaving = idle_longest(&seats, SpareFrom::All).and_then(|number| seats.remove(&number));
@@ -81,27 +86,28 @@ impl Places {
         leaving.is_some()
     }
 
-    /// Nanoseconds since the listener began.
+    /// Returns the nanoseconds since the listener began.
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn seats(&self) -> MutexGuard<'_, HashMap<u64, Arc<Seat>>> {
-        // Nothing in here panics halfway, so poisoned seats are still whole.
+        // No code panics while it holds the lock with a change half done, so a poisoned map is still consistent.
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The connections from which one is to give way.
+/// The connections among which one is chosen to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpareFrom {
-    /// All of them.
+    /// All connections.
     All,
-    /// Those that have proved nothing.
+    /// The connections on which no request was authorized yet.
     Unproven,
 }
 
-/// Returns the connection that can be spared most.
+/// Returns the number of the idle connection that is to close first: an unproven one if there is one, and of these
+/// the one that has been idle for the longest time.
 fn idle_longest(seats: &HashMap<u64, Arc<Seat>>, from: SpareFrom) -> Option<u64> {
     let idle = seats.iter().filter(|(_, seat)| !seat.is_busy.load(Relaxed));
     let idle = idle.filter(|(_, seat)| from == SpareFrom::All || !seat.is_proven.load(Relaxed));
@@ -111,17 +117,17 @@ fn idle_longest(seats: &HashMap<u64, Arc<Seat>>, from: SpareFrom) -> Option<u64>
 }
 
 impl Place {
-    /// Waits until the connection has to give way.
+    /// Waits until the connection is told to close.
     pub(super) async fn has_to_give_way(&self) {
         self.seat.give_way.notified().await;
     }
 
-    /// Notes that a request is being answered.
+    /// Records that a request on the connection is being answered.
     pub(super) fn begins(&self) {
         self.seat.is_busy.store(true, Relaxed);
     }
 
-    /// Notes that no request is being answered.
+    /// Records that no request on the connection is being answered, so that the connection is idle from now on.
     pub(super) fn rests(&self) {
         self.seat.idle_since.store(self.places.now(), Relaxed);
         self.seat.is_busy.store(false, Relaxed);
@@ -132,18 +138,18 @@ impl Place {
         self.seat.is_proven.store(true, Relaxed);
     }
 
-    /// Returns whether a request was let in.
+    /// Returns whether a request on the connection has been authorized.
     pub(super) fn has_proof(&self) -> bool {
         self.seat.is_proven.load(Relaxed)
     }
 
-    /// Returns whether no request is being answered.
+    /// Returns whether no request on the connection is being answered.
     pub(super) fn is_idle(&self) -> bool {
         !self.seat.is_busy.load(Relaxed)
     }
 
-    /// Returns the time since the last request on the connection ended, or since the connection was accepted if it has had
-    /// none.
+    /// Returns the time since the last request on the connection ended, or since the connection was accepted if it
+    /// has had none.
     pub(super) fn idle_for(&self) -> Duration {
         Duration::from_nanos(self.places.now().saturating_sub(self.seat.idle_since.load(Relaxed)))
     }
@@ -173,7 +179,7 @@ mod tests {
         let second = places.enter().unwrap();
         let third = places.enter().unwrap();
         assert!(gives_way(&first) && !gives_way(&second) && !gives_way(&third));
-        // One that is asking stays.
+        // A connection whose request is being answered is not closed.
         second.begins();
         let fourth = places.enter().unwrap();
         assert!(gives_way(&third) && !gives_way(&second) && !gives_way(&fourth));

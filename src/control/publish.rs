@@ -17,17 +17,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// The answer to a publisher that asks for JSON.
+/// The JSON reply to a publisher.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Published {
-    /// A word for people: `Published`.
+    /// A text for people, which is `Published`.
     #[serde(default)]
     pub message: String,
     /// The outcome of each item, in the order in which they were sent.
     pub items: Vec<Outcome>,
 }
 
-/// Publishes the items of a request, all or none.
+/// Publishes the items of a request, either all of them or none.
+///
+/// # Errors
+/// The body cannot be read or parsed, or a denial could not be written to disk.
 pub(super) async fn publish(
     control: &Control,
     grant: &Grant<'_>,
@@ -60,7 +63,10 @@ pub(super) async fn publish(
     })
 }
 
-/// Publishes, and waits for the outcomes to be final, or for as long as a reply may wait.
+/// Publishes items, and waits until their outcomes are final, for at most `receipt_wait`.
+///
+/// # Errors
+/// There was no room for the items in time. None was published then.
 async fn publish_and_wait(
     control: &Control,
     items: Vec<Item>,
@@ -71,23 +77,24 @@ async fn publish_and_wait(
     Ok(told.outcomes(control.settings.receipt_wait, &receipt).await)
 }
 
-/// Outcomes that are not final yet. Whoever calls the [`Finally`] beside it makes them final: the last shard of this node, or
-/// one who gathers what several nodes have counted.
+/// The outcomes of a batch, once they are final. They are sent by the [`Finally`] that belongs to them, which the
+/// last shard calls when it has counted.
 pub(super) struct FinalOutcomes(oneshot::Receiver<Vec<Outcome>>);
 
-/// Returns a function that is to be called with the final outcomes, which it logs, and the way to wait for them.
+/// Returns a function to call with the final outcomes, which it logs, and a receiver that waits for them.
 pub(super) fn wait_for() -> (Finally, FinalOutcomes) {
     let (tell, told) = oneshot::channel();
     let finally = Box::new(|outcomes: Vec<Outcome>| {
         log(&outcomes);
-        // An error: the publisher waits no longer.
+        // An error means that the publisher no longer waits.
         let _ = tell.send(outcomes);
     });
     (finally, FinalOutcomes(told))
 }
 
 impl FinalOutcomes {
-    /// Returns the outcomes when they are final, or as `receipt` knows them after so long.
+    /// Returns the outcomes as soon as they are final. After `wait` it returns the outcomes that `receipt` has
+    /// counted so far.
     pub(super) async fn outcomes(self, wait: Duration, receipt: &Receipt) -> Vec<Outcome> {
         match timeout(wait, self.0).await {
             Ok(Ok(outcomes)) => outcomes,
@@ -100,7 +107,7 @@ fn parse(body: &Bytes) -> Result<Vec<Item>, ApiError> {
     parse_batch(body).map_err(|error| ApiError::Malformed(error.to_string()))
 }
 
-/// Logs what became of a batch.
+/// Logs the sum of the outcomes of a batch.
 fn log(outcomes: &[Outcome]) {
     let Some(first) = outcomes.first() else { return };
     let mut sum = Outcome::default();

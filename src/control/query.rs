@@ -5,16 +5,19 @@ use crate::grip::form;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// Rows of a page, unless the request says otherwise.
+/// The number of rows in a page, unless the request sets another.
 const DEFAULT_LIMIT: usize = 100;
-/// The most rows of a page.
+/// The largest number of rows in a page.
 const MAX_LIMIT: usize = 1000;
 
 /// The parameters of a query.
 pub(super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
-    /// Reads a query that may have these parameters.
+    /// Parses a query. Only the parameters in `known` are allowed.
+    ///
+    /// # Errors
+    /// A parameter is unknown, or its value is not valid UTF-8.
     pub(super) fn read(query: Option<&str>, known: &[&'static str]) -> Result<Self, ApiError> {
         let mut parameters = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -38,7 +41,10 @@ impl Query {
         self.0.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns how many rows are asked for.
+    /// Returns the number of rows that the request asks for.
+    ///
+    /// # Errors
+    /// The parameter `limit` is not a number from 1 to 1000.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         match self.get("limit").map(str::parse) {
             None => Ok(DEFAULT_LIMIT),
@@ -48,7 +54,10 @@ impl Query {
     }
 }
 
-/// Returns a name in a path, percent-encoded as a whole.
+/// Decodes a name in a path. The whole name is percent-encoded, including its slashes.
+///
+/// # Errors
+/// The name is not valid UTF-8.
 pub(super) fn name(text: &str) -> Result<String, ApiError> {
     let name = percent_decode_str(text).decode_utf8().map(Cow::into_owned);
     name.map_err(|_| ApiError::Malformed("The name in the path is not UTF-8.".to_owned()))

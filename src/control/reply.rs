@@ -9,7 +9,7 @@ use serde::Serialize;
 const TEXT: &str = "text/plain";
 const JSON: &str = "application/json";
 
-/// The media type that a client of the API wants to read.
+/// The media type of a reply, as the client prefers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Media {
     Text,
@@ -17,8 +17,8 @@ pub(super) enum Media {
 }
 
 impl Media {
-    /// Returns the media type that `Accept` asks for, or `None` if it asks for neither. As in Pushpin the last element that
-    /// fits decides.
+    /// Returns the media type that `Accept` asks for, or `None` if it asks for neither. As in Pushpin, the last
+    /// element that fits decides.
     pub(super) fn negotiate(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key(ACCEPT) {
             return Some(Self::Text);
@@ -36,7 +36,7 @@ impl Media {
     }
 }
 
-/// A status, a body and at most one header of its own.
+/// A reply: its status, its body, and at most one header besides `Content-Type`.
 #[derive(Debug)]
 pub(super) struct Reply {
     status: u16,
@@ -46,12 +46,12 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Returns a line of text.
+    /// Returns a reply with one line of plain text.
     pub(super) fn text(status: u16, line: impl Into<String>) -> Self {
         Self { status, media: TEXT, body: line.into() + "\n", header: None }
     }
 
-    /// Returns a line of JSON.
+    /// Returns a reply with status 200 and one line of JSON.
     pub(super) fn json(value: &impl Serialize) -> Self {
         match serde_json::to_string(value) {
             Ok(body) => Self { status: 200, media: JSON, body: body + "\n", header: None },
@@ -59,7 +59,7 @@ impl Reply {
         }
     }
 
-    /// Says that something was done: a word as text, more as JSON.
+    /// Returns the reply to a request that was carried out: `word` as plain text, or `more` as JSON.
     pub(super) fn done(media: Media, word: &str, more: &impl Serialize) -> Self {
         match media {
             Media::Text => Self::text(200, word),
@@ -67,7 +67,7 @@ impl Reply {
         }
     }
 
-    /// Returns text of another media type.
+    /// Returns a reply with status 200 and a text of another media type.
     pub(super) const fn other(media: &'static str, body: String) -> Self {
         Self { status: 200, media, body, header: None }
     }
@@ -81,12 +81,12 @@ impl Reply {
         Self::text(406, "Not Acceptable. Supported formats are text/plain and application/json.")
     }
 
-    /// Says when to try again.
+    /// Adds `Retry-After`, with this number of seconds.
     pub(super) fn retry_after(self, seconds: u32) -> Self {
         Self { header: Some((RETRY_AFTER, HeaderValue::from(seconds))), ..self }
     }
 
-    /// Says how to prove who one is.
+    /// Adds `WWW-Authenticate`, which says how to authenticate.
     pub(super) fn challenge(self, challenge: &str) -> Self {
         let value = HeaderValue::from_str(challenge).unwrap_or(HeaderValue::from_static("Bearer"));
         Self { header: Some((WWW_AUTHENTICATE, value)), ..self }

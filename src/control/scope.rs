@@ -1,44 +1,44 @@
-//! The scopes of a token.
+//! The scopes of a token, and the needs of a request that they cover.
 
 use crate::grip::item::Move;
 use crate::grip::{Glob, Invalid, Item, invalid};
 use std::fmt;
 use std::str::FromStr;
 
-/// One thing that a token may do.
+/// A scope of a token: one kind of request that the token authorizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Send content to the channels of these names, and have their connections ask the origin again.
+    /// Publishing content and hints to the channels whose names match, and subscribing connections to these channels.
     Publish(Glob),
-    /// End the connections of the channels of these names.
+    /// Closing the connections of the channels whose names match, and subscribing or unsubscribing these connections.
     Close(Glob),
-    /// See what is held, and the metrics.
+    /// Reading the lists and the metrics, and choosing connections by any channel.
     Inspect,
-    /// Everything.
+    /// All requests.
     Admin,
 }
 
-/// The thing that a request wants to do.
+/// A permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need<'a> {
-    /// Send content to a channel.
+    /// Publishing to a channel.
     Publish(&'a str),
-    /// Do something to the connections of a channel.
+    /// Closing, subscribing or unsubscribing the connections of a channel.
     Close(&'a str),
-    /// Choose connections by whether they hold a channel, which the counts then tell.
+    /// Choosing connections by whether they hold a channel. The counts in the reply reveal how many do.
     Choose(&'a str),
-    /// Look at something.
+    /// Reading the lists or the metrics.
     Inspect,
-    /// Anything else.
+    /// All other requests.
     Admin,
 }
 
 impl Scope {
-    /// Returns whether it is enough for what somebody wants.
+    /// Returns whether the scope covers a need.
     pub(super) fn covers(&self, need: Need<'_>) -> bool {
         match (self, need) {
             (Self::Admin, _) | (Self::Inspect, Need::Inspect | Need::Choose(_)) => true,
-            // Whoever may send to a channel, or close it, is told by the counts who is there.
+            // A token that may publish to a channel or close it learns from the counts who holds the channel anyway.
             (Self::Publish(names), Need::Publish(channel) | Need::Choose(channel))
             | (Self::Close(names), Need::Close(channel) | Need::Choose(channel)) => names.matches(channel),
             _ => false,
@@ -46,8 +46,8 @@ impl Scope {
     }
 }
 
-/// Returns all that an item needs. One that has a place in the order of its channel, by its id, is something to its
-/// connections even if it only closes.
+/// Returns all permissions that an item needs. An item with an id changes the order of its channel, so it needs the
+/// permission to publish even if it only closes connections.
 pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
     let sends = item.response.is_some() || item.stream.is_some() || item.message.is_some();
     let orders = item.id.is_some() || item.prev_id.is_some() || !item.hints.is_empty();
@@ -57,16 +57,17 @@ pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
         Some(Move::Unsubscribe(channels)) => (&[][..], &channels[..]),
         None => (&[][..], &[][..]),
     };
-    // An item that does none of this counts as content, so that nothing goes without a scope.
+    // An item without any effect counts as content, so that every item needs some permission.
     let publishes = sends || orders || !closes;
     let publish = publishes.then_some(Need::Publish(&item.channel));
-    // A connection that is subscribed to a channel gets everything that is published there.
+    // A connection that is subscribed to a channel receives everything that is published to it, so this needs the
+    // permission to publish to that channel.
     let entered = entered.iter().map(|channel| Need::Publish(channel));
     let left = left.iter().map(|channel| Need::Close(channel));
     let selection = item.selection.as_deref();
     let chosen = selection.into_iter().flat_map(|selection| selection.with.iter().chain(&selection.except));
     let chosen = chosen.map(|channel| &**channel);
-    // The filter `require-sub` chooses in the same way.
+    // The filter `require-sub` chooses connections by a channel as well.
     let required = item.meta.as_deref().and_then(|meta| meta.get("require_sub"));
     let chosen = chosen.chain(required.filter(|channel| !channel.is_empty())).map(Need::Choose);
     publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered).chain(left).chain(chosen)
@@ -162,7 +163,7 @@ mod tests {
         );
         let required = json!({"channel": "c", "action": "close", "meta": {"require_sub": "d", "sender": "e"}});
         assert_eq!(needed(required), format!(r#"close "c" and choose by "d"{takes}"#));
-        // One that is nothing for anybody.
+        // An item without a format that any connection takes.
         assert_eq!(needed(json!({"channel": "c", "formats": {"smoke": {}}})), publish);
     }
 

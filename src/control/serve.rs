@@ -1,4 +1,4 @@
-//! Connections to the control API, and to its health alone.
+//! The serving of connections to the control API, and to the address for health probes.
 
 use super::error::ApiError;
 use super::places::{Place, Places};
@@ -20,27 +20,29 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-/// How long a publisher may take for the head of a request, and be idle between two.
+/// How long a client may take to send the head of a request, and how long a connection may be idle between two
+/// requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection may be idle that has proved nothing: longer than the usual period of probes that keep theirs.
+/// How long a connection may be idle on which no request was authorized yet. It is longer than the usual interval of
+/// probes that reuse their connection.
 const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(15);
-/// Connections at the same time.
+/// The number of concurrent connections to a listener of the whole control API.
 const MOST: usize = 1024;
-/// Those of them that may have proved nothing.
+/// The number of these connections that may be unproven, which means that no request on them was authorized yet.
 const MOST_UNPROVEN: usize = 256;
-/// Connections at the same time that ask for the health alone.
+/// The number of concurrent connections to a listener for health probes.
 const MOST_PROBES: usize = 64;
 
 /// The requests that a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// All of the control API.
+    /// All requests of the control API.
     Everything,
     /// `/healthz` and `/readyz`, for probes that cannot reach the control API.
     Health,
 }
 
-/// The admission of connections to one listener of the control API.
+/// The acceptor of connections to one listener of the control API.
 struct ControlAcceptor {
     control: Arc<Control>,
     places: Arc<Places>,
@@ -50,7 +52,7 @@ struct ControlAcceptor {
 impl Acceptor for ControlAcceptor {
     async fn admit(&self, transport: Transport) {
         let Self { control, places, purpose } = self;
-        // One that is over already needs no place.
+        // A connection without a peer has ended already.
         let Some(peer) = transport.peer() else { return };
         if !control.descriptors.are_enough_for_control() {
             places.spare_one();
@@ -60,13 +62,14 @@ impl Acceptor for ControlAcceptor {
             return tracing::debug!(remote = %peer, "a connection to the control API was refused: all others are busy");
         };
         tokio::spawn(Arc::clone(control).connection(transport, peer, place, *purpose));
-        // It begins its request, if that has come: otherwise it would count as idle for the next.
+        // The task of the connection runs now. If its request has arrived, the connection becomes busy and cannot be
+        // closed in favor of the next one.
         yield_now().await;
     }
 
     fn make_room(&self, error: &io::Error) {
         static LINE: Seldom = Seldom::new();
-        // Whoever only waits gives way to whoever asks.
+        // An idle connection is closed, so that its descriptor is free for the next connection.
         self.places.spare_one();
         LINE.log(|left_out| tracing::error!(%error, left_out, "cannot accept connections to the control API"));
     }
@@ -75,7 +78,7 @@ impl Acceptor for ControlAcceptor {
 impl Control {
     /// Serves `listener` forever.
     pub async fn serve(self: Arc<Self>, listener: Listener, purpose: Purpose) {
-        // Where the process may open few files, there are few places.
+        // A process with a low limit of open files gets fewer places.
         let bounded =
             |most: usize, share: u64| most.min(usize::try_from(self.descriptors.limit() / share).unwrap_or(most));
         let places = match purpose {
@@ -119,7 +122,7 @@ impl Control {
                     return;
                 }
                 () = place.has_to_give_way() => {
-                    // A request may have come in the same moment: it is answered.
+                    // A request that arrived at the same moment is still answered.
                     if place.is_idle() {
                         self.metrics.gave_way.inc();
                         tracing::debug!(remote = %caller, "an idle control connection was closed to make room for a new one");
@@ -134,7 +137,7 @@ impl Control {
         }
     }
 
-    /// Answers a request of a probe.
+    /// Returns the reply to a request on a listener for health probes.
     fn answer_probe(&self, request: &Request<Incoming>) -> Reply {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Reply::not_allowed(request.method(), "GET, HEAD");
@@ -143,9 +146,10 @@ impl Control {
             .map_or_else(|| ApiError::no_such_place().into(), |health| self.health(health))
     }
 
-    /// Delays the refusal of a token that may have been guessed.
+    /// Delays the refusal of a token that may be a guess.
     pub(super) async fn slow_down(&self, caller: Peer) {
-        // Whoever may write to the Unix socket needs no token, or cannot be told from others.
+        // Callers over the Unix socket are not delayed. They usually need no token, and have no addresses that could
+        // tell them apart.
         let Peer::Tcp { remote, .. } = caller else { return };
         let delay = self.guesses.delay(remote.ip().to_canonical(), Instant::now());
         if !delay.is_zero() {
@@ -154,14 +158,14 @@ impl Control {
     }
 }
 
-/// Waits until a connection has been idle for too long without having proved anything.
+/// Waits until a connection has been idle for [`UNPROVEN_TIMEOUT`] without an authorized request.
 async fn unproven_for_too_long(place: &Place) {
     loop {
         let left = UNPROVEN_TIMEOUT.saturating_sub(place.idle_for());
         if left.is_zero() && place.is_idle() && !place.has_proof() {
             return;
         }
-        // Proof is never lost, but a request may still turn out to be refused.
+        // The connection may be busy now and become idle without having been authorized, so it is looked at again.
         sleep(if left.is_zero() { UNPROVEN_TIMEOUT } else { left }).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens: by what those who may use the control API are known.
+//! The tokens by which the control API recognizes its callers.
 
 use super::scope::{Need, Scope};
 use crate::grip::signature::{self, Unfit, Verifier};
@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Digest, SHA256, digest};
 use serde::Deserialize;
 use std::fmt;
 
-/// Somebody who may use the control API, and for what.
+/// A configured token: its name, the proof that a caller must send, and the scopes that it grants.
 #[derive(Clone)]
 pub struct Token {
     name: String,
@@ -15,12 +15,13 @@ pub struct Token {
     scopes: Vec<Scope>,
 }
 
-/// By what somebody is known.
+/// The proof that a caller must send.
 #[derive(Clone)]
 enum Proof {
-    /// By a JWT (RFC 7519) of this issuer that is signed with this key.
+    /// A JWT (RFC 7519) of this issuer, signed with the key of the verifier.
     Signed { issuer: String, verifier: Box<Verifier> },
-    /// By a secret. Of two hashes it does not matter how long it takes to tell them apart, nor how long the secrets are.
+    /// A secret, of which the SHA-256 hash is kept. Hashes are compared in constant time, so that the time of a
+    /// comparison reveals neither the secret nor its length.
     Secret(Digest),
 }
 
@@ -32,41 +33,42 @@ struct Claims {
     aud: Option<serde_json::Value>,
 }
 
-/// The subject of a JWT. It is read by itself: a JWT without a proper one is as good as any other.
+/// The claim with the subject of a JWT. It is parsed separately from the other claims, because a JWT without a valid
+/// subject is valid nevertheless.
 #[derive(Deserialize)]
 struct Named {
     sub: Option<String>,
 }
 
-/// The issuer of a JWT, as the JWT itself says.
+/// The claim with the issuer of a JWT. It is read before the signature is verified, to find the right key.
 #[derive(Deserialize)]
 struct Issued {
     iss: Option<String>,
 }
 
-/// Why nobody is known by what was shown.
+/// The reason why a token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// It is no secret that is configured, and no JWT.
+    /// The token is neither a configured secret nor a JWT.
     Key,
-    /// A JWT that names no issuer.
+    /// The JWT names no issuer.
     NoIssuer,
-    /// A JWT of an issuer that is not configured.
+    /// The issuer of the JWT is not configured.
     Issuer,
-    /// A JWT that is not signed with the issuer's key.
+    /// The JWT is not signed with a key of its issuer.
     Signature,
-    /// A JWT that does not say until when it is valid.
+    /// The JWT has no valid claim `exp`, which says when it expires.
     NoExpiry,
-    /// A JWT that was valid once.
+    /// The JWT has expired.
     Expired,
-    /// A JWT that is not valid yet.
+    /// The JWT is not valid yet, by its claim `nbf`.
     Early,
-    /// A JWT for somebody else.
+    /// The JWT is meant for another audience: it has a claim `aud`.
     Audience,
 }
 
 impl Token {
-    /// Returns a token for those who show a JWT of `issuer`, which `verifier` can verify.
+    /// Returns a token that accepts JWTs of `issuer`, verified by `verifier`.
     pub fn signed(name: &str, issuer: &str, verifier: Verifier, scopes: Vec<Scope>) -> Self {
         Self {
             name: name.to_owned(),
@@ -75,7 +77,7 @@ impl Token {
         }
     }
 
-    /// Returns a token for those who show `secret` itself.
+    /// Returns a token that accepts the text `secret` itself.
     pub fn secret(name: &str, secret: &str, scopes: Vec<Scope>) -> Self {
         Self { name: name.to_owned(), proof: Proof::Secret(digest(&SHA256, secret.as_bytes())), scopes }
     }
@@ -85,7 +87,7 @@ impl Token {
         &self.name
     }
 
-    /// Returns whether it may do this.
+    /// Returns whether a scope of the token covers a need.
     pub(super) fn may(&self, need: Need<'_>) -> bool {
         self.scopes.iter().any(|scope| scope.covers(need))
     }
@@ -99,7 +101,7 @@ impl Token {
         matches!(&self.proof, Proof::Secret(own) if verify_slices_are_equal(own.as_ref(), shown.as_ref()).is_ok())
     }
 
-    /// Returns the verifier of JWTs of this issuer, if the token is shown as such a JWT.
+    /// Returns the verifier of the token if it accepts JWTs of this issuer.
     fn verifier_of(&self, issuer: &str) -> Option<&Verifier> {
         match &self.proof {
             Proof::Signed { issuer: own, verifier } if own == issuer => Some(verifier),
@@ -108,17 +110,20 @@ impl Token {
     }
 }
 
-/// The one who has shown a token.
+/// The identity of a caller that has sent a valid token.
 #[derive(Clone, Debug)]
 pub(super) struct Identity<'a> {
-    /// The configured token by which the one is known.
+    /// The configured token that the caller has proved to have.
     pub(super) token: &'a Token,
-    /// The subject of the JWT that was shown, if it names one as text.
+    /// The subject (`sub`) of the JWT that was sent, if it is a text.
     pub(super) subject: Option<String>,
 }
 
-/// Returns the one who has shown `shown` at `now`, in seconds since 1970: a secret, else a JWT. Of the tokens of its issuer
-/// it is the first with whose key the JWT is signed.
+/// Returns the identity of a caller that has sent `shown` at `now`, in seconds since 1970. `shown` is a configured
+/// secret, or a JWT. If several tokens have the issuer of the JWT, the first whose key verifies it is chosen.
+///
+/// # Errors
+/// The token is not valid. The error says why.
 pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Result<Identity<'a>, Unknown> {
     let hash = digest(&SHA256, shown);
     if let Some(token) = tokens.iter().find(|token| token.is_secret(&hash)) {
@@ -143,9 +148,13 @@ pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Resul
     Err(refusal)
 }
 
-/// Returns whether a JWT is for now, and for whoever is asked.
+/// Checks that a JWT is valid at `now`, in seconds since 1970, and is not meant for another audience.
+///
+/// # Errors
+/// The JWT has expired or never expires, is not valid yet, or names an audience.
 fn timely(claims: &Claims, now: u64) -> Result<(), Unknown> {
-    // A time may have a fraction (RFC 7519, section 2), and for ages to come a float has room for all of it.
+    // Times may have a fraction (RFC 7519 2), so they are compared as floats. A float is exact for all seconds of the
+    // next millions of years.
     #[allow(clippy::cast_precision_loss, reason = "said above")]
     let now = now as f64;
     let until = claims.exp.as_ref().and_then(serde_json::Value::as_f64).ok_or(Unknown::NoExpiry)?;
@@ -243,13 +252,14 @@ mod tests {
         assert_eq!(claiming(json!({"iss": "realm", "exp": NOW + 9, "aud": "other"})), Err(Unknown::Audience));
         assert_eq!(claiming(json!({"exp": NOW + 1})), Err(Unknown::NoIssuer));
         assert_eq!(claiming(json!({"iss": 1, "exp": NOW + 1})), Err(Unknown::Key));
-        // A JWT with a wrong signature is not told that its claims are wrong as well.
+        // The signature is checked first, so a JWT with a wrong signature is not told that its claims are wrong as
+        // well.
         assert_eq!(name(&signed("third", &json!({"iss": "realm"}))), Err(Unknown::Signature));
     }
 
     #[test]
     fn a_token_without_a_signature_is_none() {
-        // {"alg":"none"} and what the claims above are.
+        // The first header is `{"alg":"none"}`, the second names HS256. The claims are those of a valid JWT.
         let claims = signed("first", &json!({"iss": "realm", "exp": NOW + 1}));
         let claims = claims.split('.').nth(1).unwrap();
         for header in ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJIUzI1NiJ9"] {
@@ -275,7 +285,8 @@ mod tests {
             let mut changed = token.clone();
             let at = at.index(changed.len());
             changed.replace_range(at..=at, &other);
-            // The last letter has two bits that mean nothing, and may not be decoded at all.
+            // The last character is spared: some of its bits have no meaning, and changing them may leave the decoded
+            // signature as it was.
             prop_assume!(changed != token && at + 1 < token.len());
             prop_assert!(name(&changed).is_err(), "{}", changed);
         }

@@ -1,4 +1,4 @@
-//! The parts of a daemon, put together and not started yet.
+//! The assembly of a daemon's parts, before its threads are started.
 
 use super::control_thread::ControlThread;
 use super::listeners::{Addresses, Listeners};
@@ -22,18 +22,19 @@ use std::thread::Builder;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// The parts of a daemon, which listens already and serves nobody yet.
+/// The parts of a daemon. Its listeners are bound, but no thread serves them yet.
 pub(super) struct Assembly {
     pub(super) addresses: Addresses,
     pub(super) control: Arc<Control>,
     pub(super) hub: Arc<Hub>,
-    /// Begins the drain.
+    /// The signal that begins the drain, when `true` is sent.
     pub(super) drain: watch::Sender<bool>,
-    /// Replaces the routes.
+    /// The routes in use, which may be replaced.
     pub(super) routes: watch::Sender<Arc<Table>>,
     pub(super) shards: Vec<ShardThread>,
     pub(super) control_thread: ControlThread,
-    /// Ends the control thread. The duration is how long webhooks may take to tell what is left.
+    /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
+    /// events.
     pub(super) stop_control: oneshot::Sender<Duration>,
 }
 
@@ -41,7 +42,8 @@ impl Assembly {
     /// Binds the addresses and builds the parts.
     ///
     /// # Errors
-    /// An address cannot be used, or what is kept on disk cannot be read. The error names it.
+    /// An address cannot be used, the state on disk cannot be read, or the demo cannot be started. The error says
+    /// which.
     pub(super) fn new(mut config: Config) -> io::Result<Self> {
         let hub = Hub::new(config.hub.clone(), config.shards);
         hub.load()?;
@@ -102,7 +104,8 @@ fn announce(config: &Config, addresses: &Addresses, routes: &Table) {
     }
 }
 
-/// Starts the demo's origin on a port of its own. Returns routes by which all requests go there.
+/// Starts the demo's origin on a free port, in a thread of its own. Returns a table whose only route leads to the
+/// demo.
 fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Table>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! The listeners to the reports of a shard: the hub, and the webhooks.
+//! The ledger of a shard, which passes its reports on to the hub and to the webhooks.
 
 use crate::grip::Channel;
 use crate::hub::Membership;
@@ -6,7 +6,7 @@ use crate::notify::{self, Notifier};
 use crate::shard::{ConnectionId, Denied, Ended, Entering, Joined, Ledger, Profile};
 use std::sync::Arc;
 
-/// The ledger of one shard.
+/// The ledger of one shard. It reports to the hub and to the webhooks.
 pub(super) struct Books {
     pub(super) shard: usize,
     pub(super) membership: Membership,

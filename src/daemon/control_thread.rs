@@ -1,4 +1,4 @@
-//! The thread of the control API. It also keeps the hub's time and runs the webhooks.
+//! The thread of the control API. It also runs the hub's timers and its writes to disk, and the webhooks.
 
 use super::local_runtime;
 use crate::control::{Control, Purpose};
@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
-/// How long webhooks may take at least to tell what is left when the last connection has ended.
+/// The minimum time that webhooks have to send their remaining events after the last connection has ended.
 pub(super) const LAST_EVENTS: Duration = Duration::from_secs(1);
 
-/// How long writes and lookups of names may go on at the end.
+/// How long writes to disk and lookups of host names may still take when the thread ends.
 const LAST_WRITES: Duration = Duration::from_millis(500);
 
 /// The parts that the thread of the control API runs.
@@ -25,7 +25,7 @@ pub(super) struct ControlThread {
     pub(super) hub: Arc<Hub>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) listeners: Vec<(BoundListener, Purpose)>,
-    /// Ends the thread. The duration is how long webhooks may take to tell what is left.
+    /// The signal that ends the thread. The duration is the time that webhooks have to send their remaining events.
     pub(super) stopped: oneshot::Receiver<Duration>,
 }
 
@@ -33,13 +33,13 @@ impl ControlThread {
     /// Starts the thread, and waits until it serves.
     ///
     /// # Errors
-    /// There is no thread for it, or its listeners cannot be watched, because the process may open no more files.
+    /// The thread cannot be created, or the process may open no more files, so that the listeners cannot be watched.
     pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
         let (tell, told) = sync_channel(1);
         let thread = Builder::new().name("control".into()).spawn(move || match local_runtime() {
             Ok(runtime) => {
                 runtime.block_on(self.run(|started| drop(tell.send(started))));
-                // Without waiting for long for what cannot be stopped: the lookup of a webhook's host.
+                // The lookup of a webhook's host name cannot be cancelled, so the wait for it is limited.
                 runtime.shutdown_timeout(LAST_WRITES);
             }
             Err(error) => drop(tell.send(Err(error))),
@@ -48,7 +48,8 @@ impl ControlThread {
         Ok(thread)
     }
 
-    /// Serves until it is stopped. `started` is told first whether it can.
+    /// Serves until the thread is told to stop. Before that, `started` is called once with the result of starting the
+    /// listeners. If that is an error, nothing is served.
     pub(super) async fn run(self, started: impl FnOnce(io::Result<()>)) {
         let Self { control, hub, notifier, listeners, stopped } = self;
         let listeners = listeners.into_iter().map(|(listener, purpose)| Ok((listener.start()?, purpose)));

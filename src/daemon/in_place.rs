@@ -1,19 +1,19 @@
-//! A gripd on the thread of its caller.
+//! Running a gripd on the thread of its caller.
 
 use super::assembly::Assembly;
 use crate::config::Config;
 use std::io;
 use tokio::task::spawn_local;
 
-/// Runs a gripd whose shards and control API share the thread of the caller, until the future is dropped or the control API
-/// ends. It is for counting instructions: nothing then depends on which thread is faster. It needs a runtime whose tasks stay
-/// on their thread.
+/// Runs a gripd whose shards and control API share the thread of the caller, until the returned future is dropped or
+/// the control API ends. The benchmarks that count instructions use it, because their counts must not depend on which
+/// thread is faster. The runtime must keep tasks on their thread, as `LocalRuntime` does.
 ///
 /// # Errors
-/// An address cannot be used; the error names it. Or the control API cannot serve, because the process may open no more
-/// files.
+/// The parts cannot be built, for example because an address cannot be used, or the process may open no more files,
+/// so that the control API cannot serve.
 pub async fn run_in_place(config: Config) -> io::Result<()> {
-    // Whoever drops these two ends the shards and the control API.
+    // Dropping these two senders would end the shards and the control API.
     let Assembly { shards, control_thread, drain: _drain, stop_control: _stop_control, .. } = Assembly::new(config)?;
     for shard in shards {
         spawn_local(shard.run());

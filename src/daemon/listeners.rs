@@ -6,12 +6,12 @@ use crate::net::{Bound, BoundListener, ListenAddress};
 use std::io;
 use std::net::SocketAddr;
 
-/// The listeners of a daemon, before they are given to the threads that accept.
+/// The listeners of a daemon, before the threads that accept from them are started.
 #[derive(Debug)]
 pub(super) struct Listeners {
     /// Listeners for client connections, one per shard.
     pub(super) clients: Vec<BoundListener>,
-    /// The listeners of the control API, and what each of them is for.
+    /// The listeners of the control API, each with the requests that it serves.
     pub(super) control: Vec<(BoundListener, Purpose)>,
     pub(super) addresses: Addresses,
 }
@@ -19,13 +19,13 @@ pub(super) struct Listeners {
 /// The addresses on which a daemon listens.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// The address for clients.
+    /// The address on which clients are served.
     pub(super) clients: ListenAddress,
     /// The TCP address of the control API.
     pub(super) control: SocketAddr,
     /// The Unix socket of the control API, if it has one.
     pub(super) control_unix: Option<ListenAddress>,
-    /// The address for probes that ask for the health alone, if there is one.
+    /// The address on which only health probes are served, if there is one.
     pub(super) health: Option<SocketAddr>,
 }
 

@@ -1,4 +1,4 @@
-//! The numbers of all parts.
+//! The metrics of all parts.
 
 use crate::hub::Hub;
 use crate::net::Descriptors;
@@ -7,7 +7,7 @@ use crate::{control, front, notify, origin, session, shard};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The counters of the parts, which the shards share.
+/// The counters of all parts. The threads of the daemon share them.
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
     pub(super) front: Arc<front::Metrics>,
@@ -32,7 +32,7 @@ impl Counters {
     }
 }
 
-/// Registers the numbers that are looked up when they are shown.
+/// Registers the metrics whose values are looked up when they are read.
 pub(super) fn register(registry: &Registry, hub: &Arc<Hub>, descriptors: &Arc<Descriptors>) {
     let counted = Arc::clone(hub);
     registry

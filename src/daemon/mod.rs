@@ -1,4 +1,4 @@
-//! The one place where the parts are put together: bind, build, run, drain.
+//! The daemon: the threads of a gripd process. This is the only part that puts all others together.
 
 mod assembly;
 mod books;
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::LocalRuntime;
 use tokio::sync::{oneshot, watch};
 
-/// A gripd that runs, on threads of its own.
+/// A running gripd, on threads of its own.
 #[derive(Debug)]
 pub struct Daemon {
     addresses: Addresses,
@@ -37,29 +37,32 @@ pub struct Daemon {
     drain: watch::Sender<bool>,
     routes: watch::Sender<Arc<Table>>,
     shards: Vec<JoinHandle<Left>>,
-    /// Ends the control thread. The duration is how long webhooks may take to tell what is left.
+    /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
+    /// events.
     stop_control: oneshot::Sender<Duration>,
-    /// The longest time that a drain may take.
+    /// The time that a drain may take: the time over which streams are ended, and the grace of the last one.
     longest_drain: Duration,
     /// The time at which the drain began.
     drained_at: OnceLock<Instant>,
     control_thread: JoinHandle<()>,
 }
 
-/// The connections that were left when a shard ended. There are none if all ended in time.
+/// The connections and channels that were left when the shards had ended. There are none if all connections ended in
+/// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Connections still parked.
+    /// The number of connections that were still parked.
     pub connections: usize,
-    /// Channels still held.
+    /// The number of channels that were still held.
     pub channels: usize,
 }
 
 impl Daemon {
-    /// Binds the addresses and begins to serve.
+    /// Builds the parts of a gripd and starts its threads.
     ///
     /// # Errors
-    /// An address cannot be used; the error names it.
+    /// An address cannot be used, the state on disk cannot be read, a thread cannot be created, or the process may
+    /// open no more files. The error says which.
     pub fn start(config: Config) -> io::Result<Self> {
         let longest_drain = config.drain + config.shard.close_grace;
         let Assembly { addresses, control, hub, drain, routes, shards, control_thread, stop_control } =
@@ -81,22 +84,22 @@ impl Daemon {
         })
     }
 
-    /// Returns where clients connect.
+    /// Returns the address on which clients are served.
     pub const fn listen(&self) -> &ListenAddress {
         &self.addresses.clients
     }
 
-    /// Returns where publishers connect.
+    /// Returns the address on which publishers are served.
     pub const fn control_listen(&self) -> SocketAddr {
         self.addresses.control
     }
 
-    /// Returns where probes connect that ask for the health alone, if they may.
+    /// Returns the address on which only health probes are served, if there is one.
     pub const fn health_listen(&self) -> Option<SocketAddr> {
         self.addresses.health
     }
 
-    /// Returns where publishers on this machine connect.
+    /// Returns the address at which publishers on this machine reach the control API.
     pub fn local_control(&self) -> SocketAddr {
         local(self.addresses.control)
     }
@@ -109,10 +112,10 @@ impl Daemon {
         self.routes.send_replace(routes);
     }
 
-    /// Begins to drain: no new connections, and an end to those there are.
+    /// Begins the drain: no new connections are accepted, and all open connections are ended.
     pub fn drain(&self) {
         tracing::info!("draining");
-        // Only the first time counts.
+        // If the drain has begun before, the first time is kept.
         let _ = self.drained_at.set(Instant::now());
         self.control.unready();
         self.drain.send_replace(true);
@@ -123,11 +126,12 @@ impl Daemon {
         self.shards.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits until every shard has ended, then ends the control API. Returns what remained when the time was over.
+    /// Waits until every shard has ended, then ends the control API. Returns the connections and channels that were
+    /// left.
     pub fn join(self) -> Left {
         let mut left = Left::default();
         for shard in self.shards {
-            // A thread that panicked has told so, and has nothing left.
+            // A thread that panicked has logged that, and its connections are closed.
             let one = shard.join().unwrap_or_default();
             left.connections += one.connections;
             left.channels += one.channels;
@@ -135,7 +139,7 @@ impl Daemon {
         left.channels = left.channels.max(self.hub.population());
         let begun = self.drained_at.get().map_or(Duration::ZERO, Instant::elapsed);
         let rest = self.longest_drain.saturating_sub(begun).max(LAST_EVENTS);
-        // An error: the control thread has ended by itself.
+        // An error means that the control thread has ended by itself.
         let _ = self.stop_control.send(rest);
         let _ = self.control_thread.join();
         tracing::info!(connections = left.connections, "stopped");
@@ -143,14 +147,15 @@ impl Daemon {
     }
 }
 
-/// Tells the hub which names the clients of each route may hold.
+/// Passes the lists of allowed channels of all routes to the hub. Logs the routes whose lists have been changed over
+/// the control API, as those changes stay in force.
 fn configure(hub: &Hub, routes: &Table) {
     for route in hub.configure(routes.routes().map(|route| (Arc::clone(&route.name), route.channels.clone()))) {
         tracing::warn!(%route, "its list of channels was changed while gripd ran, and stays so: DELETE /allowed ends that");
     }
 }
 
-/// How a listener on `address` is reached from this machine.
+/// Returns the address at which a listener on `address` is reached from this machine.
 fn local(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
@@ -165,7 +170,7 @@ fn warn_of_ignored(routes: &Table) {
     }
 }
 
-/// Returns a runtime for one thread, whose tasks stay on it.
+/// Returns a single-threaded runtime, whose tasks stay on its thread.
 fn local_runtime() -> io::Result<LocalRuntime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())
 }

@@ -1,4 +1,4 @@
-//! The thread of one shard.
+//! The thread of one shard: its parts, their tasks, and its end.
 
 use super::books::Books;
 use super::metrics::Counters;
@@ -91,7 +91,8 @@ impl ShardThread {
         let deliver = spawn_local(async move { deliveries.deliver().await });
         spawn_local(async move {
             if deliver.await.is_err_and(|e| e.is_panic()) {
-                // A shard that holds clients and delivers nothing is worse than none; its panic has been told.
+                // A shard that holds clients without delivering items is worse than no shard. The panic itself has
+                // been logged already.
                 std::process::abort();
             }
         });
@@ -116,18 +117,20 @@ impl ShardThread {
     }
 }
 
-/// Serves clients until the drain begins, and empties the listener.
+/// Serves clients until the drain begins. Then connections that are already established are accepted, and the
+/// listener is closed.
 async fn serve(front: &Rc<Front>, listener: Listener, mut drained: watch::Receiver<bool>) {
     let sign = Rc::clone(&front.drain);
     spawn_local(async move {
-        // An error means that the daemon is gone, which is as good a reason.
+        // An error means that the daemon was dropped, which ends the shard as well.
         let _ = drained.wait_for(|drained| *drained).await;
         sign.begin();
     });
     front::serve(front, listener).await;
 }
 
-/// Ends the connections that are left, and waits for them no longer than they may take.
+/// Ends the remaining connections, and waits for that at most `spread` plus `grace`. Returns the connections and
+/// channels that are left then.
 async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Duration) -> Left {
     let ending = Rc::clone(shard);
     let ending = spawn_local(async move { ending.drain(spread).await });

@@ -1,5 +1,5 @@
-//! Telling a conversation what happens: it is written down for those who ask
-//! later, and published to those who are there.
+//! The publication of news in a conversation. Each piece of news is written to a log, for long-polls that ask later,
+//! and published to everybody who is connected.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use super::chat_event::ChatEvent;
 use super::log::Logs;
 use super::publish::{Control, ControlError};
 
-/// The lines of all conversations, and the publisher that tells them.
+/// The logs of all conversations, and the control port through which news is published.
 #[derive(Clone, Debug)]
 pub(super) struct Board {
     control: Control,
@@ -19,12 +19,13 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// Returns a board on which nothing is written.
+    /// Returns a board with empty logs.
     pub(super) fn new(control: Control) -> Self {
         Self { control, logs: Arc::default() }
     }
 
-    /// Publishes news to everybody in a conversation, after another item if there is one, and returns the receipt.
+    /// Publishes news to everybody in a conversation, and returns the receipt. If `first` is given, that item is
+    /// published before the news, in the same request.
     pub(super) async fn tell(
         &self,
         conversation: &Conversation,
@@ -32,8 +33,8 @@ impl Board {
         first: Option<Value>,
     ) -> Result<Value, ControlError> {
         let (board, conversation) = (self.clone(), conversation.clone());
-        // A task of its own: what is written down is published even if whoever
-        // said it does not wait for that.
+        // The news is published in a task of its own, so that it is published even if the request that caused it is
+        // dropped.
         let telling = tokio::spawn(async move { board.publish(&conversation, &event, first).await });
         telling.await.unwrap_or_else(|error| Err(ControlError::from(error)))
     }
@@ -44,7 +45,7 @@ impl Board {
         event: &ChatEvent,
         first: Option<Value>,
     ) -> Result<Value, ControlError> {
-        // Before it is published: gripd may ask for it as soon as it has it.
+        // The log is written first, because gripd may ask for the news as soon as it has the item.
         let place = self.logs().write(conversation, event.value(), now_ms());
         let items = first.into_iter().chain(event.items(conversation, place));
         let receipt = self.control.publish(items.collect()).await;
@@ -59,19 +60,19 @@ impl Board {
         self.logs().last(conversation)
     }
 
-    /// Returns the number of the last news, and all after those that were `seen`.
+    /// Returns the number of the last news in a conversation, and all news after number `seen`.
     pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> (u64, Vec<Value>) {
         let logs = self.logs();
         (logs.last(conversation), logs.behind(conversation, seen))
     }
 
-    /// Returns the logs; each change to them is whole, as in the chat.
+    /// Returns the logs. Every change to them is complete before anything can panic, so a poisoned lock is usable.
     fn logs(&self) -> MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the time as pages know it.
+/// Returns the milliseconds since 1970, as JavaScript counts time.
 pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

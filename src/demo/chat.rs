@@ -2,20 +2,23 @@
 
 use std::collections::VecDeque;
 
-/// Longest name of a person or a conversation.
+/// The maximum length of the name of a person or a conversation, in bytes.
 const NAME_MAX: usize = 24;
-/// Longest message, in characters.
+/// The maximum length of a message, in characters.
 const TEXT_MAX: usize = 2000;
-/// The maximum number of removed users to remember. The oldest entry is evicted first, so that made-up names cannot exhaust
-/// the memory.
+/// The maximum number of removed users to remember. The oldest entry is evicted first, so that made-up names cannot
+/// exhaust the memory.
 const KICKS_MAX: usize = 1000;
 
-/// A person's name: safe inside a channel name, a header and a URL.
+/// The name of a person. It can be used in a channel name, a header or a URL without being encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name(String);
 
 impl Name {
-    /// Takes 1-24 ASCII letters, digits, `_` or `-`; otherwise says what is wrong.
+    /// Parses a name of 1 to 24 ASCII letters, digits, `_` or `-`.
+    ///
+    /// # Errors
+    /// The text is no such name. The error says so, and calls the text by `what`.
     pub(super) fn parse(what: &str, text: &str) -> Result<Self, String> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         if fits(text, allowed) {
@@ -29,19 +32,22 @@ impl Name {
         &self.0
     }
 
-    /// Returns the channel of all of this person's connections.
+    /// Returns the name of the channel that all connections of the person hold.
     pub(super) fn channel(&self) -> String {
         format!("user-{}", self.0)
     }
 }
 
-/// A conversation's identifier: letters and digits only, so that no
-/// conversation's member prefix can begin another one's.
+/// The identifier of a conversation. It consists of letters and digits only, so that the member prefix of one
+/// conversation cannot be the beginning of another one's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Conversation(String);
 
 impl Conversation {
-    /// Takes 1-24 ASCII letters or digits; otherwise says what is wrong.
+    /// Parses an identifier of 1 to 24 ASCII letters or digits.
+    ///
+    /// # Errors
+    /// The text is no such identifier. The error says so.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if fits(text, |b| b.is_ascii_alphanumeric()) {
             return Ok(Self(text.to_owned()));
@@ -54,22 +60,22 @@ impl Conversation {
         &self.0
     }
 
-    /// Returns the channel everybody in the conversation is on.
+    /// Returns the name of the channel that everybody in the conversation holds.
     pub(super) fn channel(&self) -> String {
         format!("conversation{}", self.0)
     }
 
-    /// Returns the channel on which its long-polls get what is numbered.
+    /// Returns the name of the channel for the conversation's long-polls, whose items are numbered.
     pub(super) fn polls(&self) -> String {
         format!("{}-polls", self.channel())
     }
 
-    /// Returns the prefix of each member's channel; the name follows.
+    /// Returns the prefix of the channels of the conversation's members. The name of the member follows it.
     pub(super) fn member_prefix(&self) -> String {
         format!("{}-user-", self.channel())
     }
 
-    /// Returns the channels of one person's connection.
+    /// Returns the names of the channels that a person's connection to the conversation holds.
     pub(super) fn channels_of(&self, name: &Name) -> [String; 3] {
         let member = format!("{}{}", self.member_prefix(), name.as_str());
         [self.channel(), name.channel(), member]
@@ -80,7 +86,10 @@ fn fits(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
     (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Checks a message's text.
+/// Checks the text of a message, and returns it.
+///
+/// # Errors
+/// The text is blank, or longer than 2,000 characters.
 pub(super) fn check_text(text: &str) -> Result<&str, String> {
     if text.trim().is_empty() {
         return Err("text must not be empty".to_owned());
@@ -91,21 +100,21 @@ pub(super) fn check_text(text: &str) -> Result<&str, String> {
     Ok(text)
 }
 
-/// One removal.
+/// The removal of a person from a conversation, or from all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kick {
     /// The member that was removed.
     pub(super) who: Name,
     /// The member that removed them.
     pub(super) by: Name,
-    /// Where the removal was asked for.
+    /// The conversation in which the removal was requested.
     pub(super) conversation: Conversation,
-    /// Whether it holds for every conversation.
+    /// Whether the removal applies to all conversations.
     pub(super) everywhere: bool,
 }
 
 impl Kick {
-    /// Returns the sentence the removed person reads.
+    /// Returns the sentence that tells the removed person of the removal.
     pub(super) fn reason(&self) -> String {
         let by = self.by.as_str();
         let place = if self.everywhere { "every" } else { "the" };
@@ -122,7 +131,7 @@ impl Kick {
     }
 }
 
-/// The memory of the chat: who was removed from where.
+/// The state of the chat: the removals that are remembered.
 #[derive(Debug, Default)]
 pub(super) struct Chat {
     kicks: VecDeque<Kick>,
@@ -131,7 +140,7 @@ pub(super) struct Chat {
 impl Chat {
     /// Remembers a removal.
     pub(super) fn kick(&mut self, kick: Kick) {
-        // Removing somebody again must not push other removals out.
+        // A repeated removal replaces the earlier one, so that it does not push another one out.
         self.kicks.retain(|known| !kick.replaces(known));
         if self.kicks.len() >= KICKS_MAX {
             self.kicks.pop_front();

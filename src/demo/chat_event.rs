@@ -1,16 +1,15 @@
-//! The news for people, as server-sent events, as WebSocket messages and as answers to long-polls, and the publish items
-//! made of them.
+//! The news that the chat tells people: as server-sent events, as WebSocket messages and as responses to long-polls,
+//! and the items to publish that carry them.
 
 use serde_json::{Value, json};
 
 use super::chat::{Conversation, Kick, Name};
 use super::log::Place;
 
-/// The code and the reason with which a removed person's WebSocket closes: the
-/// page does not come back.
+/// The code and reason of the Close frame for a removed person. They tell the page not to reconnect.
 pub(super) const KICKED: (u16, &str) = (4001, "kicked");
 
-/// One thing to tell.
+/// A piece of news, with its name and its data.
 #[derive(Debug)]
 pub(super) struct ChatEvent {
     event: &'static str,
@@ -18,7 +17,7 @@ pub(super) struct ChatEvent {
 }
 
 impl ChatEvent {
-    /// Returns the beginning of a new connection.
+    /// Returns the event that a new connection receives first.
     pub(super) fn hello(name: &Name, conversation: &Conversation) -> Self {
         Self::new("hello", json!({"name": name.as_str(), "conversation": conversation.as_str()}))
     }
@@ -28,7 +27,7 @@ impl ChatEvent {
         Self::new("joined", json!({"name": name.as_str()}))
     }
 
-    /// Returns the news that somebody says something.
+    /// Returns the news that somebody has written a message.
     pub(super) fn message(from: &Name, text: &str, time_ms: u64) -> Self {
         Self::new("message", json!({"from": from.as_str(), "text": text, "time": time_ms}))
     }
@@ -38,12 +37,12 @@ impl ChatEvent {
         Self::new("left", json!({"name": kick.who.as_str(), "by": kick.by.as_str()}))
     }
 
-    /// Returns the news for somebody whose line was not published.
+    /// Returns the event that tells a person that their message was not published, and why.
     pub(super) fn refused(text: &str, reason: &str) -> Self {
         Self::new("refused", json!({"text": text, "reason": reason}))
     }
 
-    /// Returns the news for somebody who still writes after the removal.
+    /// Returns the event that tells a person that they were removed, when they write nevertheless.
     pub(super) fn removed(reason: &str) -> Self {
         Self::new("kicked", json!({"reason": reason}))
     }
@@ -52,25 +51,30 @@ impl ChatEvent {
         Self { event, data }
     }
 
-    /// Returns it as a server-sent event. The leading newline ends a keep-alive `:`, which would otherwise turn the event
-    /// line into a comment. JSON text holds no raw line breaks, so `data` is always one line.
+    /// Returns the news as a server-sent event. The newline at the beginning ends a keep-alive `:`, which would
+    /// otherwise turn the line with the event's name into a comment. JSON contains no raw line breaks, so `data` is
+    /// always one line.
     pub(super) fn event(&self) -> String {
         format!("\nevent: {}\ndata: {}\n\n", self.event, self.data)
     }
 
-    /// Returns it as JSON.
+    /// Returns the news as JSON.
     pub(super) fn value(&self) -> Value {
         json!({"event": self.event, "data": self.data})
     }
 
-    /// Returns it as the text of a WebSocket message.
+    /// Returns the news as the text of a WebSocket message.
     pub(super) fn text(&self) -> String {
         self.value().to_string()
     }
 
-    /// Returns the publish items that tell it to everybody in a conversation: one for streams and WebSockets, which take
-    /// what comes, and one for long-polls, which has its place in an order. As one item, a lost one would have streams and
-    /// WebSockets wait as well; and what is published from a shell, in no order, would not reach a long-poll.
+    /// Returns the items that publish the news to everybody in a conversation. The first is for streams and
+    /// WebSockets and has no id. The second is for long-polls and has the id `place.number`, so that gripd notices a
+    /// missing item.
+    ///
+    /// The two are separate items for two reasons. If a numbered item is lost, later ones wait for it, and streams
+    /// and WebSockets need not wait. And an item without an id, as somebody may publish from a shell, would not reach
+    /// a long-poll that expects ids.
     pub(super) fn items(&self, conversation: &Conversation, place: Place) -> [Value; 2] {
         let body = told(Some(place.number), &[self.value()]);
         let mut numbered = json!({"channel": conversation.polls(), "formats": {"http-response": {"body": body}}});
@@ -86,7 +90,7 @@ impl ChatEvent {
     }
 }
 
-/// News as the answer to a long-poll, with the number of the last one.
+/// Returns news as the body of a response to a long-poll. `last` is the number of the last news.
 pub(super) fn told(last: Option<u64>, news: &[Value]) -> String {
     let mut told = json!({ "news": news });
     if let Some(last) = last {
@@ -95,11 +99,11 @@ pub(super) fn told(last: Option<u64>, news: &[Value]) -> String {
     told.to_string()
 }
 
-/// Returns the publish item that tells a person of their removal, however they are connected, and closes them.
+/// Returns the item that tells a person of their removal on every kind of connection, and closes their connections.
 pub(super) fn goodbye(kick: &Kick) -> Value {
     let mut told = json!({"by": kick.by.as_str(), "reason": kick.reason()});
     if !kick.everywhere {
-        // Their connections in other conversations close as well; this tells
+        // The connections of the person in other conversations are closed as well. The name of the conversation tells
         // those pages that they may reconnect.
         told["conversation"] = kick.conversation.as_str().into();
     }

@@ -1,4 +1,4 @@
-//! The latest lines of each conversation, for those who ask for them: a short memory with running numbers, without any I/O.
+//! The latest news of each conversation, with ascending numbers. It is kept in memory, without any I/O.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use super::chat::Conversation;
 
-/// Lines remembered of one conversation.
+/// The number of lines that are kept for one conversation.
 const LINES_MAX: usize = 50;
-/// Conversations remembered; the one that was silent longest is forgotten
-/// first, so that made-up ones cannot fill the memory.
+/// The number of conversations that are kept. The one whose last line is oldest is forgotten first, so that made-up
+/// conversations cannot exhaust the memory.
 const LOGS_MAX: usize = 50;
 
-/// Where a line stands.
+/// The position of a line in the order of its conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Its number.
+    /// The number of the line.
     pub(super) number: u64,
-    /// The number of the one before it, unless gripd may never have had that.
+    /// The number of the line before it, or `None` if gripd may not have received that line.
     pub(super) before: Option<u64>,
 }
 
@@ -30,15 +30,15 @@ pub(super) struct Logs {
 #[derive(Debug, Default)]
 struct Log {
     last: u64,
-    /// Whether gripd has had the last one, as far as is known.
+    /// Whether gripd has received the last line, as far as is known.
     whole: bool,
     lines: VecDeque<(u64, Value)>,
 }
 
 impl Logs {
-    /// Writes a line down. Its number is the time, so that whoever has seen
-    /// something before a restart, or before a conversation was forgotten, has
-    /// seen less than that.
+    /// Appends a line to the log of a conversation, and returns its position. The number of a line is the time in
+    /// milliseconds, or one more than the last number. A number that a page has seen before a restart is therefore
+    /// less than all later ones.
     pub(super) fn write(&mut self, conversation: &Conversation, line: Value, now_ms: u64) -> Place {
         self.make_room(conversation);
         let log = self.logs.entry(conversation.clone()).or_default();
@@ -52,22 +52,22 @@ impl Logs {
         Place { number: log.last, before }
     }
 
-    /// Takes back a line that could not be published. Its number stays used.
+    /// Removes a line that could not be published. Its number is not used again.
     pub(super) fn take_back(&mut self, conversation: &Conversation, number: u64) {
         let Some(log) = self.logs.get_mut(conversation) else { return };
         log.whole = false;
         log.lines.retain(|(known, _)| *known != number);
     }
 
-    /// Returns the last number of a conversation; 0 if nothing is known of it.
+    /// Returns the number of the last line of a conversation, or 0 if the conversation is not known.
     pub(super) fn last(&self, conversation: &Conversation) -> u64 {
         self.logs.get(conversation).map_or(0, |log| log.last)
     }
 
-    /// Returns the lines after the one that was `seen` last.
+    /// Returns the lines of a conversation with a number greater than `seen`.
     pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> Vec<Value> {
         let Some(log) = self.logs.get(conversation) else { return Vec::new() };
-        // A number that is not known yet is of a clock that was ahead: all lines came later.
+        // A number greater than the last one comes from a clock that was ahead. All lines are then taken as unseen.
         let news = log.lines.iter().filter(|(number, _)| *number > seen || seen > log.last);
         news.map(|(_, line)| line.clone()).collect()
     }
@@ -100,7 +100,7 @@ mod tests {
         let (mut logs, c) = (Logs::default(), conversation("1"));
         assert_eq!((logs.last(&c), logs.behind(&c, 0)), (0, vec![]));
         assert_eq!(logs.write(&c, "a".into(), 100), place(100, None));
-        // However fast they come, or the clock goes back.
+        // The numbers ascend even if lines come within one millisecond or the clock goes back.
         assert_eq!(logs.write(&c, "b".into(), 100), place(101, 100));
         assert_eq!(logs.write(&c, "c".into(), 7), place(102, 101));
         assert_eq!(logs.write(&conversation("2"), "x".into(), 103), place(103, None));

@@ -1,22 +1,21 @@
-//! The built-in demo: a chat served by an origin of its own.
+//! The built-in demo: a chat, served by an origin of its own.
 //!
-//! It is what a newcomer sees when running gripd without arguments, and an
-//! example of a GRIP backend: nothing here uses gripd's insides. Requests
-//! arrive through gripd as at any origin, and whatever the people in the chat
-//! are to see is published over HTTP to gripd's control port.
+//! The demo runs when gripd is started without routes, and is an example of a GRIP backend: it uses no internals of
+//! gripd. Its requests arrive through gripd, as at any origin. It publishes news to the people in the chat over HTTP,
+//! through gripd's control port.
 //!
-//! | request | does |
+//! | request | effect |
 //! |---|---|
-//! | `GET /` | the page |
+//! | `GET /` | returns the page |
 //! | `GET /events?name=N&conversation=C` | asks gripd to hold a stream of events |
-//! | `GET /poll?name=N&conversation=C&after=L` | answers what came after `L`, or asks gripd to hold the request until something does |
-//! | `POST /events?name=N&conversation=C` | answers what happened on a WebSocket that gripd holds |
+//! | `GET /poll?name=N&conversation=C&after=L` | returns the news after `L`, or asks gripd to hold the request |
+//! | `POST /events?name=N&conversation=C` | answers the events of a WebSocket that gripd holds |
 //! | `POST /say` | publishes a message to the conversation |
-//! | `POST /kick` | closes a person's connections and keeps them out |
-//! | `GET /who?conversation=C` | who is connected now |
+//! | `POST /kick` | closes a person's connections and keeps the person out |
+//! | `GET /who?conversation=C` | returns the people who are connected now |
 //!
-//! There are no passwords: anyone may take any free or used name and remove
-//! anyone. A real backend would check who is asking first.
+//! There are no passwords: anybody may take any name, used or not, and remove anybody. A real backend would first
+//! check who sends a request.
 
 mod board;
 mod chat;
@@ -51,16 +50,16 @@ use chat_event::ChatEvent;
 use publish::{Control, ControlError};
 use web::{Answer, Refusal};
 
-/// The page; `{{control}}` stands for the control port's address.
+/// The page. `{{control}}` is replaced by the address of the control port.
 const PAGE: &str = include_str!("page.html");
-/// How long a connection may wait for a request; longer than a proxy keeps
-/// idle connections, so that it is the proxy who closes them.
+/// How long a connection may be idle between two requests. It is longer than gripd keeps idle connections, so that
+/// gripd closes them and never sends a request on a connection that is just being closed.
 const IDLE: Duration = Duration::from_secs(120);
-/// Pause after a failed accept: out of file descriptors, a loop would spin.
+/// The pause after a failed accept. Without it the loop would spin while file descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the demo on `listener` forever, publishing to the gripd whose
-/// control port is at `control`, with `token` if that asks for one.
+/// Serves the demo on `listener` forever. It publishes to the gripd whose control port is at `control`, with `token`
+/// if that gripd needs one.
 pub async fn serve(listener: TcpListener, control: SocketAddr, token: Option<String>) -> io::Result<()> {
     let demo = Arc::new(Demo::new(control, token));
     loop {
@@ -94,13 +93,13 @@ async fn connection(demo: Arc<Demo>, stream: TcpStream) {
     }
 }
 
-/// The things that all connections share.
+/// The state that all connections to the demo share.
 struct Demo {
     chat: Mutex<Chat>,
     board: Board,
     control: Control,
     page: Bytes,
-    /// The policy that says what the page may do.
+    /// The Content-Security-Policy of the page.
     policy: HeaderValue,
 }
 
@@ -147,7 +146,7 @@ impl Demo {
         answer
     }
 
-    /// Asks gripd to hold the stream, and announces the newcomer.
+    /// Returns the response that makes gripd hold a stream, and announces the person to the conversation.
     fn events(&self, query: Option<&str>) -> Result<Answer, Refusal> {
         let (name, conversation) = seat(query)?;
         self.admit(&name, &conversation)?;
@@ -156,8 +155,8 @@ impl Demo {
         Ok(answer)
     }
 
-    /// Tells the others of a newcomer, in a task of its own: the newcomer's
-    /// connection must not wait for it.
+    /// Announces to a conversation that a person has joined. This is done in a task of its own, so that the person's
+    /// response does not wait for it.
     fn announce(&self, name: Name, conversation: &Conversation) {
         let (board, conversation) = (self.board.clone(), conversation.clone());
         tokio::spawn(async move {
@@ -174,7 +173,10 @@ impl Demo {
         Ok(web::no_content())
     }
 
-    /// Publishes what somebody says.
+    /// Publishes a message from a person to a conversation.
+    ///
+    /// # Errors
+    /// The person was removed, the text is not valid, or gripd's control port has failed.
     async fn publish_line(&self, name: &Name, conversation: &Conversation, text: &str) -> Result<(), Refusal> {
         self.admit(name, conversation)?;
         let message = ChatEvent::message(name, chat::check_text(text)?, now_ms());
@@ -195,7 +197,7 @@ impl Demo {
         self.admit(&kick.by, &kick.conversation)?;
         let (goodbye, left, conversation) =
             (chat_event::goodbye(&kick), ChatEvent::left(&kick), kick.conversation.clone());
-        // Remembered before their connections close: they reconnect at once.
+        // The removal must be remembered before the connections close, because their pages reconnect at once.
         self.chat().kick(kick);
         let receipt = self.board.tell(&conversation, left, Some(goodbye)).await?;
         Ok(web::json(&receipt))
@@ -208,7 +210,7 @@ impl Demo {
         Ok(web::json(&json!({"people": people.collect::<Vec<_>>()})))
     }
 
-    /// Refuses those who were removed.
+    /// Returns an error if the person was removed from the conversation.
     fn admit(&self, name: &Name, conversation: &Conversation) -> Result<(), Refusal> {
         match self.chat().refusal(name, conversation) {
             Some(reason) => Err(Refusal::new(StatusCode::FORBIDDEN, reason)),
@@ -216,7 +218,7 @@ impl Demo {
         }
     }
 
-    /// Returns the chat's state; each change to it is whole, so that a panic elsewhere while it was locked has left it
+    /// Returns the state of the chat. Every change to it is complete before anything can panic, so a poisoned lock is
     /// usable.
     fn chat(&self) -> MutexGuard<'_, Chat> {
         self.chat.lock().unwrap_or_else(PoisonError::into_inner)
@@ -229,14 +231,14 @@ impl From<ControlError> for Refusal {
     }
 }
 
-/// Returns the name and the conversation of the one who asks.
+/// Returns the person and the conversation that a query names.
 fn seat(query: Option<&str>) -> Result<(Name, Conversation), Refusal> {
     let name = Name::parse("name", &web::parameter(query, "name"))?;
     let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;
     Ok((name, conversation))
 }
 
-/// Returns the answer that makes gripd hold the connection.
+/// Returns the response that makes gripd hold the connection as a stream.
 fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
     let channels = conversation.channels_of(name).join(", ");
     let channels = HeaderValue::try_from(channels).map_err(|error| Refusal::from(error.to_string()))?;
@@ -245,7 +247,7 @@ fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
     let headers = answer.headers_mut();
     headers.insert("grip-hold", HeaderValue::from_static("stream"));
     headers.insert("grip-channel", channels);
-    // A comment in the stream; each published event ends it with a newline.
+    // The keep-alive begins a comment in the event stream. Each published event ends the comment with a newline.
     headers.insert("grip-keep-alive", HeaderValue::from_static(":; timeout=20"));
     Ok(answer)
 }

@@ -1,5 +1,5 @@
-//! A person's long-polls: each says what was seen last, and is answered as
-//! soon as there is more. gripd holds it until then.
+//! The long-polls of people. Each request names the news that the page has seen last, and is answered once there is
+//! more. Until then gripd holds it.
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -10,12 +10,12 @@ use super::chat_event::{ChatEvent, told};
 use super::web::{self, Answer, Refusal};
 use super::{Demo, seat};
 
-/// Seconds after which a long-poll is answered that there is no news.
+/// The seconds after which gripd answers a long-poll without news (`Grip-Timeout`).
 const TIMEOUT: HeaderValue = HeaderValue::from_static("25");
 
 impl Demo {
-    /// Answers a long-poll, or asks gripd to hold it. The first of a page has
-    /// seen nothing yet, and is not told what came before it.
+    /// Answers a long-poll with news, or asks gripd to hold it. The first request of a page names no number, and gets
+    /// no earlier news.
     pub(super) fn poll(&self, query: Option<&str>) -> Result<Answer, Refusal> {
         let (name, conversation) = seat(query)?;
         self.admit(&name, &conversation)?;
@@ -32,7 +32,10 @@ impl Demo {
     }
 }
 
-/// Returns the number that was seen last, if the query has one.
+/// Returns the number of the news that the page has seen last, or `None` if the query names none.
+///
+/// # Errors
+/// The parameter `after` is not a number.
 fn seen(query: Option<&str>) -> Result<Option<u64>, Refusal> {
     let after = web::parameter(query, "after");
     if after.is_empty() {
@@ -45,8 +48,8 @@ fn answer(last: u64, news: &[Value]) -> Answer {
     web::answer(StatusCode::OK, "application/json", told(Some(last), news))
 }
 
-/// Returns the answer that makes gripd hold the request; or ask again at once, if something other than `last` was published
-/// meanwhile.
+/// Returns the response that makes gripd hold the request until something follows the news with the number `last`. If
+/// that has happened meanwhile, gripd asks again at once.
 fn hold(name: &Name, conversation: &Conversation, last: u64) -> Result<Answer, Refusal> {
     let channels = conversation.channels_of(name).join(", ");
     let channels = format!("{channels}, {}; prev-id={last}", conversation.polls());

@@ -1,4 +1,4 @@
-//! Talking to gripd as any backend does: plain HTTP to its control port.
+//! The client of gripd's control port. It uses plain HTTP, as any backend would.
 
 use std::error::Error;
 use std::fmt;
@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinError;
 
-/// How long one call may take in all.
+/// How long a call to the control port may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest answer read from the control port.
+/// The largest reply that is read from the control port, in bytes.
 const ANSWER_MAX: usize = 1024 * 1024;
-/// How much of a refusal's text is passed on.
+/// The number of characters of a refusal that an error repeats.
 const REFUSAL_SHOWN: usize = 200;
 
-/// Why a call to the control port failed, in words for people.
+/// The error of a call to the control port, in words for people.
 #[derive(Debug)]
 pub(super) struct ControlError(String);
 
@@ -36,23 +36,23 @@ impl fmt::Display for ControlError {
 impl Error for ControlError {}
 
 impl From<JoinError> for ControlError {
-    /// Returns the error of a call whose task has ended before the call.
+    /// Returns the error of a publish whose task has panicked or was cancelled.
     fn from(error: JoinError) -> Self {
         Self(error.to_string())
     }
 }
 
-/// Somebody who is connected now.
+/// A channel that is held now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Held {
     /// The channel's name without the prefix that was asked for.
     pub(super) rest: String,
-    /// Connections held on that channel.
+    /// The number of connections that hold the channel.
     pub(super) connections: u64,
 }
 
-/// A client of gripd's control port. Each call opens its own connection:
-/// a chat is slow enough, and there is no stale connection to handle.
+/// A client of gripd's control port. Each call opens a new connection. A chat publishes seldom enough for that, and
+/// no connection can be closed by gripd while it is idle.
 #[derive(Clone)]
 pub(super) struct Control {
     addr: SocketAddr,
@@ -66,7 +66,7 @@ impl fmt::Debug for Control {
 }
 
 impl Control {
-    /// Returns a client for the control port at `addr`, which may ask for a token.
+    /// Returns a client of the control port at `addr`, which sends `token` if there is one.
     pub(super) fn new(addr: SocketAddr, token: Option<String>) -> Self {
         Self { addr, token }
     }
@@ -75,12 +75,12 @@ impl Control {
     pub(super) async fn publish(&self, items: Vec<Value>) -> Result<Value, ControlError> {
         let body = json!({ "items": items }).to_string();
         let answer = self.call(Method::POST, "/publish", body).await?;
-        // Other GRIP proxies answer plain text; that is a success as well.
+        // Other GRIP proxies reply with plain text, which is a success as well.
         Ok(serde_json::from_slice(&answer)
             .unwrap_or_else(|_| json!({"message": String::from_utf8_lossy(&answer).trim()})))
     }
 
-    /// Returns the held channels whose names begin with `prefix` (the first hundred).
+    /// Returns the held channels whose names begin with `prefix`, at most 100 of them.
     pub(super) async fn held(&self, prefix: &str) -> Result<Vec<Held>, ControlError> {
         let path = format!("/channels?prefix={}&limit=100", encode(prefix));
         let answer = self.call(Method::GET, &path, String::new()).await?;
@@ -130,9 +130,8 @@ impl Control {
             Ok((head.status, body.to_bytes()))
         };
         let mut answer = pin!(answer);
-        // Driven here instead of in a task of its own, so that a timeout
-        // drops the connection too. Once it has ended, what it read is still
-        // waiting to be taken.
+        // The connection is polled here and not in a task of its own, so that a timeout drops it as well. If it ends
+        // first, the response that it has read can still be taken.
         tokio::select! {
             answer = &mut answer => answer,
             _ = connection => answer.await,
@@ -144,7 +143,7 @@ impl Control {
     }
 }
 
-/// Returns the error and its causes: hyper's own text often leaves the cause out.
+/// Returns the text of an error and of its causes, because the text of a hyper error often omits the cause.
 fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -167,7 +166,7 @@ fn held_from(answer: &[u8], prefix: &str) -> Option<Vec<Held>> {
     Some(held.collect())
 }
 
-/// Percent-encodes everything but unreserved characters.
+/// Percent-encodes all bytes but the unreserved characters of RFC 3986 2.3.
 fn encode(text: &str) -> String {
     let encoded = text.bytes().map(|byte| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
@@ -182,7 +181,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// Returns a control port that gives one fixed answer and returns what it was sent.
+    /// Returns a client of a control port that gives a fixed reply to one request, and the request that the port has
+    /// received.
     async fn with_answer(answer: &'static str) -> (Control, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let control = Control::new(listener.local_addr().unwrap(), None);

@@ -1,4 +1,4 @@
-//! A person's WebSocket. gripd holds it; here is answered what happens on it.
+//! The WebSockets of people. gripd holds them, and sends their events here.
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -10,8 +10,8 @@ use super::woh::{self, Reply};
 use super::{Demo, seat};
 
 impl Demo {
-    /// Answers one of gripd's requests about a WebSocket. Nothing is remembered
-    /// between them: whose it is stands in the query of each.
+    /// Answers a request with events of a WebSocket. No state is kept between requests, because the query of each
+    /// names the person and the conversation.
     pub(super) async fn socket(&self, query: Option<&str>, body: &[u8]) -> Result<Answer, Refusal> {
         let (name, conversation) = seat(query)?;
         let events = woh::decode(body)
@@ -36,7 +36,7 @@ impl Demo {
                 }
                 "PING" => reply.push("PONG", event.content),
                 "CLOSE" => reply.push("CLOSE", event.content),
-                // The rest wants no answer.
+                // Other events need no answer.
                 _ => {}
             }
         }
@@ -49,7 +49,7 @@ fn welcome(reply: &mut Reply, name: &Name, conversation: &Conversation) {
     for channel in conversation.channels_of(name) {
         reply.control(&json!({"type": "subscribe", "channel": channel}));
     }
-    // A pong: browsers would answer a ping, and each answer would come here.
+    // The keep-alive is a pong, because browsers would answer a ping, and gripd would send each answer here.
     reply.control(&json!({"type": "keep-alive", "message-type": "pong", "content": ":", "timeout": 20}));
     tell(reply, &ChatEvent::hello(name, conversation));
 }

@@ -1,4 +1,4 @@
-//! Small HTTP helpers: query parameters, limited JSON bodies, answers.
+//! Small HTTP helpers of the demo: query parameters, JSON bodies with a limit, and responses.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderV
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
-/// Largest JSON body.
+/// The largest JSON body, in bytes.
 const BODY_MAX: usize = 16 * 1024;
 /// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Every answer of the demo; its bodies are small and known at once.
+/// The type of all responses of the demo. Their bodies are small and known in advance.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// An answer other than the one asked for, made on the way by `?`.
+/// A response that refuses a request. It is passed on by `?` as an error.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// The status to answer.
+    /// The status of the response.
     pub(super) status: StatusCode,
-    /// Plain text for whoever asked.
+    /// The body of the response, in plain text.
     pub(super) text: String,
 }
 
@@ -38,7 +38,7 @@ impl Refusal {
 }
 
 impl From<String> for Refusal {
-    /// Returns the refusal of an input.
+    /// Returns the refusal of an invalid input: 400 with this text.
     fn from(text: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
@@ -62,10 +62,11 @@ pub(super) fn policy_of(page: &str) -> HeaderValue {
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
-/// Returns whether a request comes from a page of another site, as its browser says. Programs say nothing of it.
+/// Returns whether a browser has sent a request for a page of another site. Programs other than browsers do not send
+/// the headers that tell this.
 pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
-        // A proxy in front may have changed the host, but not this.
+        // A proxy may have changed `Host`, but it leaves `Sec-Fetch-Site` as it is.
         return site != "same-origin" && site != "none";
     }
     let Some(origin) = headers.get(ORIGIN) else { return false };
@@ -74,7 +75,7 @@ pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
     !origin.split_once("://").is_some_and(|(_, authority)| is_same_authority(&host, authority))
 }
 
-/// Returns an answer that is never to be cached.
+/// Returns a response that must not be cached.
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
@@ -84,25 +85,25 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl 
     answer
 }
 
-/// Returns one line of plain text.
+/// Returns a response with one line of plain text.
 pub(super) fn text(status: StatusCode, line: &str) -> Answer {
     let content_type = "text/plain; charset=utf-8";
     answer(status, content_type, format!("{line}\n"))
 }
 
-/// Returns a JSON document.
+/// Returns a response with a JSON document.
 pub(super) fn json(value: &Value) -> Answer {
     answer(StatusCode::OK, "application/json", value.to_string())
 }
 
-/// Success with nothing to say.
+/// Returns a response with status 204 and no body.
 pub(super) fn no_content() -> Answer {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer
 }
 
-/// Returns the answer to a method that the path does not have.
+/// Returns the response to a method that the path does not allow.
 pub(super) fn wrong_method(allowed: &'static str) -> Answer {
     let line = format!("this path takes {allowed} only");
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &line);
@@ -112,6 +113,9 @@ pub(super) fn wrong_method(allowed: &'static str) -> Answer {
 }
 
 /// Reads a JSON body of at most 16 KiB.
+///
+/// # Errors
+/// The body is too large, too slow, incomplete or not JSON.
 pub(super) async fn json_body<B>(body: B) -> Result<Value, Refusal>
 where
     B: Body<Data = Bytes, Error = hyper::Error>,
@@ -121,6 +125,9 @@ where
 }
 
 /// Reads a body of at most `max` bytes.
+///
+/// # Errors
+/// The body is too large, too slow or incomplete.
 pub(super) async fn whole_body<B>(body: B, max: usize) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes, Error = hyper::Error>,
@@ -136,13 +143,17 @@ where
     }
 }
 
-/// Returns a text member of a JSON object; what is absent or not text is refused.
+/// Returns a text member of a JSON object.
+///
+/// # Errors
+/// There is no such member, or it is not a text.
 pub(super) fn member<'a>(object: &'a Value, key: &str) -> Result<&'a str, Refusal> {
     let member = object.get(key).and_then(Value::as_str);
     member.ok_or_else(|| Refusal::from(format!("the body must be JSON with a text \"{key}\"")))
 }
 
-/// Returns a decoded query parameter; empty when absent, for its parser to refuse.
+/// Returns the decoded value of a query parameter. It is empty if there is no such parameter, so that parsing it
+/// fails.
 pub(super) fn parameter(query: Option<&str>, key: &str) -> String {
     let mut pairs = query.unwrap_or_default().split('&');
     let value = pairs.find_map(|pair| match pair.split_once('=') {
@@ -152,7 +163,7 @@ pub(super) fn parameter(query: Option<&str>, key: &str) -> String {
     value.unwrap_or_default()
 }
 
-/// Undoes percent-encoding and `+`; what is not valid encoding stays as it is.
+/// Decodes percent-encoding and `+`. Invalid encoding is left as it is, and invalid UTF-8 is replaced by U+FFFD.
 fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

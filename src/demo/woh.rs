@@ -1,5 +1,5 @@
-//! WebSocket-over-HTTP: bodies of events, `TYPE\r\n` or
-//! `TYPE hexlen\r\ncontent\r\n`, in both directions.
+//! WebSocket over HTTP. In both directions a body is a series of events, each of which has the form `TYPE\r\n` or
+//! `TYPE hexlen\r\ncontent\r\n`.
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
@@ -7,29 +7,30 @@ use serde_json::Value;
 
 use super::web::{self, Answer};
 
-/// The type of such bodies.
+/// The media type of bodies that consist of events.
 const EVENTS: &str = "application/websocket-events";
-/// Makes gripd obey `c:` messages, and relay the others as they are.
+/// The extension by which the demo agrees to GRIP. gripd carries out messages that begin with `c:`, and relays all
+/// others unchanged.
 const GRIP: &str = "grip; message-prefix=\"\"";
-/// Largest request body: a proxy sends all at once that came meanwhile.
+/// The largest request body, in bytes. A proxy sends all events at once that have arrived since its last request.
 pub(super) const BODY_MAX: usize = 256 * 1024;
 
 /// A WebSocket-over-HTTP event, such as `OPEN`, `TEXT` or `CLOSE`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event<'a> {
-    /// `OPEN`, `TEXT`, `CLOSE`, ...
+    /// The type of the event, such as `OPEN`, `TEXT` or `CLOSE`.
     pub(super) kind: &'a str,
-    /// Of a message: the message. Of a close: the code and the reason.
+    /// The content of the event: that of a message, or the code and the reason of a close.
     pub(super) content: &'a [u8],
 }
 
 /// Returns whether a request with these headers carries events.
 pub(super) fn is_carried_by(headers: &HeaderMap) -> bool {
-    // A client's own type may stand before that of the proxy.
+    // The header may occur twice, because the client's own may precede that of the proxy.
     headers.get_all(CONTENT_TYPE).iter().any(|value| value == EVENTS)
 }
 
-/// Reads a body; `None` if it is none of events.
+/// Parses a body. Returns `None` if it does not consist of events.
 pub(super) fn decode(mut body: &[u8]) -> Option<Vec<Event<'_>>> {
     let mut events = Vec::new();
     while !body.is_empty() {
@@ -52,7 +53,7 @@ fn first(body: &[u8]) -> Option<(Event<'_>, &[u8])> {
     Some((Event { kind, content }, rest.strip_prefix(b"\r\n")?))
 }
 
-/// The things that are to happen on the WebSocket.
+/// The response to a request with events: the events that are to happen on the WebSocket.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     body: Vec<u8>,
@@ -66,18 +67,18 @@ impl Reply {
         self.push("OPEN", b"");
     }
 
-    /// Asks something of gripd.
+    /// Sends a control message to gripd.
     pub(super) fn control(&mut self, message: &Value) {
         self.push("TEXT", format!("c:{message}").as_bytes());
     }
 
-    /// Closes the WebSocket.
+    /// Closes the WebSocket with a code and a reason.
     pub(super) fn close(&mut self, (code, reason): (u16, &str)) {
         let content = [&code.to_be_bytes(), reason.as_bytes()].concat();
         self.push("CLOSE", &content);
     }
 
-    /// Adds any event.
+    /// Adds an event of any type.
     pub(super) fn push(&mut self, kind: &str, content: &[u8]) {
         self.body.extend_from_slice(kind.as_bytes());
         if !content.is_empty() {
@@ -87,7 +88,7 @@ impl Reply {
         self.body.extend_from_slice(b"\r\n");
     }
 
-    /// Returns the answer to gripd's request.
+    /// Returns the response to gripd's request.
     pub(super) fn into_answer(self) -> Answer {
         let mut answer = web::answer(StatusCode::OK, EVENTS, self.body);
         if self.opens {

@@ -1,4 +1,4 @@
-//! The admission of new connections: whether there is room for them.
+//! The admission of new connections, which are refused if too few file descriptors are available.
 
 use super::{Front, connection};
 use crate::net::{Acceptor, Listener, Transport, accept};
@@ -11,20 +11,22 @@ use tokio::io::AsyncReadExt;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
-/// Refused connections of one shard that are read for a moment at the same time, so that their clients see why.
+/// The number of refused connections of one shard that are still read at the same time, so that their clients get
+/// the refusal.
 const MOST_PARTING: usize = 1;
-/// How long that moment is.
+/// How long a refused connection is still read.
 const PARTING: Duration = Duration::from_millis(100);
 
-/// Serves every client that connects, until `front` drains. Then it takes those who are connected already
-/// and closes the listener.
+/// Accepts and serves clients until `front` drains. Then it also serves the connections that are established
+/// already, and closes the listener.
 pub async fn serve(front: &Rc<Front>, listener: Listener) {
     accept(&listener, front, front.drain.begins()).await;
 }
 
 impl Acceptor for Rc<Front> {
-    /// Serves a connection, unless it would take one of the descriptors that are kept back. Then an idle one is closed for
-    /// it, of a client or of an origin; if there is none, it is refused.
+    /// Serves a connection, unless it would take one of the file descriptors that are kept back for origins and the
+    /// control API. In that case, idle connections are closed to make room: one of a client or, if no client is
+    /// idle, those to origins. If this frees no descriptor, the connection is refused.
     async fn admit(&self, transport: Transport) {
         if self.descriptors.are_enough_for_client() {
             return spawn(self, transport);
@@ -34,7 +36,7 @@ impl Acceptor for Rc<Front> {
         } else {
             self.origin.spare_idle();
         }
-        // Whoever makes room closes now.
+        // The tasks of the connections that were told to close run now, and free their descriptors.
         yield_now().await;
         if self.descriptors.are_enough_for_client() {
             spawn(self, transport);
@@ -50,7 +52,7 @@ impl Acceptor for Rc<Front> {
     }
 }
 
-/// Says that there is no room, and closes.
+/// Sends a 503 response to a connection for which there is no room, and closes the connection.
 fn refuse(front: &Rc<Front>, transport: Transport) {
     static LINE: Seldom = Seldom::new();
     front.metrics.connections_refused.inc();
@@ -75,7 +77,7 @@ fn refuse(front: &Rc<Front>, transport: Transport) {
     }
 }
 
-/// A refused connection that is read, until this is dropped.
+/// A guard that counts a refused connection as still being read, until it is dropped.
 struct Parting(Rc<Front>);
 
 impl Drop for Parting {
@@ -84,7 +86,7 @@ impl Drop for Parting {
     }
 }
 
-/// A connection that counts as open, until this is dropped.
+/// A guard that counts a client's file descriptor as used, until it is dropped.
 struct Connected(Rc<Front>);
 
 impl Drop for Connected {
@@ -93,7 +95,8 @@ impl Drop for Connected {
     }
 }
 
-/// Reads what a refused client still sends, for a moment: its request may be on the way.
+/// Reads and drops the bytes that a refused client still sends, for at most [`PARTING`]. If a request arrived at a
+/// closed socket, the kernel would reset the connection, and the client would lose the response.
 async fn part(mut transport: Transport) {
     let all = async { while transport.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
     let _ = timeout(PARTING, all).await;
@@ -101,10 +104,12 @@ async fn part(mut transport: Transport) {
 
 fn spawn(front: &Rc<Front>, transport: Transport) {
     let front = Rc::clone(front);
-    // Boxed, so that the task keeps no place for what is over when the connection is parked.
     let listed = front.idle.enter();
+    // The future is boxed so that its memory is freed when the connection is parked. Otherwise the task would keep
+    // that memory for as long as it runs.
     let first = Box::pin(connection::first(Rc::clone(&front), transport, listed));
-    // Counted before its task first runs: a drain must not take it for gone.
+    // The connection is counted before its task runs for the first time. Otherwise a drain could end without
+    // waiting for it.
     let open = front.drain.enter();
     front.descriptors.client_came();
     let connected = Connected(front);

@@ -1,4 +1,4 @@
-//! The line that the log has for each request.
+//! The access log, which has one line for each request.
 
 use super::idle::Busy;
 use super::request_context::RequestContext;
@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// The log line of a request. It is written when this is dropped: when the answer is over, or the client is gone.
+/// The log line of a request. It is written when this is dropped: when the response is complete, when a hold or a
+/// session begins, or when the client has left.
 pub(super) struct AccessLog {
     client: Option<Rc<ClientAddress>>,
     method: Method,
@@ -18,12 +19,12 @@ pub(super) struct AccessLog {
     began: Instant,
     retry: bool,
     route: Option<Arc<Route>>,
-    /// Which target of the route answered.
+    /// The index of the target of the route that answered.
     target: usize,
     status: u16,
     bytes: u64,
     hold: Option<&'static str>,
-    /// The request is in progress until its line is written.
+    /// The guard that marks the connection as busy until the line is written.
     _busy: Busy,
 }
 
@@ -44,7 +45,7 @@ impl AccessLog {
         }
     }
 
-    /// Shows nothing of the query.
+    /// Removes the query from the URI that is logged.
     pub(super) fn hide_query(&mut self) {
         if self.uri.query().is_some()
             && let Ok(uri) = self.uri.path().parse()
@@ -62,7 +63,7 @@ impl AccessLog {
         self.route = Some(Arc::clone(route));
     }
 
-    /// Notes that an answer has come from the target with this index.
+    /// Notes the status of the origin's response, and the index of the target that sent it.
     pub(super) const fn answered(&mut self, status: u16, target: usize) {
         self.status = status;
         self.target = target;
@@ -72,7 +73,7 @@ impl AccessLog {
         self.status = status;
     }
 
-    /// Notes that the answer is not the end, and the thing that goes on.
+    /// Notes that the request is held. `what` says how: `response`, `stream` or `websocket`.
     pub(super) const fn hold(&mut self, what: &'static str) {
         self.hold = Some(what);
     }
@@ -85,19 +86,20 @@ impl AccessLog {
         self.route.as_ref()?.targets.get(self.target)
     }
 
-    /// Logs that the answer broke off because its client was too slow while others waited.
+    /// Logs that the response was ended early because its client was slow while other requests waited for the
+    /// origin.
     pub(super) fn gave_way(&self) {
         tracing::debug!(uri = %self.uri, "a response to a slow client was ended to make room for a waiting request");
     }
 
-    /// Logs that the answer broke off, and the origin is to blame.
+    /// Logs that the response is incomplete because the origin ended it early.
     pub(super) fn broken(&self, error: &hyper::Error) {
         let target = self.target().map(tracing::field::display);
         tracing::warn!(uri = %self.uri, target, %error, "the origin's response ended before it was complete");
     }
 }
 
-/// Pushpin's level of the lines of requests.
+/// The log level of lines about requests, in Pushpin's numbering.
 const LEVEL: u8 = 2;
 
 impl Drop for AccessLog {
@@ -110,7 +112,7 @@ impl Drop for AccessLog {
     }
 }
 
-/// Writes the line of a request, to a target: that is a constant of each line.
+/// Writes the line of a request. This is a macro because the target of a `tracing` event must be a constant.
 macro_rules! line {
     ($access_log:expr, $target:expr) => {
         tracing::info!(
@@ -120,7 +122,7 @@ macro_rules! line {
             uri = %$access_log.uri,
             route = $access_log.route.as_ref().map(|r| tracing::field::display(&r.name)),
             target = $access_log.target().map(tracing::field::display),
-            // A client that left before there was an answer has no status.
+            // There is no status if the client left before there was a response.
             status = ($access_log.status > 0).then_some($access_log.status),
             retry = $access_log.retry.then_some(true),
             bytes = $access_log.bytes,
@@ -135,7 +137,7 @@ impl AccessLog {
         line!(self, ACCESS);
     }
 
-    /// Writes the line although the level of the log is another.
+    /// Writes the line even if the configured log level would leave it out.
     fn write_regardless(&self) {
         line!(self, REGARDLESS);
     }

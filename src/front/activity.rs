@@ -1,38 +1,41 @@
-//! The state of a client's connection while hyper serves it, as far as others must know it.
+//! The state of a client's connection while hyper serves it. The connection's transport and timer and the list of
+//! idle connections share it.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a new connection may take to ask for something before it counts as idle.
+/// The time after which a new connection on which no request was answered may be closed as idle.
 const WELCOME: Duration = Duration::from_secs(2);
 
-/// The state of a connection that hyper serves, or will.
+/// The state of a connection that hyper serves, or will serve once the gate lets the connection in.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// When it became idle, by the clock of all connections; 0: a request is in progress.
+    /// The time at which the connection became idle, by the clock of the list of idle connections, or 0 while a
+    /// request is in progress.
     since: Cell<u64>,
-    /// When it became idle and everything was sent, by the clock of the machine.
+    /// The time since which the connection has been idle with all of its bytes sent.
     idle_since: Cell<Instant>,
     came: Instant,
     /// Whether at least one request on the connection has been answered.
     is_answered: Cell<bool>,
-    /// Whether hyper has nothing unsent.
+    /// Whether hyper has no unsent bytes.
     is_clean: Cell<bool>,
     /// Whether the client has sent something since the last request was answered.
     is_heard: Cell<bool>,
-    /// Whether a request has begun since everything was sent.
+    /// Whether a request has begun since hyper last had no unsent bytes.
     is_owed: Cell<bool>,
-    /// Whether one of its requests had a body.
+    /// Whether a request on this connection had a body.
     has_carried_body: Cell<bool>,
-    /// Whether the connection is to make room for another.
+    /// Whether the connection must close to make room for another one.
     leaves: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Activity {
-    /// Returns a connection that is new, and idle since this time by the clock of all.
+    /// Returns the state of a new connection, which has been idle since `since` by the clock of the list of idle
+    /// connections.
     pub(super) fn new(since: u64) -> Self {
         let now = Instant::now();
         Self {
@@ -49,24 +52,27 @@ impl Activity {
         }
     }
 
-    /// Notes that hyper has read the head of a request. It must be noted before hyper reads on: what follows may be a body.
+    /// Notes that hyper has read the head of a request. This must be called before hyper reads on, because the
+    /// bytes that follow may be a body.
     pub(super) fn begin(&self) {
         self.occupy();
         self.is_owed.set(true);
     }
 
-    /// Notes that the request has a body.
+    /// Notes that a request on this connection has a body.
     pub(super) fn note_body(&self) {
         self.has_carried_body.set(true);
     }
 
-    /// Notes that the connection is not idle, although nothing is known of a request yet.
+    /// Notes that the connection is not idle, although no request may have begun yet. If the connection was told to
+    /// close, it no longer must.
     pub(super) fn occupy(&self) {
         self.since.set(0);
         self.leaves.set(false);
     }
 
-    /// Notes that the request is answered, at this time by the clock of all.
+    /// Notes that the connection is idle since `since`, by the clock of the list of idle connections, because its
+    /// request has been answered.
     pub(super) fn end(&self, since: u64) {
         self.since.set(since);
         self.idle_since.set(Instant::now());
@@ -74,7 +80,7 @@ impl Activity {
         self.is_heard.set(false);
     }
 
-    /// Returns whether one of its requests had a body.
+    /// Returns whether a request on this connection had a body.
     pub(super) const fn has_carried_body(&self) -> bool {
         self.has_carried_body.get()
     }
@@ -84,12 +90,12 @@ impl Activity {
         self.is_heard.set(true);
     }
 
-    /// Notes that something is about to be written.
+    /// Notes that hyper is about to write bytes.
     pub(super) fn write(&self) {
         self.is_clean.set(false);
     }
 
-    /// Notes that all was written.
+    /// Notes that hyper has written all of its bytes.
     pub(super) fn flush(&self) {
         if !self.is_clean.replace(true) {
             self.idle_since.set(Instant::now());
@@ -104,43 +110,45 @@ impl Activity {
         self.since.get() == 0
     }
 
-    /// Returns when it became idle, by the clock of all connections.
+    /// Returns the time at which the connection became idle, by the clock of the list of idle connections, or 0
+    /// while a request is in progress.
     pub(super) const fn since(&self) -> u64 {
         self.since.get()
     }
 
-    /// Returns when it became idle, and everything was sent.
+    /// Returns the time since which the connection has been idle with all of its bytes sent.
     pub(super) const fn idle_since(&self) -> Instant {
         self.idle_since.get()
     }
 
-    /// Returns whether hyper has nothing unsent.
+    /// Returns whether hyper has no unsent bytes.
     pub(super) const fn is_clean(&self) -> bool {
         self.is_clean.get()
     }
 
-    /// Returns whether nothing is done for the client, nor sent to it.
+    /// Returns whether no request is in progress and no bytes wait to be sent.
     pub(super) const fn is_idle(&self) -> bool {
         !self.is_busy() && self.is_clean()
     }
 
-    /// Returns whether the client has begun to send a head, which hyper has not read whole.
+    /// Returns whether the client has begun to send the head of a request that hyper has not read completely.
     pub(super) const fn has_begun_head(&self) -> bool {
         self.is_heard.get() && self.is_idle()
     }
 
-    /// Returns whether the bytes that hyper writes may answer a request. Otherwise hyper refuses, by itself, a request that
-    /// it cannot read.
+    /// Returns whether the bytes that hyper writes may be the response to a request. Otherwise they are hyper's own
+    /// refusal of a request that it cannot parse.
     pub(super) const fn is_owed(&self) -> bool {
         self.is_owed.get()
     }
 
-    /// Returns whether it is idle, has nothing unsent, and was there for long enough to ask for something.
+    /// Returns whether the connection may be closed to make room: it is idle, has not been told to close, and has
+    /// existed for long enough to send a first request.
     pub(super) fn can_be_spared(&self) -> bool {
         self.is_idle() && !self.leaves.get() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
     }
 
-    /// Tells the connection to leave.
+    /// Tells the connection to close, and wakes its task.
     pub(super) fn leave(&self) {
         self.leaves.set(true);
         if let Some(waker) = &*self.waker.borrow() {
@@ -148,7 +156,8 @@ impl Activity {
         }
     }
 
-    /// Returns ready when the connection is to leave.
+    /// Returns `Poll::Ready` if the connection must close. Otherwise, registers the current task to be woken when
+    /// it must.
     pub(super) fn poll_leave(&self, cx: &Context<'_>) -> Poll<()> {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

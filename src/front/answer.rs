@@ -1,4 +1,5 @@
-//! Answers of origins as they are passed on, and the one place where a failure becomes an answer.
+//! Responses to clients that are not held: those of origins, which are passed on, and those that gripd makes up, in
+//! particular for failures.
 
 use super::Front;
 use super::access_log::AccessLog;
@@ -13,7 +14,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Uri};
 
-/// Returns an answer of gripd's own.
+/// Returns a response of gripd's own.
 pub(super) fn respond(answer: &Answer, cross_origin: &CrossOrigin, mut access_log: AccessLog) -> Response<Reply> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -24,8 +25,8 @@ pub(super) fn respond(answer: &Answer, cross_origin: &CrossOrigin, mut access_lo
     Response::from_parts(head, Reply::whole(body, access_log))
 }
 
-/// Returns the refusal of a request that is not for any origin. One for its method says which are not refused (RFC 9110
-/// 15.5.6).
+/// Returns the response to a request that is not forwarded to any origin. If the method is the reason, `Allow`
+/// lists the methods that are supported (RFC 9110 15.5.6).
 pub(super) fn refuse(refusal: &Answer, cross_origin: &CrossOrigin, access_log: AccessLog) -> Response<Reply> {
     let mut response = respond(refusal, cross_origin, access_log);
     if refusal.status == 405 {
@@ -34,7 +35,8 @@ pub(super) fn refuse(refusal: &Answer, cross_origin: &CrossOrigin, access_log: A
     response
 }
 
-/// Passes an ordinary answer on as it comes.
+/// Returns an origin's response as the client gets it. The body is relayed as it arrives. If the body is broken
+/// from its beginning, returns an error response instead.
 pub(super) fn relay(
     front: &Front,
     route: &Route,
@@ -59,7 +61,7 @@ pub(super) fn relay(
     Response::from_parts(head, body)
 }
 
-/// Logs a failure, and tells the client.
+/// Logs a failure, and returns the response that tells the client about it.
 pub(super) fn fail(
     front: &Front,
     route: &Route,
@@ -78,13 +80,13 @@ pub(super) fn fail(
     }
     let mut response = respond(&answer, cross_origin, access_log);
     if matches!(failure.kind, Kind::RequestSlow | Kind::RequestBroken | Kind::GaveWay) {
-        // The rest of the body would be taken for the next request.
+        // The client may still send the rest of the body, which would be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// Returns what the client is told of a failure.
+/// Returns the response to a client whose request has failed.
 const fn of_failure(failure: &Failure) -> Answer {
     match failure.kind {
         Kind::TimedOut => answer::ORIGIN_TIMED_OUT,
@@ -102,11 +104,11 @@ const fn of_failure(failure: &Failure) -> Answer {
     }
 }
 
-/// Logs a failure, once.
+/// Logs a failure, at a level that depends on the side that has caused it.
 fn log(failure: &Failure, uri: &Uri, route: &Route) {
     static LINE: Seldom = Seldom::new();
     if failure.kind == Kind::NoDescriptor {
-        // There may be as many of these as there are requests.
+        // Every request may fail like this, so the line is written at most once a second.
         LINE.log(|left_out| tracing::error!(left_out, "cannot send requests to origins: {}", failure.explain()));
         return;
     }

@@ -1,4 +1,4 @@
-//! The body of an answer that goes through hyper.
+//! The body of a response that hyper sends.
 
 use super::access_log::AccessLog;
 use crate::origin::{Lease, without_grip};
@@ -8,8 +8,9 @@ use hyper::header::HeaderMap;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-/// A body: whole, or relayed from the origin as it comes. When it is over, its request is logged and the
-/// origin's connection is free again.
+/// The body of a response. It is either complete from the beginning, or relayed from the origin as it arrives. When
+/// it is dropped, the request is logged, and the connection to the origin is free again if all of the body was
+/// read.
 pub(super) struct Reply {
     source: Source,
     access_log: AccessLog,
@@ -27,7 +28,7 @@ enum Source {
     },
 }
 
-/// The first piece of a relayed body, while hyper has not taken it.
+/// The first piece of a relayed body, until hyper takes it.
 #[derive(Default)]
 enum First {
     #[default]
@@ -69,19 +70,20 @@ impl Reply {
         Self { source: Source::Whole(body), access_log }
     }
 
-    /// Returns a body that comes from the origin.
+    /// Returns a body that is relayed from the origin.
     ///
-    /// The part that has arrived is looked at first: as long as the head is not passed on, a body that is broken from its
-    /// beginning can still be answered by an error.
+    /// The part that has arrived is read at once. As long as the head has not been passed on, a body that is broken
+    /// from its beginning can still be replaced by an error response.
     ///
     /// # Errors
-    /// The body breaks off, or is malformed, before its first byte; the access line is returned with the reason.
+    /// The body ends too early, or is malformed, before its first byte. The access log is returned together with
+    /// the reason.
     pub(super) fn relayed(
         mut incoming: Incoming,
         lease: Lease,
         access_log: AccessLog,
     ) -> Result<Self, Box<(hyper::Error, AccessLog)>> {
-        // Nothing is waited for: hyper asks again, and is woken.
+        // The waker does nothing because this does not wait: hyper polls the body again with a waker of its own.
         let first = Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
         let (first, ended) = match first {
             Poll::Ready(Some(Err(error))) => return Err(Box::new((error, access_log))),

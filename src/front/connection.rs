@@ -1,4 +1,5 @@
-//! One client's connection: hyper, then a hold, then hyper again; or a session, which is the last.
+//! The life of one client's connection: hyper serves it, a hold parks it, and hyper may serve it again. A session
+//! is always the last phase.
 
 use super::body::Reply;
 use super::gate::Place;
@@ -26,21 +27,22 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use tokio::time::timeout;
 
-/// The largest head of a request.
+/// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// The most headers of a request.
+/// The largest number of headers in a request.
 const MAX_HEADERS: usize = 128;
 
-/// A connection that hyper serves: yields it when it is to be held.
+/// A future in which hyper serves a connection. It returns the connection if that is to be held, or `None` if the
+/// connection has ended.
 type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
 
-/// A connection to be held, and what the client sent after its request.
+/// The reason why a connection leaves hyper, its transport, and the bytes that the client sent after its request.
 type Held = (Leave, Transport, Bytes);
 
 /// Serves a connection to its end.
 ///
-/// Each phase is boxed and gone before the next begins: a parked connection keeps nothing of hyper, and its task
-/// little more than a pointer.
+/// Each phase is boxed, and dropped before the next one begins. A parked connection therefore keeps nothing of
+/// hyper, and its task is little larger than a pointer.
 pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
     let mut serving = first;
     loop {
@@ -65,7 +67,7 @@ enum Phase<'a> {
     Session(Living<'a>),
 }
 
-/// Begins what a connection has left hyper for.
+/// Begins the hold or the session for which a connection has left hyper.
 fn next_phase(front: &Front, (leave, transport, early): Held) -> Phase<'_> {
     match leave {
         Leave::Hold(leave) => Phase::Hold(front.holds.park(leave, transport, early)),
@@ -73,7 +75,8 @@ fn next_phase(front: &Front, (leave, transport, early): Held) -> Phase<'_> {
     }
 }
 
-/// Serves a new connection as soon as its client has sent something and there is a place for it.
+/// Serves a new connection as soon as its client has sent something and the gate lets the connection in. A
+/// connection on which nothing arrives within `header_timeout` is closed.
 pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: Listed) -> Option<Held> {
     tokio::select! {
         begun = timeout(front.settings.header_timeout, transport.begins()) => {
@@ -90,8 +93,8 @@ pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: Listed
     Box::pin(serve(&front, transport, Bytes::new(), listed, Some(place), None)).await
 }
 
-/// Lets hyper serve requests. Returns the connection when one of them is held. `retry`: the first of them was served
-/// before.
+/// Lets hyper serve requests. Returns the connection if one of them is to be held. `retry` is present if the first
+/// request is being served again after a hold.
 async fn serve(
     front: &Rc<Front>,
     transport: Transport,
@@ -113,31 +116,31 @@ async fn serve(
         }
         request::serve(Rc::clone(front), Rc::clone(&slot), request)
     });
-    // A request that was served before has a line or two more.
+    // A request that is served again may have up to two headers more than the client sent: see `replay`.
     let more = if slot.is_again() { 1 } else { 0 };
     let mut connection = Box::new(builder(more).serve_connection(TokioIo::new(io), service));
     let mut drain = pin!(front.drain.begins());
     let mut draining = false;
     let left = poll_fn(|cx| {
-        // A request that is there already is read before the drain could shut it out.
+        // hyper is polled before the drain, so that a request that has already arrived is still served.
         let mut result = Pin::new(&mut *connection).poll(cx);
         if result.is_pending() && !draining && drain.as_mut().poll(cx).is_ready() {
             draining = true;
             Pin::new(&mut *connection).graceful_shutdown();
             result = Pin::new(&mut *connection).poll(cx);
             if slot.is_unasked() && result.is_pending() {
-                // Half a head is no request in progress.
+                // A head that is incomplete does not count as a request in progress.
                 return Poll::Ready(false);
             }
         }
-        // A client that has not even sent a whole request keeps nobody out.
+        // A client that has not sent a complete head must not keep other connections waiting at the gate.
         if slot.is_unasked() {
             slot.give_way(&front.gate);
         }
         if activity.poll_leave(cx).is_ready() && result.is_pending() && activity.is_clean() {
             return Poll::Ready(false);
         }
-        // The result first, the slot second: a connection that is over cannot be held.
+        // The result is checked before the slot, because a connection that has ended cannot be held.
         match result {
             Poll::Ready(result) => {
                 log_end(front, &slot, result);
@@ -163,18 +166,19 @@ async fn serve(
     Some((word, transport, early))
 }
 
-/// Returns hyper's settings, with room for this many KiB and pairs of headers more than clients may send.
+/// Returns hyper's settings. They allow `more` KiB of head and `more` pairs of headers beyond the limits for
+/// clients.
 fn builder(more: usize) -> Builder {
     let mut builder = Builder::new();
     builder
-        // It would have one limit for heads and for idle connections: see `HeadTimer`.
+        // hyper's own timer has one limit for both heads and idle connections, so `HeadTimer` is used instead.
         .header_read_timeout(None)
         .max_header_size(MAX_HEAD + more * 1024)
         .max_headers(MAX_HEADERS + more * 2);
     builder
 }
 
-/// Takes the transport back from hyper, with what was read beyond the request.
+/// Takes the transport back from hyper, with the bytes that were read beyond the request.
 fn leave<S>(connection: Connection<TokioIo<Io>, S>) -> (Transport, Bytes)
 where
     S: HttpService<Incoming, ResBody = Reply, Error = Infallible>,
@@ -187,7 +191,7 @@ where
     (transport, Bytes::from([parts.read_buf, unread].concat()))
 }
 
-/// Notes how a connection ended that hyper has served.
+/// Counts and logs the error, if there was one, with which a connection has ended while hyper served it.
 fn log_end(front: &Front, slot: &Slot, result: hyper::Result<()>) {
     let Err(error) = result else { return };
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());

@@ -1,4 +1,4 @@
-//! The changes to every answer of a route that web pages of other origins may use: CORS headers, or a script.
+//! The changes that make responses usable by web pages of any web origin: CORS headers, or a script (JSON-P).
 
 use super::head::{compact, parts};
 use crate::wire::{Jsonp, cors};
@@ -6,17 +6,17 @@ use bytes::Bytes;
 use hyper::header::HeaderMap;
 use hyper::http::response;
 
-/// The cross-origin changes that the answers to one request need.
+/// The changes that the response to one request needs, so that pages of other web origins can use it.
 #[derive(Default)]
 pub(super) struct CrossOrigin {
-    /// The headers of the request, if pages of other origins may read the answer.
+    /// The headers of the request, if its route lets pages of any web origin read the response.
     pub(super) request: Option<HeaderMap>,
-    /// The script that the answer is to be.
+    /// How the response is wrapped up as a script, if a `<script>` element made the request.
     pub(super) script: Option<Jsonp>,
 }
 
 impl CrossOrigin {
-    /// Adds what lets pages read an answer.
+    /// Adds the CORS headers that let pages read a response. A script needs none.
     pub(super) fn allow(&self, headers: &mut HeaderMap) {
         if let Some(request) = &self.request
             && self.script.is_none()
@@ -25,7 +25,8 @@ impl CrossOrigin {
         }
     }
 
-    /// Returns the answer as a script, if one is wanted.
+    /// Returns the response as a script if a `<script>` element made the request. Otherwise, returns the response
+    /// unchanged.
     pub(super) fn wrap(&self, head: response::Parts, body: Bytes) -> (response::Parts, Bytes) {
         let Some(script) = &self.script else { return (head, body) };
         let (wrapped, body) = script.wrap(&compact(&head), &body);

@@ -1,10 +1,12 @@
-//! The end of a shard's connections: the sign that it has begun, and how many are still open.
+//! The end of a shard's connections: the signal that it has begun, and the number of connections that are still
+//! open.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// Begins once and stays. It also counts the open connections, whose end it waits for.
+/// The signal that a shard stops serving clients, and the number of its open connections. A drain that has begun is
+/// never undone.
 #[derive(Debug, Default)]
 pub struct Drain {
     begun: Cell<bool>,
@@ -14,15 +16,15 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Tells everyone who waits.
+    /// Begins the drain, and wakes all tasks that wait for that.
     pub fn begin(&self) {
         self.begun.set(true);
         self.begins.notify_waiters();
     }
 
-    /// Waits until it begins.
+    /// Waits until the drain begins. Returns at once if it has begun already.
     pub async fn begins(&self) {
-        // Nothing else runs on this thread between the look and the wait.
+        // The signal cannot be missed: nothing else runs on this thread between the check and the wait.
         if !self.begun.get() {
             self.begins.notified().await;
         }
@@ -42,7 +44,7 @@ impl Drain {
     }
 }
 
-/// An open connection.
+/// A guard that counts a connection as open, until it is dropped.
 pub(super) struct Open(Rc<Drain>);
 
 impl Drop for Open {

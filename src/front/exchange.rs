@@ -1,4 +1,5 @@
-//! An answer with an instruct: read it, then answer or hold.
+//! Origin responses that must be read before the client gets a response: those with an instruct, and those that
+//! become a script.
 
 use super::access_log::AccessLog;
 use super::body::Reply;
@@ -28,7 +29,7 @@ use hyper::{Method, Response, StatusCode, Version};
 use std::sync::Arc;
 use tokio::time::timeout;
 
-/// A request whose answer is to be read before it is given.
+/// A request, and the context in which the origin's response to it is read.
 pub(super) struct Exchange<'a> {
     pub(super) front: &'a Front,
     pub(super) slot: &'a Slot,
@@ -37,29 +38,30 @@ pub(super) struct Exchange<'a> {
     /// The rights of the client.
     pub(super) rights: Rights,
     pub(super) upload: Upload,
-    /// The request as the client sent it, if the one forwarded may be another.
+    /// The request as the client sent it, if the forwarded request may differ from it.
     pub(super) original: Option<Parts>,
-    /// The cross-origin changes to the answer.
+    /// The cross-origin changes to the response.
     pub(super) cross_origin: CrossOrigin,
 }
 
-/// The content of an answer of an origin.
+/// The kind of content in an origin's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerContent {
-    /// An instruct for gripd.
+    /// The response carries an instruct for gripd.
     Instruct,
-    /// Nothing but content for the client.
+    /// The response carries nothing but content for the client.
     Plain,
 }
 
-/// The result of reading such an answer.
+/// The outcome of reading an origin's response: a response for the client, or a hold.
 enum Prepared {
     Answer(response::Parts, Bytes),
     Hold(Box<Hold>),
 }
 
 impl Exchange<'_> {
-    /// Follows the instruct, if the answer has one: answers, or leaves a hold in the slot and never returns.
+    /// Reads the origin's response, and follows the instruct if there is one. Returns the response for the client,
+    /// or leaves a hold in the slot and never returns.
     pub(super) async fn follow(
         mut self,
         answered: OriginAnswer,
@@ -134,13 +136,14 @@ impl Exchange<'_> {
         self.check_rights(&instruct, target)?;
         self.check_upload().await?;
         if streams {
-            // The body goes on with what is published.
+            // Published items follow the body, so headers that describe only the origin's body would be wrong.
             forget_body(&mut head);
             if head.status == StatusCode::PARTIAL_CONTENT {
                 head.status = StatusCode::OK;
             }
         }
-        // It is for one moment of one client, whatever a cache would think of it.
+        // The response is meant for one client at one moment, so caches must not store it unless the origin says
+        // otherwise.
         head.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         if streams && (!has_body(head.status.as_u16()) || self.context.request.method == Method::HEAD) {
             return Ok(Prepared::Answer(head, Bytes::new()));
@@ -151,7 +154,8 @@ impl Exchange<'_> {
         Ok(Prepared::Hold(Box::new(self.hold(instruct, target, &head, body, rest))))
     }
 
-    /// Reads the answer, in the time and to the size that are allowed.
+    /// Reads the body of the origin's response, within the response timeout. If the body is larger than
+    /// [`MAX_BODY`], returns its beginning and the unread rest.
     async fn collect(&self, body: Source) -> Result<(Bytes, Option<(Incoming, Lease)>), Failure> {
         match body {
             Source::Whole(body) => Ok((body, None)),
@@ -181,20 +185,22 @@ impl Exchange<'_> {
             Failure::because(kind, format!("channel '{channel}': {refusal}"))
         })?;
         if self.context.retry.is_some() {
-            // A publisher may have had it go elsewhere: it is looked at when it is held.
+            // While the connection was held, a publisher may have moved it to other channels. Denials are checked
+            // when the connection is subscribed again.
             return Ok(());
         }
         let checked = admission.check_denials(self.route, instruct.names(), &self.implicit(target));
         checked.map_err(|denied| Failure::because(Kind::Denied, denied))
     }
 
-    /// Returns the channels that the connection holds, whatever its origin says.
+    /// Returns the channels that the connection holds regardless of the instruct: those of the target, and the
+    /// user's own.
     fn implicit(&self, target: usize) -> Vec<String> {
         self.route.implicit(target, &self.rights)
     }
 
-    /// Waits until the request was read whole, as it is held only then: a body left unread would be taken for the next
-    /// request.
+    /// Waits until the body of the request has been read completely. The request is held only then, because an
+    /// unread rest would be taken for the next request.
     async fn check_upload(&self) -> Result<(), Failure> {
         match timeout(self.front.origin.response_timeout(self.route), self.upload.whole()).await {
             Ok(BodyState::Whole) => Ok(()),
@@ -240,7 +246,7 @@ impl Exchange<'_> {
         self.original.as_ref().unwrap_or(&self.context.request)
     }
 
-    /// Returns the failure of an answer that cannot be used.
+    /// Returns the failure for an origin's response that cannot be used.
     fn unusable(&self, why: &Unusable, target: usize) -> Failure {
         match why {
             Unusable::TooLarge => {
@@ -253,13 +259,15 @@ impl Exchange<'_> {
     }
 }
 
-/// Replaces the headers that came with an instruct by those of the answer that its body describes.
+/// Replaces the headers that came with an instruct by those of the response that the instruct describes in its
+/// body.
 fn replace_headers(head: &mut response::Parts, headers: Vec<(HeaderName, HeaderValue)>) {
     head.headers = headers.into_iter().collect();
     head.extensions.remove::<ReasonPhrase>();
 }
 
-/// Makes the origin's head the client's: its status, and without what is the connection's.
+/// Turns the origin's head into the one for the client. Headers that concern only the connection to the origin, or
+/// that the instruct does not expose, are removed. The status is replaced if the instruct sets one.
 fn apply(instruct: &Instruct, head: &mut response::Parts) {
     remove_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
@@ -275,13 +283,13 @@ fn apply(instruct: &Instruct, head: &mut response::Parts) {
     }
 }
 
-/// Removes what describes the body that the origin has sent: the client gets another one.
+/// Removes the headers that describe the origin's body, such as `ETag`, because the client gets another body.
 fn forget_body(head: &mut response::Parts) {
     remove_where(&mut head.headers, |name| describes_body(name.as_str().as_bytes()));
 }
 
-/// Returns the properties of a request that decide how it must be answered. Only the plainest requests leave their
-/// connection fit for another: HTTP/1.1, without a body, and without a wish to close.
+/// Returns the properties of a request that decide how it must be answered. The connection may serve another
+/// request only if this one is HTTP/1.1, has no body, and does not ask to close the connection.
 fn client(request: &Parts) -> Client {
     let body = request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING);
     Client {

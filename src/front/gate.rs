@@ -1,8 +1,8 @@
-//! Where new connections wait while many others are at their first request.
+//! The gate at which new connections wait while the first requests of many others are being served.
 //!
-//! A connection costs most memory while hyper serves it, and next to nothing before it does. When thousands come at
-//! once, most of them therefore wait here. Nobody waits for a slow one: after [`PATIENCE`] a connection is not
-//! counted any longer, whatever it does.
+//! A connection needs most of its memory while hyper serves it, and almost none before. When thousands of clients
+//! connect at once, most of them therefore wait here. Slow clients do not keep others waiting: after [`PATIENCE`],
+//! a connection no longer counts, even if its request has not been answered.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,20 +11,21 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
-/// Connections at their first request, per shard, before others have to wait.
+/// The number of connections of one shard whose first requests may be served at the same time. Further connections
+/// wait.
 const MOST: usize = 24;
-/// How long a connection is counted.
+/// How long a connection counts while others wait.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// How often those that need not be counted any longer are looked for, while somebody waits.
+/// How often the gate looks for connections that have counted for long enough, while others wait.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Lets connections in, in the order in which they come.
+/// A gate that lets connections in, in the order in which they arrive.
 #[derive(Debug)]
 pub struct Gate {
     permits: Semaphore,
-    /// Those who were let in, the longest ago first.
+    /// The connections that were let in, oldest first: the time of entry, and whether the connection still counts.
     entered: RefCell<VecDeque<(Instant, Rc<Cell<bool>>)>>,
-    /// Somebody has to wait.
+    /// The signal that a connection has to wait.
     crowded: Notify,
 }
 
@@ -35,12 +36,14 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Waits until there is a place. The connection takes it until it calls [`Gate::leave`], but not for long.
+    /// Waits until the gate lets a connection in. The connection counts until [`Gate::leave`] is called, but not
+    /// for longer than [`PATIENCE`] if others wait.
     pub(super) async fn enter(&self) -> Place {
         if self.permits.available_permits() == 0 {
             self.crowded.notify_one();
         }
-        // Given back by hand; the semaphore is never closed, so there always is one.
+        // Dropping the permit must not release it: `leave` and `expire` do that. The semaphore is never closed, so
+        // there always is a permit.
         self.permits.acquire().await.into_iter().for_each(SemaphorePermit::forget);
         self.expire();
         let counted = Rc::new(Cell::new(true));
@@ -48,7 +51,7 @@ impl Gate {
         Place(counted)
     }
 
-    /// Makes slow connections give way to those that wait, without end.
+    /// Lets waiting connections in as soon as others have counted for long enough. This never returns.
     pub async fn watch(&self) {
         loop {
             self.crowded.notified().await;
@@ -59,14 +62,15 @@ impl Gate {
         }
     }
 
-    /// Gives a place back, if it is still counted.
+    /// Stops counting a connection, so that another one can enter. Nothing happens if the connection no longer
+    /// counts.
     pub(super) fn leave(&self, place: &Place) {
         if place.0.replace(false) {
             self.permits.add_permits(1);
         }
     }
 
-    /// Forgets the places that were given back, and those that were held too long.
+    /// Removes the oldest connections that have left or have counted for [`PATIENCE`].
     fn expire(&self) {
         let mut entered = self.entered.borrow_mut();
         while let Some((since, counted)) = entered.front() {
@@ -81,7 +85,7 @@ impl Gate {
     }
 }
 
-/// A connection's place.
+/// A connection that the gate has let in. The flag is `true` while the connection counts.
 #[derive(Debug)]
 pub(super) struct Place(Rc<Cell<bool>>);
 
@@ -126,7 +130,7 @@ mod tests {
                 () = gate.watch() => {}
                 () = sleep(Duration::from_secs(10)) => panic!("not let in"),
             }
-            // Leaving late gives nothing back a second time.
+            // A connection that has already expired does not release a second permit when it leaves.
             for place in &places {
                 gate.leave(place);
             }

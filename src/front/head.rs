@@ -1,4 +1,4 @@
-//! The head of an answer in its two forms: as hyper has it, and as gripd keeps it.
+//! The head of a response in its two forms: that of hyper, and the compact one that gripd keeps.
 
 use crate::wire::{Fields, Head};
 use hyper::ext::ReasonPhrase;
@@ -7,7 +7,8 @@ use hyper::http::response;
 use hyper::{Response, StatusCode};
 use std::time::SystemTime;
 
-/// Returns a copy of the head that keeps nothing of the origin's connection.
+/// Returns the head in its compact form, which keeps no buffer of the connection to the origin alive. A `Date` is
+/// added if there is none.
 pub(super) fn compact(head: &response::Parts) -> Head {
     let mut fields = Fields::default();
     for (name, value) in &head.headers {
@@ -22,7 +23,7 @@ pub(super) fn compact(head: &response::Parts) -> Head {
     compact
 }
 
-/// Returns a head as hyper sends it.
+/// Returns the head in the form that hyper sends.
 pub(super) fn parts(head: &Head) -> response::Parts {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);

@@ -1,4 +1,4 @@
-//! The time that a client may take for the head of a request, and between two requests.
+//! The timeouts for the head of a request and for idle connections.
 
 use super::activity::Activity;
 use std::pin::Pin;
@@ -6,15 +6,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Ends a connection that is idle for too long, or whose client takes too long for a head.
+/// A timer that tells when a connection is idle for too long, or when its client takes too long to send a head.
 ///
-/// The timer of hyper has one limit for both, and is made and dropped for each request. This timer is set anew only when it
-/// goes off, or when a head begins that has to end before that.
+/// hyper's own timer has one limit for both, and is created and dropped for each request. This timer is reset only
+/// when it fires, or when a head begins whose deadline is earlier.
 pub(super) struct HeadTimer {
     sleep: Pin<Box<Sleep>>,
     header_timeout: Duration,
     idle_timeout: Duration,
-    /// When the client began to send the head that is not complete.
+    /// The time at which the client began to send a head that is still incomplete.
     begun: Option<Instant>,
 }
 
@@ -33,7 +33,8 @@ impl HeadTimer {
         Self { sleep, header_timeout, idle_timeout, begun: None }
     }
 
-    /// Returns ready when the connection is to end. It must be called after hyper has read everything that there is.
+    /// Returns `Poll::Ready` if the connection must end. This must be called after hyper has read everything that
+    /// has arrived, so that a complete head does not count as an incomplete one.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<Overdue> {
         if !activity.has_begun_head() {
             self.begun = None;
@@ -47,7 +48,7 @@ impl HeadTimer {
             let now = Instant::now();
             let (due, overdue) = match self.begun {
                 Some(begun) => (begun + self.header_timeout, Overdue::Head),
-                // It cannot be due before so much time has passed.
+                // The connection is busy. It cannot be overdue sooner than the shorter timeout from now.
                 None if !activity.is_idle() => (now + self.header_timeout.min(self.idle_timeout), Overdue::Idle),
                 None => (activity.idle_since() + self.idle_timeout, Overdue::Idle),
             };
@@ -74,7 +75,7 @@ mod tests {
 
     const HEAD: Duration = Duration::from_secs(5);
 
-    /// Lets time pass, and says what the connection has reached.
+    /// Advances the clock by this many seconds, and returns the limit that the connection has reached.
     async fn after(timer: &mut HeadTimer, activity: &Activity, seconds: f64) -> Option<Overdue> {
         advance(Duration::from_secs_f64(seconds)).await;
         match timer.poll(&mut Context::from_waker(Waker::noop()), activity) {
@@ -111,7 +112,7 @@ mod tests {
         activity.begin();
         activity.write();
         activity.end(2);
-        // The next head is there, or half of it: it is not read before the answer is sent.
+        // The client has sent the next head, or a part of it. hyper does not read it before the response is sent.
         activity.hear();
         assert_eq!(after(&mut timer, &activity, 100.0).await, None);
         activity.flush();
@@ -137,7 +138,7 @@ mod tests {
             assert_eq!(after(&mut timer, &activity, 0.9).await, None);
             activity.hear();
             activity.begin();
-            // A request may take as long as it likes.
+            // No limit applies while a request is in progress.
             assert_eq!(after(&mut timer, &activity, 100.0).await, None);
             activity.end(2);
             let left = idle_timeout.as_secs_f64();

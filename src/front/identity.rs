@@ -1,4 +1,4 @@
-//! The identity of a client, as far as its request tells.
+//! The identity of a client, as far as it follows from the client's request.
 
 use super::body::Reply;
 use super::request_context::RequestContext;
@@ -11,17 +11,18 @@ use hyper::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, Header
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
-/// Why a request is not forwarded: nobody knows whose it is, or it lies.
+/// The reason why a request is refused: its token is missing or invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// It has no token, and must have one.
+    /// The request has no token, although its route requires one.
     NoToken,
-    /// It has a token that is not good.
+    /// The token of the request is not valid.
     Untrusted(Untrusted),
 }
 
-/// Returns the rights of the client of a request. Headers that only a proxy may set are removed if somebody else has set
-/// them. `original` is the request as the client sent it, if it was changed.
+/// Returns the rights of the client that sent a request. If the route learns the user from a header, that header is
+/// removed unless a proxy that may set it has sent the request. `original` is the request as the client sent it, if
+/// the one in `context` may differ from it.
 pub(super) fn identify(
     context: &mut RequestContext,
     original: Option<&Parts>,
@@ -32,11 +33,12 @@ pub(super) fn identify(
     }
     let Some(users) = route.users.as_deref() else { return Ok(Rights::default()) };
     match &users.source {
-        // The origin will name the user.
+        // The origin names the user in its response.
         UserSource::Meta(_) => Ok(Rights::default()),
         UserSource::Header(name, proxies) => {
             let believed = context.peer.as_ref().is_some_and(|peer| proxies.contain(peer.address));
-            // A script's request may name headers in its query, which are not those of the proxy.
+            // A JSON-P request may name headers in its query. They do not come from the proxy, so the original
+            // headers are read.
             let said = &original.unwrap_or(&context.request).headers;
             let said = if believed { the_one(said, name).cloned() } else { None };
             set_apart(&mut context.request.headers, name, said.as_ref());
@@ -47,7 +49,8 @@ pub(super) fn identify(
     }
 }
 
-/// Returns the value of a header that is there once. A proxy that adds one to that of the client has said nothing.
+/// Returns the value of a header that occurs exactly once. If a proxy has added its own value to one that the
+/// client sent, it is not known which of them is the proxy's.
 fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
@@ -58,7 +61,8 @@ fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVa
     first
 }
 
-/// Sets a header to this value, or removes it. Headers that others read as the same one (RFC 3875 4.1.18) are removed.
+/// Sets a header to `value`, or removes it. Headers whose names differ only in `-` and `_` are removed, because CGI
+/// programs read them as the same header (RFC 3875 4.1.18).
 fn set_apart(headers: &mut HeaderMap, name: &HeaderName, value: Option<&HeaderValue>) {
     remove_where(headers, |other| other.as_str().replace('_', "-") == name.as_str().replace('_', "-"));
     if let Some(value) = value {
@@ -72,17 +76,18 @@ fn by_token(request: &Parts, users: &Users, bearer: &Bearer) -> Result<Rights, U
     let Some(tokens) = shown.find(|tokens| !tokens.is_empty()) else {
         return match bearer.required {
             false => Ok(Rights::default()),
-            // It is forwarded, and holds nothing.
+            // A browser sends no token in a preflight request. The request is forwarded, but its client may hold no
+            // channel.
             true if is_preflight(request) => Ok(Rights { none: true, ..Rights::default() }),
             true => Err(Unknown::NoToken),
         };
     };
     let [token, others @ ..] = &tokens[..] else { return Err(Unknown::NoToken) };
     if others.iter().any(|other| other != token) {
-        // The origin could read another one.
+        // The origin could read another token than gripd does.
         return Err(Unknown::Untrusted(Untrusted::Several));
     }
-    // A route is not served before its keys were read.
+    // A route is served only after its keys have been read, so there are keys.
     let Some(tokens) = &bearer.tokens else { return Err(Unknown::Untrusted(Untrusted::UnknownKey)) };
     let identity = tokens.verify(token, now()).map_err(Unknown::Untrusted)?;
     let own = users.own(&identity.user);
@@ -90,14 +95,15 @@ fn by_token(request: &Parts, users: &Users, bearer: &Bearer) -> Result<Rights, U
     Ok(Rights { user: Some(identity.user), own, channels: identity.channels, until, none: false })
 }
 
-/// Returns whether a page asks, without a token, whether it may send one.
+/// Returns whether this is a CORS preflight request. A browser sends it without a token, and asks whether a page
+/// may send the actual request.
 fn is_preflight(request: &Parts) -> bool {
     let Parts { method, headers, .. } = request;
     *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) && headers.contains_key(ORIGIN)
 }
 
 impl Unknown {
-    /// Returns the answer for the client.
+    /// Returns the 401 response for the client.
     pub(super) fn answer(self) -> Answer {
         match self {
             Self::NoToken => Answer::new(401, "A token is required."),
@@ -105,7 +111,8 @@ impl Unknown {
         }
     }
 
-    /// Says in the answer which credentials would be accepted (RFC 6750 3).
+    /// Adds a `WWW-Authenticate` header, which says that a bearer token is expected and why the given one was
+    /// refused (RFC 6750 3).
     pub(super) fn challenge(self, response: &mut Response<Reply>) {
         let challenge = match self {
             Self::NoToken => Ok(HeaderValue::from_static("Bearer")),

@@ -1,22 +1,24 @@
-//! Connections that nobody would miss: between two requests, or before the first.
+//! Connections that can be closed to make room for others: those between two requests, and those before their
+//! first.
 //!
-//! When descriptors are short, the one that has been idle the longest is closed for a new one. Nothing is kept in order
-//! for that: the list is searched when it happens, which costs requests nothing.
+//! When file descriptors are short, the connection that has been idle for the longest time is closed for a new one.
+//! The list is not kept in order for this purpose. It is searched when the need arises, so that requests cost
+//! nothing.
 
 use super::activity::Activity;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// The connections of one shard that hyper serves, or will.
+/// The connections of one shard that hyper serves, or will serve once the gate lets them in.
 #[derive(Debug, Default)]
 pub struct Idle {
     entries: RefCell<Slab<Rc<Activity>>>,
-    /// Counts the times that connections became idle.
+    /// The clock of the list. It advances by one each time that a connection becomes idle.
     clock: Cell<u64>,
 }
 
-/// A connection in the list, until this is dropped.
+/// A connection in the list. Dropping this removes the connection from the list.
 #[derive(Debug)]
 pub(super) struct Listed {
     idle: Rc<Idle>,
@@ -24,7 +26,7 @@ pub(super) struct Listed {
     key: usize,
 }
 
-/// A request in progress, until this is dropped.
+/// A guard that marks a connection as busy, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Busy {
     idle: Rc<Idle>,
@@ -32,14 +34,15 @@ pub(super) struct Busy {
 }
 
 impl Idle {
-    /// Lists a connection as idle.
+    /// Adds a new connection to the list, as an idle one.
     pub(super) fn enter(self: &Rc<Self>) -> Listed {
         let activity = Rc::new(Activity::new(self.tick()));
         let key = self.entries.borrow_mut().insert(Rc::clone(&activity));
         Listed { idle: Rc::clone(self), activity, key }
     }
 
-    /// Tells the connection that has been idle the longest to leave. `false`: none is idle.
+    /// Tells the connection that has been idle for the longest time to close. Returns `false` if there is no idle
+    /// connection.
     pub(super) fn spare_one(&self) -> bool {
         let entries = self.entries.borrow();
         let idle = entries.iter().map(|(_, entry)| entry).filter(|entry| entry.can_be_spared());
@@ -55,7 +58,7 @@ impl Idle {
 }
 
 impl Listed {
-    /// Returns what happens on the connection.
+    /// Returns the state of the connection.
     pub(super) const fn activity(&self) -> &Rc<Activity> {
         &self.activity
     }
@@ -88,7 +91,7 @@ mod tests {
         listed.activity.poll_leave(&Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// Returns a connection of which a request was answered.
+    /// Returns a connection on which one request was answered.
     fn answered(idle: &Rc<Idle>) -> Listed {
         let listed = idle.enter();
         drop(listed.occupy());

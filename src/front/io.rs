@@ -1,4 +1,4 @@
-//! A client's connection while hyper serves it.
+//! The transport of a client's connection while hyper serves it.
 
 use super::activity::Activity;
 use super::request_line::RequestLines;
@@ -11,12 +11,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A transport that tells what happens on it. hyper has something unsent from a write to the next flush, which it calls only
-/// when its buffer is empty.
+/// A transport that records in its `Activity` what is read and written. hyper has unsent bytes from a write until
+/// the next flush, because it flushes the transport only when its own buffer is empty.
 #[derive(Debug)]
 pub(super) struct Io {
     transport: Transport,
-    /// The bytes that were read before hyper had the transport.
+    /// The bytes that hyper reads before those of the transport. They were read earlier, or they replace bytes
+    /// whose request line had to be corrected.
     early: Bytes,
     activity: Rc<Activity>,
     lines: RequestLines,
@@ -26,8 +27,8 @@ pub(super) struct Io {
 }
 
 impl Io {
-    /// Returns a transport with what was read of it. A client that reads more slowly than the limits allow is cut;
-    /// `waiting` tells since when it has taken nothing.
+    /// Returns the transport for hyper, which reads `early` first. A client that reads more slowly than the limits
+    /// allow is cut. `waiting` measures how long the client has taken no bytes.
     pub(super) fn new(
         transport: Transport,
         early: Bytes,
@@ -41,25 +42,25 @@ impl Io {
         Self { transport, early, activity, lines, pace: Pace::new(limits), waiting }
     }
 
-    /// Writes the answer of gripd instead of the one that hyper gives by itself to what it cannot read, if `bytes` are
-    /// that. Returns whether they are.
+    /// Writes gripd's own response if `bytes` are hyper's refusal of a request that it cannot parse. Returns
+    /// `false` if hyper must write `bytes` itself: they are something else, or the transport takes no bytes now.
     fn refuse(&mut self, bytes: &[u8]) -> bool {
         if self.activity.is_owed() {
             return false;
         }
         let Some(refusal) = unreadable::refusal(bytes) else { return false };
-        // The connection ends with it, and it fits any buffer that has room at all.
+        // The connection ends after this response, which fits into any send buffer that has room at all.
         let written = self.transport.try_write(&[IoSlice::new(&refusal.render())], NextWrite::End);
         !matches!(written, Ok(0))
     }
 
-    /// Judges a write by the pace of the client.
+    /// Measures a write against the pace of the client. Returns an error if the client has been too slow.
     fn judge(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => {
                 self.waiting.begins();
                 ready!(self.pace.poll_wait(cx));
-                // The bytes that the kernel still holds are not worth waiting for.
+                // The client does not read, so the bytes that the kernel still holds for it are discarded.
                 self.transport.forget_unsent();
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
             }
@@ -72,7 +73,7 @@ impl Io {
         }
     }
 
-    /// Returns the transport, and what hyper has not read of `early`.
+    /// Returns the transport, and the bytes of `early` that hyper has not read.
     pub(super) fn into_parts(self) -> (Transport, Bytes) {
         (self.transport, self.early)
     }
@@ -88,7 +89,7 @@ impl AsyncRead for Io {
             if fresh.is_empty() {
                 return read;
             }
-            // A blank line before a request is none of it (RFC 9112 2.2).
+            // Blank lines before a request are not a part of it (RFC 9112 2.2).
             if fresh.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
                 this.activity.hear();
             }

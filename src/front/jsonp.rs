@@ -1,4 +1,4 @@
-//! JSON-P: a request that a `<script>` element made, as the request that it stands for.
+//! JSON-P: a request made by a `<script>` element is turned into the request that its query describes.
 
 use crate::grip::{form, json};
 use crate::origin::{Upload, is_reserved};
@@ -12,11 +12,11 @@ use hyper::{Method, Uri};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// Makes a script's request the one that it stands for, and says how its answer is to be wrapped up. `None`: it is
-/// another kind of request, and stays as it is.
+/// Turns the request of a `<script>` element into the one that its query describes, and returns how the response is
+/// to be wrapped up. Returns `None`, and leaves the request as it is, if it is not a JSON-P request.
 ///
 /// # Errors
-/// Which parameter is wrong, in Pushpin's words.
+/// A parameter is not valid. The message names the parameter, in Pushpin's words.
 pub(super) fn rewrite(rules: &Rules, request: &mut Parts, upload: &mut Upload) -> Result<Option<Jsonp>, &'static str> {
     if request.method != Method::GET {
         return Ok(None);
@@ -70,10 +70,10 @@ fn name_of(pair: &str) -> &str {
     pair.split('=').next().unwrap_or_default()
 }
 
-/// The value of a parameter that is no text.
+/// The error for a parameter whose value is not UTF-8.
 struct NotUtf8;
 
-/// Returns the value of a parameter, or `None` if the pair is another one.
+/// Returns the decoded value of a parameter, or `None` if the pair has another name.
 fn value_of(pair: &str, name: &str) -> Option<Result<String, NotUtf8>> {
     let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
     if own != name {
@@ -82,7 +82,8 @@ fn value_of(pair: &str, name: &str) -> Option<Result<String, NotUtf8>> {
     Some(form::decode(value).map(Cow::into_owned).ok_or(NotUtf8))
 }
 
-/// Reads headers from a JSON object of texts.
+/// Reads headers from a JSON object of strings. Headers that a query must not set are left out. Returns `None` if
+/// the text is something else.
 fn headers(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let Value::Object(object) = json::read(text.as_bytes()).ok()? else { return None };
     let pair = |(name, value): (String, Value)| {

@@ -1,7 +1,7 @@
-//! The clients' side: accepting, HTTP, and the phases of a request.
+//! The side of the clients: accepting connections, serving HTTP, and the phases of a request.
 //!
-//! Each connection is one task and one loop: hyper serves requests until one of them is held; then the
-//! connection leaves hyper and is parked; then it may go back.
+//! Each connection is one task with one loop. hyper serves requests until one of them is held. The connection then
+//! leaves hyper and is parked. After the hold, hyper may serve the connection again.
 
 mod accept;
 mod access_log;
@@ -44,24 +44,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How clients are served.
+/// The settings for serving clients.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a client may take for the head of a request.
+    /// How long a client may take to send the head of a request, and to send anything at all on a new connection.
     pub header_timeout: Duration,
     /// How long a client may be idle between two requests.
     pub idle_timeout: Duration,
     /// How slowly a client may send the body of a request.
     pub body_pace: Limits,
-    /// How slowly a client may read an answer.
+    /// How slowly a client may read a response.
     pub answer_pace: Limits,
-    /// Bytes of a request body that are read before the origin is asked.
+    /// The number of bytes of a request body that are read before the request is forwarded.
     pub body_buffer: usize,
-    /// The same of all requests of one shard together.
+    /// The number of bytes of request bodies that one shard may read ahead for all of its requests together.
     pub body_buffers: usize,
-    /// Knows the requests of another GRIP proxy, which is trusted.
+    /// The verifier of the requests of another GRIP proxy, which is trusted.
     pub trusted: Option<Verifier>,
-    /// Whether every route tells its clients why an answer could not be used.
+    /// Whether every route tells its clients why a request has failed.
     pub debug: bool,
 }
 
@@ -69,8 +69,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(60),
-            // Longer than the 60 s for which load balancers keep a connection: they would otherwise send a request on one
-            // that is being closed.
+            // Load balancers commonly keep an idle connection for 60 seconds. With a shorter timeout, gripd could
+            // close a connection while a load balancer sends a request on it.
             idle_timeout: Duration::from_secs(75),
             body_pace: Limits { total: Some(Duration::from_secs(3600)), ..Limits::default() },
             answer_pace: Limits::default(),
@@ -82,16 +82,16 @@ impl Default for Settings {
     }
 }
 
-/// The counters of clients.
+/// The counters of client connections and requests.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Connections refused because descriptors are short.
+    /// Connections refused because too few file descriptors were available.
     pub connections_refused: Counter,
-    /// Idle connections closed for new ones because descriptors are short.
+    /// Idle connections closed to make room for new ones because too few file descriptors were available.
     pub connections_spared: Counter,
-    /// Requests answered or held.
+    /// Requests received from clients. A request that is served again after a hold counts again.
     pub requests: Counter,
-    /// Holds begun.
+    /// Requests that were held.
     pub holds: Counter,
     /// Requests refused because their body arrived too slowly.
     pub slow_bodies: Counter,
@@ -108,7 +108,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the numbers.
+    /// Registers the counters.
     pub fn new(registry: &Registry) -> Self {
         Self {
             connections_refused: registry.counter(
@@ -137,30 +137,30 @@ impl Metrics {
     }
 }
 
-/// The things that the connections of one shard share.
+/// The state that all client connections of one shard share.
 #[derive(Debug)]
 pub struct Front {
-    /// The limits.
+    /// The settings for serving clients.
     pub settings: Settings,
-    /// Where requests go, and the way there.
+    /// The connections to origins, and the table of routes.
     pub origin: Rc<Origin>,
-    /// Which channels clients may hold.
+    /// The rules for the channels that clients may hold.
     pub admission: Rc<Admission>,
-    /// Where connections are held.
+    /// The holds of the shard.
     pub holds: Holds,
-    /// Where they are WebSockets.
+    /// The sessions of the shard.
     pub sessions: Sessions,
-    /// When to stop.
+    /// The signal to stop, and the number of open connections.
     pub drain: Rc<Drain>,
-    /// Where new connections wait.
+    /// The gate at which new connections wait.
     pub gate: Gate,
-    /// The connections that could be spared.
+    /// The list of connections that can be closed while they are idle, to make room for new ones.
     pub idle: Rc<Idle>,
-    /// Refused connections that are read for a moment.
+    /// The number of refused connections that are still read.
     pub parting: Cell<usize>,
-    /// How many descriptors clients may take.
+    /// The file descriptors of the process, some of which clients may not take.
     pub descriptors: Arc<Descriptors>,
-    /// The room for request bodies that are read ahead.
+    /// The memory for request bodies that are read before their request is forwarded.
     pub ahead: Ahead,
     /// The counters.
     pub metrics: Arc<Metrics>,

@@ -1,4 +1,5 @@
-//! The phases of a request: refuse, route, ask the origin, and relay, or see to its instruct.
+//! The phases of a request. It may be refused; otherwise it is assigned to a route and forwarded to the origin, and
+//! the response is relayed, or its instruct is followed.
 
 use super::access_log::AccessLog;
 use super::body::Reply;
@@ -20,7 +21,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
 
-/// Answers a request, or leaves a hold in the slot and never returns.
+/// Returns the response to a request, or leaves a hold or a session in the slot and never returns.
 pub(super) async fn serve(
     front: Rc<Front>,
     slot: Rc<Slot>,
@@ -39,21 +40,21 @@ pub(super) async fn serve(
     let answering = answer(&front, &slot, context, upload, busy);
     let mut response = tokio::select! {
         biased;
-        // Word is left; the connection is about to leave hyper, and this is dropped.
+        // The slot contains a reason to leave hyper. This future is dropped when the connection leaves.
         () = poll_fn(|cx| slot.poll_closed(cx)) => std::future::pending().await,
         response = answering => response,
     };
     slot.forget();
     slot.give_way(&front.gate);
     if delimited_by_end && response.body().size_hint().exact().is_none() {
-        // HTTP/1.0 has no chunks: only the end of the connection tells where this answer ends. hyper would add a
-        // `keep-alive` to an answer of version 1.1.
+        // HTTP/1.0 has no chunks, so only the end of the connection marks the end of this response. The version is
+        // set because hyper would add `keep-alive` to a response of version 1.1.
         *response.version_mut() = Version::HTTP_10;
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if ambiguous {
-        // It may have come with a length as well, which hyper has dropped. Whoever sent both may want the
-        // connection read differently by others: it ends here (RFC 9112 6.1).
+        // The request may have had a `Content-Length` as well, which hyper has dropped. A client that sends both
+        // may want other servers to read the connection differently, so the connection ends (RFC 9112 6.1).
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
@@ -72,7 +73,7 @@ async fn answer(
         Ok(route) => route,
         Err(refusal) => {
             if front.origin.routes().has_tokens() {
-                // No route says which part of it is secret.
+                // There is no route that says which parts of the query are tokens.
                 access_log.hide_query();
             }
             return answer::refuse(&refusal, &cross_origin, access_log);
@@ -109,11 +110,13 @@ async fn answer(
     if let Some(refusal) = context.refuse_events(front) {
         return answer::respond(&refusal, &cross_origin, access_log);
     }
-    // Kept until the origin has answered: what is read ahead takes memory.
+    // The guard is kept until the request is answered, because the bytes that were read ahead take memory until
+    // then.
     let _read_ahead = if sent.is_whole() {
         None
     } else {
-        // Boxed: most requests have no body, and all would carry it along.
+        // The future is boxed because most requests have no body. Without the box, it would enlarge the future of
+        // every request.
         match Box::pin(read_ahead(front, &mut sent)).await {
             Ok(read_ahead) => Some(read_ahead),
             Err(failure) => {
@@ -135,8 +138,8 @@ async fn answer(
     Box::pin(exchange.follow(answered, content, access_log)).await
 }
 
-/// Reads small bodies whole, and the beginning of large ones, before the origin is bothered: a client that sends slowly
-/// would keep one of its connections meanwhile.
+/// Reads a small body completely, and the beginning of a large one, before the request is forwarded. Otherwise a
+/// client that sends slowly would occupy a connection to the origin in the meantime.
 async fn read_ahead<'a>(front: &'a Front, upload: &mut Upload) -> Result<ReadAhead<'a>, Failure> {
     match upload.read_ahead(front.settings.body_buffer, &front.ahead).await {
         Ok(read_ahead) => Ok(read_ahead),

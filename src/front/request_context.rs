@@ -1,4 +1,4 @@
-//! One request on its way through the front, with its sender.
+//! A request on its way through the front, and the facts about its sender.
 
 use super::Front;
 use super::slot::ClientAddress;
@@ -24,18 +24,18 @@ use std::sync::atomic::Ordering::Relaxed;
 /// A request, with everything that is known about its sender.
 pub(super) struct RequestContext {
     pub(super) request: Parts,
-    /// The address that it was sent from, if it has one: the client's, or that of a proxy.
+    /// The address that the request was sent from, if it has one: the client's, or that of a proxy.
     pub(super) peer: Option<Rc<ClientAddress>>,
-    /// The client's address, if the peer is a proxy.
+    /// The client's address, if a trusted proxy names one that differs from the peer's.
     pub(super) proxied: Option<Rc<ClientAddress>>,
-    /// The way that it has come, if the peer is believed about that.
+    /// The addresses through which the request has come, if the peer is trusted to list them.
     pub(super) way: Option<Box<Way>>,
-    /// Whether it came over TLS, by the word of who stands before gripd.
+    /// Whether the client's request arrived over TLS, according to a sender that is trusted to say so.
     pub(super) secure: bool,
     pub(super) sender: Sender,
-    /// Tells since when gripd waits for the client.
+    /// The time that gripd has waited for the client during the request.
     pub(super) waiting: Rc<ClientDelay>,
-    /// The reason why it is served again, if it is.
+    /// The state of a request that is served again after a hold.
     pub(super) retry: Option<Box<Retry>>,
 }
 
@@ -61,7 +61,8 @@ impl RequestContext {
         Self { request, peer, proxied, way, secure, sender, waiting, retry }
     }
 
-    /// Refuses a request that is not for any origin.
+    /// Returns the response to a request that must not be forwarded to any origin, or `None` if the request may be
+    /// forwarded.
     pub(super) fn refuse(&self, front: &Front) -> Option<Answer> {
         let headers = &self.request.headers;
         if let Some(refusal) = self.refuse_method() {
@@ -91,17 +92,20 @@ impl RequestContext {
         None
     }
 
-    /// Refuses methods that are not for origins. A script's request may name another one than it came with.
+    /// Returns the response to a request whose method must not be forwarded. This is checked again for a JSON-P
+    /// request, since its query may name another method.
     pub(super) fn refuse_method(&self) -> Option<Answer> {
         match self.request.method.as_str() {
             "CONNECT" => Some(NO_TUNNELS),
-            // TRACK is what some servers call it. Methods have a case, but not every server keeps to that.
+            // Some servers call the method TRACK. Methods are case-sensitive (RFC 9110 9.1), but not every server
+            // observes that.
             name if name.eq_ignore_ascii_case("TRACE") || name.eq_ignore_ascii_case("TRACK") => Some(NO_TRACE),
             _ => None,
         }
     }
 
-    /// Refuses targets and hosts that others could read in another way (RFC 9112 3.2).
+    /// Returns the response to a request whose target or host another server could interpret differently (RFC 9112
+    /// 3.2).
     fn refuse_target(&self) -> Option<Answer> {
         let Parts { method, uri, version, headers, .. } = &self.request;
         match (uri.scheme_str(), uri.authority()) {
@@ -120,13 +124,14 @@ impl RequestContext {
         }
     }
 
-    /// Returns whether it asks for a WebSocket, perhaps not by the rules.
+    /// Returns whether the request asks for a WebSocket, even if it is not a valid handshake.
     pub(super) fn is_websocket(&self) -> bool {
         names_token(&self.request.headers, &UPGRADE, "websocket")
     }
 
-    /// Refuses WebSocket events, by which a client could pass itself off as gripd: as soon as any origin takes them,
-    /// since one origin may be behind several routes.
+    /// Returns the response to a client that sends WebSocket events, by which it could pass itself off as gripd.
+    /// Such requests are refused on all routes as soon as any target takes events, since one origin may be the
+    /// target of several routes.
     pub(super) fn refuse_events(&self, front: &Front) -> Option<Answer> {
         let is_events = |value: &HeaderValue| mentions_events(value.as_bytes());
         let forged = !self.sender.is_trusted() && self.request.headers.get_all(CONTENT_TYPE).iter().any(is_events);
@@ -152,7 +157,7 @@ impl RequestContext {
         found.cloned().ok_or(ROUTE_NOT_FOUND)
     }
 
-    /// Returns the request to an origin on its behalf.
+    /// Returns the request that is forwarded to an origin of `route`.
     pub(super) fn origin_request<'a>(&'a self, route: &'a Route) -> OriginRequest<'a> {
         OriginRequest {
             route,
@@ -170,7 +175,7 @@ impl RequestContext {
         }
     }
 
-    /// Returns the properties of the request with which its origin is asked again.
+    /// Returns the properties of the request that gripd needs to send requests of its own to the origin later.
     pub(super) fn about(&self, route: &Arc<Route>) -> Asking {
         let scheme = if self.secure { "https" } else { "http" };
         let host = named_host(&self.request).filter(|host| !host.is_empty()).unwrap_or(b"localhost");
@@ -187,13 +192,13 @@ impl RequestContext {
         }
     }
 
-    /// Returns the client's address, if it has one.
+    /// Returns the client's address if it is known: the one that a trusted proxy names, or else that of the peer.
     pub(super) fn client(&self) -> Option<&Rc<ClientAddress>> {
         self.proxied.as_ref().or(self.peer.as_ref())
     }
 }
 
-/// Follows a request back to its client, if the peer is believed about that.
+/// Returns the addresses through which a request has come, if the peer is trusted to list them.
 fn way(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap, sender: Sender) -> Option<Box<Way>> {
     if forwarding.believes(Some(peer.address), sender) {
         return Some(Box::new(forwarding.follow(peer.address, headers, sender)));

@@ -1,39 +1,40 @@
-//! The first line of each request, before hyper reads it.
+//! The correction of request lines before hyper reads them.
 
 use super::activity::Activity;
 use crate::grip::percent::encode;
 
-/// Finds the request lines in what a client sends, and percent-encodes in them what hyper refuses in a target, while other
-/// proxies pass it on.
+/// Finds the request lines in the bytes of a client, and percent-encodes those characters of the target that hyper
+/// refuses, although other proxies pass them on.
 ///
-/// A line is only mended where it is certain that it is one: at the beginning of a connection, and after requests without
-/// bodies of which each ended with what was read. Everywhere else only hyper knows where a head begins, and a byte more
-/// within a body would move all that follows.
+/// A line is changed only where it certainly is a request line: at the beginning of a connection, and after
+/// requests without bodies, if each of them ended where a read ended. In all other places, only hyper knows where a
+/// head begins, and an additional byte within a body would shift everything after it.
 #[derive(Debug)]
 pub(super) struct RequestLines {
     position: Position,
-    /// When the connection became idle, by the clock of all connections, as of the last read.
+    /// The time at which the connection became idle, by the clock of the list of idle connections, as of the last
+    /// read. If it has changed by the next read, a request was answered in between.
     since: u64,
 }
 
-/// The position of the next byte.
+/// The position of the next byte in the stream of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// At the beginning of a head.
+    /// The next byte begins a head.
     Head,
-    /// Behind a head that ended with what was read.
+    /// The last read ended with a head. The next byte begins a head if the request has been answered by then.
     Behind,
-    /// Somewhere.
+    /// It is not known whether the next byte begins a head.
     Unknown,
 }
 
 impl RequestLines {
-    /// Returns the lines of a connection whose next byte begins a head.
+    /// Returns the state of a connection whose next byte begins a head.
     pub(super) const fn new(activity: &Activity) -> Self {
         Self { position: Position::Head, since: activity.since() }
     }
 
-    /// Returns what hyper is to read instead of these bytes, if that is something else.
+    /// Returns the bytes that hyper must read instead of `bytes`, or `None` if hyper can read `bytes` as they are.
     pub(super) fn read(&mut self, bytes: &[u8], activity: &Activity) -> Option<Vec<u8>> {
         let answered = std::mem::replace(&mut self.since, activity.since()) != self.since;
         let begins = match self.position {
@@ -47,9 +48,10 @@ impl RequestLines {
     }
 }
 
-/// Returns a head with its target mended, if there is anything to mend and the first line is whole.
+/// Returns a head with a corrected target, or `None` if there is nothing to correct or the first line is
+/// incomplete.
 fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
-    // Blank lines before it are no part of it (RFC 9112 2.2).
+    // Blank lines before a request line are not a part of it (RFC 9112 2.2).
     let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let length = bytes[begin..].iter().position(|byte| *byte == b'\n')?;
     let line = &bytes[begin..begin + length];
@@ -62,13 +64,14 @@ fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
     Some([&bytes[..=begin + first], &target, &bytes[begin + last..]].concat())
 }
 
-/// Percent-encodes the characters of a target that hyper refuses. Those that it accepts stay as they are, on every
-/// connection.
+/// Percent-encodes the characters of a target that hyper refuses, or returns `None` if there are none. The
+/// characters that hyper accepts stay as they are, so that a target with only such characters is forwarded
+/// unchanged, whether or not its line was checked.
 fn encode_target(target: &[u8]) -> Option<Vec<u8>> {
     let is_text = std::str::from_utf8(target).is_ok();
     let (path, query) = target.split_at(target.iter().position(|byte| *byte == b'?').unwrap_or(target.len()));
     let odd = |byte: u8| matches!(byte, b'<' | b'>' | b'`') || (byte >= 0x80 && !is_text);
-    // In a path hyper accepts quotes, and in a query backticks.
+    // hyper accepts quotes in a path, and backticks in a query.
     let (new_path, new_query) = (encode(path, odd), encode(query, |byte| byte == b'"' || (byte != b'`' && odd(byte))));
     if new_path.is_none() && new_query.is_none() {
         return None;
@@ -83,16 +86,16 @@ mod tests {
 
     /// An event on a connection.
     enum Step {
-        /// So much is read.
+        /// This text is read.
         Read(&'static str),
-        /// hyper has read the head of a request; with a body, or without one.
+        /// hyper has read the head of a request. The flag says whether the request has a body.
         Begin(bool),
         /// The request is answered.
         End,
     }
     use Step::{Begin, End, Read};
 
-    /// Returns what hyper has read.
+    /// Performs the steps on a new connection, and returns the text that hyper reads.
     fn read(steps: &[Step]) -> String {
         let activity = Activity::new(1);
         let mut lines = RequestLines::new(&activity);
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_may_be_no_request_line_stays() {
-        // Two requests at once, the second of which may have a body.
+        // Two requests arrive in one read, and the second may have a body.
         let both: &'static str = [PLAIN, "POST / HTTP/1.1\r\n\r\n"].concat().leak();
         let body = "<\nGET / HTTP/1.1\r\n\r\n";
         let first = [Read(both), Begin(false), End];
@@ -147,7 +150,8 @@ mod tests {
             read(&[first, [Begin(true), Read(body), End]].into_iter().flatten().collect::<Vec<_>>()),
             [both, body].concat()
         );
-        // More than the head, less than the head, a second read before the answer, and one while it is made.
+        // The cases are a read with more than a head, a read with less, a second read before hyper has begun the
+        // request, one while the request is in progress, and one after a request with a body.
         for more in ["GET /x", "x"] {
             let more: &'static str = [PLAIN, more].concat().leak();
             assert_eq!(read(&[Read(more), Begin(false), End, Read(HEAD)]), [more, HEAD].concat());

@@ -1,4 +1,4 @@
-//! The things that the requests of a connection share with its loop.
+//! The slot: the state that the requests of a connection share with the loop that serves the connection.
 
 use super::Gate;
 use super::gate::Place;
@@ -12,11 +12,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-/// Why a connection leaves hyper.
+/// The reason why a connection leaves hyper.
 pub(super) enum Leave {
-    /// It is held, or ends as one that was.
+    /// The connection is to be held, or must end because a close has reached it while its request was served again.
     Hold(hold::Leave),
-    /// It is a WebSocket from now on.
+    /// The connection becomes a session.
     Session(Box<Opening>),
 }
 
@@ -24,39 +24,44 @@ pub(super) enum Leave {
 #[derive(Debug)]
 pub(super) struct ClientAddress {
     pub(super) address: IpAddr,
-    /// The same as text: most requests tell it to their origin and to the log.
+    /// The address as text, which most requests pass on to their origin and to the log.
     pub(super) text: HeaderValue,
 }
 
 impl ClientAddress {
-    /// Returns the peer with an address, which may be an IPv4 address as IPv6 writes it.
+    /// Returns an address in its canonical form: an IPv4 address that is mapped to IPv6 becomes an IPv4 address
+    /// again.
     pub(super) fn new(address: IpAddr) -> Option<Rc<Self>> {
         let address = address.to_canonical();
         HeaderValue::try_from(address.to_string()).ok().map(|text| Rc::new(Self { address, text }))
     }
 }
 
-/// Where a request leaves word for the loop of its connection.
+/// The state that the requests of a connection share with the loop of the connection. A request puts the reason to
+/// leave hyper here, and the loop takes it.
 pub(super) struct Slot {
     leave: RefCell<Option<Leave>>,
-    /// The reason why the first request is served again, if it is.
+    /// The state of the first request, if that request is served again after a hold.
     retry: Cell<Option<Box<Retry>>>,
-    /// The connection while its request is served again, and what it is answered if a close meets it.
+    /// The connection as its shard knows it while its request is served again, and the response to send if a close
+    /// ends it.
     final_answer: RefCell<Option<Box<FinalAnswer>>>,
     /// The address that the connection comes from, if it has one.
     pub(super) peer: Option<Rc<ClientAddress>>,
-    /// Tells since when gripd waits for the client.
+    /// The time that gripd has waited for the client during the request.
     pub(super) waiting: Rc<ClientDelay>,
-    /// The connection in the list of those that could be spared.
+    /// The entry of the connection in the list of idle connections.
     pub(super) listed: Listed,
-    /// The connection's place in the gate, until its first request is answered.
+    /// The connection's entry in the gate, until its first request is answered or the gate lets another connection
+    /// in instead.
     place: Cell<Option<Place>>,
     /// Whether a request has begun.
     asked: Cell<bool>,
 }
 
 impl Slot {
-    /// Returns an empty slot for a connection that has a place, or has given it up.
+    /// Returns an empty slot. `place` is `None` for a connection that has left the gate already, and `retry` is
+    /// present if its first request is served again.
     pub(super) fn new(
         place: Option<Place>,
         retry: Option<Box<Retry>>,
@@ -76,12 +81,12 @@ impl Slot {
         }
     }
 
-    /// Takes the reason why this request is served again, if it is the first and there is one.
+    /// Takes the state of a request that is served again after a hold. Returns `None` for any later request.
     pub(super) fn take_retry(&self) -> Option<Box<Retry>> {
         self.retry.take()
     }
 
-    /// Returns whether its first request was served before.
+    /// Returns whether the first request of the connection is served again and has not begun.
     pub(super) fn is_again(&self) -> bool {
         let retry = self.retry.take();
         let again = retry.is_some();
@@ -89,12 +94,13 @@ impl Slot {
         again
     }
 
-    /// Keeps the connection as it is while its request is served again.
+    /// Keeps the response to send if a close ends the connection while its request is served again.
     pub(super) fn keep(&self, final_answer: Option<Box<FinalAnswer>>) {
         *self.final_answer.borrow_mut() = final_answer;
     }
 
-    /// Lets go of that: the request has its answer.
+    /// Drops the response that was kept for a close, because the request has been answered. The shard learns that
+    /// the answer was not a hold.
     pub(super) fn forget(&self) {
         if let Some(final_answer) = self.final_answer.borrow().as_deref() {
             final_answer.away.note_answer();
@@ -102,7 +108,8 @@ impl Slot {
         drop(self.final_answer.take());
     }
 
-    /// Returns ready when a close has met it. Then the slot says that the connection is to end.
+    /// Returns `Poll::Ready` if a close has reached the connection while its request was served again. The slot
+    /// then says that the connection must end.
     pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut final_answer = self.final_answer.borrow_mut();
         let Some(FinalAnswer { away, .. }) = final_answer.as_deref() else { return Poll::Pending };
@@ -111,20 +118,21 @@ impl Slot {
         Poll::Ready(())
     }
 
-    /// Leaves word that the connection is to leave. The request then stays pending, and is dropped when the
+    /// Puts the reason to leave hyper into the slot. The request must stay pending, and is dropped when the
     /// connection leaves hyper.
     pub(super) fn put(&self, leave: Leave) {
         *self.leave.borrow_mut() = Some(leave);
     }
 
-    /// Gives the connection's place to another: a request is answered, or the connection is over.
+    /// Lets another connection through the gate, if this one still counts there. This is called when a request has
+    /// been answered, when the connection has ended, or when its client is slow to send a request.
     pub(super) fn give_way(&self, gate: &Gate) {
         if let Some(place) = self.place.take() {
             gate.leave(&place);
         }
     }
 
-    /// Says that a request has begun.
+    /// Notes that a request has begun.
     pub(super) fn ask(&self) {
         self.asked.set(true);
     }
@@ -138,12 +146,13 @@ impl Slot {
         self.leave.borrow().is_some()
     }
 
-    /// Takes the word that was left. A connection that was held before is handed over with it.
+    /// Takes the reason to leave hyper, if there is one. If the connection was held before, its entry in the shard
+    /// is handed over with the reason.
     pub(super) fn take(&self) -> Option<Leave> {
         let mut leave = self.leave.take()?;
         let final_answer = self.final_answer.take();
         match (&mut leave, final_answer) {
-            // Closed at the last moment.
+            // A close has reached the connection after its request was answered with another hold.
             (Leave::Hold(hold::Leave::Hold(_)), Some(final_answer)) if final_answer.away.is_closed() => {
                 leave = Leave::Hold(hold::Leave::End(final_answer));
             }

@@ -1,12 +1,13 @@
-//! Requests that hyper refuses by itself, before anything of gripd sees them.
+//! Requests that hyper refuses by itself, before any code of gripd sees them.
 
 use super::Front;
 use super::slot::ClientAddress;
 use crate::wire::{Answer, answer};
 
-/// Returns the answer of gripd instead of the one that hyper has written to a request that it cannot read.
+/// Returns gripd's own response to a request that hyper cannot parse. `written` is what hyper would send instead.
+/// Returns `None` if `written` is something else than such a refusal.
 pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
-    // The version is that of the last request.
+    // The version may be 1.0 or 1.1, because hyper writes the one of the last request.
     match written.strip_prefix(b"HTTP/1.")?.get(2..5)? {
         b"400" => Some(answer::MALFORMED),
         b"431" => Some(answer::HEAD_TOO_LARGE),

@@ -1,4 +1,5 @@
-//! WebSocket handshakes: ask the origin, then refuse as it does, or let the connection go on as a session.
+//! WebSocket handshakes. If the origin refuses a handshake, its response is relayed. If it accepts, the connection
+//! becomes a session.
 
 use super::access_log::AccessLog;
 use super::answer::relay;
@@ -31,7 +32,7 @@ use hyper::{Method, Version};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A request for a WebSocket.
+/// A request for a WebSocket, and the context in which it is answered.
 pub(super) struct HandshakeRequest<'a> {
     pub(super) front: &'a Front,
     pub(super) slot: &'a Slot,
@@ -43,7 +44,7 @@ pub(super) struct HandshakeRequest<'a> {
     pub(super) access_log: AccessLog,
 }
 
-/// Answers a handshake, or leaves a session in the slot and never returns.
+/// Returns the response to a handshake that is refused, or leaves a session in the slot and never returns.
 pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
     let HandshakeRequest { front, slot, context, upload, route, mut rights, mut access_log } = asked;
     let cross_origin = CrossOrigin::default();
@@ -81,7 +82,7 @@ pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
     std::future::pending().await
 }
 
-/// Returns the channels to which an origin subscribes a client at once.
+/// Returns the channels to which an origin subscribes a client in the events that came with its response.
 fn subscriptions(opened: &Opened) -> Vec<String> {
     let Opened::Conversation { reply, .. } = opened else { return Vec::new() };
     let named = reply.events.iter().filter_map(|event| match event {
@@ -94,7 +95,7 @@ fn subscriptions(opened: &Opened) -> Vec<String> {
     named.collect()
 }
 
-/// Returns whether it is a handshake by the rules (RFC 6455 4.2.1).
+/// Returns whether a request is a valid handshake (RFC 6455 4.2.1).
 fn is_handshake(request: &Parts) -> bool {
     let Parts { method, uri, version, headers, .. } = request;
     let is_13 = the_only(headers, &SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
@@ -105,7 +106,7 @@ fn is_handshake(request: &Parts) -> bool {
     *method == Method::GET && *version == Version::HTTP_11 && has_path && upgrades && is_13 && has_key && !has_body
 }
 
-/// Returns the value of a header that must be there once.
+/// Returns the value of a header that occurs exactly once.
 fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
@@ -118,7 +119,8 @@ fn is_key(key: &[u8]) -> bool {
     key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
 }
 
-/// Returns the answer of an origin that does not want the WebSocket, without what belongs to the handshake.
+/// Returns the response of an origin that has refused a handshake, without the headers that belong to the
+/// handshake. GRIP headers are kept only for a trusted GRIP proxy.
 fn refused(mut answered: OriginAnswer, sender: Sender) -> OriginAnswer {
     let headers = &mut answered.head.headers;
     remove_where(headers, |name| {
@@ -127,7 +129,7 @@ fn refused(mut answered: OriginAnswer, sender: Sender) -> OriginAnswer {
     answered
 }
 
-/// Returns the session of a client whose WebSocket an origin has accepted.
+/// Returns the session of a client whose handshake an origin has accepted.
 fn opening(front: &Front, context: &RequestContext, about: Rc<Asking>, mut opened: Opened, rights: Rights) -> Opening {
     let headers = &context.request.headers;
     let origins = match &mut opened {
@@ -136,7 +138,8 @@ fn opening(front: &Front, context: &RequestContext, about: Rc<Asking>, mut opene
     };
     let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
     let spoken = origins.as_ref().and_then(extensions);
-    // A GRIP proxy before this one carries out what the origin says; it need not have asked.
+    // If the client is a trusted GRIP proxy, that proxy interprets the messages of the origin, even if it has not
+    // offered to do so.
     let prefix = if context.sender.is_trusted() || about.route.no_grip { None } else { spoken.clone() };
     let settings = front.sessions.settings();
     let window = if settings.context_takeover { ClientWindow::Kept } else { ClientWindow::Dropped };
@@ -174,7 +177,7 @@ fn welcome(asked: &HeaderMap, mut headers: HeaderMap, sender: Sender) -> HeaderM
     headers
 }
 
-/// Returns the head of the answer; its reason phrase is the origin's, if that speaks WebSocket itself.
+/// Returns the head of the response. If the origin speaks WebSocket itself, the reason phrase is the origin's.
 fn parts(opened: &Opened, headers: HeaderMap) -> response::Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = hyper::StatusCode::SWITCHING_PROTOCOLS;

@@ -1,31 +1,32 @@
-//! The events on their way to an origin that may accept them in part.
+//! The queue of WebSocket events for an origin that may accept only a part of them at a time.
 
 use super::event::{self, Event};
 use super::{Invalid, invalid};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// The bytes that an event counts for besides its content: about the memory that it takes.
+/// The number of bytes that each event counts for besides its content: about the memory that it takes.
 const SLOT: usize = 64;
 
-/// The events on their way to one origin, oldest first.
+/// A queue of the events that are on their way to one origin, oldest first.
 ///
-/// Each request offers those in front and the answer says how many bytes of their content the origin accepts. The rest
-/// stays, to be offered again.
+/// Each request offers events from the front of the queue, and the response says how many bytes of their content the
+/// origin accepts. Everything that is not accepted stays in the queue and is offered again.
 #[derive(Debug, Default)]
 pub struct Backlog {
     events: VecDeque<Queued>,
-    /// Content bytes in the queue.
+    /// The total length of the contents in the queue, in bytes.
     content: usize,
-    /// How many events from the front were ever offered.
+    /// The number of events, counted from the front, that were offered at least once.
     seen: usize,
-    /// How many events from the front the request under way offers.
+    /// The number of events, counted from the front, that the current request offers.
     offered: usize,
-    /// Whether that request left events behind it.
+    /// Whether the queue also had events that the current request does not offer.
     cut: bool,
 }
 
-/// An event, or what is left of one: the rest of a text need not be text.
+/// An event, or the part of it that the origin has not accepted yet. The content is kept as bytes, because the
+/// remaining part of a text need not be valid UTF-8.
 #[derive(Debug)]
 struct Queued {
     name: &'static str,
@@ -34,19 +35,20 @@ struct Queued {
 }
 
 impl Backlog {
-    /// Adds an event after the others.
+    /// Appends an event to the queue.
     pub fn push(&mut self, event: Event) {
         let queued = Queued { name: event.name(), content: event.content(), closes: matches!(event, Event::Close(_)) };
         self.content += queued.content.len();
         self.events.push_back(queued);
     }
 
-    /// Returns the bytes of the queue: those of the contents, and a few for each event.
+    /// Returns the size of the queue in bytes: the length of all contents, plus a fixed number of bytes for each
+    /// event.
     pub fn bytes(&self) -> usize {
         self.content + self.events.len() * SLOT
     }
 
-    /// Returns whether there is nothing to offer.
+    /// Returns whether the queue has no events.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
@@ -56,18 +58,20 @@ impl Backlog {
         self.events.iter().any(|event| event.closes)
     }
 
-    /// Returns whether a request is due: something was never offered. Events that an origin has left behind do not ask for
-    /// another request.
+    /// Returns whether a request is due, because the queue has an event that was never offered. Events that were
+    /// offered and not accepted do not make a request due.
     pub fn is_due(&self) -> bool {
         self.seen < self.events.len()
     }
 
-    /// Returns the `Content-Bytes-Replayed` of the next request: content that was offered before and was not accepted.
+    /// Returns the value of `Content-Bytes-Replayed` for the next request: the number of bytes of content that were
+    /// offered before and not accepted.
     pub fn replayed(&self) -> usize {
         self.size_of(self.seen)
     }
 
-    /// Returns the body of the next request, of `most` events at most. It is what `accepted` is about.
+    /// Returns the body of the next request, which offers at most `most` events. The next call of
+    /// [`accepted`](Self::accepted) is about these events.
     pub fn offer(&mut self, most: usize) -> Vec<u8> {
         self.offered = most.min(self.events.len());
         self.cut = self.offered < self.events.len();
@@ -77,10 +81,12 @@ impl Backlog {
         body
     }
 
-    /// Takes out what the origin accepts of the offer: this many bytes of content, a close's included, or all of it.
+    /// Removes the part of the offered events that the origin accepts. `count` is the number of accepted bytes of
+    /// content, including the payload of a close. With `None`, the origin accepts everything that was offered.
     ///
     /// # Errors
-    /// It accepts more than there was, or less than it must. Nothing is taken out then.
+    /// The origin accepts more than was offered; or all content before a close, but not the whole close; or nothing,
+    /// although the request could not offer all events. The queue is unchanged in these cases.
     pub fn accepted(&mut self, count: Option<usize>) -> Result<(), Invalid> {
         let all = self.size_of(self.offered);
         let count = count.unwrap_or(all);
@@ -96,7 +102,8 @@ impl Backlog {
         Ok(())
     }
 
-    /// Checks that a close whose turn has come is accepted whole: what an origin could wait for does not come any more.
+    /// Checks that the origin accepts a close as a whole once it accepts everything before the close. No event
+    /// follows a close, so the origin cannot be waiting for more.
     fn check_close(&self, count: usize) -> Result<(), Invalid> {
         let Some(at) = self.events.iter().take(self.offered).position(|event| event.closes) else { return Ok(()) };
         let (start, end) = (self.size_of(at), self.size_of(at + 1));
@@ -106,8 +113,8 @@ impl Backlog {
         Ok(())
     }
 
-    /// Returns how many events of the offer `count` bytes accept whole, and how many bytes of the next one. Events without
-    /// content are accepted with what stands before them, as in Pushpin.
+    /// Returns how many of the offered events `count` bytes accept as a whole, and how many bytes of the event after
+    /// them. An event without content is accepted together with the events before it, as in Pushpin.
     fn reach(&self, count: usize) -> (usize, usize) {
         let mut rest = count;
         let mut whole = 0;
@@ -123,7 +130,7 @@ impl Backlog {
         self.content -= self.size_of(whole) + rest;
         self.events.drain(..whole);
         if self.events.is_empty() {
-            // An idle client keeps no memory for it.
+            // Most clients are idle most of the time, so an empty queue must not keep its memory.
             self.events = VecDeque::new();
         }
         if rest > 0
@@ -136,7 +143,7 @@ impl Backlog {
         self.cut = false;
     }
 
-    /// Returns the content bytes of this many events from the front.
+    /// Returns the total length of the contents of the first `count` events, in bytes.
     fn size_of(&self, count: usize) -> usize {
         self.events.iter().take(count).map(|event| event.content.len()).sum()
     }
@@ -213,7 +220,7 @@ mod tests {
         b.offer(usize::MAX);
         b.accepted(Some(1)).unwrap();
         assert_eq!(offer(&mut b, usize::MAX), "TEXT 1|b|");
-        // An event that was not offered is not accepted, empty or not.
+        // An event that was not offered is not accepted, whether it has content or not.
         b.push(message(MessageKind::Pong, ""));
         b.accepted(None).unwrap();
         assert_eq!((offer(&mut b, 1), b.accepted(Some(0))), ("PONG|".into(), Ok(())));
@@ -270,7 +277,7 @@ mod tests {
         assert_eq!(b.bytes(), 1 + SLOT);
     }
 
-    /// An origin that puts together what it accepts.
+    /// A model of an origin, which puts the accepted parts of events together.
     #[derive(Debug, Default)]
     struct Origin {
         whole: Vec<(String, Vec<u8>)>,
@@ -291,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Reads a body without a look at what is in it.
+    /// Splits a body into the names and contents of its events, without interpreting the contents.
     fn parts(mut body: &[u8]) -> Vec<(String, Vec<u8>)> {
         let mut parts = Vec::new();
         while !body.is_empty() {
@@ -309,7 +316,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Push(Event),
-        /// Pushes between the request and its answer.
+        /// A request that offers events, the number of bytes that the origin accepts of them, and the events that are
+        /// pushed while the request is under way.
         Ask {
             most: usize,
             accepted: Option<prop::sample::Index>,
@@ -335,7 +343,7 @@ mod tests {
         ]
     }
 
-    /// A backlog, what was pushed to it, and what its origin has.
+    /// A backlog together with the events that were pushed to it and a model of its origin.
     #[derive(Debug, Default)]
     struct Model {
         backlog: Backlog,
@@ -350,7 +358,8 @@ mod tests {
             self.backlog.push(event);
         }
 
-        /// Returns the bytes of the first `count` events that the origin does not have.
+        /// Returns how many bytes of content the origin has not accepted yet of the first `count` events that were
+        /// pushed.
         fn left(&self, count: usize) -> usize {
             let pushed: usize = self.pushed[..count].iter().map(|(_, content)| content.len()).sum();
             let had: usize = self.origin.whole.iter().map(|(_, content)| content.len()).sum();

@@ -1,4 +1,4 @@
-//! Base64, as leniently as Pushpin reads it.
+//! Base64, decoded as leniently as in Pushpin.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -8,12 +8,13 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 const LENIENT: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent));
 
-/// Returns the text for `bytes`, padded.
+/// Encodes `bytes` as Base64 with padding.
 pub fn encode(bytes: &[u8]) -> String {
     LENIENT.encode(bytes)
 }
 
-/// Returns the bytes that `text` stands for, padded or not; white space in it means nothing. `None`: it is not base64.
+/// Decodes a Base64 text. Padding is optional, and ASCII white space is ignored. Returns `None` if `text` is not
+/// valid Base64.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text: String = text.split_ascii_whitespace().collect();
     LENIENT.decode(text).ok()

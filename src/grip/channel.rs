@@ -1,4 +1,4 @@
-//! A channel's name.
+//! The names of channels, and the limits of their length.
 
 use super::{Invalid, invalid};
 use std::borrow::Borrow;
@@ -6,17 +6,20 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The longest name that an origin or a route gives to a channel, the longest prefix of a route, and the longest id of an
-/// item, in bytes. Each is kept for as long as somebody holds the channel, and is told in headers, logs and lists.
+/// The maximum length, in bytes, of a channel name that an origin or a route gives, of a route's prefix, and of an
+/// item's id. Each of these is kept for as long as a connection holds the channel, and appears in headers, logs and
+/// lists.
 pub const MAX_NAME: usize = 1024;
 
-/// The longest name by which a publisher knows a channel: the route's prefix and the name after it.
+/// The maximum length, in bytes, of the name by which a publisher knows a channel: the route's prefix, followed by
+/// the name that the origin uses.
 pub const MAX_PUBLISHED: usize = 2 * MAX_NAME;
 
-/// Refuses a name of a channel, or an id of an item, that is longer than `most`. `of` says which one it is.
+/// Checks that the name of a channel or the id of an item is at most `most` bytes long. `of` is what the error
+/// message calls it.
 ///
 /// # Errors
-/// Its length and the bound.
+/// `name` is longer than `most` bytes. The error gives its length and the limit.
 pub fn check_length(of: &str, name: &str, most: usize) -> Result<(), Invalid> {
     if name.len() <= most {
         return Ok(());
@@ -30,7 +33,7 @@ pub fn check_length(of: &str, name: &str, most: usize) -> Result<(), Invalid> {
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// Returns a channel called `prefix` followed by `name`.
+    /// Returns the channel whose name is `prefix` followed by `name`.
     pub fn prefixed(prefix: &str, name: &str) -> Self {
         if prefix.is_empty() {
             return Self::from(name);
@@ -78,7 +81,7 @@ mod tests {
     #[test]
     fn a_name_that_is_too_long_is_refused_with_the_bound() {
         assert!(check_length("the channel", &"x".repeat(1024), MAX_NAME).is_ok());
-        // Of names in any script a whole number of characters is shown.
+        // The error shows whole characters of the name, even if they take more than one byte each.
         let error = check_length("the channel", &"é".repeat(513), MAX_NAME).unwrap_err().to_string();
         assert_eq!(error, format!("the channel '{}...' has 1026 bytes, and at most 1024 are allowed", "é".repeat(32)));
     }

@@ -1,11 +1,11 @@
-//! The contents that WebSocket messages of each kind may have, whoever sends them.
+//! The rules for the content of each kind of WebSocket message, which are the same for all senders.
 
 use super::message::MessageKind;
 
-/// The most that a control frame carries (RFC 6455 5.5).
+/// The maximum length of the payload of a control frame, in bytes (RFC 6455 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
-/// Returns the kind that JSON calls by this name.
+/// Returns the kind of message that JSON calls `name`, or `None` if there is no such kind.
 pub(super) fn kind_named(name: &str) -> Option<MessageKind> {
     match name {
         "text" => Some(MessageKind::Text),

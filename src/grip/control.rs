@@ -1,4 +1,4 @@
-//! Control messages: what an origin asks for within a WebSocket, as the JSON after `c:`.
+//! Control messages: requests of an origin to gripd within a WebSocket, as JSON after the prefix `c:`.
 
 use super::content::{kind_named, problem};
 use super::filter::{Filter, MAX_FILTERS};
@@ -14,63 +14,64 @@ use std::time::Duration;
 const KEEP_ALIVE_TIMEOUT: u64 = 55;
 const DELAY: u64 = 1;
 
-/// A request of an origin to gripd.
+/// A request of an origin to gripd that concerns one WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// The client is to get what is published to a channel.
+    /// Subscribes the client to a channel.
     Subscribe {
-        /// The channel, as the origin calls it; not empty.
+        /// The channel, by the name that the origin uses; not empty.
         channel: String,
-        /// The filters of the channel's items.
+        /// The filters that items of the channel pass through, in this order.
         filters: Vec<Filter>,
     },
-    /// The client is not to get it any more.
+    /// Ends the client's subscription to a channel.
     Unsubscribe {
-        /// The channel, as the origin calls it; not empty.
+        /// The channel, by the name that the origin uses; not empty.
         channel: String,
     },
-    /// The origin leaves; the client stays.
+    /// Closes the connection to the origin. The client stays connected and gets what is published.
     Detach,
-    /// The client belongs to a session, or to none.
+    /// Assigns the WebSocket to a session, or to none. gripd ignores this, because it has no state service that would
+    /// keep sessions.
     Session {
-        /// The session.
+        /// The id of the session.
         id: Option<String>,
     },
-    /// The origin says something of the client, for filters.
+    /// Sets or removes a value in the client's meta, which filters look at.
     SetMeta {
         /// The name of the value.
         name: String,
-        /// Its value; without one it is not said any more.
+        /// The new value, or `None` to remove the value.
         value: Option<String>,
     },
-    /// Sets the message that is sent when nothing happens, if there is to be one.
+    /// Sets the message that keeps the connection alive. With `None`, no such message is sent any more.
     KeepAlive(Option<Timed>),
-    /// Sends a message once, after a while.
+    /// Sends a message once, after a delay. If another message is still delayed, that one is sent immediately.
     SendDelayed(Timed),
-    /// Sends the message that waits to be sent, now.
+    /// Sends the delayed message immediately, if there is one.
     FlushDelayed,
 }
 
-/// A message that is sent by itself after a while.
+/// A message that gripd sends by itself after some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timed {
-    /// Its kind.
+    /// The kind of the message.
     pub kind: MessageKind,
-    /// Its content, fit for its kind.
+    /// The content, which is valid for the kind.
     pub content: Bytes,
-    /// How long to wait; at least a second.
+    /// The time to wait before the message is sent; at least one second.
     pub timeout: Duration,
-    /// The event from which the wait is counted; for a keep-alive only.
+    /// The event from which the time is counted. It has a meaning for keep-alives only.
     pub mode: KeepAliveMode,
 }
 
-/// Why a control message is not followed.
+/// The reason why a control message is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is wrong, and ignored.
+    /// The message is invalid, and is ignored.
     Invalid(Invalid),
-    /// It has more filters than a subscription may have, which ends the connection (1011): unfiltered, the client would
-    /// get what is not meant for it.
+    /// The message has more filters than a subscription may have. This ends the connection (1011), because without
+    /// its filters the client would get items that are not meant for it.
     TooManyFilters(Invalid),
 }
 
@@ -91,10 +92,11 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Control {
-    /// Reads the JSON after `c:`.
+    /// Parses the JSON that follows the prefix `c:`.
     ///
     /// # Errors
-    /// What is wrong with it, and whether that is fatal.
+    /// The message is invalid. The error says why, and its variant says whether the message is ignored or ends the
+    /// connection.
     pub fn parse(text: &[u8]) -> Result<Self, Refused> {
         let object = object(text)?;
         let fields = |of| Fields { of, object: &object };
@@ -140,8 +142,9 @@ fn send_delayed(fields: &Fields<'_>) -> Result<Control, Invalid> {
     }
 }
 
-/// Returns a message and its time; `None` if there is no content. As in Pushpin, its kind does not depend on how the
-/// content is written, and no time at all is the usual one.
+/// Reads a message and the time to wait for it, or returns `None` if there is no content. As in Pushpin, the kind is
+/// text by default even if the content is given in Base64, and a timeout of 0 seconds means the default of `usual`
+/// seconds.
 fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<Timed>, Invalid> {
     let Some(kind) = kind_named(fields.string("message-type")?.unwrap_or("text")) else {
         return fields.unknown_value("message-type");
@@ -156,7 +159,7 @@ fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<Timed>, Invalid> {
     Ok(Some(Timed { kind, content, timeout: Duration::from_secs(seconds), mode }))
 }
 
-/// Returns a name, which is not empty.
+/// Returns the member `name` as a string that is not empty.
 fn named<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, Invalid> {
     match required(fields, name)? {
         "" => fields.invalid_value(name),

@@ -1,4 +1,5 @@
-//! The events of WebSocket-over-HTTP: what a request tells the origin of a client, and its answer the client.
+//! The events of WebSocket over HTTP. Requests carry events from the client to the origin, and responses carry events
+//! from the origin to the client.
 
 use super::Invalid;
 use super::content::{MAX_CONTROL, problem};
@@ -6,24 +7,24 @@ use super::media::is_media_type;
 use super::message::{BadClose, CloseReason, MessageKind};
 use bytes::Bytes;
 
-/// The type of bodies that consist of events.
+/// The media type of a body that consists of events.
 pub const MEDIA_TYPE: &str = "application/websocket-events";
 
 /// Something that happens on a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The connection is to be opened, or is accepted.
+    /// In a request, the client asks for a WebSocket. In a response, the origin accepts it.
     Open,
     /// A whole message.
     Message(MessageKind, Bytes),
-    /// One side closes, for a reason if it has one.
+    /// The sender closes the WebSocket, for this reason if there is one.
     Close(Option<CloseReason>),
-    /// The connection is gone without a close.
+    /// The connection was lost without a close.
     Disconnect,
 }
 
 impl Event {
-    /// Returns its type, as bodies have it.
+    /// Returns the name of the event's type, as it is written in a body.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Open => "OPEN",
@@ -36,7 +37,8 @@ impl Event {
         }
     }
 
-    /// Returns its content: that of a message, or the payload of the Close frame.
+    /// Returns the content of the event: that of a message, or the payload of the Close frame. Other events have no
+    /// content.
     pub fn content(&self) -> Bytes {
         match self {
             Self::Message(_, content) => content.clone(),
@@ -45,12 +47,13 @@ impl Event {
         }
     }
 
-    /// Appends it to a body.
+    /// Appends the event to a body.
     pub fn write(&self, out: &mut Vec<u8>) {
         write(self.name(), &self.content(), out);
     }
 
-    /// Returns the event of this type; `None` if there is no such type.
+    /// Returns the event of the type `name`, or `None` if the type is unknown. The error says why the content is not
+    /// valid for the type.
     fn of(name: &[u8], content: Bytes) -> Result<Option<Self>, &'static str> {
         let kind = match name {
             b"OPEN" => return Ok(Some(Self::Open)),
@@ -74,17 +77,19 @@ pub fn is_events(content_type: &[u8]) -> bool {
     is_media_type(content_type, MEDIA_TYPE)
 }
 
-/// Returns whether a `Content-Type` could be taken for that of events by somebody: an origin may look only at a part of a
-/// list.
+/// Returns whether some origin could take a `Content-Type` for that of events. If the value is a list, an origin may
+/// look at only one of its elements, so each element is checked.
 pub fn mentions_events(content_type: &[u8]) -> bool {
     content_type.split(|byte| *byte == b',').any(is_events)
 }
 
-/// Reads a whole body. The contents are slices of it; events of unknown types are left out.
+/// Parses a whole body. Events of unknown types are left out. The contents of messages are slices of `body` and are
+/// not copied.
 ///
 /// # Errors
-/// What is wrong, and with the event at which byte. Unlike Pushpin's, this decoder takes no truncated content;
-/// like it, it does not miss the line end after the last one.
+/// An event is malformed. The error says what is wrong, and at which byte the event begins. Unlike in Pushpin,
+/// content that is shorter than its stated length is an error. As in Pushpin, the line end after the content of the
+/// last event may be missing.
 pub fn read_all(body: &Bytes) -> Result<Vec<Event>, Invalid> {
     let mut events = Vec::new();
     let mut at = 0;
@@ -96,7 +101,7 @@ pub fn read_all(body: &Bytes) -> Result<Vec<Event>, Invalid> {
     Ok(events)
 }
 
-/// Appends an event of this type to a body.
+/// Appends an event of the type `name` to a body.
 pub(super) fn write(name: &str, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     if !content.is_empty() {
@@ -106,7 +111,7 @@ pub(super) fn write(name: &str, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Returns the event that begins at `at`, if its type is known, and where it ends.
+/// Returns the event that begins at byte `at`, or `None` if its type is unknown, and the position at which it ends.
 fn read(body: &Bytes, at: usize) -> Result<(Option<Event>, usize), &'static str> {
     let Some(length) = body[at..].windows(2).position(|pair| pair == b"\r\n") else {
         return Err("no line end behind its type");
@@ -127,7 +132,8 @@ fn read(body: &Bytes, at: usize) -> Result<(Option<Event>, usize), &'static str>
     }
 }
 
-/// Returns a length, which parsing alone would also take with a sign.
+/// Parses the hexadecimal length of an event. The digits are checked first, because `from_str_radix` also accepts a
+/// sign.
 fn size(digits: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
     usize::from_str_radix(digits, 16).ok()
@@ -139,7 +145,7 @@ fn close(content: &[u8]) -> Result<Event, &'static str> {
     }
     match CloseReason::read(content) {
         Ok(reason) => Ok(Event::Close(reason)),
-        // Common libraries write 0 for none.
+        // Common libraries write the code 0 if they have no code, so an invalid code counts as no reason.
         Err(BadClose::Code) => Ok(Event::Close(None)),
         Err(BadClose::Text) => Err("a reason that is not UTF-8"),
     }

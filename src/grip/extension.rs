@@ -1,4 +1,5 @@
-//! The WebSocket extension `grip`, by which an origin says that it speaks GRIP within its messages.
+//! The WebSocket extension `grip`, by which an origin says that its messages have prefixes: one for messages to the
+//! client, and `c:` for control messages to gripd.
 
 use super::fields::{Element, elements};
 use hyper::header::HeaderValue;
@@ -8,15 +9,15 @@ const PREFIX: &str = "message-prefix";
 /// The default prefix that marks a message from the origin as one for the client.
 const USUAL_PREFIX: &str = "m:";
 
-/// Returns the prefix of messages for the client, from the values of `Sec-WebSocket-Extensions`. `None`: the extension is
-/// not among them.
+/// Returns the prefix of messages for the client, which is read from the values of `Sec-WebSocket-Extensions`.
+/// Returns `None` if the extension `grip` is not among them.
 pub fn parameters<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<String> {
     let texts = values.into_iter().filter_map(|value| value.to_str().ok());
     let grip = texts.flat_map(elements).filter_map(Element::parse).find(|e| e.value.eq_ignore_ascii_case(NAME))?;
     Some(grip.get(PREFIX).unwrap_or(USUAL_PREFIX).to_owned())
 }
 
-/// Returns the value that says it.
+/// Returns the value of `Sec-WebSocket-Extensions` that stands for the extension `grip` with this prefix.
 pub fn answer(prefix: &str) -> String {
     if prefix == USUAL_PREFIX {
         return NAME.to_owned();

@@ -3,8 +3,8 @@
 use super::Invalid;
 use std::borrow::Cow;
 
-/// Splits a list at its commas, except for those between double quotes. Elements are trimmed; a trailing comma adds
-/// nothing. An unterminated quote makes the rest one element.
+/// Splits a list at its commas, except for those between double quotes. Elements are trimmed. A comma at the end adds
+/// no element. After a quote that is never closed, the rest of the list is one element.
 pub fn elements(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -16,7 +16,7 @@ pub fn elements(value: &str) -> impl Iterator<Item = &str> {
     .filter(move |_| !value.trim().is_empty())
 }
 
-/// An element `value; name=value; name="va\"lue"`, taken apart.
+/// An element of the form `value; name=value; name="va\"lue"`, split into its parts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Element<'a> {
     /// The text before the first `;`, trimmed.
@@ -25,7 +25,7 @@ pub struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// Takes `text` apart. `None`: a quoted value does not end, or a parameter has no name.
+    /// Parses an element. Returns `None` if a quoted value has no closing quote, or if a parameter has no name.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (value, mut rest) = match text.split_once(';') {
             Some((value, rest)) => (value, Some(rest)),
@@ -43,12 +43,12 @@ impl<'a> Element<'a> {
         Some(Self { value: value.trim(), parameters })
     }
 
-    /// Returns the first parameter called `name`, in any case.
+    /// Returns the value of the first parameter called `name`, without regard to case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_ref())
     }
 
-    /// Returns the parameters, in order.
+    /// Returns the names and values of the parameters, in the order of the element.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(name, value)| (*name, value.as_ref()))
     }
@@ -66,7 +66,8 @@ fn parse_parameter(text: &str) -> Option<(&str, Cow<'_, str>)> {
     }
 }
 
-/// Returns the text up to the closing quote, its backslash escapes resolved; `None` if no quote closes it.
+/// Returns the text before the closing quote, with its backslash escapes resolved, or `None` if there is no closing
+/// quote.
 fn unquote(quoted: &str) -> Option<Cow<'_, str>> {
     let end = closing_quote(quoted)?;
     let inner = &quoted[..end];
@@ -90,13 +91,15 @@ fn closing_quote(text: &str) -> Option<usize> {
     })
 }
 
-/// Reads whole seconds. The error is `unreadable` if it is no number, and `negative` if it is below zero.
+/// Parses a whole number of seconds, at most `i32::MAX`. `unreadable` is the error for a value that is no such
+/// number, and `negative` is the error for a number below zero.
 pub(super) fn seconds(value: &str, unreadable: &str, negative: &str) -> Result<u64, Invalid> {
     let number: i32 = value.trim().parse().map_err(|_| Invalid::new(unreadable))?;
     u64::try_from(number).map_err(|_| Invalid::new(negative))
 }
 
-/// Cuts `text` at the first `separator` outside double quotes.
+/// Splits `text` at the first `separator` outside double quotes. The second part is `None` if there is no such
+/// separator.
 pub fn split_outside_quotes(text: &str, separator: u8) -> (&str, Option<&str>) {
     let (mut quoted, mut escaped) = (false, false);
     for (at, byte) in text.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! Filters: what a subscription lets through, and how it changes what it lets through.
+//! Filters: the rules by which a subscription takes, skips or changes items.
 
 use super::item::Id;
 pub use super::template::MAX_ADDED;
@@ -6,25 +6,25 @@ use super::template::{render, unknown};
 use super::{Invalid, Meta, invalid};
 use std::borrow::Cow;
 
-/// Filters that one subscription may have, as in Pushpin.
+/// The maximum number of filters of one subscription, as in Pushpin.
 pub const MAX_FILTERS: usize = 5;
 
 /// One filter of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Drops what the client itself sent: its meta `user` is the item's `sender`.
+    /// Skips an item that the client itself sent: its meta `sender` equals the client's meta `user`.
     SkipSelf,
-    /// Drops what is not for this client: its meta `user` is in the item's `skip_users`.
+    /// Skips an item whose meta `skip_users`, a list separated by commas, contains the client's meta `user`.
     SkipUsers,
-    /// Drops what is only for connections that also hold the item's `require_sub`.
+    /// Skips an item whose meta `require_sub` names a channel that the connection does not hold.
     RequireSub,
-    /// Fills `%I` in: an id made of the last ids of the client's channels.
+    /// Replaces `%I` in the content by the client's meta `id_format`, with the last ids of its channels filled in.
     BuildId,
-    /// Fills `%(name)s` in: the client's meta.
+    /// Replaces `%(name)s` in the content by the value of `name` in the client's meta.
     VarSubst,
-    /// Asks a URL whether to deliver.
+    /// Asks the URL in the client's meta `url` whether the item is delivered.
     HttpCheck,
-    /// Asks a URL whether and what to deliver.
+    /// Asks the URL in the client's meta `url` whether the item is delivered, and with which content.
     HttpModify,
 }
 
@@ -39,12 +39,12 @@ impl Filter {
         Self::HttpModify,
     ];
 
-    /// Returns the filter of this name.
+    /// Returns the filter that is called `name`, or `None` if there is no such filter.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|filter| filter.name() == name)
     }
 
-    /// Returns its name.
+    /// Returns the name of the filter, as origins write it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SkipSelf => "skip-self",
@@ -57,17 +57,18 @@ impl Filter {
         }
     }
 
-    /// Returns whether it may change the content of an item.
+    /// Returns whether the filter may change the content of an item.
     pub const fn changes_content(self) -> bool {
         matches!(self, Self::BuildId | Self::VarSubst | Self::HttpModify)
     }
 
-    /// Returns whether it asks somebody.
+    /// Returns whether the filter asks a URL about each item.
     pub const fn asks(self) -> bool {
         matches!(self, Self::HttpCheck | Self::HttpModify)
     }
 
-    /// Returns whether an item passes, as far as that is known without asking.
+    /// Returns whether an item passes the filter, as far as this can be decided without a request. Filters that
+    /// change content or ask a URL return `true` here.
     pub fn passes(self, context: &Context<'_>) -> bool {
         let item = |name| context.item.and_then(|meta| meta.get(name)).filter(|value| !value.is_empty());
         let user = context.client.get("user").filter(|user| !user.is_empty());
@@ -82,10 +83,12 @@ impl Filter {
         }
     }
 
-    /// Returns the content that the filter makes of this one, without asking anybody.
+    /// Returns the content with the directives of `BuildId` or `VarSubst` filled in. Other filters return it
+    /// unchanged.
     ///
     /// # Errors
-    /// The content or the client's meta is not fit for the filter.
+    /// The content has a directive that the filter does not know, the client's meta lacks a value for a directive, or
+    /// a limit of the substitution is exceeded.
     pub fn apply<'a>(self, context: &Context<'_>, content: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, Invalid> {
         match self {
             Self::BuildId => build_id(context, &content).map(Cow::Owned),
@@ -95,36 +98,37 @@ impl Filter {
     }
 }
 
-/// The things that filters look at besides the content.
+/// The data that filters look at besides the content.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The meta that the origin gave the client.
     pub client: &'a Meta,
-    /// The meta that the publisher gave the item.
+    /// The meta that the publisher gave the item, if there is any.
     pub item: Option<&'a Meta>,
     /// The channels that the client holds.
     pub channels: &'a dyn Channels,
 }
 
-/// An item on its way to one connection.
+/// An item on its way to one connection, with the filters that it passes through.
 #[derive(Clone, Debug)]
 pub struct Passage<'a> {
-    /// Its channel.
+    /// The whole name of the item's channel, including the prefix of the route.
     pub channel: &'a str,
     /// The filters, in the order in which the content passes through them.
     pub filters: &'a [Filter],
-    /// The things that they look at.
+    /// The data that the filters look at.
     pub context: Context<'a>,
-    /// The last ids that the client has had of its channels.
+    /// For each channel of the client, by the name that the origin uses, the id of the last item that the client got.
+    /// Channels whose last id is unknown are left out.
     pub last_ids: Vec<(String, Id)>,
 }
 
-/// The channels of a client, by the names that its origin uses.
+/// The channels that a client holds, by the names that its origin uses.
 pub trait Channels: std::fmt::Debug {
-    /// Returns whether it holds this one.
+    /// Returns whether the client holds the channel `name`.
     fn holds(&self, name: &str) -> bool;
 
-    /// Returns the id of the last item it had of this one, if that is known.
+    /// Returns the id of the last item that the client got from the channel `name`, if that id is known.
     fn last_id(&self, name: &str) -> Option<&str>;
 }
 
@@ -135,7 +139,7 @@ fn build_id(context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>, Invalid> {
         Some(other) => return invalid(format!("unsupported encoding: {other}")),
     };
     let encode = |id: Vec<u8>| if in_hex { hex(&id) } else { id };
-    // It is the same wherever it stands, and made only once.
+    // The client's id is the same at each `%I`, so it is made only once.
     let mut own = None;
     render(content, |letter, name| match (letter, name) {
         (b'I', Some(text)) => Ok(encode(text.as_bytes().to_vec()).into()),
@@ -147,7 +151,7 @@ fn build_id(context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>, Invalid> {
     })
 }
 
-/// Returns the client's `id_format`, its channels replaced by their last ids.
+/// Returns the client's meta `id_format`, in which each `%(channel)s` is replaced by the last id of that channel.
 fn own_id(context: &Context<'_>) -> Result<Vec<u8>, Invalid> {
     let Some(format) = context.client.get("id_format") else { return invalid("no sub meta 'id_format'") };
     render(format.as_bytes(), |letter, name| match (letter, name) {

@@ -1,9 +1,9 @@
-//! Parts of a query as forms write them (`application/x-www-form-urlencoded`).
+//! Decoding of query parameters, which are encoded as forms are (`application/x-www-form-urlencoded`).
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// Decodes a name or a value. `None`: it is not UTF-8.
+/// Decodes the name or the value of a parameter. Returns `None` if the decoded bytes are not UTF-8.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('+') {
         return percent_decode_str(text).decode_utf8().ok();

@@ -3,19 +3,19 @@
 /// A format in which an item can be delivered. Each held connection takes exactly one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `http-response`: the answer that ends a long-poll.
+    /// `http-response`: the response that ends a long-poll.
     HttpResponse,
-    /// `http-stream`: bytes appended to a streaming answer.
+    /// `http-stream`: bytes that are appended to a streaming response.
     HttpStream,
     /// `ws-message`: a WebSocket message.
     WsMessage,
 }
 
 impl Format {
-    /// Every format, in the order of this type.
+    /// Every format, in the order in which the variants are declared.
     pub const ALL: [Self; 3] = [Self::HttpResponse, Self::HttpStream, Self::WsMessage];
 
-    /// Returns its key in an item's `formats`.
+    /// Returns the key of the format in an item's `formats`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::HttpResponse => "http-response",
@@ -34,7 +34,8 @@ impl Formats {
     pub const NONE: Self = Self(0);
     /// Every format.
     pub const ALL: Self = Self(0b111);
-    /// Those of answers: what an origin that is asked again can make up for.
+    /// The formats of held HTTP responses. If such a connection has missed an item, the origin can be asked again for
+    /// what is missing.
     pub const ANSWERS: Self = Self(0b011);
 
     /// Returns whether `format` is in the set.

@@ -1,18 +1,20 @@
-//! Patterns of names: `conversation*`.
+//! Patterns for names, such as `conversation*`.
 
 use std::fmt;
 
-/// A name in which each `*` stands for any text, the empty one included. Everything else stands for itself.
+/// A pattern in which each `*` stands for any text, including the empty text. Every other character stands for
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(Box<str>);
 
 impl Glob {
-    /// Returns whether it is a pattern of `name`. The time that it takes is bounded by the product of both lengths.
+    /// Returns whether the pattern matches `name`. The time that this takes is bounded by the product of both
+    /// lengths.
     pub fn matches(&self, name: &str) -> bool {
         let mut parts = self.0.split('*');
         let Some(rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
         let Some(last) = parts.next_back() else { return rest.is_empty() };
-        // The first place where a part fits may be taken: that leaves the most text for the parts after it.
+        // The first occurrence of a part can be taken, because it leaves the most text for the parts after it.
         let rest = parts.try_fold(rest, |rest, part| rest.find(part).map(|at| &rest[at + part.len()..]));
         rest.is_some_and(|rest| rest.ends_with(last))
     }
@@ -45,12 +47,13 @@ mod tests {
         assert!(matches("user*", "user") && matches("user*", "user4*") && !matches("user*", "use"));
         assert!(matches("*-user7", "c1-user7") && !matches("*-user7", "c1-user77"));
         assert!(matches("a*b*c", "abbc") && !matches("a*b*c", "acb") && matches("*", "") && matches("**", "x"));
-        // The first part does not take the text of the last one.
+        // The first part and the last part of the pattern do not share characters of the name.
         assert!(!matches("ab*bc", "abc") && matches("ab*bc", "abbc"));
         assert!(matches("", "") && !matches("", "x"));
     }
 
-    /// Returns whether `glob` matches `name`. This is the definition, which is slow.
+    /// Returns whether `glob` matches `name`, by the plain definition. It is slow and serves as the reference for the
+    /// test.
     fn defined(glob: &[char], name: &[char]) -> bool {
         match (glob, name) {
             ([], []) => true,

@@ -1,4 +1,4 @@
-//! The identity of a client, by the JWT (RFC 7519) that it brings.
+//! The identity of a client, as stated by the JWT (RFC 7519) in its request.
 
 mod place;
 mod untrusted;
@@ -14,36 +14,38 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Bytes of a user at most.
+/// The maximum length of a user name, in bytes.
 pub const MAX_USER: usize = 255;
 
 /// The claim that names the channels that a client may hold.
 const CHANNELS: &str = "channels";
 
-/// Returns whether a text can be a user: 1 to [`MAX_USER`] bytes without control characters.
+/// Returns whether a text is a valid user name: 1 to [`MAX_USER`] bytes without control characters.
 pub fn is_user(text: &str) -> bool {
     (1..=MAX_USER).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// The identity of a client.
+/// The identity of a client, as stated by a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The user.
+    /// The name of the user.
     pub user: Arc<str>,
-    /// The channels that it may hold besides that of its user, by the names that the origin uses. `None`: all.
+    /// Patterns for the channels that the client may hold besides the user's own channel, by the names that the
+    /// origin uses. With `None`, the token does not restrict the channels.
     pub channels: Option<Arc<[Glob]>>,
-    /// When this ends, in seconds since 1970. There is no limit to it: a token may be valid forever.
+    /// The time at which the token expires, in seconds since 1970. There is no upper limit: a token may be valid
+    /// forever.
     pub expires: u64,
 }
 
 /// The claims that a token must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// The claim that names the user.
+    /// The name of the claim whose value is the user.
     pub claim: String,
-    /// Its `iss`, if that matters.
+    /// The required value of the claim `iss`. With `None`, the issuer is not checked.
     pub issuer: Option<String>,
-    /// One of its `aud`, if that matters.
+    /// An audience that the claim `aud` must contain. With `None`, the audience is not checked.
     pub audience: Option<String>,
 }
 
@@ -53,7 +55,7 @@ impl Default for Expected {
     }
 }
 
-/// Knows the tokens of a route's clients.
+/// A verifier for the tokens of a route's clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     keys: Keys,
@@ -66,7 +68,7 @@ enum Keys {
     Several(Vec<Named>),
 }
 
-/// A key of a JWKS.
+/// A key of a JWKS, with the id (`kid`) by which tokens refer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Named {
     id: Option<String>,
@@ -74,19 +76,19 @@ struct Named {
 }
 
 impl Tokens {
-    /// Returns those signed with one key: the same secret, or the public key.
+    /// Returns a verifier for tokens that are signed with one key. `key` is the shared secret or the public key.
     ///
     /// # Errors
-    /// The key cannot verify.
+    /// `key` cannot be used for verifying signatures.
     pub fn of_key(key: &Key, expected: Expected) -> Result<Self, InvalidKey> {
         Ok(Self { keys: Keys::One(VerifyingKey::new(key)?), expected })
     }
 
-    /// Returns those signed with a key of a JWKS (RFC 7517), of which this is the text. Keys that cannot be used are
-    /// skipped, as section 5 has it.
+    /// Returns a verifier for tokens that are signed with any key of a JWKS (RFC 7517), whose JSON text is `text`.
+    /// Keys that cannot be used are skipped, as RFC 7517 5 recommends.
     ///
     /// # Errors
-    /// It is no JWKS, or none of its keys can be used.
+    /// `text` is not a JWKS, or none of its keys can be used.
     pub fn of_jwks(text: &str, expected: Expected) -> Result<Self, InvalidKey> {
         #[derive(Deserialize)]
         struct KeySet {
@@ -103,7 +105,7 @@ impl Tokens {
         Ok(Self { keys: Keys::Several(keys), expected })
     }
 
-    /// Returns the identity that a token gives, at `now`, in seconds since 1970.
+    /// Verifies a token and returns the identity that it states. `now` is the current time, in seconds since 1970.
     ///
     /// # Errors
     /// The token is not valid. The error says why.
@@ -122,7 +124,8 @@ impl Tokens {
 }
 
 impl Keys {
-    /// Returns the claims of a token that is signed with one of the keys.
+    /// Returns the claims of a token whose signature one of the keys verifies. Of several keys, only those with the
+    /// token's key id are tried, if the token names one.
     fn open<'a>(&self, token: &'a Token<'_>) -> Result<&'a [u8], Untrusted> {
         let candidates: Vec<&VerifyingKey> = match self {
             Self::One(key) => vec![key],
@@ -158,9 +161,11 @@ impl Expected {
     }
 }
 
-/// Returns when a token expires that is valid now.
+/// Checks that a token with these claims is valid at the time `now`, and returns the time at which it expires. All
+/// times are in seconds since 1970.
 fn in_time(claims: &Map<String, Value>, now: u64) -> Result<u64, Untrusted> {
-    // A time may have a fraction: what is not wholly in time is not.
+    // A time may have a fraction (RFC 7519 2). `exp` is rounded down and `nbf` is rounded up, so the token counts as
+    // valid only in seconds that lie wholly within its time.
     let expires = claims.get("exp").and_then(|exp| seconds(exp, f64::floor)).ok_or(Untrusted::NoExpiry)?;
     if expires <= now {
         return Err(Untrusted::Expired);
@@ -172,7 +177,8 @@ fn in_time(claims: &Map<String, Value>, now: u64) -> Result<u64, Untrusted> {
     }
 }
 
-/// Reads a time. Times before 1970 count as 1970.
+/// Reads a time in seconds since 1970. `rounded` removes the fraction of a time that has one. A time before 1970
+/// counts as 1970.
 fn seconds(value: &Value, rounded: fn(f64) -> f64) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().map(|seconds| rounded(seconds) as u64))
 }
@@ -180,7 +186,7 @@ fn seconds(value: &Value, rounded: fn(f64) -> f64) -> Option<u64> {
 fn user(claim: Option<&Value>) -> Result<Arc<str>, Untrusted> {
     let user = match claim.ok_or(Untrusted::NoUser)? {
         Value::String(text) => text.clone(),
-        // Others may not be exactly what the token said.
+        // Other numbers may have lost digits when they were parsed, and could then equal another user.
         Value::Number(number) if number.is_u64() || number.is_i64() => number.to_string(),
         _ => return Err(Untrusted::UserType),
     };

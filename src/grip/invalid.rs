@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a text cannot be used: in Pushpin's words where Pushpin has some.
+/// The reason why some input cannot be used. It is worded as in Pushpin if Pushpin has the same error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid(String);
 
@@ -21,10 +21,10 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// Returns the error of this reason.
+/// Returns an [`Invalid`] error with this reason.
 ///
 /// # Errors
-/// Always.
+/// The function always returns an error.
 pub fn invalid<T>(why: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid::new(why))
 }

@@ -1,19 +1,20 @@
-//! JSON as publishers and origins write it, which is not always JSON by the letter.
+//! A lenient parser for the JSON of publishers and origins, which is not always valid.
 
 use serde_json::Value;
 use std::fmt;
 
-/// Reads a JSON text. Three faults that common programs commit are put right, as in Pushpin: a byte order mark in front, raw
-/// control characters within strings, and half a surrogate pair, which becomes U+FFFD. JavaScript writes such halves when
-/// it cuts a text within an emoji.
+/// Parses a JSON text. As in Pushpin, three faults of common programs are corrected: a byte order mark at the
+/// beginning, raw control characters within strings, and half a surrogate pair, which becomes U+FFFD. JavaScript
+/// writes such halves when it cuts a string within an emoji.
 ///
 /// # Errors
-/// The fault, with its line, its column and the item of a batch in which it is.
+/// The text is not JSON even with these corrections. The error says what is wrong, at which line and column, and in
+/// which item if the text is a batch.
 pub fn read(text: &[u8]) -> Result<Value, Fault> {
     if let Ok(value) = serde_json::from_slice(text) {
         return Ok(value);
     }
-    // Few texts have a fault, and only those pay for a second look.
+    // Few texts have a fault, so the text is corrected only if it could not be parsed.
     let mended = mend(text);
     serde_json::from_slice(&mended.text).map_err(|error| Fault::new(&error, &mended, text))
 }
@@ -23,7 +24,7 @@ pub fn read(text: &[u8]) -> Result<Value, Fault> {
 pub struct Fault {
     /// The description of the JSON error, including its line and column.
     what: String,
-    /// The place in the array that the top object has as `items`, if the fault is within it.
+    /// The index of the faulty item in the array `items` of a batch, if the fault is within an item.
     item: Option<usize>,
 }
 
@@ -52,10 +53,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Returns the place of the item in a batch, `{"items": [...]}`, within which a text ends.
+/// Returns the index of the item of a batch, `{"items": [...]}`, that is unfinished where `text` ends, if there is
+/// one. `text` is the beginning of the batch.
 fn item_at(text: &[u8]) -> Option<usize> {
     let (mut depth, mut item, mut in_string, mut escaped) = (0_usize, None, false, false);
-    // Where the last string at the top began, and what it was.
+    // The position at which the last string began, and the last string directly within the top-level object, which is
+    // the key if a value follows.
     let (mut begun, mut key) = (0, &b""[..]);
     for (at, byte) in text.iter().enumerate() {
         if in_string {
@@ -88,15 +91,16 @@ fn item_at(text: &[u8]) -> Option<usize> {
     item
 }
 
-/// A text of which common faults were put right.
+/// A text in which common faults were corrected.
 struct Mended {
     text: Vec<u8>,
-    /// Places in it after something that was put right, and the places in the original text that they stand for.
+    /// Pairs of a position in `text` and the position in the original text that corresponds to it: one pair for the
+    /// beginning, and one after each correction that changed the length.
     places: Vec<(usize, usize)>,
 }
 
 impl Mended {
-    /// Returns the place in the original text for which a place in this one stands.
+    /// Returns the position in the original text that corresponds to the position `at` in the corrected text.
     fn origin_of(&self, at: usize) -> usize {
         let next = self.places.partition_point(|(place, _)| *place <= at);
         let (place, origin) = next.checked_sub(1).map_or((0, 0), |last| self.places[last]);
@@ -104,7 +108,7 @@ impl Mended {
     }
 }
 
-/// Puts right what [`read`] allows. The rest stays as it is.
+/// Corrects the faults that [`read`] tolerates. All other bytes stay as they are.
 fn mend(original: &[u8]) -> Mended {
     let mut rest = original.strip_prefix(b"\xef\xbb\xbf").unwrap_or(original);
     let mut out = Vec::with_capacity(original.len() + 16);
@@ -131,7 +135,8 @@ fn mend(original: &[u8]) -> Mended {
     Mended { text: out, places }
 }
 
-/// Copies an escape, or U+FFFD instead of half a surrogate pair. Returns what follows.
+/// Copies the escape at the beginning of `text` to `out`, with U+FFFD instead of half a surrogate pair. Returns the
+/// text after the escape.
 fn mend_escape<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
     let (escape, rest) = match unit(text) {
@@ -147,7 +152,7 @@ fn mend_escape<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     rest
 }
 
-/// Returns the UTF-16 unit of the escape `\uXXXX` with which a text begins.
+/// Returns the UTF-16 code unit of the escape `\uXXXX` at the beginning of `text`, if `text` begins with one.
 fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
@@ -190,7 +195,7 @@ mod tests {
             "expected `:` at line 3 column 12, in items[1]"
         );
         assert_eq!(fault("{\"items\": [{}, {}], \"x\": nope}"), "expected ident at line 1 column 27");
-        // Faults that are put right hide nothing, and move nothing.
+        // Corrected faults do not hide a later fault, and do not change its line and column.
         let text = "\u{feff}{\"items\": [\n{\"a\": \"\t\n\\ud83d\"}, {\"a\" 1}]}";
         assert_eq!(fault(text), "expected `:` at line 3 column 16, in items[1]");
         for elsewhere in ["{\"meta\":[1,2],\"foo\":[{},nope]}", "[[1,2],[3,nope]]", "{\"a\":\"items\",\"b\":[nope]}"] {

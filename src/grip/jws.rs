@@ -1,4 +1,4 @@
-//! Signed tokens: JWTs (RFC 7519) in the compact form of JWS (RFC 7515), and the keys by which they are known.
+//! Signed tokens: JWTs (RFC 7519) in the compact serialization of JWS (RFC 7515), and the keys that verify them.
 
 use super::key::{InvalidKey, Key};
 use aws_lc_rs::signature::{
@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, K
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Header};
 use std::fmt;
 
-/// A token that anybody may have signed. [`VerifyingKey::open`] returns its claims.
+/// A parsed token whose signature has not been verified. [`VerifyingKey::open`] verifies it and returns the claims.
 pub struct Token<'a> {
     header: Header,
     message: &'a str,
@@ -19,8 +19,8 @@ pub struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Takes a token apart. `None`: it is none, or is signed in a way that nobody knows or that needs an extension
-    /// (`crit`), of which none is known here.
+    /// Splits a token into its parts. Returns `None` if `text` is not a signed JWT, if its algorithm is unknown, or
+    /// if it requires an extension (`crit`), because no extension is supported.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (message, signature) = text.rsplit_once('.')?;
         let (_, payload) = message.split_once('.')?;
@@ -29,21 +29,21 @@ impl<'a> Token<'a> {
         Some(Self { header, message, signature, payload })
     }
 
-    /// Returns the name of the key with which it is signed, as the token says.
+    /// Returns the id of the key (`kid`) with which the token claims to be signed, if it names one.
     pub fn key_id(&self) -> Option<&str> {
         self.header.kid.as_deref()
     }
 }
 
 impl fmt::Debug for Token<'_> {
-    /// Writes the token without the parts by which somebody could use it.
+    /// Writes only the algorithm, because whoever reads the whole token could use it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a token signed by {:?}", self.header.alg)
     }
 }
 
-/// A key that tells whether a token is genuine, and the one algorithm that it is for: HS256, ES256 or RS256. The algorithm
-/// that a token names decides nothing. Keys are equal if they accept the same tokens.
+/// A key that verifies signatures of exactly one algorithm: HS256, ES256 or RS256. The key determines the algorithm,
+/// and a token that names another one is refused. Two keys are equal if they accept the same tokens.
 #[derive(Clone)]
 pub struct VerifyingKey {
     key: DecodingKey,
@@ -51,15 +51,15 @@ pub struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// Returns the key for tokens signed with `key`: the same secret, or the public key.
+    /// Returns a key that verifies tokens signed with `key`, which is the shared secret or the public key.
     ///
     /// # Errors
-    /// The key cannot verify.
+    /// `key` is an empty secret, a PEM text that is given as a secret, or a PEM text without a usable public key.
     pub fn new(key: &Key) -> Result<Self, InvalidKey> {
         if key.is_empty() {
             return Err(InvalidKey::new("the secret is empty"));
         }
-        // Whoever knows the public key could sign with it if it were a secret.
+        // If a public key were used as a secret, everybody who knows it could sign tokens.
         if matches!(key, Key::Secret(secret) if secret.trim_ascii_start().starts_with(b"-----BEGIN")) {
             return Err(InvalidKey::new("the secret is a PEM key: give it as text or in a file, not as base64"));
         }
@@ -70,8 +70,9 @@ impl VerifyingKey {
         usable.ok_or_else(|| InvalidKey::new("the PEM holds no public EC (P-256) or RSA (2048 to 8192 bits) key"))
     }
 
-    /// Returns the key of a JWK (RFC 7517). `None`: it is no secret, EC (P-256) or RSA (2048 to 8192 bits) key, or not for
-    /// verifying signatures of the one algorithm that such keys are for here.
+    /// Returns the key of a JWK (RFC 7517). Returns `None` if the JWK is not a secret, an EC key (P-256) or an RSA
+    /// key (2048 to 8192 bits), or if it is not meant for verifying signatures with the algorithm of that kind of
+    /// key.
     pub fn of_jwk(jwk: &Jwk) -> Option<Self> {
         let algorithm = match &jwk.algorithm {
             AlgorithmParameters::OctetKey(_) => Algorithm::HS256,
@@ -86,12 +87,13 @@ impl VerifyingKey {
         if is_meant { Self::usable(DecodingKey::from_jwk(jwk).ok()?, algorithm) } else { None }
     }
 
-    /// Returns whether a token says that it is signed in this key's way.
+    /// Returns whether a token names the algorithm of this key.
     pub fn is_of_kind(&self, token: &Token<'_>) -> bool {
         token.header.alg == self.algorithm
     }
 
-    /// Returns the claims of a token. `None`: it is not signed with this key.
+    /// Verifies the signature of a token and returns its claims as JSON. Returns `None` if the token is not signed
+    /// with this key.
     pub fn open<'a>(&self, token: &'a Token<'_>) -> Option<&'a [u8]> {
         let is_signed =
             || jsonwebtoken::crypto::verify(token.signature, token.message.as_bytes(), &self.key, self.algorithm);
@@ -104,7 +106,7 @@ impl VerifyingKey {
         key.ok().and_then(|(key, algorithm)| Self::usable(key, algorithm))
     }
 
-    /// Returns the key if it can verify. Something that looks like a key may be none.
+    /// Returns the key if it can verify signatures. The parsers also accept some data that is not a valid key.
     fn usable(key: DecodingKey, algorithm: Algorithm) -> Option<Self> {
         let is_usable = match (key.kind(), algorithm) {
             (DecodingKeyKind::SecretOrDer(secret), Algorithm::HS256) => !secret.is_empty(),
@@ -120,7 +122,8 @@ impl VerifyingKey {
         is_usable.then_some(Self { key, algorithm })
     }
 
-    /// Returns the parts of the key.
+    /// Returns the bytes that make up the key, for comparisons. Only an RSA key of a JWK has two parts, the modulus
+    /// and the exponent.
     fn bytes(&self) -> (&[u8], &[u8]) {
         match self.key.kind() {
             DecodingKeyKind::SecretOrDer(bytes) => (bytes, &[]),
@@ -129,7 +132,7 @@ impl VerifyingKey {
     }
 }
 
-/// The purpose of RSA keys here.
+/// The signature scheme and the sizes that are accepted for RSA keys.
 static RSA: RsaParameters = RSA_PKCS1_2048_8192_SHA256;
 
 fn is_rsa_size(bits: u32) -> bool {

@@ -1,22 +1,24 @@
-//! Keys, as they are configured.
+//! Keys for signing and verifying tokens, as they are written in the configuration.
 
 use std::fmt;
 
-/// A key as it is configured: a secret (HS256), or a PEM with an EC (ES256) or RSA (RS256) key.
+/// A configured key: a secret (HS256), or a PEM text with an EC key (ES256) or an RSA key (RS256).
 #[derive(Clone, PartialEq, Eq)]
 pub enum Key {
-    /// Bytes that both sides know.
+    /// A secret, which both the signer and the verifier know.
     Secret(Vec<u8>),
     /// The text of a PEM file.
     Pem(String),
 }
 
 impl Key {
-    /// Reads a key: plain text, `base64:` and its base64, or `file:` and a path, which `read` is asked for. A file
-    /// holds a PEM, or a secret in hexadecimal digits.
+    /// Parses a configured key. `text` is the secret or PEM text itself, `base64:` followed by a secret in Base64, or
+    /// `file:` followed by a path. `read` returns the text of the file at that path, which is a PEM text or a secret
+    /// in hexadecimal digits.
     ///
     /// # Errors
-    /// What is wrong with the key, without the key.
+    /// The Base64 is invalid, the file holds neither a PEM text nor hexadecimal digits, or `read` fails. The error
+    /// does not contain the key.
     pub fn parse(text: &str, read: impl FnOnce(&str) -> Result<String, String>) -> Result<Self, InvalidKey> {
         if let Some(encoded) = text.strip_prefix("base64:") {
             use base64::Engine;
@@ -24,7 +26,7 @@ impl Key {
             return secret.map(Self::Secret).map_err(|_| InvalidKey::new("what follows 'base64:' is not base64"));
         }
         let Some(path) = text.strip_prefix("file:") else {
-            // As a secret, a public key would let everybody sign who knows it.
+            // A PEM text must not become a secret: everybody who knows a public key could then sign tokens with it.
             let is_pem = text.trim_start().starts_with("-----BEGIN");
             return Ok(if is_pem { Self::Pem(text.to_owned()) } else { Self::Secret(text.as_bytes().to_vec()) });
         };
@@ -54,12 +56,12 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// Why a key cannot be used. It never holds the key.
+/// The reason why a key cannot be used. It never contains the key.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidKey(String);
 
 impl InvalidKey {
-    /// Returns a reason, which must not tell the key.
+    /// Returns an error with this reason, which must not contain the key.
     pub fn new(why: &str) -> Self {
         Self(why.to_owned())
     }

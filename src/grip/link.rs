@@ -1,4 +1,4 @@
-//! `Grip-Link`: where to ask for more, and whom to tell that the client is gone.
+//! `Grip-Link`: the links that gripd requests later, to continue a stream or to say that the client is gone.
 
 use super::fields::Element;
 use super::percent::{encode, is_odd};
@@ -6,31 +6,32 @@ use super::{Invalid, invalid};
 use hyper::Uri;
 use std::time::Duration;
 
-/// How long a stream waits for items before it asks its next link, unless it says otherwise.
+/// The number of seconds without an item after which a stream requests its next link, unless the link gives another
+/// number.
 const DEFAULT_TIMEOUT: u64 = 120;
 
-/// The links of an origin's answer.
+/// The links of an origin's response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links {
-    /// Where a stream goes on.
+    /// The link that continues a stream.
     pub next: Option<Next>,
     /// The link that is requested when the client is gone.
     pub gone: Option<String>,
 }
 
-/// Where a stream goes on.
+/// The link that continues a stream (`rel=next`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {
-    /// The URI, as the origin writes it: whole, or relative to that of the request.
+    /// The URI as the origin wrote it: absolute, or relative to the URI of the request.
     pub uri: String,
-    /// How long to wait for items before asking.
+    /// The time without an item after which the link is requested.
     pub timeout: Duration,
 }
 
 impl Links {
-    /// Adds the links of one header value. Of several with one relation the last counts.
+    /// Adds the links of one header value. If several links have the same relation, the last one counts.
     ///
-    /// What stands between `<` and `>` is the URI, commas and semicolons included (RFC 8288 3).
+    /// The text between `<` and `>` is the URI, which may contain commas and semicolons (RFC 8288 3).
     pub(super) fn parse(&mut self, value: &str) -> Result<(), Invalid> {
         let mut rest = value.trim();
         while !rest.is_empty() {
@@ -39,7 +40,7 @@ impl Links {
                 if part.contains(';') {
                     return invalid("failed to parse Grip-Link value");
                 }
-                // As in Pushpin, what has no parameter is nothing.
+                // As in Pushpin, an element without a URI in angle brackets is ignored if it has no parameters.
                 rest = tail.unwrap_or_default().trim();
                 continue;
             };
@@ -83,8 +84,8 @@ fn check(uri: &str) -> Result<String, Invalid> {
     }
 }
 
-/// Returns the whole URI of a reference that stands in an answer to a request for `base`, a whole URI (RFC 3986 5.2).
-/// `None`: it is no reference to an HTTP resource.
+/// Resolves a reference in the response to a request for the absolute URI `base` (RFC 3986 5.2). Returns `None` if
+/// the result is not an HTTP or HTTPS URI.
 pub fn resolve(base: &str, reference: &str) -> Option<Uri> {
     let reference = reference.split('#').next()?.trim();
     let (scheme, rest) = base.split_once("://")?;
@@ -106,7 +107,7 @@ pub fn resolve(base: &str, reference: &str) -> Option<Uri> {
             if link.starts_with('/') { link.to_owned() } else { format!("/{}{link}", folder.trim_start_matches('/')) };
         format!("{scheme}://{authority}{}{query}", without_dots(&path))
     };
-    // Blanks and quotes are common in what a template has put together.
+    // URIs that were made from templates often contain spaces and quotes, so these are encoded instead of refused.
     let encoded = encode(whole.as_bytes(), |byte| byte == b' ' || is_odd(byte));
     let whole = encoded.map_or(Ok(whole), String::from_utf8).ok()?;
     let uri: Uri = whole.parse().ok()?;
@@ -122,7 +123,7 @@ fn has_scheme(reference: &str) -> bool {
     })
 }
 
-/// Returns a path from its root without `.` and `..` (RFC 3986 5.2.4).
+/// Returns an absolute path without the segments `.` and `..` (RFC 3986 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let mut parts = path.trim_start_matches('/').split('/').peekable();

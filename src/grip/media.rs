@@ -1,7 +1,7 @@
 //! Media types, as `Content-Type` has them (RFC 9110 8.3.1).
 
-/// Returns whether a `Content-Type` is this media type: in any case, with blanks around it, and whatever its parameters
-/// are.
+/// Returns whether a `Content-Type` has this media type, without regard to case, surrounding white space and
+/// parameters.
 pub(super) fn is_media_type(content_type: &[u8], media_type: &str) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes())

@@ -1,19 +1,19 @@
-//! Messages of a WebSocket and the reasons for which one is closed (RFC 6455).
+//! The kinds of WebSocket messages, and the reasons for closing a WebSocket (RFC 6455).
 
 use std::fmt;
 
 const LONGEST_REASON: usize = 123;
 
-/// The kind of a message.
+/// The kind of a WebSocket message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
-    /// Text in UTF-8.
+    /// A text in UTF-8.
     Text,
-    /// Any bytes.
+    /// Arbitrary bytes.
     Binary,
-    /// A question whether the other side is there.
+    /// A ping, which asks the other side for a pong.
     Ping,
-    /// The answer to it.
+    /// A pong, the answer to a ping.
     Pong,
 }
 
@@ -23,31 +23,32 @@ impl MessageKind {
         super::content::problem(self, content).is_none()
     }
 
-    /// Returns whether it is for the connection and not for who uses it.
+    /// Returns whether messages of this kind concern the connection and not the application.
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Ping | Self::Pong)
     }
 }
 
-/// Why a WebSocket is closed.
+/// The reason for closing a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
     /// The status code (RFC 6455 7.4).
     pub code: u16,
-    /// The reason in words, for people; at most 123 bytes.
+    /// The explanation for people. A Close frame has room for 123 bytes of it.
     pub reason: String,
 }
 
 impl CloseReason {
-    /// Returns the reason of this code, its words cut to what a frame can hold.
+    /// Returns a reason with this code. The text is shortened to 123 bytes, because a Close frame has no room for
+    /// more.
     pub fn new(code: u16, reason: &str) -> Self {
         Self { code, reason: cut(reason).to_owned() }
     }
 
-    /// Reads the payload of a Close frame; an empty one gives no reason.
+    /// Parses the payload of a Close frame. Returns `None` if the payload is empty.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The code is cut short or must not be sent, or the text is not UTF-8.
     pub fn read(payload: &[u8]) -> Result<Option<Self>, BadClose> {
         let Some((code, reason)) = payload.split_first_chunk() else {
             return if payload.is_empty() { Ok(None) } else { Err(BadClose::Code) };
@@ -60,7 +61,7 @@ impl CloseReason {
         Ok(Some(Self::new(code, reason)))
     }
 
-    /// Returns the payload of the Close frame that gives this reason, or none.
+    /// Returns the payload of a Close frame with this reason. The payload is empty if there is no reason.
     pub fn payload(this: Option<&Self>) -> Vec<u8> {
         this.map(|close| [&close.code.to_be_bytes(), cut(&close.reason).as_bytes()].concat()).unwrap_or_default()
     }
@@ -70,7 +71,8 @@ fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(LONGEST_REASON)]
 }
 
-/// Returns whether a Close frame may have this code (RFC 6455 7.4, and 1012 to 1014 as registered since).
+/// Returns whether a Close frame may have this code: those of RFC 6455 7.4, and 1012 to 1014, which were registered
+/// later.
 pub const fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -78,9 +80,9 @@ pub const fn may_be_sent(code: u16) -> bool {
 /// A fault in the payload of a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadClose {
-    /// Its code is cut short or must not be sent: to be answered with 1002.
+    /// The code is cut short or must not be sent. If a client sent the frame, its WebSocket is closed with 1002.
     Code,
-    /// Its reason is not UTF-8: to be answered with 1007.
+    /// The reason is not UTF-8. If a client sent the frame, its WebSocket is closed with 1007.
     Text,
 }
 

@@ -1,23 +1,24 @@
-//! The meta that origins give their clients and publishers their items, for filters.
+//! Meta: names and values that origins give to clients, and publishers to items, for filters to look at.
 
 use super::{Invalid, invalid};
 use serde_json::{Map, Value};
 
-/// The number of names that one meta may have: each is compared with those before it.
+/// The maximum number of names in one meta. The number is limited because each added name is compared with all the
+/// others.
 const MAX_NAMES: usize = 100;
 
-/// The bytes that the names and values of one meta may have together. They are looked at for each connection that an item
-/// is offered to.
+/// The maximum number of bytes of all names and values in one meta. They are limited because filters look at them for
+/// each connection to which an item is offered.
 pub const MAX_BYTES: usize = 64 << 10;
 
-/// Returns the number of pairs and their total size in bytes after `name` is set to a value of `length` bytes. Each pair
-/// consists of a name and the length of its value.
+/// Returns the number of pairs and their total size in bytes after `name` is set to a value of `length` bytes. Each of
+/// the `pairs` is a name and the length of its value.
 pub fn size_with<'a>(pairs: impl Iterator<Item = (&'a str, usize)>, name: &str, length: usize) -> (usize, usize) {
     let others = pairs.filter(|(other, _)| *other != name);
     others.fold((1, name.len() + length), |(count, bytes), (name, length)| (count + 1, bytes + name.len() + length))
 }
 
-/// Names and values; a name has one value.
+/// A list of names, each of which has one value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta(Vec<(Box<str>, Box<str>)>);
 
@@ -27,16 +28,16 @@ impl Meta {
         self.0.iter().find(|(n, _)| &**n == name).map(|(_, value)| &**value)
     }
 
-    /// Gives `name` a value, instead of any it has.
+    /// Sets the value of `name`, and replaces its previous value if it has one.
     pub fn set(&mut self, name: &str, value: &str) {
         self.0.retain(|(n, _)| &**n != name);
         self.0.push((name.into(), value.into()));
     }
 
-    /// Adds a pair as [`Meta::set`] does, if there is room for it.
+    /// Sets the value of `name` as [`Meta::set`] does, if the limits of the meta allow it.
     ///
     /// # Errors
-    /// There are too many names or bytes; the error names the bound.
+    /// The meta would have too many names or bytes. The error says what the limit is.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
         let pairs = self.iter().map(|(name, value)| (name, value.len()));
         let (names, bytes) = size_with(pairs, name, value.len());
@@ -50,7 +51,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Takes `name` out.
+    /// Removes `name` and its value.
     pub fn remove(&mut self, name: &str) {
         self.0.retain(|(n, _)| &**n != name);
     }
@@ -60,12 +61,12 @@ impl Meta {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Returns how many names there are.
+    /// Returns the number of names.
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns whether nothing is said.
+    /// Returns whether there are no names.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -110,7 +111,7 @@ mod tests {
         let mut meta = Meta::default();
         meta.add("a", &"x".repeat(65_535)).unwrap();
         assert_eq!(meta.add("b", "x").unwrap_err().to_string(), "'meta' has more than 65536 bytes");
-        // A pair that is refused is left out, and one that replaces another counts instead of it.
+        // A refused pair is not stored. If a pair replaces another, the bytes of the replaced one do not count.
         meta.add("a", "y").unwrap();
         assert_eq!((meta.get("b"), meta.get("a")), (None, Some("y")));
     }

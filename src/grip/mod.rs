@@ -1,6 +1,6 @@
-//! The vocabulary of GRIP, pure: what an item is, what an instruct says, how a request is signed.
+//! The vocabulary of GRIP: items, instructs, filters, control messages and signatures.
 //!
-//! Nothing here knows a socket, a clock or a runtime.
+//! All code in this module is pure: it uses no socket, no clock and no runtime.
 
 pub mod backlog;
 pub mod base64;
@@ -46,6 +46,6 @@ pub use message::{CloseReason, MessageKind};
 pub use meta::Meta;
 pub use rights::{Refusal, Rights};
 
-/// The value of `Grip-Feature`: what an origin may rely on. It names what gripd can do, in Pushpin's order.
+/// The value of `Grip-Feature`: the features that an origin may use, in the order in which Pushpin lists them.
 pub const FEATURES: &str = "status, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, \
     filter:build-id, filter:var-subst, filter:http-check, filter:http-modify";

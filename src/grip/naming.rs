@@ -1,23 +1,24 @@
-//! Which channels a route's clients may hold: `conversation{id}`, `user{user}`.
+//! The rules for the channels that the clients of a route may hold: `conversation{id}`, `user{user}`.
 
 use super::{Invalid, invalid};
 use std::fmt;
 
-/// Patterns of one rule at most.
+/// The maximum number of patterns in one rule.
 pub const MAX_PATTERNS: usize = 1000;
 
-/// The placeholder that stands for the client's user.
+/// The name of the placeholder that stands for the client's user.
 const USER: &str = "user";
 
-/// A name that is made of a user's: `user{user}`.
+/// A pattern from which the name of a user's own channel is made, such as `user{user}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Box<str>);
 
 impl Template {
-    /// Reads a template: text in which `{user}` stands once or more often, and nothing else in braces.
+    /// Parses a template: text that contains `{user}` at least once, and no other placeholder.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// `text` has braces that do not match or a placeholder other than `{user}`, lacks `{user}`, or has no other
+    /// text.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let parts = parts(text)?;
         if parts.contains(&Part::Any) {
@@ -36,7 +37,7 @@ impl Template {
         Ok(Self(text.into()))
     }
 
-    /// Returns the name for this user.
+    /// Returns the name for the user `user`.
     pub fn fill(&self, user: &str) -> String {
         self.0.split("{user}").collect::<Vec<_>>().join(user)
     }
@@ -48,28 +49,31 @@ impl fmt::Display for Template {
     }
 }
 
-/// The names that clients may hold: those that fit one of the patterns, and are not another user's.
+/// The channel names that clients may hold: those that match one of the patterns and do not belong to another user.
 ///
-/// In a pattern, `{user}` is the client's user, the same text each time; any other `{name}` is one or more characters,
-/// whatever it is called. A name reads as another user's if it fits a pattern with `{user}` for some user, but none for
-/// this one: that is refused even where a pattern without `{user}` fits it. Without patterns nothing is admitted.
+/// In a pattern, `{user}` stands for the user of the client, with the same text at each occurrence. Any other
+/// `{name}` stands for one or more characters, whatever its name is. A channel name belongs to another user if it
+/// matches a pattern with `{user}` for some user, but matches no such pattern for the user of this client. Such a
+/// name is refused even if it also matches a pattern without `{user}`. A rule without patterns admits no name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule(Vec<Pattern>);
 
 impl Rule {
-    /// Reads a rule: each pattern counts once.
+    /// Parses a rule. A pattern that is listed more than once counts once.
     ///
     /// # Errors
-    /// Which pattern is wrong, and why: it is empty, its braces do not match, a placeholder is called nothing, or has
-    /// other characters in its name than letters, digits, `_` and `-`, or differs from `{user}` in case only, two
-    /// placeholders have no text between them, or `{user}` is repeated while other placeholders stand both before and
-    /// after all of its places. Or: there are more than [`MAX_PATTERNS`].
+    /// There are more than [`MAX_PATTERNS`] patterns, or a pattern is wrong. The error says which one, and why: the
+    /// pattern is empty, contains `*`, or has braces that do not match; the name of a placeholder is empty, has other
+    /// characters than ASCII letters, digits, `_` and `-`, or differs from `user` in case only; two placeholders have
+    /// no text between them; or `{user}` is repeated while other placeholders stand both before its first and after
+    /// its last occurrence.
     pub fn parse<S: AsRef<str>>(patterns: &[S]) -> Result<Self, Invalid> {
         patterns.iter().try_fold(Self(Vec::new()), |rule, pattern| rule.and(pattern.as_ref()))
     }
 
-    /// Returns whether a client of this user, `None` if that is not known, may hold `name`. The time that each pattern
-    /// takes is bounded by the product of both lengths; by the square of the name's for one that repeats `{user}`.
+    /// Returns whether a client may hold the channel `name`. `user` is the client's user, or `None` if the user is
+    /// unknown. For each pattern, the time is bounded by the product of the lengths of the pattern and the name, or
+    /// by the square of the name's length if the pattern repeats `{user}`.
     pub fn admits(&self, name: &str, user: Option<&str>) -> bool {
         let fits_this = |user: &str| self.of_users().any(|pattern| pattern.fits(name, user));
         if user.is_some_and(|user| !user.is_empty() && fits_this(user)) {
@@ -79,25 +83,25 @@ impl Rule {
         !is_anothers && self.0.iter().any(|pattern| pattern.users() == 0 && pattern.fits(name, ""))
     }
 
-    /// Returns its patterns, as they were written.
+    /// Returns the patterns of the rule, as they were written.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|pattern| &*pattern.text)
     }
 
-    /// Returns whether a pattern has `{user}`.
+    /// Returns whether the rule has a pattern with `{user}`.
     pub fn names_users(&self) -> bool {
         self.of_users().next().is_some()
     }
 
-    /// Returns the rule with one pattern more; the same one if it has it.
+    /// Returns the rule with `pattern` added, or an equal rule if it has that pattern already.
     ///
     /// # Errors
-    /// As for [`Self::parse`].
+    /// The pattern is wrong, as described for [`Self::parse`], or the rule has [`MAX_PATTERNS`] patterns already.
     pub fn with(&self, pattern: &str) -> Result<Self, Invalid> {
         self.clone().and(pattern)
     }
 
-    /// Returns the rule without one of its patterns. `None`: it does not have it.
+    /// Returns the rule without `pattern`, or `None` if the rule does not have that pattern.
     pub fn without(&self, pattern: &str) -> Option<Self> {
         let left: Vec<Pattern> = self.0.iter().filter(|own| *own.text != *pattern).cloned().collect();
         (left.len() < self.0.len()).then_some(Self(left))
@@ -128,7 +132,8 @@ struct Pattern {
     parts: Box<[Part]>,
 }
 
-/// A part of a pattern. Texts are not empty, and there is one between any two placeholders.
+/// A part of a pattern or a template. A text is never empty. In a pattern, there is a text between any two
+/// placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(Box<str>),
@@ -169,12 +174,13 @@ impl Pattern {
         matches(&self.texts(Some(user)), name)
     }
 
-    /// Returns whether there is a user for whom it fits a name.
+    /// Returns whether the pattern, which contains `{user}`, matches the channel `name` for some user.
     fn fits_some_user(&self, name: &str) -> bool {
         if self.users() == 1 {
             return matches(&self.texts(None), name);
         }
-        // Where one end of a place of the user is known, what is left to try is the other one.
+        // The text before the first `{user}` or after the last one fixes one end of the user within the name, so only
+        // the other end has to be tried.
         let fits = |user: &str| user.len().saturating_mul(self.users()) <= name.len() && self.fits(name, user);
         if let Some(rest) = self.before_users().and_then(|before| name.strip_prefix(before)) {
             return rest.char_indices().any(|(at, c)| fits(&rest[..at + c.len_utf8()]));
@@ -183,7 +189,7 @@ impl Pattern {
         rest.is_some_and(|rest| rest.char_indices().any(|(at, _)| fits(&rest[at..])))
     }
 
-    /// Returns the text before the first `{user}`, if it is text only.
+    /// Returns the text before the first `{user}`, or `None` if there is another placeholder before it.
     fn before_users(&self) -> Option<&str> {
         match &*self.parts {
             [Part::User, ..] => Some(""),
@@ -192,7 +198,7 @@ impl Pattern {
         }
     }
 
-    /// Returns the text after the last `{user}`, if it is text only.
+    /// Returns the text after the last `{user}`, or `None` if there is another placeholder after it.
     fn after_users(&self) -> Option<&str> {
         match &*self.parts {
             [.., Part::User] => Some(""),
@@ -201,7 +207,9 @@ impl Pattern {
         }
     }
 
-    /// Returns the texts between which anything may stand. Without a user that is anything, too.
+    /// Returns the fixed texts of the pattern, in order. Between each two of them, a name has one or more arbitrary
+    /// characters. With a user, `{user}` is a part of these texts; without one, it stands for arbitrary characters as
+    /// well.
     fn texts(&self, user: Option<&str>) -> Vec<String> {
         let mut texts = Vec::new();
         let mut current = String::new();
@@ -217,12 +225,12 @@ impl Pattern {
     }
 }
 
-/// Returns whether `name` is these texts with one or more characters between each two. Those between the first and the last
-/// are not empty.
+/// Returns whether `name` consists of these texts in order, with one or more arbitrary characters between each two of
+/// them. The texts between the first and the last must not be empty.
 fn matches(texts: &[String], name: &str) -> bool {
     let [first, between @ .., last] = texts else { return texts.first().is_some_and(|only| only == name) };
     let Some(rest) = name.strip_prefix(first.as_str()) else { return false };
-    // The first place where a text fits may be taken: that leaves the most for the texts after it.
+    // The first occurrence of a text can be taken, because it leaves the most characters for the texts after it.
     let rest = between.iter().try_fold(rest, |rest, text| {
         let rest = behind_one(rest)?;
         rest.find(text.as_str()).map(|at| &rest[at + text.len()..])
@@ -230,13 +238,13 @@ fn matches(texts: &[String], name: &str) -> bool {
     rest.and_then(behind_one).is_some_and(|rest| rest.ends_with(last.as_str()))
 }
 
-/// Returns the text after the first character.
+/// Returns `text` without its first character, or `None` if `text` is empty.
 fn behind_one(text: &str) -> Option<&str> {
     let mut chars = text.chars();
     chars.next().map(|_| chars.as_str())
 }
 
-/// Texts and placeholders, in their order.
+/// Splits a pattern or a template into its texts and placeholders, in order.
 fn parts(text: &str) -> Result<Vec<Part>, Invalid> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -262,7 +270,8 @@ fn placeholder(text: &str, name: &str) -> Result<Part, Invalid> {
     if name == USER {
         return Ok(Part::User);
     }
-    // A name that is almost {user} would otherwise be any user.
+    // A placeholder such as `{User}` was probably meant as `{user}`, but would stand for any text and so for any
+    // user.
     let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if name.is_empty() || !is_name || name.eq_ignore_ascii_case(USER) {
         return invalid(format!("'{text}' contains the unknown placeholder '{{{name}}}'"));

@@ -1,17 +1,17 @@
-//! JSON objects that others write, and what is wrong with them, in Pushpin's words.
+//! Access to JSON objects that publishers and origins have written. Errors are worded as in Pushpin.
 
 use super::{Invalid, Meta, base64, invalid};
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-/// The headers that one object may name, and that one item may hide.
+/// The maximum number of headers that one object may list, and of headers that one item may hide.
 pub(super) const MAX_HEADERS: usize = 256;
 
 /// A JSON object.
 pub(super) type Object = Map<String, Value>;
 
-/// An object and what errors call it. A null is an absent field.
+/// A JSON object together with the name that errors give it. A member whose value is `null` counts as absent.
 pub(super) struct Fields<'a> {
     pub(super) of: &'static str,
     pub(super) object: &'a Object,
@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns a list of texts.
+    /// Returns the member `name` as a list of strings, or `None` if it is absent.
     pub(super) fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>, Invalid> {
         let Some(list) = self.list(name)? else { return Ok(None) };
         match list.iter().map(Value::as_str).collect() {
@@ -88,7 +88,8 @@ impl<'a> Fields<'a> {
         Ok(Some(meta))
     }
 
-    /// Returns a whole number. Numeric texts and booleans count as numbers, as in Pushpin.
+    /// Returns the member `name` as a whole number, or `None` if it is absent. As in Pushpin, strings that contain a
+    /// number and booleans count as numbers. Fractions are rounded.
     pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, Invalid> {
         let number = match self.get(name) {
             None => return Ok(None),
@@ -99,7 +100,8 @@ impl<'a> Fields<'a> {
         number.map_or_else(|| self.wrong_type(name), |n| Ok(Some(n)))
     }
 
-    /// Reads seconds, as many as a header may name.
+    /// Returns the member `name` as a number of seconds, or `None` if it is absent. The maximum is `i32::MAX`, as in
+    /// the `Grip-*` headers.
     pub(super) fn seconds(&self, name: &str) -> Result<Option<u64>, Invalid> {
         let Some(number) = self.integer(name)? else { return Ok(None) };
         match i32::try_from(number).ok().and_then(|seconds| u64::try_from(seconds).ok()) {
@@ -108,7 +110,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads the Base64 in `binary`, else the text in `text`.
+    /// Returns the bytes of the Base64 text in the member `binary` or, if that is absent, of the text in the member
+    /// `text`. Returns `None` if both are absent.
     pub(super) fn content(&self, binary: &str, text: &str) -> Result<Option<Bytes>, Invalid> {
         let Some(encoded) = self.string(binary)? else {
             return Ok(self.string(text)?.map(|t| Bytes::from(t.to_owned())));
@@ -119,7 +122,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads headers from an object or from a list of name-value pairs. In a list, names may repeat.
+    /// Returns the headers in the member `headers`, which is an object or a list of name-value pairs. A name may
+    /// occur more than once in a list.
     pub(super) fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Invalid> {
         let pairs: Vec<(&str, &Value)> = match self.get("headers") {
             None => Vec::new(),
@@ -153,8 +157,8 @@ fn pair<'a>(fields: &Fields<'_>, value: &'a Value) -> Result<(&'a str, &'a Value
     }
 }
 
-/// Returns whether a header is one that no origin and no publisher decides: GRIP's, and those of the connection, by which
-/// gripd frames an answer (RFC 9110 7.6.1).
+/// Returns whether a header is one that neither origins nor publishers may set in a body: a header of GRIP, or one by
+/// which gripd frames a response or manages the connection (RFC 9110 7.6.1).
 pub(super) fn is_gripds_own(name: &HeaderName) -> bool {
     super::instruct::is_grip(name)
         || matches!(
@@ -170,7 +174,8 @@ pub(super) fn is_gripds_own(name: &HeaderName) -> bool {
         )
 }
 
-/// Returns whether a text can be a reason phrase: control characters of any kind would mean something to a terminal.
+/// Returns whether a text can be a reason phrase. Control characters are not allowed, because a line end would end
+/// the status line, and others would affect the terminal that shows the text.
 pub(super) fn is_reason(text: &str) -> bool {
     !text.contains(char::is_control)
 }

@@ -1,13 +1,15 @@
-//! Characters in targets and links that URIs must not have (RFC 3986), and that common programs send all the same.
+//! Percent-encoding of characters that a URI must not contain (RFC 3986), but that common programs send in request
+//! targets and links.
 
 use std::fmt::Write;
 
-/// Returns whether a byte must be written percent-encoded in a URI, although it is neither a control character nor a blank.
+/// Returns whether a byte is not allowed in a URI and must be percent-encoded. Control characters and spaces are not
+/// included.
 pub(super) const fn is_odd(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`' | b'\\' | b'^' | b'{' | b'|' | b'}' | 0x80..)
 }
 
-/// Percent-encodes the bytes for which `odd` is true. `None`: there are none.
+/// Percent-encodes the bytes for which `odd` returns `true`. Returns `None` if `text` has no such bytes.
 pub fn encode(text: &[u8], odd: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     let first = text.iter().position(|byte| odd(*byte))?;
     let mut encoded = String::new();
@@ -15,7 +17,7 @@ pub fn encode(text: &[u8], odd: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     for &byte in &text[first..] {
         if odd(byte) {
             encoded.clear();
-            // Writing to a text cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(encoded, "%{byte:02X}");
             out.extend_from_slice(encoded.as_bytes());
         } else {

@@ -5,37 +5,42 @@ use super::naming::Rule;
 use std::fmt;
 use std::sync::Arc;
 
-/// The rights of a client. By default its user is not known, and it may hold everything that its route allows.
+/// The rights of a client. By default, the user is unknown, and the client may hold every channel that its route
+/// allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     /// The user, or `None` if the user is unknown.
     pub user: Option<Arc<str>>,
-    /// The user's own channel, by the name that the origin uses. It may be held in any case.
+    /// The user's own channel, by the name that the origin uses. The client may always hold it.
     pub own: Option<Arc<str>>,
-    /// The channels that its token lets it hold. `None`: all.
+    /// Patterns for the channels that the client's token allows. With `None`, no token restricts the channels.
     pub channels: Option<Arc<[Glob]>>,
-    /// When its token expires, in seconds since 1970, if its connections end then.
+    /// The time at which the client's token expires, in seconds since 1970. It is `None` if the client's connections
+    /// need not end at that time.
     pub until: Option<u64>,
-    /// It may hold nothing: it had no token, and only asks whether it may send one.
+    /// Whether the client may hold no channel at all. This is so for a CORS preflight request without a token, which
+    /// asks whether a token may be sent.
     pub none: bool,
 }
 
-/// Why a channel may not be held.
+/// The reason why a client may not hold a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The route's rule does not admit the name: its origin should not have said it.
+    /// The rule of the route does not admit the channel, so the origin should not have named it.
     Rule,
-    /// The client's token does not name it.
+    /// The client's token does not list the channel.
     Token,
 }
 
 impl Rights {
-    /// Returns the user's own channel, by its whole name. `prefix`: what stands before the names that the origin uses.
+    /// Returns the whole name of the user's own channel. `prefix` is the prefix of the route, which is put before the
+    /// names that the origin uses.
     pub fn own_channel(&self, prefix: &str) -> Option<String> {
         self.own.as_ref().map(|own| [prefix, &**own].concat())
     }
 
-    /// Returns the reason why a channel may not be held, by the name that the origin uses, on a route with this rule.
+    /// Returns the reason why the client may not hold a channel, or `None` if it may. `name` is the name that the
+    /// origin uses, and `rule` is the rule of the route, if the route has one.
     pub fn refuse(&self, rule: Option<&Rule>, name: &str) -> Option<Refusal> {
         if self.own.as_deref() == Some(name) {
             return None;

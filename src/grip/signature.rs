@@ -1,5 +1,5 @@
-//! `Grip-Sig`: the token by which an origin knows that a request came through gripd, and gripd a request of another
-//! GRIP proxy.
+//! `Grip-Sig`: the signed token by which an origin recognizes requests that came through gripd, and by which gripd
+//! recognizes requests that came through another GRIP proxy.
 
 use super::jws::{Token, VerifyingKey};
 pub use super::key::{InvalidKey, Key};
@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Seconds for which a token is valid, as Pushpin has it.
+/// The time for which a token is valid, in seconds, as in Pushpin.
 pub const VALID_FOR: u64 = 3600;
 
-/// Signs requests to an origin: a JWT (RFC 7519) with the claims `exp` and `iss`, and `aud` for what is not a client's.
+/// A signer of requests. Its tokens are JWTs (RFC 7519) with the claims `exp` and `iss`, and with the claim `aud` if
+/// the token is for a certain audience, such as webhooks.
 #[derive(Clone)]
 pub struct Signer {
     key: EncodingKey,
@@ -28,10 +29,11 @@ struct Claims<'a> {
 }
 
 impl Signer {
-    /// Returns a signer for `issuer`. An empty issuer or secret means that requests are not signed: `None`.
+    /// Returns a signer whose tokens name `issuer`, or `None` if the issuer or the secret is empty, so that requests
+    /// are not signed.
     ///
     /// # Errors
-    /// The key cannot sign.
+    /// The key cannot be used for signing.
     pub fn new(issuer: &str, key: &Key) -> Result<Option<Self>, InvalidKey> {
         if issuer.is_empty() || key.is_empty() {
             return Ok(None);
@@ -41,17 +43,19 @@ impl Signer {
             Key::Pem(pem) => signing_key(pem.as_bytes())?,
         };
         let signer = Self { key, header: Header::new(algorithm), issuer: issuer.to_owned() };
-        // A key that looks like one may still not sign.
+        // Some keys can be parsed and still cannot sign, so signing is tried once.
         signer.sign(0).ok_or_else(|| InvalidKey::new("the key cannot sign"))?;
         Ok(Some(signer))
     }
 
-    /// Returns the token for a request sent at `now`, in seconds since 1970. `None`: the key does not sign after all.
+    /// Returns the token for a request that is sent at `now`, in seconds since 1970, or `None` if the key fails to
+    /// sign.
     pub fn sign(&self, now: u64) -> Option<String> {
         self.sign_for(None, now)
     }
 
-    /// Returns the same for an audience: who checks that does not take a client's request for one of gripd's own.
+    /// Returns a token as [`sign`](Self::sign) does, with `audience` as its claim `aud`. A receiver that checks the
+    /// audience does not take the request of a client for a request of gripd's own.
     pub fn sign_for(&self, audience: Option<&str>, now: u64) -> Option<String> {
         let claims = Claims { exp: now + VALID_FOR, iss: &self.issuer, aud: audience };
         jsonwebtoken::encode(&self.header, &claims, &self.key).ok()
@@ -59,7 +63,8 @@ impl Signer {
 }
 
 impl PartialEq for Signer {
-    /// Compares the tokens that they sign. Those of ES256 differ each time, and so do their signers.
+    /// Compares the tokens that both signers make. Signatures of ES256 are different each time, so signers with such
+    /// keys are never equal.
     fn eq(&self, other: &Self) -> bool {
         self.sign(0) == other.sign(0)
     }
@@ -80,12 +85,12 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Knows the tokens of another GRIP proxy.
+/// A verifier for the tokens of another GRIP proxy or of a caller of the control API.
 #[derive(Clone)]
 pub struct Verifier(VerifyingKey);
 
-/// The claims that a token must have, or must not: the time until which it is valid, and no audience, as it would then be
-/// for somebody else.
+/// The claims that decide whether a token is trusted. The token must be valid at the current time (`exp`, `nbf`), and
+/// must have no audience (`aud`), because it would then be meant for another receiver.
 #[derive(Deserialize)]
 struct Stated {
     exp: f64,
@@ -96,30 +101,33 @@ struct Stated {
 }
 
 impl Verifier {
-    /// Returns a verifier of tokens signed with `key`: the same secret, or the public key. An empty secret knows nobody:
-    /// `None`.
+    /// Returns a verifier for tokens that are signed with `key`, which is the shared secret or the public key.
+    /// Returns `None` if the secret is empty, so that no token is trusted.
     ///
     /// # Errors
-    /// The key cannot verify.
+    /// The key cannot be used for verifying signatures.
     pub fn new(key: &Key) -> Result<Option<Self>, InvalidKey> {
         if key.is_empty() { Ok(None) } else { VerifyingKey::new(key).map(|key| Some(Self(key))) }
     }
 
-    /// Returns whether a token is good at `now`, in seconds since 1970.
+    /// Returns whether a token is signed with the key, is valid at `now`, in seconds since 1970, and names no
+    /// audience.
     pub fn trusts(&self, token: &str, now: u64) -> bool {
         let token = Token::parse(token);
         let stated = token.and_then(|token| serde_json::from_slice::<Stated>(self.0.open(&token)?).ok());
-        // A time may have a fraction (RFC 7519 2), and for ages to come a float has room for all of it.
+        // A time may have a fraction (RFC 7519 2), so times are compared as floating-point numbers. An `f64` holds
+        // every whole second exactly up to 2^53.
         #[allow(clippy::cast_precision_loss, reason = "said above")]
         let now = now as f64;
         let has_begun = |from: f64| from <= now;
         stated.is_some_and(|stated| stated.exp > now && stated.aud.is_none() && stated.nbf.is_none_or(has_begun))
     }
 
-    /// Returns the claims of a token, if it is signed with the key. The caller judges until when it is valid, and for whom.
+    /// Returns the claims of a token, if it is signed with the key. The caller must check for what time and for which
+    /// audience the token is valid.
     ///
     /// # Errors
-    /// The claims are not to be believed. The error says why.
+    /// The token is malformed, or it is not signed with the key.
     pub fn claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, Unfit> {
         let token = Token::parse(token).ok_or(Unfit::Malformed)?;
         let claims = self.0.open(&token).ok_or(Unfit::Signature)?;
@@ -127,17 +135,18 @@ impl Verifier {
     }
 }
 
-/// Why the claims of a token are not to be believed.
+/// The reason why the claims of a token are not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It is no JWT, or its claims are not of the types that they must be.
+    /// The text is not a signed JWT, or its claims do not have the required types.
     Malformed,
-    /// It is signed with another key, or in another way.
+    /// The token is signed with another key or another algorithm.
     Signature,
 }
 
-/// Returns the claims of a token, whoever wrote it. They serve to find the key by which the token is to be verified, and
-/// for nothing else. `None`: it is no JWT, or its claims are not of the types that they must be.
+/// Returns the claims of a token without verifying its signature. They must only be used to find the key that
+/// verifies the token, or after the token was verified. Returns `None` if the text is not a JWT, or if its claims do
+/// not have the required types.
 pub fn unverified_claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     jsonwebtoken::dangerous::insecure_decode_claims(token).ok()
 }
@@ -152,7 +161,7 @@ impl fmt::Debug for Verifier {
 mod tests {
     use super::*;
 
-    // Made for these tests, by `openssl genpkey` and `openssl pkey -pubout`.
+    // These keys were made for the tests, with `openssl genpkey` and `openssl pkey -pubout`.
     const EC: &str = include_str!("../../tests/keys/ec.pem");
     const EC_PUBLIC: &str = include_str!("../../tests/keys/ec.public.pem");
     const RSA: &str = include_str!("../../tests/keys/rsa.pem");
@@ -169,7 +178,7 @@ mod tests {
     #[test]
     fn a_token_is_what_any_jwt_library_expects() {
         let signer = Signer::new("pushpin", &key("changeme")).unwrap().unwrap();
-        // The signature is Python's: hmac.new(b"changeme", header_and_claims, hashlib.sha256)
+        // The signature was computed in Python: hmac.new(b"changeme", header_and_claims, hashlib.sha256)
         assert_eq!(
             signer.sign(1_700_000_000).unwrap(),
             "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3MDAwMDM2MDAsImlzcyI6InB1c2hwaW4ifQ.kLqQZD5BP5GyM4rxs4s7hNTebsh6irVi0yu8Uk7hRKo"
@@ -203,7 +212,7 @@ mod tests {
             assert!(verifier.trusts(&token, 1000) && verifier.trusts(&token, 1000 + VALID_FOR - 1), "{private:?}");
             assert!(!verifier.trusts(&token, 1000 + VALID_FOR), "{private:?}");
             assert!(!verifier.trusts(&format!("{token}x"), 1000), "{private:?}");
-            // A token by another kind of key is not taken for one by this kind.
+            // A token that is signed with a key of one kind is not trusted by a verifier with a key of another kind.
             for (other, _) in pairs.iter().filter(|(other, _)| other != private) {
                 let token = Signer::new("i", other).unwrap().unwrap().sign(1000).unwrap();
                 assert!(!verifier.trusts(&token, 1000), "{other:?} for {private:?}");

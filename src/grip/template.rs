@@ -1,20 +1,20 @@
-//! Texts with `%` directives, as the content filters fill them in.
+//! Texts with `%` directives, in which content filters fill in values.
 
 use super::{Invalid, invalid};
 use std::borrow::Cow;
 
-/// The number of bytes that directives may add to a text. Without a bound, a short text with many directives would become
-/// gigabytes for a client with long values.
+/// The number of bytes that directives may add to a text. Without a limit, a short text with many directives would
+/// become gigabytes for a client with long values.
 pub const MAX_ADDED: usize = 64 << 10;
 
-/// The number of directives that a text may have: each looks for a value.
+/// The maximum number of directives in one text. The number is limited because each directive looks up a value.
 const MAX_DIRECTIVES: usize = 4096;
 
-/// Copies `text` and has `fill` replace each directive: `%x` is the letter `x` without a name, `%(name)x` has one.
-/// `%%` is a per cent sign.
+/// Returns `text` with each directive replaced by the result of `fill`, which gets the letter and the name of the
+/// directive. `%x` has the letter `x` and no name, `%(name)x` has a name as well. `%%` stands for a per cent sign.
 ///
 /// # Errors
-/// A per cent sign that begins no directive, an error of `fill`, more than 4,096 directives, or values that
+/// A per cent sign begins no directive, `fill` returns an error, there are more than 4,096 directives, or the values
 /// add more than 65,536 bytes to the text.
 pub(super) fn render<'a>(
     text: &[u8],
@@ -51,7 +51,8 @@ pub(super) fn render<'a>(
     Ok(out)
 }
 
-/// Returns the name in parentheses at the beginning of a directive, if there is one, and what follows.
+/// Returns the name in parentheses at the beginning of `text`, if there is one, and the text after it. `text` is what
+/// follows the per cent sign of a directive.
 fn split_name(text: &[u8]) -> Result<(Option<&str>, &[u8]), Invalid> {
     let Some(inner) = text.strip_prefix(b"(") else { return Ok((None, text)) };
     let Some(end) = inner.iter().position(|b| *b == b')') else { return invalid("a '%(' has no ')'") };

@@ -1,5 +1,5 @@
-//! Streams whose origin is asked again: those with links, with ids or filters that ask, or with a body too large to be
-//! kept.
+//! Streams whose origin is asked again while they are held: streams with a next link, a gone link, last ids or HTTP
+//! filters, and streams whose body is too large to be kept in memory.
 
 use super::pulse::Pulse;
 use super::race::{Notes, OnClose, race};
@@ -24,24 +24,25 @@ use tokio::time::{Instant, sleep};
 /// The number of times that a failed request for a next link is retried before the stream is ended.
 const RETRIES: u32 = 5;
 
-/// Returns whether a hold is such a stream.
+/// Returns whether a stream needs the handling of this module. Other streams are held by `stream`, which takes less
+/// memory.
 pub(super) fn is_needed(hold: &Hold) -> bool {
     let Instruct { hold: mode, links, channels, .. } = &hold.instruct;
     let special = channels.iter().any(|channel| channel.prev_id.is_some() || channel.filters.iter().any(|f| f.asks()));
     mode.is_none() || links.next.is_some() || links.gone.is_some() || hold.rest.is_some() || special
 }
 
-/// Why a stream is over.
+/// The reason why a stream is over.
 enum Over {
     /// The client is gone.
     Gone,
-    /// The stream ends cleanly, at once.
+    /// The stream ends cleanly, with its end mark.
     Ended,
-    /// It is cut: its body breaks off.
+    /// The stream is cut without an end mark, because its body is incomplete.
     Broken,
 }
 
-/// Whether a stream goes on.
+/// The result of a step of a stream. `Break` holds the reason why the stream is over.
 type Flow = ControlFlow<Over>;
 
 struct Linked<'a> {
@@ -53,39 +54,40 @@ struct Linked<'a> {
     rights: Box<Rights>,
     instruct: Instruct,
     pulse: Option<Pulse>,
-    /// When the keep-alive and the link are due.
+    /// The time at which the keep-alive is due, if there is one.
     pulse_at: Option<Instant>,
+    /// The time at which the next link is due, if it has a timeout.
     link_at: Option<Instant>,
-    /// When the last refresh was over.
+    /// The time at which the last refresh was completed.
     refreshed: Option<Instant>,
-    /// The last ids that the origin named of channels of which others are known.
+    /// The last ids that the origin named in its last response, if the hub knows other ids for these channels.
     cause: Option<Cause>,
-    /// The channels whose last ids are compared when the next hold begins. All of them, if something is known to be missed
-    /// that was accepted before the connection was subscribed.
+    /// The channels whose last ids are compared with those of the hub by the next response that holds. It is all of
+    /// them if the stream is known to have missed an item before it was subscribed.
     compare: Compare,
-    /// When that was last learned.
+    /// The time at which the stream last learned that it had missed an item.
     behind_since: Option<Instant>,
     notes: Notes,
 }
 
-/// Holds a stream until it ends.
+/// Begins to hold a stream. The returned future is ready when the stream has ended.
 pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
     let form = stream::form_for(hold.client);
     let feed = Feed::Stream(form);
     let ways = ways_of_stream(&hold.instruct);
-    // An answer that does not hold yet has no channels yet.
+    // A response without a hold names no channels yet. The stream is subscribed when a later link holds.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
     let (mut parked, behind) = match holds.subscribe(terms.clone(), ways, (transport, early), feed, &mut hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused.end(),
     };
     parked.agree(terms, ways);
-    // Until all of the body is sent.
+    // Items wait until the whole body is sent.
     parked.hold_back();
     stream::begin(&mut parked, &hold);
     let rest = hold.rest.take();
     let Hold { instruct, implicit, rights, about, gone, .. } = *hold;
-    // Whatever links come later, the first answer says whom to tell.
+    // The gone link of the first response stays in force, whatever later links say.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
     let linked = Box::new(Linked {
         holds,
@@ -104,11 +106,11 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
         behind_since: None,
         notes: Notes::default(),
     });
-    // Boxed alone, as it is gone when the stream waits.
+    // The rest of the body is boxed by itself, because it is dropped long before the stream ends.
     Box::pin(linked.run(rest.map(Box::new), gone))
 }
 
-/// Whether the client was sent anything by an answer.
+/// The knowledge whether a response has sent anything to the client, which counts as a keep-alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spoken {
     Something,
@@ -117,14 +119,14 @@ enum Spoken {
 
 impl Linked<'_> {
     async fn run(mut self: Box<Self>, rest: Option<Box<(Incoming, Lease)>>, gone: Option<Gone>) -> Option<After> {
-        // When all else is over, the origin is told.
+        // The guard is dropped when the stream has ended, and requests the gone link then.
         let _gone = gone;
         let ControlFlow::Break(over) = self.live(rest).await;
         match over {
             Over::Gone => {}
             Over::Ended => {
                 self.parked.because(Reason::Origin);
-                // Items that were accepted before and still wait are not kept from it.
+                // Items that were accepted before the end and still wait are delivered.
                 self.parked.resume();
                 let _ = Box::pin(self.take_queued()).await;
                 let Self { parked, .. } = *self;
@@ -138,7 +140,7 @@ impl Linked<'_> {
         None
     }
 
-    /// Runs until the stream is over. The parts that run now and then are boxed, so that a stream that waits is small.
+    /// Runs until the stream is over. The rarely used parts are boxed, so that a waiting stream takes little memory.
     async fn live(&mut self, rest: Option<Box<(Incoming, Lease)>>) -> ControlFlow<Over, std::convert::Infallible> {
         if let Some(rest) = rest {
             Box::pin(self.relay(*rest)).await?;
@@ -172,7 +174,8 @@ impl Linked<'_> {
         }
     }
 
-    /// Begins to hold as the instruct says. A body that was sent before counts as a sign of life.
+    /// Begins to hold as the current instruct says, and sets the times of the keep-alive and of the link. A body that
+    /// was just sent restarts the keep-alive.
     fn begin(&mut self, spoken: Spoken) -> Flow {
         if let Some(channel) = unlinked(&self.instruct) {
             return self.fail(&format!("channel '{channel}' specifies prev-id, but no next link found"));
@@ -183,7 +186,7 @@ impl Linked<'_> {
             self.pulse_at = pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
             self.pulse = pulse;
         }
-        // The terms have them, and the pulse.
+        // These parts of the instruct are in the terms and the pulse by now, so that their copies are freed.
         self.instruct.channels = Vec::new();
         self.instruct.meta = Meta::default();
         self.instruct.keep_alive = None;
@@ -191,7 +194,7 @@ impl Linked<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Returns the next link as a whole URI, if there is one.
+    /// Returns the absolute URI of the next link and its timeout, if there is a next link.
     fn next_uri(&self) -> Option<(Uri, Duration)> {
         let Next { uri, timeout } = self.instruct.links.next.as_ref()?;
         self.about.resolve(uri).map(|uri| (uri, *timeout))
@@ -202,7 +205,7 @@ impl Linked<'_> {
         self.link_at = next.map(|(uri, period)| Instant::now() + self.holds.origin.link_wait(&uri, period));
     }
 
-    /// Sets the timer for what is due first.
+    /// Sets the timer to the next time at which the keep-alive or the link is due.
     fn arm(&mut self) {
         if let Some(at) = self.pulse_at.into_iter().chain(self.link_at).min() {
             self.parked.set_timer(at.saturating_duration_since(Instant::now()));
@@ -213,7 +216,8 @@ impl Linked<'_> {
         self.beat();
         if self.link_at.is_some_and(|at| at <= Instant::now()) {
             let period = self.instruct.links.next.as_ref().map_or(Duration::ZERO, |next| next.timeout);
-            // Where all channels are alive, nothing is missing; and who does not read would not hear it.
+            // If every channel had an item during the last half period, none can be missing. A client that does not
+            // read could not receive the response anyway.
             if self.parked.all_quiet() < period / 2 || self.parked.is_blocked() {
                 self.schedule_link();
             } else {
@@ -228,7 +232,9 @@ impl Linked<'_> {
         beat(self.holds, &mut self.parked, self.pulse.as_ref(), &mut self.pulse_at);
     }
 
-    /// Asks the next link, and the next of that, until an answer holds. `since`: what was asked before is too old.
+    /// Requests the next link, and then the next link of each response, until a response holds. With `since`, a
+    /// response to a request that was sent before that time is too old; without it, a response of a moment ago may be
+    /// shared.
     async fn refresh(&mut self, since: Option<Instant>) -> Flow {
         self.parked.hold_back();
         if since.is_some()
@@ -238,12 +244,13 @@ impl Linked<'_> {
             self.race(OnClose::GiveUp, sleep(pause)).await?;
         }
         loop {
-            // No answer waits behind another.
+            // At most one response waits for the client, so a client that does not read cannot make gripd collect
+            // more of them.
             if self.parked.is_blocked() && self.parked.wait_for_room(None).await.is_err() {
                 return ControlFlow::Break(Over::Gone);
             }
             let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
-            // An answer without a hold goes on with something new.
+            // The link of a response without a hold continues it, so an earlier response cannot serve.
             let since = if self.instruct.hold.is_some() { since } else { Some(Instant::now()) };
             let collected = self.ask(&uri, since).await?;
             self.about.uri = uri.to_string();
@@ -259,10 +266,11 @@ impl Linked<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Asks a link, and again after a while if that fails.
+    /// Requests a link. A failed request is retried up to [`RETRIES`] times, with increasing pauses. After that the
+    /// stream ends.
     async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<Over, CollectedAnswer> {
         for attempt in 0..=RETRIES {
-            // A request that has failed is not sent again in vain.
+            // A retry must not join the failed request of another stream.
             let since = if attempt == 0 { since } else { Some(Instant::now()) };
             let last_ids = self.parked.last_ids();
             let (holds, about) = (self.holds, self.about.clone());
@@ -283,7 +291,7 @@ impl Linked<'_> {
         ControlFlow::Break(Over::Ended)
     }
 
-    /// Appends what a link answered, and goes on as it says.
+    /// Takes over the instruct of a link's response and sends its body to the client.
     async fn take(&mut self, collected: CollectedAnswer) -> Flow {
         let (instruct, body) = match read(&collected, self.holds.admission.max_channels()) {
             Ok(read) => read,
@@ -313,7 +321,7 @@ impl Linked<'_> {
         if holds { self.begin(spoken) } else { ControlFlow::Continue(()) }
     }
 
-    /// Learns from its first hold whose the stream is, if the origin says that.
+    /// Learns the user of the stream from the meta of the first response that names one.
     fn know_user(&mut self) {
         let route = &self.about.route;
         if self.rights.user.is_some() {
@@ -325,8 +333,8 @@ impl Linked<'_> {
         self.parked.identify(&Profile::new(&route.name, &self.rights, self.about.client));
     }
 
-    /// Holds the channels of an answer, on its terms, and no others. The items that it missed of those that it held before
-    /// are among the items that wait.
+    /// Subscribes the stream to the channels of the instruct and to no others, on their terms. For channels that were
+    /// held before, the last ids need no comparison, since the missed items are among those that wait.
     fn join(&mut self) -> Flow {
         let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
         self.parked.agree(terms, ways_of_stream(&self.instruct));
@@ -341,7 +349,7 @@ impl Linked<'_> {
             }
         };
         let cause = Some(Cause(known));
-        // An origin that names the same again knows best.
+        // If the origin names the same ids again, they are right, and the stream does not ask a third time.
         self.notes.refresh |= self.cause != cause;
         self.behind_since = Some(Instant::now());
         self.compare = compare;
@@ -349,14 +357,14 @@ impl Linked<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Sends a body that is too large to be kept, as fast as the client takes it.
+    /// Sends the part of a body that is too large to be kept in memory, as fast as the client reads.
     async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> Flow {
         let mut pace = Pace::new(self.holds.settings.answer_pace);
         loop {
             let frame = match self.race(OnClose::Wait, incoming.frame()).await {
                 ControlFlow::Continue(Some(frame)) => frame,
                 ControlFlow::Continue(None) => break,
-                // There is no end mark after half a body.
+                // A body that breaks off must not be followed by an end mark, which would make it look complete.
                 ControlFlow::Break(Over::Gone) => return ControlFlow::Break(Over::Gone),
                 ControlFlow::Break(_) => return ControlFlow::Break(Over::Broken),
             };
@@ -368,7 +376,8 @@ impl Linked<'_> {
                     return ControlFlow::Break(Over::Broken);
                 }
             }
-            // Meanwhile the origin's connection is kept for a client that does not read.
+            // Until the client has read, its slowness keeps a connection to the origin occupied. The time is recorded
+            // so that waiting requests can take the connection.
             lease.delay().begins();
             let has_room = self.parked.wait_for_room(Some(&mut pace)).await;
             lease.delay().ends(length);
@@ -380,7 +389,7 @@ impl Linked<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Takes the items that wait to be asked about, one after the other.
+    /// Decides the waiting items one by one. Items whose filters ask the origin are decided by its response.
     async fn take_queued(&mut self) -> Flow {
         loop {
             let asked = match self.parked.turn() {
@@ -399,7 +408,8 @@ impl Linked<'_> {
         }
     }
 
-    /// Waits for `asked` while the stream goes on living.
+    /// Waits for `asked`, while the keep-alive goes on and events of the connection are noted. Breaks if the
+    /// connection ends first.
     async fn race<T>(&mut self, on_close: OnClose, asked: impl Future<Output = T>) -> ControlFlow<Over, T> {
         let Self { holds, parked, pulse, pulse_at, notes, .. } = self;
         if let Some(at) = *pulse_at {
@@ -424,7 +434,7 @@ impl Linked<'_> {
         }
     }
 
-    /// Ends the stream because something is wrong; tells the client what, where that is wanted.
+    /// Ends the stream because of an error. The client receives the text `why` if debugging is on.
     fn fail(&mut self, why: &str) -> Flow {
         if self.holds.explains(&self.about) {
             self.send(format!("\n\n{why}\n").as_bytes());
@@ -433,7 +443,7 @@ impl Linked<'_> {
     }
 }
 
-/// Sends a keep-alive if it is due, and says when the next is.
+/// Sends the keep-alive if it is due. Returns the time at which the next one is due, if there is a keep-alive.
 fn beat(holds: &Holds, parked: &mut Parked, pulse: Option<&Pulse>, at: &mut Option<Instant>) -> Option<Instant> {
     if let Some(pulse) = pulse
         && at.is_some_and(|at| at <= Instant::now())
@@ -443,7 +453,7 @@ fn beat(holds: &Holds, parked: &mut Parked, pulse: Option<&Pulse>, at: &mut Opti
     *at
 }
 
-/// Refuses an answer that does not say that all is well.
+/// Returns the response of a link if its status is 2xx, and otherwise a failure.
 fn successful(collected: CollectedAnswer) -> Result<CollectedAnswer, Failure> {
     if collected.status.is_success() {
         return Ok(collected);
@@ -451,7 +461,10 @@ fn successful(collected: CollectedAnswer) -> Result<CollectedAnswer, Failure> {
     Err(Failure::because(Kind::Unusable, format!("its status is {}", collected.status.as_u16())))
 }
 
-/// Returns the instruct of a link's answer, and the body that it appends.
+/// Returns the instruct of a link's response, and the body to append to the stream.
+///
+/// # Errors
+/// The response cannot be used. The text says why, in Pushpin's words where Pushpin has them.
 fn read(collected: &CollectedAnswer, max_channels: usize) -> Result<(Instruct, Bytes), String> {
     let CollectedAnswer { headers, status, body, rest, .. } = collected;
     let read = Reading::begin(headers)

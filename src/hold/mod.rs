@@ -1,4 +1,4 @@
-//! Holds: connections that wait for items, as a long-poll or as a stream.
+//! Holds: connections that wait for published items, either as a stream or as a long-poll.
 
 mod linked;
 mod patching;
@@ -29,13 +29,14 @@ use std::time::Duration;
 /// The limits of holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long after one refresh of a connection the next may begin, and a long-poll is asked again.
+    /// The pause after a refresh of a connection before the next one may begin. A long-poll waits as long before its
+    /// request is served again.
     pub refresh_pause: Duration,
-    /// How long after a failure a link is asked again, the first time; then twice as long each time.
+    /// The pause before the first retry of a failed request to a next link. Each further pause is twice as long.
     pub link_retry: Duration,
-    /// How slowly a client may read an answer that is too large to be kept.
+    /// The slowest pace at which a client may read a response that is too large to be kept in memory.
     pub answer_pace: Limits,
-    /// Whether every route tells its clients why a hold ended.
+    /// Whether clients of all routes receive a text that says why their hold has ended because of an error.
     pub debug: bool,
 }
 
@@ -50,54 +51,56 @@ impl Default for Settings {
     }
 }
 
-/// A connection to hold, and the origin's answer to begin or to end it with.
+/// A connection to hold, and the origin's response that begins a stream or ends a long-poll on timeout.
 #[derive(Debug)]
 pub struct Hold {
-    /// How.
+    /// The mode of the hold: a stream or a response (a long-poll).
     pub mode: HoldMode,
-    /// The instruct of the answer. One that does not hold makes a stream that goes on at its next link.
+    /// The instruct of the response. An instruct with a next link but without a hold begins a stream that continues
+    /// with the response of that link.
     pub instruct: Instruct,
-    /// Channels that its target has it hold as well, whatever the answer asked for.
+    /// The full names of the channels that the connection holds independently of the origin's response.
     pub implicit: Vec<String>,
-    /// The answer's head.
+    /// The head of the origin's response, as the client receives it.
     pub head: Head,
     /// The body of the origin's response. A stream starts with it; a long-poll receives it on timeout.
     pub body: Bytes,
-    /// The rest of a stream's body, if it is too large to be kept.
+    /// The remaining part of a stream's body that is too large to be kept in memory.
     pub rest: Option<(Incoming, Lease)>,
-    /// How the answer to a long-poll is wrapped up.
+    /// The JSON-P script in which the response of a long-poll is wrapped, if the request asked for one.
     pub jsonp: Option<Jsonp>,
     /// The properties of the client's request that decide how it must be answered.
     pub client: Client,
     /// The rights of the client.
     pub rights: Rights,
-    /// On whose behalf the origin is asked again.
+    /// The client and the route on whose behalf the origin is asked again.
     pub about: Asking,
-    /// The request of a long-poll, to be read again.
+    /// The bytes of a long-poll's request, from which the request can be served again.
     pub request: Box<[u8]>,
-    /// The last ids that made this a retry.
+    /// The last ids because of which the request was served again, if it was.
     pub cause: Option<Cause>,
     /// The guard that tells the origin when the client is gone, if an earlier answer asked for it.
     pub gone: Option<Gone>,
-    /// The connection as it was held before its request was served again.
+    /// The connection as it was held before its request was served again, if it was.
     pub away: Option<Away>,
 }
 
-/// A connection that leaves hyper.
+/// The reason why a connection leaves hyper.
 #[derive(Debug)]
 pub enum Leave {
-    /// It is to be held.
+    /// The connection is to be held.
     Hold(Box<Hold>),
-    /// A close met it while its request was served again: it is answered as when its time is over, and ends.
+    /// A close or a drain has reached a long-poll while its request was served again. It receives the response of a
+    /// timeout, and the connection ends.
     End(Box<FinalAnswer>),
 }
 
-/// The answer to a long-poll that a close meets while its request is served again.
+/// The response to a long-poll that is ended while its request is served again.
 #[derive(Debug)]
 pub struct FinalAnswer {
-    /// The answer's head.
+    /// The head of the response.
     pub head: Head,
-    /// The answer's body.
+    /// The body of the response.
     pub body: Bytes,
     /// The properties of the client's request that decide how it must be answered.
     pub client: Client,
@@ -108,51 +111,57 @@ pub struct FinalAnswer {
 /// The properties of a client's request that decide how it must be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The version of HTTP that it speaks. HTTP/1.0 has no chunks, and its connection ends with the answer.
+    /// The HTTP version of the client. HTTP/1.0 has no chunked coding, so the end of a response is the end of the
+    /// connection.
     pub version: Version,
-    /// It sent a `HEAD` request: no body.
+    /// Whether the request is a `HEAD` request, whose response has no body.
     pub head_only: bool,
-    /// The connection may serve another request after this one.
+    /// Whether the connection may serve another request after this one.
     pub persistent: bool,
 }
 
-/// The way on of a connection that is held no longer.
+/// The use of a connection that is no longer held and has not ended.
 #[derive(Debug)]
 pub enum After {
-    /// It may serve another request; this is what the client sent meanwhile.
+    /// The connection may serve another request. The bytes are those that the client has sent while it was held.
     Next(Transport, Bytes),
-    /// Its request is to be served again, which is what there is to be read from it first.
+    /// The request of the connection is to be served again. The bytes begin with that request and continue with what
+    /// the client has sent since.
     Again(Transport, Bytes, Box<Retry>),
 }
 
-/// A request that is served again.
+/// A request that is to be served again.
 #[derive(Debug)]
 pub struct Retry {
-    /// Its route.
+    /// The client and the route on whose behalf the origin is asked.
     pub about: Asking,
-    /// The last ids that the client has had of its channels.
+    /// The ids of the last items that the client has received, by the channel names that the origin uses.
     pub last_ids: Vec<(String, Id)>,
-    /// Why, if that matters to the hold that comes of it.
+    /// The last ids that differ from those of the hub, if this is why the request is served again. They are compared
+    /// with the next response.
     pub cause: Option<Cause>,
     /// The permit to send a request to the origin, held until the origin has responded.
     pub turn: Turn,
-    /// The connection, which a close may still find, and what it is answered then.
+    /// The response for the case that a close or a drain reaches the connection meanwhile, together with the
+    /// connection as its shard sees it.
     pub final_answer: Option<Box<FinalAnswer>>,
-    /// The guard that tells the origin when the client is gone.
+    /// The guard that requests the gone link when it is dropped, if the origin has named one.
     pub gone: Option<Gone>,
 }
 
-/// The last ids that an origin named while others were known here. If it names them again, they count.
+/// The last ids that an origin has named although the hub knows other ids. If the origin names them a second time,
+/// they are taken as correct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause(Vec<(Channel, Id)>);
 
-/// A connection that may not be held, and was told so.
+/// A connection that may not be held, and has been sent the response that says so.
 struct Refused(Parked);
 
-/// A held connection; yields what becomes of it, if there is anything left of it.
+/// The future of a held connection. It yields the further use of the connection, or `None` if the connection has
+/// ended.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<After>> + 'a>>;
 
-/// The parts of a shard that holds need.
+/// The settings and the parts of a shard that its holds need.
 pub struct Holds {
     settings: Settings,
     shard: Rc<Shard>,
@@ -160,12 +169,12 @@ pub struct Holds {
     admission: Rc<Admission>,
     origin: Rc<Origin>,
     spread: Spread,
-    /// Turns to patch the answers of long-polls.
+    /// The turns of long-polls to have the held response patched.
     patching: PatchTurns,
 }
 
 impl Holds {
-    /// Returns the holds of one shard.
+    /// Returns the holds of one shard. There are none at first.
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,
@@ -184,7 +193,8 @@ impl Holds {
     /// Begins to hold a connection. The returned future waits until the hold ends, or until the connection may serve
     /// another request. `early` is what the client has sent after its request.
     ///
-    /// Everything that can be done now is done now, so that the future is small: most connections do nothing but wait.
+    /// Everything that can be done at once is done before the future is returned. The future is therefore small,
+    /// which matters because most held connections only wait.
     pub fn park(&self, leave: Leave, transport: Transport, early: Bytes) -> Waiting<'_> {
         let mut hold = match leave {
             Leave::End(final_answer) => return Box::pin(final_answer.end(transport)),
@@ -197,11 +207,13 @@ impl Holds {
         }
     }
 
-    /// Parks a connection and subscribes it on its terms, before a byte of the answer leaves. `ways`: what its hold
-    /// does about items, if that is anything. Also says what its origin names, if something else is known.
+    /// Parks a connection and subscribes it on its terms, before the first byte of a response is sent. `ways` says
+    /// what the hold itself does with items. If the origin has named last ids other than those of the hub, they are
+    /// returned as well.
     ///
     /// # Errors
-    /// It may not hold what it would, and was told so. Its end is to be waited for.
+    /// A channel is denied to the client, which has been sent the response 403. The end of the connection is still to
+    /// be waited for.
     fn subscribe(
         &self,
         terms: Terms,
@@ -218,7 +230,7 @@ impl Holds {
         if ways != Ways::default() || !terms.are_plain() || parked.is_on_terms() {
             parked.agree(terms.clone(), ways);
         }
-        // A publisher may have had it go elsewhere.
+        // A publisher may have moved the connection to other channels while its request was served again.
         let terms = parked.terms(Clone::clone).unwrap_or(terms);
         let channels: Vec<Channel> = terms.held().map(|term| term.channel.clone()).collect();
         let known = terms.known(|_| true);
@@ -232,13 +244,13 @@ impl Holds {
         Ok((parked, joined.behind.then_some(Cause(known))))
     }
 
-    /// Returns a guard that tells the origin, when it is dropped, that the client is gone; if the origin wants to know.
+    /// Returns a guard that requests the gone link when it is dropped, or `None` if there is no such link.
     fn gone(&self, about: &Asking, link: Option<&str>) -> Option<Gone> {
         let uri = about.resolve(link?)?;
         Some(Gone::new(Rc::clone(&self.origin), about.clone(), uri))
     }
 
-    /// Returns whether clients of a route are told why their hold ended.
+    /// Returns whether clients of the route receive a text that says why their hold has ended.
     fn explains(&self, about: &Asking) -> bool {
         self.settings.debug || about.route.debug
     }
@@ -250,7 +262,8 @@ impl fmt::Debug for Holds {
     }
 }
 
-/// Says that a channel is denied to a client that has left hyper already.
+/// Refuses a hold because a channel is denied. The connection has left hyper already, so the response is written
+/// here.
 fn refuse(mut parked: Parked, denied: &Denied, hold: &Hold) -> Refused {
     tracing::info!(uri = %hold.about.shown(), %denied, "a hold was refused");
     parked.refuse();
@@ -268,7 +281,8 @@ impl Refused {
     }
 }
 
-/// Sends a whole answer: head and body as the client must get it. The body is not copied: it may be everybody's.
+/// Sends a whole response. The bytes of the body are shared and not copied, because many long-polls may receive the
+/// same body.
 fn answer(parked: &mut Parked, head: &Head, body: &Bytes, client: Client, persistence: Persistence) {
     let framing = if head.has_body() { Framing::Length(body.len()) } else { Framing::None };
     let sent = if head.has_body() && !client.head_only { body.clone() } else { Bytes::new() };

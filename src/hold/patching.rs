@@ -1,9 +1,10 @@
-//! The order in which the held answers of long-polls are patched: one after the other.
+//! Turns for patching the held responses of long-polls, so that one is patched at a time.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Turns to patch a held answer, which keeps the thread of a shard busy for milliseconds. Between two turns every other task
-/// of the shard runs, however many connections wait for one.
+/// The permission to patch a held response, which one task of a shard has at a time. Patching can occupy the thread
+/// for milliseconds. Between two patches all other tasks of the shard run, however many long-polls wait for their
+/// turn.
 #[derive(Debug)]
 pub(super) struct PatchTurns(Semaphore);
 
@@ -12,11 +13,11 @@ impl PatchTurns {
         Self(Semaphore::const_new(1))
     }
 
-    /// Waits for a turn, which lasts until what is returned is dropped.
+    /// Waits for a turn. The turn lasts until the returned permit is dropped.
     pub(super) async fn next(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed.
+        // The semaphore is never closed, so `acquire` does not fail.
         let turn = self.0.acquire().await.ok();
-        // The sockets are looked at now, and all who can go on do so.
+        // Yielding lets the runtime poll the sockets and run all other tasks that are ready.
         tokio::task::yield_now().await;
         turn
     }

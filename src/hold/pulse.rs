@@ -1,4 +1,4 @@
-//! A stream's keep-alive, as it goes out.
+//! The keep-alive of a stream.
 
 use super::Holds;
 use crate::grip::{KeepAlive, KeepAliveMode};
@@ -7,7 +7,7 @@ use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// The keep-alive of a stream, and its times.
+/// The keep-alive of a stream: the bytes to send, and when to send them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pulse {
     bytes: Bytes,
@@ -21,12 +21,12 @@ impl Pulse {
         Self { bytes, timeout: keep_alive.timeout, mode: keep_alive.mode }
     }
 
-    /// Returns how long to wait when nothing was sent for `idle`.
+    /// Returns how long to wait until the keep-alive is due, when nothing has been sent for `idle`.
     pub(super) fn rest(&self, idle: Duration, holds: &Holds) -> Duration {
         holds.spread.rest(self.timeout, idle)
     }
 
-    /// Sends the keep-alive if it is due, and says how long to wait for the next.
+    /// Sends the keep-alive if it is due. Returns how long to wait until the next one.
     pub(super) fn beat(&self, parked: &mut Parked, holds: &Holds) -> Duration {
         let idle = match self.mode {
             KeepAliveMode::Idle => parked.idle(),
@@ -35,7 +35,7 @@ impl Pulse {
         if !Spread::is_due(self.timeout, idle) {
             return self.rest(idle, holds);
         }
-        // A client that does not read is not kept alive by more bytes.
+        // More bytes would not keep the connection of a client alive that does not read.
         if !parked.is_blocked() {
             parked.send([self.bytes.clone()]);
         }

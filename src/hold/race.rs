@@ -1,4 +1,4 @@
-//! Waiting for an origin while the connection that it is asked for goes on living.
+//! Waiting for an origin's response on behalf of a held connection whose own events still occur meanwhile.
 
 use crate::grip::item::Response;
 use crate::shard::{Event, Parked};
@@ -6,32 +6,33 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
-/// The things that happened to a connection while its origin was asked.
+/// The events of a connection that occurred while its origin was asked.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// The client is gone.
+    /// Whether the client is gone.
     pub(super) gone: bool,
-    /// The connection is to end.
+    /// Whether the connection is to be ended.
     pub(super) closing: bool,
-    /// The origin is to be asked once more.
+    /// Whether the origin is to be asked once more.
     pub(super) refresh: bool,
-    /// The time of a long-poll is over.
+    /// Whether the time of a long-poll is over.
     pub(super) over: bool,
-    /// This answers a long-poll.
+    /// The item that answers a long-poll, if one has arrived.
     pub(super) item: Option<Arc<Response>>,
 }
 
-/// The treatment of a request to the origin when the connection is to end.
+/// The treatment of a request in progress when the connection is to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnClose {
-    /// It does not need it any more.
+    /// The request is given up, because its response is no longer needed.
     GiveUp,
-    /// It waits for it until its grace is over.
+    /// The response is awaited until the grace is over.
     Wait,
 }
 
-/// Waits for `asked`, and for what happens meanwhile, which goes first. `None`: the connection will not need it any more;
-/// `notes` say why. `beat` is called when the timer goes off.
+/// Waits for `asked`, and handles the events of the connection meanwhile. Events take precedence over the result.
+/// Returns `None` if the result is no longer needed; `notes` then say why. `beat` is called when the timer goes off,
+/// and ends the wait by returning `Break`.
 pub(super) async fn race<T>(
     parked: &mut Parked,
     notes: &mut Notes,
@@ -73,7 +74,8 @@ pub(super) async fn race<T>(
                     return None;
                 }
             }
-            // The origin is being asked already, or is to be.
+            // A request is in progress already, or is about to be sent. Its response may be too old for this event,
+            // so another request follows.
             Event::Refresh | Event::Patch(_) => notes.refresh = true,
             Event::Timer if beat(parked).is_break() => {
                 notes.over = true;

@@ -1,4 +1,4 @@
-//! Response holds (long-polls): one item, or the timeout, answers the request; or the request is served again.
+//! Response holds (long-polls). One item or the timeout answers the request, or the request is served again.
 
 use super::race::{Notes, OnClose, race};
 use super::terms::ways_of_response;
@@ -23,34 +23,36 @@ struct Poll<'a> {
     client: Client,
     request: Box<[u8]>,
     about: Asking,
-    /// The parts that few long-polls have.
+    /// The parts of a long-poll that few long-polls need.
     extras: Option<Box<Extras>>,
 }
 
 struct Extras {
     gone: Option<Gone>,
     jsonp: Option<Jsonp>,
-    /// The last ids that the origin names although others are known.
+    /// The last ids that the origin has named although the hub knows other ids. The request is served again because
+    /// of them.
     behind: Option<Cause>,
     /// Whether a hint arrived while a request to the origin was in progress.
     hinted: bool,
 }
 
-/// The end of a long-poll.
+/// The event that ends a long-poll.
 enum End {
     /// The client is gone.
     Gone,
-    /// It is answered as when its time is over.
+    /// The response is the origin's own, as after a timeout.
     Timeout,
-    /// It is answered by an item, with this body.
+    /// An item answers the long-poll, with this body.
     Item(Arc<Response>, Bytes),
-    /// Its request is served again.
+    /// The request is served again, with this permission to ask the origin.
     Again(origin::Turn),
-    /// as soon as it may be.
+    /// The request is to be served again, once the origin may be asked.
     Refresh,
 }
 
-/// Holds a long-poll. Yields the connection when it may serve another request, or the same again.
+/// Begins to hold a long-poll. The returned future yields the connection if it may serve another request, or is to
+/// serve the same request again.
 pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
     let terms = hold.terms();
     let hinted = hold.away.as_ref().is_some_and(Away::is_hinted);
@@ -64,12 +66,12 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     let behind = behind.filter(|behind| {
         let insists = cause.as_ref() == Some(behind);
         if insists {
-            // The origin was asked again and names the same: it knows best.
+            // The origin was asked again and names the same ids, so they are right and those of the hub are dropped.
             holds.membership.forget(behind.0.iter().map(|(channel, _)| channel.clone()));
         }
         !insists
     });
-    // Whatever later answers say, the first one says whom to tell.
+    // The gone link of the first response stays in force, whatever later responses say.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
     let extras = Extras { gone, jsonp, behind, hinted };
     let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some() || hinted;
@@ -87,7 +89,7 @@ impl Poll<'_> {
         Box::pin(self.end(end)).await
     }
 
-    /// Waits for what ends the hold.
+    /// Waits for the event that ends the hold.
     async fn next(&mut self) -> End {
         loop {
             return match self.parked.next().await {
@@ -106,7 +108,8 @@ impl Poll<'_> {
         }
     }
 
-    /// Returns the end by a patch; one that does not fit what is held has the origin asked again.
+    /// Applies a patch to the held body. Returns the item as the end of the hold if the patch fits. Otherwise the
+    /// origin is asked again.
     async fn patch(&mut self, pending: &PendingItem) -> End {
         let Some(response) = &pending.item.response else { return End::Refresh };
         let mut notes = Notes::default();
@@ -120,11 +123,13 @@ impl Poll<'_> {
         }
     }
 
-    /// Returns the body with which an item answers; `None`: it is a patch that does not fit. Patching takes long, and is
-    /// done for one poll after the other. The time of the poll may be over meanwhile: the item was accepted before.
+    /// Returns the body with which an item answers the long-poll, or `None` if the item is a patch that does not fit
+    /// the held body. Patches take long to apply, and are therefore applied to one long-poll at a time. If the time
+    /// of the long-poll is over meanwhile, the item still counts, because it was accepted before.
     ///
     /// # Errors
-    /// The end that the hold met while the poll waited for its turn: that may be a later item, which is the answer then.
+    /// The hold has ended while it waited for its turn to patch. If a later item has ended it, that item is the
+    /// answer.
     async fn changed(&mut self, response: &Response, notes: &mut Notes) -> Result<Option<Bytes>, End> {
         if let Body::Whole(body) = &response.body {
             return Ok(Some(body.clone()));
@@ -142,7 +147,7 @@ impl Poll<'_> {
         }
     }
 
-    /// Returns the end by an item.
+    /// Returns the end of the hold by an item: the answer, or a refresh if the item is a patch that does not fit.
     fn fit(&self, response: Arc<Response>) -> End {
         match response.body.over(&self.body) {
             Some(body) => End::Item(response, body),
@@ -150,7 +155,7 @@ impl Poll<'_> {
         }
     }
 
-    /// Waits until the origin may be asked again. Until then the hold may end as any other.
+    /// Waits until the origin may be asked again. Meanwhile the hold can still end for another reason.
     async fn wait_for_turn(&mut self) -> End {
         let (holds, about) = (self.holds, self.about.clone());
         let turn = async move {
@@ -159,14 +164,15 @@ impl Poll<'_> {
         };
         let mut notes = Notes::default();
         match race(&mut self.parked, &mut notes, OnClose::GiveUp, turn, |_| ControlFlow::Break(())).await {
-            // The client has sent more after its request than can be kept.
+            // The client has sent more after its request than is kept, so the connection cannot return to hyper.
             Some(_) if !self.parked.may_return() => End::Timeout,
             Some(turn) => End::Again(turn),
             None => self.note(notes),
         }
     }
 
-    /// Takes the items that wait to be asked about, one after the other. `None`: the hold goes on.
+    /// Decides the waiting items one by one, by asking their filters. Returns the end of the hold, or `None` if the
+    /// hold continues.
     async fn take_queued(&mut self) -> Option<End> {
         loop {
             let pending = match self.parked.turn() {
@@ -202,7 +208,7 @@ impl Poll<'_> {
         }
     }
 
-    /// Returns the end that was met while the origin was asked.
+    /// Returns the end of the hold that the events noted during a request mean.
     fn note(&self, notes: Notes) -> End {
         match notes.item {
             _ if notes.gone => End::Gone,
@@ -215,7 +221,8 @@ impl Poll<'_> {
         let (head, body) = match end {
             End::Gone => return None,
             End::Again(turn) => return self.serve_again(turn),
-            // One refresh was waited for already; what came of it is an item that does not fit.
+            // A refresh is still wanted here in two cases: an item that arrived during the wait for permission does
+            // not fit, or the connection is being ended. In both cases the origin's own response is the answer.
             End::Refresh | End::Timeout => {
                 self.parked.because(Reason::Timeout);
                 (self.head.clone(), self.body.clone())
@@ -228,7 +235,7 @@ impl Poll<'_> {
         self.answer(head, body).await
     }
 
-    /// Answers, and yields the connection if it may serve another request.
+    /// Sends the response. Yields the connection if it may serve another request.
     async fn answer(mut self, head: Head, body: Bytes) -> Option<After> {
         self.parked.unsubscribe();
         let persistent = self.client.persistent && self.parked.may_return();
@@ -242,7 +249,8 @@ impl Poll<'_> {
         None
     }
 
-    /// Yields the connection with its request in front of it.
+    /// Yields the connection with the bytes of its request, to be served again. The connection keeps its channels
+    /// meanwhile.
     fn serve_again(self, turn: origin::Turn) -> Option<After> {
         let Self { parked, request, about, extras, head, body, client, .. } = self;
         let last_ids = parked.last_ids();
@@ -255,13 +263,14 @@ impl Poll<'_> {
     }
 }
 
-/// Returns the end of a poll that a patch did not answer: the origin is asked again, unless it is too late for that.
+/// Returns the end of a long-poll to which a patch did not fit: the origin is asked again, unless the hold has ended
+/// meanwhile.
 const fn unanswered(notes: &Notes) -> End {
     if notes.closing || notes.over { End::Timeout } else { End::Refresh }
 }
 
 impl FinalAnswer {
-    /// Answers, and ends the connection.
+    /// Sends the response, and ends the connection.
     pub(super) async fn end(self: Box<Self>, transport: Transport) -> Option<After> {
         let Self { head, body, client, away } = *self;
         let mut parked = away.end(transport);
@@ -271,7 +280,8 @@ impl FinalAnswer {
     }
 }
 
-/// Returns the answer as it is sent now, as a script if that is wanted.
+/// Returns the response as it is sent: with the current date, and wrapped as a JSON-P script if the request asked for
+/// one.
 fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) {
     head.date(SystemTime::now());
     match extras.and_then(|extras| extras.jsonp.as_ref()) {
@@ -280,7 +290,8 @@ fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) 
     }
 }
 
-/// Returns the head of a published answer: the instruct's fields, except for those that the publisher names.
+/// Returns the head of a published response: the header fields of the origin's response, with those that the
+/// publisher names replaced or removed.
 fn overlay(instruct: &Head, response: &Response) -> Head {
     let mut head = Head {
         status: response.code,
@@ -288,7 +299,7 @@ fn overlay(instruct: &Head, response: &Response) -> Head {
         fields: instruct.fields.clone(),
     };
     head.fields.forget_body();
-    // The publisher's body is not coded as the origin's was.
+    // The origin's Content-Encoding describes its own body and not the publisher's.
     head.fields.remove(&CONTENT_ENCODING);
     for (name, _) in &response.headers {
         head.fields.remove(name);

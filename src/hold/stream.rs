@@ -1,4 +1,4 @@
-//! Stream holds: the answer begins at once, items are appended to it.
+//! Stream holds. The response begins at once, and items are appended to its body.
 
 use super::pulse::Pulse;
 use super::{After, Client, Hold, Holds, Waiting};
@@ -7,7 +7,7 @@ use crate::shard::{Event, Feed, Parked, Ways};
 use crate::wire::{AnswerHead, Chunk, Framing, Persistence, StreamForm};
 use std::time::Duration;
 
-/// Holds a stream until it ends.
+/// Begins to hold a stream. The returned future is ready when the stream has ended.
 pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, early: &[u8]) -> Waiting<'a> {
     let form = form_for(hold.client);
     let feed = Feed::Stream(form);
@@ -23,12 +23,12 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, 
     Box::pin(wait(holds, parked, pulse))
 }
 
-/// Returns the form in which a stream goes to the client.
+/// Returns the form in which the body is sent: chunked for HTTP/1.1, and without framing otherwise.
 pub(super) const fn form_for(client: Client) -> StreamForm {
     StreamForm::of(Framing::endless(client.version))
 }
 
-/// Sends the head and the initial body.
+/// Sends the head and the beginning of the body.
 pub(super) fn begin(parked: &mut Parked, hold: &Hold) {
     let Hold { head, client, .. } = hold;
     let framing = Framing::endless(client.version);
@@ -42,7 +42,7 @@ async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<Pulse>>) -> O
         match parked.next().await {
             Event::Gone => return None,
             Event::Close => {
-                // Boxed: what few connections do is no part of what all of them keep.
+                // The end is boxed by itself, so that the futures of all waiting streams do not contain its state.
                 Box::pin(parked.finish()).await;
                 return None;
             }
@@ -52,7 +52,7 @@ async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<Pulse>>) -> O
                     parked.set_timer(rest);
                 }
             }
-            // Items for streams are appended by the shard, and there is no link to ask.
+            // The shard itself appends items to streams, and these streams have no link that could be requested.
             Event::Item(_) | Event::Patch(_) | Event::Refresh | Event::Queued | Event::Readable => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The channels that a connection holds by an instruct, and the terms on which it does.
+//! The terms on which a hold takes items, as its instruct states them.
 
 use super::Hold;
 use crate::admission::terms;
@@ -6,26 +6,27 @@ use crate::grip::Instruct;
 use crate::shard::{Terms, Ways};
 
 impl Hold {
-    /// Returns its terms.
+    /// Returns the terms of the channels that this hold names and of its implicit channels.
     pub(super) fn terms(&self) -> Terms {
         terms(&self.instruct, &self.about.route.prefix, &self.implicit)
     }
 }
 
-/// Returns what a stream's hold does about items on these terms.
+/// Returns the part that the hold of a stream takes in delivering items: refreshes by a next link, and HTTP filters.
 pub(super) fn ways_of_stream(instruct: &Instruct) -> Ways {
     let asks = instruct.channels.iter().any(|channel| channel.filters.iter().any(|filter| filter.asks()));
     Ways { refreshes: instruct.links.next.is_some(), asks }
 }
 
-/// Returns what a long-poll's hold does. It looks at the content of items itself, as only it knows the body that they may
-/// patch.
+/// Returns the part that the hold of a long-poll takes in delivering items. The hold itself applies filters that
+/// change content, because an item may be a patch of the held body, which only the hold knows.
 pub(super) fn ways_of_response(instruct: &Instruct) -> Ways {
     let looks = |f: &crate::grip::Filter| f.asks() || f.changes_content();
     Ways { refreshes: true, asks: instruct.channels.iter().any(|channel| channel.filters.iter().any(looks)) }
 }
 
-/// Returns the channel whose last id is of no use, because a stream without a next link cannot ask for what is missing.
+/// Returns a channel that has a last id although there is no next link, if there is one. A stream without a next link
+/// could not request missing items.
 pub(super) fn unlinked(instruct: &Instruct) -> Option<&str> {
     if instruct.links.next.is_some() {
         return None;

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 /// The reason for refusing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// The inboxes stayed full.
+    /// The inboxes had no room for the batch in time.
     Inboxes,
-    /// There are as many denials as there may be.
+    /// There would be too many denials.
     Denials,
 }
 
@@ -35,11 +35,13 @@ impl fmt::Display for Busy {
 impl std::error::Error for Busy {}
 
 impl Hub {
-    /// Accepts a batch, all of it or nothing. While an inbox has no room for it, it waits its turn; a batch with a command
-    /// never waits. `finally` gets the outcomes when every connection concerned has its bytes queued or is ended.
+    /// Accepts a batch, either all of it or nothing. It waits at most for the `publish_wait` of the settings until
+    /// the inboxes have room. A batch with a command does not wait. `finally` gets the outcomes once every
+    /// connection concerned has the items in its outlet or has ended.
     ///
     /// # Errors
-    /// [`Busy`] when there was no room, or none in time. Nothing was published then.
+    /// [`Busy`] if the inboxes had no room in time, or if there would be too many denials. Nothing was published
+    /// then.
     pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
         let mut batch = self.batch(items, finally);
         if batch.has_command() {
@@ -49,8 +51,8 @@ impl Hub {
         taken.map_err(|_| Busy::Inboxes)
     }
 
-    /// Renders items into a batch, which is still to be accepted. `finally` gets the outcomes when they are final, which is not
-    /// before the batch is dropped.
+    /// Renders items into a batch that can be accepted later. `finally` gets the outcomes when they are final, which
+    /// is not before the batch is dropped.
     pub fn batch(&self, items: Vec<Item>, finally: Finally) -> Batch {
         let batch = Batch::new(items, finally);
         if self.settings.compression {
@@ -59,14 +61,14 @@ impl Hub {
         batch
     }
 
-    /// Accepts a batch as soon as there is room for it in the inboxes, after the batches that have waited longer. It waits
-    /// without end.
+    /// Accepts a batch without a command as soon as the inboxes have room for it, after the batches that have waited
+    /// longer. There is no limit to the time that it waits.
     ///
-    /// It is for batches without a command: one with a command must not wait, and goes to
-    /// [`take_at_once`](Self::take_at_once).
+    /// A batch with a command must not wait: pass it to [`take_at_once`](Self::take_at_once).
     ///
-    /// A batch is accepted once. If the returned future is dropped before it is ready, nothing of the batch was accepted, and
-    /// it can be offered again, here or to the other.
+    /// If the returned future is dropped before it is ready, nothing of the batch was accepted, and the batch can be
+    /// passed to this method or to `take_at_once` again. A batch that was accepted already is not accepted a second
+    /// time.
     pub async fn take(&self, batch: &mut Batch) -> Receipt {
         debug_assert!(!batch.has_command(), "a command waits for room");
         let _turn = self.turn.lock().await;
@@ -76,11 +78,11 @@ impl Hub {
         batch.receipt.clone()
     }
 
-    /// Accepts a batch now, whether or not there is room for it in the inboxes: one with a command, or one that must not come
-    /// after a command which cannot wait.
+    /// Accepts a batch at once, even if the inboxes have no room for it. This is meant for a batch with a command,
+    /// and for a batch that must be accepted before such a batch.
     ///
     /// # Errors
-    /// [`Busy::Denials`] if it denies more channels than may be denied. Nothing of it was accepted then.
+    /// [`Busy::Denials`] if there would be too many denials. Nothing of the batch was accepted then.
     pub fn take_at_once(&self, batch: &mut Batch) -> Result<Receipt, Busy> {
         let mut state = self.state();
         let now = now();
@@ -97,7 +99,7 @@ impl Hub {
         Ok(batch.receipt.clone())
     }
 
-    /// Accepts a batch if every inbox that it goes to has room. Returns whether it did.
+    /// Accepts a batch if every inbox that its items go to has room. Returns whether it was accepted.
     fn accept(&self, batch: &mut Batch) -> bool {
         let state = self.state();
         let loads = batch.loads(&state.table, self.inboxes.len());
@@ -109,7 +111,7 @@ impl Hub {
         true
     }
 
-    /// Orders the items of a batch, and sends those whose turn it is.
+    /// Orders the items of a batch, and sends the items that are due.
     fn put(&self, batch: &mut Batch, mut state: MutexGuard<'_, State>) {
         let now = Instant::now();
         let mut due = Vec::with_capacity(batch.entries.len());
@@ -122,7 +124,8 @@ impl Hub {
         self.send(due, state);
     }
 
-    /// Numbers items and puts them into the inbox of every shard that holds their channel. This ends the critical section.
+    /// Numbers items, and puts them into the inbox of every shard that holds their channel. This ends the critical
+    /// section, because it releases the lock of the hub.
     pub(super) fn send(&self, entries: Vec<Entry>, mut state: MutexGuard<'_, State>) {
         let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
         entries.iter().for_each(|entry| entry.address(&mut state.table, &mut parcels));
@@ -132,17 +135,20 @@ impl Hub {
             }
         }
         drop(state);
-        // They are many bytes to give back, so they are dropped outside of the critical section.
+        // The entries may hold many bytes. Freeing them takes time, so they are dropped after the lock is released.
         drop(entries);
     }
 }
 
 impl State {
-    /// Returns the items whose turn it is when this one has come.
+    /// Takes a new item, and returns the items that are due: the new one unless it has to wait, and those that have
+    /// waited for it.
     fn order(&mut self, mut entry: Entry, now: Instant) -> Vec<Entry> {
-        // A command waits for nothing, and is never one too many; what the item is besides has its place in the order.
+        // A command never waits, and is never dropped as a duplicate. The content and hints of the item keep their
+        // place in the order.
         let command = entry.split_command();
-        // But a goodbye comes before its close.
+        // If the content would have to wait, it is delivered out of order, so that it still comes before the
+        // command.
         entry.no_seq |= command.is_some() && self.sequences.would_wait(&entry.item.channel, &entry);
         let mut due = self.order_content(entry, now);
         due.extend(command);
@@ -164,7 +170,7 @@ impl State {
         }
         let channel = entry.item.channel.clone();
         let audience = if self.table.connections(&channel) > 0 { Audience::Present } else { Audience::Absent };
-        // Until it is known to have its turn.
+        // The item counts as waiting until it is among the items that are due.
         entry.counts().waiting.store(1, Relaxed);
         let (Turn::Now(due) | Turn::Later(due)) = self.sequences.accept(&channel, entry, audience, now);
         due.iter().for_each(|entry| entry.counts().waiting.store(0, Relaxed));
@@ -188,7 +194,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(f)
     }
 
-    /// Returns a hub of two shards that take nothing out of their inboxes; the first holds the channel `a`.
+    /// Returns a hub of two shards that take nothing out of their inboxes. The first shard holds the channel `a`.
     fn hub(publish_wait: Duration) -> Arc<Hub> {
         let hub = Hub::new(Settings { publish_wait, ..Settings::default() }, 2);
         join(&hub, 0, "a");
@@ -221,11 +227,11 @@ mod tests {
             let number = hub.state().table.number;
             assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy::Inboxes));
             assert_eq!(hub.state().table.number, number);
-            // A channel that nobody holds needs no room, nor does one that only other shards hold.
+            // An item needs no room in the full inbox if nobody holds its channel, or if only the other shard does.
             assert!(publish(&hub, many("nobody", 1)).await.is_ok());
             join(&hub, 1, "b");
             assert!(publish(&hub, many("b", 1)).await.is_ok());
-            // All or nothing: one full inbox refuses the whole batch.
+            // The batch is accepted as a whole, so one full inbox refuses all of it.
             let both = many("b", 1).into_iter().chain(many("a", 1)).collect();
             assert_eq!(publish(&hub, both).await.err(), Some(Busy::Inboxes));
         });
@@ -260,7 +266,7 @@ mod tests {
             assert!(first.as_mut().poll(&mut cx).is_pending());
             assert!(second.as_mut().poll(&mut cx).is_pending());
             let weight = size_of::<crate::shard::Rendered>() + "1\r\nx\r\n".len();
-            // Room for the second, but it is not its turn.
+            // There is room for the second batch, but the first one has waited longer.
             hub.inbox(0).release(weight);
             assert!(second.as_mut().poll(&mut cx).is_pending());
             assert!(first.as_mut().poll(&mut cx).is_pending());
@@ -285,7 +291,7 @@ mod tests {
             let number = hub.state().table.number;
             assert!(hub.take_at_once(&mut batch).is_ok());
             assert_eq!(hub.state().table.number, number + 4);
-            // It is accepted once, whatever it is offered to.
+            // The batch is accepted only once, whichever method it is passed to.
             assert!(hub.take_at_once(&mut batch).is_ok());
             assert!(Box::pin(hub.take(&mut batch)).as_mut().poll(&mut cx).is_ready());
             assert_eq!(hub.state().table.number, number + 4);
@@ -301,7 +307,8 @@ mod tests {
         assert_eq!(hub.wanted(["a", "b", "c", "a", ""]), [true, false, true, true, false]);
         hub.membership(1).left(&Profile::default(), &[Channel::from("c")]);
         assert_eq!(hub.wanted(["c", "a"]), [false, true]);
-        // An item without an id makes a remembered last id invalid.
+        // The last id of a channel is remembered although nobody holds the channel. An item without an id would
+        // change it.
         let last = json!({ "channel": "d", "id": "5", "http-stream": { "content": "x" } });
         run(publish(&hub, items(&[last]))).unwrap();
         assert_eq!(hub.wanted(["d", "e"]), [true, false]);

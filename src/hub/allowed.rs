@@ -1,4 +1,5 @@
-//! The channels that the clients of each route may hold: as configured, or as changed since. Pure.
+//! The rules for the channels that the clients of each route may hold. Rules are configured, and may be changed
+//! while gripd runs. Pure.
 
 use crate::grip::naming::Rule;
 use crate::grip::{Invalid, invalid};
@@ -6,59 +7,61 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The rules of all routes, by their names.
+/// The rules of all routes, by the names of the routes.
 #[derive(Debug, Default)]
 pub(super) struct Allowed {
     configured: BTreeMap<Arc<str>, Option<Arc<Rule>>>,
     changed: BTreeMap<Arc<str>, Arc<Rule>>,
 }
 
-/// The rule of one route.
+/// The rule of one route, as it is in force and as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rules {
     /// The name of the route.
     pub route: String,
-    /// The patterns in force; `None`: every channel may be held.
+    /// The patterns in force, or `None` if every channel may be held.
     pub channels: Option<Vec<String>>,
-    /// The patterns that are configured.
+    /// The configured patterns, or `None` if no rule is configured for the route.
     pub configured: Option<Vec<String>>,
 }
 
-/// The changed rule of a route, as it is kept on disk.
+/// The changed rule of a route, as it is stored on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
     route: String,
     channels: Vec<String>,
 }
 
-/// How the rule of a route is changed.
+/// A change to the rule of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Replaces the list with these patterns.
+    /// Replaces the patterns with these.
     Replace(Vec<String>),
-    /// A pattern more.
+    /// Adds this pattern.
     Add(String),
-    /// A pattern less.
+    /// Removes this pattern.
     Remove(String),
-    /// As configured.
+    /// Restores the configured rule.
     Reset,
 }
 
-/// Why a rule is not changed.
+/// The reason why a rule was not changed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unchanged {
-    /// There is no such route, or it was not said which of several is meant.
+    /// There is no route of this name, or no name was given although there is not exactly one route. The text lists
+    /// the names of the configured routes.
     Route(String),
-    /// The rule has no such pattern.
+    /// The rule does not contain this pattern.
     Pattern(String),
-    /// The route has no rule: with this one pattern, everything else would be refused.
+    /// This route has no rule. Adding one pattern would refuse all other channels.
     Free(String),
-    /// A pattern is wrong.
+    /// A pattern is invalid.
     Invalid(Invalid),
 }
 
 impl Allowed {
-    /// Takes note of the routes that there are. Returns those whose rules were changed since.
+    /// Sets the configured rules of all routes, in place of those of an earlier call. Returns the names of the
+    /// routes whose rules were changed at run time. Those changes stay in force.
     pub(super) fn configure(
         &mut self,
         rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>,
@@ -67,13 +70,13 @@ impl Allowed {
         self.changed.keys().cloned().collect()
     }
 
-    /// Returns whether some route has a rule.
+    /// Returns whether any route has a rule.
     pub(super) fn is_used(&self) -> bool {
         !self.changed.is_empty() || self.configured.values().any(Option::is_some)
     }
 
-    /// Returns the rule of a route; `None`: every channel may be held. `own`: what it was configured with, for one that is
-    /// there no longer.
+    /// Returns the rule of a route, or `None` if every channel may be held. `own` is the rule that the route was
+    /// configured with. It applies if the route is no longer configured and its rule was not changed at run time.
     pub(super) fn rule_of<'a>(&'a self, route: &str, own: Option<&'a Arc<Rule>>) -> Option<&'a Arc<Rule>> {
         let configured = || self.configured.get(route).map_or(own, Option::as_ref);
         self.changed.get(route).or_else(configured)
@@ -83,9 +86,9 @@ impl Allowed {
         self.rule_of(route, None)
     }
 
-    /// Returns the rules of all routes.
+    /// Returns the rules of all routes, including routes that are no longer configured but whose rules were changed.
     pub(super) fn list(&self) -> Vec<Rules> {
-        // Of a route that is gone, what was changed is kept: it may come back.
+        // The changed rule of a route is kept even if the route is no longer configured, because it may come back.
         let names: BTreeSet<&Arc<str>> = self.configured.keys().chain(self.changed.keys()).collect();
         names.into_iter().map(|route| self.rules(route)).collect()
     }
@@ -100,7 +103,7 @@ impl Allowed {
         }
     }
 
-    /// Changes the rule of a route, of the only one if none is named.
+    /// Changes the rule of a route. If `route` is `None`, the rule of the only configured route is changed.
     pub(super) fn change(&mut self, route: Option<&str>, change: &Change) -> Result<Rules, Unchanged> {
         let route = self.named(route)?;
         let current = self.rule(&route);
@@ -139,13 +142,13 @@ impl Allowed {
         self.changed.get_key_value(route).map(|(name, _)| name)
     }
 
-    /// Returns the rules that were changed, which are to be kept.
+    /// Returns the changed rules in the form in which they are stored on disk.
     pub(super) fn kept(&self) -> Vec<Kept> {
         let patterns = |rule: &Rule| rule.patterns().map(str::to_owned).collect();
         self.changed.iter().map(|(route, rule)| Kept { route: route.to_string(), channels: patterns(rule) }).collect()
     }
 
-    /// Changes the rules as they were before.
+    /// Restores the changed rules that were stored on disk.
     pub(super) fn restore(&mut self, kept: Vec<Kept>) -> Result<(), Invalid> {
         for Kept { route, channels } in kept {
             match Rule::parse(&channels) {

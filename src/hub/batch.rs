@@ -1,4 +1,4 @@
-//! A batch on its way through acceptance.
+//! Batches of items that the hub is about to accept.
 
 use super::denial::Denial;
 use super::receipt::{Finally, Line, Receipt};
@@ -13,28 +13,28 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Messages of this size are compressed ahead.
+/// The size in bytes from which a message is compressed before its batch is accepted.
 const LARGE: usize = 16 << 10;
 
-/// Items that are rendered, and still to be accepted by the hub.
+/// Rendered items that the hub is still to accept.
 #[derive(Debug)]
 pub struct Batch {
-    /// The items; none, once they are accepted.
+    /// The items of the batch. There are none left once the batch is accepted.
     pub(super) entries: Vec<Entry>,
     pub(super) receipt: Receipt,
     has_command: bool,
-    /// If nobody holds the channels, this is the last clone, and dropping it tells the outcomes. So it is kept until the lock
-    /// is released.
+    /// The tally of the batch. If nobody holds the channels, this is its last clone, and dropping it reports the
+    /// outcomes. The batch keeps it, so that this happens after the lock of the hub is released.
     _tally: Tally,
 }
 
-/// One item, and what it does.
+/// One item and its command.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) item: Arc<Rendered>,
-    /// The command that follows the content of the item.
+    /// The command of the item. It takes effect after the content of the item is delivered.
     pub(super) effect: Option<CommandEffect>,
-    /// Seconds for which the channel is denied to those whom it means.
+    /// The number of seconds for which connections that the item would close may not hold the channel.
     pub(super) deny_for: Option<u32>,
     pub(super) no_seq: bool,
     tally: Tally,
@@ -54,7 +54,7 @@ impl Parcel {
     }
 }
 
-/// How much room a batch needs in one inbox.
+/// The room that a batch needs in one inbox.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Load {
     pub(super) items: usize,
@@ -76,12 +76,12 @@ impl Batch {
         Self { entries, receipt, has_command, _tally: tally }
     }
 
-    /// Returns whether one of the items does something to connections besides what it delivers.
+    /// Returns whether one of the items is a command: whether it closes connections or changes their channels.
     pub const fn has_command(&self) -> bool {
         self.has_command
     }
 
-    /// Compresses what would keep a shard from its other connections.
+    /// Compresses large messages now, because compressing them in a shard would delay its other connections.
     pub(super) fn compress(&self) {
         for message in self.entries.iter().filter_map(|entry| entry.item.message.as_ref()) {
             if message.len() >= LARGE {
@@ -90,12 +90,13 @@ impl Batch {
         }
     }
 
-    /// Returns the channels that its items deny for a time, from `now` on, in seconds since 1970.
+    /// Returns the denials that the items of the batch make. `now` is in seconds since 1970.
     pub(super) fn denials(&self, now: u64) -> Vec<Denial> {
         self.entries.iter().filter_map(|entry| entry.denial(now)).collect()
     }
 
-    /// Returns the room it needs in the inbox of each shard, if none of it waits or was published before.
+    /// Returns the room that the batch needs in the inbox of each shard, assuming that none of its items waits or
+    /// was published before.
     pub(super) fn loads(&self, table: &Table, shards: usize) -> Vec<Load> {
         let mut loads = vec![Load::default(); shards];
         for Entry { item, .. } in self.entries.iter().filter(|entry| entry.item.delivers()) {
@@ -109,7 +110,8 @@ impl Batch {
     }
 }
 
-/// Returns the line of an item in the receipt. An item that is nothing for anybody counts as delivered to nobody.
+/// Returns the line of an item in the receipt. An item with neither content nor a command, such as a hint, has a
+/// count of deliveries as well.
 fn line(item: &Item) -> Line {
     let closes = !item.closes.is_empty();
     let (subscribes, unsubscribes) = match item.moves {
@@ -153,15 +155,16 @@ impl Entry {
         Self { item: Arc::new(rendered), effect, deny_for: item.deny_for, no_seq: item.no_seq, tally, index }
     }
 
-    /// Returns an item that has the connections of a channel ask their origin again.
+    /// Returns an item that makes the streams and long-polls of a channel ask their origin again.
     pub(super) fn hint(channel: Channel) -> Self {
         let item = Rendered { hints: Formats::ANSWERS, ..Rendered::empty(channel) };
         let (tally, _) = Tally::new(1, Box::new(|_| {}));
         Self { item: Arc::new(item), effect: None, deny_for: None, no_seq: true, tally, index: 0 }
     }
 
-    /// Takes what is done to connections out of an item that has an id and is something besides. Without an id, all of it
-    /// is one.
+    /// Splits the command off an item that has an id or a `prev-id` and also has content or hints. The rest of the
+    /// item may have to wait for another item, and the command does not. Returns `None` for any other item, which is
+    /// accepted as a whole.
     pub(super) fn split_command(&mut self) -> Option<Self> {
         let bare = self.item.has_no_content() && self.item.hints.is_empty();
         if bare || !self.item.is_ordered() {
@@ -180,21 +183,22 @@ impl Entry {
         })
     }
 
-    /// Returns where it is counted.
+    /// Returns the counts of the item.
     pub(super) fn counts(&self) -> &Counts {
         self.tally.of(self.index)
     }
 
-    /// Puts it into the parcel of each shard that holds its channel, under a number.
+    /// Numbers the item, and adds it to the parcel of each shard that holds its channel.
     pub(super) fn address(&self, table: &mut Table, parcels: &mut [Parcel]) {
-        // An item that delivers and closes takes two numbers: the close comes after what it delivers.
+        // Every item takes two numbers. The second one is for its command, which comes after its content.
         let number = table.number + 1;
         table.number += 2;
         let shards: SmallVec<[usize; 4]> = table.shards(&self.item.channel).collect();
         for shard in shards {
             let selection = self.item.selection.as_ref();
             let is_meant = selection.is_none_or(|s| s.with.iter().all(|with| table.is_held(with, shard)));
-            // A connection that follows the order of a channel must learn of each item in it.
+            // A connection that follows the ids of a channel must learn of each of its items, even of those that are
+            // not meant for it.
             if self.item.delivers() && (is_meant || self.item.is_ordered()) {
                 parcels[shard].deliveries.push(self.delivery(number));
             }
@@ -204,7 +208,8 @@ impl Entry {
                 if let CommandEffect::Move(moved) = effect
                     && let Move::Subscribe(channels) = &**moved
                 {
-                    // Everything accepted from now on is for the connections that are about to be subscribed, too.
+                    // Items accepted from now on must reach the connections that this command will subscribe. So the
+                    // shard counts as a holder of the channels before it carries out the command.
                     table.join(shard, channels);
                 }
                 parcels[shard].commands.push(self.command(number + 1, effect.clone()));
@@ -212,7 +217,7 @@ impl Entry {
         }
     }
 
-    /// Returns the denial that the item decides, if it decides one.
+    /// Returns the denial that the item makes, or `None` if it makes none. `now` is in seconds since 1970.
     pub(super) fn denial(&self, now: u64) -> Option<Denial> {
         let until = now + u64::from(self.deny_for?);
         Some(Denial::new(&self.item.channel, self.item.selection.as_deref(), until))
@@ -229,7 +234,8 @@ impl Entry {
     }
 }
 
-/// Returns the Close frame of an item that closes; nothing, if it does not.
+/// Returns the Close frame that an item sends to the WebSockets that it closes. The frame is empty if it closes
+/// none. Without a reason, its code is 1000.
 pub(super) fn close_frame(closes: Formats, reason: Option<CloseReason>) -> Bytes {
     if closes.contains(Format::WsMessage) {
         return websocket::close(Some(&reason.unwrap_or_else(|| CloseReason::new(1000, ""))));

@@ -1,4 +1,5 @@
-//! Channels that nobody may hold, or not everybody, for a time. Pure: time is told in seconds since 1970.
+//! Denials: for a time, nobody may hold a certain channel, or certain connections may not. Pure: the caller passes
+//! in the current time, in seconds since 1970.
 
 use crate::grip::Channel;
 use crate::grip::item::Selection;
@@ -6,36 +7,39 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-/// Denials at the same time.
+/// The largest number of denials at the same time.
 const MAX_DENIALS: usize = 100_000;
 
-/// A channel that is denied to those who hold certain others, or do not; to everybody, if it names none.
+/// A denial of a channel. It applies to connections that hold certain other channels and do not hold certain others.
+/// If it names no other channels, it applies to every connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
-    /// The channel.
+    /// The channel that is denied.
     pub channel: String,
-    /// When it ends, in seconds since 1970.
+    /// The time at which the denial ends, in seconds since 1970.
     pub until: u64,
-    /// Channels that must be held as well for it to concern a connection.
+    /// The channels that a connection must hold as well for the denial to apply.
     pub with: Vec<String>,
-    /// Channels of which none may be held.
+    /// The channels that exempt a connection from the denial if it holds any of them.
     pub except: Vec<String>,
 }
 
 impl Denial {
-    /// Returns a denial of `channel` to whom a selection means.
+    /// Returns a denial of `channel` to the connections that `selection` selects, or to every connection if it is
+    /// `None`.
     pub(super) fn new(channel: &str, selection: Option<&Selection>, until: u64) -> Self {
         let names = |channels: &[Channel]| channels.iter().map(|channel| channel.to_string()).collect();
         let (with, except) = selection.map(|s| (names(&s.with), names(&s.except))).unwrap_or_default();
         Self { channel: channel.to_owned(), until, with, except }
     }
 
-    /// Returns whether it is meant for the same connections.
+    /// Returns whether `other` is a denial of the same channel to the same connections.
     fn is_like(&self, other: &Self) -> bool {
         self.channel == other.channel && self.with == other.with && self.except == other.except
     }
 
-    /// Returns whether a connection would fall under it that is about to hold channels besides others.
+    /// Returns whether the denial applies to a connection that holds `held` and is about to hold `entering` as well.
+    /// It does not apply if the connection enters neither the denied channel nor one of the channels in `with`.
     fn concerns(&self, entering: &[Channel], held: &[Channel]) -> bool {
         let among = |all: &[Channel], name: &String| all.iter().any(|channel| **channel == **name);
         let holds = |name: &String| among(entering, name) || among(held, name);
@@ -44,21 +48,21 @@ impl Denial {
     }
 }
 
-/// Denials of one channel that can only be told apart one by one, at the same time: each is looked at when somebody joins
-/// who may be meant.
+/// The largest number of denials of one channel with the same key in `Denied::by_with`. All of them are looked at
+/// when a connection that holds the key joins the channel, so their number is kept small.
 const MAX_ALIKE: usize = 100;
 
-/// For how many seconds those that are over may be kept.
+/// The time between two removals of expired denials, in seconds.
 const SWEEP: u64 = 60;
 
-/// All denials. Those that are over are forgotten when there is no room, or when they are looked for.
+/// All denials. Those that have expired are ignored. They are removed at intervals, or when room is needed.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
     channels: BTreeMap<Channel, Denied>,
     count: usize,
-    /// The serial number of the next denial.
+    /// The serial number of the denial that was added last.
     serial: u64,
-    /// When those that were over were last forgotten.
+    /// The time at which expired denials were last removed, in seconds since 1970.
     swept: u64,
 }
 
@@ -66,24 +70,26 @@ pub(super) struct Denials {
 #[derive(Debug, Default)]
 struct Denied {
     all: BTreeMap<u64, Denial>,
-    /// By one of the channels that must be held as well, if any must: that of the fewest.
+    /// The serial numbers of the denials, by one of the channels in `with`: by the one with the fewest denials when
+    /// the denial was added. Denials with an empty `with` have the key `None`.
     by_with: HashMap<Option<Box<str>>, Vec<u64>>,
 }
 
-/// Returns the channels by one of which a denial is found.
+/// Returns the keys that a denial may have in `Denied::by_with`.
 fn keys(denial: &Denial) -> impl Iterator<Item = Option<&str>> {
     let any = denial.with.is_empty().then_some(None);
     any.into_iter().chain(denial.with.iter().map(|name| Some(name.as_str())))
 }
 
 impl Denied {
-    /// Returns those that may concern who holds `name`, or anybody.
+    /// Returns the denials with a key, each with its serial number. They may apply to connections that hold the
+    /// channel `name`, or to any connection if `name` is `None`.
     fn of(&self, name: Option<&str>) -> impl Iterator<Item = (u64, &Denial)> {
         let serials = self.by_with.get(&name.map(Box::from)).into_iter().flatten();
         serials.filter_map(|serial| Some((*serial, self.all.get(serial)?)))
     }
 
-    /// Returns the one for the same connections.
+    /// Returns the serial number of the denial for the same connections as `denial`, if there is one.
     fn like(&self, denial: &Denial) -> Option<u64> {
         let mut alike = keys(denial).flat_map(|key| self.of(key));
         alike.find(|(_, other)| other.is_like(denial)).map(|(serial, _)| serial)
@@ -106,12 +112,13 @@ impl Denied {
     }
 }
 
-/// Where a page of denials ends: a channel, and perhaps a denial of it.
+/// The end of a page of denials, which is where the next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
-    /// The channel.
+    /// The channel of the last denial on the page.
     pub channel: String,
-    /// The denial; all of the channel without one.
+    /// The serial number of the last denial on the page. `None` if the page holds all remaining denials of the
+    /// channel.
     pub serial: Option<u64>,
 }
 
@@ -120,8 +127,9 @@ impl Denials {
         self.count == 0
     }
 
-    /// Forgets denials that are over, at intervals or when room is needed. Returns whether these fit. A denial for the same
-    /// connections as one that there is takes its place.
+    /// Makes room for the denials in `fresh` by removing expired denials, at intervals or when room is needed.
+    /// Returns whether there is room for all of them. A denial that replaces one for the same connections needs no
+    /// room.
     pub(super) fn make_room(&mut self, fresh: &[Denial], now: u64) -> bool {
         if now >= self.swept + SWEEP {
             self.expire(now);
@@ -153,7 +161,7 @@ impl Denials {
         self.count + more.values().sum::<usize>() <= MAX_DENIALS
     }
 
-    /// Adds a denial, instead of one for the same connections.
+    /// Adds a denial. It replaces a denial for the same connections.
     pub(super) fn add(&mut self, denial: Denial) {
         let denied = self.channels.entry(Channel::from(&*denial.channel)).or_default();
         match denied.like(&denial) {
@@ -166,7 +174,9 @@ impl Denials {
         denied.all.insert(self.serial, denial);
     }
 
-    /// Returns the first channel that is denied to a connection that is about to hold channels besides others.
+    /// Returns the first channel that is denied to a connection that holds `held` and is about to hold `entering` as
+    /// well. The result may be one of `held`, because a denial may apply only now that the connection enters another
+    /// channel.
     pub(super) fn find(&self, entering: &[Channel], held: &[Channel], now: u64) -> Option<Channel> {
         let all = || entering.iter().chain(held);
         let applies = |denial: &Denial| denial.until > now && denial.concerns(entering, held);
@@ -178,8 +188,9 @@ impl Denials {
         all().find(denied).cloned()
     }
 
-    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, after `after`; and where
-    /// there are more.
+    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in the order of the names, from
+    /// the one after `after` on. The second value is the `after` of the next page, or `None` if there are no more
+    /// denials.
     pub(super) fn list(
         &self,
         prefix: &str,
@@ -206,20 +217,20 @@ impl Denials {
         (page.into_iter().map(|(_, denial)| denial.clone()).collect(), next)
     }
 
-    /// Ends the denials of a channel, and says how many they were.
+    /// Removes the denials of a channel. Returns how many of them had not expired.
     pub(super) fn delete(&mut self, channel: &str, now: u64) -> usize {
         let denied = self.channels.remove(channel).unwrap_or_default();
         self.count -= denied.all.len();
         denied.all.values().filter(|denial| denial.until > now).count()
     }
 
-    /// Returns all that are not over.
+    /// Returns all denials that have not expired.
     pub(super) fn all(&self, now: u64) -> Vec<Denial> {
         let all = self.channels.values().flat_map(|denied| denied.all.values());
         all.filter(|denial| denial.until > now).cloned().collect()
     }
 
-    /// Forgets those that are over.
+    /// Removes the denials that have expired.
     pub(super) fn expire(&mut self, now: u64) {
         self.swept = now;
         for denied in self.channels.values_mut() {
@@ -257,7 +268,7 @@ mod tests {
         assert_eq!(found(&denials, &["c", "u1"], &[], 99).as_deref(), Some("u1"));
         assert_eq!(found(&denials, &["u1"], &[], 100), None);
         assert_eq!(found(&denials, &["c"], &[], 99), None);
-        // A channel that is held already is not entered.
+        // A denial does not apply to a connection that holds the channel already and enters another one.
         assert_eq!(found(&denials, &["c"], &["u1"], 99), None);
         assert_eq!((denials.delete("u1", 99), denials.delete("u1", 99)), (1, 0));
         assert!(denials.is_empty());
@@ -324,7 +335,8 @@ mod tests {
         }
         assert!(!denials.make_room(&[denial("c", &["u1"], &["y"], 1000)], 9));
         assert!(denials.make_room(&[denial("c", &["u1"], &["y"], 1000)], 1000));
-        // One batch is no way round, and what all have in common is no hindrance.
+        // A single batch cannot add more denials with the same key either. A channel that all denials name in `with`
+        // does not count, if each names another channel besides.
         let many = |common: bool| -> Vec<Denial> {
             let with = |n| if common { vec!["members".into(), format!("u{n}")] } else { vec!["members".into()] };
             (0..200)

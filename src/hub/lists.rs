@@ -1,4 +1,4 @@
-//! The decisions of operators, and the lists that they see: denials, allowed channels, connections.
+//! The decisions of operators and the lists that operators see: denials, allowed channels, connections.
 
 use super::allowed::{Change, Kept, Rules, Unchanged};
 use super::batch::close_frame;
@@ -16,14 +16,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// The file of denials.
+/// The name of the file of denials.
 const DENIED: &str = "denied.json";
-/// The journal of the decisions about denials that are newer than the file of denials.
+/// The name of the journal. It holds the decisions about denials that are newer than the file of denials.
 pub(super) const JOURNAL: &str = "denied.log";
-/// The file of changed rules.
+/// The name of the file of changed rules.
 const ALLOWED: &str = "allowed.json";
 
-/// How long a shard may take to tell which connections it holds.
+/// The time within which a shard must return a page of its connections.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The content of the file of denials.
@@ -32,13 +32,13 @@ struct Denied {
     denied: Vec<Denial>,
 }
 
-/// One line of the journal.
+/// One line of the journal: a decision about denials.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Decision {
-    /// This is denied.
+    /// This denial was added.
     Deny(Denial),
-    /// The denials of this channel have ended.
+    /// All denials of this channel were ended.
     Pardon(String),
 }
 
@@ -48,20 +48,21 @@ struct AllowedFile {
     routes: Vec<Kept>,
 }
 
-/// The connections that a list is to have; all, by default.
+/// A filter for lists of connections. The default selects all connections.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionFilter {
     /// Selects the connections that are subscribed to this channel.
     pub channel: Option<Channel>,
-    /// Those of this user.
+    /// Selects the connections of this user.
     pub user: Option<Channel>,
 }
 
 impl Hub {
-    /// Reads what was decided before a restart.
+    /// Reads the denials and the changed rules that were stored before a restart. Does nothing if there is no state
+    /// folder.
     ///
     /// # Errors
-    /// What cannot be read, and why.
+    /// A file cannot be read, or its content is invalid. The error names the file.
     pub fn load(&self) -> io::Result<()> {
         let read = |name| self.store.read(name).map_err(|error| named(name, &error));
         if let Some(text) = read(DENIED)? {
@@ -80,7 +81,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Carries out again what was decided after the file of denials was written.
+    /// Applies the decisions in the journal, in their order. The file of denials may already contain some of them.
     fn load_journal(&self) -> io::Result<()> {
         let lines = self.store.read_journal().map_err(|error| named(JOURNAL, &error))?;
         let state = &mut *self.state();
@@ -94,14 +95,15 @@ impl Hub {
         Ok(())
     }
 
-    /// Keeps denials over a restart. They must be in the order in which they were decided.
+    /// Adds denials to the journal, so that they survive a restart. They must be in the order in which they were
+    /// decided.
     pub(super) fn record_denials(&self, denials: Vec<Denial>) {
         for denial in denials {
             self.store.record(|| serde_json::to_string(&Decision::Deny(denial)).ok());
         }
     }
 
-    /// Keeps what is decided on disk, forever.
+    /// Writes the decisions of operators to disk whenever there are new ones. Never returns.
     pub async fn keep(&self) {
         let files = || {
             let mut state = self.state();
@@ -118,32 +120,35 @@ impl Hub {
         self.store.keep(files).await;
     }
 
-    /// Waits until what was decided so far survives a restart, if anything does.
+    /// Waits until all decisions made so far are on disk. Returns at once if there is no state folder.
     ///
     /// # Errors
-    /// Why it does not.
+    /// The decisions could not be written. The error says why.
     pub async fn kept(&self) -> Result<(), String> {
         self.store.kept().await
     }
 
-    /// Returns whether anything is denied to anybody.
+    /// Returns whether any channel is denied to anybody. This takes no lock, and may return `true` for a while after
+    /// the last denial has ended.
     pub fn has_denials(&self) -> bool {
         self.denying.load(Relaxed)
     }
 
-    /// Returns the channel that is denied to a connection that is about to hold all of `channels`.
+    /// Returns the first of `channels` that is denied to a connection that is about to hold all of them, or `None`
+    /// if none is.
     pub fn denies(&self, channels: &[Channel]) -> Option<Channel> {
         let state = self.state();
         if state.denials.is_empty() { None } else { state.denials.find(channels, &[], now()) }
     }
 
-    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order, after `after`; and where
-    /// there are more.
+    /// Returns at most `limit` denials of channels whose names begin with `prefix`, in the order of the names, from
+    /// the one after `after` on. The second value is the `after` of the next page, or `None` if there are no more
+    /// denials.
     pub fn denials(&self, prefix: &str, after: Option<&After>, limit: usize) -> (Vec<Denial>, Option<After>) {
         self.state().denials.list(prefix, after, limit, now())
     }
 
-    /// Ends the denials of a channel, and says how many they were.
+    /// Ends the denials of a channel. Returns how many there were.
     pub fn pardon(&self, channel: &str) -> usize {
         let state = &mut *self.state();
         let ended = state.denials.delete(channel, now());
@@ -154,7 +159,8 @@ impl Hub {
         ended
     }
 
-    /// Takes note of the routes that there are, and of their rules. Returns those whose rules were changed since.
+    /// Sets the configured rules of all routes, in place of those of an earlier call. Returns the names of the
+    /// routes whose rules were changed at run time. Those changes stay in force.
     pub fn configure(&self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>) -> Vec<Arc<str>> {
         let state = &mut *self.state();
         let changed = state.allowed.configure(rules);
@@ -162,22 +168,23 @@ impl Hub {
         changed
     }
 
-    /// Returns the rule for the names that the clients of a route may hold; `None`: all. `own`: the one that it was
-    /// configured with.
+    /// Returns the rule for the channels that the clients of a route may hold, or `None` if they may hold every
+    /// channel. `own` is the rule that the caller's copy of the route was configured with. It applies if the route
+    /// is no longer configured and its rule was not changed at run time.
     pub fn rule(&self, route: &str, own: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
         let ruled = self.ruled.load(Relaxed);
         if ruled { self.state().allowed.rule_of(route, own).cloned() } else { own.cloned() }
     }
 
-    /// Returns the rules of all routes.
+    /// Returns the rules of all routes, including routes that are no longer configured but whose rules were changed.
     pub fn rules(&self) -> Vec<Rules> {
         self.state().allowed.list()
     }
 
-    /// Changes the rule of a route, of the only one if none is named.
+    /// Changes the rule of a route. If `route` is `None`, the rule of the only configured route is changed.
     ///
     /// # Errors
-    /// Why it is as it was.
+    /// The rule stays as it was. The error says why.
     pub fn change_rule(&self, route: Option<&str>, change: &Change) -> Result<Rules, Unchanged> {
         let state = &mut *self.state();
         let rules = state.allowed.change(route, change)?;
@@ -186,7 +193,9 @@ impl Hub {
         Ok(rules)
     }
 
-    /// Returns connections in order after `after`, at most `limit`, and whether there are more.
+    /// Returns the connections that `filter` selects, in the order of their ids, from the one after `after` on: at
+    /// most `limit`, and whether there may be more. The connections of a shard that does not answer within 5 seconds
+    /// are left out.
     pub async fn connections_of(
         &self,
         filter: &ConnectionFilter,
@@ -199,7 +208,7 @@ impl Hub {
             loop {
                 let limit = limit - found.len();
                 if limit == 0 {
-                    // There may be none, which the next page tells.
+                    // There may be no more connections. The next page will show that.
                     return (found, true);
                 }
                 let page = self.ask(shard, filter, after, limit).await;
@@ -217,12 +226,12 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         let ConnectionFilter { channel, user } = filter.clone();
         self.inboxes[shard].ask(Question { channel, user, after, limit, answer });
-        // A shard that has ended holds nobody, and does not say so.
+        // A shard that has ended holds no connections and does not answer, so an empty page is right.
         let answered = tokio::time::timeout(PATIENCE, answered).await;
         answered.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Returns the connection that is called so.
+    /// Returns the connection with this id, or `None` if it is not held.
     pub async fn connection(&self, id: ConnectionId) -> Option<Row> {
         if id.shard >= self.inboxes.len() {
             return None;
@@ -232,7 +241,8 @@ impl Hub {
         page.rows.into_iter().find(|row| row.place == id.place)
     }
 
-    /// Closes one connection, as a close of a channel closes all of its. `finally` gets the outcome.
+    /// Closes one connection in the same way as the close of a channel closes the connections of that channel.
+    /// `finally` gets the outcome. Returns `None` if `id` names a shard that does not exist.
     pub fn close_connection(&self, id: ConnectionId, finally: Finally) -> Option<Receipt> {
         let inbox = self.inboxes.get(id.shard)?;
         let line =

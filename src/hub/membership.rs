@@ -1,4 +1,4 @@
-//! The holders of channels, as each shard reports them to the hub.
+//! The reports of the shards to the hub about the connections that hold channels.
 
 use super::{Hub, now};
 use crate::grip::Channel;
@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long after its first subscription a channel is refreshed, where that is wanted.
+/// The time between the first subscription to a channel and the refresh of its connections, if
+/// `update_on_first_subscription` is set.
 const FIRST_UPDATE: Duration = Duration::from_secs(1);
-/// Channels that may wait for that; beyond it none is refreshed.
+/// The number of channels that may wait for this refresh. The connections of further channels are not refreshed.
 const MAX_FRESH: usize = 100_000;
 
-/// One shard's word to the hub: who joined a channel there, and who left it.
+/// The ledger of one shard, which tells the hub that connections join or leave channels.
 #[derive(Clone, Debug)]
 pub struct Membership {
     hub: Arc<Hub>,
@@ -29,7 +30,8 @@ impl Membership {
         &self.hub
     }
 
-    /// Forgets the last ids of channels: what origins say of them counts.
+    /// Forgets the last ids of channels. This is called if an origin that was asked again names the same last ids as
+    /// before, although the hub knows others: the origin is right.
     pub fn forget(&self, channels: impl IntoIterator<Item = Channel>) {
         let state = &mut *self.hub.state();
         channels.into_iter().for_each(|channel| state.sequences.forget(&channel));

@@ -1,7 +1,8 @@
-//! The hub: takes every item once, orders it, and hands it to the shards that hold its channel.
+//! The hub, which accepts every item once, orders it, and hands it to the shards that hold its channel.
 //!
-//! Acceptance is one short critical section, so the order in which batches pass it is the order of every
-//! channel; of items that have ids, theirs. The hub never waits for a socket.
+//! Acceptance is one short critical section. The items of a channel are delivered in the order in which their
+//! batches pass this section. Only items that name the item before them (`prev-id`) may have to wait for it. The hub
+//! never waits for a socket.
 
 mod acceptance;
 mod allowed;
@@ -43,22 +44,26 @@ use table::Table;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The limits of the hub.
+/// The settings of the hub.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a batch waits for room in the inboxes before it is refused.
+    /// The time that a batch waits for room in the inboxes before it is refused.
     pub publish_wait: Duration,
-    /// How long an item waits for the one before it.
+    /// The time that an item waits for the item that its `prev-id` names.
     pub message_wait: Duration,
-    /// How long the id of an item is remembered, so that it is not published twice. Zero: not at all.
+    /// The time for which the id of an item is remembered, so that an item that is published again is not delivered
+    /// again. Zero turns this off.
     pub id_cache_ttl: Duration,
-    /// How long the last id of a channel is known after its last connection left.
+    /// The time for which the last id of a channel is remembered after its last connection has left.
     pub subscription_linger: Duration,
-    /// Whether the connections of a channel that nobody held before ask their origin again after a second.
+    /// Whether the connections of a channel are made to ask their origin again one second after the first of them
+    /// has subscribed, as Pushpin does.
     pub update_on_first_subscription: bool,
-    /// Whether there may be WebSockets that take compressed messages: large ones are compressed before they are accepted.
+    /// Whether WebSockets may take compressed messages. If so, large messages are compressed before their batch is
+    /// accepted, so that no shard has to do it.
     pub compression: bool,
-    /// The folder in which what operators decide survives a restart: denials, and lists of allowed channels.
+    /// The folder for the decisions of operators that survive a restart: denials, and changed lists of allowed
+    /// channels. If it is `None`, a restart forgets both.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -76,40 +81,42 @@ impl Default for Settings {
     }
 }
 
-/// The way from publishers to shards.
+/// The part that accepts items from publishers and hands them to the shards.
 #[derive(Debug)]
 pub struct Hub {
     settings: Settings,
     state: Mutex<State>,
     inboxes: Vec<Arc<Inbox>>,
-    /// Held by the batch whose turn it is to wait for room; the others queue for it.
+    /// The lock of the batch that waits for room in the inboxes. Other batches queue for the lock, so that they are
+    /// accepted in the order in which they came.
     turn: tokio::sync::Mutex<()>,
-    /// Told by the inboxes when there is room again.
+    /// Notified by the inboxes when there is room again.
     room: Arc<Notify>,
-    /// Told when something is to be done at a time that was not known before.
+    /// Notified when there is a new deadline, which may be earlier than the one that `keep_time` waits for.
     timetable: Notify,
-    /// Whether there is a denial: spares the lock.
+    /// Whether there may be denials. Reading this flag spares the lock if there are none.
     denying: AtomicBool,
-    /// Whether a route has a rule for names: spares the lock.
+    /// Whether any route has a rule for channel names. Reading this flag spares the lock if none has.
     ruled: AtomicBool,
-    /// Where what operators decide survives a restart.
+    /// The storage for the decisions of operators.
     store: Store,
 }
 
-/// The state that the lock protects.
+/// The state of the hub that is protected by its lock.
 #[derive(Debug)]
 struct State {
     table: Table,
     sequences: Sequences<Entry>,
     seen: Seen,
-    /// Channels that nobody held before, and when they are refreshed.
+    /// The channels that were subscribed to for the first time, with the times at which their connections are made
+    /// to ask their origin again, in the order of time.
     fresh: VecDeque<(Instant, Channel)>,
     denials: Denials,
     allowed: Allowed,
 }
 
 impl Hub {
-    /// Returns a hub for this many shards, each with an inbox of its own.
+    /// Returns a hub for `shards` shards, each with an inbox of its own.
     pub fn new(settings: Settings, shards: usize) -> Arc<Self> {
         let room = Arc::new(Notify::new());
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(Arc::clone(&room)))).collect();
@@ -137,8 +144,8 @@ impl Hub {
         Membership::new(Arc::clone(self), shard)
     }
 
-    /// Does what is to be done at its time, forever: items that have waited long enough are delivered, channels that were
-    /// new are refreshed.
+    /// Runs the timers of the hub, and never returns. Items that have waited long enough for the item before them
+    /// are delivered, and the connections of new channels are made to ask their origin again.
     pub async fn keep_time(&self) {
         loop {
             let deadline = self.state().deadline();
@@ -169,21 +176,23 @@ impl Hub {
         self.send(due, state);
     }
 
-    /// Forgets all last ids, and has every held connection ask its origin again.
+    /// Forgets the last ids of all channels, and makes every held connection ask its origin again.
     pub fn recover(&self) {
         self.state().sequences.forget_all();
         self.inboxes.iter().for_each(|inbox| inbox.refresh_all());
     }
 
-    /// Returns the channels whose names begin with `prefix`, in order, after `after`; at most `limit`, and whether there
-    /// are more.
+    /// Returns the held channels whose names begin with `prefix`, in the order of their names, from the one after
+    /// `after` on: at most `limit`, and whether there are more.
     pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
         self.state().table.list(prefix, after, limit)
     }
 
-    /// Returns for each of these channels, all at one moment, whether anybody holds it or its last id is remembered. An item
-    /// of another channel changes nothing here unless it has an id or is a command: if it came from another node, it need
-    /// not even be parsed.
+    /// Returns, for each of these channels, whether any connection holds it or its last id is remembered. All
+    /// results are those of a single moment.
+    ///
+    /// If the result for a channel is `false`, an item of that channel has no effect unless it has an id or is a
+    /// command. An item without effect that came from another node need not even be parsed.
     pub fn wanted<'a>(&self, channels: impl IntoIterator<Item = &'a str>) -> Vec<bool> {
         let state = self.state();
         let is_wanted = |channel| state.table.connections(channel) > 0 || state.sequences.knows(channel);
@@ -201,20 +210,21 @@ impl Hub {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics halfway, so a poisoned state is still a whole one.
+        // No code panics in the middle of a change to the state, so the state is consistent even if the lock is
+        // poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Returns when something is to be done.
+    /// Returns the time at which the next timer ends, or `None` if no timer runs.
     fn deadline(&self) -> Option<Instant> {
         let fresh = self.fresh.front().map(|(at, _)| *at);
         self.sequences.deadline().into_iter().chain(fresh).min()
     }
 }
 
-/// Returns the seconds since 1970.
+/// Returns the current time in seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
 }

@@ -1,4 +1,4 @@
-//! The results of a publish, gathered from the shards.
+//! The outcomes of a publish, gathered from the shards.
 
 use crate::grip::Channel;
 use crate::shard::Tally;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A function that gets the final outcomes of a batch, on whichever thread made them final.
+/// A function that gets the final outcomes of a batch. It is called on the thread that made them final.
 pub type Finally = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
 
 /// The outcomes of a batch, as far as they are known.
@@ -17,7 +17,7 @@ pub struct Receipt {
     counts: Arc<[Counts]>,
 }
 
-/// The line of a receipt for one item of a batch.
+/// The entry of a receipt for one item of a batch: the channel of the item, and the kinds of counts that it has.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) channel: Channel,
@@ -27,47 +27,50 @@ pub(super) struct Line {
     pub(super) unsubscribes: bool,
 }
 
-/// The outcome of one item. It has only the counts that the item asked for: a close has no `delivered`.
+/// The outcome of one item. Counts that do not apply to the item are `None`: a close without content has no
+/// `delivered`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outcome {
     /// The item's channel.
     pub channel: String,
-    /// Connections in whose outlet it is, or whose long-poll it answered.
+    /// The number of connections in whose outlet the item was put, or whose long-poll it answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered: Option<u32>,
-    /// Connections whose filters kept it from them.
+    /// The number of connections whose filters skipped the item.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filtered: Option<u32>,
-    /// Connections cut because they had no room for it.
+    /// The number of connections that were cut because they had no room for the item.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<u32>,
-    /// Connections of which it is not known yet, if there are any: they are asking their origin.
+    /// The number of connections for which the outcome is not known yet because they are asking their origin. `None`
+    /// if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<u32>,
-    /// Whether it waits for the item before it.
+    /// 1 if the item waits for the item before it, `None` if not. In a sum, the number of such items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u32>,
-    /// Whether it was published before, and is not published again.
+    /// 1 if the item was published before and is not published again, `None` if not. In a sum, the number of such
+    /// items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<u32>,
-    /// Connections it ended.
+    /// The number of connections that the item ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<u32>,
-    /// Those of them that were reset with bytes unsent.
+    /// The number of connections that the item ended by a reset, with bytes unsent. `closed` counts them, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<u32>,
-    /// Connections that it subscribed to channels.
+    /// The number of connections that the item subscribed to channels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribed: Option<u32>,
-    /// Connections that left channels by it.
+    /// The number of connections that the item unsubscribed from channels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsubscribed: Option<u32>,
 }
 
 impl Receipt {
-    /// Returns the receipt of what is about to be done, and the tally by which it is counted. `finally` gets the outcomes
-    /// when they are final.
+    /// Returns the receipt of items that are about to be accepted, and the tally in which their counts are kept.
+    /// `finally` gets the outcomes when they are final.
     pub(super) fn begin(items: Arc<[Line]>, finally: Finally) -> (Self, Tally) {
         let told = Arc::clone(&items);
         let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&told, counts)));
@@ -82,7 +85,8 @@ impl Receipt {
 }
 
 impl Outcome {
-    /// Adds what became of an item elsewhere, or of another item. A count that both lack stays `None`.
+    /// Adds the counts of another outcome: that of the same item on another node, or that of another item. A count
+    /// that is `None` in both stays `None`.
     pub fn add(&mut self, other: &Self) {
         let counts = [
             (&mut self.delivered, other.delivered),
@@ -104,7 +108,7 @@ impl Outcome {
     }
 }
 
-/// Returns the outcomes that these counts are.
+/// Returns the outcomes of items from their counts.
 fn outcomes(items: &[Line], counts: &[Counts]) -> Vec<Outcome> {
     items.iter().zip(counts).map(|(line, counts)| line.outcome(counts)).collect()
 }

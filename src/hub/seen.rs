@@ -1,4 +1,4 @@
-//! Which items were published lately, so that none is published twice.
+//! The items that were published lately, remembered so that no item is published twice.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
@@ -6,10 +6,11 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Items that are remembered. Beyond it the oldest are forgotten before their time.
+/// The number of items that are remembered. Beyond it, the oldest items are forgotten early.
 const MAX_ITEMS: usize = 1_000_000;
 
-/// The channel and id of items, remembered for a time as 128 keyed bits: nobody finds two that are alike.
+/// The set of items that were published lately. Each is remembered for a time as a 128-bit hash of its channel and
+/// id. The keys of the hash are random, so nobody can choose two items with the same hash.
 #[derive(Debug)]
 pub(super) struct Seen {
     ttl: Duration,
@@ -19,12 +20,12 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Remembers for `ttl`; not at all if that is zero.
+    /// Returns an empty set that remembers items for `ttl`. If `ttl` is zero, it remembers nothing.
     pub(super) fn new(ttl: Duration) -> Self {
         Self { ttl, keys: Default::default(), items: HashSet::default(), order: VecDeque::new() }
     }
 
-    /// Remembers an item. Returns whether it is new: not if it is remembered already.
+    /// Remembers an item. Returns `false` if it was remembered already, and `true` if it is new.
     pub(super) fn remember(&mut self, channel: &str, id: &str, now: Instant) -> bool {
         if self.ttl.is_zero() {
             return true;
@@ -53,11 +54,11 @@ mod tests {
     fn an_item_is_new_once_in_its_time() {
         let (mut seen, t) = (Seen::new(Duration::from_secs(60)), Instant::now());
         assert!(seen.remember("a", "1", t) && seen.remember("b", "1", t) && seen.remember("a", "2", t));
-        // An item that comes again is not remembered longer for it.
+        // The second publication of an item does not prolong the time for which it is remembered.
         assert!(!seen.remember("a", "1", t + Duration::from_secs(59)));
         assert!(seen.remember("a", "1", t + Duration::from_secs(60)));
         assert_eq!((seen.items.len(), seen.order.len()), (1, 1));
-        // Parts are not run together.
+        // The channel and the id are hashed separately, not as one joined text.
         assert!(seen.remember("ab", "c", t) && seen.remember("a", "bc", t));
     }
 

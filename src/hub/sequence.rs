@@ -1,5 +1,5 @@
-//! The order of items within a channel, by what they say of themselves: an item names the one before it, and waits
-//! for it. Pure: time is told.
+//! The order of the items within a channel. An item may name the item before it by its id, and then waits for that
+//! item. Pure: the caller passes in the current time.
 
 use crate::grip::Channel;
 use crate::grip::item::Id;
@@ -7,44 +7,48 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Items of one channel that may wait. When one more comes, the one that has waited longest waits no more.
+/// The number of items of one channel that may wait. When one more has to wait, the item that has waited longest is
+/// delivered.
 const MAX_WAITING: usize = 100;
-/// Ids of a channel that are remembered to know a late item from an early one.
+/// The number of ids per channel that are remembered to distinguish a late item from an early one.
 const MAX_RECENT: usize = 32;
-/// Channels whose last id is kept after the last connection left.
+/// The number of channels whose last ids are kept after the last connection left.
 const MAX_LINGERING: usize = 1_000_000;
 
-/// How long the last id of a channel is known that nobody holds: longer than it takes a client to hold it whose origin has
-/// just answered.
+/// The time for which the last id of a channel is remembered if an item comes while nobody holds the channel. It is
+/// longer than a client takes to hold the channel after its origin has responded.
 const UNHELD: Duration = Duration::from_secs(10);
-/// Items for such channels after which the first are forgotten.
+/// The number of items for channels that nobody holds, beyond which the oldest of these channels are forgotten
+/// early.
 const MAX_UNHELD: usize = 200_000;
 
-/// How long a channel that was pinned is remembered at least.
+/// The shortest time for which a pinned channel is remembered after its last connection left.
 const PINNED: Duration = Duration::from_secs(5);
 
-/// Something that can be put in order.
+/// An item that has a place in the order of a channel.
 pub(super) trait Sequenced {
     /// Returns the id of the item.
     fn id(&self) -> Option<&Id>;
-    /// Returns the id of the item before it.
+    /// Returns the id of the item that comes before this item.
     fn prev_id(&self) -> Option<&Id>;
 }
 
 /// The sequences of all channels in which ids are used.
 #[derive(Debug)]
 pub(super) struct Sequences<T> {
-    /// How long an item waits for the one before it.
+    /// The time that an item waits for the item before it.
     wait: Duration,
-    /// How long a last id is known after the last connection has left.
+    /// The time for which the last id of a channel is remembered after its last connection left.
     linger: Duration,
     channels: HashMap<Channel, Sequence<T>, foldhash::fast::RandomState>,
-    /// The items that wait, and the times at which they wait no longer, in the order of time.
+    /// The channels and tickets of waiting items, with the times at which their wait ends, in the order of time.
+    /// Some of these items may have been delivered early.
     deadlines: VecDeque<(Instant, Channel, u64)>,
-    /// The channels that nobody holds any more and that are still remembered, with the times at which they are forgotten,
-    /// in the order of time.
+    /// The channels that nobody holds any more and that are still remembered, with the times at which they are
+    /// forgotten, in the order in which their last connections left.
     lingering: VecDeque<(Instant, Channel)>,
-    /// The channels that got items while nobody held them, in the same form.
+    /// The channels that got items while nobody held them, with the times at which they are forgotten, in the order
+    /// of time.
     unheld: VecDeque<(Instant, Channel)>,
     ticket: u64,
 }
@@ -52,12 +56,14 @@ pub(super) struct Sequences<T> {
 #[derive(Debug)]
 struct Sequence<T> {
     last: Option<Id>,
-    /// The ids that the delivered items named as those before them, the latest last.
+    /// The `prev-id`s of the items that were delivered last, the latest at the end. An item with one of these ids is
+    /// late.
     recent: VecDeque<Id>,
     waiting: VecDeque<(u64, T)>,
-    /// Until when it is remembered, while nobody holds the channel.
+    /// The time until which the sequence is remembered although nobody holds the channel. `None` if no such time is
+    /// set.
     lingers: Option<Instant>,
-    /// Whether it is remembered even without ids.
+    /// Whether the sequence is remembered even if no id is known.
     pinned: bool,
 }
 
@@ -67,21 +73,22 @@ impl<T> Default for Sequence<T> {
     }
 }
 
-/// The decision about an item that has come.
+/// The decision about a new item, with the items that are due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn<T> {
-    /// It is delivered, and after it those that waited for it.
+    /// The new item is due, and after it the items that waited for it.
     Now(Vec<T>),
-    /// It waits. With it, those are delivered that it takes the place of.
+    /// The new item waits. If too many items wait, the one that has waited longest is due, and after it the items
+    /// that waited for it, among which may be the new one.
     Later(Vec<T>),
 }
 
-/// The holders of a channel.
+/// The state of a channel: whether any connection holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Somebody holds it.
+    /// At least one connection holds the channel.
     Present,
-    /// Nobody does.
+    /// No connection holds the channel.
     Absent,
 }
 
@@ -98,7 +105,7 @@ impl<T: Sequenced> Sequences<T> {
         }
     }
 
-    /// Takes an item of a channel.
+    /// Puts a new item into the order of its channel, and decides whether it is due.
     pub(super) fn accept(&mut self, channel: &Channel, item: T, audience: Audience, now: Instant) -> Turn<T> {
         self.expire(now);
         let known = self.channels.contains_key(channel);
@@ -107,7 +114,8 @@ impl<T: Sequenced> Sequences<T> {
         }
         let sequence = self.channels.entry(channel.clone()).or_default();
         if audience == Audience::Absent {
-            // Nobody is there for whom it could wait. But who is about to come must learn that it came.
+            // Nobody holds the channel, so the item does not wait. But a connection that is about to hold the
+            // channel must learn of the item, so its id is remembered.
             let mut turn = Vec::new();
             if sequence.is_late(&item) {
                 turn.push(item)
@@ -136,7 +144,7 @@ impl<T: Sequenced> Sequences<T> {
         Turn::Later(turn)
     }
 
-    /// Keeps the last id of a channel that nobody holds for [`UNHELD`].
+    /// Remembers the last id of a channel for at least [`UNHELD`], although nobody holds the channel.
     fn remember_unheld(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
         let until = now + UNHELD;
@@ -147,7 +155,7 @@ impl<T: Sequenced> Sequences<T> {
         self.tidy(channel);
     }
 
-    /// Returns whether anything is known of the order of a channel.
+    /// Returns whether anything is known about the order of a channel.
     pub(super) fn knows(&self, channel: &str) -> bool {
         self.channels.contains_key(channel)
     }
@@ -157,7 +165,8 @@ impl<T: Sequenced> Sequences<T> {
         self.channels.get(channel).is_some_and(|sequence| !sequence.follows(item) && !sequence.is_late(item))
     }
 
-    /// Returns the items that have waited long enough, in their order, each with its channel.
+    /// Removes and returns the items whose wait is over, in their order, each with its channel. Items that waited
+    /// for one of them are included.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<(Channel, T)> {
         let mut turn = Vec::new();
         while let Some((deadline, ..)) = self.deadlines.front()
@@ -175,29 +184,29 @@ impl<T: Sequenced> Sequences<T> {
         turn
     }
 
-    /// Returns when the next item has waited long enough.
+    /// Returns the time at which the wait of the next item ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadlines.front().map(|(deadline, ..)| *deadline)
     }
 
-    /// Returns the id of the last item of a channel, if that is known.
+    /// Returns the id of the last item of a channel, if it is known.
     pub(super) fn last_id(&self, channel: &str) -> Option<&Id> {
         self.channels.get(channel)?.last.as_ref()
     }
 
-    /// Forgets the last id of a channel: the next item is the first.
+    /// Forgets the last id of a channel, so that the next item is due whatever its `prev-id` is.
     pub(super) fn forget(&mut self, channel: &str) {
         if let Some(sequence) = self.channels.get_mut(channel) {
             sequence.last = None;
         }
     }
 
-    /// Forgets every last id.
+    /// Forgets the last ids of all channels.
     pub(super) fn forget_all(&mut self) {
         self.channels.values_mut().for_each(|sequence| sequence.last = None);
     }
 
-    /// Says that somebody holds a channel again.
+    /// Notes that a channel is held again, so that it is not forgotten.
     pub(super) fn joined(&mut self, channel: &str, now: Instant) {
         if self.channels.is_empty() {
             return;
@@ -208,17 +217,18 @@ impl<T: Sequenced> Sequences<T> {
         }
     }
 
-    /// Keeps a channel remembered as long as it is held, and a while longer. Returns whether it was not kept so before.
+    /// Pins a channel: it is remembered, even without ids, while it is held and for a while after. Returns whether
+    /// it was not pinned before.
     pub(super) fn pin(&mut self, channel: &Channel) -> bool {
         let sequence = self.channels.entry(channel.clone()).or_default();
         !std::mem::replace(&mut sequence.pinned, true)
     }
 
-    /// Says that nobody holds a channel any more.
+    /// Notes that nobody holds a channel any more.
     pub(super) fn left(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
-        // A pinned channel is remembered for at least [`PINNED`], so that a channel that is held again soon does not count
-        // as new.
+        // A pinned channel is remembered for at least [`PINNED`], so that a channel that is held again soon does not
+        // count as new.
         let linger = if sequence.pinned { self.linger.max(PINNED) } else { self.linger };
         let until = now + linger;
         sequence.lingers = Some(until);
@@ -226,16 +236,16 @@ impl<T: Sequenced> Sequences<T> {
         self.expire(now);
     }
 
-    /// Drops what nobody has held for long.
+    /// Forgets the channels that nobody has held for long enough.
     fn expire(&mut self, now: Instant) {
-        // Each once: some are put back.
+        // Each entry is looked at once at most, because some are put back at the end.
         for _ in 0..self.lingering.len() {
             let Some((until, channel)) = pop_over(&mut self.lingering, MAX_LINGERING, now) else { break };
             let Some(sequence) = self.channels.get_mut(&channel).filter(|s| s.lingers == Some(until)) else { continue };
             if sequence.waiting.is_empty() {
                 self.channels.remove(&channel);
             } else {
-                // An item that waits comes out at its time.
+                // The channel has items that still wait. It is kept until their wait is over.
                 let until = now + self.wait;
                 sequence.lingers = Some(until);
                 self.lingering.push_back((until, channel));
@@ -249,7 +259,7 @@ impl<T: Sequenced> Sequences<T> {
         }
     }
 
-    /// Drops a sequence in which nothing is remembered.
+    /// Removes the sequence of a channel if it holds nothing worth remembering.
     fn tidy(&mut self, channel: &str) {
         let empty = |sequence: &Sequence<T>| !sequence.pinned && sequence.last.is_none() && sequence.waiting.is_empty();
         if self.channels.get(channel).is_some_and(empty) {
@@ -258,14 +268,14 @@ impl<T: Sequenced> Sequences<T> {
     }
 }
 
-/// Returns the first of a list whose time is over, or which is one too many.
+/// Removes and returns the first entry of a list if its time is over, or if the list has more than `most` entries.
 fn pop_over(list: &mut VecDeque<(Instant, Channel)>, most: usize, now: Instant) -> Option<(Instant, Channel)> {
     let over = list.front().is_some_and(|(until, _)| *until <= now) || list.len() > most;
     if over { list.pop_front() } else { None }
 }
 
 impl<T: Sequenced> Sequence<T> {
-    /// Returns whether an item is next: nothing says that it is not.
+    /// Returns whether an item is next in order: its `prev-id` is the last id, or one of the two is not known.
     fn follows(&self, item: &T) -> bool {
         match (&self.last, item.prev_id()) {
             (Some(last), Some(prev)) => last == prev,
@@ -273,12 +283,12 @@ impl<T: Sequenced> Sequence<T> {
         }
     }
 
-    /// Returns whether an item comes after one that named it as the one before.
+    /// Returns whether an item is late: an item that named it as the one before was delivered already.
     fn is_late(&self, item: &T) -> bool {
         item.id().is_some_and(|id| self.recent.contains(id))
     }
 
-    /// Delivers an item, and those that waited for it.
+    /// Delivers an item, and then the items that waited for it.
     fn deliver(&mut self, item: T, turn: &mut Vec<T>) {
         let mut next = Some(item);
         while let Some(item) = next {
@@ -294,14 +304,14 @@ impl<T: Sequenced> Sequence<T> {
         }
     }
 
-    /// Returns the first item that waits for the last one delivered.
+    /// Removes and returns the first waiting item whose `prev-id` is the last id.
     fn successor(&mut self) -> Option<T> {
         let last = self.last.as_ref()?;
         let at = self.waiting.iter().position(|(_, item)| item.prev_id() == Some(last))?;
         self.waiting.remove(at).map(|(_, item)| item)
     }
 
-    /// Delivers the item that has waited longest.
+    /// Delivers the item that has waited longest, and the items that waited for it.
     fn release_first(&mut self, turn: &mut Vec<T>) {
         if let Some((_, item)) = self.waiting.pop_front() {
             if self.is_late(&item) {
@@ -339,7 +349,7 @@ mod tests {
         Some(n.to_string().into())
     }
 
-    /// Returns the item that says that it is the `n`th.
+    /// Returns an item with the id `n` and the `prev-id` `n - 1`.
     fn nth(n: u32) -> Numbered {
         Numbered(id(n), id(n - 1))
     }
@@ -372,7 +382,7 @@ mod tests {
         assert!(s.overdue(t + WAIT - Duration::from_millis(1)).is_empty());
         let released: Vec<_> = s.overdue(t + WAIT).into_iter().map(|(_, item)| item).collect();
         assert_eq!(released, [nth(3), nth(4)]);
-        // An item that was given up comes at last: it does not turn the order back.
+        // Item 2 comes after the others have given up waiting for it. It is delivered, but the last id stays 4.
         assert_eq!(s.accept(&c, nth(2), Present, t), now(&[2]));
         assert_eq!(s.accept(&c, nth(5), Present, t), now(&[5]));
         assert_eq!(s.overdue(t + LINGER), []);
@@ -383,7 +393,7 @@ mod tests {
         let (mut s, c, t) = sequences();
         assert_eq!(s.accept(&c, Numbered(None, None), Present, t), Turn::Now(vec![Numbered(None, None)]));
         s.accept(&c, nth(1), Present, t);
-        // An item without an id ends what is known.
+        // After an item without an id, the last id is not known any more.
         assert_eq!(s.accept(&c, Numbered(None, id(1)), Present, t), Turn::Now(vec![Numbered(None, id(1))]));
         assert_eq!(s.last_id("c"), None);
         assert!(s.channels.is_empty());
@@ -406,7 +416,7 @@ mod tests {
     #[test]
     fn who_is_about_to_hold_a_channel_learns_what_came_just_before() {
         let (mut s, c, t) = sequences();
-        // In any order, and nothing waits.
+        // The items come out of order, and none of them waits.
         for n in [1, 3, 2, 5] {
             assert_eq!(s.accept(&c, nth(n), Absent, t), now(&[n]));
         }
@@ -414,7 +424,7 @@ mod tests {
         s.joined("c", t + UNHELD / 2);
         s.expire(t + UNHELD * 2);
         assert_eq!(s.last_id("c").map(|id| &**id), Some("5"));
-        // But not for long if nobody comes.
+        // The last id is not remembered for long if nobody joins the channel.
         s.accept(&Channel::from("d"), nth(1), Absent, t);
         s.expire(t + UNHELD);
         assert_eq!(s.last_id("d"), None);
@@ -432,8 +442,8 @@ mod tests {
     }
 
     proptest! {
-        /// Delivers items that are late, lost and repeated in any way: each that comes is delivered once for each time it
-        /// comes, and those of an unbroken run never out of order.
+        /// Accepts items that come late, repeatedly or not at all. Every item must be delivered as often as it came,
+        /// and none may still wait in the end.
         #[test]
         fn nothing_that_comes_is_lost(order in prop::collection::vec((1u32..40, 0u64..3000), 1..120)) {
             let (mut s, c, mut t) = sequences();
@@ -452,7 +462,8 @@ mod tests {
             prop_assert!(s.deadline().is_none());
         }
 
-        /// Delivers items that come in any order in their own, within the time that they may wait.
+        /// Accepts items in any order, all within the time that they may wait. They must be delivered in the order
+        /// of their ids.
         #[test]
         fn shuffled_items_come_out_in_order(shuffled in Just((2u32..60).collect::<Vec<_>>()).prop_shuffle()) {
             let (mut s, c, t) = sequences();

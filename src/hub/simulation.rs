@@ -1,5 +1,5 @@
-//! Items that come late, twice or never, in any order, to a client that knows ids and can ask its origin: it ends with
-//! every item, in order, none twice.
+//! A simulation with items that are published late, twice or never, in any order. They are sent to a client that
+//! knows ids and whose hold can ask the origin again. In the end the client must have every item once, and in order.
 
 use super::{Hub, Settings};
 use crate::grip::item::{Id, parse_batch};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 const CHANNELS: [&str; 2] = ["a", "b"];
 
-/// An event of a run.
+/// One step of a run.
 #[derive(Clone, Debug)]
 enum Act {
     /// The origin stores the next item of a channel.
@@ -28,11 +28,11 @@ enum Act {
     Publish(usize, prop::sample::Index),
     /// The last stored item of a channel is published.
     PublishLast(usize),
-    /// An item that waits for the one before it has waited long enough.
+    /// Every item that waits for another item has waited long enough, and is delivered.
     Wait,
-    /// The hold hears what happened, and asks the origin if it is to.
+    /// The hold takes its next event, if there is one. If the event is a refresh, it asks the origin.
     Hear,
-    /// The origin answers.
+    /// The origin answers, if it was asked.
     Answer,
 }
 
@@ -51,9 +51,10 @@ struct Run {
     hub: Arc<Hub>,
     parked: Parked,
     client: MemoryClient,
-    /// How many items the origin has stored of each channel.
+    /// The number of items that the origin has stored for each channel.
     stored: [usize; 2],
-    /// The items that the client had, and those that there were, when the origin was asked.
+    /// For each channel, the last item that the client had and the number of stored items when the origin was asked.
+    /// `None` if the origin has answered since.
     asked: Option<[(usize, usize); 2]>,
 }
 
@@ -105,7 +106,8 @@ impl Run {
         self.hub.publish(items, Box::new(|_| {})).await.unwrap();
     }
 
-    /// Returns whether something had happened.
+    /// Takes the next event of the hold, and asks the origin if the event is a refresh. Returns whether there was an
+    /// event.
     async fn hears(&mut self) -> bool {
         match tokio::time::timeout(Duration::ZERO, self.parked.next()).await {
             Err(_) => false,
@@ -128,7 +130,7 @@ impl Run {
         self.asked = Some([(last[0], self.stored[0]), (last[1], self.stored[1])]);
     }
 
-    /// Lets the origin tell the items that it had when it was asked.
+    /// Lets the origin answer with the items that it had stored when it was asked.
     fn answer(&mut self) {
         let Some(asked) = self.asked.take() else { return };
         for (name, (last, stored)) in CHANNELS.iter().zip(asked) {
@@ -139,7 +141,7 @@ impl Run {
         self.parked.resume();
     }
 
-    /// Lets everything that has begun come to its end.
+    /// Lets the hold and the origin act until neither has anything left to do.
     async fn settle(&mut self) {
         for turn in 0.. {
             assert!(turn < 1000, "it never comes to rest");
@@ -179,7 +181,7 @@ async fn simulate(acts: Vec<Act>) {
     for act in &acts {
         run.act(act).await;
     }
-    // Whatever was lost: when the last item of each channel has come, nothing is missing.
+    // Whatever was lost before, nothing may be missing once the last item of each channel has come.
     for channel in 0..2 {
         run.act(&Act::Store(channel)).await;
         run.act(&Act::PublishLast(channel)).await;

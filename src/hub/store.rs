@@ -1,4 +1,4 @@
-//! The decisions of operators on disk.
+//! The storage for the decisions of operators on disk.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -7,43 +7,46 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
-/// Lines of the journal after which all files are written anew. Reading so many takes milliseconds.
+/// The number of lines in the journal beyond which all files are written anew. Reading this many lines takes
+/// milliseconds.
 const MAX_JOURNAL: usize = 10_000;
-/// Bytes of the journal after which all files are written anew. At the start all of it is in memory at once.
+/// The number of bytes in the journal beyond which all files are written anew. When gripd starts, the whole journal
+/// is in memory at once.
 const MAX_JOURNAL_BYTES: usize = 16 << 20;
 
-/// A folder of small files, each written whole, and of a journal: a decision among thousands is one line more of it.
-/// Without a folder nothing is kept.
+/// A folder that holds small files, each written as a whole, and a journal. The journal makes a single decision
+/// cheap: it costs one more line, even if there are thousands of decisions. Without a folder, nothing is stored.
 #[derive(Debug)]
 pub(super) struct Store {
     folder: Option<PathBuf>,
-    /// The name of the journal.
+    /// The name of the file that is the journal.
     journal: &'static str,
     pending: Mutex<Pending>,
     changed: Notify,
-    /// Up to which change everything was written, or why it could not be.
+    /// The result of the last write, for those who wait for their change to be on disk.
     written: watch::Sender<Written>,
 }
 
-/// Changes that are to be written.
+/// The changes that are still to be written.
 #[derive(Debug, Default)]
 struct Pending {
-    /// The number of changes since the start, those that are written included.
+    /// The number of changes since the start, including those that are written.
     changes: u64,
-    /// Whether all files are to be written, after which nothing of the journal is needed.
+    /// Whether all files are to be written. They contain everything, so the journal is emptied after that.
     whole: bool,
-    /// Lines that are to be added to the journal.
+    /// The lines that are to be added to the journal.
     lines: Vec<String>,
 }
 
 impl Pending {
-    /// Takes what is to be written, and says up to which change it goes.
+    /// Takes everything that is to be written. Returns the number of the last change, whether all files are to be
+    /// written, and the lines for the journal.
     fn take(&mut self) -> (u64, bool, Vec<String>) {
         (self.changes, std::mem::take(&mut self.whole), std::mem::take(&mut self.lines))
     }
 }
 
-/// The last write: the change up to which it went, and the reason if it failed.
+/// The result of the last write: the number of the last change that it included, and the reason if it failed.
 #[derive(Clone, Debug, Default)]
 struct Written {
     changes: u64,
@@ -61,7 +64,8 @@ impl Store {
         }
     }
 
-    /// Reads a file. `None`: it is not there.
+    /// Reads a file of the folder, which is created if it is missing. Returns `None` if there is no such file, or no
+    /// folder is configured.
     pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let wrong = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
@@ -73,7 +77,8 @@ impl Store {
         }
     }
 
-    /// Reads the lines of the journal. One that was not written to its end is left out: nobody was told that it is kept.
+    /// Reads the lines of the journal. A last line without a newline was not written completely. It is left out,
+    /// because nobody was told that it was stored.
     pub(super) fn read_journal(&self) -> io::Result<Vec<Vec<u8>>> {
         let bytes = self.read(self.journal)?.unwrap_or_default();
         if !bytes.is_empty() {
@@ -83,7 +88,7 @@ impl Store {
         Ok(lines.filter_map(|line| line.strip_suffix(b"\n")).map(<[u8]>::to_vec).collect())
     }
 
-    /// Says that something has changed for which a file is to be written.
+    /// Notes that the content of the files has changed, so that all files are written.
     pub(super) fn change(&self) {
         let mut pending = self.pending();
         pending.whole = true;
@@ -92,8 +97,9 @@ impl Store {
         self.changed.notify_one();
     }
 
-    /// Adds a line to the journal. Carrying it out again must change nothing if the files already contain its change. The
-    /// caller keeps the lines in the order of the changes, by a lock that it holds for both.
+    /// Adds a line to the journal. Applying the line again must have no effect if the files already contain its
+    /// change. The caller must hold one lock for both its change and this call, so that the lines are in the order
+    /// of the changes.
     pub(super) fn record(&self, line: impl FnOnce() -> Option<String>) {
         if self.folder.is_some() {
             let mut pending = self.pending();
@@ -105,28 +111,29 @@ impl Store {
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        // Nothing in here panics halfway, so a poisoned state is still a whole one.
+        // No code panics in the middle of a change to this state, so it is consistent even if the lock is poisoned.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until what has changed so far is on disk.
+    /// Waits until all changes made so far are on disk. Returns at once if no folder is configured.
     ///
     /// # Errors
-    /// Why it is not.
+    /// The changes could not be written. The error says why.
     pub(super) async fn kept(&self) -> Result<(), String> {
         if self.folder.is_none() {
             return Ok(());
         }
         let changes = self.pending().changes;
         let mut written = self.written.subscribe();
-        // It cannot be closed: this is the sender.
+        // The channel cannot be closed, because `self` owns its sender.
         match written.wait_for(|written| written.changes >= changes).await {
             Ok(written) => written.error.clone().map_or(Ok(()), Err),
             Err(_) => Ok(()),
         }
     }
 
-    /// Writes what has changed, forever: lines of the journal, or what `files` says, which are names and contents.
+    /// Writes changes to disk, and never returns. It adds lines to the journal, or it writes all files and then
+    /// empties the journal. `files` returns the names and contents of all files.
     pub(super) async fn keep(&self, files: impl Fn() -> Vec<(&'static str, String)>) {
         let (mut length, mut bytes) = (0, 0);
         loop {
@@ -134,7 +141,7 @@ impl Store {
             let Some(folder) = self.folder.clone() else { continue };
             let (changes, whole, lines) = self.pending().take();
             if !whole && lines.is_empty() {
-                // It was written with what came before it.
+                // An earlier write already included this change.
                 continue;
             }
             length += lines.len();
@@ -155,7 +162,7 @@ impl Store {
             let error = done.err().map(|error| format!("state_dir cannot be written: {error}"));
             if let Some(error) = &error {
                 tracing::error!(error, "denials and changes to allowed channels will be lost when gripd stops");
-                // Half a line may stand at the end of the journal.
+                // The journal may now end in half a line, so the next write replaces it.
                 self.pending().whole = true;
             }
             self.written.send_replace(Written { changes, error });
@@ -173,7 +180,7 @@ fn append(path: &Path, lines: &[String]) -> io::Result<()> {
     if is_new { sync_folder(path) } else { Ok(()) }
 }
 
-/// Waits until the name of a new file is on disk as well.
+/// Waits until the directory entry of a new file is on disk as well.
 fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
@@ -187,10 +194,10 @@ fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Replaces one file by another, so that there is always a whole one.
+/// Replaces the content of a file. The file is complete at any time, with either its old or its new content.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    // The list of those who are kept out concerns nobody else on the machine.
+    // The list of denials is private, so only the user that runs gripd may read the file.
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())?;

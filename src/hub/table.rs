@@ -1,4 +1,4 @@
-//! Which shards hold a channel, and with how many connections.
+//! The table of held channels: the shards that hold each channel, and the number of their connections.
 
 use crate::grip::Channel;
 use serde::Serialize;
@@ -9,13 +9,13 @@ use std::ops::Bound;
 /// A channel that is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Held {
-    /// Its name.
+    /// The name of the channel.
     pub channel: String,
-    /// How many connections hold it.
+    /// The number of connections that hold the channel.
     pub connections: u64,
 }
 
-/// A shard's share of a channel.
+/// The number of connections of one shard that hold a channel.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     shard: u16,
@@ -24,10 +24,10 @@ struct Share {
 
 type Shares = SmallVec<[Share; 2]>;
 
-/// The ordered table of channels. A channel is in it while somebody holds it.
+/// The held channels, in the order of their names. A channel is in the table while at least one connection holds it.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// The number of the last item accepted.
+    /// The number that was given out last. Every accepted item and every command gets a number.
     pub(super) number: u64,
     channels: BTreeMap<Channel, Shares>,
 }
@@ -55,7 +55,8 @@ impl Table {
         self.number
     }
 
-    /// Notes that one connection has left a channel. Returns whether it was the last.
+    /// Notes that one connection of a shard has left a channel. Returns whether it was the last connection of the
+    /// channel on any shard.
     pub(super) fn leave(&mut self, shard: usize, channel: &Channel) -> bool {
         let Some(shares) = self.channels.get_mut(&**channel) else { return false };
         let Some(at) = shares.iter().position(|s| s.shard == narrow(shard)) else { return false };
@@ -97,7 +98,8 @@ fn total(shares: &Shares) -> u64 {
     shares.iter().map(|s| u64::from(s.connections)).sum()
 }
 
-/// Returns a shard's index as it is kept: nobody has 65,536 cores.
+/// Returns the index of a shard in the form in which the table keeps it. 16 bits suffice, because no machine has
+/// 65,536 cores.
 fn narrow(shard: usize) -> u16 {
     u16::try_from(shard).unwrap_or(u16::MAX)
 }

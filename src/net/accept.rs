@@ -10,20 +10,20 @@ use tokio::task::coop::unconstrained;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-/// How long to wait when no connection can be accepted, because descriptors or memory are short.
+/// The pause after an attempt to accept has failed, which happens when file descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The part of gripd for whose connections a listener is.
+/// A part of gripd that takes the connections of a listener.
 pub trait Acceptor {
-    /// Takes a connection. The next one is accepted when this is done.
+    /// Takes a connection. The next connection is accepted once the returned future is ready.
     fn admit(&self, transport: Transport) -> impl Future<Output = ()>;
 
-    /// Logs that no connection can be accepted, and closes one that is idle if there is one.
+    /// Logs that no connection can be accepted, and closes an idle connection if there is one.
     fn make_room(&self, error: &io::Error);
 }
 
-/// Gives every connection to `acceptor` until `end` is ready. Then it takes those that are established already, so that
-/// they are not lost when the listener is closed.
+/// Passes every connection to `acceptor` until `end` is ready. Then passes on the connections that are already
+/// established, so that they are not lost when the listener is closed.
 pub async fn accept(listener: &Listener, acceptor: &impl Acceptor, end: impl Future<Output = ()>) {
     let mut end = pin!(end);
     loop {
@@ -43,17 +43,18 @@ pub async fn accept(listener: &Listener, acceptor: &impl Acceptor, end: impl Fut
     }
 }
 
-/// Returns whether a connection ended before it was accepted, which says nothing about the next one.
+/// Returns whether `error` means that a connection ended before it was accepted. Such an error does not affect the
+/// next connection.
 fn is_lost(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
-/// Takes all connections that are established already. It looks twice, as the runtime may not have looked at the socket
-/// lately.
+/// Passes on all connections that are already established. Does this twice, and yields to the runtime before each
+/// time, because the runtime may not have polled the socket lately.
 async fn empty(listener: &Listener, acceptor: &impl Acceptor) {
     for _ in 0..2 {
         yield_now().await;
-        // Without the runtime's budget, which would make the listener look empty when it is spent.
+        // This runs outside of the runtime's budget: once the budget is used up, the listener would look empty.
         while let Some(transport) = unconstrained(poll_fn(|cx| poll_established(listener, cx))).await {
             acceptor.admit(transport).await;
         }

@@ -11,35 +11,37 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::sleep;
 
-/// How long an address may take alone before the next one is tried beside it (RFC 8305 5).
+/// The time for which a new attempt runs before the next address is tried in parallel (RFC 8305 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Attempts at the same time: each has a descriptor. The oldest gives way, as it has had the longest time.
+/// The number of attempts that may run at the same time, since each takes a file descriptor. If another address is
+/// due, the oldest attempt is dropped, because it has had the longest time.
 const MOST_ATTEMPTS: usize = 3;
 
 type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
-/// Connects to the first address of a host that answers.
+/// Resolves a host name, and connects to the address that accepts the connection first.
 ///
 /// # Errors
-/// The name has no address, or the error of the last address that was tried.
+/// The name cannot be resolved, or it has no address that accepts the connection, as for [`connect_to_one_of`].
 pub async fn connect(host: &str, port: u16) -> io::Result<Transport> {
     connect_to_one_of(lookup_host((host, port)).await?.collect()).await
 }
 
-/// Connects to the file of a Unix socket.
+/// Connects to the Unix socket whose file is at `path`.
 ///
 /// # Errors
-/// There is no such socket, or nobody listens there.
+/// There is no such socket, nobody listens on it, or this process may not write to its file.
 pub async fn connect_to_file(path: &Path) -> io::Result<Transport> {
     UnixStream::connect(path).await.map(Transport::from)
 }
 
-/// Connects to the address that answers first. One that does not answer at once does not keep the others from being tried,
-/// as it may be out of reach (RFC 8305). The caller bounds the time for all of them.
+/// Connects to the address that accepts the connection first. The next address is tried in parallel if one does not
+/// answer soon, because it may be out of reach (RFC 8305). The caller limits the total time.
 ///
 /// # Errors
-/// The error of the last address that was tried.
+/// No address accepts the connection. The error is that of the attempt that failed last, or a shortage of file
+/// descriptors if there was one.
 pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<Transport> {
     let stream = race(addresses).await?;
     stream.set_nodelay(true)?;
@@ -64,7 +66,8 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
         tokio::select! {
             ended = poll_fn(|cx| poll_any(&mut attempts, cx)) => match ended {
                 Ok(stream) => return Ok(stream),
-                // That the process may open no more files says more than what came of the other addresses.
+                // A shortage of file descriptors explains the failure better than the errors of other addresses, so
+                // it is kept.
                 Err(error) if !is_shortage(&last) => last = error,
                 Err(_) => {}
             },
@@ -73,7 +76,7 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// Returns the addresses with their families by turns, beginning with that of the first (RFC 8305 4).
+/// Returns the addresses with IPv6 and IPv4 in alternation, beginning with the family of the first (RFC 8305 4).
 fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (own, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
@@ -86,7 +89,7 @@ fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// Returns the outcome of an attempt that has ended, which is removed.
+/// Polls the attempts in order. Removes the first one that has ended, and returns its outcome.
 fn poll_any(attempts: &mut Vec<Attempt>, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
     for place in 0..attempts.len() {
         if let Poll::Ready(ended) = attempts[place].as_mut().poll(cx) {
@@ -105,10 +108,11 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use tokio::time::timeout;
 
-    /// A listener, and the clients that fill its queue.
+    /// A listener, and the clients that fill its queue of pending connections.
     type Full = (Socket, Vec<Socket>);
 
-    /// Returns an address whose kernel drops whoever wants to connect, as the queue of its listener is full.
+    /// Returns an address that never answers: the queue of its listener is full, so the kernel drops further attempts
+    /// to connect.
     fn silent() -> (SocketAddr, Full) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
@@ -117,7 +121,7 @@ mod tests {
         let connect = |_| {
             let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             client.set_nonblocking(true).unwrap();
-            // It is under way.
+            // The socket does not block, so this returns an error while the connection is being established.
             let _ = client.connect(&address);
             client
         };
@@ -125,7 +129,8 @@ mod tests {
         (address.as_socket().unwrap(), (listener, clients))
     }
 
-    /// Returns an address that refuses connections as long as the socket lives, which has its port and does not listen.
+    /// Returns an address that refuses connections, and a socket that is bound to its port without listening. The
+    /// address refuses connections as long as the socket is open.
     fn refusing() -> (SocketAddr, Socket) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
@@ -148,7 +153,7 @@ mod tests {
         assert_eq!(reached(&[silent, address]).await.unwrap(), address);
         assert_eq!(reached(&[silent, refusing, silent, address]).await.unwrap(), address);
         assert_eq!(reached(&[address, silent]).await.unwrap(), address);
-        // However many of them swallow.
+        // Four silent addresses are more than the attempts that may run at the same time.
         assert_eq!(reached(&[silent, silent, silent, silent, address]).await.unwrap(), address);
     }
 

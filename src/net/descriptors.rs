@@ -1,35 +1,36 @@
-//! The file descriptors of the process, and those of them that clients may not take.
+//! The file descriptors of the process, and how many of them are kept back from clients.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How many descriptors the process may have, and for what it uses them.
+/// The number of file descriptors that the process may have, and how many it uses for each purpose.
 ///
-/// Clients can take as many as there are. Some are therefore kept back for connections to origins, without which nobody
-/// could be served, and some for the control port, so that whoever floods gripd can still be kicked.
+/// Clients could use up all of them. Some are therefore kept back for connections to origins, without which no client
+/// could be served, and some for the control port, so that a client that floods gripd can still be kicked.
 #[derive(Debug)]
 pub struct Descriptors {
     limit: u64,
     for_origins: u64,
     for_control: u64,
-    /// Those that are neither connections nor listed here: listeners, runtimes, the log.
+    /// The number of descriptors that are not for connections: those of listeners, runtimes, the log and the like.
     others: u64,
     clients: AtomicU64,
     origins: AtomicU64,
     control: AtomicU64,
 }
 
-/// One descriptor in use, until this is dropped.
+/// A file descriptor that counts as in use until this value is dropped.
 #[derive(Debug)]
 pub struct Counted {
     descriptors: Arc<Descriptors>,
     of: fn(&Descriptors) -> &AtomicU64,
 }
 
-/// Descriptors that a thread needs for its runtime.
+/// The number of descriptors that a thread needs for its runtime.
 const OF_RUNTIME: u64 = 4;
-/// Descriptors for whatever else is opened for a moment: files that are read again, name servers that are asked.
+/// The number of descriptors for files and sockets that are open only briefly, as when gripd reads a file again or
+/// asks a name server.
 const OF_MOMENT: u64 = 4;
 
 impl Descriptors {
@@ -47,29 +48,32 @@ impl Descriptors {
         }
     }
 
-    /// Returns the descriptors of this process, by what it may and does use now, and before it starts this many threads.
+    /// Returns the descriptor budget of this process, based on its limit of open files and the descriptors that it
+    /// has open now. Those that `threads` threads will need for their runtimes are added, so the threads must not
+    /// have started yet.
     pub fn of_process(threads: usize) -> Arc<Self> {
         let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
         let in_use = in_use().unwrap_or_default();
         Arc::new(Self::new(limit, in_use + OF_RUNTIME * threads as u64 + OF_MOMENT))
     }
 
-    /// Counts a client's connection, whether there is room for it or not.
+    /// Counts one more connection of a client, even if there is no descriptor left for it.
     pub fn client_came(&self) {
         self.clients.fetch_add(1, Relaxed);
     }
 
-    /// Counts one less.
+    /// Counts one connection of a client less.
     pub fn client_went(&self) {
         self.clients.fetch_sub(1, Relaxed);
     }
 
-    /// Returns how many clients are connected.
+    /// Returns the counter of clients that are connected.
     pub const fn clients(&self) -> &AtomicU64 {
         &self.clients
     }
 
-    /// Counts a connection to an origin. `None`: there is no room for it.
+    /// Counts a connection to an origin until the returned value is dropped. Returns `None` if there is no descriptor
+    /// left for it.
     pub fn origin(self: &Arc<Self>) -> Option<Counted> {
         let of: fn(&Self) -> &AtomicU64 = |descriptors| &descriptors.origins;
         let counted = Counted::new(self, of);
@@ -77,53 +81,54 @@ impl Descriptors {
         (self.connections() + control <= self.limit).then_some(counted)
     }
 
-    /// Counts a connection to the control API.
+    /// Counts a connection to the control API until the returned value is dropped.
     pub fn control(self: &Arc<Self>) -> Counted {
         Counted::new(self, |descriptors| &descriptors.control)
     }
 
-    /// Returns whether there is room for one more client, besides what is kept back.
+    /// Returns whether there is a descriptor for one more client, not counting those that are kept back.
     pub fn are_enough_for_client(&self) -> bool {
         let origins = self.origins.load(Relaxed).max(self.for_origins);
         let control = self.control.load(Relaxed).max(self.for_control);
         self.others + self.clients.load(Relaxed) + origins + control < self.limit
     }
 
-    /// Returns whether there is room for one more connection to the control API.
+    /// Returns whether there is a descriptor for one more connection to the control API.
     pub fn are_enough_for_control(&self) -> bool {
         self.connections() + self.control.load(Relaxed) < self.limit
     }
 
-    /// Returns whether origins have more than are kept back for them.
+    /// Returns whether connections to origins use more descriptors than are kept back for them.
     pub fn are_many_for_origins(&self) -> bool {
         self.origins.load(Relaxed) > self.for_origins
     }
 
-    /// Returns how many the process may have.
+    /// Returns the number of descriptors that the process may have.
     pub const fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Returns how many are kept back from clients.
+    /// Returns the number of descriptors that are kept back from clients.
     pub const fn kept_back(&self) -> u64 {
         self.for_origins + self.for_control
     }
 
-    /// Returns how many are in use; if the system does not tell, as far as is known.
+    /// Returns the number of descriptors in use. If the system does not tell it, this is the number that gripd has
+    /// counted.
     pub fn in_use(&self) -> u64 {
         in_use().unwrap_or_else(|| self.connections() + self.control.load(Relaxed))
     }
 
-    /// Returns those of clients and origins, and of nothing in particular.
+    /// Returns the number of descriptors in use, as far as gripd has counted, except those of the control API.
     fn connections(&self) -> u64 {
         self.others + self.clients.load(Relaxed) + self.origins.load(Relaxed)
     }
 }
 
-/// Counts the descriptors of this process.
+/// Returns the number of descriptors that this process has open, or `None` if the system does not tell.
 fn in_use() -> Option<u64> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
-    // Without the one by which they are listed.
+    // Listing the directory takes a descriptor itself, which is left out.
     u64::try_from(open).ok().map(|open| open.saturating_sub(1))
 }
 
@@ -140,7 +145,7 @@ impl Drop for Counted {
     }
 }
 
-/// Returns whether something failed because the process, or the machine, may open no more files.
+/// Returns whether an operation failed because the process or the machine has reached its limit of open files.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
@@ -185,7 +190,7 @@ mod tests {
         let descriptors = Descriptors::of_process(0);
         let before = descriptors.in_use();
         let files: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
-        // Other tests open and close some meanwhile.
+        // The comparison allows for other tests, which open and close files at the same time.
         assert!(descriptors.in_use() + 40 > before + files.len() as u64);
     }
 }

@@ -1,4 +1,5 @@
-//! HTTP/1 connections that gripd opens: to origins, to webhooks, to another gripd.
+//! HTTP/1 connections that gripd opens: to origins, to the receivers of webhooks, and to the control API of another
+//! gripd.
 
 use super::{Counted, Outbound, Transport};
 use hyper::body::{Body, Incoming};
@@ -12,22 +13,24 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
-/// Headers that the head of an answer may have: as many as any server needs, but not without a bound.
+/// The number of headers that a response may have. Servers send far fewer, and a hostile one cannot send more.
 const MAX_HEADERS: usize = 256;
 
-/// How long an idle connection may take to be ready for a request: its task may have a last thing to do.
+/// The time for which a request waits until an idle connection is ready. The connection's task may still have some
+/// work left from the request before.
 pub const READY_WAIT: Duration = Duration::from_millis(20);
 
-/// A connection that carries one request at a time.
+/// An HTTP/1 connection that carries one request at a time.
 ///
-/// It ends when this is dropped: a task that is still writing a body would not notice that nobody wants it any more.
+/// The connection ends when this value is dropped. Otherwise, a task that is still writing a request body would not
+/// notice that the response is no longer wanted.
 #[derive(Debug)]
 pub struct HttpConnection<B> {
     sender: SendRequest<B>,
     task: AbortHandle,
 }
 
-/// The outcome of a request. On failure the request comes back if nothing of it was sent.
+/// The outcome of sending a request. The error contains the request if nothing of it was sent.
 pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 impl<B> HttpConnection<B>
@@ -36,29 +39,30 @@ where
     B::Data: Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Begins HTTP on a transport that is connected. Its descriptor may be counted as long as it is open. It runs in a task
-    /// of its own, on the runtime of this thread.
+    /// Begins HTTP/1 on a connected transport. The connection runs in a task of its own, on the runtime of this
+    /// thread. `counted`, if given, counts the transport's file descriptor until the connection ends.
     ///
     /// # Errors
     /// The transport is broken.
     pub async fn new(transport: Transport, counted: Option<Counted>) -> hyper::Result<Self> {
         let (sender, connection) = Builder::new()
             .max_headers(MAX_HEADERS)
-            // RFC 9112 5.1: a proxy removes them.
+            // A proxy removes spaces between a header's name and the colon from responses (RFC 9112 5.1).
             .allow_spaces_after_header_name_in_responses(true)
             .handshake(TokioIo::new(Outbound::new(transport, counted)))
             .await?;
-        // How it ends is told to whoever waits for an answer on it.
+        // The result of the task is not needed, because an error also reaches the caller that waits for a response.
         let task = spawn_local(connection.with_upgrades()).abort_handle();
         Ok(Self { sender, task })
     }
 
-    /// Waits for an idle connection to be ready. Returns `false` if it is not by that time, or if it has ended.
+    /// Waits until an idle connection is ready for a request. Returns `false` if it is not ready by the time `by`, or
+    /// if it has ended.
     pub async fn is_ready(&mut self, by: Instant) -> bool {
         timeout_at(by, poll_fn(|cx| self.sender.poll_ready(cx))).await.is_ok_and(|ready| ready.is_ok())
     }
 
-    /// Sends a request, and returns the head of its answer.
+    /// Sends a request. The returned future gives the head of the response.
     pub fn send(&mut self, request: Request<B>) -> impl Future<Output = Sent<B>> + use<B> {
         self.sender.try_send_request(request)
     }
@@ -68,7 +72,7 @@ where
         self.sender.is_closed()
     }
 
-    /// Returns a handle by which others can end the connection.
+    /// Returns a handle with which another part of gripd can end the connection.
     pub fn abort_handle(&self) -> AbortHandle {
         self.task.clone()
     }

@@ -1,4 +1,4 @@
-//! Addresses to listen on, and the listeners there.
+//! Addresses to listen on, and their listeners.
 
 use super::unix::{SocketFile, UnixAddress};
 use super::{MemoryAddress, Transport};
@@ -13,15 +13,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// Connections that the kernel completes before they are accepted.
+/// The number of established connections that the kernel keeps for a listener until they are accepted.
 pub(super) const BACKLOG: i32 = 4096;
-/// Bytes that the kernel takes of a connection beyond those that it can send. With more of them a slow client would pass
-/// for a fast one, and they would still be sent after a close.
+/// The number of bytes that the kernel takes for a connection beyond those that it can send at once
+/// (`TCP_NOTSENT_LOWAT`). If it took more, a slow client would look like a fast one, and the bytes would still be
+/// sent after a close.
 const UNSENT: u32 = 64 << 10;
-/// Silence after which the kernel asks whether the other side is still there, and how often it asks then.
+/// The time without data after which the kernel checks whether the other side of a connection is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
+/// The time between two such checks by the kernel, if the other side does not reply.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
-/// The permission bits of a Unix socket for which none are configured: anybody may connect, as to a TCP port.
+/// The permission bits of a Unix socket if none are configured. Every user of the machine may connect, as to a TCP
+/// port.
 pub const OPEN_MODE: u32 = 0o666;
 
 /// An address to listen on, written as `127.0.0.1:7999` or `unix:/run/gripd/client.sock`.
@@ -31,14 +34,15 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// The file of a Unix socket.
     Unix(UnixAddress),
-    /// An address in memory, for tests. It cannot be written.
+    /// An address in memory, for tests. It cannot be configured, because it has no text that could be parsed.
     Memory(MemoryAddress),
 }
 
-/// Listeners on one address.
+/// The listeners on one address.
 #[derive(Debug)]
 pub struct Bound {
-    /// The address. A port that the kernel was to choose is filled in.
+    /// The address on which the listeners listen. If port 0 was asked for, this has the port that the kernel has
+    /// chosen.
     pub address: ListenAddress,
     /// One listener for each thread that accepts.
     pub listeners: Vec<BoundListener>,
@@ -49,19 +53,20 @@ pub struct Bound {
 pub enum BoundListener {
     /// A listener on a TCP address.
     Tcp(TcpListener),
-    /// A listener on a Unix socket, whose file goes with the last of them. The file is named first, so that it is removed
-    /// before the socket is closed: the number by which it is known could be another file's after that.
+    /// A listener on a Unix socket, and the file of that socket, which is removed with the last of its listeners. The
+    /// file comes before the listener so that it is dropped first: once the socket is closed, its inode number may
+    /// belong to another file, which would then be removed by mistake.
     Unix(Arc<SocketFile>, UnixListener),
     /// A listener in memory.
     Memory(MemoryAddress),
 }
 
-/// A listener in the runtime of its thread.
+/// A listener that is registered with the runtime of its thread.
 #[derive(Debug)]
 pub enum Listener {
     /// A listener on a TCP address.
     Tcp(tokio::net::TcpListener),
-    /// A listener on a Unix socket, and its file, as above.
+    /// A listener on a Unix socket, and the file of that socket. The order matters, as in [`BoundListener::Unix`].
     Unix(Arc<SocketFile>, tokio::net::UnixListener),
     /// A listener in memory.
     Memory(MemoryAddress),
@@ -76,7 +81,8 @@ impl ListenAddress {
         }
     }
 
-    /// Makes the path of a Unix socket relative to a folder, unless it is absolute.
+    /// Returns the address with the path of a Unix socket resolved relative to `folder`, unless the path is absolute.
+    /// Other addresses are returned unchanged.
     #[must_use]
     pub fn within(self, folder: &Path) -> Self {
         match self {
@@ -85,10 +91,11 @@ impl ListenAddress {
         }
     }
 
-    /// Listens there for `whom` with `count` listeners, between which the kernel spreads the connections.
+    /// Listens on this address with `count` listeners, among which the connections are distributed. `whom` says in
+    /// errors for whom gripd listens, such as "clients".
     ///
     /// # Errors
-    /// The address cannot be used, for example because another process listens there. The error names the address and
+    /// The address cannot be used, for example because another process listens on it. The error names the address and
     /// `whom`.
     pub fn bind(&self, whom: &str, count: usize) -> io::Result<Bound> {
         let bound = match self {
@@ -131,10 +138,10 @@ impl fmt::Display for ListenAddress {
 }
 
 impl BoundListener {
-    /// Gives the listener to the runtime of the calling thread.
+    /// Registers the listener with the runtime of the calling thread.
     ///
     /// # Errors
-    /// The runtime cannot watch it, because the process may open no more files.
+    /// The runtime cannot watch the listener, because the system is short of a resource for that, such as memory.
     pub fn start(self) -> io::Result<Listener> {
         match self {
             Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Listener::Tcp),
@@ -147,10 +154,10 @@ impl BoundListener {
 }
 
 impl Listener {
-    /// Waits for the next connection.
+    /// Polls for the next connection.
     ///
     /// # Errors
-    /// A connection was lost before it was accepted, or none can be accepted for now.
+    /// A connection ended before it was accepted, or no connection can be accepted at the moment.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Transport>> {
         Poll::Ready(match self {
             Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| stream.into()),
@@ -160,10 +167,12 @@ impl Listener {
     }
 }
 
-/// Returns `count` listeners on one TCP address. With port 0 the first of them chooses the port of all.
+/// Returns `count` listeners on one TCP address. With port 0, the first listener gets a port from the kernel, and the
+/// others use the same port.
 ///
-/// The first listener takes the address alone and shares it only afterwards. Of two processes that start in the same
-/// moment one is therefore refused, although both would share the address with listeners of their own.
+/// The first listener binds its port without `SO_REUSEPORT`, and sets that option only afterwards. If two processes
+/// start at the same moment, one of them is therefore refused. If both bound with the option, both would get the
+/// address.
 fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
     let first = tcp_listener(address, PortSharing::First)?;
     if count > 1 {
@@ -178,16 +187,16 @@ fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
     Ok(Bound { address: address.into(), listeners })
 }
 
-/// The way in which a listener has its port.
+/// The way in which a listener binds its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PortSharing {
-    /// It is the first that binds it.
+    /// No other listener may have the port yet.
     First,
-    /// Other listeners of this process have it as well.
+    /// Other listeners of this process may have the port as well.
     Shared,
 }
 
-/// Returns a listener whose connections inherit the options that they need.
+/// Returns a listener on a TCP address. Its connections inherit the socket options that are set on it here.
 fn tcp_listener(address: SocketAddr, sharing: PortSharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -203,7 +212,8 @@ fn tcp_listener(address: SocketAddr, sharing: PortSharing) -> io::Result<Socket>
     Ok(socket)
 }
 
-/// Returns `count` handles of one listener on a Unix socket. Each of their threads takes a connection when it has time.
+/// Returns `count` handles of one listener on a Unix socket. Each handle is for a thread of its own, and a connection
+/// goes to the thread that accepts it first.
 fn bind_unix(address: &UnixAddress, count: usize) -> io::Result<Bound> {
     let (first, file) = address.bind()?;
     let file = Arc::new(file);
@@ -244,7 +254,7 @@ mod tests {
                 let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
                 starting.into_iter().map(|one| one.join().unwrap()).collect()
             });
-            // The listeners of the first one live on in `bound` until all have tried.
+            // `bound` keeps the listeners of the successful thread open until all threads have tried.
             assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1);
             let refused = bound.into_iter().filter_map(Result::err);
             assert!(refused.into_iter().all(|error| error.kind() == io::ErrorKind::AddrInUse));

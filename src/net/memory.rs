@@ -1,7 +1,8 @@
 //! Connections in memory: a transport without a socket, for tests and for counting instructions.
 //!
-//! One kind carries bytes in both directions, as TCP does. The other carries one answer, as a stream of HTTP/2 does: its
-//! head apart from its body, and an end that is a mark of its own.
+//! There are two kinds. A connection of the first kind carries bytes in both directions, as TCP does. One of the
+//! second kind carries a single response, as a stream of HTTP/2 does: the head is separate from the body, and the end
+//! is a mark of its own.
 
 mod address;
 
@@ -16,11 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The end of a connection in memory that gripd has.
+/// gripd's end of a connection in memory.
 #[derive(Debug)]
 pub struct MemoryStream(Arc<Mutex<Connection>>);
 
-/// The end of a connection in memory that the client has.
+/// The other end of a connection in memory: that of a client, or of an origin to which gripd connects.
 #[derive(Debug)]
 pub struct MemoryClient(Arc<Mutex<Connection>>);
 
@@ -29,16 +30,16 @@ struct Connection {
     kind: Kind,
     to_gripd: Pipe,
     to_client: Pipe,
-    /// Whether one of the two has broken it off.
+    /// Whether one of the two sides has reset the connection.
     is_reset: bool,
 }
 
-/// The content of a connection.
+/// The kind of content that a connection carries.
 #[derive(Debug)]
 enum Kind {
-    /// Bytes.
+    /// Bytes in both directions.
     Bytes,
-    /// One answer, whose head was sent or not.
+    /// A single response. The head is `Some` after it was sent and before the client takes it.
     Answer(Option<Head>),
 }
 
@@ -46,23 +47,24 @@ enum Kind {
 #[derive(Debug)]
 struct Pipe {
     bytes: VecDeque<u8>,
-    /// Bytes that it holds at most.
+    /// The number of bytes that may wait in `bytes`.
     capacity: usize,
     has_ended: bool,
-    /// The task that waits for bytes, or for the end.
+    /// The task that waits for bytes or for the end of this direction.
     reader: Option<Waker>,
-    /// The task that waits for room.
+    /// The task that waits until there is room for more bytes.
     writer: Option<Waker>,
 }
 
 impl MemoryStream {
-    /// Returns the two ends of a connection that carries bytes, of which `capacity` may be under way in each direction.
+    /// Returns the two ends of a connection that carries bytes. In each direction, at most `capacity` bytes may be
+    /// unread.
     pub fn bytes(capacity: usize) -> (Self, MemoryClient) {
         Self::new(Kind::Bytes, capacity)
     }
 
-    /// Returns the two ends of a stream that carries one answer, of whose body `capacity` bytes may be under way. The
-    /// request has been received already.
+    /// Returns the two ends of a connection that carries a single response, of whose body at most `capacity` bytes
+    /// may be unread. The request counts as already received.
     pub fn answer(capacity: usize) -> (Self, MemoryClient) {
         Self::new(Kind::Answer(None), capacity)
     }
@@ -121,12 +123,12 @@ impl MemoryStream {
     pub(super) fn finish(&self) -> io::Result<Flushed> {
         let connection = &mut *lock(&self.0);
         connection.check()?;
-        // The mark that ends an answer needs room, too.
+        // The mark that ends a response needs room in the pipe, too.
         if matches!(connection.kind, Kind::Answer(_)) && connection.to_client.room() == 0 {
             return Ok(Flushed::Blocked);
         }
         connection.to_client.end();
-        // The end of an answer is the end of its stream in both directions.
+        // The end of a response ends its connection in both directions, so the reader has to notice it.
         connection.to_gripd.wake_reader();
         Ok(Flushed::All)
     }
@@ -157,8 +159,8 @@ impl MemoryStream {
 }
 
 impl Drop for MemoryStream {
-    /// Ends the connection as the kernel ends that of a socket: bytes that nobody has read make the end abrupt. An answer
-    /// that was not finished ends abruptly, too.
+    /// Ends the connection as the kernel does when a socket is closed: if bytes of the other side were not read, the
+    /// connection is reset. An unfinished response is reset as well.
     fn drop(&mut self) {
         let connection = &mut *lock(&self.0);
         let is_unfinished = matches!(connection.kind, Kind::Answer(_)) && !connection.to_client.has_ended;
@@ -171,14 +173,14 @@ impl Drop for MemoryStream {
 }
 
 impl MemoryClient {
-    /// Takes all that has arrived.
+    /// Takes all bytes that have arrived.
     pub fn take(&mut self) -> Vec<u8> {
         let pipe = &mut lock(&self.0).to_client;
         pipe.wake_writer();
         pipe.bytes.drain(..).collect()
     }
 
-    /// Takes the head of the answer, if the stream carries one and its head was sent.
+    /// Takes the head of the response, if the connection carries a response and its head has been sent.
     pub fn take_head(&mut self) -> Option<Head> {
         match &mut lock(&self.0).kind {
             Kind::Bytes => None,
@@ -186,18 +188,18 @@ impl MemoryClient {
         }
     }
 
-    /// Returns whether gripd has ended what it sends and all of it was taken.
+    /// Returns whether gripd has ended its direction of the connection and all of its bytes have been taken.
     pub fn is_over(&self) -> bool {
         let pipe = &lock(&self.0).to_client;
         pipe.has_ended && pipe.bytes.is_empty()
     }
 
-    /// Returns whether the connection was broken off.
+    /// Returns whether the connection was reset.
     pub fn is_reset(&self) -> bool {
         lock(&self.0).is_reset
     }
 
-    /// Ends what the client sends.
+    /// Ends the client's direction of the connection.
     pub fn end(&mut self) {
         lock(&self.0).to_gripd.end();
     }
@@ -215,12 +217,12 @@ impl Drop for MemoryClient {
 }
 
 impl Connection {
-    /// Returns an error if the connection was broken off.
+    /// Returns an error if the connection was reset.
     fn check(&self) -> io::Result<()> {
         if self.is_reset { Err(ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 
-    /// Returns how many bytes gripd could read, which is at least one.
+    /// Returns the result that a read by gripd would have now. A number of bytes is at least one.
     fn receives(&self) -> Received {
         let over = match self.kind {
             Kind::Bytes => self.to_gripd.has_ended,
@@ -251,7 +253,8 @@ impl Pipe {
         self.capacity.saturating_sub(self.bytes.len())
     }
 
-    /// Adds bytes, as many as there is room for.
+    /// Adds as many of the bytes as there is room for, and returns their number. If there is no room, the error is
+    /// `WouldBlock`; if the direction has ended, it is `BrokenPipe`.
     fn put(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.has_ended {
             return Err(ErrorKind::BrokenPipe.into());
@@ -376,7 +379,7 @@ impl AsyncWrite for MemoryClient {
 }
 
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
-    // No change of a connection panics halfway, so a poisoned one is still whole.
+    // No method panics in the middle of a change, so the connection is consistent even if the lock is poisoned.
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -390,7 +393,7 @@ mod tests {
         (stream.into(), client)
     }
 
-    /// Returns how many bytes the transport has taken.
+    /// Writes bytes, and returns the number of bytes that the transport has taken.
     fn write(transport: &mut Transport, bytes: &[u8]) -> Result<usize, ErrorKind> {
         transport.try_write(&[IoSlice::new(bytes)], NextWrite::Bytes).map_err(|error| error.kind())
     }

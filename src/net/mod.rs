@@ -1,4 +1,5 @@
-//! Connections as such: listening, accepting and connecting, the bytes that they carry, and how slow the other side may be.
+//! Connections: listening, accepting and connecting, the transports that carry bytes, limits for slow clients, and
+//! the file descriptors that connections take.
 
 mod accept;
 mod connect;

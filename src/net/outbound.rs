@@ -6,27 +6,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// An outgoing connection on which an answer is read although the server takes no more of the request.
+/// An outgoing connection on which a response can be read although the server no longer reads the request.
 ///
-/// A server that refuses an upload answers early (413, 401) and closes. The rest of the upload then fails to be
-/// written, while the answer is in the receive buffer. hyper would report whichever it notices first; here a write that
-/// fails because the server closed simply never completes, and what has arrived decides: the answer, or the end of the
-/// connection.
+/// A server that refuses an upload may respond early (with 413 or 401, for example) and close the connection. The
+/// rest of the upload then cannot be written, although the response is already in the receive buffer. hyper would
+/// report whichever it notices first. A write to an `Outbound` that fails because the server has closed the
+/// connection therefore stays pending forever, so that reading decides the outcome: either the response, or the end
+/// of the connection.
 #[derive(Debug)]
 pub struct Outbound {
     transport: Transport,
-    /// Whether the server has closed its side against writes.
+    /// Whether a write has failed because the server has closed the connection.
     refuses: bool,
     counted: Option<Counted>,
 }
 
 impl Outbound {
-    /// Wraps a transport that is connected. Its descriptor may be counted as long as it is open.
+    /// Wraps a connected transport. `counted`, if given, counts its file descriptor as long as the connection is
+    /// open.
     pub const fn new(transport: Transport, counted: Option<Counted>) -> Self {
         Self { transport, refuses: false, counted }
     }
 
-    /// Returns the transport.
+    /// Returns the transport, and the value that counts its file descriptor, if there is one.
     pub fn into_parts(self) -> (Transport, Option<Counted>) {
         (self.transport, self.counted)
     }

@@ -1,4 +1,4 @@
-//! How slowly the other side of a connection may send or read.
+//! Limits for clients that send or read slowly.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -6,48 +6,52 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// The least pace of a client while gripd waits for it.
+/// The lowest speed that a client must keep while gripd waits for it.
 ///
-/// A client may fall behind `rate` by as much as `grace`: it may be silent for that long, or be slower for longer, and
-/// wins time back by being faster. Time in which gripd does not wait for it does not count.
+/// A client may fall behind `rate` by at most `grace`, which is a time: it may be silent for that long or be slow for
+/// longer, and it makes up for lost time when it is faster again. Only time in which gripd waits for the client
+/// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How far a client may fall behind.
+    /// The time by which a client may fall behind.
     pub grace: Duration,
-    /// Bytes a second; 0: only silence counts.
+    /// The lowest speed in bytes per second. If it is 0, any speed is enough, and only silence for longer than
+    /// `grace` counts.
     pub rate: u64,
-    /// How long gripd waits in all, however fast it goes meanwhile.
+    /// The longest time that gripd waits for the client in total, no matter how fast it is. There is no such limit if
+    /// this is `None`.
     pub total: Option<Duration>,
 }
 
 impl Default for Limits {
-    /// Limits that a phone on a bad line survives: a minute of silence, and 500 bytes a second.
+    /// Returns limits that a phone with a bad connection can keep: a minute of silence, and 500 bytes per second.
     fn default() -> Self {
         Self { grace: Duration::from_secs(60), rate: 500, total: None }
     }
 }
 
-/// One direction of a connection, measured against its limits.
+/// The progress of one direction of a connection, measured against its limits.
 #[derive(Debug)]
 pub struct Pace {
     limits: Limits,
-    /// How long gripd still waits.
+    /// The part of the grace that is left.
     left: Duration,
-    /// How long it has waited in all.
+    /// The time that gripd has waited in total.
     waited: Duration,
-    /// Since when gripd waits.
+    /// The time at which the current wait began, or `None` if gripd is not waiting.
     since: Option<Instant>,
-    /// Wakes the task when the time is over. Kept, since a client that was waited for once is likely to be again.
+    /// The timer that wakes the task when gripd has waited for too long. It is kept after a wait, because a client
+    /// that was slow once is likely to be slow again.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
-    /// Returns a pace of which nothing is spent yet.
+    /// Creates a measurement for these limits, with all of the grace left.
     pub const fn new(limits: Limits) -> Self {
         Self { limits, left: limits.grace, waited: Duration::ZERO, since: None, timer: None }
     }
 
-    /// Notes that gripd waits for the other side. Ready when it has waited for too long.
+    /// Notes that gripd waits for the other side. Returns `Ready` when gripd has waited for too long.
     pub fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let deadline = since + self.left();
@@ -63,29 +67,29 @@ impl Pace {
         timer.as_mut().poll(cx)
     }
 
-    /// Notes that the other side has sent or taken this many bytes, and that gripd no longer waits.
+    /// Notes that the other side has sent or read this many bytes, and that gripd no longer waits.
     pub fn moved(&mut self, bytes: usize) {
         let Some(since) = self.since.take() else { return };
         self.spend(since.elapsed(), bytes);
     }
 
-    /// Accounts for a wait after which this many bytes have moved.
+    /// Subtracts a wait from the remaining time, and adds the time that the bytes transferred after it make up for.
     pub fn spend(&mut self, waited: Duration, bytes: usize) {
         self.waited += waited;
         let won = time_for(bytes, self.limits.rate).unwrap_or(self.limits.grace);
-        // Time that is used up is not won back.
+        // Once the grace is used up, no number of bytes restores it.
         let left = self.left.checked_sub(waited).filter(|left| !left.is_zero());
         self.left = left.map_or(Duration::ZERO, |left| left.saturating_add(won).min(self.limits.grace));
     }
 
-    /// Returns how long gripd would wait now.
+    /// Returns the longest time that gripd would wait now.
     pub fn left(&self) -> Duration {
         let total = self.limits.total.map(|total| total.saturating_sub(self.waited));
         total.map_or(self.left, |total| total.min(self.left))
     }
 }
 
-/// Returns how long this many bytes take. `None`: that does not matter.
+/// Returns the time that this many bytes take at a rate in bytes per second, or `None` if the rate is 0.
 fn time_for(bytes: usize, rate: u64) -> Option<Duration> {
     if rate == 0 {
         return None;
@@ -93,23 +97,26 @@ fn time_for(bytes: usize, rate: u64) -> Option<Duration> {
     Some(Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / rate))
 }
 
-/// Bytes a second at which a client keeps nobody waiting, when others wait for what it occupies.
+/// The speed in bytes per second at which a client makes up for all of the time that gripd waits for it.
 const FAST: u64 = 32 << 10;
 
-/// How long gripd has waited for a client in the middle of a request: for its body, or for room to answer.
+/// The time that gripd has waited for a client in the middle of a request, either for its body or until it reads more
+/// of the response.
 ///
-/// The client's connection keeps it up to date, and whoever needs what the request occupies looks at it. A client that
-/// sends a byte now and then keeps gripd waiting as much as one that is silent: only what moves at a decent speed makes
-/// up for time.
+/// The client's connection keeps this value up to date. If other requests wait for a connection to the same origin,
+/// the value shows which clients are slow, so that their connections can be closed for the others. A client that
+/// sends a byte now and then counts as slow, like a silent one: transferred bytes only make up for as much time as
+/// they take at 32 KiB per second.
 #[derive(Debug, Default)]
 pub struct ClientDelay {
-    /// The waits that are over, less the time that the bytes which moved have made up for.
+    /// The duration of the waits that are over, less the time that transferred bytes have made up for.
     before: Cell<Duration>,
     since: Cell<Option<Instant>>,
 }
 
 impl ClientDelay {
-    /// Forgets what was: another request begins to occupy something.
+    /// Starts again from zero, because a request has been given a connection to an origin. A wait that is not over
+    /// counts from now on.
     pub fn reset(&self) {
         self.before.set(Duration::ZERO);
         if self.since.get().is_some() {
@@ -117,26 +124,26 @@ impl ClientDelay {
         }
     }
 
-    /// Notes that gripd waits. The beginning of a wait is kept.
+    /// Notes that gripd waits. If it is waiting already, the beginning of that wait is kept.
     pub fn begins(&self) {
         if self.since.get().is_none() {
             self.since.set(Some(Instant::now()));
         }
     }
 
-    /// Notes that gripd no longer waits, as this many bytes have moved.
+    /// Notes that gripd no longer waits, and that this many bytes have been transferred.
     pub fn ends(&self, bytes: usize) {
         let Some(since) = self.since.take() else { return };
         let waited = self.before.get() + since.elapsed();
         self.before.set(waited.saturating_sub(time_for(bytes, FAST).unwrap_or_default()));
     }
 
-    /// Returns how long gripd has waited.
+    /// Returns the time that gripd has waited until `now`, including a wait that is not over.
     pub fn so_far(&self, now: Instant) -> Duration {
         self.before.get() + self.since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Notes that gripd has waited since then.
+    /// Notes that gripd has been waiting since this time.
     #[cfg(test)]
     pub fn wait_since(&self, since: Instant) {
         self.since.set(Some(since));
@@ -156,7 +163,7 @@ mod tests {
         assert_eq!(pace.left(), Duration::from_secs(7));
         pace.spend(Duration::from_secs(1), 100);
         assert_eq!(pace.left(), Duration::from_secs(7));
-        // However fast it was, it may never be silent for longer.
+        // Even a fast transfer does not allow a silence that is longer than the grace.
         pace.spend(Duration::ZERO, 1_000_000);
         assert_eq!(pace.left(), LIMITS.grace);
     }

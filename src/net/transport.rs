@@ -1,4 +1,4 @@
-//! A connection, whatever carries its bytes.
+//! Connections that are used in the same way over TCP, a Unix socket, or memory.
 
 use super::MemoryStream;
 use crate::wire::Head;
@@ -14,25 +14,25 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Tells the kernel that more bytes follow at once, so that it does not send a small packet now.
+/// The flag that tells the kernel that more bytes follow at once, so that it does not send a small packet now.
 #[cfg(target_os = "linux")]
 const MORE: i32 = libc::MSG_MORE;
 #[cfg(not(target_os = "linux"))]
 const MORE: i32 = 0;
 
-/// Pieces of 4 KiB that are read at most of a connection that is not served.
+/// The number of reads, of 4 KiB each, that [`Transport::dismiss`] makes at most.
 const MOST_DISMISSED: usize = 16;
 
 /// A connection that gripd has accepted or opened.
 ///
-/// hyper reads and writes it by the traits of tokio while it serves requests. A parked connection is used by the methods
-/// below instead: none of them waits, and none keeps a buffer.
+/// While hyper serves requests, it uses a transport through the traits of tokio. A parked connection uses the methods
+/// below instead. Except for [`Transport::begins`], they return at once, and none of them keeps a buffer.
 #[derive(Debug)]
 pub enum Transport {
     /// A TCP connection.
     Tcp(TcpStream),
-    /// A connection to a Unix socket. It is boxed because it is rare: the variants besides TCP then cost each TCP connection
-    /// one word of memory.
+    /// A connection to a Unix socket. The stream is boxed because such connections are rare. With the box, the enum
+    /// takes only one word more than a TCP stream.
     Unix(Box<UnixStream>),
     /// A connection in memory, for tests.
     Memory(MemoryStream),
@@ -43,30 +43,30 @@ pub enum Transport {
 pub enum NextWrite {
     /// More bytes, or nothing for a while.
     Bytes,
-    /// The end: the caller calls [`Transport::finish`] once all of the bytes have left. The last of them and the end then travel
-    /// together.
+    /// The end of what is sent: the caller calls [`Transport::finish`] once all of the bytes are written. The kernel
+    /// may then send the last bytes and the end in one packet.
     End,
 }
 
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// The connection came over TCP.
+    /// A TCP connection.
     Tcp {
-        /// The address to which it came.
+        /// The address of gripd's side.
         local: SocketAddr,
-        /// The address from which it came.
+        /// The address of the other side.
         remote: SocketAddr,
     },
-    /// The connection came over a Unix socket.
+    /// A connection over a Unix socket.
     Unix,
-    /// The connection is in memory: the other side is in this process.
+    /// A connection in memory. The other side is in this process.
     Memory,
 }
 
 impl Peer {
-    /// Returns the address by which the other side is known. Without a network it is on this machine, and counts as
-    /// 127.0.0.1.
+    /// Returns the IP address of the other side. Over a Unix socket or in memory, the other side is on this machine,
+    /// so the address is 127.0.0.1.
     pub fn address(&self) -> IpAddr {
         match self {
             Self::Tcp { remote, .. } => remote.ip(),
@@ -78,25 +78,25 @@ impl Peer {
 /// The outcome of an attempt to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes were read, at least one.
+    /// This many bytes were read, at least one.
     Bytes(usize),
-    /// There is nothing to read for now.
+    /// No bytes can be read at the moment.
     Nothing,
-    /// The other side has ended what it sends.
+    /// The other side has ended what it sends, and all of it was read.
     End,
 }
 
-/// How much of what was to be sent has left.
+/// The outcome of an attempt to send everything that waits to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// All of it.
+    /// Everything was sent.
     All,
-    /// A part of it: the transport takes no more for now.
+    /// Something is left, because the transport takes no more for now.
     Blocked,
 }
 
 impl Transport {
-    /// Returns the two ends of the connection, or `None` if it is over already.
+    /// Returns the addresses of the two ends, or `None` if the connection is already over.
     pub fn peer(&self) -> Option<Peer> {
         match self {
             Self::Tcp(stream) => {
@@ -108,8 +108,8 @@ impl Transport {
         }
     }
 
-    /// Returns whether the transport carries one answer whose head is not a part of its bytes, as a stream of HTTP/2 does:
-    /// then [`Self::send_head`] sends it, and the body goes out as it is.
+    /// Returns whether the transport carries a single response, whose head is not a part of its bytes, as a stream of
+    /// HTTP/2 does. Then [`Self::send_head`] sends the head, and the body is written without framing.
     pub fn takes_heads(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
@@ -117,7 +117,7 @@ impl Transport {
         }
     }
 
-    /// Sends the head of the answer, if the transport takes heads.
+    /// Sends the head of the response if the transport takes heads. Otherwise, this does nothing.
     pub fn send_head(&mut self, head: &Head) {
         match self {
             Self::Tcp(_) | Self::Unix(_) => {}
@@ -125,7 +125,8 @@ impl Transport {
         }
     }
 
-    /// Waits until [`Self::try_read`] is worth an attempt: bytes have arrived, or the other side has ended.
+    /// Polls until an attempt to [`Self::try_read`] is worthwhile, because bytes have arrived or the other side has
+    /// ended.
     ///
     /// # Errors
     /// The connection is broken.
@@ -137,7 +138,7 @@ impl Transport {
         }
     }
 
-    /// Reads what has arrived, as far as it fits the buffer, which must not be empty.
+    /// Reads bytes that have arrived, at most as many as fit into the buffer, which must not be empty.
     ///
     /// # Errors
     /// The connection is broken.
@@ -155,7 +156,7 @@ impl Transport {
         }
     }
 
-    /// Waits until [`Self::try_write`] is worth an attempt.
+    /// Polls until an attempt to [`Self::try_write`] is worthwhile.
     ///
     /// # Errors
     /// The connection is broken.
@@ -167,8 +168,9 @@ impl Transport {
         }
     }
 
-    /// Writes as many of these bytes as the transport takes now, of which there must be one at least. Returns their number,
-    /// which is 0 if it takes nothing for now.
+    /// Writes as many of these bytes as the transport takes at once, and returns their number, which is 0 if the
+    /// transport takes nothing for now. There must be at least one byte. `next` says what the caller sends after
+    /// them.
     ///
     /// # Errors
     /// The connection is broken.
@@ -192,11 +194,12 @@ impl Transport {
         }
     }
 
-    /// Ends the bytes that are sent to the other side. The bytes that it sends can still be read. If this is
-    /// [`Flushed::Blocked`], another attempt is due when the transport is writable.
+    /// Tells the other side that no more bytes will be sent, as the FIN of TCP does. What the other side sends can
+    /// still be read. If the result is [`Flushed::Blocked`], the caller must try again when the transport is
+    /// writable.
     ///
     /// # Errors
-    /// The connection is broken, which [`Self::try_read`] tells as well.
+    /// The connection is broken. [`Self::try_read`] reports this as well.
     pub fn finish(&mut self) -> io::Result<Flushed> {
         if let Self::Memory(stream) = self {
             return stream.finish();
@@ -207,26 +210,28 @@ impl Transport {
         Ok(Flushed::All)
     }
 
-    /// Ends the connection abruptly: what the kernel still holds for the other side is discarded, and the other side is
-    /// told that the connection broke. Over a Unix socket that cannot be told: the other side reads what was sent, and then
-    /// an end.
+    /// Resets the connection: bytes that the kernel has not sent yet are discarded, and the other side learns that
+    /// the connection was broken off. A Unix socket cannot do this: the other side reads the bytes that were sent,
+    /// and then an end.
     pub fn reset(self) {
         self.forget_unsent();
     }
 
-    /// Makes the end of the connection abrupt, as [`Self::reset`] does, when it is dropped.
+    /// Makes the connection end with a reset, as by [`Self::reset`], when the transport is dropped. A connection in
+    /// memory is reset at once.
     pub fn forget_unsent(&self) {
         match self {
-            // The option is refused only by a connection that is over.
+            // Setting the option fails only if the connection is over, and then there is nothing to discard.
             Self::Tcp(stream) => drop(SockRef::from(stream).set_linger(Some(Duration::ZERO))),
-            // It has no such option, and needs none: what was sent is with the other side already.
+            // A Unix socket has no such option and does not need it: bytes that were sent are already with the other
+            // side.
             Self::Unix(_) => {}
             Self::Memory(stream) => stream.reset(),
         }
     }
 
-    /// Waits until the other side has sent something, which is left unread. Returns `false` if it has ended instead, or if
-    /// the connection is broken.
+    /// Waits until the other side has sent something, and leaves it unread. Returns `false` if the other side has
+    /// ended without sending anything, or if the connection is broken.
     pub async fn begins(&self) -> bool {
         let peeked = match self {
             Self::Tcp(stream) => stream.async_io(Interest::READABLE, || peek(SockRef::from(stream))).await,
@@ -236,12 +241,13 @@ impl Transport {
         peeked.is_ok_and(|count| count > 0)
     }
 
-    /// Gives a new connection that will not be served its only answer, and reads what has arrived, up to 64 KiB: the kernel
-    /// would otherwise reset the connection, and the answer would be lost. Nothing waits for the runtime, which may
-    /// not have looked at the connection yet.
+    /// Sends `answer` as the only response on a new connection that gripd refuses, and reads at most 64 KiB of what
+    /// has arrived. If those bytes stayed unread, the kernel would reset the connection, and the response would be
+    /// lost. All of this happens without waiting and without the runtime, which may not have polled the connection
+    /// yet. A connection in memory is left alone.
     pub fn dismiss(&self, answer: &[u8]) {
         let Some(socket) = self.socket() else { return };
-        // Whatever fails here, nothing more can be done for this client.
+        // Errors are ignored, because nothing more can be done for this client.
         let _ = socket.send(answer);
         let _ = socket.shutdown(Shutdown::Write);
         for _ in 0..MOST_DISMISSED {
@@ -260,8 +266,8 @@ impl Transport {
         }
     }
 
-    /// Returns whether the other side is known to have ended what it sends. Unlike [`Self::try_read`], this can be told while
-    /// there are bytes that nobody wants to read yet.
+    /// Returns whether the other side is known to have ended what it sends. Unlike [`Self::try_read`], this works
+    /// even if there are unread bytes before that end.
     pub fn has_left(&self) -> bool {
         fn is_closed(ready: Poll<io::Result<tokio::io::Ready>>) -> bool {
             matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
@@ -275,7 +281,7 @@ impl Transport {
     }
 }
 
-/// Sends with one system call.
+/// Sends as many of the bytes as the kernel takes in one system call, and returns their number.
 fn send(socket: SockRef<'_>, slices: &[IoSlice<'_>], flags: i32) -> io::Result<usize> {
     match slices {
         [slice] => socket.send_with_flags(slice, flags),
@@ -283,12 +289,13 @@ fn send(socket: SockRef<'_>, slices: &[IoSlice<'_>], flags: i32) -> io::Result<u
     }
 }
 
-/// Looks for a first byte, and leaves it where it is.
+/// Looks for a first byte without taking it from the socket. Returns 1 if there is one, and 0 if the other side has
+/// ended.
 fn peek(socket: SockRef<'_>) -> io::Result<usize> {
     socket.peek(&mut [MaybeUninit::uninit()])
 }
 
-/// Returns whether an attempt failed for now only.
+/// Returns whether an attempt failed only for now and can be repeated later.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

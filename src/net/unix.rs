@@ -7,44 +7,50 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-/// The place of a Unix socket, and who may connect to it.
+/// The path of a Unix socket, and the permissions that its file gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixAddress {
     /// The file of the socket.
     pub path: PathBuf,
-    /// The permission bits of the file. Whoever may write to the file may connect.
+    /// The permission bits of the file. Every user who may write to the file may connect.
     pub mode: u32,
 }
 
-/// The file of a socket that this process listens on. It is removed when this is dropped.
+/// The file of a socket that this process listens on. The file is removed when this value is dropped, unless another
+/// process has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode. A file that another process has put in its place is not ours to remove.
+    /// The device and inode number of the file, by which it is recognized. A file that another process has put at the
+    /// same path must not be removed.
     identity: (u64, u64),
 }
 
 impl UnixAddress {
-    /// Listens there. The file of a process that no longer listens is replaced.
+    /// Listens on the socket. A file that is left over from a process that no longer listens is replaced.
     ///
     /// # Errors
-    /// Somebody listens there, something other than a socket is there, or the file cannot be made.
+    /// Another process listens on the socket, there is something other than a socket at the path, or the file cannot
+    /// be created.
     pub(super) fn bind(&self) -> io::Result<(UnixListener, SocketFile)> {
-        // Between the look at a stale file and the new socket no other gripd may do the same: it would remove ours.
+        // Without this lock, another gripd that has found the same stale file could remove the new socket of this
+        // one.
         let _lock = lock_folder(&self.path)?;
         remove_stale(&self.path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(&self.path)?)?;
         let file = SocketFile::of(&self.path)?;
-        // Nobody can connect before `listen`, so nobody gets in by the mode that the umask left.
+        // Nobody can connect before `listen` is called, so the permissions that the umask has set until now let
+        // nobody in.
         fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
         socket.listen(super::listen::BACKLOG)?;
         Ok((socket.into(), file))
     }
 }
 
-/// Locks the folder of a file against other processes that lock it, until the returned handle is dropped.
+/// Locks the folder of a file until the returned handle is dropped. The lock only keeps out processes that lock the
+/// folder as well.
 fn lock_folder(path: &Path) -> io::Result<fs::File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let handle = fs::File::open(folder)?;
@@ -52,7 +58,7 @@ fn lock_folder(path: &Path) -> io::Result<fs::File> {
     Ok(handle)
 }
 
-/// Removes the file of a socket on which nobody listens.
+/// Removes the file of a socket on which nobody listens. Returns an error if it is in use or is not a socket.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -63,7 +69,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(_) => {}
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // One that listens and accepts nothing must not keep us waiting.
+    // A process that listens but does not accept connections must not block this attempt.
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
@@ -82,7 +88,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity) {
-            // A file that cannot be removed is stale from now on, and will be replaced.
+            // If the file cannot be removed, the next gripd replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -105,7 +111,7 @@ mod tests {
         for round in 0..50 {
             let address = UnixAddress { path: folder.join(format!("{round}.sock")), mode: 0o600 };
             if round % 2 == 0 {
-                // The file of a gripd that was killed.
+                // This leaves the same file as a gripd that was killed.
                 drop(UnixListener::bind(&address.path).unwrap());
             }
             let together = Barrier::new(4);

@@ -1,4 +1,4 @@
-//! How long a webhook that failed is left alone. Pure: chance is told.
+//! The pauses after failed requests to a webhook. Pure: the caller passes in random numbers.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use std::time::Duration;
 pub(super) const FIRST: Duration = Duration::from_secs(1);
 /// The maximum pause, as a multiple of the first pause.
 const MAX_FACTOR: u32 = 60;
-/// How much of a pause is up to chance, each way, in thousandths.
+/// The largest random change to a pause, up or down, in thousandths of the pause.
 const SPREAD: u32 = 200;
 
-/// Pauses that double, up to a bound, each a fifth longer or shorter: those who failed together do not return together.
+/// Pauses that double up to a maximum. Each is made longer or shorter at random, by at most a fifth, so that
+/// requests that failed at the same time are not all repeated at the same time.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -22,16 +23,17 @@ impl Backoff {
         Self { first, factor: 1 }
     }
 
-    /// Returns the next pause. `random` is any number.
+    /// Returns the next pause. `random` should be a random number: it decides how much longer or shorter the pause
+    /// is.
     pub(super) fn next(&mut self, random: u64) -> Duration {
         let pause = self.first * self.factor;
         self.factor = (self.factor * 2).min(MAX_FACTOR);
-        // The remainder of the division fits.
+        // The remainder is at most `2 * SPREAD`, so it fits.
         let share = u32::try_from(random % u64::from(2 * SPREAD + 1)).unwrap_or(SPREAD);
         pause / 1000 * (1000 - SPREAD + share)
     }
 
-    /// Begins anew: it did not fail.
+    /// Starts again with the first pause, because a request has succeeded.
     pub(super) const fn reset(&mut self) {
         self.factor = 1;
     }

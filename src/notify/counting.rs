@@ -1,4 +1,5 @@
-//! Counting: the channels and users that are present. Reporting them is the business of `telling`. The time is passed in.
+//! The number of connections of channels and users, as one webhook counts them. The module `telling` queues the
+//! events that follow. The caller passes in the current time.
 
 use super::event::{Event, Moment, Name, Time, What};
 use super::presence::{Joined, Presence};
@@ -8,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The events of one join or leave. Mostly there are none; if the grace of an earlier leave was over when a name is joined,
-/// there are two, that leave and the join.
+/// The events that follow from one join or leave. Mostly there are none. A join has two if the channel or user had
+/// left, its grace is over, and the leave was not queued yet: that leave, and the join.
 pub(super) type Changes = SmallVec<[Event; 2]>;
 
-/// The channels that are held by anybody, and the users who are there.
+/// The channels and users that have connections.
 #[derive(Debug)]
 pub(super) struct Counting {
     channels: Presence<Channel>,
@@ -20,7 +21,7 @@ pub(super) struct Counting {
 }
 
 impl Counting {
-    /// Returns a count of nothing. A leave is an event only if nobody has joined again for `grace`.
+    /// Returns an empty count. A leave becomes an event if nobody has joined again for `grace`.
     pub(super) fn new(grace: Duration) -> Self {
         Self { channels: Presence::new(grace), users: Presence::new(grace) }
     }
@@ -45,19 +46,19 @@ impl Counting {
         self.users.left(user, now).map(|user| left(user, now.time)).into_iter().collect()
     }
 
-    /// Returns when the grace of the next leave is over.
+    /// Returns the time at which the next grace is over.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.channels.deadline(), self.users.deadline()].into_iter().flatten().min()
     }
 
-    /// Returns at most `most` of the leaves whose grace is over at `now`.
+    /// Removes and returns at most `most` of the leaves whose grace is over at `now`.
     pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<Event> {
         let channels = self.channels.due(now, most);
         let users = self.users.due(now, most - channels.len());
         leaves(channels, users)
     }
 
-    /// Returns at most `most` leaves that are in their grace.
+    /// Removes and returns at most `most` of the leaves that are not events yet, whether or not their grace is over.
     pub(super) fn flush(&mut self, most: usize) -> Vec<Event> {
         let channels = self.channels.flush(most);
         let users = self.users.flush(most - channels.len());
@@ -102,7 +103,8 @@ mod tests {
         assert_eq!(counting.deadline(), Some(at(5005).instant));
         let (left, joined) = (What::Left(room.clone().into()), What::Joined(room.clone().into()));
         assert_eq!(counting.channel_joined(&room, at(9000))[..], [event(5, left), event(9000, joined)]);
-        // A user of the same name is somebody else, and leaves come in the order of channels and users.
+        // A user with the same name as a channel is counted separately. The leaves of channels are returned before
+        // those of users.
         assert_eq!(counting.user_joined("room", at(9001)).len(), 1);
         assert!(counting.user_left("room", at(9002)).is_empty() && counting.channel_left(&room, at(9003)).is_empty());
         let (room, user) = (What::Left(room.into()), What::Left(Name::User("room".into())));

@@ -1,4 +1,4 @@
-//! The events that a webhook is told, and their JSON.
+//! The events that are sent to webhooks, and their JSON.
 
 use crate::grip::Channel;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -29,7 +29,7 @@ impl Time {
     }
 }
 
-/// Now, by the clock that never jumps and by the one on the wall.
+/// A point in time, by the monotonic clock and by the system clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) instant: Instant,
@@ -49,19 +49,19 @@ pub struct Ended {
     pub connection: String,
     /// The kind of the connection: `stream`, `response` or `websocket`.
     pub kind: &'static str,
-    /// Its route: the id, else host and path.
+    /// The route of the connection: its id, or else its host and path.
     pub route: Arc<str>,
-    /// Its user, if known.
+    /// The user of the connection, if known.
     pub user: Option<Arc<str>>,
-    /// Why it ended: `client`, `kicked`, `slow`, `timeout`, `drain`, `origin`, `answered` or `expired`.
+    /// The reason for the end: `client`, `kicked`, `slow`, `timeout`, `drain`, `origin`, `answered` or `expired`.
     pub reason: &'static str,
-    /// How long it was held.
+    /// The time for which the connection was held.
     pub duration: Duration,
-    /// Bytes sent while it was held.
+    /// The number of bytes that were sent while the connection was held.
     pub bytes: u64,
 }
 
-/// Something that happened.
+/// An event, with the time at which it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) time: Time,
@@ -70,16 +70,16 @@ pub(super) struct Event {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// The first connection holds it.
+    /// A channel or user has its first connection.
     Joined(Name),
-    /// No connection holds it any more.
+    /// A channel or user has lost its last connection.
     Left(Name),
     Ended(Arc<Ended>),
-    /// So many events are missing.
+    /// This number of events was dropped.
     Dropped(u64),
 }
 
-/// The name of something that is held.
+/// The name of a channel or user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Channel(Channel),
@@ -98,7 +98,8 @@ impl From<Arc<str>> for Name {
     }
 }
 
-/// An event with its id: `boot`, which is this start of gripd, and a number that is one more each time.
+/// An event with its id, which consists of `boot` and `number`. `boot` is different for each start of gripd and for
+/// each webhook. `number` grows by one with each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Numbered {
     pub(super) boot: Arc<str>,
@@ -145,18 +146,18 @@ fn end<M: SerializeMap>(map: &mut M, ended: &Ended) -> Result<(), M::Error> {
     map.serialize_entry("bytes", &ended.bytes)
 }
 
-/// Returns milliseconds as seconds. The nearest number there is has no more than three digits after the point.
+/// Converts milliseconds to seconds. Written as text, the result has at most three digits after the point.
 fn seconds(millis: u64) -> f64 {
     millis as f64 / 1000.0
 }
 
-/// Returns the body of a request that tells `events`.
+/// Returns the body of a request that contains `events`.
 pub(super) fn body(events: &[Numbered]) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct Body<'a> {
         events: &'a [Numbered],
     }
-    // Text and numbers can always be written.
+    // This cannot fail, because the events contain only texts and numbers.
     serde_json::to_vec(&Body { events }).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! The way from the events of connections to the requests of one webhook.
+//! The feed of one webhook, which turns the joins, leaves and ends of connections into requests.
 
 use super::backoff::Backoff;
 use super::counting::{Changes, Counting};
@@ -17,37 +17,38 @@ use tokio::select;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// Leaves that are told while nobody else can tell anything.
+/// The number of leaves that are queued before the lock is released, so that shards do not wait for it for long.
 const MAX_AT_ONCE: usize = 1000;
 
-/// One webhook, and what it has not been told yet.
+/// One webhook, and the events that are still to be sent to it.
 #[derive(Debug)]
 pub(super) struct Feed {
     hook: Hook,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
-    /// The next batch is due earlier than it was.
+    /// Notified when the next batch is due earlier than before.
     news: Notify,
-    /// The next leave is.
+    /// Notified when the next leave is due earlier than before.
     leaves: Notify,
     stage: watch::Sender<Stage>,
-    /// Whoever sends has it.
+    /// The sender of requests. The task that sends events holds the lock.
     post: tokio::sync::Mutex<Post>,
     first_pause: Duration,
 }
 
-/// Both halves of the feed's work, behind one lock: what is counted is told in the order in which it happened.
+/// The counts and the queue of a webhook. One lock protects both, so that events are queued in the order in which
+/// they were counted.
 #[derive(Debug)]
 struct State {
     counting: Counting,
     telling: Telling,
 }
 
-/// How far the end is.
+/// The stages of a feed, from normal operation to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Serving,
-    /// Nothing waits any more, and nothing is tried again.
+    /// Events are sent without waiting for a full batch, and a failed request is not repeated.
     Draining,
     /// Nothing is sent any more.
     Over,
@@ -55,7 +56,7 @@ enum Stage {
 
 impl Feed {
     pub(super) fn new(hook: Hook, boot: &str, metrics: &Arc<Metrics>, first_pause: Duration) -> Self {
-        // A batch is at least an event, and so is what waits.
+        // A batch holds at least one event, and so does the queue.
         let hook = Hook { batch: hook.batch.max(1), queue: hook.queue.max(1), ..hook };
         let queue = Queue::new(boot.into(), hook.queue);
         let telling = Telling::new(hook.events, queue, Arc::clone(metrics));
@@ -113,7 +114,7 @@ impl Feed {
         }
     }
 
-    /// Returns whether it is told who ends on this route.
+    /// Returns whether the ends of connections on this route are sent.
     pub(super) fn wants_ends(&self, route: &str) -> bool {
         self.hook.events.ended && self.is_about(route)
     }
@@ -124,7 +125,7 @@ impl Feed {
         });
     }
 
-    /// Returns whether it is told who joins or leaves on this route.
+    /// Returns whether joins or leaves on this route are sent.
     fn counts(&self, route: &str) -> bool {
         (self.hook.events.joined || self.hook.events.left) && self.is_about(route)
     }
@@ -133,14 +134,14 @@ impl Feed {
         self.hook.route.as_ref().is_none_or(|own| own == route)
     }
 
-    /// Changes what there is to tell, and wakes who tells it, if that is earlier now.
+    /// Changes the state, and wakes the tasks that send batches or queue leaves if they are due earlier now.
     fn change<T>(&self, f: impl FnOnce(&mut State, Moment) -> T) -> T {
         let mut state = self.lock();
         let (ready, leave, waiting) = self.look(&state);
         let changed = f(&mut state, Moment::now());
         let (ready_now, leave_now, waiting_now) = self.look(&state);
         let warn = state.telling.take_warning();
-        // The gauge is of all webhooks, so only the difference counts.
+        // All webhooks share the gauge, so only the difference is added.
         self.metrics.queued.add(waiting_now - waiting);
         drop(state);
         if is_earlier(ready_now, ready) {
@@ -167,7 +168,7 @@ impl Feed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells leaves when their grace is over, forever.
+    /// Queues leaves when their grace is over. Never returns.
     pub(super) async fn keep_time(&self) {
         loop {
             let deadline = self.change(|state, now| {
@@ -175,16 +176,16 @@ impl Feed {
                 state.counting.deadline()
             });
             match deadline {
-                // Others may have something to tell meanwhile.
+                // More leaves are due. Other tasks may run before they are queued.
                 Some(deadline) if deadline <= Instant::now() => tokio::task::yield_now().await,
-                // The grace is the same for all: no other leave is due earlier.
+                // The grace is the same for all leaves, so no later leave is due earlier.
                 Some(deadline) => sleep_until(deadline).await,
                 None => self.leaves.notified().await,
             }
         }
     }
 
-    /// Sends what there is to tell, until it is drained.
+    /// Sends batches when they are due, and sends failed ones again, until the drain begins.
     pub(super) async fn serve(&self) {
         let mut post = self.post.lock().await;
         let mut backoff = Backoff::new(self.first_pause);
@@ -218,7 +219,7 @@ impl Feed {
         }
     }
 
-    /// Returns the next batch, when it is due.
+    /// Waits until the next batch is due, and returns it.
     async fn next(&self) -> Vec<Numbered> {
         loop {
             let ready = self.lock().telling.queue.ready(self.hook.batch, self.hook.batch_wait);
@@ -248,12 +249,12 @@ impl Feed {
     }
 
     async fn reached(&self, stage: Stage) {
-        // The sender is here: it is not dropped meanwhile.
+        // This cannot fail, because `self` owns the sender.
         let _ = self.stage.subscribe().wait_for(|reached| *reached >= stage).await;
     }
 
-    /// Sends everything that there is to tell, once, but for no longer than `within`. After that everything left is
-    /// dropped, and so is everything that comes later.
+    /// Sends all events that wait, each of them once, for at most `within`. After that, all remaining events are
+    /// dropped, and so are all that come later.
     pub(super) async fn drain(&self, within: Duration) {
         let mut lost = 0;
         self.stage.send_replace(Stage::Draining);
@@ -293,7 +294,7 @@ impl Feed {
 }
 
 impl State {
-    /// Drops everything that is still to be told. Returns how many events that were.
+    /// Drops all events that are still to be sent. Returns how many there were.
     fn close(&mut self, now: Moment) -> u64 {
         let leaves = self.counting.flush(usize::MAX);
         let untold = leaves.iter().filter(|leave| self.telling.wants(&leave.what)).count();
@@ -305,7 +306,7 @@ fn is_earlier(now: Option<Instant>, before: Option<Instant>) -> bool {
     now.is_some_and(|now| before.is_none_or(|before| now < before))
 }
 
-/// Returns any number.
+/// Returns a random number, which need not be secure.
 pub(super) fn random() -> u64 {
     RandomState::new().hash_one(())
 }

@@ -1,9 +1,10 @@
-//! Webhooks: servers are told who is there, in which channels, and how connections ended.
+//! Webhooks: requests that tell a server which channels and users have connections, and how connections ended.
 //!
-//! Shards report events under a short lock, and wait for nobody. Each webhook has a count of who holds each name. It is
-//! told the first join and the last leave of a name. A name that is held again within the grace never left. Events wait in
-//! a queue with a bound, and are sent in batches, each until the server takes it: a server may get an event twice, and
-//! recognizes it by its id. Ids are numbers without a gap; where events are missing, one event says how many.
+//! Shards report to the webhooks under a short lock, and never wait for a server. Each webhook counts the
+//! connections of each channel and of each user, and sends the first join and the last leave as events. A channel or
+//! user that is back within the grace counts as never left. Events wait in a bounded queue and are sent in batches.
+//! A batch is sent again until the server accepts it, so a server may get an event twice. It recognizes such an
+//! event by its id. The ids of a webhook are numbered without gaps. If events were dropped, one event says how many.
 
 mod backoff;
 mod counting;
@@ -34,39 +35,43 @@ use std::time::Duration;
 /// The settings of all webhooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// In the order in which they are configured.
+    /// The webhooks, in the order in which they are configured.
     pub hooks: Vec<Hook>,
 }
 
-/// One webhook.
+/// The settings of one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// Where events are sent.
+    /// The URL to which events are sent.
     pub url: Url,
-    /// The route whose connections count, by its id, else its host and path. `None`: all.
+    /// The route whose connections are reported, given by its id, or else by its host and path. If it is `None`, the
+    /// connections of all routes are reported.
     pub route: Option<String>,
-    /// The kinds of events that it is told.
+    /// The kinds of events that are sent.
     pub events: Events,
-    /// The patterns of the channels whose joins and leaves it is told. None: all.
+    /// The patterns of the channels whose joins and leaves are sent. If there are none, those of all channels are
+    /// sent.
     pub channels: Vec<Glob>,
-    /// Whether it is told the joins and leaves of users.
+    /// Whether the joins and leaves of users are sent.
     pub users: bool,
-    /// Signs the requests.
+    /// The signer of the requests. Without one, the requests are not signed.
     pub signer: Option<Arc<Signer>>,
-    /// The time within which a name that is held again never left. If it is zero, or without end, a leave is told at once.
+    /// The time within which a channel or user that is back counts as never left. If it is zero, or too long to be
+    /// added to the current time, every leave is sent at once.
     pub grace: Duration,
-    /// Events of one request at most; at least 1.
+    /// The largest number of events in one request. Zero means 1.
     pub batch: usize,
-    /// How long an event waits for others.
+    /// The time that an event waits for others.
     pub batch_wait: Duration,
-    /// Events that may wait; at least 1. Beyond it the newest are dropped.
+    /// The largest number of events that may wait. Zero means 1. If the queue is full, new events are dropped and
+    /// counted.
     pub queue: usize,
-    /// How long one request may take.
+    /// The time that one request may take before it is sent again.
     pub timeout: Duration,
 }
 
 impl Hook {
-    /// Returns a webhook that is told everything, unsigned, with the limits that stand where none are configured.
+    /// Returns a webhook that sends every event, does not sign its requests, and has the default limits.
     pub const fn new(url: Url) -> Self {
         Self {
             url,
@@ -84,25 +89,25 @@ impl Hook {
     }
 }
 
-/// Kinds of events.
+/// A selection of kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Events {
-    /// Somebody holds a channel, or a user is there.
+    /// Whether an event is sent when a channel or user has its first connection.
     pub joined: bool,
-    /// Nobody does any more.
+    /// Whether an event is sent when a channel or user has lost its last connection.
     pub left: bool,
-    /// A connection ended.
+    /// Whether an event is sent when a connection has ended.
     pub ended: bool,
 }
 
 impl Events {
-    /// Every kind.
+    /// All kinds of events.
     pub const ALL: Self = Self { joined: true, left: true, ended: true };
 
-    /// Returns the kinds of these names: `joined`, `left`, `ended`.
+    /// Returns the kinds of events with these names: `joined`, `left`, `ended`.
     ///
     /// # Errors
-    /// There is no name, or one of something else.
+    /// There is no name at all, or an unknown one.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Invalid> {
         let none = Self { joined: false, left: false, ended: false };
         let mut events = none;
@@ -121,18 +126,19 @@ impl Events {
 /// Counters of all webhooks together.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Events that were taken.
+    /// Events that servers have accepted.
     pub delivered: Counter,
     /// Requests that failed.
     pub failures: Counter,
-    /// Events that were dropped because too many waited, or at the end.
+    /// Events that were dropped because the queue was full, or because the server did not accept them before the
+    /// end.
     pub dropped: Counter,
     /// Events that wait now.
     pub queued: Gauge,
 }
 
 impl Metrics {
-    /// Registers the numbers.
+    /// Registers the metrics of webhooks.
     pub fn new(registry: &Registry) -> Self {
         Self {
             delivered: registry.counter("webhook_events_total", "Events that webhooks have taken."),
@@ -144,28 +150,30 @@ impl Metrics {
 }
 
 impl Default for Metrics {
-    /// Returns numbers in a registry of their own, which nobody reads.
+    /// Returns metrics in a registry of their own, which nobody reads.
     fn default() -> Self {
         Self::new(&Registry::new())
     }
 }
 
-/// Tells webhooks what happens to held connections. It may be told so on any thread, and never waits.
+/// A notifier, which reports the joins, leaves and ends of held connections to all webhooks. They may be reported on
+/// any thread, and reporting never waits for a server.
 #[derive(Debug)]
 pub struct Notifier {
     feeds: Box<[Feed]>,
 }
 
 impl Notifier {
-    /// Returns a notifier of these webhooks.
+    /// Returns a notifier for these webhooks.
     pub fn new(settings: Settings, metrics: &Arc<Metrics>) -> Arc<Self> {
         Self::with_pause(settings, metrics, backoff::FIRST)
     }
 
-    /// Returns a notifier that waits for `first_pause` after a first failure.
+    /// Returns a notifier that waits for about `first_pause` after a first failed request.
     fn with_pause(settings: Settings, metrics: &Arc<Metrics>, first_pause: Duration) -> Arc<Self> {
         let (start, random) = (Time::now().as_millis(), random());
-        // Webhooks may share a server, and each has numbers of its own.
+        // Webhooks may share a server, and each numbers its own events. So each webhook has a prefix of its own for
+        // the ids.
         let feed = |(hook, nth)| Feed::new(hook, &format!("{start:x}{random:016x}{nth}"), metrics, first_pause);
         Arc::new(Self { feeds: settings.hooks.into_iter().zip(0u32..).map(feed).collect() })
     }
@@ -190,7 +198,7 @@ impl Notifier {
         self.feeds.iter().for_each(|feed| feed.user_joined(route, user));
     }
 
-    /// Counts one fewer connection of a route and of this user.
+    /// Decrements the number of connections of `user` on `route`.
     pub fn user_left(&self, route: &str, user: &str) {
         self.feeds.iter().for_each(|feed| feed.user_left(route, user));
     }
@@ -203,8 +211,9 @@ impl Notifier {
         }
     }
 
-    /// Sends events without end, on a runtime of tokio. It may be dropped at any time: events that were on their way are
-    /// sent again when it is called again, or by [`drain`](Self::drain).
+    /// Sends events, and never returns. It must run on a local runtime or in a `LocalSet` of tokio, because
+    /// connections are served by local tasks. The returned future may be dropped at any time: events that were being
+    /// sent are sent again by the next call or by [`drain`](Self::drain).
     pub async fn run(&self) {
         let serve = self.feeds.iter().map(|feed| Box::pin(feed.serve()) as Part<'_>);
         let keep_time = self.feeds.iter().map(|feed| Box::pin(feed.keep_time()) as Part<'_>);
@@ -212,9 +221,10 @@ impl Notifier {
         pending().await
     }
 
-    /// Sends everything that there is to tell, each event once, for `within` at most; that includes leaves within their
-    /// grace. Events that are not taken by then are dropped, counted and logged, and whatever comes later is dropped. Call
-    /// it when the last connection has ended; [`run`](Self::run) may still be running or have been dropped.
+    /// Sends all events that wait, each of them once, for at most `within`. Leaves that are still in their grace are
+    /// sent as well. Events that are not accepted by then are dropped, counted and logged. Events that come later
+    /// are dropped and counted. Call this after the last connection has ended. The future of [`run`](Self::run) may
+    /// still be running, or may have been dropped.
     pub async fn drain(&self, within: Duration) {
         all(self.feeds.iter().map(|feed| Box::pin(feed.drain(within)) as Part<'_>).collect()).await;
     }
@@ -222,7 +232,7 @@ impl Notifier {
 
 type Part<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Runs all parts at the same time, until each has ended.
+/// Runs all futures at the same time, until each of them has ended.
 async fn all(mut parts: Vec<Part<'_>>) {
     let poll = |context: &mut std::task::Context<'_>| {
         parts.retain_mut(|part| part.as_mut().poll(context).is_pending());

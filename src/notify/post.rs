@@ -1,4 +1,4 @@
-//! One request to a webhook.
+//! The requests to one webhook.
 
 use super::event::Time;
 use super::url::Url;
@@ -16,21 +16,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// The `aud` of what is signed: requests of clients are signed by the same key, and have none.
+/// The `aud` claim of the signature. Requests of clients may be signed with the same key, but have no `aud`. So a
+/// server can distinguish them from webhooks.
 const AUDIENCE: &str = "webhook";
 
-/// The largest body of a reply, in bytes, with which the connection is kept.
+/// The largest response body, in bytes, that is read to its end. After a longer one, the connection is not kept.
 const MAX_REPLY: usize = 64 * 1024;
-/// How long its end is waited for.
+/// The time for which the end of a response's body is awaited. If it does not come, the connection is not kept.
 const REPLY_WAIT: Duration = Duration::from_secs(1);
-/// How long a connection is kept. After that something on the way may have forgotten it.
+/// The time for which an idle connection is kept. After that, a device between gripd and the server may have
+/// forgotten it.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
 const GRIP_SIG: HeaderName = HeaderName::from_static("grip-sig");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("gripd/", env!("CARGO_PKG_VERSION")));
 
-/// Sends requests to a webhook, one at a time, on one connection if the server keeps it.
+/// A sender of requests to a webhook. It sends one request at a time, and uses the same connection again if the
+/// server keeps it open.
 #[derive(Debug)]
 pub(super) struct Post {
     url: Url,
@@ -42,31 +45,33 @@ pub(super) struct Post {
 /// A connection to the webhook's server.
 type Connection = HttpConnection<Full<Bytes>>;
 
-/// A connection that is idle.
+/// An idle connection, and the time at which it became idle.
 #[derive(Debug)]
 struct Kept {
     connection: Connection,
     since: Instant,
 }
 
-/// Why a request failed.
+/// The reason why a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Connect(io::Error),
     Exchange(hyper::Error),
-    /// The webhook answered with a status code other than success.
+    /// The server responded with a status code other than 2xx.
     Status(StatusCode),
-    /// It was not answered within this time.
+    /// The server did not respond within this time.
     Timeout(Duration),
 }
 
 impl Post {
-    /// Sends to `url`; an answer may take `timeout`.
+    /// Returns a sender of requests to `url`. A request fails if the head of its response has not arrived after
+    /// `timeout`.
     pub(super) const fn new(url: Url, signer: Option<Arc<Signer>>, timeout: Duration) -> Self {
         Self { url, signer, timeout, kept: None }
     }
 
-    /// Sends `body`. Success is what the status says; nothing else of the answer counts.
+    /// Sends `body`. The request succeeds if the status code of the response is 2xx. Nothing else in the response
+    /// matters.
     pub(super) async fn send(&mut self, body: &Bytes) -> Result<(), Failure> {
         let within = self.timeout;
         let answer = timeout(within, self.exchange(body)).await;
@@ -84,7 +89,8 @@ impl Post {
         if let Some(mut connection) = self.take_kept().await {
             match connection.send(self.request(body)).await {
                 Ok(reply) => return Ok((connection, reply)),
-                // The server was about to close it. If it took the events nevertheless, it knows them by their ids.
+                // The server may have closed the reused connection at the same moment. If it accepted the events
+                // nevertheless, it recognizes them by their ids when they are sent again.
                 Err(failed) => {
                     let error = failed.into_error();
                     tracing::debug!(url = %self.url, %error, "a reused connection to a webhook had been closed");
@@ -113,7 +119,7 @@ impl Post {
         Connection::new(transport, None).await.map_err(Failure::Exchange)
     }
 
-    /// Returns the request, signed now.
+    /// Returns a request with `body`, signed at the current time.
     fn request(&self, body: &Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = Method::POST;
@@ -130,7 +136,7 @@ impl Post {
     }
 }
 
-/// Reads a body to its end. `false`: that is too far, or does not come.
+/// Reads a body to its end. Returns `false` if it is larger than [`MAX_REPLY`] or breaks off.
 async fn discard(mut body: Incoming) -> bool {
     let mut read = 0;
     while let Some(frame) = body.frame().await {

@@ -1,5 +1,5 @@
-//! Which names are held by anybody: the first join and the last leave are told, and who is back soon never left. Pure:
-//! time is told.
+//! The names of channels or users that have connections. The first join and the last leave of a name are events, but
+//! a name that is back within the grace counts as never left. Pure: the caller passes in the current time.
 
 use super::event::{Moment, Time};
 use std::borrow::Borrow;
@@ -8,50 +8,51 @@ use std::hash::Hash;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Names that may be in their grace. Beyond it a leave is told at once.
+/// The number of names that may be in their grace at the same time. Beyond it, a leave is an event at once.
 const MAX_LEAVING: usize = 1_000_000;
 
-/// How many hold each name, and which names nobody holds, but perhaps will again. A name is forgotten when its leave is
-/// told.
+/// The number of connections of each name, and the names that have lost their last connection and may be back within
+/// the grace. A name is forgotten when its leave becomes an event.
 #[derive(Debug)]
 pub(super) struct Presence<N> {
     grace: Duration,
     most_leaving: usize,
     names: HashMap<N, State, foldhash::fast::RandomState>,
-    /// In the order of time. The number tells those of one time apart.
+    /// The names in their grace, in the order in which their leaves become events.
     leaving: BTreeMap<Due, N>,
     ticket: u64,
 }
 
-/// When a leave is to be told.
+/// The time at which a leave becomes an event, and a number that distinguishes leaves with the same time.
 type Due = (Instant, u64);
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Held by this number of connections, which is at least 1.
+    /// The name has this number of connections, which is at least 1.
     Held(usize),
-    /// By none since `left`.
+    /// The name has had no connection since `left`. Its leave becomes an event at `due`.
     Leaving { due: Due, left: Time },
 }
 
-/// The event that follows from a join.
+/// The events that follow from a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Joined {
-    /// Nothing: others hold the name, or somebody did a moment ago.
+    /// No event: the name has other connections, or had some within the grace.
     Still,
-    /// The name is held.
+    /// One event: the name has its first connection.
     First,
-    /// It was left at this time, which is to be told first, and is held again.
+    /// Two events: the name lost its last connection at this time, and has one again. The grace was over, but the
+    /// leave was not returned yet.
     Again(Time),
 }
 
 impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
-    /// Returns a presence of nothing. A leave is told when nobody has joined for `grace`.
+    /// Returns an empty presence. A leave becomes an event if nobody has joined again for `grace`.
     pub(super) fn new(grace: Duration) -> Self {
         Self { grace, most_leaving: MAX_LEAVING, names: HashMap::default(), leaving: BTreeMap::new(), ticket: 0 }
     }
 
-    /// Counts one more connection that holds `name`. `own` makes a name to keep.
+    /// Counts one more connection of `name`. `own` makes an owned name, and is called only if the name is new.
     pub(super) fn joined(&mut self, name: &str, own: impl FnOnce() -> N, now: Instant) -> Joined {
         let Some(state) = self.names.get_mut(name) else {
             self.names.insert(own(), State::Held(1));
@@ -70,8 +71,8 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
         }
     }
 
-    /// Counts one fewer connection that holds `name`. Returns the name if its leave is to be told now. If nobody holds it,
-    /// nothing happens.
+    /// Counts one fewer connection of `name`. Returns the name if its leave is an event at once. Does nothing if the
+    /// name has no connections.
     pub(super) fn left(&mut self, name: &str, now: Moment) -> Option<N> {
         match self.names.get_mut(name)? {
             State::Held(count) if *count > 1 => {
@@ -94,12 +95,14 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
         None
     }
 
-    /// Returns the names whose leave is to be told at `now`, and when they were left: at most `most` of them.
+    /// Removes and returns the names whose grace is over at `now`, with the times at which they were left: at most
+    /// `most` of them.
     pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<(N, Time)> {
         self.take(most, |until| until <= now)
     }
 
-    /// Returns the names in their grace, and when they were left: at most `most` of them.
+    /// Removes and returns the names that were left and are not forgotten, with the times at which they were left:
+    /// at most `most` of them.
     pub(super) fn flush(&mut self, most: usize) -> Vec<(N, Time)> {
         self.take(most, |_| true)
     }
@@ -118,7 +121,7 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
         taken
     }
 
-    /// Returns when the next leave is to be told.
+    /// Returns the time at which the next leave becomes an event.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.leaving.first_key_value().map(|((until, _), _)| *until)
     }
@@ -132,7 +135,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(5);
 
-    /// A clock that shows the milliseconds since it was made.
+    /// A clock that converts milliseconds since its start to moments.
     struct Clock(Instant);
 
     impl Clock {
@@ -141,7 +144,7 @@ mod tests {
         }
     }
 
-    /// The events that were told of each name: whether it is held, and since when.
+    /// The events so far: the name, whether it was joined or left, and the time in milliseconds.
     type Told = Vec<(String, bool, u64)>;
 
     struct Subject {
@@ -198,7 +201,7 @@ mod tests {
         s.due(5029, 9);
         assert_eq!(s.told(), [("a", true, 0)]);
         s.due(5030, 9);
-        // It left when it did, not when that was told.
+        // The event has the time of the leave, not the time at which the grace was over.
         assert_eq!(s.told(), [("a", true, 0), ("a", false, 30)]);
         assert!(s.presence.names.is_empty() && s.presence.deadline().is_none());
     }
@@ -213,7 +216,8 @@ mod tests {
         s.joined("a", 4);
         s.due(60_000, 9);
         assert_eq!(s.told(), [("a", true, 0)]);
-        // A name that is held again too late did leave, even if nobody has told so yet.
+        // If a name is joined after its grace is over, its leave is an event, even if the leave was not returned
+        // yet.
         s.left("a", 70_000);
         s.joined("a", 75_000);
         assert_eq!(s.told()[1..], [("a", false, 70_000), ("a", true, 75_000)]);
@@ -258,8 +262,8 @@ mod tests {
         assert_eq!(s.presence.leaving.len(), 0);
     }
 
-    /// Returns the times at which a name is to be told as held, for these changes of its count. Times that are less than a
-    /// grace apart are one.
+    /// Returns the events that must follow from these joins (`true`) and leaves of a name, which are given with
+    /// their times in milliseconds. A leave and a join that are less than `grace` apart are left out.
     fn model(name: &str, changes: &[(bool, u64)], grace: u64) -> Told {
         let mut told = Told::new();
         let mut count = 0;
@@ -327,7 +331,7 @@ mod tests {
             for name in names {
                 let told: Vec<bool> = s.told.iter().filter(|(n, ..)| n == name).map(|(_, held, _)| *held).collect();
                 prop_assert!(told.iter().enumerate().all(|(i, held)| *held == (i % 2 == 0)), "{:?}", told);
-                // Names that are held in the end were told as held, and no others.
+                // The last event of a name is a join exactly if the name has connections in the end.
                 prop_assert_eq!(told.len() % 2 == 1, s.presence.names.contains_key(name));
             }
         }

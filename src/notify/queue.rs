@@ -1,4 +1,4 @@
-//! The events that one webhook has not been told yet. Pure: time is told.
+//! The queue of the events that are still to be sent to one webhook. Pure: the caller passes in the current time.
 
 use super::event::{Event, Moment, Numbered, Time, What};
 use std::collections::VecDeque;
@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Events in their order, up to a bound. When it is full the newest are dropped; how many is an event of its own as soon
-/// as there is room.
+/// A bounded queue of events. If it is full, new events are dropped. Once there is room again, an event is queued
+/// that says how many were dropped.
 #[derive(Debug)]
 pub(super) struct Queue {
     boot: Arc<str>,
     most: usize,
-    /// The number of the first event that waits. Each that waits has the number after the one before it.
+    /// The number of the first waiting event. The numbers of the others follow without gaps.
     first: u64,
     waiting: VecDeque<Waiting>,
-    /// Events at the front that may have been told.
+    /// The number of events at the front that were returned as a batch and are not removed yet. The server may have
+    /// received them.
     offered: usize,
-    /// Events that were dropped and whose number is not an event yet, and when the last one was.
+    /// The number of dropped events that no queued event reports yet, and the time of the last of them.
     lost: Option<(u64, Time)>,
 }
 
@@ -28,12 +29,12 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Returns a queue of at most `most` events, whose ids begin with `boot`.
+    /// Returns a queue for at most `most` events, whose ids begin with `boot`.
     pub(super) const fn new(boot: Arc<str>, most: usize) -> Self {
         Self { boot, most, first: 1, waiting: VecDeque::new(), offered: 0, lost: None }
     }
 
-    /// Takes an event. `false`: it is dropped.
+    /// Adds an event. Returns `false` if the queue is full, in which case the event is dropped.
     #[must_use]
     pub(super) fn push(&mut self, event: Event, now: Instant) -> bool {
         if self.room() > 0 {
@@ -45,8 +46,8 @@ impl Queue {
         false
     }
 
-    /// Returns the events that are to be told next, at most `most`. Until they are removed, the same ones are offered
-    /// again.
+    /// Returns the events that are to be sent next, at most `most`. Until they are removed, each further call
+    /// returns the same events, whatever `most` is.
     pub(super) fn batch(&mut self, most: usize) -> Vec<Numbered> {
         if self.offered == 0 {
             self.offered = self.waiting.len().min(most);
@@ -59,20 +60,20 @@ impl Queue {
         self.waiting.iter().take(self.offered).zip(numbers).map(numbered).collect()
     }
 
-    /// Removes what was offered, and returns how many events that were.
+    /// Removes the current batch, which was delivered. Returns the number of its events.
     pub(super) fn delivered(&mut self, now: Moment) -> usize {
         let count = std::mem::take(&mut self.offered);
         self.remove(count, now);
         count
     }
 
-    /// Removes what was offered without having been told. Returns how many events are lost with it.
+    /// Removes the current batch, which was not delivered. Returns how many events are lost with it.
     pub(super) fn discard(&mut self, now: Moment) -> u64 {
         let count = std::mem::take(&mut self.offered);
         self.remove(count, now)
     }
 
-    /// Drops all events, and all that come. Returns how many are lost.
+    /// Drops all events. From now on, new events are dropped as well. Returns how many events are lost now.
     pub(super) fn close(&mut self, now: Moment) -> u64 {
         self.most = 0;
         self.offered = 0;
@@ -82,7 +83,7 @@ impl Queue {
     fn remove(&mut self, count: usize, now: Moment) -> u64 {
         let removed = self.waiting.drain(..count.min(self.waiting.len()));
         self.first += removed.len() as u64;
-        // The event that says how many were dropped is not counted itself.
+        // An event that says how many events were dropped is not counted as lost itself.
         let events = removed.filter(|waiting| !matches!(waiting.event.what, What::Dropped(_))).count() as u64;
         if let Some((count, time)) = self.lost.take_if(|_| self.waiting.len() < self.most) {
             self.waiting.push_back(Waiting { event: Event { time, what: What::Dropped(count) }, since: now.instant });
@@ -90,8 +91,9 @@ impl Queue {
         events
     }
 
-    /// Returns when the next batch is to be told: when it is full, or when its first event has waited for `wait`. `None`:
-    /// there is no event.
+    /// Returns the time at which the next batch is due. A batch that is full, or that was returned before, is due at
+    /// once. Otherwise it is due when its first event has waited for `wait`; if that time cannot be represented, it
+    /// is due at once. Returns `None` if no event waits.
     pub(super) fn ready(&self, most: usize, wait: Duration) -> Option<Instant> {
         let since = self.waiting.front()?.since;
         let is_full = self.waiting.len() >= most || self.offered > 0;
@@ -103,7 +105,7 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Returns for how many more events there is room.
+    /// Returns how many more events the queue has room for.
     pub(super) fn room(&self) -> usize {
         self.most.saturating_sub(self.waiting.len())
     }
@@ -173,7 +175,7 @@ mod tests {
         let batch = queue.batch(9);
         assert_eq!(numbers(&batch), [2, 3]);
         assert_eq!(batch[1].event, Event { time: Time::from_millis(5), what: What::Dropped(3) });
-        // The note itself is not an event that can be lost.
+        // The event that says how many events were dropped is not counted as lost itself.
         assert_eq!(queue.discard(moment(t)), 1);
         assert_eq!((queue.len(), queue.lost), (0, None));
     }
@@ -204,7 +206,7 @@ mod tests {
                 }
                 let batch = queue.batch(size);
                 prop_assert!(queue.len() <= most);
-                // After a failure the same is told.
+                // A batch that was not removed is returned again.
                 prop_assert!(last.is_none_or(|last| last == batch));
                 last = Some(batch.clone()).filter(|batch| !batch.is_empty());
                 if delivered {
@@ -217,7 +219,7 @@ mod tests {
                 told.extend(queue.batch(3));
                 queue.delivered(now);
             }
-            // Numbers without a gap, and where events are missing, how many.
+            // The numbers have no gaps. Where events are missing, an event says how many.
             prop_assert_eq!(numbers(&told), (1..=told.len() as u64).collect::<Vec<_>>());
             let (mut expected, mut counted) = (1, 0);
             for numbered in &told {

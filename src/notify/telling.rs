@@ -1,4 +1,5 @@
-//! Telling: the events that wait for one webhook. The time is passed in.
+//! The events that wait for one webhook, with the choice of their kinds and the warning if some are dropped. The
+//! caller passes in the current time.
 
 use super::Events;
 use super::Metrics;
@@ -8,29 +9,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often a warning says that events are dropped.
+/// The shortest time between two warnings that events are dropped.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// The events that a webhook is still to be told.
+/// The events that are still to be sent to a webhook.
 #[derive(Debug)]
 pub(super) struct Telling {
-    /// The kinds of events that it is told.
+    /// The kinds of events that are sent.
     events: Events,
     pub(super) queue: Queue,
     metrics: Arc<Metrics>,
     /// The time of the last warning that events are dropped.
     warned: Option<Instant>,
-    /// Whether it is time for such a warning.
+    /// Whether a warning that events are dropped is due.
     warn: bool,
 }
 
 impl Telling {
-    /// Returns a queue in which nothing waits.
+    /// Returns a value that puts events of these kinds into `queue`.
     pub(super) const fn new(events: Events, queue: Queue, metrics: Arc<Metrics>) -> Self {
         Self { events, queue, metrics, warned: None, warn: false }
     }
 
-    /// Queues an event, if it is of a kind that the webhook is told. If too many wait, it is dropped and counted.
+    /// Queues an event, if it is of a kind that is sent. If the queue is full, the event is dropped and counted.
     pub(super) fn tell(&mut self, event: Event, now: Instant) {
         if !self.wants(&event.what) || self.queue.push(event, now) {
             return;
@@ -43,12 +44,12 @@ impl Telling {
         }
     }
 
-    /// Tells events in their order, each as [`tell`](Self::tell) does.
+    /// Queues events in their order, each as [`tell`](Self::tell) does.
     pub(super) fn tell_all(&mut self, events: impl IntoIterator<Item = Event>, now: Instant) {
         events.into_iter().for_each(|event| self.tell(event, now));
     }
 
-    /// Returns whether the webhook is told events of this kind.
+    /// Returns whether events of this kind are sent to the webhook.
     pub(super) const fn wants(&self, what: &What) -> bool {
         match what {
             What::Joined(_) => self.events.joined,
@@ -58,7 +59,7 @@ impl Telling {
         }
     }
 
-    /// Returns true once for each warning that is due: that events are dropped.
+    /// Returns `true` once for each warning that is due. The warning says that events are dropped.
     pub(super) const fn take_warning(&mut self) -> bool {
         std::mem::replace(&mut self.warn, false)
     }

@@ -1,4 +1,4 @@
-//! Where a webhook is.
+//! The URL of a webhook.
 
 use crate::grip::{Invalid, invalid};
 use crate::route::Address;
@@ -8,10 +8,10 @@ use hyper::header::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 use std::fmt;
 
-/// The port of `http:` URLs that name none.
+/// The port of `http:` URLs that name no port.
 const PORT: u16 = 80;
 
-/// An `http:` URL. It is shown without its query, which may hold a secret.
+/// An `http:` URL. It is shown without its query, which may contain a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     host: HeaderValue,
@@ -20,13 +20,13 @@ pub struct Url {
 }
 
 impl Url {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// It is none, or one of another scheme, or one with a user or a fragment.
+    /// The text is not a valid URL, its scheme is not `http`, or it contains a user name or a fragment.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let no_url = || invalid("the URL of a webhook must be like http://host:port/path");
-        // A path may be written in UTF-8 here, but not in a request.
+        // The parser accepts a path in UTF-8, but a request must not contain one.
         if !text.is_ascii() {
             return no_url();
         }
@@ -58,17 +58,17 @@ impl Url {
         Ok(Self { host, address, path })
     }
 
-    /// Returns the value of `Host`.
+    /// Returns the value of the `Host` header.
     pub(super) fn host(&self) -> HeaderValue {
         self.host.clone()
     }
 
-    /// Returns where to connect.
+    /// Returns the host and port to connect to.
     pub(super) const fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Returns the path and query to request.
+    /// Returns the path and query of the request.
     pub(super) fn path(&self) -> Uri {
         self.path.clone().into()
     }

@@ -1,4 +1,4 @@
-//! Asking an origin without a client: links and filters.
+//! Requests that gripd makes itself on behalf of a client: those for links and those of HTTP filters.
 
 use super::{Failure, Kind, Lane, Lease, Origin, OriginRequest, Purpose, Sharer, Source, Turn, Upload};
 use crate::grip::item::Id;
@@ -17,66 +17,68 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The largest body that is kept whole, as Pushpin has it.
+/// The size in bytes of the largest response body that is kept in memory as a whole. Pushpin has the same limit.
 pub const MAX_BODY: usize = 100_000;
 
-/// On whose behalf an origin is asked.
+/// The properties of a client's request that are needed for gripd's own requests on behalf of that client.
 #[derive(Clone, Debug)]
 pub struct Asking {
-    /// The route of the request that is held.
+    /// The route of the client's request.
     pub route: Arc<Route>,
     /// The host that the client's request named, with its port if it named one.
     pub host: String,
-    /// The whole URI to which links are relative: that of the request, or of the last link.
+    /// The absolute URI to which links are relative: the URI of the client's request, or of the link that was
+    /// requested last.
     pub uri: String,
-    /// Whether the request came over TLS.
+    /// Whether the client's request came over TLS.
     pub secure: bool,
-    /// The client's address, if another one has connected: that of a proxy.
+    /// The client's address, if a trusted proxy is between the client and gripd. `None` if the client itself has
+    /// connected.
     pub client: Option<IpAddr>,
-    /// The client, as one that takes turns with others.
+    /// The client as a source of requests, which takes turns with other sources.
     pub source: Sharer,
 }
 
-/// A request of gripd's own.
+/// A request that gripd makes itself.
 #[derive(Debug)]
 pub struct Ask<'a> {
-    /// How.
+    /// The method of the request.
     pub method: Method,
-    /// The whole URI.
+    /// The absolute URI of the request.
     pub uri: &'a Uri,
     /// The additional request headers.
     pub headers: &'a [(HeaderName, String)],
-    /// The body.
+    /// The body of the request.
     pub body: Bytes,
-    /// The last ids that the client has had of its channels.
+    /// The id of the item that the client received last in each of its channels, for `Grip-Last`.
     pub last_ids: &'a [(String, Id)],
 }
 
 /// A response from the origin that is collected in memory and not relayed to a client.
 #[derive(Debug)]
 pub struct CollectedAnswer {
-    /// Its status.
+    /// The status of the response.
     pub status: StatusCode,
     /// The headers of the response.
     pub headers: HeaderMap,
-    /// Its body, or the beginning of it.
+    /// The body of the response, or the beginning of a body that is too large to be kept.
     pub body: Bytes,
-    /// The rest of a body that is too large to be kept.
+    /// The rest of a body that is too large to be kept. It must still be read from the connection.
     pub rest: Option<(Incoming, Lease)>,
 }
 
 impl Asking {
-    /// Returns its URI as logs show it: without the tokens of users.
+    /// Returns the URI of the client's request, or of the last link, for logs: without the tokens of users.
     pub fn shown(&self) -> Cow<'_, str> {
         self.route.shown(&self.uri)
     }
 
-    /// Returns the whole URI of a link that stands in an answer of the origin, as a client would write it. `None`: it is no
-    /// link.
+    /// Returns the absolute URI of a link in a response of the origin, as a client would write it. Returns `None` if
+    /// the link is not a reference to an HTTP resource.
     ///
-    /// A route may change the beginning of paths. A link that begins as paths do after the change is one among the origin's
-    /// own paths, and the change is undone; one that begins as the client's path does is written for clients. Where the
-    /// one beginning continues the other, the longer one decides.
+    /// A route may replace the beginning of paths (`path_rem`, `replace_beg`). If the link's path begins as the
+    /// origin sees paths, the replacement is undone. If the path begins as clients write paths, it is left as it is.
+    /// If it begins in both ways, the longer beginning decides.
     pub fn resolve(&self, reference: &str) -> Option<Uri> {
         let uri = resolve(&self.uri, reference)?;
         let authority = uri.authority()?.as_str();
@@ -96,9 +98,11 @@ impl Asking {
         format!("{}://{authority}{removed}{rest}{query}", uri.scheme_str()?).parse().ok()
     }
 
-    /// Returns the route of a request for a URI. A URI on the host of the client's request stays here, whatever its scheme:
-    /// TLS may have ended before gripd, and the client says which host that is. It takes the route of the request, as that
-    /// is now, or the one for its path. Any other URI goes to the host that it names.
+    /// Returns the route for a request to `uri`. A URI on the host of the client's request is served by the routes of
+    /// this gripd, whatever its scheme, because a proxy in front of gripd may have terminated TLS. gripd does not
+    /// connect to that host by its name, since the client has chosen the name. The route is the current version of
+    /// the client's own route if the path fits, or else the one that the table has for the path. A URI on another
+    /// host gets a route that leads to that host.
     fn route_for(&self, routes: &Table, uri: &Uri) -> Result<Arc<Route>, Failure> {
         let authority = uri.authority().map_or("", |a| a.as_str());
         if is_same_authority(&self.host, authority) {
@@ -128,17 +132,18 @@ impl Asking {
     }
 }
 
-/// Returns whether a path begins with another one, up to the border of a segment.
+/// Returns whether a path begins with `other`, and `other` ends at the border of a segment of the path.
 fn begins_with(path: &str, other: &str) -> bool {
     path.strip_prefix(other)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || other.is_empty() || other.ends_with('/'))
 }
 
 impl Origin {
-    /// Sends a request of gripd's own, and reads the answer as far as it is kept.
+    /// Sends a request on behalf of a client, and reads the body of the response up to [`MAX_BODY`] bytes. The rest
+    /// of a larger body is returned unread.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// There is no route for the URI, the request is not valid, or there is no usable response. The error says why.
     pub async fn ask(&self, about: &Asking, ask: Ask<'_>) -> Result<CollectedAnswer, Failure> {
         let route = about.route_for(&self.routes(), ask.uri)?;
         let request = request(&ask)?;
@@ -166,10 +171,11 @@ impl Origin {
         Ok(CollectedAnswer { status: answered.head.status, headers: answered.head.headers, body, rest })
     }
 
-    /// Asks whether, and what, to deliver: an HTTP filter.
+    /// Sends the request of an HTTP filter, whose response says whether to deliver an item and with which content.
+    /// Waits for a turn first. The time limit `filter_timeout` begins after this wait.
     ///
     /// # Errors
-    /// Why there is no answer in time.
+    /// There is no usable response in time. The error says why.
     pub async fn ask_filter(&self, about: &Asking, ask: Ask<'_>) -> Result<CollectedAnswer, Failure> {
         let route = about.route_for(&self.routes(), ask.uri)?;
         let _turn = self.turn(Lane::Filters, about, &route).await;
@@ -178,19 +184,20 @@ impl Origin {
         asked.await.unwrap_or_else(|_| Err(Failure::over_time(Kind::TimedOut, "filter_timeout", limit)))
     }
 
-    /// Waits until the origin of a URI may be asked once more by gripd itself.
+    /// Waits for a turn to send one of gripd's own requests to the origin of a URI. Returns an error if there is no
+    /// route for the URI.
     pub(super) async fn turn_for(&self, lane: Lane, about: &Asking, uri: &Uri) -> Result<Turn, Failure> {
         let route = about.route_for(&self.routes(), uri)?;
         Ok(self.turn(lane, about, &route).await)
     }
 
-    /// Waits until the origin of a route may be asked once more by gripd itself, on behalf of a client.
+    /// Waits for a turn to send one of gripd's own requests to the origin of a route, on behalf of a client.
     pub async fn turn(&self, lane: Lane, about: &Asking, route: &Route) -> Turn {
         let origin = route.targets.first().map_or_else(String::new, Target::to_string);
         self.shield.turns.next(lane, origin, about.source).await
     }
 
-    /// Returns how long to wait until a link with this time is asked: see [`super::Shield::wait`].
+    /// Returns the time until a link that is due every `period` is requested next: see [`super::Shield::wait`].
     pub fn link_wait(&self, uri: &Uri, period: Duration) -> Duration {
         self.shield.wait(&uri.to_string(), period)
     }
@@ -213,10 +220,11 @@ fn unaskable(error: impl Into<hyper::http::Error>) -> Failure {
     Failure::because(Kind::Unusable, error.into())
 }
 
-/// Reads a body to its end, or until it is larger than what is kept; then the rest is returned as well.
+/// Reads a body until its end, or until more than `most` bytes were read. In the second case, the rest of the body is
+/// returned with its connection.
 ///
 /// # Errors
-/// It broke off, or did not come in time.
+/// The body ended early, or was not read within `patience`.
 pub async fn collect(
     mut incoming: Incoming,
     lease: Lease,
@@ -273,7 +281,8 @@ mod tests {
         for link in ["http://chat.example/next", "http://chat.example:80/", "https://chat.example/next"] {
             assert_eq!(goes_to("*,path_beg=/ o:1", link).unwrap(), "o:1", "{link}");
         }
-        // Another path has its own route, or none; it is never looked for at the host that the client named.
+        // A link to another path takes the route for that path, or fails. gripd never connects to the host that the
+        // client named.
         assert_eq!(goes_to("*,path_beg=/events o:1\n* o:2", "http://chat.example/x").unwrap(), "o:2");
         assert!(goes_to("*,path_beg=/events o:1", "http://chat.example/x").unwrap_err().contains("Route not found"));
     }
@@ -304,7 +313,7 @@ mod tests {
             ("*,path_beg=/,replace_beg=/backend/ o:1", "/s", "/next", "http://h/next"),
             ("*,replace_beg=/backend o:1", "/s", "/backend/next", "http://h/next"),
             ("*,path_rem=3 o:1", "/v1/s", "/v10/next", "http://h/v1/v10/next"),
-            // A path that the origin would never see is somebody else's.
+            // The path begins neither as the origin sees paths nor as clients write them, so it is left as it is.
             ("*,path_beg=/api/,replace_beg=/v2/ o:1", "/api/s", "/v3/next", "http://h/v3/next"),
             ("*,path_rem=3 o:1", "/v1/s", "/next", "http://h/v1/next"),
             ("*,path_rem=3 o:1", "/v1/s", "/v1/next", "http://h/v1/next"),

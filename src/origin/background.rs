@@ -1,4 +1,4 @@
-//! The requests to origins that nobody waits for: they tell that clients are gone.
+//! Requests to origins whose result nobody waits for, such as those that tell an origin that a client has left.
 
 use super::Origin;
 use std::cell::{Cell, RefCell};
@@ -8,24 +8,25 @@ use std::pin::Pin;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// Words that may wait to be told. Beyond it they are not, which is logged.
+/// The number of background requests that one shard may have, whether they wait or are in progress. Further requests
+/// are dropped, which is logged.
 const MAX_WAITING: usize = 100_000;
 
-/// A request that nobody waits for.
+/// A future that sends a background request.
 pub(super) type Word = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The requests of one shard that are still to be sent.
+/// The background requests of one shard.
 #[derive(Default)]
 pub(super) struct Background {
     waiting: RefCell<VecDeque<Word>>,
-    /// Those that wait or are being told.
+    /// The number of requests that wait or are in progress.
     open: Cell<usize>,
     news: Notify,
     done: Notify,
 }
 
 impl Background {
-    /// Sends a request when it is its turn. Returns `false` if too many wait.
+    /// Adds a request to those that wait. Returns `false`, and drops the request, if there are too many.
     #[must_use]
     pub(super) fn tell(&self, word: impl Future<Output = ()> + 'static) -> bool {
         if self.open.get() >= MAX_WAITING {
@@ -45,7 +46,7 @@ impl fmt::Debug for Background {
 }
 
 impl Origin {
-    /// Tells what there is to tell, forever.
+    /// Carries out the background requests of this shard as they are added. Never returns.
     pub async fn tell_gone(self: Rc<Self>) {
         loop {
             let next = self.background.waiting.borrow_mut().pop_front();
@@ -53,7 +54,7 @@ impl Origin {
                 self.background.news.notified().await;
                 continue;
             };
-            // Each in a task, so that an origin that hangs does not keep the others from hearing.
+            // Each request has a task of its own, so that an origin that hangs does not delay the requests to others.
             let origin = Rc::clone(&self);
             tokio::task::spawn_local(async move {
                 word.await;
@@ -64,14 +65,15 @@ impl Origin {
         }
     }
 
-    /// Carries something out in the background. A drain waits for it.
+    /// Carries out a future in the background. A drain waits for its end. If there are too many background requests,
+    /// the future is dropped, which is logged.
     pub fn behind(&self, word: impl Future<Output = ()> + 'static) {
         if !self.background.tell(word) {
             tracing::warn!("too many notifications about disconnected clients are waiting: one was dropped");
         }
     }
 
-    /// Waits until all of it is told.
+    /// Waits until all background requests are done.
     pub async fn all_told(&self) {
         while self.background.open.get() > 0 {
             self.background.done.notified().await;

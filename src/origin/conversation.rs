@@ -1,4 +1,5 @@
-//! A WebSocket that its origin has over HTTP: a series of requests whose bodies are events, one at a time.
+//! WebSocket over HTTP: a WebSocket whose origin gets its events in the bodies of HTTP requests. The requests of one
+//! WebSocket are sent one after the other.
 
 use super::rewrite::listed_in_connection;
 use super::{
@@ -23,11 +24,13 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How often a request that the origin has not had is sent again; after a second first, then twice as long each time.
+/// The number of times that a request is sent again if the origin cannot have received it. The first pause is one
+/// second, and each further pause is twice as long. A random time of up to one second is added to each pause.
 const RETRIES: u32 = 5;
-/// How often an origin is asked to accept a WebSocket that it wants to think about.
+/// The largest number of requests that ask an origin to accept a WebSocket, if the origin keeps postponing its
+/// decision.
 const MAX_OPENS: u32 = 30;
-/// Names that an origin may have sent back with each request.
+/// The largest number of names in the metadata that an origin may set for one WebSocket.
 const MAX_META: usize = 64;
 
 const INTERVAL: HeaderName = HeaderName::from_static("keep-alive-interval");
@@ -35,54 +38,59 @@ const ACCEPTED: HeaderName = HeaderName::from_static("content-bytes-accepted");
 const CONNECTION_ID: HeaderName = HeaderName::from_static("connection-id");
 const SET_META: &str = "set-meta-";
 
-/// One side of the conversation: who tells the origin what the client does. If it is dropped before it is closed, the
-/// origin hears that the client is gone.
+/// gripd's side of the exchange about one WebSocket: it sends the client's events to the origin. If it is dropped
+/// while it is open, the origin gets a `DISCONNECT` event.
 #[derive(Debug)]
 pub struct Conversation {
     origin: Rc<Origin>,
     about: Rc<Asking>,
-    /// Which target of the route has it.
+    /// The index of the route's target to which the requests go.
     target: usize,
-    /// The headers of the client's handshake, as lines. They are kept as long as the WebSocket lives.
+    /// The headers of the client's handshake that are sent with each request. They are stored in a compact form,
+    /// because they are kept as long as the WebSocket lives.
     fields: Fields,
     /// The address that the handshake was sent from.
     peer: Option<IpAddr>,
     sender: Sender,
     id: [u8; 16],
-    /// The meta that the origin has sent back with each request, by names in lower case.
+    /// The metadata that the origin has set with `Set-Meta-*` headers. It is sent back with each request in `Meta-*`
+    /// headers. The names are in lower case.
     meta: BTreeMap<Box<str>, HeaderValue>,
-    /// Whether the origin counts on hearing the end.
+    /// Whether the origin must be told about the end of the WebSocket, because it may have accepted the WebSocket and
+    /// does not know about the end yet.
     open: bool,
 }
 
-/// The events of one answer of an origin.
+/// The content of one response of an origin: its events, and the headers that control the exchange.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// The events.
+    /// The events in the body of the response, in their order.
     pub events: Vec<Event>,
-    /// How many bytes of the content it accepts; `None`: all.
+    /// The number of content bytes of the request that the origin has accepted (`Content-Bytes-Accepted`), or `None`
+    /// if it has accepted all of them.
     pub accepted: Option<usize>,
-    /// How long after an answer it is to hear from the client again, if that has changed; zero: never.
+    /// The time after which the next request is sent even if there are no events (`Keep-Alive-Interval`). `None`
+    /// leaves it unchanged, and zero turns such requests off.
     pub interval: Option<Duration>,
 }
 
 /// The outcome of asking an origin to accept a WebSocket.
 pub(super) enum Begun {
-    /// The origin has accepted it.
+    /// The origin has accepted the WebSocket.
     Accepted {
-        /// The conversation about it.
+        /// The conversation that carries the events of the WebSocket.
         conversation: Box<Conversation>,
-        /// The head of the answer.
+        /// The head of the response that accepts the WebSocket.
         head: hyper::http::response::Parts,
-        /// The events that came with the first answer.
+        /// The content of the response that accepts the WebSocket. Its first event is `OPEN`.
         reply: Reply,
     },
-    /// The origin has given another answer.
+    /// The origin has refused the WebSocket with this response.
     Refused(OriginAnswer),
 }
 
 impl Conversation {
-    /// Returns a conversation about a client's handshake, which is not begun yet.
+    /// Returns a conversation for a client's handshake. No request is sent yet.
     pub(super) fn new(
         origin: Rc<Origin>,
         origin_request: &OriginRequest<'_>,
@@ -95,7 +103,8 @@ impl Conversation {
         Self { origin, about, target, fields, peer, sender, id, meta, open: false }
     }
 
-    /// Asks the origin to accept the WebSocket. While it wants to think about it, it is asked again.
+    /// Asks the origin to accept the WebSocket. An origin that sends no event but an interval is asked again after
+    /// that interval. If the origin still has not decided after [`MAX_OPENS`] requests, an error is returned.
     pub(super) async fn open(mut self) -> Result<Begun, Lost> {
         self.open = true;
         for _ in 0..MAX_OPENS {
@@ -124,11 +133,11 @@ impl Conversation {
         Err(Lost::sent(Failure::new(Kind::TimedOut)))
     }
 
-    /// Sends events and reads the answer. `replayed` is the number of bytes of their content that were offered before.
-    /// Events that the origin cannot have had are sent again after a while.
+    /// Sends events and reads the response. `replayed` is the number of their content bytes that were sent to the
+    /// origin before. If the origin cannot have received the events, they are sent again after a pause.
     ///
     /// # Errors
-    /// There is no answer, or none that can be used. The error says why.
+    /// There is no response, or it cannot be used. The error says why.
     pub async fn ask(&mut self, body: Vec<u8>, replayed: usize) -> Result<Reply, Failure> {
         for attempt in 0.. {
             let lost = match self.send(body.clone(), replayed).await {
@@ -145,30 +154,33 @@ impl Conversation {
             }
             tracing::warn!(uri = %self.about.shown(), attempt, error = lost.failure.explain(), "events could not be sent to the origin");
             let mut spread = [0; 2];
-            // Without chance, all who wait come at once, which is no error.
+            // A random part of the pause spreads the requests of many conversations. Without random bytes these
+            // requests come at the same time, which is not an error.
             let _ = rand::fill(&mut spread);
             sleep(Duration::from_millis(1000 * 2_u64.pow(attempt) + u64::from(u16::from_ne_bytes(spread) / 66))).await;
         }
         Err(Failure::new(Kind::Unreachable))
     }
 
-    /// Waits until the origin may be asked without a need.
+    /// Returns a future that waits for a turn to send a request to the origin. Requests that no event of the client
+    /// has caused need a turn, which limits how many of them are in progress at the same time.
     pub fn turn(&self, lane: Lane) -> impl Future<Output = Turn> + 'static {
         let (origin, about) = (Rc::clone(&self.origin), Rc::clone(&self.about));
         async move { origin.turn(lane, &about, &about.route).await }
     }
 
-    /// Says that the origin knows of the end.
+    /// Ends the conversation without a `DISCONNECT` event, because the origin already knows that the WebSocket has
+    /// ended.
     pub fn close(mut self) {
         self.open = false;
     }
 
-    /// Returns whether a request is to have one event only.
+    /// Returns whether each request may carry only one event.
     pub fn one_event(&self) -> bool {
         self.chosen().one_event
     }
 
-    /// Returns the target that has it.
+    /// Returns the target to which the requests go.
     fn chosen(&self) -> &Target {
         &self.about.route.targets[self.target]
     }
@@ -196,7 +208,7 @@ impl Conversation {
         Ok(OriginAnswer { head, body: Source::Incoming(incoming, lease), target: self.target })
     }
 
-    /// Returns a request with a body of this length, as Pushpin makes it.
+    /// Returns the head of a request with a body of `length` bytes, as Pushpin builds it.
     fn request(&self, length: usize, replayed: usize) -> Result<Parts, Failure> {
         let unaskable = |error: hyper::http::Error| Failure::because(Kind::Unusable, error);
         let uri: Uri = self.about.uri.parse().map_err(|e| Failure::because(Kind::Unusable, e))?;
@@ -225,7 +237,7 @@ impl Conversation {
         Ok(parts)
     }
 
-    /// Reads an answer that consists of events.
+    /// Reads a response that consists of events, and stores the metadata that the origin sets.
     async fn read(&mut self, answered: OriginAnswer) -> Result<(hyper::http::response::Parts, Reply), Failure> {
         let OriginAnswer { head, body, .. } = answered;
         let most = self.origin.settings.max_events;
@@ -241,20 +253,21 @@ impl Conversation {
             }
         };
         let events = read_all(&body).map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
-        // As in Pushpin, what is no number says nothing.
+        // As in Pushpin, a value that is not a number is ignored.
         let accepted = head.headers.get(ACCEPTED).and_then(number);
         self.set_meta(&head.headers);
         let interval = head.headers.get(INTERVAL).map(|value| self.origin.interval(number(value).unwrap_or(0)));
         Ok((head, Reply { events, accepted, interval }))
     }
 
-    /// Returns the meta that the origin gives the client.
+    /// Returns the metadata that the origin has set for the client, for use in filters. Values that are not visible
+    /// ASCII are left out.
     pub fn meta(&self) -> Meta {
         let said = self.meta.iter().filter_map(|(name, value)| Some((&**name, value.to_str().ok()?)));
         said.collect()
     }
 
-    /// Returns whether a value may be kept besides the others.
+    /// Returns whether `name` can be set to `value` without exceeding the limits [`MAX_META`] and [`MAX_BYTES`].
     fn has_room_for(&self, name: &str, value: &HeaderValue) -> bool {
         let pairs = self.meta.iter().map(|(name, value)| (&**name, value.len()));
         let (names, bytes) = size_with(pairs, name, value.len());
@@ -267,7 +280,7 @@ impl Conversation {
             if value.is_empty() {
                 self.meta.remove(name);
             } else if self.has_room_for(name, value) {
-                // A copy: the answer's buffer is not to be kept with it.
+                // The value is copied, because the original would keep the buffer of the whole response in memory.
                 if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                     self.meta.insert(name.into(), value);
                 }
@@ -279,7 +292,8 @@ impl Conversation {
 }
 
 impl Drop for Conversation {
-    /// Tells the origin that the WebSocket is over. Nobody waits for the result.
+    /// Sends a `DISCONNECT` event to the origin in the background, if the conversation is still open. The result is
+    /// only logged.
     fn drop(&mut self) {
         if !std::mem::take(&mut self.open) {
             return;
@@ -297,7 +311,8 @@ impl Drop for Conversation {
         };
         let told = self.origin.background.tell(async move {
             let _turn = last.turn(Lane::Leaving).await;
-            // Boxed alone, as many may wait for their turn.
+            // The request is boxed on its own and only now, so that the many conversations that may wait for their
+            // turn do not each hold memory for it.
             Box::pin(last.disconnect()).await;
         });
         if !told {
@@ -322,14 +337,16 @@ impl Conversation {
 }
 
 impl Origin {
-    /// Returns the interval that an origin means by this many seconds.
+    /// Returns the keep-alive interval for a number of seconds that an origin has sent: at least `shortest_interval`
+    /// of the settings, or zero if the number is 0.
     fn interval(&self, seconds: usize) -> Duration {
         let asked = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
         if asked.is_zero() { asked } else { asked.max(self.settings.shortest_interval) }
     }
 }
 
-/// Returns whether the answer goes on with the conversation; if not, why.
+/// Checks that a response continues the conversation: its status is 200, and its body consists of events. The error
+/// says what is wrong.
 fn accepts(status: StatusCode, headers: &HeaderMap) -> Result<(), String> {
     if status != StatusCode::OK {
         return Err(format!("its status is {}", status.as_u16()));
@@ -380,7 +397,7 @@ fn kept(headers: &HeaderMap, route: &Route, sender: Sender) -> Fields {
     ];
     let mut fields = Fields::default();
     for (name, value) in headers {
-        // Many take an underscore for a hyphen.
+        // Many origins treat an underscore in the name of a header like a hyphen.
         let plain = name.as_str().replace('_', "-");
         let own = ["meta-", SET_META, "content-", "if-"].into_iter().any(|begin| plain.starts_with(begin))
             || (plain.starts_with("grip-") && (!sender.is_trusted() || plain == "grip-sig"));
@@ -403,7 +420,7 @@ fn connection_id() -> [u8; 16] {
     bytes
 }
 
-/// Returns a UUID as it is written.
+/// Returns a UUID in its text form (RFC 9562 4).
 fn uuid(bytes: [u8; 16]) -> String {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")

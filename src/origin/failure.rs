@@ -7,31 +7,34 @@ use std::time::Duration;
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// No connection: unknown host, refused, unreachable, or too slow.
+    /// No connection could be made: the host is unknown, refused the connection, could not be reached or took too
+    /// long, or gripd has no route for the URI of a link.
     Unreachable,
-    /// All connections stayed in use.
+    /// The limit of connections to the origin, or of WebSockets that are relayed to it, is reached.
     Busy,
-    /// The process may not open another connection.
+    /// The process may not open another file descriptor for a connection.
     NoDescriptor,
-    /// No answer in time.
+    /// The origin did not respond in time.
     TimedOut,
-    /// The connection ended before an answer came.
+    /// The connection to the origin ended before the response was complete.
     Broken,
-    /// The origin has sent no HTTP answer, or none that can be used.
+    /// The origin's response is not valid HTTP or cannot be used, or no valid request can be made for the origin.
     Unusable,
-    /// An answer that holds has too large a body.
+    /// The body of a response is too large to be kept in memory, which is necessary if the response holds, for
+    /// example.
     TooLarge,
-    /// An answer is too large, or of the wrong kind, to be made a script.
+    /// The response is too large, or of the wrong kind, to be wrapped in a script (JSON-P).
     NoScript,
-    /// The origin of a WebSocket is gone, or not to be understood.
+    /// The origin of a WebSocket has left, or has broken the protocol.
     Lost,
-    /// An answer holds a channel that its route does not admit.
+    /// The response holds a channel that the rule of the route does not admit.
     NotAllowed,
-    /// An answer holds a channel that the client's token does not name.
+    /// The response holds a channel that the client's token does not name.
     NotNamed,
-    /// An answer holds a channel that is denied to the client.
+    /// The response holds a channel that is denied to the client.
     Denied,
-    /// The client was slow while others waited for the origin's connections.
+    /// The connection was closed because its client was slow while other requests waited for a connection to the
+    /// origin.
     GaveWay,
     /// The client's request body did not arrive whole.
     RequestBroken,
@@ -44,13 +47,13 @@ pub enum Kind {
 /// The side that has caused a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The client sent something that cannot be served.
+    /// The client has caused the failure: its request cannot be served, or it was too slow.
     Client,
-    /// The origin did not do its part.
+    /// The origin, its configuration or a limit of gripd has caused the failure.
     Origin,
 }
 
-/// Why a request has no answer from its origin.
+/// An error that says why a request has no usable response from its origin.
 #[derive(Debug)]
 pub struct Failure {
     /// The kind of failure.
@@ -85,7 +88,7 @@ impl Failure {
         Self::because(kind, error)
     }
 
-    /// Returns the side that has caused it.
+    /// Returns the side that has caused the failure.
     pub const fn side(&self) -> Side {
         match self.kind {
             Kind::RequestBroken
@@ -98,7 +101,8 @@ impl Failure {
         }
     }
 
-    /// Returns the text for somebody who debugs a route: the cause, if that says more than the kind.
+    /// Returns the text for somebody who debugs a route: the cause alone if it says more than the kind of failure,
+    /// otherwise the same as [`Failure::explain`].
     pub fn detail(&self) -> String {
         match (self.kind, self.source()) {
             (Kind::Unreachable | Kind::Unusable | Kind::TooLarge | Kind::NotAllowed, Some(cause)) => cause.to_string(),

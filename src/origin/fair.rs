@@ -1,18 +1,19 @@
-//! A queue in which clients take turns, however many of its entries one of them has.
+//! A queue in which the sources of requests take turns, however many entries each of them has.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-/// The source of requests that share fairly: an IPv4 address, or an IPv6 network, of which a single client may have all
-/// 2^64 addresses; or gripd itself, which also stands for a client without an address.
+/// The source of requests, among which connections and turns are shared fairly: an IPv4 address, an IPv6 network of
+/// 64 bits, or gripd itself. A network counts as one source because a single client may have all of its 2^64
+/// addresses. gripd itself also stands for clients without an address.
 ///
-/// It is small because many held connections keep one: it consists of the first half of an IPv6 address. An IPv4 address is
-/// stored as a number that is the first half of no IPv6 network in use.
+/// The value is small because each of many held connections keeps one. An IPv6 network is stored as the first half of
+/// its addresses. An IPv4 address is stored as a number that is the first half of no IPv6 address in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sharer(u64);
 
 impl Sharer {
-    /// gripd itself.
+    /// The source of gripd's own requests and of clients without an address.
     const OWN: Self = Self(u64::MAX);
 
     /// Returns the source of the requests of a client.
@@ -24,7 +25,7 @@ impl Sharer {
         }
     }
 
-    /// Returns whether it is gripd itself, or a client without an address.
+    /// Returns whether the source is gripd itself, or a client without an address.
     pub(super) fn is_own(self) -> bool {
         self == Self::OWN
     }
@@ -36,7 +37,7 @@ impl Default for Sharer {
     }
 }
 
-/// Entries that wait, by their source; the sources are in the order of their turns.
+/// Waiting entries, grouped by their sources. The sources take turns.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     turns: VecDeque<Sharer>,
@@ -60,7 +61,8 @@ impl<T> FairQueue<T> {
         self.count += 1;
     }
 
-    /// Takes the next entry: the oldest of the source whose turn it is.
+    /// Removes and returns the next entry: the oldest one of the source whose turn it is. If that source has more
+    /// entries, it has its next turn after all other sources.
     pub(super) fn pop(&mut self) -> Option<(Sharer, T)> {
         while let Some(source) = self.turns.pop_front() {
             let Some(queue) = self.of.get_mut(&source) else { continue };
@@ -78,7 +80,7 @@ impl<T> FairQueue<T> {
         None
     }
 
-    /// Forgets all entries but those that are `wanted`.
+    /// Removes all entries for which `wanted` returns `false`.
     pub(super) fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
         for queue in self.of.values_mut() {
             queue.retain(&wanted);
@@ -96,7 +98,7 @@ impl<T> FairQueue<T> {
         self.count
     }
 
-    /// Returns the sources that wait, in the order of their turns.
+    /// Returns the sources that have entries, in the order of their turns.
     pub(super) fn sources(&self) -> impl Iterator<Item = Sharer> {
         self.turns.iter().copied()
     }

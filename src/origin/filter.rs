@@ -1,4 +1,4 @@
-//! Items that pass through filters of which some ask an origin.
+//! The filtering of items, where some of the filters send a request to an origin.
 
 use super::{Ask, Asking, Failure, Kind, Origin};
 use crate::grip::filter::Passage;
@@ -8,7 +8,8 @@ use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
 
 impl Origin {
-    /// Returns the content with which a connection gets an item; `None`: it is for others, or could not be filtered.
+    /// Returns the content with which a connection gets an item. Returns `None` if a filter drops the item for this
+    /// connection, or if a filter fails, which is logged.
     pub async fn filter(&self, about: &Asking, item: Passage<'_>, content: Bytes) -> Option<Bytes> {
         match self.pass(about, &item, content).await {
             Ok(content) => content,
@@ -41,7 +42,9 @@ impl Origin {
         Ok(Some(content))
     }
 
-    /// Asks the URL of the client's meta about an item, as Pushpin does: 200 or 204, and `Action: drop` to keep it.
+    /// Sends a request about an item to the URL in the client's meta `url`, as Pushpin does. Returns `None` if the
+    /// response says `Action: drop`. The body of a 200 response is the new content if the filter may change the
+    /// content. Otherwise 200 and 204 leave the content as it is, and any other status is an error.
     async fn ask_about(
         &self,
         about: &Asking,

@@ -1,4 +1,5 @@
-//! The settings of how gripd learns about the way that a request has come, and how it tells origins.
+//! The settings that say which proxies in front of gripd are trusted, and what origins are told about the proxies
+//! through which a request has come.
 
 use super::rewrite::{ForwardedFor, ForwardedProto, Via, says_secure};
 use crate::wire::{Proxies, ProxyHeader, Sender, Way};
@@ -7,40 +8,42 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// How origins learn about the way of a request. By default they are told the client's address and whether it uses TLS.
+/// The settings of the headers that tell origins through which proxies a request has come. By default, origins are
+/// told the client's address and whether the client uses TLS.
 #[derive(Clone, Debug)]
 pub struct Forwarding {
-    /// The proxies in front of gripd. `None`: nobody has said whether there are any.
+    /// The trusted proxies in front of gripd. `None` means that nothing is configured: gripd then logs a hint if a
+    /// proxy seems to be there.
     pub proxies: Option<Proxies>,
-    /// Whether it was logged that a proxy seems to be in front that is not listed; shared by all shards.
+    /// Whether the hint about a proxy that is not listed was logged already. All shards share this flag.
     pub hinted: Arc<AtomicBool>,
-    /// How `X-Forwarded-For` of clients and of proxies is rewritten.
+    /// The rule for `X-Forwarded-For` in requests of clients, and of proxies that are not trusted GRIP proxies.
     pub forwarded_for: ForwardedFor,
-    /// How `X-Forwarded-For` of a trusted GRIP proxy is rewritten.
+    /// The rule for `X-Forwarded-For` in requests of trusted GRIP proxies.
     pub forwarded_for_trusted: ForwardedFor,
     /// The headers that tell the origin about TLS.
     pub proto: ForwardedProto,
     /// The senders whose `X-Forwarded-Proto` is believed.
     pub accept_proto: AcceptProto,
-    /// Whether `Pushpin-Route` of clients chooses a route.
+    /// Whether the header `Pushpin-Route` of a request chooses its route.
     pub accept_route: bool,
-    /// Headers whose originals only count when they come marked.
+    /// The headers that `orig_headers` sends under a marked name only if they have come under a marked name.
     pub need_mark: Vec<HeaderName>,
-    /// The name of this process for `Via`, if origins are told of it.
+    /// The name of this process for `Via`. `None` if requests get no `Via`.
     pub via: Option<Via>,
-    /// The name of this proxy for `CDN-Loop`.
+    /// The name of this proxy for `CDN-Loop` (RFC 8586). `None` if requests get no `CDN-Loop`.
     pub cdn_loop: Option<String>,
 }
 
 /// The senders whose `X-Forwarded-Proto` is believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptProto {
-    /// That of the listed proxies.
+    /// Only the listed proxies and trusted GRIP proxies are believed.
     #[default]
     OfProxies,
-    /// Everybody's.
+    /// All senders are believed.
     OfAll,
-    /// Nobody's.
+    /// No sender is believed.
     OfNone,
 }
 
@@ -62,19 +65,22 @@ impl Default for Forwarding {
 }
 
 impl Forwarding {
-    /// Follows a request back to its client.
+    /// Returns the addresses from which a request has come, from the client to gripd, as far as trusted proxies
+    /// report them.
     pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: Sender) -> Way {
         const NONE: &Proxies = &Proxies::new(Vec::new(), ProxyHeader::Either);
         self.proxies.as_ref().unwrap_or(NONE).follow(peer, headers, sender)
     }
 
-    /// Returns whether a peer is believed about the way of a request: it is a listed proxy, or a trusted GRIP proxy.
+    /// Returns whether a peer is believed about the proxies through which a request has come: it is a listed proxy,
+    /// or a trusted GRIP proxy.
     pub fn believes(&self, peer: Option<IpAddr>, sender: Sender) -> bool {
         sender.is_trusted() || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contain(peer))
     }
 
-    /// Returns whether the client's request arrived over TLS, according to a trusted proxy. `way` is the trusted part of
-    /// the request's forwarding information.
+    /// Returns whether the client's request came over TLS, according to `X-Forwarded-Proto`, or else to `way`, the
+    /// trusted part of the addresses from which the request has come. Returns `false` if `accept_proto` does not
+    /// trust the sender.
     pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>, sender: Sender, way: Option<&Way>) -> bool {
         let believed = match self.accept_proto {
             AcceptProto::OfNone => false,

@@ -1,11 +1,11 @@
-//! Gone links: an origin hears that the client of a hold is gone.
+//! Gone links: gripd requests them to tell an origin that the client of a hold has left.
 
 use super::{Ask, Asking, CollectedAnswer, Lane, Origin};
 use bytes::Bytes;
 use hyper::{Method, Uri};
 use std::rc::Rc;
 
-/// A guard that requests a link when it is dropped.
+/// A guard that requests a gone link when it is dropped.
 #[derive(Debug)]
 pub struct Gone {
     origin: Rc<Origin>,

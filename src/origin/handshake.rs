@@ -23,47 +23,48 @@ use tokio::time::timeout;
 /// The result of a handshake.
 #[derive(Debug)]
 pub enum Handshake {
-    /// The origin wants the WebSocket.
+    /// The origin has accepted the WebSocket.
     Accepted(Opened),
-    /// It has answered otherwise.
+    /// The origin has refused the WebSocket with this response.
     Refused(OriginAnswer),
 }
 
-/// How an origin has a WebSocket.
+/// A WebSocket that an origin has accepted.
 #[derive(Debug)]
 pub enum Opened {
-    /// Over HTTP.
+    /// The origin gets the events of the WebSocket over HTTP.
     Conversation {
-        /// The conversation that goes on with it.
+        /// The conversation that carries the events of the WebSocket.
         conversation: Box<Conversation>,
-        /// The head of its answer.
+        /// The head of the response that accepts the WebSocket.
         head: response::Parts,
-        /// The events that came with the answer.
+        /// The content of the response that accepts the WebSocket. Its first event is `OPEN`.
         reply: super::Reply,
-        /// Which target of the route it is.
+        /// The index of the route's target that has accepted the WebSocket.
         target: usize,
     },
-    /// By a connection.
+    /// The origin speaks WebSocket, so its connection is relayed.
     Socket {
-        /// The connection.
+        /// The connection to the origin.
         socket: RelayedSocket,
-        /// The bytes that were read after the answer.
+        /// The bytes that were read from the connection after the head of the response.
         early: Bytes,
-        /// The head of its answer.
+        /// The head of the response that accepts the WebSocket.
         head: response::Parts,
-        /// Which target of the route it is.
+        /// The index of the route's target that has accepted the WebSocket.
         target: usize,
     },
-    /// The target is the `test` handler: it says what it is told, to these channels.
+    /// The target is the `test` handler, and the client's messages are sent back to the client.
     Echo {
-        /// The channels.
+        /// The channels to which the WebSocket is subscribed.
         channels: Vec<String>,
-        /// Which target of the route it is.
+        /// The index of the route's target that has accepted the WebSocket.
         target: usize,
     },
 }
 
-/// The connection of a relayed WebSocket to its origin. Its descriptor and its place count until it is dropped.
+/// The connection of a relayed WebSocket to its origin. Until it is dropped, it counts among the descriptors of the
+/// process and the relayed WebSockets of the origin.
 #[derive(Debug)]
 pub struct RelayedSocket {
     /// The connection.
@@ -73,19 +74,19 @@ pub struct RelayedSocket {
 }
 
 impl RelayedSocket {
-    /// Returns a connection that counts nowhere.
+    /// Returns a connection that counts neither among the descriptors nor among the relayed WebSockets.
     #[cfg(test)]
     pub const fn uncounted(transport: Transport) -> Self {
         Self { transport, _counted: None, _place: None }
     }
 }
 
-/// A place among the relayed WebSockets of one origin, until it is dropped.
+/// A guard that counts one of the WebSockets that are relayed to an origin, until it is dropped.
 #[derive(Debug)]
 pub(super) struct RelayedPlace(Rc<Cell<usize>>);
 
 impl RelayedPlace {
-    /// Takes a place, if fewer than `most` are taken.
+    /// Adds one to `taken` and returns its guard. Returns `None` if `taken` has reached `most` already.
     pub(super) fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
         if taken.get() >= most {
             return None;
@@ -102,7 +103,7 @@ impl Drop for RelayedPlace {
 }
 
 impl Opened {
-    /// Returns which target of the route has answered.
+    /// Returns the index of the route's target that has accepted the WebSocket.
     pub const fn target(&self) -> usize {
         match self {
             Self::Conversation { target, .. } | Self::Socket { target, .. } | Self::Echo { target, .. } => *target,
@@ -110,18 +111,18 @@ impl Opened {
     }
 }
 
-/// Returns the value of `Sec-WebSocket-Accept` for that of `Sec-WebSocket-Key` (RFC 6455 4.2.2).
+/// Returns the value of `Sec-WebSocket-Accept` that belongs to a `Sec-WebSocket-Key` (RFC 6455 4.2.2).
 pub fn accept_for(key: &[u8]) -> String {
     let both = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
     base64::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &both).as_ref())
 }
 
 impl Origin {
-    /// Lets an origin open a WebSocket for a client. As with requests, a target that cannot be reached is passed over for
-    /// the next one.
+    /// Asks the targets of a route, in their order, to accept a client's WebSocket. The next target is asked only if
+    /// the one before it cannot have received the handshake.
     ///
     /// # Errors
-    /// There is no answer, or none that can be used. The error says why.
+    /// No target has given a usable response. The error says why the last one has not.
     pub async fn open(
         self: &Rc<Self>,
         origin_request: &OriginRequest<'_>,
@@ -191,7 +192,8 @@ impl Origin {
     }
 }
 
-/// Returns the connection of an answer that changed the protocol.
+/// Takes the connection of a 101 response from hyper. Returns it with the bytes that were read from it after the head
+/// of the response, and with that head.
 async fn take_over(
     mut response: Response<hyper::body::Incoming>,
     limit: Duration,

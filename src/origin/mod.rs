@@ -1,5 +1,5 @@
-//! The way to the application: connections, what a forwarded request looks like, what can go wrong; and asking it
-//! again without a client.
+//! Requests to origins: the pool of connections, the form of forwarded requests, the failures, and the requests that
+//! gripd makes itself on behalf of clients.
 
 mod ask;
 mod background;
@@ -56,32 +56,36 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
-/// How origins are spoken to.
+/// The settings of connections and requests to origins.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long connecting may take.
+    /// The time that connecting may take. This includes the resolution of the host name.
     pub connect_timeout: Duration,
-    /// How long the head of an answer may take, and then the body of one that holds.
+    /// The time that the head of a response may take, and then again the body of a response that gripd collects, such
+    /// as one that holds. A route may have its own value.
     pub response_timeout: Duration,
-    /// How long a request may wait for one of the connections to its origin.
+    /// The time that a request may wait for one of the connections to its origin.
     pub connection_wait: Duration,
-    /// How long an unused connection is kept.
+    /// The time for which an unused connection may be used again. An older one is closed when the next request to the
+    /// same origin looks for a connection.
     pub idle_timeout: Duration,
-    /// Unused connections kept for one origin by one shard.
+    /// The number of unused connections that one shard keeps for one origin.
     pub idle_connections: usize,
-    /// Connections to one origin from one shard at the same time.
+    /// The number of connections that one shard may use at the same time to one origin.
     pub connections: usize,
-    /// WebSockets that are relayed to one origin at the same time.
+    /// The number of WebSockets that one shard may relay at the same time to one origin.
     pub websockets: usize,
-    /// How long an HTTP filter may take.
+    /// The time that a request of an HTTP filter may take, once it has its turn.
     pub filter_timeout: Duration,
-    /// The largest body of events that an origin may answer.
+    /// The size in bytes of the largest body of events in an origin's response (WebSocket over HTTP).
     pub max_events: usize,
-    /// The shortest time after which an origin may want to hear from a WebSocket again that it has over HTTP.
+    /// The shortest keep-alive interval of WebSocket over HTTP. If an origin asks for a shorter one, this one is
+    /// used.
     pub shortest_interval: Duration,
-    /// Signs the requests.
+    /// The signer of requests on routes without a signer of their own. `None` means that those requests are not
+    /// signed.
     pub signer: Option<Arc<Signer>>,
-    /// The headers that tell origins about the way of a request.
+    /// The settings of the headers that tell origins through which proxies a request has come.
     pub forwarding: Forwarding,
     /// A server in memory that stands for all origins, in tests.
     pub memory: Option<MemoryServer>,
@@ -98,7 +102,7 @@ impl Default for Settings {
             connections: 1024,
             websockets: 100_000,
             filter_timeout: Duration::from_secs(10),
-            // Both as Pushpin has it.
+            // Pushpin has the same values for this and the next setting.
             max_events: 1_000_000,
             shortest_interval: Duration::from_secs(20),
             signer: None,
@@ -111,26 +115,26 @@ impl Default for Settings {
 /// The counters of the traffic with origins.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Requests sent, retries included.
+    /// The number of requests sent. A request that is sent again counts again.
     pub requests: Counter,
-    /// Requests that failed.
+    /// The number of requests that got no usable response from any target of their route.
     pub failures: Counter,
-    /// Requests that went to another target because one could not be reached.
+    /// The number of requests that were sent to another target of their route because the target before it failed.
     pub fail_overs: Counter,
-    /// Connections whose client was slow, and that gave way to requests that were waiting.
+    /// The number of connections that were closed for waiting requests because their clients were slow.
     pub gave_way: Counter,
-    /// Links asked, on behalf of one stream or of many.
+    /// The number of requests sent for next links. A request that several streams share counts once.
     pub links: Counter,
-    /// Streams that were served from the response to another stream's request.
+    /// The number of streams that were served from the response to another stream's request.
     pub links_shared: Counter,
-    /// Informational answers (1xx but 100) that were dropped.
+    /// The number of informational responses (1xx other than 100) that were dropped.
     pub informational_dropped: Counter,
     /// The number of requests of gripd itself that are waiting for their turn.
     pub own_requests_waiting: Gauge,
 }
 
 impl Metrics {
-    /// Registers the numbers.
+    /// Registers the metrics in `registry`.
     pub fn new(registry: &Registry) -> Self {
         Self {
             requests: registry.counter("origin_requests_total", "Requests sent to origins, retries included."),
@@ -154,76 +158,81 @@ impl Metrics {
 }
 
 impl Default for Metrics {
-    /// Returns numbers in a registry of their own, which nobody reads.
+    /// Returns metrics in a registry of their own, which nobody reads.
     fn default() -> Self {
         Self::new(&Registry::new())
     }
 }
 
-/// A request to be forwarded, and on whose behalf.
+/// A request for an origin, with what is known about its sender.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginRequest<'a> {
-    /// Its route.
+    /// The route of the request.
     pub route: &'a Route,
-    /// The request that the client has sent, or that stands for it.
+    /// The head of the request, as the client sent it or as gripd made it.
     pub request: &'a Parts,
-    /// The address that it was sent from, if it has one: the client's, or that of a proxy.
+    /// The address from which the request was sent: that of the client, or of a proxy. `None` for gripd's own
+    /// requests.
     pub peer: Option<IpAddr>,
-    /// The client's address, if it has one.
+    /// The client's address, if it is known. Requests of one address share the connections to an origin fairly with
+    /// requests of other addresses.
     pub client: Option<IpAddr>,
-    /// The address in `peer` as text, if it is at hand.
+    /// The address in `peer` as the value of a header, if the caller has it already. Otherwise it is formatted when
+    /// it is needed.
     pub peer_text: Option<&'a HeaderValue>,
-    /// The way that it has come, if that is known: else it is read from its headers.
+    /// The addresses from which the request has come, if the caller knows them already. Otherwise they are read from
+    /// the headers of the request when they are needed.
     pub way: Option<&'a Way>,
-    /// Tells since when gripd waits for the client. `None`: there is nobody to wait for.
+    /// The record of how long gripd has waited for the client, by which the connection of a slow client may be closed
+    /// for waiting requests. `None` if there is no client to wait for.
     pub waiting: Option<&'a Rc<ClientDelay>>,
-    /// Whether it came over TLS.
+    /// Whether the client's request came over TLS.
     pub secure: bool,
-    /// The one who has sent it.
+    /// The kind of sender: a client, or a trusted GRIP proxy.
     pub sender: Sender,
-    /// Whether it is gripd's own.
+    /// Whether gripd makes the request itself. Such a request gets no `Via` header.
     pub internal: bool,
     /// The purpose of the request.
     pub purpose: Purpose,
-    /// The last ids that its client has had of its channels.
+    /// The id of the item that the client received last in each of its channels, for `Grip-Last`.
     pub last_ids: &'a [(String, Id)],
 }
 
 /// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A request with an answer.
+    /// An ordinary HTTP request.
     Plain,
-    /// A WebSocket to the origin.
+    /// The handshake of a WebSocket with the origin.
     WebSocket,
-    /// A part of a WebSocket that the origin has over HTTP.
+    /// A request that carries events of WebSocket over HTTP.
     Events,
 }
 
-/// The answer of an origin.
+/// The response of an origin.
 #[derive(Debug)]
 pub struct OriginAnswer {
-    /// Its head.
+    /// The head of the response.
     pub head: response::Parts,
-    /// Its body.
+    /// The body of the response.
     pub body: Source,
-    /// Which target of the route gave it.
+    /// The index of the route's target that has responded.
     pub target: usize,
 }
 
-/// Where the body of an answer comes from.
+/// The source of a response's body.
 #[derive(Debug)]
 pub enum Source {
-    /// From a connection.
+    /// The body is read from a connection to the origin.
     Incoming(Incoming, Lease),
-    /// It is at hand.
+    /// The body is in memory.
     Whole(Bytes),
 }
 
-/// A second, and the signatures made in it, each with its signer.
+/// The second in which signatures were made, and these signatures, each with its signer.
 type Signatures = (u64, Vec<(Arc<Signer>, HeaderValue)>);
 
-/// One shard's way to all origins.
+/// One shard's access to all origins.
 pub struct Origin {
     settings: Settings,
     pool: Rc<Pool>,
@@ -231,12 +240,13 @@ pub struct Origin {
     metrics: Arc<Metrics>,
     routes: RefCell<Arc<Table>>,
     background: background::Background,
-    /// Signing anew for each request would cost more than the request.
+    /// The signatures of the current second. Requests of one second share a signature, because signing costs more
+    /// than the rest of a request.
     signatures: RefCell<Signatures>,
 }
 
 impl Origin {
-    /// Returns a way to origins, without connections yet. `shield` is that of all shards.
+    /// Returns an `Origin` that has no connections yet. All shards share `shield`.
     pub fn new(
         settings: Settings,
         routes: Arc<Table>,
@@ -259,29 +269,31 @@ impl Origin {
         *self.routes.borrow_mut() = routes;
     }
 
-    /// Closes the connections to origins that are not in use, and returns how many there were.
+    /// Closes the idle connections to origins if that makes room for clients, and returns the number of connections
+    /// closed.
     pub fn spare_idle(&self) -> usize {
         self.pool.spare_idle()
     }
 
-    /// Returns how long an answer may take.
+    /// Returns the time that the head or the collected body of a response may take on this route.
     pub fn response_timeout(&self, route: &Route) -> Duration {
         route.response_timeout.unwrap_or(self.settings.response_timeout)
     }
 
-    /// Returns the settings of the headers that tell origins about the way of a request.
+    /// Returns the settings of the headers that tell origins through which proxies a request has come.
     pub const fn forwarding(&self) -> &Forwarding {
         &self.settings.forwarding
     }
 
-    /// Forwards a request and returns the head of the answer, with the connection on which its body comes.
+    /// Forwards a request and returns the head of the response, with the connection on which its body comes.
     ///
-    /// A target that cannot be reached, or whose connection breaks before it answers, is passed over for the next one. A
-    /// request that was lost on an idle connection is sent again on a new one. A request that an origin may have seen is
-    /// only sent again if its method is idempotent and its body is at hand (RFC 9110 9.2.2).
+    /// The targets of the route are tried in their order. The next one is tried if the request was not sent to the
+    /// target before it, or if the connection broke before the response and the method is idempotent (RFC 9110
+    /// 9.2.2). Under the same conditions, a request that was lost on a reused connection is sent again on a new one.
+    /// In every case, the part of the body that was read must still be in memory.
     ///
     /// # Errors
-    /// There is no answer. The error says why.
+    /// No target has given a usable response. The error says why the last one has not.
     pub async fn send(&self, origin_request: &OriginRequest<'_>, body: &Upload) -> Result<OriginAnswer, Failure> {
         let mut failed: Option<Failure> = None;
         let (mut upload, begun) = (body.clone(), body.progress());
@@ -362,7 +374,8 @@ impl Origin {
         loop {
             let sent = upload.progress();
             match timeout(limit, &mut answer).await {
-                // The clock runs while nothing is sent: a long upload is not a slow origin.
+                // The timeout begins anew if more of the request body was read meanwhile: a slow upload of the client
+                // is not the origin's delay.
                 Err(_) if upload.progress() != sent => {}
                 Err(_) => return Err(Lost::sent(Failure::over_time(Kind::TimedOut, "response_timeout", limit))),
                 Ok(Ok(response)) => return usable(response, origin_request.purpose),
@@ -392,9 +405,10 @@ impl Origin {
         outgoing
     }
 
-    /// Returns the `Grip-Sig` for a request that is sent now.
+    /// Returns the `Grip-Sig` for a request that is sent now, or `None` if gripd does not sign it.
     fn signature(&self, origin_request: &OriginRequest<'_>) -> Option<HeaderValue> {
-        // A WebSocket may live longer than the signature of the proxy before this one.
+        // The signature of a trusted GRIP proxy is passed on with its request. A WebSocket may outlive that
+        // signature, so gripd signs the requests of WebSocket over HTTP itself.
         let own = !origin_request.sender.is_trusted() || origin_request.purpose == Purpose::Events;
         if !own || origin_request.route.no_grip {
             return None;
@@ -424,7 +438,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// Returns the seconds since 1970, as tokens have them.
+/// Returns the current time in seconds since 1970-01-01 00:00 UTC, as in the claims of tokens.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
@@ -440,7 +454,8 @@ fn destination(target: &Target, address: &Address) -> Destination {
     Destination { address: address.clone(), public_only: target.untrusted }
 }
 
-/// Returns the last failure; if nothing could be reached, with the names of what was tried, in Pushpin's words.
+/// Returns the last failure. If the reason is that no connection could be made, the error lists all targets of the
+/// route, in Pushpin's words.
 fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
     let last = last.unwrap_or(Failure::new(Kind::Unreachable));
     if last.kind != Kind::Unreachable {
@@ -451,16 +466,17 @@ fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
     Failure::because(Kind::Unreachable, why)
 }
 
-/// Takes over an answer, or says why it cannot be forwarded.
+/// Removes from a response everything that concerns only the origin's connection. Returns an error if the response
+/// cannot be forwarded.
 fn usable(response: Response<Incoming>, purpose: Purpose) -> Result<Response<Incoming>, Lost> {
     let taken = rewrite::take_over(response, purpose);
     taken.map_err(|why| Lost::sent(Failure::because(Kind::Unusable, why)))
 }
 
-/// A request that got no answer.
+/// The failure of a request to one target.
 struct Lost {
     failure: Failure,
-    /// The origin has not seen a byte of it.
+    /// Whether the origin cannot have received any byte of the request, so that it may be sent again.
     unsent: bool,
 }
 

@@ -19,15 +19,15 @@ use std::sync::Arc;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
 
-/// Where a connection goes.
+/// The destination of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Destination {
     pub(super) address: Address,
-    /// Whether it must not lead into a private network.
+    /// Whether the connection must not lead to an address in a private network.
     pub(super) public_only: bool,
 }
 
-/// Connections by origin.
+/// The connections of one shard, by their destination.
 pub(super) struct Pool {
     settings: Settings,
     descriptors: Arc<Descriptors>,
@@ -39,7 +39,7 @@ pub(super) struct Pool {
 struct Place {
     idle: VecDeque<Idle>,
     share: Rc<Share>,
-    /// WebSockets that are relayed to it.
+    /// The number of WebSockets that are relayed to the origin.
     relayed: Rc<Cell<usize>>,
 }
 
@@ -51,11 +51,12 @@ struct Idle {
 /// A connection to an origin.
 type Connection = HttpConnection<Upload>;
 
-/// A connection to an origin, for one request. Returned to the pool when the answer was read whole.
+/// A connection to an origin that is used for one request. [`Lease::finish`] returns it to the pool. Otherwise it is
+/// closed when the lease is dropped.
 pub struct Lease {
     connection: Connection,
     reused: bool,
-    /// The body that is sent on it.
+    /// A handle to the body of the request that is sent on the connection.
     upload: Option<Upload>,
     to: Destination,
     pool: Rc<Pool>,
@@ -63,30 +64,31 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Returns whether the connection has served an earlier request, so that the origin may have closed it in the meantime.
+    /// Returns whether the connection has served an earlier request, so that the origin may have closed it in the
+    /// meantime.
     pub(super) const fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Returns whether the connection has ended because its client was slow while others waited.
+    /// Returns whether the connection was closed because its client was slow while other requests waited.
     pub fn gave_way(&self) -> bool {
         self.permit.gave_way()
     }
 
-    /// Returns the account of how long gripd has waited for the client. Connections whose clients are waited for give
-    /// way when others are waiting.
+    /// Returns the record of how long gripd has waited for the client. The connection of a slow client is closed when
+    /// other requests wait for a connection.
     pub fn delay(&self) -> &ClientDelay {
         self.permit.waiting()
     }
 
-    /// Sends a request; the head of its answer comes from the returned future.
+    /// Sends a request. The returned future gives the head of the response.
     pub(super) fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent<Upload>> {
         self.upload = Some(request.body().handle());
         self.connection.send(request)
     }
 
-    /// Gives the connection back: the answer was read to its end. An origin may answer before it has read all of
-    /// the request; its connection is then still busy with the rest, and is closed.
+    /// Returns the connection to the pool after the response was read to its end. An origin may respond before it has
+    /// read all of the request. Its connection is then still busy with the rest of the request, and is closed.
     pub fn finish(self) {
         let sent = self.upload.as_ref().is_none_or(Upload::is_whole);
         if sent && !self.connection.is_closed() {
@@ -109,8 +111,9 @@ impl Pool {
         Rc::new(Self { settings, descriptors, metrics, places: RefCell::default() })
     }
 
-    /// Closes all connections that are not in use, and returns how many there were. As long as origins have no more
-    /// connections than are kept back for them, that would make no room for anybody else.
+    /// Closes all idle connections, and returns the number of them. Does nothing as long as the connections to
+    /// origins use no more descriptors than are reserved for origins, because closing them would not make room for
+    /// clients then.
     pub(super) fn spare_idle(&self) -> usize {
         if !self.descriptors.are_many_for_origins() {
             return 0;
@@ -118,7 +121,8 @@ impl Pool {
         self.places.borrow_mut().values_mut().map(|place| place.idle.drain(..).count()).sum()
     }
 
-    /// Returns a connection that is free, or a new one, for a request of this source.
+    /// Returns a connection for a request of `source`: an idle one, or a new one if none is idle. If as many
+    /// connections as allowed are in use, waits for one of them for at most `connection_wait`.
     pub(super) async fn lease(
         self: &Rc<Self>,
         to: &Destination,
@@ -128,7 +132,7 @@ impl Pool {
         let share = self.place(to, |place| Rc::clone(&place.share));
         let permit = match share.free(source, &waiting) {
             Some(permit) => permit,
-            // Boxed: few requests wait, and all would carry it along.
+            // The future is boxed because few requests wait, and otherwise all requests would need memory for it.
             None => Box::pin(self.wait_for(&share, source, &waiting)).await?,
         };
         let deadline = Instant::now() + READY_WAIT;
@@ -150,7 +154,8 @@ impl Pool {
         Ok(Lease { connection, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
     }
 
-    /// Takes a place for one more WebSocket that is relayed to an origin.
+    /// Counts one more WebSocket that is relayed to an origin. Returns an error if there are as many as allowed
+    /// already.
     pub(super) fn relayed_place(&self, to: &Destination) -> Result<RelayedPlace, Failure> {
         let most = self.settings.websockets;
         let place = self.place(to, |place| RelayedPlace::take(&place.relayed, most));
@@ -167,7 +172,7 @@ impl Pool {
         }
     }
 
-    /// Returns a new connection instead of one that was lost.
+    /// Returns a lease with a new connection in place of a lost one. The new lease keeps the permit of the lost one.
     pub(super) async fn connect_instead(&self, lost: Lease) -> Result<Lease, Failure> {
         let connection = Box::pin(self.connect(&lost.to)).await?;
         lost.permit.is_used_by(connection.abort_handle());
@@ -182,10 +187,11 @@ impl Pool {
         Connection::new(transport, Some(counted)).await.map_err(Failure::from_hyper)
     }
 
-    /// Opens a connection to the first of the addresses that answers.
+    /// Connects to the address of the destination that answers first.
     async fn open(&self, to: &Destination) -> Result<(Transport, Counted), Failure> {
         let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
-        // The last descriptors are for the control port.
+        // `None` means that only the descriptors reserved for the control port are left. Idle connections may make
+        // room.
         let mut counted = self.descriptors.origin();
         if counted.is_none() && self.spare_idle() > 0 {
             counted = self.descriptors.origin();
@@ -206,7 +212,8 @@ impl Pool {
         }
     }
 
-    /// Returns the connection used last, of those that are not too old.
+    /// Removes and returns the idle connection that was used last. Closes those that were idle for longer than
+    /// `idle_timeout`.
     fn take(&self, to: &Destination) -> Option<Connection> {
         self.place(to, |place| {
             while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {

@@ -1,4 +1,5 @@
-//! The order in which requests get the connections to one origin, when all of them are taken.
+//! The connections to one origin that may be in use at the same time, and the order in which waiting requests get
+//! them. A connection *gives way* if it is closed for a waiting request because its own client is slow.
 
 use super::Metrics;
 use super::fair::{FairQueue, Sharer};
@@ -13,14 +14,17 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 
-/// How often requests that wait look for connections that could give way.
+/// The interval at which a task looks for connections that could give way, while requests wait.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long a client may keep gripd waiting before its connection may give way, if its address has a quarter of all
-/// connections and the request that waits is another address's.
+/// The time that a client may keep gripd waiting before its connection may give way, if its source has at least a
+/// quarter of all connections and a request of another source waits.
 const CROWD_PATIENCE: Duration = Duration::from_millis(100);
-/// The same, if the request that waits is of that address as well: behind one address there may be many clients.
+/// The time that a client may keep gripd waiting before its connection may give way, if its source has at least a
+/// quarter of all connections and the waiting requests are all of this source or gripd's own. There may be many
+/// clients behind one address.
 const OWN_PATIENCE: Duration = Duration::from_secs(1);
-/// The same for everybody else.
+/// The time that a client may keep gripd waiting before its connection may give way, if its source has less than a
+/// quarter of all connections.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The connections to one origin that are in use, and the requests that wait for one.
@@ -28,14 +32,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Share {
     most: usize,
     users: RefCell<Slab<User>>,
-    /// How many users there were.
+    /// The serial number of the next connection.
     serial: Cell<u64>,
     metrics: Arc<Metrics>,
-    /// Requests that wait.
+    /// The requests that wait for a connection.
     queue: RefCell<FairQueue<Waiter>>,
     /// Whether a task looks for connections that could give way.
     is_watched: Cell<bool>,
-    /// When it was last looked for connections that could give way.
+    /// The time of the last search for connections that could give way.
     looked: Cell<Option<Instant>>,
 }
 
@@ -45,18 +49,18 @@ struct User {
     serial: u64,
     source: Sharer,
     waiting: Rc<ClientDelay>,
-    /// Ends the connection.
+    /// The handle by which the connection is ended. `None` while the connection is being opened.
     task: Option<AbortHandle>,
 }
 
-/// A request that waits.
+/// A request that waits for a connection.
 #[derive(Debug)]
 struct Waiter {
     waiting: Rc<ClientDelay>,
     granted: oneshot::Sender<Permit>,
 }
 
-/// The right to have a connection, until it is dropped.
+/// The right to use one connection. It ends when the permit is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     share: Rc<Share>,
@@ -73,14 +77,14 @@ impl Share {
         Rc::new(Self { most, users, serial, metrics, queue, is_watched, looked })
     }
 
-    /// Returns a permit if a connection is free, and nobody waits for one.
+    /// Returns a permit if a connection is free and no request waits for one.
     pub(super) fn free(self: &Rc<Self>, source: Sharer, waiting: &Rc<ClientDelay>) -> Option<Permit> {
         let is_free = self.users.borrow().len() < self.most && self.queue.borrow().is_empty();
         if is_free { Some(self.admit(source, Rc::clone(waiting))) } else { None }
     }
 
-    /// Waits for a connection: until one is free, or one gives way. Sources take turns. `waiting` tells later whether
-    /// the client of the request keeps gripd waiting.
+    /// Waits until a connection is free or gives way, and returns the permit for it. The sources of waiting requests
+    /// take turns. `waiting` records how long gripd waits for the client of the request.
     pub(super) async fn permit(self: &Rc<Self>, source: Sharer, waiting: &Rc<ClientDelay>) -> Option<Permit> {
         if let Some(permit) = self.free(source, waiting) {
             return Some(permit);
@@ -108,7 +112,8 @@ impl Share {
         while self.users.borrow().len() < self.most {
             let Some((source, waiter)) = self.queue.borrow_mut().pop() else { return };
             if !waiter.granted.is_closed() {
-                // A request that waits no longer drops its permit, which frees the connection again.
+                // If the request no longer waits, sending fails and drops the permit, which frees the connection
+                // again.
                 let _ = waiter.granted.send(self.admit(source, waiter.waiting));
             }
         }
@@ -126,7 +131,9 @@ impl Share {
         }
     }
 
-    /// Ends connections whose clients keep gripd waiting, one for each request that waits.
+    /// Ends connections whose clients keep gripd waiting, at most one for each waiting request, and grants the free
+    /// connections to waiting requests. Does nothing if the last search was less than a quarter of [`LOOK_EVERY`]
+    /// ago.
     fn make_room(self: &Rc<Self>) {
         let now = Instant::now();
         if self.looked.get().is_some_and(|looked| now.duration_since(looked) < LOOK_EVERY / 4) {
@@ -152,8 +159,9 @@ impl Share {
         self.grant();
     }
 
-    /// Chooses the connections that are to give way, at most one for each request that waits: those of the source that
-    /// has most of them first, and of these the ones whose clients have kept gripd waiting the longest.
+    /// Chooses the connections that are to give way, at most one for each waiting request. Connections of the source
+    /// with the most connections come first. Among those of one source, the ones whose clients have kept gripd
+    /// waiting the longest come first.
     fn choose(&self, now: Instant) -> Vec<usize> {
         let (users, queue) = (self.users.borrow(), self.queue.borrow());
         let mut counts: HashMap<Sharer, usize> = HashMap::new();
@@ -162,7 +170,7 @@ impl Share {
         }
         let patience = |user: &User| match counts.get(&user.source) {
             Some(count) if count * 4 < self.most => PATIENCE,
-            // gripd's own requests are on behalf of anybody.
+            // gripd's own requests do not count as another source, because they may be for clients of any source.
             _ if queue.sources().all(|waits| waits.is_own() || waits == user.source) => OWN_PATIENCE,
             _ => CROWD_PATIENCE,
         };
@@ -180,11 +188,11 @@ impl Share {
 }
 
 impl Permit {
-    /// Names the task of the connection, which ends if the connection has to give way.
+    /// Sets the task of the connection, which is aborted when the connection has to give way.
     pub(super) fn is_used_by(&self, task: AbortHandle) {
         match self.share.users.borrow_mut().get_mut(self.key).filter(|user| user.serial == self.serial) {
             Some(user) => user.task = Some(task),
-            // It had to give way while it was being opened.
+            // The connection had to give way while it was being opened.
             None => task.abort(),
         }
     }
@@ -194,7 +202,7 @@ impl Permit {
         self.share.users.borrow().get(self.key).is_none_or(|user| user.serial != self.serial)
     }
 
-    /// Returns the marker that records since when gripd has been waiting for the client.
+    /// Returns the record of how long gripd has waited for the client.
     pub(super) fn waiting(&self) -> &ClientDelay {
         &self.waiting
     }
@@ -229,19 +237,19 @@ mod tests {
         Sharer::of(Some([10, 0, 0, last].into()))
     }
 
-    /// Returns a request of a source, with its permit if it has one at once.
+    /// Begins a request of a source. Returns the permit, if it is granted at once, and the future of the request.
     fn asks(share: &Rc<Share>, last: u8, waiting: &Rc<ClientDelay>) -> (Option<Permit>, Pending) {
         let (share, waiting) = (Rc::clone(share), Rc::clone(waiting));
         let mut permit: Pending = Box::pin(async move { share.permit(source(last), &waiting).await });
         (now(&mut permit), permit)
     }
 
-    /// Returns a request of a source that has its permit at once.
+    /// Returns the permit of a request that gets one at once.
     fn has(share: &Rc<Share>, last: u8, waiting: &Rc<ClientDelay>) -> Permit {
         asks(share, last, waiting).0.unwrap()
     }
 
-    /// Returns a request of a source that has to wait.
+    /// Returns the future of a request that has to wait for its permit.
     fn waits(share: &Rc<Share>, last: u8) -> Pending {
         let (permit, pending) = asks(share, last, &Rc::default());
         assert!(permit.is_none());
@@ -255,18 +263,18 @@ mod tests {
         }
     }
 
-    /// Runs a test where tasks can be spawned.
+    /// Runs a test in a runtime where local tasks can be spawned.
     fn run(test: impl FnOnce()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         LocalSet::new().block_on(&runtime, async { test() });
     }
 
-    /// Pretends that gripd has waited for a client for so long.
+    /// Pretends that gripd has waited for the client for this many seconds.
     fn slow_down(permit: &Permit, seconds: u64) {
         permit.waiting().wait_since(Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap());
     }
 
-    /// Looks again, although somebody has just looked.
+    /// Searches for connections that could give way, even if the last search was a moment ago.
     fn look(share: &Rc<Share>) {
         share.looked.set(None);
         share.make_room();

@@ -1,5 +1,6 @@
-//! The protection of origins from a storm of links: one request for many streams, an even spread over time, and a bound of
-//! those in flight, for all shards together.
+//! The protection of origins from too many requests for links at once. Equal requests of several streams are sent
+//! once, the requests are spread over time, and the number of requests in progress is bounded. All shards share one
+//! shield.
 
 use super::Metrics;
 use super::turns::{Lane, Turns};
@@ -17,10 +18,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long an answer is as good as a new one for streams that ask just because it is time.
+/// The age up to which a response is shared with streams that request their link only because it is due.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// The link requests of all shards.
+/// The link requests of all shards, and the turns of gripd's own requests.
 #[derive(Debug)]
 pub struct Shield {
     pub(super) turns: Turns,
@@ -32,11 +33,11 @@ pub struct Shield {
 #[derive(Debug, Default)]
 struct State {
     flights: HashMap<Key, Flight>,
-    /// Flights that are over, in the order in which they are to be forgotten.
+    /// The flights that have ended, in the order in which they are removed, and the time from which on each is removed.
     landed: VecDeque<(Instant, Key)>,
 }
 
-/// The identity of a request. Only streams that would get the same answer share it.
+/// The identity of a link request. Streams with equal keys would get the same response, so they share one request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     route: Same<Route>,
@@ -45,7 +46,8 @@ struct Key {
     last_ids: Vec<(String, Id)>,
 }
 
-/// The very thing, not one that is equal: a route in one version of the table.
+/// A value that is compared by its address. A route of a reloaded table is thus another one, even if its content is
+/// equal.
 #[derive(Clone, Debug)]
 struct Same<T>(Arc<T>);
 
@@ -63,7 +65,7 @@ impl<T> Hash for Same<T> {
     }
 }
 
-/// A request that several wait for.
+/// A flight: a link request that is in progress or has just ended, and whose outcome several streams may share.
 #[derive(Debug)]
 struct Flight {
     /// The time at which the request was sent, or `None` if it has not been sent yet.
@@ -72,7 +74,7 @@ struct Flight {
 }
 
 impl State {
-    /// Forgets flights that have been over for a while.
+    /// Removes the flights that ended at least [`FRESH`] ago.
     fn forget_landed(&mut self, now: Instant) {
         while self.landed.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, key)) = self.landed.pop_front() else { break };
@@ -84,35 +86,36 @@ impl State {
 }
 
 impl Flight {
-    /// Returns whether nobody will tell anything more of it.
+    /// Returns whether the flight has ended, with or without an outcome.
     fn is_over(&self) -> bool {
         self.news.has_changed().is_err()
     }
 
-    /// Returns whether it ended without an outcome.
+    /// Returns whether the flight ended without an outcome.
     fn is_given_up(&self) -> bool {
         self.is_over() && self.news.borrow().is_none()
     }
 }
 
-/// The result of a flight.
+/// The outcome of a flight.
 #[derive(Clone, Debug)]
 enum Outcome {
     Told(Arc<(StatusCode, HeaderMap, Bytes)>),
-    /// The body is too large to be kept: each asks for itself.
+    /// The body is too large to be kept in memory, so each stream sends a request of its own.
     TooLarge,
     Failed(Kind, String),
 }
 
-/// Whether to ask, or to wait for who does.
+/// The part of a stream in a flight: it sends the request itself, or waits for the outcome of another stream's
+/// request.
 enum Boarding {
     Lead(watch::Sender<Option<Outcome>>),
     Join(watch::Receiver<Option<Outcome>>),
 }
 
 impl Shield {
-    /// Returns a shield that lets this many requests of gripd's own of each kind to one origin at the same time. Those that
-    /// wait are counted.
+    /// Returns a shield that allows `most` of gripd's own requests of each [`Lane`] to one origin at the same time.
+    /// Requests that wait for their turn are counted in `metrics`.
     pub fn new(most: usize, metrics: &Metrics) -> Arc<Self> {
         let (started, keys) = (Instant::now(), RandomState::new());
         Arc::new(Self {
@@ -123,9 +126,9 @@ impl Shield {
         })
     }
 
-    /// Returns how long to wait until a link is asked that is to be asked every `period`. Links are spread evenly over the
-    /// period by their URI; all streams of one URI ask at the same time, and so as one. A tenth of the period at least is
-    /// left to wait.
+    /// Returns the time until a link that is due every `period` is requested next. Links are spread evenly over the
+    /// period by a hash of their URI. All streams with the same URI request it at the same time, and so share one
+    /// request. The time is at least a tenth of the period.
     pub fn wait(&self, uri: &str, period: Duration) -> Duration {
         let millis = period.as_millis().max(1);
         let phase = u128::from(self.keys.hash_one(uri)) % millis;
@@ -134,7 +137,8 @@ impl Shield {
         Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// Joins a request that was not sent before `since`, or begins one.
+    /// Joins the flight of this key, unless it was given up or its request was sent before `since`. Otherwise begins
+    /// a new flight.
     fn board(&self, key: &Key, since: Instant) -> Boarding {
         let state = &mut *self.state();
         let now = Instant::now();
@@ -160,19 +164,20 @@ impl Shield {
         self.state().landed.push_back((Instant::now() + FRESH, key));
     }
 
-    /// Forgets flights that have been over for a while.
+    /// Removes a flight that has just ended, after the time for which its outcome is shared.
     async fn sweep(self: Arc<Self>) {
         tokio::time::sleep(FRESH + Duration::from_millis(1)).await;
         self.state().forget_landed(Instant::now());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics halfway, so a poisoned state is still a whole one.
+        // No code panics while the state is inconsistent, so the state of a poisoned lock can be used.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Sees to it that a flight is forgotten, whether it lands or is given up.
+/// The side of a flight that sends the request. When it is dropped, with or without an outcome, the flight has ended
+/// and will be removed.
 struct Leader<'a> {
     shield: &'a Shield,
     key: Key,
@@ -186,11 +191,11 @@ impl Drop for Leader<'_> {
 }
 
 impl Origin {
-    /// Asks a next link on behalf of a stream that knows of `last_ids`. Streams that ask the same share an answer, if
-    /// it is no older than `since`; `None`: than a moment ago.
+    /// Requests a next link for a stream whose client has received the items up to `last_ids`. Streams with equal
+    /// requests share one response if its request was sent at `since` or later. `None` stands for 250 ms ago.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// There is no usable response. The error says why.
     pub async fn ask_link(
         &self,
         about: &Asking,
@@ -224,7 +229,7 @@ impl Origin {
                         self.metrics.links.inc();
                         return self.ask(about, ask()).await;
                     }
-                    // The one who sent the request is gone.
+                    // The stream that sent the request has ended without an outcome, so this stream tries again.
                     None => {}
                 },
             }
@@ -246,7 +251,7 @@ impl Origin {
     }
 }
 
-/// Returns the result of another's request. `None`: it was given up.
+/// Returns the outcome of another stream's flight, or `None` if the flight ended without an outcome.
 async fn joined(mut news: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
     let outcome = news.wait_for(Option::is_some).await.ok()?;
     outcome.clone()
@@ -287,7 +292,7 @@ mod tests {
         assert!(matches!(shield.board(&key("b"), late), Boarding::Lead(_)));
         shield.sent(&key("a"));
         assert!(matches!(shield.board(&key("a"), before), Boarding::Join(_)));
-        // A request that was sent before somebody had a reason to ask is too old for them.
+        // A request that was sent before `since` is too old to be shared.
         assert!(matches!(shield.board(&key("a"), late), Boarding::Lead(_)));
         drop(tell);
     }

@@ -1,4 +1,4 @@
-//! The answers of the target `test`: an origin to try GRIP with, as Pushpin has it.
+//! The target `test`: a built-in origin to try GRIP with, as Pushpin has one.
 
 use super::{Handshake, Opened, OriginAnswer, OriginRequest, Source};
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 const NOT_FOUND: &str = "no such test resource\n";
 
-/// Answers a request.
+/// Returns the response to a request: a greeting at the root, a hold at `/response` and `/stream`, and otherwise 404.
 pub(super) fn answer(origin_request: &OriginRequest<'_>, target: usize) -> OriginAnswer {
     let uri = &origin_request.request.uri;
     let (status, hold, body) = match path(origin_request).trim_end_matches('/') {
@@ -32,7 +32,8 @@ pub(super) fn answer(origin_request: &OriginRequest<'_>, target: usize) -> Origi
     OriginAnswer { head: response.into_parts().0, body: Source::Whole(Bytes::from_static(body.as_bytes())), target }
 }
 
-/// Opens a WebSocket at `/ws`, which gets back what it says.
+/// Accepts a WebSocket at `/ws`, on which the client's messages are sent back to the client. A handshake for any
+/// other path is refused with 404.
 pub(super) fn open(origin_request: &OriginRequest<'_>, target: usize) -> Handshake {
     let uri = &origin_request.request.uri;
     if path(origin_request).trim_end_matches('/') == "/ws" {
@@ -46,14 +47,14 @@ pub(super) fn open(origin_request: &OriginRequest<'_>, target: usize) -> Handsha
     Handshake::Refused(OriginAnswer { head: response.into_parts().0, body, target })
 }
 
-/// Returns the path after the beginning that its route has.
+/// Returns the path of a request without the beginning that its route requires (`path_beg`).
 fn path<'a>(origin_request: &OriginRequest<'a>) -> &'a str {
     let begin = origin_request.route.condition.path_beg.trim_end_matches('/');
     let path = origin_request.request.uri.path();
     path.strip_prefix(begin).unwrap_or(path)
 }
 
-/// Returns the values of the query parameters `channel`; `test` if there are none.
+/// Returns the values of the query parameters named `channel`, or `test` if there are none.
 fn channels(query: &str) -> Vec<String> {
     let values = query.split('&').filter_map(|pair| pair.strip_prefix("channel="));
     let decode = |value: &str| percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();

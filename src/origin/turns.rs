@@ -1,4 +1,5 @@
-//! The order in which gripd's own requests reach an origin, for all shards together.
+//! Turns: the bound on the number of gripd's own requests to each origin, and the order in which waiting requests are
+//! sent. They are shared by all shards.
 
 use super::fair::{FairQueue, Sharer};
 use crate::telemetry::metrics::Gauge;
@@ -6,31 +7,32 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Lanes after which those that nobody uses are forgotten.
+/// The number of queues at which the unused ones are removed.
 const MAX_LANES: usize = 1024;
 
-/// The number of waiting requests from which on those that no longer wait are looked for and forgotten.
+/// The least number of waiting entries at which a queue removes those of requests that no longer wait.
 const SWEEP: usize = 64;
 
-/// The kinds of gripd's own requests that do not wait for each other.
+/// A kind of gripd's own requests. Requests of different kinds do not wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Links, retries and hints: a client that is held waits for them.
+    /// Requests for whose response a held client waits: next links, long-polls that are asked again, hints, and
+    /// requests without events in WebSocket over HTTP.
     Asking,
-    /// Words about clients that are gone (`DISCONNECT`, gone links). A crowd that leaves at once must not keep
-    /// those who stay from being served.
+    /// Notifications that clients have left, by `DISCONNECT` events, last events or gone links. Many clients that
+    /// leave at once must not delay the requests for the clients that stay.
     Leaving,
-    /// HTTP filters.
+    /// Requests of HTTP filters.
     Filters,
 }
 
-/// Bounds gripd's own requests to each origin. Those beyond the bound wait, and clients take turns.
+/// The turns of gripd's own requests. Requests to an origin beyond the bound wait, and their clients take turns.
 #[derive(Debug)]
 pub(super) struct Turns {
-    /// Requests of one lane to one origin at the same time.
+    /// The number of requests of one lane to one origin that may be in progress at the same time.
     most: usize,
     queues: Mutex<HashMap<(Lane, String), Arc<Queue>>>,
-    /// The requests that wait for their turn.
+    /// The number of requests that wait for their turn.
     waiting: Gauge,
 }
 
@@ -43,14 +45,14 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Requests that have their turn.
+    /// The number of requests that have a turn.
     running: usize,
     waiting: FairQueue<oneshot::Sender<Turn>>,
-    /// The number of requests that were left when those that no longer waited were last forgotten.
+    /// The number of entries that were left in `waiting` when it was last cleared of requests that no longer wait.
     swept: usize,
 }
 
-/// A request that waits for its turn, and is counted until this is dropped.
+/// A guard that counts one waiting request, until it is dropped.
 struct CountedWait<'a>(&'a Gauge);
 
 impl<'a> CountedWait<'a> {
@@ -66,7 +68,7 @@ impl Drop for CountedWait<'_> {
     }
 }
 
-/// Leave to ask an origin, until it is dropped.
+/// The permission to send one request to an origin. When it is dropped, the next waiting request gets the turn.
 #[derive(Debug)]
 pub struct Turn(Option<Arc<Queue>>);
 
@@ -75,14 +77,17 @@ impl Turns {
         Self { most, queues: Mutex::default(), waiting }
     }
 
-    /// Waits until an origin may be asked once more on behalf of a client. While it waits it is counted.
+    /// Waits for a turn to send a request to an origin on behalf of a client. The request is counted as waiting
+    /// meanwhile.
     pub(super) async fn next(&self, lane: Lane, origin: String, client: Sharer) -> Turn {
         match self.queue(lane, origin).join(client) {
             Ok(turn) => turn,
             Err(granted) => {
-                // Only now, when it has its place in the queue: whoever looks at the number relies on that.
+                // The request is counted after it has joined the queue, so that readers of the count can rely on the
+                // order of the queue.
                 let _counted = CountedWait::new(&self.waiting);
-                // A turn that ends goes to the next request that waits, so that this one gets its turn.
+                // The sender is not dropped while the request waits, because a turn that ends is passed on to the
+                // next waiting request.
                 granted.await.unwrap_or(Turn(None))
             }
         }
@@ -99,7 +104,7 @@ impl Turns {
 }
 
 impl Queue {
-    /// Takes a turn if one is free, or begins to wait for one.
+    /// Takes a turn if one is free. Otherwise adds the request to the queue, and returns the receiver for its turn.
     fn join(self: Arc<Self>, client: Sharer) -> Result<Turn, oneshot::Receiver<Turn>> {
         let mut state = lock(&self.state);
         if state.running < self.most {
@@ -132,14 +137,14 @@ impl Drop for Turn {
             let Some((_, grant)) = next else { return };
             match grant.send(Self(Some(Arc::clone(&queue)))) {
                 Ok(()) => return,
-                // It waits no longer: the next one has the turn.
+                // The request no longer waits, so the loop passes the turn on to the next one.
                 Err(mut unused) => drop(unused.0.take()),
             }
         }
     }
 }
 
-/// Locks a state in which nothing panics halfway, so that a poisoned one is still whole.
+/// Locks a mutex even if it is poisoned. No code panics while the state is inconsistent, so the state can be used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -151,7 +156,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
-    /// Returns turns of which there is one at a time.
+    /// Returns turns that allow one request at a time.
     fn turns() -> Turns {
         Turns::new(1, Metrics::default().own_requests_waiting)
     }
@@ -161,7 +166,7 @@ mod tests {
     fn asks(turns: &Turns, lane: Lane, client: u8) -> Pending<'_> {
         let mut turn: Pending<'_> =
             Box::pin(turns.next(lane, "o".to_owned(), Sharer::of(Some([10, 0, 0, client].into()))));
-        // It begins to wait now.
+        // The first poll adds the request to the queue.
         if let Some(turn) = now(&mut turn) {
             return Box::pin(std::future::ready(turn));
         }
@@ -219,7 +224,7 @@ mod tests {
         let mut stays = asks(&turns, Lane::Asking, 1);
         let late = asks(&turns, Lane::Asking, 2);
         drop(gone);
-        // The other client's request has the turn already when it is given up.
+        // The other client's request has been granted the turn, but is dropped before it takes the turn.
         drop(running);
         assert!(now(&mut stays).is_none());
         drop(late);

@@ -14,7 +14,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-/// The largest request body that is kept: for a retry, and for requests that are held.
+/// The size in bytes of the largest request body that is kept in memory, so that it can be sent again or its request
+/// can be held.
 const MAX_KEPT: usize = 100_000;
 
 /// The state of a request body.
@@ -22,20 +23,20 @@ const MAX_KEPT: usize = 100_000;
 pub enum BodyState {
     /// The body was read to its end.
     Whole,
-    /// It is larger than what is kept.
+    /// The body is larger than what is kept in memory.
     TooLarge,
-    /// The client broke off.
+    /// The client aborted the upload.
     Broken,
-    /// The client sent it too slowly.
+    /// The client sent the body too slowly.
     TooSlow,
 }
 
-/// Why a request body does not go on.
+/// An error that ends a request body early.
 #[derive(Debug)]
 pub enum UploadError {
     /// The client aborted the upload.
     Broken(hyper::Error),
-    /// The client sent it too slowly.
+    /// The client sent the body too slowly.
     TooSlow,
 }
 
@@ -57,25 +58,26 @@ impl std::error::Error for UploadError {
     }
 }
 
-/// A request body, streamed to the origin and kept as far as that is allowed.
+/// A request body that is streamed to the origin, and kept in memory up to a limit.
 ///
-/// Clones share one body: the connection to the origin reads it, and so does whoever waits for its end.
+/// Clones share one body. The connection to the origin reads it, and so does a task that waits for its end in
+/// [`Upload::whole`].
 #[derive(Clone, Debug)]
 pub struct Upload {
     shared: Rc<RefCell<Shared>>,
-    /// The pieces that this clone sends before it reads on, because an earlier one has read them.
+    /// The pieces that this clone sends first, because another clone has read them from the client already.
     replay: VecDeque<Bytes>,
-    /// Whether the trailers that were read belong to the replay.
+    /// Whether this clone sends the trailers that were read already, after the pieces in `replay`.
     replays_trailers: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// The client's side; `None`: the body was at hand from the beginning.
+    /// The body as it comes from the client. `None` if the body was in memory from the beginning.
     incoming: Option<FromClient>,
     kept: Kept,
     count: usize,
-    /// Whether all that was read is still at hand.
+    /// Whether everything that was read is still in memory.
     is_at_hand: bool,
     /// Whether the body is read before its request is sent, so that all of it must be kept.
     is_ahead: bool,
@@ -89,13 +91,13 @@ struct Shared {
 struct FromClient {
     body: Incoming,
     pace: Pace,
-    /// Whether the pace no longer matters: the origin has answered.
+    /// Whether the origin has responded. From then on the pace of the client no longer matters.
     is_answered: bool,
     waiting: Rc<ClientDelay>,
 }
 
-/// Pieces of a body. A piece is a part of the buffer into which it was read, which it keeps: small ones are copied
-/// together, so that a client that sends single bytes takes no more memory than others.
+/// Pieces of a body that are kept in memory. Each piece keeps alive the whole buffer into which it was read. Small
+/// pieces are therefore copied together, so that a client that sends single bytes takes no more memory than others.
 #[derive(Debug, Default)]
 struct Kept {
     pieces: Vec<Bytes>,
@@ -103,7 +105,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Pieces that are shorter are copied.
+    /// The length in bytes below which pieces are copied.
     const SMALL: usize = 4 << 10;
 
     fn push(&mut self, piece: &Bytes) {
@@ -130,10 +132,10 @@ impl Kept {
     }
 }
 
-/// How much was read of a body, and whether that is all of it.
+/// The number of bytes that were read of a body, and whether it was read to its end.
 pub(super) type Progress = (usize, bool);
 
-/// Bytes of request bodies that one shard reads ahead of their requests.
+/// A limit on the bytes of request bodies that one shard reads before it sends the requests.
 #[derive(Debug)]
 pub struct Ahead {
     most: usize,
@@ -141,13 +143,13 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Returns room for this many bytes.
+    /// Returns a limit of `most` bytes, of which none are used.
     pub const fn new(most: usize) -> Self {
         Self { most, used: Cell::new(0) }
     }
 }
 
-/// Bytes of one request body that count as read ahead, until this is dropped.
+/// The bytes of one request body that count as read ahead, until this guard is dropped.
 #[derive(Debug)]
 pub struct ReadAhead<'a> {
     ahead: &'a Ahead,
@@ -161,14 +163,14 @@ impl Drop for ReadAhead<'_> {
 }
 
 impl Upload {
-    /// Returns a body to be read from the client, which keeps `waiting` up to date.
+    /// Returns a body that is read from the client. `waiting` records how long gripd waits for the client meanwhile.
     pub fn new(body: Incoming, limits: Limits, waiting: Rc<ClientDelay>) -> Self {
         let state = body.is_end_stream().then_some(BodyState::Whole);
         let incoming = Some(FromClient { body, pace: Pace::new(limits), is_answered: false, waiting });
         Self::over(incoming, state)
     }
 
-    /// Returns a body that is at hand.
+    /// Returns a body that is completely in memory.
     pub fn of(body: Bytes) -> Self {
         let mut upload = Self::over(None, Some(BodyState::Whole));
         let mut shared = upload.shared.borrow_mut();
@@ -195,26 +197,28 @@ impl Upload {
         Self { shared: Rc::new(RefCell::new(shared)), replay: VecDeque::new(), replays_trailers: false }
     }
 
-    /// Returns a clone that serves to look at the body, and has nothing to send.
+    /// Returns a clone that serves to look at the state of the body, and does not send what was read already.
     pub(super) fn handle(&self) -> Self {
         Self { shared: Rc::clone(&self.shared), replay: VecDeque::new(), replays_trailers: false }
     }
 
-    /// Notes that the origin has answered: if the client still sends, that is between the two.
+    /// Notes that the origin has responded. From now on it is no error if the client sends its body slowly, because
+    /// the origin decides how long it waits for the rest.
     pub(super) fn note_answer(&self) {
         if let Some(incoming) = &mut self.shared.borrow_mut().incoming {
             incoming.is_answered = true;
         }
     }
 
-    /// Returns what was read of it, if it was read to its end and kept.
+    /// Returns the pieces of the body, if it was read to its end and is small enough to be kept.
     pub fn kept(&self) -> Option<Vec<Bytes>> {
         let mut shared = self.shared.borrow_mut();
         let is_kept = shared.state == Some(BodyState::Whole) && shared.count <= MAX_KEPT && shared.is_at_hand;
         if is_kept { Some(shared.kept.pieces().to_vec()) } else { None }
     }
 
-    /// Returns the same body from its beginning, if all that was read of it is still at hand.
+    /// Returns the same body from its beginning. Returns `None` if a part that was read is no longer in memory, or if
+    /// the client aborted the upload or sent the body too slowly.
     pub fn again(&self) -> Option<Self> {
         let mut shared = self.shared.borrow_mut();
         let ended_badly = matches!(shared.state, Some(BodyState::Broken | BodyState::TooSlow));
@@ -228,33 +232,34 @@ impl Upload {
         })
     }
 
-    /// Returns the same body from the beginning of this clone: as it is, if nothing was read since its progress was this,
-    /// else from what is at hand.
+    /// Returns the body as this clone had it when its progress was `begun`, to send it again. If nothing was read
+    /// since then, this clone is still complete. Otherwise the body begins with what is in memory.
     pub(super) fn again_since(&self, begun: Progress) -> Option<Self> {
         if self.progress() == begun { Some(self.clone()) } else { self.again() }
     }
 
-    /// Returns whether it was read to its end.
+    /// Returns whether the body was read to its end.
     pub fn is_whole(&self) -> bool {
         let shared = self.shared.borrow();
         shared.state == Some(BodyState::Whole) || (shared.state.is_none() && shared.has_ended())
     }
 
-    /// Returns whether the client was too slow.
+    /// Returns whether the client sent the body too slowly.
     pub(super) fn is_too_slow(&self) -> bool {
         self.shared.borrow().state == Some(BodyState::TooSlow)
     }
 
-    /// Returns a value that changes whenever more of it is read.
+    /// Returns a value that changes whenever more of the body is read.
     pub(super) fn progress(&self) -> Progress {
         (self.shared.borrow().count, self.is_whole())
     }
 
-    /// Reads ahead: to the end of the body, up to `most` bytes, or as far as there is room for all bodies together.
-    /// Whoever sends it then begins with what was read.
+    /// Reads the body before its request is sent: to the end of the body, until `most` bytes were read, or until the
+    /// bytes of all bodies together reach the limit of `ahead`. When the body is sent later, it begins with what was
+    /// read.
     ///
     /// # Errors
-    /// The client broke off, or was too slow.
+    /// The client aborted the upload, or sent the body too slowly.
     pub async fn read_ahead<'a>(&mut self, most: usize, ahead: &'a Ahead) -> Result<ReadAhead<'a>, BodyState> {
         let mut guard = ReadAhead { ahead, count: 0 };
         self.shared.borrow_mut().is_ahead = true;
@@ -276,7 +281,7 @@ impl Upload {
         match (ended, self.again()) {
             (Some(bad @ (BodyState::Broken | BodyState::TooSlow)), _) => Err(bad),
             (_, again) => {
-                // All that is read ahead is kept, so that it always is at hand.
+                // Everything that is read ahead is kept in memory, so `again` returns a body here.
                 if let Some(again) = again {
                     *self = again;
                 }
@@ -285,7 +290,7 @@ impl Upload {
         }
     }
 
-    /// Reads to the end of the body, or until it is larger than what is kept.
+    /// Reads to the end of the body, or until it is larger than what is kept in memory.
     pub async fn whole(&self) -> BodyState {
         poll_fn(|cx| {
             let mut shared = self.shared.borrow_mut();
@@ -297,7 +302,8 @@ impl Upload {
                     return Poll::Ready(state);
                 }
                 shared.waiter = Some(cx.waker().clone());
-                // Bytes that are read here need not be sent: the origin has answered.
+                // The origin does not get the bytes that are read here. It does not need them, since it has
+                // responded.
                 let _ = ready!(shared.poll_frame(cx));
             }
         })
@@ -368,12 +374,13 @@ impl Shared {
     }
 }
 
-/// Returns a frame of an answer without trailers that are GRIP's: they are not for others to say, wherever they stand.
+/// Returns a frame of a response without its GRIP trailers. Like GRIP headers, they are for gripd and not for the
+/// client.
 pub fn without_grip(frame: Frame<Bytes>) -> Frame<Bytes> {
     with_trailers(frame, |name| !is_grip(name))
 }
 
-/// Returns a frame with those of its trailers that are wanted, if it has any.
+/// Returns a frame with only those of its trailers that are `wanted`. A frame of data is returned unchanged.
 fn with_trailers(frame: Frame<Bytes>, wanted: impl Fn(&HeaderName) -> bool) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
@@ -414,7 +421,8 @@ impl Body for Upload {
 }
 
 impl Drop for Upload {
-    /// Wakes whoever waits for the end: it reads on alone when the connection to the origin no longer does.
+    /// Wakes the task that waits in [`Upload::whole`]. If the connection to the origin no longer reads the body, that
+    /// task must read the rest alone.
     fn drop(&mut self) {
         if let Ok(mut shared) = self.shared.try_borrow_mut()
             && let Some(waiter) = shared.waiter.take()

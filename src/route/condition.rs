@@ -1,45 +1,45 @@
-//! Which requests a route is for.
+//! The condition that decides which requests belong to a route.
 
 use std::fmt;
 
 /// The properties of a request that decide its route.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// Its host in any spelling, with or without a port.
+    /// The host of the request in any spelling, with or without a port.
     pub host: &'a str,
-    /// Its path, as sent.
+    /// The path of the request, as sent.
     pub path: &'a str,
-    /// The protocol that it asks for.
+    /// The protocol that the request asks for.
     pub protocol: Protocol,
-    /// Whether it came over TLS.
+    /// Whether the client's request arrived over TLS.
     pub secure: bool,
 }
 
 /// The protocol that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// An answer.
+    /// Plain HTTP.
     Http,
     /// A WebSocket.
     WebSocket,
 }
 
-/// Which requests a route is for.
+/// The condition that a request must meet to belong to a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Condition {
-    /// The host, in lower case; `None` is any host without a route of its own, the empty one none at all: the route
-    /// is found by its id.
+    /// The host, in the spelling that `canonical_host` returns. `None` stands for every host that has no route of
+    /// its own. An empty host fits no request: such a route is found only by its id.
     pub host: Option<String>,
-    /// Only plain HTTP or only WebSocket requests.
+    /// The protocol that a request must ask for. `None` stands for both.
     pub protocol: Option<Protocol>,
-    /// Only requests over TLS, or only those without.
+    /// Whether a request must have arrived over TLS (`true`) or without TLS (`false`). `None` stands for both.
     pub secure: Option<bool>,
-    /// How the path begins; empty fits all. There is no boundary: `/a` fits `/ab`.
+    /// The beginning of the path. An empty text fits every path. There is no segment boundary: `/a` fits `/ab`.
     pub path_beg: String,
 }
 
 impl fmt::Display for Condition {
-    /// Writes host and path, and the other conditions that tell it from others.
+    /// Writes the host and the path, and then `proto` and `ssl` if the condition has them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.host.as_deref().unwrap_or("*"), self.path_beg)?;
         match self.protocol {
@@ -55,7 +55,7 @@ impl fmt::Display for Condition {
 }
 
 impl Condition {
-    /// Returns whether only an id leads to it.
+    /// Returns whether the route can be found only by its id.
     pub const fn is_by_id_only(&self) -> bool {
         matches!(&self.host, Some(host) if host.is_empty())
     }
@@ -66,8 +66,9 @@ impl Condition {
             && query.path.starts_with(&self.path_beg)
     }
 
-    /// Returns whether this condition, which stands later, goes before `best`. Pushpin's rule: who names a protocol beats
-    /// who does not; then the longer path, or naming `ssl` where the other does not, wins.
+    /// Returns whether this condition, which comes later in the table, has precedence over `best`. As in Pushpin, a
+    /// condition with a protocol has precedence over one without. Otherwise, this condition has precedence if its
+    /// path is longer, or if it has `ssl` and `best` has not.
     pub(super) fn replaces(&self, best: &Self) -> bool {
         match (self.protocol.is_some(), best.protocol.is_some()) {
             (true, false) => true,

@@ -7,10 +7,10 @@ use crate::grip::{Invalid, invalid};
 /// Reads the lines of a routes file.
 ///
 /// # Errors
-/// Every line that is wrong, with its number, counted from 1.
+/// Returns an error for each invalid line, with the number of the line, counted from 1.
 pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, Invalid)>> {
     let (mut routes, mut errors) = (Vec::new(), Vec::new());
-    // Some editors begin a file with a mark of its encoding.
+    // Some editors put a byte order mark at the beginning of a file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.lines().enumerate() {
         match parse_line(line) {
@@ -21,10 +21,10 @@ pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, Invalid)>> {
     if errors.is_empty() { Ok(routes) } else { Err(errors) }
 }
 
-/// Reads one line; `None` for a blank one.
+/// Reads one line. Returns `None` if the line is blank or contains only a comment.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The line is not valid. The error says what is wrong.
 pub fn parse_line(line: &str) -> Result<Option<Route>, Invalid> {
     let sections = split(line)?;
     let [condition, targets @ ..] = sections.as_slice() else { return Ok(None) };
@@ -39,8 +39,8 @@ pub fn parse_line(line: &str) -> Result<Option<Route>, Invalid> {
     Ok(Some(route))
 }
 
-/// Splits a line into its sections. Quotes may stand anywhere, with `\\` and `\"` inside; `#` outside of
-/// them begins a comment.
+/// Splits a line into its sections. Quoted text may occur anywhere, and may contain the escapes `\\` and `\"`. A
+/// `#` outside of quotes begins a comment.
 fn split(line: &str) -> Result<Vec<Section>, Invalid> {
     let mut sections = Vec::new();
     let mut parts: Vec<Part> = Vec::new();
@@ -108,7 +108,8 @@ fn read_quoted(chars: &mut std::str::Chars<'_>, part: &mut Part) -> Result<(), I
     }
 }
 
-/// Makes a section of its parts. A first part with `=` is a property, and the section has no value.
+/// Makes a section of its parts, and empties `parts`. If the first part contains `=`, it is a property, and the
+/// section has no value.
 fn finish_section(sections: &mut Vec<Section>, parts: &mut Vec<Part>) -> Result<(), Invalid> {
     if parts.is_empty() {
         return Ok(());
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(route.rewrite.as_host.as_deref(), Some("x:1"));
         let headers = route.rewrite.headers.iter().map(|(n, v)| (n.as_str(), v.as_ref().map(|v| v.to_str().unwrap())));
         assert_eq!(headers.collect::<Vec<_>>(), [("x-a", Some("1, 2")), ("x-b", None)]);
-        // A flag is on whatever its value is.
+        // A flag is on regardless of its value.
         assert!(route.no_grip && route.debug && route.rewrite.mark_originals && !route.cors);
         assert_eq!((route.signing.issuer.as_deref(), route.signing.key.as_deref()), (Some("me"), Some("base64:QQ==")));
         assert_eq!((route.log_level, route.jsonp), (Some(1), Jsonp::default()));

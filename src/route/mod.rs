@@ -1,4 +1,4 @@
-//! Routes, pure: which origin a request goes to, and how.
+//! Routes, pure: the origin to which a request goes, and the options with which gripd serves it.
 
 mod condition;
 mod line;
@@ -23,76 +23,78 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A condition, the origin of the requests that fit it, and what is special about them.
+/// A condition, the targets of the requests that meet it, and the options for these requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Which requests it is for.
+    /// The condition that requests must meet.
     pub condition: Condition,
-    /// Its name, if it has one.
+    /// The id of the route, if it has one.
     pub id: Option<String>,
-    /// The name in logs and for operators: its id, or its host and path.
+    /// The name of the route in logs and in the control API: its id, or else its condition.
     pub name: Arc<str>,
-    /// The prefix of the names of all channels that its origin names.
+    /// The prefix that is put before each channel that the origin names.
     pub prefix: String,
-    /// Whether clients are told why an answer of the origin could not be used.
+    /// Whether clients are told why a request has failed or a hold has ended.
     pub debug: bool,
-    /// Whether its answers are left as they are, and its requests told nothing of GRIP.
+    /// Whether the route does without GRIP: responses are passed on as they are, and requests get no GRIP headers.
     pub no_grip: bool,
-    /// The changes to its requests.
+    /// The changes to requests before they are forwarded.
     pub rewrite: Rewrite,
-    /// By what its requests are signed, as written.
+    /// The signing options, as they are written in the configuration.
     pub signing: Signing,
-    /// The signer of its requests.
+    /// The signer of the requests to the origin.
     pub signer: RouteSigner,
-    /// How it is known who its clients are, if it is.
+    /// How the users of clients are identified, or `None` if they are not.
     pub users: Option<Arc<Users>>,
-    /// Which channels they may hold, if not all.
+    /// The configured rule for the channels that clients may hold, or `None` if they may hold all.
     pub channels: Option<Arc<Rule>>,
-    /// Whether web pages of any origin may use it.
+    /// Whether web pages of any web origin may use the route.
     pub cors: bool,
-    /// How it answers requests made by `<script>` elements, if web pages may use it.
+    /// The options for requests made by `<script>` elements. They have an effect only if `cors` is true.
     pub jsonp: Jsonp,
-    /// How long its origin may take to answer, if not as long as all.
+    /// How long the origin may take to answer, or `None` if the common timeout applies.
     pub response_timeout: Option<Duration>,
-    /// How much is logged of its requests, from 0 (errors) to 4, instead of what is configured.
+    /// The level that decides about log lines of requests, from 0 to 4 as in Pushpin. From 2 on, the lines are
+    /// always written; below, they never are. `None` leaves the decision to the level of the log.
     pub log_level: Option<u8>,
-    /// Where its requests go: to the first that can be reached.
+    /// The targets. A request goes to the first one that can be reached.
     pub targets: Vec<Target>,
-    /// Options that mean something in Pushpin but nothing to this version.
+    /// The names of options that have a meaning in Pushpin but no effect in gripd.
     pub ignored: Vec<String>,
 }
 
 /// The signer of the requests of one route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RouteSigner {
-    /// The one that signs for all routes, if there is one.
+    /// The common signer of all routes, if there is one.
     #[default]
     Common,
-    /// None: the requests are not signed, whatever those of other routes are.
+    /// No signer: the requests are not signed, even if those of other routes are.
     Nobody,
-    /// A signer of its own.
+    /// A signer of the route's own.
     Own(Arc<Signer>),
 }
 
 impl Route {
-    /// Returns whether a rule is configured for the names that its clients may hold.
+    /// Returns whether the route is configured with a rule for the channels that clients may hold.
     const fn is_ruled(&self) -> bool {
         self.channels.is_some()
     }
 
-    /// Returns whether the queries of its requests may have tokens.
+    /// Returns whether the route accepts users' tokens in the queries of requests.
     fn has_tokens(&self) -> bool {
         let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return false };
         bearer.places.iter().any(|place| matches!(place, TokenPlace::Query(_)))
     }
 
-    /// Returns the channels that a connection holds whatever its origin says: those of its target, and its user's own.
+    /// Returns the channels that a connection holds regardless of its instruct: those of the target with this
+    /// index, and the user's own.
     pub fn implicit(&self, target: usize, rights: &Rights) -> Vec<String> {
         let named = self.targets.get(target).map_or(&[][..], |target| &target.channels);
         named.iter().cloned().chain(rights.own_channel(&self.prefix)).collect()
     }
 
-    /// Returns a URI of one of its requests as logs show it: without the tokens of users.
+    /// Returns the URI of a request as logs show it: without the values of tokens.
     pub fn shown<'a>(&self, uri: &'a str) -> Cow<'a, str> {
         let Some(UserSource::Token(bearer)) = self.users.as_ref().map(|users| &users.source) else { return uri.into() };
         let Some((path, query)) = uri.split_once('?') else { return uri.into() };

@@ -14,39 +14,42 @@ use std::time::Duration;
 /// The changes to the requests of a route before they are forwarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// The host that the request is taken to name, with a port if it names one.
+    /// The host that the origin gets instead of the one that the request names, with a port if one is to be named.
+    /// The `host` of a target has precedence.
     pub as_host: Option<String>,
-    /// Bytes that are cut off the beginning of the path.
+    /// The number of bytes that are removed from the beginning of the path.
     pub cut: usize,
-    /// The text that takes the place of that.
+    /// The text that is put before the remaining path.
     pub begin: String,
-    /// Headers that are replaced; `None`: removed.
+    /// The headers that are set, each with its value. `None` removes the header.
     pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
-    /// Whether each header is sent a second time under a marked name.
+    /// Whether each header is sent to the origin a second time, under a marked name.
     pub mark_originals: bool,
 }
 
-/// By what the requests of a route are signed, as written.
+/// The options of a route about signing requests, as they are written in the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signing {
-    /// The issuer.
+    /// The issuer that the signature names.
     pub issuer: Option<String>,
     /// The key: text, `base64:...` or `file:...`.
     pub key: Option<String>,
 }
 
-/// How a route answers requests made by `<script>` elements.
+/// The options of a route for requests made by `<script>` elements (JSON-P).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jsonp {
-    /// Whether answers tell status and headers besides the body.
+    /// Whether the script contains the status and the headers of the response besides its body.
     pub extended: bool,
     /// The query parameter that names the callback.
     pub callback: String,
-    /// The query parameter that holds the body of the request.
+    /// The query parameter that holds the body of the request. The body is then forwarded as JSON. `None` stands
+    /// for the parameter `_body`, whose content type is left as it is.
     pub body: Option<String>,
-    /// The callback of requests that name none.
+    /// The callback of requests that name none. It is used only if `body` is set and the query has that parameter.
     pub default_callback: Option<String>,
-    /// The method of requests that name none.
+    /// The method of requests that name none. `None` stands for `GET` in extended mode, and for `POST` in basic
+    /// mode.
     pub default_method: Option<Method>,
 }
 
@@ -56,8 +59,9 @@ impl Default for Jsonp {
     }
 }
 
-/// Reads a condition and the options after it. As in Pushpin, a flag is on whatever its value is, and of a repeated option
-/// the last counts; of repeated headers of one name the first.
+/// Reads a condition and the options after it. As in Pushpin, a flag is on regardless of its value. If an option is
+/// repeated, the last value counts. There are exceptions: of several headers with one name, the first counts, and
+/// `channels`, `user_jwt` and `user_proxies` add to a list.
 pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
     let host = Some(section.value.as_str()).filter(|host| *host != "*");
     if let Some(host) = host.filter(|host| !host.is_empty())
@@ -102,7 +106,7 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
         }
     }
     if let Some(begin) = replace_beg {
-        // It stands for what the condition asks for.
+        // The text replaces the beginning of the path that the condition demands.
         route.rewrite.cut = route.condition.path_beg.len();
         route.rewrite.begin = begin;
     }
@@ -128,7 +132,7 @@ fn rule(patterns: &[&String], users: Option<&Users>) -> Result<Option<Rule>, Inv
     Ok(Some(rule))
 }
 
-/// Returns a time to wait for something: more than none, and at most a year.
+/// Reads a time in seconds, from 0.001 to a year of 365 days.
 fn seconds(name: &str, value: &str) -> Result<Duration, Invalid> {
     const YEAR: f64 = 365.0 * 24.0 * 3600.0;
     match value.parse() {

@@ -1,4 +1,4 @@
-//! All routes, and the one that fits a request.
+//! The table of all routes, in which the route of a request is found.
 
 use super::{Query, Route};
 use crate::grip::Invalid;
@@ -6,22 +6,23 @@ use crate::wire::canonical_host;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// The routes, by host. A host that has routes of its own never falls back to those of `*`.
+/// The routes, by host. A request for a host that has routes of its own never falls back to the routes of `*`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Table {
     hosts: HashMap<String, Vec<Arc<Route>>>,
     any: Vec<Arc<Route>>,
-    /// Whether some origin takes WebSocket events as requests.
+    /// Whether a target takes WebSocket events as requests.
     takes_events: bool,
-    /// Whether queries may have tokens of users.
+    /// Whether a route accepts users' tokens in the queries of requests.
     has_tokens: bool,
 }
 
 impl Table {
-    /// Returns a table of `routes`, whose order counts.
+    /// Returns a table of `routes`, whose order matters.
     ///
     /// # Errors
-    /// Two routes have the same condition; with the index of the second.
+    /// Two routes have the same condition, or the same name although one of them has a rule for channels. The index
+    /// of the second one is returned with the error.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, (usize, Invalid)> {
         let mut table = Self::default();
         let mut conditions = HashSet::new();
@@ -51,12 +52,12 @@ impl Table {
         self.any.iter().chain(self.hosts.values().flatten())
     }
 
-    /// Returns whether some origin takes WebSocket events as requests, so that nobody else may send them.
+    /// Returns whether a target takes WebSocket events as requests, so that clients must not send such requests.
     pub const fn takes_events(&self) -> bool {
         self.takes_events
     }
 
-    /// Returns whether queries may have tokens of users.
+    /// Returns whether a route accepts users' tokens in the queries of requests.
     pub const fn has_tokens(&self) -> bool {
         self.has_tokens
     }
@@ -73,14 +74,15 @@ impl Table {
         fitting.reduce(|best, next| if next.condition.replaces(&best.condition) { next } else { best })
     }
 
-    /// Returns the route with an id, if it is for this path. As in Pushpin, nothing else of its condition counts.
+    /// Returns the route with an id, if exactly one route has this id and the path begins as its condition demands.
+    /// As in Pushpin, the rest of the condition does not matter.
     pub fn named(&self, id: &str, path: &str) -> Option<&Arc<Route>> {
         let named = self.the_only(|route| route.id.as_deref() == Some(id))?;
         if path.starts_with(&named.condition.path_beg) { Some(named) } else { None }
     }
 
-    /// Returns the route of this table that corresponds to a route of an earlier one: the route for the same requests, or
-    /// the only one with its id.
+    /// Returns the route of this table that corresponds to a route of an earlier table: the route for the same
+    /// requests, or the only one with the same id.
     pub fn again(&self, route: &Route) -> Option<&Arc<Route>> {
         let by_id = route.condition.is_by_id_only();
         let same = |other: &&Arc<Route>| other.condition == route.condition && (!by_id || other.id == route.id);
@@ -88,7 +90,7 @@ impl Table {
         self.routes().find(same).or_else(by_name)
     }
 
-    /// Returns the route that is `wanted`, if exactly one is.
+    /// Returns the route for which `wanted` is true, if there is exactly one.
     fn the_only(&self, wanted: impl Fn(&Route) -> bool) -> Option<&Arc<Route>> {
         let mut found = self.routes().filter(|route| wanted(route));
         let first = found.next();
@@ -178,7 +180,7 @@ mod tests {
         let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
         assert_eq!(again, ["a:8", "a:9"]);
         assert!(Table::default().again(old.routes().next().unwrap()).is_none());
-        // The condition counts first: an id may be given, taken away, or be another's.
+        // The condition is compared before the id, because an id may be added, removed, or given to another route.
         let old = Table::new(parse_lines("* a:1\nh,id=x a:2").unwrap()).unwrap();
         let new = Table::new(parse_lines("*,id=x a:8\nh,id=x a:9").unwrap()).unwrap();
         let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();

@@ -1,4 +1,4 @@
-//! Where the requests of a route go.
+//! The targets of a route, to which its requests go.
 
 use super::section::Section;
 use crate::grip::channel::{MAX_NAME, check_length};
@@ -9,26 +9,28 @@ use std::fmt;
 /// One origin of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Where it is.
+    /// The place where requests to this target are answered.
     pub place: Place,
-    /// The `Host` its requests name, with a port if one is to be named; else the client's.
+    /// The value of `Host` in requests to this target, with a port if one is to be named. `None` stands for the
+    /// host that the route sets, or else the one that the client named.
     pub host: Option<String>,
-    /// Channels that everything held on its behalf holds as well; no prefix stands before them.
+    /// Channels that every hold and session of this target holds in addition. The prefix of the route is not put
+    /// before their names.
     pub channels: Vec<String>,
-    /// Whether its links may not lead to addresses of private networks.
+    /// Whether gripd refuses to connect to addresses of private networks for this target and its links.
     pub untrusted: bool,
-    /// Whether it speaks WebSocket-over-HTTP.
+    /// Whether the target speaks WebSocket over HTTP.
     pub over_http: bool,
-    /// Whether it gets only one event with each request.
+    /// Whether the target gets at most one WebSocket event in each request.
     pub one_event: bool,
 }
 
-/// Where requests are answered.
+/// The place where requests to a target are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// By a server.
+    /// A server with this address.
     Address(Address),
-    /// Here: what Pushpin calls the `test` handler.
+    /// gripd itself, which answers like Pushpin's `test` handler.
     Test,
 }
 
@@ -60,7 +62,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Reads a target; `ignored` is told what has no effect.
+/// Reads a target. The names of options that have no effect are added to `ignored`.
 pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Target, Invalid> {
     let mut target = Target {
         place: parse_place(&section.value)?,
@@ -83,7 +85,7 @@ pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Targ
             "untrusted" => target.untrusted = true,
             "over_http" => target.over_http = true,
             "one_event" => target.one_event = true,
-            // Nothing here speaks ZeroMQ, that it could change.
+            // The option concerns ZeroMQ sockets, which gripd does not have.
             "ipc_file_mode" => ignored.push(name.clone()),
             "ssl" | "trust_connect_host" | "insecure" | "client_cert" | "client_key" => {
                 return invalid(format!(

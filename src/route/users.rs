@@ -1,4 +1,4 @@
-//! The identity of the clients of a route.
+//! The identification of the users of a route's clients.
 
 use crate::grip::channel::MAX_NAME;
 use crate::grip::identity::{Expected, MAX_USER, Place, Tokens, is_user};
@@ -8,17 +8,18 @@ use crate::wire::{Network, Proxies, ProxyHeader};
 use hyper::header::HeaderName;
 use std::sync::Arc;
 
-/// How it is known who the clients of a route are.
+/// The options by which the users of a route's clients are identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
     /// The source of the user's name.
     pub source: UserSource,
-    /// The name of the user's own channel, if each user has one.
+    /// The template for the name of a user's own channel, if each user has one.
     pub channel: Option<Template>,
 }
 
 impl Users {
-    /// Returns the rights of a user whom the origin or a proxy has named.
+    /// Returns the rights of a user whom the origin or a proxy has named. If the name is not valid, the user counts
+    /// as unknown, and a warning is logged.
     pub fn rights_of(&self, user: &str) -> Rights {
         if !is_user(user) {
             tracing::warn!(
@@ -29,13 +30,13 @@ impl Users {
         Rights { user: Some(user.into()), own: self.own(user), ..Rights::default() }
     }
 
-    /// Returns whether the origin is to name them, by this name in its meta.
+    /// Returns whether the origin names the user in the meta value `name`.
     pub fn are_named_by(&self, name: &str) -> bool {
         matches!(&self.source, UserSource::Meta(own) if own == name)
     }
 
-    /// Returns the rights of a client whose user the origin names by its meta. `None`: the origin is not to name it, or
-    /// does not.
+    /// Returns the rights of a client whose user the origin names in its meta. Returns `None` if the route
+    /// identifies users in another way, or if the meta names no user.
     pub fn rights_by(&self, meta: &Meta) -> Option<Rights> {
         match &self.source {
             UserSource::Meta(name) => meta.get(name).map(|user| self.rights_of(user)),
@@ -43,7 +44,7 @@ impl Users {
         }
     }
 
-    /// Returns a user's own channel, by the name that the origin uses.
+    /// Returns the name of a user's own channel, without the prefix of the route.
     pub fn own(&self, user: &str) -> Option<Arc<str>> {
         self.channel.as_ref().map(|template| template.fill(user).into())
     }
@@ -52,30 +53,32 @@ impl Users {
 /// The source of a user's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSource {
-    /// A token that it brings.
+    /// A token in the request.
     Token(Box<Bearer>),
-    /// Its origin, by this name in its meta.
+    /// The origin, which names the user in the meta value with this name.
     Meta(String),
-    /// A header, set by one of these proxies. Without any the proxies in front of gripd may set it.
+    /// A header that one of these proxies sets. If there are none, the proxies in front of gripd are put here when
+    /// the configuration is read.
     Header(HeaderName, Proxies),
 }
 
-/// The tokens of a route's clients.
+/// The options about the tokens of a route's clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bearer {
-    /// Where a request may have one; the first that has one counts.
+    /// The places where a request may have a token. The first place that has one counts.
     pub places: Vec<Place>,
-    /// The key that verifies them, as written.
+    /// The key that verifies tokens, as it is written in the configuration.
     pub key: Option<String>,
-    /// The file of such keys; its whole path, once it was read.
+    /// The file with a JWK Set (RFC 7517) that verifies tokens. After it was read, its path includes the folder to
+    /// which it was relative.
     pub key_set: Option<String>,
     /// The claims that a token must have.
     pub expected: Expected,
-    /// Whether every request must have one.
+    /// Whether every request must have a token. CORS preflight requests need none.
     pub required: bool,
-    /// Whether connections end when their token expires.
+    /// Whether a connection ends when its client's token expires.
     pub close_at_expiry: bool,
-    /// The keys that verify tokens, once they are read.
+    /// The verifier of tokens, once the keys have been read.
     pub tokens: Option<Arc<Tokens>>,
 }
 
@@ -92,12 +95,12 @@ pub(super) struct Options {
     header: Option<HeaderName>,
     proxies: Vec<Network>,
     channel: Option<Template>,
-    /// An option that means something only with a token.
+    /// The name of an option that needs `user_jwt`, if one was read.
     of_token: Option<&'static str>,
 }
 
 impl Options {
-    /// Reads an option. `false`: it is about something else.
+    /// Reads an option. Returns `false` if it is not an option about users.
     pub(super) fn read(&mut self, name: &str, value: &str) -> Result<bool, Invalid> {
         let some = || if value.is_empty() { invalid(format!("{name} is empty")) } else { Ok(value.to_owned()) };
         match name {
@@ -108,7 +111,7 @@ impl Options {
                 Err(_) => return invalid(format!("user_header: '{value}' is not a valid header name")),
             },
             "user_proxies" => self.proxies.push(Network::parse(value)?),
-            // The name of a user that is put in has at most 255 bytes.
+            // A user name of up to 255 bytes is filled into the template.
             "user_channel" if value.len() + MAX_USER > MAX_NAME => {
                 return invalid(format!("user_channel has more than {} bytes", MAX_NAME - MAX_USER));
             }
@@ -144,7 +147,7 @@ impl Options {
         Ok(true)
     }
 
-    /// Returns the source of users that was read, if there was one.
+    /// Returns the options about users, or `None` if there were none.
     pub(super) fn finish(self) -> Result<Option<Users>, Invalid> {
         let sources = [!self.places.is_empty(), self.meta.is_some(), self.header.is_some()];
         if sources.iter().filter(|is| **is).count() > 1 {

@@ -1,4 +1,4 @@
-//! Control messages, carried out.
+//! The control messages of GRIP (`c:` followed by JSON) that an origin sends within a WebSocket, and their effects.
 
 use super::live::{End, Session};
 use crate::admission::NotAdmitted;
@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl Session<'_> {
-    /// Carries out a control message: the JSON after `c:`.
+    /// Carries out a control message. `text` is the JSON after `c:`. Returns how the session ends, or `None` if it
+    /// continues.
     pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
         match Control::parse(text) {
             Ok(Control::Detach) => return self.detach(),
@@ -31,7 +32,8 @@ impl Session<'_> {
         match control {
             Control::Subscribe { channel, filters } => self.subscribe(&channel, filters),
             Control::Unsubscribe { channel } => self.unsubscribe(&channel),
-            // Only a state service, which there is none of, would make something of a session.
+            // The control message `session` is ignored: it has a meaning only together with a state service, which
+            // gripd does not have.
             Control::Detach | Control::Session { .. } => {}
             Control::SetMeta { name, value } => {
                 self.set_meta(&name, value.as_deref());
@@ -65,7 +67,8 @@ impl Session<'_> {
     }
 
     fn subscribe(&mut self, name: &str, filters: Vec<Filter>) {
-        // A client that closes, or is being closed, gets nothing any more.
+        // The client's side is closed, or the shard is ending the connection. Items published from now on no longer
+        // reach the client.
         if !self.phase.is_open() {
             return;
         }
@@ -84,8 +87,8 @@ impl Session<'_> {
                 return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket has reached its maximum number of channels");
             }
             if self.enter(&channel, filters.clone()).is_err() {
-                // The filters of a channel that it subscribes to in the same answer may say that the denial does not mean
-                // it.
+                // The same response may subscribe the client to another channel that exempts it from the denial
+                // (`except`). The subscription is therefore tried once more at the end of this poll.
                 return self.extras().denied.push((channel, filters));
             }
         } else {
@@ -95,7 +98,9 @@ impl Session<'_> {
     }
 
     fn enter(&mut self, channel: &Channel, filters: Vec<Filter>) -> Result<(), Denied> {
-        // Those that it holds have their terms by now, and this one has them from its first item on.
+        // Entering a channel first delivers everything that was accepted before, and the changed terms of the other
+        // channels must apply to that. The terms of the new channel are applied at the end of this poll, before its
+        // first item.
         if self.stale {
             self.agree();
         }
@@ -108,7 +113,7 @@ impl Session<'_> {
         entered
     }
 
-    /// Tries once more to enter channels that were denied in this turn.
+    /// Tries once more to subscribe the client to the channels that were denied during this poll of the session.
     pub(super) fn enter_denied(&mut self) {
         let Some(extras) = self.extras.as_mut().filter(|extras| !extras.denied.is_empty()) else { return };
         for (channel, filters) in std::mem::take(&mut extras.denied) {
@@ -128,7 +133,8 @@ impl Session<'_> {
         }
     }
 
-    /// Returns whether the client may hold a channel, by the rule of its route and by its token.
+    /// Returns whether the client may hold a channel, by the rule of its route and by its token. `name` is the
+    /// channel's name without the prefix of the route.
     fn admits(&self, name: &str) -> bool {
         self.sessions.admission.admits(&self.about.route, &self.rights(), name)
     }
@@ -137,8 +143,9 @@ impl Session<'_> {
         self.rights.as_deref().map_or_else(Cow::default, Cow::Borrowed)
     }
 
-    /// Learns the user of the client, if its origin is to name the user by this meta. A client that may not hold its user's
-    /// own channel is closed: otherwise nobody could close it later.
+    /// Learns the user of the client, if `name` is the meta in which the origin names users (`user_meta`). The
+    /// session ends if the user's own channel is denied to the client, because nobody could close the user's
+    /// connections otherwise.
     fn know_user(&mut self, name: &str) -> Option<End> {
         let about = Rc::clone(&self.about);
         let route = &about.route;
@@ -151,7 +158,7 @@ impl Session<'_> {
         if let Some(own) = old.own_channel(&route.prefix) {
             self.parked.leave(&Channel::from(own.as_str()));
         }
-        // The old user may have held channels that the new one may not.
+        // The previous user may have been allowed channels that the new one is not.
         for channel in self.parked.channels() {
             let name = channel.strip_prefix(&route.prefix).unwrap_or(&channel);
             if !self.implicit().iter().any(|implicit| **implicit == *channel) && !self.admits(name) {
@@ -212,8 +219,8 @@ impl Session<'_> {
         }
     }
 
-    /// Applies the terms, as they are when this turn is over, to the items that come. A session without filters has no
-    /// terms.
+    /// Marks the terms as changed. They are applied once, at the end of this poll of the session. A session without
+    /// filters has no terms, so that nothing needs to be applied.
     fn change_terms(&mut self) {
         let filters = self.extras.as_ref().is_some_and(|extras| !extras.filters.is_empty());
         self.stale |= filters || self.parked.is_on_terms();

@@ -1,4 +1,4 @@
-//! The parts that few sessions have: filters, meta, and messages that are sent by themselves.
+//! The parts of a session that few sessions need: filters, meta, and messages that are sent at a set time.
 
 use crate::grip::control::Timed;
 use crate::grip::{Channel, Filter, Meta};
@@ -7,34 +7,35 @@ use bytes::Bytes;
 use std::pin::Pin;
 use tokio::time::Instant;
 
-/// An item and what its filters make of it.
+/// An item, and the content with which it is delivered after an HTTP filter was asked. `None` means that it is not
+/// delivered.
 pub(super) type Decided = (PendingItem, Option<Bytes>);
 
 /// The parts that few sessions have. They share one box, so that other sessions stay small.
 #[derive(Default)]
 pub(super) struct Extras {
-    /// The meta that the origin gave the client.
+    /// The meta of the client, as the origin has set it.
     pub(super) meta: Meta,
-    /// The filters of channels that have any.
+    /// The filters of each channel that has any.
     pub(super) filters: Vec<(Channel, Vec<Filter>)>,
-    /// Channels that were denied in this turn.
+    /// The channels to which a subscription was denied during this poll of the session, with their filters.
     pub(super) denied: Vec<(Channel, Vec<Filter>)>,
-    /// The message that is sent when nothing happens, and the time when it is due.
+    /// The message that is sent when the connection is idle or at an interval, and the time when it is due.
     pub(super) keep_alive: Option<(Timed, Instant)>,
-    /// The message that is sent later, and the time when it is due.
+    /// The message that the origin has asked to send after a delay, and the time when it is due.
     pub(super) delayed: Option<(Timed, Instant)>,
-    /// The messages that became due while the client was told a message piece by piece.
+    /// The messages that became due while another message was being relayed to the client in pieces.
     pub(super) late: Vec<Timed>,
-    /// When it is looked whether a client is there still whose words wait.
+    /// The time at which the session checks whether the client is still connected while its bytes are left unread.
     pub(super) stuck_at: Option<Instant>,
-    /// When the origin has had time enough to answer the client's Close.
+    /// The time at which the session ends although the origin has not answered the Close.
     pub(super) close_at: Option<Instant>,
-    /// The request about an item, while it is in progress.
+    /// The request to an HTTP filter about an item, while it is in progress.
     pub(super) asking: Option<Pin<Box<dyn Future<Output = Decided>>>>,
 }
 
 impl Extras {
-    /// Returns when something is due first.
+    /// Returns the earliest time at which one of the timers is due.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let timed = [&self.keep_alive, &self.delayed].into_iter().flatten().map(|(_, at)| *at);
         timed.chain(self.close_at).chain(self.stuck_at).min()

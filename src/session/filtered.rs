@@ -1,4 +1,4 @@
-//! Items that pass through the filters of a session before the client gets them.
+//! The delivery of items to a session whose channels have filters.
 
 use super::extras::{Decided, Extras};
 use super::live::Session;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 impl Session<'_> {
-    /// Returns the terms on which the session holds its channels.
+    /// Returns the terms of the channels that the session holds.
     fn terms(&self) -> Terms {
         let none = Extras::default();
         let extras = self.extras.as_deref().unwrap_or(&none);
@@ -22,11 +22,12 @@ impl Session<'_> {
         Terms { meta: extras.meta.clone(), channels: self.parked.channels().into_iter().map(term).collect() }
     }
 
-    /// Applies the terms as they are now, if there are any, to the items that come.
+    /// Applies the current terms to all items that arrive from now on. If no term has an effect, the connection takes
+    /// items without terms again.
     pub(super) fn agree(&mut self) {
         self.stale = false;
         let terms = self.terms();
-        // While an item is asked about, those after it wait.
+        // While a filter is being asked about an item, later items must wait, so that their order is kept.
         let asks = terms.channels.iter().any(Term::asks) || self.is_asking();
         let plain = terms.are_plain() && !self.is_asking() && !self.is_streaming();
         if !plain || self.parked.is_on_terms() {
@@ -38,13 +39,14 @@ impl Session<'_> {
         }
     }
 
-    /// Holds items back until the message that the client is being told is complete.
+    /// Makes items wait until the message that is being relayed to the client is complete.
     pub(super) fn hold_back(&mut self) {
         self.agree();
         self.parked.hold_back();
     }
 
-    /// Begins to ask about the item that has waited longest, unless another is being asked about.
+    /// Begins to ask the HTTP filters about the item that has waited longest, unless they are being asked about
+    /// another one already. Items that can be decided without a request are decided at once.
     pub(super) fn take_queued(&mut self) {
         self.put_small();
         while !self.is_asking() {
@@ -67,7 +69,7 @@ impl Session<'_> {
         self.extras.as_ref().is_some_and(|extras| extras.asking.is_some())
     }
 
-    /// Returns the item of which it is known what becomes.
+    /// Returns the item about which the filters were asked, once they have decided it.
     pub(super) fn poll_asked(&mut self, cx: &mut Context<'_>) -> Option<Decided> {
         let extras = self.extras.as_mut()?;
         let Poll::Ready(decided) = extras.asking.as_mut()?.as_mut().poll(cx) else { return None };
@@ -75,9 +77,10 @@ impl Session<'_> {
         Some(decided)
     }
 
-    /// Delivers an item or leaves it out, and goes on with the next.
+    /// Delivers an item if the filters returned content for it and the client still holds its channel, and begins
+    /// with the next item that waits.
     pub(super) fn decide(&mut self, (asked, content): Decided) {
-        // It may have left the channel meanwhile.
+        // The client may have left the channel while the filters were asked.
         let held = self.parked.terms(|terms| terms.of(&asked.item.channel).is_some()).unwrap_or_default();
         self.put_small();
         match content {

@@ -1,4 +1,4 @@
-//! The line from a session to its origin.
+//! The line of a session: the way to its origin.
 
 use super::Sessions;
 use super::over_http::OverHttp;
@@ -9,18 +9,19 @@ use crate::origin::{Opened, Origin};
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
-/// The line from a session to its origin.
+/// The line of a session: the way to its origin.
 pub(super) enum Line {
     OverHttp(Box<OverHttp>),
     Relayed(Box<Relayed>),
-    /// There is no origin: the client gets back what it says.
+    /// The target is the `test` handler instead of an origin: the client receives its own messages.
     Echo,
-    /// The origin has left. Messages of the client go nowhere.
+    /// The origin has detached itself from the WebSocket. Messages of the client are dropped.
     Detached,
 }
 
 impl Line {
-    /// Returns the line to an origin that has accepted, and channels of its own.
+    /// Returns the line to an origin that has accepted the WebSocket, and the channels that the line itself
+    /// subscribes the client to. Only the `test` handler has such channels.
     pub(super) fn new(sessions: &Sessions, opened: Opened) -> (Self, Vec<String>) {
         match opened {
             Opened::Conversation { conversation, reply, .. } => {
@@ -45,22 +46,23 @@ impl Line {
         }
     }
 
-    /// Gives the origin what its connection takes.
+    /// Writes queued bytes to the connection of a relayed WebSocket, as far as the connection takes them.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) {
         if let Self::Relayed(line) = self {
-            // An error is seen when reading.
+            // The next read from the connection fails as well, and reports the error.
             let _ = line.poll_write(cx);
         }
     }
 
-    /// Brings what the origin is asked to its end, and says nothing of it yet: nobody could hear it.
+    /// Polls the request that is in progress, if the origin is asked over HTTP, and keeps its events: the client does
+    /// not read, so that nothing can be sent to it now.
     pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) {
         if let Self::OverHttp(line) = self {
             line.poll_quietly(cx);
         }
     }
 
-    /// Returns whether so much waits for the origin that the client is not to say more.
+    /// Returns whether so much waits for the origin that no more is to be read from the client.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::OverHttp(line) => line.is_full(),
@@ -69,7 +71,10 @@ impl Line {
         }
     }
 
-    /// Tells the origin a piece of a message.
+    /// Queues a piece of a message for the origin.
+    ///
+    /// # Errors
+    /// The message is larger than this line allows.
     pub(super) fn data(&mut self, piece: Piece, sessions: &Sessions) -> Result<(), TooLarge> {
         match self {
             Self::OverHttp(line) => line.data(piece),
@@ -78,7 +83,7 @@ impl Line {
         }
     }
 
-    /// Tells the origin a ping or a pong.
+    /// Queues a ping or a pong for the origin.
     pub(super) fn control(&mut self, kind: MessageKind, content: Vec<u8>) {
         match self {
             Self::OverHttp(line) => line.control(kind, content),
@@ -87,7 +92,7 @@ impl Line {
         }
     }
 
-    /// Tells the origin that the client closes. `false`: there is nobody who could answer.
+    /// Queues the client's Close for the origin. Returns `false` if there is no origin that could answer it.
     pub(super) fn close(&mut self, reason: Option<&CloseReason>) -> bool {
         match self {
             Self::OverHttp(line) => line.close(reason),
@@ -97,19 +102,20 @@ impl Line {
         true
     }
 
-    /// Asks the origin whether there is anything new, if it can be asked.
+    /// Asks an origin over HTTP whether it has new events, even if there are none to send to it. Other lines ignore
+    /// the call.
     pub(super) fn refresh(&mut self) {
         if let Self::OverHttp(line) = self {
             line.refresh();
         }
     }
 
-    /// Returns when the origin is to hear again.
+    /// Returns the time at which an origin over HTTP is to be asked again, if it has set an interval.
     pub(super) fn due_at(&self) -> Option<Instant> {
         if let Self::OverHttp(line) = self { line.due_at() } else { None }
     }
 
-    /// Brings the line to its end in the background.
+    /// Sends what the origin still has to receive, in the background, and drops the line.
     pub(super) fn wind_up(self, leave: Leave, origin: &Origin) {
         match self {
             Self::OverHttp(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),
@@ -118,7 +124,7 @@ impl Line {
         }
     }
 
-    /// Returns whether there is somebody at its other end.
+    /// Returns whether the line leads to an origin.
     pub(super) const fn is_open(&self) -> bool {
         matches!(self, Self::OverHttp(_) | Self::Relayed(_))
     }

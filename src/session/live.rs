@@ -1,4 +1,4 @@
-//! A session as it lives: its turns, its timers and its end.
+//! The life of a session: its event loop, its timers and its end.
 
 use super::extras::Extras;
 use super::line::Line;
@@ -17,68 +17,78 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Bytes that may wait for the client before the origin has to.
+/// The number of bytes waiting for the client beyond which nothing more is read from the origin or from the client.
 const MAX_WAITING: usize = 200_000;
-/// The work on a session before others have their turn: parts of messages, and KiB in them.
+/// The amount of work that one poll of a session may do before other tasks run. Each message, piece of a message or
+/// event costs 1, and 1 more for each KiB of its content.
 const BUDGET: u32 = 256;
 
-/// How often it is looked whether a client is still there whose words wait.
+/// The interval at which a session checks whether the client is still connected while its bytes are left unread.
 pub(super) const STUCK: Duration = Duration::from_secs(15);
-/// How long before its time is over a session that is being ended says so.
+/// How long before the end of the grace a session that is being ended stops waiting for the rest of a relayed
+/// message. The time that is left is for the Close frame.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// How a session ends.
+/// The reason why a session ends, and with it the treatment of both sides.
 pub(super) enum End {
-    /// The client is gone.
+    /// The client's connection is gone. The origin's side is ended as well, without a Close.
     Gone,
-    /// The client is told why; the origin knows, or hears the same.
+    /// The client receives a Close frame with this reason, and so does the origin, unless it knows of the close
+    /// already.
     Close(CloseReason),
-    /// The origin is lost, which the client is told.
+    /// The connection to the origin is lost. The client receives a Close frame with this reason.
     Lost(CloseReason),
-    /// The shard has ended the connection: a close, a drain, or it was too slow.
+    /// The shard has ended the connection: because of a close or a drain, or because the client was too slow. The
+    /// shard has chosen the Close frame.
     Ended,
 }
 
-/// Whether there may be more to do; if not, whether that is the end.
+/// The result of one step of a session. `Continue` means that another step may follow at once. `Break` holds how the
+/// session ends, or `None` if there is nothing to do until the task is woken.
 type Flow = ControlFlow<Option<End>>;
 
-/// The parts of a session that begins.
+/// The parts of which a session consists when it begins.
 pub(super) struct Beginning {
     pub(super) parked: Parked,
     pub(super) decoder: Decoder,
     pub(super) line: Line,
-    /// The beginning of messages for the client, if the origin speaks GRIP.
+    /// The prefix of the messages that are for the client, if the origin speaks GRIP.
     pub(super) prefix: Option<Box<str>>,
     pub(super) about: Rc<Asking>,
-    /// The index of the target that has it, among those of its route.
+    /// The index of the session's target among the targets of its route.
     pub(super) target: usize,
 }
 
-/// A session.
+/// A WebSocket that an origin has accepted: the client's connection, the line to the origin, and the state between
+/// them.
 pub(super) struct Session<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) parked: Parked,
     pub(super) line: Line,
     pub(super) decoder: Decoder,
-    /// The bytes that were read of the client before it had to wait.
+    /// The bytes that were read from the client and not decoded yet, because the session had to wait.
     pub(super) unread: Box<[u8]>,
-    /// Small frames for the client, not in its outlet yet.
+    /// Small frames for the client that are not in its outlet yet. They are collected so that the outlet gets few
+    /// pieces.
     pub(super) small: Vec<u8>,
-    /// The prefix of messages for the client, if the origin speaks GRIP.
+    /// The prefix of the messages that are for the client, if the origin speaks GRIP. Without a prefix every message
+    /// is for the client.
     pub(super) prefix: Option<Box<str>>,
     pub(super) about: Rc<Asking>,
-    /// Which target of the route has it.
+    /// The index of the session's target among the targets of its route.
     target: usize,
     pub(super) extras: Option<Box<Extras>>,
-    /// The rights of the client, if they are limited or its user is known.
+    /// The rights of the client. `None` stands for the default: an unknown user without limits.
     pub(super) rights: Option<Box<Rights>>,
-    /// When the timer goes off.
+    /// The time for which the timer is set.
     armed: Option<Instant>,
     pub(super) phase: Phase,
-    /// How much may be done in this turn: parts of messages, and KiB in them.
+    /// The work that this poll may still do: 1 for each message, piece of a message or event, and 1 for each KiB of
+    /// its content.
     pub(super) budget: u32,
     pub(super) relaying: Relaying,
-    /// Whether the terms of its subscriptions have changed.
+    /// Whether the terms must be applied at the end of this poll: because the filters or the meta have changed, or
+    /// because items need no longer wait.
     pub(super) stale: bool,
 }
 
@@ -105,21 +115,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Lives until it is over. `early`: what the client has sent after its handshake.
+    /// Runs the session until both sides have ended. `early` is what the client has sent after its handshake.
     pub(super) async fn run(mut self: Box<Self>, early: Vec<u8>) {
         if !early.is_empty() {
             self.unread = early.into();
             self.parked.pause_reading();
         }
         let end = poll_fn(|cx| self.poll(cx)).await;
-        // Boxed: what comes once is no part of what all of them keep.
+        // The end is boxed by itself, so that the future of a running session does not contain its state.
         Box::pin(self.end(end)).await;
     }
 
-    /// Does what there is to do, and sends what comes of it.
+    /// Does all work that is possible now, and sends the frames that result from it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.budget = BUDGET;
-        // Looked at itself: a session that is never idle never waits for its timer.
+        // The time is compared here because the timer is set only when the session is idle, and a busy session may
+        // never be.
         let overdue = self.due().is_some_and(|at| at <= Instant::now());
         let mut end = if overdue { self.tick() } else { None };
         while end.is_none() {
@@ -142,7 +153,7 @@ impl<'a> Session<'a> {
         end.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Looks once at each side, so that neither keeps the other waiting.
+    /// Takes at most one event from each side, so that neither side can delay the other.
     fn step(&mut self, cx: &mut Context<'_>) -> Flow {
         self.line.poll_flush(cx);
         let mut idle = true;
@@ -160,21 +171,21 @@ impl<'a> Session<'a> {
             idle = false;
             going(self.hear(said))?;
         }
-        // The line may have room since a moment ago.
+        // The line may have sent something since reading from the client was paused, so that it has room again.
         if self.parked.is_paused() && !self.must_wait() && self.phase.is_open() {
             idle = false;
             going(self.go_on())?;
         }
-        // A new time is to be polled.
+        // After the timer was set to another time, one more step polls it, so that the timer wakes the task.
         if idle && !self.arm() { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
     }
 
-    /// Returns the channels that the target holds for every client, whatever the origin says.
+    /// Returns the channels that the session's target subscribes every client to, independently of the origin.
     pub(super) fn implicit(&self) -> &[String] {
         self.about.route.targets.get(self.target).map_or(&[], |target| &target.channels)
     }
 
-    /// Returns the reason why the client's side is closed.
+    /// Returns the reason with which the client's side was closed.
     pub(super) fn given(&self) -> CloseReason {
         given(self.phase.closing().map(|closing| closing.reason.clone()))
     }
@@ -184,13 +195,13 @@ impl<'a> Session<'a> {
         self.relaying == Relaying::Passing
     }
 
-    /// Returns whether the client must wait before it says more: for the origin to hear it, or because it does not read
-    /// what it is answered.
+    /// Returns whether nothing more is to be read from the client: because too much waits for the origin, or because
+    /// the client does not read what is sent to it.
     pub(super) fn must_wait(&self) -> bool {
         self.line.is_full() || self.is_backed_up()
     }
 
-    /// Returns whether the origin must wait for the client to read.
+    /// Returns whether so much waits for the client that nothing more is to be read from the origin.
     fn is_backed_up(&self) -> bool {
         self.parked.is_backed_up(MAX_WAITING)
     }
@@ -200,17 +211,19 @@ impl<'a> Session<'a> {
         self.budget = self.budget.saturating_sub(cost);
     }
 
-    /// Reacts to an event of the client's connection.
+    /// Reacts to an event of the client's connection. Returns how the session ends, or `None` if it continues.
     fn note(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Gone => return Some(End::Gone),
             Event::Close => {
-                // A message that is half told is told first, if there is time.
+                // If a message is being relayed to the client in pieces, its remaining pieces may still arrive before
+                // the grace is over. Nothing more is read from the client.
                 self.phase.end();
                 self.parked.pause_reading();
             }
             Event::Timer => return self.tick(),
-            // One may have come instead of the other.
+            // A connection has one notice at a time: a refresh may have taken the place of the notice that items
+            // wait.
             Event::Refresh => {
                 self.line.refresh();
                 self.take_queued();
@@ -222,13 +235,13 @@ impl<'a> Session<'a> {
                     return self.decode(&buffer[..count]);
                 }
             }
-            // Only long-polls have these.
+            // These events occur on long-polls only.
             Event::Item(_) | Event::Patch(_) => {}
         }
         None
     }
 
-    /// Goes on with what was read before the client had to wait.
+    /// Decodes the bytes that were read before the session had to wait, and reads from the client again.
     fn go_on(&mut self) -> Option<End> {
         let unread = std::mem::take(&mut self.unread);
         self.parked.resume_reading();
@@ -238,17 +251,17 @@ impl<'a> Session<'a> {
         self.decode(&unread)
     }
 
-    /// Returns when something is due first.
+    /// Returns the earliest time at which the session has something to do by itself.
     fn due(&self) -> Option<Instant> {
         if self.phase.is_ending() {
-            // In time for a last word.
+            // The session stops waiting early enough for the Close frame to be sent.
             return self.parked.deadline().and_then(|deadline| deadline.checked_sub(LAST_WORD));
         }
         let own = self.extras.as_ref().and_then(|extras| extras.due_at());
         self.line.due_at().into_iter().chain(own).min()
     }
 
-    /// Sets the timer to the time when something is due. Returns whether that is a new time.
+    /// Sets the timer to the time returned by `due`. Returns whether this is another time than before.
     fn arm(&mut self) -> bool {
         let due = self.due();
         if due == self.armed {
@@ -262,7 +275,7 @@ impl<'a> Session<'a> {
         true
     }
 
-    /// Does what is due.
+    /// Does everything that is due. Returns how the session ends, or `None` if it continues.
     fn tick(&mut self) -> Option<End> {
         self.armed = None;
         let now = Instant::now();
@@ -306,8 +319,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Decides the items that were accepted before the end and wait for an answer about them. They have until the grace is
-    /// over.
+    /// Asks the filters about the items that were accepted before the end and still wait for a decision. The filters
+    /// have time until the grace is over.
     async fn finish_queued(&mut self) {
         if self.is_streaming() || self.parked.is_complete() {
             return;
@@ -323,12 +336,12 @@ impl<'a> Session<'a> {
                 }
             }
         });
-        // Items that are undecided then were not delivered.
+        // Items that are still undecided at the deadline count as not delivered.
         let _ = timeout_at(deadline, all).await;
     }
 }
 
-/// Goes on, unless that is the end.
+/// Returns the flow for a step after which the session ends as `end` says, or continues if that is `None`.
 fn going(end: Option<End>) -> Flow {
     match end {
         Some(_) => ControlFlow::Break(end),

@@ -1,7 +1,9 @@
-//! Sessions: WebSockets whose origin has them over HTTP, or speaks WebSocket itself.
+//! Sessions: the WebSockets of clients. Their origins either speak WebSocket themselves, or take part by WebSocket
+//! over HTTP.
 //!
-//! A session has two sides: the client's connection, which is parked in the shard like any that is held, and the *line* to
-//! the origin. Published items go from the shard to the connection, and wake nobody here.
+//! A session has two sides: the client's connection, which is parked in the shard like any held connection, and the
+//! *line* to the origin. The shard writes published items to the connection itself, without waking the task of the
+//! session.
 
 mod control;
 mod extras;
@@ -41,19 +43,22 @@ use unsent::Unsent;
 /// The limits of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Bytes of messages that may wait for an origin that has the session over HTTP; the largest message is smaller.
+    /// The number of bytes of a client's events that may wait for an origin over HTTP before nothing more is read
+    /// from the client. Every message must be smaller than this.
     pub max_message: usize,
-    /// Bytes that a message may have that is relayed to an origin, after it was inflated.
+    /// The largest size of a message that is relayed to an origin, in bytes after decompression.
     pub max_relayed_message: usize,
-    /// Bytes of messages that may wait for all origins of the shard together that have sessions over HTTP.
+    /// The number of bytes of messages that may wait for origins over HTTP, for all sessions of the shard together.
+    /// Sessions with at most 4,096 waiting bytes are not counted.
     pub unsent_total: usize,
     /// Whether clients may send and get compressed messages (RFC 7692).
     pub compression: bool,
-    /// Whether a client may keep the window of its compression from message to message.
+    /// Whether a client may keep its compression window from one message to the next (RFC 7692 7.1.1). This takes
+    /// memory for each client.
     pub context_takeover: bool,
-    /// Whether pings of clients are answered here and the origin does not hear of them.
+    /// Whether gripd itself answers the pings of clients, without forwarding them to the origin.
     pub auto_pong: bool,
-    /// How long an origin may take to answer a client's Close frame.
+    /// How long an origin that speaks WebSocket itself may take to answer the Close frame of a client.
     pub close_timeout: Duration,
 }
 
@@ -74,20 +79,21 @@ impl Default for Settings {
 /// The counters of sessions.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Sessions begun.
+    /// Sessions that have begun.
     pub sessions: Counter,
-    /// Sessions that ended because the client broke the protocol.
+    /// Sessions that were closed because the client violated the protocol or sent a message that is too large.
     pub violations: Counter,
-    /// Sessions that ended because the origin was lost.
+    /// Sessions that were closed because the connection to the origin was lost.
     pub lost: Counter,
-    /// Sessions that ended because the messages of all clients together took too much memory.
+    /// Sessions that were closed because the messages waiting for origins over HTTP reached the limit for all clients
+    /// together.
     pub crowded: Counter,
-    /// Subscriptions that were refused: one session may hold no more.
+    /// Subscriptions that were refused because the session already held the maximum number of channels.
     pub refused_subscriptions: Counter,
 }
 
 impl Metrics {
-    /// Registers the numbers.
+    /// Registers the counters of sessions.
     pub fn new(registry: &Registry) -> Self {
         Self {
             sessions: registry.counter("websockets_total", "WebSockets that an origin accepted."),
@@ -109,27 +115,28 @@ impl Metrics {
     }
 }
 
-/// A WebSocket that an origin has accepted, as it leaves hyper.
+/// A WebSocket that an origin has accepted and whose connection leaves hyper.
 #[derive(Debug)]
 pub struct Opening {
-    /// How the origin has it.
+    /// The way in which the origin takes part: by a connection of its own, over HTTP, or as the `test` handler.
     pub opened: Opened,
-    /// The answer to the client.
+    /// The head of the response to the client's handshake.
     pub head: Head,
-    /// The prefix of messages for the client, if the origin speaks GRIP: other messages are for gripd.
+    /// The prefix of the messages that are for the client, if the origin speaks GRIP. Messages without the prefix are
+    /// not relayed.
     pub prefix: Option<Box<str>>,
-    /// The agreement about compression.
+    /// The agreement with the client about compression, if there is one.
     pub deflate: Option<Agreed>,
-    /// On whose behalf the origin is asked.
+    /// The client and the route on whose behalf the origin is asked.
     pub about: Rc<Asking>,
     /// The rights of the client.
     pub rights: Rights,
 }
 
-/// A session; ready when it is over.
+/// The future that runs a session. It is ready when the session is over.
 pub type Living<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// The parts of a shard that sessions need.
+/// The settings, counters and parts of a shard that its sessions need.
 pub struct Sessions {
     settings: Settings,
     shard: Rc<Shard>,
@@ -142,7 +149,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Returns the sessions of one shard.
+    /// Returns the sessions of one shard. There are none at first.
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,
@@ -159,7 +166,7 @@ impl Sessions {
         &self.settings
     }
 
-    /// Begins a session; what is returned is the rest of it. `early`: what the client sent after its handshake.
+    /// Begins a session and returns the future that runs it. `early` is what the client has sent after its handshake.
     pub fn begin(&self, opening: Box<Opening>, transport: Transport, early: Bytes) -> Living<'_> {
         self.metrics.sessions.inc();
         let Opening { opened, head, prefix, deflate, about, rights } = *opening;
@@ -185,8 +192,8 @@ impl Sessions {
             return Box::pin(parked.finish());
         }
         let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.window)));
-        // It leaves when all is done that the origin has said already: the client is subscribed before it reads that it is
-        // welcome.
+        // The head waits in the outlet until the events that came with the origin's response are carried out, so that
+        // the client is subscribed before it learns that the WebSocket is open.
         let version = Version::HTTP_11;
         let head = AnswerHead { head: &head, version, framing: Framing::None, persistence: Persistence::KeepAlive };
         parked.begin(&head, Bytes::new());
@@ -194,7 +201,7 @@ impl Sessions {
         if rights != Rights::default() {
             session.rights = Some(Box::new(rights));
         }
-        // A copy: the buffer of hyper that it is a part of is not to live as long.
+        // The bytes are copied, because `early` keeps hyper's whole read buffer alive for as long as it exists.
         Box::pin(Box::new(session).run(early.to_vec()))
     }
 }
@@ -205,7 +212,8 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// Returns a reason that is always given: a Close frame without one stands for a normal end, as in Pushpin.
+/// Returns the reason, or 1000 (normal closure) if there is none. As in Pushpin, a Close frame without a reason
+/// stands for a normal end.
 fn given(reason: Option<CloseReason>) -> CloseReason {
     reason.unwrap_or_else(|| CloseReason::new(1000, ""))
 }

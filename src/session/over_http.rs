@@ -1,4 +1,4 @@
-//! The line to an origin that has the session over HTTP: one request at a time.
+//! The line to an origin that takes part by WebSocket over HTTP: at most one request at a time carries events.
 
 use super::side_message::{Leave, Piece, SideMessage, TooLarge};
 use super::unsent::UnsentShare;
@@ -13,39 +13,41 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A request under way: it has the conversation until there is an answer.
+/// A request in progress. It owns the conversation until the origin has responded.
 type Asked = Pin<Box<dyn Future<Output = (Box<Conversation>, Result<Reply, Failure>)>>>;
 
 enum State {
     Idle(Box<Conversation>),
-    /// It is to be asked without a need, when it has its turn.
+    /// A request without new events of the client waits for permission to be sent. The number of such requests to one
+    /// origin is limited.
     Queued(Box<Conversation>, Pin<Box<dyn Future<Output = Turn>>>),
     Asked(Asked),
     Over,
 }
 
-/// The line.
+/// The line to an origin that takes part by WebSocket over HTTP.
 pub(super) struct OverHttp {
     state: State,
     /// The events of the client that the origin has not accepted yet.
     backlog: Backlog,
-    /// The message that the client has begun.
+    /// The beginning of a message of which the client has not sent the end.
     begun: Vec<u8>,
-    /// The events of the origin that the session has not heard yet.
+    /// The events from the origin that the session has not carried out yet.
     said: VecDeque<Event>,
-    /// The failure that came after these events.
+    /// The failure of the last request, which is reported after the events in `said`.
     failed: Option<Box<Failure>>,
     interval: Option<Duration>,
     due_at: Option<Instant>,
     max_message: usize,
-    /// The line's share of the memory that messages of all sessions take.
+    /// The memory of waiting messages that this line accounts for, as a share of the total of all sessions.
     share: UnsentShare,
     one_event: bool,
-    /// It is to be asked even if there is nothing to tell.
+    /// Whether the origin is to be asked even if there are no events to send.
     refresh: bool,
     /// The event that tells the origin that the client has closed.
     closing: Option<Box<Event>>,
-    /// The request under way tells of that, or the last one did.
+    /// Whether the origin has received the event in `closing`. This is set when a request is sent, and corrected by
+    /// the response.
     told_close: bool,
 }
 
@@ -68,7 +70,7 @@ impl OverHttp {
             told_close: false,
         };
         line.note(reply.interval);
-        // The first one is what the session began with.
+        // The first event is `OPEN`, by which the origin accepted the WebSocket.
         line.said = reply.events.into_iter().skip(1).collect();
         line
     }
@@ -86,7 +88,7 @@ impl OverHttp {
                 return Poll::Ready(SideMessage::Lost(*failure));
             }
             if self.told_close && matches!(self.state, State::Idle(_)) && self.interval.is_none() {
-                // It knows, and has nothing to say to it.
+                // The origin knows of the close, but neither answers it nor wants to be asked again.
                 return Poll::Ready(self.over(SideMessage::Over));
             }
             if self.is_stuck() {
@@ -94,7 +96,7 @@ impl OverHttp {
                 return Poll::Ready(lost("it does not accept what it is told"));
             }
             match &mut self.state {
-                // Events of the client are sent at once. A request without events waits for its turn.
+                // Events of the client are sent at once. A request without events waits for permission.
                 State::Idle(_) | State::Queued(..) if self.backlog.is_due() => self.ask(None),
                 State::Idle(_) if self.refresh => self.queue(),
                 State::Queued(_, turn) => {
@@ -111,7 +113,9 @@ impl OverHttp {
         }
     }
 
-    /// Brings the request under way to its end, and lets nobody wait for a turn that is not used.
+    /// Polls the request in progress while the client does not read, and keeps its result. A request that waits for
+    /// permission gives up its place in the queue, because other requests would have to wait for one that is not
+    /// sent.
     pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) {
         let _ = self.poll_asked(cx);
         if let State::Queued(..) = self.state
@@ -122,28 +126,29 @@ impl OverHttp {
         }
     }
 
-    /// Returns ready when the request under way has its answer.
+    /// Polls the request in progress. Ready when the origin has responded.
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Asked(asked) = &mut self.state else { return Poll::Pending };
         let (conversation, reply) = ready!(asked.as_mut().poll(cx));
         self.state = State::Idle(conversation);
         if let Err(failure) = reply.and_then(|reply| self.take(reply)) {
-            // It hears that the client is gone, and nothing twice.
+            // The conversation is dropped, by which the origin is informed that the client is gone. No event is sent
+            // again.
             self.state = State::Over;
             self.failed = Some(Box::new(failure));
         }
         Poll::Ready(())
     }
 
-    /// Returns whether the client waits for the origin to accept more, or to hear its close, and nothing would have it do
-    /// so.
+    /// Returns whether the client waits for the origin to accept more events or to answer its close, although no
+    /// further request would be sent.
     fn is_stuck(&self) -> bool {
         let waits = self.is_full() || self.closing.is_some();
         let idle = matches!(self.state, State::Idle(_));
         idle && waits && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
     }
 
-    /// Asks the origin when it is its turn.
+    /// Waits for permission to send a request without events.
     fn queue(&mut self) {
         if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
             let turn = Box::pin(conversation.turn(Lane::Asking));
@@ -151,7 +156,8 @@ impl OverHttp {
         }
     }
 
-    /// Sends what waits.
+    /// Sends a request with the events that wait. `turn` is the permission to send it, which a request with new
+    /// events does not need.
     fn ask(&mut self, turn: Option<Turn>) {
         let (State::Idle(mut conversation) | State::Queued(mut conversation, _)) =
             std::mem::replace(&mut self.state, State::Over)
@@ -164,7 +170,8 @@ impl OverHttp {
             && turn.is_some()
             && !self.backlog.has_close()
         {
-            // It was told, and has not closed: it is told again, as by Pushpin.
+            // The origin has received the close without closing as well. As Pushpin does, the close is sent again
+            // with each further request.
             self.backlog.push(close.clone());
         }
         self.told_close = self.closing.is_some();
@@ -176,7 +183,7 @@ impl OverHttp {
         }));
     }
 
-    /// Returns the body of the next request, and how much of it was offered before.
+    /// Returns the body of the next request, and the number of bytes in it that were offered to the origin before.
     fn offer(&mut self) -> (Vec<u8>, usize) {
         let replayed = self.backlog.replayed();
         (self.backlog.offer(if self.one_event { 1 } else { usize::MAX }), replayed)
@@ -192,7 +199,8 @@ impl OverHttp {
         Ok(())
     }
 
-    /// Notes when the origin is to hear again.
+    /// Sets the time of the next request without events. `interval` is the interval that the origin has sent, if any;
+    /// zero ends such requests.
     fn note(&mut self, interval: Option<Duration>) {
         if let Some(interval) = interval {
             self.interval = Some(interval).filter(|interval| !interval.is_zero());
@@ -213,7 +221,7 @@ impl OverHttp {
         }
     }
 
-    /// Ends the conversation: the origin knows.
+    /// Ends the conversation, because the origin knows that the WebSocket is over. Returns `said`.
     fn over(&mut self, said: SideMessage) -> SideMessage {
         if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
             conversation.close();
@@ -225,7 +233,7 @@ impl OverHttp {
         self.backlog.bytes() >= self.max_message
     }
 
-    /// Notes how much waits.
+    /// Reports the number of bytes that wait for the origin.
     fn count(&mut self) {
         self.share.set(self.backlog.bytes() + self.begun.len());
     }
@@ -271,7 +279,8 @@ impl OverHttp {
         self.due_at
     }
 
-    /// Returns whether the origin is to be told more than that the client is gone, which it hears by itself.
+    /// Returns whether the origin is to receive more than a `DISCONNECT`, which it receives when the conversation is
+    /// dropped.
     pub(super) fn has_last_words(&self, leave: &Leave) -> bool {
         match self.state {
             State::Over => false,
@@ -282,7 +291,8 @@ impl OverHttp {
         }
     }
 
-    /// Tells the origin what it does not know yet, and that it is over.
+    /// Sends all events that the origin does not have yet, and the end of the WebSocket. If that fails, the
+    /// conversation is dropped, so that the origin receives a `DISCONNECT`.
     pub(super) async fn wind_up(mut self: Box<Self>, leave: Leave) {
         let mut conversation = match std::mem::replace(&mut self.state, State::Over) {
             State::Over => return,
@@ -301,7 +311,8 @@ impl OverHttp {
         if self.knows() {
             return conversation.close();
         }
-        // The events of many clients that are closed at once reach the origin one after the other.
+        // When many clients are closed at once, the number of requests that inform one origin at the same time is
+        // limited.
         let _turn = conversation.turn(Lane::Leaving).await;
         while !self.knows() && self.backlog.is_due() {
             let (body, replayed) = self.offer();
@@ -315,8 +326,8 @@ impl OverHttp {
         }
     }
 
-    /// Takes an answer of which the client hears nothing. Returns `false` if there is none, because the following requests would
-    /// fail as well.
+    /// Takes a response whose events no longer concern the client. Returns `false` if the request failed, because
+    /// further requests would fail as well.
     fn heard(&mut self, reply: Result<Reply, Failure>) -> bool {
         self.told_close = self.closing.is_some();
         let heard = reply.and_then(|reply| self.take(reply));
@@ -326,7 +337,7 @@ impl OverHttp {
         heard.is_ok()
     }
 
-    /// Returns whether the origin knows that it is over.
+    /// Returns whether the origin knows that the WebSocket is over.
     fn knows(&self) -> bool {
         let closes = self.said.iter().any(|event| matches!(event, Event::Close(_) | Event::Disconnect));
         closes || (self.closing.is_some() && self.told_close && !self.backlog.has_close())

@@ -1,44 +1,45 @@
-//! The phases of a session.
+//! The phases of a session, from the open WebSocket to its end.
 
 use crate::grip::CloseReason;
 
-/// The state of a session's end.
+/// The phase in which a session is.
 #[derive(Debug, Default)]
 pub(super) enum Phase {
-    /// Both sides may say more.
+    /// Neither side has closed.
     #[default]
     Open,
-    /// The client's side is closed. The origin may still say something, and its own Close is awaited.
+    /// The client's side is closed: nothing more is read from the client. The origin may still send messages, and its
+    /// own Close is awaited.
     Closing(Box<Closing>),
-    /// The shard wants to end the connection, which may have been closing before. A message that the client is being told is
-    /// told first, if there is time.
+    /// The shard is ending the connection. If the client's side was closed before, its close is kept. A message that
+    /// is being relayed to the client may be completed before the grace is over.
     Ending(Option<Box<Closing>>),
 }
 
-/// The close of the client's side.
+/// The close of the client's side: its reason, and who has closed it.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) reason: CloseReason,
     pub(super) by: ClosedBy,
 }
 
-/// The one who has closed the client's side.
+/// The side that has closed the client's side of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClosedBy {
     /// The client has sent a Close frame. The origin may answer with another reason.
     Client,
-    /// gripd has, as the client broke the protocol or too much waits for its origin. The reason stands, whatever the origin
-    /// says.
+    /// gripd has closed the WebSocket, because the client violated the protocol or because too much waits for its
+    /// origin. The reason cannot be changed by the origin.
     Gripd,
 }
 
 impl Phase {
-    /// Returns whether both sides may say more.
+    /// Returns whether neither side has closed.
     pub(super) const fn is_open(&self) -> bool {
         matches!(self, Self::Open)
     }
 
-    /// Returns whether the shard wants to end the connection.
+    /// Returns whether the shard is ending the connection.
     pub(super) const fn is_ending(&self) -> bool {
         matches!(self, Self::Ending(_))
     }
@@ -52,13 +53,13 @@ impl Phase {
         }
     }
 
-    /// Closes the client's side.
+    /// Records that the client's side is closed.
     pub(super) fn close(&mut self, closing: Closing) {
         let closing = Box::new(closing);
         *self = if self.is_ending() { Self::Ending(Some(closing)) } else { Self::Closing(closing) };
     }
 
-    /// Notes that the shard wants to end the connection.
+    /// Records that the shard is ending the connection.
     pub(super) fn end(&mut self) {
         *self = match std::mem::take(self) {
             Self::Open => Self::Ending(None),
@@ -68,15 +69,16 @@ impl Phase {
     }
 }
 
-/// The message that the origin is telling the client.
+/// The state of a message that arrives from the origin in pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Relaying {
-    /// There is none, or its first piece is still to come.
+    /// No message is being relayed in pieces.
     #[default]
     Nothing,
-    /// The client has got its beginning, and gets the rest. Whatever else there is for the client waits meanwhile.
+    /// The client has received the beginning of the message, and the remaining pieces are relayed. Items and other
+    /// messages for the client wait until it is complete.
     Passing,
-    /// It does not begin with the prefix of messages for clients, and is left out to its end.
+    /// The message does not begin with the prefix of messages for the client. All of its pieces are dropped.
     Dropping,
 }
 

@@ -13,28 +13,29 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-/// Bytes that may wait for the origin before the client has to.
+/// The number of bytes waiting for the origin beyond which nothing more is read from the client.
 const MAX_WAITING: usize = 64 << 10;
-/// Up to here a message is gathered, so that it goes on in one piece.
+/// The size up to which the fragments of a message are collected, so that it is relayed as one frame. Larger messages
+/// are relayed in several frames.
 const MAX_GATHERED: usize = 64 << 10;
-/// How long an origin may take to read the last words.
+/// How long an origin may take to read the last bytes and to close its side of the connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// The line.
+/// The line to an origin that speaks WebSocket itself.
 pub(super) struct Relayed {
     socket: RelayedSocket,
     decoder: Decoder,
-    /// The bytes that the socket has not taken. The first `written` of them have left.
+    /// The frames for the origin. The first `written` bytes are already with the kernel.
     out: Vec<u8>,
     written: usize,
-    /// The message that the client is sending.
+    /// The message that the client is sending, as far as it is collected.
     told: Gathered,
-    /// The message that the origin is sending.
+    /// The message that the origin is sending, as far as it is collected.
     heard: Gathered,
     said: VecDeque<SideMessage>,
-    /// Bytes of the message that the client is saying, after they were inflated.
+    /// The number of bytes that the client has sent of its current message, after decompression.
     length: u32,
-    /// A Close frame is on its way.
+    /// Whether a Close frame was queued. At most one is sent.
     closed: bool,
 }
 
@@ -97,7 +98,10 @@ impl Relayed {
         self.out.len() - self.written >= MAX_WAITING
     }
 
-    /// Tells the origin a piece of a message, which may have `most` bytes in all.
+    /// Queues a piece of a message for the origin. The whole message may have at most `most` bytes.
+    ///
+    /// # Errors
+    /// The message is larger than `most` bytes.
     pub(super) fn data(&mut self, piece: Piece, most: usize) -> Result<(), TooLarge> {
         let length = if piece.first { 0 } else { self.length as usize } + piece.content.len();
         self.length = u32::try_from(length).map_err(|_| TooLarge)?;
@@ -127,12 +131,12 @@ impl Relayed {
                 self.socket.transport.try_write(&[IoSlice::new(&self.out[self.written..])], NextWrite::Bytes)?;
             self.advance(written);
         }
-        // Idle lines keep no memory for it.
+        // The buffer is freed, so that idle lines keep no memory for it.
         (self.out, self.written) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
     }
 
-    /// Notes that some more bytes are with the kernel. They need not be kept for long.
+    /// Records that the kernel has taken `count` more bytes. They are removed from the buffer once there are many.
     fn advance(&mut self, count: usize) {
         self.written += count;
         if self.written >= MAX_WAITING {
@@ -141,12 +145,14 @@ impl Relayed {
         }
     }
 
-    /// Returns whether the origin is to be told anything still. A client that is gone without a word is so here as well.
+    /// Returns whether anything is still to be sent to the origin. If the client is gone without a Close, the
+    /// connection to the origin is closed without one as well.
     pub(super) const fn has_last_words(&self, leave: &Leave) -> bool {
         self.written < self.out.len() || matches!(leave, Leave::Close(_))
     }
 
-    /// Says the last words, and waits for the origin to hear them.
+    /// Sends the remaining bytes and the Close frame, and waits until the origin has closed its side, for at most
+    /// [`GOODBYE`].
     pub(super) async fn wind_up(mut self: Box<Self>, leave: Leave) {
         if let Leave::Close(reason) = leave {
             self.close(reason.as_ref());
@@ -157,22 +163,23 @@ impl Relayed {
             socket.transport.shutdown().await?;
             tokio::io::copy(&mut socket.transport, &mut tokio::io::sink()).await
         };
-        // Whether it does is its own concern.
+        // The result does not matter: an origin that does not read in time misses the end of the conversation.
         let _ = timeout(GOODBYE, said).await;
     }
 }
 
-/// The pieces of a message, put together as long as they are few: a message of thousands of fragments would be refused by
-/// many.
+/// The fragments of a message, which are joined while they are small. Many receivers refuse a message that consists
+/// of thousands of fragments.
 #[derive(Default)]
 struct Gathered {
     content: Vec<u8>,
-    /// Some of the message has gone on.
+    /// Whether the beginning of the message was already relayed.
     begun: bool,
 }
 
 impl Gathered {
-    /// Adds what comes next. Returns what is to go on now.
+    /// Adds the next fragment. Returns the piece that is to be relayed now, if enough is collected or the message is
+    /// complete.
     fn add(&mut self, piece: Piece) -> Option<Piece> {
         let Piece { kind, content, last, .. } = piece;
         let whole = last && self.content.is_empty();
@@ -191,7 +198,8 @@ impl Gathered {
 /// Returns a key that masks a frame (RFC 6455 5.3).
 fn key() -> [u8; 4] {
     let mut key = [0; 4];
-    // A mask of zeros is one: what it guards against is not between gripd and its origin.
+    // If no random bytes can be had, the key stays zero. Masking protects intermediaries that misread WebSocket
+    // traffic (RFC 6455 10.3), and none is expected between gripd and its origin.
     let _ = rand::fill(&mut key);
     key
 }
@@ -221,7 +229,7 @@ mod tests {
                 let content = Bytes::from(vec![0; 10_000]);
                 line.data(Piece { kind: MessageKind::Binary, content, first: true, last: true }, 10_000).unwrap();
             }
-            // A little is read, so that the line goes on and is never through.
+            // The origin reads a little, so that writing continues without ever emptying the buffer.
             tokio::select! {
                 biased;
                 written = poll_fn(|cx| line.poll_write(cx)) => written.unwrap(),

@@ -1,31 +1,33 @@
-//! The words that the two sides of a session have for each other.
+//! The messages and events that the origin's side of a session passes to the client's side, and the ways to leave an
+//! origin.
 
 use crate::grip::{CloseReason, MessageKind};
 use crate::origin::Failure;
 use crate::wire::websocket::Fragment;
 use bytes::Bytes;
 
-/// A message from one side of a session to the other.
+/// A message or event from the line to the client's side of a session.
 #[derive(Debug)]
 pub(super) enum SideMessage {
-    /// A text or binary message, or a piece of one.
+    /// A text or binary message, or a piece of such a message.
     Data(Piece),
     /// A ping or a pong.
     Control(MessageKind, Bytes),
-    /// The end, and why.
+    /// The origin closes the WebSocket, with this reason if it names one.
     Close(Option<CloseReason>),
-    /// The end: the origin has heard the client's Close and says nothing to it.
+    /// The origin knows of the client's Close and ends the conversation without answering it.
     Over,
-    /// The origin is lost.
+    /// The connection to the origin failed, or the origin violated the protocol.
     Lost(Failure),
-    /// The messages of all clients together take too much memory, and this client has most of it.
+    /// The messages that wait for origins have reached the limit for all clients together, and those of this client
+    /// are among the largest. The WebSocket must be closed.
     Crowded,
 }
 
-/// A piece of a message, mostly all of it.
+/// A piece of a message. Most messages consist of a single piece.
 #[derive(Debug)]
 pub(super) struct Piece {
-    /// Text or binary.
+    /// The kind of the message, which is text or binary.
     pub(super) kind: MessageKind,
     pub(super) content: Bytes,
     pub(super) first: bool,
@@ -33,21 +35,21 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Returns it as a frame has it.
+    /// Returns the piece as the content of a WebSocket frame.
     pub(super) fn as_fragment(&self) -> Fragment<'_> {
         Fragment { kind: self.kind, content: &self.content, first: self.first, last: self.last }
     }
 }
 
-/// A message is larger than messages may be.
+/// The error for a message that is larger than the line allows.
 #[derive(Debug)]
 pub(super) struct TooLarge;
 
-/// How a session's origin is left.
+/// The way in which a session leaves its origin.
 #[derive(Clone, Debug)]
 pub(super) enum Leave {
-    /// The client, or gripd on its behalf, closes.
+    /// The origin receives a Close with this reason, sent by the client or by gripd on its behalf.
     Close(Option<CloseReason>),
-    /// The client is gone without a word.
+    /// The client is gone without a Close.
     Disconnect,
 }

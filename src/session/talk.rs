@@ -1,4 +1,4 @@
-//! The messages of either side of a session, on their way to the other.
+//! The relaying of messages between the two sides of a session.
 
 use super::given;
 use super::line::Line;
@@ -12,17 +12,18 @@ use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Frames up to this size are put together.
+/// The largest frame, in bytes, that is collected with others before it is put into the outlet.
 const SMALL: usize = 4 << 10;
-/// So many bytes of them at most.
+/// The number of collected bytes from which on they are put into the outlet.
 const MAX_SMALL: usize = 16 << 10;
-/// How long an origin may answer what its client said before it broke the protocol.
+/// How long an origin may still answer the earlier messages of a client that gripd has closed.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl Session<'_> {
-    /// Takes what the client has sent apart, until it has to wait.
+    /// Decodes bytes from the client and forwards their messages, until the session has to wait. Bytes that are not
+    /// decoded are kept. Returns how the session ends, or `None` if it continues.
     pub(super) fn decode(&mut self, mut input: &[u8]) -> Option<End> {
-        // Behind its end a client says nothing.
+        // Bytes that follow the close of the client's side are ignored.
         while self.phase.closing().is_none() {
             let stuck = self.must_wait();
             if stuck || self.budget == 0 {
@@ -45,7 +46,8 @@ impl Session<'_> {
         None
     }
 
-    /// Forwards a part of a message of the client to the origin. Returns how the session ends, or `None` if it continues.
+    /// Forwards a part of a message of the client to the origin. Returns how the session ends, or `None` if it
+    /// continues.
     fn tell(&mut self, part: Part) -> Option<End> {
         self.spend(if let Part::Data { content, .. } = &part { content.len() } else { 0 });
         match part {
@@ -67,21 +69,24 @@ impl Session<'_> {
         None
     }
 
-    /// Closes a WebSocket that takes most of the memory for messages. It may try again, once the origins have taken them.
+    /// Closes a WebSocket because its messages take too large a part of the memory for waiting messages. The client
+    /// may connect again (1013), once origins have accepted messages.
     fn give_way(&mut self) -> Option<End> {
         self.sessions.metrics.crowded.inc();
         tracing::warn!(uri = %self.about.shown(), "a WebSocket was closed: the messages that wait for origins have reached [websocket] unsent_total, and its own are among the most");
         self.close(Some(CloseReason::new(1013, "too many messages wait")), ClosedBy::Gripd)
     }
 
-    /// Closes a WebSocket whose client has broken the protocol, or sent a message that is too large. The origin may still answer what the client said before.
+    /// Closes a WebSocket whose client has violated the protocol or sent a message that is too large. The origin may
+    /// still answer the messages that the client sent before.
     fn fail(&mut self, reason: CloseReason) -> Option<End> {
         self.sessions.metrics.violations.inc();
         tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a WebSocket was closed: its client broke the protocol, or sent a message that is too large");
         self.close(Some(reason), ClosedBy::Gripd)
     }
 
-    /// Closes the client's side. The origin is to answer.
+    /// Closes the client's side: it leaves its channels, and the origin receives the Close. Returns how the session
+    /// ends if no origin can answer, and otherwise `None`.
     fn close(&mut self, reason: Option<CloseReason>, by: ClosedBy) -> Option<End> {
         self.parked.because(Reason::Client);
         self.parked.unsubscribe();
@@ -102,17 +107,18 @@ impl Session<'_> {
         None
     }
 
-    /// Lets the origin go. The client stays, and gets what is published.
+    /// Closes the line to the origin. The client stays connected and receives published items. Returns how the
+    /// session ends if the client has closed before, and otherwise `None`.
     pub(super) fn detach(&mut self) -> Option<End> {
         if self.line.is_open() {
             let line = std::mem::replace(&mut self.line, Line::Detached);
             line.wind_up(Leave::Close(None), &self.sessions.origin);
         }
-        // There is nobody any more who could answer the client's Close.
+        // No origin is left that could answer the client's Close.
         if self.phase.closing().is_some() { Some(End::Close(self.given())) } else { None }
     }
 
-    /// Carries out what the origin says.
+    /// Carries out a message or event from the origin. Returns how the session ends, or `None` if it continues.
     pub(super) fn hear(&mut self, said: SideMessage) -> Option<End> {
         self.spend(if let SideMessage::Data(piece) = &said { piece.content.len() } else { 0 });
         match said {
@@ -127,7 +133,7 @@ impl Session<'_> {
             })),
             SideMessage::Over => Some(End::Close(self.given())),
             SideMessage::Crowded => self.give_way(),
-            // An origin that has heard that the client closes may leave.
+            // After it has received the client's Close, the origin may end the connection without an error.
             SideMessage::Lost(_) if self.phase.closing().is_some() => Some(End::Lost(self.given())),
             SideMessage::Lost(failure) => {
                 tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the connection to the origin of a WebSocket was lost");
@@ -137,7 +143,8 @@ impl Session<'_> {
         }
     }
 
-    /// Passes on what an origin says to the client, and carries out what it says to gripd.
+    /// Relays a message from the origin to the client, if it is for the client, and carries it out if it is a control
+    /// message. Other messages are dropped.
     fn pass(&mut self, mut piece: Piece) -> Option<End> {
         if let Some(prefix) = &self.prefix {
             if piece.first {
@@ -161,7 +168,8 @@ impl Session<'_> {
         None
     }
 
-    /// Tells the client a piece of a message. While it is not complete, what is published waits.
+    /// Sends a piece of a message to the client. Items wait until the message is complete, so that none falls between
+    /// its pieces.
     fn say(&mut self, piece: &Piece) {
         let Piece { kind, content, first, last } = piece;
         if *first && *last {
@@ -182,13 +190,13 @@ impl Session<'_> {
         }
     }
 
-    /// Sends a whole message of the session's own.
+    /// Sends a whole message to the client, compressed if the client has agreed to that.
     pub(super) fn send_message(&mut self, kind: MessageKind, content: &[u8]) {
         let frame = Message::new(kind, content).select(self.parked.message_form()).clone();
         self.send(frame);
     }
 
-    /// Sends a frame when this turn is over.
+    /// Queues a frame for the client. It is sent at the end of this poll of the session.
     fn send(&mut self, frame: Bytes) {
         if frame.len() > SMALL {
             self.put_small();
@@ -200,7 +208,8 @@ impl Session<'_> {
         }
     }
 
-    /// Puts what there is of small frames into the outlet: before anything else is.
+    /// Moves the collected small frames into the outlet. This must happen before anything else is put there, to keep
+    /// the order.
     pub(super) fn put_small(&mut self) {
         if !self.small.is_empty() {
             self.parked.put([std::mem::take(&mut self.small).into()]);

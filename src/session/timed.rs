@@ -1,4 +1,4 @@
-//! Messages that a session sends by itself: keep-alives, and what is sent later.
+//! The messages that a session sends to its client at a set time: keep-alives and delayed messages.
 
 use super::extras::Extras;
 use super::live::Session;
@@ -13,7 +13,7 @@ impl Session<'_> {
         self.extras.get_or_insert_default()
     }
 
-    /// Sends what is due by itself.
+    /// Sends the delayed message and the keep-alive, if they are due, and sets the time of the next keep-alive.
     pub(super) fn send_due(&mut self, now: Instant) {
         let Some(extras) = &mut self.extras else { return };
         if let Some((timed, _)) = extras.delayed.take_if(|(_, at)| *at <= now) {
@@ -27,7 +27,8 @@ impl Session<'_> {
         let rest = if !Spread::is_due(timed.timeout, idle) {
             self.sessions.spread.rest(timed.timeout, idle)
         } else {
-            // A client that does not read is not kept alive by more bytes, nor one that is being told something.
+            // Nothing is sent to a client that does not read, because more bytes would not keep its connection alive.
+            // While a message is being relayed, its pieces serve as the keep-alive.
             if !self.parked.is_blocked() && !self.is_streaming() {
                 self.send_timed(&timed);
             }
@@ -36,7 +37,8 @@ impl Session<'_> {
         self.extras().keep_alive = Some((timed, now + rest));
     }
 
-    /// Sends what comes by itself; after the message that is being told, if one is.
+    /// Sends a keep-alive or a delayed message. If a message is being relayed in pieces, text and binary messages
+    /// wait for its end, since only control frames may come between the pieces (RFC 6455 5.4).
     pub(super) fn send_timed(&mut self, timed: &Timed) {
         if !self.is_streaming() || timed.kind.is_control() {
             self.send_message(timed.kind, &timed.content);
@@ -45,7 +47,7 @@ impl Session<'_> {
         }
     }
 
-    /// Sends what waited for the end of a message.
+    /// Sends the messages that waited for the end of a relayed message.
     pub(super) fn send_late(&mut self) {
         let late = self.extras.as_mut().map(|extras| std::mem::take(&mut extras.late)).unwrap_or_default();
         late.iter().for_each(|timed| self.send_timed(timed));

@@ -1,16 +1,17 @@
-//! The memory that messages take which wait for origins over HTTP, for all sessions of a shard together.
+//! The memory of messages that wait for origins over HTTP, and its limit for all sessions of a shard together.
 //!
-//! Sessions for which little waits are not counted: most have nothing, and are to keep no memory for it.
+//! Sessions with few waiting bytes are not counted. They are the majority, and counting them would take memory for
+//! each.
 
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-/// Bytes up to which a session is not counted, and never has to give way.
+/// The number of waiting bytes up to which a session is neither counted nor closed to make room.
 const SPARED: usize = 4 << 10;
 
-/// The memory that waiting messages of all sessions of a shard take, and its bound.
+/// The memory of waiting messages of all sessions of a shard, and its limit.
 #[derive(Debug)]
 pub(super) struct Unsent(Rc<Total>);
 
@@ -18,11 +19,11 @@ pub(super) struct Unsent(Rc<Total>);
 struct Total {
     bytes: Cell<usize>,
     most: usize,
-    /// The sessions for which much waits.
+    /// The sessions that are counted: those with more than [`SPARED`] waiting bytes.
     large: RefCell<Slab<Rc<Large>>>,
 }
 
-/// A session for which much waits.
+/// A session with more than [`SPARED`] waiting bytes.
 #[derive(Debug, Default)]
 struct Large {
     key: usize,
@@ -31,7 +32,7 @@ struct Large {
     waker: RefCell<Option<Waker>>,
 }
 
-/// The share of one session, until it is dropped.
+/// The share of one session in the memory of waiting messages. Dropping it returns the memory.
 #[derive(Debug)]
 pub(super) struct UnsentShare {
     total: Rc<Total>,
@@ -39,7 +40,7 @@ pub(super) struct UnsentShare {
 }
 
 impl Unsent {
-    /// Allows `most` bytes for all sessions together.
+    /// Returns an accounting that allows `most` bytes for all sessions together.
     pub(super) fn new(most: usize) -> Self {
         Self(Rc::new(Total { bytes: Cell::new(0), most, large: RefCell::default() }))
     }
@@ -51,7 +52,7 @@ impl Unsent {
 }
 
 impl Total {
-    /// Tells the sessions for which most waits to give way, until no more is left than may wait.
+    /// Makes the sessions with the most waiting bytes give way, until the bytes of the others are within the limit.
     fn make_room(&self) {
         let large = self.large.borrow();
         let giving_way = large.iter().filter(|(_, one)| one.gives_way.get()).map(|(_, one)| one.bytes.get());
@@ -69,7 +70,7 @@ impl Total {
 }
 
 impl UnsentShare {
-    /// Notes how much waits for the session.
+    /// Sets the number of bytes that wait for the session's origin.
     pub(super) fn set(&mut self, bytes: usize) {
         let (before, bytes) =
             (self.large.as_ref().map_or(0, |large| large.bytes.get()), if bytes > SPARED { bytes } else { 0 });
@@ -94,7 +95,7 @@ impl UnsentShare {
         }
     }
 
-    /// Returns whether the session has to give way: it has most of what waits. If not, its task is woken when it has to.
+    /// Returns whether the session must be closed to make room. If not, the current task is woken when it must.
     pub(super) fn gives_way(&self, cx: &Context<'_>) -> bool {
         let Some(large) = &self.large else { return false };
         let mut waker = large.waker.borrow_mut();
@@ -126,9 +127,9 @@ mod tests {
         for (share, bytes) in shares.iter_mut().zip([30_000, 60_000, 10_000, 5000]) {
             share.set(bytes);
         }
-        // The last one came too late, but the second has most.
+        // The third and fourth sessions exceeded the limit, but the second session has the most bytes.
         assert_eq!(shares.iter().map(gives_way).collect::<Vec<_>>(), [false, true, false, false]);
-        // Memory that is about to be free counts as free.
+        // The bytes of a session that gives way no longer count against the limit.
         shares[2].set(60_000);
         assert!(!gives_way(&shares[0]) && !gives_way(&shares[2]));
         shares[3].set(40_000);

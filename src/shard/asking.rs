@@ -1,4 +1,4 @@
-//! A parked connection that takes items on terms, as its hold sees it.
+//! The terms of a parked connection, and the items that wait for the connection's task to decide them.
 
 use super::conn::Feed;
 use super::inbox::Delivery;
@@ -15,28 +15,31 @@ use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The channels of which last ids are compared.
+/// The choice of channels whose last ids are compared with those that the hub knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compare {
-    /// Those that the connection enters.
+    /// Only the channels that the connection enters now.
     Entered,
-    /// All of them, those that it has held before included.
+    /// All channels of the connection, including those that it holds already.
     All,
 }
 
-/// The decision about the item that has waited longest.
+/// The result of [`Parked::turn`].
 #[derive(Debug)]
 pub enum Turn {
-    /// None waits.
+    /// No item waits, or the items are held back.
     Empty,
-    /// It was decided.
+    /// The item needed no question: it was delivered or left out, or the origin is to be asked again because an
+    /// item before it is missing.
     Decided,
-    /// The hold is to say: [`Parked::give`], or [`Parked::pass_over`].
+    /// The caller must ask about the item, and then deliver it by [`Parked::give`], leave it out by
+    /// [`Parked::pass_over`], or have the origin asked again and call [`Parked::put_off`].
     Ask(PendingItem),
 }
 
 impl Parked {
-    /// Applies these terms to the items that come from now on.
+    /// Sets the terms of the connection. They apply to every item that is decided from now on, including the items
+    /// that wait. Channels that publishers have added to the connection or removed from it stay added or removed.
     pub fn agree(&mut self, terms: Terms, ways: Ways) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
@@ -47,49 +50,59 @@ impl Parked {
         }
     }
 
-    /// Takes items without terms from now on, unless some wait.
+    /// Removes the terms of the connection, unless items wait to be decided by them. Without terms, the connection
+    /// takes every item of its channels as it comes.
     pub fn agree_to_nothing(&mut self) {
         let state = &mut *self.shard.state.borrow_mut();
         let rare = &mut state.conn(self.key).rare;
         *rare = rare.take().filter(|rare| rare.waits());
     }
 
-    /// Returns whether it takes items on terms.
+    /// Returns whether the connection takes items on terms.
     pub fn is_on_terms(&self) -> bool {
         self.shard.state.borrow().conns[self.key].rare.is_some()
     }
 
-    /// Returns how long it is ago that all of its channels had had an item, or that it agreed to its terms.
+    /// Returns the time since the last moment at which all channels of the connection were known to be active. Such
+    /// a moment is when the connection agrees to its terms, and then whenever each of its channels has had an item
+    /// since the previous such moment.
+    ///
+    /// If the connection holds more than 64 channels, only the first kind of moment occurs.
     pub fn all_quiet(&self) -> Duration {
         let state = self.shard.state.borrow();
         let quiet = state.conns[self.key].rare.as_ref().map_or(0, |rare| rare.quiet_ms);
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(quiet)))
     }
 
-    /// Lets items that arrive wait, until [`Parked::resume`].
+    /// Makes items that arrive wait until [`Parked::resume`] or [`Parked::let_go`] is called. This has no effect
+    /// without terms.
     pub fn hold_back(&mut self) {
         if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
             rare.held = true;
         }
     }
 
-    /// Lets items that arrive wait no longer. Those that have waited are for [`Parked::turn`].
+    /// Stops holding items back. The items that wait already are taken by [`Parked::turn`], and items that arrive
+    /// before the last of them is taken are queued after them.
     pub fn let_go(&mut self) {
         if let Some(rare) = &mut self.shard.state.borrow_mut().conn(self.key).rare {
             rare.held = false;
         }
     }
 
-    /// Returns when it was last said that the origin is to be asked again.
+    /// Returns the time at which the connection was last made to ask its origin again, or at which it was given
+    /// terms if that has not happened. `None`: the connection has no terms.
     pub fn refresh_since(&self) -> Option<Instant> {
         self.shard.state.borrow().conns[self.key].rare.as_ref().map(|rare| rare.since)
     }
 
-    /// Leaves the channels that its terms do not name, and enters those that they do. The last ids in the terms are compared
-    /// with what is known. Returns them, if others are known.
+    /// Leaves the channels that the connection's terms do not name, and enters those that they name. The last ids
+    /// in the terms, of the channels that `compare` selects, are compared with the last ids that the hub knows. If
+    /// one of them differs, all that were compared are returned.
     ///
     /// # Errors
-    /// It may not hold them.
+    /// [`Denied`] if the connection may not hold one of the channels that it enters. It has left the other channels
+    /// even then.
     pub fn follow_terms(&mut self, compare: Compare) -> Result<Option<Vec<(Channel, Id)>>, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
         let Some(rare) = &state.conns[self.key].rare else { return Ok(None) };
@@ -100,24 +113,27 @@ impl Parked {
         Ok(joined.behind.then_some(known))
     }
 
-    /// Lets items that arrive wait no longer, and takes those that have waited.
+    /// Stops holding items back, offers the items that wait to the connection in their order, and flushes its
+    /// outlet. If an item turns out to be missing, the items after it go on waiting.
     pub fn resume(&mut self) {
         let state = &mut *self.shard.state.borrow_mut();
         state.offer_waiting(self.key);
         state.flush(self.key);
     }
 
-    /// Returns the last ids that it knows of, by the names that its origin uses.
+    /// Returns the last id of each channel for which the connection knows one, with the channel's name as the
+    /// origin uses it.
     pub fn last_ids(&self) -> Vec<(String, Id)> {
         self.terms(Terms::last_ids).unwrap_or_default()
     }
 
-    /// Looks at its terms, if it has any.
+    /// Calls `look` with the connection's terms, and returns its result. Returns `None` if the connection has no
+    /// terms.
     pub fn terms<T>(&self, look: impl FnOnce(&Terms) -> T) -> Option<T> {
         self.shard.state.borrow().conns[self.key].rare.as_ref().map(|rare| look(&rare.terms))
     }
 
-    /// Takes the item that has waited longest, and decides it if that can be done without asking.
+    /// Removes the item that has waited longest from the queue, and decides it if nobody has to be asked about it.
     pub fn turn(&mut self) -> Turn {
         let state = &mut *self.shard.state.borrow_mut();
         let Some(rare) = state.conn(self.key).rare.as_mut().filter(|rare| !rare.held) else { return Turn::Empty };
@@ -139,7 +155,7 @@ impl Parked {
         Turn::Decided
     }
 
-    /// Gives it an item; `changed`: with this content.
+    /// Delivers an item that was asked about. If `changed` is given, it replaces the item's own content.
     pub fn give(&mut self, mut pending: PendingItem, changed: Option<Bytes>) {
         let state = &mut *self.shard.state.borrow_mut();
         let (admitted, item) = (Admitted { undo: pending.undo.take() }, &pending.item);
@@ -148,7 +164,8 @@ impl Parked {
         settle(state, self.key, item, &outcome);
     }
 
-    /// Says that an item was not had after all: the origin is asked again.
+    /// Notes that the client did not get an item that was asked about, by restoring the last id of the item's
+    /// channel. The caller has the origin asked again.
     pub fn put_off(&mut self, mut pending: PendingItem) {
         let state = &mut *self.shard.state.borrow_mut();
         if let (Some(rare), Some(undo)) = (&mut state.conn(self.key).rare, pending.undo.take()) {
@@ -156,13 +173,13 @@ impl Parked {
         }
     }
 
-    /// Counts an item as delivered.
+    /// Counts an item as delivered to the connection.
     pub fn count(&self, item: &Delivery) {
         let outcome = Outcome { delivered: 1, ..Outcome::default() };
         outcome.count(item, &self.shard.state.borrow().metrics);
     }
 
-    /// Leaves an item out.
+    /// Leaves out an item that was asked about, and counts it as filtered.
     pub fn pass_over(&mut self, pending: &PendingItem) {
         let state = &mut *self.shard.state.borrow_mut();
         let outcome = Outcome { filtered: 1, ..Outcome::default() };

@@ -1,4 +1,5 @@
-//! A connection whose request is being served again: somebody else has its transport, and a close finds it still.
+//! A held connection whose request is being served again. Its transport is in use elsewhere meanwhile, but the
+//! connection keeps its channels, so that a close still reaches it.
 
 use super::conn::{Feed, Notice};
 use super::{Parked, Profile, Reason};
@@ -6,27 +7,29 @@ use crate::net::Transport;
 use bytes::Bytes;
 use std::task::{Context, Poll};
 
-/// A connection whose request is being served again, as its shard sees it.
+/// A held connection whose request is being served again. It has no transport meanwhile.
 #[derive(Debug)]
 pub struct Away(Parked);
 
 impl Away {
-    /// Returns whether it is to end.
+    /// Returns whether the end of the connection has begun.
     pub fn is_closed(&self) -> bool {
         self.0.is_ending()
     }
 
-    /// Returns whether its origin is to be asked once more.
+    /// Returns whether the origin is to be asked once more, because that was requested while the request was being
+    /// served.
     pub fn is_hinted(&self) -> bool {
         matches!(self.0.shard.state.borrow().conns[self.0.key].notice, Notice::Refresh)
     }
 
-    /// Notes that its origin has answered, and not with a hold.
+    /// Notes that the hold ends because the origin has sent a response that does not hold the connection. A reason
+    /// that was noted before is kept.
     pub fn note_answer(&self) {
         self.0.shard.state.borrow_mut().conn(self.0.key).reason.get_or_insert(Reason::Origin);
     }
 
-    /// Returns `Poll::Ready` if the connection must end. Otherwise, registers the current task to be woken when it must.
+    /// Returns `Poll::Ready` if the connection must end. Otherwise, the current task is woken when it must.
     pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let state = &mut *self.0.shard.state.borrow_mut();
         let conn = state.conn(self.0.key);
@@ -34,15 +37,16 @@ impl Away {
         if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Returns the connection, with its transport again, to be held on: as the same one, in its channels and where
-    /// publishers had it go. `early` is what was read of it beyond its request.
+    /// Gives the connection its transport back, to be held again. The connection has kept its channels, including
+    /// the changes that publishers have made to them meanwhile. `early` contains the bytes that the client has sent
+    /// after its request.
     pub fn back(mut self, transport: Transport, early: &[u8], feed: Feed, whose: &Profile) -> Parked {
         self.0.take_back(transport, early, feed);
         self.0.identify(whose);
         self.0
     }
 
-    /// Returns the connection, with its transport again, to be ended.
+    /// Gives the connection its transport back, so that it can be sent a last response and ended.
     pub fn end(mut self, transport: Transport) -> Parked {
         self.0.take_back(transport, &[], Feed::Response);
         self.0
@@ -50,10 +54,11 @@ impl Away {
 }
 
 impl Parked {
-    /// Gives the connection to whoever serves its request again. It goes on holding its channels, so that a close finds
-    /// it. Nothing of it may wait to be sent.
+    /// Gives away the connection's transport, so that its request can be served again. Also returns the bytes that
+    /// the client has sent after its request, and an [`Away`] that keeps the connection in its channels, so that a
+    /// close still reaches it. The outlet must be empty.
     ///
-    /// `None`: the client is gone.
+    /// Returns `None` if the client is gone.
     pub fn lend(mut self) -> Option<(Transport, Bytes, Away)> {
         let (transport, early) = self.take_transport()?;
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Away;

@@ -1,4 +1,4 @@
-//! The commands, which close connections or subscribe them to other channels. They overtake items.
+//! Commands, which close connections or change the channels that they hold. Commands overtake the items that wait.
 
 use super::profile::Place;
 use super::tally::Ticket;
@@ -9,62 +9,66 @@ use crate::grip::{Channel, Formats, Meta};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Something to be done to connections.
+/// An instruction to close connections, or to change the channels that they hold.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// Its place in the order of acceptance.
+    /// The number of the command in the order of acceptance, which commands and items share.
     pub number: u64,
-    /// To whom.
+    /// The connections to which the command applies.
     pub whom: Whom,
-    /// The thing that is done to them.
+    /// The effect of the command on each of these connections.
     pub effect: CommandEffect,
     /// The tally in which the connections concerned are counted.
     pub tally: Tally,
-    /// The place of the item in its batch, under which they are counted.
+    /// The index of the command's item in its batch. The connections are counted for this item.
     pub index: u32,
 }
 
-/// The connections that a command means.
+/// The connections to which a command applies.
 #[derive(Clone, Debug)]
 pub enum Whom {
     /// Connections that hold a channel.
     Members {
-        /// The channel.
+        /// The name of the channel.
         channel: Channel,
-        /// Which of them, if not all.
+        /// The condition that selects some of these connections by the other channels that they hold, or `None` for
+        /// all of them.
         selection: Option<Arc<Selection>>,
-        /// The meta that the publisher gives, for their filters.
+        /// The meta of the item. A connection whose filters refuse this meta is left out.
         meta: Option<Arc<Meta>>,
     },
-    /// One connection.
+    /// The one connection at this place.
     One(Place),
 }
 
-/// The thing that a command does.
+/// The effect of a command on a connection.
 #[derive(Clone, Debug)]
 pub enum CommandEffect {
-    /// It ends connections of these kinds; `frame` is a WebSocket's Close.
+    /// The connection is closed, if it takes items of one of these formats.
     Close {
-        /// Which kinds.
+        /// The formats whose connections are closed.
         formats: Formats,
         /// The Close frame with which WebSockets end.
         frame: Bytes,
     },
-    /// It has connections hold other channels as well, or no longer. Those that are to be held were entered in the
-    /// [`super::Ledger`] ahead, so that the items accepted after the command come to this shard.
+    /// The connection is subscribed to more channels, or unsubscribed from some. When the hub accepts a command
+    /// that subscribes, it adds this shard to the new channels, so that the items accepted after the command come
+    /// to this shard. [`super::Ledger::release`] takes this back once the command is carried out.
     Move(Arc<Move>),
 }
 
-/// Where a command that was begun goes on.
+/// The state of a command that has been carried out in part.
 pub(super) struct Begun {
-    /// The channel whose subscribers are looked at: of those that come into question, the one with the fewest.
+    /// The channel whose subscribers are looked at. It has the fewest subscribers of all channels that a connection
+    /// must hold for the command to apply.
     through: Channel,
-    /// The number of subscribers that are still to be looked at.
+    /// The number of subscribers that have not been looked at yet. The last of them is looked at first.
     at: usize,
 }
 
 impl Shard {
-    /// Does at once what was accepted up to `number` and cannot wait: commands; and has what was accepted at hand.
+    /// Takes everything from the inbox, and carries out all commands accepted up to `number`, even if they exceed
+    /// the budget of a step.
     pub(super) fn settle_accepted(&self, state: &mut State, number: u64) {
         if state.rounds.take_from(&self.inbox) {
             state.refresh_all();
@@ -74,11 +78,12 @@ impl Shard {
 }
 
 impl State {
-    /// Carries out commands accepted up to `number`, as many as fit a step. Returns whether it did all there are.
+    /// Carries out commands accepted up to `number`, within the budget of one step. Returns whether all of them are
+    /// carried out.
     pub(super) fn carry_out_commands(&mut self, number: u64) -> bool {
         let mut budget = self.settings.steps.command_looks;
         while let Some(command) = self.rounds.commands.pop_front_if(|command| command.number <= number) {
-            // A command for a channel that nobody holds costs a look as well.
+            // Even a command for a channel that nobody holds uses some of the budget.
             budget = budget.saturating_sub(1);
             self.rounds.command = match command.whom {
                 Whom::One(place) => {
@@ -103,7 +108,8 @@ impl State {
         true
     }
 
-    /// Does to members of a channel what is to be done. If the budget runs out first: where to go on.
+    /// Carries out a command on the subscribers of a channel. If the budget runs out first, returns the state from
+    /// which to continue.
     fn carry_out(&mut self, command: &Command, budget: &mut usize) -> Option<Begun> {
         let Whom::Members { channel, selection, meta } = &command.whom else { return None };
         let mut begun = self.rounds.command.take().unwrap_or_else(|| {
@@ -111,7 +117,8 @@ impl State {
             Begun { through: through.clone(), at: usize::MAX }
         });
         loop {
-            // Backwards: a connection that leaves has its place taken by one that was looked at already.
+            // The last subscriber comes first: when a connection leaves the channel, the last subscriber takes its
+            // index, and that one has been looked at already.
             let subscribers = self.registry.subscribers(&begun.through);
             begun.at = begun.at.min(subscribers.len());
             if begun.at == 0 {
@@ -126,14 +133,14 @@ impl State {
             let chooses = |s: &Selection| self.registry.choose(channel, s).admits(&conn.subscriptions);
             let selected = selection.as_deref().is_none_or(chooses);
             let admits = |terms: &Terms| terms.admit(channel, meta.as_deref());
-            // A connection that subscribed after the command was accepted is not meant.
+            // The command does not apply to a connection that subscribed after the command was accepted.
             if selected && conn.since < command.number && conn.rare.as_deref().is_none_or(|r| admits(&r.terms)) {
                 self.carry_out_on(key, command);
             }
         }
     }
 
-    /// Does to a connection what is to be done.
+    /// Carries out a command on one connection.
     fn carry_out_on(&mut self, key: Key, command: &Command) {
         let conn = self.conn(key);
         match &command.effect {
@@ -147,7 +154,7 @@ impl State {
         }
     }
 
-    /// Returns the connection that has this place, unless its end has begun.
+    /// Returns the key of the connection at this place, or `None` if the connection is gone or its end has begun.
     pub(super) fn at_place(&self, place: Place) -> Option<Key> {
         let conn = self.conns.get(place.key)?;
         (conn.serial == place.serial && conn.ending.is_none()).then_some(place.key)

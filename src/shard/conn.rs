@@ -20,18 +20,18 @@ use std::task::{Context, Waker};
 /// The form in which a connection takes items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feed {
-    /// One answer, which its task writes: a long-poll.
+    /// One response, which the task of the connection writes. The connection is a long-poll.
     Response,
-    /// Nothing: its request is being served again. A close finds it still.
+    /// Nothing, because the request of the long-poll is being served again. A close still reaches the connection.
     Away,
-    /// Content appended to a body that was begun.
+    /// Content that is appended to a response body. The connection is a stream.
     Stream(StreamForm),
-    /// Messages of a WebSocket.
+    /// Messages. The connection is a WebSocket.
     Messages(MessageForm),
 }
 
 impl Feed {
-    /// Returns the format that it takes.
+    /// Returns the format of the items that the connection takes.
     pub const fn format(self) -> Format {
         match self {
             Self::Response | Self::Away => Format::HttpResponse,
@@ -40,7 +40,7 @@ impl Feed {
         }
     }
 
-    /// Returns the name of such a connection.
+    /// Returns the name of this kind of connection, as lists and webhooks show it.
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Response | Self::Away => "response",
@@ -50,34 +50,39 @@ impl Feed {
     }
 }
 
-/// The notice for the task of a connection. A greater one replaces a lesser one.
+/// The notice that waits for the task of a connection. There is at most one: if another comes, [`Conn::tell`] keeps
+/// the more important of the two.
 #[derive(Debug, Default)]
 pub(super) enum Notice {
     #[default]
     Nothing,
-    /// Its origin is to be asked again.
+    /// The origin is to be asked again.
     Refresh,
-    /// An item waits for its hold.
+    /// An item waits for the task to decide it.
     Queued,
-    /// A patch, of which its hold is to say whether it fits. Until then it is not known what becomes of it.
+    /// An item with a patch, which may change the held response of a long-poll. It is not known whether the patch
+    /// fits until the task has tried.
     Patch(Box<PendingItem>),
+    /// A response that answers the long-poll.
     Item(Arc<Response>),
+    /// The connection is to end.
     Close,
 }
 
-/// Milliseconds for which a transport must take nothing to be called stalled. A burst is not a stall: many rounds pass in
-/// the time that a client on another core needs to read one.
+/// The time in milliseconds for which a transport must take nothing to count as stalled. A burst is not a stall:
+/// many rounds pass in the time that a client on another core needs to read the bytes of one round.
 const STALLED_MS: u32 = 1000;
 /// The factor by which the data queued for a connection may exceed its limit while the client keeps reading.
 pub(super) const BURST: usize = 16;
 
-/// The error for a client that reads too slowly for what it is to be sent.
+/// The error that a client reads too slowly, so that an item cannot be added to its outlet.
 #[derive(Debug)]
 pub(super) struct TooSlow;
 
-/// A connection. It is kept small, as there are many: the parts that few connections need are behind a box.
+/// A parked connection. Connections are many, so this struct is kept small: the parts that few connections need are
+/// boxed.
 pub(super) struct Conn {
-    /// `None` once it was cut or broke.
+    /// The transport. `None`: the connection was cut or has broken, or its request is being served again.
     pub(super) transport: Option<Transport>,
     pub(super) outlet: Outlet,
     pub(super) subscriptions: Subscriptions,
@@ -85,28 +90,34 @@ pub(super) struct Conn {
     pub(super) notice: Notice,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) rare: Option<Box<Rare>>,
-    /// The profile of its client.
+    /// The profile of the connection's client.
     pub(super) whose: Rc<Profile>,
-    /// Bytes that were sent since it is held.
+    /// The number of bytes that the transport has taken since the connection was parked.
     pub(super) sent: u64,
-    /// The last item that was considered for it.
+    /// The number of the last item that was considered for the connection, or that was accepted before the
+    /// connection subscribed. Items up to this number are not offered to the connection again.
     pub(super) seen: u64,
-    /// The number of the last item accepted when it subscribed; before that, the largest number.
+    /// The number of the last item accepted when the connection subscribed, or when it entered another channel by
+    /// [`Parked::enter`](super::Parked::enter); `u64::MAX` before it subscribes. Commands up to this number do not
+    /// apply to the connection.
     pub(super) since: u64,
-    /// When something was last put in its outlet, by the shard's clock.
+    /// The time at which something was last put into the outlet, or at which the connection was parked, in
+    /// milliseconds of the shard's clock.
     pub(super) active_ms: u32,
-    /// When its transport last took bytes, by the same clock; kept while it is blocked.
+    /// The time at which the transport last took bytes or began to refuse them, in milliseconds of the shard's
+    /// clock. It is updated only while the transport refuses bytes.
     pub(super) progress_ms: u32,
-    /// When it was parked, in hundredths of a second since the shard began.
+    /// The time at which the connection was parked, in hundredths of a second since the shard began.
     pub(super) parked_cs: u32,
-    /// How many connections were parked before it.
+    /// The number of connections that were parked in the shard before this one. It wraps around at 2^32.
     pub(super) serial: u32,
     pub(super) feed: Feed,
-    /// Why it is held no longer, once that is decided.
+    /// The reason for which the connection is held no longer, once that is decided.
     pub(super) reason: Option<Reason>,
-    /// Whether it is in the list of connections to flush.
+    /// Whether the connection is in the list of connections to flush.
     pub(super) dirty: bool,
-    /// Whether its transport refused bytes; its task waits for room.
+    /// Whether the transport has refused bytes. The connection's task then waits until the transport takes bytes
+    /// again.
     pub(super) blocked: bool,
 }
 
@@ -144,10 +155,10 @@ impl Conn {
         Self::without_transport(Feed::Response, Rc::default())
     }
 
-    /// Puts a piece of an item into the outlet of this connection, which is at `key`.
+    /// Appends a piece of an item to the outlet of this connection, whose key is `key`.
     ///
     /// # Errors
-    /// Too much waits there already, and the piece was not put there.
+    /// [`TooSlow`] if too many bytes wait already. The piece was not appended.
     #[inline]
     pub(super) fn take(
         &mut self,
@@ -165,42 +176,45 @@ impl Conn {
             self.dirty = true;
             outgoing.add_dirty(key);
         }
-        // Not by `push`: a second look at `blocked` costs four per cent of a delivery in a burst.
+        // This does not call `push`, which looks at `blocked` a second time: that costs four per cent of a delivery
+        // in a burst.
         self.outlet.push(Rc::clone(piece));
         self.active_ms = now_ms;
         Ok(())
     }
 
-    /// Notes its new place in a channel.
+    /// Replaces one of the connection's subscriptions, whose position among the subscribers of its channel has
+    /// changed.
     pub(super) fn note_place(&mut self, to: Subscription) {
         if let Some(subscription) = self.subscriptions.iter_mut().find(|subscription| subscription.is_beside(to)) {
             *subscription = to;
         }
     }
 
-    /// Returns its place, as the connection at `key`.
+    /// Returns the place of this connection, whose key is `key`.
     pub(super) const fn place(&self, key: Key) -> Place {
         Place { key, serial: self.serial }
     }
 
-    /// Returns whether nothing follows what is in its outlet.
+    /// Returns whether the outlet contains the last bytes of the connection, so that nothing may be appended.
     pub(super) fn is_complete(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.is_complete())
     }
 
-    /// Returns whether the end of our bytes (FIN over TCP) has left.
+    /// Returns whether the end of the bytes to the client (FIN over TCP) has been sent.
     pub(super) fn is_finished(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.phase == Phase::Finished)
     }
 
-    /// Puts what comes last into its outlet, if its end is decided and that was not done yet.
+    /// Completes the outlet, if the end of the connection has begun: appends the end mark, unless that was done
+    /// before.
     pub(super) fn complete(&mut self, outgoing: &mut Outgoing) {
         if let Some(mark) = self.ending.as_mut().and_then(|ending| ending.complete()) {
             self.push(mark, outgoing);
         }
     }
 
-    /// Puts a piece into its outlet, however much waits there. Whoever does so has the outlet flushed.
+    /// Appends a piece to the outlet, regardless of how much waits there. The caller must have the outlet flushed.
     pub(super) fn push(&mut self, piece: Rc<Bytes>, outgoing: &mut Outgoing) {
         if self.blocked {
             outgoing.add_waiting(piece.len());
@@ -208,7 +222,8 @@ impl Conn {
         self.outlet.push(piece);
     }
 
-    /// Drops the last `count` pieces of its outlet, which must not include the first: that may be half written.
+    /// Drops the last `count` pieces of the outlet. The first piece must not be among them, because a part of it
+    /// may have been written already.
     pub(super) fn drop_last(&mut self, count: usize, outgoing: &mut Outgoing) {
         let freed = self.outlet.drop_last(count);
         if self.blocked {
@@ -216,7 +231,7 @@ impl Conn {
         }
     }
 
-    /// Notes that its transport is gone, for which nothing waits any longer.
+    /// Notes that the transport is gone, so that the bytes in the outlet no longer count as waiting.
     pub(super) fn unblock(&mut self, outgoing: &mut Outgoing) {
         if self.blocked {
             outgoing.remove_waiting(self.outlet.bytes());
@@ -224,10 +239,11 @@ impl Conn {
         }
     }
 
-    /// Notes what is to be undone if the piece that was just put into its outlet is not sent; `None`: it must be sent.
+    /// Notes the change that is to be undone if the piece that was just appended to the outlet is dropped instead
+    /// of sent. `None`: the piece must be sent.
     pub(super) fn note(&mut self, undo: Option<Undo>, piece: &Bytes, now_ms: u32) {
         let count = self.outlet.len();
-        // An empty piece is none.
+        // The outlet does not keep an empty piece.
         if let Some(rare) = &mut self.rare
             && !piece.is_empty()
         {
@@ -235,11 +251,13 @@ impl Conn {
         }
     }
 
-    /// Leaves a notice for its task and wakes it, unless a greater notice is already there.
+    /// Leaves a notice for the connection's task, unless a more important notice is there already, and wakes the
+    /// task. A response and a close are the most important notices, and a queued item is the least important one.
     pub(super) fn tell(&mut self, notice: Notice) {
         let keep = match &self.notice {
             Notice::Item(_) | Notice::Close => true,
-            // It was accepted before what would close the connection, which is seen when the patch is taken.
+            // The patch was accepted before a close whose notice is dropped here. When the task takes the patch, it
+            // sees that the connection is ending.
             Notice::Patch(_) => !matches!(notice, Notice::Item(_)),
             Notice::Refresh => matches!(notice, Notice::Queued | Notice::Patch(_)),
             Notice::Queued | Notice::Nothing => false,
@@ -250,8 +268,9 @@ impl Conn {
         self.wake();
     }
 
-    /// Returns whether so much waits for its transport, which takes nothing or not nearly enough, that it must be cut before
-    /// `more` bytes wait.
+    /// Returns whether so many bytes wait, for this connection or for all connections together, that this one must
+    /// be closed instead of getting `more` bytes. The limits are higher while the transport takes bytes than when
+    /// it has stalled.
     fn is_slow(&self, now_ms: u32, outgoing: &Outgoing, more: usize) -> bool {
         let stalled = self.has_stalled(now_ms);
         let exceeds_limit = |waiting: usize, limit: usize, burst_factor: usize| {
@@ -261,26 +280,28 @@ impl Conn {
             || exceeds_limit(outgoing.waiting() + more, outgoing.ceiling(), CROWDED)
     }
 
-    /// Returns whether its transport has taken nothing for a while.
+    /// Returns whether the transport has taken no bytes for [`STALLED_MS`] milliseconds. This is meaningful only
+    /// while the transport refuses bytes.
     pub(super) const fn has_stalled(&self, now_ms: u32) -> bool {
         now_ms.wrapping_sub(self.progress_ms) >= STALLED_MS
     }
 
-    /// Wakes its task.
+    /// Wakes the task of the connection.
     pub(super) fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
     }
 
-    /// Notes which task to wake.
+    /// Makes the current task the task of the connection, which [`Conn::wake`] wakes.
     pub(super) fn watch(&mut self, cx: &Context<'_>) {
         if self.waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
     }
 
-    /// Counts it as ended by its item. Returns whether it did: not if no item ended it, or if it was counted before.
+    /// Counts the connection as ended by an item. Returns whether it was counted: `false` if no item ended the
+    /// connection, or if it was counted before.
     pub(super) fn settle(&mut self, way: Closed) -> bool {
         let ticket = self.ending.as_mut().and_then(|ending| ending.ticket.take());
         ticket.map(|ticket| ticket.settle(way)).is_some()

@@ -1,20 +1,21 @@
-//! The parked connections of a shard, each at a place of its own.
+//! The table of a shard's parked connections.
 
 use super::conn::Conn;
 use slab::Slab;
 use std::ops::{Index, IndexMut};
 
-/// The place of a connection in its shard. When a connection is gone, another one may get its place.
+/// The index of a connection in the table of its shard. When the connection is gone, another one may get the same
+/// key. A [`Place`](super::Place), which has a serial number as well, is not used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(u32);
 
 impl Key {
-    /// Returns the key of the place with this number.
+    /// Returns the key with this number.
     pub(super) const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// Returns the number of the place, by which connections are in order.
+    /// Returns the number of the key. Connections are listed in the order of these numbers.
     pub(super) const fn number(self) -> u32 {
         self.0
     }
@@ -25,7 +26,8 @@ impl Key {
 }
 
 impl From<usize> for Key {
-    /// Makes a key of an index. Each connection has a descriptor, of which no process can have as many as a key can count.
+    /// Converts an index of the table. Every index fits: each connection needs a file descriptor, and no process
+    /// can have 2^32 of them.
     fn from(index: usize) -> Self {
         Self(u32::try_from(index).unwrap_or_else(|_| unreachable!("{index} connections in one shard")))
     }
@@ -35,29 +37,29 @@ impl From<usize> for Key {
 #[derive(Default)]
 pub(super) struct Connections {
     places: Slab<Conn>,
-    /// How many connections there have been.
+    /// The number of connections that have been inserted so far. It wraps around at 2^32.
     serial: u32,
 }
 
 impl Connections {
-    /// Gives a connection a place, and a serial number.
+    /// Inserts a connection, and gives it a serial number. Returns the key of the connection.
     pub(super) fn insert(&mut self, mut conn: Conn) -> Key {
         conn.serial = self.serial;
         self.serial = self.serial.wrapping_add(1);
         Key::from(self.places.insert(conn))
     }
 
-    /// Returns the connection at a place, if there is one.
+    /// Returns the connection with this key, if there is one.
     pub(super) fn get(&self, key: Key) -> Option<&Conn> {
         self.places.get(key.index())
     }
 
-    /// Removes a connection, which must be there.
+    /// Removes the connection with this key, which must exist.
     pub(super) fn remove(&mut self, key: Key) {
         self.places.remove(key.index());
     }
 
-    /// Returns all connections, in the order of their places.
+    /// Returns all connections, in the order of their keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Conn)> {
         self.places.iter().map(|(index, conn)| (Key::from(index), conn))
     }
@@ -67,13 +69,14 @@ impl Connections {
         self.places.len()
     }
 
-    /// Returns a number above those of all places that are taken.
+    /// Returns a number that is greater than the number of every key in use.
     pub(super) fn end(&self) -> usize {
         self.places.capacity()
     }
 }
 
-/// A connection that is known to be there, as its [`Parked`](super::Parked) is.
+/// Access to a connection that is known to exist, because its [`Parked`](super::Parked) exists. It panics if there
+/// is no such connection.
 impl Index<Key> for Connections {
     type Output = Conn;
 

@@ -1,4 +1,5 @@
-//! The ceiling of all outlets together, held by time and not only when an item comes.
+//! The ceiling, which limits the bytes in the outlets of all slow clients together. It is checked at intervals as
+//! well as when an item arrives.
 
 use super::conn::Conn;
 use super::outgoing::CROWDED;
@@ -6,11 +7,12 @@ use super::{Key, Shard, State};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How often the ceiling is looked at while more waits than it allows.
+/// The time between two checks of the ceiling while more bytes wait than it allows.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl Shard {
-    /// Cuts clients that read nothing while more waits than the ceiling of all outlets allows, forever.
+    /// Closes connections of clients that do not read, or read too slowly, whenever more bytes wait than the
+    /// ceiling allows. It never returns.
     pub async fn keep_ceiling(&self) {
         let crowded = self.state.borrow().outgoing.crowded();
         loop {
@@ -24,14 +26,17 @@ impl Shard {
 }
 
 impl State {
-    /// Cuts clients until no more waits than the ceiling allows: those that have taken nothing for a while, and where several
-    /// times as much waits, also others for whom more than one item does. Those for whom most waits come first.
+    /// Closes connections until no more bytes wait than the ceiling allows. Connections whose transport has stalled
+    /// are closed first, those with the most bytes before the others. If more than [`CROWDED`] times the ceiling
+    /// still waits, connections whose clients keep reading are closed too, until no more than that is left. One
+    /// that has a single piece in its outlet is spared then.
     pub(super) fn relieve(&mut self) {
         let now_ms = self.now_ms();
         let ceiling = self.outgoing.ceiling();
         let stalled = self.largest(|conn| if conn.has_stalled(now_ms) { conn.outlet.bytes() } else { 0 });
         let mut slow = Vec::new();
-        // A WebSocket keeps the frame that is half written until its time is over, which comes by itself.
+        // All bytes of a WebSocket are counted as freed, although the frame that may be half written stays in its
+        // outlet. That frame is dropped at the latest when the grace of the connection is over.
         let mut left = choose(self.outgoing.waiting(), ceiling, stalled, &mut slow);
         if left > ceiling.saturating_mul(CROWDED) {
             // One item alone never makes a client slow, however large it is.
@@ -48,8 +53,9 @@ impl State {
         slow.into_iter().for_each(|key| self.shed(key));
     }
 
-    /// Returns the connections whose sockets refuse bytes and that are not ending, by the bytes that cutting them is worth,
-    /// the largest first.
+    /// Returns the connections that are not ending and whose transports refuse bytes, each with its `worth`: the
+    /// number of bytes that closing it frees. The largest number comes first, and connections with a worth of 0 are
+    /// left out.
     fn largest(&self, worth: impl Fn(&Conn) -> usize) -> Vec<(usize, Key)> {
         let found = self.conns.iter().filter(|(_, conn)| conn.blocked && conn.ending.is_none());
         let found = found.map(|(key, conn)| (worth(conn), key));
@@ -59,7 +65,8 @@ impl State {
     }
 }
 
-/// Chooses connections until no more than `most` of the bytes that wait are left. Returns how many are left.
+/// Adds candidates to `chosen`, from the first on, until no more than `most` of the `waiting` bytes are left.
+/// Returns how many bytes are left.
 fn choose(mut waiting: usize, most: usize, candidates: Vec<(usize, Key)>, chosen: &mut Vec<Key>) -> usize {
     for (bytes, key) in candidates {
         if waiting <= most {
@@ -81,8 +88,8 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    /// Adds a connection for which so much waits besides a byte that is being written, and that has taken nothing for so
-    /// many milliseconds.
+    /// Adds a connection whose transport has taken nothing for `for_ms` milliseconds, and for which `bytes` bytes
+    /// wait: one byte that is being written, and a second piece with the others.
     fn wait(state: &mut State, bytes: usize, for_ms: u32) -> Key {
         let now_ms = state.now_ms();
         let mut conn = Conn::for_test();
@@ -94,7 +101,8 @@ mod tests {
         state.conns.insert(conn)
     }
 
-    /// Returns which connections are cut when these wait: bytes, and since how many milliseconds.
+    /// Returns the keys of the connections that are closed, given the bytes that wait for each connection and the
+    /// milliseconds since its transport last took bytes.
     fn cut(outlets_total: usize, waiting: &[(usize, u32)]) -> Vec<u32> {
         let settings = Settings { outlets_total, ..Settings::default() };
         let metrics = Arc::new(Metrics::default());
@@ -115,7 +123,7 @@ mod tests {
     fn those_that_read_nothing_are_cut_until_it_is_enough() {
         assert_eq!(cut(100, &[(50, 5000), (50, 5000)]), [0; 0]);
         assert_eq!(cut(100, &[(20, 5000), (60, 5000), (30, 5000)]), [1]);
-        // Somebody who has just taken something is spared, however much waits for them.
+        // A client that has just read something is spared, however many bytes wait for it.
         assert_eq!(cut(100, &[(80, 0), (20, 5000), (30, 5000)]), [2]);
         assert_eq!(cut(100, &[(90, 0), (90, 0)]), [0; 0]);
     }

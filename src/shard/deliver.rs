@@ -1,6 +1,7 @@
-//! Delivery in two steps, never mixed: a round of items is appended to outlets, then the outlets are flushed.
+//! Delivery in two steps that never mix: a round of items is appended to the outlets, and then the outlets are
+//! flushed.
 //!
-//! What arrives meanwhile waits in the inbox. An outlet therefore grows past one round only if its socket
+//! Items that arrive meanwhile wait in the inbox. An outlet therefore grows beyond one round only if its transport
 //! refuses bytes, and under load many items leave in one system call.
 
 use super::conn::{Conn, Feed, Notice};
@@ -11,19 +12,19 @@ use crate::grip::Formats;
 use crate::grip::filter::MAX_ADDED;
 use std::time::Instant;
 
-/// The thing to do after a step.
+/// The way in which the delivery loop continues after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Wait for the inbox.
+    /// Nothing is left to do, and the loop waits for the inbox.
     Idle,
-    /// Go on at once.
+    /// The loop does the next step at once, unless its time slice is over.
     Again,
-    /// Let others run, then go on.
+    /// The loop lets other tasks run before the next step.
     Yield,
 }
 
 impl Shard {
-    /// Delivers what arrives in the inbox, forever.
+    /// Delivers the items that arrive in the inbox. It never returns.
     pub async fn deliver(&self) {
         loop {
             self.inbox.arrived().await;
@@ -41,8 +42,9 @@ impl Shard {
         }
     }
 
-    /// Commands first, then the round that is open, then the flush, and only then another round. A round in which much is
-    /// made for single connections is flushed in between.
+    /// Does one step of delivery. Commands come first, then the items of the open round, then the flush, and only
+    /// then another round is opened. If many bytes are made for single connections, the outlets are flushed before
+    /// the round goes on.
     pub(super) fn step(&self) -> Step {
         let state = &mut *self.state.borrow_mut();
         for question in self.inbox.questions() {
@@ -77,13 +79,14 @@ impl Shard {
 }
 
 impl State {
-    /// Returns whether so much was made for single connections that the outlets are to be flushed before anything else is
-    /// appended.
+    /// Returns whether so many bytes were made for single connections that the outlets must be flushed before
+    /// anything else is appended.
     const fn has_made_much(&self) -> bool {
         self.outgoing.has_made(self.settings.steps.made_bytes)
     }
 
-    /// Appends items of the round until it is through or it is time to look at the closes.
+    /// Appends items of the round, until the round is over, the budget of the step is used up, or the outlets must
+    /// be flushed.
     fn append_some(&mut self, inbox: &Inbox) {
         let now_ms = self.now_ms();
         let mut budget = self.settings.steps.look_every;
@@ -96,19 +99,23 @@ impl State {
         }
     }
 
-    /// Appends the first item of the backlog to at most `budget` outlets. Returns how many it considered, plus one.
+    /// Appends the first item of the backlog to the outlets of at most `budget` subscribers. Returns how much of
+    /// the budget was used: one more than the number of subscribers considered, or all of it if the limit for
+    /// connections with terms of their own was reached first.
     fn append_front(&mut self, budget: usize, now_ms: u32) -> usize {
         let Self { rounds: Rounds { backlog, round, .. }, registry, conns, settings, outgoing, .. } = self;
         let Some(item) = backlog.front() else { return budget };
         let begun = round.begun.get_or_insert_with(|| Begun::new(item, registry));
         let subscribers = registry.subscribers(begun.through.as_ref().unwrap_or(&item.channel));
         let chosen = item.selection.as_deref().map(|selection| registry.choose(&item.channel, selection));
-        // Backwards: a connection that leaves meanwhile moves one that was considered already to its place.
+        // The last subscriber comes first: when a connection leaves meanwhile, the last subscriber takes its index,
+        // and that one has been considered already.
         let end = begun.position.min(subscribers.len());
         let start = end.saturating_sub(budget);
         let mut outcome = Outcome::default();
         let is_special = item.is_special();
-        // Each of them may get content of its own that is a little larger than the item.
+        // Each of these connections may get content of its own, which may be larger than the item by up to
+        // `MAX_ADDED` bytes.
         let most_special = (settings.steps.made_bytes / (item.weight() + MAX_ADDED)).clamp(1, begun.offers.count());
         let mut at = end;
         while at > start && outcome.special.len() < most_special {
@@ -146,8 +153,8 @@ impl State {
         used
     }
 
-    /// Offers the item to those who do not take it as everybody does, counts what appending did, and carries out what
-    /// it found.
+    /// Offers the first item of the backlog to the connections that need a decision of their own about it, counts
+    /// the results of appending the item, and carries them out.
     fn settle_front(&mut self, mut outcome: Outcome) {
         let special = std::mem::take(&mut outcome.special);
         if !special.is_empty()
@@ -168,7 +175,8 @@ impl State {
         self.carry_out_outcome(&outcome);
     }
 
-    /// Ends what appending found to be at its end.
+    /// Carries out an outcome: unsubscribes the long-polls that got their response and wakes their tasks, and
+    /// closes the connections that are too slow.
     pub(super) fn carry_out_outcome(&mut self, outcome: &Outcome) {
         for &key in &outcome.answered {
             self.unsubscribe(key);
@@ -179,7 +187,7 @@ impl State {
         }
     }
 
-    /// Makes every connection that waits for answers ask its origin again.
+    /// Makes every stream and every long-poll that is not ending ask its origin again, if it can.
     pub(super) fn refresh_all(&mut self) {
         let waits = |conn: &Conn| conn.ending.is_none() && Formats::ANSWERS.contains(conn.feed.format());
         let keys: Vec<Key> = self.conns.iter().filter(|(_, c)| waits(c)).map(|(key, _)| key).collect();

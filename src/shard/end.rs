@@ -1,4 +1,4 @@
-//! How connections end: by a close, by a drain, by a cut.
+//! The end of connections: by a close, by a drain, or by a cut.
 
 use super::conn::{Feed, Notice, TooSlow};
 use super::ending::Ending;
@@ -14,12 +14,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often a drain ends its next few streams.
+/// The interval at which a drain ends some of the streams and WebSockets.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
 impl Shard {
-    /// Ends every parked connection: long-polls now, streams spread evenly over `spread`; and then, forever, whatever is
-    /// parked late.
+    /// Ends every parked connection: long-polls at once, streams and WebSockets evenly spread over the time
+    /// `spread`. After that, it ends the connections that are parked late, and never returns.
     pub async fn drain(&self, spread: Duration) {
         let begin = Instant::now();
         loop {
@@ -32,7 +32,7 @@ impl Shard {
         }
     }
 
-    /// Ends at most `most` of the connections that are held and whose feed is `wanted`.
+    /// Ends at most `most` of the connections that are not ending yet and whose feed is `wanted`.
     fn end_some(&self, most: usize, wanted: impl Fn(Feed) -> bool) {
         let state = &mut *self.state.borrow_mut();
         let held = state.conns.iter().filter(|(_, c)| c.ending.is_none() && wanted(c.feed));
@@ -45,12 +45,14 @@ impl Shard {
     }
 }
 
-/// Returns the Close frame of a WebSocket that ends because gripd does (RFC 6455 7.4.1).
+/// Returns the Close frame for a WebSocket that ends because gripd shuts down, with the status code 1001 (RFC 6455
+/// 7.4.1).
 pub(super) fn going_away() -> Bytes {
     websocket::close(Some(&CloseReason::new(1001, "")))
 }
 
-/// Returns the last bytes of a connection. `frame` is the Close frame, for a WebSocket.
+/// Returns the end mark of a connection, or `None` if its form has none. The end mark of a WebSocket is `frame`,
+/// its Close frame.
 pub(super) fn end_mark(feed: Feed, frame: &Bytes) -> Option<Rc<Bytes>> {
     match feed {
         Feed::Stream(StreamForm::Chunked) => Some(Rc::new(Bytes::from_static(chunk::LAST))),
@@ -60,21 +62,24 @@ pub(super) fn end_mark(feed: Feed, frame: &Bytes) -> Option<Rc<Bytes>> {
 }
 
 impl State {
-    /// Ends one connection: what was accepted before `number` still reaches it, nothing after.
-    /// `frame`: the Close frame, if it is a WebSocket.
+    /// Ends a connection. Items accepted before `number` still reach it, and later items do not. `frame` is the
+    /// Close frame that is sent if the connection is a WebSocket.
     pub(super) fn end(&mut self, key: Key, number: u64, ticket: Option<Ticket>, frame: &Bytes) {
         let caught_up = self.catch_up(key, number);
         self.unsubscribe(key);
         let deadline = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key];
         let mark = end_mark(conn.feed, frame);
-        // One that is ending already goes on as it began, and is counted for what ended it.
+        // A connection that is ending already keeps its deadline and its end mark, and is counted for the item that
+        // ended it first.
         conn.ending.get_or_insert_with(|| Ending::new(deadline, ticket, mark));
         if caught_up.is_err() {
-            // There is no end mark after a hole, but a WebSocket's.
+            // An item is missing, so a stream must not look complete: it is cut without an end mark. A WebSocket
+            // still gets a Close frame.
             return self.shed(key);
         }
-        // Where items wait for the hold, the hold says when the end has come.
+        // If the connection's task decides about items, the task also completes the connection, after the last
+        // item.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
         if matches!(conn.feed, Feed::Stream(_) | Feed::Messages(_)) && !waits {
             conn.complete(&mut self.outgoing);
@@ -85,10 +90,10 @@ impl State {
         }
     }
 
-    /// Gives a connection the items accepted before `number` that it has not had yet.
+    /// Offers a connection the items accepted before `number` that have not been considered for it yet.
     ///
     /// # Errors
-    /// The client was too slow for one of them.
+    /// [`TooSlow`] if the client was too slow for one of them. The items after that one were not offered.
     pub(super) fn catch_up(&mut self, key: Key, number: u64) -> Result<(), TooSlow> {
         let Self { rounds, conns, registry, .. } = self;
         let conn = &mut conns[key];
@@ -107,8 +112,8 @@ impl State {
         Ok(())
     }
 
-    /// Ends a connection that is too slow. A WebSocket is told, where the frame that is half written lets it; anything
-    /// else is cut.
+    /// Ends a connection that is too slow. A WebSocket keeps the frame that may be half written, gets a Close frame
+    /// with the status code 1013 after it, and loses the frames that waited between. Any other connection is cut.
     pub(super) fn shed(&mut self, key: Key) {
         let conn = &mut self.conns[key];
         conn.reason.get_or_insert(Reason::Slow);
@@ -119,7 +124,7 @@ impl State {
         self.unsubscribe(key);
         let fresh = Instant::now() + self.settings.close_grace;
         let conn = &mut self.conns[key];
-        // A connection that is being ended already goes on as it began.
+        // A connection that is ending already keeps its deadline and its end mark.
         conn.ending.get_or_insert_with(|| {
             let frame = websocket::close(Some(&CloseReason::new(1013, "too slow")));
             Ending::new(fresh, None, Some(Rc::new(frame)))
@@ -129,7 +134,7 @@ impl State {
         self.flush(key);
     }
 
-    /// Ends a connection with a reset; what it has not read is discarded.
+    /// Ends a connection with a reset. The bytes that the client has not received are discarded.
     pub(super) fn cut(&mut self, key: Key) {
         if let Some(transport) = self.conn(key).transport.take() {
             transport.reset();
@@ -137,7 +142,8 @@ impl State {
         self.disconnect(key);
     }
 
-    /// Lets go of a connection's transport. Its task hears that it is gone.
+    /// Drops the transport of a connection, removes the connection from its channels, and wakes its task, which
+    /// then sees that the transport is gone.
     pub(super) fn disconnect(&mut self, key: Key) {
         self.unsubscribe(key);
         let conn = &mut self.conns[key];
@@ -147,7 +153,8 @@ impl State {
         self.settle(key);
     }
 
-    /// Counts a connection that is over and was not counted when its FIN was sent.
+    /// Counts a connection that was ended by an item, unless it was counted before. It counts as cut if the end of
+    /// the bytes to the client (FIN over TCP) was not sent.
     pub(super) fn settle(&mut self, key: Key) {
         let conn = &mut self.conns[key];
         let way = if conn.is_finished() { Closed::Cleanly } else { Closed::Cut };

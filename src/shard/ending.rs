@@ -1,46 +1,49 @@
 //! The end of a connection, from the decision to the last byte.
 //!
-//! It is the same for every kind of connection, and whoever decides it: a close, a drain, a client that is too slow, or the
-//! connection's own task. The shard and the task both drive it on, and neither can take it back.
+//! Every connection ends in the same way, whether a close, a drain, a slow client or the connection's own task
+//! decided it. Both the shard and the task move the end forward, and neither can take it back.
 
 use super::tally::Ticket;
 use bytes::Bytes;
 use std::rc::Rc;
 use tokio::time::Instant;
 
-/// The end of a connection that is decided.
+/// The state of a connection whose end is decided.
 #[derive(Debug)]
 pub(super) struct Ending {
-    /// The time at which a client that has not read everything is cut.
+    /// The time at which the connection is cut if the client has not read everything.
     pub(super) deadline: Instant,
-    /// The item that ends the connection, until it is counted.
+    /// The item that ends the connection. `None`: no item ends it, or the connection has been counted.
     pub(super) ticket: Option<Ticket>,
     pub(super) phase: Phase,
 }
 
-/// How far an end has come.
+/// The phase of a connection's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It is decided. Items that were accepted before may still be given; then comes this mark, if the connection has one.
+    /// The end is decided. Items that were accepted before may still be appended, and then this end mark, if the
+    /// connection has one.
     Draining(Option<Rc<Bytes>>),
-    /// Everything is in the outlet, and nothing follows.
+    /// The last bytes are in the outlet, and nothing may be appended.
     Finishing,
-    /// The end of our bytes has left. Bytes that the client still sends are read and dropped until it ends as well.
+    /// The end of the bytes to the client (FIN over TCP) has been sent. Bytes that the client still sends are read
+    /// and dropped until the client ends its side.
     Finished,
 }
 
 impl Ending {
-    /// Returns an end that is decided now.
+    /// Returns an end in its first phase, with this end mark.
     pub(super) fn new(deadline: Instant, ticket: Option<Ticket>, mark: Option<Rc<Bytes>>) -> Box<Self> {
         Box::new(Self { deadline, ticket, phase: Phase::Draining(mark) })
     }
 
-    /// Returns whether nothing follows what is in the outlet.
+    /// Returns whether the outlet contains the last bytes of the connection.
     pub(super) const fn is_complete(&self) -> bool {
         !matches!(self.phase, Phase::Draining(_))
     }
 
-    /// Says that nothing follows but the mark, which is returned the first time.
+    /// Notes that nothing may be appended after the end mark. Returns the end mark the first time, if there is one,
+    /// and `None` after that.
     pub(super) fn complete(&mut self) -> Option<Rc<Bytes>> {
         match &mut self.phase {
             Phase::Draining(mark) => {
@@ -84,7 +87,8 @@ mod tests {
         shard.step();
         let next = async |parked: &mut Parked| timeout(Duration::from_secs(10), parked.next()).await.unwrap();
         assert!(matches!(next(&mut parked).await, Event::Close));
-        // Its hold still asks the origin about an item, and the client sends more than it may.
+        // The task of the long-poll goes on waiting, as it does while it asks the origin about an item. Meanwhile
+        // the client sends more bytes than a parked client may.
         client.write_all(&vec![b'x'; 100_000]).await.unwrap();
         let again = poll_fn(|cx| Poll::Ready(parked.poll_next(cx))).await;
         assert!(again.is_pending(), "its hold would hear of nothing else");

@@ -1,4 +1,4 @@
-//! Connections that end by themselves when their time is over.
+//! Connections that end at a set time: when the token of their user expires.
 
 use super::{Key, Reason, Shard, State};
 use crate::grip::CloseReason;
@@ -8,16 +8,16 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// The connections that end by themselves, by time.
+/// The connections that end at a set time, in the order of their times.
 #[derive(Debug, Default)]
 pub(super) struct Expiring {
     times: BTreeSet<(Instant, Key)>,
-    /// Notified when another connection is the first to end.
+    /// Notified when an added connection is the next one to end.
     first_changed: Rc<Notify>,
 }
 
 impl Expiring {
-    /// Notes that a connection ends by itself.
+    /// Adds a connection that ends at the time `at`.
     pub(super) fn add(&mut self, key: Key, at: Instant) {
         self.times.insert((at, key));
         if self.times.first() == Some(&(at, key)) {
@@ -25,17 +25,17 @@ impl Expiring {
         }
     }
 
-    /// Forgets that a connection ends by itself.
+    /// Removes a connection that was added with the time `at`.
     pub(super) fn remove(&mut self, key: Key, at: Instant) {
         self.times.remove(&(at, key));
     }
 
-    /// Returns when the first connection ends.
+    /// Returns the time at which the next connection ends.
     fn first(&self) -> Option<Instant> {
         self.times.first().map(|(at, _)| *at)
     }
 
-    /// Takes the first connection, if its time is over at `now`.
+    /// Removes and returns the connection that ends next, if its time has come by `now`.
     fn next_due(&mut self, now: Instant) -> Option<Key> {
         if self.first()? > now {
             return None;
@@ -45,7 +45,7 @@ impl Expiring {
 }
 
 impl Shard {
-    /// Ends the connections whose time is over, forever.
+    /// Ends connections when their time has come. It never returns.
     pub async fn keep_time(&self) {
         let first_changed = Rc::clone(&self.state.borrow().expiring.first_changed);
         loop {
@@ -68,7 +68,7 @@ impl Shard {
 }
 
 impl State {
-    /// Ends those whose time is over, as many as fit a turn.
+    /// Ends connections whose time has come, at most 256 of them, so that other tasks can run in between.
     fn expire(&mut self, now: Instant) {
         const MOST: usize = 256;
         let frame = websocket::close(Some(&CloseReason::new(1008, "expired")));

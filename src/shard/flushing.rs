@@ -1,14 +1,15 @@
-//! Flushing: the outlets that have got bytes are written to, each once.
+//! Flushing: each outlet that has got bytes is written to once.
 
 use super::ending::Phase;
 use super::{Key, State, millis_since};
 use crate::net::{Flushed, NextWrite};
 
-/// Bytes flushed before others have their turn.
+/// The number of bytes in outlets after which a flush lets other tasks run.
 const FLUSH_BYTES: usize = 1 << 20;
 
 impl State {
-    /// Flushes a chunk of the connections that need it.
+    /// Flushes the connections that have waited longest, up to the limits of one step. If the bytes that still wait
+    /// are several times the ceiling, it also closes connections.
     pub(super) fn flush_some(&mut self) {
         let mut bytes = 0;
         for _ in 0..self.settings.steps.flush_connections {
@@ -25,7 +26,8 @@ impl State {
         }
     }
 
-    /// Gives the transport what it takes of a connection's outlet, and the end of our bytes when it is time.
+    /// Writes the outlet of a connection, as far as the transport takes bytes. If nothing may follow the outlet,
+    /// this also ends the bytes to the client (FIN over TCP).
     pub(super) fn flush(&mut self, key: Key) {
         let conn = &mut self.conns[key];
         conn.dirty = false;
@@ -58,7 +60,7 @@ impl State {
         }
     }
 
-    /// Sends the end of our bytes after the last byte of a connection that is being ended.
+    /// Ends the bytes to the client (FIN over TCP), if the connection is ending and its last byte has been written.
     fn finish_if_complete(&mut self, key: Key) {
         let conn = self.conn(key);
         let (Some(ending), Some(transport)) = (&mut conn.ending, &mut conn.transport) else { return };
@@ -69,7 +71,7 @@ impl State {
             conn.blocked = true;
             return conn.wake();
         }
-        // An error means that the client is gone, which its task is about to see.
+        // An error means that the client is gone. The connection's task is about to see that as well.
         ending.phase = Phase::Finished;
         self.settle(key);
     }

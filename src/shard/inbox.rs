@@ -1,4 +1,4 @@
-//! Where a shard's items arrive: the one thing that it shares with other threads.
+//! The inbox, in which other threads leave items, commands and questions for a shard.
 
 use super::{Command, Question, Rendered, Tally};
 use std::collections::VecDeque;
@@ -7,23 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Items that may wait in an inbox.
+/// The number of items that may wait in an inbox.
 const MAX_ITEMS: usize = 4096;
-/// Bytes of items that may wait in an inbox.
+/// The number of bytes that the items in an inbox may have together.
 const MAX_BYTES: usize = 16 << 20;
 
 /// An item on its way to the connections of one shard.
 ///
-/// It is a handle: the item itself is shared, and its fields are reached through this.
+/// It is a handle that dereferences to the item, which all shards share.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The place in the order of acceptance.
+    /// The number of the item in the order of acceptance, which items and commands share.
     pub number: u64,
     /// The item.
     pub item: Arc<Rendered>,
-    /// The tally in which it is counted.
+    /// The tally in which the outcomes of the item are counted.
     pub tally: Tally,
-    /// The place of the item in its batch, under which it is counted.
+    /// The index of the item in its batch. The outcomes are counted for this index.
     pub index: u32,
 }
 
@@ -36,7 +36,8 @@ impl Deref for Delivery {
 }
 
 impl Delivery {
-    /// Returns the same delivery for a connection that is not meant: nothing but its place in the order.
+    /// Returns the same delivery without content and hints, for a connection that follows the order of the channel
+    /// although the item is not for it.
     pub(super) fn hollow(&self) -> Self {
         Self { item: Arc::new(self.item.hollow()), ..self.clone() }
     }
@@ -46,12 +47,14 @@ impl Delivery {
 #[derive(Debug)]
 pub struct Inbox {
     queue: Mutex<Queue>,
-    /// Whether there is something to take. Looking at it spares the lock.
+    /// Whether there are items or commands to take, or a refresh is requested. It is read before the lock is taken,
+    /// so that looking into an empty inbox needs no lock.
     filled: AtomicBool,
-    /// Whether there is a question.
+    /// Whether there are questions to take. It is read before the lock is taken, so that no lock is needed if there
+    /// are none.
     asked: AtomicBool,
     arrived: Notify,
-    /// Told whenever there is room again.
+    /// Notified whenever an item is released, which makes room for others.
     room: Arc<Notify>,
 }
 
@@ -62,13 +65,13 @@ struct Queue {
     questions: Vec<Question>,
     /// Whether every connection is to ask its origin again.
     refresh_all: bool,
-    /// Items put in and not yet released, those that the shard has taken included.
+    /// The number of items that were put in and not released yet, including those that the shard has taken.
     items: usize,
     bytes: usize,
 }
 
 impl Inbox {
-    /// Returns an empty inbox that tells `room` when there is room again.
+    /// Returns an empty inbox that notifies `room` whenever there is room for more items.
     pub fn new(room: Arc<Notify>) -> Self {
         Self {
             queue: Mutex::default(),
@@ -85,7 +88,8 @@ impl Inbox {
         queue.items == 0 || (queue.items + items <= MAX_ITEMS && queue.bytes + bytes <= MAX_BYTES)
     }
 
-    /// Puts items and commands in, which must be in the order of their numbers.
+    /// Puts in items and commands, each in the order of their numbers. This does not check the limits, which
+    /// [`Inbox::has_room`] does: a batch with a command is put in even if there is no room.
     pub fn put(&self, deliveries: Vec<Delivery>, commands: Vec<Command>) {
         let mut queue = self.lock();
         queue.items += deliveries.len();
@@ -97,7 +101,7 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Makes every connection ask its origin again.
+    /// Makes every connection of the shard ask its origin again.
     pub fn refresh_all(&self) {
         let mut queue = self.lock();
         queue.refresh_all = true;
@@ -106,14 +110,14 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Asks about the shard's connections.
+    /// Asks the shard a question about its connections.
     pub fn ask(&self, question: Question) {
         self.lock().questions.push(question);
         self.asked.store(true, Ordering::Release);
         self.arrived.notify_one();
     }
 
-    /// Returns the questions that were asked and not taken yet.
+    /// Takes the questions that have been asked, and returns them.
     pub(super) fn questions(&self) -> Vec<Question> {
         if !self.asked.swap(false, Ordering::Acquire) {
             return Vec::new();
@@ -121,8 +125,8 @@ impl Inbox {
         std::mem::take(&mut self.lock().questions)
     }
 
-    /// Moves all there is to the end of the shard's own queues. It keeps counting until it is released. Returns whether
-    /// every connection is to ask its origin again.
+    /// Moves all items and commands to the end of the shard's own queues. The items count towards the limits until
+    /// they are released. Returns whether every connection is to ask its origin again.
     pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, commands: &mut VecDeque<Command>) -> bool {
         if !self.filled.load(Ordering::Acquire) {
             return false;
@@ -134,7 +138,7 @@ impl Inbox {
         std::mem::take(&mut queue.refresh_all)
     }
 
-    /// Makes room: an item of this weight is in every outlet.
+    /// Makes room for others: an item of this weight has been offered to every connection that holds its channel.
     pub(crate) fn release(&self, weight: usize) {
         let mut queue = self.lock();
         queue.items -= 1;
@@ -149,7 +153,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing in here panics halfway, so a poisoned queue is still a whole one.
+        // No panic can leave the queue half changed, so its content is valid even if the lock is poisoned.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

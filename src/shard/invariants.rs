@@ -1,13 +1,15 @@
-//! The things that are always true of a shard between two steps, for the tests to see that they are.
+//! The invariants of a shard, which debug builds assert whenever the shard has nothing left to do.
 
 use super::State;
 use super::conn::Conn;
 
-/// Connections up to which a shard is looked at after each step. With more of them the look would take longer than the step.
+/// The number of connections up to which a shard is checked. With more of them, the check would take longer than
+/// the step before it.
 const MOST: usize = 64;
 
 impl State {
-    /// Returns whether the shard is as it must be when all that had arrived is done. It is for assertions.
+    /// Returns whether the invariants hold for a shard that has done all its work. A shard with more than [`MOST`]
+    /// connections is not checked.
     pub(super) fn is_whole(&self) -> bool {
         if self.conns.len() > MOST {
             return true;
@@ -19,10 +21,10 @@ impl State {
 }
 
 fn is_whole(conn: &Conn) -> bool {
-    // Whoever ends holds no channel, and whoever has nothing to write to does not wait for room.
+    // A connection that is ending holds no channel, and a connection without a transport does not wait for it.
     let ends = conn.ending.is_none() || conn.subscriptions.is_empty();
     let waits = !conn.blocked || conn.transport.is_some();
-    // All outlets have been flushed: what is left in one waits for its transport.
+    // All outlets have been flushed, so bytes are left only where the transport refuses them or is gone.
     let is_flushed = !conn.dirty && (conn.blocked || conn.outlet.is_empty() || conn.transport.is_none());
     ends && waits && is_flushed
 }

@@ -1,4 +1,5 @@
-//! The reports of a shard about its connections: to the one that sends it items, and to others that want to know.
+//! The reports of a shard about its connections. They go to the hub, which sends items to the shard, and to the
+//! webhooks.
 
 use super::Profile;
 use crate::grip::Channel;
@@ -6,25 +7,27 @@ use crate::grip::item::Id;
 use std::fmt;
 use std::time::Duration;
 
-/// A receiver of reports about the channels that the connections of a shard hold.
+/// A receiver of a shard's reports about its connections and the channels that they hold.
 pub trait Ledger {
     /// Notes that one connection of this shard holds more channels from now on.
     ///
     /// # Errors
-    /// It may not; then nothing is changed.
+    /// [`Denied`] if the connection may not hold one of the channels. Nothing is changed then.
     fn join(&self, entering: &Entering<'_>) -> Result<Joined, Denied>;
 
     /// Notes that one connection of this shard has left each of `channels`.
     fn left(&self, whose: &Profile, channels: &[Channel]);
 
-    /// Takes back what was entered ahead for connections that were to be subscribed: they are entered by now. See
-    /// [`super::Command`].
+    /// Takes back one connection of this shard in each of `channels`. The hub counted it in advance, when it
+    /// accepted a command that subscribes connections to these channels; by now, [`Ledger::join`] has counted the
+    /// connections themselves. See [`super::CommandEffect::Move`].
     fn release(&self, channels: &[Channel]);
 
-    /// Notes that a connection of a known user is held.
+    /// Notes that a connection belongs to a known user from now on.
     fn came(&self, whose: &Profile);
 
-    /// Notes that a connection of a known user is held no longer.
+    /// Notes that a connection no longer belongs to a known user: the connection has ended, or its profile has
+    /// changed.
     fn went(&self, whose: &Profile);
 
     /// Notes that a connection is held no longer.
@@ -36,24 +39,27 @@ pub trait Ledger {
 pub struct Entering<'a> {
     /// The profile of the connection.
     pub whose: &'a Profile,
-    /// The channels that it does not hold yet.
+    /// The channels that the connection does not hold yet, and is about to enter.
     pub channels: &'a [Channel],
-    /// Those that it holds already.
+    /// The channels that the connection holds already.
     pub held: &'a [Channel],
-    /// Of some of them the id of the last item that it knows of.
+    /// The channels whose last ids are to be compared, each with the id of the last item that the connection knows
+    /// of.
     pub known: &'a [(Channel, Id)],
 }
 
 /// The information that a connection gets when it joins channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// The number of the last item accepted before.
+    /// The number of the last item accepted before the connection joined.
     pub number: u64,
-    /// Whether the last item of a channel is not the one that the connection knows of.
+    /// Whether the last item of one of the channels in [`Entering::known`] is another one than the connection knows
+    /// of.
     pub behind: bool,
 }
 
-/// A connection may not hold a channel: it was closed for a time that is not over.
+/// The error that a connection may not hold this channel, because the channel is denied to it for a time that is
+/// not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied(pub Channel);
 
@@ -65,45 +71,45 @@ impl fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
-/// A connection that is held no longer.
+/// The report about a connection that is held no longer.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The place of the connection in its shard: its [`super::ConnectionId`] without the shard.
     pub place: super::Place,
     /// The kind of the connection: `stream`, `response` or `websocket`.
     pub kind: &'static str,
-    /// Why.
+    /// The reason for which the connection is held no longer.
     pub reason: Reason,
-    /// How long it was held.
+    /// The time for which the connection was held.
     pub duration: Duration,
-    /// Bytes that it was sent meanwhile.
+    /// The number of bytes that were sent to the client in this time.
     pub bytes: u64,
 }
 
-/// Why a connection is held no longer.
+/// The reason for which a connection is held no longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reason {
-    /// The client left.
+    /// The client left, or sent more bytes than a parked client may.
     #[default]
     Client,
-    /// A publisher or an operator closed it.
+    /// A publisher or an operator closed the connection, or a channel was denied to it.
     Kicked,
-    /// Too much waited for a client that does not read.
+    /// The client did not read, or read too slowly for the bytes that waited.
     Slow,
-    /// Nothing came in its time.
+    /// No item answered the long-poll in time.
     Timeout,
-    /// gripd ends.
+    /// gripd is shutting down.
     Drain,
-    /// The origin ended it, or was lost.
+    /// The origin ended the hold, or gripd lost the origin.
     Origin,
-    /// A long-poll got its item.
+    /// An item answered the long-poll.
     Answered,
     /// The user's token expired.
     Expired,
 }
 
 impl Reason {
-    /// Returns its name.
+    /// Returns the name of the reason, as webhooks show it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Client => "client",

@@ -1,4 +1,4 @@
-//! Which connections a shard holds, page by page.
+//! Lists of the connections of a shard, page by page.
 
 use super::{Key, Place, State};
 use crate::grip::Channel;
@@ -9,55 +9,58 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
-/// Places looked at for one page: those that are empty keep nobody waiting.
+/// The number of keys that are looked at for one page of all connections. It limits the time of a page when most
+/// keys are not in use.
 const LOOKS: usize = 10_000;
 
 /// A question about the connections of one shard.
 #[derive(Debug)]
 pub struct Question {
-    /// Only those that hold this channel.
+    /// The channel that the listed connections must hold. `None`: they may hold any channels.
     pub channel: Option<Channel>,
-    /// Only this user's.
+    /// The user to whom the listed connections must belong. `None`: they may belong to any user.
     pub user: Option<Channel>,
-    /// Only those after this place.
+    /// The number of the key after which the page begins. `None`: the page is the first one.
     pub after: Option<u32>,
-    /// How many at most.
+    /// The maximum number of connections in the page.
     pub limit: usize,
-    /// Where the answer goes.
+    /// The sender that returns the page to the asker.
     pub answer: oneshot::Sender<Page>,
 }
 
-/// Connections of one shard, in the order of their places.
+/// A page of the connections of one shard, in the order of their keys.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// The connections.
+    /// The connections of the page.
     pub rows: Vec<Row>,
-    /// The place after which there may be more.
+    /// The number of the key after which the next page begins. `None`: there are no more connections. The next page
+    /// may turn out to be empty.
     pub next: Option<u32>,
 }
 
-/// A connection that is held.
+/// The description of a held connection.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its place in its shard.
+    /// The place of the connection in its shard.
     pub place: Place,
-    /// `stream`, `response` or `websocket`.
+    /// The kind of the connection: `stream`, `response` or `websocket`.
     pub kind: &'static str,
-    /// The two ends of its connection, unless it has just left. The other side is the client or a proxy.
+    /// The two ends of the connection: gripd, and the client or a proxy. `None`: the client has just left, or the
+    /// request of the connection is being served again.
     pub peer: Option<Peer>,
-    /// The client's address, if it is another one.
+    /// The address of the client, if the client is connected through a proxy.
     pub client: Option<IpAddr>,
-    /// The name of its route.
+    /// The name of the connection's route.
     pub route: Arc<str>,
-    /// Its user, if that is known.
+    /// The user of the connection, if the user is known.
     pub user: Option<Arc<str>>,
-    /// Since when it is held.
+    /// The time at which the connection was parked.
     pub since: SystemTime,
-    /// Bytes that it was sent since then.
+    /// The number of bytes that were sent to the client since the connection was parked.
     pub bytes: u64,
-    /// Bytes that wait for its transport.
+    /// The number of bytes that wait for the transport.
     pub queue: usize,
-    /// The channels that it holds.
+    /// The channels that the connection holds.
     pub channels: Vec<Channel>,
 }
 
@@ -79,7 +82,7 @@ impl State {
     /// Returns a page of all connections.
     fn any(&self, question: &Question) -> Page {
         let first = question.after.map_or(0, |after| after as usize + 1);
-        // The places after the last connection are empty.
+        // No connection has a key with this number or a greater one.
         let end = self.conns.end();
         let mut page = Page::default();
         for place in first..end.min(first.saturating_add(LOOKS)) {
@@ -93,12 +96,13 @@ impl State {
         page
     }
 
-    /// Returns a page of those that are `wanted` among some, which come in any order: the first after the last page.
+    /// Returns a page of the connections among `keys` that are `wanted`. The keys may be in any order; the page has
+    /// the smallest of them after the last page.
     fn some(&self, question: &Question, keys: &[Key], wanted: impl Fn(Key) -> bool) -> Page {
         let after = question.after.map(Key::new);
         let mut least = BinaryHeap::with_capacity(question.limit + 1);
         for &key in keys.iter().filter(|key| after.is_none_or(|after| **key > after) && wanted(**key)) {
-            // One more than are asked for, to know whether there are more.
+            // One more than the limit is kept, to know whether there is another page.
             if least.len() <= question.limit {
                 least.push(key);
             } else if least.peek().is_some_and(|greatest| key < *greatest) {
@@ -114,7 +118,7 @@ impl State {
     }
 }
 
-/// Returns the row of a connection.
+/// Returns the row of a connection, or `None` if there is no connection with this key or its end has begun.
 fn page_row(state: &State, key: Key) -> Option<Row> {
     let conn = state.conns.get(key).filter(|conn| conn.ending.is_none())?;
     let held = state.now_cs().saturating_sub(conn.parked_cs);

@@ -2,31 +2,33 @@
 
 use crate::telemetry::metrics::{Counter, Gauge, Registry};
 
-/// Counters of all shards together. Each is added to once a round or once a connection, not once a delivery.
+/// The counters of all shards together. Most are increased once for many deliveries or once for a connection,
+/// because a delivery must be cheap.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Connections parked now.
+    /// The number of connections that are parked now.
     pub parked: Gauge,
-    /// Items put in outlets, or given as the answer of a long-poll.
+    /// The number of items that were put into outlets or answered long-polls, counted for each connection.
     pub delivered: Counter,
-    /// Items that were not for a connection that holds their channel.
+    /// The number of items that were not for a connection that holds their channel, counted for each connection.
     pub filtered: Counter,
-    /// Times that so much waited for a connection that it asked its origin again instead.
+    /// The number of times that so much waited for a connection that it had to ask its origin again, instead of
+    /// getting more items.
     pub overflowed: Counter,
-    /// Connections closed because their output queue was full.
+    /// The number of connections closed because the client did not read, or read too slowly.
     pub slow: Counter,
-    /// Connections ended by a close.
+    /// The number of connections ended by a close.
     pub closed: Counter,
-    /// Those of them that were reset with bytes unsent.
+    /// The number of connections ended by a close that were reset with bytes unsent.
     pub cut: Counter,
-    /// Subscriptions that were refused because the channel is denied.
+    /// The number of subscriptions that were refused because the channel is denied.
     pub denied: Counter,
-    /// Subscriptions that were refused because the name of the channel is not allowed.
+    /// The number of subscriptions that were refused because the name of the channel is not allowed.
     pub not_allowed: Counter,
 }
 
 impl Metrics {
-    /// Registers the numbers.
+    /// Registers the counters.
     pub fn new(registry: &Registry) -> Self {
         Self {
             parked: registry.gauge("parked", "Client connections that are held."),
@@ -47,7 +49,7 @@ impl Metrics {
 }
 
 impl Default for Metrics {
-    /// Returns numbers in a registry of their own, which nobody reads.
+    /// Returns counters in a registry of their own, which nobody reads.
     fn default() -> Self {
         Self::new(&Registry::new())
     }

@@ -1,7 +1,8 @@
-//! A shard: one thread's parked connections, and how items reach them.
+//! A shard: the parked connections of one thread, and the delivery of items to them.
 //!
-//! Items come through the [`Inbox`]; the `registry` says which connections take them; their bytes wait in
-//! each connection's `outlet` until they are flushed. All of it but the inbox belongs to one thread.
+//! Items arrive in the [`Inbox`]. The `registry` says which connections hold the channel of an item, and the bytes
+//! of the item wait in the `outlet` of each connection until they are flushed. Everything except the inbox belongs
+//! to one thread.
 
 mod asking;
 mod away;
@@ -79,15 +80,17 @@ use users::Users;
 /// The limits of a shard.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes that may wait for one client after the item being written to it.
+    /// The number of bytes that may wait for one client after the piece that is being written to it. If the client
+    /// keeps reading, 16 times as many may wait.
     pub client_buffer: usize,
-    /// Bytes that may wait for all slow clients of the shard together.
+    /// The number of bytes that may wait for all slow clients of the shard together. Clients that keep reading are
+    /// closed only if more than 4 times as many wait.
     pub outlets_total: usize,
-    /// How long a client whose connection is ended may take to read what is left.
+    /// The time that a client has to read its last bytes when its connection is ended.
     pub close_grace: Duration,
-    /// Channels that one connection may be subscribed to.
+    /// The number of channels to which one connection may be subscribed.
     pub max_channels: usize,
-    /// How much the shard does before others have their turn.
+    /// The amounts of work that the shard does before it lets other tasks run.
     pub steps: Steps,
 }
 
@@ -103,7 +106,7 @@ impl Default for Settings {
     }
 }
 
-/// One thread's parked connections.
+/// A shard, which owns the parked connections of one thread.
 pub struct Shard {
     state: RefCell<State>,
     inbox: Arc<Inbox>,
@@ -132,7 +135,7 @@ impl Shard {
         Arc::clone(&self.state.borrow().metrics)
     }
 
-    /// Returns how many connections are parked here, and how many channels they hold.
+    /// Returns the number of connections that are parked here, and the number of channels that they hold.
     pub fn population(&self) -> (usize, usize) {
         let state = self.state.borrow();
         (state.conns.len(), state.registry.len())
@@ -146,8 +149,8 @@ impl std::fmt::Debug for Shard {
     }
 }
 
-/// The parts of a shard, each of which can be borrowed by itself. A function that needs few of them takes these; one that needs
-/// most is a method of this.
+/// The state of a shard. Its fields can be borrowed separately: a function that needs few of them takes them as
+/// arguments, and a function that needs most of them is a method of `State`.
 struct State {
     conns: Connections,
     registry: Registry,
@@ -162,23 +165,25 @@ struct State {
 }
 
 impl State {
-    /// Returns the connection at `key`, which lives as long as its [`Parked`].
+    /// Returns the connection at `key`. It is in the shard as long as its [`Parked`] exists.
     fn conn(&mut self, key: Key) -> &mut Conn {
         &mut self.conns[key]
     }
 
-    /// Returns the milliseconds since the shard began: the clock of keep-alives. It begins anew after 49 days, so only
-    /// differences of it mean something.
+    /// Returns the milliseconds since the shard began, by which keep-alives and the progress of transports are
+    /// measured. The number wraps around after 49 days, so only differences between two such numbers are
+    /// meaningful.
     fn now_ms(&self) -> u32 {
         millis_since(self.started)
     }
 
-    /// Returns the hundredths of a second since the shard began: the clock of how long connections are held.
+    /// Returns the hundredths of a second since the shard began, by which the time that a connection is held is
+    /// measured. The number stays at its maximum after 497 days.
     fn now_cs(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_millis() / 10).unwrap_or(u32::MAX)
     }
 
-    /// Tells that a connection is held no longer.
+    /// Reports to the ledger that a connection is held no longer.
     fn tell_end(&self, key: Key) {
         let conn = &self.conns[key];
         let held = self.started.elapsed().saturating_sub(Duration::from_millis(10 * u64::from(conn.parked_cs)));
@@ -192,7 +197,7 @@ impl State {
         self.ledger.ended(&conn.whose, &ended);
     }
 
-    /// Takes a connection out of every channel it holds.
+    /// Removes a connection from every channel that it holds, and reports this to the ledger.
     fn unsubscribe(&mut self, key: Key) {
         let subscriptions = std::mem::take(&mut self.conn(key).subscriptions);
         if subscriptions.is_empty() {

@@ -1,4 +1,4 @@
-//! Connections that are subscribed to other channels while they stay connected.
+//! Connections that are subscribed to other channels, or unsubscribed, while they stay connected.
 
 use super::conn::{Feed, Notice};
 use super::ledger::Entering;
@@ -11,8 +11,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 impl State {
-    /// Subscribes a connection to other channels. Items accepted before the command still reach it. After the command,
-    /// channels that it leaves deliver nothing to it, and channels that it enters deliver everything.
+    /// Subscribes a connection to more channels, or unsubscribes it from some. Items accepted before the command
+    /// still reach it. Of the items accepted after the command, it gets those of the channels that it entered, and
+    /// none of those that it left.
     pub(super) fn carry_out_move(&mut self, key: Key, command: &Command, moved: &Move) {
         let channels = self.concerned(key, moved);
         if channels.is_empty() || self.catch_up_or_end(key, command.number).is_break() {
@@ -37,8 +38,10 @@ impl State {
         }
     }
 
-    /// Returns the place where it is remembered that a connection was moved, if its origin may name its channels again. A
-    /// stream with links has the place; a long-poll is given it. The origin of a WebSocket names channels anew each time.
+    /// Returns the part of a connection that remembers which channels publishers have added and removed, or `None`
+    /// if that need not be remembered. It must be remembered if the origin may name all channels of the hold again.
+    /// A stream with links has this part already, and a long-poll is given it here. The origin of a WebSocket
+    /// subscribes and unsubscribes single channels.
     fn remembers(&mut self, key: Key) -> Option<&mut Rare> {
         let (now_ms, channels) = (self.now_ms(), self.channels(key));
         let conn = self.conn(key);
@@ -52,7 +55,9 @@ impl State {
         }
     }
 
-    /// Returns the channels of which something changes.
+    /// Returns the channels that `moved` changes for a connection. To subscribe, these are the channels that the
+    /// connection does not hold, up to the limit of channels for one connection; to unsubscribe, those that it
+    /// holds.
     fn concerned(&self, key: Key, moved: &Move) -> Vec<Channel> {
         let held = &self.conns[key].subscriptions;
         let holds = |channel: &&Channel| self.registry.holds(held, channel);
@@ -65,8 +70,8 @@ impl State {
         }
     }
 
-    /// Gives a connection what was accepted before `number`. That may be its end: it may be too slow for it, or be a
-    /// long-poll, which an item answers.
+    /// Offers a connection the items accepted before `number`. Returns `Break` if that ends the hold: the client
+    /// was too slow for the items, or an item answered the long-poll.
     fn catch_up_or_end(&mut self, key: Key, number: u64) -> ControlFlow<()> {
         if self.catch_up(key, number).is_err() {
             self.shed(key);
@@ -82,7 +87,7 @@ impl State {
         ControlFlow::Continue(())
     }
 
-    /// Takes a connection out of channels that it holds.
+    /// Removes a connection from those of `channels` that it holds.
     pub(super) fn leave(&mut self, key: Key, channels: &[Channel]) {
         let Self { conns, registry, ledger, .. } = self;
         let conn = &mut conns[key];

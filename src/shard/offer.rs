@@ -1,4 +1,5 @@
-//! Items for connections that do not take them as everybody does: on terms, or when the item is special.
+//! Items that are decided for one connection after another, because the connection has terms or a queue, or because
+//! the item is special: it carries hints, a patch, or content that is made for certain filters.
 
 use super::conn::{BURST, Feed, Notice};
 use super::inbox::Delivery;
@@ -20,40 +21,44 @@ use tokio::time::Instant;
 #[derive(Clone, Copy)]
 pub(super) struct Offer<'a> {
     pub(super) item: &'a Delivery,
-    /// The item's bytes, which are shared by all connections that are offered it.
+    /// The item's rendered bytes, shared by all connections to which the item is offered.
     pub(super) pieces: &'a Pieces,
 }
 
-/// An item that a connection gets unless its filters refuse it.
+/// The result of admitting an item: the connection gets the item unless one of its filters drops it.
 pub(super) struct Admitted {
-    /// The change that is to be undone if the item is not sent after all.
+    /// The last id that the channel had before the item, to be restored if the item is not sent after all. `None`:
+    /// the connection has no terms.
     pub(super) undo: Option<Undo>,
 }
 
 impl State {
-    /// Offers an item to a connection that holds its channel.
+    /// Offers an item to a connection that holds the item's channel. A connection that the item's selection excludes
+    /// gets no content, and only notes the item if it follows the order of the channel.
     pub(super) fn offer(&mut self, key: Key, offer: Offer<'_>, outcome: &mut Outcome) {
         if let Some(item) = self.meant(key, offer.item) {
             self.offer_meant(key, Offer { item: &item, ..offer }, outcome);
         }
     }
 
-    /// Offers an item to a connection that it is for.
+    /// Offers an item to a connection after the item's selection was applied.
     fn offer_meant(&mut self, key: Key, offer: Offer<'_>, outcome: &mut Outcome) {
         let item = offer.item;
-        // As much as may wait for a client that goes on reading.
+        // A connection's queue of items may be as large as the outlet of a client that goes on reading.
         let most = self.settings.client_buffer.saturating_mul(BURST);
         let conn = self.conn(key);
         let format = conn.feed.format();
         if conn.feed == Feed::Away {
-            // The origin is being asked; and once more, if a hint says so.
+            // The request is being served again already, so the origin is being asked. A hint makes it be asked once
+            // more.
             if item.hints.contains(format) {
                 conn.tell(Notice::Refresh);
             }
             return;
         }
         match &mut conn.rare {
-            // The origin is being asked, and is to be asked once more.
+            // The origin is being asked already. A hint says that its response may be out of date, so it is asked
+            // once more.
             Some(rare) if rare.held && item.hints.contains(format) && format != Format::WsMessage => self.refresh(key),
             Some(rare) if rare.queues() => {
                 if !rare.push(item.clone(), most) {
@@ -70,8 +75,9 @@ impl State {
         }
     }
 
-    /// Returns the item as it is for a connection that holds its channel, if it is anything for it: a connection that the
-    /// item does not mean may still follow the order of the channel.
+    /// Returns the item as a connection that holds the item's channel is to see it. If the item's selection excludes
+    /// the connection, this is the item without content, and only if the connection may follow the order of the
+    /// channel.
     fn meant<'a>(&self, key: Key, item: &'a Delivery) -> Option<Cow<'a, Delivery>> {
         let conn = &self.conns[key];
         let Some(selection) = &item.selection else { return Some(Cow::Borrowed(item)) };
@@ -81,13 +87,15 @@ impl State {
         if conn.rare.is_some() && item.is_ordered() { Some(Cow::Owned(item.hollow())) } else { None }
     }
 
-    /// Admits an item that is to be looked at further: it is no hint, follows what the connection had, and is made for it.
-    /// `None` if that is not so.
+    /// Checks whether an item may be sent to a connection, before the connection's filters are applied. Returns
+    /// `None` if not: the item is a hint, it does not follow the last item that the client had, it has no content in
+    /// the connection's format, or its content is made for other filters. A hint and a missing item make the
+    /// connection ask its origin again.
     pub(super) fn admit(&mut self, key: Key, item: &Delivery, outcome: &mut Outcome) -> Option<Admitted> {
         let format = self.conn(key).feed.format();
         if item.hints.contains(format) {
             self.refresh(key);
-            // Asking a WebSocket's origin again does not take the place of the item.
+            // For a WebSocket, asking the origin again does not replace the item, so the item is delivered as well.
             if format != Format::WsMessage {
                 return None;
             }
@@ -114,10 +122,11 @@ impl State {
         Some(Admitted { undo })
     }
 
-    /// Filters an item that was admitted, and delivers it.
+    /// Passes an admitted item through the connection's filters, and delivers it unless one of them drops it.
     pub(super) fn decide(&mut self, key: Key, offer: Offer<'_>, admitted: Admitted, outcome: &mut Outcome) {
         let item = offer.item;
-        // The hold applies content filters to bodies itself: the item may be a patch of a body that only the hold knows.
+        // The hold of a long-poll applies content filters itself, because the item may be a patch of a body that only
+        // the hold knows. `content` is empty then.
         let content = item.content(self.conn(key).feed);
         let verdict = self.conn(key).rare.as_ref().map_or(Verdict::Take(None), |r| r.terms.filter(item, &content));
         match verdict {
@@ -126,7 +135,8 @@ impl State {
         }
     }
 
-    /// Gives a connection an item that it takes; with other content, if that was changed.
+    /// Delivers an item to a connection. `changed` is the content that the connection's filters have made of the
+    /// item's own content, if they have changed it.
     pub(super) fn give(
         &mut self,
         key: Key,
@@ -155,7 +165,7 @@ impl State {
         }
     }
 
-    /// Gives a long-poll its answer.
+    /// Delivers an item to a long-poll. A whole body becomes its response; a patch is left to its hold.
     fn give_answer(
         &mut self,
         key: Key,
@@ -166,7 +176,8 @@ impl State {
     ) {
         let conn = self.conn(key);
         match response.body {
-            // It may not fit; then it was not had, and the connection goes on holding its channels.
+            // Only the hold knows whether the patch fits the held body. Until it does, the client has not had the
+            // item, and the connection goes on holding its channels.
             Body::Patch(_) => {
                 if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                     rare.undo(undo);
@@ -182,7 +193,8 @@ impl State {
         }
     }
 
-    /// Puts a piece into the outlet of a stream or a WebSocket.
+    /// Puts the bytes of an item into the outlet of a stream or a WebSocket, unless the last bytes of the connection
+    /// are already there.
     fn append(&mut self, key: Key, piece: &Rc<Bytes>, undo: Option<Undo>, outcome: &mut Outcome) {
         let now_ms = self.now_ms();
         let Self { conns, outgoing, .. } = self;
@@ -200,8 +212,9 @@ impl State {
         outcome.delivered += 1;
     }
 
-    /// Handles a connection for which so much waits that it gets no more items: one that can ask its origin does so
-    /// instead, another one is cut.
+    /// Handles a connection whose outlet has no room for another item. If its hold can refresh, pieces at the end of
+    /// the outlet are dropped where possible and the origin is asked again. Otherwise, the connection is noted as too
+    /// slow, which ends it.
     pub(super) fn overflow(&mut self, key: Key, outcome: &mut Outcome) {
         let conn = &mut self.conns[key];
         let Some(rare) = conn.rare.as_mut().filter(|rare| rare.ways.refreshes) else {
@@ -214,10 +227,11 @@ impl State {
         self.refresh(key);
     }
 
-    /// Handles a connection for whose hold so much waits that it gets no more items.
+    /// Handles a connection whose queue of items has no room for another item. If its hold can refresh, the origin is
+    /// asked again. Otherwise, the connection is noted as too slow, which ends it.
     fn overflow_of_queue(&mut self, key: Key, outcome: &mut Outcome) {
         if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.refreshes) {
-            // The request in progress counts on the bytes that were sent, which therefore stay.
+            // A request to the origin that is in progress relies on the bytes in the outlet, so they are not dropped.
             self.metrics.overflowed.inc();
             self.refresh(key);
         } else {
@@ -225,12 +239,14 @@ impl State {
         }
     }
 
-    /// Makes a connection ask its origin again, if it can. Items that arrive meanwhile wait.
+    /// Makes a connection ask its origin again, if its hold can do so. Items that arrive for a stream meanwhile wait
+    /// in its queue.
     pub(super) fn refresh(&mut self, key: Key) {
         let conn = self.conn(key);
         let is_poll = matches!(conn.feed, Feed::Response | Feed::Away);
         match &mut conn.rare {
-            // It is asked what it likes; nothing waits for that.
+            // The reply to a WebSocket that asks its origin again replaces no items. Therefore, no items wait for it
+            // and none are dropped.
             _ if matches!(conn.feed, Feed::Messages(_)) => {}
             Some(rare) if is_poll || rare.ways.refreshes => {
                 rare.clear();
@@ -243,7 +259,8 @@ impl State {
         conn.tell(Notice::Refresh);
     }
 
-    /// Offers the items that waited while the origin was asked. Items older than the origin's answer are left out.
+    /// Offers the items that waited in the queue while the origin was asked. Items that are older than the origin's
+    /// response are left out.
     pub(super) fn offer_waiting(&mut self, key: Key) {
         let Some(rare) = &mut self.conn(key).rare else { return };
         rare.held = false;
@@ -252,7 +269,7 @@ impl State {
         for (at, item) in items.iter().enumerate() {
             let Some(rare) = &self.conn(key).rare else { return };
             if rare.held {
-                // Something is missing: the origin is asked once more, and what is left waits for that.
+                // An item is missing, so the origin is asked once more, and the items that are left wait again.
                 return self.put_back(key, &items[at..]);
             }
             let Some(term) = rare.terms.of(&item.channel) else { continue };
@@ -264,14 +281,15 @@ impl State {
                 begun.push(&item.channel);
             }
             let mut outcome = Outcome::default();
-            // It was meant when it was accepted.
+            // The selection was applied when the item was queued, so it is not applied again.
             self.offer_meant(key, Offer { item, pieces: &Pieces::default() }, &mut outcome);
             outcome.count(item, &self.metrics);
             self.carry_out_outcome(&outcome);
         }
     }
 
-    /// Lets items wait again, except those that come again when the origin is asked.
+    /// Puts items back into the queue, except for those of channels whose order is followed: the origin's next
+    /// response covers them.
     fn put_back(&mut self, key: Key, items: &[Delivery]) {
         let Some(rare) = &mut self.conn(key).rare else { return };
         for item in items {

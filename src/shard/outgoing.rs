@@ -1,32 +1,34 @@
-//! The bytes of all outlets of a shard: which outlets are to be flushed, and how much waits for clients that do not read.
+//! The bytes of all outlets of a shard: which outlets are to be flushed, and how many bytes wait for clients that do
+//! not read.
 
 use super::{Key, Settings};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// The multiple of the ceiling that may wait for clients that go on reading: most of what waits is shared by many.
+/// The factor by which the waiting bytes may exceed the ceiling as long as clients go on reading. Most of these bytes
+/// are shared by many outlets, so they take less memory than they count.
 pub(super) const CROWDED: usize = 4;
 
-/// The account of what waits in the outlets of a shard.
+/// The account of the bytes that wait in the outlets of a shard.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// Connections with bytes to flush, in the order in which they got the first of them.
+    /// The connections whose outlets are to be flushed, in the order in which they were added.
     dirty: VecDeque<Key>,
-    /// Bytes in the outlets whose transports have refused some.
+    /// The number of bytes in the outlets of blocked connections, whose transports have refused bytes.
     waiting: usize,
-    /// Bytes that filters have made for single connections since all outlets were flushed.
+    /// The number of bytes that filters have made for single connections since all outlets were last flushed.
     made: usize,
-    /// Bytes that may wait for one client after the piece that is being written.
+    /// The number of bytes that may wait for one client after the piece that is being written.
     client_buffer: usize,
-    /// Bytes that may wait for all slow clients together.
+    /// The number of bytes that may wait for all slow clients together.
     ceiling: usize,
-    /// Notified when more waits than the ceiling allows.
+    /// Notified when more bytes wait than `ceiling` allows.
     crowded: Rc<Notify>,
 }
 
 impl Outgoing {
-    /// Returns an account in which nothing waits.
+    /// Returns an account in which no bytes wait.
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             dirty: VecDeque::new(),
@@ -44,7 +46,7 @@ impl Outgoing {
         self.dirty.push_back(key);
     }
 
-    /// Takes the connection that has waited longest to be flushed.
+    /// Removes and returns the connection that has waited longest to be flushed.
     pub(super) fn next_dirty(&mut self) -> Option<Key> {
         self.dirty.pop_front()
     }
@@ -54,19 +56,19 @@ impl Outgoing {
         self.dirty.is_empty()
     }
 
-    /// Returns how many bytes wait in outlets whose transports have refused some.
+    /// Returns the number of bytes in the outlets of blocked connections, whose transports have refused bytes.
     #[inline]
     pub(super) const fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Counts bytes that wait for a transport which refuses them.
+    /// Adds bytes that wait in the outlet of a blocked connection.
     #[inline]
     pub(super) const fn add_waiting(&mut self, bytes: usize) {
         self.waiting += bytes;
     }
 
-    /// Counts bytes that were added before and wait no longer.
+    /// Subtracts bytes that were added before and no longer wait, because they were written or dropped.
     #[inline]
     pub(super) fn remove_waiting(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.waiting, "{bytes} bytes are gone, and only {} waited", self.waiting);
@@ -85,24 +87,24 @@ impl Outgoing {
         self.ceiling
     }
 
-    /// Returns whether more waits than the ceiling allows.
+    /// Returns whether more bytes wait than the ceiling allows.
     pub(super) const fn is_crowded(&self) -> bool {
         self.waiting > self.ceiling
     }
 
-    /// Returns whether so much waits that clients are cut although they go on reading.
+    /// Returns whether so many bytes wait that connections are ended even if their clients go on reading.
     pub(super) const fn is_overcrowded(&self) -> bool {
         self.waiting > self.ceiling.saturating_mul(CROWDED)
     }
 
-    /// Notifies whoever keeps the ceiling, if more waits than it allows.
+    /// Wakes `Shard::keep_ceiling` if more bytes wait than the ceiling allows.
     pub(super) fn tell_if_crowded(&self) {
         if self.is_crowded() {
             self.crowded.notify_one();
         }
     }
 
-    /// Returns the notice that more waits than the ceiling allows.
+    /// Returns the [`Notify`] that is notified when more bytes wait than the ceiling allows.
     pub(super) fn crowded(&self) -> Rc<Notify> {
         Rc::clone(&self.crowded)
     }
@@ -112,12 +114,13 @@ impl Outgoing {
         self.made += bytes;
     }
 
-    /// Returns whether as much was made for single connections as `most` allows between two flushes of all outlets.
+    /// Returns whether filters have made at least `most` bytes for single connections since all outlets were last
+    /// flushed.
     pub(super) const fn has_made(&self, most: usize) -> bool {
         self.made >= most
     }
 
-    /// Resets the count of bytes made for single connections, once all outlets are flushed.
+    /// Resets the number of bytes made for single connections. It is called when all outlets are flushed.
     pub(super) const fn forget_made(&mut self) {
         self.made = 0;
     }

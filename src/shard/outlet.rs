@@ -1,4 +1,4 @@
-//! Where a connection's bytes wait for its transport.
+//! The queue of a connection's bytes that wait for its transport.
 
 use crate::net::{Flushed, NextWrite, Transport};
 use bytes::Bytes;
@@ -6,21 +6,21 @@ use smallvec::SmallVec;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-/// The cost of a queued piece besides its bytes, towards the limit of an outlet.
+/// The number of bytes for which each queued piece counts towards the limit of an outlet, besides its content.
 const SLOT: usize = 16;
 
-/// Pieces given to one system call; Linux takes at most 1,024.
+/// The maximum number of pieces that are passed to one system call. Linux accepts at most 1,024.
 const PIECES_A_WRITE: usize = 64;
 
 /// The bytes of one connection that its transport has not taken yet, in the order in which they go out.
 ///
-/// A piece is shared by every outlet of the shard: queueing one copies a pointer.
+/// A piece may be in many outlets of the shard at the same time: each of them holds a pointer to the same bytes.
 #[derive(Default)]
 pub(super) struct Outlet {
     pieces: SmallVec<[Rc<Bytes>; 2]>,
-    /// Pieces at the beginning that have left.
+    /// The number of pieces at the beginning of `pieces` that the transport has taken completely.
     done: u32,
-    /// Bytes of the piece after them that have left, too.
+    /// The number of bytes that the transport has already taken of the first piece that waits.
     written: u32,
     bytes: usize,
 }
@@ -37,18 +37,18 @@ impl Outlet {
         self.waiting().is_empty()
     }
 
-    /// Returns the pieces that wait.
+    /// Returns the pieces that the transport has not taken completely.
     fn waiting(&self) -> &[Rc<Bytes>] {
         &self.pieces[self.done as usize..]
     }
 
-    /// Pieces that wait.
+    /// Returns the number of pieces that the transport has not taken completely.
     pub(super) fn len(&self) -> usize {
         self.waiting().len()
     }
 
-    /// Drops the last `count` pieces. Returns how many bytes they had. The first must not be among them: it may be half
-    /// written.
+    /// Drops the last `count` pieces that wait, and returns the number of bytes in them. The first piece that waits
+    /// must not be among them, because it may be half written.
     pub(super) fn drop_last(&mut self, count: usize) -> usize {
         let keep = self.pieces.len() - count.min(self.len());
         let freed = self.pieces[keep..].iter().map(|piece| piece.len()).sum();
@@ -57,19 +57,22 @@ impl Outlet {
         freed
     }
 
-    /// Returns the bytes that wait.
+    /// Returns the number of bytes that wait.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Returns the bytes that wait after the first piece, slots included. The limit of an outlet applies to these, so that
-    /// one large item alone never fills it.
+    /// Returns the number of bytes that wait after the first piece, plus `SLOT` for each piece that waits. The limit
+    /// of an outlet applies to this number, so that one large item alone never exceeds it.
     pub(super) fn backlog(&self) -> usize {
         let Some(first) = self.waiting().first() else { return 0 };
         self.bytes + self.written as usize - first.len() + self.len() * SLOT
     }
 
-    /// Writes until the transport takes no more.
+    /// Writes until the outlet is empty or the transport takes no more bytes for now.
+    ///
+    /// # Errors
+    /// The connection is broken.
     pub(super) fn write_to(&mut self, transport: &mut Transport, next: NextWrite) -> io::Result<Flushed> {
         while !self.is_empty() {
             match self.write_some(transport, next)? {
@@ -107,7 +110,8 @@ impl Outlet {
             self.done += 1;
         }
         self.written = u32::try_from(rest).unwrap_or(u32::MAX);
-        // Seldom enough that a long queue is not moved for each write.
+        // The written pieces are removed only when they are half of the list, so that a long list is not moved for
+        // each write.
         if self.done as usize * 2 >= self.pieces.len() {
             self.pieces.drain(..self.done as usize);
             self.done = 0;

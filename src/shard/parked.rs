@@ -1,4 +1,4 @@
-//! A parked connection, as its task sees it.
+//! The handle by which a task uses its parked connection.
 
 use super::conn::{Conn, Feed, Notice};
 use super::end::{end_mark, going_away};
@@ -17,20 +17,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The bytes that a client may send while it is parked, before its connection is closed.
+/// The number of bytes that a client may send while its stream or long-poll is parked. The connection of a client
+/// that sends more is ended.
 const MAX_EARLY: usize = 64 << 10;
-/// The bytes of these that are kept for the next request on the connection.
+/// The number of these bytes that are kept for the next request on the connection of a long-poll. If the client sends
+/// more, none are kept, and the connection serves no further request.
 const MAX_KEPT: usize = 16 << 10;
 
-/// How long a client may take nothing of the answer to its long-poll before it is cut.
+/// The time for which a client may take none of the bytes that wait for it before it is cut.
 const STALLED: Duration = Duration::from_secs(10);
-/// How often the pace of a client is looked at.
+/// The interval at which the pace of a client is checked while bytes wait for it.
 const PACE_LOOK: Duration = Duration::from_millis(250);
 
-/// How long a client has at least to read the end of its connection.
+/// The minimum time that a client has to read the last bytes of its connection.
 const GOODBYE: Duration = Duration::from_millis(50);
 
-/// How far sending what waits has come.
+/// The result of waiting until all bytes in the outlet are sent.
 enum Flushing {
     Done,
     Gone,
@@ -44,9 +46,11 @@ pub struct ClientGone;
 /// The treatment of a client that has not read the end of its connection in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LateEnd {
-    /// It is reset, as a publisher or an operator wants it gone.
+    /// The connection is reset. This is for an end that the shard has begun, because of a close or a drain, for
+    /// example.
     Cut,
-    /// It is left to the kernel, which goes on sending what it has.
+    /// The connection is left to the kernel, which goes on sending the bytes that it holds. This is for an end that
+    /// the connection's own task has decided.
     LeaveToKernel,
 }
 
@@ -55,33 +59,37 @@ enum LateEnd {
 pub enum Event {
     /// The client is gone, or was cut.
     Gone,
-    /// The timer went off.
+    /// The timer of [`Parked::set_timer`] went off.
     Timer,
-    /// This answers the long-poll. The connection holds no channel any more.
+    /// An item that answers the long-poll. The connection no longer holds any channel.
     Item(Arc<Response>),
-    /// This changes the held answer of the long-poll, if it fits. The connection holds its channels still.
+    /// An item that changes the held response of the long-poll, if its patch fits. The connection still holds its
+    /// channels.
     Patch(Box<PendingItem>),
-    /// The origin is to be asked again: an item is missing, or somebody said so.
+    /// The origin is to be asked again, because items are missing, or because a publisher or an operator asked for
+    /// it.
     Refresh,
-    /// An item waits for [`Parked::turn`].
+    /// An item waits in the connection's queue for [`Parked::turn`].
     Queued,
-    /// The client of a WebSocket has sent something, for [`Parked::read`].
+    /// The client of a WebSocket has sent bytes for [`Parked::read`], or has ended its side.
     Readable,
-    /// The connection is to end, as [`Parked::finish`] does it; a stream's goodbye is in its outlet already.
+    /// The connection is to be ended by [`Parked::finish`], or by [`Parked::close`] if it is a WebSocket. Its end
+    /// mark is in its outlet already, unless items still wait in its queue.
     Close,
 }
 
-/// A connection in its shard's care. Dropping it closes the connection and ends its subscriptions.
+/// A connection that is parked in its shard. Dropping this closes the connection and ends its subscriptions.
 pub struct Parked {
     pub(super) shard: Rc<Shard>,
     pub(super) key: Key,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Few clients send anything.
+    /// The bytes that the client has sent while its connection was parked. They are boxed because few clients send
+    /// any.
     early: Option<Box<Early>>,
     pub(super) reading: ReadState,
 }
 
-/// The bytes that the client has sent while it was parked.
+/// The bytes that a client has sent while its connection was parked.
 #[derive(Default)]
 struct Early {
     kept: Vec<u8>,
@@ -89,7 +97,7 @@ struct Early {
 }
 
 impl Parked {
-    /// Parks a connection. `early` is what was read of it beyond its request.
+    /// Parks a connection. `early` holds the bytes that were read after the end of its request.
     pub fn new(shard: &Rc<Shard>, transport: Transport, early: &[u8], feed: Feed, whose: &Profile) -> Self {
         let state = &mut *shard.state.borrow_mut();
         let mut conn = Conn::new(transport, feed, Rc::default());
@@ -103,7 +111,9 @@ impl Parked {
         Self { shard: Rc::clone(shard), key, timer: None, early: kept, reading: ReadState::On }
     }
 
-    /// Gives it a transport again. Items that waited for its hold are dropped, as its origin was asked anew.
+    /// Takes back the transport of a connection whose request was served again. Items in its queue are dropped,
+    /// because the origin was asked after they had been queued. `early` holds the bytes that were read after the end
+    /// of the request.
     pub(super) fn take_back(&mut self, transport: Transport, early: &[u8], feed: Feed) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
@@ -119,12 +129,12 @@ impl Parked {
         Early::add(&mut self.early, early, feed);
     }
 
-    /// Says why it will be held no longer, unless that was said before.
+    /// Sets the reason why the connection ends, unless one was set before.
     pub fn because(&mut self, reason: Reason) {
         self.shard.state.borrow_mut().conn(self.key).reason.get_or_insert(reason);
     }
 
-    /// Makes [`Event::Timer`] come after `wait`, in place of any timer set before.
+    /// Sets the timer, so that [`Event::Timer`] comes after `wait`. A timer that was set before is replaced.
     pub fn set_timer(&mut self, wait: Duration) {
         let at = Instant::now() + wait;
         match &mut self.timer {
@@ -138,7 +148,7 @@ impl Parked {
         self.timer = None;
     }
 
-    /// Returns how long nothing has been put in its outlet.
+    /// Returns the time since bytes were last put into the outlet.
     pub fn idle(&self) -> Duration {
         let state = self.shard.state.borrow();
         let active = state.conns[self.key].active_ms;
@@ -150,29 +160,31 @@ impl Parked {
         self.shard.state.borrow().conns[self.key].blocked
     }
 
-    /// Returns whether the connection may serve another request: it is not being ended, and all that the client has sent
-    /// meanwhile was kept.
+    /// Returns whether the connection may serve another request: it is not being ended, and all bytes that the client
+    /// has sent while it was parked were kept.
     pub fn may_return(&self) -> bool {
         !self.is_ending() && self.early_count() <= MAX_KEPT
     }
 
-    /// Ends it with a reset: its body breaks off.
+    /// Ends the connection with a reset, so that the client sees that the body is incomplete.
     pub fn cut(self) {
         self.shard.state.borrow_mut().cut(self.key);
     }
 
-    /// Returns until when it has time, if it is being ended.
+    /// Returns the time at which the client is cut if it has not read everything, or `None` if the connection is not
+    /// being ended.
     pub fn deadline(&self) -> Option<Instant> {
         self.shard.state.borrow().conns[self.key].ending.as_ref().map(|ending| ending.deadline)
     }
 
-    /// Waits for what happens next.
+    /// Waits for the next event of the connection.
     pub async fn next(&mut self) -> Event {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Gives the connection back when all its bytes are with the kernel, with what the client sent
-    /// meanwhile. `None`: the client is gone, did not read and was cut, or the connection had to be ended.
+    /// Returns the transport for another request when all bytes are with the kernel, together with the bytes that the
+    /// client has sent meanwhile. Returns `None` if the client is gone or was cut, or if the connection had to be
+    /// ended.
     pub async fn release(mut self) -> Option<(Transport, Bytes)> {
         self.flushed().await.ok()?;
         if !self.may_return() {
@@ -188,20 +200,22 @@ impl Parked {
         transport.map(|transport| (transport, early))
     }
 
-    /// Ends the connection cleanly: the last bytes, FIN, then whatever the client still sends until it ends
-    /// its side as well. When a close or a drain ends it, it is cut when the grace is over. Otherwise the client has
-    /// the time it needs while it reads.
+    /// Ends the connection cleanly: sends the last bytes and FIN, and then reads and drops what the client sends
+    /// until it ends its side as well. If a close or a drain ends the connection, it is cut when the grace is over.
+    /// Otherwise, the client has as much time for the last bytes as it needs, as long as it goes on reading.
     pub async fn finish(self) {
         self.close(Bytes::new()).await;
     }
 
-    /// Makes it a connection that is refused: it gets one whole answer instead of what it was parked for.
+    /// Turns the connection into one that is refused: its task writes a single response to it, instead of the
+    /// response for which it was parked.
     pub fn refuse(&mut self) {
         self.because(Reason::Kicked);
         self.shard.state.borrow_mut().conn(self.key).feed = Feed::Response;
     }
 
-    /// Ends a WebSocket in the same way; `frame` is its Close frame, unless it has been told another.
+    /// Ends a WebSocket cleanly, as [`Parked::finish`] ends other connections. `frame` is its Close frame, unless the
+    /// shard has decided on another one already.
     pub async fn close(mut self, frame: Bytes) {
         self.unsubscribe();
         if !self.is_ending() && self.flushed().await.is_err() {
@@ -213,7 +227,8 @@ impl Parked {
         poll_fn(|cx| self.poll_finished(cx, late_end)).await;
     }
 
-    /// Waits until all bytes are with the kernel, at a certain pace if that matters.
+    /// Waits until all bytes are with the kernel. A client that takes them more slowly than `pace` allows is cut.
+    /// Without a pace, a client may take any time, unless its connection is being ended.
     ///
     /// # Errors
     /// The client is gone, or was cut.
@@ -230,7 +245,7 @@ impl Parked {
         Ok(())
     }
 
-    /// Returns the bytes that were sent since it is held.
+    /// Returns the number of bytes that the transport has taken since the connection was parked.
     fn sent(&self) -> u64 {
         self.shard.state.borrow().conns[self.key].sent
     }
@@ -238,12 +253,17 @@ impl Parked {
     /// Waits until all bytes are with the kernel.
     ///
     /// # Errors
-    /// The client is gone. Or it was cut, because it took nothing for too long or its time was over.
+    /// The client is gone. Or it was cut, because it took no bytes for [`STALLED`] or because the deadline of its end
+    /// has passed.
     async fn flushed(&mut self) -> Result<(), ClientGone> {
         self.flushed_in_time(STALLED, Self::has_stalled).await
     }
 
-    /// Waits until all bytes are with the kernel, and looks every so often whether the client `is_too_slow` and is cut.
+    /// Waits until all bytes are with the kernel. Whenever `look_every` has passed, checks whether the client
+    /// `is_too_slow` and has to be cut.
+    ///
+    /// # Errors
+    /// The client is gone, or was cut.
     async fn flushed_in_time(
         &mut self,
         look_every: Duration,
@@ -269,7 +289,7 @@ impl Parked {
         Ok(())
     }
 
-    /// Returns whether it is being ended.
+    /// Returns whether the connection is being ended.
     pub fn is_ending(&self) -> bool {
         self.shard.state.borrow().conns[self.key].ending.is_some()
     }
@@ -278,7 +298,8 @@ impl Parked {
         self.early.as_ref().map_or(0, |early| early.count)
     }
 
-    /// Sees to it that the connection is being ended, and says until when it has time.
+    /// Begins the end of the connection, unless it has begun already. Returns the time until which the client may
+    /// read the last bytes.
     fn begin_finish(&self, frame: &Bytes) -> Instant {
         let state = &mut *self.shard.state.borrow_mut();
         state.unsubscribe(self.key);
@@ -286,7 +307,7 @@ impl Parked {
         let conn = &mut state.conns[self.key];
         let feed = conn.feed;
         let ending = conn.ending.get_or_insert_with(|| Ending::new(fresh, None, end_mark(feed, frame)));
-        // A client that got no goodbye before has a moment to read it.
+        // The end mark may be sent when the grace is nearly over. The client still gets a moment to read it.
         let deadline = ending.deadline.max(Instant::now() + GOODBYE);
         conn.complete(&mut state.outgoing);
         state.flush(self.key);
@@ -308,7 +329,7 @@ impl Parked {
         }
         poll_room(state, self.key, cx);
         if matches!(state.conn(self.key).feed, Feed::Messages(_)) {
-            // The timer first: who sends without end does not keep it from going off.
+            // The timer is polled first, so that a client that sends without pause does not keep it from going off.
             if self.timer.as_mut().is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
                 self.timer = None;
                 return Poll::Ready(Event::Timer);
@@ -319,12 +340,12 @@ impl Parked {
         } else if poll_read(state, self.key, cx, &mut self.early).is_ready() {
             return Poll::Ready(Event::Gone);
         }
-        // Told once: whoever goes on waiting for something else would otherwise hear nothing but this.
+        // This is reported once. Otherwise, a task that goes on waiting for something else would get no other event.
         let has_flooded = self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY);
         if has_flooded && state.conn(self.key).ending.is_none() {
             state.conn(self.key).reason.get_or_insert(Reason::Client);
             state.end(self.key, u64::MAX, None, &going_away());
-            // An item that was accepted before may answer it.
+            // An item that was accepted before the end may have answered the long-poll.
             return Poll::Ready(match std::mem::take(&mut state.conn(self.key).notice) {
                 Notice::Item(response) => Event::Item(response),
                 _ => Event::Close,
@@ -362,14 +383,16 @@ impl Parked {
         Poll::Pending
     }
 
-    /// Returns whether the transport has taken nothing since the timer was set.
+    /// Returns whether the transport has taken no bytes for at least [`STALLED`].
     fn has_stalled(&self) -> bool {
         let state = self.shard.state.borrow();
         let progress = state.conns[self.key].progress_ms;
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(progress))) >= STALLED
     }
 
-    /// Returns ready when the client has ended its side, or when its time is over.
+    /// Returns ready when the connection is over: the client has ended its side as well, the transport is gone, or
+    /// the time of the client has passed. In the last case, the client is cut if `late_end` or unsent bytes require
+    /// it.
     fn poll_finished(&mut self, cx: &mut Context<'_>, late_end: LateEnd) -> Poll<()> {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
@@ -408,7 +431,7 @@ impl std::fmt::Debug for Parked {
 }
 
 impl Early {
-    /// Counts bytes, and keeps those of a long-poll while they are few.
+    /// Counts bytes that a client has sent. Those of a long-poll are kept as long as they are at most [`MAX_KEPT`].
     fn add(this: &mut Option<Box<Self>>, bytes: &[u8], feed: Feed) {
         if bytes.is_empty() {
             return;
@@ -423,7 +446,8 @@ impl Early {
     }
 }
 
-/// Flushes a connection whose transport has room again, or has its task woken when it has.
+/// Flushes a blocked connection if its transport takes bytes again. Otherwise, registers its task to be woken when
+/// the transport does.
 fn poll_room(state: &mut State, key: Key, cx: &mut Context<'_>) {
     loop {
         let conn = state.conn(key);
@@ -439,7 +463,8 @@ fn poll_room(state: &mut State, key: Key, cx: &mut Context<'_>) {
     }
 }
 
-/// Reads what the client sends. Ready when there will be no more: the client is gone.
+/// Reads the bytes that the client has sent, and adds them to `early`. Returns ready when no more will come, because
+/// the client has ended its side or is gone.
 fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Option<Box<Early>>) -> Poll<()> {
     let mut buffer = [0; 4096];
     loop {

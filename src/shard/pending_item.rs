@@ -1,10 +1,11 @@
-//! An item about which a hold is asked.
+//! An item that waits for the decision of a hold or a session.
 
 use super::inbox::Delivery;
 use super::rare::Undo;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// An item that the hold is to decide. An item that is never decided was not delivered.
+/// An item that waits until a hold or a session has decided whether its connection gets it. As long as this value
+/// exists, the connection counts as pending for the item. An item that is dropped undecided was not delivered.
 #[derive(Debug)]
 pub struct PendingItem {
     /// The item.
@@ -13,7 +14,7 @@ pub struct PendingItem {
 }
 
 impl PendingItem {
-    /// Returns an item about which a hold is asked from now on.
+    /// Returns an item that waits for a decision, and counts the connection as pending.
     pub(super) fn new(item: Delivery, undo: Option<Undo>) -> Self {
         item.tally.of(item.index).pending.fetch_add(1, Relaxed);
         Self { item, undo }

@@ -1,4 +1,4 @@
-//! An item's bytes as connections of this shard send them.
+//! The bytes of an item, as the connections of one shard send them.
 
 use super::Rendered;
 use super::conn::Feed;
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-/// An item's bytes for streams and WebSockets, shared by the outlets of this shard without atomic counting. Those of a
-/// wire form are there once a connection took them.
+/// The bytes of an item for streams and WebSockets. The outlets of a shard share them by reference counts that are
+/// not atomic. The cell of each form is filled when the first connection takes this form.
 #[derive(Clone, Default)]
 pub(super) struct Pieces {
     chunk: OnceCell<Rc<Bytes>>,
@@ -18,7 +18,8 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Returns the bytes for a connection; `None`: the item has none for it.
+    /// Returns the bytes for connections that take items in the form `feed`, or `None` if the item has no content for
+    /// them.
     #[inline]
     pub(super) fn select(&self, item: &Rendered, feed: Feed) -> Option<&Rc<Bytes>> {
         let cell = match feed {
@@ -34,15 +35,16 @@ impl Pieces {
                 Feed::Messages(form) => item.message.as_ref()?.select(form),
                 Feed::Response | Feed::Away => return None,
             };
-            // It was empty a moment ago.
+            // Setting the cell cannot fail: it was empty, and only this thread uses it.
             let _ = cell.set(Rc::new(bytes.clone()));
         }
         cell.get()
     }
 }
 
-/// Returns the bytes for one connection, whose filters made `content` of the item's own. They are for nobody else, and not
-/// worth compressing here. `None`: no such message may have this content.
+/// Returns the bytes for a single connection whose filters have changed the item's content to `content`. They are not
+/// compressed, because no other connection shares the cost. Returns `None` if the item has no message for a
+/// WebSocket, or if `content` is not valid for its kind of message.
 pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
     let bytes = match feed {
         Feed::Stream(form) => Chunk::new(content).select(form).clone(),
@@ -59,7 +61,8 @@ pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<B
 }
 
 impl Rendered {
-    /// Returns its content for connections of this kind.
+    /// Returns the item's content for connections that take items in the form `feed`. It is empty if the item has
+    /// none for them, and for long-polls.
     pub(super) fn content(&self, feed: Feed) -> Bytes {
         match feed {
             Feed::Stream(_) => self.stream.as_ref().map(|chunk| chunk.content().clone()),

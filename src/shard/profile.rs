@@ -1,4 +1,4 @@
-//! The profile of a connection's client, and the names of connections.
+//! The profile of a connection's client, and the ids of connections.
 
 use super::Key;
 use super::registry::Subscription;
@@ -11,30 +11,31 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// The profile of a connection's client.
+/// The properties of a connection's client that decide how the connection is listed, reported and ended.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// The name of its route.
+    /// The name of the route through which the connection came.
     pub route: Arc<str>,
-    /// The user, if that is known.
+    /// The user of the client, or `None` if the user is not known.
     pub user: Option<Arc<str>>,
-    /// The client's address, if another one has connected: that of a proxy.
+    /// The client's own address, if the connection comes from another address: that of a proxy.
     pub client: Option<IpAddr>,
-    /// When it ends by itself.
+    /// The time at which the connection ends by itself, because the token of its user expires.
     pub until: Option<Instant>,
-    /// Where it stands among the user's connections.
+    /// The connection's position among the connections of its user, if it was added to them.
     pub(super) place: Cell<Option<Subscription>>,
 }
 
 impl Profile {
-    /// Returns the profile of a connection through a route, whose client has these rights. `client`: its address, if
-    /// another one has connected.
+    /// Returns the profile of a client with these rights, whose connection came through `route`. `client` is the
+    /// client's own address, if the connection comes from another address.
     pub fn new(route: &Arc<str>, rights: &Rights, client: Option<IpAddr>) -> Self {
         let until = rights.until.map(instant);
         Self { route: Arc::clone(route), user: rights.user.clone(), client, until, place: Cell::default() }
     }
 
-    /// Returns whether it says the same. Of times that are told in whole seconds, what is less is none.
+    /// Returns whether two profiles describe the same client. Times that differ by less than a second count as equal,
+    /// because they are computed from whole seconds.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         const NEAR: Duration = Duration::from_secs(1);
         let near = |one: Instant, other: Instant| one.max(other).duration_since(one.min(other)) < NEAR;
@@ -45,40 +46,41 @@ impl Profile {
         self.route == other.route && self.user == other.user && self.client == other.client && until
     }
 
-    /// Returns whether all connections of its route have the same.
+    /// Returns whether the profile contains nothing but the route, so that all such connections of the route can
+    /// share it.
     pub(super) const fn is_common(&self) -> bool {
         self.user.is_none() && self.client.is_none() && self.until.is_none()
     }
 }
 
-/// Returns when a time comes, in seconds since 1970; what is further away than years counts as that.
+/// Converts a time in seconds since 1970. A time that is more than ten years away becomes one that is ten years away.
 fn instant(seconds: u64) -> Instant {
     const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     Instant::now() + Duration::from_secs(seconds).saturating_sub(since).min(FAR)
 }
 
-/// A connection's place in its shard, which it alone has ever had.
+/// The identity of a connection in its shard. Unlike a `Key`, it is not used again for a later connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(super) key: Key,
-    /// How many connections were held before it.
+    /// The number of connections that were parked in the shard before this one, modulo 2^32.
     pub(super) serial: u32,
 }
 
 impl Place {
-    /// Returns the number by which connections are in order.
+    /// Returns the number of the connection's key, by which the connections of a shard are ordered.
     pub const fn key(self) -> u32 {
         self.key.number()
     }
 }
 
-/// The id of a connection: `SHARD-KEY-SERIAL`. Connections are in order by shard and key.
+/// The id of a connection, which is written as `SHARD-KEY-SERIAL`. Connections are ordered by shard and key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId {
-    /// The index of its shard.
+    /// The index of the connection's shard.
     pub shard: usize,
-    /// Its place there.
+    /// The identity of the connection in its shard.
     pub place: Place,
 }
 
@@ -88,7 +90,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// A text is no connection's name.
+/// The error for a text that is not the id of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoConnectionId;
 

@@ -1,4 +1,4 @@
-//! The parts that few connections have: terms, and items that wait until their origin was asked.
+//! The state that few connections need: terms, and a queue of items that wait for their hold or session.
 
 use super::inbox::Delivery;
 use super::terms::{Term, Terms};
@@ -8,14 +8,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
 
-/// Channels that publishers have had a connection enter and leave: that stands over what its origin names later.
+/// The channels that publishers have made a connection enter and leave. This takes precedence over the channels that
+/// the origin names later.
 #[derive(Debug, Default)]
 struct Moved {
     entered: Vec<Channel>,
     left: Vec<Channel>,
 }
 
-/// Channels of which it is remembered that they were left.
+/// The maximum number of left channels that are remembered for one connection. The oldest are forgotten.
 const MAX_LEFT: usize = 1000;
 
 impl Moved {
@@ -33,38 +34,44 @@ impl Moved {
     }
 }
 
-/// The parts that few connections have. They share one box, so that other connections stay small.
+/// The state that few connections need. It is in one box, so that other connections stay small.
 pub(super) struct Rare {
     pub(super) terms: Terms,
     moved: Moved,
     pub(super) ways: Ways,
-    /// Whether the origin is being asked: what arrives waits.
+    /// Whether all items that arrive wait in the queue, because the origin is being asked, or because a body or a
+    /// message is being relayed.
     pub(super) held: bool,
-    /// When the origin was last to be asked again.
+    /// The time at which a request to the origin was last found to be needed. It begins as the time at which this
+    /// state was created.
     pub(super) since: Instant,
     queue: VecDeque<Delivery>,
-    /// Bytes of the items that wait.
+    /// The total weight of the items in the queue, in bytes.
     bytes: usize,
-    /// For each piece in the outlet what is to be undone if it is not sent after all; `None`: it must be sent.
+    /// For each of the last pieces in the outlet, the last id to restore if the piece is dropped unsent, or `None` if
+    /// it must be sent. It is used only if the hold can refresh.
     undo: VecDeque<Option<Undo>>,
-    /// One bit for each channel that had an item since all had one.
+    /// The channels that have had an item since `quiet_ms`: one bit for each, by its index in the terms.
     active: u64,
-    /// When all channels had had an item, by the shard's clock.
+    /// The time since which not all channels have had an item, in milliseconds by the shard's clock. It begins anew
+    /// whenever all of them have had one, and with new terms.
     pub(super) quiet_ms: u32,
-    /// How often the terms have changed their places.
+    /// The number of times that indexes of `terms.channels` have changed. An [`Undo`] is void if the number has
+    /// changed since.
     era: u32,
 }
 
-/// The ways in which a connection's hold treats items.
+/// The part that the hold or session of a connection takes in the delivery of items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
-    /// It can ask the origin for what is missing.
+    /// Whether the hold can ask the origin for missing items.
     pub refreshes: bool,
-    /// It asks about each item; it is told one at a time.
+    /// Whether the hold or session itself decides about items, or asks an HTTP filter. Items then wait in a queue,
+    /// from which it takes one at a time.
     pub asks: bool,
 }
 
-/// The id that a channel had before an item.
+/// The last id that a channel had before an item, to be restored if the item is not sent.
 #[derive(Debug)]
 pub(super) struct Undo {
     channel: usize,
@@ -91,12 +98,13 @@ impl Rare {
         }
     }
 
-    /// Takes items on other terms from now on; what was sent on the earlier ones is sent.
+    /// Replaces the terms. The new ones apply to items from now on; items that are in the outlet are not affected.
     pub(super) fn agree(&mut self, terms: Terms, ways: Ways, now_ms: u32) {
         let old = std::mem::replace(&mut self.terms, terms);
         self.terms.channels.retain(|term| !self.moved.left.contains(&term.channel));
         for term in old.channels {
-            // Items that were accepted for a channel before it was left are still to be decided.
+            // Items of a channel that the new terms do not have may still wait in the queue. They need the old term
+            // of their channel.
             let waits = self.terms.of(&term.channel).is_none() && self.queue.iter().any(|i| i.channel == term.channel);
             self.terms.channels.extend(waits.then_some(Term { left: true, ..term }));
         }
@@ -109,19 +117,20 @@ impl Rare {
         self.quiet_ms = now_ms;
     }
 
-    /// Notes that a publisher had the connection enter channels.
+    /// Notes that a publisher has made the connection enter these channels.
     pub(super) fn note_entered(&mut self, channels: &[Channel]) {
         self.moved.enter(channels);
     }
 
-    /// Notes that a publisher had the connection leave channels.
+    /// Notes that a publisher has made the connection leave these channels.
     pub(super) fn note_left(&mut self, channels: &[Channel]) {
         self.moved.leave(channels);
     }
 
-    /// Takes what is published in more channels, as it comes.
+    /// Adds terms for these channels by which their items are taken in any order and without filters.
     pub(super) fn enter(&mut self, channels: &[Channel]) {
-        // A prefix that all names have, theirs have too.
+        // The route is not known here. If the name begins with the prefix of the other terms, it has that prefix as
+        // well.
         let prefix = |channel: &Channel| {
             let own = self.terms.channels.iter().find_map(|term| term.channel.get(..term.prefix));
             own.filter(|prefix| channel.starts_with(prefix)).map_or(0, str::len)
@@ -136,7 +145,8 @@ impl Rare {
         }
     }
 
-    /// Takes nothing more of channels, but what waits.
+    /// Marks the terms of these channels as left. Terms of left channels are removed when no item of the channel
+    /// waits in the queue.
     pub(super) fn leave(&mut self, channels: &[Channel]) {
         let Self { terms, queue, .. } = self;
         let count = terms.channels.len();
@@ -149,14 +159,14 @@ impl Rare {
         }
     }
 
-    /// Takes note that terms have other places than before.
+    /// Invalidates everything that refers to terms by their indexes, because these have changed.
     fn forget_places(&mut self) {
         self.era = self.era.wrapping_add(1);
         self.undo.iter_mut().for_each(|undo| *undo = None);
         self.active = 0;
     }
 
-    /// Takes note that a channel is alive.
+    /// Notes that the channel with this index has had an item.
     fn mark_active(&mut self, channel: usize, now_ms: u32) {
         self.active |= 1_u64.checked_shl(u32::try_from(channel).unwrap_or(u32::MAX)).unwrap_or(0);
         if self.active.count_ones() as usize >= self.terms.held().count() {
@@ -165,17 +175,18 @@ impl Rare {
         }
     }
 
-    /// Returns whether an item that arrives waits for the hold.
+    /// Returns whether an item that arrives has to wait in the queue.
     pub(super) fn queues(&self) -> bool {
         self.held || self.ways.asks || self.waits()
     }
 
-    /// Returns whether items wait.
+    /// Returns whether items wait in the queue.
     pub(super) fn waits(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// Lets an item wait. Returns `false` if so much waits that it cannot.
+    /// Puts an item into the queue. Returns `false` if it does not fit, because the items would weigh more than
+    /// `most` bytes.
     pub(super) fn push(&mut self, mut item: Delivery, most: usize) -> bool {
         let weight = item.weight();
         // One item alone always fits.
@@ -184,7 +195,7 @@ impl Rare {
         }
         item.tally.of(item.index).pending.fetch_add(1, Relaxed);
         if self.held {
-            // A publisher does not wait for an origin that tells what was missed.
+            // The item may wait until the origin has responded. The publisher's reply does not wait for that.
             item.tally = item.tally.detached();
         }
         self.bytes += weight;
@@ -192,7 +203,7 @@ impl Rare {
         true
     }
 
-    /// Returns the item that has waited longest.
+    /// Removes and returns the item that has waited longest in the queue.
     pub(super) fn pop(&mut self) -> Option<Delivery> {
         let item = self.queue.pop_front()?;
         item.tally.of(item.index).pending.fetch_sub(1, Relaxed);
@@ -200,12 +211,13 @@ impl Rare {
         Some(item)
     }
 
-    /// Drops what waits.
+    /// Drops all items in the queue.
     pub(super) fn drop_all(&mut self) {
         while self.pop().is_some() {}
     }
 
-    /// Drops of what waits that which comes again when the origin is asked: what has a place in an order.
+    /// Drops the items in the queue that are not needed once the origin has been asked again: hints, and items of
+    /// channels whose order is followed, because the origin's response covers those.
     pub(super) fn clear(&mut self) {
         for _ in 0..self.queue.len() {
             let Some(item) = self.pop() else { return };
@@ -215,8 +227,8 @@ impl Rare {
         }
     }
 
-    /// Notes what is to be undone if the piece that was just put into the outlet is not sent. `pieces`: how many
-    /// are in it now.
+    /// Notes which last id to restore if the piece that was just put into the outlet is dropped unsent, or `None` if
+    /// the piece must be sent. `pieces` is the number of pieces that are now in the outlet.
     pub(super) fn note(&mut self, undo: Option<Undo>, pieces: usize, now_ms: u32) {
         if self.ways.refreshes {
             if let Some(undo) = undo.as_ref().filter(|undo| undo.era == self.era) {
@@ -229,8 +241,9 @@ impl Rare {
         }
     }
 
-    /// Takes back the ids of the pieces at the end of an outlet of `pieces` that need not be sent, except for the first.
-    /// Returns how many they are.
+    /// Restores the last ids for the pieces at the end of the outlet that need not be sent, and returns the number of
+    /// these pieces. The outlet has `pieces` pieces. The first one is never among them, because it may be half
+    /// written.
     pub(super) fn take_back(&mut self, pieces: usize) -> usize {
         let mut count = 0;
         while self.undo.len() > pieces {
@@ -245,13 +258,13 @@ impl Rare {
         count
     }
 
-    /// Returns the change that takes back the id which the channel with this place is about to have.
+    /// Returns the [`Undo`] that restores the current last id of the channel with this index.
     pub(super) fn undo_of(&self, channel: usize) -> Undo {
         let prev_id = self.terms.channels.get(channel).and_then(|term| term.prev_id.clone());
         Undo { channel, prev_id, era: self.era }
     }
 
-    /// Takes back an id, if its channel has its place still.
+    /// Restores the last id of a channel, unless the indexes of the channels have changed since.
     pub(super) fn undo(&mut self, undo: Undo) {
         if undo.era != self.era {
             return;
@@ -263,7 +276,8 @@ impl Rare {
 }
 
 impl Drop for Rare {
-    /// Drops the items that are undecided when the connection is over. They were not delivered.
+    /// Drops the items in the queue, so that the connection no longer counts as pending for them. They were not
+    /// delivered.
     fn drop(&mut self) {
         self.drop_all();
     }

@@ -5,18 +5,18 @@ use crate::net::{Received, Transport};
 use crate::wire::MessageForm;
 use std::task::{Context, Poll};
 
-/// Whether what the client of a WebSocket sends is read.
+/// The state of reading from the client of a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadState {
-    /// It is read as it comes.
+    /// Bytes are read as they arrive.
     On,
-    /// It is left unread, so that the client stops sending.
+    /// Bytes are left unread, so that flow control makes the client stop sending.
     Paused,
 }
 
 impl Parked {
-    /// Reads bytes that the client has sent. `None`: there are none for now. A fault, and the end of the bytes, are told by
-    /// [`Event::Gone`] soon.
+    /// Reads bytes that the client has sent. Returns their number, or `None` if there are none for now. After an
+    /// error or the end of the bytes, [`Event::Gone`] follows.
     pub fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let state = &mut *self.shard.state.borrow_mut();
         let transport = state.conn(self.key).transport.as_mut()?;
@@ -30,22 +30,23 @@ impl Parked {
         }
     }
 
-    /// Leaves unread what the client of a WebSocket sends from now on, so that it stops sending.
+    /// Stops reading from the client of a WebSocket, so that flow control makes the client stop sending.
     pub const fn pause_reading(&mut self) {
         self.reading = ReadState::Paused;
     }
 
-    /// Reads again what the client of a WebSocket sends.
+    /// Resumes reading from the client of a WebSocket.
     pub const fn resume_reading(&mut self) {
         self.reading = ReadState::On;
     }
 
-    /// Returns whether what the client of a WebSocket sends is left unread.
+    /// Returns whether reading from the client of a WebSocket is paused.
     pub fn is_paused(&self) -> bool {
         self.reading == ReadState::Paused
     }
 
-    /// Returns the form in which it takes messages.
+    /// Returns the form in which the client of a WebSocket takes messages. For other connections, it is the plain
+    /// form.
     pub fn message_form(&self) -> MessageForm {
         match self.shard.state.borrow().conns[self.key].feed {
             Feed::Messages(form) => form,
@@ -53,27 +54,29 @@ impl Parked {
         }
     }
 
-    /// Returns whether so much waits for the client, `most` or as little as the shard has room for, that whoever asks
-    /// should not add to it. The task is woken when there is room.
+    /// Returns whether the caller should put nothing more into the outlet. This is so while the transport takes no
+    /// bytes, and either at least `most` bytes wait for it or more bytes wait in the whole shard than its ceiling
+    /// allows. The task is woken when the transport takes bytes again.
     pub fn is_backed_up(&self, most: usize) -> bool {
         let state = self.shard.state.borrow();
         let conn = &state.conns[self.key];
         conn.blocked && (conn.outlet.bytes() >= most || state.outgoing.is_crowded())
     }
 
-    /// Returns whether the client is gone, as far as that can be told while what it has sent is left unread.
+    /// Returns whether the client is gone, as far as that is known without reading the bytes that it has sent.
     pub fn has_left(&self) -> bool {
         let state = self.shard.state.borrow();
         state.conns[self.key].transport.as_ref().is_none_or(Transport::has_left)
     }
 
-    /// Returns whether it is being ended, and all that it will be told is in its outlet.
+    /// Returns whether the connection is being ended and nothing follows what is in its outlet.
     pub fn is_complete(&self) -> bool {
         self.shard.state.borrow().conns[self.key].is_complete()
     }
 }
 
-/// Returns ready when the client has sent something, or is gone.
+/// Returns ready when the client has sent bytes, or is gone. While reading is paused, returns ready only if the
+/// transport is gone.
 pub(super) fn poll_readable(state: &mut State, key: Key, cx: &mut Context<'_>, reading: ReadState) -> Poll<Event> {
     let Some(transport) = &mut state.conn(key).transport else { return Poll::Ready(Event::Gone) };
     if reading == ReadState::Paused {

@@ -1,4 +1,4 @@
-//! Which connections hold a channel: a plain map, for one thread.
+//! The channels of a shard and the connections that hold them. Only the thread of the shard uses this.
 
 use super::Key;
 use crate::grip::Channel;
@@ -7,7 +7,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 
-/// A connection's place in one channel.
+/// The entry of one connection in the list of subscribers of one channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscription {
     /// The channel's number in the registry.
@@ -16,7 +16,8 @@ pub(super) struct Subscription {
     position: u32,
 }
 
-/// Subscriptions of one connection: mostly its conversation and its user.
+/// The subscriptions of one connection. There is room for two without an allocation, because a connection often holds
+/// the channels of a conversation and of its user.
 pub(super) type Subscriptions = SmallVec<[Subscription; 2]>;
 
 struct Entry {
@@ -24,7 +25,7 @@ struct Entry {
     subscribers: SmallVec<[Key; 4]>,
 }
 
-/// The channels that connections of this shard hold. A channel is here while it has a subscriber.
+/// The channels that connections of this shard hold. A channel is in the registry as long as it has a subscriber.
 #[derive(Default)]
 pub(super) struct Registry {
     numbers: HashMap<Channel, u32, foldhash::fast::RandomState>,
@@ -55,7 +56,7 @@ impl Registry {
         &self.entries[subscription.channel as usize].name
     }
 
-    /// Adds the connection `key` to `channel`. It must not hold the channel yet.
+    /// Adds the connection `key` to the subscribers of `channel`, which it must not hold yet.
     pub(super) fn add(&mut self, key: Key, channel: &Channel) -> Subscription {
         let number = match self.numbers.get(channel) {
             Some(number) => *number,
@@ -71,23 +72,23 @@ impl Registry {
         Subscription { channel: number, position: narrow(subscribers.len() - 1) }
     }
 
-    /// Returns the channel with the fewest subscribers: of this one, and those of a selection that must be held as well.
+    /// Returns the channel with the fewest subscribers among `channel` and those that `selection` requires besides.
     pub(super) fn fewest<'a>(&self, channel: &'a Channel, selection: Option<&'a Selection>) -> &'a Channel {
         let with = selection.map_or(&[][..], |selection| &selection.with);
         let all = std::iter::once(channel).chain(with);
         all.min_by_key(|channel| self.subscribers(channel).len()).unwrap_or(channel)
     }
 
-    /// Returns the connections that an item for some of a channel's connections means. It is valid as long as nobody joins
-    /// or leaves.
+    /// Returns the connections of `channel` that `selection` includes. The result is valid until a connection enters
+    /// or leaves a channel, because numbers of channels are used again.
     pub(super) fn choose(&self, channel: &Channel, selection: &Selection) -> Chosen {
         let number = |channel: &Channel| self.numbers.get(channel).copied();
         let all = std::iter::once(channel).chain(&selection.with).map(number).collect();
         Chosen { all, none: selection.except.iter().filter_map(number).collect() }
     }
 
-    /// Removes the connection `key` from the channels of `subscriptions`, and says which they were. `moved` is told the
-    /// connections that have another place now, and which.
+    /// Removes the connection `key` from the channels of `subscriptions`, and returns these channels. `moved` is
+    /// called for each other connection whose position in a channel has changed, with its new subscription.
     pub(super) fn remove(
         &mut self,
         key: Key,
@@ -115,29 +116,30 @@ impl Registry {
 }
 
 impl Subscription {
-    /// Returns whether this is a place in the same channel.
+    /// Returns whether both subscriptions are to the same channel.
     pub(super) const fn is_beside(self, other: Self) -> bool {
         self.channel == other.channel
     }
 }
 
-/// The connections that an item means, by the channels that they hold.
+/// A choice of connections by the channels that they hold. Channels are given by their numbers in the registry.
 pub(super) struct Chosen {
-    /// Channels that they must hold; `None`: one that nobody does.
+    /// The channels that a connection must hold. `None`: one of these channels is held by nobody, so no connection is
+    /// chosen.
     all: Option<SmallVec<[u32; 4]>>,
-    /// Channels that they must not hold.
+    /// The channels that a connection must not hold.
     none: SmallVec<[u32; 4]>,
 }
 
 impl Chosen {
-    /// Returns whether it means a connection.
+    /// Returns whether a connection with these subscriptions is chosen.
     pub(super) fn admits(&self, subscriptions: &[Subscription]) -> bool {
         let holds = |number: &u32| subscriptions.iter().any(|s| s.channel == *number);
         self.all.as_ref().is_some_and(|all| all.iter().all(holds)) && !self.none.iter().any(holds)
     }
 }
 
-/// Returns a slab's key as it is kept: there are far fewer than 2^32 connections or channels.
+/// Returns an index in the form in which it is stored. There are far fewer than 2^32 connections or channels.
 fn narrow(key: usize) -> u32 {
     u32::try_from(key).unwrap_or(u32::MAX)
 }
@@ -150,7 +152,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// A test model that applies joins and leaves in any order to the registry and to a map of plain lists, for comparison.
+    /// A test model that applies joins and leaves in any order to the registry and, for comparison, to a map of plain
+    /// lists.
     #[derive(Default)]
     struct Model {
         registry: Registry,

@@ -1,19 +1,19 @@
-//! An item as it is sent, rendered once for everybody.
+//! An item as it is sent, rendered once for all connections.
 
 use crate::grip::item::{Body, ContentFilters, Id, Response, Selection};
 use crate::grip::{Channel, Format, Formats, Meta};
 use crate::wire::{Chunk, Message};
 use std::sync::Arc;
 
-/// An item in all of its formats, and what decides for whom it is. It is made once, and shared by all shards and by all
-/// connections that it waits for.
+/// An item in all of its formats, with the properties that decide which connections get it. It is made once, and
+/// shared by all shards and by all connections for which it waits.
 #[derive(Clone, Debug)]
 pub struct Rendered {
     /// The channel.
     pub channel: Channel,
     /// The content for streams.
     pub stream: Option<Chunk>,
-    /// The answer for long-polls.
+    /// The response for long-polls.
     pub response: Option<Arc<Response>>,
     /// The message for WebSockets.
     pub message: Option<Arc<Message>>,
@@ -25,16 +25,16 @@ pub struct Rendered {
     pub prev_id: Option<Id>,
     /// The meta that the publisher gave, for filters.
     pub meta: Option<Arc<Meta>>,
-    /// The filters that a stream must have to get the content.
+    /// The content filters that the subscription of a stream must have to get the content. `None`: any.
     pub stream_filters: ContentFilters,
-    /// The filters that a WebSocket must have to get the message.
+    /// The content filters that the subscription of a WebSocket must have to get the message. `None`: any.
     pub message_filters: ContentFilters,
-    /// The connections of the channel that are meant, if not all of them are.
+    /// The selection of connections that the item is for. `None`: all connections of the channel.
     pub selection: Option<Arc<Selection>>,
 }
 
 impl Rendered {
-    /// Returns an item of a channel with nothing for anybody.
+    /// Returns an item of a channel that has no content and no effect.
     pub const fn empty(channel: Channel) -> Self {
         Self {
             channel,
@@ -56,17 +56,20 @@ impl Rendered {
         self.stream.is_none() && self.response.is_none() && self.message.is_none()
     }
 
-    /// Returns whether the item is to reach connections. One that only has a place in the order of its channel is, too.
+    /// Returns whether the item is to reach connections, because it has content, hints or an id. An item that has
+    /// only an id is needed by connections that follow the order of its channel.
     pub fn delivers(&self) -> bool {
         !self.has_no_content() || !self.hints.is_empty() || self.id.is_some()
     }
 
-    /// Returns whether the item has a place in the order of its channel.
+    /// Returns whether the item has a position in the order of its channel: it has an id, or it names the item before
+    /// it.
     pub const fn is_ordered(&self) -> bool {
         self.id.is_some() || self.prev_id.is_some()
     }
 
-    /// Returns whether not everybody who holds the channel takes the item in the same way.
+    /// Returns whether the item has to be decided for each connection separately, because it has hints, a patch, or
+    /// content that is made for certain filters.
     pub(super) fn is_special(&self) -> bool {
         let names_filters = |filters: &ContentFilters| filters.as_ref().is_some_and(|names| !names.is_empty());
         let patches = |response: &Arc<Response>| {
@@ -78,7 +81,8 @@ impl Rendered {
             || self.response.as_ref().is_some_and(patches)
     }
 
-    /// Returns the filters that a connection must have to get the item in this format, or `None` if there is nothing in it.
+    /// Returns the filters that a connection must have to get the item in this format, or `None` if the item has no
+    /// content in this format.
     pub(super) fn content_filters(&self, format: Format) -> Option<&ContentFilters> {
         match format {
             Format::HttpResponse => self.response.as_ref().map(|response| &response.content_filters),
@@ -87,12 +91,13 @@ impl Rendered {
         }
     }
 
-    /// Returns the same item for a connection that is not meant: nothing but its place in the order.
+    /// Returns the item without content and hints. It is for connections that the selection excludes, but that follow
+    /// the order of the channel.
     pub(super) fn hollow(&self) -> Self {
         Self { stream: None, response: None, message: None, hints: Formats::NONE, ..self.clone() }
     }
 
-    /// Returns for how many bytes the item counts in the bound of an inbox.
+    /// Returns the number of bytes for which the item counts towards the limit of an inbox.
     pub fn weight(&self) -> usize {
         let response = self.response.as_ref().map_or(0, |response| response.body.weight());
         let message = self.message.as_ref().map_or(0, |message| message.len());

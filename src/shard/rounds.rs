@@ -1,4 +1,5 @@
-//! Rounds: the items and commands that have been taken out of the inbox, and how far they have been carried out.
+//! The rounds of a shard: the items and commands that were taken out of its inbox, and how far they have been carried
+//! out.
 
 use super::pieces::Pieces;
 use super::registry::Registry;
@@ -8,26 +9,27 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Appends after which a round takes no further item.
+/// The number of appends to outlets after which a round takes no further item.
 const ROUND_APPENDS: usize = 100_000;
-/// How long items are appended before other tasks have their turn.
+/// The time for which a shard works on deliveries before other tasks of its thread run.
 pub(super) const SLICE: Duration = Duration::from_millis(2);
 
 /// The work of a shard that is still to be done.
 #[derive(Default)]
 pub(super) struct Rounds {
-    /// Items that are not in every outlet yet, in the order of acceptance.
+    /// Items that have not been appended to all outlets yet, in the order of acceptance.
     pub(super) backlog: VecDeque<Delivery>,
     /// Commands that are still to be carried out.
     pub(super) commands: VecDeque<Command>,
-    /// The place where the first command goes on, once it was begun.
+    /// The progress of the first command, if it was begun and is not finished.
     pub(super) command: Option<command::Begun>,
     /// The round that is being appended.
     pub(super) round: Round,
 }
 
 impl Rounds {
-    /// Takes everything out of an inbox. Returns whether every connection is to ask its origin again.
+    /// Moves all items and commands from an inbox to the end of these queues. Returns whether every connection is to
+    /// ask its origin again.
     pub(super) fn take_from(&mut self, inbox: &Inbox) -> bool {
         inbox.take(&mut self.backlog, &mut self.commands)
     }
@@ -37,7 +39,7 @@ impl Rounds {
         self.round.items_left > 0
     }
 
-    /// Opens a round of the items that have waited longest. There must be some.
+    /// Opens a round with the items that have waited longest. The backlog must not be empty.
     pub(super) fn open(&mut self, steps: &Steps) {
         self.round.items_left = self.backlog.len().min(steps.round_items);
         self.round.appends_left = ROUND_APPENDS;
@@ -48,8 +50,8 @@ impl Rounds {
         self.round.begun.as_ref().is_some_and(|begun| begun.position == 0)
     }
 
-    /// Drops the first item, which every outlet that takes it has. The round ends with it, if it was the last one or enough
-    /// was appended.
+    /// Removes the first item of the backlog, which has been appended to every outlet that takes it. If this was the
+    /// last item of the round, or if enough was appended, the round ends.
     pub(super) fn finish_front(&mut self, registry: &Registry, inbox: &Inbox) {
         self.round.begun = None;
         self.round.items_left -= 1;
@@ -64,17 +66,17 @@ impl Rounds {
     }
 }
 
-/// A number of items that are appended before the outlets are flushed.
+/// A group of items that are appended before the outlets are flushed.
 #[derive(Default)]
 pub(super) struct Round {
     items_left: usize,
     appends_left: usize,
-    /// The first item of the backlog, once some of its subscribers have been considered.
+    /// The progress of the first item of the backlog, once some of its subscribers have been considered.
     pub(super) begun: Option<Begun>,
 }
 
-/// The number of connections with terms of their own that are offered an item in one step. It begins with one and follows the
-/// time that they take, which depends on the item and their filters.
+/// The maximum number of connections to which an item is offered one after another in a single step. It begins with
+/// one, and adapts to the time that the offers take, which depends on the item and on the connections' filters.
 pub(super) struct OffersPerStep(usize);
 
 impl Default for OffersPerStep {
@@ -84,32 +86,34 @@ impl Default for OffersPerStep {
 }
 
 impl OffersPerStep {
-    /// Returns the number.
+    /// Returns the maximum number of connections for the next step.
     pub(super) const fn count(&self) -> usize {
         self.0
     }
 
-    /// Notes how long the last step took. The next one has `most` connections at most.
+    /// Adapts the number to the time that the last step took. The number never exceeds `most`.
     pub(super) fn learn(&mut self, took: Duration, most: usize) {
         self.0 = if took > SLICE / 2 { (self.0 / 4).max(1) } else { (self.0 * 2).min(most) };
     }
 }
 
-/// An item that is being appended.
+/// The progress of an item that is being appended.
 pub(super) struct Begun {
     /// The number of subscribers that have not been considered yet. Those at the end are considered first.
     pub(super) position: usize,
     pub(super) pieces: Pieces,
     pub(super) offers: OffersPerStep,
-    /// The channel whose subscribers are considered, if it is not the item's own: another one that they must hold as well,
-    /// and that has fewer subscribers.
+    /// The channel whose subscribers are considered if the item has a selection: of the channels that a connection
+    /// must hold, the one with the fewest subscribers. `None`: the subscribers of the item's own channel are
+    /// considered.
     pub(super) through: Option<Channel>,
 }
 
 impl Begun {
     pub(super) fn new(item: &Delivery, registry: &Registry) -> Self {
         let through = match &item.selection {
-            // Whoever follows the order of a channel must learn of each item in it.
+            // Connections that follow the order of a channel must learn of each item in it, even if its selection
+            // excludes them.
             Some(selection) if !item.is_ordered() => Some(registry.fewest(&item.channel, Some(selection)).clone()),
             _ => None,
         };
@@ -117,19 +121,21 @@ impl Begun {
     }
 }
 
-/// The results of appending an item. They are carried out when the list of subscribers is no longer in use.
+/// The results of appending an item. They are carried out after the appending, because carrying them out changes the
+/// list of subscribers that the appending reads.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) delivered: usize,
     pub(super) filtered: usize,
     pub(super) answered: Vec<Key>,
     pub(super) slow: Vec<Key>,
-    /// Connections that do not take the item as everybody does.
+    /// Connections to which the item has to be offered one after another, because they have terms or the item is
+    /// special.
     pub(super) special: Vec<Key>,
 }
 
 impl Outcome {
-    /// Counts it.
+    /// Adds the results to the counts of the item and to the metrics.
     pub(super) fn count(&self, item: &Delivery, metrics: &Metrics) {
         let counts = item.tally.of(item.index);
         counts.delivered.fetch_add(count(self.delivered), Relaxed);

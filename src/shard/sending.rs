@@ -1,16 +1,17 @@
-//! The bytes that the task of a parked connection sends on it.
+//! Sending bytes on a parked connection, by its task.
 
 use super::Parked;
 use crate::wire::{AnswerHead, Head};
 use bytes::Bytes;
 use std::rc::Rc;
 
-/// The largest beginning of a body that is copied after its head, which makes one piece of the two.
+/// The number of bytes of an initial body up to which it is copied into one piece with the head. A larger body is a
+/// piece of its own.
 const COPIED: usize = 4096;
 
 impl Parked {
-    /// Puts the beginning of an answer into its outlet: the head, and what there is of the body, framed already. Nothing may
-    /// have been put there before.
+    /// Puts the beginning of a response into the outlet, where nothing may have been put before: the head, and the
+    /// bytes of the body that are known already. `body` must be framed.
     pub fn begin(&mut self, head: &AnswerHead<'_>, body: Bytes) {
         if self.send_head(head.head) {
             return self.put([body]);
@@ -24,7 +25,7 @@ impl Parked {
         }
     }
 
-    /// Sends the head of an answer by itself, if that is the way of the transport. Returns whether it is.
+    /// Sends the head of a response apart from its body, if the transport takes heads. Returns whether it does.
     fn send_head(&self, head: &Head) -> bool {
         let state = &mut *self.shard.state.borrow_mut();
         match &mut state.conn(self.key).transport {
@@ -36,20 +37,21 @@ impl Parked {
         }
     }
 
-    /// Sends bytes, at once as far as the transport takes them.
+    /// Puts bytes into the outlet, and sends as many as the transport takes now.
     pub fn send<const N: usize>(&mut self, pieces: [Bytes; N]) {
         self.put(pieces);
         self.flush();
     }
 
-    /// Sends what is in its outlet, as far as the transport takes it.
+    /// Sends as many bytes of the outlet as the transport takes now.
     pub fn flush(&mut self) {
         self.shard.state.borrow_mut().flush(self.key);
     }
 
-    /// Puts bytes into its outlet.
+    /// Puts bytes into the outlet.
     ///
-    /// Behind the last words of a connection nothing follows.
+    /// They are dropped if the last bytes of the connection are in the outlet already, because nothing may follow
+    /// those.
     pub fn put<const N: usize>(&mut self, pieces: [Bytes; N]) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
@@ -82,7 +84,7 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::time::timeout;
 
-    /// Puts a future to work once. Returns whether it is done.
+    /// Polls a future once. Returns whether it is ready.
     async fn is_done(future: &mut (impl Future + Unpin)) -> bool {
         poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_ready())).await
     }

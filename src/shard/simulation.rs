@@ -1,5 +1,5 @@
-//! Items, closes and new subscriptions in any order, between any two steps of delivery: what each client reads is
-//! what the contract of a close says, to the byte.
+//! Simulations of a shard: items, closes and new subscriptions in any order, between any two steps of delivery. Each
+//! client must read exactly the bytes that the contract of a close promises (ARCHITECTURE.md).
 
 use super::deliver::Step;
 use super::{
@@ -18,23 +18,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Notify;
 
-/// An act of a run.
+/// One action of a simulated run.
 #[derive(Clone, Debug)]
 enum Act {
-    /// A client subscribes to these channels.
+    /// A client connects and subscribes to these channels.
     Join(Vec<u8>, Kind),
     /// One of the WebSockets subscribes to one more channel.
     Enter(usize, u8),
-    /// One of the WebSockets subscribes to one more channel, and in the very moment in which it has, a close of that is
-    /// accepted.
+    /// One of the WebSockets subscribes to one more channel. A close of that channel is accepted at the very moment
+    /// at which the ledger has entered the WebSocket.
     EnterAmid(usize, u8),
-    /// One of the WebSockets leaves a channel, once it has what was accepted before.
+    /// One of the WebSockets leaves a channel, after everything that was accepted before was delivered.
     Leave(usize, u8),
     /// An item for a channel is accepted.
     Item(u8, Part),
     /// A close of a channel is accepted.
     Close(u8, Part),
-    /// Connections of a channel are to hold another as well, or no longer.
+    /// A command is accepted that makes connections of the first channel enter the second one (`true`) or leave it
+    /// (`false`).
     Move(u8, Part, u8, bool),
     /// The shard takes this many steps.
     Steps(u8),
@@ -43,9 +44,9 @@ enum Act {
 /// The kind of a client and of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A stream in chunks, as HTTP/1.1 has it.
+    /// A stream with chunks, as in HTTP/1.1.
     Chunks,
-    /// A stream on a transport that takes its head and its end apart from its bytes, as HTTP/2 has it.
+    /// A stream on a transport that carries the head and the end apart from the bytes of the body, as in HTTP/2.
     Answer,
     WebSocket,
 }
@@ -66,7 +67,7 @@ impl Kind {
         }
     }
 
-    /// Returns what an item is to such a client.
+    /// Returns the bytes that such a client reads for an item.
     fn content<'a>(self, chunk: &'a Chunk, message: &'a Message) -> &'a Bytes {
         match self {
             Self::Chunks => chunk.framed(),
@@ -75,7 +76,7 @@ impl Kind {
         }
     }
 
-    /// Returns the last that such a client reads when it is closed.
+    /// Returns the last bytes that such a client reads when it is closed.
     fn end(self) -> Bytes {
         match self {
             Self::Chunks => Bytes::from_static(b"0\r\n\r\n"),
@@ -85,10 +86,11 @@ impl Kind {
     }
 }
 
-/// More bytes than any run sends to one client.
+/// The number of bytes that a transport holds, which is more than any run sends to one client.
 const CAPACITY: usize = 1 << 20;
 
-/// Which connections of a channel are meant: those that hold another, or do not.
+/// The connections of a channel that an item or a command selects: all of them, or those that hold another channel,
+/// or those that do not.
 #[derive(Clone, Copy, Debug)]
 enum Part {
     All,
@@ -137,11 +139,12 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// A ledger that tells which number was accepted last, and lets something happen then.
+/// A ledger that answers with the number of the item that was accepted last, and then performs an action that was set
+/// before.
 #[derive(Clone, Default)]
 pub(super) struct Numbers(Arc<AtomicU64>, Rc<RefCell<Then>>);
 
-/// The act that follows.
+/// The action that the ledger performs the next time, if there is one.
 type Then = Option<Box<dyn FnOnce()>>;
 
 impl Ledger for Numbers {
@@ -159,7 +162,7 @@ impl Ledger for Numbers {
     fn ended(&self, _: &Profile, _: &Ended) {}
 }
 
-/// A client, and what it must have read in the end.
+/// A client, with the bytes that it must have read in the end.
 struct Client {
     parked: Parked,
     socket: MemoryClient,
@@ -247,7 +250,7 @@ impl Run {
         client.channels.retain(|held| *held != channel);
     }
 
-    /// Lets the shard do all there is to do.
+    /// Lets the shard take steps until it is idle.
     fn finish(&self) {
         for steps in 0.. {
             if self.shard.step() == Step::Idle {
@@ -313,7 +316,7 @@ impl Run {
         self.inbox.put(Vec::new(), vec![Command { number, whom, effect, tally, index: 0 }]);
     }
 
-    /// Lets the shard finish, and compares what everyone read, and the counts.
+    /// Lets the shard finish, and compares the bytes that all clients have read, and the counts, with those expected.
     fn check(mut self) {
         self.finish();
         for client in &mut self.clients {
@@ -330,12 +333,12 @@ impl Run {
     }
 }
 
-/// Returns the Close frame of those who are closed.
+/// Returns the Close frame for WebSockets that are closed.
 fn out() -> Bytes {
     websocket::close(Some(&CloseReason::new(4001, "out")))
 }
 
-/// Returns the clients that are open and are meant.
+/// Returns the clients that are open, hold `channel`, and are selected by `part`.
 fn meant(clients: &mut [Client], channel: u8, part: Part) -> impl Iterator<Item = &mut Client> {
     let holds = move |client: &Client| client.channels.contains(&channel) && part.means(&client.channels);
     clients.iter_mut().filter(move |client| client.open && holds(client))
@@ -349,7 +352,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn everyone_reads_what_was_accepted_for_them(acts in prop::collection::vec(act(), 1..60)) {
-        // The shard tells the time by tokio's clock. Nothing here waits, and there is no socket.
+        // The shard needs a runtime for the clock of tokio. Nothing here waits, and there is no socket.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut run = Run::new(Tally::new(1, Box::new(|_| {})).0);

@@ -1,22 +1,22 @@
-//! The size of a shard's steps.
+//! The size of the steps in which a shard does its work.
 
-/// How much a shard does of one kind before something else has its turn. The larger the steps, the less each delivery costs;
-/// the smaller, the sooner a close is seen and a request served.
+/// The limits on the work of one kind that a shard does before it turns to something else. The larger they are, the
+/// less each delivery costs. The smaller they are, the sooner the shard notices a close and serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steps {
-    /// Items of a round.
+    /// The maximum number of items in a round.
     pub round_items: usize,
-    /// Appends between two looks at the closes.
+    /// The maximum number of connections that are considered for items before the shard looks for commands.
     pub look_every: usize,
-    /// Connections with terms of their own that are offered an item before that, at most; each may have content made for
-    /// it.
+    /// The maximum number of connections to which an item is offered one after another before the shard looks for
+    /// commands. These connections have terms, or the item is special, so content may be made for each of them.
     pub special: usize,
-    /// Bytes that may be made for connections with terms of their own before the outlets are flushed. They are not shared,
-    /// so that a crowd of such connections would otherwise keep as many copies of an item.
+    /// The number of bytes that filters may make for single connections before the outlets are flushed. These bytes
+    /// are not shared, so many such connections would otherwise need as many copies of an item at the same time.
     pub made_bytes: usize,
-    /// Connections flushed before others have their turn.
+    /// The maximum number of connections that are flushed before other tasks run.
     pub flush_connections: usize,
-    /// Connections looked at for commands before others have their turn.
+    /// The maximum number of connections that are checked for commands before other tasks run.
     pub command_looks: usize,
 }
 
@@ -34,7 +34,7 @@ impl Default for Steps {
 }
 
 impl Steps {
-    /// Steps so small that few connections meet all the places where others have their turn.
+    /// Limits so small that few connections suffice to reach every point at which the shard turns to something else.
     #[cfg(test)]
     pub const SMALL: Self =
         Self { round_items: 3, look_every: 2, special: 1, made_bytes: 8, flush_connections: 2, command_looks: 2 };

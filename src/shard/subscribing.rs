@@ -6,17 +6,19 @@ use crate::grip::Channel;
 use crate::grip::item::Id;
 
 impl Parked {
-    /// Subscribes it to these channels, and no others: what is accepted from now on is for it. `known`: of some of them the
-    /// id of the last item that it knows of. A command that was accepted before means it only if it held channels then.
+    /// Subscribes the connection to these channels and to no others, so that it gets the items that are accepted from
+    /// now on. `known` holds, for some of the channels, the id of the last item that the client has had. A command
+    /// that was accepted before affects the connection only if it held channels at that time.
     ///
     /// # Errors
-    /// It may not hold them.
+    /// One of the channels is denied to the connection, and it has entered none. It holds only those of `channels`
+    /// that it held before.
     pub fn subscribe(&mut self, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let state = &mut *self.shard.state.borrow_mut();
         let conn = state.conn(self.key);
         if conn.ending.is_some() {
-            // A close has ended the connection while its request was served again. Its hold is told so, and it gets no
-            // channels.
+            // A close has ended the connection while its request was served again. The connection gets no channels,
+            // and its hold learns of the close by its next event.
             return Ok(Joined { number: conn.seen, behind: false });
         }
         let joined = state.hold_only(self.key, channels, known)?;
@@ -28,12 +30,13 @@ impl Parked {
         Ok(joined)
     }
 
-    /// Subscribes it to one more channel, which it does not hold yet, while it holds others. All that was accepted before is
-    /// done first, so that it has what was for its other channels in its outlet, and nothing of the new one; what is
-    /// accepted from then on finds it there. If that ends it, it holds none.
+    /// Subscribes the connection to one more channel while it holds others. Everything that was accepted before is
+    /// carried out first: the outlet then has the earlier items of the other channels and none of the new one, and
+    /// the connection gets all items that are accepted from then on. If this ends the connection, it holds no
+    /// channels afterwards.
     ///
     /// # Errors
-    /// It may not hold the channel.
+    /// The channel is denied to the connection.
     pub fn enter(&mut self, channel: &Channel) -> Result<(), Denied> {
         let state = &mut *self.shard.state.borrow_mut();
         let channels = std::slice::from_ref(channel);
@@ -56,12 +59,12 @@ impl Parked {
         Ok(())
     }
 
-    /// Says whose it is, once that is known.
+    /// Sets the profile of the client, once it is known.
     pub fn identify(&mut self, whose: &Profile) {
         self.shard.state.borrow_mut().identify(self.key, whose);
     }
 
-    /// Leaves a channel. Returns whether it held it.
+    /// Unsubscribes the connection from a channel. Returns whether the connection held it.
     pub fn leave(&mut self, channel: &Channel) -> bool {
         let state = &mut *self.shard.state.borrow_mut();
         let holds = state.registry.holds(&state.conns[self.key].subscriptions, channel);
@@ -71,19 +74,22 @@ impl Parked {
         holds
     }
 
-    /// Leaves its channels; what has been sent stays.
+    /// Unsubscribes the connection from all of its channels. The bytes in its outlet are not affected.
     pub fn unsubscribe(&mut self) {
         self.shard.state.borrow_mut().unsubscribe(self.key);
     }
 
-    /// Returns the channels that it holds.
+    /// Returns the channels that the connection holds.
     pub fn channels(&self) -> Vec<Channel> {
         self.shard.state.borrow().channels(self.key)
     }
 }
 
 impl State {
-    /// Subscribes a connection to these channels and no others, as far as the ledger lets it.
+    /// Subscribes a connection to these channels and to no others.
+    ///
+    /// # Errors
+    /// The ledger denies one of the channels. The connection has left the other channels, and has entered none.
     pub(super) fn hold_only(
         &mut self,
         key: Key,
@@ -99,7 +105,10 @@ impl State {
         self.join(key, &fresh, known)
     }
 
-    /// Subscribes a connection to more channels, as far as the ledger lets it.
+    /// Subscribes a connection to more channels, none of which it may hold yet.
+    ///
+    /// # Errors
+    /// The ledger denies one of the channels. The connection has entered none.
     pub(super) fn join(&mut self, key: Key, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
         let held = self.channels(key);
         let entering = Entering { whose: &self.conns[key].whose, channels, held: &held, known };

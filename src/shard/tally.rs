@@ -7,25 +7,27 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// The counts of one item.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Connections in whose outlet it was put, or whose long-poll it answered.
+    /// The number of connections to whose outlet the item was appended, or whose long-poll it answered.
     pub delivered: AtomicU32,
-    /// Connections that hold the channel and did not want it.
+    /// The number of connections that hold the channel but did not get the item because of their filters.
     pub filtered: AtomicU32,
-    /// Connections of which it is not known yet: they ask their origin, about it or about what came before.
+    /// The number of connections for which it is not decided yet whether they get the item. For these, the item waits
+    /// in a queue, or their hold or session is deciding about it.
     pub pending: AtomicU32,
-    /// One while the item waits for the one before it.
+    /// 1 while the item waits in the hub for the item before it, otherwise 0.
     pub waiting: AtomicU32,
-    /// One if it was published before.
+    /// 1 if an item with the same id was published before, so that this one was dropped, otherwise 0.
     pub duplicate: AtomicU32,
-    /// Connections cut because they had no room for it.
+    /// The number of connections that were ended because they had no room for the item.
     pub slow: AtomicU32,
-    /// Connections it ended: the last byte and FIN are with the kernel, or the connection was reset.
+    /// The number of connections that the item ended: the last byte and FIN are with the kernel, or the connection
+    /// was reset.
     pub closed: AtomicU32,
-    /// Those of them that were reset with bytes unsent.
+    /// The number of connections among `closed` that were reset with bytes unsent.
     pub cut: AtomicU32,
-    /// Connections that it subscribed to channels.
+    /// The number of connections that the item subscribed to channels.
     pub subscribed: AtomicU32,
-    /// Connections that it unsubscribed from channels.
+    /// The number of connections that the item unsubscribed from channels.
     pub unsubscribed: AtomicU32,
 }
 
@@ -33,7 +35,7 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub struct Tally(Arc<Shared>);
 
-/// A function that gets the final counts, on whichever thread made them final.
+/// A function that is called with the final counts, on the thread that drops the last clone of the [`Tally`].
 pub type Finally = Box<dyn FnOnce(&[Counts]) + Send + Sync>;
 
 struct Shared {
@@ -42,13 +44,14 @@ struct Shared {
 }
 
 impl Tally {
-    /// Returns a tally for this many items, and its counts.
+    /// Returns a tally for a batch of this many items, and its counts. `finally` is called when the counts are final.
     pub fn new(items: usize, finally: Finally) -> (Self, Arc<[Counts]>) {
         let counts: Arc<[Counts]> = (0..items).map(|_| Counts::default()).collect();
         (Self(Arc::new(Shared { counts: Arc::clone(&counts), finally: Some(finally) })), counts)
     }
 
-    /// Returns the same counts, for which nobody waits.
+    /// Returns a tally that adds to the same counts. The function of the batch may be called while this tally still
+    /// exists.
     pub(super) fn detached(&self) -> Self {
         Self(Arc::new(Shared { counts: Arc::clone(&self.0.counts), finally: None }))
     }
@@ -76,13 +79,13 @@ impl fmt::Debug for Shared {
 /// The way in which a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// Everything that it was to be sent is with the kernel, the end of our bytes included.
+    /// All bytes that the connection was to get are with the kernel, and so is the end of our bytes (FIN over TCP).
     Cleanly,
-    /// It was reset, or its client was gone, with bytes unsent.
+    /// The connection was reset, or its client was gone, with bytes unsent.
     Cut,
 }
 
-/// A connection that is being ended, and the item that ends it.
+/// The item that ends a connection. It is kept until the connection can be counted as ended.
 #[derive(Debug)]
 pub(super) struct Ticket {
     pub(super) tally: Tally,
@@ -90,7 +93,7 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// Counts the connection as ended.
+    /// Counts the connection as ended in this way.
     pub(super) fn settle(self, way: Closed) {
         let counts = self.tally.of(self.index);
         counts.closed.fetch_add(1, Relaxed);

@@ -1,4 +1,5 @@
-//! On what terms a connection takes items: the ids that it knows of, and filters. Pure.
+//! The terms on which a connection takes items: the ids of the last items that its client has had, and filters. This
+//! module does no input or output.
 
 use super::inbox::Delivery;
 use crate::grip::filter::{Channels, Context, Passage};
@@ -12,7 +13,8 @@ use std::borrow::Cow;
 pub struct Terms {
     /// The meta that the origin gave the client.
     pub meta: Meta,
-    /// Its channels, all of them, and those that it has left lately.
+    /// A term for each channel that the connection holds, and for each channel that it has left while items of the
+    /// channel still wait.
     pub channels: Vec<Term>,
 }
 
@@ -21,26 +23,29 @@ pub struct Terms {
 pub struct Term {
     /// The channel.
     pub channel: Channel,
-    /// Bytes of its name that the origin does not know of: its route's prefix.
+    /// The length in bytes of the prefix that the route puts before the name. The origin does not know of this
+    /// prefix.
     pub prefix: usize,
     /// The id of the last item that the client had. `None`: any item may come next.
     pub prev_id: Option<Id>,
     /// The filters that items pass through, in this order.
     pub filters: Vec<Filter>,
-    /// Whether the connection has left the channel: these are the terms of what was accepted before and waits.
+    /// Whether the connection has left the channel. The term then applies only to items that were accepted before and
+    /// still wait.
     pub left: bool,
 }
 
 /// The verdict about an item.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is delivered; with this content, if it is not its own.
+    /// The item is delivered. If filters have changed its content, this is the new content.
     Take(Option<Bytes>),
-    /// It is for others.
+    /// A filter drops the item.
     Filtered,
-    /// The client has had it: its origin sent it.
+    /// The item is the last one that the client has had already, usually because a response of the origin contained
+    /// it.
     Had,
-    /// An item is missing before it.
+    /// The item is not the next one of its channel, so an item before it is missing.
     Gap,
 }
 
@@ -50,31 +55,31 @@ impl Term {
         self.channel.get(self.prefix..).unwrap_or_default()
     }
 
-    /// Returns whether somebody is asked about its items.
+    /// Returns whether one of the filters asks a URL about each item, such as `http-check`.
     pub fn asks(&self) -> bool {
         self.filters.iter().any(|filter| filter.asks())
     }
 
-    /// Returns whether content is changed on its way to the connection.
+    /// Returns whether one of the filters may change the content of items.
     pub fn changes_content(&self) -> bool {
         self.filters.iter().any(|filter| filter.changes_content())
     }
 }
 
 impl Term {
-    /// Returns the term of a channel whose items are taken as they come.
+    /// Returns a term without a last id and filters, by which items are taken in any order and unchanged.
     pub fn plain(channel: &Channel) -> Self {
         Self { channel: channel.clone(), prefix: 0, prev_id: None, filters: Vec::new(), left: false }
     }
 }
 
 impl Terms {
-    /// Returns the terms of channels whose items are taken as they come.
+    /// Returns terms without last ids and filters, by which items are taken in any order and unchanged.
     pub fn plain(channels: &[Channel]) -> Self {
         Self { meta: Meta::default(), channels: channels.iter().map(Term::plain).collect() }
     }
 
-    /// Returns whether they come to nothing.
+    /// Returns whether the terms have no effect, because no channel has a last id or filters.
     pub fn are_plain(&self) -> bool {
         self.channels.iter().all(|term| term.prev_id.is_none() && term.filters.is_empty())
     }
@@ -89,7 +94,7 @@ impl Terms {
         self.held().filter_map(|t| Some((t.name().to_owned(), t.prev_id.clone()?))).collect()
     }
 
-    /// Returns the last ids that are known of the channels that are `asked` for.
+    /// Returns the last ids that are known of the held channels for which `asked` returns `true`.
     pub fn known(&self, asked: impl Fn(&Channel) -> bool) -> Vec<(Channel, Id)> {
         let asked = self.held().filter(|term| asked(&term.channel));
         asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
@@ -100,7 +105,7 @@ impl Terms {
         Context { client: &self.meta, item, channels: self }
     }
 
-    /// Returns the way of an item through the filters of its channel.
+    /// Returns an item together with the filters of its channel and the things that they look at.
     pub fn passage<'a>(&'a self, item: &'a Delivery) -> Passage<'a> {
         Passage {
             channel: &item.channel,
@@ -110,31 +115,32 @@ impl Terms {
         }
     }
 
-    /// Returns the terms of a channel.
+    /// Returns the term of a channel, if there is one.
     pub fn of(&self, channel: &str) -> Option<&Term> {
         self.channels.iter().find(|term| *term.channel == *channel)
     }
 
-    /// Takes note of an item in its channel's order. `Some`: that decides what becomes of it.
+    /// Compares an item with the last id of its channel, and notes its id as the last one if the item is the next.
+    /// Returns `None` if the item may be delivered as far as the order is concerned, and otherwise the verdict.
     pub(super) fn follow(&mut self, item: &Delivery) -> Option<Verdict> {
         let term = self.channels.iter_mut().find(|term| term.channel == item.channel)?;
         let expected = term.prev_id.as_ref()?;
         let (id, prev) = (item.id.as_ref(), item.prev_id.as_ref());
         if prev == Some(expected) {
-            // Without an id nothing can be said of the next one.
+            // If the item has no id, it is not known which item follows, so any item may come next.
             term.prev_id = id.cloned();
             return None;
         }
         Some(if id == Some(expected) { Verdict::Had } else { Verdict::Gap })
     }
 
-    /// Returns whether an item is the next of its channel, or the last that the client had.
+    /// Returns whether an item directly follows the last item that the client had of the channel, or is that item.
     pub(super) fn knows(&self, item: &Delivery) -> bool {
         let expected = self.of(&item.channel).and_then(|term| term.prev_id.as_ref());
         item.prev_id.as_ref() == expected || item.id.as_ref() == expected
     }
 
-    /// Passes the content of an item through the filters that ask nobody.
+    /// Passes the content of an item through those filters that ask no URL.
     pub(super) fn filter(&self, item: &Delivery, content: &[u8]) -> Verdict {
         let context = self.context(item.meta.as_deref());
         let mut changed = Cow::Borrowed(content);
@@ -156,14 +162,15 @@ impl Terms {
         }
     }
 
-    /// Returns whether a close with this meta is for the connection.
+    /// Returns whether the filters let a command with this meta apply to the connection.
     pub(super) fn admit(&self, channel: &str, meta: Option<&Meta>) -> bool {
         let context = self.context(meta);
         self.of(channel).is_none_or(|term| term.filters.iter().all(|filter| filter.passes(&context)))
     }
 }
 
-/// Returns whether a subscription with these filters takes content made for those.
+/// Returns whether a subscription with these filters takes an item whose content is made for the content filters
+/// `agreed`: the names must be the same, in the same order. `None` is for all subscriptions.
 pub fn agrees(filters: &[Filter], agreed: &ContentFilters) -> bool {
     agreed.as_ref().is_none_or(|names| {
         let own = filters.iter().filter(|f| f.changes_content()).map(|f| f.name());

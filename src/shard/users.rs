@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The connections of users who are known, and the profiles of those who are not.
+/// The connections of users who are known, and the profiles that connections without a known user share.
 #[derive(Default)]
 pub(super) struct Users {
-    /// The connections of each user, as if the user were a channel.
+    /// The connections of each user. A user is entered as a channel is.
     registry: Registry,
-    /// The one profile of all connections of a route whose user is not known.
+    /// For each route, the profile that is shared by connections of which nothing but the route is known.
     common: HashMap<Arc<str>, Rc<Profile>>,
 }
 
@@ -23,7 +23,8 @@ impl Users {
         self.registry.subscribers(user)
     }
 
-    /// Returns a profile as it is kept: all connections of a route whose user is not known share one.
+    /// Returns a profile in the form in which it is stored: connections of which nothing but the route is known share
+    /// one.
     fn keep(&mut self, whose: &Profile) -> Rc<Profile> {
         if !whose.is_common() {
             return Rc::new(whose.clone());

@@ -1,12 +1,13 @@
-//! A log line as it is written out: on one line of the screen, in the order in which it was composed, and not too long.
+//! The form of a log line: it takes one line on the screen, is shown in the order in which it was composed, and is
+//! not too long.
 
 use std::borrow::Cow;
 
-/// Bytes of a line at most. Targets of requests and names of channels may be longer.
+/// The number of bytes after which a line is cut. Targets of requests and names of channels may be longer than that.
 const LONGEST: usize = 8 << 10;
 
-/// Returns a line without characters that would change how it, or what follows, is shown, and cut if it is too long. The
-/// line ends with a newline.
+/// Returns a line in which all characters are escaped that would change how this line or the following lines are
+/// shown. A line that is too long is cut. The returned line ends with a newline.
 pub(super) fn tidy(line: &[u8]) -> Cow<'_, [u8]> {
     if line.len() <= LONGEST && line.is_ascii() {
         return line.into();
@@ -25,8 +26,8 @@ pub(super) fn tidy(line: &[u8]) -> Cow<'_, [u8]> {
     tidy.into_bytes().into()
 }
 
-/// Returns whether a character is a control character beyond ASCII (those of ASCII are escaped by the formatter), or one
-/// that changes the direction of text, breaks a line, or cannot be seen.
+/// Returns whether a character is a control character beyond ASCII, or changes the direction of text, breaks a line,
+/// or is invisible. The control characters of ASCII are escaped by the formatter.
 const fn changes_the_display(c: char) -> bool {
     matches!(
         c,

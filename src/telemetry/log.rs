@@ -11,22 +11,22 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Bytes that may wait for the writer. Lines beyond it are dropped, and counted.
+/// The number of bytes that may wait for the writer. Further lines are dropped and counted.
 const MAX_WAITING: usize = 4 << 20;
-/// How long the writer lets lines gather: waking it for each would cost more than the line.
+/// The time for which the writer lets lines gather. Waking it for each line would cost more than the line itself.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// The target of the lines of requests.
+/// The target of log lines about requests.
 pub const ACCESS: &str = "access";
 
-/// The target of lines of requests that are written whatever the level is.
+/// The target of log lines about requests that are written whatever the level of the log is.
 pub const REGARDLESS: &str = "access+";
 
-/// How long the last lines may take to be written.
+/// The time that writing the last lines may take when the log is dropped.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Begins to log to standard error what is as important as `level` or more. Only the first call of a process
-/// has an effect.
+/// Starts to log to standard error. Lines of `level` and of more important levels are written, and so are all lines
+/// with the target [`REGARDLESS`]. Only the first call of a process has an effect.
 pub fn start(level: LevelFilter) -> Log {
     let queue = Arc::new(Queue::default());
     let for_writer = Arc::clone(&queue);
@@ -35,12 +35,12 @@ pub fn start(level: LevelFilter) -> Log {
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines(Arc::clone(&queue)));
     let subscriber =
         tracing_subscriber::registry().with(lines).with(wanted.with_max_level_hint(level.max(LevelFilter::INFO)));
-    // An error: the process has a log already.
+    // An error means that the process has a log already.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Log { queue, writer: writer.ok() }
 }
 
-/// The log of the process. Dropping it writes out what waits.
+/// The log of the process. Dropping it waits until the remaining lines are written, for at most 500 milliseconds.
 #[derive(Debug)]
 pub struct Log {
     queue: Arc<Queue>,
@@ -51,7 +51,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.filled.notify_one();
-        // A terminal or a pipe that takes nothing must not keep the process.
+        // The process must end even if standard error is a terminal or a pipe that takes nothing.
         let begin = Instant::now();
         while self.writer.as_ref().is_some_and(|w| !w.is_finished()) && begin.elapsed() < LAST_WORDS {
             std::thread::sleep(Duration::from_millis(5));
@@ -91,7 +91,7 @@ impl Queue {
         }
     }
 
-    /// Writes what comes until the log is closed.
+    /// Writes lines as they come, until the log is closed.
     fn write_all(&self, to: &mut impl Write) {
         let mut batch = Vec::new();
         loop {
@@ -102,7 +102,7 @@ impl Queue {
                     format!("{dropped} log lines were dropped: the writer is too slow\n").as_bytes(),
                 );
             }
-            // Where a log cannot be written, there is nowhere to say so.
+            // If the log cannot be written, there is no place to report the error.
             let _ = to.write_all(&batch);
             if closed {
                 return;
@@ -119,7 +119,7 @@ impl Queue {
         drop(self.filled.wait_timeout_while(waiting, GATHER, open));
     }
 
-    /// Takes all lines, how many were dropped, and whether the log is closed.
+    /// Moves all waiting lines into `batch`. Returns how many lines were dropped, and whether the log is closed.
     fn take(&self, batch: &mut Vec<u8>) -> (u64, bool) {
         let mut waiting = self.lock();
         batch.clear();
@@ -128,7 +128,7 @@ impl Queue {
     }
 }
 
-/// Makes a writer for each line.
+/// A factory that makes a writer for each log line.
 struct Lines(Arc<Queue>);
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -139,7 +139,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// Takes one line, which the formatter writes in one call.
+/// A writer that takes one log line, which the formatter writes in one call.
 struct Line<'a>(&'a Queue);
 
 impl Write for Line<'_> {

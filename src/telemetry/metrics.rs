@@ -1,4 +1,4 @@
-//! Numbers for operators, in the text format of Prometheus.
+//! Metrics for operators, in the text format of Prometheus.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Gauge as GaugeSample, Metric, MetricFamily, MetricType};
@@ -11,10 +11,11 @@ pub use prometheus::{Histogram, IntCounter as Counter, IntCounterVec as CounterF
 /// The media type of [`Registry::render`].
 pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// All numbers of a gripd. Each part registers its own, under names that begin with `gripd_` when they are shown.
+/// The metrics of a gripd process. Each part registers its own metrics. Their names begin with `gripd_` when they
+/// are shown.
 ///
-/// Counting takes one atomic addition, so that shards count on their own threads. A name that is registered twice, or that is
-/// not one of Prometheus, is a mistake in the program, and panics at the start.
+/// Counting takes one atomic addition, so shards count on their own threads. The methods that register a metric
+/// panic if its name is taken or is not a valid name in Prometheus, because that is a mistake in the program.
 #[derive(Clone)]
 pub struct Registry(prometheus::Registry);
 
@@ -24,12 +25,13 @@ impl Registry {
         Self(valid(prometheus::Registry::new_custom(Some("gripd".to_owned()), None)))
     }
 
-    /// Registers a number that only grows. Its name ends in `_total`.
+    /// Registers a number that only grows. Its name must end in `_total`.
     pub fn counter(&self, name: &str, help: &str) -> Counter {
         self.register(valid(Counter::new(name, help)))
     }
 
-    /// Registers numbers that only grow, one for each combination of the values of these labels.
+    /// Registers numbers that only grow, one for each combination of the values of these labels. Their name must end
+    /// in `_total`.
     pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterFamily {
         self.register(valid(CounterFamily::new(Opts::new(name, help), labels)))
     }
@@ -39,13 +41,13 @@ impl Registry {
         self.register(valid(Gauge::new(name, help)))
     }
 
-    /// Registers a number that is looked up when it is shown.
+    /// Registers a gauge whose value is looked up by a call of `value` whenever the metrics are shown.
     pub fn look_up(&self, name: &str, help: &str, value: impl Fn() -> u64 + Send + Sync + 'static) {
         let desc = valid(Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new()));
         valid(self.0.register(Box::new(LookedUp { desc, value })));
     }
 
-    /// Registers a distribution of values, as the number of those that are at most each of these bounds.
+    /// Registers a histogram. For each of the `bounds`, it shows how many values are at most that bound.
     pub fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
         let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
         self.register(valid(Histogram::with_opts(options)))
@@ -56,10 +58,10 @@ impl Registry {
         collector
     }
 
-    /// Returns all numbers in the text format 0.0.4 of Prometheus.
+    /// Returns all metrics in version 0.0.4 of the text format of Prometheus.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // Nothing fails that writes to a String.
+        // Writing to a `String` cannot fail.
         let _ = TextEncoder::new().encode_utf8(&self.0.gather(), &mut text);
         text
     }
@@ -81,7 +83,7 @@ fn valid<T>(made: prometheus::Result<T>) -> T {
     made.unwrap_or_else(|error| panic!("a metric of gripd is wrong: {error}"))
 }
 
-/// A gauge whose value is known elsewhere.
+/// A gauge whose value is looked up when the metrics are shown.
 struct LookedUp<F> {
     desc: Desc,
     value: F,

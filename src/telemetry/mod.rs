@@ -10,7 +10,8 @@ pub use seldom::Seldom;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// Runs `f` the first time that it is called with this `subject`: for warnings that say all they can say once.
+/// Calls `f` if this is the first call of `once` with this `subject` in the process. It is for warnings that need
+/// not be repeated.
 pub fn once(subject: &'static str, f: impl FnOnce()) {
     static SAID: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);

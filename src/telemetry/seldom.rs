@@ -1,9 +1,9 @@
-//! Lines that could come too often.
+//! A limit for log lines that could be written too often.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A line that is logged at most once a second, however often there is a reason for it.
+/// A log line that is written at most once a second, however often there is a reason for it.
 #[derive(Debug, Default)]
 pub struct Seldom(Mutex<State>);
 
@@ -14,12 +14,13 @@ struct State {
 }
 
 impl Seldom {
-    /// Returns a line that was not logged yet.
+    /// Returns a line that has not been logged yet.
     pub const fn new() -> Self {
         Self(Mutex::new(State { last: None, left_out: 0 }))
     }
 
-    /// Calls `log` if the line may be logged now, with the number of times it was left out since.
+    /// Calls `log` if the line may be logged now. `log` gets the number of times that the line was left out since it
+    /// was last logged.
     pub fn log(&self, log: impl FnOnce(u64)) {
         if let Some(left_out) = self.at(Instant::now()) {
             log(left_out);

@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
 
-/// Returns a host without the port after it.
+/// Returns the host of an authority, without the port.
 pub fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -11,11 +11,11 @@ pub fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Returns the host of an authority in the one spelling by which hosts are compared.
+/// Returns the host of an authority in its canonical spelling, by which hosts are compared.
 ///
-/// Names lose their case and the dot of the DNS root at the end. Addresses take their usual form: `[0:0::1]` is
-/// `[::1]`, and `127.1`, `0x7f.1` and `[::ffff:127.0.0.1]` are `127.0.0.1`, as every resolver reads them. Two spellings
-/// of one host must never lead to different routes.
+/// Names are converted to lower case and lose the final dot of the DNS root. Addresses are converted to their usual
+/// form: `[0:0::1]` becomes `[::1]`, and `127.1`, `0x7f.1` and `[::ffff:127.0.0.1]` become `127.0.0.1`, because
+/// resolvers read them that way. Two spellings of one host must never lead to different routes.
 pub fn canonical_host(authority: &str) -> Cow<'_, str> {
     let host = without_port(authority);
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -32,8 +32,8 @@ pub fn canonical_host(authority: &str) -> Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
-/// Reads an IPv4 address of one to four numbers in decimal, octal (`0`) or hexadecimal (`0x`) digits. The last number
-/// fills the bytes that are left, as in `inet_aton`.
+/// Parses an IPv4 address of one to four numbers in decimal, octal (`0` in front) or hexadecimal (`0x` in front)
+/// digits. The last number fills all remaining bytes, as in `inet_aton`.
 fn ipv4(text: &str) -> Option<Ipv4Addr> {
     let numbers: Vec<u32> = text.split('.').map(number).collect::<Option<_>>()?;
     let (last, leading) = numbers.split_last()?;
@@ -58,20 +58,21 @@ fn number(text: &str) -> Option<u32> {
     if digits.starts_with('+') { None } else { u32::from_str_radix(digits, radix).ok() }
 }
 
-/// Returns whether two authorities name the same host and port. The ports of HTTP and HTTPS need not be named.
+/// Returns whether two authorities name the same host and port. Ports 80 and 443 count as no port.
 pub fn is_same_authority(one: &str, other: &str) -> bool {
     canonical_host(one) == canonical_host(other) && named_port(one) == named_port(other)
 }
 
-/// Returns the port of an authority, unless it is that of HTTP or HTTPS.
+/// Returns the port of an authority. The result is empty if there is no port, or if it is the default port of HTTP or
+/// HTTPS.
 fn named_port(authority: &str) -> &str {
     let port = authority.strip_prefix(without_port(authority)).unwrap_or_default();
     let port = port.strip_prefix(':').unwrap_or_default();
     if matches!(port, "80" | "443") { "" } else { port }
 }
 
-/// Returns whether this is a host, and perhaps a port, and nothing besides: what is put into a URI must not mean something
-/// else there.
+/// Returns whether a text is a host, perhaps with a port, and nothing else. Anything else could change the meaning of
+/// a URI that contains the text.
 pub fn is_authority(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (host, port) = match text.strip_prefix('[') {
@@ -84,7 +85,8 @@ pub fn is_authority(text: &[u8]) -> bool {
     is_host(host.as_bytes()) && is_port(port)
 }
 
-/// Returns whether labels are separated by single dots. The last one may be empty: it is the root of the DNS.
+/// Returns whether a host consists of labels of letters, digits, `-` and `_` that are separated by single dots. It
+/// may end with a dot, which stands for the DNS root.
 fn is_host(host: &[u8]) -> bool {
     let mut last = b'.';
     for &byte in host {
@@ -99,7 +101,7 @@ fn is_host(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// Returns whether a text is empty, or a colon and a port.
+/// Returns whether a text is empty, or consists of a colon and a port. The port may be missing.
 fn is_port(text: &str) -> bool {
     match text.strip_prefix(':') {
         Some(port) => port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()),
@@ -142,7 +144,7 @@ mod tests {
             ("0177.1", "127.0.0.1"),
             ("2130706433", "127.0.0.1"),
             ("1.2.3", "1.2.0.3"),
-            // These are names, and no addresses.
+            // These are names, not addresses.
             ("1.2.3.4.5", "1.2.3.4.5"),
             ("1.2.3.256", "1.2.3.256"),
             ("1a.2", "1a.2"),

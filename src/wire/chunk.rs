@@ -1,4 +1,4 @@
-//! Stream content, framed once for everybody (RFC 9112 7.1).
+//! The content of streams, rendered as chunks once for all connections (RFC 9112 7.1).
 
 use super::Framing;
 use bytes::Bytes;
@@ -9,9 +9,9 @@ pub const LAST: &[u8] = b"0\r\n\r\n";
 /// The form in which the content of a stream is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamForm {
-    /// As chunks (RFC 9112 7.1).
+    /// The content is sent as chunks (RFC 9112 7.1).
     Chunked,
-    /// As it is, until the connection ends.
+    /// The content is sent as it is, until the connection or, in HTTP/2, the stream ends.
     Bare,
 }
 
@@ -25,7 +25,7 @@ impl StreamForm {
     }
 }
 
-/// Content of a stream, rendered so that its chunk and its bare bytes are one piece of memory.
+/// A piece of stream content. Its chunk and its content without framing share one allocation.
 #[derive(Clone, Debug)]
 pub struct Chunk {
     framed: Bytes,
@@ -33,7 +33,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Frames `content`. Empty content is no chunk at all: an empty chunk would end the body.
+    /// Renders `content` as a chunk. Empty content gives no bytes at all, because an empty chunk would end the body.
     pub fn new(content: &[u8]) -> Self {
         if content.is_empty() {
             return Self { framed: Bytes::new(), content: Bytes::new() };
@@ -44,12 +44,12 @@ impl Chunk {
         Self { framed, content }
     }
 
-    /// Returns the chunk, for an answer with `Transfer-Encoding: chunked`.
+    /// Returns the chunk, for a response with `Transfer-Encoding: chunked`.
     pub const fn framed(&self) -> &Bytes {
         &self.framed
     }
 
-    /// Returns the bare content, for an answer that ends with its connection.
+    /// Returns the content without framing, for a response that ends with its connection.
     pub const fn content(&self) -> &Bytes {
         &self.content
     }
@@ -62,12 +62,12 @@ impl Chunk {
         }
     }
 
-    /// Returns the bytes of memory that it keeps.
+    /// Returns the number of bytes of the chunk, including its framing.
     pub const fn len(&self) -> usize {
         self.framed.len()
     }
 
-    /// Returns whether it has no content.
+    /// Returns whether the content is empty.
     pub const fn is_empty(&self) -> bool {
         self.framed.is_empty()
     }

@@ -1,12 +1,12 @@
-//! CORS: what lets web pages of other origins read an answer, as Pushpin says it.
+//! The CORS headers that let web pages of other origins read a response, as Pushpin adds them.
 
 use super::names_token;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, VARY};
 
-/// Headers that a page may read without being told so.
+/// The response headers that every page may read, so that they need not be exposed.
 const SIMPLE: [&str; 6] = ["cache-control", "content-language", "content-type", "expires", "last-modified", "pragma"];
 
-/// Adds what is missing to the headers of an answer to a request with these headers.
+/// Adds the CORS headers that a response lacks. `request` holds the headers of the request.
 pub fn allow(request: &HeaderMap, answer: &mut HeaderMap) {
     let asked = |name: &str| request.get(name).cloned();
     let methods = asked("access-control-request-method")
@@ -23,7 +23,8 @@ pub fn allow(request: &HeaderMap, answer: &mut HeaderMap) {
     add(answer, "access-control-max-age", Some(HeaderValue::from_static("3600")));
 }
 
-/// Says that the answer is another one for another page, so that no cache gives one page what is for another.
+/// Adds `Vary: Origin`, unless `Vary` says this already. The response depends on the page's origin, so a cache must
+/// not serve it to a page of another one.
 fn vary_by_origin(answer: &mut HeaderMap) {
     if !names_token(answer, &VARY, "*") && !names_token(answer, &VARY, "origin") {
         answer.append(VARY, HeaderValue::from_static("Origin"));

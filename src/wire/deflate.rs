@@ -1,43 +1,46 @@
-//! `permessage-deflate` (RFC 7692): what is agreed on, and the streams.
+//! WebSocket compression with `permessage-deflate` (RFC 7692): the negotiation, and the compression itself.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-/// Bytes of output that one step of an [`Inflate`] gives at most.
+/// The largest output of one call of [`Inflate::feed`] or [`Inflate::finish`], in bytes (64 KiB).
 pub const MOST: usize = 64 * 1024;
 const POOLED: usize = 16;
 const NAME: &str = "permessage-deflate";
 /// The bytes that are cut off the end of a compressed message.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-/// The bytes that are fed after a message that stands alone: its tail, and an empty last block that shows that it is whole.
+/// The bytes that are fed to the decompressor after a message that was compressed on its own. They consist of the
+/// tail that was cut off and an empty final block. The decompressor gets to the end of that block only if the message
+/// was complete.
 const ENDING: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 
-/// The window of a client's compression between two of its messages (`client_no_context_takeover`).
+/// The treatment of a client's compression window between two of its messages (`client_no_context_takeover`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientWindow {
-    /// The client keeps it, and may refer to its earlier messages. That costs a window of memory here for as long as the
-    /// client is connected.
+    /// The client keeps its window, and its messages may refer to earlier ones. gripd must then keep a window in
+    /// memory as long as the client is connected.
     Kept,
-    /// Each message stands alone.
+    /// The client compresses each message on its own.
     Dropped,
 }
 
 /// The agreement with a client about compression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreed {
-    /// The value of `Sec-WebSocket-Extensions` in the answer.
+    /// The value of `Sec-WebSocket-Extensions` in the response.
     pub answer: String,
-    /// Whether messages to the client are compressed: not if it asks for a smaller window.
+    /// Whether messages to the client are compressed. They are not if the client asks for a window of less than 15
+    /// bits, because one rendering with 15 bits serves all clients.
     pub compresses: bool,
-    /// The window of the client between messages.
+    /// The treatment of the client's window between messages.
     pub window: ClientWindow,
 }
 
-/// Takes the first acceptable offer out of values of `Sec-WebSocket-Extensions`.
+/// Accepts the first acceptable offer in the values of `Sec-WebSocket-Extensions`. Returns `None` if there is none.
 ///
-/// Messages to the client always stand alone, so that one rendering serves everybody. `window` is what the client is
-/// allowed.
+/// Each message to the client is compressed on its own, so that one rendering serves all clients. `window` says
+/// whether the client may keep its window between messages.
 pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, window: ClientWindow) -> Option<Agreed> {
     let offer = offers.into_iter().find_map(first_acceptable)?;
     let mut answer = format!("{NAME}; server_no_context_takeover");
@@ -50,7 +53,7 @@ pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, window: ClientWi
     Some(Agreed { answer, compresses: offer.server_bits.is_none_or(|bits| bits == 15), window })
 }
 
-/// Returns the first acceptable offer of one header field; what follows a mistake in the grammar is not looked at.
+/// Returns the first acceptable offer in the value of one header. Parsing stops at the first error in the syntax.
 fn first_acceptable(value: &str) -> Option<Offer> {
     let mut text = Text(value);
     loop {
@@ -71,7 +74,7 @@ fn first_acceptable(value: &str) -> Option<Offer> {
     }
 }
 
-/// An offer that is acceptable so far.
+/// An offer of `permessage-deflate` whose parameters have all been acceptable so far.
 #[derive(Default)]
 struct Offer {
     server_alone: bool,
@@ -81,7 +84,7 @@ struct Offer {
 }
 
 impl Offer {
-    /// Returns the offer with one more parameter, if it is a known one, is not there yet and has a good value.
+    /// Adds a parameter to the offer. Returns `None` if the parameter is unknown, repeated, or has an invalid value.
     fn with(mut self, name: &str, value: Option<&str>) -> Option<Self> {
         let again = match name {
             "server_no_context_takeover" if value.is_none() => std::mem::replace(&mut self.server_alone, true),
@@ -96,13 +99,13 @@ impl Offer {
     }
 }
 
-/// Reads a number from 8 to 15, without leading zeroes.
+/// Parses a number from 8 to 15, without leading zeros.
 fn window_bits(value: &str) -> Option<u8> {
     let bits = value.parse::<u8>().ok().filter(|bits| (8..=15).contains(bits))?;
     (value == bits.to_string()).then_some(bits)
 }
 
-/// The rest of a header field's value. There may be space between any two of its parts.
+/// The part of a header value that has not been parsed yet. There may be spaces and tabs between any two tokens.
 struct Text<'a>(&'a str);
 
 impl<'a> Text<'a> {
@@ -128,7 +131,7 @@ impl<'a> Text<'a> {
         (!token.is_empty()).then_some(token)
     }
 
-    /// Returns a token, or a quoted string that is one.
+    /// Parses a token, or a quoted string whose content is a token (RFC 6455 9.1).
     fn value(&mut self) -> Option<Cow<'a, str>> {
         if !self.eat('"') {
             return self.token().map(Cow::Borrowed);
@@ -151,23 +154,23 @@ fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
-/// Data that is not what a compressor made.
+/// The error of compressed data that cannot be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt;
 
-/// Undoes the compression of a client's messages.
+/// The decompression of a client's messages.
 ///
-/// It takes a decompressor from those of its thread for as long as a message lasts, or keeps one for good if the
-/// client refers to its earlier messages.
+/// It takes a decompressor from the pool of its thread while a message lasts. If the client may refer to earlier
+/// messages, it keeps that decompressor for good.
 #[derive(Debug)]
 pub struct Inflate {
     stream: Option<Box<Decompress>>,
     window: ClientWindow,
-    /// It has more output than it could give.
+    /// Whether the decompressor may have more output, for which there was no room.
     pending: bool,
-    /// It has read something of a message (or, after a last block, of what follows).
+    /// Whether bytes have been read since the message began, or since its last final block.
     begun: bool,
-    /// Bytes of the ending that it has read.
+    /// The number of bytes that have been read of the ending, which is fed after each message.
     ended: u8,
 }
 
@@ -177,25 +180,26 @@ thread_local! {
 }
 
 impl Inflate {
-    /// Returns one for a client that has this window between messages.
+    /// Creates the decompression for a client that treats its window in this way.
     pub const fn new(window: ClientWindow) -> Self {
         Self { stream: None, window, pending: false, begun: false, ended: 0 }
     }
 
-    /// Returns whether it keeps a decompressor at the moment.
+    /// Returns whether this holds a decompressor at the moment.
     pub const fn is_held(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Returns whether [`Inflate::feed`] has output to give without input.
+    /// Returns whether [`Inflate::feed`] may produce output without more input.
     pub const fn is_pending(&self) -> bool {
         self.pending
     }
 
-    /// Reads `input` until it is used up or `out` has [`MOST`] bytes. Returns how much it read.
+    /// Decompresses `input` into `out`, until the input is used up or `out` has [`MOST`] bytes. Returns the number of
+    /// bytes that were read.
     ///
     /// # Errors
-    /// The input is corrupt: it must not be used further.
+    /// The input is corrupt. Nothing more must be fed after this.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
         let mut used = 0;
         while out.len() < MOST && (used < input.len() || self.pending) {
@@ -216,7 +220,7 @@ impl Inflate {
         self.pending = status != Status::StreamEnd && out.len() == out.capacity();
         self.begun |= used > 0;
         if status == Status::StreamEnd {
-            // Bytes that may follow a last block do not refer to what was before it.
+            // Bytes after a final block begin a new stream, and do not refer to data before that block.
             stream.reset(false);
             self.begun = false;
         } else if used == 0 && out.len() == before.1 && !input.is_empty() {
@@ -225,8 +229,8 @@ impl Inflate {
         Ok(used)
     }
 
-    /// Ends a message, for which `out` gets what is left of its output. Returns whether that is all: if it is not,
-    /// call it again.
+    /// Ends a message, and appends the remaining output to `out`. Returns whether the message is complete. If it is
+    /// not, `out` is full: the caller must empty it and call this again.
     ///
     /// # Errors
     /// The message was corrupt or cut short.
@@ -258,7 +262,8 @@ fn take_inflater() -> Box<Decompress> {
     Box::new(pooled.unwrap_or_else(|| Decompress::new(false)))
 }
 
-/// Takes a decompressor back. It is as new: it was reset at the end of its stream.
+/// Returns a decompressor to the pool of its thread, unless the pool is full. It needs no reset, because it was reset
+/// at the end of its stream.
 fn put_inflater(inflater: Box<Decompress>) {
     INFLATERS.with_borrow_mut(|pool| {
         if pool.len() < POOLED {
@@ -267,7 +272,7 @@ fn put_inflater(inflater: Box<Decompress>) {
     });
 }
 
-/// Compresses one message, on its own. The thread's compressor does it; nothing if that fails.
+/// Compresses one message on its own, with the compressor of this thread. Returns `None` if that fails.
 pub fn deflate(content: &[u8]) -> Option<Vec<u8>> {
     DEFLATER.with_borrow_mut(|kept| {
         let stream = kept.get_or_insert_with(|| Compress::new(Compression::default(), false));

@@ -1,25 +1,26 @@
-//! The head of an answer that gripd writes itself.
+//! The heads of responses that gripd writes without hyper.
 
 use hyper::header::{DATE, HeaderName};
 use hyper::{StatusCode, Version};
 use std::io::Write;
 use std::time::SystemTime;
 
-/// How the length of a body is told (RFC 9112 6).
+/// The way in which a response tells the length of its body (RFC 9112 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// In chunks, as many as come.
+    /// The body is sent in chunks, and its length is not known in advance.
     Chunked,
-    /// So many bytes.
+    /// The body has this many bytes.
     Length(usize),
-    /// Until the connection ends, for HTTP/1.0.
+    /// The body lasts until the connection ends, as in HTTP/1.0.
     UntilClose,
-    /// A status that has no body: nothing is said of it.
+    /// The head says nothing about the length, either because there is no body, or because HTTP/2 frames mark its
+    /// end.
     None,
 }
 
 impl Framing {
-    /// Returns the framing of a body whose end is not known yet, in an answer of this version of HTTP.
+    /// Returns the framing of a body whose length is not known yet, in a response of this version of HTTP.
     pub const fn endless(version: Version) -> Self {
         match version {
             Version::HTTP_11 => Self::Chunked,
@@ -30,26 +31,27 @@ impl Framing {
     }
 }
 
-/// Whether an HTTP/1 connection may serve another request after an answer (RFC 9112 9.3).
+/// The persistence of an HTTP/1 connection after a response (RFC 9112 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It may.
+    /// The connection may serve another request.
     KeepAlive,
-    /// It ends with the answer.
+    /// The connection ends with the response.
     Close,
 }
 
-/// Header fields as the lines in which they are sent: one piece of memory, small enough to keep.
+/// Header fields, stored as the lines in which they are sent. All of them are in one allocation, so that a held
+/// connection needs little memory for them.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<u8>);
 
 impl Fields {
-    /// Adds a field. Neither part holds a line end: both come from parsed HTTP or checked JSON.
+    /// Adds a field. The value must not contain a line end; all values come from parsed HTTP or checked JSON.
     pub fn push(&mut self, name: &HeaderName, value: &[u8]) {
         self.push_raw(name.as_str().as_bytes(), value);
     }
 
-    /// Adds a field of other fields.
+    /// Adds a field that was taken from other [`Fields`].
     pub(super) fn push_raw(&mut self, name: &[u8], value: &[u8]) {
         self.0.extend_from_slice(name);
         self.0.extend_from_slice(b": ");
@@ -57,23 +59,23 @@ impl Fields {
         self.0.extend_from_slice(b"\r\n");
     }
 
-    /// Gives back memory that it does not need.
+    /// Releases memory that the fields do not need.
     pub fn shrink(&mut self) {
         self.0.shrink_to_fit();
     }
 
-    /// Returns whether a field of this name is there.
+    /// Returns whether there is a field with this name.
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.lines().any(|line| named(line, name))
     }
 
-    /// Removes every field of this name.
+    /// Removes every field with this name.
     pub fn remove(&mut self, name: &HeaderName) {
         self.0 = self.lines().filter(|line| !named(line, name)).flatten().copied().collect();
     }
 
-    /// Removes the fields that describe the very body they came with: on another one they would be false, and a cache
-    /// would take the two for the same (RFC 9110 8.8 and 14.4, RFC 9530, RFC 9111 5.1).
+    /// Removes the fields that describe the body with which they came. They would be false for another body, and a
+    /// cache would take the two bodies for the same (RFC 9110 8.8 and 14.4, RFC 9530, RFC 9111 5.1).
     pub fn forget_body(&mut self) {
         let describes = |line: &&[u8]| describes_body(line.split(|byte| *byte == b':').next().unwrap_or_default());
         if self.lines().any(|line| describes(&line)) {
@@ -81,7 +83,7 @@ impl Fields {
         }
     }
 
-    /// Returns the names and values, in their order.
+    /// Returns the names and values of the fields, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines().filter_map(|line| {
             let at = line.windows(2).position(|w| w == b": ")?;
@@ -89,9 +91,10 @@ impl Fields {
         })
     }
 
-    /// Writes the fields with capital letters, as most servers do: not every client looks for names in any case.
+    /// Writes the fields with capital letters in their names, as most servers do, because some clients do not ignore
+    /// the case of names.
     fn write_capitalized(&self, out: &mut Vec<u8>) {
-        // Names of which more letters are capital.
+        // These names, or beginnings of names, have further capital letters.
         const SPECIAL: [&[u8]; 3] = [b"ETag", b"WWW-Authenticate", b"Sec-WebSocket-"];
         for line in self.lines() {
             let start = out.len();
@@ -120,7 +123,8 @@ impl Fields {
     }
 }
 
-/// Returns whether a field of this name, in lower case, is a validator, a digest, a range or the age of one body.
+/// Returns whether the field with this name, in lower case, is a validator, a digest, a range or an age, and thus
+/// describes one particular body.
 pub fn describes_body(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 8] = [
         b"etag",
@@ -139,45 +143,45 @@ fn named(line: &[u8], name: &HeaderName) -> bool {
     line.strip_prefix(name.as_str().as_bytes()).is_some_and(|rest| rest.first() == Some(&b':'))
 }
 
-/// Returns whether an answer of this status has a body (RFC 9110 6.4.1).
+/// Returns whether a response with this status has a body (RFC 9110 6.4.1).
 pub const fn has_body(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// A status line and header fields, without those that frame the body.
+/// The status line and header fields of a response, without the fields that frame the body.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     /// The status code, three digits.
     pub status: u16,
     /// The reason phrase, if it is not the code's usual one.
     pub reason: Option<Box<str>>,
-    /// The other fields.
+    /// The header fields, without those that frame the body.
     pub fields: Fields,
 }
 
 impl Head {
-    /// Returns whether an answer of its status has a body.
+    /// Returns whether a response with this status has a body.
     pub const fn has_body(&self) -> bool {
         has_body(self.status)
     }
 
-    /// Says when the answer was made, instead of any `Date` it has.
+    /// Sets the `Date` field to `now`, in place of a date that is there already.
     pub fn date(&mut self, now: SystemTime) {
         self.fields.remove(&DATE);
         self.fields.push(&DATE, httpdate::fmt_http_date(now).as_bytes());
     }
 }
 
-/// The head of an answer, and all that HTTP/1 adds to it for the connection at hand.
+/// The head of a response, with everything that HTTP/1 adds for a particular connection.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerHead<'a> {
-    /// The head.
+    /// The head without these additions.
     pub head: &'a Head,
     /// The version of HTTP that the client speaks.
     pub version: Version,
-    /// How the length of the body is told.
+    /// The way in which the response tells the length of its body.
     pub framing: Framing,
-    /// Whether the connection may serve another request.
+    /// Whether the connection may serve another request after the response.
     pub persistence: Persistence,
 }
 

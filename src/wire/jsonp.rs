@@ -1,4 +1,4 @@
-//! JSON-P: an answer as a script that hands it to a callback, as Pushpin does.
+//! JSON-P: responses wrapped into a script that passes them to a callback, as Pushpin does.
 
 use super::head::{Fields, Head};
 use bytes::Bytes;
@@ -6,23 +6,25 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use serde_json::{Map, Value, json};
 
-/// How an answer is wrapped up.
+/// The way in which a response is wrapped into a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jsonp {
     /// The function that the script calls.
     pub callback: String,
-    /// Whether status and headers are told besides the body.
+    /// Whether the callback gets the status and the headers besides the body.
     pub extended: bool,
 }
 
 impl Jsonp {
-    /// Returns the script that stands for an answer. It is always 200, as a browser runs no other.
+    /// Returns the response whose body is the script. Its status is always 200, because a browser does not run a
+    /// script that comes with an error.
     pub fn wrap(&self, head: &Head, body: &Bytes) -> (Head, Bytes) {
         let argument = if self.extended { describe(head, body).into_bytes() } else { without_line_end(body).to_vec() };
         let script = [b"/**/", self.callback.as_bytes(), b"(", &argument, b");\n"].concat();
         let mut fields = Fields::default();
         fields.push(&CONTENT_TYPE, b"application/javascript");
-        // A browser that guesses types would take some callbacks for a page.
+        // Without this header, a browser might guess the type of the body from its content, a part of which comes
+        // from the URL.
         fields.push(&X_CONTENT_TYPE_OPTIONS, b"nosniff");
         for (name, value) in head.fields.iter().filter(|(name, _)| *name == CACHE_CONTROL.as_str().as_bytes()) {
             fields.push_raw(name, value);
@@ -34,8 +36,8 @@ impl Jsonp {
 /// The longest name of a callback, in bytes.
 const LONGEST_CALLBACK: usize = 256;
 
-/// Returns whether a text names a function, perhaps one within objects: `cb`, `app.cb`, `cbs[17]`. Anything else would let
-/// whoever writes the URL write the script.
+/// Returns whether a text names a function, perhaps one within objects: `cb`, `app.cb`, `cbs[17]`. With any other
+/// text, the author of a URL could put code into the script.
 pub fn is_callback(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'[' | b']');
     let begins = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$');
@@ -55,7 +57,7 @@ fn describe(head: &Head, body: &[u8]) -> String {
     }
     let usual = StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
     let reason = head.reason.as_deref().or(usual).unwrap_or("Undefined Reason");
-    // A script may not have some characters within a text, although JSON may.
+    // JSON allows these two characters within strings, but JavaScript before ECMAScript 2019 does not.
     let json = json!({ "body": text(body), "code": head.status, "headers": headers, "reason": reason }).to_string();
     json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

@@ -1,5 +1,5 @@
-//! Bytes as they are sent, pure: heads and chunks of held answers, frames of WebSockets, and the answers gripd itself
-//! gives.
+//! The bytes of HTTP and WebSockets, without any I/O: the heads and chunks of held responses, the frames of
+//! WebSockets, the responses that gripd itself makes, and the rules for headers and addresses that several parts use.
 
 pub mod answer;
 pub mod authority;

@@ -1,4 +1,4 @@
-//! Networks, as addresses that begin alike.
+//! Networks: IP addresses, and blocks of them.
 
 use crate::grip::{Invalid, invalid};
 use std::fmt;
@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 /// An address, or a block of them in CIDR notation (RFC 4632, RFC 4291): `10.0.0.0/8`, `::1`, `2001:db8::/32`.
 ///
-/// An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) counts as the IPv4 address that it stands for, and so does a block
-/// of such addresses.
+/// An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) counts as the IPv4 address that it contains. A block of such
+/// addresses counts as a block of IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -15,10 +15,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads an address, or an address, `/` and the bits of it that count.
+    /// Parses an address, or an address, `/`, and the number of leading bits that all addresses of the network have
+    /// in common.
     ///
     /// # Errors
-    /// It is neither, there are more bits than the address has, or one that does not count is set.
+    /// The text is neither of these, the number is larger than the number of bits in the address, or a bit after the
+    /// leading ones is set.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let Ok(address) = address.parse::<IpAddr>() else {
@@ -35,7 +37,7 @@ impl Network {
         Ok(network.unmapped())
     }
 
-    /// Returns whether an address is in it.
+    /// Returns whether an address is in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -57,7 +59,7 @@ impl Network {
         }
     }
 
-    /// Returns the IPv4 network that this one stands for, if it is one of IPv4-mapped addresses.
+    /// Returns the IPv4 network for a network of IPv4-mapped addresses, and any other network unchanged.
     fn unmapped(self) -> Self {
         let mapped = width(self.address) - width(self.address.to_canonical());
         match self.prefix.checked_sub(mapped) {
@@ -76,7 +78,9 @@ impl fmt::Display for Network {
     }
 }
 
-/// Returns whether an address is none of a private network, as Pushpin has them, or of this machine.
+/// Returns whether an address belongs neither to a private network, as Pushpin defines them, nor to this machine.
+/// Link-local addresses, shared addresses (RFC 6598) and IPv4 addresses translated to IPv6 (RFC 6052) are not public
+/// either.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -92,12 +96,12 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// Bits of an address of this kind.
+/// Returns the number of bits of an address of this kind.
 const fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { u32::BITS } else { u128::BITS }
 }
 
-/// Reads a number of up to three digits, and nothing else.
+/// Parses a number of at most three digits, without a sign.
 fn number(text: &str) -> Option<u32> {
     let is_number = text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());
     if is_number { text.parse().ok() } else { None }
@@ -172,7 +176,8 @@ mod tests {
         }
     }
 
-    /// Returns whether two addresses have the same first bits. This is the definition: it compares digits.
+    /// Returns whether the first `bits` bits of two addresses are the same. Compares their digits, so that the tests
+    /// check `Network` against a different method.
     fn begins_alike(bits: usize, width: usize, a: u128, b: u128) -> bool {
         format!("{a:0width$b}")[..bits] == format!("{b:0width$b}")[..bits]
     }
@@ -217,7 +222,7 @@ mod tests {
 
         #[test]
         fn so_they_do_of_ipv6(a in any::<u128>(), b in any::<u128>(), same in 0..=128_u32, bits in 0..=128_u32) {
-            // None of these is IPv4-mapped.
+            // With the first bit set, neither address is IPv4-mapped.
             let a = a | 1 << 127;
             let b = (a ^ b.checked_shr(same).unwrap_or(0)) | 1 << 127;
             let base = a & u128::MAX.checked_shl(128 - bits).unwrap_or(0);

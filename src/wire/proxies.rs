@@ -1,4 +1,4 @@
-//! The client of a request, when proxies stand between it and gripd.
+//! The client of a request that has come through proxies.
 
 use super::Network;
 use crate::grip::fields::split_outside_quotes;
@@ -8,14 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 /// The header in which proxies commonly list the addresses that a request came from, the client's first.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies whose word about their clients is believed.
+/// The trusted proxies, which are believed when they report the addresses of their clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     networks: Vec<Network>,
     header: ProxyHeader,
 }
 
-/// The header in which the proxies tell where a request comes from.
+/// The header in which the trusted proxies report where a request comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// `X-Forwarded-For` if a request has it, else `Forwarded`.
@@ -27,52 +27,56 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
-/// The one who has sent a request.
+/// The kind of peer that has sent a request to gripd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// A client, or a proxy that speaks for one and knows nothing of GRIP.
+    /// A client, or a proxy that is not a trusted GRIP proxy.
     Client,
     /// Another GRIP proxy, whose signature (`Grip-Sig`) shows that it is trusted.
     GripProxy,
 }
 
 impl Sender {
-    /// Returns whether it is a trusted GRIP proxy.
+    /// Returns whether the sender is a trusted GRIP proxy.
     pub const fn is_trusted(self) -> bool {
         matches!(self, Self::GripProxy)
     }
 }
 
-/// The way that a request has come.
+/// The way on which a request has come from its client to gripd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// The addresses that it came from: the client's first, then those of proxies, the peer's last.
+    /// The addresses that the request came from: the client's first, then those of the proxies, and the peer's last.
     hops: Vec<IpAddr>,
-    /// The trusted elements of `Forwarded`, without the one for the peer.
+    /// The trusted elements of `Forwarded`, in their order. The element for the peer, which gripd adds for the next
+    /// server, is not among them.
     forwarded: Vec<String>,
 }
 
 impl Proxies {
-    /// Returns the proxies that have an address in one of these networks, and tell of their clients in this header.
+    /// Creates the set of the proxies whose addresses are in one of these networks and that report clients in this
+    /// header.
     pub const fn new(networks: Vec<Network>, header: ProxyHeader) -> Self {
         Self { networks, header }
     }
 
-    /// Returns whether an address is that of a proxy.
+    /// Returns whether an address belongs to a trusted proxy.
     pub fn contain(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(address))
     }
 
-    /// Returns the networks.
+    /// Returns the networks that contain the trusted proxies.
     pub fn networks(&self) -> &[Network] {
         &self.networks
     }
 
-    /// Follows a request from the `peer` that sent it back to its client.
+    /// Finds the way on which a request came from its client to `peer`, which sent it to gripd.
     ///
-    /// A list is read from its end: each address was written by the one after it, and is believed as long as that one is
-    /// a proxy. The first address that is none is the client's. Whatever stands before it, anybody may have written. A
-    /// trusted GRIP proxy is believed although it is not listed.
+    /// The list in the header is read from its end. Each proxy appends the address from which it got the request, so
+    /// an address is believed if the server that appended it is a trusted proxy: `peer` for the last address, and the
+    /// server whose address follows for any other. The first address that does not belong to a trusted proxy is the
+    /// client's. The addresses before it are ignored, because anybody may have written them. A trusted GRIP proxy is
+    /// believed even if its address is not in the networks.
     pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: Sender) -> Way {
         let peer = peer.to_canonical();
         let mut way = Way { hops: Vec::new(), forwarded: Vec::new() };
@@ -95,7 +99,8 @@ impl Proxies {
         way
     }
 
-    /// Returns the addresses that are believed of those listed, which come from the last to the first.
+    /// Returns the believed addresses, the client's first. `listed` gives the addresses in a header from the last to
+    /// the first, with `None` for one that cannot be parsed.
     fn believed(&self, listed: impl Iterator<Item = Option<IpAddr>>) -> Vec<IpAddr> {
         let mut believed = Vec::new();
         for address in listed {
@@ -116,7 +121,8 @@ impl Way {
         self.hops.first().copied()
     }
 
-    /// Returns `X-Forwarded-For` for the next server: the client, and the proxies on the way to it.
+    /// Returns the value of `X-Forwarded-For` for the next server: the addresses of the client and of the proxies on
+    /// the way, including the peer.
     pub fn x_forwarded_for(&self) -> Option<HeaderValue> {
         let text = match &self.hops[..] {
             [client] => client.to_string(),
@@ -131,7 +137,8 @@ impl Way {
         proto.is_some_and(|proto| proto.trim_matches('"').eq_ignore_ascii_case("https"))
     }
 
-    /// Returns `Forwarded` for the next server (RFC 7239), if the peer has sent it.
+    /// Returns the value of `Forwarded` for the next server (RFC 7239), or `None` if no element of the peer's
+    /// `Forwarded` was believed.
     pub fn forwarded(&self) -> Option<HeaderValue> {
         if self.forwarded.is_empty() {
             return None;
@@ -142,16 +149,18 @@ impl Way {
     }
 }
 
-/// Returns the elements of a header that is a list, from the last to the first. Empty ones count as absent
-/// (RFC 9110 5.6.1).
+/// Returns the elements of a list in a header, from the last to the first. Empty elements count as absent (RFC 9110
+/// 5.6.1).
 ///
-/// The list is split from its end, since that is where proxies have written: an unclosed quote before it is not theirs.
+/// The list is split from its end, where trusted proxies have appended their elements. An unclosed quote that a
+/// client has put before them therefore cannot hide them.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(name).iter().rev().map(HeaderValue::as_bytes);
     values.flat_map(split_from_end).filter(|element| !element.trim_ascii().is_empty())
 }
 
-/// Splits a list at commas that are not quoted, as read from its end.
+/// Splits a list at commas outside of quoted strings. Reads the list from its end, and returns the last element
+/// first.
 fn split_from_end(text: &[u8]) -> Vec<&[u8]> {
     let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
     for (at, byte) in text.iter().enumerate().rev() {
@@ -177,13 +186,13 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Reads the address of a `Forwarded` element: the value of its only `for`.
+/// Returns the address in an element of `Forwarded`, which is the value of its `for` parameter.
 fn forwarded_address(element: &[u8]) -> Option<IpAddr> {
     let value = parameter(element, "for")?;
     address(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value).as_bytes())
 }
 
-/// Returns the value of a parameter that an element of `Forwarded` has once.
+/// Returns the value of a parameter in an element of `Forwarded`, or `None` if the parameter is missing or repeated.
 fn parameter<'a>(element: &'a [u8], name: &str) -> Option<&'a str> {
     let (mut rest, mut found) = (Some(std::str::from_utf8(element).ok()?), None);
     while let Some(text) = rest {
@@ -221,7 +230,7 @@ mod tests {
         headers
     }
 
-    /// Returns the client, `X-Forwarded-For` and `Forwarded`.
+    /// Returns the client's address, and the values of `X-Forwarded-For` and `Forwarded` for the next server.
     fn follow(peer: &str, pairs: &[(HeaderName, &str)]) -> (String, String, Option<String>) {
         let way = proxies().follow(peer.parse().unwrap(), &headers(pairs), Sender::Client);
         let text = |value: HeaderValue| value.to_str().unwrap().to_owned();

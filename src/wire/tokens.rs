@@ -2,13 +2,13 @@
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Returns the tokens of all headers of this name, in their order and without the blanks around them.
+/// Returns the tokens of all headers with this name, in their order and without the spaces and tabs around them.
 pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Returns whether the headers of this name have a token, in any case.
+/// Returns whether a header with this name contains a token. The case of letters does not matter.
 pub fn names_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|one| one.eq_ignore_ascii_case(token.as_bytes()))
 }

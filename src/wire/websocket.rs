@@ -21,46 +21,47 @@ const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
-/// The longest payload of a control frame.
+/// The number of bytes that the payload of a control frame has at most (RFC 6455 5.5).
 const LONGEST_CONTROL: u64 = 125;
-/// Bytes that are unmasked at a time on their way to the inflater.
+/// The number of bytes that are unmasked at a time before they are decompressed.
 const SCRATCH: usize = 2048;
 
-/// A part of what is received.
+/// A part of what the other side sends: a piece of a message, or a control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// A piece of a message. Pieces and frames are not the same: either may be of several of the other.
+    /// A piece of a message. Pieces do not correspond to frames: a frame may give several pieces, or none.
     Data {
         /// The kind of the message: text or binary.
         kind: MessageKind,
-        /// The bytes; those of text may be cut within a character.
+        /// The bytes of the piece. Text may be cut within a character.
         content: Vec<u8>,
-        /// It begins the message.
+        /// Whether the message begins with this piece.
         first: bool,
-        /// It ends the message.
+        /// Whether the message ends with this piece.
         last: bool,
     },
-    /// A ping.
+    /// A ping, with its payload.
     Ping(Vec<u8>),
-    /// A pong.
+    /// A pong, with its payload.
     Pong(Vec<u8>),
-    /// The end: nothing that follows is read.
+    /// A Close frame, with its code and reason if it has them. Nothing after it is read.
     Close(Option<CloseReason>),
 }
 
 /// A violation of the protocol by the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// It breaks a rule of the protocol.
+    /// A frame breaks a rule of the protocol, which the text names.
     Protocol(&'static str),
-    /// Its text is not UTF-8.
+    /// A text message or the reason of a Close frame is not UTF-8.
     Text,
-    /// Its compressed message is not what a compressor made.
+    /// A compressed message cannot be decompressed.
     Deflate,
 }
 
 impl Violation {
-    /// Returns the reason with which to close.
+    /// Returns the code and reason of the Close frame that answers this violation. The code is 1002 for a broken
+    /// rule, and 1007 otherwise (RFC 6455 7.4.1).
     pub fn reason(&self) -> CloseReason {
         let code = if matches!(self, Self::Protocol(_)) { 1002 } else { 1007 };
         CloseReason::new(code, self.words())
@@ -115,41 +116,43 @@ enum State {
 enum Side {
     /// A client, whose frames are masked (RFC 6455 5.3).
     Client,
-    /// An origin, whose frames are not.
+    /// An origin, whose frames are not masked.
     Origin,
 }
 
-/// Reads frames. Between messages it keeps nothing on the heap, unless the other side keeps its window.
+/// A decoder of frames. Between messages, it holds no memory on the heap, unless the client keeps its compression
+/// window.
 #[derive(Debug)]
 pub struct Decoder {
-    /// Bytes of the frame's payload that are yet to come.
+    /// The number of bytes of the frame's payload that have not been read yet.
     left: u64,
     inflate: Option<Inflate>,
-    /// The payload of a control frame.
+    /// The payload of the control frame that is being read.
     control: Box<[u8]>,
-    /// The message that has begun.
+    /// The kind of the message that is being read, or `None` between messages.
     message: Option<MessageKind>,
-    /// The frame's head, or as much of it as is there.
+    /// The head of the current frame, as far as it has been read.
     head: [u8; 14],
+    /// The number of bytes that have been read of a head that is not yet complete.
     have: u8,
-    /// The frame's key, turned to its next byte.
+    /// The masking key of the current frame, rotated so that its first byte applies to the next byte of the payload.
     key: [u8; 4],
     utf8: Utf8,
     state: State,
     side: Side,
-    /// The message is compressed.
+    /// Whether the message that is being read is compressed.
     compressed: bool,
-    /// No piece of the message was given yet.
+    /// Whether no piece of the current message has been returned yet.
     first: bool,
 }
 
 impl Decoder {
-    /// Reads what a client sends. `inflate`: compression was agreed on.
+    /// Creates a decoder for what a client sends. `inflate` is given if compression was agreed on.
     pub fn of_client(inflate: Option<Inflate>) -> Self {
         Self::new(Side::Client, inflate)
     }
 
-    /// Reads what an origin sends.
+    /// Creates a decoder for what an origin sends.
     pub fn of_origin() -> Self {
         Self::new(Side::Origin, None)
     }
@@ -171,13 +174,14 @@ impl Decoder {
         }
     }
 
-    /// Takes the next part out of `input`, which it shortens by what it has read.
+    /// Reads the next part from `input`, and removes the bytes that were read from its front.
     ///
-    /// Call it until it gives `None`: then all of the input is read. A part may come even if the input is empty, as
-    /// of a compressed message at most 64 KiB are given at a time. After a Close or a violation input is ignored.
+    /// The caller repeats this until the result is `None`, which means that all of the input was read. There may be a
+    /// part even if the input is empty, because a compressed message is returned in pieces of at most 64 KiB. After a
+    /// Close frame or a violation, all input is ignored.
     ///
     /// # Errors
-    /// What the other side must not do.
+    /// The other side has violated the protocol.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
         let part = self.step(input);
         if matches!(part, Err(_) | Ok(Some(Part::Close(_)))) {
@@ -210,7 +214,7 @@ impl Decoder {
         }
     }
 
-    /// Reads on in a frame's head. Returns whether that is complete.
+    /// Reads more of a frame's head. Returns whether the head is complete.
     fn gather(&mut self, input: &mut &[u8]) -> bool {
         loop {
             let (have, wanted) = (usize::from(self.have), self.wanted());
@@ -226,7 +230,7 @@ impl Decoder {
         }
     }
 
-    /// Returns the length of the frame's head, as far as that is known.
+    /// Returns the number of bytes in the frame's head, as far as the bytes that have been read tell it.
     fn wanted(&self) -> usize {
         if self.have < 2 {
             return 2;
@@ -239,7 +243,7 @@ impl Decoder {
         2 + length + if self.head[1] & MASKED == 0 { 0 } else { 4 }
     }
 
-    /// Begins a frame.
+    /// Checks the head of a frame, and begins to read the frame's payload.
     fn open(&mut self) -> Result<(), Violation> {
         match (self.side, self.head[1] & MASKED != 0) {
             (Side::Client, false) => return protocol("frame is not masked"),
@@ -312,7 +316,7 @@ impl Decoder {
         }))
     }
 
-    /// Takes as much of the frame's payload as there is, unmasked.
+    /// Reads and unmasks as much of the frame's payload as `input` has.
     fn take(&mut self, input: &mut &[u8]) -> Vec<u8> {
         let length = self.available(input);
         let mut bytes = input[..length].to_vec();
@@ -333,7 +337,7 @@ impl Decoder {
         self.key.rotate_left(length % 4);
     }
 
-    /// Reads on in a data frame; at the frame's end the state is another.
+    /// Reads more of a data frame. At the end of the frame, the state becomes [`State::Head`].
     fn data(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
         let (content, complete) = if self.compressed {
             self.inflated(input)?
@@ -362,7 +366,8 @@ impl Decoder {
         Ok(Some(Part::Data { kind, content, first, last }))
     }
 
-    /// Inflates as much of a compressed frame's payload as there is. Returns the content, and whether that is all of it.
+    /// Decompresses the part of the frame's payload that `input` has, until there are [`MOST`] bytes of output.
+    /// Returns the content, and whether the frame is complete.
     fn inflated(&mut self, input: &mut &[u8]) -> Result<(Vec<u8>, bool), Violation> {
         let Some(mut inflate) = self.inflate.take() else { return protocol("reserved bit is set") };
         let mut out = Vec::new();
@@ -386,7 +391,8 @@ impl Decoder {
     }
 }
 
-/// Returns the length and the key in a frame's head, of which `rest` follows the first two bytes.
+/// Returns the length of the payload and the masking key. `short` is the length in the second byte of a frame's head,
+/// and `rest` holds the bytes of the head that follow.
 fn payload_length(short: u8, rest: [u8; 12]) -> Result<(u64, [u8; 4]), Violation> {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = rest;
     let (length, key, least) = match short {

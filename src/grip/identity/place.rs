@@ -1,28 +1,28 @@
-//! Where a request has its token.
+//! The places in a request that may contain a token.
 
 use super::super::{Invalid, form, invalid};
 use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Where a request has its token.
+/// A place in a request that may contain a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a header, perhaps after `Bearer` (RFC 6750).
+    /// The header of this name. Its value is the token, optionally after `Bearer` (RFC 6750).
     Header(HeaderName),
-    /// In a cookie (RFC 6265).
+    /// The cookie of this name (RFC 6265).
     Cookie(String),
-    /// In a parameter of the query.
+    /// The query parameter of this name.
     Query(String),
 }
 
 impl Place {
-    /// Reads a place: `header:NAME`, `cookie:NAME` or `query:NAME`.
+    /// Parses a place: `header:NAME`, `cookie:NAME` or `query:NAME`.
     ///
     /// # Errors
-    /// It is none of these, or nothing can be called so.
+    /// `text` has none of these forms, or its name is not valid for a header, a cookie or a query parameter.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        // The name of a cookie is a token as that of a header is.
+        // The names of headers and cookies have the same grammar (`token`, RFC 9110 5.6.2 and RFC 6265 4.1.1).
         let header = |name: &str| HeaderName::try_from(name).ok();
         let place = match text.split_once(':') {
             Some(("header", name)) => header(name).map(Self::Header),
@@ -36,8 +36,8 @@ impl Place {
         })
     }
 
-    /// Returns the tokens that a request with these headers and this query has at this place. A value that is empty, not
-    /// UTF-8, or meant for another scheme than `Bearer` does not count.
+    /// Returns all tokens at this place, in a request with these headers and this query. Values that are empty, that
+    /// are not UTF-8, or that have another authentication scheme than `Bearer` are left out.
     pub fn find<'a>(&self, headers: &'a HeaderMap, query: Option<&'a str>) -> Vec<Cow<'a, str>> {
         match self {
             Self::Header(name) => headers.get_all(name).iter().filter_map(bearer).map(Cow::Borrowed).collect(),
@@ -52,7 +52,8 @@ impl Place {
     }
 }
 
-/// Returns a query with the values of tokens hidden, for logs; `None`: there is none in it.
+/// Returns a query in which the values of all tokens are replaced by `...`, for logs. Returns `None` if the query
+/// contains no token.
 pub fn hide_tokens(query: &str, places: &[Place]) -> Option<String> {
     let is_token = |pair: &str| {
         let name = pair.split_once('=').and_then(|(name, _)| form::decode(name));
@@ -78,7 +79,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// Returns a header's value without `Bearer`.
+/// Returns the token in a header value: what follows `Bearer`, or the whole value if it names no authentication
+/// scheme.
 fn bearer(value: &HeaderValue) -> Option<&str> {
     let value = std::str::from_utf8(value.as_bytes().trim_ascii()).ok()?;
     let (token, is_bearer) = match value.split_at_checked("bearer".len()) {
@@ -89,11 +91,11 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
         }
         _ => (value, false),
     };
-    // A value with a space names another scheme.
+    // Without `Bearer`, a space shows that the value begins with another authentication scheme.
     (!token.is_empty() && (is_bearer || !token.contains(' '))).then_some(token)
 }
 
-/// Returns the value of a cookie, if this is it.
+/// Returns the value of a cookie `name=value`, if it has this name and the value is not empty.
 fn cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
     let (own, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
     let value = value.trim_ascii();
@@ -101,7 +103,7 @@ fn cookie<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
     (own.trim_ascii() == name && !value.is_empty()).then_some(value)
 }
 
-/// Returns the value of a parameter, if this is it.
+/// Returns the decoded value of a query parameter `name=value`, if it has this name and the value is not empty.
 fn parameter<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let (own, value) = pair.split_once('=')?;
     if form::decode(own)? != name {

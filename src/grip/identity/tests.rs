@@ -12,7 +12,7 @@ const RSA_PUBLIC: &str = include_str!("../../../tests/keys/rsa.public.pem");
 
 const NOW: u64 = 1000;
 
-/// The key and the algorithm that sign.
+/// The key and the algorithm with which a token is signed.
 type Signing = (EncodingKey, Algorithm);
 
 fn hs(secret: &str) -> Signing {
@@ -44,7 +44,7 @@ fn good() -> Value {
     json!({"sub": "ann", "exp": NOW + 1})
 }
 
-/// Judges these claims, which are signed as they should be.
+/// Verifies a token with these claims, whose signature is valid.
 fn judge(expected: &Expected, claims: &Value) -> Result<Identity, Untrusted> {
     let tokens = Tokens::of_key(&secret("s"), expected.clone()).unwrap();
     tokens.verify(&sign(&hs("s"), None, claims), NOW)
@@ -58,7 +58,7 @@ fn part(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// Returns a public key as a JWK with these members besides.
+/// Returns a public key as a JWK, with the members of `more` added.
 fn jwk(pem: &str, more: Value) -> Value {
     let key = DecodingKey::from_ec_pem(pem.as_bytes()).or_else(|_| DecodingKey::from_rsa_pem(pem.as_bytes())).unwrap();
     let mut jwk = serde_json::to_value(Jwk::from_decoding_key(&key, None).unwrap()).unwrap();
@@ -83,7 +83,7 @@ fn a_token_says_who_a_client_is() {
     let ann = Identity { user: "ann".into(), channels: None, expires: NOW + 1 };
     for (at, (key, _)) in signed.iter().enumerate() {
         for (by, (_, signing)) in signed.iter().enumerate() {
-            // A single key knows its tokens whatever they call it.
+            // A verifier with a single key ignores the key id of a token.
             for kid in [None, Some("k")] {
                 let told = tokens(key).verify(&sign(signing, kid, &good()), NOW);
                 assert_eq!(told, if at == by { Ok(ann.clone()) } else { Err(Untrusted::Algorithm) });
@@ -118,7 +118,7 @@ fn what_was_changed_is_not_believed() {
 #[test]
 fn the_key_decides_the_algorithm() {
     let tokens = tokens(&Key::Pem(RSA_PUBLIC.to_owned()));
-    // Everybody has the public key.
+    // Everybody knows the public key, so a token that was signed with it as a secret must be refused.
     assert_eq!(tokens.verify(&sign(&hs(RSA_PUBLIC), None, &good()), NOW), Err(Untrusted::Algorithm));
     let other = (EncodingKey::from_rsa_pem(RSA.as_bytes()).unwrap(), Algorithm::RS512);
     assert_eq!(tokens.verify(&sign(&other, None, &good()), NOW), Err(Untrusted::Algorithm));
@@ -194,7 +194,7 @@ fn a_user_is_a_text_or_a_whole_number() {
         assert_eq!(user(json!(uid)), Err(Untrusted::User));
     }
     assert_eq!(judge(&expected, &good()), Err(Untrusted::NoUser));
-    // A user id that no JSON reader holds exactly must not be taken for another user.
+    // A user id that the JSON parser cannot represent exactly must not be taken for another user.
     let token = format!(
         "{}.{}",
         part(&json!({"alg": "HS256"})),
@@ -254,7 +254,7 @@ fn a_jwks_has_keys_by_their_ids() {
     assert_eq!(told(&hs("four"), None), Err(Untrusted::Signature));
     assert_eq!(told(&es(), Some("1")), Err(Untrusted::Algorithm));
     assert_eq!(told(&hs(EC_PUBLIC), Some("ec")), Err(Untrusted::Algorithm));
-    // A key is not tried on what says that it is signed in another way.
+    // A key does not verify a token that names another algorithm, even if the signature was made with that key.
     let message = format!("{}.{}", part(&json!({"alg": "RS256"})), part(&good()));
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &hs("one").0, Algorithm::HS256).unwrap();
     assert_eq!(set.verify(&format!("{message}.{signature}"), NOW), Err(Untrusted::Signature));

@@ -1,40 +1,41 @@
-//! Why a token is not believed.
+//! The reasons for refusing a token.
 
 use std::fmt;
 
-/// Why a token is not believed. As a text it is one sentence that can be an `error_description` (RFC 6750): ASCII
-/// without quotes and backslashes, and nothing of the token.
+/// The reason for refusing a token. Its text is one sentence that can serve as an `error_description` (RFC 6750 3):
+/// it is ASCII without quotes and backslashes, and contains no part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untrusted {
-    /// It is no signed JWT at all, or its claims are no JSON object.
+    /// The text is not a signed JWT, its algorithm is unknown, it requires an extension (`crit`), or its claims are
+    /// not a JSON object.
     Malformed,
-    /// There are several, of which only one could be believed.
+    /// The request has several different tokens, so the origin could read another one than gripd.
     Several,
-    /// It is signed by another algorithm than the key is for.
+    /// The token is signed with an algorithm that none of the possible keys is for.
     Algorithm,
-    /// There is no key of the id that it names.
+    /// No key has the id (`kid`) that the token names.
     UnknownKey,
-    /// It is not signed with the key, or was changed.
+    /// The token is not signed with any of the possible keys, or it was changed afterwards.
     Signature,
-    /// It does not say when it expires.
+    /// The claim `exp` is missing or is not a number.
     NoExpiry,
-    /// It has expired.
+    /// The token has expired.
     Expired,
-    /// It does not say in seconds from when it is valid.
+    /// The claim `nbf` is not a number.
     NotBefore,
-    /// It is not valid yet.
+    /// The token is not valid yet.
     TooEarly,
-    /// It is by another issuer.
+    /// The claim `iss` does not name the expected issuer.
     Issuer,
-    /// It is for another audience.
+    /// The claim `aud` does not contain the expected audience.
     Audience,
-    /// It has no claim that names the user.
+    /// The claim that names the user is missing.
     NoUser,
-    /// The claim that names the user is neither a string nor a whole number.
+    /// The claim that names the user is neither a string nor a whole number of at most 64 bits.
     UserType,
-    /// The user is empty, too long, or has control characters.
+    /// The user name is empty, is longer than 255 bytes, or contains control characters.
     User,
-    /// The claim `channels` is no list of texts.
+    /// The claim `channels` is not a list of strings.
     Channels,
 }
 

@@ -1,4 +1,4 @@
-//! The `Grip-*` headers of an answer.
+//! A parser for the `Grip-*` headers of a response.
 
 use super::super::fields::{Element, elements, seconds};
 use super::super::object::is_reason;
@@ -53,7 +53,7 @@ fn parse_hold(headers: &HeaderMap) -> Result<Option<HoldMode>, Invalid> {
 
 fn parse_channel(part: &str) -> Result<Named, Invalid> {
     let Some(element) = Element::parse(part) else { return invalid("failed to parse Grip-Channel") };
-    // As in Pushpin: `filter` in lower case only.
+    // As in Pushpin, the name of the parameter `filter` must be in lower case.
     let filters = element.parameters().filter(|(name, _)| *name == "filter").map(|(_, value)| value);
     let filters: Vec<&str> = filters.collect();
     Named::new(element.value, element.get("prev-id"), filters.iter().copied())
@@ -84,7 +84,7 @@ fn parse_meta(headers: &HeaderMap) -> Result<Meta, Invalid> {
     let mut meta = Meta::default();
     for value in texts(headers, "grip-set-meta")? {
         for part in elements(&value) {
-            // An element's parameters stand after a `;`, and a meta pair is just such a parameter.
+            // A pair of a name and a value has the syntax of a parameter, and parameters are parsed only after a `;`.
             let pair = format!(";{part}");
             let element = Element::parse(&pair).ok_or_else(empty)?;
             let (name, value) = element.parameters().next().ok_or_else(empty)?;
@@ -178,7 +178,7 @@ mod tests {
         )]);
         let i = i.unwrap();
         let names: Vec<_> = i.channels.iter().map(|c| (c.name.as_str(), c.prev_id.as_deref())).collect();
-        // The later entry of a channel counts.
+        // If a channel is listed twice, the later entry counts.
         assert_eq!(names, [("a", Some("")), ("b", None)]);
         let i = parse(&[("grip-channel", "a; filter=skip-self; Filter=var-subst; filter=unknown; filter=build-id")])
             .unwrap();

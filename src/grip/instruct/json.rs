@@ -1,11 +1,12 @@
-//! The body of an `application/grip-instruct` answer.
+//! A parser for the body of an `application/grip-instruct` response.
 
 use super::super::object::{Fields, Object, is_gripds_own, is_reason};
 use super::super::{Invalid, invalid, json};
 use super::{HoldMode, Instruct, KeepAlive, KeepAliveMode, Named, Substitute, final_status, hold_time};
 use serde_json::Value;
 
-/// Reads a body over what the headers of its answer said.
+/// Parses a body into `instruct`, which already contains the values of the response's headers. Channels and meta are
+/// added to those of the headers, and all other values of the body have precedence.
 pub(super) fn read(instruct: &mut Instruct, body: &[u8]) -> Result<(), Invalid> {
     let value = json::read(body)
         .map_err(|fault| Invalid::new(format!("failed to parse application/grip-instruct content as JSON: {fault}")))?;
@@ -14,7 +15,7 @@ pub(super) fn read(instruct: &mut Instruct, body: &[u8]) -> Result<(), Invalid> 
     if let Some(hold) = fields.object("hold")? {
         read_hold(instruct, &Fields { of: "hold", object: hold })?;
     }
-    // All headers of the answer itself are discarded, whether others are given or not.
+    // The headers of the response itself are always discarded, even if the body has no `response`.
     let empty = Object::new();
     let response = fields.object("response")?.unwrap_or(&empty);
     read_response(instruct, &Fields { of: "response", object: response })
@@ -50,7 +51,7 @@ fn channel_of(fields: &Fields<'_>) -> Result<Named, Invalid> {
     Named::new(name, fields.string("prev-id")?, filters.iter().copied())
 }
 
-/// Reads a keep-alive. As in Pushpin it is sent at an interval, whatever is sent between, unless it says otherwise.
+/// Parses a keep-alive. As in Pushpin, the default mode is `interval` here, unlike in the header.
 fn keep_alive(fields: &Fields<'_>) -> Result<KeepAlive, Invalid> {
     let content = fields.content("content-bin", "content")?.filter(|content| !content.is_empty());
     let Some(content) = content else { return invalid("keep-alive does not contain 'content' or 'content-bin'") };

@@ -1,4 +1,4 @@
-//! `Grip-Keep-Alive`: what to send on a stream in which nothing happens.
+//! `Grip-Keep-Alive`: content that keeps the connection of a stream alive.
 
 use super::super::fields::{Element, seconds};
 use super::super::{Invalid, base64, invalid};
@@ -7,12 +7,12 @@ use std::time::Duration;
 const DEFAULT_TIMEOUT: u64 = 55;
 const SHORTEST: u64 = 1;
 
-/// The content that is sent on a stream in which nothing happens.
+/// Content that gripd sends from time to time so that the connection of a stream stays alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// The bytes, not empty.
+    /// The bytes to send; not empty.
     pub content: Vec<u8>,
-    /// How long to wait before sending them; at least a second.
+    /// The time to wait before the bytes are sent; at least one second.
     pub timeout: Duration,
     /// The event from which the wait is counted.
     pub mode: KeepAliveMode,
@@ -21,20 +21,20 @@ pub struct KeepAlive {
 /// The event from which the wait of a keep-alive is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepAliveMode {
-    /// From the last thing sent.
+    /// The wait is counted from the last bytes that were sent.
     Idle,
-    /// From the last keep-alive, whatever else was sent.
+    /// The wait is counted from the last keep-alive, no matter what else was sent.
     Interval,
 }
 
 impl KeepAlive {
-    /// Returns a keep-alive that waits for this many seconds, or for as long as is usual.
+    /// Returns a keep-alive that waits for this many seconds: 55 by default, and at least 1.
     pub(super) fn new(content: Vec<u8>, seconds: Option<u64>, mode: KeepAliveMode) -> Self {
         let timeout = Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT).max(SHORTEST));
         Self { content, timeout, mode }
     }
 
-    /// Reads the value of the header.
+    /// Parses the value of the header `Grip-Keep-Alive`.
     pub(super) fn parse(value: &str) -> Result<Self, Invalid> {
         let element = Element::parse(value).ok_or_else(|| Invalid::new("failed to parse Grip-Keep-Alive"))?;
         if element.value.is_empty() {
@@ -52,7 +52,7 @@ impl KeepAlive {
 }
 
 impl KeepAliveMode {
-    /// Returns the mode of this name.
+    /// Returns the mode that is called `name`.
     pub(in crate::grip) fn named(name: &str) -> Result<Self, Invalid> {
         match name {
             "idle" => Ok(Self::Idle),
@@ -74,7 +74,8 @@ fn content(value: &str, format: Option<&str>) -> Result<Vec<u8>, Invalid> {
         .ok_or_else(|| Invalid::new(format!("failed to parse Grip-Keep-Alive {} format", format.unwrap_or("raw"))))
 }
 
-/// Resolves `\\`, `\n`, `\r` and `\xHH`; any other escape vanishes, as Pushpin does.
+/// Resolves the escapes `\\`, `\n`, `\r` and `\xHH`. Any other escape is removed, as in Pushpin. Returns `None` if an
+/// escape is incomplete.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! An instruct: what an origin's answer asks for, in `Grip-*` headers or as `application/grip-instruct`.
+//! Instructs: what an origin asks for in its response, by `Grip-*` headers or by an `application/grip-instruct` body.
 
 mod headers;
 mod json;
@@ -19,76 +19,78 @@ use std::time::Duration;
 const DEFAULT_TIMEOUT: u64 = 55;
 const SHORTEST_HOLD: u64 = 5;
 
-/// How a connection is held.
+/// The way in which a connection is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldMode {
     /// Nothing is sent until an item or the timeout ends the hold (a long-poll).
     Response,
-    /// The answer begins at once and items are appended to it.
+    /// The response begins at once, and items are appended to it.
     Stream,
 }
 
 /// A channel that an instruct names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// The channel, as the origin calls it.
+    /// The name of the channel that the origin uses, without the prefix of the route.
     pub name: String,
-    /// The id of the last item that the answer takes into account.
+    /// The id of the last item that the response takes into account.
     pub prev_id: Option<String>,
-    /// The filters of the channel's items.
+    /// The filters that items of the channel pass through, in this order.
     pub filters: Vec<Filter>,
 }
 
-/// The answer that stands in an `application/grip-instruct` body, instead of the origin's own.
+/// The response in an `application/grip-instruct` body, which replaces the origin's own response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Substitute {
-    /// The headers.
+    /// The headers, without those of GRIP and those that frame the response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: Bytes,
 }
 
-/// The instruct of one answer. Without a `hold` the answer is an ordinary one.
+/// The instruct of one response. Without a `hold`, the connection is not held.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Instruct {
-    /// How to hold the connection, if at all.
+    /// The way in which the connection is held, if it is held.
     pub hold: Option<HoldMode>,
-    /// The channels, each once.
+    /// The channels. No name occurs twice among those of the headers, or among those of the body.
     pub channels: Vec<Named>,
-    /// When a response hold gives up; at least 5 seconds, 55 unless told.
+    /// The time after which a long-poll gets the origin's own response, at least 5 seconds. `None` means 55 seconds.
     pub timeout: Option<Duration>,
-    /// The content that keeps a stream alive.
+    /// The content that keeps the connection of a stream alive.
     pub keep_alive: Option<KeepAlive>,
-    /// The status code, and optionally the reason phrase, to send to the client in place of the origin's.
+    /// The status code, and optionally the reason phrase, to send to the client instead of the origin's.
     pub status: Option<(u16, Option<String>)>,
     /// The meta that the origin gives the client, for filters.
     pub meta: Meta,
-    /// If not empty: the only headers of the answer that reach the client, in lower case.
+    /// The only headers of the response that reach the client, in lower case. An empty list means all headers.
     pub expose: Vec<String>,
-    /// Where a stream goes on, and whom to tell of its end.
+    /// The links that gripd requests later: to continue a stream, and when the client is gone.
     pub links: Links,
-    /// The answer to give instead of the one that brought the instruct.
+    /// The response to send instead of the one that brought the instruct.
     pub substitute: Option<Substitute>,
 }
 
 impl Instruct {
-    /// Returns whether an answer with these headers is for gripd: it has a `Grip-*` header, or its body is an instruct.
+    /// Returns whether a response with these headers is for gripd: it has a `Grip-*` header, or its body is an
+    /// instruct.
     pub fn concerns(headers: &HeaderMap) -> bool {
         headers.keys().any(is_grip) || is_body(headers)
     }
 
-    /// Reads what the headers of an answer say.
+    /// Parses the `Grip-*` headers of a response.
     ///
     /// # Errors
-    /// Which header is wrong, in Pushpin's words.
+    /// A header is invalid. The error says why, and is worded as in Pushpin.
     pub fn parse(headers: &HeaderMap) -> Result<Self, Invalid> {
         headers::parse(headers)
     }
 
-    /// Reads what the body of an `application/grip-instruct` answer says, over what its headers said.
+    /// Parses the body of an `application/grip-instruct` response whose status code is `status`. Its channels and
+    /// meta are added to those of the headers, and its other values have precedence over theirs.
     ///
     /// # Errors
-    /// What is wrong with it, in Pushpin's words.
+    /// `status` is not 200, or the body is not a valid instruct. The error is worded as in Pushpin.
     pub fn read_body(&mut self, status: u16, body: &[u8]) -> Result<(), Invalid> {
         if status != 200 {
             return invalid("response code for application/grip-instruct content must be 200");
@@ -101,17 +103,19 @@ impl Instruct {
         self.channels.iter().map(|channel| channel.name.as_str())
     }
 
-    /// Returns how long a response hold lasts.
+    /// Returns the time after which a long-poll gets the origin's own response.
     pub fn hold_timeout(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(DEFAULT_TIMEOUT))
     }
 
-    /// Returns whether the content of its own answer is to be filtered.
+    /// Returns whether the body of the response itself has to be filtered, because a channel has the filter
+    /// `build-id`.
     pub fn filters_content(&self) -> bool {
         self.channels.iter().any(|channel| channel.filters.contains(&Filter::BuildId))
     }
 
-    /// Sets the channels. Of those that have one name, the last one counts, instead of the first.
+    /// Adds channels. If several of them have the same name, the last one replaces the others, at the position of the
+    /// first.
     fn name_channels(&mut self, named: Vec<Named>) {
         let mut places: HashMap<String, usize> = HashMap::with_capacity(named.len());
         for channel in named {
@@ -127,13 +131,14 @@ impl Instruct {
 }
 
 impl Named {
-    /// Returns a channel with filters by their names; what no filter is called is ignored, as in Pushpin.
+    /// Returns a channel with the filters of these names. As in Pushpin, unknown names are ignored. It is an error if
+    /// there are too many filters, or if the name or `prev_id` is too long or contains control characters.
     pub(super) fn new<'a>(
         name: &str,
         prev_id: Option<&str>,
         filters: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<Self, Invalid> {
-        // They stand in headers when the origin is asked again.
+        // The name and the id are sent in a header when the origin is asked again, so they must be valid there.
         if [Some(name), prev_id].into_iter().flatten().any(|text| text.contains(char::is_control)) {
             let shown: String = name.chars().take(32).collect();
             return invalid(format!("channel {shown:?} or its prev-id contains a control character"));
@@ -148,22 +153,23 @@ impl Named {
     }
 }
 
-/// Returns whether a header is GRIP's own.
+/// Returns whether a header is defined by GRIP, which is so if its name begins with `Grip-`.
 pub fn is_grip(name: &HeaderName) -> bool {
     name.as_str().starts_with("grip-")
 }
 
-/// Returns whether the body of an answer with these headers is an instruct.
+/// Returns whether the body of a response with these headers is an instruct.
 pub fn is_body(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| is_media_type(value.as_bytes(), "application/grip-instruct"))
 }
 
-/// Returns a time to hold, no shorter than it may be.
+/// Returns the duration of a hold: this many seconds, but at least 5.
 fn hold_time(seconds: u64) -> Duration {
     Duration::from_secs(seconds.max(SHORTEST_HOLD))
 }
 
-/// Returns a final status: an informational one would make the client wait for another answer.
+/// Returns the code if it is a final status code, from 200 to 999. After an informational one, the client would wait
+/// for another response.
 fn final_status(code: u16) -> Option<u16> {
     Some(code).filter(|code| (200..=999).contains(code))
 }

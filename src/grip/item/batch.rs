@@ -4,7 +4,7 @@ use super::{Item, item_of};
 use crate::grip::{Invalid, invalid, json};
 use serde_json::Value;
 
-/// Reads the body of `POST /publish`: `{"items": [...]}`. One bad item makes all of it an error.
+/// Parses the body of `POST /publish`: `{"items": [...]}`. If one item is invalid, the whole batch is refused.
 ///
 /// # Errors
 /// The body is not such a batch. The error says which item is at fault, and why.
@@ -12,8 +12,9 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, Invalid> {
     parse_each(body, item_of)
 }
 
-/// Reads a batch as [`parse_batch`] does, and keeps the JSON of each item: that text is how an item travels to another node,
-/// which reads it with [`super::parse_item`]. It says what the publisher's text said, and may be written in another way.
+/// Parses a batch as [`parse_batch`] does, and also returns the JSON of each item. An item is sent to another node as
+/// this text, and [`super::parse_item`] parses it there. The text means the same as that of the publisher, but may be
+/// written differently.
 ///
 /// # Errors
 /// As for [`parse_batch`].
@@ -24,7 +25,7 @@ pub fn parse_batch_with_json(body: &[u8]) -> Result<Vec<(Item, String)>, Invalid
     })
 }
 
-/// Reads a batch, of which `read` reads each item.
+/// Parses a batch, and calls `read` for each of its items.
 fn parse_each<T>(body: &[u8], read: impl Fn(Value) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
     let value = json::read(body).map_err(|fault| Invalid::new(format!("Body is not valid JSON: {fault}.")))?;
     let Value::Object(mut object) = value else { return invalid("Invalid format.") };
@@ -62,7 +63,7 @@ mod tests {
         let error = |body: &str| parse_batch_with_json(body.as_bytes()).unwrap_err().to_string();
         assert_eq!(error("{}"), "Invalid format: object does not contain 'items'");
         assert!(error(r#"{"items": [{"channel": "a"}]}"#).contains("no formats specified"));
-        // No key is read as anything but a key.
+        // These keys are special to some features of `serde_json`. In a batch, they are keys like any other.
         for key in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
             let hidden = format!(r#"{{"{key}":"{{\"items\":[{{\"channel\":\"a\",\"action\":\"close\"}}]}}"}}"#);
             assert_eq!(error(&hidden), "Invalid format: object does not contain 'items'", "{key}");
@@ -76,8 +77,8 @@ mod tests {
             let _ = parse_batch(&body);
         }
 
-        // Texts with the faults that are put right, too: raw control characters and halves of surrogate pairs. Of two members
-        // of one name the last counts.
+        // The texts include the faults that are corrected: raw control characters and halves of surrogate pairs. If
+        // two members have the same name, the last one counts.
         #[test]
         fn what_is_kept_of_an_item_is_read_as_the_item_was(
             contents in prop::collection::vec("([a-z\n\t]|\\\\ud83d|\\\\u00e9){0,6}", 0..4),

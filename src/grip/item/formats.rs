@@ -9,62 +9,64 @@ use super::patch::BodyPatch;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 
-/// The content filters that an item is made for, by their names and in their order: whose subscription has others does
-/// not get it. `None`: it is for everybody.
+/// The names of the content filters for which a content is made, in order. A connection gets the content only if the
+/// filters of its subscription that change content are exactly these. With `None`, the filters of a subscription do
+/// not matter.
 pub type ContentFilters = Option<Box<[Box<str>]>>;
 
-/// The answer that an item is for long-polls (`http-response`).
+/// The response of an item for long-polls (`http-response`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
-    /// 200 to 999.
+    /// The status code, from 200 to 999.
     pub code: u16,
     /// The reason phrase, if it is not the code's usual one.
     pub reason: Option<String>,
-    /// Headers, without `Grip-*` and framing ones; they replace the instruct's of the same name.
+    /// The headers, without those of GRIP and those that frame the response. They replace headers of the same name in
+    /// the held response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Headers that are taken out of the answer, wherever they come from. As in Pushpin, this is what
-    /// `Grip-Expose-Headers` among an item's headers means.
+    /// The headers that are removed from the response, whether the item or the held response has them. As in Pushpin,
+    /// this is what `Grip-Expose-Headers` among the headers of an item means.
     pub hide: Vec<HeaderName>,
     /// The body.
     pub body: Body,
-    /// The filters that a connection must have to get it.
+    /// The content filters that a subscription must have to get the response.
     pub content_filters: ContentFilters,
 }
 
-/// The body of an answer.
+/// The body of the response that an item has for long-polls.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Body {
-    /// As it is.
+    /// The complete body.
     Whole(Bytes),
-    /// A patch of the body of the held answer.
+    /// A patch of the body of the held response.
     Patch(BodyPatch),
 }
 
-/// The form of an item for streams (`http-stream`).
+/// The content of an item for streams (`http-stream`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// The content that is appended.
+    /// The bytes that are appended to the stream.
     pub content: Bytes,
-    /// The filters that a connection must have to get it.
+    /// The content filters that a subscription must have to get the content.
     pub content_filters: ContentFilters,
 }
 
-/// The form of an item for WebSockets (`ws-message`).
+/// The message of an item for WebSockets (`ws-message`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
     /// The kind of message.
     pub kind: MessageKind,
-    /// The content, which is fit for the kind.
+    /// The content, which is valid for the kind.
     pub content: Bytes,
-    /// The filters that a connection must have to get it.
+    /// The content filters that a subscription must have to get the message.
     pub content_filters: ContentFilters,
 }
 
-/// The code of a close that gives but a reason.
+/// The code of a close that has a reason but no code.
 const NORMAL: i64 = 1000;
 
 impl Body {
-    /// Returns about how many bytes of memory it keeps.
+    /// Returns about how many bytes of memory the body takes.
     pub fn weight(&self) -> usize {
         match self {
             Self::Whole(bytes) => bytes.len(),
@@ -72,8 +74,8 @@ impl Body {
         }
     }
 
-    /// Returns the body for a connection whose held response has the body `held`, or `None` if the patch cannot be applied
-    /// to it.
+    /// Returns the body for a connection whose held response has the body `held`, or `None` if the patch cannot be
+    /// applied to it.
     pub fn over(&self, held: &Bytes) -> Option<Bytes> {
         match self {
             Self::Whole(bytes) => Some(bytes.clone()),
@@ -84,7 +86,7 @@ impl Body {
 
 pub(super) fn response(fields: &Fields<'_>) -> Result<Response, Invalid> {
     let code = fields.integer("code")?.unwrap_or(200);
-    // A final status: an informational one would leave the client waiting for another answer.
+    // Only a final status is allowed: after an informational one, the client would wait for another response.
     let Some(code) = u16::try_from(code).ok().filter(|c| (200..=999).contains(c)) else {
         return invalid("'http-response' contains 'code' with invalid value");
     };
@@ -125,7 +127,7 @@ fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, Invalid> {
     Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
 }
 
-/// Reads a WebSocket message. Only pings and pongs may omit the content.
+/// Parses a WebSocket message. Only pings and pongs may have no content.
 pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
     let kind = match fields.string("type")?.map(kind_named) {
         Some(None) => return fields.unknown_value("type"),
@@ -145,7 +147,7 @@ pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
     Ok(Message { kind, content, content_filters: content_filters(fields)? })
 }
 
-/// Reads the reason of a close. `None`: it gives none.
+/// Parses the code and the reason of a close. Returns `None` if both are absent.
 pub(super) fn close_reason(fields: &Fields<'_>) -> Result<Option<CloseReason>, Invalid> {
     let (code, text) = (fields.integer("code")?, fields.string("reason")?);
     if code.is_none() && text.is_none() {

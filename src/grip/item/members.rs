@@ -1,43 +1,44 @@
-//! The parts of an item that are about the members of its channel: which of them it means, which channels they are to hold,
-//! and for how long they are kept out.
+//! The parts of an item that concern the connections of its channel: which of them are selected, which channels they
+//! are subscribed to or unsubscribed from, and for how long they are denied the channel.
 
 use super::super::channel::{MAX_PUBLISHED, check_length};
 use super::super::object::Fields;
 use super::super::{Channel, Formats, Invalid, invalid};
 
-/// Names in one list at most: each is looked at for each connection that may be meant.
+/// The maximum number of channels in one list. The number is limited because each of them is looked up for each
+/// connection that may be selected.
 const MAX_NAMES: usize = 100;
 
 /// The longest time for which a channel is denied, in seconds: a year.
 const MAX_DENIAL: u64 = 365 * 24 * 3600;
 
-/// Which connections of a channel are meant: those that hold other channels, or do not.
+/// A selection of the connections of a channel, by the other channels that they hold or do not hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Channels that a connection must hold as well, all of them.
+    /// The channels that a selected connection holds as well, all of them.
     pub with: Vec<Channel>,
-    /// Channels of which it must hold none.
+    /// The channels of which a selected connection holds none.
     pub except: Vec<Channel>,
 }
 
 /// A change of the subscriptions of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// They are subscribed to these channels as well.
+    /// The connections are subscribed to these channels, and stay subscribed to the channels that they hold.
     Subscribe(Vec<Channel>),
-    /// They are unsubscribed from these channels.
+    /// The connections are unsubscribed from these channels.
     Unsubscribe(Vec<Channel>),
 }
 
 impl Selection {
-    /// Reads `with` and `except`. `None`: all connections are meant.
+    /// Parses `with` and `except`. Returns `None` if both are absent or empty, so that all connections are selected.
     pub(super) fn read(fields: &Fields<'_>) -> Result<Option<Self>, Invalid> {
         let selection = Self { with: names(fields, "with")?, except: names(fields, "except")? };
         Ok(Some(selection).filter(|selection| *selection != Self::default()))
     }
 }
 
-/// Returns a list of channels, each once.
+/// Returns the member `name` as a list of channels without duplicates. The list is empty if the member is absent.
 fn names(fields: &Fields<'_>, name: &str) -> Result<Vec<Channel>, Invalid> {
     let names = fields.strings(name)?.unwrap_or_default();
     if names.len() > MAX_NAMES {
@@ -53,7 +54,8 @@ fn names(fields: &Fields<'_>, name: &str) -> Result<Vec<Channel>, Invalid> {
     Ok(channels)
 }
 
-/// Returns the channels that a change of subscriptions is about: at least one, each once.
+/// Returns the member `channels` of an item that changes subscriptions, without duplicates. The member must be
+/// present, and neither the list nor a name in it may be empty.
 pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
     if fields.get("channels").is_none() {
         return invalid(format!("{} does not contain 'channels'", fields.of));
@@ -66,7 +68,8 @@ pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, Invalid> {
     }
 }
 
-/// Reads for how long a channel is denied to the connections that the item closes.
+/// Parses `deny-for`: the number of seconds for which the channel is denied after the item has closed connections. It
+/// is an error if the item closes nothing.
 pub(super) fn deny_for(fields: &Fields<'_>, closes: Formats) -> Result<Option<u32>, Invalid> {
     let Some(value) = fields.get("deny-for") else { return Ok(None) };
     if closes.is_empty() {

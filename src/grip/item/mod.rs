@@ -1,4 +1,4 @@
-//! An item: what is published, read from the JSON of `POST /publish`.
+//! Items, the units of publishing, and their parser for the JSON of `POST /publish`.
 
 mod batch;
 mod formats;
@@ -22,49 +22,51 @@ pub type Id = Arc<str>;
 /// One published item.
 #[derive(Debug)]
 pub struct Item {
-    /// The channel to whose connections it goes.
+    /// The channel whose connections get the item.
     pub channel: Channel,
-    /// Its id in its channel.
+    /// The id of the item within its channel.
     pub id: Option<Id>,
-    /// The id of the item before it.
+    /// The id of the item before this one in the channel.
     pub prev_id: Option<Id>,
-    /// Whether it is delivered as it comes, whatever came before.
+    /// Whether the item is delivered as soon as it is published, even if the item before it is missing.
     pub no_seq: bool,
-    /// The meta that the publisher gives it, for filters.
+    /// The meta that the publisher gives the item, for filters.
     pub meta: Option<Arc<Meta>>,
-    /// Its form as the answer to a long-poll.
+    /// The response for long-polls.
     pub response: Option<Response>,
-    /// Its form for streams.
+    /// The content for streams.
     pub stream: Option<Stream>,
-    /// Its form for WebSockets.
+    /// The message for WebSockets.
     pub message: Option<Message>,
-    /// The kinds of connections that it ends, after the content that it delivers.
+    /// The formats whose connections the item closes, after it has delivered its content.
     pub closes: Formats,
-    /// The reason that the ended WebSockets are told.
+    /// The reason in the Close frame of the WebSockets that the item closes.
     pub close_reason: Option<CloseReason>,
-    /// Seconds for which nobody may hold the channel whom the close means.
+    /// The number of seconds after the close for which nobody may hold the channel, or nobody whom `selection`
+    /// selects.
     pub deny_for: Option<u32>,
-    /// The change of its connections' subscriptions, after the content that it delivers.
+    /// The change that the item makes to the subscriptions of connections, after it has delivered its content.
     pub moves: Option<Move>,
-    /// Which connections of the channel are meant, if not all.
+    /// The selection of the channel's connections that the item is for. With `None`, the item is for all of them.
     pub selection: Option<Arc<Selection>>,
-    /// For whom the origin is to be asked again.
+    /// The formats whose connections have their origin asked again.
     pub hints: Formats,
 }
 
 impl Item {
-    /// Returns whether the item does something to connections besides what it delivers: it closes them or moves them. Such an
-    /// item is a command, and never waits for room.
+    /// Returns whether the item is a command: besides delivering content, it closes connections or changes their
+    /// subscriptions. A command never waits for room in an inbox.
     pub fn is_command(&self) -> bool {
-        // Each thing that an item does to connections besides sending has its place here. Tokens need the scope `close` for it.
+        // Everything that an item does to connections besides delivering content must be listed here, because a
+        // publisher's token needs the scope `close` for it.
         !self.closes.is_empty() || self.moves.is_some()
     }
 }
 
-/// Reads one item of a batch, as [`parse_batch_with_json`] has kept it.
+/// Parses one item from the text that [`parse_batch_with_json`] returned for it.
 ///
 /// # Errors
-/// The text is not JSON, or it is not an item. The error says where the fault is.
+/// The text is not JSON, or it is not an item. The error says what is wrong.
 pub fn parse_item(text: &[u8]) -> Result<Item, Invalid> {
     item_of(json::read(text).map_err(|fault| Invalid::new(format!("The item is not valid JSON: {fault}.")))?)
 }
@@ -81,7 +83,7 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
     }
     for name in ["id", "prev-id"] {
         let id = fields.string(name)?.unwrap_or_default();
-        // It stands in a header when the origin is asked again.
+        // The id is sent in a header when the origin is asked again, so it must be valid there.
         if id.contains(char::is_control) {
             return invalid(format!("publish item object contains '{name}' with invalid value"));
         }
@@ -112,7 +114,7 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
             let reason = formats::close_reason(&fields)?;
             item.close_reason = item.close_reason.take().or(reason);
         }
-        // On the item itself both mean: ask the origin again, whatever kind of connection it is.
+        // On the item itself, both actions have the origin asked again for connections of every kind.
         Action::Hint | Action::Refresh => item.hints = Formats::ALL,
         Action::Subscribe => item.moves = Some(Move::Subscribe(members::channels(&fields)?)),
         Action::Unsubscribe => item.moves = Some(Move::Unsubscribe(members::channels(&fields)?)),
@@ -124,7 +126,8 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
     Ok(item)
 }
 
-/// Reads `formats`, or the formats that stand in the item itself. There need be none if the item has an action besides.
+/// Parses `formats`, or else the formats that are members of the item itself. At least one is required, unless the
+/// item has an action other than `send`.
 fn parse_formats(fields: &Fields<'_>, item: &mut Item, action: Action) -> Result<(), Invalid> {
     let formats = fields.object("formats")?;
     let source: &Object = formats.unwrap_or(fields.object);
@@ -151,9 +154,9 @@ fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<
         }
         Action::Hint => item.hints.insert(format),
         Action::Refresh if format == Format::WsMessage => item.hints.insert(format),
-        // It means WebSockets; other kinds of connection are not refreshed by it.
+        // Within a format, `refresh` is only for WebSockets. In the other formats it has no effect.
         Action::Refresh => {}
-        // These are about connections of every kind: they stand on the item itself.
+        // These actions concern connections of every kind, so they are allowed only on the item itself.
         Action::Subscribe | Action::Unsubscribe => return fields.unknown_value("action"),
         Action::Send => match format {
             Format::HttpResponse => item.response = Some(formats::response(fields)?),
@@ -164,7 +167,7 @@ fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<
     Ok(())
 }
 
-/// The thing that an item or one of its formats is to do.
+/// The action of an item or of one of its formats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Action {
     Send,
@@ -372,7 +375,7 @@ mod tests {
         assert_eq!(close(json!({"reason": "x"})).unwrap().1, Some(CloseReason::new(1000, "x")));
         let both = json!({"code": 3000, "ws-message": {"action": "close", "code": 4001, "reason": "out"}});
         assert_eq!(close(both), Ok((Formats::ALL, out)));
-        // HTTP has no such thing.
+        // A stream has no close code, so even an invalid one is ignored.
         assert_eq!(close(json!({"http-stream": {"action": "close", "code": 1}})), Ok((Formats::ALL, None)));
     }
 

@@ -1,4 +1,5 @@
-//! Patches of held answers (`body-patch`), and the bounds that keep one of them from holding up a whole shard.
+//! Patches of the bodies of held responses (`body-patch`), and the limits that keep one patch from occupying a shard
+//! for long.
 
 use super::super::{Invalid, invalid};
 use bytes::Bytes;
@@ -6,7 +7,8 @@ use json_patch::{Patch, PatchOperation};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The number of operations that one patch may have. Each may move every element of an array.
+/// The number of operations that one patch may have. The number is limited because each operation may move every
+/// element of an array.
 const MAX_OPERATIONS: usize = 256;
 
 /// The number of bytes that a patch may have, written as JSON.
@@ -15,22 +17,22 @@ const MAX_BYTES: usize = 128 << 10;
 /// The number of bytes that one patch may copy within a document.
 const MAX_COPIED: usize = 1 << 20;
 
-/// The number of array elements that one patch may shift to another place.
+/// The number of array elements that one patch may shift to another index.
 const MAX_SHIFTED: usize = 1 << 20;
 
-/// A patch of the bodies of held answers (RFC 6902), which are JSON documents.
+/// A JSON Patch (RFC 6902) for the bodies of held responses, which must be JSON documents.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BodyPatch {
     operations: Patch,
-    /// Its length in bytes, written as JSON.
+    /// The length of the patch in bytes, written as JSON.
     bytes: usize,
 }
 
 impl BodyPatch {
-    /// Reads a patch.
+    /// Parses a patch.
     ///
     /// # Errors
-    /// It is no JSON patch, or larger than a patch may be; the error names the bound.
+    /// `value` is not a JSON Patch, or it is larger than allowed. The error says what the limit is.
     pub(super) fn read(value: &Value) -> Result<Self, Invalid> {
         let operations = match Patch::deserialize(value) {
             Ok(operations) => operations,
@@ -55,19 +57,19 @@ impl BodyPatch {
         Ok(Self { operations, bytes })
     }
 
-    /// Returns about how many bytes of memory it takes.
+    /// Returns about how many bytes of memory the patch takes.
     pub(super) fn weight(&self) -> usize {
         self.bytes + self.operations.0.len() * size_of::<PatchOperation>()
     }
 
-    /// Returns the patched document; a line end after `held` stays. `None`: the patch does not fit this document, or
-    /// it would copy or shift more of it than one patch may.
+    /// Returns the patched document, with the line end of `held` if there is one. Returns `None` if `held` is not
+    /// JSON, if the patch does not fit it, or if the patch would copy or shift more of it than one patch may.
     pub(super) fn apply(&self, held: &Bytes) -> Option<Bytes> {
         let mut document: Value = serde_json::from_slice(held).ok()?;
         let (mut copied, mut shifted) = (0, 0);
         for operation in self.operations.iter() {
             if let PatchOperation::Copy(copy) = operation {
-                // A document that is copied into itself doubles each time.
+                // A document that is copied into itself doubles in size each time.
                 copied += serde_json::to_vec(document.pointer(copy.from.as_str())?).ok()?.len();
             }
             shifted += shifts(&document, operation);
@@ -89,7 +91,7 @@ impl BodyPatch {
     }
 }
 
-/// Returns how many array elements an operation shifts at most.
+/// Returns the maximum number of array elements that an operation shifts in `document`.
 fn shifts(document: &Value, operation: &PatchOperation) -> usize {
     let length = |path: &json_patch::jsonptr::Pointer| {
         let parent = path.parent().and_then(|parent| document.pointer(parent.as_str()));
@@ -151,7 +153,7 @@ mod tests {
             assert!(patch(&long, &vec![operation.clone(); 5].into()).is_some(), "{operation}");
             assert_eq!(patch(&long, &vec![operation.clone(); 200].into()), None, "{operation}");
         }
-        // An operation that shifts nothing may be repeated as often as a patch has operations.
+        // An operation that shifts nothing may be repeated up to the maximum number of operations.
         let replace = json!({"op": "replace", "path": "/0", "value": 1});
         assert!(patch(&long, &vec![replace; MAX_OPERATIONS].into()).is_some());
     }

@@ -36,9 +36,9 @@ fn clients_hold_what_is_theirs_and_everybodys() {
 fn what_reads_as_another_users_is_refused_although_another_pattern_fits_it() {
     let rule = rule(&CHAT);
     assert!(!rule.admits("conversation5-user7", Some("9")) && !rule.admits("conversation5-user7", None));
-    // An empty user is none, and so this names nobody.
+    // A user is never empty, so this name belongs to no user.
     assert!(rule.admits("conversation5-user", Some("9")));
-    // It fits for this user, whatever else it could mean.
+    // The name matches for this user, so it does not matter that it also matches for another user.
     assert!(rule.admits("conversation5-user7-user9", Some("9")));
     assert!(rule.admits("conversation5-user7-user9", Some("7-user9")));
     assert!(!rule.admits("conversation5-user7-user9", Some("7")));
@@ -134,7 +134,9 @@ fn a_hostile_name_is_judged_in_time() {
     assert!(!rule.admits(&"x".repeat(4000), Some("x")));
 }
 
-/// Returns whether a pattern matches `name`. This is the definition, which is slow: `user` is what is decided about it so far, of which `any` is whether it may be any text.
+/// Returns whether a pattern matches `name`, by the plain definition. It is slow and serves as the reference for the
+/// test. `user` is the text that an earlier `{user}` has matched, or the user of the client. Without a `user`, `any`
+/// says whether the first `{user}` may match any text.
 fn defined(parts: &[Part], name: &str, user: Option<&str>, any: bool) -> bool {
     let ends = || name.char_indices().map(|(at, c)| at + c.len_utf8());
     match parts {

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Bytes that may be under way in each direction of a connection.
+/// The number of bytes (64 KiB) that may be unread in each direction of a connection.
 const CAPACITY: usize = 64 << 10;
 
 /// An address in memory at which gripd accepts connections. Its clones are the same address.
@@ -17,14 +17,14 @@ pub struct MemoryAddress(Arrivals<MemoryStream>);
 #[derive(Clone, Debug, Default)]
 pub struct MemoryServer(Arrivals<MemoryClient>);
 
-/// Ends of connections that nobody has accepted yet.
+/// A queue of connections that nobody has accepted yet. It holds the accepting end of each connection.
 #[derive(Debug)]
 struct Arrivals<E>(Arc<Mutex<Waiting<E>>>);
 
 #[derive(Debug)]
 struct Waiting<E> {
     ends: VecDeque<E>,
-    /// The tasks that wait to accept one.
+    /// The tasks that wait for a connection.
     acceptors: Vec<Waker>,
 }
 
@@ -74,7 +74,7 @@ impl<E> Arrivals<E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<E>> {
-        // Nothing in here panics halfway, so what waits is whole even if it is poisoned.
+        // No method panics in the middle of a change, so the queue is consistent even if the lock is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Webhooks over sockets.
+//! Tests of webhooks over sockets.
 
 mod server;
 
@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(1);
 
-/// Returns a webhook for which nothing waits, and no leave is over.
+/// Returns a webhook whose events do not wait for a full batch, and whose grace is longer than any test.
 fn hook(address: SocketAddr) -> Hook {
     let url = Url::parse(&format!("http://{address}/events?a=b")).unwrap();
     Hook { batch_wait: Duration::ZERO, grace: LONG, ..Hook::new(url) }
@@ -26,7 +26,7 @@ fn notifier(hooks: impl Into<Vec<Hook>>) -> (Arc<Notifier>, Arc<Metrics>) {
     (Notifier::with_pause(Settings { hooks: hooks.into() }, &metrics, SOON), metrics)
 }
 
-/// Runs the notifier while something is done.
+/// Runs the notifier until `f` is ready, and returns the output of `f`.
 async fn running<T>(notifier: &Notifier, f: impl Future<Output = T>) -> T {
     tokio::select! {
         () = notifier.run() => unreachable!(),
@@ -84,12 +84,12 @@ async fn events_go_out_in_signed_batches_on_one_connection() {
         assert_eq!(first.headers["content-type"], "application/json");
         assert!(first.headers["user-agent"].to_str().unwrap().starts_with("gripd/"));
         let token = first.headers["grip-sig"].to_str().unwrap();
-        // A client's request is signed by the same key, for nobody in particular.
+        // The requests of clients are signed with the same key, but have no `aud`.
         let claims: Value = Verifier::new(&key).unwrap().unwrap().claims(token).unwrap();
         assert_eq!((&claims["iss"], &claims["aud"]), (&json!("gripd"), &json!("webhook")));
         assert!(claims["exp"].as_u64().unwrap() > Time::now().as_secs());
         until(|| counts(&metrics) == [2, 0, 0, 1]).await;
-        // Another thread makes a batch full, for which the runtime waits.
+        // Another thread fills the batch for which the runtime waits.
         std::thread::scope(|scope| scope.spawn(|| notifier.user_joined("r", "7")).join()).unwrap();
         let second = server.next().await;
         assert_eq!(second.events(), [joined(3, "c"), json!({ "id": 4, "event": "joined", "user": "7" })]);
@@ -106,7 +106,7 @@ async fn a_batch_that_is_not_taken_is_told_again_with_the_same_ids() {
     notifier.joined("r", &channels(&["a"]));
     running(&notifier, async {
         let first = server.next().await;
-        // An event that comes meanwhile is no part of it.
+        // An event that comes while a batch is being sent does not become part of that batch.
         notifier.joined("r", &channels(&["b"]));
         for _ in 0..3 {
             let again = server.next().await;
@@ -158,7 +158,7 @@ async fn a_webhook_is_told_what_it_wants_to_know() {
         notifier.user_joined("r", "7");
         notifier.left("r", &channels(&["a"]));
         for route in ["r", "s"] {
-            // Without a route, both count.
+            // If the webhook names no route, the connections of both routes count.
             notifier.left(route, &channels(&["b"]));
         }
         notifier.user_left("r", "7");
@@ -185,7 +185,7 @@ async fn a_leave_is_told_when_its_grace_is_over() {
         let told = server.next().await;
         assert!(since.elapsed() >= grace);
         assert_eq!(told.events(), [left(2, "a")]);
-        // It left when it did.
+        // The time of the leave is not earlier than that of the join.
         assert!(told.body["events"][0]["time"].as_f64().unwrap() >= joined);
     })
     .await;
@@ -226,7 +226,7 @@ async fn a_connection_that_the_server_closes_is_replaced_at_once() {
         second.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await.unwrap();
         drop(second);
         until(|| counts(&metrics) == [2, 0, 0, 0]).await;
-        // One that is known to be closed is not even tried.
+        // A connection that is known to be closed is not used again.
         notifier.joined("r", &channels(&["c"]));
         let (mut third, _) = listener.accept().await.unwrap();
         assert!(third.read(&mut buffer).await.unwrap() > 0);
@@ -245,7 +245,7 @@ async fn a_long_reply_is_not_read() {
         let (mut first, _) = listener.accept().await.unwrap();
         assert!(first.read(&mut [0; 4096]).await.unwrap() > 0);
         let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(100_000));
-        // It may be cut before it has written all of it.
+        // The notifier may close the connection before the whole response is written.
         let _ = first.write_all(reply.as_bytes()).await;
         until(|| counts(&metrics) == [1, 0, 0, 0]).await;
         notifier.joined("r", &channels(&["b"]));
@@ -274,7 +274,7 @@ async fn a_drain_sends_all_there_is_and_then_takes_nothing() {
             until(|| metrics.queued.get() < 2).await;
         }
         notifier.drain(DEADLINE).await;
-        // Leaves in their grace are told as there is room.
+        // Leaves in their grace are sent as soon as the queue has room for them.
         assert_eq!(counts(&metrics), [8, 0, 0, 0]);
         notifier.joined("r", &channels(&["e"]));
         assert_eq!(counts(&metrics), [8, 0, 1, 0]);
@@ -305,7 +305,7 @@ async fn a_drain_is_over_in_its_time_whatever_the_server_does() {
         let within = Duration::from_millis(50);
         if runs {
             running(&notifier, async {
-                // A request is on its way.
+                // A request is in progress when the drain begins.
                 let (mut stream, _) = listener.accept().await.unwrap();
                 assert!(stream.read(&mut [0; 16]).await.unwrap() > 0);
                 notifier.drain(within).await;
@@ -325,7 +325,7 @@ async fn what_was_on_its_way_when_it_was_dropped_is_sent_again() {
     notifier.joined("r", &channels(&["a"]));
     let first = running(&notifier, server.next()).await;
     timeout(DEADLINE, notifier.drain(DEADLINE)).await.unwrap();
-    // It was taken either before it was dropped, or now.
+    // The event may have been sent a second time, but no other event was sent.
     assert!(server.rest().iter().all(|event| *event == first.events()[0]));
     assert_eq!(counts(&metrics), [1, 0, 0, 0]);
 }

@@ -1,4 +1,4 @@
-//! A server that is told.
+//! A server that receives webhooks.
 
 use crate::notify::Hook;
 use bytes::Bytes;
@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-/// A request as the server had it.
+/// A request, as the server received it.
 pub(super) struct Seen {
-    /// Which connection it came on.
+    /// The number of the connection on which the request came.
     pub(super) connection: usize,
     pub(super) path: String,
     pub(super) headers: HeaderMap,
@@ -23,7 +23,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Returns its events without their time, each id only a number.
+    /// Returns the events of the request, without their times, and with only the number of their ids.
     pub(super) fn events(&self) -> Vec<Value> {
         let plain = |event: &Value| {
             let mut event = event.as_object().unwrap().clone();
@@ -64,7 +64,7 @@ impl Server {
         Self { address, seen }
     }
 
-    /// Returns a webhook there.
+    /// Returns a webhook that sends to this server.
     pub(super) fn hook(&self) -> Hook {
         super::hook(self.address)
     }
@@ -73,7 +73,7 @@ impl Server {
         self.seen.recv().await.unwrap()
     }
 
-    /// Returns the events that nobody has looked at yet.
+    /// Returns the events of all requests that the test has not taken yet.
     pub(super) fn rest(&mut self) -> Vec<Value> {
         std::iter::from_fn(|| self.seen.try_recv().ok()).flat_map(|seen| seen.events()).collect()
     }

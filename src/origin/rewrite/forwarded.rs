@@ -1,4 +1,5 @@
-//! The headers that tell origins about the way of a request: `X-Forwarded-For`, `X-Forwarded-Proto`, `CDN-Loop`.
+//! The headers that tell origins through which proxies and how a request has come: `X-Forwarded-For`,
+//! `X-Forwarded-Proto` and `CDN-Loop`.
 
 use crate::wire::X_FORWARDED_FOR;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -8,20 +9,20 @@ pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto"
 pub(super) const PROTOCOL: HeaderName = HeaderName::from_static("x-forwarded-protocol");
 pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
-/// How `X-Forwarded-For` is rewritten for origins.
+/// The rule by which `X-Forwarded-For` is written for origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedFor {
     /// The header contains only trusted information: the addresses of the client and of the listed proxies. Any other
     /// forwarding information sent by the client is removed.
     Settled,
-    /// It is edited, as Pushpin does, and everything else passes as it comes.
+    /// The header is edited, as Pushpin does. Other headers about proxies are passed on as they are.
     Edited(Edit),
 }
 
-/// How a list of addresses is edited.
+/// The changes to the list of addresses in `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// How many of the addresses that come in are kept, counted from the end; `None` keeps all.
+    /// The number of addresses that are kept of those received, counted from the end of the list. `None` keeps all.
     pub truncate: Option<usize>,
     /// Whether the address that the request was sent from is added.
     pub append: bool,
@@ -30,7 +31,7 @@ pub struct Edit {
 /// The headers that tell origins about TLS, which they cannot see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedProto {
-    /// Nothing.
+    /// No header is set.
     Nothing,
     /// `X-Forwarded-Proto`.
     #[default]
@@ -40,12 +41,13 @@ pub enum ForwardedProto {
 }
 
 impl ForwardedFor {
-    /// The header passes as it comes.
+    /// The rule that keeps all addresses and adds none.
     pub const UNCHANGED: Self = Self::Edited(Edit { truncate: None, append: false });
 }
 
 impl Edit {
-    /// Returns the addresses for the origin, in one header. `address`: the client's, if it has one.
+    /// Returns the value of `X-Forwarded-For` for the origin, or `None` if there are no addresses. `address` is the
+    /// one from which the request was sent.
     pub(super) fn apply(self, headers: &HeaderMap, address: Option<IpAddr>) -> Option<HeaderValue> {
         let values = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
         let mut addresses: Vec<&str> = values.flat_map(|v| v.split(',')).map(str::trim).collect();
@@ -61,8 +63,8 @@ impl Edit {
     }
 }
 
-/// Returns whether a name, in lower case, is that of a header by which proxies tell where a request comes from, and how it
-/// came.
+/// Returns whether a name is that of a header in which proxies report where a request comes from, or how it came. The
+/// name must be in lower case.
 pub fn is_of_proxies(name: &str) -> bool {
     const OTHERS: [&str; 8] = [
         "cf-connecting-ip",
@@ -77,8 +79,9 @@ pub fn is_of_proxies(name: &str) -> bool {
     name.starts_with("x-forwarded-") || OTHERS.contains(&name)
 }
 
-/// Returns whether a request came over TLS, by the word of the proxy before gripd: it has written the last element of
-/// the last line. `None`: it says nothing of it.
+/// Returns whether the client's request came over TLS, according to `X-Forwarded-Proto`, or else
+/// `X-Forwarded-Protocol`. Only the last element of the last header counts, because the proxy in front of gripd has
+/// written it. Returns `None` if there is neither header, or if they are empty.
 pub(in crate::origin) fn says_secure(headers: &HeaderMap) -> Option<bool> {
     let of = |name| headers.get_all(name).iter().next_back().filter(|value: &&HeaderValue| !value.is_empty());
     let value = of(PROTO).or_else(|| of(PROTOCOL))?.as_bytes();
@@ -86,12 +89,12 @@ pub(in crate::origin) fn says_secure(headers: &HeaderMap) -> Option<bool> {
     Some(last.eq_ignore_ascii_case(b"https") || last.eq_ignore_ascii_case(b"wss"))
 }
 
-/// Returns whether a request has passed the proxy of this name already (RFC 8586).
+/// Returns whether a request has passed the proxy of this name already, according to `CDN-Loop` (RFC 8586).
 pub fn has_passed(headers: &HeaderMap, name: &str) -> bool {
     visited(headers).any(|cdn| cdn.split(';').next().is_some_and(|id| id.trim().eq_ignore_ascii_case(name)))
 }
 
-/// Returns all that `CDN-Loop` says, and this proxy after it.
+/// Returns the value of `CDN-Loop` for the origin: the elements that were received, and this proxy after them.
 pub(super) fn cdn_loop(headers: &HeaderMap, name: &str) -> Option<HeaderValue> {
     let all: Vec<&str> = visited(headers).chain([name]).collect();
     HeaderValue::try_from(all.join(", ")).ok()
@@ -136,7 +139,7 @@ mod tests {
             assert_eq!(says_secure(&headers(&[(name, value)])), Some(false), "{value}");
         }
         assert_eq!(says_secure(&headers(&[(PROTO, "http"), (PROTOCOL, "https")])), Some(false));
-        // A proxy adds its line after the client's.
+        // A proxy adds its header after the client's header.
         assert_eq!(says_secure(&headers(&[(PROTO, "https"), (PROTO, "http")])), Some(false));
         assert_eq!(says_secure(&headers(&[(CDN_LOOP, "https")])), None);
     }

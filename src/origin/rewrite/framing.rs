@@ -1,20 +1,21 @@
-//! The framing of an origin's answer, made gripd's own before anything else looks at it.
+//! The check and the normalization of the headers that frame an origin's response, before the response is used.
 //!
-//! hyper's client resolves how a body is delimited, but leaves the headers and the version as they came. hyper's server
-//! then believes them again for the client's connection, where they may be wrong. Every answer passes through here once.
+//! hyper's client finds out how a body is delimited, but leaves the headers and the version of the response as they
+//! came. hyper's server would apply these headers to the client's connection, where they may be wrong. Every response
+//! of an origin therefore passes through [`take_over`] once.
 
 use super::Purpose;
 use super::hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Response, StatusCode, Version};
 
-/// Takes over an origin's answer: its version and its headers no longer say anything about the origin's connection.
+/// Takes over an origin's response: its version and its headers no longer say anything about the origin's connection.
 ///
-/// An answer that agrees to the handshake of a WebSocket keeps its headers, which the handshake still has to check.
+/// A response that accepts the handshake of a WebSocket keeps its headers, because they still have to be checked.
 ///
 /// # Errors
-/// The answer changes the protocol although nobody asked for that, is in a transfer coding that nobody has undone, or
-/// contradicts itself about its length.
+/// The response changes the protocol although that was not asked for, has a transfer coding other than `chunked`,
+/// contradicts itself about its length, or names too many headers in `Connection`.
 pub(in crate::origin) fn take_over<B>(
     mut response: Response<B>,
     purpose: Purpose,
@@ -32,7 +33,8 @@ pub(in crate::origin) fn take_over<B>(
         return Err("its Transfer-Encoding is not just 'chunked'");
     }
     if headers.contains_key(TRANSFER_ENCODING) || status == StatusCode::NO_CONTENT {
-        // RFC 9112 6.3: chunks decide, whatever length stands beside them. RFC 9110 8.6: a 204 has no length.
+        // `Transfer-Encoding` overrides `Content-Length` (RFC 9112 6.3). A response with status 204 has no
+        // `Content-Length` (RFC 9110 8.6).
         headers.remove(CONTENT_LENGTH);
     } else {
         agree_on_length(headers)?;
@@ -44,12 +46,14 @@ pub(in crate::origin) fn take_over<B>(
     Ok(response)
 }
 
-/// Reduces several statements of one length to a single one (RFC 9110 8.6).
+/// Replaces several equal values of `Content-Length` by a single one (RFC 9110 8.6). Returns an error if they differ
+/// or are not numbers.
 fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
     const CONTRADICTS: &str = "its Content-Length is not one number";
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = values.next() else { return Ok(()) };
-    // The usual case: one number, as it should be written, that fits.
+    // In the usual case nothing needs to be changed: there is one number without leading zeros, which fits into a
+    // `u64`.
     let text = first.as_bytes();
     if values.next().is_none() && is_number(text) && text.len() < 20 && (text.len() == 1 || text[0] != b'0') {
         return Ok(());
@@ -71,7 +75,8 @@ fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Reads a number that is nothing but digits, and not larger than any length.
+/// Parses a number that consists only of digits. Returns `None` for other texts, and for numbers that do not fit into
+/// a `u64`.
 fn number(text: &[u8]) -> Option<u64> {
     if !is_number(text) {
         return None;
@@ -87,7 +92,7 @@ fn is_number(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Returns version and headers of an answer after it was taken over.
+    /// Returns the headers of a response after it was taken over, and asserts that its version is HTTP/1.1.
     fn taken(status: u16, headers: &[(&'static str, &str)]) -> Result<Vec<(String, String)>, &'static str> {
         let mut response = Response::builder().status(status).version(Version::HTTP_10);
         for (name, value) in headers {

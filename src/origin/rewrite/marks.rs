@@ -1,5 +1,5 @@
-//! `orig_headers`: each header a second time, under a marked name, so that an origin behind several proxies sees what
-//! the first of them got.
+//! The route option `orig_headers`: each header is sent a second time under a marked name, so that an origin behind
+//! several proxies sees the headers that the first proxy received.
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,8 +11,9 @@ pub(super) fn is_marked(name: &HeaderName) -> bool {
     name.as_str().starts_with(MARK)
 }
 
-/// Returns the marked headers of a request: those it came with, and those of its others that are not among `need_mark`,
-/// whose originals only count if they came marked, and are kept.
+/// Returns the headers that are sent under marked names. Headers that have come under a marked name are returned as
+/// they are. Of the other headers a marked copy is returned, unless `need_mark` lists the header, `is_kept` returns
+/// `false` for it, or its marked name has come with the request.
 pub(super) fn originals(
     headers: &HeaderMap,
     need_mark: &[HeaderName],

@@ -1,4 +1,4 @@
-//! The request as it is forwarded.
+//! The target and the headers of a request as it is forwarded to an origin.
 
 mod forwarded;
 mod framing;
@@ -25,29 +25,29 @@ use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use passing::{Rewriting, is_set_by_route};
 
-/// The header that names a route.
+/// The header in which a client can name the route of its request, as in Pushpin.
 pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
 
-/// Returns path and query, byte for byte except for the changes of the route. If the client named a whole URI, the origin
-/// gets its path.
+/// Returns the target of a request for the origin: path and query of `uri`, byte for byte except for the changes of
+/// the route. The scheme and the authority of an absolute URI are left out.
 pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
     let root = || Uri::from(PathAndQuery::from_static("/"));
     let Some(target) = uri.path_and_query().filter(|target| !target.as_str().is_empty()) else { return root() };
     if rewrite.cut == 0 && rewrite.begin.is_empty() && uri.authority().is_none() {
         return target.clone().into();
     }
-    // There may be nothing after the authority of a whole URI, which must not be sent as such.
+    // The path of an absolute URI may be empty, but the target of a request must not be: a slash is added.
     let path = target.path().as_bytes();
     let rest = path.get(rewrite.cut..).unwrap_or_default();
     let path = [rewrite.begin.as_bytes(), rest].concat();
-    // `*` is no path, and stays.
+    // `*` is not a path (RFC 9112 3.2.4), and stays as it is.
     let slash: &[u8] = if path.starts_with(b"/") || path == b"*" { b"" } else { b"/" };
     let query = target.query().map_or_else(String::new, |query| format!("?{query}"));
     let changed = [slash, &path, query.as_bytes()].concat();
     PathAndQuery::try_from(changed.as_slice()).map_or_else(|_| root(), Uri::from)
 }
 
-/// Returns the headers for an origin, in Pushpin's order of operations.
+/// Returns the headers of a request for an origin. The changes are made in the same order as in Pushpin.
 pub(super) fn headers(
     origin_request: &OriginRequest<'_>,
     target: &Target,
@@ -93,7 +93,8 @@ pub(super) fn headers(
     rewriting.tell_way(&mut to);
     if route.rewrite.mark_originals && !origin_request.sender.is_trusted() {
         let passes = rewriting.is_believed || settings.forwarded_for != ForwardedFor::Settled;
-        // A client may not say as an original header either what it may not say in the header itself.
+        // A header that a client must not send is not copied to a marked name either. Headers that have come under a
+        // marked name are not checked.
         let is_kept = |name: &HeaderName| {
             !instruct::is_grip(name)
                 && !is_imitation(name, from, route)
@@ -106,7 +107,7 @@ pub(super) fn headers(
     to
 }
 
-/// Returns the headers with those that the route sets; `None` if it sets none.
+/// Returns the headers after the changes of the route, or `None` if the route changes none.
 fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
     if rewrite.headers.is_empty() {
         return None;
@@ -121,7 +122,8 @@ fn replace(headers: &HeaderMap, rewrite: &Rewrite) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// Says who asks, what it can do, and what the client has had.
+/// Adds the headers that tell the origin that a GRIP proxy sends the request, which features of GRIP the proxy has,
+/// and which items the client received last.
 fn introduce(origin_request: &OriginRequest<'_>, signature: Option<HeaderValue>, to: &mut HeaderMap) {
     if let Some(signature) = signature {
         to.insert(HeaderName::from_static("grip-sig"), signature);
@@ -134,7 +136,10 @@ fn introduce(origin_request: &OriginRequest<'_>, signature: Option<HeaderValue>,
     }
 }
 
-/// Asks for a WebSocket, and offers to carry out what the origin says of GRIP in it; also for a trusted proxy, which will.
+/// Adds the headers of a request about a WebSocket. A handshake gets `Connection: Upgrade` and `Upgrade: websocket`.
+/// Every request offers the extension `grip`, with which the origin can send control messages, unless the route has
+/// `no_grip`. The extension is offered for a trusted GRIP proxy as well, which then carries out these messages
+/// itself.
 fn upgrade(origin_request: &OriginRequest<'_>, to: &mut HeaderMap) {
     if origin_request.purpose == Purpose::WebSocket {
         to.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -155,8 +160,8 @@ fn proto(mode: ForwardedProto, scheme: &'static str, to: &mut HeaderMap) {
     }
 }
 
-/// Returns the value of `Host`: the one that the target or the route sets, or the one that the client named, without the
-/// port that is HTTP's own; `localhost` if it named none.
+/// Returns the value of `Host`: the host that the target or the route sets, or else the one that the client named, or
+/// else `localhost`. The port 80 is left out, because it is the default port of HTTP.
 fn host(request: &Parts, route: &Route, target: &Target) -> HeaderValue {
     let configured = target.host.as_ref().or(route.rewrite.as_host.as_ref());
     let named = configured.map(|host| host.as_bytes()).or_else(|| super::named_host(request));
@@ -296,7 +301,7 @@ mod tests {
         assert_eq!(plain("*,path_rem=2 o:1").rewrite("/a/x", &[]).0, "/x");
         assert_eq!(plain("*,path_rem=9 o:1").rewrite("/a/x", &[]).0, "/");
         assert_eq!(plain("*,path_beg=/p,replace_beg=x o:1").rewrite("/p/y?a=b", &[]).0, "/x/y?a=b");
-        // The query is no part of it.
+        // The query is not a part of the path, so `path_rem` does not cut it off.
         assert_eq!(plain("*,path_rem=5 o:1").rewrite("/a?x=secret", &[]).0, "/?x=secret");
         let both = plain("*,as_host=as o:1,host=target:80");
         assert_eq!(value(&both.headers(&[("host", "h")]), "host"), Some("target"));
@@ -332,7 +337,7 @@ mod tests {
         case.settings.proxies = Some(Proxies::new(vec![Network::parse("9.0.0.0/8").unwrap()], ProxyHeader::Either));
         let headers = case.headers(&came);
         assert_eq!(value(&headers, "x-forwarded-for"), Some("1.1.1.1, 9.9.9.9"));
-        // One header decides, and only that is passed on.
+        // The addresses come from one header, and only this header is passed on.
         assert_eq!(value(&headers, "forwarded"), None);
         assert_eq!(value(&headers, "x-real-ip"), Some("1.1.1.1"));
         assert_eq!(value(&headers, "x-forwarded-host"), Some("example.com"));

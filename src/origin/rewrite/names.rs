@@ -1,8 +1,8 @@
-//! Header names that clients cannot speak for: gripd sets, rewrites or believes these itself.
+//! Names of headers that clients must not use as they like, because gripd sets, rewrites or trusts these headers.
 //!
-//! Two spellings of a name meet again at many origins: CGI and WSGI (RFC 3875 4.1.18) turn both `Grip-Last` and
-//! `Grip_Last` into `HTTP_GRIP_LAST`. A decision about a name therefore holds for every spelling of it: in
-//! headers, in trailers, and in what `Connection` asks to be removed.
+//! Many origins do not tell two spellings of a name apart: CGI and WSGI (RFC 3875 4.1.18) turn both `Grip-Last` and
+//! `Grip_Last` into `HTTP_GRIP_LAST`. A rule about a name therefore holds for every spelling of it: in headers, in
+//! trailers, and in what `Connection` asks to be removed.
 
 use super::forwarded::is_of_proxies;
 use super::hop::named_by_connection;
@@ -14,11 +14,12 @@ use crate::route::{Route, UserSource};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 
-/// Beginnings of names that are gripd's to set, to believe or to frame with.
+/// The beginnings of reserved names. gripd sets or trusts these headers, or they frame the message.
 const RESERVED_BEGINNINGS: [&str; 7] =
     ["grip-", "meta-", "set-meta-", "sec-websocket-", "content-bytes-", "proxy-", MARK];
 
-/// Whole names of that kind.
+/// The reserved names besides those with a reserved beginning. gripd sets or trusts these headers, or they frame the
+/// message.
 const RESERVED: [&str; 18] = [
     "accept-encoding",
     "cdn-loop",
@@ -40,10 +41,11 @@ const RESERVED: [&str; 18] = [
     "via",
 ];
 
-/// Names that say who a client is, and are none of a trailer's business (RFC 9110 6.5.1).
+/// The names of headers that identify a client. They must not be sent as trailers (RFC 9110 6.5.1), nor be removed
+/// because `Connection` names them.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "set-cookie"];
 
-/// Returns whether gripd alone decides about a header, by any spelling of its name.
+/// Returns whether a header is reserved for gripd, in any spelling of its name.
 pub fn is_reserved(name: &HeaderName) -> bool {
     is_reserved_plain(&hyphenated(name.as_str()))
 }
@@ -55,7 +57,8 @@ fn is_reserved_plain(name: &str) -> bool {
         || is_of_proxies(name)
 }
 
-/// Returns whether a route sets a name, or learns from it who a client is. `own` is the name itself, as it is spelled.
+/// Returns whether a route sets or removes the header `name`, or identifies users by it. `name` must be in lower case
+/// and use hyphens. A header of the route that is spelled exactly like `own` does not count.
 fn is_of_route(name: &str, own: Option<&HeaderName>, route: &Route) -> bool {
     let same = |other: &HeaderName| own != Some(other) && hyphenated(other.as_str()) == name;
     let of_user = match route.users.as_ref().map(|users| &users.source) {
@@ -69,8 +72,9 @@ fn is_of_route(name: &str, own: Option<&HeaderName>, route: &Route) -> bool {
     of_user || route.rewrite.headers.iter().any(|(header, _)| same(header))
 }
 
-/// Returns a name with hyphens instead of whatever CGI programs read as the same (RFC 3875 4.1.18): underscores everywhere,
-/// and in some servers every character that is no letter and no digit.
+/// Returns a name with hyphens in place of all characters that are neither letters nor digits. CGI programs cannot
+/// tell apart names that become equal in this way (RFC 3875 4.1.18). That is so with underscores in all servers, and
+/// with the other characters in some.
 fn hyphenated(name: &str) -> Cow<'_, str> {
     if is_plain(name) {
         return name.into();
@@ -78,12 +82,13 @@ fn hyphenated(name: &str) -> Cow<'_, str> {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>().into()
 }
 
-/// Returns whether a name has only letters, digits and hyphens. Most have, and are short.
+/// Returns whether a name consists only of letters, digits and hyphens, as most names do.
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
 
-/// Letters, digits and the hyphen: a look at a table is half the cost of comparing, and every header is looked at.
+/// The bytes of which plain names consist: letters, digits and the hyphen. The check is a lookup in a table because
+/// every header is checked, and comparisons would take twice as long.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0;
@@ -94,8 +99,8 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// Returns whether a header only looks like one that others speak for: its name has other characters where that one has
-/// hyphens.
+/// Returns whether a header imitates a header that clients must not set, or another header of the request. The name
+/// of the imitation has other characters where the imitated name has hyphens.
 pub(in crate::origin) fn is_imitation(name: &HeaderName, headers: &HeaderMap, route: &Route) -> bool {
     if is_plain(name.as_str()) || is_set_by_route(name, route) {
         return false;
@@ -104,9 +109,11 @@ pub(in crate::origin) fn is_imitation(name: &HeaderName, headers: &HeaderMap, ro
     is_reserved_plain(&plain) || is_of_route(&plain, Some(name), route) || headers.contains_key(&*plain)
 }
 
-/// Returns the headers that `Connection` names: they concern only this connection (RFC 9110 7.6.1).
+/// Returns the headers that are removed because `Connection` names them: they concern only this connection (RFC 9110
+/// 7.6.1).
 ///
-/// A client must not remove by it what a proxy before gripd, or the route, has set, nor what every recipient needs.
+/// Reserved headers, headers of the route and headers that identify the client are left out. A client must not be
+/// able to remove a header that a trusted proxy or the route has set, or that every recipient needs.
 pub(in crate::origin) fn listed_in_connection(headers: &HeaderMap, route: &Route) -> Vec<HeaderName> {
     named_by_connection(headers).filter(|name| is_removable(name, route)).collect()
 }
@@ -116,7 +123,8 @@ fn is_removable(name: &HeaderName, route: &Route) -> bool {
     !is_reserved_plain(&plain) && !is_of_route(&plain, None, route) && !CREDENTIALS.contains(&&*plain)
 }
 
-/// Returns what may be announced of the trailers of a request: hyper sends only those that are.
+/// Returns the value of `Trailer` for the origin: the announced trailers that a client may send, or `None` if there
+/// are none. hyper sends only trailers that are announced.
 pub(super) fn trailers(announced: &HeaderValue, origin_request: &OriginRequest<'_>) -> Option<HeaderValue> {
     let text = announced.to_str().ok()?;
     let allowed = |name: &&str| match HeaderName::try_from(*name) {
@@ -127,7 +135,8 @@ pub(super) fn trailers(announced: &HeaderValue, origin_request: &OriginRequest<'
     if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
 }
 
-/// Returns whether a client's trailer of this name may reach an origin, which perhaps merges it with the headers.
+/// Returns whether a client's trailer of this name may be sent to an origin. Reserved names are excluded because an
+/// origin may merge trailers with the headers.
 pub(in crate::origin) fn may_be_trailer(name: &HeaderName) -> bool {
     let plain = hyphenated(name.as_str());
     !is_reserved_plain(&plain) && !CREDENTIALS.contains(&&*plain)

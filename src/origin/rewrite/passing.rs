@@ -1,4 +1,5 @@
-//! The headers of a request that are passed on as they came, and those that tell the origin about the way of the request.
+//! The headers of a request that are passed on, and those that tell the origin through which proxies the request has
+//! come.
 
 use super::PUSHPIN_ROUTE;
 use super::hop::is_hop_by_hop;
@@ -13,21 +14,21 @@ use hyper::header::{
     SEC_WEBSOCKET_EXTENSIONS, TRAILER, TRANSFER_ENCODING,
 };
 
-/// The header in which some proxies tell the client's address.
+/// The header in which some proxies report the client's address.
 const REAL_IP: &str = "x-real-ip";
 
-/// The headers of one request on their way to the origin.
+/// The data from which the headers of one request to an origin are made.
 pub(super) struct Rewriting<'a> {
     pub(super) origin_request: &'a OriginRequest<'a>,
     pub(super) settings: &'a Forwarding,
-    /// The headers of the request, with those that the route sets.
+    /// The headers of the request, after the changes of the route.
     pub(super) from: &'a HeaderMap,
-    /// Whether the peer is believed about the way of the request.
+    /// Whether the sender of the request is believed about the proxies through which the request has come.
     pub(super) is_believed: bool,
 }
 
 impl Rewriting<'_> {
-    /// Copies what is forwarded as it came.
+    /// Copies the headers that are forwarded. Their values stay as they are, except for `Trailer` and `Max-Forwards`.
     pub(super) fn copy(&self, to: &mut HeaderMap) {
         let Self { origin_request, settings, from, .. } = *self;
         let listed = listed_in_connection(from, origin_request.route);
@@ -38,9 +39,9 @@ impl Rewriting<'_> {
             let drop = is_hop_by_hop(name)
             || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
             || (settles && self.is_settled(name) && !is_set_by_route(name, origin_request.route))
-            // Items are appended to what the origin began, so it must not compress it.
+            // Items are appended to the origin's body, so the origin must not compress the body.
             || *name == ACCEPT_ENCODING
-            // The extensions that the client offers are negotiated here.
+            // gripd itself negotiates extensions with the client.
             || (origin_request.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
             || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
             || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
@@ -64,18 +65,19 @@ impl Rewriting<'_> {
         }
     }
 
-    /// Returns whether a header about the way of a request is written anew, or only for proxies to write.
+    /// Returns whether [`ForwardedFor::Settled`] drops a header about proxies: gripd writes the header anew, or the
+    /// header counts only if a trusted proxy sends it.
     fn is_settled(&self, name: &HeaderName) -> bool {
         *name == FORWARDED || name.as_str() == REAL_IP || (!self.is_believed && is_of_proxies(name.as_str()))
     }
 
-    /// Returns how the addresses of a request are told to the origin.
+    /// Returns the rule by which `X-Forwarded-For` of this request is written.
     const fn rule(&self) -> ForwardedFor {
         let Self { origin_request, settings, .. } = *self;
         if origin_request.sender.is_trusted() { settings.forwarded_for_trusted } else { settings.forwarded_for }
     }
 
-    /// Tells the origin where a request comes from.
+    /// Adds the headers that tell the origin from which addresses the request has come.
     pub(super) fn tell_way(&self, to: &mut HeaderMap) {
         let Self { origin_request, settings, from, is_believed } = *self;
         match (self.rule(), origin_request.peer) {
@@ -105,7 +107,7 @@ impl Rewriting<'_> {
                     to.insert(FORWARDED, elements);
                 }
             }
-            // A request of gripd's own, or one that came over a Unix socket, has come from no address.
+            // A request that gripd makes itself has come from no address.
             (ForwardedFor::Settled, None) => {}
             (ForwardedFor::Edited(edit), peer) => {
                 if let Some(addresses) = edit.apply(from, peer) {
@@ -116,12 +118,13 @@ impl Rewriting<'_> {
     }
 }
 
-/// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2), unless it is no number.
+/// Returns `Max-Forwards` for the next server (RFC 9110 7.6.2): the number less one. Returns `None` if the value is
+/// not a number, or is zero.
 fn one_less(hops: &HeaderValue) -> Option<HeaderValue> {
     hops.to_str().ok()?.trim().parse::<u64>().ok()?.checked_sub(1).map(HeaderValue::from)
 }
 
-/// Returns whether a header is what the route says.
+/// Returns whether the route sets a value for a header.
 pub(super) fn is_set_by_route(name: &HeaderName, route: &Route) -> bool {
     route.rewrite.headers.iter().any(|(set, value)| set == name && value.is_some())
 }

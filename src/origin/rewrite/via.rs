@@ -6,8 +6,8 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 
-/// The name by which this process knows its own requests when they come back. Each process has one of its own, so that a
-/// GRIP proxy in front of another is no loop.
+/// The name of this process in `Via`, by which it recognizes its own requests when they come back. Each process has a
+/// different name, so that two gripd processes in a row are not mistaken for a loop.
 #[derive(Clone)]
 pub struct Via {
     pseudonym: String,
@@ -16,9 +16,9 @@ pub struct Via {
 }
 
 impl Via {
-    /// Makes up a name.
+    /// Returns a `Via` with a random name.
     pub fn of_this_process() -> Self {
-        // The keys of a hasher are random.
+        // The keys of a `RandomState` are random.
         let pseudonym = format!("gripd-{:08x}", RandomState::new().hash_one("via") & 0xffff_ffff);
         let value = |version: &str| HeaderValue::try_from(format!("{version} {pseudonym}"));
         let usual = value("1.1").unwrap_or(HeaderValue::from_static("1.1 gripd"));
@@ -36,14 +36,14 @@ impl Via {
         })
     }
 
-    /// Adds this process to the proxies that a request of this version has passed.
+    /// Adds this process to the header `Via`. `version` is the HTTP version in which the request was received.
     pub(super) fn tell(&self, version: Version, to: &mut HeaderMap) {
         to.append(VIA, if version == Version::HTTP_10 { &self.old } else { &self.usual }.clone());
     }
 }
 
 impl fmt::Debug for Via {
-    /// Leaves out what is another name in each process.
+    /// Leaves out the name, which is different in each process.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Via").finish_non_exhaustive()
     }
@@ -62,7 +62,7 @@ mod tests {
         assert!(!own.has_passed(&headers) && other.has_passed(&headers));
         own.tell(Version::HTTP_10, &mut headers);
         assert!(own.has_passed(&headers));
-        // The name of a proxy is its second word.
+        // The name of a proxy is the second word of its element: a name in a comment does not count.
         let comment = HeaderValue::try_from(format!("1.1 x ({})", own.pseudonym)).unwrap();
         assert!(!own.has_passed(&HeaderMap::from_iter([(VIA, comment)])));
         let all: Vec<_> = headers.get_all(VIA).iter().map(|value| value.to_str().unwrap()).collect();

@@ -9,7 +9,7 @@ fn accepts(offer: &str) -> bool {
     negotiate([offer], Dropped).is_some()
 }
 
-/// Returns the output of one message, fed in pieces.
+/// Feeds one message in pieces, and returns its decompressed content.
 fn inflate(inflate: &mut Inflate, pieces: &[&[u8]]) -> Result<Vec<u8>, Corrupt> {
     let mut all = Vec::new();
     for piece in pieces {
@@ -121,7 +121,7 @@ fn mistakes_in_the_grammar_end_a_field() {
     }
 }
 
-/// The offers of cases 13.1 to 13.7 as its client writes them.
+/// The offers are those of the cases 13.1 to 13.7 of the Autobahn test suite, as its client writes them.
 #[test]
 fn what_autobahn_offers_is_accepted() {
     let default = "permessage-deflate; client_no_context_takeover; client_max_window_bits";
@@ -155,7 +155,7 @@ fn what_autobahn_offers_is_accepted() {
     }
 }
 
-/// RFC 7692 7.2.3.
+/// The messages are the examples in RFC 7692 7.2.3.
 #[test]
 fn the_examples_of_the_standard_are_read() {
     let alone: [(&[u8], &[u8]); 6] = [

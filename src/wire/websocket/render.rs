@@ -1,4 +1,4 @@
-//! Frames as they are sent.
+//! The rendering of frames and messages.
 
 use super::super::deflate::deflate;
 use super::{BINARY, CLOSE, COMPRESSED, CONTINUATION, FINAL, MASKED, PING, PONG, TEXT};
@@ -6,7 +6,7 @@ use crate::grip::message::{CloseReason, MessageKind};
 use bytes::Bytes;
 use std::sync::OnceLock;
 
-/// Content shorter than this is not worth compressing.
+/// The number of bytes that content must have at least to be worth compressing.
 const WORTH_DEFLATING: usize = 32;
 
 /// Masks bytes, or unmasks them.
@@ -29,43 +29,43 @@ const fn opcode(kind: MessageKind) -> u8 {
     }
 }
 
-/// A piece of a message, which is one frame.
+/// A piece of a message that is sent as one frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Fragment<'a> {
     /// The kind of the message.
     pub kind: MessageKind,
     /// The content of the piece.
     pub content: &'a [u8],
-    /// Whether the message begins with it.
+    /// Whether the message begins with this piece.
     pub first: bool,
-    /// Whether the message ends with it.
+    /// Whether the message ends with this piece.
     pub last: bool,
 }
 
 impl<'a> Fragment<'a> {
-    /// Returns a message in one piece.
+    /// Creates a piece that is a whole message.
     pub const fn whole(kind: MessageKind, content: &'a [u8]) -> Self {
         Self { kind, content, first: true, last: true }
     }
 
-    /// Returns its frame for a client.
+    /// Returns the frame of the piece for a client.
     pub fn frame(&self) -> Bytes {
         bare(self.lead(), self.content)
     }
 
-    /// Returns its frame for an origin, masked with a key.
+    /// Returns the frame of the piece for an origin, masked with a key.
     pub fn masked(&self, key: [u8; 4]) -> Vec<u8> {
         hidden(self.lead(), self.content, key)
     }
 
-    /// Returns the first byte of its head.
+    /// Returns the first byte of the frame's head.
     const fn lead(&self) -> u8 {
         let opcode = if self.first { opcode(self.kind) } else { CONTINUATION };
         if self.last { opcode | FINAL } else { opcode }
     }
 }
 
-/// Returns the head of a frame, with room for its payload.
+/// Returns the first byte and the length of a frame, in a buffer that has room for the key and the payload.
 fn head(lead: u8, length: usize, masked: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(length + 14);
     out.push(lead);
@@ -98,7 +98,7 @@ fn hidden(lead: u8, content: &[u8], key: [u8; 4]) -> Vec<u8> {
     out
 }
 
-/// Returns a whole message for a client.
+/// Returns the frame of a whole message for a client.
 pub fn frame(kind: MessageKind, content: &[u8]) -> Bytes {
     Fragment::whole(kind, content).frame()
 }
@@ -108,7 +108,7 @@ pub fn close(reason: Option<&CloseReason>) -> Bytes {
     bare(FINAL | CLOSE, &CloseReason::payload(reason))
 }
 
-/// Returns a Close frame for an origin.
+/// Returns a Close frame for an origin, masked with a key.
 pub fn masked_close(reason: Option<&CloseReason>, key: [u8; 4]) -> Vec<u8> {
     hidden(FINAL | CLOSE, &CloseReason::payload(reason), key)
 }
@@ -118,11 +118,11 @@ pub fn masked_close(reason: Option<&CloseReason>, key: [u8; 4]) -> Vec<u8> {
 pub enum MessageForm {
     /// Messages are not compressed.
     Plain,
-    /// Compressed (RFC 7692), where that makes them smaller.
+    /// Messages are compressed (RFC 7692) if that makes them smaller.
     Deflated,
 }
 
-/// A message for clients, rendered once for everybody: its frame and its content are one piece of memory.
+/// A message for clients, rendered once for all of them. Its frame and its content share one allocation.
 #[derive(Debug)]
 pub struct Message {
     kind: MessageKind,
@@ -139,22 +139,23 @@ impl Message {
         Self { kind, plain, content, deflated: OnceLock::new() }
     }
 
-    /// Returns its kind.
+    /// Returns the kind of the message.
     pub const fn kind(&self) -> MessageKind {
         self.kind
     }
 
-    /// Returns its frame.
+    /// Returns the frame of the message without compression.
     pub const fn plain(&self) -> &Bytes {
         &self.plain
     }
 
-    /// Returns its bare content.
+    /// Returns the content of the message.
     pub const fn content(&self) -> &Bytes {
         &self.content
     }
 
-    /// Returns its frame with the content compressed, if that makes it smaller. The first call compresses it.
+    /// Returns the frame with compressed content, or the plain frame if compression would not make it smaller. The
+    /// first call compresses the content.
     pub fn deflated(&self) -> &Bytes {
         self.deflated.get_or_init(|| self.deflate().unwrap_or_else(|| self.plain.clone()))
     }
@@ -167,7 +168,7 @@ impl Message {
         Some(bare(opcode(self.kind) | FINAL | COMPRESSED, &content))
     }
 
-    /// Returns its frame in this form.
+    /// Returns the frame of the message in this form.
     pub fn select(&self, form: MessageForm) -> &Bytes {
         match form {
             MessageForm::Plain => self.plain(),
@@ -175,12 +176,12 @@ impl Message {
         }
     }
 
-    /// Returns the bytes of memory that its frame keeps.
+    /// Returns the number of bytes of the plain frame.
     pub const fn len(&self) -> usize {
         self.plain.len()
     }
 
-    /// Returns whether it has no content.
+    /// Returns whether the message has no content.
     pub const fn is_empty(&self) -> bool {
         self.content.is_empty()
     }

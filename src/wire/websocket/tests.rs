@@ -18,7 +18,8 @@ fn raw(lead: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Reads everything, fed in pieces of these lengths by turns.
+/// Feeds all bytes to the decoder, in pieces that have these lengths in turn. Returns all parts, and the violation
+/// that ended them.
 fn read(decoder: &mut Decoder, bytes: &[u8], lengths: &[usize]) -> (Vec<Part>, Option<Violation>) {
     let mut parts = Vec::new();
     let mut rest = bytes;
@@ -56,7 +57,8 @@ fn data(kind: MessageKind, content: &[u8], first: bool, last: bool) -> Part {
     Part::Data { kind, content: content.to_vec(), first, last }
 }
 
-/// Joins parts into whole messages. Checks that each begins and ends once, and that only ends are empty.
+/// Joins parts into whole messages. Checks that each message begins and ends once, and that only its last piece may
+/// be empty.
 fn join(parts: Vec<Part>) -> Vec<Part> {
     let mut whole = Vec::new();
     let mut open: Option<(MessageKind, Vec<u8>)> = None;
@@ -182,7 +184,8 @@ fn violations_have_codes() {
     assert_eq!(Violation::Text.to_string(), "text is not UTF-8");
 }
 
-/// Autobahn 6.4: a text is refused at the first byte that cannot be, whether in a frame's midst or not.
+/// Case 6.4 of the Autobahn test suite: text is refused at the first byte that cannot be UTF-8, even in the middle of
+/// a frame.
 #[test]
 fn bad_text_is_refused_at_its_first_bad_byte() {
     let start = "κόσμε".as_bytes();
@@ -289,7 +292,8 @@ fn messages_are_compressed_where_it_helps() {
     assert!(Message::new(Text, b"").is_empty());
 }
 
-/// A message or a control frame, and how it is sent: compressed, and cut at these places.
+/// A message or a control frame: its kind, its content, whether it is compressed, and the places at which it is cut
+/// into frames.
 type Sent = (MessageKind, Vec<u8>, bool, Vec<prop::sample::Index>);
 
 fn sent() -> impl Strategy<Value = Sent> {
@@ -348,7 +352,7 @@ fn expected(sent: &[Sent]) -> Vec<Part> {
     out
 }
 
-/// Returns bytes that are often frames.
+/// Generates bytes that are valid frames for the most part.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let lead = prop_oneof![
         prop::sample::select(vec![0x01, 0x02, 0x00, 0x80, 0x81, 0x82, 0xc1, 0xc2, 0x41, 0x88, 0x89]),

@@ -1,8 +1,9 @@
-//! Text that comes in pieces.
+//! The validation of UTF-8 text that arrives in pieces.
 
 use super::Violation;
 
-/// Checks text that comes in pieces. It keeps the beginning of a character that a piece's end cuts.
+/// A validator of text that arrives in pieces. It keeps the beginning of a character that is cut by the end of a
+/// piece.
 #[derive(Debug, Default)]
 pub(super) struct Utf8 {
     held: [u8; 4],
@@ -24,12 +25,12 @@ impl Utf8 {
         if piece.is_empty() { Ok(()) } else { self.hold(piece) }
     }
 
-    /// Checks that the text may end with the last piece: no character is left cut.
+    /// Checks that the text may end after the last piece, which means that the last character is complete.
     pub(super) const fn end(&self) -> Result<(), Violation> {
         if self.length > 0 { Err(Violation::Text) } else { Ok(()) }
     }
 
-    /// Checks bytes that begin with a character, and holds the last one if it is cut.
+    /// Checks bytes that begin at the beginning of a character, and keeps the last character if it is incomplete.
     fn hold(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         let Err(error) = std::str::from_utf8(bytes) else { return Ok(()) };
         if error.error_len().is_some() {
