@@ -1,4 +1,5 @@
-//! The floor plan: which module may use which. It is what keeps `ls src` the way of the data.
+//! Tests of the structure of `src`: which module may use which others, that files do not import each other in a circle,
+//! that pure modules do no I/O, and that files stay small.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
@@ -6,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What every module may use; these use none of the rest.
+/// The modules that all others may use. Among themselves they may use only what [`PLAN`] says.
 const COMMON: [&str; 3] = ["grip", "telemetry", "wire"];
 
-/// Each module, in the order of the data, and the modules that it may use besides. `*` stands for all.
+/// The modules, in the order in which data flows through them, each with the modules that it may use besides
+/// [`COMMON`]. `*` stands for all modules.
 const PLAN: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", &[]),
@@ -34,28 +36,28 @@ const PLAN: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
 ];
 
-/// The parts of which the configuration knows nothing but their settings, and the types of which these consist.
+/// The parts of which the configuration may use only the settings, each with the types of which its settings consist.
 const SETTINGS: &[(&str, &[&str])] = &[
-    ("control", &["Settings", "Access", "Scope", "Token"]),
+    ("control", &["Settings", "ControlAccess", "Scope", "ControlToken"]),
     ("front", &["Settings"]),
     ("hold", &["Settings"]),
     ("hub", &["Settings"]),
-    ("notify", &["Settings", "Events", "Hook", "Url"]),
-    ("origin", &["Settings", "AcceptProto", "Edit", "ForwardedFor", "ForwardedProto", "Forwarding"]),
+    ("notify", &["Settings", "EventKinds", "Webhook", "WebhookUrl"]),
+    ("origin", &["Settings", "AcceptProto", "ForwardedEdit", "ForwardedFor", "ForwardedProto", "Forwarding"]),
     ("session", &["Settings"]),
-    ("shard", &["Settings", "Steps"]),
+    ("shard", &["Settings", "StepSizes"]),
 ];
 
-/// Modules that know no runtime, no clock and no socket.
+/// The modules that use no runtime, no clock, no socket, no thread and no file.
 const PURE: [&str; 3] = ["grip", "route", "wire"];
 
-/// Lines that a file may have, tests included.
+/// The largest number of lines in a file, including its unit tests.
 const LONGEST_FILE: usize = 500;
 
 struct Source {
-    /// The module at the top to which the file belongs.
+    /// The top-level module to which the file belongs.
     module: String,
-    /// The path of the file's own module: `shard::conn`.
+    /// The path of the module that the file contains, such as `shard::conn`.
     name: String,
     path: PathBuf,
     text: String,
@@ -73,13 +75,13 @@ impl Source {
         Self { module, name, path, text }
     }
 
-    /// The code without comments.
+    /// Returns the code without the lines that are comments.
     fn code(&self) -> String {
         let lines = self.text.lines().filter(|line| !line.trim_start().starts_with("//"));
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// The code without comments and without the tests at its end.
+    /// Returns the code without the lines that are comments, and without the tests at its end.
     fn code_without_tests(&self) -> String {
         let code = self.code();
         match code.find("#[cfg(test)]\nmod tests {") {
@@ -89,7 +91,7 @@ impl Source {
     }
 }
 
-/// Every source file.
+/// Returns all source files in `src`.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut found, mut folders) = (Vec::new(), vec![root.clone()]);
@@ -103,12 +105,12 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    assert!(found.len() > PLAN.len(), "hardly a source file was found");
+    assert!(found.len() > PLAN.len(), "too few source files were found");
     found
 }
 
-/// The paths that the `use` items of a text name, each whole: `use crate::hub::{self, Busy};` names `crate::hub::self` and
-/// `crate::hub::Busy`.
+/// Returns the full paths of all imports in the `use` items of some code. For `use crate::hub::{self, Busy};` these are
+/// `crate::hub::self` and `crate::hub::Busy`.
 fn imports(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, start) in code.match_indices("use ") {
@@ -121,7 +123,7 @@ fn imports(code: &str) -> Vec<String> {
     found
 }
 
-/// Adds the paths of a tree of imports, each behind `prefix`.
+/// Adds the full paths of all imports in a use tree to `found`. Each begins with `prefix`.
 fn expand(tree: &str, prefix: &str, found: &mut Vec<String>) {
     let tree = tree.trim();
     let Some((before, inner)) = tree.split_once('{') else {
@@ -147,7 +149,7 @@ fn expand(tree: &str, prefix: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The paths that begin with `crate::` or `gripd::`, in imports and elsewhere, without that beginning.
+/// Returns the paths that begin with `crate::` or `gripd::`, in imports and elsewhere, without that beginning.
 fn absolute_paths(code: &str) -> Vec<String> {
     let inline = code.match_indices("crate::").chain(code.match_indices("gripd::")).map(|(at, start)| {
         let rest = &code[at + start.len()..];
@@ -181,12 +183,12 @@ fn every_module_uses_only_what_the_plan_allows() {
         }
     }
     let expected: BTreeSet<_> = PLAN.iter().map(|(module, _)| (*module).to_owned()).collect();
-    assert_eq!(seen, expected, "a module of the plan is gone");
-    assert!(edges > 20, "hardly an edge was found: {edges}");
+    assert_eq!(seen, expected, "PLAN names a module that does not exist");
+    assert!(edges > 20, "too few uses of other modules were found: {edges}");
 }
 
 #[test]
-fn the_configuration_knows_of_the_parts_only_their_settings() {
+fn the_configuration_uses_only_the_settings_of_other_parts() {
     let mut found = 0;
     for source in sources().iter().filter(|source| source.module == "config") {
         let code = source.code();
@@ -200,17 +202,18 @@ fn the_configuration_knows_of_the_parts_only_their_settings() {
                 (is_whole && rest.len() > start.len()).then_some(rest)
             });
             for path in absolute.chain(relative) {
-                // The module itself is imported, and then named in front of each type.
+                // An import of the part itself names no type. Its types are then written as `part::Type` in the code.
                 let Some(name) = path.split("::").nth(1).filter(|name| !["", "self"].contains(name)) else { continue };
-                assert!(allowed.contains(&name), "{}: {path} is not among the settings", source.path.display());
+                assert!(allowed.contains(&name), "{}: {path} is not in SETTINGS", source.path.display());
                 found += 1;
             }
         }
     }
-    assert!(found > 20, "hardly a setting was found: {found}");
+    assert!(found > 20, "too few uses of settings were found: {found}");
 }
 
-/// The files of the same module at the top that a file imports from, the faces above it excepted.
+/// Returns the files of the same top-level module from which a file imports, except those of the modules that contain
+/// the file.
 fn neighbours<'a>(source: &Source, names: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     for path in imports(&source.code_without_tests()) {
@@ -228,7 +231,7 @@ fn neighbours<'a>(source: &Source, names: &BTreeSet<&'a str>) -> BTreeSet<&'a st
                     parts.remove(0);
                 }
             }
-            // Children of a face, and other crates.
+            // Other paths lead to a child module or to another crate.
             _ => continue,
         }
         own.extend(parts);
@@ -249,8 +252,9 @@ fn no_files_of_a_module_import_from_each_other_in_a_circle() {
     let names: BTreeSet<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     let mut left: BTreeMap<&str, BTreeSet<&str>> =
         sources.iter().map(|source| (source.name.as_str(), neighbours(source, &names))).collect();
-    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 100, "hardly an import was found");
-    // Files that import from none that is left are taken away, again and again: a circle is what stays.
+    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 100, "too few imports were found");
+    // Files that import from none of the remaining files are removed again and again. If any files remain, some of them
+    // import from each other in a circle.
     loop {
         let free: Vec<&str> = left.iter().filter(|(_, uses)| uses.is_empty()).map(|(name, _)| *name).collect();
         if free.is_empty() {
@@ -263,27 +267,27 @@ fn no_files_of_a_module_import_from_each_other_in_a_circle() {
             }
         }
     }
-    assert!(left.is_empty(), "these import from each other in a circle, or from such a circle: {left:#?}");
+    assert!(left.is_empty(), "these files import from each other in a circle, or from such files: {left:#?}");
 }
 
 #[test]
-fn pure_modules_know_no_runtime_no_clock_and_no_socket() {
+fn pure_modules_use_no_runtime_no_clock_and_no_socket() {
     let mut checked = 0;
     for source in sources().iter().filter(|source| PURE.contains(&source.module.as_str())) {
-        // An address is no socket.
+        // `IpAddr` is allowed because it is only a value.
         let text = source.text.replace("std::net::IpAddr", "").replace("std::net::{IpAddr,", "");
         for word in ["tokio", "Instant::now", "SystemTime::now", "std::net", "std::thread", "std::fs"] {
-            assert!(!text.contains(word), "{} names {word}", source.path.display());
+            assert!(!text.contains(word), "{} contains {word}", source.path.display());
         }
         checked += 1;
     }
-    assert!(checked > 10, "hardly a pure module was found: {checked}");
+    assert!(checked > 10, "too few files of pure modules were found: {checked}");
 }
 
 #[test]
 fn files_stay_small() {
     for source in sources() {
         let lines = source.text.lines().count();
-        assert!(lines <= LONGEST_FILE, "{} has {lines} lines", source.path.display());
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines, more than {LONGEST_FILE}", source.path.display());
     }
 }

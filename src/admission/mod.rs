@@ -1,16 +1,16 @@
 //! The admission of holds: reading an origin's response, and deciding whether a client may hold the channels that
 //! the response names.
 
-mod reading;
+mod interpreted_answer;
 mod terms;
 
-pub use reading::{Reading, Unusable};
+pub use interpreted_answer::{UnderstoodAnswer, UnusableAnswer};
 pub use terms::terms;
 
-use crate::grip::{Channel, Refusal, Rights};
+use crate::grip::{Channel, ChannelRefusal, Rights};
 use crate::hub::Hub;
 use crate::route::Route;
-use crate::shard::{Denied, Metrics};
+use crate::shard::{DeniedChannel, Metrics};
 use std::sync::Arc;
 
 /// The rules for the channels that clients may hold.
@@ -31,7 +31,7 @@ pub struct NotAdmitted {
     /// The name that the origin gives to the channel.
     pub channel: String,
     /// The reason for the refusal: the rule of the route, or the client's token.
-    pub refusal: Refusal,
+    pub refusal: ChannelRefusal,
 }
 
 impl Admission {
@@ -87,7 +87,7 @@ impl Admission {
         route: &Route,
         names: impl Iterator<Item = &'a str>,
         implicit: &[String],
-    ) -> Result<(), Denied> {
+    ) -> Result<(), DeniedChannel> {
         if !self.hub.has_denials() {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl Admission {
         let channels: Vec<Channel> = named.chain(implicit.iter().map(|name| Channel::from(name.as_str()))).collect();
         match self.hub.denies(&channels) {
             Some(denied) => {
-                let denied = Denied(denied);
+                let denied = DeniedChannel(denied);
                 self.note_denied(&denied);
                 Err(denied)
             }
@@ -104,7 +104,7 @@ impl Admission {
     }
 
     /// Counts a subscription that was refused because a channel is denied.
-    pub fn note_denied(&self, _: &Denied) {
+    pub fn note_denied(&self, _: &DeniedChannel) {
         self.metrics.denied.inc();
     }
 }

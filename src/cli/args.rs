@@ -55,14 +55,14 @@ pub(super) enum Command {
     /// Read the configuration and report the errors in it
     Check,
     /// Publish an item to a channel
-    Publish(Box<Publish>),
+    Publish(Box<PublishArgs>),
     /// Close the connections of a channel, and print how many were closed
-    Close(Close),
+    Close(CloseArgs),
 }
 
 /// The arguments of `gripd publish`, which takes the options of `pushpin-publish`.
 #[derive(Debug, ArgGroup)]
-pub(super) struct Publish {
+pub(super) struct PublishArgs {
     /// The channel
     pub(super) channel: String,
     /// The content to publish; '@FILE' reads a file
@@ -102,19 +102,19 @@ pub(super) struct Publish {
     #[arg(long)]
     pub(super) no_eol: bool,
     #[command(flatten)]
-    pub(super) server: Server,
+    pub(super) server: ServerArgs,
 }
 
 #[derive(Debug, ArgGroup)]
-pub(super) struct Close {
+pub(super) struct CloseArgs {
     /// The channel
     pub(super) channel: String,
     #[command(flatten)]
-    pub(super) server: Server,
+    pub(super) server: ServerArgs,
 }
 
 #[derive(ArgGroup)]
-pub(super) struct Server {
+pub(super) struct ServerArgs {
     /// The control API of gripd: http://HOST:PORT or unix:FILE. Append ?iss=NAME&key=KEY to authenticate with a JWT,
     /// as GRIP libraries do, or ?key=KEY to authenticate with the key itself
     #[arg(long, env = "GRIP_URL", hide_env_values = true, value_name = "URL", default_value = "http://localhost:5561")]
@@ -127,10 +127,10 @@ pub(super) struct Server {
     pub(super) bearer: Option<String>,
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ServerArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL, the password and the token may be secret, so no field is shown.
-        f.debug_struct("Server").finish_non_exhaustive()
+        f.debug_struct("ServerArgs").finish_non_exhaustive()
     }
 }
 

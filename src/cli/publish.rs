@@ -1,7 +1,7 @@
 //! `gripd publish` and `gripd close`: a publisher for the terminal.
 
-use super::args::{self, Close, Publish};
-use super::server::Server;
+use super::args::{self, CloseArgs, PublishArgs};
+use super::server::ControlServer;
 use super::{FAILURE, OK, USAGE};
 use crate::control::Published;
 use crate::grip::base64;
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Runs `gripd publish`.
-pub(super) fn publish(args: &Publish) -> u8 {
+pub(super) fn publish(args: &PublishArgs) -> u8 {
     let item = match item(args) {
         Ok(item) => item,
         Err(error) => return fail(USAGE, error.as_ref()),
@@ -33,7 +33,7 @@ pub(super) fn publish(args: &Publish) -> u8 {
 }
 
 /// Returns the item that the arguments describe.
-fn item(args: &Publish) -> Result<Map<String, Value>> {
+fn item(args: &PublishArgs) -> Result<Map<String, Value>> {
     let mut item = Map::from_iter([("channel".to_owned(), json!(args.channel))]);
     let mut set = |name: &str, value: Value| drop(item.insert(name.to_owned(), value));
     for (name, id) in [("id", &args.id), ("prev-id", &args.prev_id)] {
@@ -59,7 +59,7 @@ fn item(args: &Publish) -> Result<Map<String, Value>> {
 }
 
 /// Runs `gripd close`.
-pub(super) fn close(args: &Close) -> u8 {
+pub(super) fn close(args: &CloseArgs) -> u8 {
     let item = json!({ "channel": args.channel, "action": "close" });
     match post(&args.server, &item).and_then(|reply| closed(&reply)) {
         Ok((closed, cut)) => {
@@ -78,7 +78,7 @@ fn fail(code: u8, error: &dyn Error) -> u8 {
 
 /// Returns the content in every format, or in `http-response` alone if it is a patch. Text from the command line gets
 /// a final newline in the HTTP formats, as with `pushpin-publish`. The content of a file is not changed.
-fn formats(args: &Publish, content: &str) -> Result<Value> {
+fn formats(args: &PublishArgs, content: &str) -> Result<Value> {
     let (message, content) = match content.strip_prefix('@') {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|e| format!("{path}: {e}"))?;
@@ -122,8 +122,8 @@ fn closed(reply: &Bytes) -> Result<(u32, u32)> {
 }
 
 /// Publishes one item and returns the reply.
-fn post(server: &args::Server, item: &impl serde::Serialize) -> Result<Bytes> {
-    let server = Server::of(server)?;
+fn post(server: &args::ServerArgs, item: &impl serde::Serialize) -> Result<Bytes> {
+    let server = ControlServer::of(server)?;
     let body = json!({ "items": [item] }).to_string();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {

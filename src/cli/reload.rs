@@ -3,29 +3,29 @@
 use super::args::Args;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::route::Table;
+use crate::route::RouteTable;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A reloader of routes. It reads the routes again when one of their files has changed, and when a signal asks for
 /// it.
-pub(super) struct Reload<'a> {
+pub(super) struct RouteReload<'a> {
     args: &'a Args,
     files: Vec<PathBuf>,
     /// The state of the files just before they were last read.
-    read: Vec<Stamp>,
+    read: Vec<FileStamp>,
     /// The state of the files when they were last looked at.
-    seen: Vec<Stamp>,
+    seen: Vec<FileStamp>,
     /// The routes in use; `None`: the demo runs, which has no routes to change.
-    routes: Option<Arc<Table>>,
+    routes: Option<Arc<RouteTable>>,
 }
 
 /// The properties that tell one version of a file from another without reading it, or `None` if they cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-struct Stamp(Option<[i64; 6]>);
+struct FileStamp(Option<[i64; 6]>);
 
-impl Stamp {
+impl FileStamp {
     fn of(path: &Path) -> Self {
         let Ok(file) = std::fs::metadata(path) else { return Self(None) };
         let [inode, size] = [file.ino(), file.size()].map(u64::cast_signed);
@@ -35,14 +35,14 @@ impl Stamp {
 
 /// The occasion on which the files are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub(super) enum ReloadOccasion {
     /// The files are checked at regular intervals.
     Routine,
     /// A SIGHUP has come.
     Signal,
 }
 
-impl<'a> Reload<'a> {
+impl<'a> RouteReload<'a> {
     /// Returns a reloader that watches the files of a configuration. The configuration must be read after this.
     pub(super) fn new(args: &'a Args) -> Self {
         let files: Vec<PathBuf> = args.config.iter().cloned().collect();
@@ -61,18 +61,18 @@ impl<'a> Reload<'a> {
     /// Reads the routes again if a file has changed since it was last read, or if a signal asks for it. A changed
     /// file is read only if it was the same at the last check, so that it is not read half written. If a file is
     /// wrong, the current routes remain in effect.
-    pub(super) fn look(&mut self, daemon: &Daemon, occasion: Occasion) {
+    pub(super) fn look(&mut self, daemon: &Daemon, occasion: ReloadOccasion) {
         let now = stamps(&self.files);
         let settled = now == self.seen;
         let changed = now != self.read && self.routes.is_some();
         self.seen = stamps(&self.files);
-        if occasion == Occasion::Signal || (changed && settled) {
+        if occasion == ReloadOccasion::Signal || (changed && settled) {
             self.read = now;
             self.read_again(daemon, occasion);
         }
     }
 
-    fn read_again(&mut self, daemon: &Daemon, occasion: Occasion) {
+    fn read_again(&mut self, daemon: &Daemon, occasion: ReloadOccasion) {
         match Config::load(self.args.config.as_deref(), &self.args.overrides()) {
             Err(error) => {
                 for line in error.to_string().lines() {
@@ -93,7 +93,7 @@ impl<'a> Reload<'a> {
                     daemon.reroute(routes);
                 }
             }
-            Ok(_) if occasion == Occasion::Signal => {
+            Ok(_) if occasion == ReloadOccasion::Signal => {
                 tracing::warn!("the demo has no routes to reload; restart gripd to change its settings")
             }
             Ok(_) => {}
@@ -101,6 +101,6 @@ impl<'a> Reload<'a> {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    files.iter().map(|path| Stamp::of(path)).collect()
+fn stamps(files: &[PathBuf]) -> Vec<FileStamp> {
+    files.iter().map(|path| FileStamp::of(path)).collect()
 }

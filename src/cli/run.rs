@@ -1,7 +1,7 @@
 //! The commands `gripd`, which runs the daemon, and `gripd check`, which checks the configuration.
 
 use super::args::Args;
-use super::reload::{Occasion, Reload};
+use super::reload::{ReloadOccasion, RouteReload};
 use super::{CONFIG, FAILURE, OK, USAGE};
 use crate::config::{self, Config};
 use crate::daemon::Daemon;
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the daemon until a signal ends it. Returns the exit code.
 pub(super) fn daemon(args: &Args) -> u8 {
-    let reload = Reload::new(args);
+    let reload = RouteReload::new(args);
     let config = match load(args) {
         Ok(config) => config,
         Err(error) => return refuse(&error),
@@ -48,7 +48,7 @@ fn raise_open_files() {
 ///
 /// # Errors
 /// The daemon could not be started.
-fn run(config: Config, mut reload: Reload<'_>) -> io::Result<bool> {
+fn run(config: Config, mut reload: RouteReload<'_>) -> io::Result<bool> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         // The signal handlers are installed before anything is served, so that a signal that comes early is not
         // missed.
@@ -105,18 +105,18 @@ impl Signals {
 
     /// Waits for SIGTERM or SIGINT. Until then, `look` is called at regular intervals, and whenever a SIGHUP is
     /// received.
-    async fn terminated(&mut self, mut look: impl FnMut(Occasion)) {
+    async fn terminated(&mut self, mut look: impl FnMut(ReloadOccasion)) {
         let mut now_and_then = tokio::time::interval(WATCH_EVERY);
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => look(Occasion::Signal),
+                _ = self.hangup.recv() => look(ReloadOccasion::Signal),
                 _ = self.user1.recv() => {
                     tracing::info!("SIGUSR1 ignored: the log goes to standard error, so there is no log file to reopen");
                 }
                 _ = self.user2.recv() => tracing::info!("SIGUSR2 is not supported and was ignored"),
-                _ = now_and_then.tick() => look(Occasion::Routine),
+                _ = now_and_then.tick() => look(ReloadOccasion::Routine),
             }
         }
     }
@@ -134,12 +134,12 @@ pub(super) fn check(args: &Args) -> u8 {
     }
 }
 
-fn load(args: &Args) -> Result<Config, config::Error> {
+fn load(args: &Args) -> Result<Config, config::ConfigError> {
     Config::load(args.config.as_deref(), &args.overrides())
 }
 
 /// Prints all errors in the configuration. Returns the exit code.
-fn refuse(error: &config::Error) -> u8 {
+fn refuse(error: &config::ConfigError) -> u8 {
     eprintln!("{error}");
     if error.is_usage() { USAGE } else { CONFIG }
 }

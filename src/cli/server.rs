@@ -19,22 +19,22 @@ const MAX_REPLY: usize = 1 << 20;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The control API of a gripd process, and the credentials for it.
-pub(super) struct Server {
-    place: Place,
+pub(super) struct ControlServer {
+    place: ServerPlace,
     /// The path that precedes the paths of the control API. It has no slash at the end.
     path: String,
-    proof: Option<Proof>,
+    proof: Option<Credential>,
 }
 
 /// The address of the control API.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum ServerPlace {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
 }
 
 /// The credentials that are sent with a request.
-enum Proof {
+enum Credential {
     /// The value of an `Authorization` header with a password or a token, which are valid until somebody changes
     /// them. Connections are not encrypted, so this is not sent to another machine.
     Lasting(String),
@@ -42,18 +42,18 @@ enum Proof {
     Jwt(Box<Signer>),
 }
 
-impl Server {
+impl ControlServer {
     /// Reads the server from the arguments. Options take precedence over the URL.
-    pub(super) fn of(args: &args::Server) -> Result<Self> {
+    pub(super) fn of(args: &args::ServerArgs) -> Result<Self> {
         let (url, query) = args.spec.split_once('?').unwrap_or((&args.spec, ""));
         let (place, path) = match url.strip_prefix("unix:") {
             Some("") => return Err("'unix:' must name a file".into()),
-            Some(file) => (Place::Unix(file.into()), String::new()),
+            Some(file) => (ServerPlace::Unix(file.into()), String::new()),
             None => over_tcp(url)?,
         };
         let proof = match (&args.user, &args.bearer) {
-            (Some(user), _) => Some(Proof::Lasting(format!("Basic {}", base64::encode(user.as_bytes())))),
-            (None, Some(token)) => Some(Proof::Lasting(format!("Bearer {token}"))),
+            (Some(user), _) => Some(Credential::Lasting(format!("Basic {}", base64::encode(user.as_bytes())))),
+            (None, Some(token)) => Some(Credential::Lasting(format!("Bearer {token}"))),
             (None, None) => of_query(query)?,
         };
         Ok(Self { place, path, proof })
@@ -62,8 +62,10 @@ impl Server {
     /// Sends a publish request with this body to the server, and returns the body of the response.
     pub(super) async fn post(&self, body: String) -> Result<Bytes> {
         let transport = match &self.place {
-            Place::Unix(file) => connect_to_file(file).await.map_err(|e| format!("cannot connect to {self}: {e}"))?,
-            Place::Tcp { host, port } => {
+            ServerPlace::Unix(file) => {
+                connect_to_file(file).await.map_err(|e| format!("cannot connect to {self}: {e}"))?
+            }
+            ServerPlace::Tcp { host, port } => {
                 let connected = connect(host.trim_matches(['[', ']']), *port).await;
                 connected.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?
             }
@@ -74,15 +76,15 @@ impl Server {
     /// Sends a publish request with this body over a connection, and returns the body of the response.
     async fn exchange(&self, transport: Transport, body: String) -> Result<Bytes> {
         let reach = match transport.peer() {
-            Some(Peer::Unix | Peer::Memory) => Reach::ThisMachine,
-            Some(Peer::Tcp { remote, .. }) if remote.ip().to_canonical().is_loopback() => Reach::ThisMachine,
-            Some(Peer::Tcp { .. }) | None => Reach::Network,
+            Some(Peer::Unix | Peer::Memory) => ServerReach::ThisMachine,
+            Some(Peer::Tcp { remote, .. }) if remote.ip().to_canonical().is_loopback() => ServerReach::ThisMachine,
+            Some(Peer::Tcp { .. }) | None => ServerReach::Network,
         };
         let authorization = self.authorization(reach)?;
         let mut connection = HttpConnection::new(transport, None).await?;
         let host = match &self.place {
-            Place::Tcp { host, port } => format!("{host}:{port}"),
-            Place::Unix(_) => "localhost".to_owned(),
+            ServerPlace::Tcp { host, port } => format!("{host}:{port}"),
+            ServerPlace::Unix(_) => "localhost".to_owned(),
         };
         let mut request = Request::post(format!("{}/publish/", self.path))
             .header(HOST, host)
@@ -106,14 +108,14 @@ impl Server {
     ///
     /// # Errors
     /// The credentials must not be sent to another machine, or they do not fit a header.
-    fn authorization(&self, reach: Reach) -> Result<Option<HeaderValue>> {
+    fn authorization(&self, reach: ServerReach) -> Result<Option<HeaderValue>> {
         let value = match &self.proof {
             None => return Ok(None),
-            Some(Proof::Lasting(_)) if reach == Reach::Network => {
+            Some(Credential::Lasting(_)) if reach == ServerReach::Network => {
                 return Err("passwords and tokens are not sent to another machine without TLS".into());
             }
-            Some(Proof::Lasting(value)) => value.clone(),
-            Some(Proof::Jwt(signer)) => {
+            Some(Credential::Lasting(value)) => value.clone(),
+            Some(Credential::Jwt(signer)) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
                 format!("Bearer {}", signer.sign(now).ok_or("the key cannot sign")?)
             }
@@ -127,7 +129,7 @@ impl Server {
 
 /// The part of the network that a request to the server crosses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
+enum ServerReach {
     /// The server is on this machine, so nobody else can read the request.
     ThisMachine,
     /// The server is on another machine, so others can read the request on its way.
@@ -136,18 +138,18 @@ enum Reach {
 
 /// Returns the host and the port of an `http` URL, and its path without a slash at the end. Errors do not quote the
 /// URL, because it may contain a password.
-fn over_tcp(url: &str) -> Result<(Place, String)> {
+fn over_tcp(url: &str) -> Result<(ServerPlace, String)> {
     let uri: Uri = url.parse().map_err(|e| format!("the server's URL cannot be read: {e}"))?;
     if uri.scheme_str() != Some("http") {
         return Err("the server's URL must begin with http:// or unix:; other schemes are not supported yet".into());
     }
     let host = uri.host().filter(|host| !host.is_empty()).ok_or("the server's URL has no host")?.to_owned();
-    let place = Place::Tcp { host, port: uri.port_u16().unwrap_or(80) };
+    let place = ServerPlace::Tcp { host, port: uri.port_u16().unwrap_or(80) };
     Ok((place, uri.path().trim_end_matches('/').to_owned()))
 }
 
 /// Reads the credentials from the query of a URL, as GRIP libraries write them.
-fn of_query(query: &str) -> Result<Option<Proof>> {
+fn of_query(query: &str) -> Result<Option<Credential>> {
     let value = |name| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs
@@ -163,20 +165,20 @@ fn of_query(query: &str) -> Result<Option<Proof>> {
         |_| "the key in the server's URL must be plain text, or 'base64:' followed by base64; it cannot name a file",
     )?;
     match (value("iss"), key) {
-        (Some(issuer), key) => Ok(Signer::new(&issuer, &key)?.map(|signer| Proof::Jwt(Box::new(signer)))),
+        (Some(issuer), key) => Ok(Signer::new(&issuer, &key)?.map(|signer| Credential::Jwt(Box::new(signer)))),
         (None, Key::Secret(secret)) => {
             let secret = String::from_utf8(secret).map_err(|_| "the key in the server's URL is not UTF-8 text")?;
-            Ok(Some(Proof::Lasting(format!("Bearer {secret}"))))
+            Ok(Some(Credential::Lasting(format!("Bearer {secret}"))))
         }
         (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM, which can only sign: add iss=NAME".into()),
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ControlServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Tcp { host, port } => write!(f, "http://{host}:{port}{}", self.path),
-            Place::Unix(file) => write!(f, "{}", file.display()),
+            ServerPlace::Tcp { host, port } => write!(f, "http://{host}:{port}{}", self.path),
+            ServerPlace::Unix(file) => write!(f, "{}", file.display()),
         }
     }
 }
@@ -185,14 +187,15 @@ impl fmt::Display for Server {
 mod tests {
     use super::*;
 
-    fn server(spec: &str) -> Result<Server> {
-        Server::of(&args::Server { spec: spec.to_owned(), user: None, bearer: None })
+    fn server(spec: &str) -> Result<ControlServer> {
+        ControlServer::of(&args::ServerArgs { spec: spec.to_owned(), user: None, bearer: None })
     }
 
     /// Returns the server as it is displayed, and the `Authorization` header that it gets on this machine.
     fn read(spec: &str) -> (String, Option<String>) {
         let server = server(spec).unwrap();
-        let shown = server.authorization(Reach::ThisMachine).unwrap().map(|value| value.to_str().unwrap().to_owned());
+        let shown =
+            server.authorization(ServerReach::ThisMachine).unwrap().map(|value| value.to_str().unwrap().to_owned());
         (server.to_string(), shown)
     }
 
@@ -214,14 +217,14 @@ mod tests {
         assert_eq!(bearer("unix:/s?key=a%2Bb"), Some("Bearer a+b".into()));
         assert_eq!(bearer("http://h/?iss=realm&verify-key=x&key="), None);
         let jwt = bearer("http://h/?iss=realm&key=base64:Y2hhbmdlbWU%3D").unwrap();
-        let verifier = crate::grip::signature::Verifier::new(&Key::Secret(b"changeme".to_vec())).unwrap().unwrap();
+        let verifier = crate::grip::signature::ProxyVerifier::new(&Key::Secret(b"changeme".to_vec())).unwrap().unwrap();
         let claims: serde_json::Value = verifier.claims(jwt.strip_prefix("Bearer ").unwrap()).unwrap();
         assert_eq!(claims["iss"], "realm");
     }
 
     #[test]
     fn what_lasts_does_not_leave_the_machine_and_no_error_tells_it() {
-        let far = |spec: &str| server(spec).and_then(|server| server.authorization(Reach::Network));
+        let far = |spec: &str| server(spec).and_then(|server| server.authorization(ServerReach::Network));
         assert!(far("http://h/?iss=realm&key=s3cret").unwrap().is_some());
         assert!(far("http://h/?key=s3cret").is_err());
         for wrong in [
@@ -232,8 +235,10 @@ mod tests {
             "http://s3cret@:x/",
             "s3cret",
         ] {
-            let error =
-                server(wrong).and_then(|server| server.authorization(Reach::ThisMachine)).unwrap_err().to_string();
+            let error = server(wrong)
+                .and_then(|server| server.authorization(ServerReach::ThisMachine))
+                .unwrap_err()
+                .to_string();
             assert!(!error.contains("s3cret"), "{wrong}: {error}");
         }
     }

@@ -11,8 +11,11 @@ pub use connection_name::{ConnectionName, NoConnectionName};
 pub use publisher::Publisher;
 
 use crate::grip::Item;
-use crate::hub::{After, Busy, Change, ConnectionFilter, Denial, Finally, Held, Hub, Receipt, Rules, Unchanged};
-use crate::shard::Row;
+use crate::hub::{
+    BusyReason, ConnectionFilter, Denial, DenialCursor, HeldChannel, Hub, OnFinalOutcomes, Receipt, RouteRule,
+    RuleChange, RuleChangeError,
+};
+use crate::shard::ListedConnection;
 use std::sync::Arc;
 
 /// The nodes that belong together, including this one.
@@ -31,14 +34,14 @@ impl Cluster {
     /// final.
     ///
     /// # Errors
-    /// [`Busy`] if there was no room for the batch in time, or if it denies more channels than may be denied. Nothing
-    /// was published then.
+    /// [`BusyReason`] if there was no room for the batch in time, or if it denies more channels than may be denied.
+    /// Nothing was published then.
     pub async fn publish(
         &self,
         items: Vec<Item>,
         publisher: &Publisher<'_>,
-        finally: Finally,
-    ) -> Result<Receipt, Busy> {
+        finally: OnFinalOutcomes,
+    ) -> Result<Receipt, BusyReason> {
         let (first, count) = (items.first().map(|item| item.channel.clone()), items.len());
         let receipt = self.hub.publish(items, finally).await?;
         let Publisher { token, subject, address } = publisher;
@@ -51,8 +54,8 @@ impl Cluster {
     ///
     /// # Errors
     /// They could not be written. The error says why.
-    pub async fn kept(&self) -> Result<(), String> {
-        self.hub.kept().await
+    pub async fn wait_until_persisted(&self) -> Result<(), String> {
+        self.hub.wait_until_written().await
     }
 
     /// Forgets the last ids of all channels, and makes held streams and long-polls ask their origins again.
@@ -62,7 +65,7 @@ impl Cluster {
 
     /// Returns at most `limit` held channels whose names begin with `prefix`, in order, and whether there are more.
     /// The list begins after the channel `after`, if it is given.
-    pub async fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
+    pub async fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<HeldChannel>, bool) {
         self.hub.channels(prefix, after, limit)
     }
 
@@ -84,13 +87,13 @@ impl Cluster {
         filter: &ConnectionFilter,
         after: Option<&ConnectionName>,
         limit: usize,
-    ) -> (Vec<(ConnectionName, Row)>, bool) {
+    ) -> (Vec<(ConnectionName, ListedConnection)>, bool) {
         let (rows, more) = self.hub.connections_of(filter, after.map(|after| after.id), limit).await;
         (rows.into_iter().map(|(id, row)| (ConnectionName { id, node: None }, row)).collect(), more)
     }
 
     /// Returns the connection of this name, if it is held.
-    pub async fn connection(&self, name: &ConnectionName) -> Option<Row> {
+    pub async fn connection(&self, name: &ConnectionName) -> Option<ListedConnection> {
         if !self.knows_node(name) {
             return None;
         }
@@ -99,7 +102,7 @@ impl Cluster {
 
     /// Closes one connection, in the same way in which the close of a channel closes all of its connections.
     /// `finally` is called with the outcome. Returns `None` if there cannot be a connection of this name.
-    pub async fn close_connection(&self, name: &ConnectionName, finally: Finally) -> Option<Receipt> {
+    pub async fn close_connection(&self, name: &ConnectionName, finally: OnFinalOutcomes) -> Option<Receipt> {
         if !self.knows_node(name) {
             return None;
         }
@@ -108,7 +111,12 @@ impl Cluster {
 
     /// Returns at most `limit` denials of channels whose names begin with `prefix`, in order. The list begins after
     /// `after`, if it is given. If there are more, the second value is the `after` with which the list goes on.
-    pub fn denials(&self, prefix: &str, after: Option<&After>, limit: usize) -> (Vec<Denial>, Option<After>) {
+    pub fn denials(
+        &self,
+        prefix: &str,
+        after: Option<&DenialCursor>,
+        limit: usize,
+    ) -> (Vec<Denial>, Option<DenialCursor>) {
         self.hub.denials(prefix, after, limit)
     }
 
@@ -118,7 +126,7 @@ impl Cluster {
     }
 
     /// Returns the lists of allowed channels of all routes.
-    pub fn rules(&self) -> Vec<Rules> {
+    pub fn rules(&self) -> Vec<RouteRule> {
         self.hub.rules()
     }
 
@@ -127,7 +135,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The list was not changed. The error says why.
-    pub async fn change_rule(&self, route: Option<&str>, change: &Change) -> Result<Rules, Unchanged> {
+    pub async fn change_rule(&self, route: Option<&str>, change: &RuleChange) -> Result<RouteRule, RuleChangeError> {
         self.hub.change_rule(route, change)
     }
 }

@@ -1,12 +1,12 @@
 //! The configuration of the control API: the table `[control]` with its tokens `[[control.token]]`.
 
-use super::error::Error;
+use super::error::ConfigError;
 use super::keys;
 use super::place::{folder, place};
-use super::value::{Mode, Seconds, limit};
-use crate::control::{self, Access, Scope, Token};
-use crate::grip::signature::{Key, Verifier};
-use crate::grip::{Invalid, invalid};
+use super::value::{FileMode, Seconds, limit};
+use crate::control::{self, ControlAccess, ControlToken, Scope};
+use crate::grip::signature::{Key, ProxyVerifier};
+use crate::grip::{InvalidText, invalid};
 use crate::hub;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -18,22 +18,22 @@ use toml::Spanned;
 /// The table `[control]`.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Control {
+pub(super) struct ControlTable {
     pub(super) listen: Option<SocketAddr>,
     pub(super) max_body: NonZeroUsize,
     pub(super) publish_wait: Seconds,
     pub(super) health: Option<SocketAddr>,
     pub(super) hosts: Vec<String>,
     pub(super) unix: Option<String>,
-    pub(super) unix_mode: Option<Mode>,
-    pub(super) without_token: Vec<Spared>,
+    pub(super) unix_mode: Option<FileMode>,
+    pub(super) without_token: Vec<SparedCallers>,
     pub(super) token: TokenTables,
     /// The line ends of the configuration file, by which errors name the line of a token.
     #[serde(skip)]
-    pub(super) lines: Lines,
+    pub(super) lines: LineIndex,
 }
 
-impl Default for Control {
+impl Default for ControlTable {
     fn default() -> Self {
         let max_body = limit(control::Settings::default().max_body);
         Self {
@@ -44,9 +44,9 @@ impl Default for Control {
             hosts: Vec::new(),
             unix: None,
             unix_mode: None,
-            without_token: vec![Spared::Unix],
+            without_token: vec![SparedCallers::Unix],
             token: Vec::new(),
-            lines: Lines::default(),
+            lines: LineIndex::default(),
         }
     }
 }
@@ -57,16 +57,16 @@ impl Default for Control {
 pub(super) struct TokenTable {
     name: String,
     iss: Option<String>,
-    key: Option<Hidden>,
-    secret: Option<Hidden>,
+    key: Option<SecretText>,
+    secret: Option<SecretText>,
     #[serde(default)]
     scopes: Vec<String>,
 }
 
 /// A text that errors and logs must not show, because it may be a secret.
-pub(super) struct Hidden(String);
+pub(super) struct SecretText(String);
 
-impl<'de> Deserialize<'de> for Hidden {
+impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(text) => Ok(Self(text)),
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Hidden {
     }
 }
 
-impl std::fmt::Debug for Hidden {
+impl std::fmt::Debug for SecretText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a secret")
     }
@@ -84,24 +84,28 @@ impl std::fmt::Debug for Hidden {
 /// The callers that may be exempt from the need for a token.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Spared {
+pub(super) enum SparedCallers {
     Unix,
     Loopback,
 }
 
 /// The key or secret of a token, which is compared so that no two tokens have the same.
 #[derive(PartialEq, Eq)]
-enum Proof {
+enum ProofKey {
     Signed(String, Key),
     Secret(String),
 }
 
 /// Returns the access to the control API that the file configures. All errors are added to `error`.
-pub(super) fn access(path: Option<&Path>, control: &Control, error: &mut Error) -> Access {
+pub(super) fn access(path: Option<&Path>, control: &ControlTable, error: &mut ConfigError) -> ControlAccess {
     let place = place(path);
     let spares = |who| control.without_token.contains(&who);
-    let mut access = Access { tokens: Vec::new(), unix: spares(Spared::Unix), loopback: spares(Spared::Loopback) };
-    let mut before: Vec<(&str, Option<Proof>)> = Vec::new();
+    let mut access = ControlAccess {
+        tokens: Vec::new(),
+        unix: spares(SparedCallers::Unix),
+        loopback: spares(SparedCallers::Loopback),
+    };
+    let mut before: Vec<(&str, Option<ProofKey>)> = Vec::new();
     for table in &control.token {
         let (line, table) = (control.lines.of(table.span().start), table.get_ref());
         let mut wrong = |why: &dyn std::fmt::Display| {
@@ -134,31 +138,31 @@ fn scopes(table: &TokenTable, wrong: &mut dyn FnMut(&dyn std::fmt::Display)) -> 
         wrong(&"it has no scopes, and could do nothing");
     }
     let scopes = table.scopes.iter().map(|text| text.parse());
-    scopes.filter_map(|scope| scope.map_err(|why: Invalid| wrong(&format!("scopes: {why}"))).ok()).collect()
+    scopes.filter_map(|scope| scope.map_err(|why: InvalidText| wrong(&format!("scopes: {why}"))).ok()).collect()
 }
 
-fn proof(table: &TokenTable, folder: &Path) -> Result<Proof, Invalid> {
-    let of = |name: &'static str| move |why: Invalid| Invalid::new(format!("{name}: {why}"));
+fn proof(table: &TokenTable, folder: &Path) -> Result<ProofKey, InvalidText> {
+    let of = |name: &'static str| move |why: InvalidText| InvalidText::new(format!("{name}: {why}"));
     match (&table.key, &table.secret) {
         (Some(_), Some(_)) => invalid("it has both a key and a secret, and is to have one of them"),
         (None, None) => invalid("it has neither a key nor a secret"),
         (None, Some(_)) if table.iss.is_some() => invalid("iss is valid only with a key, not with a secret"),
-        (None, Some(secret)) => keys::read_secret(&secret.0, folder).map(Proof::Secret).map_err(of("secret")),
+        (None, Some(secret)) => keys::read_secret(&secret.0, folder).map(ProofKey::Secret).map_err(of("secret")),
         (Some(key), None) => {
             let Some(issuer) = table.iss.as_ref().filter(|issuer| !issuer.is_empty()) else {
                 return invalid("a token with a key must also have an iss");
             };
-            let key = keys::read(&key.0, folder).map_err(|error| of("key")(Invalid::new(error.to_string())))?;
-            Ok(Proof::Signed(issuer.clone(), key))
+            let key = keys::read(&key.0, folder).map_err(|error| of("key")(InvalidText::new(error.to_string())))?;
+            Ok(ProofKey::Signed(issuer.clone(), key))
         }
     }
 }
 
-fn token(name: &str, proof: &Proof, scopes: Vec<Scope>) -> Result<Token, Invalid> {
+fn token(name: &str, proof: &ProofKey, scopes: Vec<Scope>) -> Result<ControlToken, InvalidText> {
     match proof {
-        Proof::Secret(secret) => Ok(Token::secret(name, secret, scopes)),
-        Proof::Signed(issuer, key) => match Verifier::new(key) {
-            Ok(Some(verifier)) => Ok(Token::signed(name, issuer, verifier, scopes)),
+        ProofKey::Secret(secret) => Ok(ControlToken::secret(name, secret, scopes)),
+        ProofKey::Signed(issuer, key) => match ProxyVerifier::new(key) {
+            Ok(Some(verifier)) => Ok(ControlToken::signed(name, issuer, verifier, scopes)),
             Ok(None) => invalid("key: it is empty"),
             Err(why) => invalid(format!("key: {why}")),
         },
@@ -170,9 +174,9 @@ pub(super) type TokenTables = Vec<Spanned<TokenTable>>;
 
 /// The positions of the line ends of a file, in bytes.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Vec<usize>);
+pub(super) struct LineIndex(Vec<usize>);
 
-impl Lines {
+impl LineIndex {
     pub(super) fn new(text: &str) -> Self {
         Self(text.match_indices('\n').map(|(at, _)| at).collect())
     }

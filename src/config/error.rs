@@ -26,9 +26,9 @@ impl fmt::Display for Problem {
 
 /// The problems of the configuration. They are displayed one per line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Error(Vec<Problem>);
+pub struct ConfigError(Vec<Problem>);
 
-impl Error {
+impl ConfigError {
     pub(super) fn one(place: &str, message: impl Into<String>) -> Self {
         Self(vec![Problem::new(place, message)])
     }
@@ -51,7 +51,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {
@@ -63,4 +63,4 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for ConfigError {}

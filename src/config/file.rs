@@ -1,9 +1,9 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
-use super::Error;
-use super::control_api::{Control, Lines};
+use super::ConfigError;
+use super::control_api::{ControlTable, LineIndex};
 use super::toml_error::describe;
-use super::value::{HeaderOfProxies, Level, Listen, Mode, ProtoMode, Seconds, Shards, Wait, limit};
+use super::value::{FileMode, HeaderOfProxies, ListenValue, LogLevel, ProtoMode, Seconds, ShardCount, WaitTime, limit};
 use crate::wire::ProxyHeader;
 use crate::{front, hub, origin, session, shard};
 use serde::Deserialize;
@@ -14,32 +14,32 @@ use tracing::level_filters::LevelFilter;
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct File {
-    pub(super) listen: Option<Listen>,
-    pub(super) listen_mode: Option<Mode>,
-    pub(super) shards: Shards,
-    pub(super) log: Level,
+pub(super) struct ConfigFile {
+    pub(super) listen: Option<ListenValue>,
+    pub(super) listen_mode: Option<FileMode>,
+    pub(super) shards: ShardCount,
+    pub(super) log: LogLevel,
     pub(super) debug: bool,
     pub(super) drain: Seconds,
     pub(super) routes: Option<String>,
     pub(super) state_dir: Option<PathBuf>,
-    pub(super) route: Vec<super::route_table::RouteTable>,
+    pub(super) route: Vec<super::route_table::RouteEntry>,
     pub(super) webhook: Vec<super::webhook::WebhookTable>,
-    pub(super) client: Client,
-    pub(super) origin: Origin,
-    pub(super) websocket: WebSocket,
-    pub(super) delivery: Delivery,
-    pub(super) control: Control,
+    pub(super) client: ClientTable,
+    pub(super) origin: OriginTable,
+    pub(super) websocket: WebSocketTable,
+    pub(super) delivery: DeliveryTable,
+    pub(super) control: ControlTable,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Client {
-    pub(super) header_timeout: Wait,
-    pub(super) idle_timeout: Wait,
-    pub(super) body_timeout: Wait,
+pub(super) struct ClientTable {
+    pub(super) header_timeout: WaitTime,
+    pub(super) idle_timeout: WaitTime,
+    pub(super) body_timeout: WaitTime,
     pub(super) body_total: Seconds,
-    pub(super) write_timeout: Wait,
+    pub(super) write_timeout: WaitTime,
     pub(super) least_rate: u64,
     pub(super) body_buffer: usize,
     pub(super) body_buffers_total: usize,
@@ -54,18 +54,18 @@ pub(super) struct Client {
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Origin {
+pub(super) struct OriginTable {
     pub(super) sig_iss: String,
     pub(super) sig_key: String,
-    pub(super) connect_timeout: Wait,
-    pub(super) response_timeout: Wait,
-    pub(super) connection_wait: Wait,
+    pub(super) connect_timeout: WaitTime,
+    pub(super) response_timeout: WaitTime,
+    pub(super) connection_wait: WaitTime,
     pub(super) idle_timeout: Seconds,
     pub(super) idle_connections: usize,
     pub(super) connections: NonZeroUsize,
     pub(super) websockets: NonZeroUsize,
     pub(super) own_requests: NonZeroUsize,
-    pub(super) filter_timeout: Wait,
+    pub(super) filter_timeout: WaitTime,
     pub(super) x_forwarded_for: String,
     pub(super) x_forwarded_for_trusted: String,
     pub(super) set_x_forwarded_protocol: ProtoMode,
@@ -76,22 +76,22 @@ pub(super) struct Origin {
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct WebSocket {
+pub(super) struct WebSocketTable {
     pub(super) compression: bool,
     pub(super) context_takeover: bool,
     pub(super) auto_pong: bool,
     pub(super) max_message: NonZeroUsize,
     pub(super) max_relayed_message: NonZeroU32,
     pub(super) unsent_total: NonZeroUsize,
-    pub(super) close_timeout: Wait,
+    pub(super) close_timeout: WaitTime,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Delivery {
+pub(super) struct DeliveryTable {
     pub(super) client_buffer: NonZeroUsize,
     pub(super) outlets_total: NonZeroUsize,
-    pub(super) close_grace: Wait,
+    pub(super) close_grace: WaitTime,
     pub(super) message_wait: Seconds,
     pub(super) id_cache_ttl: Seconds,
     pub(super) subscription_linger: Seconds,
@@ -100,37 +100,37 @@ pub(super) struct Delivery {
 
 // A key that is not in the file has the default of the part that it configures.
 
-impl Default for File {
+impl Default for ConfigFile {
     fn default() -> Self {
         Self {
             listen: None,
             listen_mode: None,
-            shards: Shards(0),
-            log: Level(LevelFilter::INFO),
+            shards: ShardCount(0),
+            log: LogLevel(LevelFilter::INFO),
             debug: front::Settings::default().debug,
             drain: Seconds(Duration::from_secs(10)),
             routes: None,
             state_dir: None,
             route: Vec::new(),
             webhook: Vec::new(),
-            client: Client::default(),
-            origin: Origin::default(),
-            websocket: WebSocket::default(),
-            delivery: Delivery::default(),
-            control: Control::default(),
+            client: ClientTable::default(),
+            origin: OriginTable::default(),
+            websocket: WebSocketTable::default(),
+            delivery: DeliveryTable::default(),
+            control: ControlTable::default(),
         }
     }
 }
 
-impl Default for Client {
+impl Default for ClientTable {
     fn default() -> Self {
         let front = front::Settings::default();
         Self {
-            header_timeout: Wait(front.header_timeout),
-            idle_timeout: Wait(front.idle_timeout),
-            body_timeout: Wait(front.body_pace.grace),
+            header_timeout: WaitTime(front.header_timeout),
+            idle_timeout: WaitTime(front.idle_timeout),
+            body_timeout: WaitTime(front.body_pace.grace),
             body_total: Seconds(front.body_pace.total.unwrap_or_default()),
-            write_timeout: Wait(front.answer_pace.grace),
+            write_timeout: WaitTime(front.answer_pace.grace),
             least_rate: front.body_pace.rate,
             body_buffer: front.body_buffer,
             body_buffers_total: front.body_buffers,
@@ -145,7 +145,7 @@ impl Default for Client {
     }
 }
 
-impl Default for Origin {
+impl Default for OriginTable {
     fn default() -> Self {
         let origin = origin::Settings::default();
         Self {
@@ -153,15 +153,15 @@ impl Default for Origin {
             // key.
             sig_iss: "pushpin".into(),
             sig_key: "changeme".into(),
-            connect_timeout: Wait(origin.connect_timeout),
-            response_timeout: Wait(origin.response_timeout),
-            connection_wait: Wait(origin.connection_wait),
+            connect_timeout: WaitTime(origin.connect_timeout),
+            response_timeout: WaitTime(origin.response_timeout),
+            connection_wait: WaitTime(origin.connection_wait),
             idle_timeout: Seconds(origin.idle_timeout),
             idle_connections: origin.idle_connections,
             connections: limit(origin.connections),
             websockets: limit(origin.websockets),
             own_requests: limit(32),
-            filter_timeout: Wait(origin.filter_timeout),
+            filter_timeout: WaitTime(origin.filter_timeout),
             x_forwarded_for: "auto".into(),
             x_forwarded_for_trusted: String::new(),
             set_x_forwarded_protocol: ProtoMode(origin.forwarding.proto),
@@ -172,7 +172,7 @@ impl Default for Origin {
     }
 }
 
-impl Default for WebSocket {
+impl Default for WebSocketTable {
     fn default() -> Self {
         let session = session::Settings::default();
         Self {
@@ -182,12 +182,12 @@ impl Default for WebSocket {
             max_message: limit(session.max_message),
             max_relayed_message: limit(session.max_relayed_message).try_into().unwrap_or(NonZeroU32::MAX),
             unsent_total: limit(session.unsent_total),
-            close_timeout: Wait(session.close_timeout),
+            close_timeout: WaitTime(session.close_timeout),
         }
     }
 }
 
-impl Default for Delivery {
+impl Default for DeliveryTable {
     fn default() -> Self {
         let shard::Settings { client_buffer, outlets_total, close_grace, .. } = shard::Settings::default();
         let (client_buffer, outlets_total) = (limit(client_buffer), limit(outlets_total));
@@ -195,7 +195,7 @@ impl Default for Delivery {
         Self {
             client_buffer,
             outlets_total,
-            close_grace: Wait(close_grace),
+            close_grace: WaitTime(close_grace),
             message_wait: Seconds(hub.message_wait),
             id_cache_ttl: Seconds(hub.id_cache_ttl),
             subscription_linger: Seconds(hub.subscription_linger),
@@ -204,18 +204,19 @@ impl Default for Delivery {
     }
 }
 
-impl File {
+impl ConfigFile {
     /// Reads and parses a configuration file.
     ///
     /// # Errors
     /// The file cannot be read, or is not valid. The error names the line.
-    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let place = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::one(&place, format!("cannot be read: {e}")))?;
-        let lines = Lines::new(&text);
+        let text =
+            std::fs::read_to_string(path).map_err(|e| ConfigError::one(&place, format!("cannot be read: {e}")))?;
+        let lines = LineIndex::new(&text);
         let mut file: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| lines.of(span.start));
-            Error::one(&format!("{place}:{line}"), describe(&error, &text))
+            ConfigError::one(&format!("{place}:{line}"), describe(&error, &text))
         })?;
         file.control.lines = lines;
         Ok(file)

@@ -1,7 +1,7 @@
 //! Keys and secrets of the configuration, which may be in files or in environment variables.
 
 use crate::grip::signature::{InvalidKey, Key};
-use crate::grip::{Invalid, invalid};
+use crate::grip::{InvalidText, invalid};
 use std::path::Path;
 
 /// Reads a key, in one of the forms of `sig_key`: the key itself, or `env:` and the name of an environment variable
@@ -13,10 +13,10 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Key, InvalidKey> {
 
 /// Reads a secret that a caller sends as it is. It is written as text, as `file:` and the path of a file, or as
 /// `env:` and the name of an environment variable that holds one of these. The path is relative to `folder`.
-pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> {
+pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, InvalidText> {
     let text = resolve(text)?;
     let secret = match text.strip_prefix("file:") {
-        Some(path) => read_file(path, folder).map_err(|error| Invalid::new(format!("{path}: {error}")))?,
+        Some(path) => read_file(path, folder).map_err(|error| InvalidText::new(format!("{path}: {error}")))?,
         None if text.starts_with("base64:") => {
             return invalid("it is text, 'file:PATH' or 'env:NAME'; base64 is not supported here");
         }
@@ -35,7 +35,7 @@ pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, Invalid> 
 }
 
 /// Returns the value of the environment variable that the text names, or the text itself if it names none.
-fn resolve(text: &str) -> Result<String, Invalid> {
+fn resolve(text: &str) -> Result<String, InvalidText> {
     let Some(name) = text.strip_prefix("env:") else { return Ok(text.to_owned()) };
     // On some systems `std::env::var` panics if no variable can have such a name.
     let value = if name.is_empty() || name.contains(['=', '\0']) { None } else { std::env::var(name).ok() };

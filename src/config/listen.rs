@@ -1,9 +1,9 @@
 //! The addresses to listen on that may be Unix sockets. Their paths are relative to the folder of the configuration
 //! file.
 
-use super::control_api::Control;
-use super::error::Error;
-use super::file::File;
+use super::control_api::ControlTable;
+use super::error::ConfigError;
+use super::file::ConfigFile;
 use super::place::{folder, place};
 use crate::net::{ListenAddress, UnixAddress};
 use std::path::Path;
@@ -14,7 +14,7 @@ const MODE: u32 = 0o600;
 
 /// Returns the Unix socket of the control API, if one is configured. `path` is the path of the configuration file.
 /// Errors are added to `error`.
-pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) -> Option<UnixAddress> {
+pub(super) fn unix(path: Option<&Path>, control: &ControlTable, error: &mut ConfigError) -> Option<UnixAddress> {
     let place = place(path);
     if control.unix_mode.is_some() && control.unix.is_none() {
         error.push(
@@ -35,9 +35,9 @@ pub(super) fn unix(path: Option<&Path>, control: &Control, error: &mut Error) ->
 /// `error`.
 pub(super) fn listen(
     path: Option<&Path>,
-    file: &File,
+    file: &ConfigFile,
     over: Option<&ListenAddress>,
-    error: &mut Error,
+    error: &mut ConfigError,
 ) -> Option<ListenAddress> {
     let written = file.listen.as_ref().map(|listen| listen.0.clone().within(folder(path)));
     let address = over.cloned().or(written);

@@ -15,23 +15,23 @@ mod toml_error;
 mod value;
 mod webhook;
 
-pub use error::{Error, Problem};
+pub use error::{ConfigError, Problem};
 
 use crate::control;
-use crate::control::Access;
+use crate::control::ControlAccess;
 use crate::front;
-use crate::grip::Invalid;
-use crate::grip::signature::{Signer, Verifier};
+use crate::grip::InvalidText;
+use crate::grip::signature::{ProxyVerifier, Signer};
 use crate::hold;
 use crate::hub;
-use crate::net::{Limits, ListenAddress, UnixAddress};
+use crate::net::{ListenAddress, PaceLimits, UnixAddress};
 use crate::notify;
 use crate::origin;
-use crate::origin::{AcceptProto, Edit, ForwardedFor, Forwarding};
-use crate::route::Table;
+use crate::origin::{AcceptProto, ForwardedEdit, ForwardedFor, Forwarding};
+use crate::route::RouteTable;
 use crate::session;
 use crate::shard;
-use crate::wire::{Network, Proxies, is_authority, without_port};
+use crate::wire::{Network, TrustedProxies, is_authority, without_port};
 use hyper::header::HeaderName;
 use place::{folder, place};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,7 +63,7 @@ pub struct Config {
     /// The time over which a drain spreads the ends of streams and WebSockets.
     pub drain: Duration,
     /// The routes, or `None` if none are configured, so that the demo runs.
-    pub routes: Option<Arc<Table>>,
+    pub routes: Option<Arc<RouteTable>>,
     /// The files whose changes may change the routes: the configuration file, the routes file, and files with JSON
     /// Web Key Sets.
     pub sources: Vec<PathBuf>,
@@ -105,17 +105,17 @@ pub struct Overrides {
 
 /// The settings that cannot be taken from the file as they are, because they are parsed, or read from other files.
 #[derive(Default)]
-struct Parsed {
+struct ParsedSettings {
     signer: Option<Arc<Signer>>,
-    trusted: Option<Verifier>,
+    trusted: Option<ProxyVerifier>,
     forwarding: Forwarding,
-    access: Access,
+    access: ControlAccess,
     unix: Option<UnixAddress>,
     listen: Option<ListenAddress>,
 }
 
-impl Parsed {
-    fn of(path: Option<&Path>, file: &file::File, error: &mut Error) -> Self {
+impl ParsedSettings {
+    fn of(path: Option<&Path>, file: &file::ConfigFile, error: &mut ConfigError) -> Self {
         let place = place(path);
         let folder = folder(path);
         let mut wrong = |what: &str, why: &dyn std::fmt::Display| error.push(&place, format!("{what}: {why}"));
@@ -124,7 +124,7 @@ impl Parsed {
             Ok(signer) => parsed.signer = signer.map(Arc::new),
             Err(invalid) => wrong("origin.sig_key", &invalid),
         }
-        match keys::read(&file.client.upstream_key, folder).and_then(|key| Verifier::new(&key)) {
+        match keys::read(&file.client.upstream_key, folder).and_then(|key| ProxyVerifier::new(&key)) {
             Ok(verifier) => parsed.trusted = verifier,
             Err(invalid) => wrong("client.upstream_key", &invalid),
         }
@@ -154,7 +154,9 @@ impl Parsed {
             }
         }
         match file.client.proxies.as_deref().map(networks).transpose() {
-            Ok(networks) => forwarding.proxies = networks.map(|all| Proxies::new(all, file.client.proxy_header.0)),
+            Ok(networks) => {
+                forwarding.proxies = networks.map(|all| TrustedProxies::new(all, file.client.proxy_header.0))
+            }
             Err(invalid) => wrong("client.proxies", &invalid),
         }
         for name in &file.origin.orig_headers_need_mark {
@@ -188,14 +190,14 @@ impl Config {
     ///
     /// # Errors
     /// All problems of the files and of the command line, each with its place.
-    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Error> {
-        let file = path.map_or_else(|| Ok(file::File::default()), file::File::read)?;
-        let mut error = Error::default();
+    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let file = path.map_or_else(|| Ok(file::ConfigFile::default()), file::ConfigFile::read)?;
+        let mut error = ConfigError::default();
         let routes = routes::load(path, &file, overrides).unwrap_or_else(|problems| {
             error.extend(problems);
             None
         });
-        let mut parsed = Parsed::of(path, &file, &mut error);
+        let mut parsed = ParsedSettings::of(path, &file, &mut error);
         parsed.access = control_api::access(path, &file.control, &mut error);
         parsed.unix = listen::unix(path, &file.control, &mut error);
         parsed.listen = listen::listen(path, &file, overrides.listen.as_ref(), &mut error);
@@ -210,7 +212,7 @@ impl Config {
         Ok(config)
     }
 
-    fn of(file: &file::File, routes: Option<Arc<Table>>, parsed: Parsed, over: &Overrides) -> Self {
+    fn of(file: &file::ConfigFile, routes: Option<Arc<RouteTable>>, parsed: ParsedSettings, over: &Overrides) -> Self {
         // The demo has no access control, so by default it is served to this machine only.
         let everyone = if routes.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         let shards = over.shards.unwrap_or(file.shards.0);
@@ -269,7 +271,7 @@ impl Config {
                 outlets_total: file.delivery.outlets_total.get().div_ceil(shards),
                 close_grace,
                 max_channels: file.client.max_channels.get(),
-                steps: shard::Steps::default(),
+                steps: shard::StepSizes::default(),
             },
             control: control::Settings {
                 max_body: file.control.max_body.get(),
@@ -284,11 +286,11 @@ impl Config {
 }
 
 /// Returns the settings for requests of clients. Limits for all clients together are divided among the shards.
-fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -> front::Settings {
+fn front_settings(file: &file::ConfigFile, trusted: Option<ProxyVerifier>, shards: usize) -> front::Settings {
     front::Settings {
         header_timeout: file.client.header_timeout.0,
         idle_timeout: file.client.idle_timeout.0,
-        body_pace: Limits {
+        body_pace: PaceLimits {
             grace: file.client.body_timeout.0,
             rate: file.client.least_rate,
             total: Some(file.client.body_total.0).filter(|total| !total.is_zero()),
@@ -302,15 +304,15 @@ fn front_settings(file: &file::File, trusted: Option<Verifier>, shards: usize) -
 }
 
 /// Returns the slowest pace at which a client may read a response.
-const fn answer_pace(file: &file::File) -> Limits {
-    Limits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None }
+const fn answer_pace(file: &file::ConfigFile) -> PaceLimits {
+    PaceLimits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None }
 }
 
 /// Parses addresses and networks.
 ///
 /// # Errors
 /// One of the texts is neither an address nor a network.
-fn networks(texts: &[String]) -> Result<Vec<Network>, Invalid> {
+fn networks(texts: &[String]) -> Result<Vec<Network>, InvalidText> {
     texts.iter().map(|text| Network::parse(text)).collect()
 }
 
@@ -319,7 +321,7 @@ fn forwarded_for(text: &str) -> Result<ForwardedFor, String> {
     if text.trim() == "auto" {
         return Ok(ForwardedFor::Settled);
     }
-    let mut edit = Edit::default();
+    let mut edit = ForwardedEdit::default();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match part.split_once(':') {
             None if part == "append" => edit.append = true,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RouteTable {
+pub(super) struct RouteEntry {
     #[serde(default = "any_host")]
     host: String,
     target: OneOrMore,
@@ -81,7 +81,7 @@ fn any_host() -> String {
     "*".into()
 }
 
-impl RouteTable {
+impl RouteEntry {
     /// Returns the line of a routes file that describes the same route.
     pub(super) fn line(&self) -> String {
         let ssl = self.ssl.map(|ssl| if ssl { "yes" } else { "no" }.to_owned());

@@ -1,19 +1,19 @@
 //! The routes, from the command line, a routes file or tables of the configuration file, and the keys that they name.
 
 use super::error::Problem;
-use super::file::File;
+use super::file::ConfigFile;
 use super::place::{folder, place};
 use super::{Overrides, keys};
-use crate::grip::Invalid;
-use crate::grip::identity::Tokens;
+use crate::grip::InvalidText;
+use crate::grip::identity::TokenChecker;
 use crate::grip::signature::Signer;
-use crate::route::{Route, RouteSigner, Table, UserSource, parse_line, parse_lines};
-use crate::wire::{Proxies, ProxyHeader};
+use crate::route::{Route, RouteSigner, RouteTable, UserSource, parse_line, parse_lines};
+use crate::wire::{ProxyHeader, TrustedProxies};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A route, and the place where it is written, which errors name.
-struct Placed {
+struct PlacedRoute {
     place: String,
     /// The folder to which the paths of files in the route are relative.
     folder: PathBuf,
@@ -22,13 +22,13 @@ struct Placed {
 
 /// The routes that could be read, and the problems of the others.
 #[derive(Default)]
-struct Found {
-    routes: Vec<Placed>,
+struct FoundRoutes {
+    routes: Vec<PlacedRoute>,
     problems: Vec<Problem>,
 }
 
 /// Returns the path of the routes file, if the configuration file names one.
-pub(super) fn routes_file(path: Option<&Path>, file: &File) -> Option<PathBuf> {
+pub(super) fn routes_file(path: Option<&Path>, file: &ConfigFile) -> Option<PathBuf> {
     file.routes.as_ref().map(|name| folder(path).join(name))
 }
 
@@ -39,10 +39,10 @@ pub(super) fn routes_file(path: Option<&Path>, file: &File) -> Option<PathBuf> {
 /// All problems of the routes.
 pub(super) fn load(
     path: Option<&Path>,
-    file: &File,
+    file: &ConfigFile,
     overrides: &Overrides,
-) -> Result<Option<Arc<Table>>, Vec<Problem>> {
-    let mut found = Found::default();
+) -> Result<Option<Arc<RouteTable>>, Vec<Problem>> {
+    let mut found = FoundRoutes::default();
     if overrides.routes.is_empty() {
         if let Some(name) = routes_file(path, file) {
             found.read(&name);
@@ -64,7 +64,7 @@ pub(super) fn load(
     let configured = !found.routes.is_empty() || file.routes.is_some();
     let places: Vec<String> = found.routes.iter().map(|placed| placed.place.clone()).collect();
     let routes = found.finish(file);
-    match Table::new(routes) {
+    match RouteTable::new(routes) {
         Ok(table) if found.problems.is_empty() => Ok(if configured { Some(Arc::new(table)) } else { None }),
         Ok(_) => Err(found.problems),
         Err((index, invalid)) => {
@@ -74,7 +74,7 @@ pub(super) fn load(
     }
 }
 
-impl Found {
+impl FoundRoutes {
     fn read(&mut self, path: &Path) {
         let place = path.display().to_string();
         let folder = folder(Some(path)).to_path_buf();
@@ -84,30 +84,31 @@ impl Found {
         };
         match parse_lines(&text) {
             Ok(routes) => {
-                let placed = |route| Placed { place: place.clone(), folder: folder.clone(), route };
+                let placed = |route| PlacedRoute { place: place.clone(), folder: folder.clone(), route };
                 self.routes.extend(routes.into_iter().map(placed));
             }
             Err(errors) => {
-                let located =
-                    |(line, invalid): (usize, Invalid)| Problem::new(&format!("{place}:{line}"), invalid.to_string());
+                let located = |(line, invalid): (usize, InvalidText)| {
+                    Problem::new(&format!("{place}:{line}"), invalid.to_string())
+                };
                 self.problems.extend(errors.into_iter().map(located));
             }
         }
     }
 
-    fn add(&mut self, parsed: Result<Option<Route>, Invalid>, place: &str, what: &str, folder: PathBuf) {
+    fn add(&mut self, parsed: Result<Option<Route>, InvalidText>, place: &str, what: &str, folder: PathBuf) {
         match parsed {
             Ok(None) => {}
-            Ok(Some(route)) => self.routes.push(Placed { place: place.to_owned(), folder, route }),
+            Ok(Some(route)) => self.routes.push(PlacedRoute { place: place.to_owned(), folder, route }),
             Err(invalid) => self.problems.push(Problem::new(place, format!("{what}{invalid}"))),
         }
     }
 
     /// Returns the routes, completed by the keys that they name and by the settings that are common to all routes.
     /// Problems are added to the others.
-    fn finish(&mut self, file: &File) -> Vec<Route> {
+    fn finish(&mut self, file: &ConfigFile) -> Vec<Route> {
         let mut routes = Vec::new();
-        for Placed { place, folder, mut route } in self.routes.drain(..) {
+        for PlacedRoute { place, folder, mut route } in self.routes.drain(..) {
             route.cors |= file.client.auto_cross_origin;
             if route.signing.key.is_some() || route.signing.issuer.is_some() {
                 let key = route.signing.key.as_ref().map_or(&file.origin.sig_key, |own| own);
@@ -138,7 +139,7 @@ impl Found {
 ///
 /// # Errors
 /// The route has no list, and `[client] proxies` is empty.
-fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
+fn know_proxies(route: &mut Route, file: &ConfigFile) -> Result<(), String> {
     let Some(users) = &mut route.users else { return Ok(()) };
     let UserSource::Header(_, proxies) = &mut Arc::make_mut(users).source else { return Ok(()) };
     if !proxies.networks().is_empty() {
@@ -151,12 +152,12 @@ fn know_proxies(route: &mut Route, file: &File) -> Result<(), String> {
         );
     }
     // Invalid addresses in `[client] proxies` are reported as an error of that setting.
-    *proxies = Proxies::new(super::networks(all).unwrap_or_default(), ProxyHeader::default());
+    *proxies = TrustedProxies::new(super::networks(all).unwrap_or_default(), ProxyHeader::default());
     Ok(())
 }
 
 /// Returns the paths of the JSON Web Key Sets that routes use.
-pub(super) fn key_sets(routes: &Table) -> impl Iterator<Item = PathBuf> {
+pub(super) fn key_sets(routes: &RouteTable) -> impl Iterator<Item = PathBuf> {
     routes.routes().filter_map(|route| match &route.users.as_ref()?.source {
         UserSource::Token(bearer) => bearer.key_set.as_ref().map(PathBuf::from),
         UserSource::Meta(_) | UserSource::Header(..) => None,
@@ -175,12 +176,12 @@ fn load_tokens(route: &mut Route, folder: &Path) -> Result<(), String> {
         let path = folder.join(name);
         let wrong = |error: &dyn std::fmt::Display| format!("user_jwks: {}: {error}", path.display());
         let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-        let tokens = Tokens::of_jwks(&text, expected).map_err(|error| wrong(&error));
+        let tokens = TokenChecker::of_jwks(&text, expected).map_err(|error| wrong(&error));
         bearer.key_set = path.to_str().map(str::to_owned);
         tokens
     } else {
         let key = bearer.key.as_deref().unwrap_or_default();
-        let tokens = keys::read(key, folder).and_then(|key| Tokens::of_key(&key, expected));
+        let tokens = keys::read(key, folder).and_then(|key| TokenChecker::of_key(&key, expected));
         tokens.map_err(|error| format!("user_key: {error}"))
     };
     bearer.tokens = Some(Arc::new(tokens?));

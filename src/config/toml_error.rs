@@ -91,11 +91,11 @@ fn found_type(found: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::File;
+    use super::super::file::ConfigFile;
     use super::*;
 
     fn error(text: &str) -> String {
-        describe(&toml::from_str::<File>(text).unwrap_err(), text)
+        describe(&toml::from_str::<ConfigFile>(text).unwrap_err(), text)
     }
 
     #[test]

@@ -12,9 +12,9 @@ use tracing::level_filters::LevelFilter;
 
 /// An address on which clients are served.
 #[derive(Clone, Debug)]
-pub(super) struct Listen(pub(super) ListenAddress);
+pub(super) struct ListenValue(pub(super) ListenAddress);
 
-impl<'de> Deserialize<'de> for Listen {
+impl<'de> Deserialize<'de> for ListenValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
     }
@@ -26,7 +26,7 @@ pub(super) struct Seconds(pub(super) Duration);
 
 /// A time to wait for something, in seconds, from 0.001 to one year.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wait(pub(super) Duration);
+pub(super) struct WaitTime(pub(super) Duration);
 
 const YEAR: f64 = 365.0 * 24.0 * 3600.0;
 
@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for Seconds {
     }
 }
 
-impl<'de> Deserialize<'de> for Wait {
+impl<'de> Deserialize<'de> for WaitTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         seconds(deserializer, 0.001).map(Self)
     }
@@ -52,9 +52,9 @@ impl<'de> Deserialize<'de> for Wait {
 
 /// A number of threads; 0 is one per core.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shards(pub(super) usize);
+pub(super) struct ShardCount(pub(super) usize);
 
-impl<'de> Deserialize<'de> for Shards {
+impl<'de> Deserialize<'de> for ShardCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let shards = usize::deserialize(deserializer)?;
         if shards > MAX_SHARDS {
@@ -96,9 +96,9 @@ impl<'de> Deserialize<'de> for HeaderOfProxies {
 
 /// The least severe level that is logged, by name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Level(pub(super) LevelFilter);
+pub(super) struct LogLevel(pub(super) LevelFilter);
 
-impl<'de> Deserialize<'de> for Level {
+impl<'de> Deserialize<'de> for LogLevel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         let level =
@@ -109,9 +109,9 @@ impl<'de> Deserialize<'de> for Level {
 
 /// The permission bits of a file, in octal digits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mode(pub(super) u32);
+pub(super) struct FileMode(pub(super) u32);
 
-impl<'de> Deserialize<'de> for Mode {
+impl<'de> Deserialize<'de> for FileMode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let digits = String::deserialize(deserializer)?;
         let mode = u32::from_str_radix(&digits, 8).ok().filter(|mode| (0o1..=0o777).contains(mode));

@@ -1,12 +1,12 @@
 //! A webhook as a table of the configuration file.
 
-use super::file::File;
+use super::file::ConfigFile;
 use super::place::{folder, place};
-use super::value::{Seconds, Wait};
-use super::{Error, keys};
+use super::value::{Seconds, WaitTime};
+use super::{ConfigError, keys};
 use crate::grip::signature::Signer;
-use crate::notify::{Events, Hook, Settings, Url};
-use crate::route::Table;
+use crate::notify::{EventKinds, Settings, Webhook, WebhookUrl};
+use crate::route::RouteTable;
 use serde::Deserialize;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -27,11 +27,16 @@ pub(super) struct WebhookTable {
     batch: Option<NonZeroUsize>,
     batch_wait: Option<Seconds>,
     queue: Option<NonZeroUsize>,
-    timeout: Option<Wait>,
+    timeout: Option<WaitTime>,
 }
 
 /// Returns the webhooks of a file. `routes` are the routes that a webhook may name. All errors are added to `error`.
-pub(super) fn load(path: Option<&Path>, file: &File, routes: Option<&Table>, error: &mut Error) -> Settings {
+pub(super) fn load(
+    path: Option<&Path>,
+    file: &ConfigFile,
+    routes: Option<&RouteTable>,
+    error: &mut ConfigError,
+) -> Settings {
     let place = place(path);
     let mut settings = Settings::default();
     for (index, table) in file.webhook.iter().enumerate() {
@@ -44,8 +49,8 @@ pub(super) fn load(path: Option<&Path>, file: &File, routes: Option<&Table>, err
 }
 
 impl WebhookTable {
-    fn hook(&self, file: &File, folder: &Path, routes: Option<&Table>) -> Result<Hook, String> {
-        let mut hook = Hook::new(Url::parse(&self.url).map_err(|error| format!("url: {error}"))?);
+    fn hook(&self, file: &ConfigFile, folder: &Path, routes: Option<&RouteTable>) -> Result<Webhook, String> {
+        let mut hook = Webhook::new(WebhookUrl::parse(&self.url).map_err(|error| format!("url: {error}"))?);
         if let Some(name) = &self.route {
             let known = routes.is_some_and(|routes| routes.routes().any(|route| *route.name == **name));
             if !known {
@@ -55,7 +60,7 @@ impl WebhookTable {
         }
         if let Some(events) = &self.events {
             hook.events =
-                Events::parse(events.iter().map(String::as_str)).map_err(|error| format!("events: {error}"))?;
+                EventKinds::parse(events.iter().map(String::as_str)).map_err(|error| format!("events: {error}"))?;
         }
         hook.channels = self.channels.iter().map(|glob| glob.as_str().into()).collect();
         let issuer = self.sig_iss.as_ref().unwrap_or(&file.origin.sig_iss);

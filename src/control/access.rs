@@ -1,8 +1,8 @@
 //! The authorization of requests to the control API: the tokens that are required, and the requests that need none.
 
-use super::reply::Reply;
-use super::scope::{Need, Scope, needs};
-use super::token::{Identity, Token, Unknown, identify};
+use super::reply::ApiReply;
+use super::scope::{NeededScope, Scope, needs};
+use super::token::{CallerIdentity, ControlToken, UnknownCaller, identify};
 use crate::cluster::Publisher;
 use crate::grip::Item;
 use crate::hub::now;
@@ -15,16 +15,16 @@ use std::io;
 
 /// The configured tokens, and the callers that need none.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct ControlAccess {
     /// The configured tokens. If there are none, no request needs one.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<ControlToken>,
     /// Whether requests over the Unix socket need no token.
     pub unix: bool,
     /// Whether requests from a loopback address need no token.
     pub loopback: bool,
 }
 
-impl Default for Access {
+impl Default for ControlAccess {
     fn default() -> Self {
         Self { tokens: Vec::new(), unix: true, loopback: false }
     }
@@ -32,16 +32,16 @@ impl Default for Access {
 
 /// The authorization that a request needs, as far as its path and method tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Demand {
+enum RequiredPermission {
     /// No authorization. Everybody may ask whether gripd is running.
     Nothing,
     /// A valid token. Its scopes are compared with the items of the request once the body is read.
     Token,
     /// A valid token with a scope that covers this need.
-    Scope(Need<'static>),
+    Scope(NeededScope<'static>),
 }
 
-impl Demand {
+impl RequiredPermission {
     /// Returns the authorization that a request to `path` needs. `path` must not end with a slash. An unknown path
     /// needs the scope `admin`.
     fn of(path: &str, method: &Method) -> Self {
@@ -52,9 +52,9 @@ impl Demand {
                 Some("allowed" | "channels" | "connections" | "denied" | "metrics")
                     if matches!(*method, Method::GET | Method::HEAD) =>
                 {
-                    Self::Scope(Need::Inspect)
+                    Self::Scope(NeededScope::Inspect)
                 }
-                _ => Self::Scope(Need::Admin),
+                _ => Self::Scope(NeededScope::Admin),
             },
         }
     }
@@ -64,39 +64,39 @@ impl Demand {
 #[derive(Debug)]
 pub(super) struct Grant<'a> {
     caller: Peer,
-    basis: Basis<'a>,
+    basis: GrantBasis<'a>,
 }
 
 /// The reason why a request was let in.
 #[derive(Debug)]
-enum Basis<'a> {
+enum GrantBasis<'a> {
     /// The request needs no authorization. A valid token that came with it is kept nevertheless.
-    Public(Option<Identity<'a>>),
+    Public(Option<CallerIdentity<'a>>),
     /// The caller needs no token, because of where it connects from or because no tokens are configured. A valid
     /// token that came with the request is kept nevertheless.
-    Exempt(Option<Identity<'a>>),
+    Exempt(Option<CallerIdentity<'a>>),
     /// The request came with a valid token, whose scopes decide what it may do.
-    Token(Identity<'a>),
+    Token(CallerIdentity<'a>),
 }
 
 /// The refusal of a request, with its caller and its reason.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct AccessRefusal {
     caller: Peer,
-    why: Why,
+    why: RefusalReason,
 }
 
 #[derive(Debug)]
-enum Why {
+enum RefusalReason {
     NoToken,
     SeveralTokens,
-    Unknown(Unknown),
+    Unknown(UnknownCaller),
     /// The scopes of the token do not cover the request. The text names the token, the missing permission and the
     /// scopes.
     Forbidden(String),
 }
 
-impl Access {
+impl ControlAccess {
     /// Returns whether tokens are configured, so that requests need one.
     pub const fn asks(&self) -> bool {
         !self.tokens.is_empty()
@@ -114,7 +114,7 @@ impl Access {
         let mut bytes = [0; 32];
         rand::fill(&mut bytes).map_err(|_| io::Error::other("cannot get random bytes for the demo's token"))?;
         let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        self.tokens.push(Token::secret("demo", &secret, vec![Scope::Admin]));
+        self.tokens.push(ControlToken::secret("demo", &secret, vec![Scope::Admin]));
         Ok(Some(secret))
     }
 
@@ -137,18 +137,19 @@ impl Access {
         path: &str,
         method: &Method,
         headers: &HeaderMap,
-    ) -> Result<Grant<'_>, Refusal> {
-        let demand = Demand::of(path, method);
+    ) -> Result<Grant<'_>, AccessRefusal> {
+        let demand = RequiredPermission::of(path, method);
         let is_exempt = self.is_exempt(caller);
-        let identity = bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(Why::Unknown));
-        if is_exempt || demand == Demand::Nothing {
+        let identity =
+            bearer(headers).and_then(|shown| identify(&self.tokens, shown, now()).map_err(RefusalReason::Unknown));
+        if is_exempt || demand == RequiredPermission::Nothing {
             let identity = identity.ok();
-            let basis = if is_exempt { Basis::Exempt(identity) } else { Basis::Public(identity) };
+            let basis = if is_exempt { GrantBasis::Exempt(identity) } else { GrantBasis::Public(identity) };
             return Ok(Grant { caller, basis });
         }
-        let identity = identity.map_err(|why| Refusal { caller, why })?;
-        let grant = Grant { caller, basis: Basis::Token(identity) };
-        if let Demand::Scope(need) = demand {
+        let identity = identity.map_err(|why| AccessRefusal { caller, why })?;
+        let grant = Grant { caller, basis: GrantBasis::Token(identity) };
+        if let RequiredPermission::Scope(need) = demand {
             grant.check(need)?;
         }
         Ok(grant)
@@ -161,10 +162,10 @@ impl Grant<'_> {
         self.identity().is_some()
     }
 
-    const fn identity(&self) -> Option<&Identity<'_>> {
+    const fn identity(&self) -> Option<&CallerIdentity<'_>> {
         match &self.basis {
-            Basis::Public(identity) | Basis::Exempt(identity) => identity.as_ref(),
-            Basis::Token(identity) => Some(identity),
+            GrantBasis::Public(identity) | GrantBasis::Exempt(identity) => identity.as_ref(),
+            GrantBasis::Token(identity) => Some(identity),
         }
     }
 
@@ -178,24 +179,24 @@ impl Grant<'_> {
     /// Returns whether the request was authorized, so that its connection counts as proven. A request that anybody
     /// may make proves nothing.
     pub(super) const fn is_proof(&self) -> bool {
-        !matches!(self.basis, Basis::Public(_))
+        !matches!(self.basis, GrantBasis::Public(_))
     }
 
     /// Checks that the caller may publish all of these items.
     ///
     /// # Errors
     /// The scopes of the token do not cover one of the items.
-    pub(super) fn check_items(&self, items: &[Item]) -> Result<(), Refusal> {
+    pub(super) fn check_items(&self, items: &[Item]) -> Result<(), AccessRefusal> {
         items.iter().flat_map(needs).try_for_each(|need| self.check(need))
     }
 
-    fn check(&self, need: Need<'_>) -> Result<(), Refusal> {
-        let Basis::Token(Identity { token, .. }) = &self.basis else { return Ok(()) };
+    fn check(&self, need: NeededScope<'_>) -> Result<(), AccessRefusal> {
+        let GrantBasis::Token(CallerIdentity { token, .. }) = &self.basis else { return Ok(()) };
         if token.may(need) {
             return Ok(());
         }
         let told = format!("the token '{}' may not {need}; it may: {}", token.name(), token.scopes());
-        Err(Refusal { caller: self.caller, why: Why::Forbidden(told) })
+        Err(AccessRefusal { caller: self.caller, why: RefusalReason::Forbidden(told) })
     }
 }
 
@@ -203,37 +204,40 @@ impl Grant<'_> {
 ///
 /// # Errors
 /// There is no bearer token, or more than one `Authorization` header.
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Why> {
+fn bearer(headers: &HeaderMap) -> Result<&[u8], RefusalReason> {
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let (first, second) = (shown.next(), shown.next());
     if second.is_some() {
-        return Err(Why::SeveralTokens);
+        return Err(RefusalReason::SeveralTokens);
     }
-    let (scheme, token) = first.and_then(|value| value.as_bytes().split_at_checked(7)).ok_or(Why::NoToken)?;
+    let (scheme, token) = first.and_then(|value| value.as_bytes().split_at_checked(7)).ok_or(RefusalReason::NoToken)?;
     let token = token.trim_ascii();
     if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() {
-        return Err(Why::NoToken);
+        return Err(RefusalReason::NoToken);
     }
     Ok(token)
 }
 
-impl Refusal {
+impl AccessRefusal {
     /// Returns whether the refused token may be a guess. A token with a valid signature is no guess, and neither is a
     /// request without a token.
     pub(super) const fn may_be_a_guess(&self) -> bool {
-        matches!(self.why, Why::Unknown(Unknown::Key | Unknown::Issuer | Unknown::Signature))
+        matches!(
+            self.why,
+            RefusalReason::Unknown(UnknownCaller::Key | UnknownCaller::Issuer | UnknownCaller::Signature)
+        )
     }
 
     /// Logs the refusal and returns the reply. Neither contains the token that was sent.
-    pub(super) fn into_reply(self) -> Reply {
+    pub(super) fn into_reply(self) -> ApiReply {
         let Self { caller, why } = self;
-        let status = if matches!(why, Why::Forbidden(_)) { 403 } else { 401 };
+        let status = if matches!(why, RefusalReason::Forbidden(_)) { 403 } else { 401 };
         tracing::warn!(remote = %caller, status, "control request refused: {why}");
-        Reply::text(status, format!("Refused: {why}.")).challenge(&why.challenge())
+        ApiReply::text(status, format!("Refused: {why}.")).challenge(&why.challenge())
     }
 }
 
-impl Why {
+impl RefusalReason {
     /// Returns the value of `WWW-Authenticate` (RFC 6750 3). It names no error if the request had no token.
     fn challenge(&self) -> String {
         let (error, description) = match self {
@@ -248,7 +252,7 @@ impl Why {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoToken => f.write_str("no token: send one as 'Authorization: Bearer TOKEN'"),
@@ -271,9 +275,9 @@ mod tests {
         Peer::Tcp { local: "10.0.0.1:5561".parse().unwrap(), remote }
     }
 
-    fn access(scopes: &[&str]) -> Access {
+    fn access(scopes: &[&str]) -> ControlAccess {
         let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
-        Access { tokens: vec![Token::secret("t", "s3cret", scopes)], ..Access::default() }
+        ControlAccess { tokens: vec![ControlToken::secret("t", "s3cret", scopes)], ..ControlAccess::default() }
     }
 
     fn headers(values: &[&'static str]) -> HeaderMap {
@@ -285,7 +289,7 @@ mod tests {
     }
 
     /// Returns `yes` if a request is admitted, and otherwise the reason of the refusal.
-    fn admitted(access: &Access, caller: Peer, path: &str, method: &Method, shown: &[&'static str]) -> String {
+    fn admitted(access: &ControlAccess, caller: Peer, path: &str, method: &Method, shown: &[&'static str]) -> String {
         let admitted = access.admit(caller, path, method, &headers(shown));
         admitted.map_or_else(|refusal| refusal.why.to_string(), |_| "yes".to_owned())
     }
@@ -294,17 +298,21 @@ mod tests {
     fn what_a_request_asks_for() {
         let (get, post) = (&Method::GET, &Method::POST);
         for path in ["", "/healthz", "/readyz"] {
-            assert_eq!(Demand::of(path, post), Demand::Nothing, "{path}");
+            assert_eq!(RequiredPermission::of(path, post), RequiredPermission::Nothing, "{path}");
         }
-        assert_eq!(Demand::of("/publish", post), Demand::Token);
+        assert_eq!(RequiredPermission::of("/publish", post), RequiredPermission::Token);
         for path in ["/channels", "/channels/a/b", "/metrics", "/connections/1", "/allowed", "/denied"] {
-            assert_eq!(Demand::of(path, get), Demand::Scope(Need::Inspect), "{path}");
-            assert_eq!(Demand::of(path, &Method::DELETE), Demand::Scope(Need::Admin), "{path}");
+            assert_eq!(RequiredPermission::of(path, get), RequiredPermission::Scope(NeededScope::Inspect), "{path}");
+            assert_eq!(
+                RequiredPermission::of(path, &Method::DELETE),
+                RequiredPermission::Scope(NeededScope::Admin),
+                "{path}"
+            );
         }
         for path in
             ["/recover", "/nothing", "/channelsx", "//channels", "/healthz/x", "*", "x", "/PUBLISH", "/publish/"]
         {
-            assert_eq!(Demand::of(path, get), Demand::Scope(Need::Admin), "{path}");
+            assert_eq!(RequiredPermission::of(path, get), RequiredPermission::Scope(NeededScope::Admin), "{path}");
         }
     }
 
@@ -331,7 +339,7 @@ mod tests {
     fn some_need_no_token() {
         let (local, remote) = (["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"], "10.0.0.2:1");
         let mut access = access(&["inspect"]);
-        let admits = |access: &Access, caller| admitted(access, caller, "/recover", &Method::POST, &[]) == "yes";
+        let admits = |access: &ControlAccess, caller| admitted(access, caller, "/recover", &Method::POST, &[]) == "yes";
         assert!(admits(&access, Peer::Unix) && !admits(&access, tcp(local[0])));
         (access.unix, access.loopback) = (false, true);
         assert!(!admits(&access, Peer::Unix) && !admits(&access, tcp(remote)));
@@ -342,10 +350,17 @@ mod tests {
 
     #[test]
     fn challenges_hold_nothing_that_they_must_not() {
-        let forbidden = Why::Forbidden("\"é\n\\".into());
-        let unknown = [Unknown::Key, Unknown::NoIssuer, Unknown::Issuer, Unknown::Signature, Unknown::NoExpiry];
-        let unknown = unknown.into_iter().chain([Unknown::Expired, Unknown::Early, Unknown::Audience]);
-        for why in unknown.map(Why::Unknown).chain([Why::SeveralTokens, forbidden]) {
+        let forbidden = RefusalReason::Forbidden("\"é\n\\".into());
+        let unknown = [
+            UnknownCaller::Key,
+            UnknownCaller::NoIssuer,
+            UnknownCaller::Issuer,
+            UnknownCaller::Signature,
+            UnknownCaller::NoExpiry,
+        ];
+        let unknown =
+            unknown.into_iter().chain([UnknownCaller::Expired, UnknownCaller::Early, UnknownCaller::Audience]);
+        for why in unknown.map(RefusalReason::Unknown).chain([RefusalReason::SeveralTokens, forbidden]) {
             let challenge = why.challenge();
             assert_eq!(challenge.matches('"').count(), 6, "{challenge}");
             assert!(challenge.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'\\'), "{challenge}");
@@ -366,12 +381,12 @@ mod tests {
             let body = format!(r#"{{"items":[{}]}}"#, items.iter().map(json).collect::<Vec<_>>().join(","));
             let batch = parse_batch(body.as_bytes()).unwrap();
             let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
-            let token = Token::secret("t", "s3cret", scopes.clone());
-            let grant = Grant { caller: Peer::Unix, basis: Basis::Token(Identity { token: &token, subject: None }) };
-            let may = |need: Need<'_>| scopes.iter().any(|scope| scope.covers(need));
+            let token = ControlToken::secret("t", "s3cret", scopes.clone());
+            let grant = Grant { caller: Peer::Unix, basis: GrantBasis::Token(CallerIdentity { token: &token, subject: None }) };
+            let may = |need: NeededScope<'_>| scopes.iter().any(|scope| scope.covers(need));
             let expected = items.iter().all(|(channel, says, closes)| {
                 let publishes = *says || !*closes;
-                (!publishes || may(Need::Publish(channel))) && (!*closes || may(Need::Close(channel)))
+                (!publishes || may(NeededScope::Publish(channel))) && (!*closes || may(NeededScope::Close(channel)))
             });
             prop_assert_eq!(grant.check_items(&batch).is_ok(), expected);
         }

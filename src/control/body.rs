@@ -1,6 +1,6 @@
 //! The bodies of requests to the control API.
 
-use super::Control;
+use super::ControlApi;
 use super::error::ApiError;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -19,7 +19,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The body does not arrive within [`BODY_TIMEOUT`], is larger than `max_body`, or is incomplete.
-pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, ApiError> {
+pub(super) async fn read(control: &ControlApi, body: Incoming) -> Result<Bytes, ApiError> {
     let max_body = control.settings.max_body;
     let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, max_body).collect()).await else {
         return Err(ApiError::Slow);
@@ -34,7 +34,7 @@ pub(super) async fn read(control: &Control, body: Incoming) -> Result<Bytes, Api
 /// Reads and drops the body of a refused request. If the connection were closed with unread bytes, the kernel would
 /// reset it, and the publisher would not receive the reply. A publisher that waits for `100 Continue` has not sent
 /// its body, so nothing is read.
-pub(super) async fn discard(control: &Control, request: Request<Incoming>) {
+pub(super) async fn discard(control: &ControlApi, request: Request<Incoming>) {
     if request.headers().contains_key(EXPECT) {
         return;
     }

@@ -1,26 +1,26 @@
 //! `GET /connections`, `GET /connections/ID` and `DELETE /connections/ID`.
 
-use super::Control;
+use super::ControlApi;
 use super::error::ApiError;
 use super::publish::wait_for;
-use super::query::Query;
-use super::reply::{Media, Reply};
+use super::query::QueryParams;
+use super::reply::{ApiReply, MediaType};
 use crate::cluster::{Cluster, ConnectionName};
 use crate::grip::Channel;
 use crate::hub::{ConnectionFilter, Outcome};
-use crate::shard::Row;
+use crate::shard::ListedConnection;
 use serde::Serialize;
 use std::time::SystemTime;
 
 /// A page of connections, and the id after which the next page begins.
 #[derive(Serialize)]
-struct Page {
-    connections: Vec<Connection>,
+struct ConnectionPage {
+    connections: Vec<ConnectionRow>,
     next: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Connection {
+struct ConnectionRow {
     id: String,
     kind: &'static str,
     /// The address of the client. It includes the port, unless a proxy has told the address.
@@ -37,8 +37,8 @@ struct Connection {
     channels: Vec<String>,
 }
 
-impl Connection {
-    fn new(name: &ConnectionName, row: &Row) -> Self {
+impl ConnectionRow {
+    fn new(name: &ConnectionName, row: &ListedConnection) -> Self {
         let peer = row.peer.map(|peer| peer.to_string());
         Self {
             id: name.to_string(),
@@ -57,8 +57,8 @@ impl Connection {
 }
 
 /// Returns a page of the held connections, in the order of their ids.
-pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
-    let query = Query::read(query, &["channel", "user", "after", "limit"])?;
+pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<ApiReply, ApiError> {
+    let query = QueryParams::read(query, &["channel", "user", "after", "limit"])?;
     let filter = ConnectionFilter {
         channel: query.get("channel").map(Channel::from),
         user: query.get("user").map(Channel::from),
@@ -70,33 +70,33 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply
         return Err(ApiError::Malformed(format!("after: there is no node of the connection '{after}'.")));
     }
     let (rows, more) = cluster.connections_of(&filter, after.as_ref(), query.limit()?).await;
-    let connections: Vec<Connection> = rows.iter().map(|(name, row)| Connection::new(name, row)).collect();
+    let connections: Vec<ConnectionRow> = rows.iter().map(|(name, row)| ConnectionRow::new(name, row)).collect();
     let next = if more { connections.last().map(|last| last.id.clone()) } else { None };
-    Ok(Reply::json(&Page { connections, next }))
+    Ok(ApiReply::json(&ConnectionPage { connections, next }))
 }
 
 /// Returns one connection.
 ///
 /// # Errors
 /// There is no connection with this id, or the id is malformed.
-pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<Reply, ApiError> {
+pub(super) async fn one(cluster: &Cluster, name: &str) -> Result<ApiReply, ApiError> {
     let name = read_name(name)?;
     let row = cluster.connection(&name).await.ok_or_else(|| unknown(&name))?;
-    Ok(Reply::json(&Connection::new(&name, &row)))
+    Ok(ApiReply::json(&ConnectionRow::new(&name, &row)))
 }
 
 /// Ends a connection, and waits until it has ended or the time for that is over.
 ///
 /// # Errors
 /// There is no connection with this id, or the id is malformed.
-pub(super) async fn delete(control: &Control, media: Media, name: &str) -> Result<Reply, ApiError> {
+pub(super) async fn delete(control: &ControlApi, media: MediaType, name: &str) -> Result<ApiReply, ApiError> {
     let name = read_name(name)?;
     let (finally, told) = wait_for();
     let receipt = control.cluster.close_connection(&name, finally).await.ok_or_else(|| unknown(&name))?;
     let outcome = told.outcomes(control.settings.receipt_wait, &receipt).await.into_iter().next();
     let Some(Outcome { closed: Some(closed @ 1..), cut, .. }) = outcome else { return Err(unknown(&name)) };
     tracing::info!(connection = name.to_string(), "closed");
-    Ok(Reply::done(media, "Closed", &serde_json::json!({ "closed": closed, "cut": cut })))
+    Ok(ApiReply::done(media, "Closed", &serde_json::json!({ "closed": closed, "cut": cut })))
 }
 
 fn read_name(text: &str) -> Result<ConnectionName, ApiError> {

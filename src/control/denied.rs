@@ -1,21 +1,21 @@
 //! `GET /denied` and `DELETE /denied/CHANNEL`.
 
 use super::error::ApiError;
-use super::query::{Query, name};
-use super::reply::{Media, Reply};
+use super::query::{QueryParams, name};
+use super::reply::{ApiReply, MediaType};
 use crate::cluster::Cluster;
-use crate::hub::{After, Denial, now};
+use crate::hub::{Denial, DenialCursor, now};
 use serde::Serialize;
 
 /// A page of denials, and the parameter `after` of the next page.
 #[derive(Serialize)]
-struct Page {
-    denied: Vec<Row>,
+struct DenialPage {
+    denied: Vec<DenialRow>,
     next: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct DenialRow {
     channel: String,
     /// The number of seconds for which the denial still lasts.
     seconds: u64,
@@ -23,7 +23,7 @@ struct Row {
     except: Vec<String>,
 }
 
-impl Row {
+impl DenialRow {
     fn new(denial: Denial, now: u64) -> Self {
         let Denial { channel, until, with, except } = denial;
         Self { channel, seconds: until.saturating_sub(now), with, except }
@@ -31,20 +31,20 @@ impl Row {
 }
 
 /// Returns a page of the denials, in the order of their channels.
-pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<Reply, ApiError> {
-    let query = Query::read(query, &["prefix", "after", "limit"])?;
+pub(super) fn list(cluster: &Cluster, query: Option<&str>) -> Result<ApiReply, ApiError> {
+    let query = QueryParams::read(query, &["prefix", "after", "limit"])?;
     let after = query.get("after").map(place);
     let (denials, next) = cluster.denials(query.get("prefix").unwrap_or_default(), after.as_ref(), query.limit()?);
     let next = next.map(|after| text(&after));
     let now = now();
-    let denied = denials.into_iter().map(|denial| Row::new(denial, now)).collect();
-    Ok(Reply::json(&Page { denied, next }))
+    let denied = denials.into_iter().map(|denial| DenialRow::new(denial, now)).collect();
+    Ok(ApiReply::json(&DenialPage { denied, next }))
 }
 
 /// Returns the parameter `after` of the page that follows `after`. It is the name of a channel, preceded by the
 /// serial number of a denial and a colon if the next page continues with the same channel.
-fn text(after: &After) -> String {
-    let After { channel, serial } = after;
+fn text(after: &DenialCursor) -> String {
+    let DenialCursor { channel, serial } = after;
     match serial {
         Some(serial) => format!("{serial}:{channel}"),
         // The name of this channel looks like a serial number, a colon and a name. The largest serial number in front
@@ -56,11 +56,11 @@ fn text(after: &After) -> String {
 
 /// Parses the parameter `after`: the name of a channel, or the serial number of a denial, a colon and the name of its
 /// channel.
-fn place(text: &str) -> After {
+fn place(text: &str) -> DenialCursor {
     let named = text.split_once(':').and_then(|(serial, channel)| Some((serial.parse().ok()?, channel)));
     match named {
-        Some((serial, channel)) => After { channel: channel.to_owned(), serial: Some(serial) },
-        None => After { channel: text.to_owned(), serial: None },
+        Some((serial, channel)) => DenialCursor { channel: channel.to_owned(), serial: Some(serial) },
+        None => DenialCursor { channel: text.to_owned(), serial: None },
     }
 }
 
@@ -68,15 +68,15 @@ fn place(text: &str) -> After {
 ///
 /// # Errors
 /// The channel has no denials, or the change could not be written to disk.
-pub(super) async fn delete(cluster: &Cluster, media: Media, channel: &str) -> Result<Reply, ApiError> {
+pub(super) async fn delete(cluster: &Cluster, media: MediaType, channel: &str) -> Result<ApiReply, ApiError> {
     let channel = name(channel)?;
     let deleted = cluster.pardon(&channel).await;
     if deleted == 0 {
         return Err(ApiError::NotFound(format!("The channel '{channel}' is not denied to anybody.")));
     }
     cluster
-        .kept()
+        .wait_until_persisted()
         .await
         .map_err(|why| ApiError::NotPersisted(format!("Deleted, but only until gripd stops: {why}")))?;
-    Ok(Reply::done(media, "Deleted", &serde_json::json!({ "deleted": deleted })))
+    Ok(ApiReply::done(media, "Deleted", &serde_json::json!({ "deleted": deleted })))
 }

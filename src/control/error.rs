@@ -1,6 +1,6 @@
 //! The errors with which the control API answers requests.
 
-use super::reply::Reply;
+use super::reply::ApiReply;
 use std::fmt;
 
 /// The error of a request that was not carried out, or whose effect will not outlive the process.
@@ -52,7 +52,7 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-impl From<ApiError> for Reply {
+impl From<ApiError> for ApiReply {
     fn from(error: ApiError) -> Self {
         Self::text(error.status(), error.to_string())
     }

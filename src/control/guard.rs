@@ -3,7 +3,7 @@
 //! A page in a browser can send requests to any port of the machine on which the browser runs. Without this
 //! protection, any page could publish items and close connections.
 
-use super::reply::Reply;
+use super::reply::ApiReply;
 use crate::net::Peer;
 use crate::wire::{canonical_host, without_port};
 use hyper::header::{HOST, HeaderMap, ORIGIN};
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 /// The question of a health probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
+pub(super) enum HealthProbe {
     /// The question whether gripd is running.
     Alive,
     /// The question whether gripd accepts traffic, which it does until it drains.
@@ -20,40 +20,40 @@ pub(super) enum Health {
 }
 
 /// Returns the question that a path asks, if it is a path for health probes.
-pub(super) fn health_of(path: &str) -> Option<Health> {
+pub(super) fn health_of(path: &str) -> Option<HealthProbe> {
     match path.strip_suffix('/').unwrap_or(path) {
-        "/healthz" => Some(Health::Alive),
-        "/readyz" => Some(Health::Ready),
+        "/healthz" => Some(HealthProbe::Alive),
+        "/readyz" => Some(HealthProbe::Ready),
         _ => None,
     }
 }
 
 /// Refuses requests that the control API cannot carry out: `CONNECT` and `TRACE` (RFC 9110 9.3), and requests without
 /// exactly one `Host` header (RFC 9112 3.2). HTTP/1.0 requests may lack the header.
-pub(super) fn refuse_malformed<B>(request: &Request<B>) -> Option<Reply> {
+pub(super) fn refuse_malformed<B>(request: &Request<B>) -> Option<ApiReply> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-        return Some(Reply::not_allowed(request.method(), "GET, HEAD, POST, PUT, DELETE"));
+        return Some(ApiReply::not_allowed(request.method(), "GET, HEAD, POST, PUT, DELETE"));
     }
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return Some(Reply::text(400, "The request must have exactly one Host header."));
+        return Some(ApiReply::text(400, "The request must have exactly one Host header."));
     }
     None
 }
 
 /// Refuses requests that a browser has sent for a web page. Such requests have an `Origin` header or come from
 /// another site.
-pub(super) fn refuse_pages(headers: &HeaderMap) -> Option<Reply> {
+pub(super) fn refuse_pages(headers: &HeaderMap) -> Option<ApiReply> {
     let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if headers.contains_key(ORIGIN) || cross_site {
-        return Some(Reply::text(403, "Requests from web pages are refused: publish from your backend."));
+        return Some(ApiReply::text(403, "Requests from web pages are refused: publish from your backend."));
     }
     None
 }
 
 /// Refuses requests to a loopback address whose host name is not known to mean this machine. The domain of a hostile
 /// page may resolve to a loopback address (DNS rebinding). `hosts` are the configured further names of this machine.
-pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String]) -> Option<Reply> {
+pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String]) -> Option<ApiReply> {
     // Browsers cannot connect to a Unix socket, so no domain can lead to one.
     let Peer::Tcp { local, .. } = caller else { return None };
     if !local.ip().to_canonical().is_loopback() {
@@ -71,7 +71,7 @@ pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String
     let name: String = without_port(unknown).chars().filter(|c| !c.is_control()).take(100).collect();
     let advice =
         if name.is_empty() { String::new() } else { format!("list the name as [control] hosts = [\"{name}\"], ") };
-    Some(Reply::text(
+    Some(ApiReply::text(
         403,
         format!(
             "The host '{name}' is no name of this machine that is known: a web page's domain could lead here. \
@@ -170,7 +170,10 @@ mod tests {
 
     #[test]
     fn probes_are_known_by_their_path() {
-        assert_eq!((health_of("/healthz"), health_of("/readyz/")), (Some(Health::Alive), Some(Health::Ready)));
+        assert_eq!(
+            (health_of("/healthz"), health_of("/readyz/")),
+            (Some(HealthProbe::Alive), Some(HealthProbe::Ready))
+        );
         assert_eq!((health_of("/"), health_of("/healthz/x"), health_of("/publish")), (None, None, None));
     }
 }

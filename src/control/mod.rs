@@ -4,12 +4,12 @@ mod access;
 mod allowed;
 mod body;
 mod channels;
+mod connection_places;
 mod connections;
 mod denied;
 mod error;
 mod guard;
-mod guesses;
-mod places;
+mod guess_delays;
 mod publish;
 mod query;
 mod reply;
@@ -17,23 +17,23 @@ mod scope;
 mod serve;
 mod token;
 
-pub use access::Access;
+pub use access::ControlAccess;
 pub use publish::Published;
 pub use scope::Scope;
-pub use serve::Purpose;
-pub use token::Token;
+pub use serve::ListenerPurpose;
+pub use token::ControlToken;
 
 use crate::cluster::Cluster;
 use crate::net::{Descriptors, ListenAddress, Peer};
-use crate::telemetry::metrics::{Counter, MEDIA_TYPE, Registry};
-use access::{Grant, Refusal};
+use crate::telemetry::metrics::{Counter, MEDIA_TYPE, MetricsRegistry};
+use access::{AccessRefusal, Grant};
+use connection_places::PlaceGuard;
 use error::ApiError;
-use guard::Health;
-use guesses::Guesses;
+use guard::HealthProbe;
+use guess_delays::GuessDelays;
 use hyper::body::Incoming;
 use hyper::{Method, Request};
-use places::Place;
-use reply::{Media, Reply};
+use reply::{ApiReply, MediaType};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct Settings {
     /// How long a JSON reply waits for the outcomes of its items to be final.
     pub receipt_wait: Duration,
     /// The tokens, and the callers that need none.
-    pub access: Access,
+    pub access: ControlAccess,
     /// The Unix socket on which the control API is served as well. In tests it may be an address in memory.
     pub unix: Option<ListenAddress>,
     /// The address on which only health probes are served.
@@ -60,7 +60,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let (max_body, receipt_wait) = (1_000_000, Duration::from_millis(1100));
-        Self { max_body, receipt_wait, access: Access::default(), unix: None, health: None, hosts: Vec::new() }
+        Self { max_body, receipt_wait, access: ControlAccess::default(), unix: None, health: None, hosts: Vec::new() }
     }
 }
 
@@ -79,7 +79,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers the counters of the control API.
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
             malformed: registry
                 .counter("control_malformed_total", "Requests to the control API that are not HTTP/1.1."),
@@ -100,26 +100,26 @@ impl Metrics {
 }
 
 /// The control API of a cluster, with its settings and counters.
-pub struct Control {
+pub struct ControlApi {
     settings: Settings,
     cluster: Cluster,
     descriptors: Arc<Descriptors>,
     metrics: Arc<Metrics>,
-    registry: Registry,
+    registry: MetricsRegistry,
     ready: AtomicBool,
-    guesses: Guesses,
+    guesses: GuessDelays,
 }
 
-impl Control {
+impl ControlApi {
     /// Returns the control API of a cluster. Its `/readyz` answers 200 until `unready` is called.
     pub fn new(
         settings: Settings,
         cluster: Cluster,
         descriptors: Arc<Descriptors>,
         metrics: Arc<Metrics>,
-        registry: Registry,
+        registry: MetricsRegistry,
     ) -> Arc<Self> {
-        let (ready, guesses) = (AtomicBool::new(true), Guesses::default());
+        let (ready, guesses) = (AtomicBool::new(true), GuessDelays::default());
         Arc::new(Self { settings, cluster, descriptors, metrics, registry, ready, guesses })
     }
 
@@ -133,16 +133,16 @@ impl Control {
     }
 
     /// Returns the reply to a health probe.
-    fn health(&self, health: Health) -> Reply {
+    fn health(&self, health: HealthProbe) -> ApiReply {
         match health {
-            Health::Alive => Reply::text(200, "OK"),
-            Health::Ready if self.is_ready() => Reply::text(200, "OK"),
-            Health::Ready => Reply::text(503, "Draining"),
+            HealthProbe::Alive => ApiReply::text(200, "OK"),
+            HealthProbe::Ready if self.is_ready() => ApiReply::text(200, "OK"),
+            HealthProbe::Ready => ApiReply::text(503, "Draining"),
         }
     }
 
     /// Returns the reply to a request.
-    async fn answer(&self, caller: Peer, seat: &Place, request: Request<Incoming>) -> Reply {
+    async fn answer(&self, caller: Peer, seat: &PlaceGuard, request: Request<Incoming>) -> ApiReply {
         if let Some(refusal) = guard::refuse_malformed(&request) {
             return refusal;
         }
@@ -164,12 +164,12 @@ impl Control {
                     // not wait for it.
                     let refused = self.refuse(refusal);
                     // During the delay the connection counts as idle, so that it may be closed to make room.
-                    seat.rests();
+                    seat.mark_idle();
                     if is_guess {
                         self.slow_down(caller).await;
                     }
                     body::discard(self, request).await;
-                    seat.begins();
+                    seat.mark_busy();
                     return refused;
                 }
             };
@@ -179,42 +179,42 @@ impl Control {
             return refusal;
         }
         if grant.is_proof() {
-            seat.is_proved();
+            seat.mark_authorized();
         }
         let (place, name) = split(&path);
         let Some(methods) = methods(place, name) else {
             return ApiError::no_such_place().into();
         };
         if !methods.is_empty() && methods.split(", ").all(|method| method != request.method().as_str()) {
-            return Reply::not_allowed(request.method(), methods);
+            return ApiReply::not_allowed(request.method(), methods);
         }
         // All other replies have a single media type, which is sent whatever the client prefers.
         let chooses = matches!(place, "publish" | "recover")
             || *request.method() == Method::DELETE
             || *request.method() == Method::PUT;
-        let media = Media::negotiate(request.headers());
-        let Some(media) = media.or(if chooses { None } else { Some(Media::Text) }) else {
-            return Reply::not_acceptable();
+        let media = MediaType::negotiate(request.headers());
+        let Some(media) = media.or(if chooses { None } else { Some(MediaType::Text) }) else {
+            return ApiReply::not_acceptable();
         };
-        self.carry_out(&grant, media, place, name, request).await.unwrap_or_else(Reply::from)
+        self.carry_out(&grant, media, place, name, request).await.unwrap_or_else(ApiReply::from)
     }
 
     /// Carries out a request that is authorized, and returns the reply.
     async fn carry_out(
         &self,
         grant: &Grant<'_>,
-        media: Media,
+        media: MediaType,
         place: &str,
         name: Option<&str>,
         request: Request<Incoming>,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<ApiReply, ApiError> {
         let (cluster, query) = (&self.cluster, request.uri().query());
         match (place, name, request.method()) {
-            ("", ..) => Ok(Reply::text(200, "Pushpin API")),
+            ("", ..) => Ok(ApiReply::text(200, "Pushpin API")),
             ("publish", ..) => publish::publish(self, grant, media, request).await,
             ("recover", ..) => {
                 cluster.recover().await;
-                Ok(Reply::done(media, "Updated", &serde_json::json!({ "message": "Updated" })))
+                Ok(ApiReply::done(media, "Updated", &serde_json::json!({ "message": "Updated" })))
             }
             ("allowed", None, &Method::GET | &Method::HEAD) => allowed::list(cluster, query),
             ("allowed", pattern, _) => allowed::change(self, media, pattern, request).await,
@@ -225,12 +225,12 @@ impl Control {
             ("connections", Some(name), _) => connections::one(cluster, name).await,
             ("denied", None, _) => denied::list(cluster, query),
             ("denied", Some(name), _) => denied::delete(cluster, media, name).await,
-            ("metrics", ..) => Ok(Reply::other(MEDIA_TYPE, self.registry.render())),
+            ("metrics", ..) => Ok(ApiReply::other(MEDIA_TYPE, self.registry.render())),
             _ => Err(ApiError::no_such_place()),
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Reply {
+    fn refuse(&self, refusal: AccessRefusal) -> ApiReply {
         self.metrics.refused.inc();
         refusal.into_reply()
     }
@@ -261,8 +261,8 @@ const fn methods(place: &str, name: Option<&str>) -> Option<&'static str> {
     })
 }
 
-impl fmt::Debug for Control {
+impl fmt::Debug for ControlApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("ControlApi").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

@@ -1,14 +1,14 @@
 //! `POST /publish`.
 
-use super::Control;
+use super::ControlApi;
 use super::access::Grant;
 use super::body;
 use super::error::ApiError;
-use super::reply::{Media, Reply};
+use super::reply::{ApiReply, MediaType};
 use crate::cluster::Publisher;
 use crate::grip::Item;
 use crate::grip::item::parse_batch;
-use crate::hub::{Busy, Finally, Outcome, Receipt};
+use crate::hub::{BusyReason, OnFinalOutcomes, Outcome, Receipt};
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -32,34 +32,34 @@ pub struct Published {
 /// # Errors
 /// The body cannot be read or parsed, or a denial could not be written to disk.
 pub(super) async fn publish(
-    control: &Control,
+    control: &ControlApi,
     grant: &Grant<'_>,
-    media: Media,
+    media: MediaType,
     request: Request<Incoming>,
-) -> Result<Reply, ApiError> {
+) -> Result<ApiReply, ApiError> {
     let items = parse(&body::read(control, request.into_body()).await?)?;
     if let Err(refusal) = grant.check_items(&items) {
         return Ok(control.refuse(refusal));
     }
     let denies = items.iter().any(|item| item.deny_for.is_some());
     let published = match media {
-        Media::Text => {
+        MediaType::Text => {
             let finally = Box::new(|outcomes: Vec<Outcome>| log(&outcomes));
             control.cluster.publish(items, &grant.publisher(), finally).await.map(|_| None)
         }
-        Media::Json => publish_and_wait(control, items, &grant.publisher()).await.map(Some),
+        MediaType::Json => publish_and_wait(control, items, &grant.publisher()).await.map(Some),
     };
     if denies
         && published.is_ok()
-        && let Err(why) = control.cluster.kept().await
+        && let Err(why) = control.cluster.wait_until_persisted().await
     {
         let why = format!("Published, but the denials will be lost when gripd stops: {why}");
         return Err(ApiError::NotPersisted(why));
     }
     Ok(match published {
-        Ok(None) => Reply::text(200, "Published"),
-        Ok(Some(items)) => Reply::json(&Published { message: "Published".to_owned(), items }),
-        Err(busy) => Reply::text(503, busy.to_string()).retry_after(1),
+        Ok(None) => ApiReply::text(200, "Published"),
+        Ok(Some(items)) => ApiReply::json(&Published { message: "Published".to_owned(), items }),
+        Err(busy) => ApiReply::text(503, busy.to_string()).retry_after(1),
     })
 }
 
@@ -68,21 +68,21 @@ pub(super) async fn publish(
 /// # Errors
 /// There was no room for the items in time. None was published then.
 async fn publish_and_wait(
-    control: &Control,
+    control: &ControlApi,
     items: Vec<Item>,
     publisher: &Publisher<'_>,
-) -> Result<Vec<Outcome>, Busy> {
+) -> Result<Vec<Outcome>, BusyReason> {
     let (finally, told) = wait_for();
     let receipt = control.cluster.publish(items, publisher, finally).await?;
     Ok(told.outcomes(control.settings.receipt_wait, &receipt).await)
 }
 
-/// The outcomes of a batch, once they are final. They are sent by the [`Finally`] that belongs to them, which the
-/// last shard calls when it has counted.
+/// The outcomes of a batch, once they are final. They are sent by the [`OnFinalOutcomes`] that belongs to them, which
+/// the last shard calls when it has counted.
 pub(super) struct FinalOutcomes(oneshot::Receiver<Vec<Outcome>>);
 
 /// Returns a function to call with the final outcomes, which it logs, and a receiver that waits for them.
-pub(super) fn wait_for() -> (Finally, FinalOutcomes) {
+pub(super) fn wait_for() -> (OnFinalOutcomes, FinalOutcomes) {
     let (tell, told) = oneshot::channel();
     let finally = Box::new(|outcomes: Vec<Outcome>| {
         log(&outcomes);

@@ -11,9 +11,9 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
 /// The parameters of a query.
-pub(super) struct Query(Vec<(&'static str, String)>);
+pub(super) struct QueryParams(Vec<(&'static str, String)>);
 
-impl Query {
+impl QueryParams {
     /// Parses a query. Only the parameters in `known` are allowed.
     ///
     /// # Errors

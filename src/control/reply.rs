@@ -11,12 +11,12 @@ const JSON: &str = "application/json";
 
 /// The media type of a reply, as the client prefers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Media {
+pub(super) enum MediaType {
     Text,
     Json,
 }
 
-impl Media {
+impl MediaType {
     /// Returns the media type that `Accept` asks for, or `None` if it asks for neither. As in Pushpin, the last
     /// element that fits decides.
     pub(super) fn negotiate(headers: &HeaderMap) -> Option<Self> {
@@ -38,14 +38,14 @@ impl Media {
 
 /// A reply: its status, its body, and at most one header besides `Content-Type`.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct ApiReply {
     status: u16,
     media: &'static str,
     body: String,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-impl Reply {
+impl ApiReply {
     /// Returns a reply with one line of plain text.
     pub(super) fn text(status: u16, line: impl Into<String>) -> Self {
         Self { status, media: TEXT, body: line.into() + "\n", header: None }
@@ -60,10 +60,10 @@ impl Reply {
     }
 
     /// Returns the reply to a request that was carried out: `word` as plain text, or `more` as JSON.
-    pub(super) fn done(media: Media, word: &str, more: &impl Serialize) -> Self {
+    pub(super) fn done(media: MediaType, word: &str, more: &impl Serialize) -> Self {
         match media {
-            Media::Text => Self::text(200, word),
-            Media::Json => Self::json(more),
+            MediaType::Text => Self::text(200, word),
+            MediaType::Json => Self::json(more),
         }
     }
 
@@ -105,19 +105,19 @@ impl Reply {
 mod tests {
     use super::*;
 
-    fn negotiate(accept: &str) -> Option<Media> {
+    fn negotiate(accept: &str) -> Option<MediaType> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
-        Media::negotiate(&headers)
+        MediaType::negotiate(&headers)
     }
 
     #[test]
     fn the_last_element_that_fits_decides() {
-        assert_eq!(Media::negotiate(&HeaderMap::new()), Some(Media::Text));
-        assert_eq!(negotiate("*/*"), Some(Media::Text));
-        assert_eq!(negotiate("Application/JSON"), Some(Media::Json));
-        assert_eq!(negotiate("text/plain, application/json;q=0.1, image/png"), Some(Media::Json));
-        assert_eq!(negotiate("application/*, */*"), Some(Media::Text));
+        assert_eq!(MediaType::negotiate(&HeaderMap::new()), Some(MediaType::Text));
+        assert_eq!(negotiate("*/*"), Some(MediaType::Text));
+        assert_eq!(negotiate("Application/JSON"), Some(MediaType::Json));
+        assert_eq!(negotiate("text/plain, application/json;q=0.1, image/png"), Some(MediaType::Json));
+        assert_eq!(negotiate("application/*, */*"), Some(MediaType::Text));
         assert_eq!(negotiate("image/png"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The scopes of a token, and the needs of a request that they cover.
 
-use crate::grip::item::Move;
-use crate::grip::{Glob, Invalid, Item, invalid};
+use crate::grip::item::ChannelMove;
+use crate::grip::{Glob, InvalidText, Item, invalid};
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ pub enum Scope {
 
 /// A permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need<'a> {
+pub(super) enum NeededScope<'a> {
     /// Publishing to a channel.
     Publish(&'a str),
     /// Closing, subscribing or unsubscribing the connections of a channel.
@@ -35,12 +35,14 @@ pub(super) enum Need<'a> {
 
 impl Scope {
     /// Returns whether the scope covers a need.
-    pub(super) fn covers(&self, need: Need<'_>) -> bool {
+    pub(super) fn covers(&self, need: NeededScope<'_>) -> bool {
         match (self, need) {
-            (Self::Admin, _) | (Self::Inspect, Need::Inspect | Need::Choose(_)) => true,
+            (Self::Admin, _) | (Self::Inspect, NeededScope::Inspect | NeededScope::Choose(_)) => true,
             // A token that may publish to a channel or close it learns from the counts who holds the channel anyway.
-            (Self::Publish(names), Need::Publish(channel) | Need::Choose(channel))
-            | (Self::Close(names), Need::Close(channel) | Need::Choose(channel)) => names.matches(channel),
+            (Self::Publish(names), NeededScope::Publish(channel) | NeededScope::Choose(channel))
+            | (Self::Close(names), NeededScope::Close(channel) | NeededScope::Choose(channel)) => {
+                names.matches(channel)
+            }
             _ => false,
         }
     }
@@ -48,35 +50,40 @@ impl Scope {
 
 /// Returns all permissions that an item needs. An item with an id changes the order of its channel, so it needs the
 /// permission to publish even if it only closes connections.
-pub(super) fn needs(item: &Item) -> impl Iterator<Item = Need<'_>> {
+pub(super) fn needs(item: &Item) -> impl Iterator<Item = NeededScope<'_>> {
     let sends = item.response.is_some() || item.stream.is_some() || item.message.is_some();
-    let orders = item.id.is_some() || item.prev_id.is_some() || !item.hints.is_empty();
+    let orders = item.id.is_some() || item.prev_id.is_some() || !item.refreshes.is_empty();
     let closes = item.is_command();
     let (entered, left) = match &item.moves {
-        Some(Move::Subscribe(channels)) => (&channels[..], &[][..]),
-        Some(Move::Unsubscribe(channels)) => (&[][..], &channels[..]),
+        Some(ChannelMove::Subscribe(channels)) => (&channels[..], &[][..]),
+        Some(ChannelMove::Unsubscribe(channels)) => (&[][..], &channels[..]),
         None => (&[][..], &[][..]),
     };
     // An item without any effect counts as content, so that every item needs some permission.
     let publishes = sends || orders || !closes;
-    let publish = publishes.then_some(Need::Publish(&item.channel));
+    let publish = publishes.then_some(NeededScope::Publish(&item.channel));
     // A connection that is subscribed to a channel receives everything that is published to it, so this needs the
     // permission to publish to that channel.
-    let entered = entered.iter().map(|channel| Need::Publish(channel));
-    let left = left.iter().map(|channel| Need::Close(channel));
+    let entered = entered.iter().map(|channel| NeededScope::Publish(channel));
+    let left = left.iter().map(|channel| NeededScope::Close(channel));
     let selection = item.selection.as_deref();
     let chosen = selection.into_iter().flat_map(|selection| selection.with.iter().chain(&selection.except));
     let chosen = chosen.map(|channel| &**channel);
     // The filter `require-sub` chooses connections by a channel as well.
     let required = item.meta.as_deref().and_then(|meta| meta.get("require_sub"));
-    let chosen = chosen.chain(required.filter(|channel| !channel.is_empty())).map(Need::Choose);
-    publish.into_iter().chain(closes.then_some(Need::Close(&item.channel))).chain(entered).chain(left).chain(chosen)
+    let chosen = chosen.chain(required.filter(|channel| !channel.is_empty())).map(NeededScope::Choose);
+    publish
+        .into_iter()
+        .chain(closes.then_some(NeededScope::Close(&item.channel)))
+        .chain(entered)
+        .chain(left)
+        .chain(chosen)
 }
 
 impl FromStr for Scope {
-    type Err = Invalid;
+    type Err = InvalidText;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
         let text = text.trim();
         let (word, names) = text.split_once(' ').unwrap_or((text, ""));
         match (word, names.trim()) {
@@ -104,7 +111,7 @@ impl fmt::Display for Scope {
     }
 }
 
-impl fmt::Display for Need<'_> {
+impl fmt::Display for NeededScope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Publish(channel) => write!(f, "publish {channel:?}"),
@@ -193,8 +200,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_scope_covers_its_own_kind_only(scope in scope(), channel in "[ab]{0,3}") {
-            let (publish, close, choose) = (Need::Publish(&channel), Need::Close(&channel), Need::Choose(&channel));
-            let covered = [publish, close, choose, Need::Inspect, Need::Admin].map(|need| scope.covers(need));
+            let (publish, close, choose) = (NeededScope::Publish(&channel), NeededScope::Close(&channel), NeededScope::Choose(&channel));
+            let covered = [publish, close, choose, NeededScope::Inspect, NeededScope::Admin].map(|need| scope.covers(need));
             let expected = match &scope {
                 Scope::Publish(names) => [names.matches(&channel), false, names.matches(&channel), false, false],
                 Scope::Close(names) => [false, names.matches(&channel), names.matches(&channel), false, false],

@@ -1,11 +1,11 @@
 //! The serving of connections to the control API, and to the address for health probes.
 
+use super::connection_places::{ConnectionPlaces, PlaceGuard};
 use super::error::ApiError;
-use super::places::{Place, Places};
-use super::reply::Reply;
-use super::{Control, guard};
+use super::reply::ApiReply;
+use super::{ControlApi, guard};
 use crate::net::{Acceptor, Listener, Peer, Transport, accept};
-use crate::telemetry::Seldom;
+use crate::telemetry::RateLimitedLine;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -35,7 +35,7 @@ const MOST_PROBES: usize = 64;
 
 /// The requests that a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ListenerPurpose {
     /// All requests of the control API.
     Everything,
     /// `/healthz` and `/readyz`, for probes that cannot reach the control API.
@@ -44,9 +44,9 @@ pub enum Purpose {
 
 /// The acceptor of connections to one listener of the control API.
 struct ControlAcceptor {
-    control: Arc<Control>,
-    places: Arc<Places>,
-    purpose: Purpose,
+    control: Arc<ControlApi>,
+    places: Arc<ConnectionPlaces>,
+    purpose: ListenerPurpose,
 }
 
 impl Acceptor for ControlAcceptor {
@@ -54,7 +54,7 @@ impl Acceptor for ControlAcceptor {
         let Self { control, places, purpose } = self;
         // A connection without a peer has ended already.
         let Some(peer) = transport.peer() else { return };
-        if !control.descriptors.are_enough_for_control() {
+        if !control.descriptors.has_room_for_control() {
             places.spare_one();
         }
         let Some(place) = places.enter() else {
@@ -68,41 +68,47 @@ impl Acceptor for ControlAcceptor {
     }
 
     fn make_room(&self, error: &io::Error) {
-        static LINE: Seldom = Seldom::new();
+        static LINE: RateLimitedLine = RateLimitedLine::new();
         // An idle connection is closed, so that its descriptor is free for the next connection.
         self.places.spare_one();
         LINE.log(|left_out| tracing::error!(%error, left_out, "cannot accept connections to the control API"));
     }
 }
 
-impl Control {
+impl ControlApi {
     /// Serves `listener` forever.
-    pub async fn serve(self: Arc<Self>, listener: Listener, purpose: Purpose) {
+    pub async fn serve(self: Arc<Self>, listener: Listener, purpose: ListenerPurpose) {
         // A process with a low limit of open files gets fewer places.
         let bounded =
             |most: usize, share: u64| most.min(usize::try_from(self.descriptors.limit() / share).unwrap_or(most));
         let places = match purpose {
-            Purpose::Everything => Places::new(bounded(MOST, 2), bounded(MOST_UNPROVEN, 8)),
-            Purpose::Health => Places::new(bounded(MOST_PROBES, 16), bounded(MOST_PROBES, 16)),
+            ListenerPurpose::Everything => ConnectionPlaces::new(bounded(MOST, 2), bounded(MOST_UNPROVEN, 8)),
+            ListenerPurpose::Health => ConnectionPlaces::new(bounded(MOST_PROBES, 16), bounded(MOST_PROBES, 16)),
         };
         let acceptor = ControlAcceptor { control: self, places, purpose };
         accept(&listener, &acceptor, pending()).await;
     }
 
-    async fn connection(self: Arc<Self>, transport: Transport, caller: Peer, place: Place, purpose: Purpose) {
+    async fn connection(
+        self: Arc<Self>,
+        transport: Transport,
+        caller: Peer,
+        place: PlaceGuard,
+        purpose: ListenerPurpose,
+    ) {
         let _counted = self.descriptors.control();
         let place = &place;
         let control = &self;
         let service = service_fn(move |request: Request<Incoming>| async move {
-            place.begins();
+            place.mark_busy();
             let reply = match purpose {
-                Purpose::Everything => control.answer(caller, place, request).await,
-                Purpose::Health => {
-                    place.is_proved();
+                ListenerPurpose::Everything => control.answer(caller, place, request).await,
+                ListenerPurpose::Health => {
+                    place.mark_authorized();
                     control.answer_probe(&request)
                 }
             };
-            place.rests();
+            place.mark_idle();
             Ok::<_, Infallible>(reply.into_response())
         });
         let mut builder = Builder::new();
@@ -138,9 +144,9 @@ impl Control {
     }
 
     /// Returns the reply to a request on a listener for health probes.
-    fn answer_probe(&self, request: &Request<Incoming>) -> Reply {
+    fn answer_probe(&self, request: &Request<Incoming>) -> ApiReply {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Reply::not_allowed(request.method(), "GET, HEAD");
+            return ApiReply::not_allowed(request.method(), "GET, HEAD");
         }
         guard::health_of(request.uri().path())
             .map_or_else(|| ApiError::no_such_place().into(), |health| self.health(health))
@@ -159,7 +165,7 @@ impl Control {
 }
 
 /// Waits until a connection has been idle for [`UNPROVEN_TIMEOUT`] without an authorized request.
-async fn unproven_for_too_long(place: &Place) {
+async fn unproven_for_too_long(place: &PlaceGuard) {
     loop {
         let left = UNPROVEN_TIMEOUT.saturating_sub(place.idle_for());
         if left.is_zero() && place.is_idle() && !place.has_proof() {

@@ -1,7 +1,7 @@
 //! The tokens by which the control API recognizes its callers.
 
-use super::scope::{Need, Scope};
-use crate::grip::signature::{self, Unfit, Verifier};
+use super::scope::{NeededScope, Scope};
+use crate::grip::signature::{self, ClaimsError, ProxyVerifier};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use serde::Deserialize;
@@ -9,17 +9,17 @@ use std::fmt;
 
 /// A configured token: its name, the proof that a caller must send, and the scopes that it grants.
 #[derive(Clone)]
-pub struct Token {
+pub struct ControlToken {
     name: String,
-    proof: Proof,
+    proof: TokenProof,
     scopes: Vec<Scope>,
 }
 
 /// The proof that a caller must send.
 #[derive(Clone)]
-enum Proof {
+enum TokenProof {
     /// A JWT (RFC 7519) of this issuer, signed with the key of the verifier.
-    Signed { issuer: String, verifier: Box<Verifier> },
+    Signed { issuer: String, verifier: Box<ProxyVerifier> },
     /// A secret, of which the SHA-256 hash is kept. Hashes are compared in constant time, so that the time of a
     /// comparison reveals neither the secret nor its length.
     Secret(Digest),
@@ -27,7 +27,7 @@ enum Proof {
 
 /// The claims of a JWT that decide whether it is valid.
 #[derive(Deserialize)]
-struct Claims {
+struct ValidityClaims {
     exp: Option<serde_json::Value>,
     nbf: Option<f64>,
     aud: Option<serde_json::Value>,
@@ -36,19 +36,19 @@ struct Claims {
 /// The claim with the subject of a JWT. It is parsed separately from the other claims, because a JWT without a valid
 /// subject is valid nevertheless.
 #[derive(Deserialize)]
-struct Named {
+struct SubjectClaim {
     sub: Option<String>,
 }
 
 /// The claim with the issuer of a JWT. It is read before the signature is verified, to find the right key.
 #[derive(Deserialize)]
-struct Issued {
+struct IssuerClaim {
     iss: Option<String>,
 }
 
 /// The reason why a token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unknown {
+pub(super) enum UnknownCaller {
     /// The token is neither a configured secret nor a JWT.
     Key,
     /// The JWT names no issuer.
@@ -67,19 +67,19 @@ pub(super) enum Unknown {
     Audience,
 }
 
-impl Token {
+impl ControlToken {
     /// Returns a token that accepts JWTs of `issuer`, verified by `verifier`.
-    pub fn signed(name: &str, issuer: &str, verifier: Verifier, scopes: Vec<Scope>) -> Self {
+    pub fn signed(name: &str, issuer: &str, verifier: ProxyVerifier, scopes: Vec<Scope>) -> Self {
         Self {
             name: name.to_owned(),
-            proof: Proof::Signed { issuer: issuer.to_owned(), verifier: Box::new(verifier) },
+            proof: TokenProof::Signed { issuer: issuer.to_owned(), verifier: Box::new(verifier) },
             scopes,
         }
     }
 
     /// Returns a token that accepts the text `secret` itself.
     pub fn secret(name: &str, secret: &str, scopes: Vec<Scope>) -> Self {
-        Self { name: name.to_owned(), proof: Proof::Secret(digest(&SHA256, secret.as_bytes())), scopes }
+        Self { name: name.to_owned(), proof: TokenProof::Secret(digest(&SHA256, secret.as_bytes())), scopes }
     }
 
     /// Returns the name of the token in logs and refusals.
@@ -88,7 +88,7 @@ impl Token {
     }
 
     /// Returns whether a scope of the token covers a need.
-    pub(super) fn may(&self, need: Need<'_>) -> bool {
+    pub(super) fn may(&self, need: NeededScope<'_>) -> bool {
         self.scopes.iter().any(|scope| scope.covers(need))
     }
 
@@ -98,13 +98,13 @@ impl Token {
     }
 
     fn is_secret(&self, shown: &Digest) -> bool {
-        matches!(&self.proof, Proof::Secret(own) if verify_slices_are_equal(own.as_ref(), shown.as_ref()).is_ok())
+        matches!(&self.proof, TokenProof::Secret(own) if verify_slices_are_equal(own.as_ref(), shown.as_ref()).is_ok())
     }
 
     /// Returns the verifier of the token if it accepts JWTs of this issuer.
-    fn verifier_of(&self, issuer: &str) -> Option<&Verifier> {
+    fn verifier_of(&self, issuer: &str) -> Option<&ProxyVerifier> {
         match &self.proof {
-            Proof::Signed { issuer: own, verifier } if own == issuer => Some(verifier),
+            TokenProof::Signed { issuer: own, verifier } if own == issuer => Some(verifier),
             _ => None,
         }
     }
@@ -112,9 +112,9 @@ impl Token {
 
 /// The identity of a caller that has sent a valid token.
 #[derive(Clone, Debug)]
-pub(super) struct Identity<'a> {
+pub(super) struct CallerIdentity<'a> {
     /// The configured token that the caller has proved to have.
-    pub(super) token: &'a Token,
+    pub(super) token: &'a ControlToken,
     /// The subject (`sub`) of the JWT that was sent, if it is a text.
     pub(super) subject: Option<String>,
 }
@@ -124,25 +124,29 @@ pub(super) struct Identity<'a> {
 ///
 /// # Errors
 /// The token is not valid. The error says why.
-pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Result<Identity<'a>, Unknown> {
+pub(super) fn identify<'a>(
+    tokens: &'a [ControlToken],
+    shown: &[u8],
+    now: u64,
+) -> Result<CallerIdentity<'a>, UnknownCaller> {
     let hash = digest(&SHA256, shown);
     if let Some(token) = tokens.iter().find(|token| token.is_secret(&hash)) {
-        return Ok(Identity { token, subject: None });
+        return Ok(CallerIdentity { token, subject: None });
     }
-    let jwt = std::str::from_utf8(shown).map_err(|_| Unknown::Key)?;
-    let Issued { iss } = signature::unverified_claims(jwt).ok_or(Unknown::Key)?;
-    let issuer = iss.ok_or(Unknown::NoIssuer)?;
-    let mut refusal = Unknown::Issuer;
+    let jwt = std::str::from_utf8(shown).map_err(|_| UnknownCaller::Key)?;
+    let IssuerClaim { iss } = signature::unverified_claims(jwt).ok_or(UnknownCaller::Key)?;
+    let issuer = iss.ok_or(UnknownCaller::NoIssuer)?;
+    let mut refusal = UnknownCaller::Issuer;
     for token in tokens {
         let Some(verifier) = token.verifier_of(&issuer) else { continue };
         match verifier.claims(jwt) {
             Ok(claims) => {
                 timely(&claims, now)?;
-                let named: Option<Named> = signature::unverified_claims(jwt);
-                return Ok(Identity { token, subject: named.and_then(|named| named.sub) });
+                let named: Option<SubjectClaim> = signature::unverified_claims(jwt);
+                return Ok(CallerIdentity { token, subject: named.and_then(|named| named.sub) });
             }
-            Err(Unfit::Signature) => refusal = Unknown::Signature,
-            Err(Unfit::Malformed) => return Err(Unknown::Key),
+            Err(ClaimsError::Signature) => refusal = UnknownCaller::Signature,
+            Err(ClaimsError::Malformed) => return Err(UnknownCaller::Key),
         }
     }
     Err(refusal)
@@ -152,27 +156,27 @@ pub(super) fn identify<'a>(tokens: &'a [Token], shown: &[u8], now: u64) -> Resul
 ///
 /// # Errors
 /// The JWT has expired or never expires, is not valid yet, or names an audience.
-fn timely(claims: &Claims, now: u64) -> Result<(), Unknown> {
+fn timely(claims: &ValidityClaims, now: u64) -> Result<(), UnknownCaller> {
     // Times may have a fraction (RFC 7519 2), so they are compared as floats. A float is exact for all seconds of the
     // next millions of years.
     #[allow(clippy::cast_precision_loss, reason = "said above")]
     let now = now as f64;
-    let until = claims.exp.as_ref().and_then(serde_json::Value::as_f64).ok_or(Unknown::NoExpiry)?;
+    let until = claims.exp.as_ref().and_then(serde_json::Value::as_f64).ok_or(UnknownCaller::NoExpiry)?;
     match claims {
-        _ if until <= now => Err(Unknown::Expired),
-        Claims { nbf: Some(from), .. } if *from > now => Err(Unknown::Early),
-        Claims { aud: Some(_), .. } => Err(Unknown::Audience),
+        _ if until <= now => Err(UnknownCaller::Expired),
+        ValidityClaims { nbf: Some(from), .. } if *from > now => Err(UnknownCaller::Early),
+        ValidityClaims { aud: Some(_), .. } => Err(UnknownCaller::Audience),
         _ => Ok(()),
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for ControlToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("name", &self.name).field("scopes", &self.scopes).finish_non_exhaustive()
+        f.debug_struct("ControlToken").field("name", &self.name).field("scopes", &self.scopes).finish_non_exhaustive()
     }
 }
 
-impl fmt::Display for Unknown {
+impl fmt::Display for UnknownCaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Key => "unknown token: it is neither a configured secret nor a JWT",
@@ -197,20 +201,20 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000;
 
-    fn verifier(key: &str) -> Verifier {
-        Verifier::new(&Key::parse(key, |_| Err("no files".into())).unwrap()).unwrap().unwrap()
+    fn verifier(key: &str) -> ProxyVerifier {
+        ProxyVerifier::new(&Key::parse(key, |_| Err("no files".into())).unwrap()).unwrap().unwrap()
     }
 
-    fn tokens() -> Vec<Token> {
+    fn tokens() -> Vec<ControlToken> {
         vec![
-            Token::signed("old", "realm", verifier("first"), vec![Scope::Inspect]),
-            Token::secret("static", "s3cret", vec![Scope::Admin]),
-            Token::signed("new", "realm", verifier("second"), vec![Scope::Inspect]),
-            Token::signed("other", "elsewhere", verifier("first"), vec![Scope::Inspect]),
+            ControlToken::signed("old", "realm", verifier("first"), vec![Scope::Inspect]),
+            ControlToken::secret("static", "s3cret", vec![Scope::Admin]),
+            ControlToken::signed("new", "realm", verifier("second"), vec![Scope::Inspect]),
+            ControlToken::signed("other", "elsewhere", verifier("first"), vec![Scope::Inspect]),
         ]
     }
 
-    fn name(shown: &str) -> Result<String, Unknown> {
+    fn name(shown: &str) -> Result<String, UnknownCaller> {
         identify(&tokens(), shown.as_bytes(), NOW).map(|identity| identity.token.name().to_owned())
     }
 
@@ -227,17 +231,17 @@ mod tests {
         assert_eq!(libraries("realm", "first"), Ok("old".into()));
         assert_eq!(libraries("realm", "second"), Ok("new".into()));
         assert_eq!(libraries("elsewhere", "first"), Ok("other".into()));
-        assert_eq!(libraries("elsewhere", "second"), Err(Unknown::Signature));
-        assert_eq!(libraries("nobody", "first"), Err(Unknown::Issuer));
+        assert_eq!(libraries("elsewhere", "second"), Err(UnknownCaller::Signature));
+        assert_eq!(libraries("nobody", "first"), Err(UnknownCaller::Issuer));
     }
 
     #[test]
     fn a_secret_is_a_token_and_nothing_like_it_is() {
         assert_eq!(name("s3cret"), Ok("static".into()));
         for wrong in ["", "s3cre", "s3cret ", "S3CRET", "a.b.c", "first", "\u{e9}"] {
-            assert_eq!(name(wrong), Err(Unknown::Key), "{wrong}");
+            assert_eq!(name(wrong), Err(UnknownCaller::Key), "{wrong}");
         }
-        assert!(matches!(identify(&tokens(), b"\xff", NOW), Err(Unknown::Key)));
+        assert!(matches!(identify(&tokens(), b"\xff", NOW), Err(UnknownCaller::Key)));
     }
 
     #[test]
@@ -245,16 +249,16 @@ mod tests {
         let claiming = |claims: Value| name(&signed("first", &claims));
         assert_eq!(claiming(json!({"iss": "realm", "exp": NOW + 1})), Ok("old".into()));
         assert_eq!(claiming(json!({"iss": "realm", "exp": NOW as f64 + 0.5, "nbf": NOW, "x": 1})), Ok("old".into()));
-        assert_eq!(claiming(json!({"iss": "realm", "exp": NOW})), Err(Unknown::Expired));
-        assert_eq!(claiming(json!({"iss": "realm"})), Err(Unknown::NoExpiry));
-        assert_eq!(claiming(json!({"iss": "realm", "exp": "9999999999"})), Err(Unknown::NoExpiry));
-        assert_eq!(claiming(json!({"iss": "realm", "exp": NOW + 9, "nbf": NOW + 1})), Err(Unknown::Early));
-        assert_eq!(claiming(json!({"iss": "realm", "exp": NOW + 9, "aud": "other"})), Err(Unknown::Audience));
-        assert_eq!(claiming(json!({"exp": NOW + 1})), Err(Unknown::NoIssuer));
-        assert_eq!(claiming(json!({"iss": 1, "exp": NOW + 1})), Err(Unknown::Key));
+        assert_eq!(claiming(json!({"iss": "realm", "exp": NOW})), Err(UnknownCaller::Expired));
+        assert_eq!(claiming(json!({"iss": "realm"})), Err(UnknownCaller::NoExpiry));
+        assert_eq!(claiming(json!({"iss": "realm", "exp": "9999999999"})), Err(UnknownCaller::NoExpiry));
+        assert_eq!(claiming(json!({"iss": "realm", "exp": NOW + 9, "nbf": NOW + 1})), Err(UnknownCaller::Early));
+        assert_eq!(claiming(json!({"iss": "realm", "exp": NOW + 9, "aud": "other"})), Err(UnknownCaller::Audience));
+        assert_eq!(claiming(json!({"exp": NOW + 1})), Err(UnknownCaller::NoIssuer));
+        assert_eq!(claiming(json!({"iss": 1, "exp": NOW + 1})), Err(UnknownCaller::Key));
         // The signature is checked first, so a JWT with a wrong signature is not told that its claims are wrong as
         // well.
-        assert_eq!(name(&signed("third", &json!({"iss": "realm"}))), Err(Unknown::Signature));
+        assert_eq!(name(&signed("third", &json!({"iss": "realm"}))), Err(UnknownCaller::Signature));
     }
 
     #[test]

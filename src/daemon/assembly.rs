@@ -7,14 +7,14 @@ use super::shard_thread::ShardThread;
 use super::{configure, local, local_runtime, warn_of_ignored};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::ControlApi;
 use crate::demo;
 use crate::hub::Hub;
 use crate::net::Descriptors;
 use crate::notify::Notifier;
 use crate::origin::Shield;
-use crate::route::{Table, parse_line};
-use crate::telemetry::metrics::Registry;
+use crate::route::{RouteTable, parse_line};
+use crate::telemetry::metrics::MetricsRegistry;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use tokio::sync::{oneshot, watch};
 /// The parts of a daemon. Its listeners are bound, but no thread serves them yet.
 pub(super) struct Assembly {
     pub(super) addresses: Addresses,
-    pub(super) control: Arc<Control>,
+    pub(super) control: Arc<ControlApi>,
     pub(super) hub: Arc<Hub>,
     /// The signal that begins the drain, when `true` is sent.
     pub(super) drain: watch::Sender<bool>,
     /// The routes in use, which may be replaced.
-    pub(super) routes: watch::Sender<Arc<Table>>,
+    pub(super) routes: watch::Sender<Arc<RouteTable>>,
     pub(super) shards: Vec<ShardThread>,
     pub(super) control_thread: ControlThread,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
@@ -54,7 +54,7 @@ impl Assembly {
         };
         announce(&config, &addresses, &table);
         configure(&hub, &table);
-        let registry = Registry::new();
+        let registry = MetricsRegistry::new();
         let counters = Counters::new(&registry);
         let notifier = Notifier::new(config.notify, &counters.notify);
         let (drain, drained) = watch::channel(false);
@@ -81,7 +81,7 @@ impl Assembly {
         let shards = shards.collect();
         metrics::register(&registry, &hub, &descriptors);
         let cluster = Cluster::alone(Arc::clone(&hub));
-        let control = Control::new(config.control, cluster, descriptors, counters.control, registry);
+        let control = ControlApi::new(config.control, cluster, descriptors, counters.control, registry);
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
             ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };
@@ -89,7 +89,7 @@ impl Assembly {
     }
 }
 
-fn announce(config: &Config, addresses: &Addresses, routes: &Table) {
+fn announce(config: &Config, addresses: &Addresses, routes: &RouteTable) {
     warn_of_ignored(routes);
     let version = env!("CARGO_PKG_VERSION");
     let routes = routes.routes().count();
@@ -106,7 +106,7 @@ fn announce(config: &Config, addresses: &Addresses, routes: &Table) {
 
 /// Starts the demo's origin on a free port, in a thread of its own. Returns a table whose only route leads to the
 /// demo.
-fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Table>> {
+fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<RouteTable>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let target = listener.local_addr()?;
@@ -119,5 +119,5 @@ fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Tabl
         }
     })?;
     let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
-    Table::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
+    RouteTable::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
 }

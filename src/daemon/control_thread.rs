@@ -1,7 +1,7 @@
 //! The thread of the control API. It also runs the hub's timers and its writes to disk, and the webhooks.
 
 use super::local_runtime;
-use crate::control::{Control, Purpose};
+use crate::control::{ControlApi, ListenerPurpose};
 use crate::hub::Hub;
 use crate::net::BoundListener;
 use crate::notify::Notifier;
@@ -21,10 +21,10 @@ const LAST_WRITES: Duration = Duration::from_millis(500);
 
 /// The parts that the thread of the control API runs.
 pub(super) struct ControlThread {
-    pub(super) control: Arc<Control>,
+    pub(super) control: Arc<ControlApi>,
     pub(super) hub: Arc<Hub>,
     pub(super) notifier: Arc<Notifier>,
-    pub(super) listeners: Vec<(BoundListener, Purpose)>,
+    pub(super) listeners: Vec<(BoundListener, ListenerPurpose)>,
     /// The signal that ends the thread. The duration is the time that webhooks have to send their remaining events.
     pub(super) stopped: oneshot::Receiver<Duration>,
 }
@@ -63,7 +63,7 @@ impl ControlThread {
         started(Ok(()));
         tokio::select! {
             () = hub.keep_time() => {}
-            () = hub.keep() => {}
+            () = hub.keep_writing() => {}
             () = notifier.run() => {}
             rest = stopped => notifier.drain(rest.unwrap_or(LAST_EVENTS)).await,
         }

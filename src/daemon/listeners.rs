@@ -1,8 +1,8 @@
 //! The listeners of a daemon.
 
 use crate::config::Config;
-use crate::control::Purpose;
-use crate::net::{Bound, BoundListener, ListenAddress};
+use crate::control::ListenerPurpose;
+use crate::net::{BoundListener, BoundListeners, ListenAddress};
 use std::io;
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ pub(super) struct Listeners {
     /// Listeners for client connections, one per shard.
     pub(super) clients: Vec<BoundListener>,
     /// The listeners of the control API, each with the requests that it serves.
-    pub(super) control: Vec<(BoundListener, Purpose)>,
+    pub(super) control: Vec<(BoundListener, ListenerPurpose)>,
     pub(super) addresses: Addresses,
 }
 
@@ -49,17 +49,17 @@ impl Listeners {
                 health: health.as_ref().and_then(|health| health.address.tcp()),
             },
         };
-        listeners.add_control(control, Purpose::Everything);
+        listeners.add_control(control, ListenerPurpose::Everything);
         if let Some(unix) = unix {
-            listeners.add_control(unix, Purpose::Everything);
+            listeners.add_control(unix, ListenerPurpose::Everything);
         }
         if let Some(health) = health {
-            listeners.add_control(health, Purpose::Health);
+            listeners.add_control(health, ListenerPurpose::Health);
         }
         Ok(listeners)
     }
 
-    fn add_control(&mut self, bound: Bound, purpose: Purpose) {
+    fn add_control(&mut self, bound: BoundListeners, purpose: ListenerPurpose) {
         self.control.extend(bound.listeners.into_iter().map(|listener| (listener, purpose)));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::hub::Hub;
 use crate::net::Descriptors;
-use crate::telemetry::metrics::Registry;
+use crate::telemetry::metrics::MetricsRegistry;
 use crate::{control, front, notify, origin, session, shard};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,7 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Registers the counters of each part.
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &MetricsRegistry) -> Self {
         Self {
             front: Arc::new(front::Metrics::new(registry)),
             origin: Arc::new(origin::Metrics::new(registry)),
@@ -33,7 +33,7 @@ impl Counters {
 }
 
 /// Registers the metrics whose values are looked up when they are read.
-pub(super) fn register(registry: &Registry, hub: &Arc<Hub>, descriptors: &Arc<Descriptors>) {
+pub(super) fn register(registry: &MetricsRegistry, hub: &Arc<Hub>, descriptors: &Arc<Descriptors>) {
     let counted = Arc::clone(hub);
     registry
         .look_up("channels", "Channels with at least one subscribed connection.", move || counted.population() as u64);

@@ -1,18 +1,18 @@
 //! The daemon: the threads of a gripd process. This is the only part that puts all others together.
 
 mod assembly;
-mod books;
 mod control_thread;
 mod in_place;
 mod listeners;
 mod metrics;
+mod shard_ledger;
 mod shard_thread;
 
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::ControlApi;
 use crate::hub::Hub;
 use crate::net::ListenAddress;
-use crate::route::Table;
+use crate::route::RouteTable;
 pub use in_place::run_in_place;
 
 use assembly::Assembly;
@@ -32,11 +32,11 @@ use tokio::sync::{oneshot, watch};
 #[derive(Debug)]
 pub struct Daemon {
     addresses: Addresses,
-    control: Arc<Control>,
+    control: Arc<ControlApi>,
     hub: Arc<Hub>,
     drain: watch::Sender<bool>,
-    routes: watch::Sender<Arc<Table>>,
-    shards: Vec<JoinHandle<Left>>,
+    routes: watch::Sender<Arc<RouteTable>>,
+    shards: Vec<JoinHandle<RemainingConnections>>,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
     /// events.
     stop_control: oneshot::Sender<Duration>,
@@ -50,7 +50,7 @@ pub struct Daemon {
 /// The connections and channels that were left when the shards had ended. There are none if all connections ended in
 /// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct RemainingConnections {
     /// The number of connections that were still parked.
     pub connections: usize,
     /// The number of channels that were still held.
@@ -105,7 +105,7 @@ impl Daemon {
     }
 
     /// Replaces the routes for requests that come from now on. Connections that are held already stay as they are.
-    pub fn reroute(&self, routes: Arc<Table>) {
+    pub fn reroute(&self, routes: Arc<RouteTable>) {
         tracing::info!(routes = routes.routes().count(), "the routes have changed");
         warn_of_ignored(&routes);
         configure(&self.hub, &routes);
@@ -128,8 +128,8 @@ impl Daemon {
 
     /// Waits until every shard has ended, then ends the control API. Returns the connections and channels that were
     /// left.
-    pub fn join(self) -> Left {
-        let mut left = Left::default();
+    pub fn join(self) -> RemainingConnections {
+        let mut left = RemainingConnections::default();
         for shard in self.shards {
             // A thread that panicked has logged that, and its connections are closed.
             let one = shard.join().unwrap_or_default();
@@ -149,7 +149,7 @@ impl Daemon {
 
 /// Passes the lists of allowed channels of all routes to the hub. Logs the routes whose lists have been changed over
 /// the control API, as those changes stay in force.
-fn configure(hub: &Hub, routes: &Table) {
+fn configure(hub: &Hub, routes: &RouteTable) {
     for route in hub.configure(routes.routes().map(|route| (Arc::clone(&route.name), route.channels.clone()))) {
         tracing::warn!(%route, "its list of channels was changed while gripd ran, and stays so: DELETE /allowed ends that");
     }
@@ -164,7 +164,7 @@ fn local(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn warn_of_ignored(routes: &Table) {
+fn warn_of_ignored(routes: &RouteTable) {
     for name in routes.routes().flat_map(|route| &route.ignored) {
         tracing::warn!("the route option '{name}' is not supported yet and has no effect");
     }
@@ -175,7 +175,7 @@ fn local_runtime() -> io::Result<LocalRuntime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for RemainingConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} connections and {} channels left", self.connections, self.channels)
     }

@@ -1,16 +1,16 @@
 //! The thread of one shard: its parts, their tasks, and its end.
 
-use super::books::Books;
 use super::metrics::Counters;
-use super::{Left, local_runtime};
+use super::shard_ledger::ShardLedger;
+use super::{RemainingConnections, local_runtime};
 use crate::admission::Admission;
 use crate::front::{self, Drain, Front, Gate};
 use crate::hold::{self, Holds};
 use crate::hub::Hub;
 use crate::net::{BoundListener, Descriptors, Listener};
 use crate::notify::Notifier;
-use crate::origin::{self, Ahead, Origin, Shield};
-use crate::route::Table;
+use crate::origin::{self, OriginClient, ReadAheadBudget, Shield};
+use crate::route::RouteTable;
 use crate::session::{self, Sessions};
 use crate::shard::{self, Shard};
 use std::cell::Cell;
@@ -28,7 +28,7 @@ pub(super) struct ShardThread {
     pub(super) index: usize,
     pub(super) listener: BoundListener,
     pub(super) drained: watch::Receiver<bool>,
-    pub(super) routes: watch::Receiver<Arc<Table>>,
+    pub(super) routes: watch::Receiver<Arc<RouteTable>>,
     pub(super) shield: Arc<Shield>,
     pub(super) hub: Arc<Hub>,
     pub(super) descriptors: Arc<Descriptors>,
@@ -43,30 +43,35 @@ pub(super) struct ShardThread {
 }
 
 impl ShardThread {
-    pub(super) fn start(self) -> io::Result<JoinHandle<Left>> {
+    pub(super) fn start(self) -> io::Result<JoinHandle<RemainingConnections>> {
         Builder::new().name(format!("shard {}", self.index)).spawn(move || match local_runtime() {
             Ok(runtime) => runtime.block_on(self.run()),
             Err(error) => {
                 tracing::error!(%error, "a shard could not start");
-                Left::default()
+                RemainingConnections::default()
             }
         })
     }
 
-    pub(super) async fn run(self) -> Left {
+    pub(super) async fn run(self) -> RemainingConnections {
         let membership = self.hub.membership(self.index);
         let inbox = self.hub.inbox(self.index);
         let grace = self.shard.close_grace;
         let admission =
             Rc::new(Admission::new(Arc::clone(&self.hub), Arc::clone(&self.counters.shard), self.shard.max_channels));
-        let books = Books { shard: self.index, membership: membership.clone(), notifier: self.notifier };
+        let books = ShardLedger { shard: self.index, membership: membership.clone(), notifier: self.notifier };
         let shard = Shard::new(self.shard, inbox, Box::new(books), self.counters.shard);
         let descriptors = self.descriptors;
         let mut routes = self.routes;
         let in_use = Arc::clone(&routes.borrow_and_update());
-        let origin =
-            Rc::new(Origin::new(self.origin, in_use, self.shield, Arc::clone(&descriptors), self.counters.origin));
-        let ahead = Ahead::new(self.front.body_buffers);
+        let origin = Rc::new(OriginClient::new(
+            self.origin,
+            in_use,
+            self.shield,
+            Arc::clone(&descriptors),
+            self.counters.origin,
+        ));
+        let ahead = ReadAheadBudget::new(self.front.body_buffers);
         let front = Rc::new(Front {
             settings: self.front,
             origin: Rc::clone(&origin),
@@ -131,7 +136,7 @@ async fn serve(front: &Rc<Front>, listener: Listener, mut drained: watch::Receiv
 
 /// Ends the remaining connections, and waits for that at most `spread` plus `grace`. Returns the connections and
 /// channels that are left then.
-async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Duration) -> Left {
+async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Duration) -> RemainingConnections {
     let ending = Rc::clone(shard);
     let ending = spawn_local(async move { ending.drain(spread).await });
     let over = async {
@@ -143,5 +148,5 @@ async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Durati
     }
     ending.abort();
     let (connections, channels) = shard.population();
-    Left { connections, channels }
+    RemainingConnections { connections, channels }
 }

@@ -6,21 +6,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::chat::Conversation;
+use super::chat::ConversationId;
 use super::chat_event::ChatEvent;
-use super::log::Logs;
-use super::publish::{Control, ControlError};
+use super::log::ChatLogs;
+use super::publish::{ControlClient, ControlError};
 
 /// The logs of all conversations, and the control port through which news is published.
 #[derive(Clone, Debug)]
 pub(super) struct Board {
-    control: Control,
-    logs: Arc<Mutex<Logs>>,
+    control: ControlClient,
+    logs: Arc<Mutex<ChatLogs>>,
 }
 
 impl Board {
     /// Returns a board with empty logs.
-    pub(super) fn new(control: Control) -> Self {
+    pub(super) fn new(control: ControlClient) -> Self {
         Self { control, logs: Arc::default() }
     }
 
@@ -28,7 +28,7 @@ impl Board {
     /// published before the news, in the same request.
     pub(super) async fn tell(
         &self,
-        conversation: &Conversation,
+        conversation: &ConversationId,
         event: ChatEvent,
         first: Option<Value>,
     ) -> Result<Value, ControlError> {
@@ -41,7 +41,7 @@ impl Board {
 
     async fn publish(
         &self,
-        conversation: &Conversation,
+        conversation: &ConversationId,
         event: &ChatEvent,
         first: Option<Value>,
     ) -> Result<Value, ControlError> {
@@ -56,18 +56,18 @@ impl Board {
     }
 
     /// Returns the number of the last news of a conversation.
-    pub(super) fn last(&self, conversation: &Conversation) -> u64 {
+    pub(super) fn last(&self, conversation: &ConversationId) -> u64 {
         self.logs().last(conversation)
     }
 
     /// Returns the number of the last news in a conversation, and all news after number `seen`.
-    pub(super) fn behind(&self, conversation: &Conversation, seen: u64) -> (u64, Vec<Value>) {
+    pub(super) fn behind(&self, conversation: &ConversationId, seen: u64) -> (u64, Vec<Value>) {
         let logs = self.logs();
         (logs.last(conversation), logs.behind(conversation, seen))
     }
 
     /// Returns the logs. Every change to them is complete before anything can panic, so a poisoned lock is usable.
-    fn logs(&self) -> MutexGuard<'_, Logs> {
+    fn logs(&self) -> MutexGuard<'_, ChatLogs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

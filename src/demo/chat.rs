@@ -12,9 +12,9 @@ const KICKS_MAX: usize = 1000;
 
 /// The name of a person. It can be used in a channel name, a header or a URL without being encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name(String);
+pub(super) struct PersonName(String);
 
-impl Name {
+impl PersonName {
     /// Parses a name of 1 to 24 ASCII letters, digits, `_` or `-`.
     ///
     /// # Errors
@@ -41,9 +41,9 @@ impl Name {
 /// The identifier of a conversation. It consists of letters and digits only, so that the member prefix of one
 /// conversation cannot be the beginning of another one's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Conversation(String);
+pub(super) struct ConversationId(String);
 
-impl Conversation {
+impl ConversationId {
     /// Parses an identifier of 1 to 24 ASCII letters or digits.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Conversation {
     }
 
     /// Returns the names of the channels that a person's connection to the conversation holds.
-    pub(super) fn channels_of(&self, name: &Name) -> [String; 3] {
+    pub(super) fn channels_of(&self, name: &PersonName) -> [String; 3] {
         let member = format!("{}{}", self.member_prefix(), name.as_str());
         [self.channel(), name.channel(), member]
     }
@@ -104,11 +104,11 @@ pub(super) fn check_text(text: &str) -> Result<&str, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kick {
     /// The member that was removed.
-    pub(super) who: Name,
+    pub(super) who: PersonName,
     /// The member that removed them.
-    pub(super) by: Name,
+    pub(super) by: PersonName,
     /// The conversation in which the removal was requested.
-    pub(super) conversation: Conversation,
+    pub(super) conversation: ConversationId,
     /// Whether the removal applies to all conversations.
     pub(super) everywhere: bool,
 }
@@ -126,7 +126,7 @@ impl Kick {
         self.who == known.who && same_place && self.everywhere >= known.everywhere
     }
 
-    fn covers(&self, who: &Name, conversation: &Conversation) -> bool {
+    fn covers(&self, who: &PersonName, conversation: &ConversationId) -> bool {
         self.who == *who && (self.everywhere || self.conversation == *conversation)
     }
 }
@@ -149,7 +149,7 @@ impl Chat {
     }
 
     /// Returns the reason why this person may not take part in this conversation, if there is one.
-    pub(super) fn refusal(&self, who: &Name, conversation: &Conversation) -> Option<String> {
+    pub(super) fn refusal(&self, who: &PersonName, conversation: &ConversationId) -> Option<String> {
         let mut newest_first = self.kicks.iter().rev();
         let kick = newest_first.find(|kick| kick.covers(who, conversation));
         kick.map(Kick::reason)
@@ -160,12 +160,12 @@ impl Chat {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> Name {
-        Name::parse("name", text).unwrap()
+    fn name(text: &str) -> PersonName {
+        PersonName::parse("name", text).unwrap()
     }
 
-    fn conversation(text: &str) -> Conversation {
-        Conversation::parse(text).unwrap()
+    fn conversation(text: &str) -> ConversationId {
+        ConversationId::parse(text).unwrap()
     }
 
     fn kick(who: &str, by: &str, at: &str, everywhere: bool) -> Kick {
@@ -178,10 +178,10 @@ mod tests {
         assert_eq!(name(&"x".repeat(24)).as_str().len(), 24);
         let too_long = "x".repeat(25);
         for bad in ["", "a b", "a,b", "a\r\nb", "é", "a/b", too_long.as_str()] {
-            let error = Name::parse("by", bad).unwrap_err();
+            let error = PersonName::parse("by", bad).unwrap_err();
             assert!(error.starts_with("by must be 1-24"), "{error}");
         }
-        assert!(Conversation::parse("1-user-2").is_err());
+        assert!(ConversationId::parse("1-user-2").is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::chat::{Conversation, Kick, Name};
-use super::log::Place;
+use super::chat::{ConversationId, Kick, PersonName};
+use super::log::LinePlace;
 
 /// The code and reason of the Close frame for a removed person. They tell the page not to reconnect.
 pub(super) const KICKED: (u16, &str) = (4001, "kicked");
@@ -18,17 +18,17 @@ pub(super) struct ChatEvent {
 
 impl ChatEvent {
     /// Returns the event that a new connection receives first.
-    pub(super) fn hello(name: &Name, conversation: &Conversation) -> Self {
+    pub(super) fn hello(name: &PersonName, conversation: &ConversationId) -> Self {
         Self::new("hello", json!({"name": name.as_str(), "conversation": conversation.as_str()}))
     }
 
     /// Returns the news that somebody has come.
-    pub(super) fn joined(name: &Name) -> Self {
+    pub(super) fn joined(name: &PersonName) -> Self {
         Self::new("joined", json!({"name": name.as_str()}))
     }
 
     /// Returns the news that somebody has written a message.
-    pub(super) fn message(from: &Name, text: &str, time_ms: u64) -> Self {
+    pub(super) fn message(from: &PersonName, text: &str, time_ms: u64) -> Self {
         Self::new("message", json!({"from": from.as_str(), "text": text, "time": time_ms}))
     }
 
@@ -75,8 +75,8 @@ impl ChatEvent {
     /// The two are separate items for two reasons. If a numbered item is lost, later ones wait for it, and streams
     /// and WebSockets need not wait. And an item without an id, as somebody may publish from a shell, would not reach
     /// a long-poll that expects ids.
-    pub(super) fn items(&self, conversation: &Conversation, place: Place) -> [Value; 2] {
-        let body = told(Some(place.number), &[self.value()]);
+    pub(super) fn items(&self, conversation: &ConversationId, place: LinePlace) -> [Value; 2] {
+        let body = poll_body(Some(place.number), &[self.value()]);
         let mut numbered = json!({"channel": conversation.polls(), "formats": {"http-response": {"body": body}}});
         numbered["id"] = place.number.to_string().into();
         if let Some(before) = place.before {
@@ -91,7 +91,7 @@ impl ChatEvent {
 }
 
 /// Returns news as the body of a response to a long-poll. `last` is the number of the last news.
-pub(super) fn told(last: Option<u64>, news: &[Value]) -> String {
+pub(super) fn poll_body(last: Option<u64>, news: &[Value]) -> String {
     let mut told = json!({ "news": news });
     if let Some(last) = last {
         told["last"] = last.into();
@@ -109,7 +109,7 @@ pub(super) fn goodbye(kick: &Kick) -> Value {
     }
     let event = ChatEvent::new("kicked", told);
     let mut formats = event.formats();
-    formats["http-response"] = json!({"body": self::told(None, &[event.value()])});
+    formats["http-response"] = json!({"body": poll_body(None, &[event.value()])});
     let channel = kick.who.channel();
     json!({"channel": channel, "formats": formats, "action": "close", "code": KICKED.0, "reason": KICKED.1})
 }
@@ -118,12 +118,12 @@ pub(super) fn goodbye(kick: &Kick) -> Value {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> Name {
-        Name::parse("name", text).unwrap()
+    fn name(text: &str) -> PersonName {
+        PersonName::parse("name", text).unwrap()
     }
 
     fn kick(everywhere: bool) -> Kick {
-        let conversation = Conversation::parse("123").unwrap();
+        let conversation = ConversationId::parse("123").unwrap();
         Kick { who: name("bob"), by: name("amy"), conversation, everywhere }
     }
 
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn items(event: &ChatEvent) -> [Value; 2] {
-        event.items(&Conversation::parse("123").unwrap(), Place { number: 8, before: Some(7) })
+        event.items(&ConversationId::parse("123").unwrap(), LinePlace { number: 8, before: Some(7) })
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         );
         assert!(item.get("id").is_none() && item["formats"].get("http-response").is_none());
         assert_eq!((&numbered["id"], &numbered["prev-id"]), (&json!("8"), &json!("7")));
-        let first = event.items(&Conversation::parse("1").unwrap(), Place { number: 8, before: None });
+        let first = event.items(&ConversationId::parse("1").unwrap(), LinePlace { number: 8, before: None });
         assert!(first[1].get("prev-id").is_none());
     }
 

@@ -45,10 +45,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use board::{Board, now_ms};
-use chat::{Chat, Conversation, Kick, Name};
+use chat::{Chat, ConversationId, Kick, PersonName};
 use chat_event::ChatEvent;
-use publish::{Control, ControlError};
-use web::{Answer, Refusal};
+use publish::{ControlClient, ControlError};
+use web::{DemoAnswer, DemoRefusal};
 
 /// The page. `{{control}}` is replaced by the address of the control port.
 const PAGE: &str = include_str!("page.html");
@@ -97,7 +97,7 @@ async fn connection(demo: Arc<Demo>, stream: TcpStream) {
 struct Demo {
     chat: Mutex<Chat>,
     board: Board,
-    control: Control,
+    control: ControlClient,
     page: Bytes,
     /// The Content-Security-Policy of the page.
     policy: HeaderValue,
@@ -107,19 +107,19 @@ impl Demo {
     fn new(control: SocketAddr, token: Option<String>) -> Self {
         let page = PAGE.replace("{{control}}", &shown(control));
         let policy = web::policy_of(&page);
-        let control = Control::new(control, token);
+        let control = ControlClient::new(control, token);
         Self { chat: Mutex::default(), board: Board::new(control.clone()), control, page: page.into(), policy }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> DemoAnswer {
         let answer = self.route(request).await;
         answer.unwrap_or_else(|refusal| web::text(refusal.status, &refusal.text))
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn route(&self, request: Request<Incoming>) -> Result<DemoAnswer, DemoRefusal> {
         let (head, body) = request.into_parts();
         if head.method == Method::POST && web::is_of_another_site(&head.headers) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "requests from the pages of other sites are refused"));
+            return Err(DemoRefusal::new(StatusCode::FORBIDDEN, "requests from the pages of other sites are refused"));
         }
         let query = head.uri.query();
         match (head.uri.path(), head.method) {
@@ -135,11 +135,11 @@ impl Demo {
             ("/", _) => Ok(web::wrong_method("GET, HEAD")),
             ("/events" | "/poll" | "/who", _) => Ok(web::wrong_method("GET")),
             ("/say" | "/kick", _) => Ok(web::wrong_method("POST")),
-            _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is nothing here")),
+            _ => Err(DemoRefusal::new(StatusCode::NOT_FOUND, "there is nothing here")),
         }
     }
 
-    fn page(&self) -> Answer {
+    fn page(&self) -> DemoAnswer {
         let content_type = "text/html; charset=utf-8";
         let mut answer = web::answer(StatusCode::OK, content_type, self.page.clone());
         answer.headers_mut().insert(CONTENT_SECURITY_POLICY, self.policy.clone());
@@ -147,8 +147,8 @@ impl Demo {
     }
 
     /// Returns the response that makes gripd hold a stream, and announces the person to the conversation.
-    fn events(&self, query: Option<&str>) -> Result<Answer, Refusal> {
-        let (name, conversation) = seat(query)?;
+    fn events(&self, query: Option<&str>) -> Result<DemoAnswer, DemoRefusal> {
+        let (name, conversation) = person_and_conversation(query)?;
         self.admit(&name, &conversation)?;
         let answer = stream(&name, &conversation)?;
         self.announce(name, &conversation);
@@ -157,7 +157,7 @@ impl Demo {
 
     /// Announces to a conversation that a person has joined. This is done in a task of its own, so that the person's
     /// response does not wait for it.
-    fn announce(&self, name: Name, conversation: &Conversation) {
+    fn announce(&self, name: PersonName, conversation: &ConversationId) {
         let (board, conversation) = (self.board.clone(), conversation.clone());
         tokio::spawn(async move {
             if let Err(error) = board.tell(&conversation, ChatEvent::joined(&name), None).await {
@@ -166,9 +166,9 @@ impl Demo {
         });
     }
 
-    async fn say(&self, body: &Value) -> Result<Answer, Refusal> {
-        let name = Name::parse("name", web::member(body, "name")?)?;
-        let conversation = Conversation::parse(web::member(body, "conversation")?)?;
+    async fn say(&self, body: &Value) -> Result<DemoAnswer, DemoRefusal> {
+        let name = PersonName::parse("name", web::member(body, "name")?)?;
+        let conversation = ConversationId::parse(web::member(body, "conversation")?)?;
         self.publish_line(&name, &conversation, web::member(body, "text")?).await?;
         Ok(web::no_content())
     }
@@ -177,18 +177,23 @@ impl Demo {
     ///
     /// # Errors
     /// The person was removed, the text is not valid, or gripd's control port has failed.
-    async fn publish_line(&self, name: &Name, conversation: &Conversation, text: &str) -> Result<(), Refusal> {
+    async fn publish_line(
+        &self,
+        name: &PersonName,
+        conversation: &ConversationId,
+        text: &str,
+    ) -> Result<(), DemoRefusal> {
         self.admit(name, conversation)?;
         let message = ChatEvent::message(name, chat::check_text(text)?, now_ms());
         self.board.tell(conversation, message, None).await?;
         Ok(())
     }
 
-    async fn kick(&self, body: &Value) -> Result<Answer, Refusal> {
+    async fn kick(&self, body: &Value) -> Result<DemoAnswer, DemoRefusal> {
         let kick = Kick {
-            who: Name::parse("name", web::member(body, "name")?)?,
-            by: Name::parse("by", web::member(body, "by")?)?,
-            conversation: Conversation::parse(web::member(body, "conversation")?)?,
+            who: PersonName::parse("name", web::member(body, "name")?)?,
+            by: PersonName::parse("by", web::member(body, "by")?)?,
+            conversation: ConversationId::parse(web::member(body, "conversation")?)?,
             everywhere: body.get("everywhere") == Some(&Value::Bool(true)),
         };
         if kick.who == kick.by {
@@ -203,17 +208,17 @@ impl Demo {
         Ok(web::json(&receipt))
     }
 
-    async fn who(&self, query: Option<&str>) -> Result<Answer, Refusal> {
-        let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;
+    async fn who(&self, query: Option<&str>) -> Result<DemoAnswer, DemoRefusal> {
+        let conversation = ConversationId::parse(&web::parameter(query, "conversation"))?;
         let held = self.control.held(&conversation.member_prefix()).await?;
         let people = held.into_iter().map(|held| json!({"name": held.rest, "connections": held.connections}));
         Ok(web::json(&json!({"people": people.collect::<Vec<_>>()})))
     }
 
     /// Returns an error if the person was removed from the conversation.
-    fn admit(&self, name: &Name, conversation: &Conversation) -> Result<(), Refusal> {
+    fn admit(&self, name: &PersonName, conversation: &ConversationId) -> Result<(), DemoRefusal> {
         match self.chat().refusal(name, conversation) {
-            Some(reason) => Err(Refusal::new(StatusCode::FORBIDDEN, reason)),
+            Some(reason) => Err(DemoRefusal::new(StatusCode::FORBIDDEN, reason)),
             None => Ok(()),
         }
     }
@@ -225,23 +230,23 @@ impl Demo {
     }
 }
 
-impl From<ControlError> for Refusal {
+impl From<ControlError> for DemoRefusal {
     fn from(error: ControlError) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, error.to_string())
     }
 }
 
 /// Returns the person and the conversation that a query names.
-fn seat(query: Option<&str>) -> Result<(Name, Conversation), Refusal> {
-    let name = Name::parse("name", &web::parameter(query, "name"))?;
-    let conversation = Conversation::parse(&web::parameter(query, "conversation"))?;
+fn person_and_conversation(query: Option<&str>) -> Result<(PersonName, ConversationId), DemoRefusal> {
+    let name = PersonName::parse("name", &web::parameter(query, "name"))?;
+    let conversation = ConversationId::parse(&web::parameter(query, "conversation"))?;
     Ok((name, conversation))
 }
 
 /// Returns the response that makes gripd hold the connection as a stream.
-fn stream(name: &Name, conversation: &Conversation) -> Result<Answer, Refusal> {
+fn stream(name: &PersonName, conversation: &ConversationId) -> Result<DemoAnswer, DemoRefusal> {
     let channels = conversation.channels_of(name).join(", ");
-    let channels = HeaderValue::try_from(channels).map_err(|error| Refusal::from(error.to_string()))?;
+    let channels = HeaderValue::try_from(channels).map_err(|error| DemoRefusal::from(error.to_string()))?;
     let body = format!("retry: 1000\n{}", ChatEvent::hello(name, conversation).event());
     let mut answer = web::answer(StatusCode::OK, "text/event-stream", body);
     let headers = answer.headers_mut();
@@ -267,8 +272,8 @@ mod tests {
 
     #[test]
     fn a_stream_asks_to_be_held_on_its_channels() {
-        let name = Name::parse("name", "bob").unwrap();
-        let conversation = Conversation::parse("123").unwrap();
+        let name = PersonName::parse("name", "bob").unwrap();
+        let conversation = ConversationId::parse("123").unwrap();
         let answer = stream(&name, &conversation).unwrap();
         let headers = answer.headers();
         assert_eq!(headers["content-type"], "text/event-stream");

@@ -5,10 +5,10 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::Value;
 
-use super::chat::{Conversation, Name};
-use super::chat_event::{ChatEvent, told};
-use super::web::{self, Answer, Refusal};
-use super::{Demo, seat};
+use super::chat::{ConversationId, PersonName};
+use super::chat_event::{ChatEvent, poll_body};
+use super::web::{self, DemoAnswer, DemoRefusal};
+use super::{Demo, person_and_conversation};
 
 /// The seconds after which gripd answers a long-poll without news (`Grip-Timeout`).
 const TIMEOUT: HeaderValue = HeaderValue::from_static("25");
@@ -16,8 +16,8 @@ const TIMEOUT: HeaderValue = HeaderValue::from_static("25");
 impl Demo {
     /// Answers a long-poll with news, or asks gripd to hold it. The first request of a page names no number, and gets
     /// no earlier news.
-    pub(super) fn poll(&self, query: Option<&str>) -> Result<Answer, Refusal> {
-        let (name, conversation) = seat(query)?;
+    pub(super) fn poll(&self, query: Option<&str>) -> Result<DemoAnswer, DemoRefusal> {
+        let (name, conversation) = person_and_conversation(query)?;
         self.admit(&name, &conversation)?;
         let Some(seen) = seen(query)? else {
             let hello = ChatEvent::hello(&name, &conversation).value();
@@ -36,24 +36,24 @@ impl Demo {
 ///
 /// # Errors
 /// The parameter `after` is not a number.
-fn seen(query: Option<&str>) -> Result<Option<u64>, Refusal> {
+fn seen(query: Option<&str>) -> Result<Option<u64>, DemoRefusal> {
     let after = web::parameter(query, "after");
     if after.is_empty() {
         return Ok(None);
     }
-    after.parse().map(Some).map_err(|_| Refusal::from("after must be a number".to_owned()))
+    after.parse().map(Some).map_err(|_| DemoRefusal::from("after must be a number".to_owned()))
 }
 
-fn answer(last: u64, news: &[Value]) -> Answer {
-    web::answer(StatusCode::OK, "application/json", told(Some(last), news))
+fn answer(last: u64, news: &[Value]) -> DemoAnswer {
+    web::answer(StatusCode::OK, "application/json", poll_body(Some(last), news))
 }
 
 /// Returns the response that makes gripd hold the request until something follows the news with the number `last`. If
 /// that has happened meanwhile, gripd asks again at once.
-fn hold(name: &Name, conversation: &Conversation, last: u64) -> Result<Answer, Refusal> {
+fn hold(name: &PersonName, conversation: &ConversationId, last: u64) -> Result<DemoAnswer, DemoRefusal> {
     let channels = conversation.channels_of(name).join(", ");
     let channels = format!("{channels}, {}; prev-id={last}", conversation.polls());
-    let channels = HeaderValue::try_from(channels).map_err(|error| Refusal::from(error.to_string()))?;
+    let channels = HeaderValue::try_from(channels).map_err(|error| DemoRefusal::from(error.to_string()))?;
     let mut answer = answer(last, &[]);
     let headers = answer.headers_mut();
     headers.insert("grip-hold", HeaderValue::from_static("response"));
@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn a_long_poll_asks_to_be_held_behind_what_was_seen() {
-        let name = Name::parse("name", "bob").unwrap();
-        let conversation = Conversation::parse("123").unwrap();
+        let name = PersonName::parse("name", "bob").unwrap();
+        let conversation = ConversationId::parse("123").unwrap();
         let answer = hold(&name, &conversation, 7).unwrap();
         let headers = answer.headers();
         assert_eq!(headers["content-type"], "application/json");

@@ -44,7 +44,7 @@ impl From<JoinError> for ControlError {
 
 /// A channel that is held now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct ConnectedPerson {
     /// The channel's name without the prefix that was asked for.
     pub(super) rest: String,
     /// The number of connections that hold the channel.
@@ -54,18 +54,18 @@ pub(super) struct Held {
 /// A client of gripd's control port. Each call opens a new connection. A chat publishes seldom enough for that, and
 /// no connection can be closed by gripd while it is idle.
 #[derive(Clone)]
-pub(super) struct Control {
+pub(super) struct ControlClient {
     addr: SocketAddr,
     token: Option<String>,
 }
 
-impl fmt::Debug for Control {
+impl fmt::Debug for ControlClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("ControlClient").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
-impl Control {
+impl ControlClient {
     /// Returns a client of the control port at `addr`, which sends `token` if there is one.
     pub(super) fn new(addr: SocketAddr, token: Option<String>) -> Self {
         Self { addr, token }
@@ -81,7 +81,7 @@ impl Control {
     }
 
     /// Returns the held channels whose names begin with `prefix`, at most 100 of them.
-    pub(super) async fn held(&self, prefix: &str) -> Result<Vec<Held>, ControlError> {
+    pub(super) async fn held(&self, prefix: &str) -> Result<Vec<ConnectedPerson>, ControlError> {
         let path = format!("/channels?prefix={}&limit=100", encode(prefix));
         let answer = self.call(Method::GET, &path, String::new()).await?;
         held_from(&answer, prefix)
@@ -154,11 +154,11 @@ fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
     text
 }
 
-fn held_from(answer: &[u8], prefix: &str) -> Option<Vec<Held>> {
+fn held_from(answer: &[u8], prefix: &str) -> Option<Vec<ConnectedPerson>> {
     let answer: Value = serde_json::from_slice(answer).ok()?;
     let channels = answer.get("channels")?.as_array()?;
     let held = channels.iter().filter_map(|entry| {
-        Some(Held {
+        Some(ConnectedPerson {
             rest: entry.get("channel")?.as_str()?.strip_prefix(prefix)?.to_owned(),
             connections: entry.get("connections")?.as_u64()?,
         })
@@ -183,9 +183,9 @@ mod tests {
 
     /// Returns a client of a control port that gives a fixed reply to one request, and the request that the port has
     /// received.
-    async fn with_answer(answer: &'static str) -> (Control, tokio::task::JoinHandle<String>) {
+    async fn with_answer(answer: &'static str) -> (ControlClient, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let control = Control::new(listener.local_addr().unwrap(), None);
+        let control = ControlClient::new(listener.local_addr().unwrap(), None);
         let seen = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut seen = Vec::new();
@@ -226,7 +226,7 @@ mod tests {
         )
         .await;
         let held = control.held("p-").await.unwrap();
-        let ann = Held { rest: "ann".to_owned(), connections: 2 };
+        let ann = ConnectedPerson { rest: "ann".to_owned(), connections: 2 };
         assert_eq!(held, [ann]);
         assert!(seen.await.unwrap().starts_with("GET /channels?prefix=p-&limit=100 HTTP/1.1\r\n"));
     }
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_listening_is_a_clear_error() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let control = Control::new(listener.local_addr().unwrap(), None);
+        let control = ControlClient::new(listener.local_addr().unwrap(), None);
         drop(listener);
         let error = control.held("p").await.unwrap_err().to_string();
         assert!(error.contains("refused") && error.contains("control port 127.0.0.1:"), "{error}");

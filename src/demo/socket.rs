@@ -3,20 +3,20 @@
 use hyper::StatusCode;
 use serde_json::json;
 
-use super::chat::{Conversation, Name};
+use super::chat::{ConversationId, PersonName};
 use super::chat_event::{ChatEvent, KICKED};
-use super::web::{Answer, Refusal};
-use super::woh::{self, Reply};
-use super::{Demo, seat};
+use super::web::{DemoAnswer, DemoRefusal};
+use super::woh::{self, DemoReply};
+use super::{Demo, person_and_conversation};
 
 impl Demo {
     /// Answers a request with events of a WebSocket. No state is kept between requests, because the query of each
     /// names the person and the conversation.
-    pub(super) async fn socket(&self, query: Option<&str>, body: &[u8]) -> Result<Answer, Refusal> {
-        let (name, conversation) = seat(query)?;
+    pub(super) async fn socket(&self, query: Option<&str>, body: &[u8]) -> Result<DemoAnswer, DemoRefusal> {
+        let (name, conversation) = person_and_conversation(query)?;
         let events = woh::decode(body)
-            .ok_or_else(|| Refusal::from("the body does not contain valid WebSocket events".to_owned()))?;
-        let mut reply = Reply::default();
+            .ok_or_else(|| DemoRefusal::from("the body does not contain valid WebSocket events".to_owned()))?;
+        let mut reply = DemoReply::default();
         for event in events {
             match event.kind {
                 "OPEN" => {
@@ -44,7 +44,7 @@ impl Demo {
     }
 }
 
-fn welcome(reply: &mut Reply, name: &Name, conversation: &Conversation) {
+fn welcome(reply: &mut DemoReply, name: &PersonName, conversation: &ConversationId) {
     reply.open();
     for channel in conversation.channels_of(name) {
         reply.control(&json!({"type": "subscribe", "channel": channel}));
@@ -54,11 +54,11 @@ fn welcome(reply: &mut Reply, name: &Name, conversation: &Conversation) {
     tell(reply, &ChatEvent::hello(name, conversation));
 }
 
-fn see_off(reply: &mut Reply, reason: &str) {
+fn see_off(reply: &mut DemoReply, reason: &str) {
     tell(reply, &ChatEvent::removed(reason));
     reply.close(KICKED);
 }
 
-fn tell(reply: &mut Reply, event: &ChatEvent) {
+fn tell(reply: &mut DemoReply, event: &ChatEvent) {
     reply.push("TEXT", event.text().as_bytes());
 }

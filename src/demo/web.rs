@@ -18,18 +18,18 @@ const BODY_MAX: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The type of all responses of the demo. Their bodies are small and known in advance.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type DemoAnswer = Response<Full<Bytes>>;
 
 /// A response that refuses a request. It is passed on by `?` as an error.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct DemoRefusal {
     /// The status of the response.
     pub(super) status: StatusCode,
     /// The body of the response, in plain text.
     pub(super) text: String,
 }
 
-impl Refusal {
+impl DemoRefusal {
     /// Returns a refusal with this status and text.
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -37,7 +37,7 @@ impl Refusal {
     }
 }
 
-impl From<String> for Refusal {
+impl From<String> for DemoRefusal {
     /// Returns the refusal of an invalid input: 400 with this text.
     fn from(text: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
@@ -76,7 +76,7 @@ pub(super) fn is_of_another_site(headers: &HeaderMap) -> bool {
 }
 
 /// Returns a response that must not be cached.
-pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> DemoAnswer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -86,25 +86,25 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl 
 }
 
 /// Returns a response with one line of plain text.
-pub(super) fn text(status: StatusCode, line: &str) -> Answer {
+pub(super) fn text(status: StatusCode, line: &str) -> DemoAnswer {
     let content_type = "text/plain; charset=utf-8";
     answer(status, content_type, format!("{line}\n"))
 }
 
 /// Returns a response with a JSON document.
-pub(super) fn json(value: &Value) -> Answer {
+pub(super) fn json(value: &Value) -> DemoAnswer {
     answer(StatusCode::OK, "application/json", value.to_string())
 }
 
 /// Returns a response with status 204 and no body.
-pub(super) fn no_content() -> Answer {
+pub(super) fn no_content() -> DemoAnswer {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer
 }
 
 /// Returns the response to a method that the path does not allow.
-pub(super) fn wrong_method(allowed: &'static str) -> Answer {
+pub(super) fn wrong_method(allowed: &'static str) -> DemoAnswer {
     let line = format!("this path takes {allowed} only");
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &line);
     let headers = answer.headers_mut();
@@ -116,19 +116,19 @@ pub(super) fn wrong_method(allowed: &'static str) -> Answer {
 ///
 /// # Errors
 /// The body is too large, too slow, incomplete or not JSON.
-pub(super) async fn json_body<B>(body: B) -> Result<Value, Refusal>
+pub(super) async fn json_body<B>(body: B) -> Result<Value, DemoRefusal>
 where
     B: Body<Data = Bytes, Error = hyper::Error>,
 {
     let body = whole_body(body, BODY_MAX).await?;
-    serde_json::from_slice(&body).map_err(|error| Refusal::from(format!("the body is not JSON: {error}")))
+    serde_json::from_slice(&body).map_err(|error| DemoRefusal::from(format!("the body is not JSON: {error}")))
 }
 
 /// Reads a body of at most `max` bytes.
 ///
 /// # Errors
 /// The body is too large, too slow or incomplete.
-pub(super) async fn whole_body<B>(body: B, max: usize) -> Result<Bytes, Refusal>
+pub(super) async fn whole_body<B>(body: B, max: usize) -> Result<Bytes, DemoRefusal>
 where
     B: Body<Data = Bytes, Error = hyper::Error>,
 {
@@ -136,10 +136,10 @@ where
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let text = format!("the body must be at most {max} bytes");
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+            Err(DemoRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, text))
         }
         Ok(Err(_)) => Err("the body did not arrive whole".to_owned().into()),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
+        Err(_) => Err(DemoRefusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
     }
 }
 
@@ -147,9 +147,9 @@ where
 ///
 /// # Errors
 /// There is no such member, or it is not a text.
-pub(super) fn member<'a>(object: &'a Value, key: &str) -> Result<&'a str, Refusal> {
+pub(super) fn member<'a>(object: &'a Value, key: &str) -> Result<&'a str, DemoRefusal> {
     let member = object.get(key).and_then(Value::as_str);
-    member.ok_or_else(|| Refusal::from(format!("the body must be JSON with a text \"{key}\"")))
+    member.ok_or_else(|| DemoRefusal::from(format!("the body must be JSON with a text \"{key}\"")))
 }
 
 /// Returns the decoded value of a query parameter. It is empty if there is no such parameter, so that parsing it

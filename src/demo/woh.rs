@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 use serde_json::Value;
 
-use super::web::{self, Answer};
+use super::web::{self, DemoAnswer};
 
 /// The media type of bodies that consist of events.
 const EVENTS: &str = "application/websocket-events";
@@ -17,7 +17,7 @@ pub(super) const BODY_MAX: usize = 256 * 1024;
 
 /// A WebSocket-over-HTTP event, such as `OPEN`, `TEXT` or `CLOSE`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event<'a> {
+pub(super) struct DemoEvent<'a> {
     /// The type of the event, such as `OPEN`, `TEXT` or `CLOSE`.
     pub(super) kind: &'a str,
     /// The content of the event: that of a message, or the code and the reason of a close.
@@ -31,7 +31,7 @@ pub(super) fn is_carried_by(headers: &HeaderMap) -> bool {
 }
 
 /// Parses a body. Returns `None` if it does not consist of events.
-pub(super) fn decode(mut body: &[u8]) -> Option<Vec<Event<'_>>> {
+pub(super) fn decode(mut body: &[u8]) -> Option<Vec<DemoEvent<'_>>> {
     let mut events = Vec::new();
     while !body.is_empty() {
         let (event, rest) = first(body)?;
@@ -41,26 +41,26 @@ pub(super) fn decode(mut body: &[u8]) -> Option<Vec<Event<'_>>> {
     Some(events)
 }
 
-fn first(body: &[u8]) -> Option<(Event<'_>, &[u8])> {
+fn first(body: &[u8]) -> Option<(DemoEvent<'_>, &[u8])> {
     let end = body.windows(2).position(|two| two == b"\r\n")?;
     let (line, rest) = body.split_at(end);
     let (line, rest) = (str::from_utf8(line).ok()?, &rest[2..]);
     let Some((kind, length)) = line.split_once(' ') else {
-        return Some((Event { kind: line, content: b"" }, rest));
+        return Some((DemoEvent { kind: line, content: b"" }, rest));
     };
     let length = usize::from_str_radix(length, 16).ok()?;
     let (content, rest) = rest.split_at_checked(length)?;
-    Some((Event { kind, content }, rest.strip_prefix(b"\r\n")?))
+    Some((DemoEvent { kind, content }, rest.strip_prefix(b"\r\n")?))
 }
 
 /// The response to a request with events: the events that are to happen on the WebSocket.
 #[derive(Debug, Default)]
-pub(super) struct Reply {
+pub(super) struct DemoReply {
     body: Vec<u8>,
     opens: bool,
 }
 
-impl Reply {
+impl DemoReply {
     /// Accepts the WebSocket.
     pub(super) fn open(&mut self) {
         self.opens = true;
@@ -89,7 +89,7 @@ impl Reply {
     }
 
     /// Returns the response to gripd's request.
-    pub(super) fn into_answer(self) -> Answer {
+    pub(super) fn into_answer(self) -> DemoAnswer {
         let mut answer = web::answer(StatusCode::OK, EVENTS, self.body);
         if self.opens {
             answer.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(GRIP));
@@ -102,8 +102,8 @@ impl Reply {
 mod tests {
     use super::*;
 
-    fn event<'a>(kind: &'a str, content: &'a [u8]) -> Event<'a> {
-        Event { kind, content }
+    fn event<'a>(kind: &'a str, content: &'a [u8]) -> DemoEvent<'a> {
+        DemoEvent { kind, content }
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read() {
-        let mut reply = Reply::default();
+        let mut reply = DemoReply::default();
         reply.open();
         reply.control(&serde_json::json!({"type": "detach"}));
         reply.push("TEXT", "é".as_bytes());
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn only_the_answer_that_opens_agrees_to_grip() {
-        let mut opening = Reply::default();
+        let mut opening = DemoReply::default();
         opening.open();
-        let answers = [opening, Reply::default()].map(Reply::into_answer);
+        let answers = [opening, DemoReply::default()].map(DemoReply::into_answer);
         assert_eq!(answers[0].headers()["sec-websocket-extensions"], "grip; message-prefix=\"\"");
         assert!(!answers[1].headers().contains_key("sec-websocket-extensions"));
         assert!(answers.iter().all(|answer| answer.headers()["content-type"] == EVENTS));

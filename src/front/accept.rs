@@ -2,7 +2,7 @@
 
 use super::{Front, connection};
 use crate::net::{Acceptor, Listener, Transport, accept};
-use crate::telemetry::Seldom;
+use crate::telemetry::RateLimitedLine;
 use crate::wire::answer::NO_ROOM;
 use std::io;
 use std::rc::Rc;
@@ -28,17 +28,17 @@ impl Acceptor for Rc<Front> {
     /// control API. In that case, idle connections are closed to make room: one of a client or, if no client is
     /// idle, those to origins. If this frees no descriptor, the connection is refused.
     async fn admit(&self, transport: Transport) {
-        if self.descriptors.are_enough_for_client() {
+        if self.descriptors.has_room_for_client() {
             return spawn(self, transport);
         }
-        if self.idle.spare_one() {
+        if self.idle.close_oldest_idle() {
             self.metrics.connections_spared.inc();
         } else {
             self.origin.spare_idle();
         }
         // The tasks of the connections that were told to close run now, and free their descriptors.
         yield_now().await;
-        if self.descriptors.are_enough_for_client() {
+        if self.descriptors.has_room_for_client() {
             spawn(self, transport);
         } else {
             refuse(self, transport);
@@ -46,18 +46,18 @@ impl Acceptor for Rc<Front> {
     }
 
     fn make_room(&self, error: &io::Error) {
-        static LINE: Seldom = Seldom::new();
+        static LINE: RateLimitedLine = RateLimitedLine::new();
         LINE.log(|left_out| tracing::error!(%error, left_out, "cannot accept connections"));
-        self.idle.spare_one();
+        self.idle.close_oldest_idle();
     }
 }
 
 /// Sends a 503 response to a connection for which there is no room, and closes the connection.
 fn refuse(front: &Rc<Front>, transport: Transport) {
-    static LINE: Seldom = Seldom::new();
+    static LINE: RateLimitedLine = RateLimitedLine::new();
     front.metrics.connections_refused.inc();
     LINE.log(|left_out| {
-        let (limit, kept_back) = (front.descriptors.limit(), front.descriptors.kept_back());
+        let (limit, kept_back) = (front.descriptors.limit(), front.descriptors.reserved());
         tracing::error!(
             limit,
             kept_back,
@@ -65,11 +65,11 @@ fn refuse(front: &Rc<Front>, transport: Transport) {
             "client connections are refused: the process has reached its limit of open files; raise it (ulimit -n, LimitNOFILE)"
         );
     });
-    transport.dismiss(NO_ROOM);
+    transport.refuse_with(NO_ROOM);
     let parting = front.parting.get();
     if parting < MOST_PARTING {
         front.parting.set(parting + 1);
-        let parting = Parting(Rc::clone(front));
+        let parting = RefusedGuard(Rc::clone(front));
         spawn_local(async move {
             part(transport).await;
             drop(parting);
@@ -78,18 +78,18 @@ fn refuse(front: &Rc<Front>, transport: Transport) {
 }
 
 /// A guard that counts a refused connection as still being read, until it is dropped.
-struct Parting(Rc<Front>);
+struct RefusedGuard(Rc<Front>);
 
-impl Drop for Parting {
+impl Drop for RefusedGuard {
     fn drop(&mut self) {
         self.0.parting.set(self.0.parting.get() - 1);
     }
 }
 
 /// A guard that counts a client's file descriptor as used, until it is dropped.
-struct Connected(Rc<Front>);
+struct ConnectedGuard(Rc<Front>);
 
-impl Drop for Connected {
+impl Drop for ConnectedGuard {
     fn drop(&mut self) {
         self.0.descriptors.client_went();
     }
@@ -112,7 +112,7 @@ fn spawn(front: &Rc<Front>, transport: Transport) {
     // waiting for it.
     let open = front.drain.enter();
     front.descriptors.client_came();
-    let connected = Connected(front);
+    let connected = ConnectedGuard(front);
     spawn_local(async move {
         let _open = open;
         connection::run(&connected.0, first).await;

@@ -1,8 +1,8 @@
 //! The access log, which has one line for each request.
 
-use super::idle::Busy;
+use super::connection_slot::ClientAddress;
+use super::idle::BusyGuard;
 use super::request_context::RequestContext;
-use super::slot::ClientAddress;
 use crate::route::{Route, Target};
 use crate::telemetry::log::{ACCESS, REGARDLESS};
 use hyper::{Method, Uri};
@@ -25,11 +25,11 @@ pub(super) struct AccessLog {
     bytes: u64,
     hold: Option<&'static str>,
     /// The guard that marks the connection as busy until the line is written.
-    _busy: Busy,
+    _busy: BusyGuard,
 }
 
 impl AccessLog {
-    pub(super) fn begin(context: &RequestContext, busy: Busy) -> Self {
+    pub(super) fn begin(context: &RequestContext, busy: BusyGuard) -> Self {
         Self {
             client: context.client().cloned(),
             method: context.request.method.clone(),

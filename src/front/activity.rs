@@ -23,13 +23,13 @@ pub(super) struct Activity {
     /// Whether hyper has no unsent bytes.
     is_clean: Cell<bool>,
     /// Whether the client has sent something since the last request was answered.
-    is_heard: Cell<bool>,
+    has_received: Cell<bool>,
     /// Whether a request has begun since hyper last had no unsent bytes.
     is_owed: Cell<bool>,
     /// Whether a request on this connection had a body.
     has_carried_body: Cell<bool>,
     /// Whether the connection must close to make room for another one.
-    leaves: Cell<bool>,
+    must_close: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -44,10 +44,10 @@ impl Activity {
             came: now,
             is_answered: Cell::new(false),
             is_clean: Cell::new(true),
-            is_heard: Cell::new(false),
+            has_received: Cell::new(false),
             is_owed: Cell::new(false),
             has_carried_body: Cell::new(false),
-            leaves: Cell::new(false),
+            must_close: Cell::new(false),
             waker: RefCell::default(),
         }
     }
@@ -68,7 +68,7 @@ impl Activity {
     /// close, it no longer must.
     pub(super) fn occupy(&self) {
         self.since.set(0);
-        self.leaves.set(false);
+        self.must_close.set(false);
     }
 
     /// Notes that the connection is idle since `since`, by the clock of the list of idle connections, because its
@@ -77,7 +77,7 @@ impl Activity {
         self.since.set(since);
         self.idle_since.set(Instant::now());
         self.is_answered.set(true);
-        self.is_heard.set(false);
+        self.has_received.set(false);
     }
 
     /// Returns whether a request on this connection had a body.
@@ -86,8 +86,8 @@ impl Activity {
     }
 
     /// Notes that the client has sent something.
-    pub(super) fn hear(&self) {
-        self.is_heard.set(true);
+    pub(super) fn note_received(&self) {
+        self.has_received.set(true);
     }
 
     /// Notes that hyper is about to write bytes.
@@ -133,24 +133,24 @@ impl Activity {
 
     /// Returns whether the client has begun to send the head of a request that hyper has not read completely.
     pub(super) const fn has_begun_head(&self) -> bool {
-        self.is_heard.get() && self.is_idle()
+        self.has_received.get() && self.is_idle()
     }
 
     /// Returns whether the bytes that hyper writes may be the response to a request. Otherwise they are hyper's own
     /// refusal of a request that it cannot parse.
-    pub(super) const fn is_owed(&self) -> bool {
+    pub(super) const fn has_unsent_response(&self) -> bool {
         self.is_owed.get()
     }
 
     /// Returns whether the connection may be closed to make room: it is idle, has not been told to close, and has
     /// existed for long enough to send a first request.
     pub(super) fn can_be_spared(&self) -> bool {
-        self.is_idle() && !self.leaves.get() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
+        self.is_idle() && !self.must_close.get() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
     }
 
     /// Tells the connection to close, and wakes its task.
-    pub(super) fn leave(&self) {
-        self.leaves.set(true);
+    pub(super) fn request_close(&self) {
+        self.must_close.set(true);
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -158,11 +158,11 @@ impl Activity {
 
     /// Returns `Poll::Ready` if the connection must close. Otherwise, registers the current task to be woken when
     /// it must.
-    pub(super) fn poll_leave(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_must_close(&self, cx: &Context<'_>) -> Poll<()> {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
-        if self.leaves.get() { Poll::Ready(()) } else { Poll::Pending }
+        if self.must_close.get() { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -3,31 +3,39 @@
 
 use super::Front;
 use super::access_log::AccessLog;
-use super::body::Reply;
 use super::cross_origin::CrossOrigin;
-use crate::origin::{Failure, Kind, OriginAnswer, Side, Source};
+use super::response_body::ResponseBody;
+use crate::origin::{BodySource, Failure, FailureKind, FailureSide, OriginAnswer};
 use crate::route::Route;
-use crate::telemetry::Seldom;
-use crate::wire::{Answer, answer};
+use crate::telemetry::RateLimitedLine;
+use crate::wire::{PlainAnswer, answer};
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Uri};
 
 /// Returns a response of gripd's own.
-pub(super) fn respond(answer: &Answer, cross_origin: &CrossOrigin, mut access_log: AccessLog) -> Response<Reply> {
+pub(super) fn respond(
+    answer: &PlainAnswer,
+    cross_origin: &CrossOrigin,
+    mut access_log: AccessLog,
+) -> Response<ResponseBody> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     cross_origin.allow(response.headers_mut());
     let (head, body) = cross_origin.wrap(response.into_parts().0, Bytes::from(answer.body()));
     access_log.status(head.status.as_u16());
-    Response::from_parts(head, Reply::whole(body, access_log))
+    Response::from_parts(head, ResponseBody::whole(body, access_log))
 }
 
 /// Returns the response to a request that is not forwarded to any origin. If the method is the reason, `Allow`
 /// lists the methods that are supported (RFC 9110 15.5.6).
-pub(super) fn refuse(refusal: &Answer, cross_origin: &CrossOrigin, access_log: AccessLog) -> Response<Reply> {
+pub(super) fn refuse(
+    refusal: &PlainAnswer,
+    cross_origin: &CrossOrigin,
+    access_log: AccessLog,
+) -> Response<ResponseBody> {
     let mut response = respond(refusal, cross_origin, access_log);
     if refusal.status == 405 {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
@@ -44,19 +52,19 @@ pub(super) fn relay(
     cross_origin: &CrossOrigin,
     answered: OriginAnswer,
     access_log: AccessLog,
-) -> Response<Reply> {
+) -> Response<ResponseBody> {
     let OriginAnswer { mut head, body, .. } = answered;
     cross_origin.allow(&mut head.headers);
     let body = match body {
-        Source::Incoming(incoming, lease) => match Reply::relayed(incoming, lease, access_log) {
+        BodySource::Incoming(incoming, lease) => match ResponseBody::relayed(incoming, lease, access_log) {
             Ok(body) => body,
             Err(broken) => {
                 let (error, access_log) = *broken;
-                let failure = Failure::because(Kind::Unusable, error);
+                let failure = Failure::because(FailureKind::Unusable, error);
                 return fail(front, route, &request.uri, &failure, cross_origin, access_log);
             }
         },
-        Source::Whole(body) => Reply::whole(body, access_log),
+        BodySource::Whole(body) => ResponseBody::whole(body, access_log),
     };
     Response::from_parts(head, body)
 }
@@ -69,9 +77,9 @@ pub(super) fn fail(
     failure: &Failure,
     cross_origin: &CrossOrigin,
     access_log: AccessLog,
-) -> Response<Reply> {
+) -> Response<ResponseBody> {
     log(failure, uri, route);
-    if failure.kind == Kind::RequestSlow {
+    if failure.kind == FailureKind::RequestSlow {
         front.metrics.slow_bodies.inc();
     }
     let mut answer = of_failure(failure);
@@ -79,7 +87,7 @@ pub(super) fn fail(
         answer = answer.explained(failure.detail());
     }
     let mut response = respond(&answer, cross_origin, access_log);
-    if matches!(failure.kind, Kind::RequestSlow | Kind::RequestBroken | Kind::GaveWay) {
+    if matches!(failure.kind, FailureKind::RequestSlow | FailureKind::RequestBroken | FailureKind::GaveWay) {
         // The client may still send the rest of the body, which would be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -87,27 +95,30 @@ pub(super) fn fail(
 }
 
 /// Returns the response to a client whose request has failed.
-const fn of_failure(failure: &Failure) -> Answer {
+const fn of_failure(failure: &Failure) -> PlainAnswer {
     match failure.kind {
-        Kind::TimedOut => answer::ORIGIN_TIMED_OUT,
-        Kind::Busy | Kind::NoDescriptor => answer::ORIGIN_BUSY,
-        Kind::GaveWay => answer::GAVE_WAY,
-        Kind::RequestBroken => answer::REQUEST_BROKEN,
-        Kind::RequestSlow => answer::REQUEST_SLOW,
-        Kind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
-        Kind::NoScript => answer::NO_SCRIPT,
-        Kind::NotNamed => answer::NOT_NAMED,
-        Kind::Denied => answer::DENIED,
-        Kind::NotAllowed | Kind::Unreachable | Kind::Broken | Kind::Unusable | Kind::TooLarge | Kind::Lost => {
-            answer::ORIGIN_FAILED
-        }
+        FailureKind::TimedOut => answer::ORIGIN_TIMED_OUT,
+        FailureKind::Busy | FailureKind::NoDescriptor => answer::ORIGIN_BUSY,
+        FailureKind::GaveWay => answer::GAVE_WAY,
+        FailureKind::RequestBroken => answer::REQUEST_BROKEN,
+        FailureKind::RequestSlow => answer::REQUEST_SLOW,
+        FailureKind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
+        FailureKind::NoScript => answer::NO_SCRIPT,
+        FailureKind::NotNamed => answer::NOT_NAMED,
+        FailureKind::Denied => answer::DENIED,
+        FailureKind::NotAllowed
+        | FailureKind::Unreachable
+        | FailureKind::Broken
+        | FailureKind::Unusable
+        | FailureKind::TooLarge
+        | FailureKind::Lost => answer::ORIGIN_FAILED,
     }
 }
 
 /// Logs a failure, at a level that depends on the side that has caused it.
 fn log(failure: &Failure, uri: &Uri, route: &Route) {
-    static LINE: Seldom = Seldom::new();
-    if failure.kind == Kind::NoDescriptor {
+    static LINE: RateLimitedLine = RateLimitedLine::new();
+    if failure.kind == FailureKind::NoDescriptor {
         // Every request may fail like this, so the line is written at most once a second.
         LINE.log(|left_out| tracing::error!(left_out, "cannot send requests to origins: {}", failure.explain()));
         return;
@@ -115,10 +126,10 @@ fn log(failure: &Failure, uri: &Uri, route: &Route) {
     let (error, uri) = (failure.explain(), uri.to_string());
     let uri = route.shown(&uri);
     match failure.side() {
-        Side::Client if matches!(failure.kind, Kind::NotNamed | Kind::Denied) => {
+        FailureSide::Client if matches!(failure.kind, FailureKind::NotNamed | FailureKind::Denied) => {
             tracing::info!(%uri, route = %route.name, error, "request refused");
         }
-        Side::Client => tracing::debug!(%uri, route = %route.name, error, "request failed"),
-        Side::Origin => tracing::warn!(%uri, route = %route.name, error, "request failed"),
+        FailureSide::Client => tracing::debug!(%uri, route = %route.name, error, "request failed"),
+        FailureSide::Origin => tracing::warn!(%uri, route = %route.name, error, "request failed"),
     }
 }

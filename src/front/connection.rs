@@ -1,16 +1,16 @@
 //! The life of one client's connection: hyper serves it, a hold parks it, and hyper may serve it again. A session
 //! is always the last phase.
 
-use super::body::Reply;
-use super::gate::Place;
-use super::head_timer::{HeadTimer, Overdue};
-use super::idle::Listed;
+use super::connection_slot::{ClientAddress, ConnectionSlot, LeaveReason};
+use super::gate::GatePermit;
+use super::head_timer::{HeadTimer, OverdueLimit};
+use super::idle::IdleEntry;
 use super::io::Io;
-use super::slot::{ClientAddress, Leave, Slot};
+use super::response_body::ResponseBody;
 use super::{Front, request, unreadable};
-use crate::hold::{After, Retry, Waiting};
+use crate::hold::{AfterHold, HoldFuture, ServedAgain};
 use crate::net::{ClientDelay, Transport};
-use crate::session::Living;
+use crate::session::SessionFuture;
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
@@ -34,27 +34,29 @@ const MAX_HEADERS: usize = 128;
 
 /// A future in which hyper serves a connection. It returns the connection if that is to be held, or `None` if the
 /// connection has ended.
-type Serving<'a> = Pin<Box<dyn Future<Output = Option<Held>> + 'a>>;
+type ServingFuture<'a> = Pin<Box<dyn Future<Output = Option<ConnectionToHold>> + 'a>>;
 
 /// The reason why a connection leaves hyper, its transport, and the bytes that the client sent after its request.
-type Held = (Leave, Transport, Bytes);
+type ConnectionToHold = (LeaveReason, Transport, Bytes);
 
 /// Serves a connection to its end.
 ///
 /// Each phase is boxed, and dropped before the next one begins. A parked connection therefore keeps nothing of
 /// hyper, and its task is little larger than a pointer.
-pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
+pub(super) async fn run(front: &Rc<Front>, first: ServingFuture<'_>) {
     let mut serving = first;
     loop {
         let after = match serving.await.map(|held| next_phase(front, held)) {
-            Some(Phase::Hold(waiting)) => waiting.await,
-            Some(Phase::Session(living)) => return living.await,
+            Some(ConnectionPhase::Hold(waiting)) => waiting.await,
+            Some(ConnectionPhase::Session(living)) => return living.await,
             None => return,
         };
         let Some(after) = after else { return };
         serving = match after {
-            After::Next(transport, early) => Box::pin(serve(front, transport, early, front.idle.enter(), None, None)),
-            After::Again(transport, early, retry) => {
+            AfterHold::Next(transport, early) => {
+                Box::pin(serve(front, transport, early, front.idle.enter(), None, None))
+            }
+            AfterHold::Again(transport, early, retry) => {
                 Box::pin(serve(front, transport, early, front.idle.enter(), None, Some(retry)))
             }
         };
@@ -62,30 +64,30 @@ pub(super) async fn run(front: &Rc<Front>, first: Serving<'_>) {
 }
 
 /// The state of a connection that has left hyper.
-enum Phase<'a> {
-    Hold(Waiting<'a>),
-    Session(Living<'a>),
+enum ConnectionPhase<'a> {
+    Hold(HoldFuture<'a>),
+    Session(SessionFuture<'a>),
 }
 
 /// Begins the hold or the session for which a connection has left hyper.
-fn next_phase(front: &Front, (leave, transport, early): Held) -> Phase<'_> {
+fn next_phase(front: &Front, (leave, transport, early): ConnectionToHold) -> ConnectionPhase<'_> {
     match leave {
-        Leave::Hold(leave) => Phase::Hold(front.holds.park(leave, transport, early)),
-        Leave::Session(opening) => Phase::Session(front.sessions.begin(opening, transport, early)),
+        LeaveReason::Hold(leave) => ConnectionPhase::Hold(front.holds.park(leave, transport, early)),
+        LeaveReason::Session(opening) => ConnectionPhase::Session(front.sessions.begin(opening, transport, early)),
     }
 }
 
 /// Serves a new connection as soon as its client has sent something and the gate lets the connection in. A
 /// connection on which nothing arrives within `header_timeout` is closed.
-pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: Listed) -> Option<Held> {
+pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: IdleEntry) -> Option<ConnectionToHold> {
     tokio::select! {
-        begun = timeout(front.settings.header_timeout, transport.begins()) => {
+        begun = timeout(front.settings.header_timeout, transport.wait_for_first_byte()) => {
             if !begun.is_ok_and(|begun| begun) {
                 return None;
             }
         }
         () = front.drain.begins() => {}
-        () = poll_fn(|cx| listed.activity().poll_leave(cx)) => return None,
+        () = poll_fn(|cx| listed.activity().poll_must_close(cx)) => return None,
     }
     let busy = listed.occupy();
     let place = front.gate.enter().await;
@@ -99,14 +101,14 @@ async fn serve(
     front: &Rc<Front>,
     transport: Transport,
     early: Bytes,
-    listed: Listed,
-    place: Option<Place>,
-    retry: Option<Box<Retry>>,
-) -> Option<Held> {
+    listed: IdleEntry,
+    place: Option<GatePermit>,
+    retry: Option<Box<ServedAgain>>,
+) -> Option<ConnectionToHold> {
     let peer = transport.peer().and_then(|peer| ClientAddress::new(peer.address()));
     let waiting = Rc::<ClientDelay>::default();
     let activity = Rc::clone(listed.activity());
-    let slot = Rc::new(Slot::new(place, retry, peer, Rc::clone(&waiting), listed));
+    let slot = Rc::new(ConnectionSlot::new(place, retry, peer, Rc::clone(&waiting), listed));
     let io = Io::new(transport, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
     let mut timer = HeadTimer::new(front.settings.header_timeout, front.settings.idle_timeout);
     let service = service_fn(|request: Request<Incoming>| {
@@ -128,16 +130,16 @@ async fn serve(
             draining = true;
             Pin::new(&mut *connection).graceful_shutdown();
             result = Pin::new(&mut *connection).poll(cx);
-            if slot.is_unasked() && result.is_pending() {
+            if slot.has_no_request() && result.is_pending() {
                 // A head that is incomplete does not count as a request in progress.
                 return Poll::Ready(false);
             }
         }
         // A client that has not sent a complete head must not keep other connections waiting at the gate.
-        if slot.is_unasked() {
+        if slot.has_no_request() {
             slot.give_way(&front.gate);
         }
-        if activity.poll_leave(cx).is_ready() && result.is_pending() && activity.is_clean() {
+        if activity.poll_must_close(cx).is_ready() && result.is_pending() && activity.is_clean() {
             return Poll::Ready(false);
         }
         // The result is checked before the slot, because a connection that has ended cannot be held.
@@ -149,7 +151,7 @@ async fn serve(
             Poll::Pending if slot.is_full() && activity.is_clean() => Poll::Ready(true),
             Poll::Pending => {
                 let overdue = ready!(timer.poll(cx, &activity));
-                if overdue == Overdue::Head {
+                if overdue == OverdueLimit::Head {
                     unreadable::note_slow(front, slot.peer.as_deref());
                 }
                 Poll::Ready(false)
@@ -181,7 +183,7 @@ fn builder(more: usize) -> Builder {
 /// Takes the transport back from hyper, with the bytes that were read beyond the request.
 fn leave<S>(connection: Connection<TokioIo<Io>, S>) -> (Transport, Bytes)
 where
-    S: HttpService<Incoming, ResBody = Reply, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = ResponseBody, Error = Infallible>,
 {
     let parts = connection.into_parts();
     let (transport, unread) = parts.io.into_inner().into_parts();
@@ -192,7 +194,7 @@ where
 }
 
 /// Counts and logs the error, if there was one, with which a connection has ended while hyper served it.
-fn log_end(front: &Front, slot: &Slot, result: hyper::Result<()>) {
+fn log_end(front: &Front, slot: &ConnectionSlot, result: hyper::Result<()>) {
     let Err(error) = result else { return };
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some()) {

@@ -1,7 +1,7 @@
 //! The changes that make responses usable by web pages of any web origin: CORS headers, or a script (JSON-P).
 
 use super::head::{compact, parts};
-use crate::wire::{Jsonp, cors};
+use crate::wire::{JsonpWrapper, cors};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use hyper::http::response;
@@ -12,7 +12,7 @@ pub(super) struct CrossOrigin {
     /// The headers of the request, if its route lets pages of any web origin read the response.
     pub(super) request: Option<HeaderMap>,
     /// How the response is wrapped up as a script, if a `<script>` element made the request.
-    pub(super) script: Option<Jsonp>,
+    pub(super) script: Option<JsonpWrapper>,
 }
 
 impl CrossOrigin {

@@ -38,16 +38,16 @@ impl Drain {
     }
 
     /// Counts a connection as open until the guard is dropped.
-    pub(super) fn enter(self: &Rc<Self>) -> Open {
+    pub(super) fn enter(self: &Rc<Self>) -> OpenGuard {
         self.open.set(self.open.get() + 1);
-        Open(Rc::clone(self))
+        OpenGuard(Rc::clone(self))
     }
 }
 
 /// A guard that counts a connection as open, until it is dropped.
-pub(super) struct Open(Rc<Drain>);
+pub(super) struct OpenGuard(Rc<Drain>);
 
-impl Drop for Open {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         if self.0.open.get() == 0 {

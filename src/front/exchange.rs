@@ -2,19 +2,20 @@
 //! become a script.
 
 use super::access_log::AccessLog;
-use super::body::Reply;
+use super::connection_slot::{ConnectionSlot, LeaveReason};
 use super::cross_origin::CrossOrigin;
 use super::head::compact;
 use super::replay::replay;
 use super::request_context::RequestContext;
-use super::slot::{Leave, Slot};
+use super::response_body::ResponseBody;
 use super::{Front, answer};
-use crate::admission::{NotAdmitted, Reading, Unusable};
+use crate::admission::{NotAdmitted, UnderstoodAnswer, UnusableAnswer};
 use crate::grip::instruct::is_grip;
-use crate::grip::{HoldMode, Instruct, Refusal, Rights};
-use crate::hold::{self, Client, Hold};
+use crate::grip::{ChannelRefusal, HoldMode, Instruct, Rights};
+use crate::hold::{self, ClientTraits, Hold};
 use crate::origin::{
-    BodyState, Failure, Kind, Lease, MAX_BODY, OriginAnswer, Source, Upload, collect, remove_hop_by_hop, remove_where,
+    BodySource, Failure, FailureKind, Lease, MAX_BODY, OriginAnswer, RequestBody, RequestBodyState, collect,
+    remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
 use crate::wire::head::{describes_body, has_body};
@@ -30,14 +31,14 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 /// A request, and the context in which the origin's response to it is read.
-pub(super) struct Exchange<'a> {
+pub(super) struct BufferedExchange<'a> {
     pub(super) front: &'a Front,
-    pub(super) slot: &'a Slot,
+    pub(super) slot: &'a ConnectionSlot,
     pub(super) route: &'a Arc<Route>,
     pub(super) context: RequestContext,
     /// The rights of the client.
     pub(super) rights: Rights,
-    pub(super) upload: Upload,
+    pub(super) upload: RequestBody,
     /// The request as the client sent it, if the forwarded request may differ from it.
     pub(super) original: Option<Parts>,
     /// The cross-origin changes to the response.
@@ -54,12 +55,12 @@ pub(super) enum AnswerContent {
 }
 
 /// The outcome of reading an origin's response: a response for the client, or a hold.
-enum Prepared {
+enum PreparedAnswer {
     Answer(response::Parts, Bytes),
     Hold(Box<Hold>),
 }
 
-impl Exchange<'_> {
+impl BufferedExchange<'_> {
     /// Reads the origin's response, and follows the instruct if there is one. Returns the response for the client,
     /// or leaves a hold in the slot and never returns.
     pub(super) async fn follow(
@@ -67,7 +68,7 @@ impl Exchange<'_> {
         answered: OriginAnswer,
         content: AnswerContent,
         mut access_log: AccessLog,
-    ) -> Response<Reply> {
+    ) -> Response<ResponseBody> {
         match self.prepare(answered, content).await {
             Err(failure) => answer::fail(
                 self.front,
@@ -77,12 +78,12 @@ impl Exchange<'_> {
                 &self.cross_origin,
                 access_log,
             ),
-            Ok(Prepared::Answer(head, body)) => {
+            Ok(PreparedAnswer::Answer(head, body)) => {
                 let (head, body) = self.cross_origin.wrap(head, body);
                 access_log.status(head.status.as_u16());
-                Response::from_parts(head, Reply::whole(body, access_log))
+                Response::from_parts(head, ResponseBody::whole(body, access_log))
             }
-            Ok(Prepared::Hold(hold)) => {
+            Ok(PreparedAnswer::Hold(hold)) => {
                 access_log.status(hold.head.status);
                 access_log.hold(match hold.mode {
                     HoldMode::Response => "response",
@@ -90,34 +91,37 @@ impl Exchange<'_> {
                 });
                 drop(access_log);
                 self.front.metrics.holds.inc();
-                self.slot.put(Leave::Hold(hold::Leave::Hold(hold)));
+                self.slot.put(LeaveReason::Hold(hold::LeavingConnection::Hold(hold)));
                 std::future::pending().await
             }
         }
     }
 
-    async fn prepare(&mut self, answered: OriginAnswer, content: AnswerContent) -> Result<Prepared, Failure> {
+    async fn prepare(&mut self, answered: OriginAnswer, content: AnswerContent) -> Result<PreparedAnswer, Failure> {
         let OriginAnswer { mut head, body, target } = answered;
         let instruct = match content {
-            AnswerContent::Instruct => Some(Reading::begin(&head.headers).map_err(|why| self.unusable(&why, target))?),
+            AnswerContent::Instruct => {
+                Some(UnderstoodAnswer::begin(&head.headers).map_err(|why| self.unusable(&why, target))?)
+            }
             AnswerContent::Plain => None,
         };
         let (body, rest) = self.collect(body).await?;
         if rest.is_some() && content == AnswerContent::Plain {
-            return Err(Failure::new(Kind::NoScript));
+            return Err(Failure::new(FailureKind::NoScript));
         }
         let reading = match instruct {
             Some(instruct) => {
                 let (status, most) = (head.status.as_u16(), self.front.admission.max_channels());
-                Reading::of(instruct, &head.headers, status, (&body, rest.is_none()), most)
+                UnderstoodAnswer::of(instruct, &head.headers, status, (&body, rest.is_none()), most)
             }
-            None => Ok(Reading { body, ..Reading::default() }),
+            None => Ok(UnderstoodAnswer { body, ..UnderstoodAnswer::default() }),
         };
-        let Reading { instruct, body, headers, is_changed } = reading.map_err(|why| self.unusable(&why, target))?;
+        let UnderstoodAnswer { instruct, body, headers, is_changed } =
+            reading.map_err(|why| self.unusable(&why, target))?;
         let chained = instruct.hold.is_none() && instruct.links.next.is_some();
         let streams = chained || instruct.hold == Some(HoldMode::Stream);
         if rest.is_some() && !streams {
-            return Err(self.unusable(&Unusable::TooLarge, target));
+            return Err(self.unusable(&UnusableAnswer::TooLarge, target));
         }
         if let Some(headers) = headers {
             replace_headers(&mut head, headers);
@@ -131,7 +135,7 @@ impl Exchange<'_> {
         apply(&instruct, &mut head);
         self.cross_origin.allow(&mut head.headers);
         if instruct.hold.is_none() && !chained {
-            return Ok(Prepared::Answer(head, body));
+            return Ok(PreparedAnswer::Answer(head, body));
         }
         self.check_rights(&instruct, target)?;
         self.check_upload().await?;
@@ -146,20 +150,20 @@ impl Exchange<'_> {
         // otherwise.
         head.headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         if streams && (!has_body(head.status.as_u16()) || self.context.request.method == Method::HEAD) {
-            return Ok(Prepared::Answer(head, Bytes::new()));
+            return Ok(PreparedAnswer::Answer(head, Bytes::new()));
         }
         if streams && self.cross_origin.script.is_some() {
-            return Err(Failure::because(Kind::NoScript, "a stream cannot be the answer to a script"));
+            return Err(Failure::because(FailureKind::NoScript, "a stream cannot be the answer to a script"));
         }
-        Ok(Prepared::Hold(Box::new(self.hold(instruct, target, &head, body, rest))))
+        Ok(PreparedAnswer::Hold(Box::new(self.hold(instruct, target, &head, body, rest))))
     }
 
     /// Reads the body of the origin's response, within the response timeout. If the body is larger than
     /// [`MAX_BODY`], returns its beginning and the unread rest.
-    async fn collect(&self, body: Source) -> Result<(Bytes, Option<(Incoming, Lease)>), Failure> {
+    async fn collect(&self, body: BodySource) -> Result<(Bytes, Option<(Incoming, Lease)>), Failure> {
         match body {
-            Source::Whole(body) => Ok((body, None)),
-            Source::Incoming(incoming, lease) => {
+            BodySource::Whole(body) => Ok((body, None)),
+            BodySource::Incoming(incoming, lease) => {
                 collect(incoming, lease, MAX_BODY, self.front.origin.response_timeout(self.route)).await
             }
         }
@@ -167,9 +171,9 @@ impl Exchange<'_> {
 
     /// Checks that the client may hold the channels of an instruct.
     fn check_rights(&mut self, instruct: &Instruct, target: usize) -> Result<(), Failure> {
-        if self.rights.none {
+        if self.rights.holds_nothing {
             return Err(Failure::because(
-                Kind::NotNamed,
+                FailureKind::NotNamed,
                 "a request without a token only asks whether it may send one",
             ));
         }
@@ -179,8 +183,8 @@ impl Exchange<'_> {
         let admission = &self.front.admission;
         admission.admit(self.route, &self.rights, instruct.names()).map_err(|NotAdmitted { channel, refusal }| {
             let kind = match refusal {
-                Refusal::Rule => Kind::NotAllowed,
-                Refusal::Token => Kind::NotNamed,
+                ChannelRefusal::Rule => FailureKind::NotAllowed,
+                ChannelRefusal::Token => FailureKind::NotNamed,
             };
             Failure::because(kind, format!("channel '{channel}': {refusal}"))
         })?;
@@ -190,7 +194,7 @@ impl Exchange<'_> {
             return Ok(());
         }
         let checked = admission.check_denials(self.route, instruct.names(), &self.implicit(target));
-        checked.map_err(|denied| Failure::because(Kind::Denied, denied))
+        checked.map_err(|denied| Failure::because(FailureKind::Denied, denied))
     }
 
     /// Returns the channels that the connection holds regardless of the instruct: those of the target, and the
@@ -203,10 +207,10 @@ impl Exchange<'_> {
     /// unread rest would be taken for the next request.
     async fn check_upload(&self) -> Result<(), Failure> {
         match timeout(self.front.origin.response_timeout(self.route), self.upload.whole()).await {
-            Ok(BodyState::Whole) => Ok(()),
-            Ok(BodyState::TooLarge) => Err(Failure::new(Kind::RequestTooLarge)),
-            Ok(BodyState::TooSlow) => Err(Failure::new(Kind::RequestSlow)),
-            Ok(BodyState::Broken) | Err(_) => Err(Failure::new(Kind::RequestBroken)),
+            Ok(RequestBodyState::Whole) => Ok(()),
+            Ok(RequestBodyState::TooLarge) => Err(Failure::new(FailureKind::RequestTooLarge)),
+            Ok(RequestBodyState::TooSlow) => Err(Failure::new(FailureKind::RequestSlow)),
+            Ok(RequestBodyState::Broken) | Err(_) => Err(Failure::new(FailureKind::RequestBroken)),
         }
     }
 
@@ -233,7 +237,7 @@ impl Exchange<'_> {
             client: client(self.original()),
             rights: self.rights.clone(),
             jsonp: self.cross_origin.script.take(),
-            about: self.context.about(self.route),
+            about: self.context.requester(self.route),
             request,
             cause: self.context.retry.as_mut().and_then(|retry| retry.cause.take()),
             away: None,
@@ -247,13 +251,13 @@ impl Exchange<'_> {
     }
 
     /// Returns the failure for an origin's response that cannot be used.
-    fn unusable(&self, why: &Unusable, target: usize) -> Failure {
+    fn unusable(&self, why: &UnusableAnswer, target: usize) -> Failure {
         match why {
-            Unusable::TooLarge => {
-                Failure::because(Kind::TooLarge, format!("{why} from {}", self.route.targets[target]))
+            UnusableAnswer::TooLarge => {
+                Failure::because(FailureKind::TooLarge, format!("{why} from {}", self.route.targets[target]))
             }
-            Unusable::Instruct(invalid) | Unusable::Filter(invalid) => {
-                Failure::because(Kind::Unusable, format!("Failed to parse accept instructions: {invalid}"))
+            UnusableAnswer::Instruct(invalid) | UnusableAnswer::Filter(invalid) => {
+                Failure::because(FailureKind::Unusable, format!("Failed to parse accept instructions: {invalid}"))
             }
         }
     }
@@ -290,9 +294,9 @@ fn forget_body(head: &mut response::Parts) {
 
 /// Returns the properties of a request that decide how it must be answered. The connection may serve another
 /// request only if this one is HTTP/1.1, has no body, and does not ask to close the connection.
-fn client(request: &Parts) -> Client {
+fn client(request: &Parts) -> ClientTraits {
     let body = request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING);
-    Client {
+    ClientTraits {
         version: request.version,
         head_only: request.method == Method::HEAD,
         persistent: request.version == Version::HTTP_11

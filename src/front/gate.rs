@@ -38,7 +38,7 @@ impl Default for Gate {
 impl Gate {
     /// Waits until the gate lets a connection in. The connection counts until [`Gate::leave`] is called, but not
     /// for longer than [`PATIENCE`] if others wait.
-    pub(super) async fn enter(&self) -> Place {
+    pub(super) async fn enter(&self) -> GatePermit {
         if self.permits.available_permits() == 0 {
             self.crowded.notify_one();
         }
@@ -48,7 +48,7 @@ impl Gate {
         self.expire();
         let counted = Rc::new(Cell::new(true));
         self.entered.borrow_mut().push_back((Instant::now(), Rc::clone(&counted)));
-        Place(counted)
+        GatePermit(counted)
     }
 
     /// Lets waiting connections in as soon as others have counted for long enough. This never returns.
@@ -64,7 +64,7 @@ impl Gate {
 
     /// Stops counting a connection, so that another one can enter. Nothing happens if the connection no longer
     /// counts.
-    pub(super) fn leave(&self, place: &Place) {
+    pub(super) fn leave(&self, place: &GatePermit) {
         if place.0.replace(false) {
             self.permits.add_permits(1);
         }
@@ -87,7 +87,7 @@ impl Gate {
 
 /// A connection that the gate has let in. The flag is `true` while the connection counts.
 #[derive(Debug)]
-pub(super) struct Place(Rc<Cell<bool>>);
+pub(super) struct GatePermit(Rc<Cell<bool>>);
 
 #[cfg(test)]
 mod tests {

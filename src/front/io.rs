@@ -3,7 +3,7 @@
 use super::activity::Activity;
 use super::request_line::RequestLines;
 use super::unreadable;
-use crate::net::{ClientDelay, Limits, NextWrite, Pace, Transport};
+use crate::net::{ClientDelay, NextWrite, Pace, PaceLimits, Transport};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -32,7 +32,7 @@ impl Io {
     pub(super) fn new(
         transport: Transport,
         early: Bytes,
-        limits: Limits,
+        limits: PaceLimits,
         waiting: Rc<ClientDelay>,
         activity: Rc<Activity>,
     ) -> Self {
@@ -45,7 +45,7 @@ impl Io {
     /// Writes gripd's own response if `bytes` are hyper's refusal of a request that it cannot parse. Returns
     /// `false` if hyper must write `bytes` itself: they are something else, or the transport takes no bytes now.
     fn refuse(&mut self, bytes: &[u8]) -> bool {
-        if self.activity.is_owed() {
+        if self.activity.has_unsent_response() {
             return false;
         }
         let Some(refusal) = unreadable::refusal(bytes) else { return false };
@@ -58,7 +58,7 @@ impl Io {
     fn judge(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => {
-                self.waiting.begins();
+                self.waiting.begin_wait();
                 ready!(self.pace.poll_wait(cx));
                 // The client does not read, so the bytes that the kernel still holds for it are discarded.
                 self.transport.forget_unsent();
@@ -66,8 +66,8 @@ impl Io {
             }
             Poll::Ready(result) => {
                 let bytes = result.as_ref().copied().unwrap_or_default();
-                self.waiting.ends(bytes);
-                self.pace.moved(bytes);
+                self.waiting.finish_wait(bytes);
+                self.pace.end_wait(bytes);
                 written
             }
         }
@@ -91,13 +91,13 @@ impl AsyncRead for Io {
             }
             // Blank lines before a request are not a part of it (RFC 9112 2.2).
             if fresh.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
-                this.activity.hear();
+                this.activity.note_received();
             }
             let Some(mended) = this.lines.read(fresh, &this.activity) else { return read };
             buf.set_filled(before);
             this.early = mended.into();
         }
-        this.activity.hear();
+        this.activity.note_received();
         let count = this.early.len().min(buf.remaining());
         buf.put_slice(&this.early[..count]);
         this.early.advance(count);

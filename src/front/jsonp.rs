@@ -1,9 +1,9 @@
 //! JSON-P: a request made by a `<script>` element is turned into the request that its query describes.
 
 use crate::grip::{form, json};
-use crate::origin::{Upload, is_reserved};
-use crate::route::Jsonp as Rules;
-use crate::wire::{Jsonp, is_callback};
+use crate::origin::{RequestBody, is_reserved};
+use crate::route::JsonpOptions as Rules;
+use crate::wire::{JsonpWrapper, is_callback};
 use bytes::Bytes;
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -17,7 +17,11 @@ use std::borrow::Cow;
 ///
 /// # Errors
 /// A parameter is not valid. The message names the parameter, in Pushpin's words.
-pub(super) fn rewrite(rules: &Rules, request: &mut Parts, upload: &mut Upload) -> Result<Option<Jsonp>, &'static str> {
+pub(super) fn rewrite(
+    rules: &Rules,
+    request: &mut Parts,
+    upload: &mut RequestBody,
+) -> Result<Option<JsonpWrapper>, &'static str> {
     if request.method != Method::GET {
         return Ok(None);
     }
@@ -61,9 +65,9 @@ pub(super) fn rewrite(rules: &Rules, request: &mut Parts, upload: &mut Upload) -
             request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         request.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        *upload = Upload::of(Bytes::from(body));
+        *upload = RequestBody::of(Bytes::from(body));
     }
-    Ok(Some(Jsonp { callback, extended: rules.extended }))
+    Ok(Some(JsonpWrapper { callback, extended: rules.extended }))
 }
 
 fn name_of(pair: &str) -> &str {
@@ -100,10 +104,10 @@ mod tests {
     use crate::route::parse_line;
     use hyper::Request;
 
-    fn parse(options: &str, target: &str) -> Result<Option<(Jsonp, String, Parts)>, &'static str> {
+    fn parse(options: &str, target: &str) -> Result<Option<(JsonpWrapper, String, Parts)>, &'static str> {
         let route = parse_line(&format!("*,aco{options} o:1")).unwrap().unwrap();
         let mut parts = Request::builder().uri(target).header("host", "h").body(()).unwrap().into_parts().0;
-        let mut upload = Upload::of(Bytes::new());
+        let mut upload = RequestBody::of(Bytes::new());
         let jsonp = rewrite(&route.jsonp, &mut parts, &mut upload)?;
         let body = upload.kept().unwrap().concat();
         Ok(jsonp.map(|jsonp| (jsonp, String::from_utf8(body).unwrap(), parts)))

@@ -7,8 +7,8 @@ mod accept;
 mod access_log;
 mod activity;
 mod answer;
-mod body;
 mod connection;
+mod connection_slot;
 mod cross_origin;
 mod drain;
 mod exchange;
@@ -23,22 +23,22 @@ mod replay;
 mod request;
 mod request_context;
 mod request_line;
-mod slot;
+mod response_body;
 mod unreadable;
 mod websocket;
 
 pub use accept::serve;
 pub use drain::Drain;
 pub use gate::Gate;
-pub use idle::Idle;
+pub use idle::IdleList;
 
 use crate::admission::Admission;
-use crate::grip::signature::Verifier;
+use crate::grip::signature::ProxyVerifier;
 use crate::hold::Holds;
-use crate::net::{Descriptors, Limits};
-use crate::origin::{Ahead, Origin};
+use crate::net::{Descriptors, PaceLimits};
+use crate::origin::{OriginClient, ReadAheadBudget};
 use crate::session::Sessions;
-use crate::telemetry::metrics::{Counter, Registry};
+use crate::telemetry::metrics::{Counter, MetricsRegistry};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,15 +52,15 @@ pub struct Settings {
     /// How long a client may be idle between two requests.
     pub idle_timeout: Duration,
     /// How slowly a client may send the body of a request.
-    pub body_pace: Limits,
+    pub body_pace: PaceLimits,
     /// How slowly a client may read a response.
-    pub answer_pace: Limits,
+    pub answer_pace: PaceLimits,
     /// The number of bytes of a request body that are read before the request is forwarded.
     pub body_buffer: usize,
     /// The number of bytes of request bodies that one shard may read ahead for all of its requests together.
     pub body_buffers: usize,
     /// The verifier of the requests of another GRIP proxy, which is trusted.
-    pub trusted: Option<Verifier>,
+    pub trusted: Option<ProxyVerifier>,
     /// Whether every route tells its clients why a request has failed.
     pub debug: bool,
 }
@@ -72,8 +72,8 @@ impl Default for Settings {
             // Load balancers commonly keep an idle connection for 60 seconds. With a shorter timeout, gripd could
             // close a connection while a load balancer sends a request on it.
             idle_timeout: Duration::from_secs(75),
-            body_pace: Limits { total: Some(Duration::from_secs(3600)), ..Limits::default() },
-            answer_pace: Limits::default(),
+            body_pace: PaceLimits { total: Some(Duration::from_secs(3600)), ..PaceLimits::default() },
+            answer_pace: PaceLimits::default(),
             body_buffer: 64 << 10,
             body_buffers: 64 << 20,
             trusted: None,
@@ -109,7 +109,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers the counters.
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
             connections_refused: registry.counter(
                 "connections_refused_total",
@@ -143,7 +143,7 @@ pub struct Front {
     /// The settings for serving clients.
     pub settings: Settings,
     /// The connections to origins, and the table of routes.
-    pub origin: Rc<Origin>,
+    pub origin: Rc<OriginClient>,
     /// The rules for the channels that clients may hold.
     pub admission: Rc<Admission>,
     /// The holds of the shard.
@@ -155,13 +155,13 @@ pub struct Front {
     /// The gate at which new connections wait.
     pub gate: Gate,
     /// The list of connections that can be closed while they are idle, to make room for new ones.
-    pub idle: Rc<Idle>,
+    pub idle: Rc<IdleList>,
     /// The number of refused connections that are still read.
     pub parting: Cell<usize>,
     /// The file descriptors of the process, some of which clients may not take.
     pub descriptors: Arc<Descriptors>,
     /// The memory for request bodies that are read before their request is forwarded.
-    pub ahead: Ahead,
+    pub ahead: ReadAheadBudget,
     /// The counters.
     pub metrics: Arc<Metrics>,
 }

@@ -1,13 +1,13 @@
 //! The serialization of requests that are served again.
 
-use crate::origin::Upload;
+use crate::origin::RequestBody;
 use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 /// Returns a request as bytes of HTTP/1 that a client could have sent. They are kept during a hold, and parsed when
 /// the request is served again.
-pub(super) fn replay(request: &Parts, upload: &Upload) -> Box<[u8]> {
+pub(super) fn replay(request: &Parts, upload: &RequestBody) -> Box<[u8]> {
     let body = upload.kept().unwrap_or_default();
     let mut bytes = format!("{} {} {:?}\r\n", request.method, request.uri, request.version).into_bytes();
     let framed = |name: &HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name);

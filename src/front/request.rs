@@ -2,18 +2,18 @@
 //! the response is relayed, or its instruct is followed.
 
 use super::access_log::AccessLog;
-use super::body::Reply;
+use super::connection_slot::ConnectionSlot;
 use super::cross_origin::CrossOrigin;
-use super::exchange::{AnswerContent, Exchange};
+use super::exchange::{AnswerContent, BufferedExchange};
 use super::identity::identify;
-use super::idle::Busy;
+use super::idle::BusyGuard;
 use super::jsonp;
 use super::request_context::RequestContext;
-use super::slot::Slot;
+use super::response_body::ResponseBody;
 use super::{Front, answer, websocket};
 use crate::grip::Instruct;
-use crate::origin::{BodyState, Failure, Kind, ReadAhead, Upload};
-use crate::wire::Answer;
+use crate::origin::{Failure, FailureKind, ReadAhead, RequestBody, RequestBodyState};
+use crate::wire::PlainAnswer;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Response, Version};
@@ -24,9 +24,9 @@ use std::rc::Rc;
 /// Returns the response to a request, or leaves a hold or a session in the slot and never returns.
 pub(super) async fn serve(
     front: Rc<Front>,
-    slot: Rc<Slot>,
+    slot: Rc<ConnectionSlot>,
     request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     front.metrics.requests.inc();
     slot.ask();
     let busy = slot.listed.occupy();
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     let mut retry = slot.take_retry();
     slot.keep(retry.as_mut().and_then(|retry| retry.final_answer.take()));
     let context = RequestContext::new(&front, request, slot.peer.clone(), Rc::clone(&slot.waiting), retry);
-    let upload = Upload::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
+    let upload = RequestBody::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
     let answering = answer(&front, &slot, context, upload, busy);
     let mut response = tokio::select! {
         biased;
@@ -62,11 +62,11 @@ pub(super) async fn serve(
 
 async fn answer(
     front: &Front,
-    slot: &Slot,
+    slot: &ConnectionSlot,
     mut context: RequestContext,
-    upload: Upload,
-    busy: Busy,
-) -> Response<Reply> {
+    upload: RequestBody,
+    busy: BusyGuard,
+) -> Response<ResponseBody> {
     let mut access_log = AccessLog::begin(&context, busy);
     let mut cross_origin = CrossOrigin::default();
     let route = match context.refuse(front).map_or_else(|| context.route(front), Err) {
@@ -87,7 +87,7 @@ async fn answer(
         original = Some(context.request.clone());
         match jsonp::rewrite(&route.jsonp, &mut context.request, &mut sent) {
             Ok(script) => cross_origin.script = script,
-            Err(why) => return answer::respond(&Answer::new(400, why), &cross_origin, access_log),
+            Err(why) => return answer::respond(&PlainAnswer::new(400, why), &cross_origin, access_log),
         }
         if let Some(refusal) = context.refuse_method() {
             return answer::refuse(&refusal, &cross_origin, access_log);
@@ -134,16 +134,16 @@ async fn answer(
     if content == AnswerContent::Plain && cross_origin.script.is_none() {
         return answer::relay(front, &route, &context.request, &cross_origin, answered, access_log);
     }
-    let exchange = Exchange { front, slot, route: &route, context, rights, upload, original, cross_origin };
+    let exchange = BufferedExchange { front, slot, route: &route, context, rights, upload, original, cross_origin };
     Box::pin(exchange.follow(answered, content, access_log)).await
 }
 
 /// Reads a small body completely, and the beginning of a large one, before the request is forwarded. Otherwise a
 /// client that sends slowly would occupy a connection to the origin in the meantime.
-async fn read_ahead<'a>(front: &'a Front, upload: &mut Upload) -> Result<ReadAhead<'a>, Failure> {
+async fn read_ahead<'a>(front: &'a Front, upload: &mut RequestBody) -> Result<ReadAhead<'a>, Failure> {
     match upload.read_ahead(front.settings.body_buffer, &front.ahead).await {
         Ok(read_ahead) => Ok(read_ahead),
-        Err(BodyState::TooSlow) => Err(Failure::new(Kind::RequestSlow)),
-        Err(_) => Err(Failure::new(Kind::RequestBroken)),
+        Err(RequestBodyState::TooSlow) => Err(Failure::new(FailureKind::RequestSlow)),
+        Err(_) => Err(Failure::new(FailureKind::RequestBroken)),
     }
 }

@@ -1,19 +1,20 @@
 //! A request on its way through the front, and the facts about its sender.
 
 use super::Front;
-use super::slot::ClientAddress;
+use super::connection_slot::ClientAddress;
 use crate::grip::event::mentions_events;
-use crate::hold::Retry;
+use crate::hold::ServedAgain;
 use crate::net::ClientDelay;
 use crate::origin::{
-    Asking, Forwarding, OriginRequest, PUSHPIN_ROUTE, Purpose, Sharer, has_passed, is_of_proxies, named_host, now,
+    ClientNetwork, Forwarding, OriginRequest, PUSHPIN_ROUTE, RequestPurpose, Requester, has_passed, is_of_proxies,
+    named_host, now,
 };
-use crate::route::{Protocol, Query, Route};
+use crate::route::{Protocol, Route, RouteQuery};
 use crate::wire::answer::{
     LOOP, NAMES_A_CROWD, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING,
     WRONG_HOST, WRONG_TARGET,
 };
-use crate::wire::{Answer, Sender, Way, is_authority, is_public, names_token};
+use crate::wire::{PlainAnswer, RequestPath, RequestSender, is_authority, is_public, names_token};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
@@ -29,14 +30,14 @@ pub(super) struct RequestContext {
     /// The client's address, if a trusted proxy names one that differs from the peer's.
     pub(super) proxied: Option<Rc<ClientAddress>>,
     /// The addresses through which the request has come, if the peer is trusted to list them.
-    pub(super) way: Option<Box<Way>>,
+    pub(super) way: Option<Box<RequestPath>>,
     /// Whether the client's request arrived over TLS, according to a sender that is trusted to say so.
     pub(super) secure: bool,
-    pub(super) sender: Sender,
+    pub(super) sender: RequestSender,
     /// The time that gripd has waited for the client during the request.
     pub(super) waiting: Rc<ClientDelay>,
     /// The state of a request that is served again after a hold.
-    pub(super) retry: Option<Box<Retry>>,
+    pub(super) retry: Option<Box<ServedAgain>>,
 }
 
 impl RequestContext {
@@ -45,14 +46,14 @@ impl RequestContext {
         request: Parts,
         peer: Option<Rc<ClientAddress>>,
         waiting: Rc<ClientDelay>,
-        retry: Option<Box<Retry>>,
+        retry: Option<Box<ServedAgain>>,
     ) -> Self {
         let forwarding = front.origin.forwarding();
         let is_trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
             let token = request.headers.get("grip-sig").and_then(|token| token.to_str().ok());
             token.is_some_and(|token| verifier.trusts(token, now()))
         });
-        let sender = if is_trusted { Sender::GripProxy } else { Sender::Client };
+        let sender = if is_trusted { RequestSender::GripProxy } else { RequestSender::Client };
         let address = peer.as_ref().map(|peer| peer.address);
         let way = peer.as_ref().and_then(|peer| way(forwarding, peer, &request.headers, sender));
         let secure = forwarding.is_secure(&request.headers, address, sender, way.as_deref());
@@ -63,7 +64,7 @@ impl RequestContext {
 
     /// Returns the response to a request that must not be forwarded to any origin, or `None` if the request may be
     /// forwarded.
-    pub(super) fn refuse(&self, front: &Front) -> Option<Answer> {
+    pub(super) fn refuse(&self, front: &Front) -> Option<PlainAnswer> {
         let headers = &self.request.headers;
         if let Some(refusal) = self.refuse_method() {
             return Some(refusal);
@@ -94,7 +95,7 @@ impl RequestContext {
 
     /// Returns the response to a request whose method must not be forwarded. This is checked again for a JSON-P
     /// request, since its query may name another method.
-    pub(super) fn refuse_method(&self) -> Option<Answer> {
+    pub(super) fn refuse_method(&self) -> Option<PlainAnswer> {
         match self.request.method.as_str() {
             "CONNECT" => Some(NO_TUNNELS),
             // Some servers call the method TRACK. Methods are case-sensitive (RFC 9110 9.1), but not every server
@@ -106,7 +107,7 @@ impl RequestContext {
 
     /// Returns the response to a request whose target or host another server could interpret differently (RFC 9112
     /// 3.2).
-    fn refuse_target(&self) -> Option<Answer> {
+    fn refuse_target(&self) -> Option<PlainAnswer> {
         let Parts { method, uri, version, headers, .. } = &self.request;
         match (uri.scheme_str(), uri.authority()) {
             (None, Some(_)) => return Some(WRONG_TARGET),
@@ -132,14 +133,14 @@ impl RequestContext {
     /// Returns the response to a client that sends WebSocket events, by which it could pass itself off as gripd.
     /// Such requests are refused on all routes as soon as any target takes events, since one origin may be the
     /// target of several routes.
-    pub(super) fn refuse_events(&self, front: &Front) -> Option<Answer> {
+    pub(super) fn refuse_events(&self, front: &Front) -> Option<PlainAnswer> {
         let is_events = |value: &HeaderValue| mentions_events(value.as_bytes());
         let forged = !self.sender.is_trusted() && self.request.headers.get_all(CONTENT_TYPE).iter().any(is_events);
         (forged && front.origin.routes().takes_events()).then_some(NO_EVENTS)
     }
 
     /// Returns the route of the request.
-    pub(super) fn route(&self, front: &Front) -> Result<Arc<Route>, Answer> {
+    pub(super) fn route(&self, front: &Front) -> Result<Arc<Route>, PlainAnswer> {
         let routes = front.origin.routes();
         let path = self.request.uri.path();
         let may_choose = front.origin.forwarding().accept_route;
@@ -152,7 +153,7 @@ impl RequestContext {
             let host = named_host(&self.request).and_then(|host| std::str::from_utf8(host).ok());
             let host = host.filter(|host| !host.is_empty()).unwrap_or("localhost");
             let protocol = if self.is_websocket() { Protocol::WebSocket } else { Protocol::Http };
-            routes.find(&Query { host, path, protocol, secure: self.secure })
+            routes.find(&RouteQuery { host, path, protocol, secure: self.secure })
         };
         found.cloned().ok_or(ROUTE_NOT_FOUND)
     }
@@ -170,25 +171,25 @@ impl RequestContext {
             secure: self.secure,
             sender: self.sender,
             internal: false,
-            purpose: Purpose::Plain,
+            purpose: RequestPurpose::Plain,
             last_ids: self.retry.as_ref().map_or(&[], |retry| &retry.last_ids),
         }
     }
 
     /// Returns the properties of the request that gripd needs to send requests of its own to the origin later.
-    pub(super) fn about(&self, route: &Arc<Route>) -> Asking {
+    pub(super) fn requester(&self, route: &Arc<Route>) -> Requester {
         let scheme = if self.secure { "https" } else { "http" };
         let host = named_host(&self.request).filter(|host| !host.is_empty()).unwrap_or(b"localhost");
         let host = String::from_utf8_lossy(host).into_owned();
         let target = self.request.uri.path_and_query().map_or("/", |target| target.as_str());
         let uri = format!("{scheme}://{host}{target}");
-        Asking {
+        Requester {
             route: Arc::clone(route),
             host,
             uri,
             secure: self.secure,
             client: self.proxied.as_ref().map(|client| client.address),
-            source: Sharer::of(self.client().map(|client| client.address)),
+            source: ClientNetwork::of(self.client().map(|client| client.address)),
         }
     }
 
@@ -199,7 +200,12 @@ impl RequestContext {
 }
 
 /// Returns the addresses through which a request has come, if the peer is trusted to list them.
-fn way(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap, sender: Sender) -> Option<Box<Way>> {
+fn way(
+    forwarding: &Forwarding,
+    peer: &ClientAddress,
+    headers: &HeaderMap,
+    sender: RequestSender,
+) -> Option<Box<RequestPath>> {
     if forwarding.believes(Some(peer.address), sender) {
         return Some(Box::new(forwarding.follow(peer.address, headers, sender)));
     }

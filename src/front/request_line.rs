@@ -11,7 +11,7 @@ use crate::grip::percent::encode;
 /// head begins, and an additional byte within a body would shift everything after it.
 #[derive(Debug)]
 pub(super) struct RequestLines {
-    position: Position,
+    position: LinePosition,
     /// The time at which the connection became idle, by the clock of the list of idle connections, as of the last
     /// read. If it has changed by the next read, a request was answered in between.
     since: u64,
@@ -19,11 +19,11 @@ pub(super) struct RequestLines {
 
 /// The position of the next byte in the stream of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Position {
+enum LinePosition {
     /// The next byte begins a head.
     Head,
     /// The last read ended with a head. The next byte begins a head if the request has been answered by then.
-    Behind,
+    AfterHead,
     /// It is not known whether the next byte begins a head.
     Unknown,
 }
@@ -31,7 +31,7 @@ enum Position {
 impl RequestLines {
     /// Returns the state of a connection whose next byte begins a head.
     pub(super) const fn new(activity: &Activity) -> Self {
-        Self { position: Position::Head, since: activity.since() }
+        Self { position: LinePosition::Head, since: activity.since() }
     }
 
     /// Returns the bytes that hyper must read instead of `bytes`, or `None` if hyper can read `bytes` as they are.
@@ -39,18 +39,19 @@ impl RequestLines {
         let answered = std::mem::replace(&mut self.since, activity.since()) != self.since;
         let begins = match self.position {
             _ if activity.is_busy() || activity.has_carried_body() => false,
-            Position::Head => !answered,
-            Position::Behind => answered,
-            Position::Unknown => false,
+            LinePosition::Head => !answered,
+            LinePosition::AfterHead => answered,
+            LinePosition::Unknown => false,
         };
-        self.position = if begins && bytes.ends_with(b"\r\n\r\n") { Position::Behind } else { Position::Unknown };
-        if begins { mend(bytes) } else { None }
+        self.position =
+            if begins && bytes.ends_with(b"\r\n\r\n") { LinePosition::AfterHead } else { LinePosition::Unknown };
+        if begins { correct_target(bytes) } else { None }
     }
 }
 
 /// Returns a head with a corrected target, or `None` if there is nothing to correct or the first line is
 /// incomplete.
-fn mend(bytes: &[u8]) -> Option<Vec<u8>> {
+fn correct_target(bytes: &[u8]) -> Option<Vec<u8>> {
     // Blank lines before a request line are not a part of it (RFC 9112 2.2).
     let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let length = bytes[begin..].iter().position(|byte| *byte == b'\n')?;

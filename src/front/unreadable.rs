@@ -1,12 +1,12 @@
 //! Requests that hyper refuses by itself, before any code of gripd sees them.
 
 use super::Front;
-use super::slot::ClientAddress;
-use crate::wire::{Answer, answer};
+use super::connection_slot::ClientAddress;
+use crate::wire::{PlainAnswer, answer};
 
 /// Returns gripd's own response to a request that hyper cannot parse. `written` is what hyper would send instead.
 /// Returns `None` if `written` is something else than such a refusal.
-pub(super) fn refusal(written: &[u8]) -> Option<Answer> {
+pub(super) fn refusal(written: &[u8]) -> Option<PlainAnswer> {
     // The version may be 1.0 or 1.1, because hyper writes the one of the last request.
     match written.strip_prefix(b"HTTP/1.")?.get(2..5)? {
         b"400" => Some(answer::MALFORMED),

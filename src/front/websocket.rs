@@ -3,24 +3,24 @@
 
 use super::access_log::AccessLog;
 use super::answer::relay;
-use super::body::Reply;
+use super::connection_slot::{ConnectionSlot, LeaveReason};
 use super::cross_origin::CrossOrigin;
 use super::head::compact;
 use super::request_context::RequestContext;
-use super::slot::{Leave, Slot};
+use super::response_body::ResponseBody;
 use super::{Front, answer};
 use crate::grip::extension;
 use crate::grip::instruct::is_grip;
-use crate::grip::{Control, Event, MessageKind, Rights};
+use crate::grip::{ControlMessage, MessageKind, Rights, SocketEvent};
 use crate::origin::{
-    Asking, Failure, Handshake, Kind, Opened, OriginAnswer, Upload, accept_for, is_conversations_own,
-    remove_hop_by_hop, remove_where,
+    Failure, FailureKind, Handshake, OriginAnswer, OriginSocket, RequestBody, Requester, accept_for,
+    is_conversations_own, remove_hop_by_hop, remove_where,
 };
 use crate::route::Route;
-use crate::session::Opening;
+use crate::session::AcceptedSocket;
 use crate::wire::answer::BAD_HANDSHAKE;
 use crate::wire::deflate::{ClientWindow, negotiate};
-use crate::wire::{Sender, names_token};
+use crate::wire::{RequestSender, names_token};
 use hyper::Response;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
@@ -35,9 +35,9 @@ use std::sync::Arc;
 /// A request for a WebSocket, and the context in which it is answered.
 pub(super) struct HandshakeRequest<'a> {
     pub(super) front: &'a Front,
-    pub(super) slot: &'a Slot,
+    pub(super) slot: &'a ConnectionSlot,
     pub(super) context: &'a RequestContext,
-    pub(super) upload: &'a Upload,
+    pub(super) upload: &'a RequestBody,
     pub(super) route: &'a Arc<Route>,
     /// The rights of the client.
     pub(super) rights: Rights,
@@ -45,7 +45,7 @@ pub(super) struct HandshakeRequest<'a> {
 }
 
 /// Returns the response to a handshake that is refused, or leaves a session in the slot and never returns.
-pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
+pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<ResponseBody> {
     let HandshakeRequest { front, slot, context, upload, route, mut rights, mut access_log } = asked;
     let cross_origin = CrossOrigin::default();
     if !is_handshake(&context.request) || !upload.is_whole() {
@@ -53,7 +53,7 @@ pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
         refused.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return refused;
     }
-    let about = Rc::new(context.about(route));
+    let about = Rc::new(context.requester(route));
     let opened = match front.origin.open(&context.origin_request(route), &about).await {
         Ok(Handshake::Refused(answered)) => {
             access_log.answered(answered.head.status.as_u16(), answered.target);
@@ -63,7 +63,7 @@ pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
         Ok(Handshake::Accepted(opened)) => opened,
         Err(failure) => return answer::fail(front, route, &context.request.uri, &failure, &cross_origin, access_log),
     };
-    if let Opened::Conversation { conversation, .. } = &opened
+    if let OriginSocket::Conversation { conversation, .. } = &opened
         && let Some(named) = route.users.as_ref().and_then(|users| users.rights_by(&conversation.meta()))
     {
         rights = named;
@@ -72,22 +72,22 @@ pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<Reply> {
     let subscribed = subscriptions(&opened);
     let named = subscribed.iter().map(String::as_str);
     if let Err(denied) = front.admission.check_denials(route, named, &implicit) {
-        let failure = Failure::because(Kind::Denied, denied);
+        let failure = Failure::because(FailureKind::Denied, denied);
         return answer::fail(front, route, &context.request.uri, &failure, &cross_origin, access_log);
     }
     access_log.answered(101, opened.target());
     access_log.hold("websocket");
     drop(access_log);
-    slot.put(Leave::Session(Box::new(opening(front, context, about, opened, rights))));
+    slot.put(LeaveReason::Session(Box::new(opening(front, context, about, opened, rights))));
     std::future::pending().await
 }
 
 /// Returns the channels to which an origin subscribes a client in the events that came with its response.
-fn subscriptions(opened: &Opened) -> Vec<String> {
-    let Opened::Conversation { reply, .. } = opened else { return Vec::new() };
+fn subscriptions(opened: &OriginSocket) -> Vec<String> {
+    let OriginSocket::Conversation { reply, .. } = opened else { return Vec::new() };
     let named = reply.events.iter().filter_map(|event| match event {
-        Event::Message(MessageKind::Text, text) => match Control::parse(text.strip_prefix(b"c:")?) {
-            Ok(Control::Subscribe { channel, .. }) => Some(channel),
+        SocketEvent::Message(MessageKind::Text, text) => match ControlMessage::parse(text.strip_prefix(b"c:")?) {
+            Ok(ControlMessage::Subscribe { channel, .. }) => Some(channel),
             _ => None,
         },
         _ => None,
@@ -98,8 +98,8 @@ fn subscriptions(opened: &Opened) -> Vec<String> {
 /// Returns whether a request is a valid handshake (RFC 6455 4.2.1).
 fn is_handshake(request: &Parts) -> bool {
     let Parts { method, uri, version, headers, .. } = request;
-    let is_13 = the_only(headers, &SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    let has_key = the_only(headers, &SEC_WEBSOCKET_KEY).is_some_and(|key| is_key(key.as_bytes()));
+    let is_13 = single_value(headers, &SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let has_key = single_value(headers, &SEC_WEBSOCKET_KEY).is_some_and(|key| is_key(key.as_bytes()));
     let upgrades = names_token(headers, &CONNECTION, "upgrade");
     let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     let has_path = uri.path().starts_with('/') || uri.authority().is_some();
@@ -107,7 +107,7 @@ fn is_handshake(request: &Parts) -> bool {
 }
 
 /// Returns the value of a header that occurs exactly once.
-fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() { None } else { first }
@@ -121,7 +121,7 @@ fn is_key(key: &[u8]) -> bool {
 
 /// Returns the response of an origin that has refused a handshake, without the headers that belong to the
 /// handshake. GRIP headers are kept only for a trusted GRIP proxy.
-fn refused(mut answered: OriginAnswer, sender: Sender) -> OriginAnswer {
+fn refused(mut answered: OriginAnswer, sender: RequestSender) -> OriginAnswer {
     let headers = &mut answered.head.headers;
     remove_where(headers, |name| {
         [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS].contains(name) || (!sender.is_trusted() && is_grip(name))
@@ -130,13 +130,21 @@ fn refused(mut answered: OriginAnswer, sender: Sender) -> OriginAnswer {
 }
 
 /// Returns the session of a client whose handshake an origin has accepted.
-fn opening(front: &Front, context: &RequestContext, about: Rc<Asking>, mut opened: Opened, rights: Rights) -> Opening {
+fn opening(
+    front: &Front,
+    context: &RequestContext,
+    about: Rc<Requester>,
+    mut opened: OriginSocket,
+    rights: Rights,
+) -> AcceptedSocket {
     let headers = &context.request.headers;
     let origins = match &mut opened {
-        Opened::Conversation { head, .. } | Opened::Socket { head, .. } => Some(std::mem::take(&mut head.headers)),
-        Opened::Echo { .. } => None,
+        OriginSocket::Conversation { head, .. } | OriginSocket::Socket { head, .. } => {
+            Some(std::mem::take(&mut head.headers))
+        }
+        OriginSocket::Echo { .. } => None,
     };
-    let extensions = |headers: &HeaderMap| extension::parameters(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
+    let extensions = |headers: &HeaderMap| extension::message_prefix(headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter());
     let spoken = origins.as_ref().and_then(extensions);
     // If the client is a trusted GRIP proxy, that proxy interprets the messages of the origin, even if it has not
     // offered to do so.
@@ -149,19 +157,19 @@ fn opening(front: &Front, context: &RequestContext, about: Rc<Asking>, mut opene
     let relayed = relayed.map(|prefix| extension::answer(&prefix));
     let answered: Vec<String> =
         relayed.into_iter().chain(agreed.as_ref().map(|agreed| agreed.answer.clone())).collect();
-    let mut head = welcome(headers, origins.unwrap_or_default(), context.sender);
+    let mut head = handshake_headers(headers, origins.unwrap_or_default(), context.sender);
     if let Ok(value) = HeaderValue::try_from(answered.join(", "))
         && !value.is_empty()
     {
         head.insert(SEC_WEBSOCKET_EXTENSIONS, value);
     }
     let (head, prefix) = (compact(&parts(&opened, head)), prefix.map(Into::into));
-    Opening { head, opened, prefix, deflate: agreed, about, rights }
+    AcceptedSocket { head, opened, prefix, deflate: agreed, about, rights }
 }
 
 /// Returns the headers of the response to the client: the origin's headers, plus those that complete the WebSocket
 /// handshake.
-fn welcome(asked: &HeaderMap, mut headers: HeaderMap, sender: Sender) -> HeaderMap {
+fn handshake_headers(asked: &HeaderMap, mut headers: HeaderMap, sender: RequestSender) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
     remove_where(&mut headers, |name: &HeaderName| {
         is_conversations_own(name)
@@ -178,10 +186,10 @@ fn welcome(asked: &HeaderMap, mut headers: HeaderMap, sender: Sender) -> HeaderM
 }
 
 /// Returns the head of the response. If the origin speaks WebSocket itself, the reason phrase is the origin's.
-fn parts(opened: &Opened, headers: HeaderMap) -> response::Parts {
+fn parts(opened: &OriginSocket, headers: HeaderMap) -> response::Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = hyper::StatusCode::SWITCHING_PROTOCOLS;
-    if let Opened::Socket { head, .. } = opened {
+    if let OriginSocket::Socket { head, .. } = opened {
         parts.extensions = head.extensions.clone();
     }
     parts.headers = headers;

@@ -1,7 +1,7 @@
 //! The queue of WebSocket events for an origin that may accept only a part of them at a time.
 
-use super::event::{self, Event};
-use super::{Invalid, invalid};
+use super::event::{self, SocketEvent};
+use super::{InvalidText, invalid};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ const SLOT: usize = 64;
 /// origin accepts. Everything that is not accepted stays in the queue and is offered again.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    events: VecDeque<Queued>,
+    events: VecDeque<QueuedEvent>,
     /// The total length of the contents in the queue, in bytes.
     content: usize,
     /// The number of events, counted from the front, that were offered at least once.
@@ -22,13 +22,13 @@ pub struct Backlog {
     /// The number of events, counted from the front, that the current request offers.
     offered: usize,
     /// Whether the queue also had events that the current request does not offer.
-    cut: bool,
+    is_partial: bool,
 }
 
 /// An event, or the part of it that the origin has not accepted yet. The content is kept as bytes, because the
 /// remaining part of a text need not be valid UTF-8.
 #[derive(Debug)]
-struct Queued {
+struct QueuedEvent {
     name: &'static str,
     content: Bytes,
     closes: bool,
@@ -36,8 +36,12 @@ struct Queued {
 
 impl Backlog {
     /// Appends an event to the queue.
-    pub fn push(&mut self, event: Event) {
-        let queued = Queued { name: event.name(), content: event.content(), closes: matches!(event, Event::Close(_)) };
+    pub fn push(&mut self, event: SocketEvent) {
+        let queued = QueuedEvent {
+            name: event.name(),
+            content: event.content(),
+            closes: matches!(event, SocketEvent::Close(_)),
+        };
         self.content += queued.content.len();
         self.events.push_back(queued);
     }
@@ -74,7 +78,7 @@ impl Backlog {
     /// [`accepted`](Self::accepted) is about these events.
     pub fn offer(&mut self, most: usize) -> Vec<u8> {
         self.offered = most.min(self.events.len());
-        self.cut = self.offered < self.events.len();
+        self.is_partial = self.offered < self.events.len();
         self.seen = self.seen.max(self.offered);
         let mut body = Vec::with_capacity(self.size_of(self.offered) + self.offered * SLOT);
         self.events.iter().take(self.offered).for_each(|queued| event::write(queued.name, &queued.content, &mut body));
@@ -87,7 +91,7 @@ impl Backlog {
     /// # Errors
     /// The origin accepts more than was offered; or all content before a close, but not the whole close; or nothing,
     /// although the request could not offer all events. The queue is unchanged in these cases.
-    pub fn accepted(&mut self, count: Option<usize>) -> Result<(), Invalid> {
+    pub fn accepted(&mut self, count: Option<usize>) -> Result<(), InvalidText> {
         let all = self.size_of(self.offered);
         let count = count.unwrap_or(all);
         if count > all {
@@ -95,7 +99,7 @@ impl Backlog {
         }
         self.check_close(count)?;
         let (whole, rest) = self.reach(count);
-        if self.cut && self.offered > 0 && whole == 0 && rest == 0 {
+        if self.is_partial && self.offered > 0 && whole == 0 && rest == 0 {
             return invalid("the origin accepted nothing, although more data is waiting than one request can carry");
         }
         self.take(whole, rest);
@@ -104,7 +108,7 @@ impl Backlog {
 
     /// Checks that the origin accepts a close as a whole once it accepts everything before the close. No event
     /// follows a close, so the origin cannot be waiting for more.
-    fn check_close(&self, count: usize) -> Result<(), Invalid> {
+    fn check_close(&self, count: usize) -> Result<(), InvalidText> {
         let Some(at) = self.events.iter().take(self.offered).position(|event| event.closes) else { return Ok(()) };
         let (start, end) = (self.size_of(at), self.size_of(at + 1));
         if (start..end).contains(&count) {
@@ -140,7 +144,7 @@ impl Backlog {
         }
         self.seen -= whole;
         self.offered = 0;
-        self.cut = false;
+        self.is_partial = false;
     }
 
     /// Returns the total length of the contents of the first `count` events, in bytes.
@@ -155,8 +159,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn message(kind: MessageKind, content: &str) -> Event {
-        Event::Message(kind, Bytes::from(content.to_owned()))
+    fn message(kind: MessageKind, content: &str) -> SocketEvent {
+        SocketEvent::Message(kind, Bytes::from(content.to_owned()))
     }
 
     fn backlog(contents: &[&str]) -> Backlog {
@@ -169,8 +173,8 @@ mod tests {
         String::from_utf8_lossy(&backlog.offer(most)).replace("\r\n", "|")
     }
 
-    fn close() -> Event {
-        Event::Close(Some(CloseReason::new(4001, "out")))
+    fn close() -> SocketEvent {
+        SocketEvent::Close(Some(CloseReason::new(4001, "out")))
     }
 
     #[test]
@@ -250,7 +254,7 @@ mod tests {
     #[test]
     fn a_close_without_content_goes_with_the_last_of_it() {
         let mut b = backlog(&["abc"]);
-        b.push(Event::Close(None));
+        b.push(SocketEvent::Close(None));
         b.offer(usize::MAX);
         b.accepted(Some(3)).unwrap();
         assert!(b.is_empty());
@@ -315,17 +319,17 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Push(Event),
+        Push(SocketEvent),
         /// A request that offers events, the number of bytes that the origin accepts of them, and the events that are
         /// pushed while the request is under way.
         Ask {
             most: usize,
             accepted: Option<prop::sample::Index>,
-            meanwhile: Vec<Event>,
+            meanwhile: Vec<SocketEvent>,
         },
     }
 
-    fn any_event() -> impl Strategy<Value = Event> {
+    fn any_event() -> impl Strategy<Value = SocketEvent> {
         let kind = prop_oneof![Just(MessageKind::Text), Just(MessageKind::Binary), Just(MessageKind::Ping)];
         let content = prop_oneof![Just(String::new()), ".{1,6}"];
         (kind, content).prop_map(|(kind, content)| message(kind, &content))
@@ -353,7 +357,7 @@ mod tests {
     }
 
     impl Model {
-        fn push(&mut self, event: Event) {
+        fn push(&mut self, event: SocketEvent) {
             self.pushed.push((event.name().to_owned(), event.content().to_vec()));
             self.backlog.push(event);
         }
@@ -374,7 +378,7 @@ mod tests {
             assert_eq!(self.backlog.is_empty(), events == 0);
         }
 
-        fn ask(&mut self, most: usize, accepted: Option<prop::sample::Index>, meanwhile: Vec<Event>) {
+        fn ask(&mut self, most: usize, accepted: Option<prop::sample::Index>, meanwhile: Vec<SocketEvent>) {
             let offered = parts(&self.backlog.offer(most));
             let cut = self.origin.whole.len() + offered.len() < self.pushed.len();
             self.seen = self.seen.max(self.origin.whole.len() + offered.len());

@@ -1,6 +1,6 @@
 //! The names of channels, and the limits of their length.
 
-use super::{Invalid, invalid};
+use super::{InvalidText, invalid};
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
@@ -20,7 +20,7 @@ pub const MAX_PUBLISHED: usize = 2 * MAX_NAME;
 ///
 /// # Errors
 /// `name` is longer than `most` bytes. The error gives its length and the limit.
-pub fn check_length(of: &str, name: &str, most: usize) -> Result<(), Invalid> {
+pub fn check_length(of: &str, name: &str, most: usize) -> Result<(), InvalidText> {
     if name.len() <= most {
         return Ok(());
     }

@@ -2,10 +2,10 @@
 
 use super::content::{kind_named, problem};
 use super::filter::{Filter, MAX_FILTERS};
-use super::instruct::{KeepAliveMode, Named};
+use super::instruct::{KeepAliveMode, NamedChannel};
+use super::json_object::{Fields, Object};
 use super::message::MessageKind;
-use super::object::{Fields, Object};
-use super::{Invalid, invalid, json};
+use super::{InvalidText, invalid, json};
 use bytes::Bytes;
 use serde_json::Value;
 use std::fmt;
@@ -16,7 +16,7 @@ const DELAY: u64 = 1;
 
 /// A request of an origin to gripd that concerns one WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Control {
+pub enum ControlMessage {
     /// Subscribes the client to a channel.
     Subscribe {
         /// The channel, by the name that the origin uses; not empty.
@@ -45,16 +45,16 @@ pub enum Control {
         value: Option<String>,
     },
     /// Sets the message that keeps the connection alive. With `None`, no such message is sent any more.
-    KeepAlive(Option<Timed>),
+    KeepAlive(Option<TimedMessage>),
     /// Sends a message once, after a delay. If another message is still delayed, that one is sent immediately.
-    SendDelayed(Timed),
+    SendDelayed(TimedMessage),
     /// Sends the delayed message immediately, if there is one.
     FlushDelayed,
 }
 
 /// A message that gripd sends by itself after some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timed {
+pub struct TimedMessage {
     /// The kind of the message.
     pub kind: MessageKind,
     /// The content, which is valid for the kind.
@@ -67,21 +67,21 @@ pub struct Timed {
 
 /// The reason why a control message is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum ControlRefusal {
     /// The message is invalid, and is ignored.
-    Invalid(Invalid),
+    Invalid(InvalidText),
     /// The message has more filters than a subscription may have. This ends the connection (1011), because without
     /// its filters the client would get items that are not meant for it.
-    TooManyFilters(Invalid),
+    TooManyFilters(InvalidText),
 }
 
-impl From<Invalid> for Refused {
-    fn from(why: Invalid) -> Self {
+impl From<InvalidText> for ControlRefusal {
+    fn from(why: InvalidText) -> Self {
         Self::Invalid(why)
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ControlRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(why) | Self::TooManyFilters(why) => why.fmt(f),
@@ -89,15 +89,15 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ControlRefusal {}
 
-impl Control {
+impl ControlMessage {
     /// Parses the JSON that follows the prefix `c:`.
     ///
     /// # Errors
     /// The message is invalid. The error says why, and its variant says whether the message is ignored or ends the
     /// connection.
-    pub fn parse(text: &[u8]) -> Result<Self, Refused> {
+    pub fn parse(text: &[u8]) -> Result<Self, ControlRefusal> {
         let object = object(text)?;
         let fields = |of| Fields { of, object: &object };
         match required(&fields("control message"), "type")? {
@@ -109,12 +109,12 @@ impl Control {
             "keep-alive" => Ok(Self::KeepAlive(timed(&fields("keep-alive"), KEEP_ALIVE_TIMEOUT)?)),
             "send-delayed" => Ok(send_delayed(&fields("send-delayed"))?),
             "flush-delayed" => Ok(Self::FlushDelayed),
-            other => Err(Invalid::new(format!("control message contains unknown 'type' '{other}'")).into()),
+            other => Err(InvalidText::new(format!("control message contains unknown 'type' '{other}'")).into()),
         }
     }
 }
 
-fn object(text: &[u8]) -> Result<Object, Invalid> {
+fn object(text: &[u8]) -> Result<Object, InvalidText> {
     match json::read(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => invalid("control message must be an object"),
@@ -122,22 +122,23 @@ fn object(text: &[u8]) -> Result<Object, Invalid> {
     }
 }
 
-fn subscribe(fields: &Fields<'_>) -> Result<Control, Refused> {
+fn subscribe(fields: &Fields<'_>) -> Result<ControlMessage, ControlRefusal> {
     let channel = named(fields, "channel")?;
     let filters = fields.strings("filters")?.unwrap_or_default();
-    let refused = if filters.len() > MAX_FILTERS { Refused::TooManyFilters } else { Refused::Invalid };
-    let Named { name, filters, .. } = Named::new(channel, None, filters.iter().copied()).map_err(refused)?;
-    Ok(Control::Subscribe { channel: name, filters })
+    let refused = if filters.len() > MAX_FILTERS { ControlRefusal::TooManyFilters } else { ControlRefusal::Invalid };
+    let NamedChannel { name, filters, .. } =
+        NamedChannel::new(channel, None, filters.iter().copied()).map_err(refused)?;
+    Ok(ControlMessage::Subscribe { channel: name, filters })
 }
 
-fn set_meta(fields: &Fields<'_>) -> Result<Control, Invalid> {
+fn set_meta(fields: &Fields<'_>) -> Result<ControlMessage, InvalidText> {
     let name = named(fields, "name")?.to_owned();
-    Ok(Control::SetMeta { name, value: fields.string("value")?.map(str::to_owned) })
+    Ok(ControlMessage::SetMeta { name, value: fields.string("value")?.map(str::to_owned) })
 }
 
-fn send_delayed(fields: &Fields<'_>) -> Result<Control, Invalid> {
+fn send_delayed(fields: &Fields<'_>) -> Result<ControlMessage, InvalidText> {
     match timed(fields, DELAY)? {
-        Some(timed) => Ok(Control::SendDelayed(timed)),
+        Some(timed) => Ok(ControlMessage::SendDelayed(timed)),
         None => invalid("send-delayed does not contain 'content' or 'content-bin'"),
     }
 }
@@ -145,7 +146,7 @@ fn send_delayed(fields: &Fields<'_>) -> Result<Control, Invalid> {
 /// Reads a message and the time to wait for it, or returns `None` if there is no content. As in Pushpin, the kind is
 /// text by default even if the content is given in Base64, and a timeout of 0 seconds means the default of `usual`
 /// seconds.
-fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<Timed>, Invalid> {
+fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<TimedMessage>, InvalidText> {
     let Some(kind) = kind_named(fields.string("message-type")?.unwrap_or("text")) else {
         return fields.unknown_value("message-type");
     };
@@ -156,18 +157,18 @@ fn timed(fields: &Fields<'_>, usual: u64) -> Result<Option<Timed>, Invalid> {
     if problem(kind, &content).is_some() {
         return fields.invalid_value("content");
     }
-    Ok(Some(Timed { kind, content, timeout: Duration::from_secs(seconds), mode }))
+    Ok(Some(TimedMessage { kind, content, timeout: Duration::from_secs(seconds), mode }))
 }
 
 /// Returns the member `name` as a string that is not empty.
-fn named<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, Invalid> {
+fn named<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, InvalidText> {
     match required(fields, name)? {
         "" => fields.invalid_value(name),
         text => Ok(text),
     }
 }
 
-fn required<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, Invalid> {
+fn required<'a>(fields: &Fields<'a>, name: &str) -> Result<&'a str, InvalidText> {
     match fields.string(name)? {
         Some(text) => Ok(text),
         None => invalid(format!("{} does not contain '{name}'", fields.of)),
@@ -180,20 +181,20 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn parse(message: &Value) -> Result<Control, Refused> {
-        Control::parse(message.to_string().as_bytes())
+    fn parse(message: &Value) -> Result<ControlMessage, ControlRefusal> {
+        ControlMessage::parse(message.to_string().as_bytes())
     }
 
     fn error(message: Value) -> String {
         match parse(&message).unwrap_err() {
-            Refused::Invalid(why) => why.to_string(),
-            fatal @ Refused::TooManyFilters(_) => panic!("{fatal}"),
+            ControlRefusal::Invalid(why) => why.to_string(),
+            fatal @ ControlRefusal::TooManyFilters(_) => panic!("{fatal}"),
         }
     }
 
-    fn keep_alive(message: Value) -> Timed {
+    fn keep_alive(message: Value) -> TimedMessage {
         match parse(&message).unwrap() {
-            Control::KeepAlive(Some(timed)) => timed,
+            ControlMessage::KeepAlive(Some(timed)) => timed,
             other => panic!("{other:?}"),
         }
     }
@@ -203,28 +204,28 @@ mod tests {
         let subscribe =
             parse(&json!({"type": "subscribe", "channel": "a", "filters": ["skip-self", "x", "var-subst"]}));
         let filters = vec![Filter::SkipSelf, Filter::VarSubst];
-        assert_eq!(subscribe, Ok(Control::Subscribe { channel: "a".into(), filters }));
+        assert_eq!(subscribe, Ok(ControlMessage::Subscribe { channel: "a".into(), filters }));
         let bare = parse(&json!({"type": "subscribe", "channel": "a", "filters": null, "more": 1}));
-        assert_eq!(bare, Ok(Control::Subscribe { channel: "a".into(), filters: Vec::new() }));
+        assert_eq!(bare, Ok(ControlMessage::Subscribe { channel: "a".into(), filters: Vec::new() }));
         let unsubscribe = parse(&json!({"type": "unsubscribe", "channel": "a"}));
-        assert_eq!(unsubscribe, Ok(Control::Unsubscribe { channel: "a".into() }));
+        assert_eq!(unsubscribe, Ok(ControlMessage::Unsubscribe { channel: "a".into() }));
     }
 
     #[test]
     fn too_many_filters_are_fatal() {
         let many = json!({"type": "subscribe", "channel": "a", "filters": ["a", "b", "c", "d", "e", "f"]});
         let why = "too many filters for channel 'a'";
-        assert_eq!(parse(&many), Err(Refused::TooManyFilters(Invalid::new(why))));
+        assert_eq!(parse(&many), Err(ControlRefusal::TooManyFilters(InvalidText::new(why))));
         assert_eq!(parse(&many).unwrap_err().to_string(), why);
     }
 
     #[test]
     fn plain_messages() {
-        assert_eq!(parse(&json!({"type": "detach"})), Ok(Control::Detach));
-        assert_eq!(parse(&json!({"type": "flush-delayed"})), Ok(Control::FlushDelayed));
-        assert_eq!(parse(&json!({"type": "session", "id": "s"})), Ok(Control::Session { id: Some("s".into()) }));
-        assert_eq!(parse(&json!({"type": "session"})), Ok(Control::Session { id: None }));
-        let meta = |value: Option<&str>| Control::SetMeta { name: "user".into(), value: value.map(Into::into) };
+        assert_eq!(parse(&json!({"type": "detach"})), Ok(ControlMessage::Detach));
+        assert_eq!(parse(&json!({"type": "flush-delayed"})), Ok(ControlMessage::FlushDelayed));
+        assert_eq!(parse(&json!({"type": "session", "id": "s"})), Ok(ControlMessage::Session { id: Some("s".into()) }));
+        assert_eq!(parse(&json!({"type": "session"})), Ok(ControlMessage::Session { id: None }));
+        let meta = |value: Option<&str>| ControlMessage::SetMeta { name: "user".into(), value: value.map(Into::into) };
         assert_eq!(parse(&json!({"type": "set-meta", "name": "user", "value": "7"})), Ok(meta(Some("7"))));
         assert_eq!(parse(&json!({"type": "set-meta", "name": "user", "value": ""})), Ok(meta(Some(""))));
         assert_eq!(parse(&json!({"type": "set-meta", "name": "user", "value": null})), Ok(meta(None)));
@@ -234,20 +235,20 @@ mod tests {
     fn keep_alives_have_pushpins_defaults() {
         let usual = keep_alive(json!({"type": "keep-alive", "content": "hi"}));
         let (content, timeout) = (Bytes::from("hi"), Duration::from_secs(55));
-        assert_eq!(usual, Timed { kind: MessageKind::Text, content, timeout, mode: KeepAliveMode::Idle });
+        assert_eq!(usual, TimedMessage { kind: MessageKind::Text, content, timeout, mode: KeepAliveMode::Idle });
         let all = keep_alive(json!({"type": "keep-alive", "content": "no", "content-bin": "/w==", "timeout": "20",
             "message-type": "binary", "mode": "interval"}));
         let (content, timeout) = (Bytes::from_static(b"\xff"), Duration::from_secs(20));
-        assert_eq!(all, Timed { kind: MessageKind::Binary, content, timeout, mode: KeepAliveMode::Interval });
+        assert_eq!(all, TimedMessage { kind: MessageKind::Binary, content, timeout, mode: KeepAliveMode::Interval });
         assert_eq!(keep_alive(json!({"type": "keep-alive", "content": "", "timeout": 0})).timeout.as_secs(), 55);
         assert_eq!(keep_alive(json!({"type": "keep-alive", "content-bin": "aGk="})).kind, MessageKind::Text);
-        assert_eq!(parse(&json!({"type": "keep-alive", "timeout": 5})), Ok(Control::KeepAlive(None)));
+        assert_eq!(parse(&json!({"type": "keep-alive", "timeout": 5})), Ok(ControlMessage::KeepAlive(None)));
     }
 
     #[test]
     fn delayed_messages_wait_a_second_unless_told() {
         let delayed = |message: Value| match parse(&message).unwrap() {
-            Control::SendDelayed(timed) => (timed.kind, timed.timeout.as_secs()),
+            ControlMessage::SendDelayed(timed) => (timed.kind, timed.timeout.as_secs()),
             other => panic!("{other:?}"),
         };
         assert_eq!(delayed(json!({"type": "send-delayed", "content": "x"})), (MessageKind::Text, 1));
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn errors_say_what_is_wrong() {
         assert_eq!(
-            Control::parse(b"{").unwrap_err().to_string(),
+            ControlMessage::parse(b"{").unwrap_err().to_string(),
             "failed to parse control message as JSON: EOF while parsing an object at line 1 column 1"
         );
         assert_eq!(error(json!([])), "control message must be an object");
@@ -295,7 +296,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_message_or_an_error(text in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = Control::parse(&text);
+            let _ = ControlMessage::parse(&text);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The events of WebSocket over HTTP. Requests carry events from the client to the origin, and responses carry events
 //! from the origin to the client.
 
-use super::Invalid;
+use super::InvalidText;
 use super::content::{MAX_CONTROL, problem};
 use super::media::is_media_type;
-use super::message::{BadClose, CloseReason, MessageKind};
+use super::message::{CloseError, CloseReason, MessageKind};
 use bytes::Bytes;
 
 /// The media type of a body that consists of events.
@@ -12,7 +12,7 @@ pub const MEDIA_TYPE: &str = "application/websocket-events";
 
 /// Something that happens on a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum SocketEvent {
     /// In a request, the client asks for a WebSocket. In a response, the origin accepts it.
     Open,
     /// A whole message.
@@ -23,7 +23,7 @@ pub enum Event {
     Disconnect,
 }
 
-impl Event {
+impl SocketEvent {
     /// Returns the name of the event's type, as it is written in a body.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -90,11 +90,12 @@ pub fn mentions_events(content_type: &[u8]) -> bool {
 /// An event is malformed. The error says what is wrong, and at which byte the event begins. Unlike in Pushpin,
 /// content that is shorter than its stated length is an error. As in Pushpin, the line end after the content of the
 /// last event may be missing.
-pub fn read_all(body: &Bytes) -> Result<Vec<Event>, Invalid> {
+pub fn read_all(body: &Bytes) -> Result<Vec<SocketEvent>, InvalidText> {
     let mut events = Vec::new();
     let mut at = 0;
     while at < body.len() {
-        let (event, end) = read(body, at).map_err(|why| Invalid::new(format!("the event at byte {at} has {why}")))?;
+        let (event, end) =
+            read(body, at).map_err(|why| InvalidText::new(format!("the event at byte {at} has {why}")))?;
         events.extend(event);
         at = end;
     }
@@ -112,19 +113,19 @@ pub(super) fn write(name: &str, content: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Returns the event that begins at byte `at`, or `None` if its type is unknown, and the position at which it ends.
-fn read(body: &Bytes, at: usize) -> Result<(Option<Event>, usize), &'static str> {
+fn read(body: &Bytes, at: usize) -> Result<(Option<SocketEvent>, usize), &'static str> {
     let Some(length) = body[at..].windows(2).position(|pair| pair == b"\r\n") else {
         return Err("no line end behind its type");
     };
     let (line, start) = (&body[at..at + length], at + length + 2);
     let Some(space) = line.iter().position(|b| *b == b' ') else {
-        return Ok((Event::of(line, Bytes::new())?, start));
+        return Ok((SocketEvent::of(line, Bytes::new())?, start));
     };
     let size = size(&line[space + 1..]).ok_or("a length that is no hexadecimal number")?;
     let Some(end) = start.checked_add(size).filter(|end| *end <= body.len()) else {
         return Err("less content than its length says");
     };
-    let event = Event::of(&line[..space], body.slice(start..end))?;
+    let event = SocketEvent::of(&line[..space], body.slice(start..end))?;
     match &body[end..] {
         [b'\r', b'\n', ..] => Ok((event, end + 2)),
         [] | [b'\r'] => Ok((event, body.len())),
@@ -139,15 +140,15 @@ fn size(digits: &[u8]) -> Option<usize> {
     usize::from_str_radix(digits, 16).ok()
 }
 
-fn close(content: &[u8]) -> Result<Event, &'static str> {
+fn close(content: &[u8]) -> Result<SocketEvent, &'static str> {
     if content.len() > MAX_CONTROL {
         return Err("over 125 bytes of content");
     }
     match CloseReason::read(content) {
-        Ok(reason) => Ok(Event::Close(reason)),
+        Ok(reason) => Ok(SocketEvent::Close(reason)),
         // Common libraries write the code 0 if they have no code, so an invalid code counts as no reason.
-        Err(BadClose::Code) => Ok(Event::Close(None)),
-        Err(BadClose::Text) => Err("a reason that is not UTF-8"),
+        Err(CloseError::Code) => Ok(SocketEvent::Close(None)),
+        Err(CloseError::Text) => Err("a reason that is not UTF-8"),
     }
 }
 
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(body: &str) -> Result<Vec<Event>, String> {
+    fn read(body: &str) -> Result<Vec<SocketEvent>, String> {
         read_all(&Bytes::from(body.to_owned())).map_err(|e| e.to_string())
     }
 
@@ -164,11 +165,11 @@ mod tests {
         read(body).unwrap_err()
     }
 
-    fn text(content: &'static str) -> Event {
-        Event::Message(MessageKind::Text, Bytes::from(content))
+    fn text(content: &'static str) -> SocketEvent {
+        SocketEvent::Message(MessageKind::Text, Bytes::from(content))
     }
 
-    fn body(events: &[Event]) -> Bytes {
+    fn body(events: &[SocketEvent]) -> Bytes {
         let mut body = Vec::new();
         events.iter().for_each(|event| event.write(&mut body));
         body.into()
@@ -176,26 +177,26 @@ mod tests {
 
     #[test]
     fn events_are_written_as_pushpin_writes_them() {
-        let close = |code| Event::Close(Some(CloseReason::new(code, "out")));
-        assert_eq!(body(&[Event::Open, text(""), Event::Close(None)]), "OPEN\r\nTEXT\r\nCLOSE\r\n");
+        let close = |code| SocketEvent::Close(Some(CloseReason::new(code, "out")));
+        assert_eq!(body(&[SocketEvent::Open, text(""), SocketEvent::Close(None)]), "OPEN\r\nTEXT\r\nCLOSE\r\n");
         let written = body(&[text("hello, world"), close(4001)]);
         assert_eq!(&written[..], b"TEXT c\r\nhello, world\r\nCLOSE 5\r\n\x0f\xa1out\r\n");
-        let ping = Event::Message(MessageKind::Ping, Bytes::new());
-        assert_eq!(body(&[ping, Event::Disconnect]), "PING\r\nDISCONNECT\r\n");
+        let ping = SocketEvent::Message(MessageKind::Ping, Bytes::new());
+        assert_eq!(body(&[ping, SocketEvent::Disconnect]), "PING\r\nDISCONNECT\r\n");
     }
 
     #[test]
     fn lengths_are_hexadecimal_in_any_case_and_unknown_events_are_skipped() {
         let read = read("OPEN 0\r\n\r\nNOISE 3\r\na\r\n\r\nTEXT A\r\n0123456789\r\nHUM\r\nPONG 00a\r\n0123456789\r\n");
-        let pong = Event::Message(MessageKind::Pong, Bytes::from("0123456789"));
-        assert_eq!(read.unwrap(), [Event::Open, text("0123456789"), pong]);
+        let pong = SocketEvent::Message(MessageKind::Pong, Bytes::from("0123456789"));
+        assert_eq!(read.unwrap(), [SocketEvent::Open, text("0123456789"), pong]);
         assert_eq!(read_all(&Bytes::new()).unwrap(), []);
     }
 
     #[test]
     fn the_last_content_may_end_the_body() {
         for end in ["", "\r", "\r\n"] {
-            assert_eq!(read(&format!("OPEN\r\nTEXT 2\r\nhi{end}")).unwrap(), [Event::Open, text("hi")]);
+            assert_eq!(read(&format!("OPEN\r\nTEXT 2\r\nhi{end}")).unwrap(), [SocketEvent::Open, text("hi")]);
         }
         assert_eq!(error("OPEN\r\nTEXT"), "the event at byte 6 has no line end behind its type");
         assert_eq!(error("OPEN\r\nTEXT 2\r"), "the event at byte 6 has no line end behind its type");
@@ -223,10 +224,10 @@ mod tests {
             assert!(read(long.as_bytes()).unwrap_err().ends_with("has over 125 bytes of content"));
         }
         let close = |payload: &[u8]| read(&[b"CLOSE 2\r\n", payload, b"\r\n"].concat());
-        assert_eq!(close(&[3, 232]).unwrap(), [Event::Close(Some(CloseReason::new(1000, "")))]);
-        assert_eq!(read(b"CLOSE 0\r\n\r\n").unwrap(), [Event::Close(None)]);
+        assert_eq!(close(&[3, 232]).unwrap(), [SocketEvent::Close(Some(CloseReason::new(1000, "")))]);
+        assert_eq!(read(b"CLOSE 0\r\n\r\n").unwrap(), [SocketEvent::Close(None)]);
         for none in [close(&[3, 237]), close(&[0, 0]), read(b"CLOSE 1\r\n\x03\r\n")] {
-            assert_eq!(none.unwrap(), [Event::Close(None)]);
+            assert_eq!(none.unwrap(), [SocketEvent::Close(None)]);
         }
         assert!(read(b"CLOSE 3\r\n\x03\xe8\xff\r\n").is_err());
     }
@@ -241,15 +242,15 @@ mod tests {
         }
     }
 
-    fn any_event() -> impl Strategy<Value = Event> {
-        let message = |kind| move |content: Vec<u8>| Event::Message(kind, content.into());
+    fn any_event() -> impl Strategy<Value = SocketEvent> {
+        let message = |kind| move |content: Vec<u8>| SocketEvent::Message(kind, content.into());
         let close = (3000..5000_u16, "[a-z\u{e9}]{0,20}").prop_map(|(code, text)| Some(CloseReason::new(code, &text)));
         prop_oneof![
-            Just(Event::Open),
-            Just(Event::Disconnect),
-            Just(Event::Close(None)),
-            close.prop_map(Event::Close),
-            ".{0,40}".prop_map(|text| Event::Message(MessageKind::Text, text.into())),
+            Just(SocketEvent::Open),
+            Just(SocketEvent::Disconnect),
+            Just(SocketEvent::Close(None)),
+            close.prop_map(SocketEvent::Close),
+            ".{0,40}".prop_map(|text| SocketEvent::Message(MessageKind::Text, text.into())),
             prop::collection::vec(any::<u8>(), 0..300).prop_map(message(MessageKind::Binary)),
             prop::collection::vec(any::<u8>(), 0..125).prop_map(message(MessageKind::Ping)),
         ]
@@ -262,7 +263,7 @@ mod tests {
             let read = read_all(&body).unwrap();
             prop_assert_eq!(&read, &events);
             for event in &read {
-                if let Event::Message(_, content) = event && !content.is_empty() {
+                if let SocketEvent::Message(_, content) = event && !content.is_empty() {
                     prop_assert!(body.as_ptr_range().contains(&content.as_ptr()));
                 }
             }

@@ -1,7 +1,7 @@
 //! The WebSocket extension `grip`, by which an origin says that its messages have prefixes: one for messages to the
 //! client, and `c:` for control messages to gripd.
 
-use super::fields::{Element, elements};
+use super::fields::{FieldElement, elements};
 use hyper::header::HeaderValue;
 
 const NAME: &str = "grip";
@@ -11,9 +11,9 @@ const USUAL_PREFIX: &str = "m:";
 
 /// Returns the prefix of messages for the client, which is read from the values of `Sec-WebSocket-Extensions`.
 /// Returns `None` if the extension `grip` is not among them.
-pub fn parameters<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<String> {
+pub fn message_prefix<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<String> {
     let texts = values.into_iter().filter_map(|value| value.to_str().ok());
-    let grip = texts.flat_map(elements).filter_map(Element::parse).find(|e| e.value.eq_ignore_ascii_case(NAME))?;
+    let grip = texts.flat_map(elements).filter_map(FieldElement::parse).find(|e| e.value.eq_ignore_ascii_case(NAME))?;
     Some(grip.get(PREFIX).unwrap_or(USUAL_PREFIX).to_owned())
 }
 
@@ -32,7 +32,7 @@ mod tests {
 
     fn read(values: &[&str]) -> Option<String> {
         let values: Vec<HeaderValue> = values.iter().map(|value| HeaderValue::from_str(value).unwrap()).collect();
-        parameters(&values)
+        message_prefix(&values)
     }
 
     #[test]

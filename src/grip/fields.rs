@@ -1,6 +1,6 @@
 //! The grammar of GRIP header values: lists, and elements with parameters.
 
-use super::Invalid;
+use super::InvalidText;
 use std::borrow::Cow;
 
 /// Splits a list at its commas, except for those between double quotes. Elements are trimmed. A comma at the end adds
@@ -18,13 +18,13 @@ pub fn elements(value: &str) -> impl Iterator<Item = &str> {
 
 /// An element of the form `value; name=value; name="va\"lue"`, split into its parts.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Element<'a> {
+pub struct FieldElement<'a> {
     /// The text before the first `;`, trimmed.
     pub value: &'a str,
     parameters: Vec<(&'a str, Cow<'a, str>)>,
 }
 
-impl<'a> Element<'a> {
+impl<'a> FieldElement<'a> {
     /// Parses an element. Returns `None` if a quoted value has no closing quote, or if a parameter has no name.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (value, mut rest) = match text.split_once(';') {
@@ -93,9 +93,9 @@ fn closing_quote(text: &str) -> Option<usize> {
 
 /// Parses a whole number of seconds, at most `i32::MAX`. `unreadable` is the error for a value that is no such
 /// number, and `negative` is the error for a number below zero.
-pub(super) fn seconds(value: &str, unreadable: &str, negative: &str) -> Result<u64, Invalid> {
-    let number: i32 = value.trim().parse().map_err(|_| Invalid::new(unreadable))?;
-    u64::try_from(number).map_err(|_| Invalid::new(negative))
+pub(super) fn seconds(value: &str, unreadable: &str, negative: &str) -> Result<u64, InvalidText> {
+    let number: i32 = value.trim().parse().map_err(|_| InvalidText::new(unreadable))?;
+    u64::try_from(number).map_err(|_| InvalidText::new(negative))
 }
 
 /// Splits `text` at the first `separator` outside double quotes. The second part is `None` if there is no such
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn parameters_are_found_in_any_case_and_unquoted() {
-        let element = Element::parse(r#"room; prev-id=7; Filter="a\"b;c"; flag"#).unwrap();
+        let element = FieldElement::parse(r#"room; prev-id=7; Filter="a\"b;c"; flag"#).unwrap();
         assert_eq!(element.value, "room");
         assert_eq!(element.get("PREV-ID"), Some("7"));
         assert_eq!(element.get("filter"), Some(r#"a"b;c"#));
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn broken_parameters_are_none() {
-        assert_eq!(Element::parse(r#"a; b="c"#), None);
-        assert_eq!(Element::parse("a; =c"), None);
+        assert_eq!(FieldElement::parse(r#"a; b="c"#), None);
+        assert_eq!(FieldElement::parse("a; =c"), None);
     }
 
     proptest! {
@@ -155,7 +155,7 @@ mod tests {
         fn any_text_is_taken_apart_without_losing_commas(text in ".{0,60}") {
             for element in elements(&text) {
                 prop_assert!(text.contains(element));
-                let _ = Element::parse(element);
+                let _ = FieldElement::parse(element);
             }
         }
 

@@ -1,9 +1,9 @@
 //! Filters: the rules by which a subscription takes, skips or changes items.
 
-use super::item::Id;
+use super::item::ItemId;
 pub use super::template::MAX_ADDED;
 use super::template::{render, unknown};
-use super::{Invalid, Meta, invalid};
+use super::{InvalidText, Meta, invalid};
 use std::borrow::Cow;
 
 /// The maximum number of filters of one subscription, as in Pushpin.
@@ -69,7 +69,7 @@ impl Filter {
 
     /// Returns whether an item passes the filter, as far as this can be decided without a request. Filters that
     /// change content or ask a URL return `true` here.
-    pub fn passes(self, context: &Context<'_>) -> bool {
+    pub fn passes(self, context: &FilterContext<'_>) -> bool {
         let item = |name| context.item.and_then(|meta| meta.get(name)).filter(|value| !value.is_empty());
         let user = context.client.get("user").filter(|user| !user.is_empty());
         match self {
@@ -89,7 +89,7 @@ impl Filter {
     /// # Errors
     /// The content has a directive that the filter does not know, the client's meta lacks a value for a directive, or
     /// a limit of the substitution is exceeded.
-    pub fn apply<'a>(self, context: &Context<'_>, content: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, Invalid> {
+    pub fn apply<'a>(self, context: &FilterContext<'_>, content: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, InvalidText> {
         match self {
             Self::BuildId => build_id(context, &content).map(Cow::Owned),
             Self::VarSubst => substitute(context.client, &content).map(Cow::Owned),
@@ -100,31 +100,31 @@ impl Filter {
 
 /// The data that filters look at besides the content.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct FilterContext<'a> {
     /// The meta that the origin gave the client.
     pub client: &'a Meta,
     /// The meta that the publisher gave the item, if there is any.
     pub item: Option<&'a Meta>,
     /// The channels that the client holds.
-    pub channels: &'a dyn Channels,
+    pub channels: &'a dyn ClientChannels,
 }
 
 /// An item on its way to one connection, with the filters that it passes through.
 #[derive(Clone, Debug)]
-pub struct Passage<'a> {
+pub struct FilterInput<'a> {
     /// The whole name of the item's channel, including the prefix of the route.
     pub channel: &'a str,
     /// The filters, in the order in which the content passes through them.
     pub filters: &'a [Filter],
     /// The data that the filters look at.
-    pub context: Context<'a>,
+    pub context: FilterContext<'a>,
     /// For each channel of the client, by the name that the origin uses, the id of the last item that the client got.
     /// Channels whose last id is unknown are left out.
-    pub last_ids: Vec<(String, Id)>,
+    pub last_ids: Vec<(String, ItemId)>,
 }
 
 /// The channels that a client holds, by the names that its origin uses.
-pub trait Channels: std::fmt::Debug {
+pub trait ClientChannels: std::fmt::Debug {
     /// Returns whether the client holds the channel `name`.
     fn holds(&self, name: &str) -> bool;
 
@@ -132,7 +132,7 @@ pub trait Channels: std::fmt::Debug {
     fn last_id(&self, name: &str) -> Option<&str>;
 }
 
-fn build_id(context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>, Invalid> {
+fn build_id(context: &FilterContext<'_>, content: &[u8]) -> Result<Vec<u8>, InvalidText> {
     let in_hex = match context.client.get("id_encoding") {
         None | Some("") => false,
         Some("hex") => true,
@@ -152,7 +152,7 @@ fn build_id(context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>, Invalid> {
 }
 
 /// Returns the client's meta `id_format`, in which each `%(channel)s` is replaced by the last id of that channel.
-fn own_id(context: &Context<'_>) -> Result<Vec<u8>, Invalid> {
+fn own_id(context: &FilterContext<'_>) -> Result<Vec<u8>, InvalidText> {
     let Some(format) = context.client.get("id_format") else { return invalid("no sub meta 'id_format'") };
     render(format.as_bytes(), |letter, name| match (letter, name) {
         (b's', Some(channel)) => match context.channels.last_id(channel) {
@@ -163,7 +163,7 @@ fn own_id(context: &Context<'_>) -> Result<Vec<u8>, Invalid> {
     })
 }
 
-fn substitute(meta: &Meta, content: &[u8]) -> Result<Vec<u8>, Invalid> {
+fn substitute(meta: &Meta, content: &[u8]) -> Result<Vec<u8>, InvalidText> {
     render(content, |letter, name| match (letter, name) {
         (b's', Some(name)) => match meta.get(name) {
             Some(value) => Ok(value.as_bytes().into()),
@@ -182,9 +182,9 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Held<'a>(&'a [(&'a str, Option<&'a str>)]);
+    struct TestChannels<'a>(&'a [(&'a str, Option<&'a str>)]);
 
-    impl Channels for Held<'_> {
+    impl ClientChannels for TestChannels<'_> {
         fn holds(&self, name: &str) -> bool {
             self.0.iter().any(|(n, _)| *n == name)
         }
@@ -200,13 +200,13 @@ mod tests {
 
     fn passes(filter: Filter, client: &[(&str, &str)], item: &[(&str, &str)]) -> bool {
         let (client, item) = (meta(client), meta(item));
-        filter.passes(&Context { client: &client, item: Some(&item), channels: &Held(&[("room", None)]) })
+        filter.passes(&FilterContext { client: &client, item: Some(&item), channels: &TestChannels(&[("room", None)]) })
     }
 
     fn apply(filter: Filter, client: &[(&str, &str)], content: &str) -> Result<String, String> {
         let client = meta(client);
-        let channels = Held(&[("a", Some("7")), ("b", None)]);
-        let context = Context { client: &client, item: None, channels: &channels };
+        let channels = TestChannels(&[("a", Some("7")), ("b", None)]);
+        let context = FilterContext { client: &client, item: None, channels: &channels };
         let done = filter.apply(&context, Cow::Borrowed(content.as_bytes()));
         done.map(|b| String::from_utf8(b.into_owned()).unwrap()).map_err(|e| e.to_string())
     }

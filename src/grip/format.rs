@@ -36,7 +36,7 @@ impl Formats {
     pub const ALL: Self = Self(0b111);
     /// The formats of held HTTP responses. If such a connection has missed an item, the origin can be asked again for
     /// what is missing.
-    pub const ANSWERS: Self = Self(0b011);
+    pub const HTTP: Self = Self(0b011);
 
     /// Returns whether `format` is in the set.
     pub const fn contains(self, format: Format) -> bool {

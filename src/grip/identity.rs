@@ -3,11 +3,11 @@
 mod place;
 mod untrusted;
 
-pub use place::{Place, hide_tokens};
-pub use untrusted::Untrusted;
+pub use place::{TokenPlace, hide_tokens};
+pub use untrusted::TokenError;
 
 use super::Glob;
-use super::jws::{Token, VerifyingKey};
+use super::jws::{SignedToken, VerifyingKey};
 use super::signature::{InvalidKey, Key};
 use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
@@ -40,7 +40,7 @@ pub struct Identity {
 
 /// The claims that a token must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
+pub struct ExpectedClaims {
     /// The name of the claim whose value is the user.
     pub claim: String,
     /// The required value of the claim `iss`. With `None`, the issuer is not checked.
@@ -49,7 +49,7 @@ pub struct Expected {
     pub audience: Option<String>,
 }
 
-impl Default for Expected {
+impl Default for ExpectedClaims {
     fn default() -> Self {
         Self { claim: "sub".to_owned(), issuer: None, audience: None }
     }
@@ -57,31 +57,31 @@ impl Default for Expected {
 
 /// A verifier for the tokens of a route's clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tokens {
-    keys: Keys,
-    expected: Expected,
+pub struct TokenChecker {
+    keys: TokenKeys,
+    expected: ExpectedClaims,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Keys {
+enum TokenKeys {
     One(VerifyingKey),
-    Several(Vec<Named>),
+    Several(Vec<NamedKey>),
 }
 
 /// A key of a JWKS, with the id (`kid`) by which tokens refer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
+struct NamedKey {
     id: Option<String>,
     key: VerifyingKey,
 }
 
-impl Tokens {
+impl TokenChecker {
     /// Returns a verifier for tokens that are signed with one key. `key` is the shared secret or the public key.
     ///
     /// # Errors
     /// `key` cannot be used for verifying signatures.
-    pub fn of_key(key: &Key, expected: Expected) -> Result<Self, InvalidKey> {
-        Ok(Self { keys: Keys::One(VerifyingKey::new(key)?), expected })
+    pub fn of_key(key: &Key, expected: ExpectedClaims) -> Result<Self, InvalidKey> {
+        Ok(Self { keys: TokenKeys::One(VerifyingKey::new(key)?), expected })
     }
 
     /// Returns a verifier for tokens that are signed with any key of a JWKS (RFC 7517), whose JSON text is `text`.
@@ -89,7 +89,7 @@ impl Tokens {
     ///
     /// # Errors
     /// `text` is not a JWKS, or none of its keys can be used.
-    pub fn of_jwks(text: &str, expected: Expected) -> Result<Self, InvalidKey> {
+    pub fn of_jwks(text: &str, expected: ExpectedClaims) -> Result<Self, InvalidKey> {
         #[derive(Deserialize)]
         struct KeySet {
             keys: Vec<Value>,
@@ -97,22 +97,22 @@ impl Tokens {
         let set: KeySet = serde_json::from_str(text)
             .map_err(|_| InvalidKey::new("it is no JWKS: a JSON object with a list 'keys'"))?;
         let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
-        let named = |jwk: Jwk| Some(Named { key: VerifyingKey::of_jwk(&jwk)?, id: jwk.common.key_id });
-        let keys: Vec<Named> = jwks.filter_map(named).collect();
+        let named = |jwk: Jwk| Some(NamedKey { key: VerifyingKey::of_jwk(&jwk)?, id: jwk.common.key_id });
+        let keys: Vec<NamedKey> = jwks.filter_map(named).collect();
         if keys.is_empty() {
             return Err(InvalidKey::new("the JWKS has no signature key for HS256, ES256 or RS256"));
         }
-        Ok(Self { keys: Keys::Several(keys), expected })
+        Ok(Self { keys: TokenKeys::Several(keys), expected })
     }
 
     /// Verifies a token and returns the identity that it states. `now` is the current time, in seconds since 1970.
     ///
     /// # Errors
     /// The token is not valid. The error says why.
-    pub fn verify(&self, token: &str, now: u64) -> Result<Identity, Untrusted> {
-        let token = Token::parse(token).ok_or(Untrusted::Malformed)?;
+    pub fn verify(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
+        let token = SignedToken::parse(token).ok_or(TokenError::Malformed)?;
         let claims: Map<String, Value> =
-            serde_json::from_slice(self.keys.open(&token)?).map_err(|_| Untrusted::Malformed)?;
+            serde_json::from_slice(self.keys.open(&token)?).map_err(|_| TokenError::Malformed)?;
         let expires = in_time(&claims, now)?;
         self.expected.check(&claims)?;
         Ok(Identity {
@@ -123,56 +123,56 @@ impl Tokens {
     }
 }
 
-impl Keys {
+impl TokenKeys {
     /// Returns the claims of a token whose signature one of the keys verifies. Of several keys, only those with the
     /// token's key id are tried, if the token names one.
-    fn open<'a>(&self, token: &'a Token<'_>) -> Result<&'a [u8], Untrusted> {
+    fn open<'a>(&self, token: &'a SignedToken<'_>) -> Result<&'a [u8], TokenError> {
         let candidates: Vec<&VerifyingKey> = match self {
             Self::One(key) => vec![key],
             Self::Several(keys) => {
-                let is_named = |key: &&Named| token.key_id().is_none_or(|id| key.id.as_deref() == Some(id));
+                let is_named = |key: &&NamedKey| token.key_id().is_none_or(|id| key.id.as_deref() == Some(id));
                 keys.iter().filter(is_named).map(|named| &named.key).collect()
             }
         };
         if candidates.is_empty() {
-            return Err(Untrusted::UnknownKey);
+            return Err(TokenError::UnknownKey);
         }
         if !candidates.iter().any(|key| key.is_of_kind(token)) {
-            return Err(Untrusted::Algorithm);
+            return Err(TokenError::Algorithm);
         }
-        candidates.into_iter().find_map(|key| key.open(token)).ok_or(Untrusted::Signature)
+        candidates.into_iter().find_map(|key| key.open(token)).ok_or(TokenError::Signature)
     }
 }
 
-impl Expected {
-    fn check(&self, claims: &Map<String, Value>) -> Result<(), Untrusted> {
+impl ExpectedClaims {
+    fn check(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
         let is = |value: &Value, expected: &str| value.as_str() == Some(expected);
         if let Some(issuer) = &self.issuer
             && !claims.get("iss").is_some_and(|value| is(value, issuer))
         {
-            return Err(Untrusted::Issuer);
+            return Err(TokenError::Issuer);
         }
         let is_for = |audience: &str| match claims.get("aud") {
             Some(Value::Array(all)) => all.iter().any(|value| is(value, audience)),
             Some(value) => is(value, audience),
             None => false,
         };
-        if self.audience.as_deref().is_none_or(is_for) { Ok(()) } else { Err(Untrusted::Audience) }
+        if self.audience.as_deref().is_none_or(is_for) { Ok(()) } else { Err(TokenError::Audience) }
     }
 }
 
 /// Checks that a token with these claims is valid at the time `now`, and returns the time at which it expires. All
 /// times are in seconds since 1970.
-fn in_time(claims: &Map<String, Value>, now: u64) -> Result<u64, Untrusted> {
+fn in_time(claims: &Map<String, Value>, now: u64) -> Result<u64, TokenError> {
     // A time may have a fraction (RFC 7519 2). `exp` is rounded down and `nbf` is rounded up, so the token counts as
     // valid only in seconds that lie wholly within its time.
-    let expires = claims.get("exp").and_then(|exp| seconds(exp, f64::floor)).ok_or(Untrusted::NoExpiry)?;
+    let expires = claims.get("exp").and_then(|exp| seconds(exp, f64::floor)).ok_or(TokenError::NoExpiry)?;
     if expires <= now {
-        return Err(Untrusted::Expired);
+        return Err(TokenError::Expired);
     }
     match claims.get("nbf").map(|nbf| seconds(nbf, f64::ceil)) {
-        Some(None) => Err(Untrusted::NotBefore),
-        Some(Some(start)) if start > now => Err(Untrusted::TooEarly),
+        Some(None) => Err(TokenError::NotBefore),
+        Some(Some(start)) if start > now => Err(TokenError::TooEarly),
         _ => Ok(expires),
     }
 }
@@ -183,20 +183,20 @@ fn seconds(value: &Value, rounded: fn(f64) -> f64) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().map(|seconds| rounded(seconds) as u64))
 }
 
-fn user(claim: Option<&Value>) -> Result<Arc<str>, Untrusted> {
-    let user = match claim.ok_or(Untrusted::NoUser)? {
+fn user(claim: Option<&Value>) -> Result<Arc<str>, TokenError> {
+    let user = match claim.ok_or(TokenError::NoUser)? {
         Value::String(text) => text.clone(),
         // Other numbers may have lost digits when they were parsed, and could then equal another user.
         Value::Number(number) if number.is_u64() || number.is_i64() => number.to_string(),
-        _ => return Err(Untrusted::UserType),
+        _ => return Err(TokenError::UserType),
     };
-    if is_user(&user) { Ok(user.into()) } else { Err(Untrusted::User) }
+    if is_user(&user) { Ok(user.into()) } else { Err(TokenError::User) }
 }
 
-fn channels(claim: Option<&Value>) -> Result<Option<Arc<[Glob]>>, Untrusted> {
+fn channels(claim: Option<&Value>) -> Result<Option<Arc<[Glob]>>, TokenError> {
     let Some(claim) = claim else { return Ok(None) };
-    let globs = claim.as_array().ok_or(Untrusted::Channels)?.iter();
-    globs.map(|glob| glob.as_str().map(Glob::from).ok_or(Untrusted::Channels)).collect::<Result<_, _>>().map(Some)
+    let globs = claim.as_array().ok_or(TokenError::Channels)?.iter();
+    globs.map(|glob| glob.as_str().map(Glob::from).ok_or(TokenError::Channels)).collect::<Result<_, _>>().map(Some)
 }
 
 #[cfg(test)]

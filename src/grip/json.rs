@@ -10,26 +10,26 @@ use std::fmt;
 /// # Errors
 /// The text is not JSON even with these corrections. The error says what is wrong, at which line and column, and in
 /// which item if the text is a batch.
-pub fn read(text: &[u8]) -> Result<Value, Fault> {
+pub fn read(text: &[u8]) -> Result<Value, JsonError> {
     if let Ok(value) = serde_json::from_slice(text) {
         return Ok(value);
     }
     // Few texts have a fault, so the text is corrected only if it could not be parsed.
     let mended = mend(text);
-    serde_json::from_slice(&mended.text).map_err(|error| Fault::new(&error, &mended, text))
+    serde_json::from_slice(&mended.text).map_err(|error| JsonError::new(&error, &mended, text))
 }
 
 /// A fault in a JSON text.
 #[derive(Debug)]
-pub struct Fault {
+pub struct JsonError {
     /// The description of the JSON error, including its line and column.
     what: String,
     /// The index of the faulty item in the array `items` of a batch, if the fault is within an item.
     item: Option<usize>,
 }
 
-impl Fault {
-    fn new(error: &serde_json::Error, mended: &Mended, text: &[u8]) -> Self {
+impl JsonError {
+    fn new(error: &serde_json::Error, mended: &MendedJson, text: &[u8]) -> Self {
         let lines = mended.text.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
         let at = lines.map(<[u8]>::len).sum::<usize>() + error.column();
         let before = &text[..mended.origin_of(at).min(text.len())];
@@ -41,9 +41,9 @@ impl Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for JsonError {}
 
-impl fmt::Display for Fault {
+impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         match self.item {
@@ -92,14 +92,14 @@ fn item_at(text: &[u8]) -> Option<usize> {
 }
 
 /// A text in which common faults were corrected.
-struct Mended {
+struct MendedJson {
     text: Vec<u8>,
     /// Pairs of a position in `text` and the position in the original text that corresponds to it: one pair for the
     /// beginning, and one after each correction that changed the length.
     places: Vec<(usize, usize)>,
 }
 
-impl Mended {
+impl MendedJson {
     /// Returns the position in the original text that corresponds to the position `at` in the corrected text.
     fn origin_of(&self, at: usize) -> usize {
         let next = self.places.partition_point(|(place, _)| *place <= at);
@@ -109,7 +109,7 @@ impl Mended {
 }
 
 /// Corrects the faults that [`read`] tolerates. All other bytes stay as they are.
-fn mend(original: &[u8]) -> Mended {
+fn mend(original: &[u8]) -> MendedJson {
     let mut rest = original.strip_prefix(b"\xef\xbb\xbf").unwrap_or(original);
     let mut out = Vec::with_capacity(original.len() + 16);
     let mut places = vec![(0, original.len() - rest.len())];
@@ -132,7 +132,7 @@ fn mend(original: &[u8]) -> Mended {
             places.push((out.len(), original.len() - rest.len()));
         }
     }
-    Mended { text: out, places }
+    MendedJson { text: out, places }
 }
 
 /// Copies the escape at the beginning of `text` to `out`, with U+FFFD instead of half a surrogate pair. Returns the

@@ -11,14 +11,14 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, Header};
 use std::fmt;
 
 /// A parsed token whose signature has not been verified. [`VerifyingKey::open`] verifies it and returns the claims.
-pub struct Token<'a> {
+pub struct SignedToken<'a> {
     header: Header,
     message: &'a str,
     signature: &'a str,
     payload: Vec<u8>,
 }
 
-impl<'a> Token<'a> {
+impl<'a> SignedToken<'a> {
     /// Splits a token into its parts. Returns `None` if `text` is not a signed JWT, if its algorithm is unknown, or
     /// if it requires an extension (`crit`), because no extension is supported.
     pub fn parse(text: &'a str) -> Option<Self> {
@@ -35,7 +35,7 @@ impl<'a> Token<'a> {
     }
 }
 
-impl fmt::Debug for Token<'_> {
+impl fmt::Debug for SignedToken<'_> {
     /// Writes only the algorithm, because whoever reads the whole token could use it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a token signed by {:?}", self.header.alg)
@@ -88,13 +88,13 @@ impl VerifyingKey {
     }
 
     /// Returns whether a token names the algorithm of this key.
-    pub fn is_of_kind(&self, token: &Token<'_>) -> bool {
+    pub fn is_of_kind(&self, token: &SignedToken<'_>) -> bool {
         token.header.alg == self.algorithm
     }
 
     /// Verifies the signature of a token and returns its claims as JSON. Returns `None` if the token is not signed
     /// with this key.
-    pub fn open<'a>(&self, token: &'a Token<'_>) -> Option<&'a [u8]> {
+    pub fn open<'a>(&self, token: &'a SignedToken<'_>) -> Option<&'a [u8]> {
         let is_signed =
             || jsonwebtoken::crypto::verify(token.signature, token.message.as_bytes(), &self.key, self.algorithm);
         (self.is_of_kind(token) && is_signed().is_ok_and(|yes| yes)).then_some(&token.payload)

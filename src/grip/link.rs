@@ -1,8 +1,8 @@
 //! `Grip-Link`: the links that gripd requests later, to continue a stream or to say that the client is gone.
 
-use super::fields::Element;
+use super::fields::FieldElement;
 use super::percent::{encode, is_odd};
-use super::{Invalid, invalid};
+use super::{InvalidText, invalid};
 use hyper::Uri;
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ const DEFAULT_TIMEOUT: u64 = 120;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links {
     /// The link that continues a stream.
-    pub next: Option<Next>,
+    pub next: Option<NextLink>,
     /// The link that is requested when the client is gone.
     pub gone: Option<String>,
 }
 
 /// The link that continues a stream (`rel=next`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Next {
+pub struct NextLink {
     /// The URI as the origin wrote it: absolute, or relative to the URI of the request.
     pub uri: String,
     /// The time without an item after which the link is requested.
@@ -32,7 +32,7 @@ impl Links {
     /// Adds the links of one header value. If several links have the same relation, the last one counts.
     ///
     /// The text between `<` and `>` is the URI, which may contain commas and semicolons (RFC 8288 3).
-    pub(super) fn parse(&mut self, value: &str) -> Result<(), Invalid> {
+    pub(super) fn parse(&mut self, value: &str) -> Result<(), InvalidText> {
         let mut rest = value.trim();
         while !rest.is_empty() {
             let Some((uri, tail)) = rest.strip_prefix('<').and_then(|r| r.split_once('>')) else {
@@ -54,10 +54,10 @@ impl Links {
         Ok(())
     }
 
-    fn add(&mut self, uri: &str, parameters: &str) -> Result<(), Invalid> {
-        let Some(element) = Element::parse(parameters) else { return invalid("failed to parse Grip-Link value") };
+    fn add(&mut self, uri: &str, parameters: &str) -> Result<(), InvalidText> {
+        let Some(element) = FieldElement::parse(parameters) else { return invalid("failed to parse Grip-Link value") };
         match element.get("rel") {
-            Some("next") => self.next = Some(Next { uri: check(uri)?, timeout: timeout(&element)? }),
+            Some("next") => self.next = Some(NextLink { uri: check(uri)?, timeout: timeout(&element)? }),
             Some("gone") => self.gone = Some(check(uri)?),
             _ => {}
         }
@@ -65,7 +65,7 @@ impl Links {
     }
 }
 
-fn timeout(element: &Element<'_>) -> Result<Duration, Invalid> {
+fn timeout(element: &FieldElement<'_>) -> Result<Duration, InvalidText> {
     let seconds = match element.get("timeout") {
         None => DEFAULT_TIMEOUT,
         Some(text) => super::fields::seconds(
@@ -77,7 +77,7 @@ fn timeout(element: &Element<'_>) -> Result<Duration, Invalid> {
     Ok(Duration::from_secs(seconds))
 }
 
-fn check(uri: &str) -> Result<String, Invalid> {
+fn check(uri: &str) -> Result<String, InvalidText> {
     match resolve("http://localhost/", uri) {
         Some(_) => Ok(uri.to_owned()),
         None => invalid("Grip-Link contains invalid link"),

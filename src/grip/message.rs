@@ -49,15 +49,15 @@ impl CloseReason {
     ///
     /// # Errors
     /// The code is cut short or must not be sent, or the text is not UTF-8.
-    pub fn read(payload: &[u8]) -> Result<Option<Self>, BadClose> {
+    pub fn read(payload: &[u8]) -> Result<Option<Self>, CloseError> {
         let Some((code, reason)) = payload.split_first_chunk() else {
-            return if payload.is_empty() { Ok(None) } else { Err(BadClose::Code) };
+            return if payload.is_empty() { Ok(None) } else { Err(CloseError::Code) };
         };
         let code = u16::from_be_bytes(*code);
         if !may_be_sent(code) {
-            return Err(BadClose::Code);
+            return Err(CloseError::Code);
         }
-        let reason = std::str::from_utf8(reason).map_err(|_| BadClose::Text)?;
+        let reason = std::str::from_utf8(reason).map_err(|_| CloseError::Text)?;
         Ok(Some(Self::new(code, reason)))
     }
 
@@ -79,14 +79,14 @@ pub const fn may_be_sent(code: u16) -> bool {
 
 /// A fault in the payload of a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadClose {
+pub enum CloseError {
     /// The code is cut short or must not be sent. If a client sent the frame, its WebSocket is closed with 1002.
     Code,
     /// The reason is not UTF-8. If a client sent the frame, its WebSocket is closed with 1007.
     Text,
 }
 
-impl fmt::Display for BadClose {
+impl fmt::Display for CloseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Code => "invalid close code",
@@ -95,7 +95,7 @@ impl fmt::Display for BadClose {
     }
 }
 
-impl std::error::Error for BadClose {}
+impl std::error::Error for CloseError {}
 
 #[cfg(test)]
 mod tests {
@@ -124,9 +124,9 @@ mod tests {
     #[test]
     fn payloads_are_read_and_written() {
         assert_eq!(CloseReason::read(b""), Ok(None));
-        assert_eq!(CloseReason::read(b"\x03"), Err(BadClose::Code));
-        assert_eq!(CloseReason::read(b"\x03\xe8\xff"), Err(BadClose::Text));
-        assert_eq!(CloseReason::read(b"\x03\xed\xff"), Err(BadClose::Code));
+        assert_eq!(CloseReason::read(b"\x03"), Err(CloseError::Code));
+        assert_eq!(CloseReason::read(b"\x03\xe8\xff"), Err(CloseError::Text));
+        assert_eq!(CloseReason::read(b"\x03\xed\xff"), Err(CloseError::Code));
         let close = CloseReason::new(1001, "späť");
         assert_eq!(CloseReason::read(&CloseReason::payload(Some(&close))), Ok(Some(close)));
         assert!(CloseReason::payload(None).is_empty());

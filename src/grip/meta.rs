@@ -1,6 +1,6 @@
 //! Meta: names and values that origins give to clients, and publishers to items, for filters to look at.
 
-use super::{Invalid, invalid};
+use super::{InvalidText, invalid};
 use serde_json::{Map, Value};
 
 /// The maximum number of names in one meta. The number is limited because each added name is compared with all the
@@ -38,7 +38,7 @@ impl Meta {
     ///
     /// # Errors
     /// The meta would have too many names or bytes. The error says what the limit is.
-    pub fn add(&mut self, name: &str, value: &str) -> Result<(), Invalid> {
+    pub fn add(&mut self, name: &str, value: &str) -> Result<(), InvalidText> {
         let pairs = self.iter().map(|(name, value)| (name, value.len()));
         let (names, bytes) = size_with(pairs, name, value.len());
         if names > MAX_NAMES {

@@ -19,6 +19,7 @@ pub mod instruct;
 pub mod invalid;
 pub mod item;
 pub mod json;
+mod json_object;
 pub mod jws;
 mod key;
 pub mod link;
@@ -26,7 +27,6 @@ mod media;
 pub mod message;
 pub mod meta;
 pub mod naming;
-mod object;
 pub mod percent;
 pub mod rights;
 pub mod signature;
@@ -34,17 +34,17 @@ mod template;
 
 pub use backlog::Backlog;
 pub use channel::Channel;
-pub use control::Control;
-pub use event::Event;
+pub use control::ControlMessage;
+pub use event::SocketEvent;
 pub use filter::Filter;
 pub use format::{Format, Formats};
 pub use glob::Glob;
 pub use instruct::{HoldMode, Instruct, KeepAlive, KeepAliveMode};
-pub use invalid::{Invalid, invalid};
+pub use invalid::{InvalidText, invalid};
 pub use item::Item;
 pub use message::{CloseReason, MessageKind};
 pub use meta::Meta;
-pub use rights::{Refusal, Rights};
+pub use rights::{ChannelRefusal, Rights};
 
 /// The value of `Grip-Feature`: the features that an origin may use, in the order in which Pushpin lists them.
 pub const FEATURES: &str = "status, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, \

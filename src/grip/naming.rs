@@ -1,6 +1,6 @@
 //! The rules for the channels that the clients of a route may hold: `conversation{id}`, `user{user}`.
 
-use super::{Invalid, invalid};
+use super::{InvalidText, invalid};
 use std::fmt;
 
 /// The maximum number of patterns in one rule.
@@ -11,25 +11,25 @@ const USER: &str = "user";
 
 /// A pattern from which the name of a user's own channel is made, such as `user{user}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Box<str>);
+pub struct NameTemplate(Box<str>);
 
-impl Template {
+impl NameTemplate {
     /// Parses a template: text that contains `{user}` at least once, and no other placeholder.
     ///
     /// # Errors
     /// `text` has braces that do not match or a placeholder other than `{user}`, lacks `{user}`, or has no other
     /// text.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
         let parts = parts(text)?;
-        if parts.contains(&Part::Any) {
+        if parts.contains(&PatternPart::Any) {
             return invalid(format!(
                 "'{text}' contains a placeholder other than {{user}}, which is the only one allowed here"
             ));
         }
-        if !parts.contains(&Part::User) {
+        if !parts.contains(&PatternPart::User) {
             return invalid(format!("'{text}' must contain {{user}}"));
         }
-        if !parts.iter().any(|part| matches!(part, Part::Text(_))) {
+        if !parts.iter().any(|part| matches!(part, PatternPart::Text(_))) {
             return invalid(format!(
                 "'{text}' consists only of the user name, which could then equal the name of any channel: add other text"
             ));
@@ -43,7 +43,7 @@ impl Template {
     }
 }
 
-impl fmt::Display for Template {
+impl fmt::Display for NameTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -56,9 +56,9 @@ impl fmt::Display for Template {
 /// matches a pattern with `{user}` for some user, but matches no such pattern for the user of this client. Such a
 /// name is refused even if it also matches a pattern without `{user}`. A rule without patterns admits no name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule(Vec<Pattern>);
+pub struct ChannelRule(Vec<ChannelPattern>);
 
-impl Rule {
+impl ChannelRule {
     /// Parses a rule. A pattern that is listed more than once counts once.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Rule {
     /// characters than ASCII letters, digits, `_` and `-`, or differs from `user` in case only; two placeholders have
     /// no text between them; or `{user}` is repeated while other placeholders stand both before its first and after
     /// its last occurrence.
-    pub fn parse<S: AsRef<str>>(patterns: &[S]) -> Result<Self, Invalid> {
+    pub fn parse<S: AsRef<str>>(patterns: &[S]) -> Result<Self, InvalidText> {
         patterns.iter().try_fold(Self(Vec::new()), |rule, pattern| rule.and(pattern.as_ref()))
     }
 
@@ -97,18 +97,18 @@ impl Rule {
     ///
     /// # Errors
     /// The pattern is wrong, as described for [`Self::parse`], or the rule has [`MAX_PATTERNS`] patterns already.
-    pub fn with(&self, pattern: &str) -> Result<Self, Invalid> {
+    pub fn with(&self, pattern: &str) -> Result<Self, InvalidText> {
         self.clone().and(pattern)
     }
 
     /// Returns the rule without `pattern`, or `None` if the rule does not have that pattern.
     pub fn without(&self, pattern: &str) -> Option<Self> {
-        let left: Vec<Pattern> = self.0.iter().filter(|own| *own.text != *pattern).cloned().collect();
+        let left: Vec<ChannelPattern> = self.0.iter().filter(|own| *own.text != *pattern).cloned().collect();
         (left.len() < self.0.len()).then_some(Self(left))
     }
 
-    fn and(mut self, pattern: &str) -> Result<Self, Invalid> {
-        let parsed = Pattern::parse(pattern)?;
+    fn and(mut self, pattern: &str) -> Result<Self, InvalidText> {
+        let parsed = ChannelPattern::parse(pattern)?;
         if self.0.contains(&parsed) {
             return Ok(self);
         }
@@ -121,28 +121,28 @@ impl Rule {
         Ok(self)
     }
 
-    fn of_users(&self) -> impl Iterator<Item = &Pattern> {
+    fn of_users(&self) -> impl Iterator<Item = &ChannelPattern> {
         self.0.iter().filter(|pattern| pattern.users() > 0)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
+struct ChannelPattern {
     text: Box<str>,
-    parts: Box<[Part]>,
+    parts: Box<[PatternPart]>,
 }
 
 /// A part of a pattern or a template. A text is never empty. In a pattern, there is a text between any two
 /// placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum PatternPart {
     Text(Box<str>),
     Any,
     User,
 }
 
-impl Pattern {
-    fn parse(text: &str) -> Result<Self, Invalid> {
+impl ChannelPattern {
+    fn parse(text: &str) -> Result<Self, InvalidText> {
         if text.is_empty() {
             return invalid("a pattern must not be empty");
         }
@@ -152,7 +152,7 @@ impl Pattern {
             ));
         }
         let parts = parts(text)?;
-        let is_text = |part: &Part| matches!(part, Part::Text(_));
+        let is_text = |part: &PatternPart| matches!(part, PatternPart::Text(_));
         if parts.windows(2).any(|pair| !pair.iter().any(is_text)) {
             return invalid(format!("the pattern '{text}' has two placeholders without text between them"));
         }
@@ -166,7 +166,7 @@ impl Pattern {
     }
 
     fn users(&self) -> usize {
-        self.parts.iter().filter(|part| **part == Part::User).count()
+        self.parts.iter().filter(|part| **part == PatternPart::User).count()
     }
 
     /// Returns whether the pattern matches the channel `name` for `user`.
@@ -192,8 +192,8 @@ impl Pattern {
     /// Returns the text before the first `{user}`, or `None` if there is another placeholder before it.
     fn before_users(&self) -> Option<&str> {
         match &*self.parts {
-            [Part::User, ..] => Some(""),
-            [Part::Text(text), Part::User, ..] => Some(text),
+            [PatternPart::User, ..] => Some(""),
+            [PatternPart::Text(text), PatternPart::User, ..] => Some(text),
             _ => None,
         }
     }
@@ -201,8 +201,8 @@ impl Pattern {
     /// Returns the text after the last `{user}`, or `None` if there is another placeholder after it.
     fn after_users(&self) -> Option<&str> {
         match &*self.parts {
-            [.., Part::User] => Some(""),
-            [.., Part::User, Part::Text(text)] => Some(text),
+            [.., PatternPart::User] => Some(""),
+            [.., PatternPart::User, PatternPart::Text(text)] => Some(text),
             _ => None,
         }
     }
@@ -215,9 +215,9 @@ impl Pattern {
         let mut current = String::new();
         for part in &self.parts {
             match (part, user) {
-                (Part::Text(text), _) => current.push_str(text),
-                (Part::User, Some(user)) => current.push_str(user),
-                (Part::Any | Part::User, _) => texts.push(std::mem::take(&mut current)),
+                (PatternPart::Text(text), _) => current.push_str(text),
+                (PatternPart::User, Some(user)) => current.push_str(user),
+                (PatternPart::Any | PatternPart::User, _) => texts.push(std::mem::take(&mut current)),
             }
         }
         texts.push(current);
@@ -232,20 +232,20 @@ fn matches(texts: &[String], name: &str) -> bool {
     let Some(rest) = name.strip_prefix(first.as_str()) else { return false };
     // The first occurrence of a text can be taken, because it leaves the most characters for the texts after it.
     let rest = between.iter().try_fold(rest, |rest, text| {
-        let rest = behind_one(rest)?;
+        let rest = without_first_char(rest)?;
         rest.find(text.as_str()).map(|at| &rest[at + text.len()..])
     });
-    rest.and_then(behind_one).is_some_and(|rest| rest.ends_with(last.as_str()))
+    rest.and_then(without_first_char).is_some_and(|rest| rest.ends_with(last.as_str()))
 }
 
 /// Returns `text` without its first character, or `None` if `text` is empty.
-fn behind_one(text: &str) -> Option<&str> {
+fn without_first_char(text: &str) -> Option<&str> {
     let mut chars = text.chars();
     chars.next().map(|_| chars.as_str())
 }
 
 /// Splits a pattern or a template into its texts and placeholders, in order.
-fn parts(text: &str) -> Result<Vec<Part>, Invalid> {
+fn parts(text: &str) -> Result<Vec<PatternPart>, InvalidText> {
     let mut parts = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -254,7 +254,7 @@ fn parts(text: &str) -> Result<Vec<Part>, Invalid> {
             return invalid(format!("'{text}' has a '}}' without a '{{'"));
         }
         if !before.is_empty() {
-            parts.push(Part::Text(before.into()));
+            parts.push(PatternPart::Text(before.into()));
         }
         let Some(behind) = behind else { break };
         let Some((name, behind)) = behind.split_once('}') else {
@@ -266,9 +266,9 @@ fn parts(text: &str) -> Result<Vec<Part>, Invalid> {
     Ok(parts)
 }
 
-fn placeholder(text: &str, name: &str) -> Result<Part, Invalid> {
+fn placeholder(text: &str, name: &str) -> Result<PatternPart, InvalidText> {
     if name == USER {
-        return Ok(Part::User);
+        return Ok(PatternPart::User);
     }
     // A placeholder such as `{User}` was probably meant as `{user}`, but would stand for any text and so for any
     // user.
@@ -276,7 +276,7 @@ fn placeholder(text: &str, name: &str) -> Result<Part, Invalid> {
     if name.is_empty() || !is_name || name.eq_ignore_ascii_case(USER) {
         return invalid(format!("'{text}' contains the unknown placeholder '{{{name}}}'"));
     }
-    Ok(Part::Any)
+    Ok(PatternPart::Any)
 }
 
 #[cfg(test)]

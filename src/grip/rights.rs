@@ -1,7 +1,7 @@
 //! The rights of a client: the channels that it may hold.
 
 use super::Glob;
-use super::naming::Rule;
+use super::naming::ChannelRule;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ pub struct Rights {
     pub channels: Option<Arc<[Glob]>>,
     /// The time at which the client's token expires, in seconds since 1970. It is `None` if the client's connections
     /// need not end at that time.
-    pub until: Option<u64>,
+    pub expires: Option<u64>,
     /// Whether the client may hold no channel at all. This is so for a CORS preflight request without a token, which
     /// asks whether a token may be sent.
-    pub none: bool,
+    pub holds_nothing: bool,
 }
 
 /// The reason why a client may not hold a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ChannelRefusal {
     /// The rule of the route does not admit the channel, so the origin should not have named it.
     Rule,
     /// The client's token does not list the channel.
@@ -41,19 +41,19 @@ impl Rights {
 
     /// Returns the reason why the client may not hold a channel, or `None` if it may. `name` is the name that the
     /// origin uses, and `rule` is the rule of the route, if the route has one.
-    pub fn refuse(&self, rule: Option<&Rule>, name: &str) -> Option<Refusal> {
+    pub fn refuse(&self, rule: Option<&ChannelRule>, name: &str) -> Option<ChannelRefusal> {
         if self.own.as_deref() == Some(name) {
             return None;
         }
         if rule.is_some_and(|rule| !rule.admits(name, self.user.as_deref())) {
-            return Some(Refusal::Rule);
+            return Some(ChannelRefusal::Rule);
         }
         let named = |globs: &Arc<[Glob]>| globs.iter().any(|glob| glob.matches(name));
-        if self.channels.as_ref().is_none_or(named) { None } else { Some(Refusal::Token) }
+        if self.channels.as_ref().is_none_or(named) { None } else { Some(ChannelRefusal::Token) }
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ChannelRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rule => "the route does not allow this channel",
@@ -68,16 +68,16 @@ mod tests {
 
     #[test]
     fn a_name_must_be_admitted_by_the_rule_and_the_token() {
-        let rule = Rule::parse(&["conversation{id}", "user{user}"]).unwrap();
+        let rule = ChannelRule::parse(&["conversation{id}", "user{user}"]).unwrap();
         let user = Rights { user: Some("7".into()), own: Some("user7".into()), ..Rights::default() };
         let bound = Rights { channels: Some([Glob::from("conversation1*")].into()), ..user.clone() };
         assert_eq!(user.refuse(Some(&rule), "conversation2"), None);
-        assert_eq!(user.refuse(Some(&rule), "user8"), Some(Refusal::Rule));
+        assert_eq!(user.refuse(Some(&rule), "user8"), Some(ChannelRefusal::Rule));
         assert_eq!(user.refuse(None, "user8"), None);
         assert_eq!(bound.refuse(Some(&rule), "conversation12"), None);
-        assert_eq!(bound.refuse(Some(&rule), "conversation2"), Some(Refusal::Token));
-        assert_eq!(bound.refuse(Some(&rule), "x"), Some(Refusal::Rule));
+        assert_eq!(bound.refuse(Some(&rule), "conversation2"), Some(ChannelRefusal::Token));
+        assert_eq!(bound.refuse(Some(&rule), "x"), Some(ChannelRefusal::Rule));
         assert_eq!(bound.refuse(Some(&rule), "user7"), None);
-        assert_eq!(Rights::default().refuse(Some(&rule), "user7"), Some(Refusal::Rule));
+        assert_eq!(Rights::default().refuse(Some(&rule), "user7"), Some(ChannelRefusal::Rule));
     }
 }

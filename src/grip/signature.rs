@@ -1,7 +1,7 @@
 //! `Grip-Sig`: the signed token by which an origin recognizes requests that came through gripd, and by which gripd
 //! recognizes requests that came through another GRIP proxy.
 
-use super::jws::{Token, VerifyingKey};
+use super::jws::{SignedToken, VerifyingKey};
 pub use super::key::{InvalidKey, Key};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::de::DeserializeOwned;
@@ -21,7 +21,7 @@ pub struct Signer {
 }
 
 #[derive(Serialize)]
-struct Claims<'a> {
+struct SignedClaims<'a> {
     exp: u64,
     iss: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ impl Signer {
     /// Returns a token as [`sign`](Self::sign) does, with `audience` as its claim `aud`. A receiver that checks the
     /// audience does not take the request of a client for a request of gripd's own.
     pub fn sign_for(&self, audience: Option<&str>, now: u64) -> Option<String> {
-        let claims = Claims { exp: now + VALID_FOR, iss: &self.issuer, aud: audience };
+        let claims = SignedClaims { exp: now + VALID_FOR, iss: &self.issuer, aud: audience };
         jsonwebtoken::encode(&self.header, &claims, &self.key).ok()
     }
 }
@@ -87,12 +87,12 @@ impl fmt::Debug for Signer {
 
 /// A verifier for the tokens of another GRIP proxy or of a caller of the control API.
 #[derive(Clone)]
-pub struct Verifier(VerifyingKey);
+pub struct ProxyVerifier(VerifyingKey);
 
 /// The claims that decide whether a token is trusted. The token must be valid at the current time (`exp`, `nbf`), and
 /// must have no audience (`aud`), because it would then be meant for another receiver.
 #[derive(Deserialize)]
-struct Stated {
+struct RequiredClaims {
     exp: f64,
     #[serde(default)]
     nbf: Option<f64>,
@@ -100,7 +100,7 @@ struct Stated {
     aud: Option<serde_json::Value>,
 }
 
-impl Verifier {
+impl ProxyVerifier {
     /// Returns a verifier for tokens that are signed with `key`, which is the shared secret or the public key.
     /// Returns `None` if the secret is empty, so that no token is trusted.
     ///
@@ -113,8 +113,8 @@ impl Verifier {
     /// Returns whether a token is signed with the key, is valid at `now`, in seconds since 1970, and names no
     /// audience.
     pub fn trusts(&self, token: &str, now: u64) -> bool {
-        let token = Token::parse(token);
-        let stated = token.and_then(|token| serde_json::from_slice::<Stated>(self.0.open(&token)?).ok());
+        let token = SignedToken::parse(token);
+        let stated = token.and_then(|token| serde_json::from_slice::<RequiredClaims>(self.0.open(&token)?).ok());
         // A time may have a fraction (RFC 7519 2), so times are compared as floating-point numbers. An `f64` holds
         // every whole second exactly up to 2^53.
         #[allow(clippy::cast_precision_loss, reason = "said above")]
@@ -128,16 +128,16 @@ impl Verifier {
     ///
     /// # Errors
     /// The token is malformed, or it is not signed with the key.
-    pub fn claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, Unfit> {
-        let token = Token::parse(token).ok_or(Unfit::Malformed)?;
-        let claims = self.0.open(&token).ok_or(Unfit::Signature)?;
-        serde_json::from_slice(claims).map_err(|_| Unfit::Malformed)
+    pub fn claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, ClaimsError> {
+        let token = SignedToken::parse(token).ok_or(ClaimsError::Malformed)?;
+        let claims = self.0.open(&token).ok_or(ClaimsError::Signature)?;
+        serde_json::from_slice(claims).map_err(|_| ClaimsError::Malformed)
     }
 }
 
 /// The reason why the claims of a token are not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum ClaimsError {
     /// The text is not a signed JWT, or its claims do not have the required types.
     Malformed,
     /// The token is signed with another key or another algorithm.
@@ -151,7 +151,7 @@ pub fn unverified_claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     jsonwebtoken::dangerous::insecure_decode_claims(token).ok()
 }
 
-impl fmt::Debug for Verifier {
+impl fmt::Debug for ProxyVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Verifier")
     }
@@ -207,7 +207,7 @@ mod tests {
         ];
         for (private, public) in &pairs {
             let signer = Signer::new("i", private).unwrap().unwrap();
-            let verifier = Verifier::new(public).unwrap().unwrap();
+            let verifier = ProxyVerifier::new(public).unwrap().unwrap();
             let token = signer.sign(1000).unwrap();
             assert!(verifier.trusts(&token, 1000) && verifier.trusts(&token, 1000 + VALID_FOR - 1), "{private:?}");
             assert!(!verifier.trusts(&token, 1000 + VALID_FOR), "{private:?}");
@@ -223,18 +223,19 @@ mod tests {
     #[test]
     fn claims_are_told_to_who_has_the_key() {
         let token = Signer::new("me", &key("s")).unwrap().unwrap().sign(1000).unwrap();
-        let claims = |key: &Key, token: &str| Verifier::new(key).unwrap().unwrap().claims::<serde_json::Value>(token);
+        let claims =
+            |key: &Key, token: &str| ProxyVerifier::new(key).unwrap().unwrap().claims::<serde_json::Value>(token);
         assert_eq!(claims(&key("s"), &token).unwrap()["iss"], "me");
-        assert_eq!(claims(&key("other"), &token), Err(Unfit::Signature));
-        assert_eq!(claims(&file(EC_PUBLIC).unwrap(), &token), Err(Unfit::Signature));
-        assert_eq!(claims(&key("s"), "a.b.c"), Err(Unfit::Malformed));
+        assert_eq!(claims(&key("other"), &token), Err(ClaimsError::Signature));
+        assert_eq!(claims(&file(EC_PUBLIC).unwrap(), &token), Err(ClaimsError::Signature));
+        assert_eq!(claims(&key("s"), "a.b.c"), Err(ClaimsError::Malformed));
         let issuer = |token| unverified_claims::<serde_json::Value>(token).map(|claims| claims["iss"].clone());
         assert_eq!((issuer(token.as_str()), issuer("a.b.c")), (Some("me".into()), None));
     }
 
     #[test]
     fn a_token_for_somebody_else_or_without_an_end_is_not_trusted() {
-        let verifier = Verifier::new(&key("s")).unwrap().unwrap();
+        let verifier = ProxyVerifier::new(&key("s")).unwrap().unwrap();
         let trusts = |claims: serde_json::Value| {
             let token = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(b"s")).unwrap();
             verifier.trusts(&token, 5)
@@ -250,10 +251,10 @@ mod tests {
     fn nothing_to_sign_with_is_no_signer_and_a_bad_key_an_error() {
         assert!(Signer::new("", &key("x")).unwrap().is_none());
         assert!(Signer::new("x", &key("")).unwrap().is_none());
-        assert!(Verifier::new(&key("")).unwrap().is_none());
+        assert!(ProxyVerifier::new(&key("")).unwrap().is_none());
         assert!(Signer::new("x", &file(EC_PUBLIC).unwrap()).is_err());
         for useless in ["-----BEGIN NONSENSE-----", EC, RSA] {
-            assert!(Verifier::new(&file(useless).unwrap()).is_err(), "{useless}");
+            assert!(ProxyVerifier::new(&file(useless).unwrap()).is_err(), "{useless}");
         }
     }
 

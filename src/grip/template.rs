@@ -1,6 +1,6 @@
 //! Texts with `%` directives, in which content filters fill in values.
 
-use super::{Invalid, invalid};
+use super::{InvalidText, invalid};
 use std::borrow::Cow;
 
 /// The number of bytes that directives may add to a text. Without a limit, a short text with many directives would
@@ -18,8 +18,8 @@ const MAX_DIRECTIVES: usize = 4096;
 /// add more than 65,536 bytes to the text.
 pub(super) fn render<'a>(
     text: &[u8],
-    mut fill: impl FnMut(u8, Option<&str>) -> Result<Cow<'a, [u8]>, Invalid>,
-) -> Result<Vec<u8>, Invalid> {
+    mut fill: impl FnMut(u8, Option<&str>) -> Result<Cow<'a, [u8]>, InvalidText>,
+) -> Result<Vec<u8>, InvalidText> {
     let mut out = Vec::with_capacity(text.len());
     let (mut rest, mut added, mut directives) = (text, 0, 0);
     while let Some(at) = rest.iter().position(|b| *b == b'%') {
@@ -53,7 +53,7 @@ pub(super) fn render<'a>(
 
 /// Returns the name in parentheses at the beginning of `text`, if there is one, and the text after it. `text` is what
 /// follows the per cent sign of a directive.
-fn split_name(text: &[u8]) -> Result<(Option<&str>, &[u8]), Invalid> {
+fn split_name(text: &[u8]) -> Result<(Option<&str>, &[u8]), InvalidText> {
     let Some(inner) = text.strip_prefix(b"(") else { return Ok((None, text)) };
     let Some(end) = inner.iter().position(|b| *b == b')') else { return invalid("a '%(' has no ')'") };
     match std::str::from_utf8(&inner[..end]) {
@@ -63,7 +63,7 @@ fn split_name(text: &[u8]) -> Result<(Option<&str>, &[u8]), Invalid> {
 }
 
 /// Returns the error for a directive that a filter does not know.
-pub(super) fn unknown<T>(letter: u8) -> Result<T, Invalid> {
+pub(super) fn unknown<T>(letter: u8) -> Result<T, InvalidText> {
     invalid(format!("unknown directive '%{}'", char::from(letter).escape_default()))
 }
 

@@ -1,17 +1,17 @@
 //! Streams whose origin is asked again while they are held: streams with a next link, a gone link, last ids or HTTP
 //! filters, and streams whose body is too large to be kept in memory.
 
-use super::pulse::Pulse;
-use super::race::{Notes, OnClose, race};
+use super::keep_alive_timer::KeepAliveTimer;
+use super::race::{OnClose, RaceNotes, race};
 use super::stream;
 use super::terms::{unlinked, ways_of_stream};
-use super::{After, Cause, Hold, Holds, Waiting};
-use crate::admission::{NotAdmitted, Reading, terms};
-use crate::grip::link::Next;
+use super::{AfterHold, Hold, HoldFuture, Holds, KnownLastIds};
+use crate::admission::{NotAdmitted, UnderstoodAnswer, terms};
+use crate::grip::link::NextLink;
 use crate::grip::{HoldMode, Instruct, Meta, Rights};
 use crate::net::{Pace, Transport};
-use crate::origin::{Asking, CollectedAnswer, Failure, Gone, Kind, Lease};
-use crate::shard::{Compare, Event, Feed, Parked, Profile, Reason, Terms, Turn};
+use crate::origin::{CollectedAnswer, Failure, FailureKind, GoneLinkGuard, Lease, Requester};
+use crate::shard::{DeliveryForm, EndReason, IdComparison, Parked, ParkedEvent, PendingDecision, Profile, Terms};
 use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -33,7 +33,7 @@ pub(super) fn is_needed(hold: &Hold) -> bool {
 }
 
 /// The reason why a stream is over.
-enum Over {
+enum StreamEnd {
     /// The client is gone.
     Gone,
     /// The stream ends cleanly, with its end mark.
@@ -43,17 +43,17 @@ enum Over {
 }
 
 /// The result of a step of a stream. `Break` holds the reason why the stream is over.
-type Flow = ControlFlow<Over>;
+type StreamFlow = ControlFlow<StreamEnd>;
 
-struct Linked<'a> {
+struct LinkedStream<'a> {
     holds: &'a Holds,
     parked: Parked,
     form: StreamForm,
-    about: Asking,
+    about: Requester,
     implicit: Vec<String>,
     rights: Box<Rights>,
     instruct: Instruct,
-    pulse: Option<Pulse>,
+    pulse: Option<KeepAliveTimer>,
     /// The time at which the keep-alive is due, if there is one.
     pulse_at: Option<Instant>,
     /// The time at which the next link is due, if it has a timeout.
@@ -61,19 +61,19 @@ struct Linked<'a> {
     /// The time at which the last refresh was completed.
     refreshed: Option<Instant>,
     /// The last ids that the origin named in its last response, if the hub knows other ids for these channels.
-    cause: Option<Cause>,
+    cause: Option<KnownLastIds>,
     /// The channels whose last ids are compared with those of the hub by the next response that holds. It is all of
     /// them if the stream is known to have missed an item before it was subscribed.
-    compare: Compare,
+    compare: IdComparison,
     /// The time at which the stream last learned that it had missed an item.
     behind_since: Option<Instant>,
-    notes: Notes,
+    notes: RaceNotes,
 }
 
 /// Begins to hold a stream. The returned future is ready when the stream has ended.
-pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> HoldFuture<'a> {
     let form = stream::form_for(hold.client);
-    let feed = Feed::Stream(form);
+    let feed = DeliveryForm::Stream(form);
     let ways = ways_of_stream(&hold.instruct);
     // A response without a hold names no channels yet. The stream is subscribed when a later link holds.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
@@ -81,15 +81,15 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
         Ok(subscribed) => subscribed,
         Err(refused) => return refused.end(),
     };
-    parked.agree(terms, ways);
+    parked.set_terms(terms, ways);
     // Items wait until the whole body is sent.
-    parked.hold_back();
+    parked.queue_items();
     stream::begin(&mut parked, &hold);
     let rest = hold.rest.take();
     let Hold { instruct, implicit, rights, about, gone, .. } = *hold;
     // The gone link of the first response stays in force, whatever later links say.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
-    let linked = Box::new(Linked {
+    let linked = Box::new(LinkedStream {
         holds,
         parked,
         form,
@@ -102,9 +102,9 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
         link_at: None,
         refreshed: None,
         cause: None,
-        compare: if behind.is_some() { Compare::All } else { Compare::Entered },
+        compare: if behind.is_some() { IdComparison::All } else { IdComparison::Entered },
         behind_since: None,
-        notes: Notes::default(),
+        notes: RaceNotes::default(),
     });
     // The rest of the body is boxed by itself, because it is dropped long before the stream ends.
     Box::pin(linked.run(rest.map(Box::new), gone))
@@ -112,28 +112,32 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
 
 /// The knowledge whether a response has sent anything to the client, which counts as a keep-alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spoken {
+enum ContentSent {
     Something,
     Nothing,
 }
 
-impl Linked<'_> {
-    async fn run(mut self: Box<Self>, rest: Option<Box<(Incoming, Lease)>>, gone: Option<Gone>) -> Option<After> {
+impl LinkedStream<'_> {
+    async fn run(
+        mut self: Box<Self>,
+        rest: Option<Box<(Incoming, Lease)>>,
+        gone: Option<GoneLinkGuard>,
+    ) -> Option<AfterHold> {
         // The guard is dropped when the stream has ended, and requests the gone link then.
         let _gone = gone;
         let ControlFlow::Break(over) = self.live(rest).await;
         match over {
-            Over::Gone => {}
-            Over::Ended => {
-                self.parked.because(Reason::Origin);
+            StreamEnd::Gone => {}
+            StreamEnd::Ended => {
+                self.parked.set_end_reason(EndReason::Origin);
                 // Items that were accepted before the end and still wait are delivered.
                 self.parked.resume();
                 let _ = Box::pin(self.take_queued()).await;
                 let Self { parked, .. } = *self;
                 Box::pin(parked.finish()).await;
             }
-            Over::Broken => {
-                self.parked.because(Reason::Origin);
+            StreamEnd::Broken => {
+                self.parked.set_end_reason(EndReason::Origin);
                 self.parked.cut();
             }
         }
@@ -141,12 +145,12 @@ impl Linked<'_> {
     }
 
     /// Runs until the stream is over. The rarely used parts are boxed, so that a waiting stream takes little memory.
-    async fn live(&mut self, rest: Option<Box<(Incoming, Lease)>>) -> ControlFlow<Over, std::convert::Infallible> {
+    async fn live(&mut self, rest: Option<Box<(Incoming, Lease)>>) -> ControlFlow<StreamEnd, std::convert::Infallible> {
         if let Some(rest) = rest {
             Box::pin(self.relay(*rest)).await?;
         }
-        self.begin(Spoken::Something)?;
-        if self.compare == Compare::All || self.instruct.hold.is_none() {
+        self.begin(ContentSent::Something)?;
+        if self.compare == IdComparison::All || self.instruct.hold.is_none() {
             Box::pin(self.refresh(Some(Instant::now()))).await?;
         } else {
             self.parked.resume();
@@ -157,32 +161,32 @@ impl Linked<'_> {
                 Box::pin(self.refresh(since)).await?;
             }
             if self.notes.closing {
-                return ControlFlow::Break(Over::Ended);
+                return ControlFlow::Break(StreamEnd::Ended);
             }
             self.arm();
             match self.parked.next().await {
-                Event::Gone => return ControlFlow::Break(Over::Gone),
-                Event::Close => {
+                ParkedEvent::Gone => return ControlFlow::Break(StreamEnd::Gone),
+                ParkedEvent::Close => {
                     self.notes.closing = true;
                     Box::pin(self.take_queued()).await?;
                 }
-                Event::Timer => self.tick().await?,
-                Event::Refresh => self.notes.refresh = true,
-                Event::Queued => Box::pin(self.take_queued()).await?,
-                Event::Item(_) | Event::Patch(_) | Event::Readable => {}
+                ParkedEvent::Timer => self.tick().await?,
+                ParkedEvent::Refresh => self.notes.refresh = true,
+                ParkedEvent::Queued => Box::pin(self.take_queued()).await?,
+                ParkedEvent::Item(_) | ParkedEvent::Patch(_) | ParkedEvent::Readable => {}
             }
         }
     }
 
     /// Begins to hold as the current instruct says, and sets the times of the keep-alive and of the link. A body that
     /// was just sent restarts the keep-alive.
-    fn begin(&mut self, spoken: Spoken) -> Flow {
+    fn begin(&mut self, spoken: ContentSent) -> StreamFlow {
         if let Some(channel) = unlinked(&self.instruct) {
             return self.fail(&format!("channel '{channel}' specifies prev-id, but no next link found"));
         }
         let form = self.form;
-        let pulse = self.instruct.keep_alive.as_ref().map(|k| Pulse::new(k, form));
-        if spoken == Spoken::Something || pulse != self.pulse {
+        let pulse = self.instruct.keep_alive.as_ref().map(|k| KeepAliveTimer::new(k, form));
+        if spoken == ContentSent::Something || pulse != self.pulse {
             self.pulse_at = pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
             self.pulse = pulse;
         }
@@ -196,7 +200,7 @@ impl Linked<'_> {
 
     /// Returns the absolute URI of the next link and its timeout, if there is a next link.
     fn next_uri(&self) -> Option<(Uri, Duration)> {
-        let Next { uri, timeout } = self.instruct.links.next.as_ref()?;
+        let NextLink { uri, timeout } = self.instruct.links.next.as_ref()?;
         self.about.resolve(uri).map(|uri| (uri, *timeout))
     }
 
@@ -212,7 +216,7 @@ impl Linked<'_> {
         }
     }
 
-    async fn tick(&mut self) -> Flow {
+    async fn tick(&mut self) -> StreamFlow {
         self.beat();
         if self.link_at.is_some_and(|at| at <= Instant::now()) {
             let period = self.instruct.links.next.as_ref().map_or(Duration::ZERO, |next| next.timeout);
@@ -235,8 +239,8 @@ impl Linked<'_> {
     /// Requests the next link, and then the next link of each response, until a response holds. With `since`, a
     /// response to a request that was sent before that time is too old; without it, a response of a moment ago may be
     /// shared.
-    async fn refresh(&mut self, since: Option<Instant>) -> Flow {
-        self.parked.hold_back();
+    async fn refresh(&mut self, since: Option<Instant>) -> StreamFlow {
+        self.parked.queue_items();
         if since.is_some()
             && let Some(refreshed) = self.refreshed
         {
@@ -247,9 +251,9 @@ impl Linked<'_> {
             // At most one response waits for the client, so a client that does not read cannot make gripd collect
             // more of them.
             if self.parked.is_blocked() && self.parked.wait_for_room(None).await.is_err() {
-                return ControlFlow::Break(Over::Gone);
+                return ControlFlow::Break(StreamEnd::Gone);
             }
-            let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(Over::Ended) };
+            let Some((uri, _)) = self.next_uri() else { return ControlFlow::Break(StreamEnd::Ended) };
             // The link of a response without a hold continues it, so an earlier response cannot serve.
             let since = if self.instruct.hold.is_some() { since } else { Some(Instant::now()) };
             let collected = self.ask(&uri, since).await?;
@@ -268,7 +272,7 @@ impl Linked<'_> {
 
     /// Requests a link. A failed request is retried up to [`RETRIES`] times, with increasing pauses. After that the
     /// stream ends.
-    async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<Over, CollectedAnswer> {
+    async fn ask(&mut self, uri: &Uri, since: Option<Instant>) -> ControlFlow<StreamEnd, CollectedAnswer> {
         for attempt in 0..=RETRIES {
             // A retry must not join the failed request of another stream.
             let since = if attempt == 0 { since } else { Some(Instant::now()) };
@@ -288,11 +292,11 @@ impl Linked<'_> {
             }
         }
         self.fail("Failed to retrieve next link.")?;
-        ControlFlow::Break(Over::Ended)
+        ControlFlow::Break(StreamEnd::Ended)
     }
 
     /// Takes over the instruct of a link's response and sends its body to the client.
-    async fn take(&mut self, collected: CollectedAnswer) -> Flow {
+    async fn take(&mut self, collected: CollectedAnswer) -> StreamFlow {
         let (instruct, body) = match read(&collected, self.holds.admission.max_channels()) {
             Ok(read) => read,
             Err(why) => {
@@ -317,7 +321,7 @@ impl Linked<'_> {
         if let Some(rest) = collected.rest {
             self.relay(rest).await?;
         }
-        let spoken = if body.is_empty() { Spoken::Nothing } else { Spoken::Something };
+        let spoken = if body.is_empty() { ContentSent::Nothing } else { ContentSent::Something };
         if holds { self.begin(spoken) } else { ControlFlow::Continue(()) }
     }
 
@@ -335,20 +339,20 @@ impl Linked<'_> {
 
     /// Subscribes the stream to the channels of the instruct and to no others, on their terms. For channels that were
     /// held before, the last ids need no comparison, since the missed items are among those that wait.
-    fn join(&mut self) -> Flow {
+    fn join(&mut self) -> StreamFlow {
         let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
-        self.parked.agree(terms, ways_of_stream(&self.instruct));
-        let compare = std::mem::replace(&mut self.compare, Compare::Entered);
+        self.parked.set_terms(terms, ways_of_stream(&self.instruct));
+        let compare = std::mem::replace(&mut self.compare, IdComparison::Entered);
         let known = match self.parked.follow_terms(compare) {
             Ok(Some(known)) => known,
             Ok(None) => return ControlFlow::Continue(()),
             Err(denied) => {
                 tracing::info!(uri = %self.about.shown(), %denied, "a stream was ended");
-                self.parked.because(Reason::Kicked);
-                return ControlFlow::Break(Over::Ended);
+                self.parked.set_end_reason(EndReason::Kicked);
+                return ControlFlow::Break(StreamEnd::Ended);
             }
         };
-        let cause = Some(Cause(known));
+        let cause = Some(KnownLastIds(known));
         // If the origin names the same ids again, they are right, and the stream does not ask a third time.
         self.notes.refresh |= self.cause != cause;
         self.behind_since = Some(Instant::now());
@@ -358,31 +362,31 @@ impl Linked<'_> {
     }
 
     /// Sends the part of a body that is too large to be kept in memory, as fast as the client reads.
-    async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> Flow {
+    async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> StreamFlow {
         let mut pace = Pace::new(self.holds.settings.answer_pace);
         loop {
             let frame = match self.race(OnClose::Wait, incoming.frame()).await {
                 ControlFlow::Continue(Some(frame)) => frame,
                 ControlFlow::Continue(None) => break,
                 // A body that breaks off must not be followed by an end mark, which would make it look complete.
-                ControlFlow::Break(Over::Gone) => return ControlFlow::Break(Over::Gone),
-                ControlFlow::Break(_) => return ControlFlow::Break(Over::Broken),
+                ControlFlow::Break(StreamEnd::Gone) => return ControlFlow::Break(StreamEnd::Gone),
+                ControlFlow::Break(_) => return ControlFlow::Break(StreamEnd::Broken),
             };
             let length = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
             match frame {
                 Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
                     tracing::warn!(uri = %self.about.shown(), %error, "the origin's response ended before it was complete");
-                    return ControlFlow::Break(Over::Broken);
+                    return ControlFlow::Break(StreamEnd::Broken);
                 }
             }
             // Until the client has read, its slowness keeps a connection to the origin occupied. The time is recorded
             // so that waiting requests can take the connection.
-            lease.delay().begins();
+            lease.delay().begin_wait();
             let has_room = self.parked.wait_for_room(Some(&mut pace)).await;
-            lease.delay().ends(length);
+            lease.delay().finish_wait(length);
             if has_room.is_err() {
-                return ControlFlow::Break(Over::Gone);
+                return ControlFlow::Break(StreamEnd::Gone);
             }
         }
         lease.finish();
@@ -390,27 +394,27 @@ impl Linked<'_> {
     }
 
     /// Decides the waiting items one by one. Items whose filters ask the origin are decided by its response.
-    async fn take_queued(&mut self) -> Flow {
+    async fn take_queued(&mut self) -> StreamFlow {
         loop {
-            let asked = match self.parked.turn() {
-                Turn::Empty => return ControlFlow::Continue(()),
-                Turn::Decided => continue,
-                Turn::Ask(asked) => asked,
+            let asked = match self.parked.take_next_item() {
+                PendingDecision::Empty => return ControlFlow::Continue(()),
+                PendingDecision::Decided => continue,
+                PendingDecision::Ask(asked) => asked,
             };
             let content = asked.item.stream.as_ref().map(|chunk| chunk.content().clone()).unwrap_or_default();
             let Some(terms) = self.parked.terms(Clone::clone) else { return ControlFlow::Continue(()) };
             let (holds, about) = (self.holds, self.about.clone());
             let filtered = holds.origin.filter(&about, terms.passage(&asked.item), content);
             match self.race(OnClose::Wait, filtered).await? {
-                Some(content) => self.parked.give(asked, Some(content)),
-                None => self.parked.pass_over(&asked),
+                Some(content) => self.parked.deliver_pending(asked, Some(content)),
+                None => self.parked.skip_pending(&asked),
             }
         }
     }
 
     /// Waits for `asked`, while the keep-alive goes on and events of the connection are noted. Breaks if the
     /// connection ends first.
-    async fn race<T>(&mut self, on_close: OnClose, asked: impl Future<Output = T>) -> ControlFlow<Over, T> {
+    async fn race<T>(&mut self, on_close: OnClose, asked: impl Future<Output = T>) -> ControlFlow<StreamEnd, T> {
         let Self { holds, parked, pulse, pulse_at, notes, .. } = self;
         if let Some(at) = *pulse_at {
             parked.set_timer(at.saturating_duration_since(Instant::now()));
@@ -423,8 +427,8 @@ impl Linked<'_> {
         });
         match done.await {
             Some(done) => ControlFlow::Continue(done),
-            None if self.notes.gone => ControlFlow::Break(Over::Gone),
-            None => ControlFlow::Break(Over::Ended),
+            None if self.notes.gone => ControlFlow::Break(StreamEnd::Gone),
+            None => ControlFlow::Break(StreamEnd::Ended),
         }
     }
 
@@ -435,20 +439,25 @@ impl Linked<'_> {
     }
 
     /// Ends the stream because of an error. The client receives the text `why` if debugging is on.
-    fn fail(&mut self, why: &str) -> Flow {
+    fn fail(&mut self, why: &str) -> StreamFlow {
         if self.holds.explains(&self.about) {
             self.send(format!("\n\n{why}\n").as_bytes());
         }
-        ControlFlow::Break(Over::Ended)
+        ControlFlow::Break(StreamEnd::Ended)
     }
 }
 
 /// Sends the keep-alive if it is due. Returns the time at which the next one is due, if there is a keep-alive.
-fn beat(holds: &Holds, parked: &mut Parked, pulse: Option<&Pulse>, at: &mut Option<Instant>) -> Option<Instant> {
+fn beat(
+    holds: &Holds,
+    parked: &mut Parked,
+    pulse: Option<&KeepAliveTimer>,
+    at: &mut Option<Instant>,
+) -> Option<Instant> {
     if let Some(pulse) = pulse
         && at.is_some_and(|at| at <= Instant::now())
     {
-        *at = Some(Instant::now() + pulse.beat(parked, holds));
+        *at = Some(Instant::now() + pulse.send_if_due(parked, holds));
     }
     *at
 }
@@ -458,7 +467,7 @@ fn successful(collected: CollectedAnswer) -> Result<CollectedAnswer, Failure> {
     if collected.status.is_success() {
         return Ok(collected);
     }
-    Err(Failure::because(Kind::Unusable, format!("its status is {}", collected.status.as_u16())))
+    Err(Failure::because(FailureKind::Unusable, format!("its status is {}", collected.status.as_u16())))
 }
 
 /// Returns the instruct of a link's response, and the body to append to the stream.
@@ -467,9 +476,10 @@ fn successful(collected: CollectedAnswer) -> Result<CollectedAnswer, Failure> {
 /// The response cannot be used. The text says why, in Pushpin's words where Pushpin has them.
 fn read(collected: &CollectedAnswer, max_channels: usize) -> Result<(Instruct, Bytes), String> {
     let CollectedAnswer { headers, status, body, rest, .. } = collected;
-    let read = Reading::begin(headers)
-        .and_then(|instruct| Reading::of(instruct, headers, status.as_u16(), (body, rest.is_none()), max_channels));
-    let Reading { instruct, body, .. } = read.map_err(|unusable| unusable.to_string())?;
+    let read = UnderstoodAnswer::begin(headers).and_then(|instruct| {
+        UnderstoodAnswer::of(instruct, headers, status.as_u16(), (body, rest.is_none()), max_channels)
+    });
+    let UnderstoodAnswer { instruct, body, .. } = read.map_err(|unusable| unusable.to_string())?;
     if instruct.hold == Some(HoldMode::Response) {
         return Err("Next link returned non-stream hold.".to_owned());
     }

@@ -1,26 +1,28 @@
 //! Holds: connections that wait for published items, either as a stream or as a long-poll.
 
+mod keep_alive_timer;
 mod linked;
-mod patching;
-mod pulse;
+mod patch_turns;
 mod race;
 mod response;
 mod stream;
 mod terms;
 
 use crate::admission::Admission;
-use crate::grip::item::Id;
+use crate::grip::item::ItemId;
 use crate::grip::{Channel, HoldMode, Instruct, Rights};
-use crate::hub::Membership;
-use crate::net::{Limits, Transport};
-use crate::origin::{Asking, Gone, Lease, Origin, Turn};
-use crate::shard::{Away, Denied, Feed, Parked, Profile, Shard, Spread, Terms, Ways};
+use crate::hub::MembershipReport;
+use crate::net::{PaceLimits, Transport};
+use crate::origin::{GoneLinkGuard, Lease, OriginClient, OwnRequestPermit, Requester};
+use crate::shard::{
+    AwayConnection, DeliveryForm, DeniedChannel, ItemHandling, Parked, Profile, Shard, Terms, TimerSpread,
+};
 use crate::wire::answer::DENIED;
-use crate::wire::{AnswerHead, Framing, Head, Jsonp, Persistence};
+use crate::wire::{AnswerHead, Framing, JsonpWrapper, Persistence, ResponseHead};
 use bytes::Bytes;
 use hyper::Version;
 use hyper::body::Incoming;
-use patching::PatchTurns;
+use patch_turns::PatchTurns;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -35,7 +37,7 @@ pub struct Settings {
     /// The pause before the first retry of a failed request to a next link. Each further pause is twice as long.
     pub link_retry: Duration,
     /// The slowest pace at which a client may read a response that is too large to be kept in memory.
-    pub answer_pace: Limits,
+    pub answer_pace: PaceLimits,
     /// Whether clients of all routes receive a text that says why their hold has ended because of an error.
     pub debug: bool,
 }
@@ -45,7 +47,7 @@ impl Default for Settings {
         Self {
             refresh_pause: Duration::from_millis(100),
             link_retry: Duration::from_secs(1),
-            answer_pace: Limits::default(),
+            answer_pace: PaceLimits::default(),
             debug: false,
         }
     }
@@ -62,32 +64,32 @@ pub struct Hold {
     /// The full names of the channels that the connection holds independently of the origin's response.
     pub implicit: Vec<String>,
     /// The head of the origin's response, as the client receives it.
-    pub head: Head,
+    pub head: ResponseHead,
     /// The body of the origin's response. A stream starts with it; a long-poll receives it on timeout.
     pub body: Bytes,
     /// The remaining part of a stream's body that is too large to be kept in memory.
     pub rest: Option<(Incoming, Lease)>,
     /// The JSON-P script in which the response of a long-poll is wrapped, if the request asked for one.
-    pub jsonp: Option<Jsonp>,
+    pub jsonp: Option<JsonpWrapper>,
     /// The properties of the client's request that decide how it must be answered.
-    pub client: Client,
+    pub client: ClientTraits,
     /// The rights of the client.
     pub rights: Rights,
     /// The client and the route on whose behalf the origin is asked again.
-    pub about: Asking,
+    pub about: Requester,
     /// The bytes of a long-poll's request, from which the request can be served again.
     pub request: Box<[u8]>,
     /// The last ids because of which the request was served again, if it was.
-    pub cause: Option<Cause>,
+    pub cause: Option<KnownLastIds>,
     /// The guard that tells the origin when the client is gone, if an earlier answer asked for it.
-    pub gone: Option<Gone>,
+    pub gone: Option<GoneLinkGuard>,
     /// The connection as it was held before its request was served again, if it was.
-    pub away: Option<Away>,
+    pub away: Option<AwayConnection>,
 }
 
 /// The reason why a connection leaves hyper.
 #[derive(Debug)]
-pub enum Leave {
+pub enum LeavingConnection {
     /// The connection is to be held.
     Hold(Box<Hold>),
     /// A close or a drain has reached a long-poll while its request was served again. It receives the response of a
@@ -99,18 +101,18 @@ pub enum Leave {
 #[derive(Debug)]
 pub struct FinalAnswer {
     /// The head of the response.
-    pub head: Head,
+    pub head: ResponseHead,
     /// The body of the response.
     pub body: Bytes,
     /// The properties of the client's request that decide how it must be answered.
-    pub client: Client,
+    pub client: ClientTraits,
     /// The connection, which is to end.
-    pub away: Away,
+    pub away: AwayConnection,
 }
 
 /// The properties of a client's request that decide how it must be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client {
+pub struct ClientTraits {
     /// The HTTP version of the client. HTTP/1.0 has no chunked coding, so the end of a response is the end of the
     /// connection.
     pub version: Version,
@@ -122,53 +124,53 @@ pub struct Client {
 
 /// The use of a connection that is no longer held and has not ended.
 #[derive(Debug)]
-pub enum After {
+pub enum AfterHold {
     /// The connection may serve another request. The bytes are those that the client has sent while it was held.
     Next(Transport, Bytes),
     /// The request of the connection is to be served again. The bytes begin with that request and continue with what
     /// the client has sent since.
-    Again(Transport, Bytes, Box<Retry>),
+    Again(Transport, Bytes, Box<ServedAgain>),
 }
 
 /// A request that is to be served again.
 #[derive(Debug)]
-pub struct Retry {
+pub struct ServedAgain {
     /// The client and the route on whose behalf the origin is asked.
-    pub about: Asking,
+    pub about: Requester,
     /// The ids of the last items that the client has received, by the channel names that the origin uses.
-    pub last_ids: Vec<(String, Id)>,
+    pub last_ids: Vec<(String, ItemId)>,
     /// The last ids that differ from those of the hub, if this is why the request is served again. They are compared
     /// with the next response.
-    pub cause: Option<Cause>,
+    pub cause: Option<KnownLastIds>,
     /// The permit to send a request to the origin, held until the origin has responded.
-    pub turn: Turn,
+    pub turn: OwnRequestPermit,
     /// The response for the case that a close or a drain reaches the connection meanwhile, together with the
     /// connection as its shard sees it.
     pub final_answer: Option<Box<FinalAnswer>>,
     /// The guard that requests the gone link when it is dropped, if the origin has named one.
-    pub gone: Option<Gone>,
+    pub gone: Option<GoneLinkGuard>,
 }
 
 /// The last ids that an origin has named although the hub knows other ids. If the origin names them a second time,
 /// they are taken as correct.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause(Vec<(Channel, Id)>);
+pub struct KnownLastIds(Vec<(Channel, ItemId)>);
 
 /// A connection that may not be held, and has been sent the response that says so.
-struct Refused(Parked);
+struct RefusedConnection(Parked);
 
 /// The future of a held connection. It yields the further use of the connection, or `None` if the connection has
 /// ended.
-pub type Waiting<'a> = Pin<Box<dyn Future<Output = Option<After>> + 'a>>;
+pub type HoldFuture<'a> = Pin<Box<dyn Future<Output = Option<AfterHold>> + 'a>>;
 
 /// The settings and the parts of a shard that its holds need.
 pub struct Holds {
     settings: Settings,
     shard: Rc<Shard>,
-    membership: Membership,
+    membership: MembershipReport,
     admission: Rc<Admission>,
-    origin: Rc<Origin>,
-    spread: Spread,
+    origin: Rc<OriginClient>,
+    spread: TimerSpread,
     /// The turns of long-polls to have the held response patched.
     patching: PatchTurns,
 }
@@ -178,11 +180,19 @@ impl Holds {
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,
-        membership: Membership,
+        membership: MembershipReport,
         admission: Rc<Admission>,
-        origin: Rc<Origin>,
+        origin: Rc<OriginClient>,
     ) -> Self {
-        Self { settings, shard, membership, admission, origin, spread: Spread::default(), patching: PatchTurns::new() }
+        Self {
+            settings,
+            shard,
+            membership,
+            admission,
+            origin,
+            spread: TimerSpread::default(),
+            patching: PatchTurns::new(),
+        }
     }
 
     /// Returns the limits.
@@ -195,10 +205,10 @@ impl Holds {
     ///
     /// Everything that can be done at once is done before the future is returned. The future is therefore small,
     /// which matters because most held connections only wait.
-    pub fn park(&self, leave: Leave, transport: Transport, early: Bytes) -> Waiting<'_> {
+    pub fn park(&self, leave: LeavingConnection, transport: Transport, early: Bytes) -> HoldFuture<'_> {
         let mut hold = match leave {
-            Leave::End(final_answer) => return Box::pin(final_answer.end(transport)),
-            Leave::Hold(hold) => hold,
+            LeavingConnection::End(final_answer) => return Box::pin(final_answer.end(transport)),
+            LeavingConnection::Hold(hold) => hold,
         };
         match hold.mode {
             HoldMode::Response => response::park(self, hold, transport, &early),
@@ -217,18 +227,18 @@ impl Holds {
     fn subscribe(
         &self,
         terms: Terms,
-        ways: Ways,
+        ways: ItemHandling,
         (transport, early): (Transport, &[u8]),
-        feed: Feed,
+        feed: DeliveryForm,
         hold: &mut Hold,
-    ) -> Result<(Parked, Option<Cause>), Refused> {
+    ) -> Result<(Parked, Option<KnownLastIds>), RefusedConnection> {
         let whose = Profile::new(&hold.about.route.name, &hold.rights, hold.about.client);
         let mut parked = match hold.away.take() {
-            Some(away) => away.back(transport, early, feed, &whose),
+            Some(away) => away.resume_hold(transport, early, feed, &whose),
             None => Parked::new(&self.shard, transport, early, feed, &whose),
         };
-        if ways != Ways::default() || !terms.are_plain() || parked.is_on_terms() {
-            parked.agree(terms.clone(), ways);
+        if ways != ItemHandling::default() || !terms.are_plain() || parked.is_on_terms() {
+            parked.set_terms(terms.clone(), ways);
         }
         // A publisher may have moved the connection to other channels while its request was served again.
         let terms = parked.terms(Clone::clone).unwrap_or(terms);
@@ -241,17 +251,17 @@ impl Holds {
                 return Err(refuse(parked, &denied, hold));
             }
         };
-        Ok((parked, joined.behind.then_some(Cause(known))))
+        Ok((parked, joined.behind.then_some(KnownLastIds(known))))
     }
 
     /// Returns a guard that requests the gone link when it is dropped, or `None` if there is no such link.
-    fn gone(&self, about: &Asking, link: Option<&str>) -> Option<Gone> {
+    fn gone(&self, about: &Requester, link: Option<&str>) -> Option<GoneLinkGuard> {
         let uri = about.resolve(link?)?;
-        Some(Gone::new(Rc::clone(&self.origin), about.clone(), uri))
+        Some(GoneLinkGuard::new(Rc::clone(&self.origin), about.clone(), uri))
     }
 
     /// Returns whether clients of the route receive a text that says why their hold has ended.
-    fn explains(&self, about: &Asking) -> bool {
+    fn explains(&self, about: &Requester) -> bool {
         self.settings.debug || about.route.debug
     }
 }
@@ -264,16 +274,16 @@ impl fmt::Debug for Holds {
 
 /// Refuses a hold because a channel is denied. The connection has left hyper already, so the response is written
 /// here.
-fn refuse(mut parked: Parked, denied: &Denied, hold: &Hold) -> Refused {
+fn refuse(mut parked: Parked, denied: &DeniedChannel, hold: &Hold) -> RefusedConnection {
     tracing::info!(uri = %hold.about.shown(), %denied, "a hold was refused");
     parked.refuse();
     answer(&mut parked, &DENIED.head(), &DENIED.body().into(), hold.client, Persistence::Close);
-    Refused(parked)
+    RefusedConnection(parked)
 }
 
-impl Refused {
+impl RefusedConnection {
     /// Waits until the connection has ended.
-    fn end(self) -> Waiting<'static> {
+    fn end(self) -> HoldFuture<'static> {
         Box::pin(async move {
             self.0.finish().await;
             None
@@ -283,7 +293,7 @@ impl Refused {
 
 /// Sends a whole response. The bytes of the body are shared and not copied, because many long-polls may receive the
 /// same body.
-fn answer(parked: &mut Parked, head: &Head, body: &Bytes, client: Client, persistence: Persistence) {
+fn answer(parked: &mut Parked, head: &ResponseHead, body: &Bytes, client: ClientTraits, persistence: Persistence) {
     let framing = if head.has_body() { Framing::Length(body.len()) } else { Framing::None };
     let sent = if head.has_body() && !client.head_only { body.clone() } else { Bytes::new() };
     parked.begin(&AnswerHead { head, version: client.version, framing, persistence }, sent);

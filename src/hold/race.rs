@@ -1,14 +1,14 @@
 //! Waiting for an origin's response on behalf of a held connection whose own events still occur meanwhile.
 
-use crate::grip::item::Response;
-use crate::shard::{Event, Parked};
+use crate::grip::item::ResponseFormat;
+use crate::shard::{Parked, ParkedEvent};
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
 /// The events of a connection that occurred while its origin was asked.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct RaceNotes {
     /// Whether the client is gone.
     pub(super) gone: bool,
     /// Whether the connection is to be ended.
@@ -18,7 +18,7 @@ pub(super) struct Notes {
     /// Whether the time of a long-poll is over.
     pub(super) over: bool,
     /// The item that answers a long-poll, if one has arrived.
-    pub(super) item: Option<Arc<Response>>,
+    pub(super) item: Option<Arc<ResponseFormat>>,
 }
 
 /// The treatment of a request in progress when the connection is to be ended.
@@ -35,7 +35,7 @@ pub(super) enum OnClose {
 /// and ends the wait by returning `Break`.
 pub(super) async fn race<T>(
     parked: &mut Parked,
-    notes: &mut Notes,
+    notes: &mut RaceNotes,
     on_close: OnClose,
     asked: impl Future<Output = T>,
     mut beat: impl FnMut(&mut Parked) -> ControlFlow<()>,
@@ -60,15 +60,15 @@ pub(super) async fn race<T>(
             () = grace => return None,
         };
         match event {
-            Event::Gone => {
+            ParkedEvent::Gone => {
                 notes.gone = true;
                 return None;
             }
-            Event::Item(response) => {
+            ParkedEvent::Item(response) => {
                 notes.item = Some(response);
                 return None;
             }
-            Event::Close => {
+            ParkedEvent::Close => {
                 notes.closing = true;
                 if on_close == OnClose::GiveUp {
                     return None;
@@ -76,12 +76,12 @@ pub(super) async fn race<T>(
             }
             // A request is in progress already, or is about to be sent. Its response may be too old for this event,
             // so another request follows.
-            Event::Refresh | Event::Patch(_) => notes.refresh = true,
-            Event::Timer if beat(parked).is_break() => {
+            ParkedEvent::Refresh | ParkedEvent::Patch(_) => notes.refresh = true,
+            ParkedEvent::Timer if beat(parked).is_break() => {
                 notes.over = true;
                 return None;
             }
-            Event::Timer | Event::Queued | Event::Readable => {}
+            ParkedEvent::Timer | ParkedEvent::Queued | ParkedEvent::Readable => {}
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Response holds (long-polls). One item or the timeout answers the request, or the request is served again.
 
-use super::race::{Notes, OnClose, race};
+use super::race::{OnClose, RaceNotes, race};
 use super::terms::ways_of_response;
-use super::{After, Cause, Client, FinalAnswer, Hold, Holds, Retry, Waiting, answer};
-use crate::grip::item::{Body, Response};
+use super::{AfterHold, ClientTraits, FinalAnswer, Hold, HoldFuture, Holds, KnownLastIds, ServedAgain, answer};
+use crate::grip::item::{ItemBody, ResponseFormat};
 use crate::net::Transport;
-use crate::origin::{self, Asking, Gone};
-use crate::shard::{Away, Event, Feed, Parked, PendingItem, Reason, Turn, Ways};
-use crate::wire::{Head, Jsonp, Persistence};
+use crate::origin::{self, GoneLinkGuard, Requester};
+use crate::shard::{
+    AwayConnection, DeliveryForm, EndReason, ItemHandling, Parked, ParkedEvent, PendingDecision, PendingItem,
+};
+use crate::wire::{JsonpWrapper, Persistence, ResponseHead};
 use bytes::Bytes;
 use hyper::header::CONTENT_ENCODING;
 use std::ops::ControlFlow;
@@ -15,49 +17,50 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 /// A long-poll that is held.
-struct Poll<'a> {
+struct LongPoll<'a> {
     holds: &'a Holds,
     parked: Parked,
-    head: Head,
+    head: ResponseHead,
     body: Bytes,
-    client: Client,
+    client: ClientTraits,
     request: Box<[u8]>,
-    about: Asking,
+    about: Requester,
     /// The parts of a long-poll that few long-polls need.
-    extras: Option<Box<Extras>>,
+    extras: Option<Box<PollExtras>>,
 }
 
-struct Extras {
-    gone: Option<Gone>,
-    jsonp: Option<Jsonp>,
+struct PollExtras {
+    gone: Option<GoneLinkGuard>,
+    jsonp: Option<JsonpWrapper>,
     /// The last ids that the origin has named although the hub knows other ids. The request is served again because
     /// of them.
-    behind: Option<Cause>,
+    behind: Option<KnownLastIds>,
     /// Whether a hint arrived while a request to the origin was in progress.
     hinted: bool,
 }
 
 /// The event that ends a long-poll.
-enum End {
+enum PollEnd {
     /// The client is gone.
     Gone,
     /// The response is the origin's own, as after a timeout.
     Timeout,
     /// An item answers the long-poll, with this body.
-    Item(Arc<Response>, Bytes),
+    Item(Arc<ResponseFormat>, Bytes),
     /// The request is served again, with this permission to ask the origin.
-    Again(origin::Turn),
+    Again(origin::OwnRequestPermit),
     /// The request is to be served again, once the origin may be asked.
     Refresh,
 }
 
 /// Begins to hold a long-poll. The returned future yields the connection if it may serve another request, or is to
 /// serve the same request again.
-pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> HoldFuture<'a> {
     let terms = hold.terms();
-    let hinted = hold.away.as_ref().is_some_and(Away::is_hinted);
-    let ways = if terms.are_plain() { Ways::default() } else { ways_of_response(&hold.instruct) };
-    let (mut parked, behind) = match holds.subscribe(terms, ways, (transport, early), Feed::Response, &mut hold) {
+    let hinted = hold.away.as_ref().is_some_and(AwayConnection::wants_refresh);
+    let ways = if terms.are_plain() { ItemHandling::default() } else { ways_of_response(&hold.instruct) };
+    let (mut parked, behind) = match holds.subscribe(terms, ways, (transport, early), DeliveryForm::Response, &mut hold)
+    {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused.end(),
     };
@@ -73,50 +76,50 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     });
     // The gone link of the first response stays in force, whatever later responses say.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
-    let extras = Extras { gone, jsonp, behind, hinted };
+    let extras = PollExtras { gone, jsonp, behind, hinted };
     let few = extras.gone.is_some() || extras.jsonp.is_some() || extras.behind.is_some() || hinted;
     let extras = if few { Some(Box::new(extras)) } else { None };
-    Box::pin(Poll { holds, parked, head, body, client, request, about, extras }.wait())
+    Box::pin(LongPoll { holds, parked, head, body, client, request, about, extras }.wait())
 }
 
-impl Poll<'_> {
-    async fn wait(mut self) -> Option<After> {
+impl LongPoll<'_> {
+    async fn wait(mut self) -> Option<AfterHold> {
         let again = self.extras.as_ref().is_some_and(|extras| extras.behind.is_some() || extras.hinted);
-        let mut end = if again { End::Refresh } else { self.next().await };
-        if matches!(end, End::Refresh) && !self.parked.is_ending() {
+        let mut end = if again { PollEnd::Refresh } else { self.next().await };
+        if matches!(end, PollEnd::Refresh) && !self.parked.is_ending() {
             end = Box::pin(self.wait_for_turn()).await;
         }
         Box::pin(self.end(end)).await
     }
 
     /// Waits for the event that ends the hold.
-    async fn next(&mut self) -> End {
+    async fn next(&mut self) -> PollEnd {
         loop {
             return match self.parked.next().await {
-                Event::Gone => End::Gone,
-                Event::Item(response) => self.fit(response),
-                Event::Patch(item) => Box::pin(self.patch(&item)).await,
-                Event::Timer => End::Timeout,
-                Event::Close => Box::pin(self.take_queued()).await.unwrap_or(End::Timeout),
-                Event::Refresh => End::Refresh,
-                Event::Queued => match Box::pin(self.take_queued()).await {
+                ParkedEvent::Gone => PollEnd::Gone,
+                ParkedEvent::Item(response) => self.fit(response),
+                ParkedEvent::Patch(item) => Box::pin(self.patch(&item)).await,
+                ParkedEvent::Timer => PollEnd::Timeout,
+                ParkedEvent::Close => Box::pin(self.take_queued()).await.unwrap_or(PollEnd::Timeout),
+                ParkedEvent::Refresh => PollEnd::Refresh,
+                ParkedEvent::Queued => match Box::pin(self.take_queued()).await {
                     Some(end) => end,
                     None => continue,
                 },
-                Event::Readable => continue,
+                ParkedEvent::Readable => continue,
             };
         }
     }
 
     /// Applies a patch to the held body. Returns the item as the end of the hold if the patch fits. Otherwise the
     /// origin is asked again.
-    async fn patch(&mut self, pending: &PendingItem) -> End {
-        let Some(response) = &pending.item.response else { return End::Refresh };
-        let mut notes = Notes::default();
+    async fn patch(&mut self, pending: &PendingItem) -> PollEnd {
+        let Some(response) = &pending.item.response else { return PollEnd::Refresh };
+        let mut notes = RaceNotes::default();
         match self.changed(response, &mut notes).await {
             Ok(Some(body)) => {
                 self.parked.count(&pending.item);
-                End::Item(Arc::clone(response), body)
+                PollEnd::Item(Arc::clone(response), body)
             }
             Ok(None) => unanswered(&notes),
             Err(end) => end,
@@ -130,8 +133,8 @@ impl Poll<'_> {
     /// # Errors
     /// The hold has ended while it waited for its turn to patch. If a later item has ended it, that item is the
     /// answer.
-    async fn changed(&mut self, response: &Response, notes: &mut Notes) -> Result<Option<Bytes>, End> {
-        if let Body::Whole(body) = &response.body {
+    async fn changed(&mut self, response: &ResponseFormat, notes: &mut RaceNotes) -> Result<Option<Bytes>, PollEnd> {
+        if let ItemBody::Whole(body) = &response.body {
             return Ok(Some(body.clone()));
         }
         let (holds, mut over) = (self.holds, false);
@@ -142,50 +145,50 @@ impl Poll<'_> {
         let turn = race(&mut self.parked, notes, OnClose::Wait, holds.patching.next(), goes_on).await;
         notes.over |= over;
         match turn {
-            Some(_turn) => Ok(response.body.over(&self.body)),
+            Some(_turn) => Ok(response.body.apply_to(&self.body)),
             None => Err(self.note(std::mem::take(notes))),
         }
     }
 
     /// Returns the end of the hold by an item: the answer, or a refresh if the item is a patch that does not fit.
-    fn fit(&self, response: Arc<Response>) -> End {
-        match response.body.over(&self.body) {
-            Some(body) => End::Item(response, body),
-            None => End::Refresh,
+    fn fit(&self, response: Arc<ResponseFormat>) -> PollEnd {
+        match response.body.apply_to(&self.body) {
+            Some(body) => PollEnd::Item(response, body),
+            None => PollEnd::Refresh,
         }
     }
 
     /// Waits until the origin may be asked again. Meanwhile the hold can still end for another reason.
-    async fn wait_for_turn(&mut self) -> End {
+    async fn wait_for_turn(&mut self) -> PollEnd {
         let (holds, about) = (self.holds, self.about.clone());
         let turn = async move {
             tokio::time::sleep(holds.settings.refresh_pause).await;
             holds.origin.turn(origin::Lane::Asking, &about, &about.route).await
         };
-        let mut notes = Notes::default();
+        let mut notes = RaceNotes::default();
         match race(&mut self.parked, &mut notes, OnClose::GiveUp, turn, |_| ControlFlow::Break(())).await {
             // The client has sent more after its request than is kept, so the connection cannot return to hyper.
-            Some(_) if !self.parked.may_return() => End::Timeout,
-            Some(turn) => End::Again(turn),
+            Some(_) if !self.parked.may_return() => PollEnd::Timeout,
+            Some(turn) => PollEnd::Again(turn),
             None => self.note(notes),
         }
     }
 
     /// Decides the waiting items one by one, by asking their filters. Returns the end of the hold, or `None` if the
     /// hold continues.
-    async fn take_queued(&mut self) -> Option<End> {
+    async fn take_queued(&mut self) -> Option<PollEnd> {
         loop {
-            let pending = match self.parked.turn() {
-                Turn::Empty => return None,
-                Turn::Decided => continue,
-                Turn::Ask(pending) => pending,
+            let pending = match self.parked.take_next_item() {
+                PendingDecision::Empty => return None,
+                PendingDecision::Decided => continue,
+                PendingDecision::Ask(pending) => pending,
             };
             let (response, terms) = (pending.item.response.clone()?, self.parked.terms(Clone::clone)?);
-            let mut notes = Notes::default();
+            let mut notes = RaceNotes::default();
             let body = match self.changed(&response, &mut notes).await {
                 Ok(Some(body)) => body,
                 Ok(None) => {
-                    self.parked.put_off(pending);
+                    self.parked.undo_pending(pending);
                     return Some(unanswered(&notes));
                 }
                 Err(end) => return Some(end),
@@ -194,56 +197,56 @@ impl Poll<'_> {
             match race(&mut self.parked, &mut notes, OnClose::Wait, deciding, |_| ControlFlow::Break(())).await {
                 Some(Some(body)) => {
                     self.parked.count(&pending.item);
-                    return Some(End::Item(response, body));
+                    return Some(PollEnd::Item(response, body));
                 }
-                Some(None) => self.parked.pass_over(&pending),
+                Some(None) => self.parked.skip_pending(&pending),
                 None => return Some(self.note(notes)),
             }
             if notes.closing || notes.over {
-                return Some(End::Timeout);
+                return Some(PollEnd::Timeout);
             }
             if notes.refresh {
-                return Some(End::Refresh);
+                return Some(PollEnd::Refresh);
             }
         }
     }
 
     /// Returns the end of the hold that the events noted during a request mean.
-    fn note(&self, notes: Notes) -> End {
+    fn note(&self, notes: RaceNotes) -> PollEnd {
         match notes.item {
-            _ if notes.gone => End::Gone,
+            _ if notes.gone => PollEnd::Gone,
             Some(response) => self.fit(response),
-            None => End::Timeout,
+            None => PollEnd::Timeout,
         }
     }
 
-    async fn end(mut self, end: End) -> Option<After> {
+    async fn end(mut self, end: PollEnd) -> Option<AfterHold> {
         let (head, body) = match end {
-            End::Gone => return None,
-            End::Again(turn) => return self.serve_again(turn),
+            PollEnd::Gone => return None,
+            PollEnd::Again(turn) => return self.serve_again(turn),
             // A refresh is still wanted here in two cases: an item that arrived during the wait for permission does
             // not fit, or the connection is being ended. In both cases the origin's own response is the answer.
-            End::Refresh | End::Timeout => {
-                self.parked.because(Reason::Timeout);
+            PollEnd::Refresh | PollEnd::Timeout => {
+                self.parked.set_end_reason(EndReason::Timeout);
                 (self.head.clone(), self.body.clone())
             }
-            End::Item(ref response, ref body) => {
-                self.parked.because(Reason::Answered);
-                (overlay(&self.head, response), body.clone())
+            PollEnd::Item(ref response, ref body) => {
+                self.parked.set_end_reason(EndReason::Answered);
+                (published_head(&self.head, response), body.clone())
             }
         };
         self.answer(head, body).await
     }
 
     /// Sends the response. Yields the connection if it may serve another request.
-    async fn answer(mut self, head: Head, body: Bytes) -> Option<After> {
+    async fn answer(mut self, head: ResponseHead, body: Bytes) -> Option<AfterHold> {
         self.parked.unsubscribe();
         let persistent = self.client.persistent && self.parked.may_return();
         let persistence = if persistent { Persistence::KeepAlive } else { Persistence::Close };
-        let (head, body) = dress(head, body, self.extras.as_deref());
+        let (head, body) = finish_response(head, body, self.extras.as_deref());
         answer(&mut self.parked, &head, &body, self.client, persistence);
         if persistent {
-            return self.parked.release().await.map(|(transport, early)| After::Next(transport, early));
+            return self.parked.release().await.map(|(transport, early)| AfterHold::Next(transport, early));
         }
         self.parked.finish().await;
         None
@@ -251,27 +254,31 @@ impl Poll<'_> {
 
     /// Yields the connection with the bytes of its request, to be served again. The connection keeps its channels
     /// meanwhile.
-    fn serve_again(self, turn: origin::Turn) -> Option<After> {
+    fn serve_again(self, turn: origin::OwnRequestPermit) -> Option<AfterHold> {
         let Self { parked, request, about, extras, head, body, client, .. } = self;
         let last_ids = parked.last_ids();
         let (transport, early, away) = parked.lend()?;
         let early = Bytes::from([&request[..], &early[..]].concat());
-        let (head, body) = dress(head, body, extras.as_deref());
+        let (head, body) = finish_response(head, body, extras.as_deref());
         let final_answer = Some(Box::new(FinalAnswer { head, body, client, away }));
         let (gone, cause) = extras.map_or((None, None), |extras| (extras.gone, extras.behind));
-        Some(After::Again(transport, early, Box::new(Retry { about, last_ids, cause, turn, final_answer, gone })))
+        Some(AfterHold::Again(
+            transport,
+            early,
+            Box::new(ServedAgain { about, last_ids, cause, turn, final_answer, gone }),
+        ))
     }
 }
 
 /// Returns the end of a long-poll to which a patch did not fit: the origin is asked again, unless the hold has ended
 /// meanwhile.
-const fn unanswered(notes: &Notes) -> End {
-    if notes.closing || notes.over { End::Timeout } else { End::Refresh }
+const fn unanswered(notes: &RaceNotes) -> PollEnd {
+    if notes.closing || notes.over { PollEnd::Timeout } else { PollEnd::Refresh }
 }
 
 impl FinalAnswer {
     /// Sends the response, and ends the connection.
-    pub(super) async fn end(self: Box<Self>, transport: Transport) -> Option<After> {
+    pub(super) async fn end(self: Box<Self>, transport: Transport) -> Option<AfterHold> {
         let Self { head, body, client, away } = *self;
         let mut parked = away.end(transport);
         answer(&mut parked, &head, &body, client, Persistence::Close);
@@ -282,7 +289,7 @@ impl FinalAnswer {
 
 /// Returns the response as it is sent: with the current date, and wrapped as a JSON-P script if the request asked for
 /// one.
-fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) {
+fn finish_response(mut head: ResponseHead, body: Bytes, extras: Option<&PollExtras>) -> (ResponseHead, Bytes) {
     head.date(SystemTime::now());
     match extras.and_then(|extras| extras.jsonp.as_ref()) {
         Some(jsonp) => jsonp.wrap(&head, &body),
@@ -292,8 +299,8 @@ fn dress(mut head: Head, body: Bytes, extras: Option<&Extras>) -> (Head, Bytes) 
 
 /// Returns the head of a published response: the header fields of the origin's response, with those that the
 /// publisher names replaced or removed.
-fn overlay(instruct: &Head, response: &Response) -> Head {
-    let mut head = Head {
+fn published_head(instruct: &ResponseHead, response: &ResponseFormat) -> ResponseHead {
+    let mut head = ResponseHead {
         status: response.code,
         reason: response.reason.as_deref().map(Into::into),
         fields: instruct.fields.clone(),

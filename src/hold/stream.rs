@@ -1,22 +1,22 @@
 //! Stream holds. The response begins at once, and items are appended to its body.
 
-use super::pulse::Pulse;
-use super::{After, Client, Hold, Holds, Waiting};
+use super::keep_alive_timer::KeepAliveTimer;
+use super::{AfterHold, ClientTraits, Hold, HoldFuture, Holds};
 use crate::net::Transport;
-use crate::shard::{Event, Feed, Parked, Ways};
+use crate::shard::{DeliveryForm, ItemHandling, Parked, ParkedEvent};
 use crate::wire::{AnswerHead, Chunk, Framing, Persistence, StreamForm};
 use std::time::Duration;
 
 /// Begins to hold a stream. The returned future is ready when the stream has ended.
-pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, early: &[u8]) -> Waiting<'a> {
+pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, early: &[u8]) -> HoldFuture<'a> {
     let form = form_for(hold.client);
-    let feed = Feed::Stream(form);
-    let (mut parked, _) = match holds.subscribe(hold.terms(), Ways::default(), (transport, early), feed, hold) {
+    let feed = DeliveryForm::Stream(form);
+    let (mut parked, _) = match holds.subscribe(hold.terms(), ItemHandling::default(), (transport, early), feed, hold) {
         Ok(subscribed) => subscribed,
         Err(refused) => return refused.end(),
     };
     begin(&mut parked, hold);
-    let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(Pulse::new(k, form)));
+    let pulse = hold.instruct.keep_alive.as_ref().map(|k| Box::new(KeepAliveTimer::new(k, form)));
     if let Some(pulse) = &pulse {
         parked.set_timer(pulse.rest(Duration::ZERO, holds));
     }
@@ -24,7 +24,7 @@ pub(super) fn park<'a>(holds: &'a Holds, hold: &mut Hold, transport: Transport, 
 }
 
 /// Returns the form in which the body is sent: chunked for HTTP/1.1, and without framing otherwise.
-pub(super) const fn form_for(client: Client) -> StreamForm {
+pub(super) const fn form_for(client: ClientTraits) -> StreamForm {
     StreamForm::of(Framing::endless(client.version))
 }
 
@@ -37,23 +37,27 @@ pub(super) fn begin(parked: &mut Parked, hold: &Hold) {
     parked.flush();
 }
 
-async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<Pulse>>) -> Option<After> {
+async fn wait(holds: &Holds, mut parked: Parked, pulse: Option<Box<KeepAliveTimer>>) -> Option<AfterHold> {
     loop {
         match parked.next().await {
-            Event::Gone => return None,
-            Event::Close => {
+            ParkedEvent::Gone => return None,
+            ParkedEvent::Close => {
                 // The end is boxed by itself, so that the futures of all waiting streams do not contain its state.
                 Box::pin(parked.finish()).await;
                 return None;
             }
-            Event::Timer => {
+            ParkedEvent::Timer => {
                 if let Some(pulse) = &pulse {
-                    let rest = pulse.beat(&mut parked, holds);
+                    let rest = pulse.send_if_due(&mut parked, holds);
                     parked.set_timer(rest);
                 }
             }
             // The shard itself appends items to streams, and these streams have no link that could be requested.
-            Event::Item(_) | Event::Patch(_) | Event::Refresh | Event::Queued | Event::Readable => {}
+            ParkedEvent::Item(_)
+            | ParkedEvent::Patch(_)
+            | ParkedEvent::Refresh
+            | ParkedEvent::Queued
+            | ParkedEvent::Readable => {}
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Acceptance: one short critical section that orders the items of a batch and hands them to the shards.
 
-use super::batch::{Batch, Entry, Load, Parcel};
-use super::receipt::{Finally, Receipt};
-use super::sequence::{Audience, Sequenced, Turn};
-use super::{Hub, State, now};
+use super::batch::{Batch, BatchEntry, InboxLoad, ShardParcel};
+use super::receipt::{OnFinalOutcomes, Receipt};
+use super::sequence::{Audience, OrderDecision, Sequenced};
+use super::{Hub, HubState, now};
 use crate::grip::Item;
 use crate::shard::Inbox;
 use std::fmt;
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 /// The reason for refusing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Busy {
+pub enum BusyReason {
     /// The inboxes had no room for the batch in time.
     Inboxes,
     /// There would be too many denials.
     Denials,
 }
 
-impl fmt::Display for Busy {
+impl fmt::Display for BusyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Inboxes => "Too many items are waiting for delivery. Nothing was published; try again later.",
@@ -32,7 +32,7 @@ impl fmt::Display for Busy {
     }
 }
 
-impl std::error::Error for Busy {}
+impl std::error::Error for BusyReason {}
 
 impl Hub {
     /// Accepts a batch, either all of it or nothing. It waits at most for the `publish_wait` of the settings until
@@ -40,20 +40,20 @@ impl Hub {
     /// connection concerned has the items in its outlet or has ended.
     ///
     /// # Errors
-    /// [`Busy`] if the inboxes had no room in time, or if there would be too many denials. Nothing was published
+    /// [`BusyReason`] if the inboxes had no room in time, or if there would be too many denials. Nothing was published
     /// then.
-    pub async fn publish(&self, items: Vec<Item>, finally: Finally) -> Result<Receipt, Busy> {
+    pub async fn publish(&self, items: Vec<Item>, finally: OnFinalOutcomes) -> Result<Receipt, BusyReason> {
         let mut batch = self.batch(items, finally);
         if batch.has_command() {
             return self.take_at_once(&mut batch);
         }
         let taken = tokio::time::timeout(self.settings.publish_wait, self.take(&mut batch)).await;
-        taken.map_err(|_| Busy::Inboxes)
+        taken.map_err(|_| BusyReason::Inboxes)
     }
 
     /// Renders items into a batch that can be accepted later. `finally` gets the outcomes when they are final, which
     /// is not before the batch is dropped.
-    pub fn batch(&self, items: Vec<Item>, finally: Finally) -> Batch {
+    pub fn batch(&self, items: Vec<Item>, finally: OnFinalOutcomes) -> Batch {
         let batch = Batch::new(items, finally);
         if self.settings.compression {
             batch.compress();
@@ -71,7 +71,7 @@ impl Hub {
     /// time.
     pub async fn take(&self, batch: &mut Batch) -> Receipt {
         debug_assert!(!batch.has_command(), "a command waits for room");
-        let _turn = self.turn.lock().await;
+        let _turn = self.waiting_batch_lock.lock().await;
         while !self.accept(batch) {
             self.room.notified().await;
         }
@@ -82,17 +82,17 @@ impl Hub {
     /// and for a batch that must be accepted before such a batch.
     ///
     /// # Errors
-    /// [`Busy::Denials`] if there would be too many denials. Nothing of the batch was accepted then.
-    pub fn take_at_once(&self, batch: &mut Batch) -> Result<Receipt, Busy> {
+    /// [`BusyReason::Denials`] if there would be too many denials. Nothing of the batch was accepted then.
+    pub fn take_at_once(&self, batch: &mut Batch) -> Result<Receipt, BusyReason> {
         let mut state = self.state();
         let now = now();
         let denials = batch.denials(now);
         if !denials.is_empty() {
             if !state.denials.make_room(&denials, now) {
-                return Err(Busy::Denials);
+                return Err(BusyReason::Denials);
             }
             denials.iter().for_each(|denial| state.denials.add(denial.clone()));
-            self.denying.store(true, Relaxed);
+            self.has_denials.store(true, Relaxed);
             self.record_denials(denials);
         }
         self.put(batch, state);
@@ -103,7 +103,7 @@ impl Hub {
     fn accept(&self, batch: &mut Batch) -> bool {
         let state = self.state();
         let loads = batch.loads(&state.table, self.inboxes.len());
-        let fits = |(load, inbox): (&Load, &Arc<Inbox>)| load.is_empty() || inbox.has_room(load.items, load.bytes);
+        let fits = |(load, inbox): (&InboxLoad, &Arc<Inbox>)| load.is_empty() || inbox.has_room(load.items, load.bytes);
         if !loads.iter().zip(&self.inboxes).all(fits) {
             return false;
         }
@@ -112,7 +112,7 @@ impl Hub {
     }
 
     /// Orders the items of a batch, and sends the items that are due.
-    fn put(&self, batch: &mut Batch, mut state: MutexGuard<'_, State>) {
+    fn put(&self, batch: &mut Batch, mut state: MutexGuard<'_, HubState>) {
         let now = Instant::now();
         let mut due = Vec::with_capacity(batch.entries.len());
         for entry in std::mem::take(&mut batch.entries) {
@@ -126,8 +126,8 @@ impl Hub {
 
     /// Numbers items, and puts them into the inbox of every shard that holds their channel. This ends the critical
     /// section, because it releases the lock of the hub.
-    pub(super) fn send(&self, entries: Vec<Entry>, mut state: MutexGuard<'_, State>) {
-        let mut parcels: Vec<Parcel> = self.inboxes.iter().map(|_| Parcel::default()).collect();
+    pub(super) fn send(&self, entries: Vec<BatchEntry>, mut state: MutexGuard<'_, HubState>) {
+        let mut parcels: Vec<ShardParcel> = self.inboxes.iter().map(|_| ShardParcel::default()).collect();
         entries.iter().for_each(|entry| entry.address(&mut state.table, &mut parcels));
         for (parcel, inbox) in parcels.into_iter().zip(&self.inboxes) {
             if !parcel.is_empty() {
@@ -140,10 +140,10 @@ impl Hub {
     }
 }
 
-impl State {
+impl HubState {
     /// Takes a new item, and returns the items that are due: the new one unless it has to wait, and those that have
     /// waited for it.
-    fn order(&mut self, mut entry: Entry, now: Instant) -> Vec<Entry> {
+    fn order(&mut self, mut entry: BatchEntry, now: Instant) -> Vec<BatchEntry> {
         // A command never waits, and is never dropped as a duplicate. The content and hints of the item keep their
         // place in the order.
         let command = entry.split_command();
@@ -155,7 +155,7 @@ impl State {
         due
     }
 
-    fn order_content(&mut self, entry: Entry, now: Instant) -> Vec<Entry> {
+    fn order_content(&mut self, entry: BatchEntry, now: Instant) -> Vec<BatchEntry> {
         if entry.effect.is_some() {
             return vec![entry];
         }
@@ -172,7 +172,8 @@ impl State {
         let audience = if self.table.connections(&channel) > 0 { Audience::Present } else { Audience::Absent };
         // The item counts as waiting until it is among the items that are due.
         entry.counts().waiting.store(1, Relaxed);
-        let (Turn::Now(due) | Turn::Later(due)) = self.sequences.accept(&channel, entry, audience, now);
+        let (OrderDecision::Now(due) | OrderDecision::Later(due)) =
+            self.sequences.accept(&channel, entry, audience, now);
         due.iter().for_each(|entry| entry.counts().waiting.store(0, Relaxed));
         due
     }
@@ -184,7 +185,7 @@ mod tests {
     use super::super::receipt::Outcome;
     use super::*;
     use crate::grip::Channel;
-    use crate::shard::{Entering, Ledger, Profile};
+    use crate::shard::{JoinRequest, Ledger, Profile};
     use serde_json::{Value, json};
     use std::future::Future;
     use std::sync::Mutex;
@@ -203,7 +204,7 @@ mod tests {
 
     fn join(hub: &Arc<Hub>, shard: usize, channel: &str) {
         let (whose, channels) = (Profile::default(), [Channel::from(channel)]);
-        let entering = Entering { whose: &whose, channels: &channels, held: &[], known: &[] };
+        let entering = JoinRequest { whose: &whose, channels: &channels, held: &[], known: &[] };
         hub.membership(shard).join(&entering).unwrap();
     }
 
@@ -215,7 +216,7 @@ mod tests {
         items(&vec![json!({ "channel": channel, "http-stream": { "content": "x" } }); count])
     }
 
-    async fn publish(hub: &Hub, items: Vec<Item>) -> Result<Receipt, Busy> {
+    async fn publish(hub: &Hub, items: Vec<Item>) -> Result<Receipt, BusyReason> {
         hub.publish(items, Box::new(|_| {})).await
     }
 
@@ -225,7 +226,7 @@ mod tests {
             let hub = hub(Duration::from_millis(20));
             assert!(publish(&hub, many("a", 4096)).await.is_ok());
             let number = hub.state().table.number;
-            assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(Busy::Inboxes));
+            assert_eq!(publish(&hub, many("a", 1)).await.err(), Some(BusyReason::Inboxes));
             assert_eq!(hub.state().table.number, number);
             // An item needs no room in the full inbox if nobody holds its channel, or if only the other shard does.
             assert!(publish(&hub, many("nobody", 1)).await.is_ok());
@@ -233,7 +234,7 @@ mod tests {
             assert!(publish(&hub, many("b", 1)).await.is_ok());
             // The batch is accepted as a whole, so one full inbox refuses all of it.
             let both = many("b", 1).into_iter().chain(many("a", 1)).collect();
-            assert_eq!(publish(&hub, both).await.err(), Some(Busy::Inboxes));
+            assert_eq!(publish(&hub, both).await.err(), Some(BusyReason::Inboxes));
         });
     }
 

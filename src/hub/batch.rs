@@ -1,14 +1,14 @@
 //! Batches of items that the hub is about to accept.
 
+use super::channel_table::ChannelTable;
 use super::denial::Denial;
-use super::receipt::{Finally, Line, Receipt};
+use super::receipt::{OnFinalOutcomes, Receipt, ReceiptLine};
 use super::sequence::Sequenced;
-use super::table::Table;
-use crate::grip::item::{Id, Move};
+use crate::grip::item::{ChannelMove, ItemId};
 use crate::grip::{Channel, CloseReason, Format, Formats, Item};
 use crate::shard::tally::Counts;
-use crate::shard::{Command, CommandEffect, Delivery, Rendered, Tally, Whom};
-use crate::wire::{Chunk, Message, websocket};
+use crate::shard::{Command, CommandEffect, CommandTarget, Delivery, Rendered, Tally};
+use crate::wire::{Chunk, RenderedMessage, websocket};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const LARGE: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Batch {
     /// The items of the batch. There are none left once the batch is accepted.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<BatchEntry>,
     pub(super) receipt: Receipt,
     has_command: bool,
     /// The tally of the batch. If nobody holds the channels, this is its last clone, and dropping it reports the
@@ -30,7 +30,7 @@ pub struct Batch {
 
 /// One item and its command.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct BatchEntry {
     pub(super) item: Arc<Rendered>,
     /// The command of the item. It takes effect after the content of the item is delivered.
     pub(super) effect: Option<CommandEffect>,
@@ -43,12 +43,12 @@ pub(super) struct Entry {
 
 /// The deliveries and commands that go to one shard.
 #[derive(Default)]
-pub(super) struct Parcel {
+pub(super) struct ShardParcel {
     pub(super) deliveries: Vec<Delivery>,
     pub(super) commands: Vec<Command>,
 }
 
-impl Parcel {
+impl ShardParcel {
     pub(super) const fn is_empty(&self) -> bool {
         self.deliveries.is_empty() && self.commands.is_empty()
     }
@@ -56,23 +56,23 @@ impl Parcel {
 
 /// The room that a batch needs in one inbox.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Load {
+pub(super) struct InboxLoad {
     pub(super) items: usize,
     pub(super) bytes: usize,
 }
 
-impl Load {
+impl InboxLoad {
     pub(super) const fn is_empty(self) -> bool {
         self.items == 0
     }
 }
 
 impl Batch {
-    pub(super) fn new(items: Vec<Item>, finally: Finally) -> Self {
+    pub(super) fn new(items: Vec<Item>, finally: OnFinalOutcomes) -> Self {
         let (receipt, tally) = Receipt::begin(items.iter().map(line).collect(), finally);
         let has_command = items.iter().any(Item::is_command);
         let numbered = items.into_iter().zip(0..);
-        let entries = numbered.map(|(item, index)| Entry::new(item, tally.clone(), index)).collect();
+        let entries = numbered.map(|(item, index)| BatchEntry::new(item, tally.clone(), index)).collect();
         Self { entries, receipt, has_command, _tally: tally }
     }
 
@@ -97,9 +97,9 @@ impl Batch {
 
     /// Returns the room that the batch needs in the inbox of each shard, assuming that none of its items waits or
     /// was published before.
-    pub(super) fn loads(&self, table: &Table, shards: usize) -> Vec<Load> {
-        let mut loads = vec![Load::default(); shards];
-        for Entry { item, .. } in self.entries.iter().filter(|entry| entry.item.delivers()) {
+    pub(super) fn loads(&self, table: &ChannelTable, shards: usize) -> Vec<InboxLoad> {
+        let mut loads = vec![InboxLoad::default(); shards];
+        for BatchEntry { item, .. } in self.entries.iter().filter(|entry| entry.item.delivers()) {
             let weight = item.weight();
             for shard in table.shards(&item.channel) {
                 loads[shard].items += 1;
@@ -112,19 +112,19 @@ impl Batch {
 
 /// Returns the line of an item in the receipt. An item with neither content nor a command, such as a hint, has a
 /// count of deliveries as well.
-fn line(item: &Item) -> Line {
+fn line(item: &Item) -> ReceiptLine {
     let closes = !item.closes.is_empty();
     let (subscribes, unsubscribes) = match item.moves {
         None => (false, false),
-        Some(Move::Subscribe(_)) => (true, false),
-        Some(Move::Unsubscribe(_)) => (false, true),
+        Some(ChannelMove::Subscribe(_)) => (true, false),
+        Some(ChannelMove::Unsubscribe(_)) => (false, true),
     };
     let delivers = item.stream.is_some() || item.response.is_some() || item.message.is_some();
     let delivers = delivers || !(closes || subscribes || unsubscribes);
-    Line { channel: item.channel.clone(), delivers, closes, subscribes, unsubscribes }
+    ReceiptLine { channel: item.channel.clone(), delivers, closes, subscribes, unsubscribes }
 }
 
-impl Entry {
+impl BatchEntry {
     fn new(item: Item, tally: Tally, index: u32) -> Self {
         let effect = if item.closes.is_empty() {
             item.moves.map(|moved| CommandEffect::Move(Arc::new(moved)))
@@ -136,7 +136,7 @@ impl Entry {
             None => (None, None),
         };
         let (message, message_filters) = match item.message {
-            Some(message) => (Some(Message::new(message.kind, &message.content)), message.content_filters),
+            Some(message) => (Some(RenderedMessage::new(message.kind, &message.content)), message.content_filters),
             None => (None, None),
         };
         let rendered = Rendered {
@@ -144,7 +144,7 @@ impl Entry {
             stream,
             response: item.response.map(Arc::new),
             message: message.map(Arc::new),
-            hints: item.hints,
+            hints: item.refreshes,
             id: item.id,
             prev_id: item.prev_id,
             meta: item.meta,
@@ -157,7 +157,7 @@ impl Entry {
 
     /// Returns an item that makes the streams and long-polls of a channel ask their origin again.
     pub(super) fn hint(channel: Channel) -> Self {
-        let item = Rendered { hints: Formats::ANSWERS, ..Rendered::empty(channel) };
+        let item = Rendered { hints: Formats::HTTP, ..Rendered::empty(channel) };
         let (tally, _) = Tally::new(1, Box::new(|_| {}));
         Self { item: Arc::new(item), effect: None, deny_for: None, no_seq: true, tally, index: 0 }
     }
@@ -189,7 +189,7 @@ impl Entry {
     }
 
     /// Numbers the item, and adds it to the parcel of each shard that holds its channel.
-    pub(super) fn address(&self, table: &mut Table, parcels: &mut [Parcel]) {
+    pub(super) fn address(&self, table: &mut ChannelTable, parcels: &mut [ShardParcel]) {
         // Every item takes two numbers. The second one is for its command, which comes after its content.
         let number = table.number + 1;
         table.number += 2;
@@ -206,7 +206,7 @@ impl Entry {
                 && is_meant
             {
                 if let CommandEffect::Move(moved) = effect
-                    && let Move::Subscribe(channels) = &**moved
+                    && let ChannelMove::Subscribe(channels) = &**moved
                 {
                     // Items accepted from now on must reach the connections that this command will subscribe. So the
                     // shard counts as a holder of the channels before it carries out the command.
@@ -229,7 +229,8 @@ impl Entry {
 
     fn command(&self, number: u64, effect: CommandEffect) -> Command {
         let Rendered { channel, meta, selection, .. } = &*self.item;
-        let whom = Whom::Members { channel: channel.clone(), selection: selection.clone(), meta: meta.clone() };
+        let whom =
+            CommandTarget::Members { channel: channel.clone(), selection: selection.clone(), meta: meta.clone() };
         Command { number, whom, effect, tally: self.tally.clone(), index: self.index }
     }
 }
@@ -243,12 +244,12 @@ pub(super) fn close_frame(closes: Formats, reason: Option<CloseReason>) -> Bytes
     Bytes::new()
 }
 
-impl Sequenced for Entry {
-    fn id(&self) -> Option<&Id> {
+impl Sequenced for BatchEntry {
+    fn id(&self) -> Option<&ItemId> {
         self.item.id.as_ref()
     }
 
-    fn prev_id(&self) -> Option<&Id> {
+    fn prev_id(&self) -> Option<&ItemId> {
         self.item.prev_id.as_ref()
     }
 }

@@ -2,7 +2,7 @@
 //! in the current time, in seconds since 1970.
 
 use crate::grip::Channel;
-use crate::grip::item::Selection;
+use crate::grip::item::MemberSelection;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -27,7 +27,7 @@ pub struct Denial {
 impl Denial {
     /// Returns a denial of `channel` to the connections that `selection` selects, or to every connection if it is
     /// `None`.
-    pub(super) fn new(channel: &str, selection: Option<&Selection>, until: u64) -> Self {
+    pub(super) fn new(channel: &str, selection: Option<&MemberSelection>, until: u64) -> Self {
         let names = |channels: &[Channel]| channels.iter().map(|channel| channel.to_string()).collect();
         let (with, except) = selection.map(|s| (names(&s.with), names(&s.except))).unwrap_or_default();
         Self { channel: channel.to_owned(), until, with, except }
@@ -48,8 +48,8 @@ impl Denial {
     }
 }
 
-/// The largest number of denials of one channel with the same key in `Denied::by_with`. All of them are looked at
-/// when a connection that holds the key joins the channel, so their number is kept small.
+/// The largest number of denials of one channel with the same key in `ChannelDenials::by_with`. All of them are looked
+/// at when a connection that holds the key joins the channel, so their number is kept small.
 const MAX_ALIKE: usize = 100;
 
 /// The time between two removals of expired denials, in seconds.
@@ -58,7 +58,7 @@ const SWEEP: u64 = 60;
 /// All denials. Those that have expired are ignored. They are removed at intervals, or when room is needed.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
-    channels: BTreeMap<Channel, Denied>,
+    channels: BTreeMap<Channel, ChannelDenials>,
     count: usize,
     /// The serial number of the denial that was added last.
     serial: u64,
@@ -68,20 +68,20 @@ pub(super) struct Denials {
 
 /// The denials of one channel.
 #[derive(Debug, Default)]
-struct Denied {
+struct ChannelDenials {
     all: BTreeMap<u64, Denial>,
     /// The serial numbers of the denials, by one of the channels in `with`: by the one with the fewest denials when
     /// the denial was added. Denials with an empty `with` have the key `None`.
     by_with: HashMap<Option<Box<str>>, Vec<u64>>,
 }
 
-/// Returns the keys that a denial may have in `Denied::by_with`.
+/// Returns the keys that a denial may have in `ChannelDenials::by_with`.
 fn keys(denial: &Denial) -> impl Iterator<Item = Option<&str>> {
     let any = denial.with.is_empty().then_some(None);
     any.into_iter().chain(denial.with.iter().map(|name| Some(name.as_str())))
 }
 
-impl Denied {
+impl ChannelDenials {
     /// Returns the denials with a key, each with its serial number. They may apply to connections that hold the
     /// channel `name`, or to any connection if `name` is `None`.
     fn of(&self, name: Option<&str>) -> impl Iterator<Item = (u64, &Denial)> {
@@ -114,7 +114,7 @@ impl Denied {
 
 /// The end of a page of denials, which is where the next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct After {
+pub struct DenialCursor {
     /// The channel of the last denial on the page.
     pub channel: String,
     /// The serial number of the last denial on the page. `None` if the page holds all remaining denials of the
@@ -194,13 +194,15 @@ impl Denials {
     pub(super) fn list(
         &self,
         prefix: &str,
-        after: Option<&After>,
+        after: Option<&DenialCursor>,
         limit: usize,
         now: u64,
-    ) -> (Vec<Denial>, Option<After>) {
+    ) -> (Vec<Denial>, Option<DenialCursor>) {
         let start = match after {
-            Some(After { channel, serial: Some(_) }) if channel.as_str() >= prefix => Bound::Included(channel.as_str()),
-            Some(After { channel, .. }) if channel.as_str() >= prefix => Bound::Excluded(channel.as_str()),
+            Some(DenialCursor { channel, serial: Some(_) }) if channel.as_str() >= prefix => {
+                Bound::Included(channel.as_str())
+            }
+            Some(DenialCursor { channel, .. }) if channel.as_str() >= prefix => Bound::Excluded(channel.as_str()),
             _ => Bound::Included(prefix),
         };
         let found = self.channels.range::<str, _>((start, Bound::Unbounded));
@@ -210,7 +212,7 @@ impl Denials {
         });
         let mut alive = found.filter(|(_, denial)| denial.until > now);
         let page: Vec<(&u64, &Denial)> = alive.by_ref().take(limit).collect();
-        let next = page.last().zip(alive.next()).map(|((serial, last), (_, following))| After {
+        let next = page.last().zip(alive.next()).map(|((serial, last), (_, following))| DenialCursor {
             channel: last.channel.clone(),
             serial: (last.channel == following.channel).then_some(**serial),
         });
@@ -252,7 +254,7 @@ mod tests {
     }
 
     fn denial(channel: &str, with: &[&str], except: &[&str], until: u64) -> Denial {
-        let selection = Selection { with: names(with), except: names(except) };
+        let selection = MemberSelection { with: names(with), except: names(except) };
         Denial::new(channel, Some(&selection), until)
     }
 
@@ -300,7 +302,7 @@ mod tests {
         ["u3", "u1", "c1", "u2"].iter().for_each(|name| denials.add(Denial::new(name, None, 50)));
         denials.add(Denial::new("u0", None, 5));
         denials.add(denial("u2", &["w"], &[], 50));
-        let list = |after: Option<&After>, limit| {
+        let list = |after: Option<&DenialCursor>, limit| {
             let (page, next) = denials.list("u", after, limit, 10);
             (page.into_iter().map(|denial| denial.channel).collect::<Vec<_>>(), next)
         };
@@ -310,7 +312,7 @@ mod tests {
             (vec!["u1".into(), "u2".into()], Some("u2"))
         );
         assert_eq!(list(next.as_ref(), 9), (vec!["u2".into(), "u3".into()], None));
-        let behind = After { channel: "u2".into(), serial: None };
+        let behind = DenialCursor { channel: "u2".into(), serial: None };
         assert_eq!(list(Some(&behind), 9), (vec!["u3".into()], None));
     }
 

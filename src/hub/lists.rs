@@ -1,14 +1,14 @@
 //! The decisions of operators and the lists that operators see: denials, allowed channels, connections.
 
-use super::allowed::{Change, Kept, Rules, Unchanged};
 use super::batch::close_frame;
-use super::denial::{After, Denial};
-use super::receipt::Finally;
-use super::receipt::{Line, Receipt};
+use super::denial::{Denial, DenialCursor};
+use super::receipt::OnFinalOutcomes;
+use super::receipt::{Receipt, ReceiptLine};
+use super::route_rules::{RouteRule, RuleChange, RuleChangeError, StoredRule};
 use super::{Hub, now};
-use crate::grip::naming::Rule;
+use crate::grip::naming::ChannelRule;
 use crate::grip::{Channel, Formats};
-use crate::shard::{Command, CommandEffect, ConnectionId, Page, Question, Row, Whom};
+use crate::shard::{Command, CommandEffect, CommandTarget, ConnectionId, ListedConnection, ListingPage, ListingQuery};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The content of the file of denials.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Denied {
+struct DenialsFile {
     denied: Vec<Denial>,
 }
 
 /// One line of the journal: a decision about denials.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Decision {
+enum JournalLine {
     /// This denial was added.
     Deny(Denial),
     /// All denials of this channel were ended.
@@ -45,7 +45,7 @@ enum Decision {
 /// The content of the file of changed rules.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct AllowedFile {
-    routes: Vec<Kept>,
+    routes: Vec<StoredRule>,
 }
 
 /// A filter for lists of connections. The default selects all connections.
@@ -66,17 +66,17 @@ impl Hub {
     pub fn load(&self) -> io::Result<()> {
         let read = |name| self.store.read(name).map_err(|error| named(name, &error));
         if let Some(text) = read(DENIED)? {
-            let denied: Denied = serde_json::from_slice(&text).map_err(|error| named(DENIED, &error.into()))?;
+            let denied: DenialsFile = serde_json::from_slice(&text).map_err(|error| named(DENIED, &error.into()))?;
             let state = &mut *self.state();
             denied.denied.into_iter().filter(|denial| denial.until > now()).for_each(|d| state.denials.add(d));
         }
         self.load_journal()?;
-        self.denying.store(!self.state().denials.is_empty(), Relaxed);
+        self.has_denials.store(!self.state().denials.is_empty(), Relaxed);
         if let Some(text) = read(ALLOWED)? {
             let file: AllowedFile = serde_json::from_slice(&text).map_err(|error| named(ALLOWED, &error.into()))?;
             let state = &mut *self.state();
             state.allowed.restore(file.routes).map_err(|error| named(ALLOWED, &io::Error::other(error)))?;
-            self.ruled.store(state.allowed.is_used(), Relaxed);
+            self.has_rules.store(state.allowed.is_used(), Relaxed);
         }
         Ok(())
     }
@@ -87,8 +87,8 @@ impl Hub {
         let state = &mut *self.state();
         for line in lines {
             match serde_json::from_slice(&line).map_err(|error| named(JOURNAL, &error.into()))? {
-                Decision::Deny(denial) => state.denials.add(denial),
-                Decision::Pardon(channel) => drop(state.denials.delete(&channel, now())),
+                JournalLine::Deny(denial) => state.denials.add(denial),
+                JournalLine::Pardon(channel) => drop(state.denials.delete(&channel, now())),
             }
         }
         state.denials.expire(now());
@@ -99,20 +99,20 @@ impl Hub {
     /// decided.
     pub(super) fn record_denials(&self, denials: Vec<Denial>) {
         for denial in denials {
-            self.store.record(|| serde_json::to_string(&Decision::Deny(denial)).ok());
+            self.store.record(|| serde_json::to_string(&JournalLine::Deny(denial)).ok());
         }
     }
 
     /// Writes the decisions of operators to disk whenever there are new ones. Never returns.
-    pub async fn keep(&self) {
+    pub async fn keep_writing(&self) {
         let files = || {
             let mut state = self.state();
             state.denials.expire(now());
-            self.denying.store(!state.denials.is_empty(), Relaxed);
+            self.has_denials.store(!state.denials.is_empty(), Relaxed);
             let (denied, routes) = (state.denials.all(now()), state.allowed.kept());
             drop(state);
             let texts = [
-                (DENIED, serde_json::to_string_pretty(&Denied { denied })),
+                (DENIED, serde_json::to_string_pretty(&DenialsFile { denied })),
                 (ALLOWED, serde_json::to_string_pretty(&AllowedFile { routes })),
             ];
             texts.into_iter().filter_map(|(name, text)| Some((name, text.ok()?))).collect()
@@ -124,14 +124,14 @@ impl Hub {
     ///
     /// # Errors
     /// The decisions could not be written. The error says why.
-    pub async fn kept(&self) -> Result<(), String> {
-        self.store.kept().await
+    pub async fn wait_until_written(&self) -> Result<(), String> {
+        self.store.wait_until_written().await
     }
 
     /// Returns whether any channel is denied to anybody. This takes no lock, and may return `true` for a while after
     /// the last denial has ended.
     pub fn has_denials(&self) -> bool {
-        self.denying.load(Relaxed)
+        self.has_denials.load(Relaxed)
     }
 
     /// Returns the first of `channels` that is denied to a connection that is about to hold all of them, or `None`
@@ -144,7 +144,12 @@ impl Hub {
     /// Returns at most `limit` denials of channels whose names begin with `prefix`, in the order of the names, from
     /// the one after `after` on. The second value is the `after` of the next page, or `None` if there are no more
     /// denials.
-    pub fn denials(&self, prefix: &str, after: Option<&After>, limit: usize) -> (Vec<Denial>, Option<After>) {
+    pub fn denials(
+        &self,
+        prefix: &str,
+        after: Option<&DenialCursor>,
+        limit: usize,
+    ) -> (Vec<Denial>, Option<DenialCursor>) {
         self.state().denials.list(prefix, after, limit, now())
     }
 
@@ -152,32 +157,32 @@ impl Hub {
     pub fn pardon(&self, channel: &str) -> usize {
         let state = &mut *self.state();
         let ended = state.denials.delete(channel, now());
-        self.denying.store(!state.denials.is_empty(), Relaxed);
+        self.has_denials.store(!state.denials.is_empty(), Relaxed);
         if ended > 0 {
-            self.store.record(|| serde_json::to_string(&Decision::Pardon(channel.to_owned())).ok());
+            self.store.record(|| serde_json::to_string(&JournalLine::Pardon(channel.to_owned())).ok());
         }
         ended
     }
 
     /// Sets the configured rules of all routes, in place of those of an earlier call. Returns the names of the
     /// routes whose rules were changed at run time. Those changes stay in force.
-    pub fn configure(&self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<Rule>>)>) -> Vec<Arc<str>> {
+    pub fn configure(&self, rules: impl IntoIterator<Item = (Arc<str>, Option<Arc<ChannelRule>>)>) -> Vec<Arc<str>> {
         let state = &mut *self.state();
         let changed = state.allowed.configure(rules);
-        self.ruled.store(state.allowed.is_used(), Relaxed);
+        self.has_rules.store(state.allowed.is_used(), Relaxed);
         changed
     }
 
     /// Returns the rule for the channels that the clients of a route may hold, or `None` if they may hold every
     /// channel. `own` is the rule that the caller's copy of the route was configured with. It applies if the route
     /// is no longer configured and its rule was not changed at run time.
-    pub fn rule(&self, route: &str, own: Option<&Arc<Rule>>) -> Option<Arc<Rule>> {
-        let ruled = self.ruled.load(Relaxed);
+    pub fn rule(&self, route: &str, own: Option<&Arc<ChannelRule>>) -> Option<Arc<ChannelRule>> {
+        let ruled = self.has_rules.load(Relaxed);
         if ruled { self.state().allowed.rule_of(route, own).cloned() } else { own.cloned() }
     }
 
     /// Returns the rules of all routes, including routes that are no longer configured but whose rules were changed.
-    pub fn rules(&self) -> Vec<Rules> {
+    pub fn rules(&self) -> Vec<RouteRule> {
         self.state().allowed.list()
     }
 
@@ -185,10 +190,10 @@ impl Hub {
     ///
     /// # Errors
     /// The rule stays as it was. The error says why.
-    pub fn change_rule(&self, route: Option<&str>, change: &Change) -> Result<Rules, Unchanged> {
+    pub fn change_rule(&self, route: Option<&str>, change: &RuleChange) -> Result<RouteRule, RuleChangeError> {
         let state = &mut *self.state();
         let rules = state.allowed.change(route, change)?;
-        self.ruled.store(state.allowed.is_used(), Relaxed);
+        self.has_rules.store(state.allowed.is_used(), Relaxed);
         self.store.change();
         Ok(rules)
     }
@@ -201,7 +206,7 @@ impl Hub {
         filter: &ConnectionFilter,
         after: Option<ConnectionId>,
         limit: usize,
-    ) -> (Vec<(ConnectionId, Row)>, bool) {
+    ) -> (Vec<(ConnectionId, ListedConnection)>, bool) {
         let mut found = Vec::new();
         for shard in after.map_or(0, |after| after.shard)..self.inboxes.len() {
             let mut after = after.filter(|after| after.shard == shard).map(|after| after.place.key());
@@ -222,17 +227,17 @@ impl Hub {
         (found, false)
     }
 
-    async fn ask(&self, shard: usize, filter: &ConnectionFilter, after: Option<u32>, limit: usize) -> Page {
+    async fn ask(&self, shard: usize, filter: &ConnectionFilter, after: Option<u32>, limit: usize) -> ListingPage {
         let (answer, answered) = oneshot::channel();
         let ConnectionFilter { channel, user } = filter.clone();
-        self.inboxes[shard].ask(Question { channel, user, after, limit, answer });
+        self.inboxes[shard].ask(ListingQuery { channel, user, after, limit, answer });
         // A shard that has ended holds no connections and does not answer, so an empty page is right.
         let answered = tokio::time::timeout(PATIENCE, answered).await;
         answered.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// Returns the connection with this id, or `None` if it is not held.
-    pub async fn connection(&self, id: ConnectionId) -> Option<Row> {
+    pub async fn connection(&self, id: ConnectionId) -> Option<ListedConnection> {
         if id.shard >= self.inboxes.len() {
             return None;
         }
@@ -243,16 +248,21 @@ impl Hub {
 
     /// Closes one connection in the same way as the close of a channel closes the connections of that channel.
     /// `finally` gets the outcome. Returns `None` if `id` names a shard that does not exist.
-    pub fn close_connection(&self, id: ConnectionId, finally: Finally) -> Option<Receipt> {
+    pub fn close_connection(&self, id: ConnectionId, finally: OnFinalOutcomes) -> Option<Receipt> {
         let inbox = self.inboxes.get(id.shard)?;
-        let line =
-            Line { channel: Channel::from(""), delivers: false, closes: true, subscribes: false, unsubscribes: false };
+        let line = ReceiptLine {
+            channel: Channel::from(""),
+            delivers: false,
+            closes: true,
+            subscribes: false,
+            unsubscribes: false,
+        };
         let (receipt, tally) = Receipt::begin(Arc::new([line]), finally);
         let effect = CommandEffect::Close { formats: Formats::ALL, frame: close_frame(Formats::ALL, None) };
         let state = &mut *self.state();
         state.table.number += 1;
         let number = state.table.number;
-        inbox.put(Vec::new(), vec![Command { number, whom: Whom::One(id.place), effect, tally, index: 0 }]);
+        inbox.put(Vec::new(), vec![Command { number, whom: CommandTarget::One(id.place), effect, tally, index: 0 }]);
         Some(receipt)
     }
 }

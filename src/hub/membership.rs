@@ -2,7 +2,7 @@
 
 use super::{Hub, now};
 use crate::grip::Channel;
-use crate::shard::{Denied, Ended, Entering, Joined, Ledger, Profile};
+use crate::shard::{DeniedChannel, EndReport, JoinInfo, JoinRequest, Ledger, Profile};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,12 +15,12 @@ const MAX_FRESH: usize = 100_000;
 
 /// The ledger of one shard, which tells the hub that connections join or leave channels.
 #[derive(Clone, Debug)]
-pub struct Membership {
+pub struct MembershipReport {
     hub: Arc<Hub>,
     shard: usize,
 }
 
-impl Membership {
+impl MembershipReport {
     pub(super) const fn new(hub: Arc<Hub>, shard: usize) -> Self {
         Self { hub, shard }
     }
@@ -48,25 +48,25 @@ impl Membership {
     }
 }
 
-impl Ledger for Membership {
-    fn join(&self, entering: &Entering<'_>) -> Result<Joined, Denied> {
-        let Entering { channels, held, known, .. } = entering;
+impl Ledger for MembershipReport {
+    fn join(&self, entering: &JoinRequest<'_>) -> Result<JoinInfo, DeniedChannel> {
+        let JoinRequest { channels, held, known, .. } = entering;
         let state = &mut *self.hub.state();
         if !state.denials.is_empty()
             && let Some(denied) = state.denials.find(channels, held, now())
         {
-            return Err(Denied(denied));
+            return Err(DeniedChannel(denied));
         }
         let behind = known.iter().any(|(channel, id)| state.sequences.last_id(channel).is_some_and(|last| last != id));
         let (instant, update) = (Instant::now(), self.hub.settings.update_on_first_subscription);
         for channel in *channels {
             state.sequences.joined(channel, instant);
-            if update && state.sequences.pin(channel) && state.fresh.len() < MAX_FRESH {
-                state.fresh.push_back((instant + FIRST_UPDATE, channel.clone()));
+            if update && state.sequences.pin(channel) && state.first_refreshes.len() < MAX_FRESH {
+                state.first_refreshes.push_back((instant + FIRST_UPDATE, channel.clone()));
                 self.hub.timetable.notify_one();
             }
         }
-        Ok(Joined { number: state.table.join(self.shard, channels), behind })
+        Ok(JoinInfo { number: state.table.join(self.shard, channels), behind })
     }
 
     fn left(&self, _: &Profile, channels: &[Channel]) {
@@ -77,9 +77,9 @@ impl Ledger for Membership {
         self.leave(channels);
     }
 
-    fn came(&self, _: &Profile) {}
+    fn user_joined(&self, _: &Profile) {}
 
-    fn went(&self, _: &Profile) {}
+    fn user_left(&self, _: &Profile) {}
 
-    fn ended(&self, _: &Profile, _: &Ended) {}
+    fn ended(&self, _: &Profile, _: &EndReport) {}
 }

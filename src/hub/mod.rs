@@ -5,34 +5,35 @@
 //! never waits for a socket.
 
 mod acceptance;
-mod allowed;
 mod batch;
+mod channel_table;
 mod denial;
 mod lists;
 mod membership;
 mod receipt;
-mod seen;
+mod route_rules;
+mod seen_items;
 mod sequence;
 #[cfg(test)]
 mod simulation;
 mod store;
-mod table;
 
-pub use acceptance::Busy;
-pub use allowed::{Change, Rules, Unchanged};
+pub use acceptance::BusyReason;
 pub use batch::Batch;
-pub use denial::{After, Denial};
+pub use channel_table::HeldChannel;
+pub use denial::{Denial, DenialCursor};
 pub use lists::ConnectionFilter;
-pub use membership::Membership;
-pub use receipt::{Finally, Outcome, Receipt};
-pub use table::Held;
+pub use membership::MembershipReport;
+pub use receipt::{OnFinalOutcomes, Outcome, Receipt};
+pub use route_rules::{RouteRule, RuleChange, RuleChangeError};
 
 use crate::grip::Channel;
 use crate::shard::Inbox;
-use allowed::Allowed;
-use batch::Entry;
+use batch::BatchEntry;
+use channel_table::ChannelTable;
 use denial::Denials;
-use seen::Seen;
+use route_rules::RouteRules;
+use seen_items::SeenItems;
 use sequence::Sequences;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -40,7 +41,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use store::Store;
-use table::Table;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -85,34 +85,34 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Hub {
     settings: Settings,
-    state: Mutex<State>,
+    state: Mutex<HubState>,
     inboxes: Vec<Arc<Inbox>>,
     /// The lock of the batch that waits for room in the inboxes. Other batches queue for the lock, so that they are
     /// accepted in the order in which they came.
-    turn: tokio::sync::Mutex<()>,
+    waiting_batch_lock: tokio::sync::Mutex<()>,
     /// Notified by the inboxes when there is room again.
     room: Arc<Notify>,
     /// Notified when there is a new deadline, which may be earlier than the one that `keep_time` waits for.
     timetable: Notify,
     /// Whether there may be denials. Reading this flag spares the lock if there are none.
-    denying: AtomicBool,
+    has_denials: AtomicBool,
     /// Whether any route has a rule for channel names. Reading this flag spares the lock if none has.
-    ruled: AtomicBool,
+    has_rules: AtomicBool,
     /// The storage for the decisions of operators.
     store: Store,
 }
 
 /// The state of the hub that is protected by its lock.
 #[derive(Debug)]
-struct State {
-    table: Table,
-    sequences: Sequences<Entry>,
-    seen: Seen,
+struct HubState {
+    table: ChannelTable,
+    sequences: Sequences<BatchEntry>,
+    seen: SeenItems,
     /// The channels that were subscribed to for the first time, with the times at which their connections are made
     /// to ask their origin again, in the order of time.
-    fresh: VecDeque<(Instant, Channel)>,
+    first_refreshes: VecDeque<(Instant, Channel)>,
     denials: Denials,
-    allowed: Allowed,
+    allowed: RouteRules,
 }
 
 impl Hub {
@@ -120,18 +120,28 @@ impl Hub {
     pub fn new(settings: Settings, shards: usize) -> Arc<Self> {
         let room = Arc::new(Notify::new());
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(Arc::clone(&room)))).collect();
-        let state = State {
-            table: Table::default(),
+        let state = HubState {
+            table: ChannelTable::default(),
             sequences: Sequences::new(settings.message_wait, settings.subscription_linger),
-            seen: Seen::new(settings.id_cache_ttl),
-            fresh: VecDeque::new(),
+            seen: SeenItems::new(settings.id_cache_ttl),
+            first_refreshes: VecDeque::new(),
             denials: Denials::default(),
-            allowed: Allowed::default(),
+            allowed: RouteRules::default(),
         };
         let (turn, timetable) = (tokio::sync::Mutex::new(()), Notify::new());
         let (denying, ruled) = (AtomicBool::new(false), AtomicBool::new(false));
         let store = Store::new(settings.state_dir.clone(), lists::JOURNAL);
-        Arc::new(Self { settings, state: Mutex::new(state), inboxes, turn, room, timetable, denying, ruled, store })
+        Arc::new(Self {
+            settings,
+            state: Mutex::new(state),
+            inboxes,
+            waiting_batch_lock: turn,
+            room,
+            timetable,
+            has_denials: denying,
+            has_rules: ruled,
+            store,
+        })
     }
 
     /// Returns the inbox of the shard with this index.
@@ -140,8 +150,8 @@ impl Hub {
     }
 
     /// Returns the ledger to which the shard with this index reports.
-    pub fn membership(self: &Arc<Self>, shard: usize) -> Membership {
-        Membership::new(Arc::clone(self), shard)
+    pub fn membership(self: &Arc<Self>, shard: usize) -> MembershipReport {
+        MembershipReport::new(Arc::clone(self), shard)
     }
 
     /// Runs the timers of the hub, and never returns. Items that have waited long enough for the item before them
@@ -165,13 +175,13 @@ impl Hub {
 
     fn catch_up(&self, now: Instant) {
         let mut state = self.state();
-        let mut due: Vec<Entry> = Vec::new();
+        let mut due: Vec<BatchEntry> = Vec::new();
         for (_, entry) in state.sequences.overdue(now) {
             entry.counts().waiting.store(0, Relaxed);
             due.push(entry);
         }
-        while state.fresh.front().is_some_and(|(at, _)| *at <= now) {
-            due.extend(state.fresh.pop_front().map(|(_, channel)| Entry::hint(channel)));
+        while state.first_refreshes.front().is_some_and(|(at, _)| *at <= now) {
+            due.extend(state.first_refreshes.pop_front().map(|(_, channel)| BatchEntry::hint(channel)));
         }
         self.send(due, state);
     }
@@ -184,7 +194,7 @@ impl Hub {
 
     /// Returns the held channels whose names begin with `prefix`, in the order of their names, from the one after
     /// `after` on: at most `limit`, and whether there are more.
-    pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Held>, bool) {
+    pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<HeldChannel>, bool) {
         self.state().table.list(prefix, after, limit)
     }
 
@@ -209,17 +219,17 @@ impl Hub {
         self.state().table.len()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HubState> {
         // No code panics in the middle of a change to the state, so the state is consistent even if the lock is
         // poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl HubState {
     /// Returns the time at which the next timer ends, or `None` if no timer runs.
     fn deadline(&self) -> Option<Instant> {
-        let fresh = self.fresh.front().map(|(at, _)| *at);
+        let fresh = self.first_refreshes.front().map(|(at, _)| *at);
         self.sequences.deadline().into_iter().chain(fresh).min()
     }
 }

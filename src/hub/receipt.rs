@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A function that gets the final outcomes of a batch. It is called on the thread that made them final.
-pub type Finally = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
+pub type OnFinalOutcomes = Box<dyn FnOnce(Vec<Outcome>) + Send + Sync>;
 
 /// The outcomes of a batch, as far as they are known.
 #[derive(Clone, Debug)]
 pub struct Receipt {
-    items: Arc<[Line]>,
+    items: Arc<[ReceiptLine]>,
     counts: Arc<[Counts]>,
 }
 
 /// The entry of a receipt for one item of a batch: the channel of the item, and the kinds of counts that it has.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ReceiptLine {
     pub(super) channel: Channel,
     pub(super) delivers: bool,
     pub(super) closes: bool,
@@ -71,7 +71,7 @@ pub struct Outcome {
 impl Receipt {
     /// Returns the receipt of items that are about to be accepted, and the tally in which their counts are kept.
     /// `finally` gets the outcomes when they are final.
-    pub(super) fn begin(items: Arc<[Line]>, finally: Finally) -> (Self, Tally) {
+    pub(super) fn begin(items: Arc<[ReceiptLine]>, finally: OnFinalOutcomes) -> (Self, Tally) {
         let told = Arc::clone(&items);
         let finally = Box::new(move |counts: &[Counts]| finally(outcomes(&told, counts)));
         let (tally, counts) = Tally::new(items.len(), finally);
@@ -109,11 +109,11 @@ impl Outcome {
 }
 
 /// Returns the outcomes of items from their counts.
-fn outcomes(items: &[Line], counts: &[Counts]) -> Vec<Outcome> {
+fn outcomes(items: &[ReceiptLine], counts: &[Counts]) -> Vec<Outcome> {
     items.iter().zip(counts).map(|(line, counts)| line.outcome(counts)).collect()
 }
 
-impl Line {
+impl ReceiptLine {
     fn outcome(&self, counts: &Counts) -> Outcome {
         let delivers = |count: u32| self.delivers.then_some(count);
         let closes = |count: u32| self.closes.then_some(count);

@@ -2,7 +2,7 @@
 //! item. Pure: the caller passes in the current time.
 
 use crate::grip::Channel;
-use crate::grip::item::Id;
+use crate::grip::item::ItemId;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,9 +28,9 @@ const PINNED: Duration = Duration::from_secs(5);
 /// An item that has a place in the order of a channel.
 pub(super) trait Sequenced {
     /// Returns the id of the item.
-    fn id(&self) -> Option<&Id>;
+    fn id(&self) -> Option<&ItemId>;
     /// Returns the id of the item that comes before this item.
-    fn prev_id(&self) -> Option<&Id>;
+    fn prev_id(&self) -> Option<&ItemId>;
 }
 
 /// The sequences of all channels in which ids are used.
@@ -55,10 +55,10 @@ pub(super) struct Sequences<T> {
 
 #[derive(Debug)]
 struct Sequence<T> {
-    last: Option<Id>,
+    last: Option<ItemId>,
     /// The `prev-id`s of the items that were delivered last, the latest at the end. An item with one of these ids is
     /// late.
-    recent: VecDeque<Id>,
+    recent: VecDeque<ItemId>,
     waiting: VecDeque<(u64, T)>,
     /// The time until which the sequence is remembered although nobody holds the channel. `None` if no such time is
     /// set.
@@ -75,7 +75,7 @@ impl<T> Default for Sequence<T> {
 
 /// The decision about a new item, with the items that are due.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn<T> {
+pub(super) enum OrderDecision<T> {
     /// The new item is due, and after it the items that waited for it.
     Now(Vec<T>),
     /// The new item waits. If too many items wait, the one that has waited longest is due, and after it the items
@@ -106,11 +106,11 @@ impl<T: Sequenced> Sequences<T> {
     }
 
     /// Puts a new item into the order of its channel, and decides whether it is due.
-    pub(super) fn accept(&mut self, channel: &Channel, item: T, audience: Audience, now: Instant) -> Turn<T> {
+    pub(super) fn accept(&mut self, channel: &Channel, item: T, audience: Audience, now: Instant) -> OrderDecision<T> {
         self.expire(now);
         let known = self.channels.contains_key(channel);
         if !known && item.id().is_none() {
-            return Turn::Now(vec![item]);
+            return OrderDecision::Now(vec![item]);
         }
         let sequence = self.channels.entry(channel.clone()).or_default();
         if audience == Audience::Absent {
@@ -123,16 +123,16 @@ impl<T: Sequenced> Sequences<T> {
                 sequence.deliver(item, &mut turn)
             }
             self.remember_unheld(channel, now);
-            return Turn::Now(turn);
+            return OrderDecision::Now(turn);
         }
         if sequence.follows(&item) {
             let mut turn = Vec::new();
             sequence.deliver(item, &mut turn);
             self.tidy(channel);
-            return Turn::Now(turn);
+            return OrderDecision::Now(turn);
         }
         if sequence.is_late(&item) {
-            return Turn::Now(vec![item]);
+            return OrderDecision::Now(vec![item]);
         }
         self.ticket += 1;
         sequence.waiting.push_back((self.ticket, item));
@@ -141,7 +141,7 @@ impl<T: Sequenced> Sequences<T> {
         if sequence.waiting.len() > MAX_WAITING {
             sequence.release_first(&mut turn);
         }
-        Turn::Later(turn)
+        OrderDecision::Later(turn)
     }
 
     /// Remembers the last id of a channel for at least [`UNHELD`], although nobody holds the channel.
@@ -190,7 +190,7 @@ impl<T: Sequenced> Sequences<T> {
     }
 
     /// Returns the id of the last item of a channel, if it is known.
-    pub(super) fn last_id(&self, channel: &str) -> Option<&Id> {
+    pub(super) fn last_id(&self, channel: &str) -> Option<&ItemId> {
         self.channels.get(channel)?.last.as_ref()
     }
 
@@ -333,41 +333,41 @@ mod tests {
     const LINGER: Duration = Duration::from_secs(60);
 
     #[derive(Clone, Debug, PartialEq, Eq)]
-    struct Numbered(Option<Id>, Option<Id>);
+    struct TestItem(Option<ItemId>, Option<ItemId>);
 
-    impl Sequenced for Numbered {
-        fn id(&self) -> Option<&Id> {
+    impl Sequenced for TestItem {
+        fn id(&self) -> Option<&ItemId> {
             self.0.as_ref()
         }
 
-        fn prev_id(&self) -> Option<&Id> {
+        fn prev_id(&self) -> Option<&ItemId> {
             self.1.as_ref()
         }
     }
 
-    fn id(n: u32) -> Option<Id> {
+    fn id(n: u32) -> Option<ItemId> {
         Some(n.to_string().into())
     }
 
     /// Returns an item with the id `n` and the `prev-id` `n - 1`.
-    fn nth(n: u32) -> Numbered {
-        Numbered(id(n), id(n - 1))
+    fn nth(n: u32) -> TestItem {
+        TestItem(id(n), id(n - 1))
     }
 
-    fn sequences() -> (Sequences<Numbered>, Channel, Instant) {
+    fn sequences() -> (Sequences<TestItem>, Channel, Instant) {
         (Sequences::new(WAIT, LINGER), Channel::from("c"), Instant::now())
     }
 
-    fn now(items: &[u32]) -> Turn<Numbered> {
-        Turn::Now(items.iter().map(|n| nth(*n)).collect())
+    fn now(items: &[u32]) -> OrderDecision<TestItem> {
+        OrderDecision::Now(items.iter().map(|n| nth(*n)).collect())
     }
 
     #[test]
     fn the_first_item_passes_whatever_it_names_and_late_ones_wait() {
         let (mut s, c, t) = sequences();
         assert_eq!(s.accept(&c, nth(5), Present, t), now(&[5]));
-        assert_eq!(s.accept(&c, nth(7), Present, t), Turn::Later(vec![]));
-        assert_eq!(s.accept(&c, nth(8), Present, t), Turn::Later(vec![]));
+        assert_eq!(s.accept(&c, nth(7), Present, t), OrderDecision::Later(vec![]));
+        assert_eq!(s.accept(&c, nth(8), Present, t), OrderDecision::Later(vec![]));
         assert_eq!(s.accept(&c, nth(6), Present, t), now(&[6, 7, 8]));
         assert_eq!(s.last_id("c").map(|id| &**id), Some("8"));
     }
@@ -391,10 +391,10 @@ mod tests {
     #[test]
     fn items_without_ids_are_not_sequenced() {
         let (mut s, c, t) = sequences();
-        assert_eq!(s.accept(&c, Numbered(None, None), Present, t), Turn::Now(vec![Numbered(None, None)]));
+        assert_eq!(s.accept(&c, TestItem(None, None), Present, t), OrderDecision::Now(vec![TestItem(None, None)]));
         s.accept(&c, nth(1), Present, t);
         // After an item without an id, the last id is not known any more.
-        assert_eq!(s.accept(&c, Numbered(None, id(1)), Present, t), Turn::Now(vec![Numbered(None, id(1))]));
+        assert_eq!(s.accept(&c, TestItem(None, id(1)), Present, t), OrderDecision::Now(vec![TestItem(None, id(1))]));
         assert_eq!(s.last_id("c"), None);
         assert!(s.channels.is_empty());
     }
@@ -436,9 +436,9 @@ mod tests {
         let (mut s, c, t) = sequences();
         s.accept(&c, nth(1), Present, t);
         for n in 0..100 {
-            assert_eq!(s.accept(&c, nth(10 + 2 * n), Present, t), Turn::Later(vec![]));
+            assert_eq!(s.accept(&c, nth(10 + 2 * n), Present, t), OrderDecision::Later(vec![]));
         }
-        assert_eq!(s.accept(&c, nth(1000), Present, t), Turn::Later(vec![nth(10)]));
+        assert_eq!(s.accept(&c, nth(1000), Present, t), OrderDecision::Later(vec![nth(10)]));
     }
 
     proptest! {
@@ -452,12 +452,12 @@ mod tests {
                 t += Duration::from_millis(*pause);
                 out.extend(s.overdue(t).into_iter().map(|(_, item)| item));
                 match s.accept(&c, nth(*n), Present, t) {
-                    Turn::Now(items) | Turn::Later(items) => out.extend(items),
+                    OrderDecision::Now(items) | OrderDecision::Later(items) => out.extend(items),
                 }
             }
             out.extend(s.overdue(t + WAIT).into_iter().map(|(_, item)| item));
             let sorted = |mut v: Vec<u32>| { v.sort_unstable(); v };
-            let numbers = |items: &[Numbered]| items.iter().map(|i| i.0.as_ref().unwrap().parse().unwrap()).collect();
+            let numbers = |items: &[TestItem]| items.iter().map(|i| i.0.as_ref().unwrap().parse().unwrap()).collect();
             prop_assert_eq!(sorted(numbers(&out)), sorted(order.iter().map(|(n, _)| *n).collect()));
             prop_assert!(s.deadline().is_none());
         }
@@ -470,7 +470,7 @@ mod tests {
             let mut out = vec![1];
             s.accept(&c, nth(1), Present, t);
             for n in shuffled {
-                if let Turn::Now(items) = s.accept(&c, nth(n), Present, t) {
+                if let OrderDecision::Now(items) = s.accept(&c, nth(n), Present, t) {
                     out.extend(items.iter().map(|i| i.0.as_ref().unwrap().parse::<u32>().unwrap()));
                 }
             }

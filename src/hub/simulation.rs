@@ -2,10 +2,11 @@
 //! knows ids and whose hold can ask the origin again. In the end the client must have every item once, and in order.
 
 use super::{Hub, Settings};
-use crate::grip::item::{Id, parse_batch};
+use crate::grip::item::{ItemId, parse_batch};
 use crate::grip::{Channel, Meta};
 use crate::shard::{
-    Event, Feed, MemoryClient, MemoryStream, Metrics, Parked, Profile, Shard, Steps, Term, Terms, Ways,
+    ChannelTerms, DeliveryForm, ItemHandling, MemoryClient, MemoryStream, Metrics, Parked, ParkedEvent, Profile, Shard,
+    StepSizes, Terms,
 };
 use crate::wire::StreamForm;
 use bytes::Bytes;
@@ -21,7 +22,7 @@ const CHANNELS: [&str; 2] = ["a", "b"];
 
 /// One step of a run.
 #[derive(Clone, Debug)]
-enum Act {
+enum SimulationStep {
     /// The origin stores the next item of a channel.
     Store(usize),
     /// One of the stored items of a channel is published, perhaps not for the first time.
@@ -36,18 +37,18 @@ enum Act {
     Answer,
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act() -> impl Strategy<Value = SimulationStep> {
     prop_oneof![
-        4 => (0..2usize).prop_map(Act::Store),
-        2 => (0..2usize, any::<prop::sample::Index>()).prop_map(|(channel, which)| Act::Publish(channel, which)),
-        4 => (0..2usize).prop_map(Act::PublishLast),
-        1 => Just(Act::Wait),
-        3 => Just(Act::Hear),
-        2 => Just(Act::Answer),
+        4 => (0..2usize).prop_map(SimulationStep::Store),
+        2 => (0..2usize, any::<prop::sample::Index>()).prop_map(|(channel, which)| SimulationStep::Publish(channel, which)),
+        4 => (0..2usize).prop_map(SimulationStep::PublishLast),
+        1 => Just(SimulationStep::Wait),
+        3 => Just(SimulationStep::Hear),
+        2 => Just(SimulationStep::Answer),
     ]
 }
 
-struct Run {
+struct Simulation {
     hub: Arc<Hub>,
     parked: Parked,
     client: MemoryClient,
@@ -59,39 +60,40 @@ struct Run {
 }
 
 fn terms(last: [usize; 2]) -> Terms {
-    let term = |(name, last): (&&str, usize)| Term {
+    let term = |(name, last): (&&str, usize)| ChannelTerms {
         channel: Channel::from(*name),
         prefix: 0,
-        prev_id: Some(Id::from(last.to_string())),
+        prev_id: Some(ItemId::from(last.to_string())),
         filters: Vec::new(),
         left: false,
     };
     Terms { meta: Meta::default(), channels: CHANNELS.iter().zip(last).map(term).collect() }
 }
 
-impl Run {
+impl Simulation {
     fn new(shard: &Rc<Shard>, hub: Arc<Hub>) -> Self {
         let (stream, client) = MemoryStream::bytes(1 << 20);
-        let mut parked = Parked::new(shard, stream.into(), b"", Feed::Stream(StreamForm::Bare), &Profile::default());
+        let mut parked =
+            Parked::new(shard, stream.into(), b"", DeliveryForm::Stream(StreamForm::Bare), &Profile::default());
         let channels = CHANNELS.map(Channel::from);
         parked.subscribe(&channels, &[]).unwrap();
-        parked.agree(terms([0, 0]), Ways { refreshes: true, asks: false });
+        parked.set_terms(terms([0, 0]), ItemHandling { can_refresh: true, decides_items: false });
         Self { hub, parked, client, stored: [0, 0], asked: None }
     }
 
-    async fn act(&mut self, act: &Act) {
+    async fn act(&mut self, act: &SimulationStep) {
         match act {
-            Act::Store(channel) => self.stored[*channel] += 1,
-            Act::Publish(channel, which) if self.stored[*channel] > 0 => {
+            SimulationStep::Store(channel) => self.stored[*channel] += 1,
+            SimulationStep::Publish(channel, which) if self.stored[*channel] > 0 => {
                 self.publish(*channel, 1 + which.index(self.stored[*channel])).await;
             }
-            Act::PublishLast(channel) if self.stored[*channel] > 0 => {
+            SimulationStep::PublishLast(channel) if self.stored[*channel] > 0 => {
                 self.publish(*channel, self.stored[*channel]).await
             }
-            Act::Wait => self.hub.catch_up(Instant::now() + Duration::from_secs(60)),
-            Act::Hear => self.hear().await,
-            Act::Answer => self.answer(),
-            Act::Publish(..) | Act::PublishLast(_) => {}
+            SimulationStep::Wait => self.hub.catch_up(Instant::now() + Duration::from_secs(60)),
+            SimulationStep::Hear => self.hear().await,
+            SimulationStep::Answer => self.answer(),
+            SimulationStep::Publish(..) | SimulationStep::PublishLast(_) => {}
         }
         for _ in 0..5 {
             yield_now().await;
@@ -111,7 +113,7 @@ impl Run {
     async fn hears(&mut self) -> bool {
         match tokio::time::timeout(Duration::ZERO, self.parked.next()).await {
             Err(_) => false,
-            Ok(Event::Refresh) => {
+            Ok(ParkedEvent::Refresh) => {
                 self.ask();
                 true
             }
@@ -124,7 +126,7 @@ impl Run {
     }
 
     fn ask(&mut self) {
-        self.parked.hold_back();
+        self.parked.queue_items();
         let last = self.parked.terms(|terms| terms.channels.iter().map(|t| t.prev_id.clone()).collect::<Vec<_>>());
         let last: Vec<usize> = last.unwrap().into_iter().map(|id| id.unwrap().parse().unwrap()).collect();
         self.asked = Some([(last[0], self.stored[0]), (last[1], self.stored[1])]);
@@ -137,7 +139,10 @@ impl Run {
             let told: String = (last + 1..=stored).map(|number| format!("{name}{number} ")).collect();
             self.parked.send([Bytes::from(told)]);
         }
-        self.parked.agree(terms(asked.map(|(_, stored)| stored)), Ways { refreshes: true, asks: false });
+        self.parked.set_terms(
+            terms(asked.map(|(_, stored)| stored)),
+            ItemHandling { can_refresh: true, decides_items: false },
+        );
         self.parked.resume();
     }
 
@@ -166,27 +171,27 @@ impl Run {
     }
 }
 
-async fn simulate(acts: Vec<Act>) {
+async fn simulate(acts: Vec<SimulationStep>) {
     let settings = Settings { id_cache_ttl: Duration::ZERO, ..Settings::default() };
     let hub = Hub::new(settings, 1);
     let shard = Shard::new(
-        crate::shard::Settings { steps: Steps::SMALL, ..crate::shard::Settings::default() },
+        crate::shard::Settings { steps: StepSizes::SMALL, ..crate::shard::Settings::default() },
         hub.inbox(0),
         Box::new(hub.membership(0)),
         Arc::new(Metrics::default()),
     );
     let delivering = Rc::clone(&shard);
     let deliver = tokio::task::spawn_local(async move { delivering.deliver().await });
-    let mut run = Run::new(&shard, hub);
+    let mut run = Simulation::new(&shard, hub);
     for act in &acts {
         run.act(act).await;
     }
     // Whatever was lost before, nothing may be missing once the last item of each channel has come.
     for channel in 0..2 {
-        run.act(&Act::Store(channel)).await;
-        run.act(&Act::PublishLast(channel)).await;
+        run.act(&SimulationStep::Store(channel)).await;
+        run.act(&SimulationStep::PublishLast(channel)).await;
     }
-    run.act(&Act::Wait).await;
+    run.act(&SimulationStep::Wait).await;
     run.settle().await;
     run.check();
     deliver.abort();

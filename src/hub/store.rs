@@ -21,15 +21,15 @@ pub(super) struct Store {
     folder: Option<PathBuf>,
     /// The name of the file that is the journal.
     journal: &'static str,
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingChanges>,
     changed: Notify,
     /// The result of the last write, for those who wait for their change to be on disk.
-    written: watch::Sender<Written>,
+    written: watch::Sender<LastWrite>,
 }
 
 /// The changes that are still to be written.
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingChanges {
     /// The number of changes since the start, including those that are written.
     changes: u64,
     /// Whether all files are to be written. They contain everything, so the journal is emptied after that.
@@ -38,7 +38,7 @@ struct Pending {
     lines: Vec<String>,
 }
 
-impl Pending {
+impl PendingChanges {
     /// Takes everything that is to be written. Returns the number of the last change, whether all files are to be
     /// written, and the lines for the journal.
     fn take(&mut self) -> (u64, bool, Vec<String>) {
@@ -48,7 +48,7 @@ impl Pending {
 
 /// The result of the last write: the number of the last change that it included, and the reason if it failed.
 #[derive(Clone, Debug, Default)]
-struct Written {
+struct LastWrite {
     changes: u64,
     error: Option<String>,
 }
@@ -60,7 +60,7 @@ impl Store {
             journal,
             pending: Mutex::default(),
             changed: Notify::new(),
-            written: watch::channel(Written::default()).0,
+            written: watch::channel(LastWrite::default()).0,
         }
     }
 
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, PendingChanges> {
         // No code panics in the middle of a change to this state, so it is consistent even if the lock is poisoned.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// The changes could not be written. The error says why.
-    pub(super) async fn kept(&self) -> Result<(), String> {
+    pub(super) async fn wait_until_written(&self) -> Result<(), String> {
         if self.folder.is_none() {
             return Ok(());
         }
@@ -165,7 +165,7 @@ impl Store {
                 // The journal may now end in half a line, so the next write replaces it.
                 self.pending().whole = true;
             }
-            self.written.send_replace(Written { changes, error });
+            self.written.send_replace(LastWrite { changes, error });
         }
     }
 }

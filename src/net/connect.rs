@@ -109,11 +109,11 @@ mod tests {
     use tokio::time::timeout;
 
     /// A listener, and the clients that fill its queue of pending connections.
-    type Full = (Socket, Vec<Socket>);
+    type FullListener = (Socket, Vec<Socket>);
 
     /// Returns an address that never answers: the queue of its listener is full, so the kernel drops further attempts
     /// to connect.
-    fn silent() -> (SocketAddr, Full) {
+    fn silent() -> (SocketAddr, FullListener) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         listener.listen(0).unwrap();

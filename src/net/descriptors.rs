@@ -22,7 +22,7 @@ pub struct Descriptors {
 
 /// A file descriptor that counts as in use until this value is dropped.
 #[derive(Debug)]
-pub struct Counted {
+pub struct DescriptorGuard {
     descriptors: Arc<Descriptors>,
     of: fn(&Descriptors) -> &AtomicU64,
 }
@@ -74,32 +74,32 @@ impl Descriptors {
 
     /// Counts a connection to an origin until the returned value is dropped. Returns `None` if there is no descriptor
     /// left for it.
-    pub fn origin(self: &Arc<Self>) -> Option<Counted> {
+    pub fn origin(self: &Arc<Self>) -> Option<DescriptorGuard> {
         let of: fn(&Self) -> &AtomicU64 = |descriptors| &descriptors.origins;
-        let counted = Counted::new(self, of);
+        let counted = DescriptorGuard::new(self, of);
         let control = self.control.load(Relaxed).max(self.for_control);
         (self.connections() + control <= self.limit).then_some(counted)
     }
 
     /// Counts a connection to the control API until the returned value is dropped.
-    pub fn control(self: &Arc<Self>) -> Counted {
-        Counted::new(self, |descriptors| &descriptors.control)
+    pub fn control(self: &Arc<Self>) -> DescriptorGuard {
+        DescriptorGuard::new(self, |descriptors| &descriptors.control)
     }
 
     /// Returns whether there is a descriptor for one more client, not counting those that are kept back.
-    pub fn are_enough_for_client(&self) -> bool {
+    pub fn has_room_for_client(&self) -> bool {
         let origins = self.origins.load(Relaxed).max(self.for_origins);
         let control = self.control.load(Relaxed).max(self.for_control);
         self.others + self.clients.load(Relaxed) + origins + control < self.limit
     }
 
     /// Returns whether there is a descriptor for one more connection to the control API.
-    pub fn are_enough_for_control(&self) -> bool {
+    pub fn has_room_for_control(&self) -> bool {
         self.connections() + self.control.load(Relaxed) < self.limit
     }
 
     /// Returns whether connections to origins use more descriptors than are kept back for them.
-    pub fn are_many_for_origins(&self) -> bool {
+    pub fn origins_exceed_reserve(&self) -> bool {
         self.origins.load(Relaxed) > self.for_origins
     }
 
@@ -109,7 +109,7 @@ impl Descriptors {
     }
 
     /// Returns the number of descriptors that are kept back from clients.
-    pub const fn kept_back(&self) -> u64 {
+    pub const fn reserved(&self) -> u64 {
         self.for_origins + self.for_control
     }
 
@@ -132,14 +132,14 @@ fn in_use() -> Option<u64> {
     u64::try_from(open).ok().map(|open| open.saturating_sub(1))
 }
 
-impl Counted {
+impl DescriptorGuard {
     fn new(descriptors: &Arc<Descriptors>, of: fn(&Descriptors) -> &AtomicU64) -> Self {
         of(descriptors).fetch_add(1, Relaxed);
         Self { descriptors: Arc::clone(descriptors), of }
     }
 }
 
-impl Drop for Counted {
+impl Drop for DescriptorGuard {
     fn drop(&mut self) {
         (self.of)(&self.descriptors).fetch_sub(1, Relaxed);
     }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn fill(descriptors: &Descriptors) -> u64 {
-        while descriptors.are_enough_for_client() {
+        while descriptors.has_room_for_client() {
             descriptors.client_came();
         }
         descriptors.clients().load(Relaxed)
@@ -166,10 +166,10 @@ mod tests {
         for (limit, clients) in [(64, 14), (1024, 866), (20_000, 19_650)] {
             let descriptors = Arc::new(Descriptors::new(limit, 30));
             assert_eq!(fill(&descriptors), clients, "{limit}");
-            let origins: Vec<Counted> = std::iter::from_fn(|| descriptors.origin()).collect();
+            let origins: Vec<DescriptorGuard> = std::iter::from_fn(|| descriptors.origin()).collect();
             assert_eq!(origins.len() as u64, (limit / 16).clamp(8, 256), "{limit}");
             let mut control = Vec::new();
-            while descriptors.are_enough_for_control() {
+            while descriptors.has_room_for_control() {
                 control.push(descriptors.control());
             }
             assert_eq!(control.len() as u64, (limit / 16).clamp(12, 64), "{limit}");
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn what_origins_use_is_no_longer_kept_back() {
         let descriptors = Arc::new(Descriptors::new(64, 30));
-        let origins: Vec<Counted> = (0..20).filter_map(|_| descriptors.origin()).collect();
+        let origins: Vec<DescriptorGuard> = (0..20).filter_map(|_| descriptors.origin()).collect();
         assert_eq!((origins.len(), fill(&descriptors)), (20, 2));
         drop(origins);
         assert_eq!(fill(&descriptors), 14);

@@ -1,7 +1,7 @@
 //! HTTP/1 connections that gripd opens: to origins, to the receivers of webhooks, and to the control API of another
 //! gripd.
 
-use super::{Counted, Outbound, Transport};
+use super::{DescriptorGuard, Outbound, Transport};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -31,7 +31,7 @@ pub struct HttpConnection<B> {
 }
 
 /// The outcome of sending a request. The error contains the request if nothing of it was sent.
-pub type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
+pub type SendResult<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 impl<B> HttpConnection<B>
 where
@@ -44,7 +44,7 @@ where
     ///
     /// # Errors
     /// The transport is broken.
-    pub async fn new(transport: Transport, counted: Option<Counted>) -> hyper::Result<Self> {
+    pub async fn new(transport: Transport, counted: Option<DescriptorGuard>) -> hyper::Result<Self> {
         let (sender, connection) = Builder::new()
             .max_headers(MAX_HEADERS)
             // A proxy removes spaces between a header's name and the colon from responses (RFC 9112 5.1).
@@ -63,7 +63,7 @@ where
     }
 
     /// Sends a request. The returned future gives the head of the response.
-    pub fn send(&mut self, request: Request<B>) -> impl Future<Output = Sent<B>> + use<B> {
+    pub fn send(&mut self, request: Request<B>) -> impl Future<Output = SendResult<B>> + use<B> {
         self.sender.try_send_request(request)
     }
 

@@ -40,7 +40,7 @@ pub enum ListenAddress {
 
 /// The listeners on one address.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundListeners {
     /// The address on which the listeners listen. If port 0 was asked for, this has the port that the kernel has
     /// chosen.
     pub address: ListenAddress,
@@ -97,7 +97,7 @@ impl ListenAddress {
     /// # Errors
     /// The address cannot be used, for example because another process listens on it. The error names the address and
     /// `whom`.
-    pub fn bind(&self, whom: &str, count: usize) -> io::Result<Bound> {
+    pub fn bind(&self, whom: &str, count: usize) -> io::Result<BoundListeners> {
         let bound = match self {
             Self::Tcp(address) => bind_tcp(*address, count),
             Self::Unix(address) => bind_unix(address, count),
@@ -173,7 +173,7 @@ impl Listener {
 /// The first listener binds its port without `SO_REUSEPORT`, and sets that option only afterwards. If two processes
 /// start at the same moment, one of them is therefore refused. If both bound with the option, both would get the
 /// address.
-fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
+fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<BoundListeners> {
     let first = tcp_listener(address, PortSharing::First)?;
     if count > 1 {
         first.set_reuse_port(true)?;
@@ -184,7 +184,7 @@ fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
     for _ in 1..count {
         listeners.push(BoundListener::Tcp(tcp_listener(address, PortSharing::Shared)?.into()));
     }
-    Ok(Bound { address: address.into(), listeners })
+    Ok(BoundListeners { address: address.into(), listeners })
 }
 
 /// The way in which a listener binds its port.
@@ -214,7 +214,7 @@ fn tcp_listener(address: SocketAddr, sharing: PortSharing) -> io::Result<Socket>
 
 /// Returns `count` handles of one listener on a Unix socket. Each handle is for a thread of its own, and a connection
 /// goes to the thread that accepts it first.
-fn bind_unix(address: &UnixAddress, count: usize) -> io::Result<Bound> {
+fn bind_unix(address: &UnixAddress, count: usize) -> io::Result<BoundListeners> {
     let (first, file) = address.bind()?;
     let file = Arc::new(file);
     let mut listeners = Vec::with_capacity(count);
@@ -222,12 +222,12 @@ fn bind_unix(address: &UnixAddress, count: usize) -> io::Result<Bound> {
         listeners.push(BoundListener::Unix(Arc::clone(&file), first.try_clone()?));
     }
     listeners.push(BoundListener::Unix(file, first));
-    Ok(Bound { address: ListenAddress::Unix(address.clone()), listeners })
+    Ok(BoundListeners { address: ListenAddress::Unix(address.clone()), listeners })
 }
 
-fn bind_memory(address: &MemoryAddress, count: usize) -> Bound {
+fn bind_memory(address: &MemoryAddress, count: usize) -> BoundListeners {
     let listeners = (0..count).map(|_| BoundListener::Memory(address.clone())).collect();
-    Bound { address: ListenAddress::Memory(address.clone()), listeners }
+    BoundListeners { address: ListenAddress::Memory(address.clone()), listeners }
 }
 
 #[cfg(test)]

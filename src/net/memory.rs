@@ -8,8 +8,8 @@ mod address;
 
 pub use address::{MemoryAddress, MemoryServer};
 
-use super::{Flushed, Received};
-use crate::wire::Head;
+use super::{ReadOutcome, WriteOutcome};
+use crate::wire::ResponseHead;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::pin::Pin;
@@ -19,33 +19,33 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// gripd's end of a connection in memory.
 #[derive(Debug)]
-pub struct MemoryStream(Arc<Mutex<Connection>>);
+pub struct MemoryStream(Arc<Mutex<MemoryConnection>>);
 
 /// The other end of a connection in memory: that of a client, or of an origin to which gripd connects.
 #[derive(Debug)]
-pub struct MemoryClient(Arc<Mutex<Connection>>);
+pub struct MemoryClient(Arc<Mutex<MemoryConnection>>);
 
 #[derive(Debug)]
-struct Connection {
-    kind: Kind,
-    to_gripd: Pipe,
-    to_client: Pipe,
+struct MemoryConnection {
+    kind: MemoryKind,
+    to_gripd: MemoryPipe,
+    to_client: MemoryPipe,
     /// Whether one of the two sides has reset the connection.
     is_reset: bool,
 }
 
 /// The kind of content that a connection carries.
 #[derive(Debug)]
-enum Kind {
+enum MemoryKind {
     /// Bytes in both directions.
     Bytes,
     /// A single response. The head is `Some` after it was sent and before the client takes it.
-    Answer(Option<Head>),
+    Answer(Option<ResponseHead>),
 }
 
 /// One direction of a connection.
 #[derive(Debug)]
-struct Pipe {
+struct MemoryPipe {
     bytes: VecDeque<u8>,
     /// The number of bytes that may wait in `bytes`.
     capacity: usize,
@@ -60,27 +60,27 @@ impl MemoryStream {
     /// Returns the two ends of a connection that carries bytes. In each direction, at most `capacity` bytes may be
     /// unread.
     pub fn bytes(capacity: usize) -> (Self, MemoryClient) {
-        Self::new(Kind::Bytes, capacity)
+        Self::new(MemoryKind::Bytes, capacity)
     }
 
     /// Returns the two ends of a connection that carries a single response, of whose body at most `capacity` bytes
     /// may be unread. The request counts as already received.
     pub fn answer(capacity: usize) -> (Self, MemoryClient) {
-        Self::new(Kind::Answer(None), capacity)
+        Self::new(MemoryKind::Answer(None), capacity)
     }
 
-    fn new(kind: Kind, capacity: usize) -> (Self, MemoryClient) {
-        let (to_gripd, to_client) = (Pipe::new(capacity), Pipe::new(capacity));
-        let connection = Arc::new(Mutex::new(Connection { kind, to_gripd, to_client, is_reset: false }));
+    fn new(kind: MemoryKind, capacity: usize) -> (Self, MemoryClient) {
+        let (to_gripd, to_client) = (MemoryPipe::new(capacity), MemoryPipe::new(capacity));
+        let connection = Arc::new(Mutex::new(MemoryConnection { kind, to_gripd, to_client, is_reset: false }));
         (Self(Arc::clone(&connection)), MemoryClient(connection))
     }
 
     pub(super) fn takes_heads(&self) -> bool {
-        matches!(lock(&self.0).kind, Kind::Answer(_))
+        matches!(lock(&self.0).kind, MemoryKind::Answer(_))
     }
 
-    pub(super) fn send_head(&self, head: &Head) {
-        if let Kind::Answer(sent) = &mut lock(&self.0).kind {
+    pub(super) fn send_head(&self, head: &ResponseHead) {
+        if let MemoryKind::Answer(sent) = &mut lock(&self.0).kind {
             *sent = Some(head.clone());
         }
     }
@@ -88,18 +88,18 @@ impl MemoryStream {
     pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let connection = &mut *lock(&self.0);
         connection.check()?;
-        if connection.receives() != Received::Nothing {
+        if connection.receives() != ReadOutcome::Nothing {
             return Poll::Ready(Ok(()));
         }
         connection.to_gripd.reader = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         let connection = &mut *lock(&self.0);
         connection.check()?;
         Ok(match connection.receives() {
-            Received::Bytes(_) => Received::Bytes(connection.to_gripd.take(buffer)?),
+            ReadOutcome::Bytes(_) => ReadOutcome::Bytes(connection.to_gripd.take(buffer)?),
             nothing => nothing,
         })
     }
@@ -120,17 +120,17 @@ impl MemoryStream {
         connection.to_client.put(slices)
     }
 
-    pub(super) fn finish(&self) -> io::Result<Flushed> {
+    pub(super) fn finish(&self) -> io::Result<WriteOutcome> {
         let connection = &mut *lock(&self.0);
         connection.check()?;
         // The mark that ends a response needs room in the pipe, too.
-        if matches!(connection.kind, Kind::Answer(_)) && connection.to_client.room() == 0 {
-            return Ok(Flushed::Blocked);
+        if matches!(connection.kind, MemoryKind::Answer(_)) && connection.to_client.room() == 0 {
+            return Ok(WriteOutcome::Blocked);
         }
         connection.to_client.end();
         // The end of a response ends its connection in both directions, so the reader has to notice it.
         connection.to_gripd.wake_reader();
-        Ok(Flushed::All)
+        Ok(WriteOutcome::All)
     }
 
     pub(super) fn reset(&self) {
@@ -148,9 +148,9 @@ impl MemoryStream {
             return Poll::Ready(false);
         }
         match connection.receives() {
-            Received::Bytes(_) => Poll::Ready(true),
-            Received::End => Poll::Ready(false),
-            Received::Nothing => {
+            ReadOutcome::Bytes(_) => Poll::Ready(true),
+            ReadOutcome::End => Poll::Ready(false),
+            ReadOutcome::Nothing => {
                 connection.to_gripd.reader = Some(cx.waker().clone());
                 Poll::Pending
             }
@@ -163,7 +163,7 @@ impl Drop for MemoryStream {
     /// connection is reset. An unfinished response is reset as well.
     fn drop(&mut self) {
         let connection = &mut *lock(&self.0);
-        let is_unfinished = matches!(connection.kind, Kind::Answer(_)) && !connection.to_client.has_ended;
+        let is_unfinished = matches!(connection.kind, MemoryKind::Answer(_)) && !connection.to_client.has_ended;
         if is_unfinished || !connection.to_gripd.bytes.is_empty() {
             return connection.reset();
         }
@@ -181,10 +181,10 @@ impl MemoryClient {
     }
 
     /// Takes the head of the response, if the connection carries a response and its head has been sent.
-    pub fn take_head(&mut self) -> Option<Head> {
+    pub fn take_head(&mut self) -> Option<ResponseHead> {
         match &mut lock(&self.0).kind {
-            Kind::Bytes => None,
-            Kind::Answer(head) => head.take(),
+            MemoryKind::Bytes => None,
+            MemoryKind::Answer(head) => head.take(),
         }
     }
 
@@ -216,22 +216,22 @@ impl Drop for MemoryClient {
     }
 }
 
-impl Connection {
+impl MemoryConnection {
     /// Returns an error if the connection was reset.
     fn check(&self) -> io::Result<()> {
         if self.is_reset { Err(ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 
     /// Returns the result that a read by gripd would have now. A number of bytes is at least one.
-    fn receives(&self) -> Received {
+    fn receives(&self) -> ReadOutcome {
         let over = match self.kind {
-            Kind::Bytes => self.to_gripd.has_ended,
-            Kind::Answer(_) => self.to_client.has_ended,
+            MemoryKind::Bytes => self.to_gripd.has_ended,
+            MemoryKind::Answer(_) => self.to_client.has_ended,
         };
         match self.to_gripd.bytes.len() {
-            0 if over => Received::End,
-            0 => Received::Nothing,
-            count => Received::Bytes(count),
+            0 if over => ReadOutcome::End,
+            0 => ReadOutcome::Nothing,
+            count => ReadOutcome::Bytes(count),
         }
     }
 
@@ -244,7 +244,7 @@ impl Connection {
     }
 }
 
-impl Pipe {
+impl MemoryPipe {
     const fn new(capacity: usize) -> Self {
         Self { bytes: VecDeque::new(), capacity, has_ended: false, reader: None, writer: None }
     }
@@ -378,7 +378,7 @@ impl AsyncWrite for MemoryClient {
     }
 }
 
-fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+fn lock(connection: &Mutex<MemoryConnection>) -> MutexGuard<'_, MemoryConnection> {
     // No method panics in the middle of a change, so the connection is consistent even if the lock is poisoned.
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -409,26 +409,26 @@ mod tests {
         assert!(!is_ready(|cx| transport.poll_writable(cx)));
         assert_eq!(client.take(), b"abcd");
         assert!(is_ready(|cx| transport.poll_writable(cx)));
-        assert_eq!(transport.finish().unwrap(), Flushed::All);
-        assert!(client.is_over() && !client.is_reset() && !transport.has_left());
-        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), Received::Nothing);
+        assert_eq!(transport.finish().unwrap(), WriteOutcome::All);
+        assert!(client.is_over() && !client.is_reset() && !transport.has_peer_ended());
+        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), ReadOutcome::Nothing);
         client.end();
-        assert!(is_ready(|cx| transport.poll_readable(cx)) && transport.has_left());
-        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), Received::End);
+        assert!(is_ready(|cx| transport.poll_readable(cx)) && transport.has_peer_ended());
+        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), ReadOutcome::End);
     }
 
     #[test]
     fn an_answer_ends_both_directions_and_its_end_needs_room() {
         let (mut transport, mut client) = pair(MemoryStream::answer, 2);
         assert!(transport.takes_heads() && client.take_head().is_none());
-        transport.send_head(&Head { status: 200, ..Head::default() });
+        transport.send_head(&ResponseHead { status: 200, ..ResponseHead::default() });
         assert_eq!(client.take_head().unwrap().status, 200);
-        assert_eq!((write(&mut transport, b"ab"), transport.finish().unwrap()), (Ok(2), Flushed::Blocked));
+        assert_eq!((write(&mut transport, b"ab"), transport.finish().unwrap()), (Ok(2), WriteOutcome::Blocked));
         assert!(!is_ready(|cx| transport.poll_readable(cx)));
         assert_eq!(client.take(), b"ab");
-        assert_eq!(transport.finish().unwrap(), Flushed::All);
+        assert_eq!(transport.finish().unwrap(), WriteOutcome::All);
         assert!(client.is_over() && is_ready(|cx| transport.poll_readable(cx)));
-        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), Received::End);
+        assert_eq!(transport.try_read(&mut [0; 9]).unwrap(), ReadOutcome::End);
     }
 
     #[test]

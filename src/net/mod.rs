@@ -14,11 +14,11 @@ mod unix;
 
 pub use accept::{Acceptor, accept};
 pub use connect::{connect, connect_to_file, connect_to_one_of};
-pub use descriptors::{Counted, Descriptors, is_shortage};
-pub use http_connection::{HttpConnection, READY_WAIT, Sent};
-pub use listen::{Bound, BoundListener, ListenAddress, Listener, OPEN_MODE};
+pub use descriptors::{DescriptorGuard, Descriptors, is_shortage};
+pub use http_connection::{HttpConnection, READY_WAIT, SendResult};
+pub use listen::{BoundListener, BoundListeners, ListenAddress, Listener, OPEN_MODE};
 pub use memory::{MemoryAddress, MemoryClient, MemoryServer, MemoryStream};
 pub use outbound::Outbound;
-pub use pace::{ClientDelay, Limits, Pace};
-pub use transport::{Flushed, NextWrite, Peer, Received, Transport};
+pub use pace::{ClientDelay, Pace, PaceLimits};
+pub use transport::{NextWrite, Peer, ReadOutcome, Transport, WriteOutcome};
 pub use unix::{SocketFile, UnixAddress};

@@ -1,6 +1,6 @@
 //! A connection to a server that may answer before it has read the whole request.
 
-use super::{Counted, Transport};
+use super::{DescriptorGuard, Transport};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,22 +18,22 @@ pub struct Outbound {
     transport: Transport,
     /// Whether a write has failed because the server has closed the connection.
     refuses: bool,
-    counted: Option<Counted>,
+    counted: Option<DescriptorGuard>,
 }
 
 impl Outbound {
     /// Wraps a connected transport. `counted`, if given, counts its file descriptor as long as the connection is
     /// open.
-    pub const fn new(transport: Transport, counted: Option<Counted>) -> Self {
+    pub const fn new(transport: Transport, counted: Option<DescriptorGuard>) -> Self {
         Self { transport, refuses: false, counted }
     }
 
     /// Returns the transport, and the value that counts its file descriptor, if there is one.
-    pub fn into_parts(self) -> (Transport, Option<Counted>) {
+    pub fn into_parts(self) -> (Transport, Option<DescriptorGuard>) {
         (self.transport, self.counted)
     }
 
-    fn judge(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn hide_refusal(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(error)) if is_refusal(&error) => {
                 self.refuses = true;
@@ -61,7 +61,7 @@ impl AsyncWrite for Outbound {
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
-        self.judge(written)
+        self.hide_refusal(written)
     }
 
     fn poll_write_vectored(
@@ -73,7 +73,7 @@ impl AsyncWrite for Outbound {
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.transport).poll_write_vectored(cx, slices);
-        self.judge(written)
+        self.hide_refusal(written)
     }
 
     fn is_write_vectored(&self) -> bool {

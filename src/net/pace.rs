@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 /// longer, and it makes up for lost time when it is faster again. Only time in which gripd waits for the client
 /// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct PaceLimits {
     /// The time by which a client may fall behind.
     pub grace: Duration,
     /// The lowest speed in bytes per second. If it is 0, any speed is enough, and only silence for longer than
@@ -23,7 +23,7 @@ pub struct Limits {
     pub total: Option<Duration>,
 }
 
-impl Default for Limits {
+impl Default for PaceLimits {
     /// Returns limits that a phone with a bad connection can keep: a minute of silence, and 500 bytes per second.
     fn default() -> Self {
         Self { grace: Duration::from_secs(60), rate: 500, total: None }
@@ -33,7 +33,7 @@ impl Default for Limits {
 /// The progress of one direction of a connection, measured against its limits.
 #[derive(Debug)]
 pub struct Pace {
-    limits: Limits,
+    limits: PaceLimits,
     /// The part of the grace that is left.
     left: Duration,
     /// The time that gripd has waited in total.
@@ -47,7 +47,7 @@ pub struct Pace {
 
 impl Pace {
     /// Creates a measurement for these limits, with all of the grace left.
-    pub const fn new(limits: Limits) -> Self {
+    pub const fn new(limits: PaceLimits) -> Self {
         Self { limits, left: limits.grace, waited: Duration::ZERO, since: None, timer: None }
     }
 
@@ -68,13 +68,13 @@ impl Pace {
     }
 
     /// Notes that the other side has sent or read this many bytes, and that gripd no longer waits.
-    pub fn moved(&mut self, bytes: usize) {
+    pub fn end_wait(&mut self, bytes: usize) {
         let Some(since) = self.since.take() else { return };
-        self.spend(since.elapsed(), bytes);
+        self.charge_wait(since.elapsed(), bytes);
     }
 
     /// Subtracts a wait from the remaining time, and adds the time that the bytes transferred after it make up for.
-    pub fn spend(&mut self, waited: Duration, bytes: usize) {
+    pub fn charge_wait(&mut self, waited: Duration, bytes: usize) {
         self.waited += waited;
         let won = time_for(bytes, self.limits.rate).unwrap_or(self.limits.grace);
         // Once the grace is used up, no number of bytes restores it.
@@ -125,21 +125,21 @@ impl ClientDelay {
     }
 
     /// Notes that gripd waits. If it is waiting already, the beginning of that wait is kept.
-    pub fn begins(&self) {
+    pub fn begin_wait(&self) {
         if self.since.get().is_none() {
             self.since.set(Some(Instant::now()));
         }
     }
 
     /// Notes that gripd no longer waits, and that this many bytes have been transferred.
-    pub fn ends(&self, bytes: usize) {
+    pub fn finish_wait(&self, bytes: usize) {
         let Some(since) = self.since.take() else { return };
         let waited = self.before.get() + since.elapsed();
         self.before.set(waited.saturating_sub(time_for(bytes, FAST).unwrap_or_default()));
     }
 
     /// Returns the time that gripd has waited until `now`, including a wait that is not over.
-    pub fn so_far(&self, now: Instant) -> Duration {
+    pub fn waited(&self, now: Instant) -> Duration {
         self.before.get() + self.since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
@@ -154,17 +154,17 @@ impl ClientDelay {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { grace: Duration::from_secs(10), rate: 100, total: None };
+    const LIMITS: PaceLimits = PaceLimits { grace: Duration::from_secs(10), rate: 100, total: None };
 
     #[test]
     fn silence_is_borne_for_the_grace_and_speed_wins_time_back() {
         let mut pace = Pace::new(LIMITS);
-        pace.spend(Duration::from_secs(4), 100);
+        pace.charge_wait(Duration::from_secs(4), 100);
         assert_eq!(pace.left(), Duration::from_secs(7));
-        pace.spend(Duration::from_secs(1), 100);
+        pace.charge_wait(Duration::from_secs(1), 100);
         assert_eq!(pace.left(), Duration::from_secs(7));
         // Even a fast transfer does not allow a silence that is longer than the grace.
-        pace.spend(Duration::ZERO, 1_000_000);
+        pace.charge_wait(Duration::ZERO, 1_000_000);
         assert_eq!(pace.left(), LIMITS.grace);
     }
 
@@ -172,7 +172,7 @@ mod tests {
     fn a_drip_runs_out_of_time() {
         let mut pace = Pace::new(LIMITS);
         let waits = (0..1000).take_while(|_| {
-            pace.spend(Duration::from_secs(1), 1);
+            pace.charge_wait(Duration::from_secs(1), 1);
             pace.left() > Duration::ZERO
         });
         assert_eq!(waits.count(), 10);
@@ -180,19 +180,19 @@ mod tests {
 
     #[test]
     fn without_a_rate_only_silence_counts() {
-        let mut pace = Pace::new(Limits { rate: 0, ..LIMITS });
-        (0..100).for_each(|_| pace.spend(Duration::from_secs(9), 1));
+        let mut pace = Pace::new(PaceLimits { rate: 0, ..LIMITS });
+        (0..100).for_each(|_| pace.charge_wait(Duration::from_secs(9), 1));
         assert_eq!(pace.left(), LIMITS.grace);
-        pace.spend(Duration::from_secs(11), 0);
+        pace.charge_wait(Duration::from_secs(11), 0);
         assert_eq!(pace.left(), Duration::ZERO);
     }
 
     #[test]
     fn the_total_is_a_bound_for_the_fast_as_well() {
-        let mut pace = Pace::new(Limits { total: Some(Duration::from_secs(15)), ..LIMITS });
-        pace.spend(Duration::from_secs(9), 1_000_000);
+        let mut pace = Pace::new(PaceLimits { total: Some(Duration::from_secs(15)), ..LIMITS });
+        pace.charge_wait(Duration::from_secs(9), 1_000_000);
         assert_eq!(pace.left(), Duration::from_secs(6));
-        pace.spend(Duration::from_secs(6), 1_000_000);
+        pace.charge_wait(Duration::from_secs(6), 1_000_000);
         assert_eq!(pace.left(), Duration::ZERO);
     }
 
@@ -202,21 +202,21 @@ mod tests {
         let begin = Instant::now();
         for _ in 0..3 {
             delay.since.set(begin.checked_sub(Duration::from_secs(1)));
-            delay.ends(2);
+            delay.finish_wait(2);
         }
-        let waited = delay.so_far(Instant::now());
+        let waited = delay.waited(Instant::now());
         assert!(waited > Duration::from_millis(2900), "{waited:?}");
-        delay.begins();
-        delay.ends(1 << 20);
-        assert_eq!(delay.so_far(Instant::now()), Duration::ZERO);
-        delay.begins();
+        delay.begin_wait();
+        delay.finish_wait(1 << 20);
+        assert_eq!(delay.waited(Instant::now()), Duration::ZERO);
+        delay.begin_wait();
         delay.reset();
-        assert!(delay.so_far(Instant::now()) < Duration::from_secs(1));
+        assert!(delay.waited(Instant::now()) < Duration::from_secs(1));
     }
 
     #[tokio::test]
     async fn the_wait_ends_when_the_time_is_over() {
-        let mut pace = Pace::new(Limits { grace: Duration::from_millis(20), rate: 100, total: None });
+        let mut pace = Pace::new(PaceLimits { grace: Duration::from_millis(20), rate: 100, total: None });
         let begin = Instant::now();
         std::future::poll_fn(|cx| pace.poll_wait(cx)).await;
         assert!(begin.elapsed() < Duration::from_secs(5));

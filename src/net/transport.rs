@@ -1,7 +1,7 @@
 //! Connections that are used in the same way over TCP, a Unix socket, or memory.
 
 use super::MemoryStream;
-use crate::wire::Head;
+use crate::wire::ResponseHead;
 use socket2::SockRef;
 use std::fmt;
 use std::future::poll_fn;
@@ -20,13 +20,13 @@ const MORE: i32 = libc::MSG_MORE;
 #[cfg(not(target_os = "linux"))]
 const MORE: i32 = 0;
 
-/// The number of reads, of 4 KiB each, that [`Transport::dismiss`] makes at most.
+/// The number of reads, of 4 KiB each, that [`Transport::refuse_with`] makes at most.
 const MOST_DISMISSED: usize = 16;
 
 /// A connection that gripd has accepted or opened.
 ///
 /// While hyper serves requests, it uses a transport through the traits of tokio. A parked connection uses the methods
-/// below instead. Except for [`Transport::begins`], they return at once, and none of them keeps a buffer.
+/// below instead. Except for [`Transport::wait_for_first_byte`], they return at once, and none of them keeps a buffer.
 #[derive(Debug)]
 pub enum Transport {
     /// A TCP connection.
@@ -77,7 +77,7 @@ impl Peer {
 
 /// The outcome of an attempt to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
+pub enum ReadOutcome {
     /// This many bytes were read, at least one.
     Bytes(usize),
     /// No bytes can be read at the moment.
@@ -88,7 +88,7 @@ pub enum Received {
 
 /// The outcome of an attempt to send everything that waits to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flushed {
+pub enum WriteOutcome {
     /// Everything was sent.
     All,
     /// Something is left, because the transport takes no more for now.
@@ -118,7 +118,7 @@ impl Transport {
     }
 
     /// Sends the head of the response if the transport takes heads. Otherwise, this does nothing.
-    pub fn send_head(&mut self, head: &Head) {
+    pub fn send_head(&mut self, head: &ResponseHead) {
         match self {
             Self::Tcp(_) | Self::Unix(_) => {}
             Self::Memory(stream) => stream.send_head(head),
@@ -142,16 +142,16 @@ impl Transport {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Unix(stream) => stream.try_read(buffer),
             Self::Memory(stream) => return stream.try_read(buffer),
         };
         match read {
-            Ok(0) => Ok(Received::End),
-            Ok(count) => Ok(Received::Bytes(count)),
-            Err(error) if is_transient(&error) => Ok(Received::Nothing),
+            Ok(0) => Ok(ReadOutcome::End),
+            Ok(count) => Ok(ReadOutcome::Bytes(count)),
+            Err(error) if is_transient(&error) => Ok(ReadOutcome::Nothing),
             Err(error) => Err(error),
         }
     }
@@ -195,19 +195,19 @@ impl Transport {
     }
 
     /// Tells the other side that no more bytes will be sent, as the FIN of TCP does. What the other side sends can
-    /// still be read. If the result is [`Flushed::Blocked`], the caller must try again when the transport is
+    /// still be read. If the result is [`WriteOutcome::Blocked`], the caller must try again when the transport is
     /// writable.
     ///
     /// # Errors
     /// The connection is broken. [`Self::try_read`] reports this as well.
-    pub fn finish(&mut self) -> io::Result<Flushed> {
+    pub fn finish(&mut self) -> io::Result<WriteOutcome> {
         if let Self::Memory(stream) = self {
             return stream.finish();
         }
         if let Some(socket) = self.socket() {
             socket.shutdown(Shutdown::Write)?;
         }
-        Ok(Flushed::All)
+        Ok(WriteOutcome::All)
     }
 
     /// Resets the connection: bytes that the kernel has not sent yet are discarded, and the other side learns that
@@ -232,7 +232,7 @@ impl Transport {
 
     /// Waits until the other side has sent something, and leaves it unread. Returns `false` if the other side has
     /// ended without sending anything, or if the connection is broken.
-    pub async fn begins(&self) -> bool {
+    pub async fn wait_for_first_byte(&self) -> bool {
         let peeked = match self {
             Self::Tcp(stream) => stream.async_io(Interest::READABLE, || peek(SockRef::from(stream))).await,
             Self::Unix(stream) => stream.async_io(Interest::READABLE, || peek(SockRef::from(&**stream))).await,
@@ -245,7 +245,7 @@ impl Transport {
     /// has arrived. If those bytes stayed unread, the kernel would reset the connection, and the response would be
     /// lost. All of this happens without waiting and without the runtime, which may not have polled the connection
     /// yet. A connection in memory is left alone.
-    pub fn dismiss(&self, answer: &[u8]) {
+    pub fn refuse_with(&self, answer: &[u8]) {
         let Some(socket) = self.socket() else { return };
         // Errors are ignored, because nothing more can be done for this client.
         let _ = socket.send(answer);
@@ -268,7 +268,7 @@ impl Transport {
 
     /// Returns whether the other side is known to have ended what it sends. Unlike [`Self::try_read`], this works
     /// even if there are unread bytes before that end.
-    pub fn has_left(&self) -> bool {
+    pub fn has_peer_ended(&self) -> bool {
         fn is_closed(ready: Poll<io::Result<tokio::io::Ready>>) -> bool {
             matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
         }

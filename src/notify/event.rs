@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 /// A point in time, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Time(u64);
+pub(super) struct UnixMillis(u64);
 
-impl Time {
+impl UnixMillis {
     pub(super) const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
@@ -33,18 +33,18 @@ impl Time {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) instant: Instant,
-    pub(super) time: Time,
+    pub(super) time: UnixMillis,
 }
 
 impl Moment {
     pub(super) fn now() -> Self {
-        Self { instant: Instant::now(), time: Time::now() }
+        Self { instant: Instant::now(), time: UnixMillis::now() }
     }
 }
 
 /// The end of a connection that was held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedConnection {
     /// The connection's id.
     pub connection: String,
     /// The kind of the connection: `stream`, `response` or `websocket`.
@@ -63,36 +63,36 @@ pub struct Ended {
 
 /// An event, with the time at which it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) time: Time,
-    pub(super) what: What,
+pub(super) struct WebhookEvent {
+    pub(super) time: UnixMillis,
+    pub(super) kind: EventKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum EventKind {
     /// A channel or user has its first connection.
-    Joined(Name),
+    Joined(HeldName),
     /// A channel or user has lost its last connection.
-    Left(Name),
-    Ended(Arc<Ended>),
+    Left(HeldName),
+    Ended(Arc<EndedConnection>),
     /// This number of events was dropped.
     Dropped(u64),
 }
 
 /// The name of a channel or user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Name {
+pub(super) enum HeldName {
     Channel(Channel),
     User(Arc<str>),
 }
 
-impl From<Channel> for Name {
+impl From<Channel> for HeldName {
     fn from(channel: Channel) -> Self {
         Self::Channel(channel)
     }
 }
 
-impl From<Arc<str>> for Name {
+impl From<Arc<str>> for HeldName {
     fn from(user: Arc<str>) -> Self {
         Self::User(user)
     }
@@ -101,22 +101,22 @@ impl From<Arc<str>> for Name {
 /// An event with its id, which consists of `boot` and `number`. `boot` is different for each start of gripd and for
 /// each webhook. `number` grows by one with each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Numbered {
+pub(super) struct NumberedEvent {
     pub(super) boot: Arc<str>,
     pub(super) number: u64,
-    pub(super) event: Event,
+    pub(super) event: WebhookEvent,
 }
 
-impl Serialize for Numbered {
+impl Serialize for NumberedEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &format_args!("{}-{}", self.boot, self.number))?;
         map.serialize_entry("time", &seconds(self.event.time.0))?;
-        match &self.event.what {
-            What::Joined(name) => presence(&mut map, "joined", name)?,
-            What::Left(name) => presence(&mut map, "left", name)?,
-            What::Ended(ended) => end(&mut map, ended)?,
-            What::Dropped(count) => {
+        match &self.event.kind {
+            EventKind::Joined(name) => presence(&mut map, "joined", name)?,
+            EventKind::Left(name) => presence(&mut map, "left", name)?,
+            EventKind::Ended(ended) => end(&mut map, ended)?,
+            EventKind::Dropped(count) => {
                 map.serialize_entry("event", "dropped")?;
                 map.serialize_entry("count", count)?;
             }
@@ -125,15 +125,15 @@ impl Serialize for Numbered {
     }
 }
 
-fn presence<M: SerializeMap>(map: &mut M, event: &str, name: &Name) -> Result<(), M::Error> {
+fn presence<M: SerializeMap>(map: &mut M, event: &str, name: &HeldName) -> Result<(), M::Error> {
     map.serialize_entry("event", event)?;
     match name {
-        Name::Channel(channel) => map.serialize_entry("channel", &**channel),
-        Name::User(user) => map.serialize_entry("user", &**user),
+        HeldName::Channel(channel) => map.serialize_entry("channel", &**channel),
+        HeldName::User(user) => map.serialize_entry("user", &**user),
     }
 }
 
-fn end<M: SerializeMap>(map: &mut M, ended: &Ended) -> Result<(), M::Error> {
+fn end<M: SerializeMap>(map: &mut M, ended: &EndedConnection) -> Result<(), M::Error> {
     map.serialize_entry("event", "ended")?;
     map.serialize_entry("connection", &ended.connection)?;
     map.serialize_entry("kind", ended.kind)?;
@@ -152,13 +152,13 @@ fn seconds(millis: u64) -> f64 {
 }
 
 /// Returns the body of a request that contains `events`.
-pub(super) fn body(events: &[Numbered]) -> Vec<u8> {
+pub(super) fn body(events: &[NumberedEvent]) -> Vec<u8> {
     #[derive(serde::Serialize)]
-    struct Body<'a> {
-        events: &'a [Numbered],
+    struct EventsBody<'a> {
+        events: &'a [NumberedEvent],
     }
     // This cannot fail, because the events contain only texts and numbers.
-    serde_json::to_vec(&Body { events }).unwrap_or_default()
+    serde_json::to_vec(&EventsBody { events }).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -166,21 +166,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn json(what: What) -> String {
-        let event = Event { time: Time::from_millis(1_764_000_000_123), what };
-        let numbered = Numbered { boot: "b00".into(), number: 7, event };
+    fn json(what: EventKind) -> String {
+        let event = WebhookEvent { time: UnixMillis::from_millis(1_764_000_000_123), kind: what };
+        let numbered = NumberedEvent { boot: "b00".into(), number: 7, event };
         String::from_utf8(body(&[numbered])).unwrap()
     }
 
     #[test]
     fn events_are_told_as_json() {
-        let channel = Name::from(Channel::from("conversation1"));
-        let user = Name::from(Arc::from("4\"56"));
+        let channel = HeldName::from(Channel::from("conversation1"));
+        let user = HeldName::from(Arc::from("4\"56"));
         let start = r#"{"events":[{"id":"b00-7","time":1764000000.123,"event":"#;
-        assert_eq!(json(What::Joined(channel)), format!(r#"{start}"joined","channel":"conversation1"}}]}}"#));
-        assert_eq!(json(What::Left(user)), format!(r#"{start}"left","user":"4\"56"}}]}}"#));
-        assert_eq!(json(What::Dropped(17)), format!(r#"{start}"dropped","count":17}}]}}"#));
-        let mut ended = Ended {
+        assert_eq!(json(EventKind::Joined(channel)), format!(r#"{start}"joined","channel":"conversation1"}}]}}"#));
+        assert_eq!(json(EventKind::Left(user)), format!(r#"{start}"left","user":"4\"56"}}]}}"#));
+        assert_eq!(json(EventKind::Dropped(17)), format!(r#"{start}"dropped","count":17}}]}}"#));
+        let mut ended = EndedConnection {
             connection: "0-17-3".into(),
             kind: "stream",
             route: "chat".into(),
@@ -191,12 +191,12 @@ mod tests {
         };
         let rest = r#""reason":"kicked","duration":1.234,"bytes":1234}]}"#;
         assert_eq!(
-            json(What::Ended(Arc::new(ended.clone()))),
+            json(EventKind::Ended(Arc::new(ended.clone()))),
             format!(r#"{start}"ended","connection":"0-17-3","kind":"stream","route":"chat","user":"456",{rest}"#)
         );
         ended.user = None;
         assert_eq!(
-            json(What::Ended(Arc::new(ended))),
+            json(EventKind::Ended(Arc::new(ended))),
             format!(r#"{start}"ended","connection":"0-17-3","kind":"stream","route":"chat",{rest}"#)
         );
     }

@@ -7,48 +7,48 @@
 //! event by its id. The ids of a webhook are numbered without gaps. If events were dropped, one event says how many.
 
 mod backoff;
-mod counting;
 mod event;
-mod feed;
-mod post;
+mod outbox;
 mod presence;
+mod presence_counts;
 mod queue;
-mod telling;
 #[cfg(test)]
 mod tests;
 mod url;
+mod webhook_client;
+mod webhook_feed;
 
-pub use event::Ended;
-pub use url::Url;
+pub use event::EndedConnection;
+pub use url::WebhookUrl;
 
 use crate::grip::signature::Signer;
-use crate::grip::{Channel, Glob, Invalid, invalid};
-use crate::telemetry::metrics::{Counter, Gauge, Registry};
-use event::Time;
-use feed::{Feed, random};
+use crate::grip::{Channel, Glob, InvalidText, invalid};
+use crate::telemetry::metrics::{Counter, Gauge, MetricsRegistry};
+use event::UnixMillis;
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use webhook_feed::{WebhookFeed, random};
 
 /// The settings of all webhooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The webhooks, in the order in which they are configured.
-    pub hooks: Vec<Hook>,
+    pub hooks: Vec<Webhook>,
 }
 
 /// The settings of one webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
+pub struct Webhook {
     /// The URL to which events are sent.
-    pub url: Url,
+    pub url: WebhookUrl,
     /// The route whose connections are reported, given by its id, or else by its host and path. If it is `None`, the
     /// connections of all routes are reported.
     pub route: Option<String>,
     /// The kinds of events that are sent.
-    pub events: Events,
+    pub events: EventKinds,
     /// The patterns of the channels whose joins and leaves are sent. If there are none, those of all channels are
     /// sent.
     pub channels: Vec<Glob>,
@@ -70,13 +70,13 @@ pub struct Hook {
     pub timeout: Duration,
 }
 
-impl Hook {
+impl Webhook {
     /// Returns a webhook that sends every event, does not sign its requests, and has the default limits.
-    pub const fn new(url: Url) -> Self {
+    pub const fn new(url: WebhookUrl) -> Self {
         Self {
             url,
             route: None,
-            events: Events::ALL,
+            events: EventKinds::ALL,
             channels: Vec::new(),
             users: true,
             signer: None,
@@ -91,7 +91,7 @@ impl Hook {
 
 /// A selection of kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Events {
+pub struct EventKinds {
     /// Whether an event is sent when a channel or user has its first connection.
     pub joined: bool,
     /// Whether an event is sent when a channel or user has lost its last connection.
@@ -100,7 +100,7 @@ pub struct Events {
     pub ended: bool,
 }
 
-impl Events {
+impl EventKinds {
     /// All kinds of events.
     pub const ALL: Self = Self { joined: true, left: true, ended: true };
 
@@ -108,7 +108,7 @@ impl Events {
     ///
     /// # Errors
     /// There is no name at all, or an unknown one.
-    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Invalid> {
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidText> {
         let none = Self { joined: false, left: false, ended: false };
         let mut events = none;
         for name in names {
@@ -139,7 +139,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers the metrics of webhooks.
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
             delivered: registry.counter("webhook_events_total", "Events that webhooks have taken."),
             failures: registry.counter("webhook_failures_total", "Requests to webhooks that failed."),
@@ -152,7 +152,7 @@ impl Metrics {
 impl Default for Metrics {
     /// Returns metrics in a registry of their own, which nobody reads.
     fn default() -> Self {
-        Self::new(&Registry::new())
+        Self::new(&MetricsRegistry::new())
     }
 }
 
@@ -160,7 +160,7 @@ impl Default for Metrics {
 /// any thread, and reporting never waits for a server.
 #[derive(Debug)]
 pub struct Notifier {
-    feeds: Box<[Feed]>,
+    feeds: Box<[WebhookFeed]>,
 }
 
 impl Notifier {
@@ -171,10 +171,10 @@ impl Notifier {
 
     /// Returns a notifier that waits for about `first_pause` after a first failed request.
     fn with_pause(settings: Settings, metrics: &Arc<Metrics>, first_pause: Duration) -> Arc<Self> {
-        let (start, random) = (Time::now().as_millis(), random());
+        let (start, random) = (UnixMillis::now().as_millis(), random());
         // Webhooks may share a server, and each numbers its own events. So each webhook has a prefix of its own for
         // the ids.
-        let feed = |(hook, nth)| Feed::new(hook, &format!("{start:x}{random:016x}{nth}"), metrics, first_pause);
+        let feed = |(hook, nth)| WebhookFeed::new(hook, &format!("{start:x}{random:016x}{nth}"), metrics, first_pause);
         Arc::new(Self { feeds: settings.hooks.into_iter().zip(0u32..).map(feed).collect() })
     }
 
@@ -204,7 +204,7 @@ impl Notifier {
     }
 
     /// Reports that a held connection has ended now.
-    pub fn ended(&self, ended: &Ended) {
+    pub fn ended(&self, ended: &EndedConnection) {
         let mut shared = None;
         for feed in self.feeds.iter().filter(|feed| feed.wants_ends(&ended.route)) {
             feed.ended(Arc::clone(shared.get_or_insert_with(|| Arc::new(ended.clone()))));
@@ -215,8 +215,8 @@ impl Notifier {
     /// connections are served by local tasks. The returned future may be dropped at any time: events that were being
     /// sent are sent again by the next call or by [`drain`](Self::drain).
     pub async fn run(&self) {
-        let serve = self.feeds.iter().map(|feed| Box::pin(feed.serve()) as Part<'_>);
-        let keep_time = self.feeds.iter().map(|feed| Box::pin(feed.keep_time()) as Part<'_>);
+        let serve = self.feeds.iter().map(|feed| Box::pin(feed.serve()) as PartFuture<'_>);
+        let keep_time = self.feeds.iter().map(|feed| Box::pin(feed.keep_time()) as PartFuture<'_>);
         all(serve.chain(keep_time).collect()).await;
         pending().await
     }
@@ -226,14 +226,14 @@ impl Notifier {
     /// are dropped and counted. Call this after the last connection has ended. The future of [`run`](Self::run) may
     /// still be running, or may have been dropped.
     pub async fn drain(&self, within: Duration) {
-        all(self.feeds.iter().map(|feed| Box::pin(feed.drain(within)) as Part<'_>).collect()).await;
+        all(self.feeds.iter().map(|feed| Box::pin(feed.drain(within)) as PartFuture<'_>).collect()).await;
     }
 }
 
-type Part<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+type PartFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Runs all futures at the same time, until each of them has ended.
-async fn all(mut parts: Vec<Part<'_>>) {
+async fn all(mut parts: Vec<PartFuture<'_>>) {
     let poll = |context: &mut std::task::Context<'_>| {
         parts.retain_mut(|part| part.as_mut().poll(context).is_pending());
         if parts.is_empty() { Poll::Ready(()) } else { Poll::Pending }

@@ -1,7 +1,7 @@
 //! The names of channels or users that have connections. The first join and the last leave of a name are events, but
 //! a name that is back within the grace counts as never left. Pure: the caller passes in the current time.
 
-use super::event::{Moment, Time};
+use super::event::{Moment, UnixMillis};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -17,33 +17,33 @@ const MAX_LEAVING: usize = 1_000_000;
 pub(super) struct Presence<N> {
     grace: Duration,
     most_leaving: usize,
-    names: HashMap<N, State, foldhash::fast::RandomState>,
+    names: HashMap<N, NameState, foldhash::fast::RandomState>,
     /// The names in their grace, in the order in which their leaves become events.
-    leaving: BTreeMap<Due, N>,
+    leaving: BTreeMap<DueTime, N>,
     ticket: u64,
 }
 
 /// The time at which a leave becomes an event, and a number that distinguishes leaves with the same time.
-type Due = (Instant, u64);
+type DueTime = (Instant, u64);
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum NameState {
     /// The name has this number of connections, which is at least 1.
     Held(usize),
     /// The name has had no connection since `left`. Its leave becomes an event at `due`.
-    Leaving { due: Due, left: Time },
+    Leaving { due: DueTime, left: UnixMillis },
 }
 
 /// The events that follow from a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Joined {
+pub(super) enum JoinEvent {
     /// No event: the name has other connections, or had some within the grace.
     Still,
     /// One event: the name has its first connection.
     First,
     /// Two events: the name lost its last connection at this time, and has one again. The grace was over, but the
     /// leave was not returned yet.
-    Again(Time),
+    Again(UnixMillis),
 }
 
 impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
@@ -53,20 +53,20 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
     }
 
     /// Counts one more connection of `name`. `own` makes an owned name, and is called only if the name is new.
-    pub(super) fn joined(&mut self, name: &str, own: impl FnOnce() -> N, now: Instant) -> Joined {
+    pub(super) fn joined(&mut self, name: &str, own: impl FnOnce() -> N, now: Instant) -> JoinEvent {
         let Some(state) = self.names.get_mut(name) else {
-            self.names.insert(own(), State::Held(1));
-            return Joined::First;
+            self.names.insert(own(), NameState::Held(1));
+            return JoinEvent::First;
         };
         match *state {
-            State::Held(count) => {
-                *state = State::Held(count.saturating_add(1));
-                Joined::Still
+            NameState::Held(count) => {
+                *state = NameState::Held(count.saturating_add(1));
+                JoinEvent::Still
             }
-            State::Leaving { due, left } => {
-                *state = State::Held(1);
+            NameState::Leaving { due, left } => {
+                *state = NameState::Held(1);
                 self.leaving.remove(&due);
-                if due.0 <= now { Joined::Again(left) } else { Joined::Still }
+                if due.0 <= now { JoinEvent::Again(left) } else { JoinEvent::Still }
             }
         }
     }
@@ -75,12 +75,12 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
     /// name has no connections.
     pub(super) fn left(&mut self, name: &str, now: Moment) -> Option<N> {
         match self.names.get_mut(name)? {
-            State::Held(count) if *count > 1 => {
+            NameState::Held(count) if *count > 1 => {
                 *count -= 1;
                 return None;
             }
-            State::Held(_) => {}
-            State::Leaving { .. } => return None,
+            NameState::Held(_) => {}
+            NameState::Leaving { .. } => return None,
         }
         let (own, _) = self.names.remove_entry(name)?;
         let has_room = self.leaving.len() < self.most_leaving;
@@ -90,31 +90,31 @@ impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
         };
         self.ticket += 1;
         let due = (until, self.ticket);
-        self.names.insert(own.clone(), State::Leaving { due, left: now.time });
+        self.names.insert(own.clone(), NameState::Leaving { due, left: now.time });
         self.leaving.insert(due, own);
         None
     }
 
     /// Removes and returns the names whose grace is over at `now`, with the times at which they were left: at most
     /// `most` of them.
-    pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<(N, Time)> {
+    pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<(N, UnixMillis)> {
         self.take(most, |until| until <= now)
     }
 
     /// Removes and returns the names that were left and are not forgotten, with the times at which they were left:
     /// at most `most` of them.
-    pub(super) fn flush(&mut self, most: usize) -> Vec<(N, Time)> {
+    pub(super) fn flush(&mut self, most: usize) -> Vec<(N, UnixMillis)> {
         self.take(most, |_| true)
     }
 
-    fn take(&mut self, most: usize, is_due: impl Fn(Instant) -> bool) -> Vec<(N, Time)> {
+    fn take(&mut self, most: usize, is_due: impl Fn(Instant) -> bool) -> Vec<(N, UnixMillis)> {
         let mut taken = Vec::new();
         while taken.len() < most
             && let Some(first) = self.leaving.first_entry()
             && is_due(first.key().0)
         {
             let name = first.remove();
-            if let Some(State::Leaving { left, .. }) = self.names.remove(name.borrow()) {
+            if let Some(NameState::Leaving { left, .. }) = self.names.remove(name.borrow()) {
                 taken.push((name, left));
             }
         }
@@ -140,17 +140,17 @@ mod tests {
 
     impl Clock {
         fn at(&self, ms: u64) -> Moment {
-            Moment { instant: self.0 + Duration::from_millis(ms), time: Time::from_millis(ms) }
+            Moment { instant: self.0 + Duration::from_millis(ms), time: UnixMillis::from_millis(ms) }
         }
     }
 
     /// The events so far: the name, whether it was joined or left, and the time in milliseconds.
-    type Told = Vec<(String, bool, u64)>;
+    type ToldEvents = Vec<(String, bool, u64)>;
 
     struct Subject {
         presence: Presence<Arc<str>>,
         clock: Clock,
-        told: Told,
+        told: ToldEvents,
     }
 
     impl Subject {
@@ -164,9 +164,9 @@ mod tests {
 
         fn joined(&mut self, name: &str, ms: u64) {
             match self.presence.joined(name, || name.into(), self.clock.at(ms).instant) {
-                Joined::Still => {}
-                Joined::First => self.tell(name, true, ms),
-                Joined::Again(left) => {
+                JoinEvent::Still => {}
+                JoinEvent::First => self.tell(name, true, ms),
+                JoinEvent::Again(left) => {
                     self.tell(name, false, left.as_millis());
                     self.tell(name, true, ms);
                 }
@@ -264,8 +264,8 @@ mod tests {
 
     /// Returns the events that must follow from these joins (`true`) and leaves of a name, which are given with
     /// their times in milliseconds. A leave and a join that are less than `grace` apart are left out.
-    fn model(name: &str, changes: &[(bool, u64)], grace: u64) -> Told {
-        let mut told = Told::new();
+    fn model(name: &str, changes: &[(bool, u64)], grace: u64) -> ToldEvents {
+        let mut told = ToldEvents::new();
         let mut count = 0;
         for (joins, at) in changes {
             match (joins, count) {
@@ -307,7 +307,7 @@ mod tests {
             }
             s.due(at + grace, usize::MAX);
             for (name, changes) in names.iter().zip(&changes) {
-                let told: Told = s.told.iter().filter(|(n, ..)| n == name).cloned().collect();
+                let told: ToldEvents = s.told.iter().filter(|(n, ..)| n == name).cloned().collect();
                 prop_assert_eq!(told, model(name, changes, grace));
             }
             prop_assert_eq!(s.presence.leaving.len(), 0);

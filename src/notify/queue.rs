@@ -1,6 +1,6 @@
 //! The queue of the events that are still to be sent to one webhook. Pure: the caller passes in the current time.
 
-use super::event::{Event, Moment, Numbered, Time, What};
+use super::event::{EventKind, Moment, NumberedEvent, UnixMillis, WebhookEvent};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,53 +9,53 @@ use tokio::time::Instant;
 /// A bounded queue of events. If it is full, new events are dropped. Once there is room again, an event is queued
 /// that says how many were dropped.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct EventQueue {
     boot: Arc<str>,
-    most: usize,
+    capacity: usize,
     /// The number of the first waiting event. The numbers of the others follow without gaps.
     first: u64,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingEvent>,
     /// The number of events at the front that were returned as a batch and are not removed yet. The server may have
     /// received them.
     offered: usize,
     /// The number of dropped events that no queued event reports yet, and the time of the last of them.
-    lost: Option<(u64, Time)>,
+    unreported_drops: Option<(u64, UnixMillis)>,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    event: Event,
+struct WaitingEvent {
+    event: WebhookEvent,
     since: Instant,
 }
 
-impl Queue {
+impl EventQueue {
     /// Returns a queue for at most `most` events, whose ids begin with `boot`.
-    pub(super) const fn new(boot: Arc<str>, most: usize) -> Self {
-        Self { boot, most, first: 1, waiting: VecDeque::new(), offered: 0, lost: None }
+    pub(super) const fn new(boot: Arc<str>, capacity: usize) -> Self {
+        Self { boot, capacity, first: 1, waiting: VecDeque::new(), offered: 0, unreported_drops: None }
     }
 
     /// Adds an event. Returns `false` if the queue is full, in which case the event is dropped.
     #[must_use]
-    pub(super) fn push(&mut self, event: Event, now: Instant) -> bool {
+    pub(super) fn push(&mut self, event: WebhookEvent, now: Instant) -> bool {
         if self.room() > 0 {
-            self.waiting.push_back(Waiting { event, since: now });
+            self.waiting.push_back(WaitingEvent { event, since: now });
             return true;
         }
-        let (count, _) = self.lost.unwrap_or((0, event.time));
-        self.lost = Some((count + 1, event.time));
+        let (count, _) = self.unreported_drops.unwrap_or((0, event.time));
+        self.unreported_drops = Some((count + 1, event.time));
         false
     }
 
     /// Returns the events that are to be sent next, at most `most`. Until they are removed, each further call
     /// returns the same events, whatever `most` is.
-    pub(super) fn batch(&mut self, most: usize) -> Vec<Numbered> {
+    pub(super) fn batch(&mut self, most: usize) -> Vec<NumberedEvent> {
         if self.offered == 0 {
             self.offered = self.waiting.len().min(most);
         }
         let numbers = self.first..;
-        let numbered = |(waiting, number): (&Waiting, u64)| {
+        let numbered = |(waiting, number): (&WaitingEvent, u64)| {
             let (boot, event) = (Arc::clone(&self.boot), waiting.event.clone());
-            Numbered { boot, number, event }
+            NumberedEvent { boot, number, event }
         };
         self.waiting.iter().take(self.offered).zip(numbers).map(numbered).collect()
     }
@@ -75,7 +75,7 @@ impl Queue {
 
     /// Drops all events. From now on, new events are dropped as well. Returns how many events are lost now.
     pub(super) fn close(&mut self, now: Moment) -> u64 {
-        self.most = 0;
+        self.capacity = 0;
         self.offered = 0;
         self.remove(self.waiting.len(), now)
     }
@@ -84,9 +84,12 @@ impl Queue {
         let removed = self.waiting.drain(..count.min(self.waiting.len()));
         self.first += removed.len() as u64;
         // An event that says how many events were dropped is not counted as lost itself.
-        let events = removed.filter(|waiting| !matches!(waiting.event.what, What::Dropped(_))).count() as u64;
-        if let Some((count, time)) = self.lost.take_if(|_| self.waiting.len() < self.most) {
-            self.waiting.push_back(Waiting { event: Event { time, what: What::Dropped(count) }, since: now.instant });
+        let events = removed.filter(|waiting| !matches!(waiting.event.kind, EventKind::Dropped(_))).count() as u64;
+        if let Some((count, time)) = self.unreported_drops.take_if(|_| self.waiting.len() < self.capacity) {
+            self.waiting.push_back(WaitingEvent {
+                event: WebhookEvent { time, kind: EventKind::Dropped(count) },
+                since: now.instant,
+            });
         }
         events
     }
@@ -107,30 +110,30 @@ impl Queue {
 
     /// Returns how many more events the queue has room for.
     pub(super) fn room(&self) -> usize {
-        self.most.saturating_sub(self.waiting.len())
+        self.capacity.saturating_sub(self.waiting.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Name;
+    use super::super::event::HeldName;
     use super::*;
     use proptest::prelude::*;
 
-    fn event(n: u64) -> Event {
-        let name = Name::User(Arc::from(n.to_string()));
-        Event { time: Time::from_millis(n), what: What::Joined(name) }
+    fn event(n: u64) -> WebhookEvent {
+        let name = HeldName::User(Arc::from(n.to_string()));
+        WebhookEvent { time: UnixMillis::from_millis(n), kind: EventKind::Joined(name) }
     }
 
     fn moment(instant: Instant) -> Moment {
-        Moment { instant, time: Time::from_millis(0) }
+        Moment { instant, time: UnixMillis::from_millis(0) }
     }
 
-    fn queue(most: usize) -> Queue {
-        Queue::new("b".into(), most)
+    fn queue(most: usize) -> EventQueue {
+        EventQueue::new("b".into(), most)
     }
 
-    fn numbers(batch: &[Numbered]) -> Vec<u64> {
+    fn numbers(batch: &[NumberedEvent]) -> Vec<u64> {
         batch.iter().map(|numbered| numbered.number).collect()
     }
 
@@ -174,10 +177,10 @@ mod tests {
         queue.delivered(moment(t));
         let batch = queue.batch(9);
         assert_eq!(numbers(&batch), [2, 3]);
-        assert_eq!(batch[1].event, Event { time: Time::from_millis(5), what: What::Dropped(3) });
+        assert_eq!(batch[1].event, WebhookEvent { time: UnixMillis::from_millis(5), kind: EventKind::Dropped(3) });
         // The event that says how many events were dropped is not counted as lost itself.
         assert_eq!(queue.discard(moment(t)), 1);
-        assert_eq!((queue.len(), queue.lost), (0, None));
+        assert_eq!((queue.len(), queue.unreported_drops), (0, None));
     }
 
     #[test]
@@ -223,7 +226,7 @@ mod tests {
             prop_assert_eq!(numbers(&told), (1..=told.len() as u64).collect::<Vec<_>>());
             let (mut expected, mut counted) = (1, 0);
             for numbered in &told {
-                if let What::Dropped(count) = numbered.event.what {
+                if let EventKind::Dropped(count) = numbered.event.kind {
                     expected += count;
                     counted += count;
                 } else {

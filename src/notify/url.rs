@@ -1,6 +1,6 @@
 //! The URL of a webhook.
 
-use crate::grip::{Invalid, invalid};
+use crate::grip::{InvalidText, invalid};
 use crate::route::Address;
 use crate::wire::is_authority;
 use hyper::Uri;
@@ -13,18 +13,18 @@ const PORT: u16 = 80;
 
 /// An `http:` URL. It is shown without its query, which may contain a secret.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Url {
+pub struct WebhookUrl {
     host: HeaderValue,
     address: Address,
     path: PathAndQuery,
 }
 
-impl Url {
+impl WebhookUrl {
     /// Parses a URL.
     ///
     /// # Errors
     /// The text is not a valid URL, its scheme is not `http`, or it contains a user name or a fragment.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
         let no_url = || invalid("the URL of a webhook must be like http://host:port/path");
         // The parser accepts a path in UTF-8, but a request must not contain one.
         if !text.is_ascii() {
@@ -53,7 +53,7 @@ impl Url {
         };
         let address = Address { host: host.trim_matches(['[', ']']).to_owned(), port };
         let host = HeaderValue::from_str(authority.trim_end_matches(':'));
-        let host = host.map_err(|_| Invalid::new("the URL of a webhook has no host"))?;
+        let host = host.map_err(|_| InvalidText::new("the URL of a webhook has no host"))?;
         let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Self { host, address, path })
     }
@@ -74,13 +74,13 @@ impl Url {
     }
 }
 
-impl fmt::Display for Url {
+impl fmt::Display for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}{}", self.host.to_str().unwrap_or_default(), self.path.path())
     }
 }
 
-impl fmt::Debug for Url {
+impl fmt::Debug for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -88,12 +88,12 @@ impl fmt::Debug for Url {
 
 #[cfg(test)]
 mod tests {
-    use super::Url;
+    use super::WebhookUrl;
 
     #[test]
     fn a_url_says_where_to_connect_and_what_to_ask_for() {
         let parts = |text: &str| {
-            let url = Url::parse(text).unwrap();
+            let url = WebhookUrl::parse(text).unwrap();
             let host = url.host().to_str().unwrap().to_owned();
             (host, url.address().to_string(), url.path().to_string())
         };
@@ -125,14 +125,14 @@ mod tests {
             ("", "must be like"),
         ];
         for (text, why) in cases {
-            let error = Url::parse(text).unwrap_err().to_string();
+            let error = WebhookUrl::parse(text).unwrap_err().to_string();
             assert!(error.contains(why) && !error.contains("secret"), "{text}: {error}");
         }
     }
 
     #[test]
     fn the_query_is_not_shown() {
-        let url = Url::parse("http://a:8000/events?token=secret").unwrap();
+        let url = WebhookUrl::parse("http://a:8000/events?token=secret").unwrap();
         assert_eq!((url.to_string(), format!("{url:?}")), ("http://a:8000/events".into(), url.to_string()));
     }
 }

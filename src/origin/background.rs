@@ -1,6 +1,6 @@
 //! Requests to origins whose result nobody waits for, such as those that tell an origin that a client has left.
 
-use super::Origin;
+use super::OriginClient;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 const MAX_WAITING: usize = 100_000;
 
 /// A future that sends a background request.
-pub(super) type Word = Pin<Box<dyn Future<Output = ()>>>;
+pub(super) type BackgroundRequest = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The background requests of one shard.
 #[derive(Default)]
 pub(super) struct Background {
-    waiting: RefCell<VecDeque<Word>>,
+    waiting: RefCell<VecDeque<BackgroundRequest>>,
     /// The number of requests that wait or are in progress.
     open: Cell<usize>,
     news: Notify,
@@ -45,7 +45,7 @@ impl fmt::Debug for Background {
     }
 }
 
-impl Origin {
+impl OriginClient {
     /// Carries out the background requests of this shard as they are added. Never returns.
     pub async fn tell_gone(self: Rc<Self>) {
         loop {

@@ -3,14 +3,14 @@
 
 use super::rewrite::listed_in_connection;
 use super::{
-    Asking, Failure, Kind, Lane, Lost, MAX_BODY, Origin, OriginAnswer, OriginRequest, Purpose, Source, Turn, Upload,
-    collect,
+    BodySource, FailedRequest, Failure, FailureKind, Lane, MAX_BODY, OriginAnswer, OriginClient, OriginRequest,
+    OwnRequestPermit, RequestBody, RequestPurpose, Requester, collect,
 };
 use crate::grip::Meta;
-use crate::grip::event::{Event, MEDIA_TYPE, is_events, read_all};
+use crate::grip::event::{MEDIA_TYPE, SocketEvent, is_events, read_all};
 use crate::grip::meta::{MAX_BYTES, size_with};
-use crate::route::{Place, Route, Target};
-use crate::wire::{Fields, Sender};
+use crate::route::{Route, Target, TargetPlace};
+use crate::wire::{HeaderLines, RequestSender};
 use aws_lc_rs::rand;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
@@ -41,17 +41,17 @@ const SET_META: &str = "set-meta-";
 /// gripd's side of the exchange about one WebSocket: it sends the client's events to the origin. If it is dropped
 /// while it is open, the origin gets a `DISCONNECT` event.
 #[derive(Debug)]
-pub struct Conversation {
-    origin: Rc<Origin>,
-    about: Rc<Asking>,
+pub struct OverHttpConversation {
+    origin: Rc<OriginClient>,
+    about: Rc<Requester>,
     /// The index of the route's target to which the requests go.
     target: usize,
     /// The headers of the client's handshake that are sent with each request. They are stored in a compact form,
     /// because they are kept as long as the WebSocket lives.
-    fields: Fields,
+    fields: HeaderLines,
     /// The address that the handshake was sent from.
     peer: Option<IpAddr>,
-    sender: Sender,
+    sender: RequestSender,
     id: [u8; 16],
     /// The metadata that the origin has set with `Set-Meta-*` headers. It is sent back with each request in `Meta-*`
     /// headers. The names are in lower case.
@@ -63,9 +63,9 @@ pub struct Conversation {
 
 /// The content of one response of an origin: its events, and the headers that control the exchange.
 #[derive(Debug, Default)]
-pub struct Reply {
+pub struct OverHttpReply {
     /// The events in the body of the response, in their order.
-    pub events: Vec<Event>,
+    pub events: Vec<SocketEvent>,
     /// The number of content bytes of the request that the origin has accepted (`Content-Bytes-Accepted`), or `None`
     /// if it has accepted all of them.
     pub accepted: Option<usize>,
@@ -75,26 +75,26 @@ pub struct Reply {
 }
 
 /// The outcome of asking an origin to accept a WebSocket.
-pub(super) enum Begun {
+pub(super) enum OpenResult {
     /// The origin has accepted the WebSocket.
     Accepted {
         /// The conversation that carries the events of the WebSocket.
-        conversation: Box<Conversation>,
+        conversation: Box<OverHttpConversation>,
         /// The head of the response that accepts the WebSocket.
         head: hyper::http::response::Parts,
         /// The content of the response that accepts the WebSocket. Its first event is `OPEN`.
-        reply: Reply,
+        reply: OverHttpReply,
     },
     /// The origin has refused the WebSocket with this response.
     Refused(OriginAnswer),
 }
 
-impl Conversation {
+impl OverHttpConversation {
     /// Returns a conversation for a client's handshake. No request is sent yet.
     pub(super) fn new(
-        origin: Rc<Origin>,
+        origin: Rc<OriginClient>,
         origin_request: &OriginRequest<'_>,
-        about: Rc<Asking>,
+        about: Rc<Requester>,
         target: usize,
     ) -> Self {
         let fields = kept(&origin_request.request.headers, origin_request.route, origin_request.sender);
@@ -105,10 +105,10 @@ impl Conversation {
 
     /// Asks the origin to accept the WebSocket. An origin that sends no event but an interval is asked again after
     /// that interval. If the origin still has not decided after [`MAX_OPENS`] requests, an error is returned.
-    pub(super) async fn open(mut self) -> Result<Begun, Lost> {
+    pub(super) async fn open(mut self) -> Result<OpenResult, FailedRequest> {
         self.open = true;
         for _ in 0..MAX_OPENS {
-            let answered = match self.send(event(&Event::Open), 0).await {
+            let answered = match self.send(event(&SocketEvent::Open), 0).await {
                 Ok(answered) => answered,
                 Err(lost) => {
                     self.open &= !lost.unsent;
@@ -118,19 +118,19 @@ impl Conversation {
             if let Err(refused) = accepts(answered.head.status, &answered.head.headers) {
                 self.open = false;
                 tracing::debug!(uri = %self.about.shown(), why = refused, "the origin does not accept the WebSocket");
-                return Ok(Begun::Refused(answered));
+                return Ok(OpenResult::Refused(answered));
             }
-            let (head, reply) = self.read(answered).await.map_err(Lost::sent)?;
+            let (head, reply) = self.read(answered).await.map_err(FailedRequest::sent)?;
             match (reply.events.first(), reply.interval) {
-                (Some(Event::Open), _) => {
-                    return Ok(Begun::Accepted { conversation: Box::new(self), head, reply });
+                (Some(SocketEvent::Open), _) => {
+                    return Ok(OpenResult::Accepted { conversation: Box::new(self), head, reply });
                 }
                 (None, Some(interval)) if !interval.is_zero() => sleep(interval).await,
                 (None, _) => return Err(unusable("it neither accepts nor refuses the WebSocket")),
                 (Some(_), _) => return Err(unusable("its first event is not OPEN")),
             }
         }
-        Err(Lost::sent(Failure::new(Kind::TimedOut)))
+        Err(FailedRequest::sent(Failure::new(FailureKind::TimedOut)))
     }
 
     /// Sends events and reads the response. `replayed` is the number of their content bytes that were sent to the
@@ -138,12 +138,12 @@ impl Conversation {
     ///
     /// # Errors
     /// There is no response, or it cannot be used. The error says why.
-    pub async fn ask(&mut self, body: Vec<u8>, replayed: usize) -> Result<Reply, Failure> {
+    pub async fn ask(&mut self, body: Vec<u8>, replayed: usize) -> Result<OverHttpReply, Failure> {
         for attempt in 0.. {
             let lost = match self.send(body.clone(), replayed).await {
                 Ok(answered) => {
                     if let Err(why) = accepts(answered.head.status, &answered.head.headers) {
-                        return Err(Failure::because(Kind::Unusable, why));
+                        return Err(Failure::because(FailureKind::Unusable, why));
                     }
                     return Ok(self.read(answered).await?.1);
                 }
@@ -159,12 +159,12 @@ impl Conversation {
             let _ = rand::fill(&mut spread);
             sleep(Duration::from_millis(1000 * 2_u64.pow(attempt) + u64::from(u16::from_ne_bytes(spread) / 66))).await;
         }
-        Err(Failure::new(Kind::Unreachable))
+        Err(Failure::new(FailureKind::Unreachable))
     }
 
     /// Returns a future that waits for a turn to send a request to the origin. Requests that no event of the client
     /// has caused need a turn, which limits how many of them are in progress at the same time.
-    pub fn turn(&self, lane: Lane) -> impl Future<Output = Turn> + 'static {
+    pub fn turn(&self, lane: Lane) -> impl Future<Output = OwnRequestPermit> + 'static {
         let (origin, about) = (Rc::clone(&self.origin), Rc::clone(&self.about));
         async move { origin.turn(lane, &about, &about.route).await }
     }
@@ -185,10 +185,10 @@ impl Conversation {
         &self.about.route.targets[self.target]
     }
 
-    async fn send(&self, body: Vec<u8>, replayed: usize) -> Result<OriginAnswer, Lost> {
+    async fn send(&self, body: Vec<u8>, replayed: usize) -> Result<OriginAnswer, FailedRequest> {
         let target = self.chosen();
-        let Place::Address(address) = &target.place else { return Err(unusable("it is no server")) };
-        let request = self.request(body.len(), replayed).map_err(Lost::unsent)?;
+        let TargetPlace::Address(address) = &target.place else { return Err(unusable("it is no server")) };
+        let request = self.request(body.len(), replayed).map_err(FailedRequest::unsent)?;
         let origin_request = OriginRequest {
             route: &self.about.route,
             request: &request,
@@ -200,18 +200,19 @@ impl Conversation {
             secure: self.about.secure,
             sender: self.sender,
             internal: false,
-            purpose: Purpose::Events,
+            purpose: RequestPurpose::Events,
             last_ids: &[],
         };
-        let (response, lease) = self.origin.send_to(&origin_request, target, address, Upload::of(body.into())).await?;
+        let (response, lease) =
+            self.origin.send_to(&origin_request, target, address, RequestBody::of(body.into())).await?;
         let (head, incoming) = response.into_parts();
-        Ok(OriginAnswer { head, body: Source::Incoming(incoming, lease), target: self.target })
+        Ok(OriginAnswer { head, body: BodySource::Incoming(incoming, lease), target: self.target })
     }
 
     /// Returns the head of a request with a body of `length` bytes, as Pushpin builds it.
     fn request(&self, length: usize, replayed: usize) -> Result<Parts, Failure> {
-        let unaskable = |error: hyper::http::Error| Failure::because(Kind::Unusable, error);
-        let uri: Uri = self.about.uri.parse().map_err(|e| Failure::because(Kind::Unusable, e))?;
+        let unaskable = |error: hyper::http::Error| Failure::because(FailureKind::Unusable, error);
+        let uri: Uri = self.about.uri.parse().map_err(|e| Failure::because(FailureKind::Unusable, e))?;
         let (mut parts, ()) =
             Request::builder().method(Method::POST).uri(uri).body(()).map_err(unaskable)?.into_parts();
         let headers = &mut parts.headers;
@@ -238,26 +239,26 @@ impl Conversation {
     }
 
     /// Reads a response that consists of events, and stores the metadata that the origin sets.
-    async fn read(&mut self, answered: OriginAnswer) -> Result<(hyper::http::response::Parts, Reply), Failure> {
+    async fn read(&mut self, answered: OriginAnswer) -> Result<(hyper::http::response::Parts, OverHttpReply), Failure> {
         let OriginAnswer { head, body, .. } = answered;
         let most = self.origin.settings.max_events;
         let body = match body {
-            Source::Whole(body) => body,
-            Source::Incoming(incoming, lease) => {
+            BodySource::Whole(body) => body,
+            BodySource::Incoming(incoming, lease) => {
                 let (body, rest) =
                     collect(incoming, lease, most, self.origin.response_timeout(&self.about.route)).await?;
                 if rest.is_some() {
-                    return Err(Failure::because(Kind::TooLarge, format!("its events exceed {most} bytes")));
+                    return Err(Failure::because(FailureKind::TooLarge, format!("its events exceed {most} bytes")));
                 }
                 body
             }
         };
-        let events = read_all(&body).map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
+        let events = read_all(&body).map_err(|error| Failure::because(FailureKind::Unusable, error.to_string()))?;
         // As in Pushpin, a value that is not a number is ignored.
         let accepted = head.headers.get(ACCEPTED).and_then(number);
         self.set_meta(&head.headers);
         let interval = head.headers.get(INTERVAL).map(|value| self.origin.interval(number(value).unwrap_or(0)));
-        Ok((head, Reply { events, accepted, interval }))
+        Ok((head, OverHttpReply { events, accepted, interval }))
     }
 
     /// Returns the metadata that the origin has set for the client, for use in filters. Values that are not visible
@@ -291,7 +292,7 @@ impl Conversation {
     }
 }
 
-impl Drop for Conversation {
+impl Drop for OverHttpConversation {
     /// Sends a `DISCONNECT` event to the origin in the background, if the conversation is still open. The result is
     /// only logged.
     fn drop(&mut self) {
@@ -321,11 +322,11 @@ impl Drop for Conversation {
     }
 }
 
-impl Conversation {
+impl OverHttpConversation {
     async fn disconnect(&self) {
         let told = async {
-            let answered = self.send(event(&Event::Disconnect), 0).await.map_err(|lost| lost.failure)?;
-            if let Source::Incoming(incoming, lease) = answered.body {
+            let answered = self.send(event(&SocketEvent::Disconnect), 0).await.map_err(|lost| lost.failure)?;
+            if let BodySource::Incoming(incoming, lease) = answered.body {
                 collect(incoming, lease, MAX_BODY, self.origin.response_timeout(&self.about.route)).await?;
             }
             Ok::<_, Failure>(())
@@ -336,7 +337,7 @@ impl Conversation {
     }
 }
 
-impl Origin {
+impl OriginClient {
     /// Returns the keep-alive interval for a number of seconds that an origin has sent: at least `shortest_interval`
     /// of the settings, or zero if the number is 0.
     fn interval(&self, seconds: usize) -> Duration {
@@ -363,11 +364,11 @@ pub fn is_conversations_own(name: &HeaderName) -> bool {
     [CONTENT_TYPE, CONTENT_LENGTH, INTERVAL, ACCEPTED].contains(name) || name.as_str().starts_with(SET_META)
 }
 
-fn unusable(why: &'static str) -> Lost {
-    Lost::sent(Failure::because(Kind::Unusable, why))
+fn unusable(why: &'static str) -> FailedRequest {
+    FailedRequest::sent(Failure::because(FailureKind::Unusable, why))
 }
 
-fn event(event: &Event) -> Vec<u8> {
+fn event(event: &SocketEvent) -> Vec<u8> {
     let mut body = Vec::new();
     event.write(&mut body);
     body
@@ -379,7 +380,7 @@ fn number(value: &HeaderValue) -> Option<usize> {
 
 /// Returns the headers of a handshake that are sent with each request: without those that are only about the client's
 /// connection, and without those that the conversation sets itself.
-fn kept(headers: &HeaderMap, route: &Route, sender: Sender) -> Fields {
+fn kept(headers: &HeaderMap, route: &Route, sender: RequestSender) -> HeaderLines {
     let listed = listed_in_connection(headers, route);
     let dropped = [
         HOST,
@@ -395,7 +396,7 @@ fn kept(headers: &HeaderMap, route: &Route, sender: Sender) -> Fields {
         CONNECTION_ID,
         SEC_WEBSOCKET_EXTENSIONS,
     ];
-    let mut fields = Fields::default();
+    let mut fields = HeaderLines::default();
     for (name, value) in headers {
         // Many origins treat an underscore in the name of a header like a hyphen.
         let plain = name.as_str().replace('_', "-");
@@ -457,7 +458,7 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let names: Vec<String> = kept(&headers, &Route::default(), Sender::Client)
+        let names: Vec<String> = kept(&headers, &Route::default(), RequestSender::Client)
             .iter()
             .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
             .collect();

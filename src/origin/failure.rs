@@ -1,12 +1,13 @@
 //! The failures between gripd and an origin.
 
+use hyper::Method;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     /// No connection could be made: the host is unknown, refused the connection, could not be reached or took too
     /// long, or gripd has no route for the URI of a link.
     Unreachable,
@@ -46,7 +47,7 @@ pub enum Kind {
 
 /// The side that has caused a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum FailureSide {
     /// The client has caused the failure: its request cannot be served, or it was too slow.
     Client,
     /// The origin, its configuration or a limit of gripd has caused the failure.
@@ -57,47 +58,47 @@ pub enum Side {
 #[derive(Debug)]
 pub struct Failure {
     /// The kind of failure.
-    pub kind: Kind,
+    pub kind: FailureKind,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
     /// Returns a failure that has no further cause.
-    pub const fn new(kind: Kind) -> Self {
+    pub const fn new(kind: FailureKind) -> Self {
         Self { kind, source: None }
     }
 
     /// Returns the failure of something that has taken longer than `limit`, which is the value of `setting`.
-    pub fn over_time(kind: Kind, setting: &str, limit: Duration) -> Self {
+    pub fn over_time(kind: FailureKind, setting: &str, limit: Duration) -> Self {
         Self::because(kind, format!("{setting} ({} s) is over", limit.as_secs_f64()))
     }
 
     /// Returns a failure with its cause.
-    pub fn because(kind: Kind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub fn because(kind: FailureKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind, source: Some(source.into()) }
     }
 
     pub(super) fn from_hyper(error: hyper::Error) -> Self {
         let kind = if error.is_user() {
-            Kind::RequestBroken
+            FailureKind::RequestBroken
         } else if error.is_parse() {
-            Kind::Unusable
+            FailureKind::Unusable
         } else {
-            Kind::Broken
+            FailureKind::Broken
         };
         Self::because(kind, error)
     }
 
     /// Returns the side that has caused the failure.
-    pub const fn side(&self) -> Side {
+    pub const fn side(&self) -> FailureSide {
         match self.kind {
-            Kind::RequestBroken
-            | Kind::RequestSlow
-            | Kind::RequestTooLarge
-            | Kind::GaveWay
-            | Kind::NotNamed
-            | Kind::Denied => Side::Client,
-            _ => Side::Origin,
+            FailureKind::RequestBroken
+            | FailureKind::RequestSlow
+            | FailureKind::RequestTooLarge
+            | FailureKind::GaveWay
+            | FailureKind::NotNamed
+            | FailureKind::Denied => FailureSide::Client,
+            _ => FailureSide::Origin,
         }
     }
 
@@ -105,7 +106,10 @@ impl Failure {
     /// otherwise the same as [`Failure::explain`].
     pub fn detail(&self) -> String {
         match (self.kind, self.source()) {
-            (Kind::Unreachable | Kind::Unusable | Kind::TooLarge | Kind::NotAllowed, Some(cause)) => cause.to_string(),
+            (
+                FailureKind::Unreachable | FailureKind::Unusable | FailureKind::TooLarge | FailureKind::NotAllowed,
+                Some(cause),
+            ) => cause.to_string(),
             _ => self.explain(),
         }
     }
@@ -125,24 +129,28 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            Kind::Unreachable => "cannot connect to the origin",
-            Kind::NoDescriptor => "the process has reached its limit of open files; raise it (ulimit -n, LimitNOFILE)",
-            Kind::Busy => "all connections to the origin are in use",
-            Kind::TimedOut => "the origin did not answer in time",
-            Kind::Broken => "the origin closed the connection without an answer",
-            Kind::Unusable => "the origin's response is not valid",
-            Kind::TooLarge => "the origin's answer is too large to be held",
-            Kind::Lost => "the origin is lost",
-            Kind::NoScript => "the origin's response cannot be encoded as JSON-P",
-            Kind::NotAllowed => "the origin's response holds a channel that the route does not allow",
-            Kind::NotNamed => "the client's token does not allow one of the channels",
-            Kind::Denied => "one of the channels is currently denied to the client",
-            Kind::GaveWay => {
+            FailureKind::Unreachable => "cannot connect to the origin",
+            FailureKind::NoDescriptor => {
+                "the process has reached its limit of open files; raise it (ulimit -n, LimitNOFILE)"
+            }
+            FailureKind::Busy => "all connections to the origin are in use",
+            FailureKind::TimedOut => "the origin did not answer in time",
+            FailureKind::Broken => "the origin closed the connection without an answer",
+            FailureKind::Unusable => "the origin's response is not valid",
+            FailureKind::TooLarge => "the origin's answer is too large to be held",
+            FailureKind::Lost => "the origin is lost",
+            FailureKind::NoScript => "the origin's response cannot be encoded as JSON-P",
+            FailureKind::NotAllowed => "the origin's response holds a channel that the route does not allow",
+            FailureKind::NotNamed => "the client's token does not allow one of the channels",
+            FailureKind::Denied => "one of the channels is currently denied to the client",
+            FailureKind::GaveWay => {
                 "the request was ended because its client was slow while others waited for a connection to the origin"
             }
-            Kind::RequestSlow => "the client sent the request body too slowly (body_timeout, least_rate, body_total)",
-            Kind::RequestBroken => "the request body is incomplete",
-            Kind::RequestTooLarge => "the request body is too large for a request that is held",
+            FailureKind::RequestSlow => {
+                "the client sent the request body too slowly (body_timeout, least_rate, body_total)"
+            }
+            FailureKind::RequestBroken => "the request body is incomplete",
+            FailureKind::RequestTooLarge => "the request body is too large for a request that is held",
         })
     }
 }
@@ -150,5 +158,26 @@ impl fmt::Display for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|e| e as _)
+    }
+}
+
+/// The failure of a request to one target.
+pub(super) struct FailedRequest {
+    pub(super) failure: Failure,
+    /// Whether the origin cannot have received any byte of the request, so that it may be sent again.
+    pub(super) unsent: bool,
+}
+
+impl FailedRequest {
+    pub(super) const fn unsent(failure: Failure) -> Self {
+        Self { failure, unsent: true }
+    }
+
+    pub(super) const fn sent(failure: Failure) -> Self {
+        Self { failure, unsent: false }
+    }
+
+    pub(super) fn may_retry(&self, method: &Method) -> bool {
+        self.unsent || (self.failure.kind == FailureKind::Broken && method.is_idempotent())
     }
 }

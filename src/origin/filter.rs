@@ -1,16 +1,16 @@
 //! The filtering of items, where some of the filters send a request to an origin.
 
-use super::{Ask, Asking, Failure, Kind, Origin};
-use crate::grip::filter::Passage;
+use super::{Failure, FailureKind, OriginClient, OwnRequest, Requester};
+use crate::grip::filter::FilterInput;
 use crate::grip::{Filter, Meta};
 use bytes::Bytes;
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
 
-impl Origin {
+impl OriginClient {
     /// Returns the content with which a connection gets an item. Returns `None` if a filter drops the item for this
     /// connection, or if a filter fails, which is logged.
-    pub async fn filter(&self, about: &Asking, item: Passage<'_>, content: Bytes) -> Option<Bytes> {
+    pub async fn filter(&self, about: &Requester, item: FilterInput<'_>, content: Bytes) -> Option<Bytes> {
         match self.pass(about, &item, content).await {
             Ok(content) => content,
             Err(failure) => {
@@ -21,7 +21,12 @@ impl Origin {
         }
     }
 
-    async fn pass(&self, about: &Asking, item: &Passage<'_>, mut content: Bytes) -> Result<Option<Bytes>, Failure> {
+    async fn pass(
+        &self,
+        about: &Requester,
+        item: &FilterInput<'_>,
+        mut content: Bytes,
+    ) -> Result<Option<Bytes>, Failure> {
         for filter in item.filters {
             if filter.asks() {
                 match self.ask_about(about, item, *filter, &content).await? {
@@ -34,7 +39,7 @@ impl Origin {
                 return Ok(None);
             }
             let changed = filter.apply(&item.context, (&content[..]).into());
-            let changed = changed.map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
+            let changed = changed.map_err(|error| Failure::because(FailureKind::Unusable, error.to_string()))?;
             if filter.changes_content() {
                 content = changed.into_owned().into();
             }
@@ -47,33 +52,35 @@ impl Origin {
     /// content. Otherwise 200 and 204 leave the content as it is, and any other status is an error.
     async fn ask_about(
         &self,
-        about: &Asking,
-        item: &Passage<'_>,
+        about: &Requester,
+        item: &FilterInput<'_>,
         filter: Filter,
         content: &Bytes,
     ) -> Result<Option<Bytes>, Failure> {
         let client = item.context.client;
         let uri = client.get("url").and_then(|url| about.resolve(url));
         let Some(uri) = uri else {
-            return Err(Failure::because(Kind::Unusable, "the client's meta has no usable 'url'"));
+            return Err(Failure::because(FailureKind::Unusable, "the client's meta has no usable 'url'"));
         };
         let item_meta = item.context.item.map_or_else(|| Meta::default().to_json(), Meta::to_json);
         let headers =
             [(HeaderName::from_static("sub-meta"), client.to_json()), (HeaderName::from_static("pub-meta"), item_meta)];
         let modifies = filter == Filter::HttpModify;
         let body = if modifies { content.clone() } else { Bytes::new() };
-        let ask = Ask { method: Method::POST, uri: &uri, headers: &headers, body, last_ids: &item.last_ids };
+        let ask = OwnRequest { method: Method::POST, uri: &uri, headers: &headers, body, last_ids: &item.last_ids };
         let told = self.ask_filter(about, ask).await?;
         if told.headers.get("action").is_some_and(|action| action == "drop") {
             return Ok(None);
         }
         match (told.status, told.rest.is_some()) {
-            (StatusCode::OK, true) => Err(Failure::because(Kind::TooLarge, "network response exceeded 100000 bytes")),
+            (StatusCode::OK, true) => {
+                Err(Failure::because(FailureKind::TooLarge, "network response exceeded 100000 bytes"))
+            }
             (StatusCode::OK, false) if modifies => Ok(Some(told.body)),
             (StatusCode::OK | StatusCode::NO_CONTENT, _) => Ok(Some(content.clone())),
             (status, _) => {
                 let why = format!("unexpected network request status: code={}", status.as_u16());
-                Err(Failure::because(Kind::Unusable, why))
+                Err(Failure::because(FailureKind::Unusable, why))
             }
         }
     }

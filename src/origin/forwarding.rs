@@ -2,7 +2,7 @@
 //! through which a request has come.
 
 use super::rewrite::{ForwardedFor, ForwardedProto, Via, says_secure};
-use crate::wire::{Proxies, ProxyHeader, Sender, Way};
+use crate::wire::{ProxyHeader, RequestPath, RequestSender, TrustedProxies};
 use hyper::header::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 pub struct Forwarding {
     /// The trusted proxies in front of gripd. `None` means that nothing is configured: gripd then logs a hint if a
     /// proxy seems to be there.
-    pub proxies: Option<Proxies>,
+    pub proxies: Option<TrustedProxies>,
     /// Whether the hint about a proxy that is not listed was logged already. All shards share this flag.
     pub hinted: Arc<AtomicBool>,
     /// The rule for `X-Forwarded-For` in requests of clients, and of proxies that are not trusted GRIP proxies.
@@ -67,26 +67,32 @@ impl Default for Forwarding {
 impl Forwarding {
     /// Returns the addresses from which a request has come, from the client to gripd, as far as trusted proxies
     /// report them.
-    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: Sender) -> Way {
-        const NONE: &Proxies = &Proxies::new(Vec::new(), ProxyHeader::Either);
+    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: RequestSender) -> RequestPath {
+        const NONE: &TrustedProxies = &TrustedProxies::new(Vec::new(), ProxyHeader::Either);
         self.proxies.as_ref().unwrap_or(NONE).follow(peer, headers, sender)
     }
 
     /// Returns whether a peer is believed about the proxies through which a request has come: it is a listed proxy,
     /// or a trusted GRIP proxy.
-    pub fn believes(&self, peer: Option<IpAddr>, sender: Sender) -> bool {
-        sender.is_trusted() || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contain(peer))
+    pub fn believes(&self, peer: Option<IpAddr>, sender: RequestSender) -> bool {
+        sender.is_trusted() || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contains(peer))
     }
 
     /// Returns whether the client's request came over TLS, according to `X-Forwarded-Proto`, or else to `way`, the
     /// trusted part of the addresses from which the request has come. Returns `false` if `accept_proto` does not
     /// trust the sender.
-    pub fn is_secure(&self, headers: &HeaderMap, peer: Option<IpAddr>, sender: Sender, way: Option<&Way>) -> bool {
+    pub fn is_secure(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+        sender: RequestSender,
+        way: Option<&RequestPath>,
+    ) -> bool {
         let believed = match self.accept_proto {
             AcceptProto::OfNone => false,
             AcceptProto::OfAll => true,
             AcceptProto::OfProxies => self.believes(peer, sender),
         };
-        believed && says_secure(headers).unwrap_or_else(|| way.is_some_and(Way::is_secure))
+        believed && says_secure(headers).unwrap_or_else(|| way.is_some_and(RequestPath::is_secure))
     }
 }

@@ -1,13 +1,13 @@
 //! WebSocket handshakes with origins.
 
-use super::conversation::{Begun, Conversation};
+use super::conversation::{OpenResult, OverHttpConversation};
 use super::{
-    Asking, Failure, Kind, Lost, Origin, OriginAnswer, OriginRequest, Purpose, Source, Upload, destination,
-    test_target, tried,
+    BodySource, FailedRequest, Failure, FailureKind, OriginAnswer, OriginClient, OriginRequest, RequestBody,
+    RequestPurpose, Requester, destination, test_target, tried,
 };
 use crate::grip::base64;
-use crate::net::{Counted, Outbound, Transport};
-use crate::route::{Address, Place, Target};
+use crate::net::{DescriptorGuard, Outbound, Transport};
+use crate::route::{Address, Target, TargetPlace};
 use crate::wire::names_token;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
@@ -24,22 +24,22 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub enum Handshake {
     /// The origin has accepted the WebSocket.
-    Accepted(Opened),
+    Accepted(OriginSocket),
     /// The origin has refused the WebSocket with this response.
     Refused(OriginAnswer),
 }
 
 /// A WebSocket that an origin has accepted.
 #[derive(Debug)]
-pub enum Opened {
+pub enum OriginSocket {
     /// The origin gets the events of the WebSocket over HTTP.
     Conversation {
         /// The conversation that carries the events of the WebSocket.
-        conversation: Box<Conversation>,
+        conversation: Box<OverHttpConversation>,
         /// The head of the response that accepts the WebSocket.
         head: response::Parts,
         /// The content of the response that accepts the WebSocket. Its first event is `OPEN`.
-        reply: super::Reply,
+        reply: super::OverHttpReply,
         /// The index of the route's target that has accepted the WebSocket.
         target: usize,
     },
@@ -69,8 +69,8 @@ pub enum Opened {
 pub struct RelayedSocket {
     /// The connection.
     pub transport: Transport,
-    _counted: Option<Counted>,
-    _place: Option<RelayedPlace>,
+    _counted: Option<DescriptorGuard>,
+    _place: Option<RelayedPermit>,
 }
 
 impl RelayedSocket {
@@ -83,9 +83,9 @@ impl RelayedSocket {
 
 /// A guard that counts one of the WebSockets that are relayed to an origin, until it is dropped.
 #[derive(Debug)]
-pub(super) struct RelayedPlace(Rc<Cell<usize>>);
+pub(super) struct RelayedPermit(Rc<Cell<usize>>);
 
-impl RelayedPlace {
+impl RelayedPermit {
     /// Adds one to `taken` and returns its guard. Returns `None` if `taken` has reached `most` already.
     pub(super) fn take(taken: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
         if taken.get() >= most {
@@ -96,13 +96,13 @@ impl RelayedPlace {
     }
 }
 
-impl Drop for RelayedPlace {
+impl Drop for RelayedPermit {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
 }
 
-impl Opened {
+impl OriginSocket {
     /// Returns the index of the route's target that has accepted the WebSocket.
     pub const fn target(&self) -> usize {
         match self {
@@ -117,7 +117,7 @@ pub fn accept_for(key: &[u8]) -> String {
     base64::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &both).as_ref())
 }
 
-impl Origin {
+impl OriginClient {
     /// Asks the targets of a route, in their order, to accept a client's WebSocket. The next target is asked only if
     /// the one before it cannot have received the handshake.
     ///
@@ -126,7 +126,7 @@ impl Origin {
     pub async fn open(
         self: &Rc<Self>,
         origin_request: &OriginRequest<'_>,
-        about: &Rc<Asking>,
+        about: &Rc<Requester>,
     ) -> Result<Handshake, Failure> {
         let targets = &origin_request.route.targets;
         let mut failed = None;
@@ -135,9 +135,9 @@ impl Origin {
                 self.metrics.fail_overs.inc();
             }
             let opened = match &target.place {
-                Place::Test => return Ok(test_target::open(origin_request, index)),
-                Place::Address(_) if target.over_http => self.open_over_http(origin_request, about, index).await,
-                Place::Address(address) => self.open_socket(origin_request, target, address, index).await,
+                TargetPlace::Test => return Ok(test_target::open(origin_request, index)),
+                TargetPlace::Address(_) if target.over_http => self.open_over_http(origin_request, about, index).await,
+                TargetPlace::Address(address) => self.open_socket(origin_request, target, address, index).await,
             };
             match opened {
                 Ok(opened) => return Ok(opened),
@@ -157,15 +157,15 @@ impl Origin {
     async fn open_over_http(
         self: &Rc<Self>,
         origin_request: &OriginRequest<'_>,
-        about: &Rc<Asking>,
+        about: &Rc<Requester>,
         target: usize,
-    ) -> Result<Handshake, Lost> {
-        let conversation = Conversation::new(Rc::clone(self), origin_request, Rc::clone(about), target);
+    ) -> Result<Handshake, FailedRequest> {
+        let conversation = OverHttpConversation::new(Rc::clone(self), origin_request, Rc::clone(about), target);
         Ok(match conversation.open().await? {
-            Begun::Accepted { conversation, head, reply } => {
-                Handshake::Accepted(Opened::Conversation { conversation, head, reply, target })
+            OpenResult::Accepted { conversation, head, reply } => {
+                Handshake::Accepted(OriginSocket::Conversation { conversation, head, reply, target })
             }
-            Begun::Refused(answered) => Handshake::Refused(answered),
+            OpenResult::Refused(answered) => Handshake::Refused(answered),
         })
     }
 
@@ -175,20 +175,20 @@ impl Origin {
         target: &Target,
         address: &Address,
         index: usize,
-    ) -> Result<Handshake, Lost> {
-        let origin_request = OriginRequest { purpose: Purpose::WebSocket, ..*origin_request };
-        let place = self.pool.relayed_place(&destination(target, address)).map_err(Lost::unsent)?;
-        let (response, lease) = self.send_to(&origin_request, target, address, Upload::of(Bytes::new())).await?;
+    ) -> Result<Handshake, FailedRequest> {
+        let origin_request = OriginRequest { purpose: RequestPurpose::WebSocket, ..*origin_request };
+        let place = self.pool.relayed_place(&destination(target, address)).map_err(FailedRequest::unsent)?;
+        let (response, lease) = self.send_to(&origin_request, target, address, RequestBody::of(Bytes::new())).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (head, incoming) = response.into_parts();
-            let body = Source::Incoming(incoming, lease);
+            let body = BodySource::Incoming(incoming, lease);
             return Ok(Handshake::Refused(OriginAnswer { head, body, target: index }));
         }
-        check(&origin_request.request.headers, response.headers()).map_err(Lost::sent)?;
+        check(&origin_request.request.headers, response.headers()).map_err(FailedRequest::sent)?;
         let limit = self.response_timeout(origin_request.route);
-        let ((transport, counted), early, head) = take_over(response, limit).await.map_err(Lost::sent)?;
+        let ((transport, counted), early, head) = take_over(response, limit).await.map_err(FailedRequest::sent)?;
         let socket = RelayedSocket { transport, _counted: counted, _place: Some(place) };
-        Ok(Handshake::Accepted(Opened::Socket { socket, early, head, target: index }))
+        Ok(Handshake::Accepted(OriginSocket::Socket { socket, early, head, target: index }))
     }
 }
 
@@ -197,12 +197,12 @@ impl Origin {
 async fn take_over(
     mut response: Response<hyper::body::Incoming>,
     limit: Duration,
-) -> Result<((Transport, Option<Counted>), Bytes, response::Parts), Failure> {
+) -> Result<((Transport, Option<DescriptorGuard>), Bytes, response::Parts), Failure> {
     let upgraded = timeout(limit, hyper::upgrade::on(&mut response)).await;
-    let late = |_| Failure::over_time(Kind::TimedOut, "response_timeout", limit);
+    let late = |_| Failure::over_time(FailureKind::TimedOut, "response_timeout", limit);
     let upgraded = upgraded.map_err(late)?.map_err(Failure::from_hyper)?;
     let Ok(parts) = upgraded.downcast::<TokioIo<Outbound>>() else {
-        return Err(Failure::because(Kind::Unusable, "its connection cannot be taken over"));
+        return Err(Failure::because(FailureKind::Unusable, "its connection cannot be taken over"));
     };
     Ok((parts.io.into_inner().into_parts(), parts.read_buf, response.into_parts().0))
 }
@@ -211,12 +211,12 @@ async fn take_over(
 fn check(asked: &HeaderMap, answered: &HeaderMap) -> Result<(), Failure> {
     if !names_token(answered, &UPGRADE, "websocket") || !names_token(answered, &CONNECTION, "upgrade") {
         let why = "it changes the protocol without 'Upgrade: websocket' and 'Connection: Upgrade'";
-        return Err(Failure::because(Kind::Unusable, why));
+        return Err(Failure::because(FailureKind::Unusable, why));
     }
     let key = asked.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
     let accept = answered.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     if accept == Some(accept_for(key).as_bytes()) {
         return Ok(());
     }
-    Err(Failure::because(Kind::Unusable, "its Sec-WebSocket-Accept is not the one for the key"))
+    Err(Failure::because(FailureKind::Unusable, "its Sec-WebSocket-Accept is not the one for the key"))
 }

@@ -1,51 +1,52 @@
 //! Requests to origins: the pool of connections, the form of forwarded requests, the failures, and the requests that
 //! gripd makes itself on behalf of clients.
 
-mod ask;
 mod background;
+mod connection_share;
 mod conversation;
 mod failure;
-mod fair;
+mod fair_queue;
 mod filter;
 mod forwarding;
-mod gone;
+mod gone_link;
 mod handshake;
+mod own_request;
+mod own_request_limits;
 mod pool;
+mod request_body;
 mod rewrite;
-mod share;
 mod shield;
 mod test_target;
-mod turns;
-mod upload;
 
-pub use ask::{Ask, Asking, CollectedAnswer, MAX_BODY, collect};
-pub use conversation::{Conversation, Reply, is_conversations_own};
-pub use failure::{Failure, Kind, Side};
-pub use fair::Sharer;
+pub use conversation::{OverHttpConversation, OverHttpReply, is_conversations_own};
+use failure::FailedRequest;
+pub use failure::{Failure, FailureKind, FailureSide};
+pub use fair_queue::ClientNetwork;
 pub use forwarding::{AcceptProto, Forwarding};
-pub use gone::Gone;
-pub use handshake::{Handshake, Opened, RelayedSocket, accept_for};
+pub use gone_link::GoneLinkGuard;
+pub use handshake::{Handshake, OriginSocket, RelayedSocket, accept_for};
+pub use own_request::{CollectedAnswer, MAX_BODY, OwnRequest, Requester, collect};
+pub use own_request_limits::{Lane, OwnRequestPermit};
 pub use pool::Lease;
+pub use request_body::{ReadAhead, ReadAheadBudget, RequestBody, RequestBodyState, without_grip};
 pub use rewrite::{
-    Edit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, Via, has_passed, is_of_proxies, is_plainly_framed, is_reserved,
-    names_a_crowd, remove_hop_by_hop, remove_where,
+    ForwardedEdit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, Via, has_passed, is_of_proxies, is_plainly_framed,
+    is_reserved, names_a_crowd, remove_hop_by_hop, remove_where,
 };
 pub use shield::Shield;
-pub use turns::{Lane, Turn};
-pub use upload::{Ahead, BodyState, ReadAhead, Upload, without_grip};
 
-use crate::grip::item::Id;
+use crate::grip::item::ItemId;
 use crate::grip::signature::Signer;
 use crate::net::{ClientDelay, Descriptors, MemoryServer};
-use crate::route::{Address, Place, Route, RouteSigner, Table, Target};
-use crate::telemetry::metrics::{Counter, Gauge, Registry};
-use crate::wire::{Sender, Way};
+use crate::route::{Address, Route, RouteSigner, RouteTable, Target, TargetPlace};
+use crate::telemetry::metrics::{Counter, Gauge, MetricsRegistry};
+use crate::wire::{RequestPath, RequestSender};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::response;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use pool::{Destination, Pool};
 use std::cell::{Ref, RefCell};
 use std::fmt;
@@ -135,7 +136,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers the metrics in `registry`.
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
             requests: registry.counter("origin_requests_total", "Requests sent to origins, retries included."),
             failures: registry.counter("origin_failures_total", "Requests that got no answer from their origin."),
@@ -160,7 +161,7 @@ impl Metrics {
 impl Default for Metrics {
     /// Returns metrics in a registry of their own, which nobody reads.
     fn default() -> Self {
-        Self::new(&Registry::new())
+        Self::new(&MetricsRegistry::new())
     }
 }
 
@@ -182,25 +183,25 @@ pub struct OriginRequest<'a> {
     pub peer_text: Option<&'a HeaderValue>,
     /// The addresses from which the request has come, if the caller knows them already. Otherwise they are read from
     /// the headers of the request when they are needed.
-    pub way: Option<&'a Way>,
+    pub way: Option<&'a RequestPath>,
     /// The record of how long gripd has waited for the client, by which the connection of a slow client may be closed
     /// for waiting requests. `None` if there is no client to wait for.
     pub waiting: Option<&'a Rc<ClientDelay>>,
     /// Whether the client's request came over TLS.
     pub secure: bool,
     /// The kind of sender: a client, or a trusted GRIP proxy.
-    pub sender: Sender,
+    pub sender: RequestSender,
     /// Whether gripd makes the request itself. Such a request gets no `Via` header.
     pub internal: bool,
     /// The purpose of the request.
-    pub purpose: Purpose,
+    pub purpose: RequestPurpose,
     /// The id of the item that the client received last in each of its channels, for `Grip-Last`.
-    pub last_ids: &'a [(String, Id)],
+    pub last_ids: &'a [(String, ItemId)],
 }
 
 /// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum RequestPurpose {
     /// An ordinary HTTP request.
     Plain,
     /// The handshake of a WebSocket with the origin.
@@ -215,14 +216,14 @@ pub struct OriginAnswer {
     /// The head of the response.
     pub head: response::Parts,
     /// The body of the response.
-    pub body: Source,
+    pub body: BodySource,
     /// The index of the route's target that has responded.
     pub target: usize,
 }
 
 /// The source of a response's body.
 #[derive(Debug)]
-pub enum Source {
+pub enum BodySource {
     /// The body is read from a connection to the origin.
     Incoming(Incoming, Lease),
     /// The body is in memory.
@@ -233,23 +234,23 @@ pub enum Source {
 type Signatures = (u64, Vec<(Arc<Signer>, HeaderValue)>);
 
 /// One shard's access to all origins.
-pub struct Origin {
+pub struct OriginClient {
     settings: Settings,
     pool: Rc<Pool>,
     shield: Arc<Shield>,
     metrics: Arc<Metrics>,
-    routes: RefCell<Arc<Table>>,
+    routes: RefCell<Arc<RouteTable>>,
     background: background::Background,
     /// The signatures of the current second. Requests of one second share a signature, because signing costs more
     /// than the rest of a request.
     signatures: RefCell<Signatures>,
 }
 
-impl Origin {
-    /// Returns an `Origin` that has no connections yet. All shards share `shield`.
+impl OriginClient {
+    /// Returns an `OriginClient` that has no connections yet. All shards share `shield`.
     pub fn new(
         settings: Settings,
-        routes: Arc<Table>,
+        routes: Arc<RouteTable>,
         shield: Arc<Shield>,
         descriptors: Arc<Descriptors>,
         metrics: Arc<Metrics>,
@@ -260,12 +261,12 @@ impl Origin {
     }
 
     /// Returns the routes in use.
-    pub fn routes(&self) -> Ref<'_, Table> {
+    pub fn routes(&self) -> Ref<'_, RouteTable> {
         Ref::map(self.routes.borrow(), |routes| &**routes)
     }
 
     /// Replaces the routes for requests that come from now on.
-    pub fn reroute(&self, routes: Arc<Table>) {
+    pub fn reroute(&self, routes: Arc<RouteTable>) {
         *self.routes.borrow_mut() = routes;
     }
 
@@ -294,7 +295,7 @@ impl Origin {
     ///
     /// # Errors
     /// No target has given a usable response. The error says why the last one has not.
-    pub async fn send(&self, origin_request: &OriginRequest<'_>, body: &Upload) -> Result<OriginAnswer, Failure> {
+    pub async fn send(&self, origin_request: &OriginRequest<'_>, body: &RequestBody) -> Result<OriginAnswer, Failure> {
         let mut failed: Option<Failure> = None;
         let (mut upload, begun) = (body.clone(), body.progress());
         let targets = &origin_request.route.targets;
@@ -303,13 +304,13 @@ impl Origin {
                 self.metrics.fail_overs.inc();
             }
             let address = match &target.place {
-                Place::Test => return Ok(test_target::answer(origin_request, index)),
-                Place::Address(address) => address,
+                TargetPlace::Test => return Ok(test_target::answer(origin_request, index)),
+                TargetPlace::Address(address) => address,
             };
             let lost = match self.send_to(origin_request, target, address, upload).await {
                 Ok((response, lease)) => {
                     let (head, incoming) = response.into_parts();
-                    return Ok(OriginAnswer { head, body: Source::Incoming(incoming, lease), target: index });
+                    return Ok(OriginAnswer { head, body: BodySource::Incoming(incoming, lease), target: index });
                 }
                 Err(lost) => lost,
             };
@@ -332,12 +333,12 @@ impl Origin {
         origin_request: &OriginRequest<'_>,
         target: &Target,
         address: &Address,
-        body: Upload,
-    ) -> Result<(Response<Incoming>, Lease), Lost> {
+        body: RequestBody,
+    ) -> Result<(Response<Incoming>, Lease), FailedRequest> {
         let to = destination(target, address);
-        let source = Sharer::of(origin_request.client);
+        let source = ClientNetwork::of(origin_request.client);
         let waiting = origin_request.waiting.cloned().unwrap_or_default();
-        let mut lease = self.pool.lease(&to, source, waiting).await.map_err(Lost::unsent)?;
+        let mut lease = self.pool.lease(&to, source, waiting).await.map_err(FailedRequest::unsent)?;
         let (mut upload, begun) = (body.clone(), body.progress());
         loop {
             let reused = lease.is_reused();
@@ -346,7 +347,7 @@ impl Origin {
                     body.note_answer();
                     return Ok((response, lease));
                 }
-                Err(_) if lease.gave_way() => return Err(Lost::sent(Failure::new(Kind::GaveWay))),
+                Err(_) if lease.gave_way() => return Err(FailedRequest::sent(Failure::new(FailureKind::GaveWay))),
                 Err(lost) if reused && lost.may_retry(&origin_request.request.method) => {
                     match body.again_since(begun) {
                         Some(again) => upload = again,
@@ -355,7 +356,7 @@ impl Origin {
                 }
                 Err(lost) => return Err(lost),
             }
-            lease = self.pool.connect_instead(lease).await.map_err(Lost::unsent)?;
+            lease = self.pool.connect_instead(lease).await.map_err(FailedRequest::unsent)?;
         }
     }
 
@@ -365,8 +366,8 @@ impl Origin {
         lease: &mut Lease,
         origin_request: &OriginRequest<'_>,
         target: &Target,
-        body: Upload,
-    ) -> Result<Response<Incoming>, Lost> {
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, FailedRequest> {
         self.metrics.requests.inc();
         let upload = body.clone();
         let mut answer = pin!(lease.send(self.outgoing(origin_request, target, body)));
@@ -377,20 +378,26 @@ impl Origin {
                 // The timeout begins anew if more of the request body was read meanwhile: a slow upload of the client
                 // is not the origin's delay.
                 Err(_) if upload.progress() != sent => {}
-                Err(_) => return Err(Lost::sent(Failure::over_time(Kind::TimedOut, "response_timeout", limit))),
+                Err(_) => {
+                    return Err(FailedRequest::sent(Failure::over_time(
+                        FailureKind::TimedOut,
+                        "response_timeout",
+                        limit,
+                    )));
+                }
                 Ok(Ok(response)) => return usable(response, origin_request.purpose),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().is_some();
                     if upload.is_too_slow() {
-                        return Err(Lost::sent(Failure::new(Kind::RequestSlow)));
+                        return Err(FailedRequest::sent(Failure::new(FailureKind::RequestSlow)));
                     }
-                    return Err(Lost { failure: Failure::from_hyper(error.into_error()), unsent });
+                    return Err(FailedRequest { failure: Failure::from_hyper(error.into_error()), unsent });
                 }
             }
         }
     }
 
-    fn outgoing(&self, origin_request: &OriginRequest<'_>, target: &Target, body: Upload) -> Request<Upload> {
+    fn outgoing(&self, origin_request: &OriginRequest<'_>, target: &Target, body: RequestBody) -> Request<RequestBody> {
         let mut outgoing = Request::new(body);
         *outgoing.method_mut() = origin_request.request.method.clone();
         *outgoing.uri_mut() = rewrite::target(&origin_request.request.uri, &origin_request.route.rewrite);
@@ -409,7 +416,7 @@ impl Origin {
     fn signature(&self, origin_request: &OriginRequest<'_>) -> Option<HeaderValue> {
         // The signature of a trusted GRIP proxy is passed on with its request. A WebSocket may outlive that
         // signature, so gripd signs the requests of WebSocket over HTTP itself.
-        let own = !origin_request.sender.is_trusted() || origin_request.purpose == Purpose::Events;
+        let own = !origin_request.sender.is_trusted() || origin_request.purpose == RequestPurpose::Events;
         if !own || origin_request.route.no_grip {
             return None;
         }
@@ -432,9 +439,9 @@ impl Origin {
     }
 }
 
-impl fmt::Debug for Origin {
+impl fmt::Debug for OriginClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Origin").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("OriginClient").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -457,39 +464,18 @@ fn destination(target: &Target, address: &Address) -> Destination {
 /// Returns the last failure. If the reason is that no connection could be made, the error lists all targets of the
 /// route, in Pushpin's words.
 fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
-    let last = last.unwrap_or(Failure::new(Kind::Unreachable));
-    if last.kind != Kind::Unreachable {
+    let last = last.unwrap_or(Failure::new(FailureKind::Unreachable));
+    if last.kind != FailureKind::Unreachable {
         return last;
     }
     let names: Vec<String> = targets.iter().map(Target::to_string).collect();
     let why = format!("Unable to connect to any targets. Tried: {} ({})", names.join(", "), last.explain());
-    Failure::because(Kind::Unreachable, why)
+    Failure::because(FailureKind::Unreachable, why)
 }
 
 /// Removes from a response everything that concerns only the origin's connection. Returns an error if the response
 /// cannot be forwarded.
-fn usable(response: Response<Incoming>, purpose: Purpose) -> Result<Response<Incoming>, Lost> {
+fn usable(response: Response<Incoming>, purpose: RequestPurpose) -> Result<Response<Incoming>, FailedRequest> {
     let taken = rewrite::take_over(response, purpose);
-    taken.map_err(|why| Lost::sent(Failure::because(Kind::Unusable, why)))
-}
-
-/// The failure of a request to one target.
-struct Lost {
-    failure: Failure,
-    /// Whether the origin cannot have received any byte of the request, so that it may be sent again.
-    unsent: bool,
-}
-
-impl Lost {
-    const fn unsent(failure: Failure) -> Self {
-        Self { failure, unsent: true }
-    }
-
-    const fn sent(failure: Failure) -> Self {
-        Self { failure, unsent: false }
-    }
-
-    fn may_retry(&self, method: &Method) -> bool {
-        self.unsent || (self.failure.kind == Kind::Broken && method.is_idempotent())
-    }
+    taken.map_err(|why| FailedRequest::sent(Failure::because(FailureKind::Unusable, why)))
 }

@@ -1,11 +1,12 @@
 //! One shard's connections to origins.
 
-use super::fair::Sharer;
-use super::handshake::RelayedPlace;
-use super::share::{Permit, Share};
-use super::{Failure, Kind, Metrics, Settings, Upload};
+use super::connection_share::{ConnectionPermit, ConnectionShare};
+use super::fair_queue::ClientNetwork;
+use super::handshake::RelayedPermit;
+use super::{Failure, FailureKind, Metrics, RequestBody, Settings};
 use crate::net::{
-    ClientDelay, Counted, Descriptors, HttpConnection, READY_WAIT, Sent, Transport, connect_to_one_of, is_shortage,
+    ClientDelay, DescriptorGuard, Descriptors, HttpConnection, READY_WAIT, SendResult, Transport, connect_to_one_of,
+    is_shortage,
 };
 use crate::route::Address;
 use crate::wire::is_public;
@@ -32,35 +33,35 @@ pub(super) struct Pool {
     settings: Settings,
     descriptors: Arc<Descriptors>,
     metrics: Arc<Metrics>,
-    places: RefCell<HashMap<Destination, Place>>,
+    places: RefCell<HashMap<Destination, OriginConnections>>,
 }
 
 /// The connections to one origin.
-struct Place {
-    idle: VecDeque<Idle>,
-    share: Rc<Share>,
+struct OriginConnections {
+    idle: VecDeque<IdleConnection>,
+    share: Rc<ConnectionShare>,
     /// The number of WebSockets that are relayed to the origin.
     relayed: Rc<Cell<usize>>,
 }
 
-struct Idle {
-    connection: Connection,
+struct IdleConnection {
+    connection: OriginConnection,
     since: Instant,
 }
 
 /// A connection to an origin.
-type Connection = HttpConnection<Upload>;
+type OriginConnection = HttpConnection<RequestBody>;
 
 /// A connection to an origin that is used for one request. [`Lease::finish`] returns it to the pool. Otherwise it is
 /// closed when the lease is dropped.
 pub struct Lease {
-    connection: Connection,
+    connection: OriginConnection,
     reused: bool,
     /// A handle to the body of the request that is sent on the connection.
-    upload: Option<Upload>,
+    upload: Option<RequestBody>,
     to: Destination,
     pool: Rc<Pool>,
-    permit: Permit,
+    permit: ConnectionPermit,
 }
 
 impl Lease {
@@ -82,7 +83,7 @@ impl Lease {
     }
 
     /// Sends a request. The returned future gives the head of the response.
-    pub(super) fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent<Upload>> {
+    pub(super) fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = SendResult<RequestBody>> {
         self.upload = Some(request.body().handle());
         self.connection.send(request)
     }
@@ -90,7 +91,7 @@ impl Lease {
     /// Returns the connection to the pool after the response was read to its end. An origin may respond before it has
     /// read all of the request. Its connection is then still busy with the rest of the request, and is closed.
     pub fn finish(self) {
-        let sent = self.upload.as_ref().is_none_or(Upload::is_whole);
+        let sent = self.upload.as_ref().is_none_or(RequestBody::is_whole);
         if sent && !self.connection.is_closed() {
             self.pool.put(&self.to, self.connection);
         }
@@ -115,7 +116,7 @@ impl Pool {
     /// origins use no more descriptors than are reserved for origins, because closing them would not make room for
     /// clients then.
     pub(super) fn spare_idle(&self) -> usize {
-        if !self.descriptors.are_many_for_origins() {
+        if !self.descriptors.origins_exceed_reserve() {
             return 0;
         }
         self.places.borrow_mut().values_mut().map(|place| place.idle.drain(..).count()).sum()
@@ -126,7 +127,7 @@ impl Pool {
     pub(super) async fn lease(
         self: &Rc<Self>,
         to: &Destination,
-        source: Sharer,
+        source: ClientNetwork,
         waiting: Rc<ClientDelay>,
     ) -> Result<Lease, Failure> {
         let share = self.place(to, |place| Rc::clone(&place.share));
@@ -149,26 +150,31 @@ impl Pool {
         };
         permit.is_used_by(connection.abort_handle());
         if permit.gave_way() {
-            return Err(Failure::new(Kind::GaveWay));
+            return Err(Failure::new(FailureKind::GaveWay));
         }
         Ok(Lease { connection, reused, upload: None, to: to.clone(), pool: Rc::clone(self), permit })
     }
 
     /// Counts one more WebSocket that is relayed to an origin. Returns an error if there are as many as allowed
     /// already.
-    pub(super) fn relayed_place(&self, to: &Destination) -> Result<RelayedPlace, Failure> {
+    pub(super) fn relayed_place(&self, to: &Destination) -> Result<RelayedPermit, Failure> {
         let most = self.settings.websockets;
-        let place = self.place(to, |place| RelayedPlace::take(&place.relayed, most));
+        let place = self.place(to, |place| RelayedPermit::take(&place.relayed, most));
         place.ok_or_else(|| {
-            Failure::because(Kind::Busy, "it has as many relayed WebSockets as [origin] websockets allows")
+            Failure::because(FailureKind::Busy, "it has as many relayed WebSockets as [origin] websockets allows")
         })
     }
 
-    async fn wait_for(&self, share: &Rc<Share>, source: Sharer, waiting: &Rc<ClientDelay>) -> Result<Permit, Failure> {
+    async fn wait_for(
+        &self,
+        share: &Rc<ConnectionShare>,
+        source: ClientNetwork,
+        waiting: &Rc<ClientDelay>,
+    ) -> Result<ConnectionPermit, Failure> {
         let limit = self.settings.connection_wait;
         match timeout(limit, share.permit(source, waiting)).await {
             Ok(Some(permit)) => Ok(permit),
-            _ => Err(Failure::over_time(Kind::Busy, "connection_wait", limit)),
+            _ => Err(Failure::over_time(FailureKind::Busy, "connection_wait", limit)),
         }
     }
 
@@ -179,24 +185,24 @@ impl Pool {
         Ok(Lease { connection, reused: false, ..lost })
     }
 
-    async fn connect(&self, to: &Destination) -> Result<Connection, Failure> {
+    async fn connect(&self, to: &Destination) -> Result<OriginConnection, Failure> {
         let limit = self.settings.connect_timeout;
         let opened = timeout(limit, self.open(to)).await;
-        let late = |_| Failure::over_time(Kind::Unreachable, "connect_timeout", limit);
+        let late = |_| Failure::over_time(FailureKind::Unreachable, "connect_timeout", limit);
         let (transport, counted) = opened.map_err(late)??;
-        Connection::new(transport, Some(counted)).await.map_err(Failure::from_hyper)
+        OriginConnection::new(transport, Some(counted)).await.map_err(Failure::from_hyper)
     }
 
     /// Connects to the address of the destination that answers first.
-    async fn open(&self, to: &Destination) -> Result<(Transport, Counted), Failure> {
-        let unreachable = |error: io::Error| Failure::because(Kind::Unreachable, error);
+    async fn open(&self, to: &Destination) -> Result<(Transport, DescriptorGuard), Failure> {
+        let unreachable = |error: io::Error| Failure::because(FailureKind::Unreachable, error);
         // `None` means that only the descriptors reserved for the control port are left. Idle connections may make
         // room.
         let mut counted = self.descriptors.origin();
         if counted.is_none() && self.spare_idle() > 0 {
             counted = self.descriptors.origin();
         }
-        let counted = counted.ok_or(Failure::new(Kind::NoDescriptor))?;
+        let counted = counted.ok_or(Failure::new(FailureKind::NoDescriptor))?;
         if let Some(server) = &self.settings.memory {
             return Ok((server.connect().into(), counted));
         }
@@ -207,14 +213,14 @@ impl Pool {
         }
         match connect_to_one_of(addresses).await {
             Ok(transport) => Ok((transport, counted)),
-            Err(error) if is_shortage(&error) => Err(Failure::because(Kind::NoDescriptor, error)),
+            Err(error) if is_shortage(&error) => Err(Failure::because(FailureKind::NoDescriptor, error)),
             Err(error) => Err(unreachable(error)),
         }
     }
 
     /// Removes and returns the idle connection that was used last. Closes those that were idle for longer than
     /// `idle_timeout`.
-    fn take(&self, to: &Destination) -> Option<Connection> {
+    fn take(&self, to: &Destination) -> Option<OriginConnection> {
         self.place(to, |place| {
             while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {
                 place.idle.pop_front();
@@ -223,22 +229,26 @@ impl Pool {
         })
     }
 
-    fn put(&self, to: &Destination, connection: Connection) {
+    fn put(&self, to: &Destination, connection: OriginConnection) {
         self.place(to, |place| {
-            place.idle.push_back(Idle { connection, since: Instant::now() });
+            place.idle.push_back(IdleConnection { connection, since: Instant::now() });
             if place.idle.len() > self.settings.idle_connections {
                 place.idle.pop_front();
             }
         });
     }
 
-    fn place<T>(&self, to: &Destination, f: impl FnOnce(&mut Place) -> T) -> T {
+    fn place<T>(&self, to: &Destination, f: impl FnOnce(&mut OriginConnections) -> T) -> T {
         let mut places = self.places.borrow_mut();
         match places.get_mut(to) {
             Some(place) => f(place),
             None => {
-                let share = Share::new(self.settings.connections, Arc::clone(&self.metrics));
-                f(places.entry(to.clone()).or_insert(Place { idle: VecDeque::new(), share, relayed: Rc::default() }))
+                let share = ConnectionShare::new(self.settings.connections, Arc::clone(&self.metrics));
+                f(places.entry(to.clone()).or_insert(OriginConnections {
+                    idle: VecDeque::new(),
+                    share,
+                    relayed: Rc::default(),
+                }))
             }
         }
     }

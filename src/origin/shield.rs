@@ -3,9 +3,9 @@
 //! shield.
 
 use super::Metrics;
-use super::turns::{Lane, Turns};
-use super::{Ask, Asking, CollectedAnswer, Failure, Kind, Origin};
-use crate::grip::item::Id;
+use super::own_request_limits::{Lane, OwnRequestLimits};
+use super::{CollectedAnswer, Failure, FailureKind, OriginClient, OwnRequest, Requester};
+use crate::grip::item::ItemId;
 use crate::route::Route;
 use bytes::Bytes;
 use hyper::header::HeaderMap;
@@ -24,42 +24,42 @@ const FRESH: Duration = Duration::from_millis(250);
 /// The link requests of all shards, and the turns of gripd's own requests.
 #[derive(Debug)]
 pub struct Shield {
-    pub(super) turns: Turns,
+    pub(super) turns: OwnRequestLimits,
     started: Instant,
     keys: RandomState,
-    state: Mutex<State>,
+    state: Mutex<ShieldState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    flights: HashMap<Key, Flight>,
+struct ShieldState {
+    flights: HashMap<FlightKey, Flight>,
     /// The flights that have ended, in the order in which they are removed, and the time from which on each is removed.
-    landed: VecDeque<(Instant, Key)>,
+    landed: VecDeque<(Instant, FlightKey)>,
 }
 
 /// The identity of a link request. Streams with equal keys would get the same response, so they share one request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    route: Same<Route>,
+struct FlightKey {
+    route: SameArc<Route>,
     secure: bool,
     uri: String,
-    last_ids: Vec<(String, Id)>,
+    last_ids: Vec<(String, ItemId)>,
 }
 
 /// A value that is compared by its address. A route of a reloaded table is thus another one, even if its content is
 /// equal.
 #[derive(Clone, Debug)]
-struct Same<T>(Arc<T>);
+struct SameArc<T>(Arc<T>);
 
-impl<T> PartialEq for Same<T> {
+impl<T> PartialEq for SameArc<T> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl<T> Eq for Same<T> {}
+impl<T> Eq for SameArc<T> {}
 
-impl<T> Hash for Same<T> {
+impl<T> Hash for SameArc<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.0).hash(state);
     }
@@ -70,10 +70,10 @@ impl<T> Hash for Same<T> {
 struct Flight {
     /// The time at which the request was sent, or `None` if it has not been sent yet.
     sent: Option<Instant>,
-    news: watch::Receiver<Option<Outcome>>,
+    news: watch::Receiver<Option<FlightOutcome>>,
 }
 
-impl State {
+impl ShieldState {
     /// Removes the flights that ended at least [`FRESH`] ago.
     fn forget_landed(&mut self, now: Instant) {
         while self.landed.front().is_some_and(|(until, _)| *until <= now) {
@@ -99,18 +99,18 @@ impl Flight {
 
 /// The outcome of a flight.
 #[derive(Clone, Debug)]
-enum Outcome {
+enum FlightOutcome {
     Told(Arc<(StatusCode, HeaderMap, Bytes)>),
     /// The body is too large to be kept in memory, so each stream sends a request of its own.
     TooLarge,
-    Failed(Kind, String),
+    Failed(FailureKind, String),
 }
 
 /// The part of a stream in a flight: it sends the request itself, or waits for the outcome of another stream's
 /// request.
-enum Boarding {
-    Lead(watch::Sender<Option<Outcome>>),
-    Join(watch::Receiver<Option<Outcome>>),
+enum FlightRole {
+    Lead(watch::Sender<Option<FlightOutcome>>),
+    Join(watch::Receiver<Option<FlightOutcome>>),
 }
 
 impl Shield {
@@ -119,7 +119,7 @@ impl Shield {
     pub fn new(most: usize, metrics: &Metrics) -> Arc<Self> {
         let (started, keys) = (Instant::now(), RandomState::new());
         Arc::new(Self {
-            turns: Turns::new(most, metrics.own_requests_waiting.clone()),
+            turns: OwnRequestLimits::new(most, metrics.own_requests_waiting.clone()),
             started,
             keys,
             state: Mutex::default(),
@@ -139,7 +139,7 @@ impl Shield {
 
     /// Joins the flight of this key, unless it was given up or its request was sent before `since`. Otherwise begins
     /// a new flight.
-    fn board(&self, key: &Key, since: Instant) -> Boarding {
+    fn board(&self, key: &FlightKey, since: Instant) -> FlightRole {
         let state = &mut *self.state();
         let now = Instant::now();
         state.forget_landed(now);
@@ -147,20 +147,20 @@ impl Shield {
             && flight.sent.is_none_or(|sent| sent >= since)
             && !flight.is_given_up()
         {
-            return Boarding::Join(flight.news.clone());
+            return FlightRole::Join(flight.news.clone());
         }
         let (tell, news) = watch::channel(None);
         state.flights.insert(key.clone(), Flight { sent: None, news });
-        Boarding::Lead(tell)
+        FlightRole::Lead(tell)
     }
 
-    fn sent(&self, key: &Key) {
+    fn sent(&self, key: &FlightKey) {
         if let Some(flight) = self.state().flights.get_mut(key) {
             flight.sent = Some(Instant::now());
         }
     }
 
-    fn landed(&self, key: Key) {
+    fn landed(&self, key: FlightKey) {
         self.state().landed.push_back((Instant::now() + FRESH, key));
     }
 
@@ -170,7 +170,7 @@ impl Shield {
         self.state().forget_landed(Instant::now());
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ShieldState> {
         // No code panics while the state is inconsistent, so the state of a poisoned lock can be used.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,19 +178,19 @@ impl Shield {
 
 /// The side of a flight that sends the request. When it is dropped, with or without an outcome, the flight has ended
 /// and will be removed.
-struct Leader<'a> {
+struct FlightLeader<'a> {
     shield: &'a Shield,
-    key: Key,
-    tell: watch::Sender<Option<Outcome>>,
+    key: FlightKey,
+    tell: watch::Sender<Option<FlightOutcome>>,
 }
 
-impl Drop for Leader<'_> {
+impl Drop for FlightLeader<'_> {
     fn drop(&mut self) {
         self.shield.landed(self.key.clone());
     }
 }
 
-impl Origin {
+impl OriginClient {
     /// Requests a next link for a stream whose client has received the items up to `last_ids`. Streams with equal
     /// requests share one response if its request was sent at `since` or later. `None` stands for 250 ms ago.
     ///
@@ -198,22 +198,22 @@ impl Origin {
     /// There is no usable response. The error says why.
     pub async fn ask_link(
         &self,
-        about: &Asking,
+        about: &Requester,
         uri: &Uri,
-        last_ids: &[(String, Id)],
+        last_ids: &[(String, ItemId)],
         since: Option<Instant>,
     ) -> Result<CollectedAnswer, Failure> {
-        let route = Same(Arc::clone(&about.route));
-        let key = Key { route, secure: about.secure, uri: uri.to_string(), last_ids: last_ids.to_vec() };
+        let route = SameArc(Arc::clone(&about.route));
+        let key = FlightKey { route, secure: about.secure, uri: uri.to_string(), last_ids: last_ids.to_vec() };
         let since = since.or_else(|| Instant::now().checked_sub(FRESH)).unwrap_or(self.shield.started);
-        let ask = || Ask { method: Method::GET, uri, headers: &[], body: Bytes::new(), last_ids };
+        let ask = || OwnRequest { method: Method::GET, uri, headers: &[], body: Bytes::new(), last_ids };
         loop {
             match self.shield.board(&key, since) {
-                Boarding::Lead(tell) => {
-                    return self.lead(Leader { shield: &self.shield, key, tell }, about, ask()).await;
+                FlightRole::Lead(tell) => {
+                    return self.lead(FlightLeader { shield: &self.shield, key, tell }, about, ask()).await;
                 }
-                Boarding::Join(news) => match joined(news).await {
-                    Some(Outcome::Told(told)) => {
+                FlightRole::Join(news) => match joined(news).await {
+                    Some(FlightOutcome::Told(told)) => {
                         self.metrics.links_shared.inc();
                         let (status, headers, body) = &*told;
                         return Ok(CollectedAnswer {
@@ -223,8 +223,8 @@ impl Origin {
                             rest: None,
                         });
                     }
-                    Some(Outcome::Failed(kind, why)) => return Err(Failure::because(kind, why)),
-                    Some(Outcome::TooLarge) => {
+                    Some(FlightOutcome::Failed(kind, why)) => return Err(Failure::because(kind, why)),
+                    Some(FlightOutcome::TooLarge) => {
                         let _turn = self.turn_for(Lane::Asking, about, uri).await?;
                         self.metrics.links.inc();
                         return self.ask(about, ask()).await;
@@ -236,15 +236,20 @@ impl Origin {
         }
     }
 
-    async fn lead(&self, leader: Leader<'_>, about: &Asking, ask: Ask<'_>) -> Result<CollectedAnswer, Failure> {
+    async fn lead(
+        &self,
+        leader: FlightLeader<'_>,
+        about: &Requester,
+        ask: OwnRequest<'_>,
+    ) -> Result<CollectedAnswer, Failure> {
         let _turn = self.turn_for(Lane::Asking, about, ask.uri).await?;
         self.shield.sent(&leader.key);
         self.metrics.links.inc();
         let told = self.ask(about, ask).await;
         leader.tell.send_replace(Some(match &told {
-            Ok(told) if told.rest.is_some() => Outcome::TooLarge,
-            Ok(told) => Outcome::Told(Arc::new((told.status, told.headers.clone(), told.body.clone()))),
-            Err(failure) => Outcome::Failed(failure.kind, failure.explain()),
+            Ok(told) if told.rest.is_some() => FlightOutcome::TooLarge,
+            Ok(told) => FlightOutcome::Told(Arc::new((told.status, told.headers.clone(), told.body.clone()))),
+            Err(failure) => FlightOutcome::Failed(failure.kind, failure.explain()),
         }));
         tokio::task::spawn_local(Arc::clone(&self.shield).sweep());
         told
@@ -252,7 +257,7 @@ impl Origin {
 }
 
 /// Returns the outcome of another stream's flight, or `None` if the flight ended without an outcome.
-async fn joined(mut news: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
+async fn joined(mut news: watch::Receiver<Option<FlightOutcome>>) -> Option<FlightOutcome> {
     let outcome = news.wait_for(Option::is_some).await.ok()?;
     outcome.clone()
 }
@@ -261,8 +266,8 @@ async fn joined(mut news: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
 mod tests {
     use super::*;
 
-    fn key(route: &Arc<Route>, uri: &str) -> Key {
-        Key { route: Same(Arc::clone(route)), secure: false, uri: uri.to_owned(), last_ids: Vec::new() }
+    fn key(route: &Arc<Route>, uri: &str) -> FlightKey {
+        FlightKey { route: SameArc(Arc::clone(route)), secure: false, uri: uri.to_owned(), last_ids: Vec::new() }
     }
 
     #[test]
@@ -285,15 +290,15 @@ mod tests {
         let (shield, route) = (Shield::new(1, &Metrics::default()), Arc::default());
         let key = |uri| key(&route, uri);
         let before = Instant::now();
-        let Boarding::Lead(tell) = shield.board(&key("a"), before) else { panic!("nobody asks yet") };
+        let FlightRole::Lead(tell) = shield.board(&key("a"), before) else { panic!("nobody asks yet") };
         // A request that is not sent yet is new enough for everybody.
         let late = before + Duration::from_secs(9);
-        assert!(matches!(shield.board(&key("a"), late), Boarding::Join(_)));
-        assert!(matches!(shield.board(&key("b"), late), Boarding::Lead(_)));
+        assert!(matches!(shield.board(&key("a"), late), FlightRole::Join(_)));
+        assert!(matches!(shield.board(&key("b"), late), FlightRole::Lead(_)));
         shield.sent(&key("a"));
-        assert!(matches!(shield.board(&key("a"), before), Boarding::Join(_)));
+        assert!(matches!(shield.board(&key("a"), before), FlightRole::Join(_)));
         // A request that was sent before `since` is too old to be shared.
-        assert!(matches!(shield.board(&key("a"), late), Boarding::Lead(_)));
+        assert!(matches!(shield.board(&key("a"), late), FlightRole::Lead(_)));
         drop(tell);
     }
 
@@ -304,11 +309,11 @@ mod tests {
             let (shield, route) = (Shield::new(1, &Metrics::default()), Arc::default());
             let key = |uri| key(&route, uri);
             let now = Instant::now();
-            let Boarding::Lead(tell) = shield.board(&key("a"), now) else { panic!("nobody asks yet") };
-            let Boarding::Join(news) = shield.board(&key("a"), now) else { panic!("it is in flight") };
-            drop(Leader { shield: &shield, key: key("a"), tell });
+            let FlightRole::Lead(tell) = shield.board(&key("a"), now) else { panic!("nobody asks yet") };
+            let FlightRole::Join(news) = shield.board(&key("a"), now) else { panic!("it is in flight") };
+            drop(FlightLeader { shield: &shield, key: key("a"), tell });
             assert!(joined(news).await.is_none());
-            assert!(matches!(shield.board(&key("a"), now), Boarding::Lead(_)));
+            assert!(matches!(shield.board(&key("a"), now), FlightRole::Lead(_)));
         });
     }
 }

@@ -1,6 +1,6 @@
 //! The target `test`: a built-in origin to try GRIP with, as Pushpin has one.
 
-use super::{Handshake, Opened, OriginAnswer, OriginRequest, Source};
+use super::{BodySource, Handshake, OriginAnswer, OriginRequest, OriginSocket};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -29,7 +29,7 @@ pub(super) fn answer(origin_request: &OriginRequest<'_>, target: usize) -> Origi
             }
         }
     }
-    OriginAnswer { head: response.into_parts().0, body: Source::Whole(Bytes::from_static(body.as_bytes())), target }
+    OriginAnswer { head: response.into_parts().0, body: BodySource::Whole(Bytes::from_static(body.as_bytes())), target }
 }
 
 /// Accepts a WebSocket at `/ws`, on which the client's messages are sent back to the client. A handshake for any
@@ -38,12 +38,12 @@ pub(super) fn open(origin_request: &OriginRequest<'_>, target: usize) -> Handsha
     let uri = &origin_request.request.uri;
     if path(origin_request).trim_end_matches('/') == "/ws" {
         let channels = channels(uri.query().unwrap_or_default());
-        return Handshake::Accepted(Opened::Echo { channels, target });
+        return Handshake::Accepted(OriginSocket::Echo { channels, target });
     }
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::NOT_FOUND;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    let body = Source::Whole(Bytes::from_static(NOT_FOUND.as_bytes()));
+    let body = BodySource::Whole(Bytes::from_static(NOT_FOUND.as_bytes()));
     Handshake::Refused(OriginAnswer { head: response.into_parts().0, body, target })
 }
 

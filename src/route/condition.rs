@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The properties of a request that decide its route.
 #[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
+pub struct RouteQuery<'a> {
     /// The host of the request in any spelling, with or without a port.
     pub host: &'a str,
     /// The path of the request, as sent.
@@ -26,7 +26,7 @@ pub enum Protocol {
 
 /// The condition that a request must meet to belong to a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Condition {
+pub struct RouteCondition {
     /// The host, in the spelling that `canonical_host` returns. `None` stands for every host that has no route of
     /// its own. An empty host fits no request: such a route is found only by its id.
     pub host: Option<String>,
@@ -38,7 +38,7 @@ pub struct Condition {
     pub path_beg: String,
 }
 
-impl fmt::Display for Condition {
+impl fmt::Display for RouteCondition {
     /// Writes the host and the path, and then `proto` and `ssl` if the condition has them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.host.as_deref().unwrap_or("*"), self.path_beg)?;
@@ -54,13 +54,13 @@ impl fmt::Display for Condition {
     }
 }
 
-impl Condition {
+impl RouteCondition {
     /// Returns whether the route can be found only by its id.
     pub const fn is_by_id_only(&self) -> bool {
         matches!(&self.host, Some(host) if host.is_empty())
     }
 
-    pub(super) fn fits(&self, query: &Query<'_>) -> bool {
+    pub(super) fn fits(&self, query: &RouteQuery<'_>) -> bool {
         self.protocol.is_none_or(|p| p == query.protocol)
             && self.secure.is_none_or(|s| s == query.secure)
             && query.path.starts_with(&self.path_beg)

@@ -1,14 +1,14 @@
 //! The lines of a routes file: `condition target [target...]`, as Pushpin writes them.
 
-use super::section::Section;
+use super::section::LineSection;
 use super::{Route, options, target};
-use crate::grip::{Invalid, invalid};
+use crate::grip::{InvalidText, invalid};
 
 /// Reads the lines of a routes file.
 ///
 /// # Errors
 /// Returns an error for each invalid line, with the number of the line, counted from 1.
-pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, Invalid)>> {
+pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, InvalidText)>> {
     let (mut routes, mut errors) = (Vec::new(), Vec::new());
     // Some editors put a byte order mark at the beginning of a file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -25,7 +25,7 @@ pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, Invalid)>> {
 ///
 /// # Errors
 /// The line is not valid. The error says what is wrong.
-pub fn parse_line(line: &str) -> Result<Option<Route>, Invalid> {
+pub fn parse_line(line: &str) -> Result<Option<Route>, InvalidText> {
     let sections = split(line)?;
     let [condition, targets @ ..] = sections.as_slice() else { return Ok(None) };
     if targets.is_empty() {
@@ -41,9 +41,9 @@ pub fn parse_line(line: &str) -> Result<Option<Route>, Invalid> {
 
 /// Splits a line into its sections. Quoted text may occur anywhere, and may contain the escapes `\\` and `\"`. A
 /// `#` outside of quotes begins a comment.
-fn split(line: &str) -> Result<Vec<Section>, Invalid> {
+fn split(line: &str) -> Result<Vec<LineSection>, InvalidText> {
     let mut sections = Vec::new();
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<SectionPart> = Vec::new();
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
         match c {
@@ -51,9 +51,9 @@ fn split(line: &str) -> Result<Vec<Section>, Invalid> {
             ' ' | '\t' => finish_section(&mut sections, &mut parts)?,
             ',' => {
                 if parts.is_empty() {
-                    parts.push(Part::default());
+                    parts.push(SectionPart::default());
                 }
-                parts.push(Part::default());
+                parts.push(SectionPart::default());
             }
             '"' => read_quoted(&mut chars, last(&mut parts))?,
             '=' => last(&mut parts).equals(),
@@ -66,12 +66,12 @@ fn split(line: &str) -> Result<Vec<Section>, Invalid> {
 
 /// A comma-separated part of a section: `name` or `name=value`.
 #[derive(Default)]
-struct Part {
+struct SectionPart {
     name: String,
     value: Option<String>,
 }
 
-impl Part {
+impl SectionPart {
     fn push(&mut self, c: char) {
         self.value.as_mut().unwrap_or(&mut self.name).push(c);
     }
@@ -85,15 +85,15 @@ impl Part {
     }
 }
 
-fn last(parts: &mut Vec<Part>) -> &mut Part {
+fn last(parts: &mut Vec<SectionPart>) -> &mut SectionPart {
     if parts.is_empty() {
-        parts.push(Part::default());
+        parts.push(SectionPart::default());
     }
     let end = parts.len() - 1;
     &mut parts[end]
 }
 
-fn read_quoted(chars: &mut std::str::Chars<'_>, part: &mut Part) -> Result<(), Invalid> {
+fn read_quoted(chars: &mut std::str::Chars<'_>, part: &mut SectionPart) -> Result<(), InvalidText> {
     loop {
         match chars.next() {
             Some('"') => return Ok(()),
@@ -110,11 +110,11 @@ fn read_quoted(chars: &mut std::str::Chars<'_>, part: &mut Part) -> Result<(), I
 
 /// Makes a section of its parts, and empties `parts`. If the first part contains `=`, it is a property, and the
 /// section has no value.
-fn finish_section(sections: &mut Vec<Section>, parts: &mut Vec<Part>) -> Result<(), Invalid> {
+fn finish_section(sections: &mut Vec<LineSection>, parts: &mut Vec<SectionPart>) -> Result<(), InvalidText> {
     if parts.is_empty() {
         return Ok(());
     }
-    let mut section = Section::default();
+    let mut section = LineSection::default();
     for (index, part) in parts.drain(..).enumerate() {
         if index == 0 && part.value.is_none() {
             section.value = part.name;
@@ -130,7 +130,7 @@ fn finish_section(sections: &mut Vec<Section>, parts: &mut Vec<Part>) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Address, Jsonp, Place};
+    use super::super::{Address, JsonpOptions, TargetPlace};
     use super::*;
     use proptest::prelude::*;
 
@@ -147,7 +147,7 @@ mod tests {
         let route = parse("Example.com,path_beg=/a,prefix=\"x, \",id=main \t localhost:8000 # here");
         assert_eq!(route.condition.host.as_deref(), Some("example.com"));
         assert_eq!((route.condition.path_beg.as_str(), route.prefix.as_str()), ("/a", "x, "));
-        assert_eq!(route.targets[0].place, Place::Address(Address { host: "localhost".into(), port: 8000 }));
+        assert_eq!(route.targets[0].place, TargetPlace::Address(Address { host: "localhost".into(), port: 8000 }));
         assert_eq!(route.name.to_string(), "main");
         assert_eq!(parse("* [::1]:80").targets[0].to_string(), "[::1]:80");
         assert_eq!(parse("*,path_beg=/b x:1").name.to_string(), "*/b");
@@ -187,7 +187,7 @@ mod tests {
         // A flag is on regardless of its value.
         assert!(route.no_grip && route.debug && route.rewrite.mark_originals && !route.cors);
         assert_eq!((route.signing.issuer.as_deref(), route.signing.key.as_deref()), (Some("me"), Some("base64:QQ==")));
-        assert_eq!((route.log_level, route.jsonp), (Some(1), Jsonp::default()));
+        assert_eq!((route.log_level, route.jsonp), (Some(1), JsonpOptions::default()));
         assert_eq!(parse("*,path_rem=3 o:1").rewrite.cut, 3);
         let jsonp =
             parse("*,aco,jsonp_mode=basic,jsonp_cb=cb,jsonp_body=b,jsonp_defcb=d,jsonp_defmethod=PUT o:1").jsonp;
@@ -203,7 +203,7 @@ mod tests {
         let target = &route.targets[0];
         assert_eq!((target.host.as_deref(), &target.channels[..]), (Some("h:9"), &["x".to_owned(), "y".into()][..]));
         assert!(target.untrusted && target.over_http);
-        assert_eq!(route.targets[1].place, Place::Test);
+        assert_eq!(route.targets[1].place, TargetPlace::Test);
     }
 
     #[test]

@@ -8,16 +8,16 @@ mod table;
 mod target;
 mod users;
 
-pub use condition::{Condition, Protocol, Query};
+pub use condition::{Protocol, RouteCondition, RouteQuery};
 pub use line::{parse_line, parse_lines};
-pub use options::{Jsonp, Rewrite, Signing};
-pub use table::Table;
-pub use target::{Address, Place, Target};
-pub use users::{Bearer, UserSource, Users};
+pub use options::{JsonpOptions, Rewrite, Signing};
+pub use table::RouteTable;
+pub use target::{Address, Target, TargetPlace};
+pub use users::{BearerTokens, UserIdentification, UserSource};
 
 use crate::grip::Rights;
-use crate::grip::identity::{Place as TokenPlace, hide_tokens};
-use crate::grip::naming::Rule;
+use crate::grip::identity::{TokenPlace, hide_tokens};
+use crate::grip::naming::ChannelRule;
 use crate::grip::signature::Signer;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// The condition that requests must meet.
-    pub condition: Condition,
+    pub condition: RouteCondition,
     /// The id of the route, if it has one.
     pub id: Option<String>,
     /// The name of the route in logs and in the control API: its id, or else its condition.
@@ -45,13 +45,13 @@ pub struct Route {
     /// The signer of the requests to the origin.
     pub signer: RouteSigner,
     /// How the users of clients are identified, or `None` if they are not.
-    pub users: Option<Arc<Users>>,
+    pub users: Option<Arc<UserIdentification>>,
     /// The configured rule for the channels that clients may hold, or `None` if they may hold all.
-    pub channels: Option<Arc<Rule>>,
+    pub channels: Option<Arc<ChannelRule>>,
     /// Whether web pages of any web origin may use the route.
     pub cors: bool,
     /// The options for requests made by `<script>` elements. They have an effect only if `cors` is true.
-    pub jsonp: Jsonp,
+    pub jsonp: JsonpOptions,
     /// How long the origin may take to answer, or `None` if the common timeout applies.
     pub response_timeout: Option<Duration>,
     /// The level that decides about log lines of requests, from 0 to 4 as in Pushpin. From 2 on, the lines are

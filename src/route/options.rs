@@ -1,10 +1,10 @@
 //! The options of a route.
 
-use super::section::Section;
-use super::{Condition, Protocol, Route, Users, users};
+use super::section::LineSection;
+use super::{Protocol, Route, RouteCondition, UserIdentification, users};
 use crate::grip::channel::{MAX_NAME, check_length};
-use crate::grip::naming::Rule;
-use crate::grip::{Invalid, invalid};
+use crate::grip::naming::ChannelRule;
+use crate::grip::{InvalidText, invalid};
 use crate::wire::{canonical_host, is_authority, without_port};
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
@@ -38,7 +38,7 @@ pub struct Signing {
 
 /// The options of a route for requests made by `<script>` elements (JSON-P).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jsonp {
+pub struct JsonpOptions {
     /// Whether the script contains the status and the headers of the response besides its body.
     pub extended: bool,
     /// The query parameter that names the callback.
@@ -53,7 +53,7 @@ pub struct Jsonp {
     pub default_method: Option<Method>,
 }
 
-impl Default for Jsonp {
+impl Default for JsonpOptions {
     fn default() -> Self {
         Self { extended: true, callback: "callback".into(), body: None, default_callback: None, default_method: None }
     }
@@ -62,7 +62,7 @@ impl Default for Jsonp {
 /// Reads a condition and the options after it. As in Pushpin, a flag is on regardless of its value. If an option is
 /// repeated, the last value counts. There are exceptions: of several headers with one name, the first counts, and
 /// `channels`, `user_jwt` and `user_proxies` add to a list.
-pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
+pub(super) fn parse(section: &LineSection) -> Result<Route, InvalidText> {
     let host = Some(section.value.as_str()).filter(|host| *host != "*");
     if let Some(host) = host.filter(|host| !host.is_empty())
         && (!is_authority(host.as_bytes()) || without_port(host) != host)
@@ -70,10 +70,10 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
         return invalid(format!("the condition '{host}' is not a valid host: give '*' or a host without a port"));
     }
     let host = host.map(|host| canonical_host(host).into_owned());
-    let mut route = Route { condition: Condition { host, ..Condition::default() }, ..Route::default() };
-    let mut jsonp = Jsonp::default();
+    let mut route = Route { condition: RouteCondition { host, ..RouteCondition::default() }, ..Route::default() };
+    let mut jsonp = JsonpOptions::default();
     let mut replace_beg = None;
-    let (mut users, mut channels) = (users::Options::default(), Vec::new());
+    let (mut users, mut channels) = (users::UserOptions::default(), Vec::new());
     for (name, value) in &section.properties {
         match name.as_str() {
             "proto" | "ssl" | "path_beg" => condition(&mut route.condition, name, value)?,
@@ -121,11 +121,11 @@ pub(super) fn parse(section: &Section) -> Result<Route, Invalid> {
 }
 
 /// Returns the rule for the names of channels, if there is one.
-fn rule(patterns: &[&String], users: Option<&Users>) -> Result<Option<Rule>, Invalid> {
+fn rule(patterns: &[&String], users: Option<&UserIdentification>) -> Result<Option<ChannelRule>, InvalidText> {
     if patterns.is_empty() {
         return Ok(None);
     }
-    let rule = Rule::parse(patterns)?;
+    let rule = ChannelRule::parse(patterns)?;
     if rule.names_users() && users.is_none() {
         return invalid("channels that contain {user} require one of user_jwt, user_meta and user_header");
     }
@@ -133,7 +133,7 @@ fn rule(patterns: &[&String], users: Option<&Users>) -> Result<Option<Rule>, Inv
 }
 
 /// Reads a time in seconds, from 0.001 to a year of 365 days.
-fn seconds(name: &str, value: &str) -> Result<Duration, Invalid> {
+fn seconds(name: &str, value: &str) -> Result<Duration, InvalidText> {
     const YEAR: f64 = 365.0 * 24.0 * 3600.0;
     match value.parse() {
         Ok(seconds) if (0.001..=YEAR).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
@@ -141,7 +141,7 @@ fn seconds(name: &str, value: &str) -> Result<Duration, Invalid> {
     }
 }
 
-fn condition(condition: &mut Condition, name: &str, value: &str) -> Result<(), Invalid> {
+fn condition(condition: &mut RouteCondition, name: &str, value: &str) -> Result<(), InvalidText> {
     match (name, value) {
         ("proto", "http") => condition.protocol = Some(Protocol::Http),
         ("proto", "ws") => condition.protocol = Some(Protocol::WebSocket),
@@ -156,7 +156,7 @@ fn condition(condition: &mut Condition, name: &str, value: &str) -> Result<(), I
     Ok(())
 }
 
-fn rewrite(rewrite: &mut Rewrite, name: &str, value: &str) -> Result<(), Invalid> {
+fn rewrite(rewrite: &mut Rewrite, name: &str, value: &str) -> Result<(), InvalidText> {
     match name {
         "as_host" if !is_authority(value.as_bytes()) => return invalid("as_host must be a host, or host:port"),
         "as_host" => rewrite.as_host = Some(value.to_owned()),
@@ -176,7 +176,7 @@ fn rewrite(rewrite: &mut Rewrite, name: &str, value: &str) -> Result<(), Invalid
 }
 
 /// Reads `Name: value`. An empty value means that the header is removed.
-fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), Invalid> {
+fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), InvalidText> {
     let Some((name, value)) = text.split_once(':') else { return invalid("header must be written as 'Name: value'") };
     let Ok(name) = HeaderName::try_from(name.trim()) else {
         return invalid(format!("header: '{name}' is not a valid header name"));
@@ -189,7 +189,7 @@ fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), Invalid> {
     }
 }
 
-fn script(jsonp: &mut Jsonp, name: &str, value: &str) -> Result<(), Invalid> {
+fn script(jsonp: &mut JsonpOptions, name: &str, value: &str) -> Result<(), InvalidText> {
     let some = Some(value).filter(|v| !v.is_empty());
     match name {
         "jsonp_mode" => match value {

@@ -2,7 +2,7 @@
 
 /// A space-separated part of a line: `value,property,property=value`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Section {
+pub(super) struct LineSection {
     pub(super) value: String,
     pub(super) properties: Vec<(String, String)>,
 }

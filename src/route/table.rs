@@ -1,14 +1,14 @@
 //! The table of all routes, in which the route of a request is found.
 
-use super::{Query, Route};
-use crate::grip::Invalid;
+use super::{Route, RouteQuery};
+use crate::grip::InvalidText;
 use crate::wire::canonical_host;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The routes, by host. A request for a host that has routes of its own never falls back to the routes of `*`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct RouteTable {
     hosts: HashMap<String, Vec<Arc<Route>>>,
     any: Vec<Arc<Route>>,
     /// Whether a target takes WebSocket events as requests.
@@ -17,24 +17,24 @@ pub struct Table {
     has_tokens: bool,
 }
 
-impl Table {
+impl RouteTable {
     /// Returns a table of `routes`, whose order matters.
     ///
     /// # Errors
     /// Two routes have the same condition, or the same name although one of them has a rule for channels. The index
     /// of the second one is returned with the error.
-    pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, (usize, Invalid)> {
+    pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, (usize, InvalidText)> {
         let mut table = Self::default();
         let mut conditions = HashSet::new();
         for (index, route) in routes.into_iter().enumerate() {
             if !route.condition.is_by_id_only() && !conditions.insert(route.condition.clone()) {
                 let why = format!("two routes have the same condition: '{}'", route.name);
-                return Err((index, Invalid::new(why)));
+                return Err((index, InvalidText::new(why)));
             }
             if table.routes().any(|other| other.name == route.name && (other.is_ruled() || route.is_ruled())) {
                 let why =
                     format!("two routes have the id '{}': the id of a route with channels must be unique", route.name);
-                return Err((index, Invalid::new(why)));
+                return Err((index, InvalidText::new(why)));
             }
             let list = match &route.condition.host {
                 Some(host) => table.hosts.entry(host.clone()).or_default(),
@@ -63,7 +63,7 @@ impl Table {
     }
 
     /// Returns the route for a request.
-    pub fn find(&self, query: &Query<'_>) -> Option<&Arc<Route>> {
+    pub fn find(&self, query: &RouteQuery<'_>) -> Option<&Arc<Route>> {
         let own = if self.hosts.is_empty() || query.host.is_empty() {
             None
         } else {
@@ -100,15 +100,15 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Place, Protocol, parse_lines};
+    use super::super::{Protocol, TargetPlace, parse_lines};
     use super::*;
 
     fn find(lines: &str, host: &str, path: &str) -> Option<u16> {
-        let table = Table::new(parse_lines(lines).unwrap()).unwrap();
-        let query = Query { host, path, protocol: Protocol::Http, secure: false };
+        let table = RouteTable::new(parse_lines(lines).unwrap()).unwrap();
+        let query = RouteQuery { host, path, protocol: Protocol::Http, secure: false };
         table.find(&query).and_then(|route| match &route.targets[0].place {
-            Place::Address(address) => Some(address.port),
-            Place::Test => None,
+            TargetPlace::Address(address) => Some(address.port),
+            TargetPlace::Test => None,
         })
     }
 
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(find("* a:1\n127.0.0.1 a:2", "127.1", "/"), Some(2));
         assert_eq!(find("* a:1\njwt.test a:2", "jwt.test.other", "/"), Some(1));
         let twice = parse_lines("jwt.test a:1\njwt.test. a:2").unwrap();
-        assert!(Table::new(twice).is_err());
+        assert!(RouteTable::new(twice).is_err());
     }
 
     #[test]
@@ -156,14 +156,14 @@ mod tests {
 
     #[test]
     fn the_same_condition_twice_is_an_error() {
-        assert!(Table::new(parse_lines("*,id=a x:1\n*,id=b x:2").unwrap()).is_err());
-        assert!(Table::new(parse_lines("*,path_beg=/a x:1\n*,path_beg=/b x:2").unwrap()).is_ok());
+        assert!(RouteTable::new(parse_lines("*,id=a x:1\n*,id=b x:2").unwrap()).is_err());
+        assert!(RouteTable::new(parse_lines("*,path_beg=/a x:1\n*,path_beg=/b x:2").unwrap()).is_ok());
     }
 
     #[test]
     fn ids_lead_to_routes_whatever_their_condition() {
         let table =
-            Table::new(parse_lines("h,id=a,path_beg=/x a:1\nid=b a:2\n*,id=c a:3\nh,id=c a:4").unwrap()).unwrap();
+            RouteTable::new(parse_lines("h,id=a,path_beg=/x a:1\nid=b a:2\n*,id=c a:3\nh,id=c a:4").unwrap()).unwrap();
         let found = |id, path| table.named(id, path).map(|route| route.targets[0].to_string());
         assert_eq!(found("a", "/x/1").as_deref(), Some("a:1"));
         assert_eq!(found("a", "/y"), None);
@@ -175,14 +175,14 @@ mod tests {
 
     #[test]
     fn a_route_is_found_again_in_another_table() {
-        let old = Table::new(parse_lines("*,id=a a:1\nh a:2").unwrap()).unwrap();
-        let new = Table::new(parse_lines("h a:9\nx,id=a a:8").unwrap()).unwrap();
+        let old = RouteTable::new(parse_lines("*,id=a a:1\nh a:2").unwrap()).unwrap();
+        let new = RouteTable::new(parse_lines("h a:9\nx,id=a a:8").unwrap()).unwrap();
         let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
         assert_eq!(again, ["a:8", "a:9"]);
-        assert!(Table::default().again(old.routes().next().unwrap()).is_none());
+        assert!(RouteTable::default().again(old.routes().next().unwrap()).is_none());
         // The condition is compared before the id, because an id may be added, removed, or given to another route.
-        let old = Table::new(parse_lines("* a:1\nh,id=x a:2").unwrap()).unwrap();
-        let new = Table::new(parse_lines("*,id=x a:8\nh,id=x a:9").unwrap()).unwrap();
+        let old = RouteTable::new(parse_lines("* a:1\nh,id=x a:2").unwrap()).unwrap();
+        let new = RouteTable::new(parse_lines("*,id=x a:8\nh,id=x a:9").unwrap()).unwrap();
         let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
         assert_eq!(again, ["a:8", "a:9"]);
     }

@@ -1,8 +1,8 @@
 //! The targets of a route, to which its requests go.
 
-use super::section::Section;
+use super::section::LineSection;
 use crate::grip::channel::{MAX_NAME, check_length};
-use crate::grip::{Invalid, invalid};
+use crate::grip::{InvalidText, invalid};
 use crate::wire::is_authority;
 use std::fmt;
 
@@ -10,7 +10,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The place where requests to this target are answered.
-    pub place: Place,
+    pub place: TargetPlace,
     /// The value of `Host` in requests to this target, with a port if one is to be named. `None` stands for the
     /// host that the route sets, or else the one that the client named.
     pub host: Option<String>,
@@ -27,7 +27,7 @@ pub struct Target {
 
 /// The place where requests to a target are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum TargetPlace {
     /// A server with this address.
     Address(Address),
     /// gripd itself, which answers like Pushpin's `test` handler.
@@ -56,14 +56,14 @@ impl fmt::Display for Address {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Address(address) => address.fmt(f),
-            Place::Test => f.write_str("test"),
+            TargetPlace::Address(address) => address.fmt(f),
+            TargetPlace::Test => f.write_str("test"),
         }
     }
 }
 
 /// Reads a target. The names of options that have no effect are added to `ignored`.
-pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Target, Invalid> {
+pub(super) fn parse(section: &LineSection, ignored: &mut Vec<String>) -> Result<Target, InvalidText> {
     let mut target = Target {
         place: parse_place(&section.value)?,
         host: None,
@@ -98,9 +98,9 @@ pub(super) fn parse(section: &Section, ignored: &mut Vec<String>) -> Result<Targ
     Ok(target)
 }
 
-fn parse_place(text: &str) -> Result<Place, Invalid> {
+fn parse_place(text: &str) -> Result<TargetPlace, InvalidText> {
     if text == "test" {
-        return Ok(Place::Test);
+        return Ok(TargetPlace::Test);
     }
     if text.starts_with("zhttp") {
         return invalid(format!("the target '{text}' uses ZeroMQ, which is not supported: give host:port"));
@@ -117,5 +117,5 @@ fn parse_place(text: &str) -> Result<Place, Invalid> {
     if !is_authority(text.as_bytes()) {
         return invalid(format!("the target '{text}' is not a host and a port: give host:port"));
     }
-    Ok(Place::Address(Address { host: host.to_owned(), port }))
+    Ok(TargetPlace::Address(Address { host: host.to_owned(), port }))
 }

@@ -1,23 +1,23 @@
 //! The identification of the users of a route's clients.
 
 use crate::grip::channel::MAX_NAME;
-use crate::grip::identity::{Expected, MAX_USER, Place, Tokens, is_user};
-use crate::grip::naming::Template;
-use crate::grip::{Invalid, Meta, Rights, invalid};
-use crate::wire::{Network, Proxies, ProxyHeader};
+use crate::grip::identity::{ExpectedClaims, MAX_USER, TokenChecker, TokenPlace, is_user};
+use crate::grip::naming::NameTemplate;
+use crate::grip::{InvalidText, Meta, Rights, invalid};
+use crate::wire::{Network, ProxyHeader, TrustedProxies};
 use hyper::header::HeaderName;
 use std::sync::Arc;
 
 /// The options by which the users of a route's clients are identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Users {
+pub struct UserIdentification {
     /// The source of the user's name.
     pub source: UserSource,
     /// The template for the name of a user's own channel, if each user has one.
-    pub channel: Option<Template>,
+    pub channel: Option<NameTemplate>,
 }
 
-impl Users {
+impl UserIdentification {
     /// Returns the rights of a user whom the origin or a proxy has named. If the name is not valid, the user counts
     /// as unknown, and a warning is logged.
     pub fn rights_of(&self, user: &str) -> Rights {
@@ -54,57 +54,57 @@ impl Users {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSource {
     /// A token in the request.
-    Token(Box<Bearer>),
+    Token(Box<BearerTokens>),
     /// The origin, which names the user in the meta value with this name.
     Meta(String),
     /// A header that one of these proxies sets. If there are none, the proxies in front of gripd are put here when
     /// the configuration is read.
-    Header(HeaderName, Proxies),
+    Header(HeaderName, TrustedProxies),
 }
 
 /// The options about the tokens of a route's clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bearer {
+pub struct BearerTokens {
     /// The places where a request may have a token. The first place that has one counts.
-    pub places: Vec<Place>,
+    pub places: Vec<TokenPlace>,
     /// The key that verifies tokens, as it is written in the configuration.
     pub key: Option<String>,
     /// The file with a JWK Set (RFC 7517) that verifies tokens. After it was read, its path includes the folder to
     /// which it was relative.
     pub key_set: Option<String>,
     /// The claims that a token must have.
-    pub expected: Expected,
+    pub expected: ExpectedClaims,
     /// Whether every request must have a token. CORS preflight requests need none.
     pub required: bool,
     /// Whether a connection ends when its client's token expires.
     pub close_at_expiry: bool,
     /// The verifier of tokens, once the keys have been read.
-    pub tokens: Option<Arc<Tokens>>,
+    pub tokens: Option<Arc<TokenChecker>>,
 }
 
 /// The options of a route about its users, as far as they were read.
 #[derive(Debug, Default)]
-pub(super) struct Options {
-    places: Vec<Place>,
+pub(super) struct UserOptions {
+    places: Vec<TokenPlace>,
     key: Option<String>,
     key_set: Option<String>,
-    expected: Expected,
+    expected: ExpectedClaims,
     required: bool,
     close_at_expiry: bool,
     meta: Option<String>,
     header: Option<HeaderName>,
     proxies: Vec<Network>,
-    channel: Option<Template>,
+    channel: Option<NameTemplate>,
     /// The name of an option that needs `user_jwt`, if one was read.
     of_token: Option<&'static str>,
 }
 
-impl Options {
+impl UserOptions {
     /// Reads an option. Returns `false` if it is not an option about users.
-    pub(super) fn read(&mut self, name: &str, value: &str) -> Result<bool, Invalid> {
+    pub(super) fn read(&mut self, name: &str, value: &str) -> Result<bool, InvalidText> {
         let some = || if value.is_empty() { invalid(format!("{name} is empty")) } else { Ok(value.to_owned()) };
         match name {
-            "user_jwt" => self.places.push(Place::parse(value)?),
+            "user_jwt" => self.places.push(TokenPlace::parse(value)?),
             "user_meta" => self.meta = Some(some()?),
             "user_header" => match HeaderName::try_from(value) {
                 Ok(header) => self.header = Some(header),
@@ -115,13 +115,17 @@ impl Options {
             "user_channel" if value.len() + MAX_USER > MAX_NAME => {
                 return invalid(format!("user_channel has more than {} bytes", MAX_NAME - MAX_USER));
             }
-            "user_channel" => self.channel = Some(Template::parse(value)?),
+            "user_channel" => self.channel = Some(NameTemplate::parse(value)?),
             _ => return self.read_of_token(name, some),
         }
         Ok(true)
     }
 
-    fn read_of_token(&mut self, name: &str, some: impl Fn() -> Result<String, Invalid>) -> Result<bool, Invalid> {
+    fn read_of_token(
+        &mut self,
+        name: &str,
+        some: impl Fn() -> Result<String, InvalidText>,
+    ) -> Result<bool, InvalidText> {
         let (option, value): (&'static str, _) = match name {
             "user_key" => ("user_key", &mut self.key),
             "user_jwks" => ("user_jwks", &mut self.key_set),
@@ -148,7 +152,7 @@ impl Options {
     }
 
     /// Returns the options about users, or `None` if there were none.
-    pub(super) fn finish(self) -> Result<Option<Users>, Invalid> {
+    pub(super) fn finish(self) -> Result<Option<UserIdentification>, InvalidText> {
         let sources = [!self.places.is_empty(), self.meta.is_some(), self.header.is_some()];
         if sources.iter().filter(|is| **is).count() > 1 {
             return invalid("there may be only one of user_jwt, user_meta and user_header");
@@ -164,7 +168,7 @@ impl Options {
         let channel = self.channel;
         let source = match (self.meta, self.header) {
             (Some(meta), _) => UserSource::Meta(meta),
-            (_, Some(header)) => UserSource::Header(header, Proxies::new(self.proxies, ProxyHeader::default())),
+            (_, Some(header)) => UserSource::Header(header, TrustedProxies::new(self.proxies, ProxyHeader::default())),
             _ if self.places.is_empty() => {
                 return match channel {
                     None => Ok(None),
@@ -174,7 +178,7 @@ impl Options {
             _ if self.key.is_some() == self.key_set.is_some() => {
                 return invalid("user_jwt requires exactly one of user_key and user_jwks");
             }
-            _ => UserSource::Token(Box::new(Bearer {
+            _ => UserSource::Token(Box::new(BearerTokens {
                 places: self.places,
                 key: self.key,
                 key_set: self.key_set,
@@ -184,7 +188,7 @@ impl Options {
                 tokens: None,
             })),
         };
-        Ok(Some(Users { source, channel }))
+        Ok(Some(UserIdentification { source, channel }))
     }
 }
 
@@ -197,7 +201,7 @@ mod tests {
         parse_line(&format!("*{options} o:1")).map(Option::unwrap).map_err(|error| error.to_string())
     }
 
-    fn users(options: &str) -> Users {
+    fn users(options: &str) -> UserIdentification {
         Arc::unwrap_or_clone(parse(options).unwrap().users.unwrap())
     }
 
@@ -209,7 +213,7 @@ mod tests {
         );
         let UserSource::Token(bearer) = by_token.source else { panic!("no token") };
         assert_eq!(
-            bearer.places.iter().map(Place::to_string).collect::<Vec<_>>(),
+            bearer.places.iter().map(TokenPlace::to_string).collect::<Vec<_>>(),
             ["header:authorization", "cookie:t"]
         );
         assert_eq!((bearer.key.as_deref(), bearer.key_set), (Some("k"), None));

@@ -1,10 +1,10 @@
 //! The control messages of GRIP (`c:` followed by JSON) that an origin sends within a WebSocket, and their effects.
 
-use super::live::{End, Session};
+use super::live::{Session, SessionEnd};
 use crate::admission::NotAdmitted;
-use crate::grip::control::{Control, Refused};
+use crate::grip::control::{ControlMessage, ControlRefusal};
 use crate::grip::{Channel, CloseReason, Filter, Rights};
-use crate::shard::{Denied, Profile, Reason};
+use crate::shard::{DeniedChannel, EndReason, Profile};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,49 +13,49 @@ use tokio::time::Instant;
 impl Session<'_> {
     /// Carries out a control message. `text` is the JSON after `c:`. Returns how the session ends, or `None` if it
     /// continues.
-    pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<End> {
-        match Control::parse(text) {
-            Ok(Control::Detach) => return self.detach(),
+    pub(super) fn carry_out(&mut self, text: &[u8]) -> Option<SessionEnd> {
+        match ControlMessage::parse(text) {
+            Ok(ControlMessage::Detach) => return self.detach(),
             Ok(control) => return self.follow(control),
-            Err(Refused::Invalid(error)) => {
+            Err(ControlRefusal::Invalid(error)) => {
                 tracing::warn!(uri = %self.about.shown(), %error, "a control message was ignored")
             }
-            Err(Refused::TooManyFilters(error)) => {
+            Err(ControlRefusal::TooManyFilters(error)) => {
                 tracing::warn!(uri = %self.about.shown(), %error, "a WebSocket was closed because of a control message");
-                return Some(End::Close(CloseReason::new(1011, "too many filters")));
+                return Some(SessionEnd::Close(CloseReason::new(1011, "too many filters")));
             }
         }
         None
     }
 
-    fn follow(&mut self, control: Control) -> Option<End> {
+    fn follow(&mut self, control: ControlMessage) -> Option<SessionEnd> {
         match control {
-            Control::Subscribe { channel, filters } => self.subscribe(&channel, filters),
-            Control::Unsubscribe { channel } => self.unsubscribe(&channel),
+            ControlMessage::Subscribe { channel, filters } => self.subscribe(&channel, filters),
+            ControlMessage::Unsubscribe { channel } => self.unsubscribe(&channel),
             // The control message `session` is ignored: it has a meaning only together with a state service, which
             // gripd does not have.
-            Control::Detach | Control::Session { .. } => {}
-            Control::SetMeta { name, value } => {
+            ControlMessage::Detach | ControlMessage::Session { .. } => {}
+            ControlMessage::SetMeta { name, value } => {
                 self.set_meta(&name, value.as_deref());
                 let end = self.know_user(&name);
                 self.change_terms();
                 return end;
             }
-            Control::KeepAlive(timed) => {
+            ControlMessage::KeepAlive(timed) => {
                 let timed = timed.map(|timed| {
-                    let wait = self.sessions.spread.rest(timed.timeout, Duration::ZERO);
+                    let wait = self.sessions.spread.wait_until_due(timed.timeout, Duration::ZERO);
                     (timed, Instant::now() + wait)
                 });
                 if timed.is_some() || self.extras.is_some() {
                     self.extras().keep_alive = timed;
                 }
             }
-            Control::SendDelayed(timed) => {
+            ControlMessage::SendDelayed(timed) => {
                 self.flush_delayed();
                 let at = Instant::now() + timed.timeout;
                 self.extras().delayed = Some((timed, at));
             }
-            Control::FlushDelayed => self.flush_delayed(),
+            ControlMessage::FlushDelayed => self.flush_delayed(),
         }
         None
     }
@@ -97,7 +97,7 @@ impl Session<'_> {
         self.change_terms();
     }
 
-    fn enter(&mut self, channel: &Channel, filters: Vec<Filter>) -> Result<(), Denied> {
+    fn enter(&mut self, channel: &Channel, filters: Vec<Filter>) -> Result<(), DeniedChannel> {
         // Entering a channel first delivers everything that was accepted before, and the changed terms of the other
         // channels must apply to that. The terms of the new channel are applied at the end of this poll, before its
         // first item.
@@ -146,7 +146,7 @@ impl Session<'_> {
     /// Learns the user of the client, if `name` is the meta in which the origin names users (`user_meta`). The
     /// session ends if the user's own channel is denied to the client, because nobody could close the user's
     /// connections otherwise.
-    fn know_user(&mut self, name: &str) -> Option<End> {
+    fn know_user(&mut self, name: &str) -> Option<SessionEnd> {
         let about = Rc::clone(&self.about);
         let route = &about.route;
         let users = route.users.as_ref().filter(|users| users.are_named_by(name))?;
@@ -175,8 +175,8 @@ impl Session<'_> {
             Err(denied) => {
                 self.sessions.admission.note_denied(&denied);
                 tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket was ended");
-                self.parked.because(Reason::Kicked);
-                Some(End::Close(CloseReason::new(1008, "denied")))
+                self.parked.set_end_reason(EndReason::Kicked);
+                Some(SessionEnd::Close(CloseReason::new(1008, "denied")))
             }
         }
     }

@@ -1,39 +1,39 @@
 //! The line of a session: the way to its origin.
 
 use super::Sessions;
-use super::over_http::OverHttp;
-use super::relayed::Relayed;
-use super::side_message::{Leave, Piece, SideMessage, TooLarge};
+use super::over_http::OverHttpLine;
+use super::relayed::RelayedLine;
+use super::side_message::{OriginLeave, Piece, SideMessage, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
-use crate::origin::{Opened, Origin};
+use crate::origin::{OriginClient, OriginSocket};
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 /// The line of a session: the way to its origin.
-pub(super) enum Line {
-    OverHttp(Box<OverHttp>),
-    Relayed(Box<Relayed>),
+pub(super) enum OriginLine {
+    OverHttp(Box<OverHttpLine>),
+    Relayed(Box<RelayedLine>),
     /// The target is the `test` handler instead of an origin: the client receives its own messages.
     Echo,
     /// The origin has detached itself from the WebSocket. Messages of the client are dropped.
     Detached,
 }
 
-impl Line {
+impl OriginLine {
     /// Returns the line to an origin that has accepted the WebSocket, and the channels that the line itself
     /// subscribes the client to. Only the `test` handler has such channels.
-    pub(super) fn new(sessions: &Sessions, opened: Opened) -> (Self, Vec<String>) {
+    pub(super) fn new(sessions: &Sessions, opened: OriginSocket) -> (Self, Vec<String>) {
         match opened {
-            Opened::Conversation { conversation, reply, .. } => {
+            OriginSocket::Conversation { conversation, reply, .. } => {
                 let share = sessions.unsent.share();
-                let line = OverHttp::new(conversation, reply, sessions.settings.max_message, share);
+                let line = OverHttpLine::new(conversation, reply, sessions.settings.max_message, share);
                 (Self::OverHttp(Box::new(line)), Vec::new())
             }
-            Opened::Socket { socket, early, .. } => {
-                let line = Relayed::new(socket, &early);
+            OriginSocket::Socket { socket, early, .. } => {
+                let line = RelayedLine::new(socket, &early);
                 (Self::Relayed(Box::new(line)), Vec::new())
             }
-            Opened::Echo { channels, .. } => (Self::Echo, channels),
+            OriginSocket::Echo { channels, .. } => (Self::Echo, channels),
         }
     }
 
@@ -116,7 +116,7 @@ impl Line {
     }
 
     /// Sends what the origin still has to receive, in the background, and drops the line.
-    pub(super) fn wind_up(self, leave: Leave, origin: &Origin) {
+    pub(super) fn wind_up(self, leave: OriginLeave, origin: &OriginClient) {
         match self {
             Self::OverHttp(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),
             Self::Relayed(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),

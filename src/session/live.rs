@@ -1,14 +1,14 @@
 //! The life of a session: its event loop, its timers and its end.
 
-use super::extras::Extras;
-use super::line::Line;
-use super::phase::{Phase, Relaying};
-use super::side_message::Leave;
-use super::{Sessions, given};
+use super::extras::SessionExtras;
+use super::line::OriginLine;
+use super::phase::{Relaying, SessionPhase};
+use super::side_message::OriginLeave;
+use super::{Sessions, reason_or_normal};
 use crate::grip::{CloseReason, Rights};
-use crate::origin::Asking;
-use crate::shard::{Event, Parked, Reason};
-use crate::wire::websocket::{self, Decoder};
+use crate::origin::Requester;
+use crate::shard::{EndReason, Parked, ParkedEvent};
+use crate::wire::websocket::{self, FrameDecoder};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::ops::ControlFlow;
@@ -30,7 +30,7 @@ pub(super) const STUCK: Duration = Duration::from_secs(15);
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// The reason why a session ends, and with it the treatment of both sides.
-pub(super) enum End {
+pub(super) enum SessionEnd {
     /// The client's connection is gone. The origin's side is ended as well, without a Close.
     Gone,
     /// The client receives a Close frame with this reason, and so does the origin, unless it knows of the close
@@ -45,16 +45,16 @@ pub(super) enum End {
 
 /// The result of one step of a session. `Continue` means that another step may follow at once. `Break` holds how the
 /// session ends, or `None` if there is nothing to do until the task is woken.
-type Flow = ControlFlow<Option<End>>;
+type SessionFlow = ControlFlow<Option<SessionEnd>>;
 
 /// The parts of which a session consists when it begins.
-pub(super) struct Beginning {
+pub(super) struct SessionParts {
     pub(super) parked: Parked,
-    pub(super) decoder: Decoder,
-    pub(super) line: Line,
+    pub(super) decoder: FrameDecoder,
+    pub(super) line: OriginLine,
     /// The prefix of the messages that are for the client, if the origin speaks GRIP.
     pub(super) prefix: Option<Box<str>>,
-    pub(super) about: Rc<Asking>,
+    pub(super) about: Rc<Requester>,
     /// The index of the session's target among the targets of its route.
     pub(super) target: usize,
 }
@@ -64,8 +64,8 @@ pub(super) struct Beginning {
 pub(super) struct Session<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) parked: Parked,
-    pub(super) line: Line,
-    pub(super) decoder: Decoder,
+    pub(super) line: OriginLine,
+    pub(super) decoder: FrameDecoder,
     /// The bytes that were read from the client and not decoded yet, because the session had to wait.
     pub(super) unread: Box<[u8]>,
     /// Small frames for the client that are not in its outlet yet. They are collected so that the outlet gets few
@@ -74,15 +74,15 @@ pub(super) struct Session<'a> {
     /// The prefix of the messages that are for the client, if the origin speaks GRIP. Without a prefix every message
     /// is for the client.
     pub(super) prefix: Option<Box<str>>,
-    pub(super) about: Rc<Asking>,
+    pub(super) about: Rc<Requester>,
     /// The index of the session's target among the targets of its route.
     target: usize,
-    pub(super) extras: Option<Box<Extras>>,
+    pub(super) extras: Option<Box<SessionExtras>>,
     /// The rights of the client. `None` stands for the default: an unknown user without limits.
     pub(super) rights: Option<Box<Rights>>,
     /// The time for which the timer is set.
     armed: Option<Instant>,
-    pub(super) phase: Phase,
+    pub(super) phase: SessionPhase,
     /// The work that this poll may still do: 1 for each message, piece of a message or event, and 1 for each KiB of
     /// its content.
     pub(super) budget: u32,
@@ -93,8 +93,8 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(sessions: &'a Sessions, beginning: Beginning) -> Self {
-        let Beginning { parked, decoder, line, prefix, about, target } = beginning;
+    pub(super) fn new(sessions: &'a Sessions, beginning: SessionParts) -> Self {
+        let SessionParts { parked, decoder, line, prefix, about, target } = beginning;
         Self {
             sessions,
             parked,
@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
             extras: None,
             rights: None,
             armed: None,
-            phase: Phase::default(),
+            phase: SessionPhase::default(),
             budget: 0,
             relaying: Relaying::default(),
             stale: false,
@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
     }
 
     /// Does all work that is possible now, and sends the frames that result from it.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         self.budget = BUDGET;
         // The time is compared here because the timer is set only when the session is idle, and a busy session may
         // never be.
@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
         let mut end = if overdue { self.tick() } else { None };
         while end.is_none() {
             if self.phase.is_ending() && (!self.is_streaming() || self.parked.is_complete()) {
-                end = Some(End::Ended);
+                end = Some(SessionEnd::Ended);
             } else if self.budget == 0 {
                 cx.waker().wake_by_ref();
                 break;
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes at most one event from each side, so that neither side can delay the other.
-    fn step(&mut self, cx: &mut Context<'_>) -> Flow {
+    fn step(&mut self, cx: &mut Context<'_>) -> SessionFlow {
         self.line.poll_flush(cx);
         let mut idle = true;
         if let Poll::Ready(event) = self.parked.poll_next(cx) {
@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
             self.line.poll_quietly(cx);
         } else if let Poll::Ready(said) = self.line.poll_next(cx) {
             idle = false;
-            going(self.hear(said))?;
+            going(self.handle_origin_message(said))?;
         }
         // The line may have sent something since reading from the client was paused, so that it has room again.
         if self.parked.is_paused() && !self.must_wait() && self.phase.is_open() {
@@ -187,7 +187,7 @@ impl<'a> Session<'a> {
 
     /// Returns the reason with which the client's side was closed.
     pub(super) fn given(&self) -> CloseReason {
-        given(self.phase.closing().map(|closing| closing.reason.clone()))
+        reason_or_normal(self.phase.closing().map(|closing| closing.reason.clone()))
     }
 
     /// Returns whether the client has got the beginning of a message, and not its end.
@@ -212,37 +212,37 @@ impl<'a> Session<'a> {
     }
 
     /// Reacts to an event of the client's connection. Returns how the session ends, or `None` if it continues.
-    fn note(&mut self, event: Event) -> Option<End> {
+    fn note(&mut self, event: ParkedEvent) -> Option<SessionEnd> {
         match event {
-            Event::Gone => return Some(End::Gone),
-            Event::Close => {
+            ParkedEvent::Gone => return Some(SessionEnd::Gone),
+            ParkedEvent::Close => {
                 // If a message is being relayed to the client in pieces, its remaining pieces may still arrive before
                 // the grace is over. Nothing more is read from the client.
                 self.phase.end();
                 self.parked.pause_reading();
             }
-            Event::Timer => return self.tick(),
+            ParkedEvent::Timer => return self.tick(),
             // A connection has one notice at a time: a refresh may have taken the place of the notice that items
             // wait.
-            Event::Refresh => {
+            ParkedEvent::Refresh => {
                 self.line.refresh();
                 self.take_queued();
             }
-            Event::Queued => self.take_queued(),
-            Event::Readable => {
+            ParkedEvent::Queued => self.take_queued(),
+            ParkedEvent::Readable => {
                 let mut buffer = [0; 16 << 10];
                 if let Some(count) = self.parked.read(&mut buffer) {
                     return self.decode(&buffer[..count]);
                 }
             }
             // These events occur on long-polls only.
-            Event::Item(_) | Event::Patch(_) => {}
+            ParkedEvent::Item(_) | ParkedEvent::Patch(_) => {}
         }
         None
     }
 
     /// Decodes the bytes that were read before the session had to wait, and reads from the client again.
-    fn go_on(&mut self) -> Option<End> {
+    fn go_on(&mut self) -> Option<SessionEnd> {
         let unread = std::mem::take(&mut self.unread);
         self.parked.resume_reading();
         if let Some(extras) = &mut self.extras {
@@ -276,22 +276,22 @@ impl<'a> Session<'a> {
     }
 
     /// Does everything that is due. Returns how the session ends, or `None` if it continues.
-    fn tick(&mut self) -> Option<End> {
+    fn tick(&mut self) -> Option<SessionEnd> {
         self.armed = None;
         let now = Instant::now();
         if self.phase.is_ending() {
-            return self.due().is_none_or(|at| at <= now).then_some(End::Ended);
+            return self.due().is_none_or(|at| at <= now).then_some(SessionEnd::Ended);
         }
         if self.line.due_at().is_some_and(|at| at <= now) {
             self.line.refresh();
         }
         if let Some(extras) = &mut self.extras {
             if extras.close_at.is_some_and(|at| at <= now) {
-                return Some(End::Close(self.given()));
+                return Some(SessionEnd::Close(self.given()));
             }
             if extras.stuck_at.take_if(|at| *at <= now).is_some() {
                 if self.parked.has_left() {
-                    return Some(End::Gone);
+                    return Some(SessionEnd::Gone);
                 }
                 extras.stuck_at = Some(now + STUCK);
             }
@@ -300,15 +300,15 @@ impl<'a> Session<'a> {
         None
     }
 
-    async fn end(mut self: Box<Self>, end: End) {
-        self.parked.because(if matches!(end, End::Gone) { Reason::Client } else { Reason::Origin });
+    async fn end(mut self: Box<Self>, end: SessionEnd) {
+        self.parked.set_end_reason(if matches!(end, SessionEnd::Gone) { EndReason::Client } else { EndReason::Origin });
         let (frame, leave) = match end {
-            End::Gone => (None, Leave::Disconnect),
-            End::Close(reason) => (Some(websocket::close(Some(&reason))), Leave::Close(Some(reason))),
-            End::Lost(reason) => (Some(websocket::close(Some(&reason))), Leave::Disconnect),
-            End::Ended => {
+            SessionEnd::Gone => (None, OriginLeave::Disconnect),
+            SessionEnd::Close(reason) => (Some(websocket::close(Some(&reason))), OriginLeave::Close(Some(reason))),
+            SessionEnd::Lost(reason) => (Some(websocket::close(Some(&reason))), OriginLeave::Disconnect),
+            SessionEnd::Ended => {
                 self.finish_queued().await;
-                (Some(Bytes::new()), Leave::Close(None))
+                (Some(Bytes::new()), OriginLeave::Close(None))
             }
         };
         let Self { parked, line, sessions, .. } = *self;
@@ -342,7 +342,7 @@ impl<'a> Session<'a> {
 }
 
 /// Returns the flow for a step after which the session ends as `end` says, or continues if that is `None`.
-fn going(end: Option<End>) -> Flow {
+fn going(end: Option<SessionEnd>) -> SessionFlow {
     match end {
         Some(_) => ControlFlow::Break(end),
         None => ControlFlow::Continue(()),

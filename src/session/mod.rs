@@ -21,18 +21,18 @@ mod unsent;
 use crate::admission::Admission;
 use crate::grip::{Channel, CloseReason, Rights};
 use crate::net::Transport;
-use crate::origin::{Asking, Opened, Origin};
-use crate::shard::{Feed, Parked, Profile, Shard, Spread};
-use crate::telemetry::metrics::{Counter, Registry};
+use crate::origin::{OriginClient, OriginSocket, Requester};
+use crate::shard::{DeliveryForm, Parked, Profile, Shard, TimerSpread};
+use crate::telemetry::metrics::{Counter, MetricsRegistry};
 use crate::wire::answer::DENIED;
-use crate::wire::deflate::{Agreed, Inflate};
-use crate::wire::websocket::Decoder;
-use crate::wire::{AnswerHead, Framing, Head, MessageForm, Persistence};
+use crate::wire::deflate::{AgreedDeflate, Decompressor};
+use crate::wire::websocket::FrameDecoder;
+use crate::wire::{AnswerHead, Framing, MessageForm, Persistence, ResponseHead};
 use bytes::Bytes;
 use hyper::Version;
-use line::Line;
-use live::{Beginning, Session};
-use side_message::Leave;
+use line::OriginLine;
+use live::{Session, SessionParts};
+use side_message::OriginLeave;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -94,7 +94,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers the counters of sessions.
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
             sessions: registry.counter("websockets_total", "WebSockets that an origin accepted."),
             violations: registry
@@ -117,33 +117,33 @@ impl Metrics {
 
 /// A WebSocket that an origin has accepted and whose connection leaves hyper.
 #[derive(Debug)]
-pub struct Opening {
+pub struct AcceptedSocket {
     /// The way in which the origin takes part: by a connection of its own, over HTTP, or as the `test` handler.
-    pub opened: Opened,
+    pub opened: OriginSocket,
     /// The head of the response to the client's handshake.
-    pub head: Head,
+    pub head: ResponseHead,
     /// The prefix of the messages that are for the client, if the origin speaks GRIP. Messages without the prefix are
     /// not relayed.
     pub prefix: Option<Box<str>>,
     /// The agreement with the client about compression, if there is one.
-    pub deflate: Option<Agreed>,
+    pub deflate: Option<AgreedDeflate>,
     /// The client and the route on whose behalf the origin is asked.
-    pub about: Rc<Asking>,
+    pub about: Rc<Requester>,
     /// The rights of the client.
     pub rights: Rights,
 }
 
 /// The future that runs a session. It is ready when the session is over.
-pub type Living<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+pub type SessionFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The settings, counters and parts of a shard that its sessions need.
 pub struct Sessions {
     settings: Settings,
     shard: Rc<Shard>,
     admission: Rc<Admission>,
-    origin: Rc<Origin>,
+    origin: Rc<OriginClient>,
     metrics: Arc<Metrics>,
-    spread: Spread,
+    spread: TimerSpread,
     /// The memory of messages that wait for origins over HTTP.
     unsent: Unsent,
 }
@@ -154,11 +154,11 @@ impl Sessions {
         settings: Settings,
         shard: Rc<Shard>,
         admission: Rc<Admission>,
-        origin: Rc<Origin>,
+        origin: Rc<OriginClient>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let unsent = Unsent::new(settings.unsent_total);
-        Self { settings, shard, admission, origin, metrics, spread: Spread::default(), unsent }
+        Self { settings, shard, admission, origin, metrics, spread: TimerSpread::default(), unsent }
     }
 
     /// Returns the limits.
@@ -167,15 +167,15 @@ impl Sessions {
     }
 
     /// Begins a session and returns the future that runs it. `early` is what the client has sent after its handshake.
-    pub fn begin(&self, opening: Box<Opening>, transport: Transport, early: Bytes) -> Living<'_> {
+    pub fn begin(&self, opening: Box<AcceptedSocket>, transport: Transport, early: Bytes) -> SessionFuture<'_> {
         self.metrics.sessions.inc();
-        let Opening { opened, head, prefix, deflate, about, rights } = *opening;
+        let AcceptedSocket { opened, head, prefix, deflate, about, rights } = *opening;
         let target = opened.target();
         let compresses = deflate.as_ref().is_some_and(|agreed| agreed.compresses);
-        let feed = Feed::Messages(if compresses { MessageForm::Deflated } else { MessageForm::Plain });
+        let feed = DeliveryForm::Messages(if compresses { MessageForm::Deflated } else { MessageForm::Plain });
         let whose = Profile::new(&about.route.name, &rights, about.client);
         let mut parked = Parked::new(&self.shard, transport, &[], feed, &whose);
-        let (line, own) = Line::new(self, opened);
+        let (line, own) = OriginLine::new(self, opened);
         let named = about.route.implicit(target, &rights).into_iter().chain(own);
         let mut channels: Vec<Channel> = Vec::new();
         for channel in named.map(|name| Channel::from(name.as_str())) {
@@ -186,18 +186,18 @@ impl Sessions {
         if let Err(denied) = parked.subscribe(&channels, &[]) {
             self.admission.note_denied(&denied);
             tracing::info!(uri = %about.shown(), %denied, "a WebSocket was refused");
-            line.wind_up(Leave::Disconnect, &self.origin);
+            line.wind_up(OriginLeave::Disconnect, &self.origin);
             parked.refuse();
             parked.put([DENIED.render()]);
             return Box::pin(parked.finish());
         }
-        let decoder = Decoder::of_client(deflate.map(|agreed| Inflate::new(agreed.window)));
+        let decoder = FrameDecoder::of_client(deflate.map(|agreed| Decompressor::new(agreed.window)));
         // The head waits in the outlet until the events that came with the origin's response are carried out, so that
         // the client is subscribed before it learns that the WebSocket is open.
         let version = Version::HTTP_11;
         let head = AnswerHead { head: &head, version, framing: Framing::None, persistence: Persistence::KeepAlive };
         parked.begin(&head, Bytes::new());
-        let mut session = Session::new(self, Beginning { parked, decoder, line, prefix, about, target });
+        let mut session = Session::new(self, SessionParts { parked, decoder, line, prefix, about, target });
         if rights != Rights::default() {
             session.rights = Some(Box::new(rights));
         }
@@ -214,6 +214,6 @@ impl fmt::Debug for Sessions {
 
 /// Returns the reason, or 1000 (normal closure) if there is none. As in Pushpin, a Close frame without a reason
 /// stands for a normal end.
-fn given(reason: Option<CloseReason>) -> CloseReason {
+fn reason_or_normal(reason: Option<CloseReason>) -> CloseReason {
     reason.unwrap_or_else(|| CloseReason::new(1000, ""))
 }

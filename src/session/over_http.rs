@@ -1,11 +1,11 @@
 //! The line to an origin that takes part by WebSocket over HTTP: at most one request at a time carries events.
 
-use super::side_message::{Leave, Piece, SideMessage, TooLarge};
+use super::side_message::{OriginLeave, Piece, SideMessage, TooLarge};
 use super::unsent::UnsentShare;
 use crate::grip::backlog::Backlog;
-use crate::grip::event::Event;
+use crate::grip::event::SocketEvent;
 use crate::grip::{CloseReason, MessageKind};
-use crate::origin::{Conversation, Failure, Kind, Lane, Reply, Turn};
+use crate::origin::{Failure, FailureKind, Lane, OverHttpConversation, OverHttpReply, OwnRequestPermit};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -14,26 +14,26 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A request in progress. It owns the conversation until the origin has responded.
-type Asked = Pin<Box<dyn Future<Output = (Box<Conversation>, Result<Reply, Failure>)>>>;
+type PendingRequest = Pin<Box<dyn Future<Output = (Box<OverHttpConversation>, Result<OverHttpReply, Failure>)>>>;
 
-enum State {
-    Idle(Box<Conversation>),
+enum OverHttpState {
+    Idle(Box<OverHttpConversation>),
     /// A request without new events of the client waits for permission to be sent. The number of such requests to one
     /// origin is limited.
-    Queued(Box<Conversation>, Pin<Box<dyn Future<Output = Turn>>>),
-    Asked(Asked),
+    Queued(Box<OverHttpConversation>, Pin<Box<dyn Future<Output = OwnRequestPermit>>>),
+    Asked(PendingRequest),
     Over,
 }
 
 /// The line to an origin that takes part by WebSocket over HTTP.
-pub(super) struct OverHttp {
-    state: State,
+pub(super) struct OverHttpLine {
+    state: OverHttpState,
     /// The events of the client that the origin has not accepted yet.
     backlog: Backlog,
     /// The beginning of a message of which the client has not sent the end.
     begun: Vec<u8>,
     /// The events from the origin that the session has not carried out yet.
-    said: VecDeque<Event>,
+    said: VecDeque<SocketEvent>,
     /// The failure of the last request, which is reported after the events in `said`.
     failed: Option<Box<Failure>>,
     interval: Option<Duration>,
@@ -45,17 +45,22 @@ pub(super) struct OverHttp {
     /// Whether the origin is to be asked even if there are no events to send.
     refresh: bool,
     /// The event that tells the origin that the client has closed.
-    closing: Option<Box<Event>>,
+    closing: Option<Box<SocketEvent>>,
     /// Whether the origin has received the event in `closing`. This is set when a request is sent, and corrected by
     /// the response.
     told_close: bool,
 }
 
-impl OverHttp {
-    pub(super) fn new(conversation: Box<Conversation>, reply: Reply, max_message: usize, share: UnsentShare) -> Self {
+impl OverHttpLine {
+    pub(super) fn new(
+        conversation: Box<OverHttpConversation>,
+        reply: OverHttpReply,
+        max_message: usize,
+        share: UnsentShare,
+    ) -> Self {
         let one_event = conversation.one_event();
         let mut line = Self {
-            state: State::Idle(conversation),
+            state: OverHttpState::Idle(conversation),
             backlog: Backlog::default(),
             begun: Vec::new(),
             said: VecDeque::new(),
@@ -87,24 +92,24 @@ impl OverHttp {
             if let Some(failure) = self.failed.take() {
                 return Poll::Ready(SideMessage::Lost(*failure));
             }
-            if self.told_close && matches!(self.state, State::Idle(_)) && self.interval.is_none() {
+            if self.told_close && matches!(self.state, OverHttpState::Idle(_)) && self.interval.is_none() {
                 // The origin knows of the close, but neither answers it nor wants to be asked again.
                 return Poll::Ready(self.over(SideMessage::Over));
             }
             if self.is_stuck() {
-                self.state = State::Over;
+                self.state = OverHttpState::Over;
                 return Poll::Ready(lost("it does not accept what it is told"));
             }
             match &mut self.state {
                 // Events of the client are sent at once. A request without events waits for permission.
-                State::Idle(_) | State::Queued(..) if self.backlog.is_due() => self.ask(None),
-                State::Idle(_) if self.refresh => self.queue(),
-                State::Queued(_, turn) => {
+                OverHttpState::Idle(_) | OverHttpState::Queued(..) if self.backlog.is_due() => self.ask(None),
+                OverHttpState::Idle(_) if self.refresh => self.queue(),
+                OverHttpState::Queued(_, turn) => {
                     let Poll::Ready(turn) = turn.as_mut().poll(cx) else { return Poll::Pending };
                     self.ask(Some(turn));
                 }
-                State::Idle(_) | State::Over => return Poll::Pending,
-                State::Asked(_) => {
+                OverHttpState::Idle(_) | OverHttpState::Over => return Poll::Pending,
+                OverHttpState::Asked(_) => {
                     if self.poll_asked(cx).is_pending() {
                         return Poll::Pending;
                     }
@@ -118,23 +123,23 @@ impl OverHttp {
     /// sent.
     pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) {
         let _ = self.poll_asked(cx);
-        if let State::Queued(..) = self.state
-            && let State::Queued(conversation, _) = std::mem::replace(&mut self.state, State::Over)
+        if let OverHttpState::Queued(..) = self.state
+            && let OverHttpState::Queued(conversation, _) = std::mem::replace(&mut self.state, OverHttpState::Over)
         {
-            self.state = State::Idle(conversation);
+            self.state = OverHttpState::Idle(conversation);
             self.refresh = true;
         }
     }
 
     /// Polls the request in progress. Ready when the origin has responded.
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let State::Asked(asked) = &mut self.state else { return Poll::Pending };
+        let OverHttpState::Asked(asked) = &mut self.state else { return Poll::Pending };
         let (conversation, reply) = ready!(asked.as_mut().poll(cx));
-        self.state = State::Idle(conversation);
+        self.state = OverHttpState::Idle(conversation);
         if let Err(failure) = reply.and_then(|reply| self.take(reply)) {
             // The conversation is dropped, by which the origin is informed that the client is gone. No event is sent
             // again.
-            self.state = State::Over;
+            self.state = OverHttpState::Over;
             self.failed = Some(Box::new(failure));
         }
         Poll::Ready(())
@@ -144,23 +149,23 @@ impl OverHttp {
     /// further request would be sent.
     fn is_stuck(&self) -> bool {
         let waits = self.is_full() || self.closing.is_some();
-        let idle = matches!(self.state, State::Idle(_));
+        let idle = matches!(self.state, OverHttpState::Idle(_));
         idle && waits && !self.refresh && !self.backlog.is_due() && self.interval.is_none()
     }
 
     /// Waits for permission to send a request without events.
     fn queue(&mut self) {
-        if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
+        if let OverHttpState::Idle(conversation) = std::mem::replace(&mut self.state, OverHttpState::Over) {
             let turn = Box::pin(conversation.turn(Lane::Asking));
-            self.state = State::Queued(conversation, turn);
+            self.state = OverHttpState::Queued(conversation, turn);
         }
     }
 
     /// Sends a request with the events that wait. `turn` is the permission to send it, which a request with new
     /// events does not need.
-    fn ask(&mut self, turn: Option<Turn>) {
-        let (State::Idle(mut conversation) | State::Queued(mut conversation, _)) =
-            std::mem::replace(&mut self.state, State::Over)
+    fn ask(&mut self, turn: Option<OwnRequestPermit>) {
+        let (OverHttpState::Idle(mut conversation) | OverHttpState::Queued(mut conversation, _)) =
+            std::mem::replace(&mut self.state, OverHttpState::Over)
         else {
             return;
         };
@@ -176,7 +181,7 @@ impl OverHttp {
         }
         self.told_close = self.closing.is_some();
         let (body, replayed) = self.offer();
-        self.state = State::Asked(Box::pin(async move {
+        self.state = OverHttpState::Asked(Box::pin(async move {
             let _turn = turn;
             let reply = conversation.ask(body, replayed).await;
             (conversation, reply)
@@ -189,9 +194,9 @@ impl OverHttp {
         (self.backlog.offer(if self.one_event { 1 } else { usize::MAX }), replayed)
     }
 
-    fn take(&mut self, reply: Reply) -> Result<(), Failure> {
+    fn take(&mut self, reply: OverHttpReply) -> Result<(), Failure> {
         let accepted = self.backlog.accepted(reply.accepted);
-        accepted.map_err(|error| Failure::because(Kind::Unusable, error.to_string()))?;
+        accepted.map_err(|error| Failure::because(FailureKind::Unusable, error.to_string()))?;
         self.count();
         self.told_close = self.closing.is_some() && !self.backlog.has_close();
         self.said = reply.events.into();
@@ -208,22 +213,22 @@ impl OverHttp {
         self.due_at = self.interval.map(|interval| Instant::now() + interval);
     }
 
-    fn hear(&mut self, event: Event) -> SideMessage {
+    fn hear(&mut self, event: SocketEvent) -> SideMessage {
         match event {
-            Event::Message(kind, content) if kind.is_control() => SideMessage::Control(kind, content),
-            Event::Message(kind, content) => SideMessage::Data(Piece { kind, content, first: true, last: true }),
-            Event::Close(reason) => self.over(SideMessage::Close(reason)),
-            Event::Open => {
-                self.state = State::Over;
+            SocketEvent::Message(kind, content) if kind.is_control() => SideMessage::Control(kind, content),
+            SocketEvent::Message(kind, content) => SideMessage::Data(Piece { kind, content, first: true, last: true }),
+            SocketEvent::Close(reason) => self.over(SideMessage::Close(reason)),
+            SocketEvent::Open => {
+                self.state = OverHttpState::Over;
                 lost("it says OPEN again")
             }
-            Event::Disconnect => self.over(lost("it says DISCONNECT")),
+            SocketEvent::Disconnect => self.over(lost("it says DISCONNECT")),
         }
     }
 
     /// Ends the conversation, because the origin knows that the WebSocket is over. Returns `said`.
     fn over(&mut self, said: SideMessage) -> SideMessage {
-        if let State::Idle(conversation) = std::mem::replace(&mut self.state, State::Over) {
+        if let OverHttpState::Idle(conversation) = std::mem::replace(&mut self.state, OverHttpState::Over) {
             conversation.close();
         }
         said
@@ -244,28 +249,28 @@ impl OverHttp {
             return Err(TooLarge);
         }
         if first && last {
-            self.backlog.push(Event::Message(kind, content));
+            self.backlog.push(SocketEvent::Message(kind, content));
             self.count();
             return Ok(());
         }
         self.begun.extend_from_slice(&content);
         if last {
             let whole = Bytes::from(std::mem::take(&mut self.begun));
-            self.backlog.push(Event::Message(kind, whole));
+            self.backlog.push(SocketEvent::Message(kind, whole));
         }
         self.count();
         Ok(())
     }
 
     pub(super) fn control(&mut self, kind: MessageKind, content: Vec<u8>) {
-        self.backlog.push(Event::Message(kind, content.into()));
+        self.backlog.push(SocketEvent::Message(kind, content.into()));
         self.count();
     }
 
     pub(super) fn close(&mut self, reason: Option<&CloseReason>) {
         self.begun = Vec::new();
         self.count();
-        let close = Event::Close(reason.cloned());
+        let close = SocketEvent::Close(reason.cloned());
         self.backlog.push(close.clone());
         self.closing = Some(Box::new(close));
     }
@@ -281,23 +286,23 @@ impl OverHttp {
 
     /// Returns whether the origin is to receive more than a `DISCONNECT`, which it receives when the conversation is
     /// dropped.
-    pub(super) fn has_last_words(&self, leave: &Leave) -> bool {
+    pub(super) fn has_last_words(&self, leave: &OriginLeave) -> bool {
         match self.state {
-            State::Over => false,
-            State::Asked(_) => true,
-            State::Idle(_) | State::Queued(..) => {
-                matches!(leave, Leave::Close(_)) || self.backlog.is_due() || self.knows()
+            OverHttpState::Over => false,
+            OverHttpState::Asked(_) => true,
+            OverHttpState::Idle(_) | OverHttpState::Queued(..) => {
+                matches!(leave, OriginLeave::Close(_)) || self.backlog.is_due() || self.knows()
             }
         }
     }
 
     /// Sends all events that the origin does not have yet, and the end of the WebSocket. If that fails, the
     /// conversation is dropped, so that the origin receives a `DISCONNECT`.
-    pub(super) async fn wind_up(mut self: Box<Self>, leave: Leave) {
-        let mut conversation = match std::mem::replace(&mut self.state, State::Over) {
-            State::Over => return,
-            State::Idle(conversation) | State::Queued(conversation, _) => conversation,
-            State::Asked(asked) => {
+    pub(super) async fn wind_up(mut self: Box<Self>, leave: OriginLeave) {
+        let mut conversation = match std::mem::replace(&mut self.state, OverHttpState::Over) {
+            OverHttpState::Over => return,
+            OverHttpState::Idle(conversation) | OverHttpState::Queued(conversation, _) => conversation,
+            OverHttpState::Asked(asked) => {
                 let (conversation, reply) = asked.await;
                 if !self.heard(reply) {
                     return;
@@ -305,7 +310,7 @@ impl OverHttp {
                 conversation
             }
         };
-        if let (Leave::Close(reason), None) = (&leave, &self.closing) {
+        if let (OriginLeave::Close(reason), None) = (&leave, &self.closing) {
             self.close(reason.as_ref());
         }
         if self.knows() {
@@ -328,7 +333,7 @@ impl OverHttp {
 
     /// Takes a response whose events no longer concern the client. Returns `false` if the request failed, because
     /// further requests would fail as well.
-    fn heard(&mut self, reply: Result<Reply, Failure>) -> bool {
+    fn heard(&mut self, reply: Result<OverHttpReply, Failure>) -> bool {
         self.told_close = self.closing.is_some();
         let heard = reply.and_then(|reply| self.take(reply));
         if let Err(failure) = &heard {
@@ -339,11 +344,11 @@ impl OverHttp {
 
     /// Returns whether the origin knows that the WebSocket is over.
     fn knows(&self) -> bool {
-        let closes = self.said.iter().any(|event| matches!(event, Event::Close(_) | Event::Disconnect));
+        let closes = self.said.iter().any(|event| matches!(event, SocketEvent::Close(_) | SocketEvent::Disconnect));
         closes || (self.closing.is_some() && self.told_close && !self.backlog.has_close())
     }
 }
 
 fn lost(why: &'static str) -> SideMessage {
-    SideMessage::Lost(Failure::because(Kind::Unusable, why))
+    SideMessage::Lost(Failure::because(FailureKind::Unusable, why))
 }

@@ -4,21 +4,21 @@ use crate::grip::CloseReason;
 
 /// The phase in which a session is.
 #[derive(Debug, Default)]
-pub(super) enum Phase {
+pub(super) enum SessionPhase {
     /// Neither side has closed.
     #[default]
     Open,
     /// The client's side is closed: nothing more is read from the client. The origin may still send messages, and its
     /// own Close is awaited.
-    Closing(Box<Closing>),
+    Closing(Box<ClientClose>),
     /// The shard is ending the connection. If the client's side was closed before, its close is kept. A message that
     /// is being relayed to the client may be completed before the grace is over.
-    Ending(Option<Box<Closing>>),
+    Ending(Option<Box<ClientClose>>),
 }
 
 /// The close of the client's side: its reason, and who has closed it.
 #[derive(Debug)]
-pub(super) struct Closing {
+pub(super) struct ClientClose {
     pub(super) reason: CloseReason,
     pub(super) by: ClosedBy,
 }
@@ -33,7 +33,7 @@ pub(super) enum ClosedBy {
     Gripd,
 }
 
-impl Phase {
+impl SessionPhase {
     /// Returns whether neither side has closed.
     pub(super) const fn is_open(&self) -> bool {
         matches!(self, Self::Open)
@@ -45,7 +45,7 @@ impl Phase {
     }
 
     /// Returns the close of the client's side, if it is closed.
-    pub(super) fn closing(&self) -> Option<&Closing> {
+    pub(super) fn closing(&self) -> Option<&ClientClose> {
         match self {
             Self::Open => None,
             Self::Closing(closing) => Some(closing),
@@ -54,7 +54,7 @@ impl Phase {
     }
 
     /// Records that the client's side is closed.
-    pub(super) fn close(&mut self, closing: Closing) {
+    pub(super) fn close(&mut self, closing: ClientClose) {
         let closing = Box::new(closing);
         *self = if self.is_ending() { Self::Ending(Some(closing)) } else { Self::Closing(closing) };
     }
@@ -88,16 +88,16 @@ mod tests {
 
     #[test]
     fn the_end_of_the_shard_keeps_how_the_client_closed() {
-        let mut phase = Phase::default();
+        let mut phase = SessionPhase::default();
         assert!(phase.is_open() && phase.closing().is_none());
-        phase.close(Closing { reason: CloseReason::new(1001, "bye"), by: ClosedBy::Client });
+        phase.close(ClientClose { reason: CloseReason::new(1001, "bye"), by: ClosedBy::Client });
         assert!(!phase.is_open() && !phase.is_ending());
         phase.end();
         phase.end();
         assert!(phase.is_ending());
         assert_eq!(phase.closing().map(|closing| closing.reason.code), Some(1001));
-        let mut phase = Phase::Ending(None);
-        phase.close(Closing { reason: CloseReason::new(1002, ""), by: ClosedBy::Gripd });
+        let mut phase = SessionPhase::Ending(None);
+        phase.close(ClientClose { reason: CloseReason::new(1002, ""), by: ClosedBy::Gripd });
         assert!(phase.is_ending() && phase.closing().is_some_and(|closing| closing.by == ClosedBy::Gripd));
     }
 }

@@ -1,10 +1,10 @@
 //! The line to an origin that speaks WebSocket itself.
 
-use super::side_message::{Leave, Piece, SideMessage, TooLarge};
+use super::side_message::{OriginLeave, Piece, SideMessage, TooLarge};
 use crate::grip::{CloseReason, MessageKind};
-use crate::net::{NextWrite, Received};
-use crate::origin::{Failure, Kind, RelayedSocket};
-use crate::wire::websocket::{Decoder, Fragment, Part, masked_close};
+use crate::net::{NextWrite, ReadOutcome};
+use crate::origin::{Failure, FailureKind, RelayedSocket};
+use crate::wire::websocket::{Fragment, FrameDecoder, FramePart, masked_close};
 use aws_lc_rs::rand;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -22,16 +22,16 @@ const MAX_GATHERED: usize = 64 << 10;
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The line to an origin that speaks WebSocket itself.
-pub(super) struct Relayed {
+pub(super) struct RelayedLine {
     socket: RelayedSocket,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     /// The frames for the origin. The first `written` bytes are already with the kernel.
     out: Vec<u8>,
     written: usize,
     /// The message that the client is sending, as far as it is collected.
-    told: Gathered,
+    told: GatheredMessage,
     /// The message that the origin is sending, as far as it is collected.
-    heard: Gathered,
+    heard: GatheredMessage,
     said: VecDeque<SideMessage>,
     /// The number of bytes that the client has sent of its current message, after decompression.
     length: u32,
@@ -39,15 +39,15 @@ pub(super) struct Relayed {
     closed: bool,
 }
 
-impl Relayed {
+impl RelayedLine {
     pub(super) fn new(socket: RelayedSocket, early: &[u8]) -> Self {
         let mut line = Self {
             socket,
-            decoder: Decoder::of_origin(),
+            decoder: FrameDecoder::of_origin(),
             out: Vec::new(),
             written: 0,
-            told: Gathered::default(),
-            heard: Gathered::default(),
+            told: GatheredMessage::default(),
+            heard: GatheredMessage::default(),
             said: VecDeque::new(),
             length: 0,
             closed: false,
@@ -67,9 +67,9 @@ impl Relayed {
                 return Poll::Ready(lost(error.to_string()));
             }
             match self.socket.transport.try_read(&mut buffer) {
-                Ok(Received::End) => return Poll::Ready(lost("it ended the connection without a Close frame")),
-                Ok(Received::Bytes(count)) => self.decode(&buffer[..count]),
-                Ok(Received::Nothing) => {}
+                Ok(ReadOutcome::End) => return Poll::Ready(lost("it ended the connection without a Close frame")),
+                Ok(ReadOutcome::Bytes(count)) => self.decode(&buffer[..count]),
+                Ok(ReadOutcome::Nothing) => {}
                 Err(error) => return Poll::Ready(lost(error.to_string())),
             }
         }
@@ -79,12 +79,12 @@ impl Relayed {
         loop {
             let said = match self.decoder.next(&mut input) {
                 Ok(None) => return,
-                Ok(Some(Part::Data { kind, content, first, last })) => {
+                Ok(Some(FramePart::Data { kind, content, first, last })) => {
                     self.heard.add(Piece { kind, content: content.into(), first, last }).map(SideMessage::Data)
                 }
-                Ok(Some(Part::Ping(content))) => Some(SideMessage::Control(MessageKind::Ping, content.into())),
-                Ok(Some(Part::Pong(content))) => Some(SideMessage::Control(MessageKind::Pong, content.into())),
-                Ok(Some(Part::Close(reason))) => Some(SideMessage::Close(reason)),
+                Ok(Some(FramePart::Ping(content))) => Some(SideMessage::Control(MessageKind::Ping, content.into())),
+                Ok(Some(FramePart::Pong(content))) => Some(SideMessage::Control(MessageKind::Pong, content.into())),
+                Ok(Some(FramePart::Close(reason))) => Some(SideMessage::Close(reason)),
                 Err(violation) => {
                     self.close(Some(&violation.reason()));
                     Some(lost(format!("it breaks the protocol: {violation}")))
@@ -147,14 +147,14 @@ impl Relayed {
 
     /// Returns whether anything is still to be sent to the origin. If the client is gone without a Close, the
     /// connection to the origin is closed without one as well.
-    pub(super) const fn has_last_words(&self, leave: &Leave) -> bool {
-        self.written < self.out.len() || matches!(leave, Leave::Close(_))
+    pub(super) const fn has_last_words(&self, leave: &OriginLeave) -> bool {
+        self.written < self.out.len() || matches!(leave, OriginLeave::Close(_))
     }
 
     /// Sends the remaining bytes and the Close frame, and waits until the origin has closed its side, for at most
     /// [`GOODBYE`].
-    pub(super) async fn wind_up(mut self: Box<Self>, leave: Leave) {
-        if let Leave::Close(reason) = leave {
+    pub(super) async fn wind_up(mut self: Box<Self>, leave: OriginLeave) {
+        if let OriginLeave::Close(reason) = leave {
             self.close(reason.as_ref());
         }
         let Self { mut socket, out, written, .. } = *self;
@@ -171,13 +171,13 @@ impl Relayed {
 /// The fragments of a message, which are joined while they are small. Many receivers refuse a message that consists
 /// of thousands of fragments.
 #[derive(Default)]
-struct Gathered {
+struct GatheredMessage {
     content: Vec<u8>,
     /// Whether the beginning of the message was already relayed.
     begun: bool,
 }
 
-impl Gathered {
+impl GatheredMessage {
     /// Adds the next fragment. Returns the piece that is to be relayed now, if enough is collected or the message is
     /// complete.
     fn add(&mut self, piece: Piece) -> Option<Piece> {
@@ -205,7 +205,7 @@ fn key() -> [u8; 4] {
 }
 
 fn lost(why: impl Into<String>) -> SideMessage {
-    SideMessage::Lost(Failure::because(Kind::Lost, why.into()))
+    SideMessage::Lost(Failure::because(FailureKind::Lost, why.into()))
 }
 
 #[cfg(test)]
@@ -222,7 +222,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         socket2::SockRef::from(&socket).set_send_buffer_size(8 << 10).unwrap();
         let (mut origin, _) = listener.accept().await.unwrap();
-        let mut line = Relayed::new(RelayedSocket::uncounted(socket.into()), &[]);
+        let mut line = RelayedLine::new(RelayedSocket::uncounted(socket.into()), &[]);
         let mut buffer = vec![0; 32 << 10];
         for _ in 0..100 {
             while !line.is_full() {

@@ -47,7 +47,7 @@ pub(super) struct TooLarge;
 
 /// The way in which a session leaves its origin.
 #[derive(Clone, Debug)]
-pub(super) enum Leave {
+pub(super) enum OriginLeave {
     /// The origin receives a Close with this reason, sent by the client or by gripd on its behalf.
     Close(Option<CloseReason>),
     /// The client is gone without a Close.

@@ -1,15 +1,15 @@
 //! The messages that a session sends to its client at a set time: keep-alives and delayed messages.
 
-use super::extras::Extras;
+use super::extras::SessionExtras;
 use super::live::Session;
 use crate::grip::KeepAliveMode;
-use crate::grip::control::Timed;
-use crate::shard::Spread;
+use crate::grip::control::TimedMessage;
+use crate::shard::TimerSpread;
 use std::time::Duration;
 use tokio::time::Instant;
 
 impl Session<'_> {
-    pub(super) fn extras(&mut self) -> &mut Extras {
+    pub(super) fn extras(&mut self) -> &mut SessionExtras {
         self.extras.get_or_insert_default()
     }
 
@@ -24,22 +24,22 @@ impl Session<'_> {
             KeepAliveMode::Idle => self.parked.idle(),
             KeepAliveMode::Interval => timed.timeout,
         };
-        let rest = if !Spread::is_due(timed.timeout, idle) {
-            self.sessions.spread.rest(timed.timeout, idle)
+        let rest = if !TimerSpread::is_due(timed.timeout, idle) {
+            self.sessions.spread.wait_until_due(timed.timeout, idle)
         } else {
             // Nothing is sent to a client that does not read, because more bytes would not keep its connection alive.
             // While a message is being relayed, its pieces serve as the keep-alive.
             if !self.parked.is_blocked() && !self.is_streaming() {
                 self.send_timed(&timed);
             }
-            self.sessions.spread.rest(timed.timeout, Duration::ZERO)
+            self.sessions.spread.wait_until_due(timed.timeout, Duration::ZERO)
         };
         self.extras().keep_alive = Some((timed, now + rest));
     }
 
     /// Sends a keep-alive or a delayed message. If a message is being relayed in pieces, text and binary messages
     /// wait for its end, since only control frames may come between the pieces (RFC 6455 5.4).
-    pub(super) fn send_timed(&mut self, timed: &Timed) {
+    pub(super) fn send_timed(&mut self, timed: &TimedMessage) {
         if !self.is_streaming() || timed.kind.is_control() {
             self.send_message(timed.kind, &timed.content);
         } else {

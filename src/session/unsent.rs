@@ -13,19 +13,19 @@ const SPARED: usize = 4 << 10;
 
 /// The memory of waiting messages of all sessions of a shard, and its limit.
 #[derive(Debug)]
-pub(super) struct Unsent(Rc<Total>);
+pub(super) struct Unsent(Rc<UnsentTotal>);
 
 #[derive(Debug)]
-struct Total {
+struct UnsentTotal {
     bytes: Cell<usize>,
     most: usize,
     /// The sessions that are counted: those with more than [`SPARED`] waiting bytes.
-    large: RefCell<Slab<Rc<Large>>>,
+    large: RefCell<Slab<Rc<LargeSession>>>,
 }
 
 /// A session with more than [`SPARED`] waiting bytes.
 #[derive(Debug, Default)]
-struct Large {
+struct LargeSession {
     key: usize,
     bytes: Cell<usize>,
     gives_way: Cell<bool>,
@@ -35,14 +35,14 @@ struct Large {
 /// The share of one session in the memory of waiting messages. Dropping it returns the memory.
 #[derive(Debug)]
 pub(super) struct UnsentShare {
-    total: Rc<Total>,
-    large: Option<Rc<Large>>,
+    total: Rc<UnsentTotal>,
+    large: Option<Rc<LargeSession>>,
 }
 
 impl Unsent {
     /// Returns an accounting that allows `most` bytes for all sessions together.
     pub(super) fn new(most: usize) -> Self {
-        Self(Rc::new(Total { bytes: Cell::new(0), most, large: RefCell::default() }))
+        Self(Rc::new(UnsentTotal { bytes: Cell::new(0), most, large: RefCell::default() }))
     }
 
     /// Returns the share of one more session, for which nothing waits yet.
@@ -51,7 +51,7 @@ impl Unsent {
     }
 }
 
-impl Total {
+impl UnsentTotal {
     /// Makes the sessions with the most waiting bytes give way, until the bytes of the others are within the limit.
     fn make_room(&self) {
         let large = self.large.borrow();
@@ -84,7 +84,8 @@ impl UnsentShare {
             None if bytes > 0 => {
                 let mut all = self.total.large.borrow_mut();
                 let entry = all.vacant_entry();
-                let large = Rc::new(Large { key: entry.key(), bytes: Cell::new(bytes), ..Large::default() });
+                let large =
+                    Rc::new(LargeSession { key: entry.key(), bytes: Cell::new(bytes), ..LargeSession::default() });
                 entry.insert(Rc::clone(&large));
                 self.large = Some(large);
             }

@@ -1,10 +1,10 @@
 //! Commands, which close connections or change the channels that they hold. Commands overtake the items that wait.
 
-use super::profile::Place;
-use super::tally::Ticket;
+use super::profile::ConnectionPlace;
+use super::tally::CloseTicket;
 use super::terms::Terms;
-use super::{Key, Shard, State, Tally};
-use crate::grip::item::{Move, Selection};
+use super::{ConnectionKey, Shard, ShardState, Tally};
+use crate::grip::item::{ChannelMove, MemberSelection};
 use crate::grip::{Channel, Formats, Meta};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Command {
     /// The number of the command in the order of acceptance, which commands and items share.
     pub number: u64,
     /// The connections to which the command applies.
-    pub whom: Whom,
+    pub whom: CommandTarget,
     /// The effect of the command on each of these connections.
     pub effect: CommandEffect,
     /// The tally in which the connections concerned are counted.
@@ -26,19 +26,19 @@ pub struct Command {
 
 /// The connections to which a command applies.
 #[derive(Clone, Debug)]
-pub enum Whom {
+pub enum CommandTarget {
     /// Connections that hold a channel.
     Members {
         /// The name of the channel.
         channel: Channel,
         /// The condition that selects some of these connections by the other channels that they hold, or `None` for
         /// all of them.
-        selection: Option<Arc<Selection>>,
+        selection: Option<Arc<MemberSelection>>,
         /// The meta of the item. A connection whose filters refuse this meta is left out.
         meta: Option<Arc<Meta>>,
     },
     /// The one connection at this place.
-    One(Place),
+    One(ConnectionPlace),
 }
 
 /// The effect of a command on a connection.
@@ -54,11 +54,11 @@ pub enum CommandEffect {
     /// The connection is subscribed to more channels, or unsubscribed from some. When the hub accepts a command
     /// that subscribes, it adds this shard to the new channels, so that the items accepted after the command come
     /// to this shard. [`super::Ledger::release`] takes this back once the command is carried out.
-    Move(Arc<Move>),
+    Move(Arc<ChannelMove>),
 }
 
 /// The state of a command that has been carried out in part.
-pub(super) struct Begun {
+pub(super) struct CommandProgress {
     /// The channel whose subscribers are looked at. It has the fewest subscribers of all channels that a connection
     /// must hold for the command to apply.
     through: Channel,
@@ -69,7 +69,7 @@ pub(super) struct Begun {
 impl Shard {
     /// Takes everything from the inbox, and carries out all commands accepted up to `number`, even if they exceed
     /// the budget of a step.
-    pub(super) fn settle_accepted(&self, state: &mut State, number: u64) {
+    pub(super) fn run_commands_up_to(&self, state: &mut ShardState, number: u64) {
         if state.rounds.take_from(&self.inbox) {
             state.refresh_all();
         }
@@ -77,7 +77,7 @@ impl Shard {
     }
 }
 
-impl State {
+impl ShardState {
     /// Carries out commands accepted up to `number`, within the budget of one step. Returns whether all of them are
     /// carried out.
     pub(super) fn carry_out_commands(&mut self, number: u64) -> bool {
@@ -86,18 +86,18 @@ impl State {
             // Even a command for a channel that nobody holds uses some of the budget.
             budget = budget.saturating_sub(1);
             self.rounds.command = match command.whom {
-                Whom::One(place) => {
+                CommandTarget::One(place) => {
                     if let Some(key) = self.at_place(place) {
                         self.carry_out_on(key, &command);
                     }
                     None
                 }
-                Whom::Members { .. } => self.carry_out(&command, &mut budget),
+                CommandTarget::Members { .. } => self.carry_out(&command, &mut budget),
             };
             if self.rounds.command.is_some() {
                 self.rounds.commands.push_front(command);
             } else if let CommandEffect::Move(moved) = &command.effect
-                && let Move::Subscribe(channels) = &**moved
+                && let ChannelMove::Subscribe(channels) = &**moved
             {
                 self.ledger.release(channels);
             }
@@ -110,11 +110,11 @@ impl State {
 
     /// Carries out a command on the subscribers of a channel. If the budget runs out first, returns the state from
     /// which to continue.
-    fn carry_out(&mut self, command: &Command, budget: &mut usize) -> Option<Begun> {
-        let Whom::Members { channel, selection, meta } = &command.whom else { return None };
+    fn carry_out(&mut self, command: &Command, budget: &mut usize) -> Option<CommandProgress> {
+        let CommandTarget::Members { channel, selection, meta } = &command.whom else { return None };
         let mut begun = self.rounds.command.take().unwrap_or_else(|| {
             let through = self.registry.fewest(channel, selection.as_deref());
-            Begun { through: through.clone(), at: usize::MAX }
+            CommandProgress { through: through.clone(), at: usize::MAX }
         });
         loop {
             // The last subscriber comes first: when a connection leaves the channel, the last subscriber takes its
@@ -130,23 +130,23 @@ impl State {
             (begun.at, *budget) = (begun.at - 1, *budget - 1);
             let key = subscribers[begun.at];
             let conn = &self.conns[key];
-            let chooses = |s: &Selection| self.registry.choose(channel, s).admits(&conn.subscriptions);
+            let chooses = |s: &MemberSelection| self.registry.choose(channel, s).admits(&conn.subscriptions);
             let selected = selection.as_deref().is_none_or(chooses);
             let admits = |terms: &Terms| terms.admit(channel, meta.as_deref());
             // The command does not apply to a connection that subscribed after the command was accepted.
-            if selected && conn.since < command.number && conn.rare.as_deref().is_none_or(|r| admits(&r.terms)) {
+            if selected && conn.first_number < command.number && conn.rare.as_deref().is_none_or(|r| admits(&r.terms)) {
                 self.carry_out_on(key, command);
             }
         }
     }
 
     /// Carries out a command on one connection.
-    fn carry_out_on(&mut self, key: Key, command: &Command) {
+    fn carry_out_on(&mut self, key: ConnectionKey, command: &Command) {
         let conn = self.conn(key);
         match &command.effect {
             CommandEffect::Close { formats, frame } if formats.contains(conn.feed.format()) => {
-                conn.reason.get_or_insert(super::Reason::Kicked);
-                let ticket = Ticket { tally: command.tally.clone(), index: command.index };
+                conn.reason.get_or_insert(super::EndReason::Kicked);
+                let ticket = CloseTicket { tally: command.tally.clone(), index: command.index };
                 self.end(key, command.number, Some(ticket), frame);
             }
             CommandEffect::Close { .. } => {}
@@ -155,7 +155,7 @@ impl State {
     }
 
     /// Returns the key of the connection at this place, or `None` if the connection is gone or its end has begun.
-    pub(super) fn at_place(&self, place: Place) -> Option<Key> {
+    pub(super) fn at_place(&self, place: ConnectionPlace) -> Option<ConnectionKey> {
         let conn = self.conns.get(place.key)?;
         (conn.serial == place.serial && conn.ending.is_none()).then_some(place.key)
     }

@@ -1,15 +1,15 @@
 //! One parked connection, as its shard sees it.
 
-use super::ending::{Ending, Phase};
-use super::outgoing::{CROWDED, Outgoing};
+use super::end_state::{Ending, EndingPhase};
 use super::outlet::Outlet;
 use super::pending_item::PendingItem;
-use super::rare::{Rare, Undo};
+use super::rare_parts::{LastIdUndo, RareParts};
 use super::registry::{Subscription, Subscriptions};
-use super::tally::Closed;
-use super::{Key, Place, Profile, Reason};
+use super::tally::CloseOutcome;
+use super::unsent_account::{CROWDED, UnsentAccount};
+use super::{ConnectionKey, ConnectionPlace, EndReason, Profile};
 use crate::grip::Format;
-use crate::grip::item::Response;
+use crate::grip::item::ResponseFormat;
 use crate::net::Transport;
 use crate::wire::{MessageForm, StreamForm};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use std::task::{Context, Waker};
 
 /// The form in which a connection takes items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feed {
+pub enum DeliveryForm {
     /// One response, which the task of the connection writes. The connection is a long-poll.
     Response,
     /// Nothing, because the request of the long-poll is being served again. A close still reaches the connection.
@@ -30,7 +30,7 @@ pub enum Feed {
     Messages(MessageForm),
 }
 
-impl Feed {
+impl DeliveryForm {
     /// Returns the format of the items that the connection takes.
     pub const fn format(self) -> Format {
         match self {
@@ -50,7 +50,7 @@ impl Feed {
     }
 }
 
-/// The notice that waits for the task of a connection. There is at most one: if another comes, [`Conn::tell`] keeps
+/// The notice that waits for the task of a connection. There is at most one: if another comes, [`Conn::notify`] keeps
 /// the more important of the two.
 #[derive(Debug, Default)]
 pub(super) enum Notice {
@@ -64,7 +64,7 @@ pub(super) enum Notice {
     /// fits until the task has tried.
     Patch(Box<PendingItem>),
     /// A response that answers the long-poll.
-    Item(Arc<Response>),
+    Item(Arc<ResponseFormat>),
     /// The connection is to end.
     Close,
 }
@@ -89,18 +89,18 @@ pub(super) struct Conn {
     pub(super) waker: Option<Waker>,
     pub(super) notice: Notice,
     pub(super) ending: Option<Box<Ending>>,
-    pub(super) rare: Option<Box<Rare>>,
+    pub(super) rare: Option<Box<RareParts>>,
     /// The profile of the connection's client.
-    pub(super) whose: Rc<Profile>,
+    pub(super) profile: Rc<Profile>,
     /// The number of bytes that the transport has taken since the connection was parked.
     pub(super) sent: u64,
     /// The number of the last item that was considered for the connection, or that was accepted before the
     /// connection subscribed. Items up to this number are not offered to the connection again.
-    pub(super) seen: u64,
+    pub(super) last_item: u64,
     /// The number of the last item accepted when the connection subscribed, or when it entered another channel by
     /// [`Parked::enter`](super::Parked::enter); `u64::MAX` before it subscribes. Commands up to this number do not
     /// apply to the connection.
-    pub(super) since: u64,
+    pub(super) first_number: u64,
     /// The time at which something was last put into the outlet, or at which the connection was parked, in
     /// milliseconds of the shard's clock.
     pub(super) active_ms: u32,
@@ -111,9 +111,9 @@ pub(super) struct Conn {
     pub(super) parked_cs: u32,
     /// The number of connections that were parked in the shard before this one. It wraps around at 2^32.
     pub(super) serial: u32,
-    pub(super) feed: Feed,
+    pub(super) feed: DeliveryForm,
     /// The reason for which the connection is held no longer, once that is decided.
-    pub(super) reason: Option<Reason>,
+    pub(super) reason: Option<EndReason>,
     /// Whether the connection is in the list of connections to flush.
     pub(super) dirty: bool,
     /// Whether the transport has refused bytes. The connection's task then waits until the transport takes bytes
@@ -122,11 +122,11 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(transport: Transport, feed: Feed, whose: Rc<Profile>) -> Self {
+    pub(super) fn new(transport: Transport, feed: DeliveryForm, whose: Rc<Profile>) -> Self {
         Self { transport: Some(transport), ..Self::without_transport(feed, whose) }
     }
 
-    fn without_transport(feed: Feed, whose: Rc<Profile>) -> Self {
+    fn without_transport(feed: DeliveryForm, profile: Rc<Profile>) -> Self {
         Self {
             transport: None,
             outlet: Outlet::default(),
@@ -135,10 +135,10 @@ impl Conn {
             notice: Notice::Nothing,
             ending: None,
             rare: None,
-            whose,
+            profile,
             sent: 0,
-            seen: 0,
-            since: u64::MAX,
+            last_item: 0,
+            first_number: u64::MAX,
             active_ms: 0,
             progress_ms: 0,
             parked_cs: 0,
@@ -152,7 +152,7 @@ impl Conn {
 
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        Self::without_transport(Feed::Response, Rc::default())
+        Self::without_transport(DeliveryForm::Response, Rc::default())
     }
 
     /// Appends a piece of an item to the outlet of this connection, whose key is `key`.
@@ -163,9 +163,9 @@ impl Conn {
     pub(super) fn take(
         &mut self,
         piece: &Rc<Bytes>,
-        key: Key,
+        key: ConnectionKey,
         now_ms: u32,
-        outgoing: &mut Outgoing,
+        outgoing: &mut UnsentAccount,
     ) -> Result<(), TooSlow> {
         if self.blocked {
             if self.is_slow(now_ms, outgoing, piece.len()) {
@@ -186,14 +186,15 @@ impl Conn {
     /// Replaces one of the connection's subscriptions, whose position among the subscribers of its channel has
     /// changed.
     pub(super) fn note_place(&mut self, to: Subscription) {
-        if let Some(subscription) = self.subscriptions.iter_mut().find(|subscription| subscription.is_beside(to)) {
+        if let Some(subscription) = self.subscriptions.iter_mut().find(|subscription| subscription.is_same_channel(to))
+        {
             *subscription = to;
         }
     }
 
     /// Returns the place of this connection, whose key is `key`.
-    pub(super) const fn place(&self, key: Key) -> Place {
-        Place { key, serial: self.serial }
+    pub(super) const fn place(&self, key: ConnectionKey) -> ConnectionPlace {
+        ConnectionPlace { key, serial: self.serial }
     }
 
     /// Returns whether the outlet contains the last bytes of the connection, so that nothing may be appended.
@@ -203,19 +204,19 @@ impl Conn {
 
     /// Returns whether the end of the bytes to the client (FIN over TCP) has been sent.
     pub(super) fn is_finished(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.phase == Phase::Finished)
+        self.ending.as_ref().is_some_and(|ending| ending.phase == EndingPhase::Finished)
     }
 
     /// Completes the outlet, if the end of the connection has begun: appends the end mark, unless that was done
     /// before.
-    pub(super) fn complete(&mut self, outgoing: &mut Outgoing) {
+    pub(super) fn complete(&mut self, outgoing: &mut UnsentAccount) {
         if let Some(mark) = self.ending.as_mut().and_then(|ending| ending.complete()) {
             self.push(mark, outgoing);
         }
     }
 
     /// Appends a piece to the outlet, regardless of how much waits there. The caller must have the outlet flushed.
-    pub(super) fn push(&mut self, piece: Rc<Bytes>, outgoing: &mut Outgoing) {
+    pub(super) fn push(&mut self, piece: Rc<Bytes>, outgoing: &mut UnsentAccount) {
         if self.blocked {
             outgoing.add_waiting(piece.len());
         }
@@ -224,7 +225,7 @@ impl Conn {
 
     /// Drops the last `count` pieces of the outlet. The first piece must not be among them, because a part of it
     /// may have been written already.
-    pub(super) fn drop_last(&mut self, count: usize, outgoing: &mut Outgoing) {
+    pub(super) fn drop_last(&mut self, count: usize, outgoing: &mut UnsentAccount) {
         let freed = self.outlet.drop_last(count);
         if self.blocked {
             outgoing.remove_waiting(freed);
@@ -232,7 +233,7 @@ impl Conn {
     }
 
     /// Notes that the transport is gone, so that the bytes in the outlet no longer count as waiting.
-    pub(super) fn unblock(&mut self, outgoing: &mut Outgoing) {
+    pub(super) fn unblock(&mut self, outgoing: &mut UnsentAccount) {
         if self.blocked {
             outgoing.remove_waiting(self.outlet.bytes());
             self.blocked = false;
@@ -241,7 +242,7 @@ impl Conn {
 
     /// Notes the change that is to be undone if the piece that was just appended to the outlet is dropped instead
     /// of sent. `None`: the piece must be sent.
-    pub(super) fn note(&mut self, undo: Option<Undo>, piece: &Bytes, now_ms: u32) {
+    pub(super) fn note(&mut self, undo: Option<LastIdUndo>, piece: &Bytes, now_ms: u32) {
         let count = self.outlet.len();
         // The outlet does not keep an empty piece.
         if let Some(rare) = &mut self.rare
@@ -253,7 +254,7 @@ impl Conn {
 
     /// Leaves a notice for the connection's task, unless a more important notice is there already, and wakes the
     /// task. A response and a close are the most important notices, and a queued item is the least important one.
-    pub(super) fn tell(&mut self, notice: Notice) {
+    pub(super) fn notify(&mut self, notice: Notice) {
         let keep = match &self.notice {
             Notice::Item(_) | Notice::Close => true,
             // The patch was accepted before a close whose notice is dropped here. When the task takes the patch, it
@@ -271,7 +272,7 @@ impl Conn {
     /// Returns whether so many bytes wait, for this connection or for all connections together, that this one must
     /// be closed instead of getting `more` bytes. The limits are higher while the transport takes bytes than when
     /// it has stalled.
-    fn is_slow(&self, now_ms: u32, outgoing: &Outgoing, more: usize) -> bool {
+    fn is_slow(&self, now_ms: u32, outgoing: &UnsentAccount, more: usize) -> bool {
         let stalled = self.has_stalled(now_ms);
         let exceeds_limit = |waiting: usize, limit: usize, burst_factor: usize| {
             waiting > limit && (stalled || waiting > limit.saturating_mul(burst_factor))
@@ -302,7 +303,7 @@ impl Conn {
 
     /// Counts the connection as ended by an item. Returns whether it was counted: `false` if no item ended the
     /// connection, or if it was counted before.
-    pub(super) fn settle(&mut self, way: Closed) -> bool {
+    pub(super) fn settle(&mut self, way: CloseOutcome) -> bool {
         let ticket = self.ending.as_mut().and_then(|ending| ending.ticket.take());
         ticket.map(|ticket| ticket.settle(way)).is_some()
     }

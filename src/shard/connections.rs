@@ -5,11 +5,11 @@ use slab::Slab;
 use std::ops::{Index, IndexMut};
 
 /// The index of a connection in the table of its shard. When the connection is gone, another one may get the same
-/// key. A [`Place`](super::Place), which has a serial number as well, is not used twice.
+/// key. A [`ConnectionPlace`](super::ConnectionPlace), which has a serial number as well, is not used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(u32);
+pub(super) struct ConnectionKey(u32);
 
-impl Key {
+impl ConnectionKey {
     /// Returns the key with this number.
     pub(super) const fn new(number: u32) -> Self {
         Self(number)
@@ -25,7 +25,7 @@ impl Key {
     }
 }
 
-impl From<usize> for Key {
+impl From<usize> for ConnectionKey {
     /// Converts an index of the table. Every index fits: each connection needs a file descriptor, and no process
     /// can have 2^32 of them.
     fn from(index: usize) -> Self {
@@ -43,25 +43,25 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Inserts a connection, and gives it a serial number. Returns the key of the connection.
-    pub(super) fn insert(&mut self, mut conn: Conn) -> Key {
+    pub(super) fn insert(&mut self, mut conn: Conn) -> ConnectionKey {
         conn.serial = self.serial;
         self.serial = self.serial.wrapping_add(1);
-        Key::from(self.places.insert(conn))
+        ConnectionKey::from(self.places.insert(conn))
     }
 
     /// Returns the connection with this key, if there is one.
-    pub(super) fn get(&self, key: Key) -> Option<&Conn> {
+    pub(super) fn get(&self, key: ConnectionKey) -> Option<&Conn> {
         self.places.get(key.index())
     }
 
     /// Removes the connection with this key, which must exist.
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(super) fn remove(&mut self, key: ConnectionKey) {
         self.places.remove(key.index());
     }
 
     /// Returns all connections, in the order of their keys.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Conn)> {
-        self.places.iter().map(|(index, conn)| (Key::from(index), conn))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionKey, &Conn)> {
+        self.places.iter().map(|(index, conn)| (ConnectionKey::from(index), conn))
     }
 
     /// Returns how many connections there are.
@@ -77,16 +77,16 @@ impl Connections {
 
 /// Access to a connection that is known to exist, because its [`Parked`](super::Parked) exists. It panics if there
 /// is no such connection.
-impl Index<Key> for Connections {
+impl Index<ConnectionKey> for Connections {
     type Output = Conn;
 
-    fn index(&self, key: Key) -> &Conn {
+    fn index(&self, key: ConnectionKey) -> &Conn {
         &self.places[key.index()]
     }
 }
 
-impl IndexMut<Key> for Connections {
-    fn index_mut(&mut self, key: Key) -> &mut Conn {
+impl IndexMut<ConnectionKey> for Connections {
+    fn index_mut(&mut self, key: ConnectionKey) -> &mut Conn {
         &mut self.places[key.index()]
     }
 }

@@ -4,17 +4,17 @@
 //! Items that arrive meanwhile wait in the inbox. An outlet therefore grows beyond one round only if its transport
 //! refuses bytes, and under load many items leave in one system call.
 
-use super::conn::{Conn, Feed, Notice};
-use super::offer::Offer;
-use super::rounds::{Begun, Outcome, Rounds, SLICE};
-use super::{Inbox, Key, Shard, State};
+use super::conn::{Conn, DeliveryForm, Notice};
+use super::offer::ItemOffer;
+use super::rounds::{AppendOutcome, AppendProgress, Rounds, SLICE};
+use super::{ConnectionKey, Inbox, Shard, ShardState};
 use crate::grip::Formats;
 use crate::grip::filter::MAX_ADDED;
 use std::time::Instant;
 
 /// The way in which the delivery loop continues after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum NextStep {
     /// Nothing is left to do, and the loop waits for the inbox.
     Idle,
     /// The loop does the next step at once, unless its time slice is over.
@@ -31,9 +31,9 @@ impl Shard {
             let mut begun = Instant::now();
             loop {
                 match self.step() {
-                    Step::Idle => break,
-                    Step::Again if begun.elapsed() < SLICE => {}
-                    Step::Again | Step::Yield => {
+                    NextStep::Idle => break,
+                    NextStep::Again if begun.elapsed() < SLICE => {}
+                    NextStep::Again | NextStep::Yield => {
                         tokio::task::yield_now().await;
                         begun = Instant::now();
                     }
@@ -45,7 +45,7 @@ impl Shard {
     /// Does one step of delivery. Commands come first, then the items of the open round, then the flush, and only
     /// then another round is opened. If many bytes are made for single connections, the outlets are flushed before
     /// the round goes on.
-    pub(super) fn step(&self) -> Step {
+    pub(super) fn step(&self) -> NextStep {
         let state = &mut *self.state.borrow_mut();
         for question in self.inbox.questions() {
             state.answer(question);
@@ -55,30 +55,30 @@ impl Shard {
             state.refresh_all();
         }
         if !state.rounds.commands.is_empty() {
-            return if state.carry_out_commands(u64::MAX) { Step::Again } else { Step::Yield };
+            return if state.carry_out_commands(u64::MAX) { NextStep::Again } else { NextStep::Yield };
         }
         if state.rounds.is_open() && !state.has_made_much() {
             state.append_some(&self.inbox);
-            return Step::Again;
+            return NextStep::Again;
         }
         if !state.outgoing.is_flushed() {
             state.flush_some();
-            return Step::Yield;
+            return NextStep::Yield;
         }
         state.outgoing.forget_made();
         if state.rounds.is_open() {
-            return Step::Again;
+            return NextStep::Again;
         }
         if state.rounds.backlog.is_empty() {
             debug_assert!(state.is_whole(), "internal error: the counters of the shard are inconsistent");
-            return Step::Idle;
+            return NextStep::Idle;
         }
         state.rounds.open(&state.settings.steps);
-        Step::Again
+        NextStep::Again
     }
 }
 
-impl State {
+impl ShardState {
     /// Returns whether so many bytes were made for single connections that the outlets must be flushed before
     /// anything else is appended.
     const fn has_made_much(&self) -> bool {
@@ -105,14 +105,14 @@ impl State {
     fn append_front(&mut self, budget: usize, now_ms: u32) -> usize {
         let Self { rounds: Rounds { backlog, round, .. }, registry, conns, settings, outgoing, .. } = self;
         let Some(item) = backlog.front() else { return budget };
-        let begun = round.begun.get_or_insert_with(|| Begun::new(item, registry));
-        let subscribers = registry.subscribers(begun.through.as_ref().unwrap_or(&item.channel));
+        let begun = round.begun.get_or_insert_with(|| AppendProgress::new(item, registry));
+        let subscribers = registry.subscribers(begun.scanned_channel.as_ref().unwrap_or(&item.channel));
         let chosen = item.selection.as_deref().map(|selection| registry.choose(&item.channel, selection));
         // The last subscriber comes first: when a connection leaves meanwhile, the last subscriber takes its index,
         // and that one has been considered already.
         let end = begun.position.min(subscribers.len());
         let start = end.saturating_sub(budget);
-        let mut outcome = Outcome::default();
+        let mut outcome = AppendOutcome::default();
         let is_special = item.is_special();
         // Each of these connections may get content of its own, which may be larger than the item by up to
         // `MAX_ADDED` bytes.
@@ -122,10 +122,10 @@ impl State {
             at -= 1;
             let key = subscribers[at];
             let conn = &mut conns[key];
-            if conn.seen >= item.number {
+            if conn.last_item >= item.number {
                 continue;
             }
-            conn.seen = item.number;
+            conn.last_item = item.number;
             if is_special || conn.rare.is_some() {
                 outcome.special.push(key);
                 continue;
@@ -139,7 +139,7 @@ impl State {
                 } else {
                     outcome.slow.push(key);
                 }
-            } else if conn.feed == Feed::Response
+            } else if conn.feed == DeliveryForm::Response
                 && let Some(response) = &item.response
             {
                 conn.notice = Notice::Item(response.clone());
@@ -155,7 +155,7 @@ impl State {
 
     /// Offers the first item of the backlog to the connections that need a decision of their own about it, counts
     /// the results of appending the item, and carries them out.
-    fn settle_front(&mut self, mut outcome: Outcome) {
+    fn settle_front(&mut self, mut outcome: AppendOutcome) {
         let special = std::mem::take(&mut outcome.special);
         if !special.is_empty()
             && let Some(item) = self.rounds.backlog.front().cloned()
@@ -163,7 +163,7 @@ impl State {
             let pieces = self.rounds.round.begun.as_ref().map(|begun| begun.pieces.clone()).unwrap_or_default();
             let begin = Instant::now();
             for key in special {
-                self.offer(key, Offer { item: &item, pieces: &pieces }, &mut outcome);
+                self.offer(key, ItemOffer { item: &item, pieces: &pieces }, &mut outcome);
             }
             if let Some(begun) = &mut self.rounds.round.begun {
                 begun.offers.learn(begin.elapsed(), self.settings.steps.special);
@@ -177,7 +177,7 @@ impl State {
 
     /// Carries out an outcome: unsubscribes the long-polls that got their response and wakes their tasks, and
     /// closes the connections that are too slow.
-    pub(super) fn carry_out_outcome(&mut self, outcome: &Outcome) {
+    pub(super) fn carry_out_outcome(&mut self, outcome: &AppendOutcome) {
         for &key in &outcome.answered {
             self.unsubscribe(key);
             self.conn(key).wake();
@@ -189,8 +189,8 @@ impl State {
 
     /// Makes every stream and every long-poll that is not ending ask its origin again, if it can.
     pub(super) fn refresh_all(&mut self) {
-        let waits = |conn: &Conn| conn.ending.is_none() && Formats::ANSWERS.contains(conn.feed.format());
-        let keys: Vec<Key> = self.conns.iter().filter(|(_, c)| waits(c)).map(|(key, _)| key).collect();
+        let waits = |conn: &Conn| conn.ending.is_none() && Formats::HTTP.contains(conn.feed.format());
+        let keys: Vec<ConnectionKey> = self.conns.iter().filter(|(_, c)| waits(c)).map(|(key, _)| key).collect();
         for key in keys {
             self.refresh(key);
         }

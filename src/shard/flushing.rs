@@ -1,13 +1,13 @@
 //! Flushing: each outlet that has got bytes is written to once.
 
-use super::ending::Phase;
-use super::{Key, State, millis_since};
-use crate::net::{Flushed, NextWrite};
+use super::end_state::EndingPhase;
+use super::{ConnectionKey, ShardState, millis_since};
+use crate::net::{NextWrite, WriteOutcome};
 
 /// The number of bytes in outlets after which a flush lets other tasks run.
 const FLUSH_BYTES: usize = 1 << 20;
 
-impl State {
+impl ShardState {
     /// Flushes the connections that have waited longest, up to the limits of one step. If the bytes that still wait
     /// are several times the ceiling, it also closes connections.
     pub(super) fn flush_some(&mut self) {
@@ -22,13 +22,13 @@ impl State {
             }
         }
         if self.outgoing.is_overcrowded() {
-            self.relieve();
+            self.enforce_ceiling();
         }
     }
 
     /// Writes the outlet of a connection, as far as the transport takes bytes. If nothing may follow the outlet,
     /// this also ends the bytes to the client (FIN over TCP).
-    pub(super) fn flush(&mut self, key: Key) {
+    pub(super) fn flush(&mut self, key: ConnectionKey) {
         let conn = &mut self.conns[key];
         conn.dirty = false;
         let next = if conn.is_complete() { NextWrite::End } else { NextWrite::Bytes };
@@ -41,11 +41,11 @@ impl State {
             self.outgoing.remove_waiting(waiting - left);
         }
         match written {
-            Ok(Flushed::All) => {
+            Ok(WriteOutcome::All) => {
                 conn.blocked = false;
                 self.finish_if_complete(key);
             }
-            Ok(Flushed::Blocked) => {
+            Ok(WriteOutcome::Blocked) => {
                 if !conn.blocked || left < waiting {
                     conn.progress_ms = millis_since(self.started);
                 }
@@ -61,18 +61,18 @@ impl State {
     }
 
     /// Ends the bytes to the client (FIN over TCP), if the connection is ending and its last byte has been written.
-    fn finish_if_complete(&mut self, key: Key) {
+    fn finish_if_complete(&mut self, key: ConnectionKey) {
         let conn = self.conn(key);
         let (Some(ending), Some(transport)) = (&mut conn.ending, &mut conn.transport) else { return };
-        if ending.phase != Phase::Finishing {
+        if ending.phase != EndingPhase::Finishing {
             return;
         }
-        if matches!(transport.finish(), Ok(Flushed::Blocked)) {
+        if matches!(transport.finish(), Ok(WriteOutcome::Blocked)) {
             conn.blocked = true;
             return conn.wake();
         }
         // An error means that the client is gone. The connection's task is about to see that as well.
-        ending.phase = Phase::Finished;
+        ending.phase = EndingPhase::Finished;
         self.settle(key);
     }
 }

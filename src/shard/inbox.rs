@@ -1,6 +1,6 @@
 //! The inbox, in which other threads leave items, commands and questions for a shard.
 
-use super::{Command, Question, Rendered, Tally};
+use super::{Command, ListingQuery, Rendered, Tally};
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,15 +38,15 @@ impl Deref for Delivery {
 impl Delivery {
     /// Returns the same delivery without content and hints, for a connection that follows the order of the channel
     /// although the item is not for it.
-    pub(super) fn hollow(&self) -> Self {
-        Self { item: Arc::new(self.item.hollow()), ..self.clone() }
+    pub(super) fn without_content(&self) -> Self {
+        Self { item: Arc::new(self.item.without_content()), ..self.clone() }
     }
 }
 
 /// A bounded queue of items and a separate queue of commands. Commands overtake the items that wait.
 #[derive(Debug)]
 pub struct Inbox {
-    queue: Mutex<Queue>,
+    queue: Mutex<InboxQueue>,
     /// Whether there are items or commands to take, or a refresh is requested. It is read before the lock is taken,
     /// so that looking into an empty inbox needs no lock.
     filled: AtomicBool,
@@ -59,10 +59,10 @@ pub struct Inbox {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct InboxQueue {
     deliveries: VecDeque<Delivery>,
     commands: VecDeque<Command>,
-    questions: Vec<Question>,
+    questions: Vec<ListingQuery>,
     /// Whether every connection is to ask its origin again.
     refresh_all: bool,
     /// The number of items that were put in and not released yet, including those that the shard has taken.
@@ -111,14 +111,14 @@ impl Inbox {
     }
 
     /// Asks the shard a question about its connections.
-    pub fn ask(&self, question: Question) {
+    pub fn ask(&self, question: ListingQuery) {
         self.lock().questions.push(question);
         self.asked.store(true, Ordering::Release);
         self.arrived.notify_one();
     }
 
     /// Takes the questions that have been asked, and returns them.
-    pub(super) fn questions(&self) -> Vec<Question> {
+    pub(super) fn questions(&self) -> Vec<ListingQuery> {
         if !self.asked.swap(false, Ordering::Acquire) {
             return Vec::new();
         }
@@ -152,7 +152,7 @@ impl Inbox {
         self.arrived.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, InboxQueue> {
         // No panic can leave the queue half changed, so its content is valid even if the lock is poisoned.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

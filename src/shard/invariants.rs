@@ -1,13 +1,13 @@
 //! The invariants of a shard, which debug builds assert whenever the shard has nothing left to do.
 
-use super::State;
+use super::ShardState;
 use super::conn::Conn;
 
 /// The number of connections up to which a shard is checked. With more of them, the check would take longer than
 /// the step before it.
 const MOST: usize = 64;
 
-impl State {
+impl ShardState {
     /// Returns whether the invariants hold for a shard that has done all its work. A shard with more than [`MOST`]
     /// connections is not checked.
     pub(super) fn is_whole(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use super::Profile;
 use crate::grip::Channel;
-use crate::grip::item::Id;
+use crate::grip::item::ItemId;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ pub trait Ledger {
     /// Notes that one connection of this shard holds more channels from now on.
     ///
     /// # Errors
-    /// [`Denied`] if the connection may not hold one of the channels. Nothing is changed then.
-    fn join(&self, entering: &Entering<'_>) -> Result<Joined, Denied>;
+    /// [`DeniedChannel`] if the connection may not hold one of the channels. Nothing is changed then.
+    fn join(&self, entering: &JoinRequest<'_>) -> Result<JoinInfo, DeniedChannel>;
 
     /// Notes that one connection of this shard has left each of `channels`.
     fn left(&self, whose: &Profile, channels: &[Channel]);
@@ -24,19 +24,19 @@ pub trait Ledger {
     fn release(&self, channels: &[Channel]);
 
     /// Notes that a connection belongs to a known user from now on.
-    fn came(&self, whose: &Profile);
+    fn user_joined(&self, whose: &Profile);
 
     /// Notes that a connection no longer belongs to a known user: the connection has ended, or its profile has
     /// changed.
-    fn went(&self, whose: &Profile);
+    fn user_left(&self, whose: &Profile);
 
     /// Notes that a connection is held no longer.
-    fn ended(&self, whose: &Profile, ended: &Ended);
+    fn ended(&self, whose: &Profile, ended: &EndReport);
 }
 
 /// The channels that a connection is about to hold.
 #[derive(Clone, Copy, Debug)]
-pub struct Entering<'a> {
+pub struct JoinRequest<'a> {
     /// The profile of the connection.
     pub whose: &'a Profile,
     /// The channels that the connection does not hold yet, and is about to enter.
@@ -45,15 +45,15 @@ pub struct Entering<'a> {
     pub held: &'a [Channel],
     /// The channels whose last ids are to be compared, each with the id of the last item that the connection knows
     /// of.
-    pub known: &'a [(Channel, Id)],
+    pub known: &'a [(Channel, ItemId)],
 }
 
 /// The information that a connection gets when it joins channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joined {
+pub struct JoinInfo {
     /// The number of the last item accepted before the connection joined.
     pub number: u64,
-    /// Whether the last item of one of the channels in [`Entering::known`] is another one than the connection knows
+    /// Whether the last item of one of the channels in [`JoinRequest::known`] is another one than the connection knows
     /// of.
     pub behind: bool,
 }
@@ -61,25 +61,25 @@ pub struct Joined {
 /// The error that a connection may not hold this channel, because the channel is denied to it for a time that is
 /// not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied(pub Channel);
+pub struct DeniedChannel(pub Channel);
 
-impl fmt::Display for Denied {
+impl fmt::Display for DeniedChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the channel '{}' is denied to this connection", self.0)
     }
 }
 
-impl std::error::Error for Denied {}
+impl std::error::Error for DeniedChannel {}
 
 /// The report about a connection that is held no longer.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct EndReport {
     /// The place of the connection in its shard: its [`super::ConnectionId`] without the shard.
-    pub place: super::Place,
+    pub place: super::ConnectionPlace,
     /// The kind of the connection: `stream`, `response` or `websocket`.
     pub kind: &'static str,
     /// The reason for which the connection is held no longer.
-    pub reason: Reason,
+    pub reason: EndReason,
     /// The time for which the connection was held.
     pub duration: Duration,
     /// The number of bytes that were sent to the client in this time.
@@ -88,7 +88,7 @@ pub struct Ended {
 
 /// The reason for which a connection is held no longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reason {
+pub enum EndReason {
     /// The client left, or sent more bytes than a parked client may.
     #[default]
     Client,
@@ -108,7 +108,7 @@ pub enum Reason {
     Expired,
 }
 
-impl Reason {
+impl EndReason {
     /// Returns the name of the reason, as webhooks show it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! The counters of a shard.
 
-use crate::telemetry::metrics::{Counter, Gauge, Registry};
+use crate::telemetry::metrics::{Counter, Gauge, MetricsRegistry};
 
 /// The counters of all shards together. Most are increased once for many deliveries or once for a connection,
 /// because a delivery must be cheap.
@@ -29,7 +29,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers the counters.
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
             parked: registry.gauge("parked", "Client connections that are held."),
             delivered: registry.counter("delivered_total", "Items delivered to connections."),
@@ -51,6 +51,6 @@ impl Metrics {
 impl Default for Metrics {
     /// Returns counters in a registry of their own, which nobody reads.
     fn default() -> Self {
-        Self::new(&Registry::new())
+        Self::new(&MetricsRegistry::new())
     }
 }

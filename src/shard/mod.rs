@@ -4,16 +4,16 @@
 //! of the item wait in the `outlet` of each connection until they are flushed. Everything except the inbox belongs
 //! to one thread.
 
-mod asking;
 mod away;
+mod ceiling;
 mod command;
 mod conn;
+mod connected_users;
 mod connections;
-mod crowding;
 mod deliver;
-mod end;
-mod ending;
-mod expiring;
+mod end_connection;
+mod end_state;
+mod expiry;
 mod flushing;
 pub mod inbox;
 mod invariants;
@@ -22,60 +22,60 @@ mod listing;
 pub mod metrics;
 mod moving;
 mod offer;
-mod outgoing;
 mod outlet;
 mod parked;
 mod pending_item;
 mod pieces;
 mod profile;
-mod rare;
-mod reading;
+mod rare_parts;
+mod read_state;
 mod registry;
 mod rendered;
 mod rounds;
 mod sending;
 #[cfg(test)]
 mod simulation;
-mod spread;
-mod steps;
+mod step_sizes;
 mod subscribing;
 pub mod tally;
 pub mod terms;
-mod users;
+mod timer_spread;
+mod unsent_account;
+mod waiting_items;
 
-pub use asking::{Compare, Turn};
-pub use away::Away;
-pub use command::{Command, CommandEffect, Whom};
-pub use conn::Feed;
+pub use away::AwayConnection;
+pub use command::{Command, CommandEffect, CommandTarget};
+pub use conn::DeliveryForm;
 pub use inbox::{Delivery, Inbox};
-pub use ledger::{Denied, Ended, Entering, Joined, Ledger, Reason};
-pub use listing::{Page, Question, Row};
+pub use ledger::{DeniedChannel, EndReason, EndReport, JoinInfo, JoinRequest, Ledger};
+pub use listing::{ListedConnection, ListingPage, ListingQuery};
 pub use metrics::Metrics;
-pub use parked::{ClientGone, Event, Parked};
+pub use parked::{ClientGone, Parked, ParkedEvent};
 pub use pending_item::PendingItem;
-pub use profile::{ConnectionId, NoConnectionId, Place, Profile};
-pub use rare::Ways;
+pub use profile::{ConnectionId, ConnectionPlace, NoConnectionId, Profile};
+pub use rare_parts::ItemHandling;
 pub use rendered::Rendered;
-pub use spread::Spread;
-pub use steps::Steps;
+pub use step_sizes::StepSizes;
 pub use tally::Tally;
-pub use terms::{Term, Terms};
+pub use terms::{ChannelTerms, Terms};
+pub use timer_spread::TimerSpread;
+pub use waiting_items::{IdComparison, PendingDecision};
 
 #[cfg(test)]
 pub use crate::net::{MemoryClient, MemoryStream};
 
 use conn::Conn;
-use connections::{Connections, Key};
-use expiring::Expiring;
-use outgoing::Outgoing;
-use registry::Registry;
+use connected_users::ConnectedUsers;
+use connections::{ConnectionKey, Connections};
+use expiry::ExpiryTimes;
+use registry::SubscriberRegistry;
 use rounds::Rounds;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use users::Users;
+use unsent_account::UnsentAccount;
 
 /// The limits of a shard.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub struct Settings {
     /// The number of channels to which one connection may be subscribed.
     pub max_channels: usize,
     /// The amounts of work that the shard does before it lets other tasks run.
-    pub steps: Steps,
+    pub steps: StepSizes,
 }
 
 impl Default for Settings {
@@ -101,27 +101,27 @@ impl Default for Settings {
             outlets_total: 512 << 20,
             close_grace: Duration::from_secs(1),
             max_channels: 100,
-            steps: Steps::default(),
+            steps: StepSizes::default(),
         }
     }
 }
 
 /// A shard, which owns the parked connections of one thread.
 pub struct Shard {
-    state: RefCell<State>,
+    state: RefCell<ShardState>,
     inbox: Arc<Inbox>,
 }
 
 impl Shard {
     /// Returns a shard that takes its items from `inbox`.
     pub fn new(settings: Settings, inbox: Arc<Inbox>, ledger: Box<dyn Ledger>, metrics: Arc<Metrics>) -> Rc<Self> {
-        let state = State {
+        let state = ShardState {
             conns: Connections::default(),
-            registry: Registry::default(),
-            users: Users::default(),
-            expiring: Expiring::default(),
+            registry: SubscriberRegistry::default(),
+            users: ConnectedUsers::default(),
+            expiring: ExpiryTimes::default(),
             rounds: Rounds::default(),
-            outgoing: Outgoing::new(&settings),
+            outgoing: UnsentAccount::new(&settings),
             started: Instant::now(),
             settings,
             ledger,
@@ -150,23 +150,23 @@ impl std::fmt::Debug for Shard {
 }
 
 /// The state of a shard. Its fields can be borrowed separately: a function that needs few of them takes them as
-/// arguments, and a function that needs most of them is a method of `State`.
-struct State {
+/// arguments, and a function that needs most of them is a method of `ShardState`.
+struct ShardState {
     conns: Connections,
-    registry: Registry,
-    users: Users,
-    expiring: Expiring,
+    registry: SubscriberRegistry,
+    users: ConnectedUsers,
+    expiring: ExpiryTimes,
     rounds: Rounds,
-    outgoing: Outgoing,
+    outgoing: UnsentAccount,
     started: Instant,
     settings: Settings,
     ledger: Box<dyn Ledger>,
     metrics: Arc<Metrics>,
 }
 
-impl State {
+impl ShardState {
     /// Returns the connection at `key`. It is in the shard as long as its [`Parked`] exists.
-    fn conn(&mut self, key: Key) -> &mut Conn {
+    fn conn(&mut self, key: ConnectionKey) -> &mut Conn {
         &mut self.conns[key]
     }
 
@@ -184,28 +184,28 @@ impl State {
     }
 
     /// Reports to the ledger that a connection is held no longer.
-    fn tell_end(&self, key: Key) {
+    fn tell_end(&self, key: ConnectionKey) {
         let conn = &self.conns[key];
         let held = self.started.elapsed().saturating_sub(Duration::from_millis(10 * u64::from(conn.parked_cs)));
-        let ended = Ended {
+        let ended = EndReport {
             place: conn.place(key),
             kind: conn.feed.kind(),
             reason: conn.reason.unwrap_or_default(),
             duration: held,
             bytes: conn.sent,
         };
-        self.ledger.ended(&conn.whose, &ended);
+        self.ledger.ended(&conn.profile, &ended);
     }
 
     /// Removes a connection from every channel that it holds, and reports this to the ledger.
-    fn unsubscribe(&mut self, key: Key) {
+    fn unsubscribe(&mut self, key: ConnectionKey) {
         let subscriptions = std::mem::take(&mut self.conn(key).subscriptions);
         if subscriptions.is_empty() {
             return;
         }
         let conns = &mut self.conns;
         let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].note_place(s));
-        self.ledger.left(&self.conns[key].whose, &left);
+        self.ledger.left(&self.conns[key].profile, &left);
     }
 }
 

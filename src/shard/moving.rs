@@ -1,40 +1,40 @@
 //! Connections that are subscribed to other channels, or unsubscribed, while they stay connected.
 
-use super::conn::{Feed, Notice};
-use super::ledger::Entering;
-use super::rare::{Rare, Ways};
+use super::conn::{DeliveryForm, Notice};
+use super::ledger::JoinRequest;
+use super::rare_parts::{ItemHandling, RareParts};
 use super::terms::Terms;
-use super::{Command, Key, State};
+use super::{Command, ConnectionKey, ShardState};
 use crate::grip::Channel;
-use crate::grip::item::Move;
+use crate::grip::item::ChannelMove;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-impl State {
+impl ShardState {
     /// Subscribes a connection to more channels, or unsubscribes it from some. Items accepted before the command
     /// still reach it. Of the items accepted after the command, it gets those of the channels that it entered, and
     /// none of those that it left.
-    pub(super) fn carry_out_move(&mut self, key: Key, command: &Command, moved: &Move) {
+    pub(super) fn carry_out_move(&mut self, key: ConnectionKey, command: &Command, moved: &ChannelMove) {
         let channels = self.concerned(key, moved);
         if channels.is_empty() || self.catch_up_or_end(key, command.number).is_break() {
             return;
         }
         let counts = command.tally.of(command.index);
         match moved {
-            Move::Unsubscribe(_) => {
+            ChannelMove::Unsubscribe(_) => {
                 if let Some(rare) = self.remembers(key) {
                     rare.note_left(&channels);
                 }
                 self.leave(key, &channels);
                 count(&counts.unsubscribed);
             }
-            Move::Subscribe(_) if self.enter(key, &channels, command.number) => {
+            ChannelMove::Subscribe(_) if self.enter(key, &channels, command.number) => {
                 if let Some(rare) = self.remembers(key) {
                     rare.note_entered(&channels);
                 }
                 count(&counts.subscribed);
             }
-            Move::Subscribe(_) => {}
+            ChannelMove::Subscribe(_) => {}
         }
     }
 
@@ -42,14 +42,14 @@ impl State {
     /// if that need not be remembered. It must be remembered if the origin may name all channels of the hold again.
     /// A stream with links has this part already, and a long-poll is given it here. The origin of a WebSocket
     /// subscribes and unsubscribes single channels.
-    fn remembers(&mut self, key: Key) -> Option<&mut Rare> {
+    fn remembers(&mut self, key: ConnectionKey) -> Option<&mut RareParts> {
         let (now_ms, channels) = (self.now_ms(), self.channels(key));
         let conn = self.conn(key);
         match conn.feed {
-            Feed::Messages(_) => None,
-            Feed::Stream(_) => conn.rare.as_deref_mut(),
-            Feed::Response | Feed::Away => {
-                let plain = || Box::new(Rare::new(Terms::plain(&channels), Ways::default(), now_ms));
+            DeliveryForm::Messages(_) => None,
+            DeliveryForm::Stream(_) => conn.rare.as_deref_mut(),
+            DeliveryForm::Response | DeliveryForm::Away => {
+                let plain = || Box::new(RareParts::new(Terms::plain(&channels), ItemHandling::default(), now_ms));
                 Some(conn.rare.get_or_insert_with(plain))
             }
         }
@@ -58,27 +58,27 @@ impl State {
     /// Returns the channels that `moved` changes for a connection. To subscribe, these are the channels that the
     /// connection does not hold, up to the limit of channels for one connection; to unsubscribe, those that it
     /// holds.
-    fn concerned(&self, key: Key, moved: &Move) -> Vec<Channel> {
+    fn concerned(&self, key: ConnectionKey, moved: &ChannelMove) -> Vec<Channel> {
         let held = &self.conns[key].subscriptions;
         let holds = |channel: &&Channel| self.registry.holds(held, channel);
         match moved {
-            Move::Subscribe(channels) => {
+            ChannelMove::Subscribe(channels) => {
                 let room = self.settings.max_channels.saturating_sub(held.len());
                 channels.iter().filter(|channel| !holds(channel)).take(room).cloned().collect()
             }
-            Move::Unsubscribe(channels) => channels.iter().filter(holds).cloned().collect(),
+            ChannelMove::Unsubscribe(channels) => channels.iter().filter(holds).cloned().collect(),
         }
     }
 
     /// Offers a connection the items accepted before `number`. Returns `Break` if that ends the hold: the client
     /// was too slow for the items, or an item answered the long-poll.
-    fn catch_up_or_end(&mut self, key: Key, number: u64) -> ControlFlow<()> {
+    fn catch_up_or_end(&mut self, key: ConnectionKey, number: u64) -> ControlFlow<()> {
         if self.catch_up(key, number).is_err() {
             self.shed(key);
             return ControlFlow::Break(());
         }
         let conn = self.conn(key);
-        conn.seen = conn.seen.max(number);
+        conn.last_item = conn.last_item.max(number);
         if matches!(conn.notice, Notice::Item(_)) {
             conn.wake();
             self.unsubscribe(key);
@@ -88,7 +88,7 @@ impl State {
     }
 
     /// Removes a connection from those of `channels` that it holds.
-    pub(super) fn leave(&mut self, key: Key, channels: &[Channel]) {
+    pub(super) fn leave(&mut self, key: ConnectionKey, channels: &[Channel]) {
         let Self { conns, registry, ledger, .. } = self;
         let conn = &mut conns[key];
         let held = std::mem::take(&mut conn.subscriptions);
@@ -97,21 +97,21 @@ impl State {
         if let Some(rare) = &mut conn.rare {
             rare.leave(channels);
         }
-        let whose = conn.whose.clone();
+        let whose = conn.profile.clone();
         let left = registry.remove(key, &drop, |moved, s| conns[moved].note_place(s));
         ledger.left(&whose, &left);
     }
 
     /// Subscribes a connection to channels that it does not hold yet. Returns `false` if it may not hold them.
-    fn enter(&mut self, key: Key, channels: &[Channel], number: u64) -> bool {
+    fn enter(&mut self, key: ConnectionKey, channels: &[Channel], number: u64) -> bool {
         let held = self.channels(key);
         let conn = &mut self.conns[key];
-        let entering = Entering { whose: &conn.whose, channels, held: &held, known: &[] };
+        let entering = JoinRequest { whose: &conn.profile, channels, held: &held, known: &[] };
         if self.ledger.join(&entering).is_err() {
             self.metrics.denied.inc();
             return false;
         }
-        conn.seen = conn.seen.max(number);
+        conn.last_item = conn.last_item.max(number);
         if let Some(rare) = &mut conn.rare {
             rare.enter(channels);
         }
@@ -120,7 +120,7 @@ impl State {
     }
 
     /// Puts a connection among the subscribers of channels that it does not hold yet.
-    pub(super) fn add(&mut self, key: Key, channels: &[Channel]) {
+    pub(super) fn add(&mut self, key: ConnectionKey, channels: &[Channel]) {
         debug_assert!(self.conns[key].ending.is_none(), "a connection that is ending cannot be subscribed to channels");
         for channel in channels {
             let subscription = self.registry.add(key, channel);
@@ -129,7 +129,7 @@ impl State {
     }
 
     /// Returns the channels that a connection holds.
-    pub(super) fn channels(&self, key: Key) -> Vec<Channel> {
+    pub(super) fn channels(&self, key: ConnectionKey) -> Vec<Channel> {
         let held = &self.conns[key].subscriptions;
         held.iter().map(|s| self.registry.name(*s).clone()).collect()
     }

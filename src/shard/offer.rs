@@ -1,16 +1,16 @@
 //! Items that are decided for one connection after another, because the connection has terms or a queue, or because
 //! the item is special: it carries hints, a patch, or content that is made for certain filters.
 
-use super::conn::{BURST, Feed, Notice};
+use super::conn::{BURST, DeliveryForm, Notice};
 use super::inbox::Delivery;
 use super::pending_item::PendingItem;
 use super::pieces::{Pieces, render};
-use super::rare::Undo;
-use super::rounds::Outcome;
+use super::rare_parts::LastIdUndo;
+use super::rounds::AppendOutcome;
 use super::terms::{Verdict, agrees};
-use super::{Key, State};
+use super::{ConnectionKey, ShardState};
 use crate::grip::Format;
-use crate::grip::item::{Body, Response};
+use crate::grip::item::{ItemBody, ResponseFormat};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -19,52 +19,54 @@ use tokio::time::Instant;
 
 /// An item that is offered to a connection.
 #[derive(Clone, Copy)]
-pub(super) struct Offer<'a> {
+pub(super) struct ItemOffer<'a> {
     pub(super) item: &'a Delivery,
     /// The item's rendered bytes, shared by all connections to which the item is offered.
     pub(super) pieces: &'a Pieces,
 }
 
 /// The result of admitting an item: the connection gets the item unless one of its filters drops it.
-pub(super) struct Admitted {
+pub(super) struct AdmittedItem {
     /// The last id that the channel had before the item, to be restored if the item is not sent after all. `None`:
     /// the connection has no terms.
-    pub(super) undo: Option<Undo>,
+    pub(super) undo: Option<LastIdUndo>,
 }
 
-impl State {
+impl ShardState {
     /// Offers an item to a connection that holds the item's channel. A connection that the item's selection excludes
     /// gets no content, and only notes the item if it follows the order of the channel.
-    pub(super) fn offer(&mut self, key: Key, offer: Offer<'_>, outcome: &mut Outcome) {
+    pub(super) fn offer(&mut self, key: ConnectionKey, offer: ItemOffer<'_>, outcome: &mut AppendOutcome) {
         if let Some(item) = self.meant(key, offer.item) {
-            self.offer_meant(key, Offer { item: &item, ..offer }, outcome);
+            self.offer_meant(key, ItemOffer { item: &item, ..offer }, outcome);
         }
     }
 
     /// Offers an item to a connection after the item's selection was applied.
-    fn offer_meant(&mut self, key: Key, offer: Offer<'_>, outcome: &mut Outcome) {
+    fn offer_meant(&mut self, key: ConnectionKey, offer: ItemOffer<'_>, outcome: &mut AppendOutcome) {
         let item = offer.item;
         // A connection's queue of items may be as large as the outlet of a client that goes on reading.
         let most = self.settings.client_buffer.saturating_mul(BURST);
         let conn = self.conn(key);
         let format = conn.feed.format();
-        if conn.feed == Feed::Away {
+        if conn.feed == DeliveryForm::Away {
             // The request is being served again already, so the origin is being asked. A hint makes it be asked once
             // more.
             if item.hints.contains(format) {
-                conn.tell(Notice::Refresh);
+                conn.notify(Notice::Refresh);
             }
             return;
         }
         match &mut conn.rare {
             // The origin is being asked already. A hint says that its response may be out of date, so it is asked
             // once more.
-            Some(rare) if rare.held && item.hints.contains(format) && format != Format::WsMessage => self.refresh(key),
+            Some(rare) if rare.is_queueing && item.hints.contains(format) && format != Format::WsMessage => {
+                self.refresh(key)
+            }
             Some(rare) if rare.queues() => {
                 if !rare.push(item.clone(), most) {
                     self.overflow_of_queue(key, outcome);
-                } else if !rare.held {
-                    conn.tell(Notice::Queued);
+                } else if !rare.is_queueing {
+                    conn.notify(Notice::Queued);
                 }
             }
             _ => {
@@ -78,20 +80,25 @@ impl State {
     /// Returns the item as a connection that holds the item's channel is to see it. If the item's selection excludes
     /// the connection, this is the item without content, and only if the connection may follow the order of the
     /// channel.
-    fn meant<'a>(&self, key: Key, item: &'a Delivery) -> Option<Cow<'a, Delivery>> {
+    fn meant<'a>(&self, key: ConnectionKey, item: &'a Delivery) -> Option<Cow<'a, Delivery>> {
         let conn = &self.conns[key];
         let Some(selection) = &item.selection else { return Some(Cow::Borrowed(item)) };
         if self.registry.choose(&item.channel, selection).admits(&conn.subscriptions) {
             return Some(Cow::Borrowed(item));
         }
-        if conn.rare.is_some() && item.is_ordered() { Some(Cow::Owned(item.hollow())) } else { None }
+        if conn.rare.is_some() && item.is_ordered() { Some(Cow::Owned(item.without_content())) } else { None }
     }
 
     /// Checks whether an item may be sent to a connection, before the connection's filters are applied. Returns
     /// `None` if not: the item is a hint, it does not follow the last item that the client had, it has no content in
     /// the connection's format, or its content is made for other filters. A hint and a missing item make the
     /// connection ask its origin again.
-    pub(super) fn admit(&mut self, key: Key, item: &Delivery, outcome: &mut Outcome) -> Option<Admitted> {
+    pub(super) fn admit(
+        &mut self,
+        key: ConnectionKey,
+        item: &Delivery,
+        outcome: &mut AppendOutcome,
+    ) -> Option<AdmittedItem> {
         let format = self.conn(key).feed.format();
         if item.hints.contains(format) {
             self.refresh(key);
@@ -119,35 +126,41 @@ impl State {
             outcome.filtered += 1;
             return None;
         }
-        Some(Admitted { undo })
+        Some(AdmittedItem { undo })
     }
 
     /// Passes an admitted item through the connection's filters, and delivers it unless one of them drops it.
-    pub(super) fn decide(&mut self, key: Key, offer: Offer<'_>, admitted: Admitted, outcome: &mut Outcome) {
+    pub(super) fn decide(
+        &mut self,
+        key: ConnectionKey,
+        offer: ItemOffer<'_>,
+        admitted: AdmittedItem,
+        outcome: &mut AppendOutcome,
+    ) {
         let item = offer.item;
         // The hold of a long-poll applies content filters itself, because the item may be a patch of a body that only
         // the hold knows. `content` is empty then.
         let content = item.content(self.conn(key).feed);
         let verdict = self.conn(key).rare.as_ref().map_or(Verdict::Take(None), |r| r.terms.filter(item, &content));
         match verdict {
-            Verdict::Take(changed) => self.give(key, offer, changed, admitted, outcome),
+            Verdict::Take(changed) => self.deliver(key, offer, changed, admitted, outcome),
             _ => outcome.filtered += 1,
         }
     }
 
     /// Delivers an item to a connection. `changed` is the content that the connection's filters have made of the
     /// item's own content, if they have changed it.
-    pub(super) fn give(
+    pub(super) fn deliver(
         &mut self,
-        key: Key,
-        offer: Offer<'_>,
+        key: ConnectionKey,
+        offer: ItemOffer<'_>,
         changed: Option<Bytes>,
-        Admitted { undo }: Admitted,
-        outcome: &mut Outcome,
+        AdmittedItem { undo }: AdmittedItem,
+        outcome: &mut AppendOutcome,
     ) {
-        let Offer { item, pieces } = offer;
+        let ItemOffer { item, pieces } = offer;
         match (self.conn(key).feed, &item.response) {
-            (feed @ (Feed::Stream(_) | Feed::Messages(_)), _) => {
+            (feed @ (DeliveryForm::Stream(_) | DeliveryForm::Messages(_)), _) => {
                 let piece = match changed {
                     Some(content) => {
                         self.outgoing.add_made(content.len());
@@ -160,32 +173,32 @@ impl State {
                     None => outcome.filtered += 1,
                 }
             }
-            (Feed::Response, Some(response)) => self.give_answer(key, item, response, undo, outcome),
-            (Feed::Response, None) | (Feed::Away, _) => {}
+            (DeliveryForm::Response, Some(response)) => self.deliver_response(key, item, response, undo, outcome),
+            (DeliveryForm::Response, None) | (DeliveryForm::Away, _) => {}
         }
     }
 
     /// Delivers an item to a long-poll. A whole body becomes its response; a patch is left to its hold.
-    fn give_answer(
+    fn deliver_response(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         item: &Delivery,
-        response: &Arc<Response>,
-        undo: Option<Undo>,
-        outcome: &mut Outcome,
+        response: &Arc<ResponseFormat>,
+        undo: Option<LastIdUndo>,
+        outcome: &mut AppendOutcome,
     ) {
         let conn = self.conn(key);
         match response.body {
             // Only the hold knows whether the patch fits the held body. Until it does, the client has not had the
             // item, and the connection goes on holding its channels.
-            Body::Patch(_) => {
+            ItemBody::Patch(_) => {
                 if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                     rare.undo(undo);
                 }
-                conn.tell(Notice::Patch(Box::new(PendingItem::new(item.clone(), None))));
+                conn.notify(Notice::Patch(Box::new(PendingItem::new(item.clone(), None))));
             }
-            Body::Whole(_) if matches!(conn.notice, Notice::Item(_)) => {}
-            Body::Whole(_) => {
+            ItemBody::Whole(_) if matches!(conn.notice, Notice::Item(_)) => {}
+            ItemBody::Whole(_) => {
                 conn.notice = Notice::Item(Arc::clone(response));
                 outcome.answered.push(key);
                 outcome.delivered += 1;
@@ -195,7 +208,7 @@ impl State {
 
     /// Puts the bytes of an item into the outlet of a stream or a WebSocket, unless the last bytes of the connection
     /// are already there.
-    fn append(&mut self, key: Key, piece: &Rc<Bytes>, undo: Option<Undo>, outcome: &mut Outcome) {
+    fn append(&mut self, key: ConnectionKey, piece: &Rc<Bytes>, undo: Option<LastIdUndo>, outcome: &mut AppendOutcome) {
         let now_ms = self.now_ms();
         let Self { conns, outgoing, .. } = self;
         let conn = &mut conns[key];
@@ -215,9 +228,9 @@ impl State {
     /// Handles a connection whose outlet has no room for another item. If its hold can refresh, pieces at the end of
     /// the outlet are dropped where possible and the origin is asked again. Otherwise, the connection is noted as too
     /// slow, which ends it.
-    pub(super) fn overflow(&mut self, key: Key, outcome: &mut Outcome) {
+    pub(super) fn overflow(&mut self, key: ConnectionKey, outcome: &mut AppendOutcome) {
         let conn = &mut self.conns[key];
-        let Some(rare) = conn.rare.as_mut().filter(|rare| rare.ways.refreshes) else {
+        let Some(rare) = conn.rare.as_mut().filter(|rare| rare.ways.can_refresh) else {
             outcome.slow.push(key);
             return;
         };
@@ -229,8 +242,8 @@ impl State {
 
     /// Handles a connection whose queue of items has no room for another item. If its hold can refresh, the origin is
     /// asked again. Otherwise, the connection is noted as too slow, which ends it.
-    fn overflow_of_queue(&mut self, key: Key, outcome: &mut Outcome) {
-        if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.refreshes) {
+    fn overflow_of_queue(&mut self, key: ConnectionKey, outcome: &mut AppendOutcome) {
+        if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.can_refresh) {
             // A request to the origin that is in progress relies on the bytes in the outlet, so they are not dropped.
             self.metrics.overflowed.inc();
             self.refresh(key);
@@ -241,34 +254,34 @@ impl State {
 
     /// Makes a connection ask its origin again, if its hold can do so. Items that arrive for a stream meanwhile wait
     /// in its queue.
-    pub(super) fn refresh(&mut self, key: Key) {
+    pub(super) fn refresh(&mut self, key: ConnectionKey) {
         let conn = self.conn(key);
-        let is_poll = matches!(conn.feed, Feed::Response | Feed::Away);
+        let is_poll = matches!(conn.feed, DeliveryForm::Response | DeliveryForm::Away);
         match &mut conn.rare {
             // The reply to a WebSocket that asks its origin again replaces no items. Therefore, no items wait for it
             // and none are dropped.
-            _ if matches!(conn.feed, Feed::Messages(_)) => {}
-            Some(rare) if is_poll || rare.ways.refreshes => {
+            _ if matches!(conn.feed, DeliveryForm::Messages(_)) => {}
+            Some(rare) if is_poll || rare.ways.can_refresh => {
                 rare.clear();
-                rare.held = !is_poll;
+                rare.is_queueing = !is_poll;
                 rare.since = Instant::now();
             }
             None if is_poll => {}
             _ => return,
         }
-        conn.tell(Notice::Refresh);
+        conn.notify(Notice::Refresh);
     }
 
     /// Offers the items that waited in the queue while the origin was asked. Items that are older than the origin's
     /// response are left out.
-    pub(super) fn offer_waiting(&mut self, key: Key) {
+    pub(super) fn offer_waiting(&mut self, key: ConnectionKey) {
         let Some(rare) = &mut self.conn(key).rare else { return };
-        rare.held = false;
+        rare.is_queueing = false;
         let items: Vec<Delivery> = std::iter::from_fn(|| rare.pop()).collect();
         let mut begun: Vec<&str> = Vec::new();
         for (at, item) in items.iter().enumerate() {
             let Some(rare) = &self.conn(key).rare else { return };
-            if rare.held {
+            if rare.is_queueing {
                 // An item is missing, so the origin is asked once more, and the items that are left wait again.
                 return self.put_back(key, &items[at..]);
             }
@@ -280,9 +293,9 @@ impl State {
                 }
                 begun.push(&item.channel);
             }
-            let mut outcome = Outcome::default();
+            let mut outcome = AppendOutcome::default();
             // The selection was applied when the item was queued, so it is not applied again.
-            self.offer_meant(key, Offer { item, pieces: &Pieces::default() }, &mut outcome);
+            self.offer_meant(key, ItemOffer { item, pieces: &Pieces::default() }, &mut outcome);
             outcome.count(item, &self.metrics);
             self.carry_out_outcome(&outcome);
         }
@@ -290,7 +303,7 @@ impl State {
 
     /// Puts items back into the queue, except for those of channels whose order is followed: the origin's next
     /// response covers them.
-    fn put_back(&mut self, key: Key, items: &[Delivery]) {
+    fn put_back(&mut self, key: ConnectionKey, items: &[Delivery]) {
         let Some(rare) = &mut self.conn(key).rare else { return };
         for item in items {
             if rare.terms.of(&item.channel).is_some_and(|term| term.prev_id.is_none()) {

@@ -1,6 +1,6 @@
 //! The queue of a connection's bytes that wait for its transport.
 
-use crate::net::{Flushed, NextWrite, Transport};
+use crate::net::{NextWrite, Transport, WriteOutcome};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::io::{self, IoSlice};
@@ -73,14 +73,14 @@ impl Outlet {
     ///
     /// # Errors
     /// The connection is broken.
-    pub(super) fn write_to(&mut self, transport: &mut Transport, next: NextWrite) -> io::Result<Flushed> {
+    pub(super) fn write_to(&mut self, transport: &mut Transport, next: NextWrite) -> io::Result<WriteOutcome> {
         while !self.is_empty() {
             match self.write_some(transport, next)? {
-                0 => return Ok(Flushed::Blocked),
+                0 => return Ok(WriteOutcome::Blocked),
                 count => self.advance(count),
             }
         }
-        Ok(Flushed::All)
+        Ok(WriteOutcome::All)
     }
 
     fn write_some(&self, transport: &mut Transport, next: NextWrite) -> io::Result<usize> {

@@ -1,13 +1,13 @@
 //! The handle by which a task uses its parked connection.
 
-use super::conn::{Conn, Feed, Notice};
-use super::end::{end_mark, going_away};
-use super::ending::Ending;
+use super::conn::{Conn, DeliveryForm, Notice};
+use super::end_connection::{end_mark, going_away};
+use super::end_state::Ending;
 use super::pending_item::PendingItem;
-use super::reading::{ReadState, poll_readable};
-use super::{Key, Profile, Reason, Shard, State};
-use crate::grip::item::Response;
-use crate::net::{Pace, Received, Transport};
+use super::read_state::{ReadState, poll_readable};
+use super::{ConnectionKey, EndReason, Profile, Shard, ShardState};
+use crate::grip::item::ResponseFormat;
+use crate::net::{Pace, ReadOutcome, Transport};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -33,7 +33,7 @@ const PACE_LOOK: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_millis(50);
 
 /// The result of waiting until all bytes in the outlet are sent.
-enum Flushing {
+enum FlushProgress {
     Done,
     Gone,
     Timer,
@@ -56,20 +56,20 @@ enum LateEnd {
 
 /// An event of a parked connection.
 #[derive(Debug)]
-pub enum Event {
+pub enum ParkedEvent {
     /// The client is gone, or was cut.
     Gone,
     /// The timer of [`Parked::set_timer`] went off.
     Timer,
     /// An item that answers the long-poll. The connection no longer holds any channel.
-    Item(Arc<Response>),
+    Item(Arc<ResponseFormat>),
     /// An item that changes the held response of the long-poll, if its patch fits. The connection still holds its
     /// channels.
     Patch(Box<PendingItem>),
     /// The origin is to be asked again, because items are missing, or because a publisher or an operator asked for
     /// it.
     Refresh,
-    /// An item waits in the connection's queue for [`Parked::turn`].
+    /// An item waits in the connection's queue for [`Parked::take_next_item`].
     Queued,
     /// The client of a WebSocket has sent bytes for [`Parked::read`], or has ended its side.
     Readable,
@@ -81,24 +81,24 @@ pub enum Event {
 /// A connection that is parked in its shard. Dropping this closes the connection and ends its subscriptions.
 pub struct Parked {
     pub(super) shard: Rc<Shard>,
-    pub(super) key: Key,
+    pub(super) key: ConnectionKey,
     timer: Option<Pin<Box<Sleep>>>,
     /// The bytes that the client has sent while its connection was parked. They are boxed because few clients send
     /// any.
-    early: Option<Box<Early>>,
+    early: Option<Box<EarlyBytes>>,
     pub(super) reading: ReadState,
 }
 
 /// The bytes that a client has sent while its connection was parked.
 #[derive(Default)]
-struct Early {
+struct EarlyBytes {
     kept: Vec<u8>,
     count: usize,
 }
 
 impl Parked {
     /// Parks a connection. `early` holds the bytes that were read after the end of its request.
-    pub fn new(shard: &Rc<Shard>, transport: Transport, early: &[u8], feed: Feed, whose: &Profile) -> Self {
+    pub fn new(shard: &Rc<Shard>, transport: Transport, early: &[u8], feed: DeliveryForm, whose: &Profile) -> Self {
         let state = &mut *shard.state.borrow_mut();
         let mut conn = Conn::new(transport, feed, Rc::default());
         conn.active_ms = state.now_ms();
@@ -107,14 +107,14 @@ impl Parked {
         state.identify(key, whose);
         state.metrics.parked.inc();
         let mut kept = None;
-        Early::add(&mut kept, early, feed);
+        EarlyBytes::add(&mut kept, early, feed);
         Self { shard: Rc::clone(shard), key, timer: None, early: kept, reading: ReadState::On }
     }
 
     /// Takes back the transport of a connection whose request was served again. Items in its queue are dropped,
     /// because the origin was asked after they had been queued. `early` holds the bytes that were read after the end
     /// of the request.
-    pub(super) fn take_back(&mut self, transport: Transport, early: &[u8], feed: Feed) {
+    pub(super) fn take_back(&mut self, transport: Transport, early: &[u8], feed: DeliveryForm) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
         let conn = state.conn(self.key);
@@ -126,15 +126,15 @@ impl Parked {
             rare.drop_all();
         }
         (self.early, self.timer) = (None, None);
-        Early::add(&mut self.early, early, feed);
+        EarlyBytes::add(&mut self.early, early, feed);
     }
 
     /// Sets the reason why the connection ends, unless one was set before.
-    pub fn because(&mut self, reason: Reason) {
+    pub fn set_end_reason(&mut self, reason: EndReason) {
         self.shard.state.borrow_mut().conn(self.key).reason.get_or_insert(reason);
     }
 
-    /// Sets the timer, so that [`Event::Timer`] comes after `wait`. A timer that was set before is replaced.
+    /// Sets the timer, so that [`ParkedEvent::Timer`] comes after `wait`. A timer that was set before is replaced.
     pub fn set_timer(&mut self, wait: Duration) {
         let at = Instant::now() + wait;
         match &mut self.timer {
@@ -178,7 +178,7 @@ impl Parked {
     }
 
     /// Waits for the next event of the connection.
-    pub async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> ParkedEvent {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
@@ -210,8 +210,8 @@ impl Parked {
     /// Turns the connection into one that is refused: its task writes a single response to it, instead of the
     /// response for which it was parked.
     pub fn refuse(&mut self) {
-        self.because(Reason::Kicked);
-        self.shard.state.borrow_mut().conn(self.key).feed = Feed::Response;
+        self.set_end_reason(EndReason::Kicked);
+        self.shard.state.borrow_mut().conn(self.key).feed = DeliveryForm::Response;
     }
 
     /// Ends a WebSocket cleanly, as [`Parked::finish`] ends other connections. `frame` is its Close frame, unless the
@@ -237,7 +237,7 @@ impl Parked {
         let mut looked = (Instant::now(), self.sent());
         let mut account = |parked: &Self| {
             let (since, sent) = std::mem::replace(&mut looked, (Instant::now(), parked.sent()));
-            pace.spend(since.elapsed(), usize::try_from(parked.sent() - sent).unwrap_or(usize::MAX));
+            pace.charge_wait(since.elapsed(), usize::try_from(parked.sent() - sent).unwrap_or(usize::MAX));
             pace.left().is_zero()
         };
         self.flushed_in_time(PACE_LOOK, &mut account).await?;
@@ -272,17 +272,17 @@ impl Parked {
         loop {
             self.set_timer(look_every);
             match poll_fn(|cx| self.poll_flushed(cx)).await {
-                Flushing::Done => break,
-                Flushing::Gone => return Err(ClientGone),
-                Flushing::Timer if self.is_ending() || is_too_slow(self) => {
+                FlushProgress::Done => break,
+                FlushProgress::Gone => return Err(ClientGone),
+                FlushProgress::Timer if self.is_ending() || is_too_slow(self) => {
                     let ending = self.is_ending();
                     let state = &mut *self.shard.state.borrow_mut();
                     state.metrics.slow.inc_by(u64::from(!ending));
-                    state.conn(self.key).reason.get_or_insert(Reason::Slow);
+                    state.conn(self.key).reason.get_or_insert(EndReason::Slow);
                     state.cut(self.key);
                     return Err(ClientGone);
                 }
-                Flushing::Timer => {}
+                FlushProgress::Timer => {}
             }
         }
         self.timer = None;
@@ -315,60 +315,60 @@ impl Parked {
     }
 
     /// Returns the next event. If there is none yet, the task is woken when there is.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ParkedEvent> {
         let state = &mut *self.shard.state.borrow_mut();
         let conn = state.conn(self.key);
         conn.watch(cx);
         match std::mem::take(&mut conn.notice) {
-            Notice::Item(response) => return Poll::Ready(Event::Item(response)),
-            Notice::Close => return Poll::Ready(Event::Close),
-            Notice::Patch(item) => return Poll::Ready(Event::Patch(item)),
-            Notice::Refresh => return Poll::Ready(Event::Refresh),
-            Notice::Queued => return Poll::Ready(Event::Queued),
+            Notice::Item(response) => return Poll::Ready(ParkedEvent::Item(response)),
+            Notice::Close => return Poll::Ready(ParkedEvent::Close),
+            Notice::Patch(item) => return Poll::Ready(ParkedEvent::Patch(item)),
+            Notice::Refresh => return Poll::Ready(ParkedEvent::Refresh),
+            Notice::Queued => return Poll::Ready(ParkedEvent::Queued),
             Notice::Nothing => {}
         }
         poll_room(state, self.key, cx);
-        if matches!(state.conn(self.key).feed, Feed::Messages(_)) {
+        if matches!(state.conn(self.key).feed, DeliveryForm::Messages(_)) {
             // The timer is polled first, so that a client that sends without pause does not keep it from going off.
             if self.timer.as_mut().is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
                 self.timer = None;
-                return Poll::Ready(Event::Timer);
+                return Poll::Ready(ParkedEvent::Timer);
             }
             if let Poll::Ready(event) = poll_readable(state, self.key, cx, self.reading) {
                 return Poll::Ready(event);
             }
         } else if poll_read(state, self.key, cx, &mut self.early).is_ready() {
-            return Poll::Ready(Event::Gone);
+            return Poll::Ready(ParkedEvent::Gone);
         }
         // This is reported once. Otherwise, a task that goes on waiting for something else would get no other event.
         let has_flooded = self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY);
         if has_flooded && state.conn(self.key).ending.is_none() {
-            state.conn(self.key).reason.get_or_insert(Reason::Client);
+            state.conn(self.key).reason.get_or_insert(EndReason::Client);
             state.end(self.key, u64::MAX, None, &going_away());
             // An item that was accepted before the end may have answered the long-poll.
             return Poll::Ready(match std::mem::take(&mut state.conn(self.key).notice) {
-                Notice::Item(response) => Event::Item(response),
-                _ => Event::Close,
+                Notice::Item(response) => ParkedEvent::Item(response),
+                _ => ParkedEvent::Close,
             });
         }
         let timer = self.timer.as_mut();
         if timer.is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
             self.timer = None;
-            return Poll::Ready(Event::Timer);
+            return Poll::Ready(ParkedEvent::Timer);
         }
         Poll::Pending
     }
 
     /// Returns ready when the outlet is empty, the client is gone, or the timer went off.
-    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Flushing> {
+    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<FlushProgress> {
         let state = &mut *self.shard.state.borrow_mut();
         state.conn(self.key).watch(cx);
         poll_room(state, self.key, cx);
         if state.conn(self.key).outlet.is_empty() && state.conn(self.key).transport.is_some() {
-            return Poll::Ready(Flushing::Done);
+            return Poll::Ready(FlushProgress::Done);
         }
         if poll_read(state, self.key, cx, &mut self.early).is_ready() {
-            return Poll::Ready(Flushing::Gone);
+            return Poll::Ready(FlushProgress::Gone);
         }
         let deadline = state.conn(self.key).ending.as_ref().map(|ending| ending.deadline);
         if let (Some(deadline), Some(timer)) = (deadline, &mut self.timer)
@@ -378,7 +378,7 @@ impl Parked {
         }
         let timer = self.timer.as_mut();
         if timer.is_some_and(|t| t.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Flushing::Timer);
+            return Poll::Ready(FlushProgress::Timer);
         }
         Poll::Pending
     }
@@ -430,15 +430,15 @@ impl std::fmt::Debug for Parked {
     }
 }
 
-impl Early {
+impl EarlyBytes {
     /// Counts bytes that a client has sent. Those of a long-poll are kept as long as they are at most [`MAX_KEPT`].
-    fn add(this: &mut Option<Box<Self>>, bytes: &[u8], feed: Feed) {
+    fn add(this: &mut Option<Box<Self>>, bytes: &[u8], feed: DeliveryForm) {
         if bytes.is_empty() {
             return;
         }
         let early = this.get_or_insert_default();
         early.count = early.count.saturating_add(bytes.len());
-        if feed == Feed::Response && early.count <= MAX_KEPT {
+        if feed == DeliveryForm::Response && early.count <= MAX_KEPT {
             early.kept.extend_from_slice(bytes);
         } else {
             early.kept = Vec::new();
@@ -448,7 +448,7 @@ impl Early {
 
 /// Flushes a blocked connection if its transport takes bytes again. Otherwise, registers its task to be woken when
 /// the transport does.
-fn poll_room(state: &mut State, key: Key, cx: &mut Context<'_>) {
+fn poll_room(state: &mut ShardState, key: ConnectionKey, cx: &mut Context<'_>) {
     loop {
         let conn = state.conn(key);
         if !conn.blocked {
@@ -465,7 +465,12 @@ fn poll_room(state: &mut State, key: Key, cx: &mut Context<'_>) {
 
 /// Reads the bytes that the client has sent, and adds them to `early`. Returns ready when no more will come, because
 /// the client has ended its side or is gone.
-fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Option<Box<Early>>) -> Poll<()> {
+fn poll_read(
+    state: &mut ShardState,
+    key: ConnectionKey,
+    cx: &mut Context<'_>,
+    early: &mut Option<Box<EarlyBytes>>,
+) -> Poll<()> {
     let mut buffer = [0; 4096];
     loop {
         let conn = state.conn(key);
@@ -474,9 +479,9 @@ fn poll_read(state: &mut State, key: Key, cx: &mut Context<'_>, early: &mut Opti
             return Poll::Ready(());
         }
         match transport.try_read(&mut buffer) {
-            Ok(Received::End) => return Poll::Ready(()),
-            Ok(Received::Bytes(count)) => Early::add(early, &buffer[..count], conn.feed),
-            Ok(Received::Nothing) => {}
+            Ok(ReadOutcome::End) => return Poll::Ready(()),
+            Ok(ReadOutcome::Bytes(count)) => EarlyBytes::add(early, &buffer[..count], conn.feed),
+            Ok(ReadOutcome::Nothing) => {}
             Err(_) => {
                 state.disconnect(key);
                 return Poll::Ready(());

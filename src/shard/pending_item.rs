@@ -1,7 +1,7 @@
 //! An item that waits for the decision of a hold or a session.
 
 use super::inbox::Delivery;
-use super::rare::Undo;
+use super::rare_parts::LastIdUndo;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// An item that waits until a hold or a session has decided whether its connection gets it. As long as this value
@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct PendingItem {
     /// The item.
     pub item: Delivery,
-    pub(super) undo: Option<Undo>,
+    pub(super) undo: Option<LastIdUndo>,
 }
 
 impl PendingItem {
     /// Returns an item that waits for a decision, and counts the connection as pending.
-    pub(super) fn new(item: Delivery, undo: Option<Undo>) -> Self {
+    pub(super) fn new(item: Delivery, undo: Option<LastIdUndo>) -> Self {
         item.tally.of(item.index).pending.fetch_add(1, Relaxed);
         Self { item, undo }
     }

@@ -1,7 +1,7 @@
 //! The bytes of an item, as the connections of one shard send them.
 
 use super::Rendered;
-use super::conn::Feed;
+use super::conn::DeliveryForm;
 use crate::wire::{Chunk, MessageForm, StreamForm, websocket};
 use bytes::Bytes;
 use std::cell::OnceCell;
@@ -21,19 +21,19 @@ impl Pieces {
     /// Returns the bytes for connections that take items in the form `feed`, or `None` if the item has no content for
     /// them.
     #[inline]
-    pub(super) fn select(&self, item: &Rendered, feed: Feed) -> Option<&Rc<Bytes>> {
+    pub(super) fn select(&self, item: &Rendered, feed: DeliveryForm) -> Option<&Rc<Bytes>> {
         let cell = match feed {
-            Feed::Stream(StreamForm::Chunked) => &self.chunk,
-            Feed::Stream(StreamForm::Bare) => &self.content,
-            Feed::Messages(MessageForm::Plain) => &self.plain,
-            Feed::Messages(MessageForm::Deflated) => &self.deflated,
-            Feed::Response | Feed::Away => return None,
+            DeliveryForm::Stream(StreamForm::Chunked) => &self.chunk,
+            DeliveryForm::Stream(StreamForm::Bare) => &self.content,
+            DeliveryForm::Messages(MessageForm::Plain) => &self.plain,
+            DeliveryForm::Messages(MessageForm::Deflated) => &self.deflated,
+            DeliveryForm::Response | DeliveryForm::Away => return None,
         };
         if cell.get().is_none() {
             let bytes = match feed {
-                Feed::Stream(form) => item.stream.as_ref()?.select(form),
-                Feed::Messages(form) => item.message.as_ref()?.select(form),
-                Feed::Response | Feed::Away => return None,
+                DeliveryForm::Stream(form) => item.stream.as_ref()?.select(form),
+                DeliveryForm::Messages(form) => item.message.as_ref()?.select(form),
+                DeliveryForm::Response | DeliveryForm::Away => return None,
             };
             // Setting the cell cannot fail: it was empty, and only this thread uses it.
             let _ = cell.set(Rc::new(bytes.clone()));
@@ -45,17 +45,17 @@ impl Pieces {
 /// Returns the bytes for a single connection whose filters have changed the item's content to `content`. They are not
 /// compressed, because no other connection shares the cost. Returns `None` if the item has no message for a
 /// WebSocket, or if `content` is not valid for its kind of message.
-pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<Bytes>> {
+pub(super) fn render(item: &Rendered, feed: DeliveryForm, content: &[u8]) -> Option<Rc<Bytes>> {
     let bytes = match feed {
-        Feed::Stream(form) => Chunk::new(content).select(form).clone(),
-        Feed::Messages(_) => {
+        DeliveryForm::Stream(form) => Chunk::new(content).select(form).clone(),
+        DeliveryForm::Messages(_) => {
             let kind = item.message.as_ref()?.kind();
             if !kind.takes(content) {
                 return None;
             }
             websocket::frame(kind, content)
         }
-        Feed::Response | Feed::Away => return None,
+        DeliveryForm::Response | DeliveryForm::Away => return None,
     };
     Some(Rc::new(bytes))
 }
@@ -63,11 +63,11 @@ pub(super) fn render(item: &Rendered, feed: Feed, content: &[u8]) -> Option<Rc<B
 impl Rendered {
     /// Returns the item's content for connections that take items in the form `feed`. It is empty if the item has
     /// none for them, and for long-polls.
-    pub(super) fn content(&self, feed: Feed) -> Bytes {
+    pub(super) fn content(&self, feed: DeliveryForm) -> Bytes {
         match feed {
-            Feed::Stream(_) => self.stream.as_ref().map(|chunk| chunk.content().clone()),
-            Feed::Messages(_) => self.message.as_ref().map(|message| message.content().clone()),
-            Feed::Response | Feed::Away => None,
+            DeliveryForm::Stream(_) => self.stream.as_ref().map(|chunk| chunk.content().clone()),
+            DeliveryForm::Messages(_) => self.message.as_ref().map(|message| message.content().clone()),
+            DeliveryForm::Response | DeliveryForm::Away => None,
         }
         .unwrap_or_default()
     }

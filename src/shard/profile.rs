@@ -1,6 +1,6 @@
 //! The profile of a connection's client, and the ids of connections.
 
-use super::Key;
+use super::ConnectionKey;
 use super::registry::Subscription;
 use crate::grip::Rights;
 use std::cell::Cell;
@@ -30,7 +30,7 @@ impl Profile {
     /// Returns the profile of a client with these rights, whose connection came through `route`. `client` is the
     /// client's own address, if the connection comes from another address.
     pub fn new(route: &Arc<str>, rights: &Rights, client: Option<IpAddr>) -> Self {
-        let until = rights.until.map(instant);
+        let until = rights.expires.map(instant);
         Self { route: Arc::clone(route), user: rights.user.clone(), client, until, place: Cell::default() }
     }
 
@@ -60,15 +60,15 @@ fn instant(seconds: u64) -> Instant {
     Instant::now() + Duration::from_secs(seconds).saturating_sub(since).min(FAR)
 }
 
-/// The identity of a connection in its shard. Unlike a `Key`, it is not used again for a later connection.
+/// The identity of a connection in its shard. Unlike a `ConnectionKey`, it is not used again for a later connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub(super) key: Key,
+pub struct ConnectionPlace {
+    pub(super) key: ConnectionKey,
     /// The number of connections that were parked in the shard before this one, modulo 2^32.
     pub(super) serial: u32,
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Returns the number of the connection's key, by which the connections of a shard are ordered.
     pub const fn key(self) -> u32 {
         self.key.number()
@@ -81,7 +81,7 @@ pub struct ConnectionId {
     /// The index of the connection's shard.
     pub shard: usize,
     /// The identity of the connection in its shard.
-    pub place: Place,
+    pub place: ConnectionPlace,
 }
 
 impl fmt::Display for ConnectionId {
@@ -104,7 +104,9 @@ impl FromStr for ConnectionId {
             return Err(NoConnectionId);
         };
         match (shard.parse(), key.parse(), serial.parse()) {
-            (Ok(shard), Ok(key), Ok(serial)) => Ok(Self { shard, place: Place { key: Key::new(key), serial } }),
+            (Ok(shard), Ok(key), Ok(serial)) => {
+                Ok(Self { shard, place: ConnectionPlace { key: ConnectionKey::new(key), serial } })
+            }
             _ => Err(NoConnectionId),
         }
     }
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn a_connection_is_called_by_its_place() {
         let id: ConnectionId = "1-20-300".parse().unwrap();
-        assert_eq!((id.shard, id.place), (1, Place { key: Key::new(20), serial: 300 }));
+        assert_eq!((id.shard, id.place), (1, ConnectionPlace { key: ConnectionKey::new(20), serial: 300 }));
         assert_eq!(id.to_string(), "1-20-300");
         for wrong in ["", "1-2", "1-2-3-4", "a-2-3", "1--3", "1-2-4294967296", "-1-2-3"] {
             assert_eq!(wrong.parse::<ConnectionId>(), Err(NoConnectionId), "{wrong}");

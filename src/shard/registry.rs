@@ -1,8 +1,8 @@
 //! The channels of a shard and the connections that hold them. Only the thread of the shard uses this.
 
-use super::Key;
+use super::ConnectionKey;
 use crate::grip::Channel;
-use crate::grip::item::Selection;
+use crate::grip::item::MemberSelection;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -20,26 +20,26 @@ pub(super) struct Subscription {
 /// the channels of a conversation and of its user.
 pub(super) type Subscriptions = SmallVec<[Subscription; 2]>;
 
-struct Entry {
+struct ChannelEntry {
     name: Channel,
-    subscribers: SmallVec<[Key; 4]>,
+    subscribers: SmallVec<[ConnectionKey; 4]>,
 }
 
 /// The channels that connections of this shard hold. A channel is in the registry as long as it has a subscriber.
 #[derive(Default)]
-pub(super) struct Registry {
+pub(super) struct SubscriberRegistry {
     numbers: HashMap<Channel, u32, foldhash::fast::RandomState>,
-    entries: Slab<Entry>,
+    entries: Slab<ChannelEntry>,
 }
 
-impl Registry {
+impl SubscriberRegistry {
     /// Returns how many channels are held.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Returns the connections that hold `channel`.
-    pub(super) fn subscribers(&self, channel: &str) -> &[Key] {
+    pub(super) fn subscribers(&self, channel: &str) -> &[ConnectionKey] {
         match self.numbers.get(channel) {
             Some(number) => &self.entries[*number as usize].subscribers,
             None => &[],
@@ -57,11 +57,11 @@ impl Registry {
     }
 
     /// Adds the connection `key` to the subscribers of `channel`, which it must not hold yet.
-    pub(super) fn add(&mut self, key: Key, channel: &Channel) -> Subscription {
+    pub(super) fn add(&mut self, key: ConnectionKey, channel: &Channel) -> Subscription {
         let number = match self.numbers.get(channel) {
             Some(number) => *number,
             None => {
-                let entry = Entry { name: channel.clone(), subscribers: SmallVec::new() };
+                let entry = ChannelEntry { name: channel.clone(), subscribers: SmallVec::new() };
                 let number = narrow(self.entries.insert(entry));
                 self.numbers.insert(channel.clone(), number);
                 number
@@ -73,7 +73,7 @@ impl Registry {
     }
 
     /// Returns the channel with the fewest subscribers among `channel` and those that `selection` requires besides.
-    pub(super) fn fewest<'a>(&self, channel: &'a Channel, selection: Option<&'a Selection>) -> &'a Channel {
+    pub(super) fn fewest<'a>(&self, channel: &'a Channel, selection: Option<&'a MemberSelection>) -> &'a Channel {
         let with = selection.map_or(&[][..], |selection| &selection.with);
         let all = std::iter::once(channel).chain(with);
         all.min_by_key(|channel| self.subscribers(channel).len()).unwrap_or(channel)
@@ -81,19 +81,19 @@ impl Registry {
 
     /// Returns the connections of `channel` that `selection` includes. The result is valid until a connection enters
     /// or leaves a channel, because numbers of channels are used again.
-    pub(super) fn choose(&self, channel: &Channel, selection: &Selection) -> Chosen {
+    pub(super) fn choose(&self, channel: &Channel, selection: &MemberSelection) -> ChosenConnections {
         let number = |channel: &Channel| self.numbers.get(channel).copied();
         let all = std::iter::once(channel).chain(&selection.with).map(number).collect();
-        Chosen { all, none: selection.except.iter().filter_map(number).collect() }
+        ChosenConnections { all, none: selection.except.iter().filter_map(number).collect() }
     }
 
     /// Removes the connection `key` from the channels of `subscriptions`, and returns these channels. `moved` is
     /// called for each other connection whose position in a channel has changed, with its new subscription.
     pub(super) fn remove(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         subscriptions: &[Subscription],
-        mut moved: impl FnMut(Key, Subscription),
+        mut moved: impl FnMut(ConnectionKey, Subscription),
     ) -> SmallVec<[Channel; 2]> {
         subscriptions
             .iter()
@@ -117,13 +117,13 @@ impl Registry {
 
 impl Subscription {
     /// Returns whether both subscriptions are to the same channel.
-    pub(super) const fn is_beside(self, other: Self) -> bool {
+    pub(super) const fn is_same_channel(self, other: Self) -> bool {
         self.channel == other.channel
     }
 }
 
 /// A choice of connections by the channels that they hold. Channels are given by their numbers in the registry.
-pub(super) struct Chosen {
+pub(super) struct ChosenConnections {
     /// The channels that a connection must hold. `None`: one of these channels is held by nobody, so no connection is
     /// chosen.
     all: Option<SmallVec<[u32; 4]>>,
@@ -131,7 +131,7 @@ pub(super) struct Chosen {
     none: SmallVec<[u32; 4]>,
 }
 
-impl Chosen {
+impl ChosenConnections {
     /// Returns whether a connection with these subscriptions is chosen.
     pub(super) fn admits(&self, subscriptions: &[Subscription]) -> bool {
         let holds = |number: &u32| subscriptions.iter().any(|s| s.channel == *number);
@@ -155,13 +155,13 @@ mod tests {
     /// A test model that applies joins and leaves in any order to the registry and, for comparison, to a map of plain
     /// lists.
     #[derive(Default)]
-    struct Model {
-        registry: Registry,
+    struct RegistryModel {
+        registry: SubscriberRegistry,
         conns: Connections,
-        expected: BTreeMap<Key, Vec<u8>>,
+        expected: BTreeMap<ConnectionKey, Vec<u8>>,
     }
 
-    impl Model {
+    impl RegistryModel {
         fn join(&mut self, channels: &[u8]) {
             let key = self.conns.insert(Conn::for_test());
             let mut held: Vec<u8> = channels.to_vec();
@@ -187,8 +187,8 @@ mod tests {
             for channel in 0..6 {
                 let mut found = self.registry.subscribers(&name(channel)).to_vec();
                 found.sort_unstable();
-                let held = |(key, channels): (&Key, &Vec<u8>)| channels.contains(&channel).then_some(*key);
-                let expected: Vec<Key> = self.expected.iter().filter_map(held).collect();
+                let held = |(key, channels): (&ConnectionKey, &Vec<u8>)| channels.contains(&channel).then_some(*key);
+                let expected: Vec<ConnectionKey> = self.expected.iter().filter_map(held).collect();
                 assert_eq!(found, expected);
             }
         }
@@ -203,7 +203,7 @@ mod tests {
         fn subscribers_are_those_who_joined_and_did_not_leave(
             steps in prop::collection::vec((any::<bool>(), prop::collection::vec(0u8..6, 0..4), any::<usize>()), 1..80)
         ) {
-            let mut model = Model::default();
+            let mut model = RegistryModel::default();
             for (join, channels, nth) in steps {
                 if join { model.join(&channels) } else { model.leave(nth) }
                 model.check();

@@ -1,8 +1,8 @@
 //! An item as it is sent, rendered once for all connections.
 
-use crate::grip::item::{Body, ContentFilters, Id, Response, Selection};
+use crate::grip::item::{ContentFilters, ItemBody, ItemId, MemberSelection, ResponseFormat};
 use crate::grip::{Channel, Format, Formats, Meta};
-use crate::wire::{Chunk, Message};
+use crate::wire::{Chunk, RenderedMessage};
 use std::sync::Arc;
 
 /// An item in all of its formats, with the properties that decide which connections get it. It is made once, and
@@ -14,15 +14,15 @@ pub struct Rendered {
     /// The content for streams.
     pub stream: Option<Chunk>,
     /// The response for long-polls.
-    pub response: Option<Arc<Response>>,
+    pub response: Option<Arc<ResponseFormat>>,
     /// The message for WebSockets.
-    pub message: Option<Arc<Message>>,
+    pub message: Option<Arc<RenderedMessage>>,
     /// The formats whose connections are to ask their origin again.
     pub hints: Formats,
     /// The id within the channel.
-    pub id: Option<Id>,
+    pub id: Option<ItemId>,
     /// The id of the item before it in the channel.
-    pub prev_id: Option<Id>,
+    pub prev_id: Option<ItemId>,
     /// The meta that the publisher gave, for filters.
     pub meta: Option<Arc<Meta>>,
     /// The content filters that the subscription of a stream must have to get the content. `None`: any.
@@ -30,7 +30,7 @@ pub struct Rendered {
     /// The content filters that the subscription of a WebSocket must have to get the message. `None`: any.
     pub message_filters: ContentFilters,
     /// The selection of connections that the item is for. `None`: all connections of the channel.
-    pub selection: Option<Arc<Selection>>,
+    pub selection: Option<Arc<MemberSelection>>,
 }
 
 impl Rendered {
@@ -72,8 +72,8 @@ impl Rendered {
     /// content that is made for certain filters.
     pub(super) fn is_special(&self) -> bool {
         let names_filters = |filters: &ContentFilters| filters.as_ref().is_some_and(|names| !names.is_empty());
-        let patches = |response: &Arc<Response>| {
-            names_filters(&response.content_filters) || matches!(response.body, Body::Patch(_))
+        let patches = |response: &Arc<ResponseFormat>| {
+            names_filters(&response.content_filters) || matches!(response.body, ItemBody::Patch(_))
         };
         !self.hints.is_empty()
             || names_filters(&self.stream_filters)
@@ -93,7 +93,7 @@ impl Rendered {
 
     /// Returns the item without content and hints. It is for connections that the selection excludes, but that follow
     /// the order of the channel.
-    pub(super) fn hollow(&self) -> Self {
+    pub(super) fn without_content(&self) -> Self {
         Self { stream: None, response: None, message: None, hints: Formats::NONE, ..self.clone() }
     }
 

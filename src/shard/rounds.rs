@@ -2,8 +2,8 @@
 //! out.
 
 use super::pieces::Pieces;
-use super::registry::Registry;
-use super::{Command, Delivery, Inbox, Key, Metrics, Steps, command};
+use super::registry::SubscriberRegistry;
+use super::{Command, ConnectionKey, Delivery, Inbox, Metrics, StepSizes, command};
 use crate::grip::Channel;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,7 +22,7 @@ pub(super) struct Rounds {
     /// Commands that are still to be carried out.
     pub(super) commands: VecDeque<Command>,
     /// The progress of the first command, if it was begun and is not finished.
-    pub(super) command: Option<command::Begun>,
+    pub(super) command: Option<command::CommandProgress>,
     /// The round that is being appended.
     pub(super) round: Round,
 }
@@ -40,7 +40,7 @@ impl Rounds {
     }
 
     /// Opens a round with the items that have waited longest. The backlog must not be empty.
-    pub(super) fn open(&mut self, steps: &Steps) {
+    pub(super) fn open(&mut self, steps: &StepSizes) {
         self.round.items_left = self.backlog.len().min(steps.round_items);
         self.round.appends_left = ROUND_APPENDS;
     }
@@ -52,7 +52,7 @@ impl Rounds {
 
     /// Removes the first item of the backlog, which has been appended to every outlet that takes it. If this was the
     /// last item of the round, or if enough was appended, the round ends.
-    pub(super) fn finish_front(&mut self, registry: &Registry, inbox: &Inbox) {
+    pub(super) fn finish_front(&mut self, registry: &SubscriberRegistry, inbox: &Inbox) {
         self.round.begun = None;
         self.round.items_left -= 1;
         if let Some(item) = self.backlog.pop_front() {
@@ -72,7 +72,7 @@ pub(super) struct Round {
     items_left: usize,
     appends_left: usize,
     /// The progress of the first item of the backlog, once some of its subscribers have been considered.
-    pub(super) begun: Option<Begun>,
+    pub(super) begun: Option<AppendProgress>,
 }
 
 /// The maximum number of connections to which an item is offered one after another in a single step. It begins with
@@ -98,7 +98,7 @@ impl OffersPerStep {
 }
 
 /// The progress of an item that is being appended.
-pub(super) struct Begun {
+pub(super) struct AppendProgress {
     /// The number of subscribers that have not been considered yet. Those at the end are considered first.
     pub(super) position: usize,
     pub(super) pieces: Pieces,
@@ -106,35 +106,35 @@ pub(super) struct Begun {
     /// The channel whose subscribers are considered if the item has a selection: of the channels that a connection
     /// must hold, the one with the fewest subscribers. `None`: the subscribers of the item's own channel are
     /// considered.
-    pub(super) through: Option<Channel>,
+    pub(super) scanned_channel: Option<Channel>,
 }
 
-impl Begun {
-    pub(super) fn new(item: &Delivery, registry: &Registry) -> Self {
-        let through = match &item.selection {
+impl AppendProgress {
+    pub(super) fn new(item: &Delivery, registry: &SubscriberRegistry) -> Self {
+        let scanned_channel = match &item.selection {
             // Connections that follow the order of a channel must learn of each item in it, even if its selection
             // excludes them.
             Some(selection) if !item.is_ordered() => Some(registry.fewest(&item.channel, Some(selection)).clone()),
             _ => None,
         };
-        Self { position: usize::MAX, pieces: Pieces::default(), offers: OffersPerStep::default(), through }
+        Self { position: usize::MAX, pieces: Pieces::default(), offers: OffersPerStep::default(), scanned_channel }
     }
 }
 
 /// The results of appending an item. They are carried out after the appending, because carrying them out changes the
 /// list of subscribers that the appending reads.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct AppendOutcome {
     pub(super) delivered: usize,
     pub(super) filtered: usize,
-    pub(super) answered: Vec<Key>,
-    pub(super) slow: Vec<Key>,
+    pub(super) answered: Vec<ConnectionKey>,
+    pub(super) slow: Vec<ConnectionKey>,
     /// Connections to which the item has to be offered one after another, because they have terms or the item is
     /// special.
-    pub(super) special: Vec<Key>,
+    pub(super) special: Vec<ConnectionKey>,
 }
 
-impl Outcome {
+impl AppendOutcome {
     /// Adds the results to the counts of the item and to the metrics.
     pub(super) fn count(&self, item: &Delivery, metrics: &Metrics) {
         let counts = item.tally.of(item.index);

@@ -1,7 +1,7 @@
 //! Sending bytes on a parked connection, by its task.
 
 use super::Parked;
-use crate::wire::{AnswerHead, Head};
+use crate::wire::{AnswerHead, ResponseHead};
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -26,7 +26,7 @@ impl Parked {
     }
 
     /// Sends the head of a response apart from its body, if the transport takes heads. Returns whether it does.
-    fn send_head(&self, head: &Head) -> bool {
+    fn send_head(&self, head: &ResponseHead) -> bool {
         let state = &mut *self.shard.state.borrow_mut();
         match &mut state.conn(self.key).transport {
             Some(transport) if transport.takes_heads() => {
@@ -72,8 +72,8 @@ impl Parked {
 mod tests {
     use super::*;
     use crate::net::MemoryStream;
-    use crate::shard::simulation::Numbers;
-    use crate::shard::{Feed, Inbox, Profile, Settings, Shard};
+    use crate::shard::simulation::NumberLedger;
+    use crate::shard::{DeliveryForm, Inbox, Profile, Settings, Shard};
     use crate::wire::{Framing, Persistence, StreamForm};
     use hyper::Version;
     use std::future::poll_fn;
@@ -92,11 +92,11 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_an_answer_waits_for_room_as_its_bytes_do() {
         let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
-        let shard = Shard::new(Settings::default(), inbox, Box::new(Numbers::default()), Arc::default());
+        let shard = Shard::new(Settings::default(), inbox, Box::new(NumberLedger::default()), Arc::default());
         let (stream, mut client) = MemoryStream::answer(3);
-        let feed = Feed::Stream(StreamForm::Bare);
+        let feed = DeliveryForm::Stream(StreamForm::Bare);
         let mut parked = Parked::new(&shard, stream.into(), b"", feed, &Profile::default());
-        let (head, version) = (Head { status: 201, ..Head::default() }, Version::HTTP_2);
+        let (head, version) = (ResponseHead { status: 201, ..ResponseHead::default() }, Version::HTTP_2);
         let framing = Framing::endless(version);
         let head = AnswerHead { head: &head, version, framing, persistence: Persistence::Close };
         parked.begin(&head, "abc".into());

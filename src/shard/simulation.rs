@@ -1,15 +1,15 @@
 //! Simulations of a shard: items, closes and new subscriptions in any order, between any two steps of delivery. Each
 //! client must read exactly the bytes that the contract of a close promises (ARCHITECTURE.md).
 
-use super::deliver::Step;
+use super::deliver::NextStep;
 use super::{
-    Command, CommandEffect, Delivery, Denied, Ended, Entering, Feed, Inbox, Joined, Ledger, Metrics, Parked, Profile,
-    Rendered, Settings, Shard, Steps, Tally, Whom,
+    Command, CommandEffect, CommandTarget, Delivery, DeliveryForm, DeniedChannel, EndReport, Inbox, JoinInfo,
+    JoinRequest, Ledger, Metrics, Parked, Profile, Rendered, Settings, Shard, StepSizes, Tally,
 };
-use crate::grip::item::{Move, Selection};
+use crate::grip::item::{ChannelMove, MemberSelection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
 use crate::net::{MemoryClient, MemoryStream};
-use crate::wire::{Chunk, Message, MessageForm, StreamForm, websocket};
+use crate::wire::{Chunk, MessageForm, RenderedMessage, StreamForm, websocket};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 /// One action of a simulated run.
 #[derive(Clone, Debug)]
-enum Act {
+enum SimulationStep {
     /// A client connects and subscribes to these channels.
     Join(Vec<u8>, Kind),
     /// One of the WebSockets subscribes to one more channel.
@@ -31,12 +31,12 @@ enum Act {
     /// One of the WebSockets leaves a channel, after everything that was accepted before was delivered.
     Leave(usize, u8),
     /// An item for a channel is accepted.
-    Item(u8, Part),
+    Item(u8, Selected),
     /// A close of a channel is accepted.
-    Close(u8, Part),
+    Close(u8, Selected),
     /// A command is accepted that makes connections of the first channel enter the second one (`true`) or leave it
     /// (`false`).
-    Move(u8, Part, u8, bool),
+    Move(u8, Selected, u8, bool),
     /// The shard takes this many steps.
     Steps(u8),
 }
@@ -59,16 +59,16 @@ impl Kind {
         }
     }
 
-    const fn feed(self) -> Feed {
+    const fn feed(self) -> DeliveryForm {
         match self {
-            Self::Chunks => Feed::Stream(StreamForm::Chunked),
-            Self::Answer => Feed::Stream(StreamForm::Bare),
-            Self::WebSocket => Feed::Messages(MessageForm::Plain),
+            Self::Chunks => DeliveryForm::Stream(StreamForm::Chunked),
+            Self::Answer => DeliveryForm::Stream(StreamForm::Bare),
+            Self::WebSocket => DeliveryForm::Messages(MessageForm::Plain),
         }
     }
 
     /// Returns the bytes that such a client reads for an item.
-    fn content<'a>(self, chunk: &'a Chunk, message: &'a Message) -> &'a Bytes {
+    fn content<'a>(self, chunk: &'a Chunk, message: &'a RenderedMessage) -> &'a Bytes {
         match self {
             Self::Chunks => chunk.framed(),
             Self::Answer => chunk.content(),
@@ -92,13 +92,13 @@ const CAPACITY: usize = 1 << 20;
 /// The connections of a channel that an item or a command selects: all of them, or those that hold another channel,
 /// or those that do not.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+enum Selected {
     All,
     With(u8),
     Except(u8),
 }
 
-impl Part {
+impl Selected {
     fn means(self, held: &[u8]) -> bool {
         match self {
             Self::All => true,
@@ -107,59 +107,59 @@ impl Part {
         }
     }
 
-    fn selection(self) -> Option<Arc<Selection>> {
+    fn selection(self) -> Option<Arc<MemberSelection>> {
         let (with, except) = match self {
             Self::All => return None,
             Self::With(channel) => (vec![name(channel)], Vec::new()),
             Self::Except(channel) => (Vec::new(), vec![name(channel)]),
         };
-        Some(Arc::new(Selection { with, except }))
+        Some(Arc::new(MemberSelection { with, except }))
     }
 }
 
-fn part() -> impl Strategy<Value = Part> {
-    prop_oneof![4 => Just(Part::All), 1 => (0u8..4).prop_map(Part::With), 1 => (0u8..4).prop_map(Part::Except)]
+fn part() -> impl Strategy<Value = Selected> {
+    prop_oneof![4 => Just(Selected::All), 1 => (0u8..4).prop_map(Selected::With), 1 => (0u8..4).prop_map(Selected::Except)]
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![1 => Just(Kind::Chunks), 1 => Just(Kind::Answer), 2 => Just(Kind::WebSocket)]
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act() -> impl Strategy<Value = SimulationStep> {
     prop_oneof![
         2 => (prop::collection::btree_set(0u8..4, 1..4), kind())
-            .prop_map(|(channels, kind)| Act::Join(channels.into_iter().collect(), kind)),
-        2 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Enter(nth, channel)),
-        1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::EnterAmid(nth, channel)),
-        1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| Act::Leave(nth, channel)),
-        6 => (0u8..4, part()).prop_map(|(channel, part)| Act::Item(channel, part)),
-        1 => (0u8..4, part()).prop_map(|(channel, part)| Act::Close(channel, part)),
-        2 => (0u8..4, part(), 0u8..4, any::<bool>()).prop_map(|(of, part, to, enter)| Act::Move(of, part, to, enter)),
-        5 => (1u8..6).prop_map(Act::Steps),
+            .prop_map(|(channels, kind)| SimulationStep::Join(channels.into_iter().collect(), kind)),
+        2 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| SimulationStep::Enter(nth, channel)),
+        1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| SimulationStep::EnterAmid(nth, channel)),
+        1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| SimulationStep::Leave(nth, channel)),
+        6 => (0u8..4, part()).prop_map(|(channel, part)| SimulationStep::Item(channel, part)),
+        1 => (0u8..4, part()).prop_map(|(channel, part)| SimulationStep::Close(channel, part)),
+        2 => (0u8..4, part(), 0u8..4, any::<bool>()).prop_map(|(of, part, to, enter)| SimulationStep::Move(of, part, to, enter)),
+        5 => (1u8..6).prop_map(SimulationStep::Steps),
     ]
 }
 
 /// A ledger that answers with the number of the item that was accepted last, and then performs an action that was set
 /// before.
 #[derive(Clone, Default)]
-pub(super) struct Numbers(Arc<AtomicU64>, Rc<RefCell<Then>>);
+pub(super) struct NumberLedger(Arc<AtomicU64>, Rc<RefCell<NextAction>>);
 
 /// The action that the ledger performs the next time, if there is one.
-type Then = Option<Box<dyn FnOnce()>>;
+type NextAction = Option<Box<dyn FnOnce()>>;
 
-impl Ledger for Numbers {
-    fn join(&self, _: &Entering<'_>) -> Result<Joined, Denied> {
+impl Ledger for NumberLedger {
+    fn join(&self, _: &JoinRequest<'_>) -> Result<JoinInfo, DeniedChannel> {
         let number = self.0.load(Relaxed);
         if let Some(then) = self.1.take() {
             then();
         }
-        Ok(Joined { number, behind: false })
+        Ok(JoinInfo { number, behind: false })
     }
     fn left(&self, _: &Profile, _: &[Channel]) {}
     fn release(&self, _: &[Channel]) {}
-    fn came(&self, _: &Profile) {}
-    fn went(&self, _: &Profile) {}
-    fn ended(&self, _: &Profile, _: &Ended) {}
+    fn user_joined(&self, _: &Profile) {}
+    fn user_left(&self, _: &Profile) {}
+    fn ended(&self, _: &Profile, _: &EndReport) {}
 }
 
 /// A client, with the bytes that it must have read in the end.
@@ -172,36 +172,36 @@ struct Client {
     kind: Kind,
 }
 
-struct Run {
+struct Simulation {
     shard: Rc<Shard>,
     inbox: Arc<Inbox>,
     clients: Vec<Client>,
-    numbers: Numbers,
+    numbers: NumberLedger,
     delivered: u32,
     closed: u32,
     moved: [u32; 2],
     tally: Tally,
 }
 
-impl Run {
+impl Simulation {
     fn new(tally: Tally) -> Self {
         let inbox = Arc::new(Inbox::new(Arc::new(Notify::new())));
-        let (numbers, metrics) = (Numbers::default(), Arc::new(Metrics::default()));
-        let settings = Settings { steps: Steps::SMALL, ..Settings::default() };
+        let (numbers, metrics) = (NumberLedger::default(), Arc::new(Metrics::default()));
+        let settings = Settings { steps: StepSizes::SMALL, ..Settings::default() };
         let shard = Shard::new(settings, Arc::clone(&inbox), Box::new(numbers.clone()), metrics);
         Self { shard, inbox, clients: Vec::new(), numbers, delivered: 0, closed: 0, moved: [0, 0], tally }
     }
 
-    fn act(&mut self, act: &Act) {
+    fn act(&mut self, act: &SimulationStep) {
         match act {
-            Act::Join(channels, kind) => self.join(channels, *kind),
-            Act::Enter(nth, channel) => self.enter(*nth, *channel, false),
-            Act::EnterAmid(nth, channel) => self.enter(*nth, *channel, true),
-            Act::Leave(nth, channel) => self.leave(*nth, *channel),
-            Act::Item(channel, part) => self.item(*channel, *part),
-            Act::Close(channel, part) => self.close(*channel, *part),
-            Act::Move(of, part, to, enter) => self.r#move(*of, *part, *to, *enter),
-            Act::Steps(count) => (0..*count).for_each(|_| {
+            SimulationStep::Join(channels, kind) => self.join(channels, *kind),
+            SimulationStep::Enter(nth, channel) => self.enter(*nth, *channel, false),
+            SimulationStep::EnterAmid(nth, channel) => self.enter(*nth, *channel, true),
+            SimulationStep::Leave(nth, channel) => self.leave(*nth, *channel),
+            SimulationStep::Item(channel, part) => self.item(*channel, *part),
+            SimulationStep::Close(channel, part) => self.close(*channel, *part),
+            SimulationStep::Move(of, part, to, enter) => self.r#move(*of, *part, *to, *enter),
+            SimulationStep::Steps(count) => (0..*count).for_each(|_| {
                 self.shard.step();
             }),
         }
@@ -228,7 +228,7 @@ impl Run {
         }
         if amid {
             let (inbox, numbers, tally) = (Arc::clone(&self.inbox), Arc::clone(&self.numbers.0), self.tally.clone());
-            let whom = Whom::Members { channel: name(channel), selection: None, meta: None };
+            let whom = CommandTarget::Members { channel: name(channel), selection: None, meta: None };
             let effect = CommandEffect::Close { formats: Formats::ALL, frame: out() };
             *self.numbers.1.borrow_mut() = Some(Box::new(move || {
                 let number = numbers.fetch_add(1, Relaxed) + 1;
@@ -239,7 +239,7 @@ impl Run {
         client.parked.enter(&name(channel)).unwrap();
         client.channels.push(channel);
         if amid {
-            self.are_closed(channel, Part::All);
+            self.are_closed(channel, Selected::All);
         }
     }
 
@@ -253,7 +253,7 @@ impl Run {
     /// Lets the shard take steps until it is idle.
     fn finish(&self) {
         for steps in 0.. {
-            if self.shard.step() == Step::Idle {
+            if self.shard.step() == NextStep::Idle {
                 break;
             }
             assert!(steps < 100_000, "the shard did not become idle");
@@ -265,11 +265,11 @@ impl Run {
         self.numbers.0.fetch_add(1, Relaxed) + 1
     }
 
-    fn item(&mut self, channel: u8, part: Part) {
+    fn item(&mut self, channel: u8, part: Selected) {
         let number = self.accept();
         let content = format!("item {number}\n");
         let chunk = Chunk::new(content.as_bytes());
-        let message = Message::new(MessageKind::Text, content.as_bytes());
+        let message = RenderedMessage::new(MessageKind::Text, content.as_bytes());
         for client in meant(&mut self.clients, channel, part) {
             client.expected.extend_from_slice(client.kind.content(&chunk, &message));
             self.delivered += 1;
@@ -284,12 +284,12 @@ impl Run {
         self.inbox.put(vec![delivery], Vec::new());
     }
 
-    fn close(&mut self, channel: u8, part: Part) {
+    fn close(&mut self, channel: u8, part: Selected) {
         self.are_closed(channel, part);
         self.command(channel, part, CommandEffect::Close { formats: Formats::ALL, frame: out() });
     }
 
-    fn are_closed(&mut self, channel: u8, part: Part) {
+    fn are_closed(&mut self, channel: u8, part: Selected) {
         for client in meant(&mut self.clients, channel, part) {
             client.expected.extend_from_slice(&client.kind.end());
             client.open = false;
@@ -297,7 +297,7 @@ impl Run {
         }
     }
 
-    fn r#move(&mut self, of: u8, part: Part, to: u8, enter: bool) {
+    fn r#move(&mut self, of: u8, part: Selected, to: u8, enter: bool) {
         for client in meant(&mut self.clients, of, part) {
             if client.channels.contains(&to) != enter {
                 client.channels.retain(|held| *held != to);
@@ -306,12 +306,12 @@ impl Run {
             }
         }
         let channels = vec![name(to)];
-        let moved = if enter { Move::Subscribe(channels) } else { Move::Unsubscribe(channels) };
+        let moved = if enter { ChannelMove::Subscribe(channels) } else { ChannelMove::Unsubscribe(channels) };
         self.command(of, part, CommandEffect::Move(Arc::new(moved)));
     }
 
-    fn command(&self, channel: u8, part: Part, effect: CommandEffect) {
-        let whom = Whom::Members { channel: name(channel), selection: part.selection(), meta: None };
+    fn command(&self, channel: u8, part: Selected, effect: CommandEffect) {
+        let whom = CommandTarget::Members { channel: name(channel), selection: part.selection(), meta: None };
         let (number, tally) = (self.accept(), self.tally.clone());
         self.inbox.put(Vec::new(), vec![Command { number, whom, effect, tally, index: 0 }]);
     }
@@ -339,7 +339,7 @@ fn out() -> Bytes {
 }
 
 /// Returns the clients that are open, hold `channel`, and are selected by `part`.
-fn meant(clients: &mut [Client], channel: u8, part: Part) -> impl Iterator<Item = &mut Client> {
+fn meant(clients: &mut [Client], channel: u8, part: Selected) -> impl Iterator<Item = &mut Client> {
     let holds = move |client: &Client| client.channels.contains(&channel) && part.means(&client.channels);
     clients.iter_mut().filter(move |client| client.open && holds(client))
 }
@@ -355,7 +355,7 @@ proptest! {
         // The shard needs a runtime for the clock of tokio. Nothing here waits, and there is no socket.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let mut run = Run::new(Tally::new(1, Box::new(|_| {})).0);
+            let mut run = Simulation::new(Tally::new(1, Box::new(|_| {})).0);
             for act in &acts {
                 run.act(act);
             }

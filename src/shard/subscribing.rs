@@ -1,9 +1,9 @@
 //! The channels of a parked connection, as its task changes them.
 
-use super::ledger::{Denied, Entering, Joined};
-use super::{Key, Parked, Profile, State};
+use super::ledger::{DeniedChannel, JoinInfo, JoinRequest};
+use super::{ConnectionKey, Parked, Profile, ShardState};
 use crate::grip::Channel;
-use crate::grip::item::Id;
+use crate::grip::item::ItemId;
 
 impl Parked {
     /// Subscribes the connection to these channels and to no others, so that it gets the items that are accepted from
@@ -13,19 +13,19 @@ impl Parked {
     /// # Errors
     /// One of the channels is denied to the connection, and it has entered none. It holds only those of `channels`
     /// that it held before.
-    pub fn subscribe(&mut self, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
+    pub fn subscribe(&mut self, channels: &[Channel], known: &[(Channel, ItemId)]) -> Result<JoinInfo, DeniedChannel> {
         let state = &mut *self.shard.state.borrow_mut();
         let conn = state.conn(self.key);
         if conn.ending.is_some() {
             // A close has ended the connection while its request was served again. The connection gets no channels,
             // and its hold learns of the close by its next event.
-            return Ok(Joined { number: conn.seen, behind: false });
+            return Ok(JoinInfo { number: conn.last_item, behind: false });
         }
         let joined = state.hold_only(self.key, channels, known)?;
         let conn = state.conn(self.key);
-        conn.seen = joined.number;
-        if conn.since == u64::MAX {
-            conn.since = joined.number;
+        conn.last_item = joined.number;
+        if conn.first_number == u64::MAX {
+            conn.first_number = joined.number;
         }
         Ok(joined)
     }
@@ -37,24 +37,24 @@ impl Parked {
     ///
     /// # Errors
     /// The channel is denied to the connection.
-    pub fn enter(&mut self, channel: &Channel) -> Result<(), Denied> {
+    pub fn enter(&mut self, channel: &Channel) -> Result<(), DeniedChannel> {
         let state = &mut *self.shard.state.borrow_mut();
         let channels = std::slice::from_ref(channel);
         let held = state.channels(self.key);
-        let entering = Entering { whose: &state.conns[self.key].whose, channels, held: &held, known: &[] };
+        let entering = JoinRequest { whose: &state.conns[self.key].profile, channels, held: &held, known: &[] };
         let number = state.ledger.join(&entering)?.number;
-        self.shard.settle_accepted(state, number);
+        self.shard.run_commands_up_to(state, number);
         if state.catch_up(self.key, number.saturating_add(1)).is_err() {
             state.shed(self.key);
         }
         let conn = &mut state.conns[self.key];
         let subscribed = state.registry.holds(&conn.subscriptions, channel);
         if conn.ending.is_some() || conn.transport.is_none() || subscribed {
-            state.ledger.left(&conn.whose, channels);
+            state.ledger.left(&conn.profile, channels);
             return Ok(());
         }
-        conn.seen = conn.seen.max(number);
-        conn.since = conn.since.max(number);
+        conn.last_item = conn.last_item.max(number);
+        conn.first_number = conn.first_number.max(number);
         state.add(self.key, channels);
         Ok(())
     }
@@ -85,17 +85,17 @@ impl Parked {
     }
 }
 
-impl State {
+impl ShardState {
     /// Subscribes a connection to these channels and to no others.
     ///
     /// # Errors
     /// The ledger denies one of the channels. The connection has left the other channels, and has entered none.
     pub(super) fn hold_only(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         channels: &[Channel],
-        known: &[(Channel, Id)],
-    ) -> Result<Joined, Denied> {
+        known: &[(Channel, ItemId)],
+    ) -> Result<JoinInfo, DeniedChannel> {
         let held = self.channels(key);
         let fresh: Vec<Channel> = channels.iter().filter(|channel| !held.contains(channel)).cloned().collect();
         let old: Vec<Channel> = held.into_iter().filter(|channel| !channels.contains(channel)).collect();
@@ -109,9 +109,14 @@ impl State {
     ///
     /// # Errors
     /// The ledger denies one of the channels. The connection has entered none.
-    pub(super) fn join(&mut self, key: Key, channels: &[Channel], known: &[(Channel, Id)]) -> Result<Joined, Denied> {
+    pub(super) fn join(
+        &mut self,
+        key: ConnectionKey,
+        channels: &[Channel],
+        known: &[(Channel, ItemId)],
+    ) -> Result<JoinInfo, DeniedChannel> {
         let held = self.channels(key);
-        let entering = Entering { whose: &self.conns[key].whose, channels, held: &held, known };
+        let entering = JoinRequest { whose: &self.conns[key].profile, channels, held: &held, known };
         let joined = self.ledger.join(&entering)?;
         self.add(key, channels);
         Ok(joined)

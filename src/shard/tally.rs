@@ -33,27 +33,27 @@ pub struct Counts {
 
 /// The counts of a batch while shards still add to them. When the last clone is dropped, they are final.
 #[derive(Clone, Debug)]
-pub struct Tally(Arc<Shared>);
+pub struct Tally(Arc<SharedCounts>);
 
 /// A function that is called with the final counts, on the thread that drops the last clone of the [`Tally`].
-pub type Finally = Box<dyn FnOnce(&[Counts]) + Send + Sync>;
+pub type OnFinalCounts = Box<dyn FnOnce(&[Counts]) + Send + Sync>;
 
-struct Shared {
+struct SharedCounts {
     counts: Arc<[Counts]>,
-    finally: Option<Finally>,
+    finally: Option<OnFinalCounts>,
 }
 
 impl Tally {
     /// Returns a tally for a batch of this many items, and its counts. `finally` is called when the counts are final.
-    pub fn new(items: usize, finally: Finally) -> (Self, Arc<[Counts]>) {
+    pub fn new(items: usize, finally: OnFinalCounts) -> (Self, Arc<[Counts]>) {
         let counts: Arc<[Counts]> = (0..items).map(|_| Counts::default()).collect();
-        (Self(Arc::new(Shared { counts: Arc::clone(&counts), finally: Some(finally) })), counts)
+        (Self(Arc::new(SharedCounts { counts: Arc::clone(&counts), finally: Some(finally) })), counts)
     }
 
     /// Returns a tally that adds to the same counts. The function of the batch may be called while this tally still
     /// exists.
     pub(super) fn detached(&self) -> Self {
-        Self(Arc::new(Shared { counts: Arc::clone(&self.0.counts), finally: None }))
+        Self(Arc::new(SharedCounts { counts: Arc::clone(&self.0.counts), finally: None }))
     }
 
     /// Returns the counts of the item with this index in its batch.
@@ -62,7 +62,7 @@ impl Tally {
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedCounts {
     fn drop(&mut self) {
         if let Some(finally) = self.finally.take() {
             finally(&self.counts);
@@ -70,7 +70,7 @@ impl Drop for Shared {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for SharedCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.counts.fmt(f)
     }
@@ -78,7 +78,7 @@ impl fmt::Debug for Shared {
 
 /// The way in which a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(super) enum CloseOutcome {
     /// All bytes that the connection was to get are with the kernel, and so is the end of our bytes (FIN over TCP).
     Cleanly,
     /// The connection was reset, or its client was gone, with bytes unsent.
@@ -87,17 +87,17 @@ pub(super) enum Closed {
 
 /// The item that ends a connection. It is kept until the connection can be counted as ended.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct CloseTicket {
     pub(super) tally: Tally,
     pub(super) index: u32,
 }
 
-impl Ticket {
+impl CloseTicket {
     /// Counts the connection as ended in this way.
-    pub(super) fn settle(self, way: Closed) {
+    pub(super) fn settle(self, way: CloseOutcome) {
         let counts = self.tally.of(self.index);
         counts.closed.fetch_add(1, Relaxed);
-        if way == Closed::Cut {
+        if way == CloseOutcome::Cut {
             counts.cut.fetch_add(1, Relaxed);
         }
     }

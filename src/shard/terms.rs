@@ -2,8 +2,8 @@
 //! module does no input or output.
 
 use super::inbox::Delivery;
-use crate::grip::filter::{Channels, Context, Passage};
-use crate::grip::item::{ContentFilters, Id};
+use crate::grip::filter::{ClientChannels, FilterContext, FilterInput};
+use crate::grip::item::{ContentFilters, ItemId};
 use crate::grip::{Channel, Filter, Meta};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -15,19 +15,19 @@ pub struct Terms {
     pub meta: Meta,
     /// A term for each channel that the connection holds, and for each channel that it has left while items of the
     /// channel still wait.
-    pub channels: Vec<Term>,
+    pub channels: Vec<ChannelTerms>,
 }
 
 /// The terms of one channel.
 #[derive(Clone, Debug)]
-pub struct Term {
+pub struct ChannelTerms {
     /// The channel.
     pub channel: Channel,
     /// The length in bytes of the prefix that the route puts before the name. The origin does not know of this
     /// prefix.
     pub prefix: usize,
     /// The id of the last item that the client had. `None`: any item may come next.
-    pub prev_id: Option<Id>,
+    pub prev_id: Option<ItemId>,
     /// The filters that items pass through, in this order.
     pub filters: Vec<Filter>,
     /// Whether the connection has left the channel. The term then applies only to items that were accepted before and
@@ -49,7 +49,7 @@ pub enum Verdict {
     Gap,
 }
 
-impl Term {
+impl ChannelTerms {
     /// Returns the name by which the origin knows the channel.
     pub fn name(&self) -> &str {
         self.channel.get(self.prefix..).unwrap_or_default()
@@ -66,7 +66,7 @@ impl Term {
     }
 }
 
-impl Term {
+impl ChannelTerms {
     /// Returns a term without a last id and filters, by which items are taken in any order and unchanged.
     pub fn plain(channel: &Channel) -> Self {
         Self { channel: channel.clone(), prefix: 0, prev_id: None, filters: Vec::new(), left: false }
@@ -76,7 +76,7 @@ impl Term {
 impl Terms {
     /// Returns terms without last ids and filters, by which items are taken in any order and unchanged.
     pub fn plain(channels: &[Channel]) -> Self {
-        Self { meta: Meta::default(), channels: channels.iter().map(Term::plain).collect() }
+        Self { meta: Meta::default(), channels: channels.iter().map(ChannelTerms::plain).collect() }
     }
 
     /// Returns whether the terms have no effect, because no channel has a last id or filters.
@@ -85,29 +85,29 @@ impl Terms {
     }
 
     /// Returns the terms of the channels that are held.
-    pub fn held(&self) -> impl Iterator<Item = &Term> {
+    pub fn held(&self) -> impl Iterator<Item = &ChannelTerms> {
         self.channels.iter().filter(|term| !term.left)
     }
 
     /// Returns the channels whose last id is known, by the names that the origin uses.
-    pub fn last_ids(&self) -> Vec<(String, Id)> {
+    pub fn last_ids(&self) -> Vec<(String, ItemId)> {
         self.held().filter_map(|t| Some((t.name().to_owned(), t.prev_id.clone()?))).collect()
     }
 
     /// Returns the last ids that are known of the held channels for which `asked` returns `true`.
-    pub fn known(&self, asked: impl Fn(&Channel) -> bool) -> Vec<(Channel, Id)> {
+    pub fn known(&self, asked: impl Fn(&Channel) -> bool) -> Vec<(Channel, ItemId)> {
         let asked = self.held().filter(|term| asked(&term.channel));
         asked.filter_map(|term| Some((term.channel.clone(), term.prev_id.clone()?))).collect()
     }
 
     /// Returns the things that filters look at besides an item's content.
-    pub fn context<'a>(&'a self, item: Option<&'a Meta>) -> Context<'a> {
-        Context { client: &self.meta, item, channels: self }
+    pub fn context<'a>(&'a self, item: Option<&'a Meta>) -> FilterContext<'a> {
+        FilterContext { client: &self.meta, item, channels: self }
     }
 
     /// Returns an item together with the filters of its channel and the things that they look at.
-    pub fn passage<'a>(&'a self, item: &'a Delivery) -> Passage<'a> {
-        Passage {
+    pub fn passage<'a>(&'a self, item: &'a Delivery) -> FilterInput<'a> {
+        FilterInput {
             channel: &item.channel,
             filters: self.of(&item.channel).map_or(&[], |term| &term.filters),
             context: self.context(item.meta.as_deref()),
@@ -116,7 +116,7 @@ impl Terms {
     }
 
     /// Returns the term of a channel, if there is one.
-    pub fn of(&self, channel: &str) -> Option<&Term> {
+    pub fn of(&self, channel: &str) -> Option<&ChannelTerms> {
         self.channels.iter().find(|term| *term.channel == *channel)
     }
 
@@ -178,7 +178,7 @@ pub fn agrees(filters: &[Filter], agreed: &ContentFilters) -> bool {
     })
 }
 
-impl Channels for Terms {
+impl ClientChannels for Terms {
     fn holds(&self, name: &str) -> bool {
         self.held().any(|term| term.name() == name)
     }

@@ -28,11 +28,11 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Starts to log to standard error. Lines of `level` and of more important levels are written, and so are all lines
 /// with the target [`REGARDLESS`]. Only the first call of a process has an effect.
 pub fn start(level: LevelFilter) -> Log {
-    let queue = Arc::new(Queue::default());
+    let queue = Arc::new(LineQueue::default());
     let for_writer = Arc::clone(&queue);
     let writer = std::thread::Builder::new().name("log".into()).spawn(move || for_writer.write_all(&mut io::stderr()));
     let wanted = filter_fn(move |line| *line.level() <= level || line.target() == REGARDLESS);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines(Arc::clone(&queue)));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(LineMaker(Arc::clone(&queue)));
     let subscriber =
         tracing_subscriber::registry().with(lines).with(wanted.with_max_level_hint(level.max(LevelFilter::INFO)));
     // An error means that the process has a log already.
@@ -43,7 +43,7 @@ pub fn start(level: LevelFilter) -> Log {
 /// The log of the process. Dropping it waits until the remaining lines are written, for at most 500 milliseconds.
 #[derive(Debug)]
 pub struct Log {
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -60,20 +60,20 @@ impl Drop for Log {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
+struct LineQueue {
+    waiting: Mutex<WaitingLines>,
     filled: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingLines {
     bytes: Vec<u8>,
     dropped: u64,
     closed: bool,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl LineQueue {
+    fn lock(&self) -> MutexGuard<'_, WaitingLines> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,8 +113,8 @@ impl Queue {
     /// Waits for lines, and then for more of them, unless the log is being closed.
     fn gather(&self) {
         let waiting = self.lock();
-        let open = |w: &mut Waiting| !w.closed;
-        let empty = |w: &mut Waiting| w.bytes.is_empty() && !w.closed;
+        let open = |w: &mut WaitingLines| !w.closed;
+        let empty = |w: &mut WaitingLines| w.bytes.is_empty() && !w.closed;
         let waiting = self.filled.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
         drop(self.filled.wait_timeout_while(waiting, GATHER, open));
     }
@@ -129,20 +129,20 @@ impl Queue {
 }
 
 /// A factory that makes a writer for each log line.
-struct Lines(Arc<Queue>);
+struct LineMaker(Arc<LineQueue>);
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for LineMaker {
+    type Writer = LineWriter<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(&self.0)
     }
 }
 
 /// A writer that takes one log line, which the formatter writes in one call.
-struct Line<'a>(&'a Queue);
+struct LineWriter<'a>(&'a LineQueue);
 
-impl Write for Line<'_> {
+impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.push(&tidy(line));
         Ok(line.len())
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn lines_come_out_in_order_and_the_rest_is_counted() {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(LineQueue::default());
         let long = vec![b'x'; MAX_WAITING / 4];
         queue.push(b"first\n");
         for _ in 0..5 {

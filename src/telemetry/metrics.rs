@@ -8,7 +8,7 @@ use std::fmt;
 
 pub use prometheus::{Histogram, IntCounter as Counter, IntCounterVec as CounterFamily, IntGauge as Gauge};
 
-/// The media type of [`Registry::render`].
+/// The media type of [`MetricsRegistry::render`].
 pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// The metrics of a gripd process. Each part registers its own metrics. Their names begin with `gripd_` when they
@@ -17,9 +17,9 @@ pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 /// Counting takes one atomic addition, so shards count on their own threads. The methods that register a metric
 /// panic if its name is taken or is not a valid name in Prometheus, because that is a mistake in the program.
 #[derive(Clone)]
-pub struct Registry(prometheus::Registry);
+pub struct MetricsRegistry(prometheus::Registry);
 
-impl Registry {
+impl MetricsRegistry {
     /// Returns an empty registry.
     pub fn new() -> Self {
         Self(valid(prometheus::Registry::new_custom(Some("gripd".to_owned()), None)))
@@ -44,7 +44,7 @@ impl Registry {
     /// Registers a gauge whose value is looked up by a call of `value` whenever the metrics are shown.
     pub fn look_up(&self, name: &str, help: &str, value: impl Fn() -> u64 + Send + Sync + 'static) {
         let desc = valid(Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new()));
-        valid(self.0.register(Box::new(LookedUp { desc, value })));
+        valid(self.0.register(Box::new(GaugeFn { desc, value })));
     }
 
     /// Registers a histogram. For each of the `bounds`, it shows how many values are at most that bound.
@@ -67,15 +67,15 @@ impl Registry {
     }
 }
 
-impl Default for Registry {
+impl Default for MetricsRegistry {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Registry {
+impl fmt::Debug for MetricsRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").finish_non_exhaustive()
+        f.debug_struct("MetricsRegistry").finish_non_exhaustive()
     }
 }
 
@@ -84,12 +84,12 @@ fn valid<T>(made: prometheus::Result<T>) -> T {
 }
 
 /// A gauge whose value is looked up when the metrics are shown.
-struct LookedUp<F> {
+struct GaugeFn<F> {
     desc: Desc,
     value: F,
 }
 
-impl<F: Fn() -> u64 + Send + Sync> Collector for LookedUp<F> {
+impl<F: Fn() -> u64 + Send + Sync> Collector for GaugeFn<F> {
     fn desc(&self) -> Vec<&Desc> {
         vec![&self.desc]
     }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn numbers_of_every_kind_are_shown() {
-        let registry = Registry::new();
+        let registry = MetricsRegistry::new();
         registry.counter("a_total", "A counter.").inc_by(12_345_678_901);
         registry.gauge("b", "A gauge.").add(-3);
         registry.look_up("c", "A number that is looked up.", || 7);
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a metric of gripd is wrong")]
     fn a_name_is_registered_once() {
-        let registry = Registry::new();
+        let registry = MetricsRegistry::new();
         registry.counter("a_total", "One.");
         registry.counter("a_total", "Another.");
     }

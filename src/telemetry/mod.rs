@@ -3,9 +3,9 @@
 mod line;
 pub mod log;
 pub mod metrics;
-mod seldom;
+mod rate_limited_line;
 
-pub use seldom::Seldom;
+pub use rate_limited_line::RateLimitedLine;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! The responses that gripd itself makes for clients. Where Pushpin has such a response, the text is the same.
 
-use super::{AnswerHead, Fields, Framing, Head, Persistence};
+use super::{AnswerHead, Framing, HeaderLines, Persistence, ResponseHead};
 use bytes::Bytes;
 use hyper::Version;
 use hyper::header::CONTENT_TYPE;
@@ -8,14 +8,14 @@ use std::borrow::Cow;
 
 /// A response that gripd makes: a status and a line of plain text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct PlainAnswer {
     /// The status code.
     pub status: u16,
     /// The text, without the newline that ends it.
     pub text: Cow<'static, str>,
 }
 
-impl Answer {
+impl PlainAnswer {
     /// Creates a response with a constant text.
     pub const fn new(status: u16, text: &'static str) -> Self {
         Self { status, text: Cow::Borrowed(text) }
@@ -37,10 +37,10 @@ impl Answer {
     }
 
     /// Returns the head of the response.
-    pub fn head(&self) -> Head {
-        let mut fields = Fields::default();
+    pub fn head(&self) -> ResponseHead {
+        let mut fields = HeaderLines::default();
         fields.push(&CONTENT_TYPE, b"text/plain");
-        Head { status: self.status, reason: None, fields }
+        ResponseHead { status: self.status, reason: None, fields }
     }
 
     /// Returns the body: the text and a newline.
@@ -54,61 +54,63 @@ pub const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: t
     Content-Length: 22\r\nConnection: close\r\n\r\nToo many connections.\n";
 
 /// The response to a request that no route matches.
-pub const ROUTE_NOT_FOUND: Answer = Answer::new(502, "Route not found");
+pub const ROUTE_NOT_FOUND: PlainAnswer = PlainAnswer::new(502, "Route not found");
 /// The response if the origin cannot be reached or its response cannot be used.
-pub const ORIGIN_FAILED: Answer = Answer::new(502, "Error while proxying to origin.");
+pub const ORIGIN_FAILED: PlainAnswer = PlainAnswer::new(502, "Error while proxying to origin.");
 /// The response if the origin did not answer in time.
-pub const ORIGIN_TIMED_OUT: Answer = Answer::new(504, "The origin did not answer in time.");
+pub const ORIGIN_TIMED_OUT: PlainAnswer = PlainAnswer::new(504, "The origin did not answer in time.");
 /// The response if a request got no connection to the origin, because too many are in use or no file descriptor is
 /// left.
-pub const ORIGIN_BUSY: Answer = Answer::new(503, "Too many requests are waiting for the origin.");
+pub const ORIGIN_BUSY: PlainAnswer = PlainAnswer::new(503, "Too many requests are waiting for the origin.");
 /// The response if a request is to be held, but its body is too large to be kept.
-pub const REQUEST_TOO_LARGE: Answer = Answer::new(400, "Request too large to accept GRIP instruct.");
+pub const REQUEST_TOO_LARGE: PlainAnswer = PlainAnswer::new(400, "Request too large to accept GRIP instruct.");
 /// The response if a request lost its connection to the origin because its client was slow while other requests
 /// waited.
-pub const GAVE_WAY: Answer = Answer::new(503, "The origin is busy, and the request was too slow.");
+pub const GAVE_WAY: PlainAnswer = PlainAnswer::new(503, "The origin is busy, and the request was too slow.");
 /// The response if the request's body came too slowly (RFC 9110 15.5.9).
-pub const REQUEST_SLOW: Answer = Answer::new(408, "The request body came too slowly.");
+pub const REQUEST_SLOW: PlainAnswer = PlainAnswer::new(408, "The request body came too slowly.");
 /// The response if the request's body is incomplete.
-pub const REQUEST_BROKEN: Answer = Answer::new(400, "The request body did not arrive whole.");
+pub const REQUEST_BROKEN: PlainAnswer = PlainAnswer::new(400, "The request body did not arrive whole.");
 /// The response to a request with `Upgrade: websocket` that is not a handshake that gripd supports (RFC 6455 4.2.1).
-pub const BAD_HANDSHAKE: Answer = Answer::new(
+pub const BAD_HANDSHAKE: PlainAnswer = PlainAnswer::new(
     400,
     "Upgrade header present, but the request is no WebSocket handshake: it must be GET of a path by HTTP/1.1, without a body, with \
      Connection: Upgrade, Sec-WebSocket-Version: 13 and one Sec-WebSocket-Key of 16 bytes in base64.",
 );
 /// The response to a request that is not valid HTTP/1.1.
-pub const MALFORMED: Answer = Answer::new(400, "The request could not be read: it is not valid HTTP/1.1.");
+pub const MALFORMED: PlainAnswer = PlainAnswer::new(400, "The request could not be read: it is not valid HTTP/1.1.");
 /// The response to a request whose head is too large or has too many headers.
-pub const HEAD_TOO_LARGE: Answer =
-    Answer::new(431, "The head of the request is larger than 65,536 bytes, or has more than 128 headers.");
+pub const HEAD_TOO_LARGE: PlainAnswer =
+    PlainAnswer::new(431, "The head of the request is larger than 65,536 bytes, or has more than 128 headers.");
 /// The response to a request whose `Connection` header names too many headers. Looking for each of them would cost
 /// more than the request itself.
-pub const NAMES_A_CROWD: Answer = Answer::new(400, "'Connection' names more than 100 headers.");
+pub const NAMES_A_CROWD: PlainAnswer = PlainAnswer::new(400, "'Connection' names more than 100 headers.");
 /// The response to a request whose body has a transfer coding other than `chunked` (RFC 9112 6.1).
-pub const UNKNOWN_CODING: Answer = Answer::new(501, "The only Transfer-Encoding that is supported is chunked.");
+pub const UNKNOWN_CODING: PlainAnswer =
+    PlainAnswer::new(501, "The only Transfer-Encoding that is supported is chunked.");
 /// The response to a request with more than one host, or with something other than a host and a port, such as a user
 /// name.
-pub const WRONG_HOST: Answer = Answer::new(400, "The request must name one host, without a user.");
+pub const WRONG_HOST: PlainAnswer = PlainAnswer::new(400, "The request must name one host, without a user.");
 /// The response to an HTTP/1.1 request without a `Host` header (RFC 9112, section 3.2).
-pub const NO_HOST: Answer = Answer::new(400, "An HTTP/1.1 request must have a Host header.");
+pub const NO_HOST: PlainAnswer = PlainAnswer::new(400, "An HTTP/1.1 request must have a Host header.");
 /// The response to a request whose target is neither a path nor an `http` or `https` URI (RFC 9112 3.2).
-pub const WRONG_TARGET: Answer = Answer::new(400, "The request target must be a path, or a URI with http or https.");
+pub const WRONG_TARGET: PlainAnswer =
+    PlainAnswer::new(400, "The request target must be a path, or a URI with http or https.");
 /// The response to a `TRACE` request, or to its variant `TRACK`. These methods are refused because their response
 /// would reveal the headers that gripd adds for the origin.
-pub const NO_TRACE: Answer = Answer::new(405, "TRACE is not supported.");
+pub const NO_TRACE: PlainAnswer = PlainAnswer::new(405, "TRACE is not supported.");
 /// The response to an `OPTIONS` request with `Max-Forwards: 0`, which must not be forwarded (RFC 9110 7.6.2).
-pub const NO_FURTHER: Answer = Answer::new(200, "gripd");
+pub const NO_FURTHER: PlainAnswer = PlainAnswer::new(200, "gripd");
 /// The response to a `CONNECT` request.
-pub const NO_TUNNELS: Answer = Answer::new(501, "CONNECT is not supported.");
+pub const NO_TUNNELS: PlainAnswer = PlainAnswer::new(501, "CONNECT is not supported.");
 /// The response to a request that has passed this gripd before, according to its `Via` (RFC 9110 7.6.3) or `CDN-Loop`
 /// (RFC 8586).
-pub const LOOP: Answer = Answer::new(508, "The request has come here before.");
+pub const LOOP: PlainAnswer = PlainAnswer::new(508, "The request has come here before.");
 /// The response if the origin's response cannot be sent as JSON-P, because it is too large or is a stream.
-pub const NO_SCRIPT: Answer = Answer::new(500, "Upstream response could not be JSON-P encoded.");
+pub const NO_SCRIPT: PlainAnswer = PlainAnswer::new(500, "Upstream response could not be JSON-P encoded.");
 /// The response if the client is currently denied one of the channels that it would hold.
-pub const DENIED: Answer = Answer::new(403, "The channel is closed to you.");
+pub const DENIED: PlainAnswer = PlainAnswer::new(403, "The channel is closed to you.");
 /// The response if the client's token does not name one of the channels that the client would hold.
-pub const NOT_NAMED: Answer = Answer::new(403, "Your token does not let you hold this channel.");
+pub const NOT_NAMED: PlainAnswer = PlainAnswer::new(403, "Your token does not let you hold this channel.");
 /// The response to WebSocket-over-HTTP events from a sender that is not a trusted GRIP proxy.
-pub const NO_EVENTS: Answer = Answer::new(403, "Client not allowed to send WebSocket events directly.");
+pub const NO_EVENTS: PlainAnswer = PlainAnswer::new(403, "Client not allowed to send WebSocket events directly.");

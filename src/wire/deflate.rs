@@ -4,7 +4,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-/// The largest output of one call of [`Inflate::feed`] or [`Inflate::finish`], in bytes (64 KiB).
+/// The largest output of one call of [`Decompressor::feed`] or [`Decompressor::finish`], in bytes (64 KiB).
 pub const MOST: usize = 64 * 1024;
 const POOLED: usize = 16;
 const NAME: &str = "permessage-deflate";
@@ -27,7 +27,7 @@ pub enum ClientWindow {
 
 /// The agreement with a client about compression.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agreed {
+pub struct AgreedDeflate {
     /// The value of `Sec-WebSocket-Extensions` in the response.
     pub answer: String,
     /// Whether messages to the client are compressed. They are not if the client asks for a window of less than 15
@@ -41,7 +41,7 @@ pub struct Agreed {
 ///
 /// Each message to the client is compressed on its own, so that one rendering serves all clients. `window` says
 /// whether the client may keep its window between messages.
-pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, window: ClientWindow) -> Option<Agreed> {
+pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, window: ClientWindow) -> Option<AgreedDeflate> {
     let offer = offers.into_iter().find_map(first_acceptable)?;
     let mut answer = format!("{NAME}; server_no_context_takeover");
     if window == ClientWindow::Dropped {
@@ -50,16 +50,16 @@ pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>, window: ClientWi
     if let Some(bits) = offer.server_bits {
         answer.push_str(&format!("; server_max_window_bits={bits}"));
     }
-    Some(Agreed { answer, compresses: offer.server_bits.is_none_or(|bits| bits == 15), window })
+    Some(AgreedDeflate { answer, compresses: offer.server_bits.is_none_or(|bits| bits == 15), window })
 }
 
 /// Returns the first acceptable offer in the value of one header. Parsing stops at the first error in the syntax.
-fn first_acceptable(value: &str) -> Option<Offer> {
-    let mut text = Text(value);
+fn first_acceptable(value: &str) -> Option<DeflateOffer> {
+    let mut text = RestOfField(value);
     loop {
         while text.eat(',') {}
         let name = text.token()?;
-        let mut offer = (name == NAME).then(Offer::default);
+        let mut offer = (name == NAME).then(DeflateOffer::default);
         while text.eat(';') {
             let name = text.token()?;
             let value = if text.eat('=') { Some(text.value()?) } else { None };
@@ -76,14 +76,14 @@ fn first_acceptable(value: &str) -> Option<Offer> {
 
 /// An offer of `permessage-deflate` whose parameters have all been acceptable so far.
 #[derive(Default)]
-struct Offer {
+struct DeflateOffer {
     server_alone: bool,
     client_alone: bool,
     client_window: bool,
     server_bits: Option<u8>,
 }
 
-impl Offer {
+impl DeflateOffer {
     /// Adds a parameter to the offer. Returns `None` if the parameter is unknown, repeated, or has an invalid value.
     fn with(mut self, name: &str, value: Option<&str>) -> Option<Self> {
         let again = match name {
@@ -106,9 +106,9 @@ fn window_bits(value: &str) -> Option<u8> {
 }
 
 /// The part of a header value that has not been parsed yet. There may be spaces and tabs between any two tokens.
-struct Text<'a>(&'a str);
+struct RestOfField<'a>(&'a str);
 
-impl<'a> Text<'a> {
+impl<'a> RestOfField<'a> {
     fn skip_space(&mut self) {
         self.0 = self.0.trim_start_matches([' ', '\t']);
     }
@@ -156,14 +156,14 @@ fn is_token(c: char) -> bool {
 
 /// The error of compressed data that cannot be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Corrupt;
+pub struct CorruptData;
 
 /// The decompression of a client's messages.
 ///
 /// It takes a decompressor from the pool of its thread while a message lasts. If the client may refer to earlier
 /// messages, it keeps that decompressor for good.
 #[derive(Debug)]
-pub struct Inflate {
+pub struct Decompressor {
     stream: Option<Box<Decompress>>,
     window: ClientWindow,
     /// Whether the decompressor may have more output, for which there was no room.
@@ -179,7 +179,7 @@ thread_local! {
     static DEFLATER: RefCell<Option<Compress>> = const { RefCell::new(None) };
 }
 
-impl Inflate {
+impl Decompressor {
     /// Creates the decompression for a client that treats its window in this way.
     pub const fn new(window: ClientWindow) -> Self {
         Self { stream: None, window, pending: false, begun: false, ended: 0 }
@@ -190,7 +190,7 @@ impl Inflate {
         self.stream.is_some()
     }
 
-    /// Returns whether [`Inflate::feed`] may produce output without more input.
+    /// Returns whether [`Decompressor::feed`] may produce output without more input.
     pub const fn is_pending(&self) -> bool {
         self.pending
     }
@@ -200,7 +200,7 @@ impl Inflate {
     ///
     /// # Errors
     /// The input is corrupt. Nothing more must be fed after this.
-    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CorruptData> {
         let mut used = 0;
         while out.len() < MOST && (used < input.len() || self.pending) {
             if out.len() == out.capacity() {
@@ -212,11 +212,11 @@ impl Inflate {
         Ok(used)
     }
 
-    fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CorruptData> {
         let stream = self.stream.get_or_insert_with(take_inflater);
         let before = (stream.total_in(), out.len());
-        let status = stream.decompress_vec(input, out, FlushDecompress::None).map_err(|_| Corrupt)?;
-        let used = usize::try_from(stream.total_in() - before.0).map_err(|_| Corrupt)?;
+        let status = stream.decompress_vec(input, out, FlushDecompress::None).map_err(|_| CorruptData)?;
+        let used = usize::try_from(stream.total_in() - before.0).map_err(|_| CorruptData)?;
         self.pending = status != Status::StreamEnd && out.len() == out.capacity();
         self.begun |= used > 0;
         if status == Status::StreamEnd {
@@ -224,7 +224,7 @@ impl Inflate {
             stream.reset(false);
             self.begun = false;
         } else if used == 0 && out.len() == before.1 && !input.is_empty() {
-            return Err(Corrupt);
+            return Err(CorruptData);
         }
         Ok(used)
     }
@@ -234,21 +234,21 @@ impl Inflate {
     ///
     /// # Errors
     /// The message was corrupt or cut short.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<bool, Corrupt> {
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<bool, CorruptData> {
         let ending = match self.window {
             ClientWindow::Kept => &TAIL[..],
             ClientWindow::Dropped => &ENDING,
         };
         if self.begun || self.ended > 0 || self.pending {
             let used = self.feed(&ending[usize::from(self.ended)..], out)?;
-            self.ended += u8::try_from(used).map_err(|_| Corrupt)?;
+            self.ended += u8::try_from(used).map_err(|_| CorruptData)?;
             if usize::from(self.ended) < ending.len() || self.pending {
                 return Ok(false);
             }
         }
         if self.window == ClientWindow::Dropped {
             if self.begun {
-                return Err(Corrupt);
+                return Err(CorruptData);
             }
             self.stream.take().into_iter().for_each(put_inflater);
         }

@@ -43,15 +43,15 @@ pub enum Persistence {
 /// Header fields, stored as the lines in which they are sent. All of them are in one allocation, so that a held
 /// connection needs little memory for them.
 #[derive(Clone, Debug, Default)]
-pub struct Fields(Vec<u8>);
+pub struct HeaderLines(Vec<u8>);
 
-impl Fields {
+impl HeaderLines {
     /// Adds a field. The value must not contain a line end; all values come from parsed HTTP or checked JSON.
     pub fn push(&mut self, name: &HeaderName, value: &[u8]) {
         self.push_raw(name.as_str().as_bytes(), value);
     }
 
-    /// Adds a field that was taken from other [`Fields`].
+    /// Adds a field that was taken from other [`HeaderLines`].
     pub(super) fn push_raw(&mut self, name: &[u8], value: &[u8]) {
         self.0.extend_from_slice(name);
         self.0.extend_from_slice(b": ");
@@ -150,16 +150,16 @@ pub const fn has_body(status: u16) -> bool {
 
 /// The status line and header fields of a response, without the fields that frame the body.
 #[derive(Clone, Debug, Default)]
-pub struct Head {
+pub struct ResponseHead {
     /// The status code, three digits.
     pub status: u16,
     /// The reason phrase, if it is not the code's usual one.
     pub reason: Option<Box<str>>,
     /// The header fields, without those that frame the body.
-    pub fields: Fields,
+    pub fields: HeaderLines,
 }
 
-impl Head {
+impl ResponseHead {
     /// Returns whether a response with this status has a body.
     pub const fn has_body(&self) -> bool {
         has_body(self.status)
@@ -176,7 +176,7 @@ impl Head {
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerHead<'a> {
     /// The head without these additions.
-    pub head: &'a Head,
+    pub head: &'a ResponseHead,
     /// The version of HTTP that the client speaks.
     pub version: Version,
     /// The way in which the response tells the length of its body.
@@ -188,7 +188,7 @@ pub struct AnswerHead<'a> {
 impl AnswerHead<'_> {
     /// Returns the bytes of the head, as HTTP/1 sends it.
     pub fn render(&self) -> Vec<u8> {
-        let Head { status, reason, fields } = self.head;
+        let ResponseHead { status, reason, fields } = self.head;
         let mut out = Vec::with_capacity(fields.0.len() + 128);
         let version = if self.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" };
         let code = StatusCode::from_u16(*status).ok();
@@ -215,25 +215,25 @@ mod tests {
     use super::*;
     use hyper::header::CONTENT_TYPE;
 
-    fn head(status: u16, reason: Option<&str>) -> Head {
-        let mut fields = Fields::default();
+    fn head(status: u16, reason: Option<&str>) -> ResponseHead {
+        let mut fields = HeaderLines::default();
         fields.push(&CONTENT_TYPE, b"text/plain");
         fields.push(&HeaderName::from_static("x-a"), b"1");
         fields.push(&HeaderName::from_static("x-a"), b"2");
-        Head { status, reason: reason.map(Into::into), fields }
+        ResponseHead { status, reason: reason.map(Into::into), fields }
     }
 
     fn text(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()
     }
 
-    fn render(head: &Head, version: Version, framing: Framing, persistence: Persistence) -> String {
+    fn render(head: &ResponseHead, version: Version, framing: Framing, persistence: Persistence) -> String {
         text(AnswerHead { head, version, framing, persistence }.render())
     }
 
     #[test]
     fn names_are_capitalized_as_is_usual() {
-        let mut fields = Fields::default();
+        let mut fields = HeaderLines::default();
         for name in ["etag", "etags", "www-authenticate", "sec-websocket-accept", "x-3d-a--b", "date"] {
             fields.push(&HeaderName::from_static(name), b"w-w: w");
         }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn reasons_are_given_usual_or_undefined() {
-        let line = |head: Head| {
+        let line = |head: ResponseHead| {
             let head = render(&head, Version::HTTP_11, Framing::None, Persistence::KeepAlive);
             head.lines().next().unwrap().to_owned()
         };

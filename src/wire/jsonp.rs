@@ -1,6 +1,6 @@
 //! JSON-P: responses wrapped into a script that passes them to a callback, as Pushpin does.
 
-use super::head::{Fields, Head};
+use super::head::{HeaderLines, ResponseHead};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -8,20 +8,20 @@ use serde_json::{Map, Value, json};
 
 /// The way in which a response is wrapped into a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Jsonp {
+pub struct JsonpWrapper {
     /// The function that the script calls.
     pub callback: String,
     /// Whether the callback gets the status and the headers besides the body.
     pub extended: bool,
 }
 
-impl Jsonp {
+impl JsonpWrapper {
     /// Returns the response whose body is the script. Its status is always 200, because a browser does not run a
     /// script that comes with an error.
-    pub fn wrap(&self, head: &Head, body: &Bytes) -> (Head, Bytes) {
+    pub fn wrap(&self, head: &ResponseHead, body: &Bytes) -> (ResponseHead, Bytes) {
         let argument = if self.extended { describe(head, body).into_bytes() } else { without_line_end(body).to_vec() };
         let script = [b"/**/", self.callback.as_bytes(), b"(", &argument, b");\n"].concat();
-        let mut fields = Fields::default();
+        let mut fields = HeaderLines::default();
         fields.push(&CONTENT_TYPE, b"application/javascript");
         // Without this header, a browser might guess the type of the body from its content, a part of which comes
         // from the URL.
@@ -29,7 +29,7 @@ impl Jsonp {
         for (name, value) in head.fields.iter().filter(|(name, _)| *name == CACHE_CONTROL.as_str().as_bytes()) {
             fields.push_raw(name, value);
         }
-        (Head { status: 200, reason: None, fields }, script.into())
+        (ResponseHead { status: 200, reason: None, fields }, script.into())
     }
 }
 
@@ -45,7 +45,7 @@ pub fn is_callback(text: &str) -> bool {
 }
 
 /// Returns the response as one line of JSON with sorted keys. Headers with the same name are combined.
-fn describe(head: &Head, body: &[u8]) -> String {
+fn describe(head: &ResponseHead, body: &[u8]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut headers = Map::new();
     for (name, value) in head.fields.iter() {
@@ -71,14 +71,14 @@ mod tests {
     use super::*;
     use hyper::header::{HeaderName, SET_COOKIE};
 
-    fn wrap(extended: bool) -> (Head, String) {
-        let mut fields = Fields::default();
+    fn wrap(extended: bool) -> (ResponseHead, String) {
+        let mut fields = HeaderLines::default();
         fields.push(&SET_COOKIE, b"a");
         fields.push(&SET_COOKIE, b"b");
         fields.push(&CACHE_CONTROL, b"no-store");
         fields.push(&HeaderName::from_static("x-a"), b"1");
-        let head = Head { status: 404, reason: None, fields };
-        let (head, body) = Jsonp { callback: "cb".into(), extended }.wrap(&head, &Bytes::from("{\"a\":1}\r\n"));
+        let head = ResponseHead { status: 404, reason: None, fields };
+        let (head, body) = JsonpWrapper { callback: "cb".into(), extended }.wrap(&head, &Bytes::from("{\"a\":1}\r\n"));
         (head, String::from_utf8(body.to_vec()).unwrap())
     }
 

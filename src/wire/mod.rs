@@ -13,12 +13,12 @@ pub mod proxies;
 pub mod tokens;
 pub mod websocket;
 
-pub use answer::Answer;
+pub use answer::PlainAnswer;
 pub use authority::{canonical_host, is_authority, is_same_authority, without_port};
 pub use chunk::{Chunk, StreamForm};
-pub use head::{AnswerHead, Fields, Framing, Head, Persistence};
-pub use jsonp::{Jsonp, is_callback};
+pub use head::{AnswerHead, Framing, HeaderLines, Persistence, ResponseHead};
+pub use jsonp::{JsonpWrapper, is_callback};
 pub use network::{Network, is_public};
-pub use proxies::{Proxies, ProxyHeader, Sender, Way, X_FORWARDED_FOR};
+pub use proxies::{ProxyHeader, RequestPath, RequestSender, TrustedProxies, X_FORWARDED_FOR};
 pub use tokens::{names_token, tokens};
-pub use websocket::{Message, MessageForm};
+pub use websocket::{MessageForm, RenderedMessage};

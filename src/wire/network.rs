@@ -1,6 +1,6 @@
 //! Networks: IP addresses, and blocks of them.
 
-use crate::grip::{Invalid, invalid};
+use crate::grip::{InvalidText, invalid};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ impl Network {
     /// # Errors
     /// The text is neither of these, the number is larger than the number of bits in the address, or a bit after the
     /// leading ones is set.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let Ok(address) = address.parse::<IpAddr>() else {
             return invalid(format!("'{text}' is neither an address nor a network like 10.0.0.0/8"));

@@ -10,7 +10,7 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 
 /// The trusted proxies, which are believed when they report the addresses of their clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Proxies {
+pub struct TrustedProxies {
     networks: Vec<Network>,
     header: ProxyHeader,
 }
@@ -29,14 +29,14 @@ pub enum ProxyHeader {
 
 /// The kind of peer that has sent a request to gripd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
+pub enum RequestSender {
     /// A client, or a proxy that is not a trusted GRIP proxy.
     Client,
     /// Another GRIP proxy, whose signature (`Grip-Sig`) shows that it is trusted.
     GripProxy,
 }
 
-impl Sender {
+impl RequestSender {
     /// Returns whether the sender is a trusted GRIP proxy.
     pub const fn is_trusted(self) -> bool {
         matches!(self, Self::GripProxy)
@@ -45,7 +45,7 @@ impl Sender {
 
 /// The way on which a request has come from its client to gripd.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct RequestPath {
     /// The addresses that the request came from: the client's first, then those of the proxies, and the peer's last.
     hops: Vec<IpAddr>,
     /// The trusted elements of `Forwarded`, in their order. The element for the peer, which gripd adds for the next
@@ -53,7 +53,7 @@ pub struct Way {
     forwarded: Vec<String>,
 }
 
-impl Proxies {
+impl TrustedProxies {
     /// Creates the set of the proxies whose addresses are in one of these networks and that report clients in this
     /// header.
     pub const fn new(networks: Vec<Network>, header: ProxyHeader) -> Self {
@@ -61,7 +61,7 @@ impl Proxies {
     }
 
     /// Returns whether an address belongs to a trusted proxy.
-    pub fn contain(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(address))
     }
 
@@ -77,10 +77,10 @@ impl Proxies {
     /// server whose address follows for any other. The first address that does not belong to a trusted proxy is the
     /// client's. The addresses before it are ignored, because anybody may have written them. A trusted GRIP proxy is
     /// believed even if its address is not in the networks.
-    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: Sender) -> Way {
+    pub fn follow(&self, peer: IpAddr, headers: &HeaderMap, sender: RequestSender) -> RequestPath {
         let peer = peer.to_canonical();
-        let mut way = Way { hops: Vec::new(), forwarded: Vec::new() };
-        if sender.is_trusted() || self.contain(peer) {
+        let mut way = RequestPath { hops: Vec::new(), forwarded: Vec::new() };
+        if sender.is_trusted() || self.contains(peer) {
             let by_list = match self.header {
                 ProxyHeader::Either => headers.contains_key(X_FORWARDED_FOR),
                 ProxyHeader::XForwardedFor => true,
@@ -106,7 +106,7 @@ impl Proxies {
         for address in listed {
             let Some(address) = address else { break };
             believed.push(address);
-            if !self.contain(address) {
+            if !self.contains(address) {
                 break;
             }
         }
@@ -115,7 +115,7 @@ impl Proxies {
     }
 }
 
-impl Way {
+impl RequestPath {
     /// Returns the address of the client.
     pub fn client(&self) -> Option<IpAddr> {
         self.hops.first().copied()
@@ -213,13 +213,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn proxies() -> Proxies {
+    fn proxies() -> TrustedProxies {
         proxies_by(ProxyHeader::Either)
     }
 
-    fn proxies_by(header: ProxyHeader) -> Proxies {
+    fn proxies_by(header: ProxyHeader) -> TrustedProxies {
         let networks = ["10.0.0.0/8", "::1"].iter().map(|text| Network::parse(text).unwrap()).collect();
-        Proxies::new(networks, header)
+        TrustedProxies::new(networks, header)
     }
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
@@ -232,7 +232,7 @@ mod tests {
 
     /// Returns the client's address, and the values of `X-Forwarded-For` and `Forwarded` for the next server.
     fn follow(peer: &str, pairs: &[(HeaderName, &str)]) -> (String, String, Option<String>) {
-        let way = proxies().follow(peer.parse().unwrap(), &headers(pairs), Sender::Client);
+        let way = proxies().follow(peer.parse().unwrap(), &headers(pairs), RequestSender::Client);
         let text = |value: HeaderValue| value.to_str().unwrap().to_owned();
         (way.client().unwrap().to_string(), text(way.x_forwarded_for().unwrap()), way.forwarded().map(text))
     }
@@ -293,7 +293,7 @@ mod tests {
     fn one_header_decides() {
         let both = [(X_FORWARDED_FOR, "1.1.1.1"), (FORWARDED, "for=2.2.2.2")];
         let by = |header, pairs: &[(HeaderName, &str)]| {
-            let way = proxies_by(header).follow([10, 0, 0, 1].into(), &headers(pairs), Sender::Client);
+            let way = proxies_by(header).follow([10, 0, 0, 1].into(), &headers(pairs), RequestSender::Client);
             way.client().unwrap().to_string()
         };
         assert_eq!(by(ProxyHeader::Either, &both), "1.1.1.1");
@@ -311,7 +311,7 @@ mod tests {
                 let mut map = HeaderMap::new();
                 let name = if appended.starts_with(b", for") { FORWARDED } else { X_FORWARDED_FOR };
                 map.append(name, HeaderValue::from_bytes(&[before, appended].concat()).unwrap());
-                proxies().follow([10, 0, 0, 1].into(), &map, Sender::Client).client().unwrap().to_string()
+                proxies().follow([10, 0, 0, 1].into(), &map, RequestSender::Client).client().unwrap().to_string()
             };
             assert_eq!(line(b", 7.7.7.7"), "7.7.7.7", "{}", before.escape_ascii());
             assert_eq!(line(b", for=7.7.7.7"), "7.7.7.7", "{}", before.escape_ascii());
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn forwarded_tells_of_tls() {
         let secure = |text: &str| {
-            proxies().follow([10, 0, 0, 1].into(), &headers(&[(FORWARDED, text)]), Sender::Client).is_secure()
+            proxies().follow([10, 0, 0, 1].into(), &headers(&[(FORWARDED, text)]), RequestSender::Client).is_secure()
         };
         assert!(secure("for=1.1.1.1;proto=https") && secure("for=6.6.6.6, for=1.1.1.1;Proto=\"HTTPS\", for=10.0.0.2"));
         assert!(!secure("for=6.6.6.6;proto=https, for=1.1.1.1") && !secure("for=1.1.1.1;proto=http"));
@@ -343,7 +343,7 @@ mod tests {
         let way = proxies().follow(
             [9, 9, 9, 9].into(),
             &headers(&[(X_FORWARDED_FOR, "6.6.6.6, 1.1.1.1")]),
-            Sender::GripProxy,
+            RequestSender::GripProxy,
         );
         assert_eq!(way.client(), Some([1, 1, 1, 1].into()));
     }

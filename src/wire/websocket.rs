@@ -3,13 +3,13 @@
 mod render;
 mod utf8;
 
-use super::deflate::{Corrupt, Inflate, MOST};
-use crate::grip::message::{BadClose, CloseReason, MessageKind};
+use super::deflate::{CorruptData, Decompressor, MOST};
+use crate::grip::message::{CloseError, CloseReason, MessageKind};
 use render::mask;
 use std::fmt;
 use utf8::Utf8;
 
-pub use render::{Fragment, Message, MessageForm, close, frame, masked_close};
+pub use render::{Fragment, MessageForm, RenderedMessage, close, frame, masked_close};
 
 const FINAL: u8 = 0x80;
 const COMPRESSED: u8 = 0x40;
@@ -28,7 +28,7 @@ const SCRATCH: usize = 2048;
 
 /// A part of what the other side sends: a piece of a message, or a control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum FramePart {
     /// A piece of a message. Pieces do not correspond to frames: a frame may give several pieces, or none.
     Data {
         /// The kind of the message: text or binary.
@@ -50,7 +50,7 @@ pub enum Part {
 
 /// A violation of the protocol by the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
+pub enum ProtocolViolation {
     /// A frame breaks a rule of the protocol, which the text names.
     Protocol(&'static str),
     /// A text message or the reason of a Close frame is not UTF-8.
@@ -59,7 +59,7 @@ pub enum Violation {
     Deflate,
 }
 
-impl Violation {
+impl ProtocolViolation {
     /// Returns the code and reason of the Close frame that answers this violation. The code is 1002 for a broken
     /// rule, and 1007 otherwise (RFC 6455 7.4.1).
     pub fn reason(&self) -> CloseReason {
@@ -76,35 +76,35 @@ impl Violation {
     }
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for ProtocolViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.words())
     }
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for ProtocolViolation {}
 
-impl From<Corrupt> for Violation {
-    fn from(_: Corrupt) -> Self {
+impl From<CorruptData> for ProtocolViolation {
+    fn from(_: CorruptData) -> Self {
         Self::Deflate
     }
 }
 
-impl From<BadClose> for Violation {
-    fn from(bad: BadClose) -> Self {
+impl From<CloseError> for ProtocolViolation {
+    fn from(bad: CloseError) -> Self {
         match bad {
-            BadClose::Code => Self::Protocol("invalid close code"),
-            BadClose::Text => Self::Text,
+            CloseError::Code => Self::Protocol("invalid close code"),
+            CloseError::Text => Self::Text,
         }
     }
 }
 
-const fn protocol<T>(rule: &'static str) -> Result<T, Violation> {
-    Err(Violation::Protocol(rule))
+const fn protocol<T>(rule: &'static str) -> Result<T, ProtocolViolation> {
+    Err(ProtocolViolation::Protocol(rule))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     Head,
     Data,
     Control,
@@ -113,7 +113,7 @@ enum State {
 
 /// The side of a WebSocket that sends frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+enum FrameSide {
     /// A client, whose frames are masked (RFC 6455 5.3).
     Client,
     /// An origin, whose frames are not masked.
@@ -123,10 +123,10 @@ enum Side {
 /// A decoder of frames. Between messages, it holds no memory on the heap, unless the client keeps its compression
 /// window.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct FrameDecoder {
     /// The number of bytes of the frame's payload that have not been read yet.
     left: u64,
-    inflate: Option<Inflate>,
+    inflate: Option<Decompressor>,
     /// The payload of the control frame that is being read.
     control: Box<[u8]>,
     /// The kind of the message that is being read, or `None` between messages.
@@ -138,26 +138,26 @@ pub struct Decoder {
     /// The masking key of the current frame, rotated so that its first byte applies to the next byte of the payload.
     key: [u8; 4],
     utf8: Utf8,
-    state: State,
-    side: Side,
+    state: DecoderState,
+    side: FrameSide,
     /// Whether the message that is being read is compressed.
     compressed: bool,
     /// Whether no piece of the current message has been returned yet.
     first: bool,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// Creates a decoder for what a client sends. `inflate` is given if compression was agreed on.
-    pub fn of_client(inflate: Option<Inflate>) -> Self {
-        Self::new(Side::Client, inflate)
+    pub fn of_client(inflate: Option<Decompressor>) -> Self {
+        Self::new(FrameSide::Client, inflate)
     }
 
     /// Creates a decoder for what an origin sends.
     pub fn of_origin() -> Self {
-        Self::new(Side::Origin, None)
+        Self::new(FrameSide::Origin, None)
     }
 
-    fn new(side: Side, inflate: Option<Inflate>) -> Self {
+    fn new(side: FrameSide, inflate: Option<Decompressor>) -> Self {
         Self {
             left: 0,
             inflate,
@@ -167,7 +167,7 @@ impl Decoder {
             have: 0,
             key: [0; 4],
             utf8: Utf8::default(),
-            state: State::Head,
+            state: DecoderState::Head,
             side,
             compressed: false,
             first: false,
@@ -182,31 +182,31 @@ impl Decoder {
     ///
     /// # Errors
     /// The other side has violated the protocol.
-    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<FramePart>, ProtocolViolation> {
         let part = self.step(input);
-        if matches!(part, Err(_) | Ok(Some(Part::Close(_)))) {
-            *self = Self { state: State::Done, ..Self::new(self.side, None) };
+        if matches!(part, Err(_) | Ok(Some(FramePart::Close(_)))) {
+            *self = Self { state: DecoderState::Done, ..Self::new(self.side, None) };
         }
         part
     }
 
-    fn step(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+    fn step(&mut self, input: &mut &[u8]) -> Result<Option<FramePart>, ProtocolViolation> {
         loop {
             match self.state {
-                State::Head => {
+                DecoderState::Head => {
                     if !self.gather(input) {
                         return Ok(None);
                     }
                     self.open()?;
                 }
-                State::Control => return self.control(input),
-                State::Data => {
+                DecoderState::Control => return self.control(input),
+                DecoderState::Data => {
                     let part = self.data(input)?;
-                    if part.is_some() || self.state == State::Data {
+                    if part.is_some() || self.state == DecoderState::Data {
                         return Ok(part);
                     }
                 }
-                State::Done => {
+                DecoderState::Done => {
                     *input = &[];
                     return Ok(None);
                 }
@@ -244,10 +244,10 @@ impl Decoder {
     }
 
     /// Checks the head of a frame, and begins to read the frame's payload.
-    fn open(&mut self) -> Result<(), Violation> {
+    fn open(&mut self) -> Result<(), ProtocolViolation> {
         match (self.side, self.head[1] & MASKED != 0) {
-            (Side::Client, false) => return protocol("frame is not masked"),
-            (Side::Origin, true) => return protocol("frame is masked"),
+            (FrameSide::Client, false) => return protocol("frame is not masked"),
+            (FrameSide::Origin, true) => return protocol("frame is masked"),
             _ => {}
         }
         let [_, _, rest @ ..] = self.head;
@@ -257,7 +257,7 @@ impl Decoder {
         if self.head[0] & 0x08 == 0 { self.open_data() } else { self.open_control() }
     }
 
-    fn open_data(&mut self) -> Result<(), Violation> {
+    fn open_data(&mut self) -> Result<(), ProtocolViolation> {
         let rsv = self.head[0] & RESERVED;
         let kind = match self.head[0] & 0x0f {
             CONTINUATION => None,
@@ -274,11 +274,11 @@ impl Decoder {
             (None, Some(_)) => {}
             (Some(_), None) => (self.message, self.first, self.compressed) = (kind, true, rsv != 0),
         }
-        self.state = State::Data;
+        self.state = DecoderState::Data;
         Ok(())
     }
 
-    fn open_control(&mut self) -> Result<(), Violation> {
+    fn open_control(&mut self) -> Result<(), ProtocolViolation> {
         if self.head[0] & RESERVED != 0 {
             return protocol("reserved bit is set");
         }
@@ -292,7 +292,7 @@ impl Decoder {
             return protocol("control frame is too long");
         }
         self.control = vec![0; self.left as usize].into();
-        self.state = State::Control;
+        self.state = DecoderState::Control;
         Ok(())
     }
 
@@ -300,19 +300,19 @@ impl Decoder {
         self.head[0] & FINAL != 0
     }
 
-    fn control(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+    fn control(&mut self, input: &mut &[u8]) -> Result<Option<FramePart>, ProtocolViolation> {
         let bytes = self.take(input);
         let at = self.control.len() - self.left as usize - bytes.len();
         self.control[at..at + bytes.len()].copy_from_slice(&bytes);
         if self.left > 0 {
             return Ok(None);
         }
-        self.state = State::Head;
+        self.state = DecoderState::Head;
         let payload = std::mem::take(&mut self.control).into_vec();
         Ok(Some(match self.head[0] & 0x0f {
-            CLOSE => Part::Close(CloseReason::read(&payload)?),
-            PING => Part::Ping(payload),
-            _ => Part::Pong(payload),
+            CLOSE => FramePart::Close(CloseReason::read(&payload)?),
+            PING => FramePart::Ping(payload),
+            _ => FramePart::Pong(payload),
         }))
     }
 
@@ -320,7 +320,7 @@ impl Decoder {
     fn take(&mut self, input: &mut &[u8]) -> Vec<u8> {
         let length = self.available(input);
         let mut bytes = input[..length].to_vec();
-        if self.side == Side::Client {
+        if self.side == FrameSide::Client {
             mask(&mut bytes, self.key);
         }
         self.advance(input, length);
@@ -337,8 +337,8 @@ impl Decoder {
         self.key.rotate_left(length % 4);
     }
 
-    /// Reads more of a data frame. At the end of the frame, the state becomes [`State::Head`].
-    fn data(&mut self, input: &mut &[u8]) -> Result<Option<Part>, Violation> {
+    /// Reads more of a data frame. At the end of the frame, the state becomes [`DecoderState::Head`].
+    fn data(&mut self, input: &mut &[u8]) -> Result<Option<FramePart>, ProtocolViolation> {
         let (content, complete) = if self.compressed {
             self.inflated(input)?
         } else {
@@ -354,7 +354,7 @@ impl Decoder {
             }
         }
         if complete {
-            self.state = State::Head;
+            self.state = DecoderState::Head;
         }
         if last {
             self.message = None;
@@ -363,12 +363,12 @@ impl Decoder {
             return Ok(None);
         }
         let first = std::mem::take(&mut self.first);
-        Ok(Some(Part::Data { kind, content, first, last }))
+        Ok(Some(FramePart::Data { kind, content, first, last }))
     }
 
     /// Decompresses the part of the frame's payload that `input` has, until there are [`MOST`] bytes of output.
     /// Returns the content, and whether the frame is complete.
-    fn inflated(&mut self, input: &mut &[u8]) -> Result<(Vec<u8>, bool), Violation> {
+    fn inflated(&mut self, input: &mut &[u8]) -> Result<(Vec<u8>, bool), ProtocolViolation> {
         let Some(mut inflate) = self.inflate.take() else { return protocol("reserved bit is set") };
         let mut out = Vec::new();
         loop {
@@ -393,7 +393,7 @@ impl Decoder {
 
 /// Returns the length of the payload and the masking key. `short` is the length in the second byte of a frame's head,
 /// and `rest` holds the bytes of the head that follow.
-fn payload_length(short: u8, rest: [u8; 12]) -> Result<(u64, [u8; 4]), Violation> {
+fn payload_length(short: u8, rest: [u8; 12]) -> Result<(u64, [u8; 4]), ProtocolViolation> {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = rest;
     let (length, key, least) = match short {
         126 => (u64::from(u16::from_be_bytes([a, b])), [c, d, e, f], 126),

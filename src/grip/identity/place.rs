@@ -1,13 +1,13 @@
 //! The places in a request that may contain a token.
 
-use super::super::{Invalid, form, invalid};
+use super::super::{InvalidText, form, invalid};
 use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::fmt;
 
 /// A place in a request that may contain a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum TokenPlace {
     /// The header of this name. Its value is the token, optionally after `Bearer` (RFC 6750).
     Header(HeaderName),
     /// The cookie of this name (RFC 6265).
@@ -16,12 +16,12 @@ pub enum Place {
     Query(String),
 }
 
-impl Place {
+impl TokenPlace {
     /// Parses a place: `header:NAME`, `cookie:NAME` or `query:NAME`.
     ///
     /// # Errors
     /// `text` has none of these forms, or its name is not valid for a header, a cookie or a query parameter.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
         // The names of headers and cookies have the same grammar (`token`, RFC 9110 5.6.2 and RFC 6265 4.1.1).
         let header = |name: &str| HeaderName::try_from(name).ok();
         let place = match text.split_once(':') {
@@ -32,7 +32,7 @@ impl Place {
             _ => return invalid(format!("'{text}' is not valid: use 'header:NAME', 'cookie:NAME' or 'query:NAME'")),
         };
         place.ok_or_else(|| {
-            Invalid::new(format!("'{text}' does not contain a valid name of a header, cookie or query parameter"))
+            InvalidText::new(format!("'{text}' does not contain a valid name of a header, cookie or query parameter"))
         })
     }
 
@@ -54,10 +54,10 @@ impl Place {
 
 /// Returns a query in which the values of all tokens are replaced by `...`, for logs. Returns `None` if the query
 /// contains no token.
-pub fn hide_tokens(query: &str, places: &[Place]) -> Option<String> {
+pub fn hide_tokens(query: &str, places: &[TokenPlace]) -> Option<String> {
     let is_token = |pair: &str| {
         let name = pair.split_once('=').and_then(|(name, _)| form::decode(name));
-        name.is_some_and(|name| places.iter().any(|place| matches!(place, Place::Query(own) if *own == name)))
+        name.is_some_and(|name| places.iter().any(|place| matches!(place, TokenPlace::Query(own) if *own == name)))
     };
     if !query.split('&').any(is_token) {
         return None;
@@ -69,7 +69,7 @@ pub fn hide_tokens(query: &str, places: &[Place]) -> Option<String> {
     Some(query.split('&').map(hidden).collect::<Vec<_>>().join("&"))
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for TokenPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
@@ -120,19 +120,19 @@ mod tests {
     fn find(place: &str, headers: &[(&'static str, &[u8])], query: Option<&str>) -> Option<String> {
         let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap();
         let headers = headers.iter().map(|(name, bytes)| (HeaderName::from_static(name), value(bytes))).collect();
-        Place::parse(place).unwrap().find(&headers, query).into_iter().next().map(Cow::into_owned)
+        TokenPlace::parse(place).unwrap().find(&headers, query).into_iter().next().map(Cow::into_owned)
     }
 
     #[test]
     fn places_are_written_as_they_are_read() {
         for text in ["header:authorization", "cookie:__Host-s", "query:access token", "query:a:b"] {
-            assert_eq!(Place::parse(text).unwrap().to_string(), text);
+            assert_eq!(TokenPlace::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(Place::parse("header:X-User"), Place::parse("header:x-user"));
+        assert_eq!(TokenPlace::parse("header:X-User"), TokenPlace::parse("header:x-user"));
         let wrong =
             ["", "header", "header:", "cookie:", "query:", "header:a b", "cookie:a=b", "Header:a", "body:a", "a"];
         for text in wrong {
-            assert!(Place::parse(text).unwrap_err().to_string().contains(&format!("'{text}'")), "{text}");
+            assert!(TokenPlace::parse(text).unwrap_err().to_string().contains(&format!("'{text}'")), "{text}");
         }
     }
 
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn tokens_are_hidden_from_logs() {
-        let places = [Place::parse("header:token").unwrap(), Place::parse("query:t o").unwrap()];
+        let places = [TokenPlace::parse("header:token").unwrap(), TokenPlace::parse("query:t o").unwrap()];
         let hidden = |query: &str| hide_tokens(query, &places);
         assert_eq!(hidden("a=1&t+o=secret&t%20o=other&token=x").as_deref(), Some("a=1&t+o=...&t%20o=...&token=x"));
         assert_eq!(hidden("a=1&t+o"), None);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_needs_no_decoding_is_not_copied() {
-        let found = Place::Query("t".into())
+        let found = TokenPlace::Query("t".into())
             .find(&HeaderMap::new(), Some("t=a.b-c_d"))
             .into_iter()
             .all(|found| matches!(found, Cow::Borrowed("a.b-c_d")));
@@ -203,7 +203,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read(text in "(header|cookie|query):.{0,6}|.{0,9}", bytes: Vec<u8>, query in "[t=&%+a;]{0,12}") {
-            if let (Ok(place), Ok(value)) = (Place::parse(&text), HeaderValue::from_bytes(&bytes)) {
+            if let (Ok(place), Ok(value)) = (TokenPlace::parse(&text), HeaderValue::from_bytes(&bytes)) {
                 let headers: HeaderMap = [(COOKIE, value)].into_iter().collect();
                 prop_assert!(!place.find(&headers, Some(&query)).contains(&Cow::Borrowed("")));
             }

@@ -36,8 +36,8 @@ fn secret(text: &str) -> Key {
     Key::Secret(text.as_bytes().to_vec())
 }
 
-fn tokens(key: &Key) -> Tokens {
-    Tokens::of_key(key, Expected::default()).unwrap()
+fn tokens(key: &Key) -> TokenChecker {
+    TokenChecker::of_key(key, ExpectedClaims::default()).unwrap()
 }
 
 fn good() -> Value {
@@ -45,13 +45,13 @@ fn good() -> Value {
 }
 
 /// Verifies a token with these claims, whose signature is valid.
-fn judge(expected: &Expected, claims: &Value) -> Result<Identity, Untrusted> {
-    let tokens = Tokens::of_key(&secret("s"), expected.clone()).unwrap();
+fn judge(expected: &ExpectedClaims, claims: &Value) -> Result<Identity, TokenError> {
+    let tokens = TokenChecker::of_key(&secret("s"), expected.clone()).unwrap();
     tokens.verify(&sign(&hs("s"), None, claims), NOW)
 }
 
-fn refused(claims: Value) -> Untrusted {
-    judge(&Expected::default(), &claims).unwrap_err()
+fn refused(claims: Value) -> TokenError {
+    judge(&ExpectedClaims::default(), &claims).unwrap_err()
 }
 
 fn part(value: &Value) -> String {
@@ -72,8 +72,8 @@ fn oct(secret: &str, more: Value) -> Value {
     jwk
 }
 
-fn jwks(keys: &[Value]) -> Result<Tokens, InvalidKey> {
-    Tokens::of_jwks(&json!({ "keys": keys }).to_string(), Expected::default())
+fn jwks(keys: &[Value]) -> Result<TokenChecker, InvalidKey> {
+    TokenChecker::of_jwks(&json!({ "keys": keys }).to_string(), ExpectedClaims::default())
 }
 
 #[test]
@@ -86,11 +86,11 @@ fn a_token_says_who_a_client_is() {
             // A verifier with a single key ignores the key id of a token.
             for kid in [None, Some("k")] {
                 let told = tokens(key).verify(&sign(signing, kid, &good()), NOW);
-                assert_eq!(told, if at == by { Ok(ann.clone()) } else { Err(Untrusted::Algorithm) });
+                assert_eq!(told, if at == by { Ok(ann.clone()) } else { Err(TokenError::Algorithm) });
             }
         }
     }
-    assert_eq!(tokens(&secret("t")).verify(&sign(&hs("s"), None, &good()), NOW), Err(Untrusted::Signature));
+    assert_eq!(tokens(&secret("t")).verify(&sign(&hs("s"), None, &good()), NOW), Err(TokenError::Signature));
 }
 
 #[test]
@@ -101,17 +101,17 @@ fn what_was_changed_is_not_believed() {
         let other = part(&json!({"sub": "bob", "exp": NOW + 1}));
         let tokens = tokens(&key);
         let verify = |token: &str| tokens.verify(token, NOW).unwrap_err();
-        assert_eq!(verify(&format!("{header}.{other}.{signature}")), Untrusted::Signature);
+        assert_eq!(verify(&format!("{header}.{other}.{signature}")), TokenError::Signature);
         let other = part(&json!({"alg": by.1, "typ": "x"}));
-        assert_eq!(verify(&format!("{other}.{claims}.{signature}")), Untrusted::Signature);
-        assert_eq!(verify(&format!("{header}.{claims}.{}", &signature[4..])), Untrusted::Signature);
-        assert_eq!(verify(&format!("{header}.{claims}.")), Untrusted::Signature);
+        assert_eq!(verify(&format!("{other}.{claims}.{signature}")), TokenError::Signature);
+        assert_eq!(verify(&format!("{header}.{claims}.{}", &signature[4..])), TokenError::Signature);
+        assert_eq!(verify(&format!("{header}.{claims}.")), TokenError::Signature);
         for text in ["", ".", "..", "a.b.c", header, &token[..header.len() + 1 + claims.len()], "é.é.é", "\0.\0.\0"]
         {
-            assert_eq!(verify(text), Untrusted::Malformed, "{text}");
+            assert_eq!(verify(text), TokenError::Malformed, "{text}");
         }
-        assert_eq!(verify(&format!(" {token}")), Untrusted::Malformed);
-        assert_eq!(verify(&format!("{token}.{signature}")), Untrusted::Malformed);
+        assert_eq!(verify(&format!(" {token}")), TokenError::Malformed);
+        assert_eq!(verify(&format!("{token}.{signature}")), TokenError::Malformed);
     }
 }
 
@@ -119,21 +119,21 @@ fn what_was_changed_is_not_believed() {
 fn the_key_decides_the_algorithm() {
     let tokens = tokens(&Key::Pem(RSA_PUBLIC.to_owned()));
     // Everybody knows the public key, so a token that was signed with it as a secret must be refused.
-    assert_eq!(tokens.verify(&sign(&hs(RSA_PUBLIC), None, &good()), NOW), Err(Untrusted::Algorithm));
+    assert_eq!(tokens.verify(&sign(&hs(RSA_PUBLIC), None, &good()), NOW), Err(TokenError::Algorithm));
     let other = (EncodingKey::from_rsa_pem(RSA.as_bytes()).unwrap(), Algorithm::RS512);
-    assert_eq!(tokens.verify(&sign(&other, None, &good()), NOW), Err(Untrusted::Algorithm));
+    assert_eq!(tokens.verify(&sign(&other, None, &good()), NOW), Err(TokenError::Algorithm));
     let header = |header: Value| format!("{}.{}.", part(&header), part(&good()));
     for alg in ["none", "None", "", "HS255"] {
-        assert_eq!(tokens.verify(&header(json!({ "alg": alg })), NOW), Err(Untrusted::Malformed));
+        assert_eq!(tokens.verify(&header(json!({ "alg": alg })), NOW), Err(TokenError::Malformed));
     }
-    assert_eq!(tokens.verify(&header(json!({})), NOW), Err(Untrusted::Malformed));
+    assert_eq!(tokens.verify(&header(json!({})), NOW), Err(TokenError::Malformed));
 }
 
 #[test]
 fn what_must_be_understood_is_not() {
     let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::default() };
     let token = encode(&header, &good(), &hs("s").0).unwrap();
-    assert_eq!(tokens(&secret("s")).verify(&token, NOW), Err(Untrusted::Malformed));
+    assert_eq!(tokens(&secret("s")).verify(&token, NOW), Err(TokenError::Malformed));
 }
 
 #[test]
@@ -141,59 +141,59 @@ fn tokens_are_valid_to_the_second() {
     let valid = |times: Value| {
         let mut claims = good();
         claims.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
-        judge(&Expected::default(), &claims).map(|identity| identity.expires)
+        judge(&ExpectedClaims::default(), &claims).map(|identity| identity.expires)
     };
     assert_eq!(valid(json!({})), Ok(NOW + 1));
-    assert_eq!(valid(json!({"exp": NOW})), Err(Untrusted::Expired));
-    assert_eq!(valid(json!({"exp": NOW as f64 + 0.9})), Err(Untrusted::Expired));
+    assert_eq!(valid(json!({"exp": NOW})), Err(TokenError::Expired));
+    assert_eq!(valid(json!({"exp": NOW as f64 + 0.9})), Err(TokenError::Expired));
     assert_eq!(valid(json!({"exp": NOW as f64 + 1.9})), Ok(NOW + 1));
-    assert_eq!(valid(json!({"exp": -1})), Err(Untrusted::Expired));
+    assert_eq!(valid(json!({"exp": -1})), Err(TokenError::Expired));
     assert_eq!(valid(json!({"exp": 1e300})), Ok(u64::MAX));
     for exp in [json!("1001"), json!(null), json!([1001]), json!({})] {
-        assert_eq!(valid(json!({ "exp": exp })), Err(Untrusted::NoExpiry));
+        assert_eq!(valid(json!({ "exp": exp })), Err(TokenError::NoExpiry));
     }
-    assert_eq!(refused(json!({"sub": "ann"})), Untrusted::NoExpiry);
+    assert_eq!(refused(json!({"sub": "ann"})), TokenError::NoExpiry);
     assert_eq!(valid(json!({"nbf": NOW})), Ok(NOW + 1));
     assert_eq!(valid(json!({"nbf": -5.5})), Ok(NOW + 1));
-    assert_eq!(valid(json!({"nbf": NOW + 1})), Err(Untrusted::TooEarly));
-    assert_eq!(valid(json!({"nbf": NOW as f64 + 0.1})), Err(Untrusted::TooEarly));
-    assert_eq!(valid(json!({"nbf": "1000"})), Err(Untrusted::NotBefore));
+    assert_eq!(valid(json!({"nbf": NOW + 1})), Err(TokenError::TooEarly));
+    assert_eq!(valid(json!({"nbf": NOW as f64 + 0.1})), Err(TokenError::TooEarly));
+    assert_eq!(valid(json!({"nbf": "1000"})), Err(TokenError::NotBefore));
 }
 
 #[test]
 fn issuer_and_audience_count_if_they_are_expected() {
-    let expected = Expected { issuer: Some("i".into()), audience: Some("a".into()), ..Expected::default() };
+    let expected = ExpectedClaims { issuer: Some("i".into()), audience: Some("a".into()), ..ExpectedClaims::default() };
     let told = |iss: Value, aud: Value| {
         let claims = json!({"sub": "ann", "exp": NOW + 1, "iss": iss, "aud": aud});
-        assert!(judge(&Expected::default(), &claims).is_ok());
+        assert!(judge(&ExpectedClaims::default(), &claims).is_ok());
         judge(&expected, &claims).map(|_| ())
     };
     assert_eq!(told(json!("i"), json!("a")), Ok(()));
     assert_eq!(told(json!("i"), json!(["b", "a"])), Ok(()));
     for iss in [json!("I"), json!(null), json!(["i"]), json!(1)] {
-        assert_eq!(told(iss, json!("a")), Err(Untrusted::Issuer));
+        assert_eq!(told(iss, json!("a")), Err(TokenError::Issuer));
     }
     for aud in [json!("b"), json!([]), json!(["b", 1]), json!([["a"]]), json!(null), json!({"a": "a"})] {
-        assert_eq!(told(json!("i"), aud), Err(Untrusted::Audience));
+        assert_eq!(told(json!("i"), aud), Err(TokenError::Audience));
     }
-    assert_eq!(judge(&expected, &good()), Err(Untrusted::Issuer));
+    assert_eq!(judge(&expected, &good()), Err(TokenError::Issuer));
 }
 
 #[test]
 fn a_user_is_a_text_or_a_whole_number() {
-    let expected = Expected { claim: "uid".into(), ..Expected::default() };
+    let expected = ExpectedClaims { claim: "uid".into(), ..ExpectedClaims::default() };
     let user = |uid: Value| judge(&expected, &json!({"uid": uid, "exp": NOW + 1})).map(|identity| identity.user);
     assert_eq!(user(json!("{user}*")).as_deref(), Ok("{user}*"));
     assert_eq!(user(json!(456)).as_deref(), Ok("456"));
     assert_eq!(user(json!(-1)).as_deref(), Ok("-1"));
     assert_eq!(user(json!(u64::MAX)).as_deref(), Ok("18446744073709551615"));
     for uid in [json!(1.5), json!(1.0), json!(1e30), json!(null), json!(true), json!(["ann"]), json!({"a": 1})] {
-        assert_eq!(user(uid), Err(Untrusted::UserType));
+        assert_eq!(user(uid), Err(TokenError::UserType));
     }
     for uid in ["", "a\nb", "a\0", "\u{85}", &"é".repeat(128)] {
-        assert_eq!(user(json!(uid)), Err(Untrusted::User));
+        assert_eq!(user(json!(uid)), Err(TokenError::User));
     }
-    assert_eq!(judge(&expected, &good()), Err(Untrusted::NoUser));
+    assert_eq!(judge(&expected, &good()), Err(TokenError::NoUser));
     // A user id that the JSON parser cannot represent exactly must not be taken for another user.
     let token = format!(
         "{}.{}",
@@ -201,8 +201,8 @@ fn a_user_is_a_text_or_a_whole_number() {
         URL_SAFE_NO_PAD.encode(r#"{"uid":18446744073709551616,"exp":1001}"#)
     );
     let signature = jsonwebtoken::crypto::sign(token.as_bytes(), &hs("s").0, Algorithm::HS256).unwrap();
-    let tokens = Tokens::of_key(&secret("s"), expected).unwrap();
-    assert_eq!(tokens.verify(&format!("{token}.{signature}"), NOW), Err(Untrusted::UserType));
+    let tokens = TokenChecker::of_key(&secret("s"), expected).unwrap();
+    assert_eq!(tokens.verify(&format!("{token}.{signature}"), NOW), Err(TokenError::UserType));
 }
 
 #[test]
@@ -213,22 +213,23 @@ fn users_have_a_length() {
 
 #[test]
 fn a_token_may_name_what_its_client_may_hold() {
-    let channels = |value: Value| judge(&Expected::default(), &json!({"sub": "a", "exp": NOW + 1, "channels": value}));
-    let patterns = |identity: Result<Identity, Untrusted>| {
+    let channels =
+        |value: Value| judge(&ExpectedClaims::default(), &json!({"sub": "a", "exp": NOW + 1, "channels": value}));
+    let patterns = |identity: Result<Identity, TokenError>| {
         identity.unwrap().channels.map(|globs| globs.iter().map(Glob::to_string).collect::<Vec<_>>())
     };
     assert_eq!(patterns(channels(json!(["conversation*", "news"]))).unwrap(), ["conversation*", "news"]);
     assert_eq!(patterns(channels(json!([]))).unwrap(), [""; 0]);
-    assert_eq!(patterns(judge(&Expected::default(), &good())), None);
+    assert_eq!(patterns(judge(&ExpectedClaims::default(), &good())), None);
     for value in [json!("news"), json!(null), json!(["news", 1]), json!({}), json!(true)] {
-        assert_eq!(channels(value), Err(Untrusted::Channels));
+        assert_eq!(channels(value), Err(TokenError::Channels));
     }
 }
 
 #[test]
 fn claims_that_are_no_object_are_nothing() {
     for claims in [json!([1, 2]), json!("a"), json!(null)] {
-        assert_eq!(refused(claims), Untrusted::Malformed);
+        assert_eq!(refused(claims), TokenError::Malformed);
     }
 }
 
@@ -248,16 +249,16 @@ fn a_jwks_has_keys_by_their_ids() {
     }
     for by in [hs("one"), hs("two"), hs("three"), es(), rs()] {
         assert_eq!(told(&by, None), Ok(()));
-        assert_eq!(told(&by, Some("other")), Err(Untrusted::UnknownKey));
+        assert_eq!(told(&by, Some("other")), Err(TokenError::UnknownKey));
     }
-    assert_eq!(told(&hs("two"), Some("1")), Err(Untrusted::Signature));
-    assert_eq!(told(&hs("four"), None), Err(Untrusted::Signature));
-    assert_eq!(told(&es(), Some("1")), Err(Untrusted::Algorithm));
-    assert_eq!(told(&hs(EC_PUBLIC), Some("ec")), Err(Untrusted::Algorithm));
+    assert_eq!(told(&hs("two"), Some("1")), Err(TokenError::Signature));
+    assert_eq!(told(&hs("four"), None), Err(TokenError::Signature));
+    assert_eq!(told(&es(), Some("1")), Err(TokenError::Algorithm));
+    assert_eq!(told(&hs(EC_PUBLIC), Some("ec")), Err(TokenError::Algorithm));
     // A key does not verify a token that names another algorithm, even if the signature was made with that key.
     let message = format!("{}.{}", part(&json!({"alg": "RS256"})), part(&good()));
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &hs("one").0, Algorithm::HS256).unwrap();
-    assert_eq!(set.verify(&format!("{message}.{signature}"), NOW), Err(Untrusted::Signature));
+    assert_eq!(set.verify(&format!("{message}.{signature}"), NOW), Err(TokenError::Signature));
 }
 
 #[test]
@@ -285,9 +286,9 @@ fn keys_that_cannot_be_used_are_skipped() {
     }
     let set = jwks(&[&useless[..], &[oct("good", json!({}))]].concat()).unwrap();
     assert!(set.verify(&sign(&hs("good"), None, &good()), NOW).is_ok());
-    assert_eq!(set.verify(&sign(&hs("s"), None, &good()), NOW), Err(Untrusted::Signature));
+    assert_eq!(set.verify(&sign(&hs("s"), None, &good()), NOW), Err(TokenError::Signature));
     for text in ["", "{}", "[]", "{\"keys\":1}", "{\"keys\":[]}", "-----BEGIN PUBLIC KEY-----"] {
-        assert!(Tokens::of_jwks(text, Expected::default()).is_err(), "{text}");
+        assert!(TokenChecker::of_jwks(text, ExpectedClaims::default()).is_err(), "{text}");
     }
 }
 
@@ -295,16 +296,16 @@ fn keys_that_cannot_be_used_are_skipped() {
 fn a_key_that_knows_nobody_or_everybody_is_an_error() {
     let useless = [secret(""), secret(RSA_PUBLIC), secret("\n-----BEGIN"), Key::Pem(RSA.into()), Key::Pem(EC.into())];
     for key in useless {
-        assert!(Tokens::of_key(&key, Expected::default()).is_err(), "{key:?}");
+        assert!(TokenChecker::of_key(&key, ExpectedClaims::default()).is_err(), "{key:?}");
     }
 }
 
 #[test]
 fn tokens_of_the_same_keys_and_terms_are_the_same() {
-    let expected = Expected { claim: "uid".into(), ..Expected::default() };
+    let expected = ExpectedClaims { claim: "uid".into(), ..ExpectedClaims::default() };
     assert_eq!(tokens(&secret("s")), tokens(&secret("s")));
     assert_ne!(tokens(&secret("s")), tokens(&secret("t")));
-    assert_ne!(tokens(&secret("s")), Tokens::of_key(&secret("s"), expected).unwrap());
+    assert_ne!(tokens(&secret("s")), TokenChecker::of_key(&secret("s"), expected).unwrap());
     let (ec, rsa) = (jwk(EC_PUBLIC, json!({})), jwk(RSA_PUBLIC, json!({})));
     assert_eq!(jwks(&[ec.clone(), rsa.clone()]), jwks(&[ec.clone(), rsa.clone()]));
     assert_ne!(jwks(&[ec.clone(), rsa]), jwks(std::slice::from_ref(&ec)));
@@ -320,7 +321,7 @@ fn no_key_is_printed() {
 
 #[test]
 fn reasons_fit_into_a_header() {
-    use Untrusted::*;
+    use TokenError::*;
     let all = [
         Malformed, Algorithm, UnknownKey, Signature, NoExpiry, Expired, NotBefore, TooEarly, Issuer, Audience, NoUser,
         UserType, User, Channels,

@@ -5,7 +5,7 @@ use std::fmt;
 /// The reason for refusing a token. Its text is one sentence that can serve as an `error_description` (RFC 6750 3):
 /// it is ASCII without quotes and backslashes, and contains no part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Untrusted {
+pub enum TokenError {
     /// The text is not a signed JWT, its algorithm is unknown, it requires an extension (`crit`), or its claims are
     /// not a JSON object.
     Malformed,
@@ -39,7 +39,7 @@ pub enum Untrusted {
     Channels,
 }
 
-impl fmt::Display for Untrusted {
+impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "The token is not a signed JWT",
@@ -61,4 +61,4 @@ impl fmt::Display for Untrusted {
     }
 }
 
-impl std::error::Error for Untrusted {}
+impl std::error::Error for TokenError {}

@@ -1,14 +1,14 @@
 //! A parser for the `Grip-*` headers of a response.
 
-use super::super::fields::{Element, elements, seconds};
-use super::super::object::is_reason;
-use super::super::{Invalid, Meta, invalid};
-use super::{HoldMode, Instruct, KeepAlive, Named, final_status, hold_time};
+use super::super::fields::{FieldElement, elements, seconds};
+use super::super::json_object::is_reason;
+use super::super::{InvalidText, Meta, invalid};
+use super::{HoldMode, Instruct, KeepAlive, NamedChannel, final_status, hold_time};
 use hyper::header::{HeaderMap, HeaderValue};
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub(super) fn parse(headers: &HeaderMap) -> Result<Instruct, Invalid> {
+pub(super) fn parse(headers: &HeaderMap) -> Result<Instruct, InvalidText> {
     let mut instruct = Instruct { hold: parse_hold(headers)?, ..Instruct::default() };
     let mut channels = Vec::new();
     for value in texts(headers, "grip-channel")? {
@@ -32,17 +32,17 @@ pub(super) fn parse(headers: &HeaderMap) -> Result<Instruct, Invalid> {
 
 /// Returns the values of a header as text. A value that is not UTF-8 is an error; it is not skipped, because a channel
 /// would be lost silently.
-fn texts<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<Cow<'a, str>>, Invalid> {
+fn texts<'a>(headers: &'a HeaderMap, name: &str) -> Result<Vec<Cow<'a, str>>, InvalidText> {
     let text = |v: &'a HeaderValue| std::str::from_utf8(v.as_bytes()).map(Cow::Borrowed);
     let values: Result<_, _> = headers.get_all(name).iter().map(text).collect();
-    values.map_err(|_| Invalid::new(format!("{name} is not UTF-8")))
+    values.map_err(|_| InvalidText::new(format!("{name} is not UTF-8")))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, Invalid> {
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, InvalidText> {
     Ok(texts(headers, name)?.into_iter().next())
 }
 
-fn parse_hold(headers: &HeaderMap) -> Result<Option<HoldMode>, Invalid> {
+fn parse_hold(headers: &HeaderMap) -> Result<Option<HoldMode>, InvalidText> {
     match text(headers, "grip-hold")?.as_deref() {
         None => Ok(None),
         Some("response") => Ok(Some(HoldMode::Response)),
@@ -51,21 +51,21 @@ fn parse_hold(headers: &HeaderMap) -> Result<Option<HoldMode>, Invalid> {
     }
 }
 
-fn parse_channel(part: &str) -> Result<Named, Invalid> {
-    let Some(element) = Element::parse(part) else { return invalid("failed to parse Grip-Channel") };
+fn parse_channel(part: &str) -> Result<NamedChannel, InvalidText> {
+    let Some(element) = FieldElement::parse(part) else { return invalid("failed to parse Grip-Channel") };
     // As in Pushpin, the name of the parameter `filter` must be in lower case.
     let filters = element.parameters().filter(|(name, _)| *name == "filter").map(|(_, value)| value);
     let filters: Vec<&str> = filters.collect();
-    Named::new(element.value, element.get("prev-id"), filters.iter().copied())
+    NamedChannel::new(element.value, element.get("prev-id"), filters.iter().copied())
 }
 
-fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Invalid> {
+fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, InvalidText> {
     let Some(value) = text(headers, "grip-timeout")? else { return Ok(None) };
     let seconds = seconds(&value, "failed to parse Grip-Timeout", "Grip-Timeout has invalid value")?;
     Ok(Some(hold_time(seconds)))
 }
 
-fn parse_status(value: &str) -> Result<Option<(u16, Option<String>)>, Invalid> {
+fn parse_status(value: &str) -> Result<Option<(u16, Option<String>)>, InvalidText> {
     let value = value.trim();
     if value.is_empty() {
         return Ok(None);
@@ -75,18 +75,18 @@ fn parse_status(value: &str) -> Result<Option<(u16, Option<String>)>, Invalid> {
         return invalid("Grip-Status contains invalid reason");
     }
     let code = code.parse().ok().and_then(final_status);
-    let code = code.ok_or_else(|| Invalid::new("Grip-Status contains invalid status code"))?;
+    let code = code.ok_or_else(|| InvalidText::new("Grip-Status contains invalid status code"))?;
     Ok(Some((code, reason)))
 }
 
-fn parse_meta(headers: &HeaderMap) -> Result<Meta, Invalid> {
-    let empty = || Invalid::new("Grip-Set-Meta cannot be empty");
+fn parse_meta(headers: &HeaderMap) -> Result<Meta, InvalidText> {
+    let empty = || InvalidText::new("Grip-Set-Meta cannot be empty");
     let mut meta = Meta::default();
     for value in texts(headers, "grip-set-meta")? {
         for part in elements(&value) {
             // A pair of a name and a value has the syntax of a parameter, and parameters are parsed only after a `;`.
             let pair = format!(";{part}");
-            let element = Element::parse(&pair).ok_or_else(empty)?;
+            let element = FieldElement::parse(&pair).ok_or_else(empty)?;
             let (name, value) = element.parameters().next().ok_or_else(empty)?;
             meta.add(name, value)?;
         }
@@ -110,7 +110,7 @@ mod tests {
         map
     }
 
-    fn parse(pairs: &[(&'static str, &str)]) -> Result<Instruct, Invalid> {
+    fn parse(pairs: &[(&'static str, &str)]) -> Result<Instruct, InvalidText> {
         super::parse(&headers(pairs))
     }
 

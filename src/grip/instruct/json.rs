@@ -1,15 +1,16 @@
 //! A parser for the body of an `application/grip-instruct` response.
 
-use super::super::object::{Fields, Object, is_gripds_own, is_reason};
-use super::super::{Invalid, invalid, json};
-use super::{HoldMode, Instruct, KeepAlive, KeepAliveMode, Named, Substitute, final_status, hold_time};
+use super::super::json_object::{Fields, Object, is_gripds_own, is_reason};
+use super::super::{InvalidText, invalid, json};
+use super::{HoldMode, Instruct, KeepAlive, KeepAliveMode, NamedChannel, SubstituteAnswer, final_status, hold_time};
 use serde_json::Value;
 
 /// Parses a body into `instruct`, which already contains the values of the response's headers. Channels and meta are
 /// added to those of the headers, and all other values of the body have precedence.
-pub(super) fn read(instruct: &mut Instruct, body: &[u8]) -> Result<(), Invalid> {
-    let value = json::read(body)
-        .map_err(|fault| Invalid::new(format!("failed to parse application/grip-instruct content as JSON: {fault}")))?;
+pub(super) fn read(instruct: &mut Instruct, body: &[u8]) -> Result<(), InvalidText> {
+    let value = json::read(body).map_err(|fault| {
+        InvalidText::new(format!("failed to parse application/grip-instruct content as JSON: {fault}"))
+    })?;
     let Value::Object(object) = value else { return invalid("instruct must be an object") };
     let fields = Fields { of: "instruct", object: &object };
     if let Some(hold) = fields.object("hold")? {
@@ -21,7 +22,7 @@ pub(super) fn read(instruct: &mut Instruct, body: &[u8]) -> Result<(), Invalid> 
     read_response(instruct, &Fields { of: "response", object: response })
 }
 
-fn read_hold(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid> {
+fn read_hold(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), InvalidText> {
     instruct.hold = match fields.string("mode")? {
         None | Some("response") => Some(HoldMode::Response),
         Some("stream") => Some(HoldMode::Stream),
@@ -45,14 +46,14 @@ fn read_hold(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid
     Ok(())
 }
 
-fn channel_of(fields: &Fields<'_>) -> Result<Named, Invalid> {
+fn channel_of(fields: &Fields<'_>) -> Result<NamedChannel, InvalidText> {
     let Some(name) = fields.string("name")? else { return invalid("channel does not contain 'name'") };
     let filters = fields.strings("filters")?.unwrap_or_default();
-    Named::new(name, fields.string("prev-id")?, filters.iter().copied())
+    NamedChannel::new(name, fields.string("prev-id")?, filters.iter().copied())
 }
 
 /// Parses a keep-alive. As in Pushpin, the default mode is `interval` here, unlike in the header.
-fn keep_alive(fields: &Fields<'_>) -> Result<KeepAlive, Invalid> {
+fn keep_alive(fields: &Fields<'_>) -> Result<KeepAlive, InvalidText> {
     let content = fields.content("content-bin", "content")?.filter(|content| !content.is_empty());
     let Some(content) = content else { return invalid("keep-alive does not contain 'content' or 'content-bin'") };
     let seconds = fields.seconds("timeout")?;
@@ -60,7 +61,7 @@ fn keep_alive(fields: &Fields<'_>) -> Result<KeepAlive, Invalid> {
     Ok(KeepAlive::new(content.to_vec(), seconds, mode))
 }
 
-fn read_response(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Invalid> {
+fn read_response(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), InvalidText> {
     let reason = fields.string("reason")?.map(str::to_owned);
     if reason.as_deref().is_some_and(|reason| !is_reason(reason)) {
         return invalid("response contains 'reason' with invalid value");
@@ -76,7 +77,7 @@ fn read_response(instruct: &mut Instruct, fields: &Fields<'_>) -> Result<(), Inv
     }
     let headers = fields.headers()?.into_iter().filter(|(name, _)| !is_gripds_own(name)).collect();
     let body = fields.content("body-bin", "body")?.unwrap_or_default();
-    instruct.substitute = Some(Substitute { headers, body });
+    instruct.substitute = Some(SubstituteAnswer { headers, body });
     Ok(())
 }
 
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn the_default_is_a_long_poll_with_an_empty_answer() {
         let i = parse(&json!({"hold": {"channels": []}})).unwrap();
-        assert_eq!((i.hold, i.substitute), (Some(HoldMode::Response), Some(Substitute::default())));
+        assert_eq!((i.hold, i.substitute), (Some(HoldMode::Response), Some(SubstituteAnswer::default())));
         assert_eq!(parse(&json!({})).unwrap().hold, None);
     }
 

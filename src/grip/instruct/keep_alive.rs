@@ -1,7 +1,7 @@
 //! `Grip-Keep-Alive`: content that keeps the connection of a stream alive.
 
-use super::super::fields::{Element, seconds};
-use super::super::{Invalid, base64, invalid};
+use super::super::fields::{FieldElement, seconds};
+use super::super::{InvalidText, base64, invalid};
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: u64 = 55;
@@ -35,8 +35,8 @@ impl KeepAlive {
     }
 
     /// Parses the value of the header `Grip-Keep-Alive`.
-    pub(super) fn parse(value: &str) -> Result<Self, Invalid> {
-        let element = Element::parse(value).ok_or_else(|| Invalid::new("failed to parse Grip-Keep-Alive"))?;
+    pub(super) fn parse(value: &str) -> Result<Self, InvalidText> {
+        let element = FieldElement::parse(value).ok_or_else(|| InvalidText::new("failed to parse Grip-Keep-Alive"))?;
         if element.value.is_empty() {
             return invalid("Grip-Keep-Alive cannot be empty");
         }
@@ -53,7 +53,7 @@ impl KeepAlive {
 
 impl KeepAliveMode {
     /// Returns the mode that is called `name`.
-    pub(in crate::grip) fn named(name: &str) -> Result<Self, Invalid> {
+    pub(in crate::grip) fn named(name: &str) -> Result<Self, InvalidText> {
         match name {
             "idle" => Ok(Self::Idle),
             "interval" => Ok(Self::Interval),
@@ -62,16 +62,16 @@ impl KeepAliveMode {
     }
 }
 
-fn content(value: &str, format: Option<&str>) -> Result<Vec<u8>, Invalid> {
+fn content(value: &str, format: Option<&str>) -> Result<Vec<u8>, InvalidText> {
     let content = match format {
         None | Some("raw") => Some(value.as_bytes().to_vec()),
         Some("cstring") => unescape(value),
         Some("base64") => base64::decode(value),
-        Some(other) => return Err(Invalid::new(format!("no such Grip-Keep-Alive format '{other}'"))),
+        Some(other) => return Err(InvalidText::new(format!("no such Grip-Keep-Alive format '{other}'"))),
     };
     content
         .filter(|c| !c.is_empty())
-        .ok_or_else(|| Invalid::new(format!("failed to parse Grip-Keep-Alive {} format", format.unwrap_or("raw"))))
+        .ok_or_else(|| InvalidText::new(format!("failed to parse Grip-Keep-Alive {} format", format.unwrap_or("raw"))))
 }
 
 /// Resolves the escapes `\\`, `\n`, `\r` and `\xHH`. Any other escape is removed, as in Pushpin. Returns `None` if an

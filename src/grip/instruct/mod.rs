@@ -10,7 +10,7 @@ use super::channel::{MAX_NAME, check_length};
 use super::filter::{Filter, MAX_FILTERS};
 use super::link::Links;
 use super::media::is_media_type;
-use super::{Invalid, Meta, invalid};
+use super::{InvalidText, Meta, invalid};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ pub enum HoldMode {
 
 /// A channel that an instruct names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedChannel {
     /// The name of the channel that the origin uses, without the prefix of the route.
     pub name: String,
     /// The id of the last item that the response takes into account.
@@ -41,7 +41,7 @@ pub struct Named {
 
 /// The response in an `application/grip-instruct` body, which replaces the origin's own response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Substitute {
+pub struct SubstituteAnswer {
     /// The headers, without those of GRIP and those that frame the response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
@@ -54,7 +54,7 @@ pub struct Instruct {
     /// The way in which the connection is held, if it is held.
     pub hold: Option<HoldMode>,
     /// The channels. No name occurs twice among those of the headers, or among those of the body.
-    pub channels: Vec<Named>,
+    pub channels: Vec<NamedChannel>,
     /// The time after which a long-poll gets the origin's own response, at least 5 seconds. `None` means 55 seconds.
     pub timeout: Option<Duration>,
     /// The content that keeps the connection of a stream alive.
@@ -68,7 +68,7 @@ pub struct Instruct {
     /// The links that gripd requests later: to continue a stream, and when the client is gone.
     pub links: Links,
     /// The response to send instead of the one that brought the instruct.
-    pub substitute: Option<Substitute>,
+    pub substitute: Option<SubstituteAnswer>,
 }
 
 impl Instruct {
@@ -82,7 +82,7 @@ impl Instruct {
     ///
     /// # Errors
     /// A header is invalid. The error says why, and is worded as in Pushpin.
-    pub fn parse(headers: &HeaderMap) -> Result<Self, Invalid> {
+    pub fn parse(headers: &HeaderMap) -> Result<Self, InvalidText> {
         headers::parse(headers)
     }
 
@@ -91,7 +91,7 @@ impl Instruct {
     ///
     /// # Errors
     /// `status` is not 200, or the body is not a valid instruct. The error is worded as in Pushpin.
-    pub fn read_body(&mut self, status: u16, body: &[u8]) -> Result<(), Invalid> {
+    pub fn read_body(&mut self, status: u16, body: &[u8]) -> Result<(), InvalidText> {
         if status != 200 {
             return invalid("response code for application/grip-instruct content must be 200");
         }
@@ -116,7 +116,7 @@ impl Instruct {
 
     /// Adds channels. If several of them have the same name, the last one replaces the others, at the position of the
     /// first.
-    fn name_channels(&mut self, named: Vec<Named>) {
+    fn name_channels(&mut self, named: Vec<NamedChannel>) {
         let mut places: HashMap<String, usize> = HashMap::with_capacity(named.len());
         for channel in named {
             match places.get(&channel.name) {
@@ -130,14 +130,14 @@ impl Instruct {
     }
 }
 
-impl Named {
+impl NamedChannel {
     /// Returns a channel with the filters of these names. As in Pushpin, unknown names are ignored. It is an error if
     /// there are too many filters, or if the name or `prev_id` is too long or contains control characters.
     pub(super) fn new<'a>(
         name: &str,
         prev_id: Option<&str>,
         filters: impl Iterator<Item = &'a str> + Clone,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, InvalidText> {
         // The name and the id are sent in a header when the origin is asked again, so they must be valid there.
         if [Some(name), prev_id].into_iter().flatten().any(|text| text.contains(char::is_control)) {
             let shown: String = name.chars().take(32).collect();

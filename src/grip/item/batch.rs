@@ -1,14 +1,14 @@
 //! A batch: the items of one `POST /publish`.
 
 use super::{Item, item_of};
-use crate::grip::{Invalid, invalid, json};
+use crate::grip::{InvalidText, invalid, json};
 use serde_json::Value;
 
 /// Parses the body of `POST /publish`: `{"items": [...]}`. If one item is invalid, the whole batch is refused.
 ///
 /// # Errors
 /// The body is not such a batch. The error says which item is at fault, and why.
-pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, Invalid> {
+pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, InvalidText> {
     parse_each(body, item_of)
 }
 
@@ -18,7 +18,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, Invalid> {
 ///
 /// # Errors
 /// As for [`parse_batch`].
-pub fn parse_batch_with_json(body: &[u8]) -> Result<Vec<(Item, String)>, Invalid> {
+pub fn parse_batch_with_json(body: &[u8]) -> Result<Vec<(Item, String)>, InvalidText> {
     parse_each(body, |value| {
         let text = value.to_string();
         Ok((item_of(value)?, text))
@@ -26,16 +26,16 @@ pub fn parse_batch_with_json(body: &[u8]) -> Result<Vec<(Item, String)>, Invalid
 }
 
 /// Parses a batch, and calls `read` for each of its items.
-fn parse_each<T>(body: &[u8], read: impl Fn(Value) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
-    let value = json::read(body).map_err(|fault| Invalid::new(format!("Body is not valid JSON: {fault}.")))?;
+fn parse_each<T>(body: &[u8], read: impl Fn(Value) -> Result<T, InvalidText>) -> Result<Vec<T>, InvalidText> {
+    let value = json::read(body).map_err(|fault| InvalidText::new(format!("Body is not valid JSON: {fault}.")))?;
     let Value::Object(mut object) = value else { return invalid("Invalid format.") };
     match object.remove("items") {
         None => invalid("Invalid format: object does not contain 'items'"),
         Some(Value::Array(items)) => {
             let alone = items.len() == 1;
-            let wrong = |place: usize, why: Invalid| {
+            let wrong = |place: usize, why: InvalidText| {
                 let place = if alone { String::new() } else { format!("items[{place}]: ") };
-                Invalid::new(format!("Invalid format: {place}{why}"))
+                InvalidText::new(format!("Invalid format: {place}{why}"))
             };
             let items = items.into_iter().enumerate();
             items.map(|(place, item)| read(item).map_err(|why| wrong(place, why))).collect()

@@ -2,9 +2,9 @@
 
 use super::super::content::{kind_named, problem};
 use super::super::fields::elements;
+use super::super::json_object::{Fields, MAX_HEADERS, is_gripds_own, is_reason};
 use super::super::message::may_be_sent;
-use super::super::object::{Fields, MAX_HEADERS, is_gripds_own, is_reason};
-use super::super::{CloseReason, Invalid, MessageKind, invalid};
+use super::super::{CloseReason, InvalidText, MessageKind, invalid};
 use super::patch::BodyPatch;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
@@ -16,7 +16,7 @@ pub type ContentFilters = Option<Box<[Box<str>]>>;
 
 /// The response of an item for long-polls (`http-response`).
 #[derive(Debug, PartialEq, Eq)]
-pub struct Response {
+pub struct ResponseFormat {
     /// The status code, from 200 to 999.
     pub code: u16,
     /// The reason phrase, if it is not the code's usual one.
@@ -28,14 +28,14 @@ pub struct Response {
     /// this is what `Grip-Expose-Headers` among the headers of an item means.
     pub hide: Vec<HeaderName>,
     /// The body.
-    pub body: Body,
+    pub body: ItemBody,
     /// The content filters that a subscription must have to get the response.
     pub content_filters: ContentFilters,
 }
 
 /// The body of the response that an item has for long-polls.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum ItemBody {
     /// The complete body.
     Whole(Bytes),
     /// A patch of the body of the held response.
@@ -44,7 +44,7 @@ pub enum Body {
 
 /// The content of an item for streams (`http-stream`).
 #[derive(Debug, PartialEq, Eq)]
-pub struct Stream {
+pub struct StreamFormat {
     /// The bytes that are appended to the stream.
     pub content: Bytes,
     /// The content filters that a subscription must have to get the content.
@@ -53,7 +53,7 @@ pub struct Stream {
 
 /// The message of an item for WebSockets (`ws-message`).
 #[derive(Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct MessageFormat {
     /// The kind of message.
     pub kind: MessageKind,
     /// The content, which is valid for the kind.
@@ -65,7 +65,7 @@ pub struct Message {
 /// The code of a close that has a reason but no code.
 const NORMAL: i64 = 1000;
 
-impl Body {
+impl ItemBody {
     /// Returns about how many bytes of memory the body takes.
     pub fn weight(&self) -> usize {
         match self {
@@ -76,7 +76,7 @@ impl Body {
 
     /// Returns the body for a connection whose held response has the body `held`, or `None` if the patch cannot be
     /// applied to it.
-    pub fn over(&self, held: &Bytes) -> Option<Bytes> {
+    pub fn apply_to(&self, held: &Bytes) -> Option<Bytes> {
         match self {
             Self::Whole(bytes) => Some(bytes.clone()),
             Self::Patch(patch) => patch.apply(held),
@@ -84,7 +84,7 @@ impl Body {
     }
 }
 
-pub(super) fn response(fields: &Fields<'_>) -> Result<Response, Invalid> {
+pub(super) fn response(fields: &Fields<'_>) -> Result<ResponseFormat, InvalidText> {
     let code = fields.integer("code")?.unwrap_or(200);
     // Only a final status is allowed: after an informational one, the client would wait for another response.
     let Some(code) = u16::try_from(code).ok().filter(|c| (200..=999).contains(c)) else {
@@ -102,33 +102,33 @@ pub(super) fn response(fields: &Fields<'_>) -> Result<Response, Invalid> {
     }
     let headers = all.into_iter().filter(|(name, _)| !is_gripds_own(name)).collect();
     let (body, content_filters) = (body(fields)?, content_filters(fields)?);
-    Ok(Response { code, reason, headers, hide, body, content_filters })
+    Ok(ResponseFormat { code, reason, headers, hide, body, content_filters })
 }
 
-fn body(fields: &Fields<'_>) -> Result<Body, Invalid> {
+fn body(fields: &Fields<'_>) -> Result<ItemBody, InvalidText> {
     if let Some(body) = fields.content("body-bin", "body")? {
-        return Ok(Body::Whole(body));
+        return Ok(ItemBody::Whole(body));
     }
     let Some(patch) = fields.get("body-patch") else {
         return invalid("'http-response' does not contain 'body', 'body-bin', or 'body-patch'");
     };
-    BodyPatch::read(patch).map(Body::Patch)
+    BodyPatch::read(patch).map(ItemBody::Patch)
 }
 
-pub(super) fn stream(fields: &Fields<'_>) -> Result<Stream, Invalid> {
+pub(super) fn stream(fields: &Fields<'_>) -> Result<StreamFormat, InvalidText> {
     match fields.content("content-bin", "content")? {
-        Some(content) => Ok(Stream { content, content_filters: content_filters(fields)? }),
+        Some(content) => Ok(StreamFormat { content, content_filters: content_filters(fields)? }),
         None => invalid("'http-stream' does not contain 'content' or 'content-bin'"),
     }
 }
 
-fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, Invalid> {
+fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, InvalidText> {
     let names = fields.strings("content-filters")?;
     Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
 }
 
 /// Parses a WebSocket message. Only pings and pongs may have no content.
-pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
+pub(super) fn message(fields: &Fields<'_>) -> Result<MessageFormat, InvalidText> {
     let kind = match fields.string("type")?.map(kind_named) {
         Some(None) => return fields.unknown_value("type"),
         Some(kind) => kind,
@@ -144,11 +144,11 @@ pub(super) fn message(fields: &Fields<'_>) -> Result<Message, Invalid> {
     if problem(kind, &content).is_some() {
         return fields.invalid_value("content");
     }
-    Ok(Message { kind, content, content_filters: content_filters(fields)? })
+    Ok(MessageFormat { kind, content, content_filters: content_filters(fields)? })
 }
 
 /// Parses the code and the reason of a close. Returns `None` if both are absent.
-pub(super) fn close_reason(fields: &Fields<'_>) -> Result<Option<CloseReason>, Invalid> {
+pub(super) fn close_reason(fields: &Fields<'_>) -> Result<Option<CloseReason>, InvalidText> {
     let (code, text) = (fields.integer("code")?, fields.string("reason")?);
     if code.is_none() && text.is_none() {
         return Ok(None);

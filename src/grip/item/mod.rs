@@ -2,22 +2,22 @@
 
 mod batch;
 mod formats;
-mod members;
+mod member_selection;
 mod patch;
 
 pub use batch::{parse_batch, parse_batch_with_json};
-pub use formats::{Body, ContentFilters, Message, Response, Stream};
-pub use members::{Move, Selection};
+pub use formats::{ContentFilters, ItemBody, MessageFormat, ResponseFormat, StreamFormat};
+pub use member_selection::{ChannelMove, MemberSelection};
 pub use patch::BodyPatch;
 
 use super::channel::{MAX_NAME, MAX_PUBLISHED, check_length};
-use super::object::{Fields, Object};
-use super::{Channel, CloseReason, Format, Formats, Invalid, Meta, invalid, json};
+use super::json_object::{Fields, Object};
+use super::{Channel, CloseReason, Format, Formats, InvalidText, Meta, invalid, json};
 use serde_json::Value;
 use std::sync::Arc;
 
 /// The id of an item within its channel.
-pub type Id = Arc<str>;
+pub type ItemId = Arc<str>;
 
 /// One published item.
 #[derive(Debug)]
@@ -25,19 +25,19 @@ pub struct Item {
     /// The channel whose connections get the item.
     pub channel: Channel,
     /// The id of the item within its channel.
-    pub id: Option<Id>,
+    pub id: Option<ItemId>,
     /// The id of the item before this one in the channel.
-    pub prev_id: Option<Id>,
+    pub prev_id: Option<ItemId>,
     /// Whether the item is delivered as soon as it is published, even if the item before it is missing.
     pub no_seq: bool,
     /// The meta that the publisher gives the item, for filters.
     pub meta: Option<Arc<Meta>>,
     /// The response for long-polls.
-    pub response: Option<Response>,
+    pub response: Option<ResponseFormat>,
     /// The content for streams.
-    pub stream: Option<Stream>,
+    pub stream: Option<StreamFormat>,
     /// The message for WebSockets.
-    pub message: Option<Message>,
+    pub message: Option<MessageFormat>,
     /// The formats whose connections the item closes, after it has delivered its content.
     pub closes: Formats,
     /// The reason in the Close frame of the WebSockets that the item closes.
@@ -46,11 +46,11 @@ pub struct Item {
     /// selects.
     pub deny_for: Option<u32>,
     /// The change that the item makes to the subscriptions of connections, after it has delivered its content.
-    pub moves: Option<Move>,
+    pub moves: Option<ChannelMove>,
     /// The selection of the channel's connections that the item is for. With `None`, the item is for all of them.
-    pub selection: Option<Arc<Selection>>,
+    pub selection: Option<Arc<MemberSelection>>,
     /// The formats whose connections have their origin asked again.
-    pub hints: Formats,
+    pub refreshes: Formats,
 }
 
 impl Item {
@@ -67,11 +67,11 @@ impl Item {
 ///
 /// # Errors
 /// The text is not JSON, or it is not an item. The error says what is wrong.
-pub fn parse_item(text: &[u8]) -> Result<Item, Invalid> {
-    item_of(json::read(text).map_err(|fault| Invalid::new(format!("The item is not valid JSON: {fault}.")))?)
+pub fn parse_item(text: &[u8]) -> Result<Item, InvalidText> {
+    item_of(json::read(text).map_err(|fault| InvalidText::new(format!("The item is not valid JSON: {fault}.")))?)
 }
 
-fn item_of(value: Value) -> Result<Item, Invalid> {
+fn item_of(value: Value) -> Result<Item, InvalidText> {
     let Value::Object(object) = value else { return invalid("publish item object is not an object") };
     let fields = Fields { of: "publish item object", object: &object };
     let Some(channel) = fields.string("channel")? else {
@@ -91,8 +91,8 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
     }
     let mut item = Item {
         channel: Channel::from(channel),
-        id: fields.string("id")?.map(Id::from),
-        prev_id: fields.string("prev-id")?.map(Id::from),
+        id: fields.string("id")?.map(ItemId::from),
+        prev_id: fields.string("prev-id")?.map(ItemId::from),
         no_seq: fields.boolean("no-seq")?,
         meta: fields.meta("meta")?.map(Arc::new),
         response: None,
@@ -102,8 +102,8 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
         close_reason: None,
         deny_for: None,
         moves: None,
-        selection: Selection::read(&fields)?.map(Arc::new),
-        hints: Formats::NONE,
+        selection: MemberSelection::read(&fields)?.map(Arc::new),
+        refreshes: Formats::NONE,
     };
     let action = Action::of(&fields)?;
     parse_formats(&fields, &mut item, action)?;
@@ -115,20 +115,20 @@ fn item_of(value: Value) -> Result<Item, Invalid> {
             item.close_reason = item.close_reason.take().or(reason);
         }
         // On the item itself, both actions have the origin asked again for connections of every kind.
-        Action::Hint | Action::Refresh => item.hints = Formats::ALL,
-        Action::Subscribe => item.moves = Some(Move::Subscribe(members::channels(&fields)?)),
-        Action::Unsubscribe => item.moves = Some(Move::Unsubscribe(members::channels(&fields)?)),
+        Action::Hint | Action::Refresh => item.refreshes = Formats::ALL,
+        Action::Subscribe => item.moves = Some(ChannelMove::Subscribe(member_selection::channels(&fields)?)),
+        Action::Unsubscribe => item.moves = Some(ChannelMove::Unsubscribe(member_selection::channels(&fields)?)),
     }
     if item.moves.is_some() && !item.closes.is_empty() {
         return invalid("publish item object closes connections and changes their channels: use two items");
     }
-    item.deny_for = members::deny_for(&fields, item.closes)?;
+    item.deny_for = member_selection::deny_for(&fields, item.closes)?;
     Ok(item)
 }
 
 /// Parses `formats`, or else the formats that are members of the item itself. At least one is required, unless the
 /// item has an action other than `send`.
-fn parse_formats(fields: &Fields<'_>, item: &mut Item, action: Action) -> Result<(), Invalid> {
+fn parse_formats(fields: &Fields<'_>, item: &mut Item, action: Action) -> Result<(), InvalidText> {
     let formats = fields.object("formats")?;
     let source: &Object = formats.unwrap_or(fields.object);
     let mut found = formats.is_some_and(|f| !f.is_empty());
@@ -144,7 +144,7 @@ fn parse_formats(fields: &Fields<'_>, item: &mut Item, action: Action) -> Result
     if found || action != Action::Send { Ok(()) } else { invalid("no formats specified") }
 }
 
-fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<(), Invalid> {
+fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<(), InvalidText> {
     match Action::of(fields)? {
         Action::Close => {
             item.closes.insert(format);
@@ -152,8 +152,8 @@ fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<
                 item.close_reason = formats::close_reason(fields)?;
             }
         }
-        Action::Hint => item.hints.insert(format),
-        Action::Refresh if format == Format::WsMessage => item.hints.insert(format),
+        Action::Hint => item.refreshes.insert(format),
+        Action::Refresh if format == Format::WsMessage => item.refreshes.insert(format),
         // Within a format, `refresh` is only for WebSockets. In the other formats it has no effect.
         Action::Refresh => {}
         // These actions concern connections of every kind, so they are allowed only on the item itself.
@@ -179,7 +179,7 @@ enum Action {
 }
 
 impl Action {
-    fn of(fields: &Fields<'_>) -> Result<Self, Invalid> {
+    fn of(fields: &Fields<'_>) -> Result<Self, InvalidText> {
         match fields.string("action")? {
             None | Some("send") => Ok(Self::Send),
             Some("close") => Ok(Self::Close),
@@ -213,7 +213,7 @@ mod tests {
         batch.map(|mut items| items.remove(0)).map_err(|e| e.to_string())
     }
 
-    fn text(stream: &Stream) -> &str {
+    fn text(stream: &StreamFormat) -> &str {
         std::str::from_utf8(&stream.content).unwrap()
     }
 
@@ -244,7 +244,7 @@ mod tests {
         let response = item.response.unwrap();
         assert_eq!(
             (response.code, response.reason.as_deref(), response.body),
-            (201, Some("Made"), Body::Whole(Bytes::from("b")))
+            (201, Some("Made"), ItemBody::Whole(Bytes::from("b")))
         );
         let headers: Vec<_> = response.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(headers, [("x-a", "1"), ("x-a", "2")]);
@@ -301,16 +301,23 @@ mod tests {
     #[test]
     fn hints_are_for_formats_or_for_all() {
         let all = one(json!({"channel": "c", "action": "hint"})).unwrap();
-        assert_eq!((all.hints, all.closes), (Formats::ALL, Formats::NONE));
-        assert_eq!(one(json!({"channel": "c", "action": "refresh"})).unwrap().hints, Formats::ALL);
+        assert_eq!((all.refreshes, all.closes), (Formats::ALL, Formats::NONE));
+        assert_eq!(one(json!({"channel": "c", "action": "refresh"})).unwrap().refreshes, Formats::ALL);
         let one_format = one(json!({"channel": "c", "http-stream": {"action": "hint"}})).unwrap();
-        assert!(one_format.hints.contains(Format::HttpStream) && !one_format.hints.contains(Format::HttpResponse));
+        assert!(
+            one_format.refreshes.contains(Format::HttpStream) && !one_format.refreshes.contains(Format::HttpResponse)
+        );
         let refresh = one(json!({"channel": "c", "http-stream": {"action": "refresh"}})).unwrap();
-        assert_eq!((refresh.hints, refresh.stream), (Formats::NONE, None));
+        assert_eq!((refresh.refreshes, refresh.stream), (Formats::NONE, None));
         let websockets = one(json!({"channel": "c", "ws-message": {"action": "refresh"}})).unwrap();
-        assert!(websockets.hints.contains(Format::WsMessage) && !websockets.hints.contains(Format::HttpResponse));
+        assert!(
+            websockets.refreshes.contains(Format::WsMessage) && !websockets.refreshes.contains(Format::HttpResponse)
+        );
         assert_eq!(websockets.message, None);
-        assert_eq!(one(json!({"channel": "c", "ws-message": {"action": "hint"}})).unwrap().hints, websockets.hints);
+        assert_eq!(
+            one(json!({"channel": "c", "ws-message": {"action": "hint"}})).unwrap().refreshes,
+            websockets.refreshes
+        );
         assert!(error(json!({"channel": "c", "action": "smile"})).contains("unknown 'action' 'smile'"));
     }
 
@@ -327,7 +334,7 @@ mod tests {
         assert!(error(wrong).contains("'content-filters' with wrong type"));
     }
 
-    fn message(format: Value) -> Result<Message, String> {
+    fn message(format: Value) -> Result<MessageFormat, String> {
         one(json!({"channel": "c", "ws-message": format})).map(|item| item.message.unwrap())
     }
 
@@ -404,7 +411,7 @@ mod tests {
     #[test]
     fn a_patch_must_be_one() {
         let patch = |p: Value| one(json!({"channel": "c", "http-response": {"body-patch": p}}));
-        assert!(matches!(patch(json!([])).unwrap().response.unwrap().body, Body::Patch(_)));
+        assert!(matches!(patch(json!([])).unwrap().response.unwrap().body, ItemBody::Patch(_)));
         assert!(patch(json!([{"op": "fly"}])).unwrap_err().contains("not a valid JSON patch"));
     }
 

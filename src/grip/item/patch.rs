@@ -1,7 +1,7 @@
 //! Patches of the bodies of held responses (`body-patch`), and the limits that keep one patch from occupying a shard
 //! for long.
 
-use super::super::{Invalid, invalid};
+use super::super::{InvalidText, invalid};
 use bytes::Bytes;
 use json_patch::{Patch, PatchOperation};
 use serde::Deserialize;
@@ -33,7 +33,7 @@ impl BodyPatch {
     ///
     /// # Errors
     /// `value` is not a JSON Patch, or it is larger than allowed. The error says what the limit is.
-    pub(super) fn read(value: &Value) -> Result<Self, Invalid> {
+    pub(super) fn read(value: &Value) -> Result<Self, InvalidText> {
         let operations = match Patch::deserialize(value) {
             Ok(operations) => operations,
             Err(error) => {

@@ -3,21 +3,21 @@ use proptest::prelude::*;
 
 const CHAT: [&str; 3] = ["conversation{id}", "user{user}", "conversation{id}-user{user}"];
 
-fn rule(patterns: &[&str]) -> Rule {
-    Rule::parse(patterns).unwrap()
+fn rule(patterns: &[&str]) -> ChannelRule {
+    ChannelRule::parse(patterns).unwrap()
 }
 
 fn error(patterns: &[&str]) -> String {
-    Rule::parse(patterns).unwrap_err().to_string()
+    ChannelRule::parse(patterns).unwrap_err().to_string()
 }
 
 #[test]
 fn a_template_is_filled_with_the_user_as_it_is() {
-    let template = Template::parse("user{user}").unwrap();
+    let template = NameTemplate::parse("user{user}").unwrap();
     assert_eq!((template.fill("7").as_str(), template.to_string().as_str()), ("user7", "user{user}"));
-    assert_eq!(Template::parse("{user}/{user}").unwrap().fill("{user}*"), "{user}*/{user}*");
+    assert_eq!(NameTemplate::parse("{user}/{user}").unwrap().fill("{user}*"), "{user}*/{user}*");
     for bad in ["", "user", "{id}", "{user}{id}", "{user", "user}", "{user}}", "{}{user}", "{{user}}", "{User}"] {
-        assert!(Template::parse(bad).is_err(), "{bad}");
+        assert!(NameTemplate::parse(bad).is_err(), "{bad}");
     }
 }
 
@@ -118,13 +118,13 @@ fn a_wrong_pattern_is_named() {
         assert!(error(&["fine", pattern]).contains(&format!("'{pattern}'")), "{pattern}");
     }
     assert_eq!(error(&[""]), "a pattern must not be empty");
-    assert!(Rule::parse(&["{conversationId}-{room_2}", "{a}-{user}-{user}", "{user}.{user}.{a}"]).is_ok());
+    assert!(ChannelRule::parse(&["{conversationId}-{room_2}", "{a}-{user}-{user}", "{user}.{user}.{a}"]).is_ok());
 }
 
 #[test]
 fn there_is_an_end_to_patterns() {
     let names: Vec<String> = (0..MAX_PATTERNS).map(|n| format!("a{n}")).collect();
-    let full = Rule::parse(&names).unwrap();
+    let full = ChannelRule::parse(&names).unwrap();
     assert!(full.with("a0").is_ok() && full.with("b").unwrap_err().to_string().contains("'b'"));
 }
 
@@ -137,15 +137,15 @@ fn a_hostile_name_is_judged_in_time() {
 /// Returns whether a pattern matches `name`, by the plain definition. It is slow and serves as the reference for the
 /// test. `user` is the text that an earlier `{user}` has matched, or the user of the client. Without a `user`, `any`
 /// says whether the first `{user}` may match any text.
-fn defined(parts: &[Part], name: &str, user: Option<&str>, any: bool) -> bool {
+fn defined(parts: &[PatternPart], name: &str, user: Option<&str>, any: bool) -> bool {
     let ends = || name.char_indices().map(|(at, c)| at + c.len_utf8());
     match parts {
         [] => name.is_empty(),
-        [Part::Text(text), parts @ ..] => {
+        [PatternPart::Text(text), parts @ ..] => {
             name.strip_prefix(&**text).is_some_and(|rest| defined(parts, rest, user, any))
         }
-        [Part::Any, parts @ ..] => ends().any(|end| defined(parts, &name[end..], user, any)),
-        [Part::User, parts @ ..] => match user {
+        [PatternPart::Any, parts @ ..] => ends().any(|end| defined(parts, &name[end..], user, any)),
+        [PatternPart::User, parts @ ..] => match user {
             Some(user) => name.strip_prefix(user).is_some_and(|rest| defined(parts, rest, Some(user), any)),
             None => any && ends().any(|end| defined(parts, &name[end..], Some(&name[..end]), any)),
         },
@@ -153,8 +153,8 @@ fn defined(parts: &[Part], name: &str, user: Option<&str>, any: bool) -> bool {
 }
 
 fn admitted(patterns: &[String], name: &str, user: Option<&str>) -> bool {
-    let patterns: Vec<Vec<Part>> = patterns.iter().map(|text| parts(text).unwrap()).collect();
-    let (of_users, plain): (Vec<_>, Vec<_>) = patterns.iter().partition(|parts| parts.contains(&Part::User));
+    let patterns: Vec<Vec<PatternPart>> = patterns.iter().map(|text| parts(text).unwrap()).collect();
+    let (of_users, plain): (Vec<_>, Vec<_>) = patterns.iter().partition(|parts| parts.contains(&PatternPart::User));
     let theirs = of_users.iter().any(|parts| defined(parts, name, user, false));
     let anybodys = of_users.iter().any(|parts| defined(parts, name, None, true));
     theirs || (!anybodys && plain.iter().any(|parts| defined(parts, name, None, false)))
@@ -167,18 +167,18 @@ proptest! {
         name in "[abé]{0,9}",
         user in prop::option::of("[abé]{1,3}"),
     ) {
-        if let Ok(rule) = Rule::parse(&patterns) {
+        if let Ok(rule) = ChannelRule::parse(&patterns) {
             prop_assert_eq!(rule.admits(&name, user.as_deref()), admitted(&patterns, &name, user.as_deref()));
         }
     }
 
     #[test]
     fn any_text_is_a_pattern_or_an_error(pattern in "[a{}us er]{0,12}|.{0,12}", name in ".{0,12}", user in ".{0,3}") {
-        if let Ok(rule) = Rule::parse(&[&pattern]) {
+        if let Ok(rule) = ChannelRule::parse(&[&pattern]) {
             prop_assert_eq!(rule.patterns().collect::<Vec<_>>(), [pattern.as_str()]);
             rule.admits(&name, Some(&user));
         }
-        if let Ok(template) = Template::parse(&pattern) {
+        if let Ok(template) = NameTemplate::parse(&pattern) {
             prop_assert_eq!(template.to_string(), pattern.clone());
             prop_assert_eq!(template.fill("{user}"), pattern);
         }

@@ -19,10 +19,10 @@ pub struct MemoryServer(Arrivals<MemoryClient>);
 
 /// A queue of connections that nobody has accepted yet. It holds the accepting end of each connection.
 #[derive(Debug)]
-struct Arrivals<E>(Arc<Mutex<Waiting<E>>>);
+struct Arrivals<E>(Arc<Mutex<WaitingEnds<E>>>);
 
 #[derive(Debug)]
-struct Waiting<E> {
+struct WaitingEnds<E> {
     ends: VecDeque<E>,
     /// The tasks that wait for a connection.
     acceptors: Vec<Waker>,
@@ -73,7 +73,7 @@ impl<E> Arrivals<E> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting<E>> {
+    fn lock(&self) -> MutexGuard<'_, WaitingEnds<E>> {
         // No method panics in the middle of a change, so the queue is consistent even if the lock is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +81,7 @@ impl<E> Arrivals<E> {
 
 impl<E> Default for Arrivals<E> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Waiting { ends: VecDeque::new(), acceptors: Vec::new() })))
+        Self(Arc::new(Mutex::new(WaitingEnds { ends: VecDeque::new(), acceptors: Vec::new() })))
     }
 }
 

@@ -3,7 +3,7 @@
 mod server;
 
 use super::*;
-use crate::grip::signature::{Key, Verifier};
+use crate::grip::signature::{Key, ProxyVerifier};
 use serde_json::{Value, json};
 use server::Server;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ const LONG: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(1);
 
 /// Returns a webhook whose events do not wait for a full batch, and whose grace is longer than any test.
-fn hook(address: SocketAddr) -> Hook {
-    let url = Url::parse(&format!("http://{address}/events?a=b")).unwrap();
-    Hook { batch_wait: Duration::ZERO, grace: LONG, ..Hook::new(url) }
+fn hook(address: SocketAddr) -> Webhook {
+    let url = WebhookUrl::parse(&format!("http://{address}/events?a=b")).unwrap();
+    Webhook { batch_wait: Duration::ZERO, grace: LONG, ..Webhook::new(url) }
 }
 
-fn notifier(hooks: impl Into<Vec<Hook>>) -> (Arc<Notifier>, Arc<Metrics>) {
+fn notifier(hooks: impl Into<Vec<Webhook>>) -> (Arc<Notifier>, Arc<Metrics>) {
     let metrics = Arc::default();
     (Notifier::with_pause(Settings { hooks: hooks.into() }, &metrics, SOON), metrics)
 }
@@ -52,8 +52,8 @@ fn left(id: u64, channel: &str) -> Value {
     json!({ "id": id, "event": "left", "channel": channel })
 }
 
-fn ended(route: &str) -> Ended {
-    Ended {
+fn ended(route: &str) -> EndedConnection {
+    EndedConnection {
         connection: "0-17-3".into(),
         kind: "stream",
         route: route.into(),
@@ -74,7 +74,7 @@ async fn events_go_out_in_signed_batches_on_one_connection() {
     let mut server = Server::start(&[]).await;
     let key = Key::Secret(b"changeme".to_vec());
     let signer = Signer::new("gripd", &key).unwrap().map(Arc::new);
-    let (notifier, metrics) = notifier([Hook { signer, batch: 2, batch_wait: LONG, ..server.hook() }]);
+    let (notifier, metrics) = notifier([Webhook { signer, batch: 2, batch_wait: LONG, ..server.hook() }]);
     notifier.joined("r", &channels(&["a", "b", "c"]));
     running(&notifier, async {
         let first = server.next().await;
@@ -85,9 +85,9 @@ async fn events_go_out_in_signed_batches_on_one_connection() {
         assert!(first.headers["user-agent"].to_str().unwrap().starts_with("gripd/"));
         let token = first.headers["grip-sig"].to_str().unwrap();
         // The requests of clients are signed with the same key, but have no `aud`.
-        let claims: Value = Verifier::new(&key).unwrap().unwrap().claims(token).unwrap();
+        let claims: Value = ProxyVerifier::new(&key).unwrap().unwrap().claims(token).unwrap();
         assert_eq!((&claims["iss"], &claims["aud"]), (&json!("gripd"), &json!("webhook")));
-        assert!(claims["exp"].as_u64().unwrap() > Time::now().as_secs());
+        assert!(claims["exp"].as_u64().unwrap() > UnixMillis::now().as_secs());
         until(|| counts(&metrics) == [2, 0, 0, 1]).await;
         // Another thread fills the batch for which the runtime waits.
         std::thread::scope(|scope| scope.spawn(|| notifier.user_joined("r", "7")).join()).unwrap();
@@ -121,7 +121,7 @@ async fn a_batch_that_is_not_taken_is_told_again_with_the_same_ids() {
 #[tokio::test(flavor = "local")]
 async fn what_is_dropped_is_told_and_counts_stay_true() {
     let mut server = Server::start(&[]).await;
-    let (notifier, metrics) = notifier([Hook { queue: 2, grace: Duration::ZERO, ..server.hook() }]);
+    let (notifier, metrics) = notifier([Webhook { queue: 2, grace: Duration::ZERO, ..server.hook() }]);
     notifier.joined("r", &channels(&["a", "b", "c", "c", "d"]));
     assert_eq!(counts(&metrics), [0, 0, 2, 2]);
     running(&notifier, async {
@@ -138,17 +138,20 @@ async fn what_is_dropped_is_told_and_counts_stay_true() {
 #[tokio::test(flavor = "local")]
 async fn a_webhook_is_told_what_it_wants_to_know() {
     let mut server = Server::start(&[]).await;
-    let base = Hook { batch_wait: LONG, grace: Duration::ZERO, ..server.hook() };
-    let of_channels = Hook { channels: vec![Glob::from("a*"), Glob::from("*z")], ..base.clone() };
+    let base = Webhook { batch_wait: LONG, grace: Duration::ZERO, ..server.hook() };
+    let of_channels = Webhook { channels: vec![Glob::from("a*"), Glob::from("*z")], ..base.clone() };
     let cases = [
         (base.clone(), vec!["a", "b", "z", "7", "a", "b", "7", "ended"]),
-        (Hook { route: Some("r".into()), ..base.clone() }, vec!["a", "b", "7", "a", "b", "7", "ended"]),
-        (Hook { route: Some("none".into()), ..base.clone() }, vec![]),
-        (Hook { users: false, ..base.clone() }, vec!["a", "b", "z", "a", "b", "ended"]),
-        (Hook { users: false, ..of_channels }, vec!["a", "z", "a", "ended"]),
-        (Hook { events: Events::parse(["left"]).unwrap(), ..base.clone() }, vec!["a", "b", "7"]),
-        (Hook { events: Events::parse(["joined", "joined"]).unwrap(), ..base.clone() }, vec!["a", "b", "z", "7"]),
-        (Hook { events: Events::parse(["ended"]).unwrap(), ..base }, vec!["ended"]),
+        (Webhook { route: Some("r".into()), ..base.clone() }, vec!["a", "b", "7", "a", "b", "7", "ended"]),
+        (Webhook { route: Some("none".into()), ..base.clone() }, vec![]),
+        (Webhook { users: false, ..base.clone() }, vec!["a", "b", "z", "a", "b", "ended"]),
+        (Webhook { users: false, ..of_channels }, vec!["a", "z", "a", "ended"]),
+        (Webhook { events: EventKinds::parse(["left"]).unwrap(), ..base.clone() }, vec!["a", "b", "7"]),
+        (
+            Webhook { events: EventKinds::parse(["joined", "joined"]).unwrap(), ..base.clone() },
+            vec!["a", "b", "z", "7"],
+        ),
+        (Webhook { events: EventKinds::parse(["ended"]).unwrap(), ..base }, vec!["ended"]),
     ];
     for (hook, expected) in cases {
         let told = format!("{hook:?}");
@@ -169,14 +172,14 @@ async fn a_webhook_is_told_what_it_wants_to_know() {
         let subjects: Vec<String> = server.rest().iter().filter_map(subject).collect();
         assert_eq!(subjects, expected, "{told}");
     }
-    assert!(Events::parse([]).is_err() && Events::parse(["close"]).is_err());
+    assert!(EventKinds::parse([]).is_err() && EventKinds::parse(["close"]).is_err());
 }
 
 #[tokio::test(flavor = "local")]
 async fn a_leave_is_told_when_its_grace_is_over() {
     let mut server = Server::start(&[]).await;
     let grace = Duration::from_millis(20);
-    let (notifier, _) = notifier([Hook { grace, ..server.hook() }]);
+    let (notifier, _) = notifier([Webhook { grace, ..server.hook() }]);
     running(&notifier, async {
         notifier.joined("r", &channels(&["a"]));
         let joined = server.next().await.body["events"][0]["time"].as_f64().unwrap();
@@ -257,7 +260,7 @@ async fn a_long_reply_is_not_read() {
 #[tokio::test(flavor = "local")]
 async fn a_server_that_does_not_answer_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (notifier, metrics) = notifier([Hook { timeout: SOON, ..hook(listener.local_addr().unwrap()) }]);
+    let (notifier, metrics) = notifier([Webhook { timeout: SOON, ..hook(listener.local_addr().unwrap()) }]);
     notifier.joined("r", &channels(&["a"]));
     running(&notifier, until(|| metrics.failures.get() >= 2)).await;
     assert_eq!(counts(&metrics)[3], 1);
@@ -266,7 +269,7 @@ async fn a_server_that_does_not_answer_fails() {
 #[tokio::test(flavor = "local")]
 async fn a_drain_sends_all_there_is_and_then_takes_nothing() {
     let mut server = Server::start(&[]).await;
-    let (notifier, metrics) = notifier([Hook { batch_wait: LONG, queue: 3, batch: 2, ..server.hook() }]);
+    let (notifier, metrics) = notifier([Webhook { batch_wait: LONG, queue: 3, batch: 2, ..server.hook() }]);
     running(&notifier, async {
         for name in ["a", "b", "c", "d"] {
             notifier.joined("r", &channels(&[name]));
@@ -288,7 +291,7 @@ async fn a_drain_sends_all_there_is_and_then_takes_nothing() {
 #[tokio::test(flavor = "local")]
 async fn a_drain_tries_each_batch_once() {
     let mut server = Server::start(&[500]).await;
-    let (notifier, metrics) = notifier([Hook { batch: 2, ..server.hook() }]);
+    let (notifier, metrics) = notifier([Webhook { batch: 2, ..server.hook() }]);
     notifier.joined("r", &channels(&["a", "b", "c"]));
     timeout(DEADLINE, notifier.drain(DEADLINE)).await.unwrap();
     assert_eq!(server.rest(), [joined(1, "a"), joined(2, "b"), joined(3, "c")]);
@@ -299,7 +302,7 @@ async fn a_drain_tries_each_batch_once() {
 async fn a_drain_is_over_in_its_time_whatever_the_server_does() {
     for runs in [true, false] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (notifier, metrics) = notifier([Hook { timeout: LONG, ..hook(listener.local_addr().unwrap()) }]);
+        let (notifier, metrics) = notifier([Webhook { timeout: LONG, ..hook(listener.local_addr().unwrap()) }]);
         notifier.joined("r", &channels(&["a", "b"]));
         notifier.left("r", &channels(&["a"]));
         let within = Duration::from_millis(50);

@@ -1,6 +1,6 @@
 //! A server that receives webhooks.
 
-use crate::notify::Hook;
+use crate::notify::Webhook;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 /// A request, as the server received it.
-pub(super) struct Seen {
+pub(super) struct SeenRequest {
     /// The number of the connection on which the request came.
     pub(super) connection: usize,
     pub(super) path: String,
@@ -22,7 +22,7 @@ pub(super) struct Seen {
     pub(super) body: Value,
 }
 
-impl Seen {
+impl SeenRequest {
     /// Returns the events of the request, without their times, and with only the number of their ids.
     pub(super) fn events(&self) -> Vec<Value> {
         let plain = |event: &Value| {
@@ -39,7 +39,7 @@ impl Seen {
 /// A server that answers its nth request with the nth of these statuses, and all others with 204.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    seen: UnboundedReceiver<Seen>,
+    seen: UnboundedReceiver<SeenRequest>,
 }
 
 impl Server {
@@ -65,11 +65,11 @@ impl Server {
     }
 
     /// Returns a webhook that sends to this server.
-    pub(super) fn hook(&self) -> Hook {
+    pub(super) fn hook(&self) -> Webhook {
         super::hook(self.address)
     }
 
-    pub(super) async fn next(&mut self) -> Seen {
+    pub(super) async fn next(&mut self) -> SeenRequest {
         self.seen.recv().await.unwrap()
     }
 
@@ -82,13 +82,13 @@ impl Server {
 async fn answer(
     connection: usize,
     request: Request<Incoming>,
-    seen: &UnboundedSender<Seen>,
+    seen: &UnboundedSender<SeenRequest>,
     statuses: &Mutex<Vec<u16>>,
 ) -> hyper::Result<Response<Empty<Bytes>>> {
     let (head, body) = request.into_parts();
     assert_eq!(head.method, "POST");
     let body = serde_json::from_slice(&body.collect().await?.to_bytes()).unwrap();
     let status = statuses.lock().unwrap().pop().unwrap_or(204);
-    let _ = seen.send(Seen { connection, path: head.uri.to_string(), headers: head.headers, body });
+    let _ = seen.send(SeenRequest { connection, path: head.uri.to_string(), headers: head.headers, body });
     Ok(Response::builder().status(status).header("location", "/elsewhere").body(Empty::new()).unwrap())
 }

@@ -16,12 +16,12 @@ pub enum ForwardedFor {
     /// forwarding information sent by the client is removed.
     Settled,
     /// The header is edited, as Pushpin does. Other headers about proxies are passed on as they are.
-    Edited(Edit),
+    Edited(ForwardedEdit),
 }
 
 /// The changes to the list of addresses in `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Edit {
+pub struct ForwardedEdit {
     /// The number of addresses that are kept of those received, counted from the end of the list. `None` keeps all.
     pub truncate: Option<usize>,
     /// Whether the address that the request was sent from is added.
@@ -42,10 +42,10 @@ pub enum ForwardedProto {
 
 impl ForwardedFor {
     /// The rule that keeps all addresses and adds none.
-    pub const UNCHANGED: Self = Self::Edited(Edit { truncate: None, append: false });
+    pub const UNCHANGED: Self = Self::Edited(ForwardedEdit { truncate: None, append: false });
 }
 
-impl Edit {
+impl ForwardedEdit {
     /// Returns the value of `X-Forwarded-For` for the origin, or `None` if there are no addresses. `address` is the
     /// one from which the request was sent.
     pub(super) fn apply(self, headers: &HeaderMap, address: Option<IpAddr>) -> Option<HeaderValue> {
@@ -121,12 +121,12 @@ mod tests {
     fn addresses_are_kept_cut_and_added() {
         let incoming = headers(&[(X_FORWARDED_FOR, "1.1.1.1"), (X_FORWARDED_FOR, "2.2.2.2, 3.3.3.3")]);
         let client = Some("::ffff:9.9.9.9".parse().unwrap());
-        let apply = |truncate, append| Edit { truncate, append }.apply(&incoming, client).unwrap();
+        let apply = |truncate, append| ForwardedEdit { truncate, append }.apply(&incoming, client).unwrap();
         assert_eq!(apply(None, false), "1.1.1.1, 2.2.2.2, 3.3.3.3");
         assert_eq!(apply(Some(1), true), "3.3.3.3, 9.9.9.9");
         assert_eq!(apply(Some(0), true), "9.9.9.9");
-        assert_eq!(Edit::default().apply(&HeaderMap::new(), client), None);
-        assert_eq!(Edit { truncate: Some(0), append: false }.apply(&incoming, client), None);
+        assert_eq!(ForwardedEdit::default().apply(&HeaderMap::new(), client), None);
+        assert_eq!(ForwardedEdit { truncate: Some(0), append: false }.apply(&incoming, client), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! came. hyper's server would apply these headers to the client's connection, where they may be wrong. Every response
 //! of an origin therefore passes through [`take_over`] once.
 
-use super::Purpose;
+use super::RequestPurpose;
 use super::hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Response, StatusCode, Version};
@@ -18,10 +18,10 @@ use hyper::{Response, StatusCode, Version};
 /// contradicts itself about its length, or names too many headers in `Connection`.
 pub(in crate::origin) fn take_over<B>(
     mut response: Response<B>,
-    purpose: Purpose,
+    purpose: RequestPurpose,
 ) -> Result<Response<B>, &'static str> {
     let status = response.status();
-    if status == StatusCode::SWITCHING_PROTOCOLS && purpose == Purpose::WebSocket {
+    if status == StatusCode::SWITCHING_PROTOCOLS && purpose == RequestPurpose::WebSocket {
         return Ok(response);
     }
     if status.is_informational() {
@@ -98,7 +98,7 @@ mod tests {
         for (name, value) in headers {
             response = response.header(*name, *value);
         }
-        let response = take_over(response.body(()).unwrap(), Purpose::Plain)?;
+        let response = take_over(response.body(()).unwrap(), RequestPurpose::Plain)?;
         assert_eq!(response.version(), Version::HTTP_11);
         let pair = |(name, value): (&hyper::header::HeaderName, &HeaderValue)| {
             (name.to_string(), value.to_str().unwrap().to_owned())
@@ -135,7 +135,7 @@ mod tests {
     fn only_a_protocol_that_was_asked_for_is_changed_to() {
         assert!(taken(101, &[]).is_err() && taken(103, &[]).is_err());
         let answer = || Response::builder().status(101).header("connection", "Upgrade").body(()).unwrap();
-        assert!(take_over(answer(), Purpose::WebSocket).unwrap().headers().contains_key("connection"));
+        assert!(take_over(answer(), RequestPurpose::WebSocket).unwrap().headers().contains_key("connection"));
     }
 
     #[test]

@@ -9,21 +9,21 @@ mod passing;
 mod via;
 
 pub(super) use forwarded::says_secure;
-pub use forwarded::{Edit, ForwardedFor, ForwardedProto, has_passed, is_of_proxies};
+pub use forwarded::{ForwardedEdit, ForwardedFor, ForwardedProto, has_passed, is_of_proxies};
 pub(super) use framing::take_over;
 pub use hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop, remove_where};
 pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 pub use via::Via;
 
-use super::{Forwarding, OriginRequest, Purpose};
+use super::{Forwarding, OriginRequest, RequestPurpose};
 use crate::grip::{FEATURES, instruct};
 use crate::route::{Rewrite, Route, Target};
 use hyper::Uri;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use passing::{Rewriting, is_set_by_route};
+use passing::{HeaderRewriter, is_set_by_route};
 
 /// The header in which a client can name the route of its request, as in Pushpin.
 pub const PUSHPIN_ROUTE: HeaderName = HeaderName::from_static("pushpin-route");
@@ -57,7 +57,7 @@ pub(super) fn headers(
     let (request, route) = (origin_request.request, origin_request.route);
     let replaced = replace(&request.headers, &route.rewrite);
     let from = replaced.as_ref().unwrap_or(&request.headers);
-    let rewriting = Rewriting {
+    let rewriting = HeaderRewriter {
         origin_request,
         settings,
         from,
@@ -78,16 +78,16 @@ pub(super) fn headers(
     }
     if !origin_request.sender.is_trusted() && !route.no_grip {
         introduce(origin_request, signature, &mut to);
-    } else if origin_request.purpose == Purpose::Events
+    } else if origin_request.purpose == RequestPurpose::Events
         && let Some(signature) = signature
     {
         to.insert(HeaderName::from_static("grip-sig"), signature);
     }
-    if origin_request.purpose != Purpose::Plain {
+    if origin_request.purpose != RequestPurpose::Plain {
         upgrade(origin_request, &mut to);
     }
     if origin_request.secure {
-        let scheme = if origin_request.purpose == Purpose::Plain { "https" } else { "wss" };
+        let scheme = if origin_request.purpose == RequestPurpose::Plain { "https" } else { "wss" };
         proto(settings.proto, scheme, &mut to);
     }
     rewriting.tell_way(&mut to);
@@ -141,7 +141,7 @@ fn introduce(origin_request: &OriginRequest<'_>, signature: Option<HeaderValue>,
 /// `no_grip`. The extension is offered for a trusted GRIP proxy as well, which then carries out these messages
 /// itself.
 fn upgrade(origin_request: &OriginRequest<'_>, to: &mut HeaderMap) {
-    if origin_request.purpose == Purpose::WebSocket {
+    if origin_request.purpose == RequestPurpose::WebSocket {
         to.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         to.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
@@ -174,13 +174,13 @@ fn host(request: &Parts, route: &Route, target: &Target) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::route::parse_line;
-    use crate::wire::{Network, Proxies, ProxyHeader, Sender};
+    use crate::wire::{Network, ProxyHeader, RequestSender, TrustedProxies};
     use hyper::Request;
 
     struct Case {
         line: &'static str,
         settings: Forwarding,
-        sender: Sender,
+        sender: RequestSender,
         secure: bool,
     }
 
@@ -188,7 +188,7 @@ mod tests {
         Case {
             line,
             settings: Forwarding { via: None, ..Forwarding::default() },
-            sender: Sender::Client,
+            sender: RequestSender::Client,
             secure: false,
         }
     }
@@ -212,7 +212,7 @@ mod tests {
                 secure: self.secure,
                 sender: self.sender,
                 internal: false,
-                purpose: Purpose::Plain,
+                purpose: RequestPurpose::Plain,
                 last_ids: &[("a".into(), "7".into())],
             };
             let map = super::headers(
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_trusted_proxys_headers_pass_and_no_grip_adds_none() {
-        let trusted = Case { sender: Sender::GripProxy, ..plain("*,orig_headers o:1") };
+        let trusted = Case { sender: RequestSender::GripProxy, ..plain("*,orig_headers o:1") };
         let headers = trusted.headers(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]);
         assert_eq!(headers, pairs(&[("host", "h"), ("grip-sig", "theirs"), ("eb9bf0f5-x", "1")]));
         let headers = plain("*,no_grip o:1").headers(&[("host", "h"), ("grip-sig", "forged")]);
@@ -313,9 +313,9 @@ mod tests {
         let mut case = plain("* o:1");
         case.settings.forwarded_for = ForwardedFor::UNCHANGED;
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
-        case.settings.forwarded_for = ForwardedFor::Edited(Edit { truncate: Some(0), append: true });
+        case.settings.forwarded_for = ForwardedFor::Edited(ForwardedEdit { truncate: Some(0), append: true });
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("9.9.9.9"));
-        case.sender = Sender::GripProxy;
+        case.sender = RequestSender::GripProxy;
         assert_eq!(value(&case.headers(&came), "x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 3.3.3.3"));
     }
 
@@ -334,7 +334,8 @@ mod tests {
         for forged in ["forwarded", "x-real-ip", "x-forwarded-host", "x-forwarded-proto"] {
             assert_eq!(value(&headers, forged), None, "{forged}");
         }
-        case.settings.proxies = Some(Proxies::new(vec![Network::parse("9.0.0.0/8").unwrap()], ProxyHeader::Either));
+        case.settings.proxies =
+            Some(TrustedProxies::new(vec![Network::parse("9.0.0.0/8").unwrap()], ProxyHeader::Either));
         let headers = case.headers(&came);
         assert_eq!(value(&headers, "x-forwarded-for"), Some("1.1.1.1, 9.9.9.9"));
         // The addresses come from one header, and only this header is passed on.

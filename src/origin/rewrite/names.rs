@@ -8,7 +8,7 @@ use super::forwarded::is_of_proxies;
 use super::hop::named_by_connection;
 use super::is_set_by_route;
 use super::marks::MARK;
-use crate::grip::identity::Place;
+use crate::grip::identity::TokenPlace;
 use crate::origin::OriginRequest;
 use crate::route::{Route, UserSource};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -64,8 +64,8 @@ fn is_of_route(name: &str, own: Option<&HeaderName>, route: &Route) -> bool {
     let of_user = match route.users.as_ref().map(|users| &users.source) {
         Some(UserSource::Header(header, _)) => same(header),
         Some(UserSource::Token(bearer)) => bearer.places.iter().any(|place| match place {
-            Place::Header(header) => same(header),
-            Place::Cookie(_) | Place::Query(_) => false,
+            TokenPlace::Header(header) => same(header),
+            TokenPlace::Cookie(_) | TokenPlace::Query(_) => false,
         }),
         Some(UserSource::Meta(_)) | None => false,
     };

@@ -5,7 +5,7 @@ use super::PUSHPIN_ROUTE;
 use super::hop::is_hop_by_hop;
 use super::{ForwardedFor, ForwardedProto, forwarded, is_imitation, is_of_proxies, listed_in_connection, marks, names};
 use crate::grip::instruct;
-use crate::origin::{AcceptProto, Forwarding, OriginRequest, Purpose};
+use crate::origin::{AcceptProto, Forwarding, OriginRequest, RequestPurpose};
 use crate::route::Route;
 use crate::wire::X_FORWARDED_FOR;
 use hyper::Method;
@@ -18,7 +18,7 @@ use hyper::header::{
 const REAL_IP: &str = "x-real-ip";
 
 /// The data from which the headers of one request to an origin are made.
-pub(super) struct Rewriting<'a> {
+pub(super) struct HeaderRewriter<'a> {
     pub(super) origin_request: &'a OriginRequest<'a>,
     pub(super) settings: &'a Forwarding,
     /// The headers of the request, after the changes of the route.
@@ -27,7 +27,7 @@ pub(super) struct Rewriting<'a> {
     pub(super) is_believed: bool,
 }
 
-impl Rewriting<'_> {
+impl HeaderRewriter<'_> {
     /// Copies the headers that are forwarded. Their values stay as they are, except for `Trailer` and `Max-Forwards`.
     pub(super) fn copy(&self, to: &mut HeaderMap) {
         let Self { origin_request, settings, from, .. } = *self;
@@ -42,7 +42,7 @@ impl Rewriting<'_> {
             // Items are appended to the origin's body, so the origin must not compress the body.
             || *name == ACCEPT_ENCODING
             // gripd itself negotiates extensions with the client.
-            || (origin_request.purpose != Purpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
+            || (origin_request.purpose != RequestPurpose::Plain && *name == SEC_WEBSOCKET_EXTENSIONS)
             || (decides_proto && (*name == forwarded::PROTO || *name == forwarded::PROTOCOL))
             || (settings.cdn_loop.is_some() && *name == forwarded::CDN_LOOP)
             || (settings.accept_route && *name == PUSHPIN_ROUTE)

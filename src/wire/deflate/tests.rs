@@ -10,7 +10,7 @@ fn accepts(offer: &str) -> bool {
 }
 
 /// Feeds one message in pieces, and returns its decompressed content.
-fn inflate(inflate: &mut Inflate, pieces: &[&[u8]]) -> Result<Vec<u8>, Corrupt> {
+fn inflate(inflate: &mut Decompressor, pieces: &[&[u8]]) -> Result<Vec<u8>, CorruptData> {
     let mut all = Vec::new();
     for piece in pieces {
         let mut input = *piece;
@@ -168,17 +168,17 @@ fn the_examples_of_the_standard_are_read() {
     ];
     for window in [Dropped, Kept] {
         for (message, content) in alone {
-            let mut whole = Inflate::new(window);
+            let mut whole = Decompressor::new(window);
             assert_eq!(inflate(&mut whole, &[message]).unwrap(), content);
             assert_eq!(whole.is_held(), window == Kept && !message.is_empty());
             let bytes: Vec<&[u8]> = message.chunks(1).collect();
             assert_eq!(inflate(&mut whole, &bytes).unwrap(), content);
         }
     }
-    let mut kept = Inflate::new(Kept);
+    let mut kept = Decompressor::new(Kept);
     let messages: [&[u8]; 2] = [b"\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x00\x11\x00\x00"];
     assert_eq!(messages.map(|m| inflate(&mut kept, &[m]).unwrap()), [b"Hello", b"Hello"]);
-    let mut alone = Inflate::new(Dropped);
+    let mut alone = Decompressor::new(Dropped);
     assert!(inflate(&mut alone, &messages[..1]).is_ok() && inflate(&mut alone, &messages[1..]).is_err());
 }
 
@@ -187,11 +187,11 @@ fn messages_that_are_cut_short_are_corrupt() {
     let content: Vec<u8> = (0..2000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 25) as u8).collect();
     let message = deflate(&content).unwrap();
     for length in 1..message.len() {
-        let cut = inflate(&mut Inflate::new(Dropped), &[&message[..length]]);
+        let cut = inflate(&mut Decompressor::new(Dropped), &[&message[..length]]);
         assert!(cut.is_err() || length == message.len() - 1, "{length}");
     }
-    assert_eq!(inflate(&mut Inflate::new(Dropped), &[&message]).unwrap(), content);
-    assert!(inflate(&mut Inflate::new(Dropped), &[b"\xff\xff\xff"]).is_err());
+    assert_eq!(inflate(&mut Decompressor::new(Dropped), &[&message]).unwrap(), content);
+    assert!(inflate(&mut Decompressor::new(Dropped), &[b"\xff\xff\xff"]).is_err());
 }
 
 #[test]
@@ -199,13 +199,13 @@ fn a_bomb_goes_off_slowly() {
     let content = vec![b'0'; 5 << 20];
     let bomb = deflate(&content).unwrap();
     assert!(bomb.len() < 8000);
-    assert!(inflate(&mut Inflate::new(Dropped), &[&bomb]).unwrap() == content);
+    assert!(inflate(&mut Decompressor::new(Dropped), &[&bomb]).unwrap() == content);
 }
 
 #[test]
 fn inflaters_are_pooled() {
     let message = deflate(b"Hello").unwrap();
-    let mut many: Vec<Inflate> = (0..40).map(|_| Inflate::new(Dropped)).collect();
+    let mut many: Vec<Decompressor> = (0..40).map(|_| Decompressor::new(Dropped)).collect();
     for one in &mut many {
         one.feed(&message, &mut Vec::new()).unwrap();
         assert!(one.is_held());
@@ -221,6 +221,6 @@ fn messages_stand_alone() {
     for content in [&b""[..], b"a", b"Hello", &[b'x'; 70_000], &b"to be or not to be, ".repeat(5000)] {
         let once = deflate(content).unwrap();
         assert_eq!(deflate(content).unwrap(), once);
-        assert_eq!(inflate(&mut Inflate::new(Dropped), &[&once]).unwrap(), content);
+        assert_eq!(inflate(&mut Decompressor::new(Dropped), &[&once]).unwrap(), content);
     }
 }

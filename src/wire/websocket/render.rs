@@ -50,12 +50,12 @@ impl<'a> Fragment<'a> {
 
     /// Returns the frame of the piece for a client.
     pub fn frame(&self) -> Bytes {
-        bare(self.lead(), self.content)
+        unmasked_frame(self.lead(), self.content)
     }
 
     /// Returns the frame of the piece for an origin, masked with a key.
     pub fn masked(&self, key: [u8; 4]) -> Vec<u8> {
-        hidden(self.lead(), self.content, key)
+        masked_frame(self.lead(), self.content, key)
     }
 
     /// Returns the first byte of the frame's head.
@@ -83,13 +83,13 @@ fn head(lead: u8, length: usize, masked: u8) -> Vec<u8> {
     out
 }
 
-fn bare(lead: u8, content: &[u8]) -> Bytes {
+fn unmasked_frame(lead: u8, content: &[u8]) -> Bytes {
     let mut out = head(lead, content.len(), 0);
     out.extend_from_slice(content);
     out.into()
 }
 
-fn hidden(lead: u8, content: &[u8], key: [u8; 4]) -> Vec<u8> {
+fn masked_frame(lead: u8, content: &[u8], key: [u8; 4]) -> Vec<u8> {
     let mut out = head(lead, content.len(), MASKED);
     out.extend_from_slice(&key);
     let at = out.len();
@@ -105,12 +105,12 @@ pub fn frame(kind: MessageKind, content: &[u8]) -> Bytes {
 
 /// Returns a Close frame for a client.
 pub fn close(reason: Option<&CloseReason>) -> Bytes {
-    bare(FINAL | CLOSE, &CloseReason::payload(reason))
+    unmasked_frame(FINAL | CLOSE, &CloseReason::payload(reason))
 }
 
 /// Returns a Close frame for an origin, masked with a key.
 pub fn masked_close(reason: Option<&CloseReason>, key: [u8; 4]) -> Vec<u8> {
-    hidden(FINAL | CLOSE, &CloseReason::payload(reason), key)
+    masked_frame(FINAL | CLOSE, &CloseReason::payload(reason), key)
 }
 
 /// The form in which messages are sent to a client.
@@ -124,14 +124,14 @@ pub enum MessageForm {
 
 /// A message for clients, rendered once for all of them. Its frame and its content share one allocation.
 #[derive(Debug)]
-pub struct Message {
+pub struct RenderedMessage {
     kind: MessageKind,
     plain: Bytes,
     content: Bytes,
     deflated: OnceLock<Bytes>,
 }
 
-impl Message {
+impl RenderedMessage {
     /// Renders a message.
     pub fn new(kind: MessageKind, content: &[u8]) -> Self {
         let plain = frame(kind, content);
@@ -165,7 +165,7 @@ impl Message {
             return None;
         }
         let content = deflate(&self.content).filter(|content| content.len() < self.content.len())?;
-        Some(bare(opcode(self.kind) | FINAL | COMPRESSED, &content))
+        Some(unmasked_frame(opcode(self.kind) | FINAL | COMPRESSED, &content))
     }
 
     /// Returns the frame of the message in this form.

@@ -20,7 +20,7 @@ fn raw(lead: u8, payload: &[u8]) -> Vec<u8> {
 
 /// Feeds all bytes to the decoder, in pieces that have these lengths in turn. Returns all parts, and the violation
 /// that ended them.
-fn read(decoder: &mut Decoder, bytes: &[u8], lengths: &[usize]) -> (Vec<Part>, Option<Violation>) {
+fn read(decoder: &mut FrameDecoder, bytes: &[u8], lengths: &[usize]) -> (Vec<FramePart>, Option<ProtocolViolation>) {
     let mut parts = Vec::new();
     let mut rest = bytes;
     for length in lengths.iter().cycle() {
@@ -40,31 +40,34 @@ fn read(decoder: &mut Decoder, bytes: &[u8], lengths: &[usize]) -> (Vec<Part>, O
     (parts, None)
 }
 
-fn from_client(frames: &[Vec<u8>]) -> Result<Vec<Part>, Violation> {
-    let (parts, violation) =
-        read(&mut Decoder::of_client(Some(Inflate::new(ClientWindow::Dropped))), &frames.concat(), &[usize::MAX]);
+fn from_client(frames: &[Vec<u8>]) -> Result<Vec<FramePart>, ProtocolViolation> {
+    let (parts, violation) = read(
+        &mut FrameDecoder::of_client(Some(Decompressor::new(ClientWindow::Dropped))),
+        &frames.concat(),
+        &[usize::MAX],
+    );
     violation.map_or(Ok(parts), Err)
 }
 
 fn rule(frames: &[Vec<u8>]) -> &'static str {
     match from_client(frames) {
-        Err(Violation::Protocol(rule)) => rule,
+        Err(ProtocolViolation::Protocol(rule)) => rule,
         other => panic!("{other:?}"),
     }
 }
 
-fn data(kind: MessageKind, content: &[u8], first: bool, last: bool) -> Part {
-    Part::Data { kind, content: content.to_vec(), first, last }
+fn data(kind: MessageKind, content: &[u8], first: bool, last: bool) -> FramePart {
+    FramePart::Data { kind, content: content.to_vec(), first, last }
 }
 
 /// Joins parts into whole messages. Checks that each message begins and ends once, and that only its last piece may
 /// be empty.
-fn join(parts: Vec<Part>) -> Vec<Part> {
+fn join(parts: Vec<FramePart>) -> Vec<FramePart> {
     let mut whole = Vec::new();
     let mut open: Option<(MessageKind, Vec<u8>)> = None;
     for part in parts {
         match part {
-            Part::Data { kind, content, first, last } => {
+            FramePart::Data { kind, content, first, last } => {
                 assert_eq!(first, open.is_none());
                 assert!(last || !content.is_empty());
                 assert!(content.len() <= MOST || !last);
@@ -85,8 +88,8 @@ fn join(parts: Vec<Part>) -> Vec<Part> {
 
 #[test]
 fn a_decoder_is_small_and_holds_nothing_while_idle() {
-    assert!(size_of::<Decoder>() <= 96, "{}", size_of::<Decoder>());
-    let mut decoder = Decoder::of_client(Some(Inflate::new(ClientWindow::Dropped)));
+    assert!(size_of::<FrameDecoder>() <= 96, "{}", size_of::<FrameDecoder>());
+    let mut decoder = FrameDecoder::of_client(Some(Decompressor::new(ClientWindow::Dropped)));
     let content = br#"{"one":1,"two":2,"three":3}"#.repeat(20);
     let compressed = deflate::deflate(&content).unwrap();
     let frames = [raw(0xc1, &compressed), raw(0x89, b"ping"), raw(0x82, b"xyz")].concat();
@@ -94,7 +97,7 @@ fn a_decoder_is_small_and_holds_nothing_while_idle() {
     assert_eq!(violation, None);
     assert_eq!(
         join(parts),
-        [data(Text, &content, true, true), Part::Ping(b"ping".into()), data(Binary, b"xyz", true, true)]
+        [data(Text, &content, true, true), FramePart::Ping(b"ping".into()), data(Binary, b"xyz", true, true)]
     );
     assert!(decoder.control.is_empty() && !decoder.inflate.unwrap().is_held());
 }
@@ -119,9 +122,9 @@ fn lengths_are_in_their_shortest_form() {
 #[test]
 fn clients_mask_and_origins_do_not() {
     assert_eq!(rule(&[frame(Text, b"a").to_vec()]), "frame is not masked");
-    let mut origin = Decoder::of_origin();
+    let mut origin = FrameDecoder::of_origin();
     assert_eq!(origin.next(&mut &frame(Text, b"a")[..]), Ok(Some(data(Text, b"a", true, true))));
-    assert_eq!(origin.next(&mut &masked(Text, b"a")[..]), Err(Violation::Protocol("frame is masked")));
+    assert_eq!(origin.next(&mut &masked(Text, b"a")[..]), Err(ProtocolViolation::Protocol("frame is masked")));
 }
 
 #[test]
@@ -135,8 +138,8 @@ fn reserved_bits_and_opcodes_are_refused() {
     let reserved = "reserved bit is set";
     assert_eq!(rule(&[raw(0xc9, b"")]), reserved);
     assert_eq!(rule(&[raw(0x01, b"a"), raw(0xc0, b"")]), reserved);
-    let mut plain = Decoder::of_client(None);
-    assert_eq!(plain.next(&mut &raw(0xc1, b"\0")[..]), Err(Violation::Protocol(reserved)));
+    let mut plain = FrameDecoder::of_client(None);
+    assert_eq!(plain.next(&mut &raw(0xc1, b"\0")[..]), Err(ProtocolViolation::Protocol(reserved)));
     assert_eq!(from_client(&[raw(0xc1, b"\0")]), Ok(vec![data(Text, b"", true, true)]));
 }
 
@@ -145,7 +148,7 @@ fn control_frames_are_short_and_whole() {
     assert_eq!(rule(&[raw(0x09, b"")]), "control frame is fragmented");
     assert_eq!(rule(&[raw(0x89, &[0; 126])]), "control frame is too long");
     let parts = from_client(&[raw(0x89, &[7; 125]), raw(0x8a, b"")]);
-    assert_eq!(parts, Ok(vec![Part::Ping(vec![7; 125]), Part::Pong(vec![])]));
+    assert_eq!(parts, Ok(vec![FramePart::Ping(vec![7; 125]), FramePart::Pong(vec![])]));
 }
 
 #[test]
@@ -154,17 +157,17 @@ fn fragments_make_a_message() {
     assert_eq!(rule(&[raw(0x02, b"a"), raw(0x82, b"b")]), "message within a message");
     assert_eq!(rule(&[raw(0x82, b"a"), raw(0x80, b"b")]), "continuation of no message");
     let parts = from_client(&[raw(0x01, b""), raw(0x00, b"a"), raw(0x89, b"p"), raw(0x00, b""), raw(0x80, b"")]);
-    let expected = vec![data(Text, b"a", true, false), Part::Ping(b"p".into()), data(Text, b"", false, true)];
+    let expected = vec![data(Text, b"a", true, false), FramePart::Ping(b"p".into()), data(Text, b"", false, true)];
     assert_eq!(parts, Ok(expected));
 }
 
 #[test]
 fn nothing_is_read_after_a_close_or_a_violation() {
     let close = raw(0x88, b"\x03\xe8bye");
-    let expected = Part::Close(Some(CloseReason::new(1000, "bye")));
+    let expected = FramePart::Close(Some(CloseReason::new(1000, "bye")));
     assert_eq!(from_client(&[close, raw(0xff, b"junk")]), Ok(vec![expected]));
-    assert_eq!(from_client(&[raw(0x88, b""), raw(0x81, b"a")]), Ok(vec![Part::Close(None)]));
-    let mut decoder = Decoder::of_client(None);
+    assert_eq!(from_client(&[raw(0x88, b""), raw(0x81, b"a")]), Ok(vec![FramePart::Close(None)]));
+    let mut decoder = FrameDecoder::of_client(None);
     assert!(decoder.next(&mut &b"\x80\x00"[..]).is_err());
     let mut rest = &raw(0x81, b"a")[..];
     assert!(decoder.next(&mut rest) == Ok(None) && rest.is_empty());
@@ -174,14 +177,14 @@ fn nothing_is_read_after_a_close_or_a_violation() {
 fn close_frames_are_checked() {
     assert_eq!(rule(&[raw(0x88, b"\x03")]), "invalid close code");
     assert_eq!(rule(&[raw(0x88, b"\x03\xed")]), "invalid close code");
-    assert_eq!(from_client(&[raw(0x88, b"\x03\xe8\xff")]), Err(Violation::Text));
+    assert_eq!(from_client(&[raw(0x88, b"\x03\xe8\xff")]), Err(ProtocolViolation::Text));
 }
 
 #[test]
 fn violations_have_codes() {
-    assert_eq!(Violation::Protocol("x").reason(), CloseReason::new(1002, "x"));
-    assert_eq!([Violation::Text, Violation::Deflate].map(|v| v.reason().code), [1007, 1007]);
-    assert_eq!(Violation::Text.to_string(), "text is not UTF-8");
+    assert_eq!(ProtocolViolation::Protocol("x").reason(), CloseReason::new(1002, "x"));
+    assert_eq!([ProtocolViolation::Text, ProtocolViolation::Deflate].map(|v| v.reason().code), [1007, 1007]);
+    assert_eq!(ProtocolViolation::Text.to_string(), "text is not UTF-8");
 }
 
 /// Case 6.4 of the Autobahn test suite: text is refused at the first byte that cannot be UTF-8, even in the middle of
@@ -203,35 +206,35 @@ fn bad_text_is_refused_at_its_first_bad_byte() {
         for mut frames in
             [raw(0x81, &content), content.iter().enumerate().flat_map(|(i, b)| raw(u8::from(i == 0), &[*b])).collect()]
         {
-            let mut decoder = Decoder::of_client(None);
+            let mut decoder = FrameDecoder::of_client(None);
             let mut valid = 0;
             let refused = loop {
                 let byte = frames.remove(0);
                 match decoder.next(&mut &[byte][..]) {
-                    Ok(Some(Part::Data { content, .. })) => valid += content.len(),
+                    Ok(Some(FramePart::Data { content, .. })) => valid += content.len(),
                     Ok(_) => {}
                     Err(violation) => break violation,
                 }
             };
-            assert_eq!((refused, valid), (Violation::Text, start.len() + at - 1), "{bad:?}");
+            assert_eq!((refused, valid), (ProtocolViolation::Text, start.len() + at - 1), "{bad:?}");
         }
     }
-    assert_eq!(from_client(&[raw(0x81, b"\xce")]), Err(Violation::Text));
-    assert_eq!(from_client(&[raw(0x01, b"\xce"), raw(0x80, b"")]), Err(Violation::Text));
+    assert_eq!(from_client(&[raw(0x81, b"\xce")]), Err(ProtocolViolation::Text));
+    assert_eq!(from_client(&[raw(0x01, b"\xce"), raw(0x80, b"")]), Err(ProtocolViolation::Text));
     assert!(from_client(&[raw(0x01, b"\xce"), raw(0x80, b"\xba")]).is_ok());
     assert!(from_client(&[raw(0x82, b"\xce\xff")]).is_ok());
 }
 
 #[test]
 fn compressed_messages_are_checked() {
-    assert_eq!(from_client(&[raw(0xc2, b"\xff\xff\xff")]), Err(Violation::Deflate));
+    assert_eq!(from_client(&[raw(0xc2, b"\xff\xff\xff")]), Err(ProtocolViolation::Deflate));
     let bad = deflate::deflate(&[b'a', 0xff].repeat(50)).unwrap();
-    assert_eq!(from_client(&[raw(0xc1, &bad)]), Err(Violation::Text));
+    assert_eq!(from_client(&[raw(0xc1, &bad)]), Err(ProtocolViolation::Text));
     assert_eq!(from_client(&[raw(0xc2, &bad)]), Ok(vec![data(Binary, &[b'a', 0xff].repeat(50), true, true)]));
     let cut = deflate::deflate("ä".as_bytes()).unwrap();
     assert!(from_client(&[raw(0xc1, &cut)]).is_ok());
     let half = deflate::deflate(b"\xc3").unwrap();
-    assert_eq!(from_client(&[raw(0xc1, &half)]), Err(Violation::Text));
+    assert_eq!(from_client(&[raw(0xc1, &half)]), Err(ProtocolViolation::Text));
 }
 
 #[test]
@@ -240,17 +243,17 @@ fn a_bomb_is_given_in_pieces() {
         let bomb = deflate::deflate(&vec![b'z'; length]).unwrap();
         let (start, end) = bomb.split_at(bomb.len() - 2);
         let frames = [raw(0x42, start), raw(0x80, end), raw(0x89, b"")].concat();
-        let mut decoder = Decoder::of_client(Some(Inflate::new(ClientWindow::Dropped)));
+        let mut decoder = FrameDecoder::of_client(Some(Decompressor::new(ClientWindow::Dropped)));
         let (mut input, mut total, mut ended) = (&frames[..], 0, false);
         while let Some(part) = decoder.next(&mut input).unwrap() {
             match part {
-                Part::Data { content, first, last, .. } => {
+                FramePart::Data { content, first, last, .. } => {
                     assert!(content.len() <= MOST && content.capacity() <= MOST);
                     assert_eq!(first, total == 0);
                     total += content.len();
                     ended |= last;
                 }
-                other => assert!(ended && other == Part::Ping(vec![])),
+                other => assert!(ended && other == FramePart::Ping(vec![])),
             }
         }
         assert!(ended && total == length && input.is_empty());
@@ -273,23 +276,23 @@ fn frames_are_rendered() {
     assert_eq!(&close(None)[..], b"\x88\0");
     let bye = CloseReason::new(1000, "bye");
     assert_eq!(&close(Some(&bye))[..], b"\x88\x05\x03\xe8bye");
-    assert_eq!(from_client(&[masked_close(Some(&bye), KEY)]), Ok(vec![Part::Close(Some(bye))]));
+    assert_eq!(from_client(&[masked_close(Some(&bye), KEY)]), Ok(vec![FramePart::Close(Some(bye))]));
 }
 
 #[test]
 fn messages_are_compressed_where_it_helps() {
     let content = br#"{"name":"value"}"#.repeat(8);
-    let message = Message::new(Text, &content);
+    let message = RenderedMessage::new(Text, &content);
     assert_eq!(message.content().as_ptr(), message.plain()[2..].as_ptr().wrapping_add(2));
     assert_eq!((message.kind(), message.len(), message.is_empty()), (Text, content.len() + 4, false));
     assert!(message.deflated().len() < 40 && message.deflated()[0] == 0xc1);
     assert_eq!(message.deflated().as_ptr(), message.select(MessageForm::Deflated).as_ptr());
     assert_eq!(message.select(MessageForm::Plain), message.plain());
     for (kind, content) in [(Ping, &[b'a'; 100][..]), (Text, &[b'a'; 31]), (Binary, &(0..255).collect::<Vec<u8>>())] {
-        let message = Message::new(kind, content);
+        let message = RenderedMessage::new(kind, content);
         assert_eq!(message.deflated().as_ptr(), message.plain().as_ptr());
     }
-    assert!(Message::new(Text, b"").is_empty());
+    assert!(RenderedMessage::new(Text, b"").is_empty());
 }
 
 /// A message or a control frame: its kind, its content, whether it is compressed, and the places at which it is cut
@@ -337,14 +340,14 @@ fn cut((kind, content, compressed, cuts): &Sent) -> Vec<u8> {
     out
 }
 
-fn expected(sent: &[Sent]) -> Vec<Part> {
+fn expected(sent: &[Sent]) -> Vec<FramePart> {
     let mut out = Vec::new();
     for (kind, content, _, cuts) in sent {
         match kind {
-            Ping => out.push(Part::Ping(content.clone())),
-            Pong => out.push(Part::Pong(content.clone())),
+            Ping => out.push(FramePart::Ping(content.clone())),
+            Pong => out.push(FramePart::Pong(content.clone())),
             kind => {
-                out.extend((0..cuts.len()).map(|i| Part::Ping(vec![i as u8])));
+                out.extend((0..cuts.len()).map(|i| FramePart::Ping(vec![i as u8])));
                 out.push(data(*kind, content, true, true));
             }
         }
@@ -376,17 +379,17 @@ proptest! {
     #[test]
     fn messages_come_out_as_they_went_in(sent in prop::collection::vec(sent(), 0..8), lengths in lengths(), window in window()) {
         let bytes: Vec<u8> = sent.iter().flat_map(cut).collect();
-        let mut decoder = Decoder::of_client(Some(Inflate::new(window)));
+        let mut decoder = FrameDecoder::of_client(Some(Decompressor::new(window)));
         let (parts, violation) = read(&mut decoder, &bytes, &lengths);
         prop_assert_eq!(violation, None);
         prop_assert_eq!(join(parts), expected(&sent));
-        prop_assert!(decoder.control.is_empty() && decoder.state == State::Head);
+        prop_assert!(decoder.control.is_empty() && decoder.state == DecoderState::Head);
     }
 
     #[test]
     fn whatever_comes_is_read_the_same_in_any_pieces(bytes in noise(), lengths in lengths(), window in window()) {
-        let (whole, one) = read(&mut Decoder::of_client(Some(Inflate::new(window))), &bytes, &[usize::MAX]);
-        let (pieces, other) = read(&mut Decoder::of_client(Some(Inflate::new(window))), &bytes, &lengths);
+        let (whole, one) = read(&mut FrameDecoder::of_client(Some(Decompressor::new(window))), &bytes, &[usize::MAX]);
+        let (pieces, other) = read(&mut FrameDecoder::of_client(Some(Decompressor::new(window))), &bytes, &lengths);
         prop_assert_eq!(one.is_some(), other.is_some());
         prop_assert_eq!(join(whole), join(pieces));
     }
@@ -394,7 +397,7 @@ proptest! {
     #[test]
     fn renderings_are_read_by_an_origins_decoder(bytes: [u8; 3], times in 0..25_000_usize) {
         let content = bytes.repeat(times);
-        let parts = read(&mut Decoder::of_origin(), Message::new(Binary, &content).plain(), &[999]).0;
+        let parts = read(&mut FrameDecoder::of_origin(), RenderedMessage::new(Binary, &content).plain(), &[999]).0;
         prop_assert_eq!(join(parts), [data(Binary, &content, true, true)]);
     }
 

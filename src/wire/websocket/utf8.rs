@@ -1,6 +1,6 @@
 //! The validation of UTF-8 text that arrives in pieces.
 
-use super::Violation;
+use super::ProtocolViolation;
 
 /// A validator of text that arrives in pieces. It keeps the beginning of a character that is cut by the end of a
 /// piece.
@@ -12,7 +12,7 @@ pub(super) struct Utf8 {
 
 impl Utf8 {
     /// Checks the next piece.
-    pub(super) fn check(&mut self, mut piece: &[u8]) -> Result<(), Violation> {
+    pub(super) fn check(&mut self, mut piece: &[u8]) -> Result<(), ProtocolViolation> {
         while self.length > 0
             && let Some(byte) = piece.split_off_first()
         {
@@ -26,15 +26,15 @@ impl Utf8 {
     }
 
     /// Checks that the text may end after the last piece, which means that the last character is complete.
-    pub(super) const fn end(&self) -> Result<(), Violation> {
-        if self.length > 0 { Err(Violation::Text) } else { Ok(()) }
+    pub(super) const fn end(&self) -> Result<(), ProtocolViolation> {
+        if self.length > 0 { Err(ProtocolViolation::Text) } else { Ok(()) }
     }
 
     /// Checks bytes that begin at the beginning of a character, and keeps the last character if it is incomplete.
-    fn hold(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+    fn hold(&mut self, bytes: &[u8]) -> Result<(), ProtocolViolation> {
         let Err(error) = std::str::from_utf8(bytes) else { return Ok(()) };
         if error.error_len().is_some() {
-            return Err(Violation::Text);
+            return Err(ProtocolViolation::Text);
         }
         let cut = &bytes[error.valid_up_to()..];
         self.held[..cut.len()].copy_from_slice(cut);
