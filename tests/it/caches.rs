@@ -1,9 +1,9 @@
-//! Metadata of one body never stands on another, and what was held is not kept by caches.
+//! Headers that describe the origin's body are not sent with another body, and caches do not store held responses.
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
 use serde_json::json;
 
-/// Fields that describe the very body with which an origin sends them.
+/// Headers that describe the body with which the origin sends them.
 const OF_BODY: [(&str, &str); 8] = [
     ("etag", "\"one\""),
     ("last-modified", "Mon, 30 Nov 2026 00:00:00 GMT"),
@@ -30,11 +30,11 @@ fn origin(more: &'static str) -> Origin {
 
 fn held(gripd: &Gripd, path: &str) -> Client {
     let client = gripd.get(path);
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the connection is held", || gripd.connections("a") == 1);
     client
 }
 
-/// Asserts which of the fields are there.
+/// Asserts that the head contains all headers of [`OF_BODY`], or that it contains none of them.
 fn assert_fields(head: &str, there: bool) {
     for (name, value) in OF_BODY {
         assert_eq!(head.contains(&format!("\r\n{name}: {}\r\n", value.to_ascii_lowercase())), there, "{name}: {head}");
@@ -43,7 +43,7 @@ fn assert_fields(head: &str, there: bool) {
 }
 
 #[test]
-fn what_describes_the_origins_body_is_not_on_an_items_body() {
+fn headers_about_the_origins_body_are_not_sent_with_another_body() {
     let gripd = Gripd::start(&origin(""));
     let patch = json!([{ "op": "add", "path": "/0", "value": 1 }]);
     for content in [json!({ "body": "new" }), json!({ "body-patch": patch })] {
@@ -58,15 +58,15 @@ fn what_describes_the_origins_body_is_not_on_an_items_body() {
     assert_fields(&head, false);
     assert!(head.contains("\r\ncache-control: no-store\r\n"), "{head}");
     assert_fields(&gripd.get("/filtered").answer().0, false);
-    // An answer that goes on as it came keeps all of them, and so does a long-poll that gets the origin's own body.
+    // A response that is not held keeps all of them, and so does a long-poll that gets the origin's own body.
     assert_fields(&gripd.get("/plain").answer().0, true);
-    eventually("nobody is held", || gripd.connections("a") == 0);
+    eventually("no connection is held", || gripd.connections("a") == 0);
     let mut client = held(&gripd, "/poll");
     assert_eq!(gripd.close("a").0, 1);
     assert_fields(&client.answer().0, true);
 }
 
-/// The head that answers a long-poll by an item with this header.
+/// Returns the head of the response to a long-poll that is answered by an item with this header.
 fn head_of_item(name: &str, value: &str) -> String {
     let gripd = Gripd::start(&origin(""));
     let mut client = held(&gripd, "/poll");
@@ -82,7 +82,7 @@ fn an_item_may_bring_validators_of_its_own() {
 }
 
 #[test]
-fn no_cache_keeps_what_was_held_unless_the_origin_says_so() {
+fn held_responses_are_not_cached_unless_the_origin_allows_it() {
     for (more, expected) in [("", "no-store"), ("Cache-Control: max-age=5\r\n", "max-age=5")] {
         let gripd = Gripd::start(&origin(more));
         let says = |head: &str| {
@@ -97,14 +97,14 @@ fn no_cache_keeps_what_was_held_unless_the_origin_says_so() {
         says(&client.answer().0);
         let mut client = held(&gripd, "/stream");
         says(&client.head());
-        // An answer that was not held is the origin's own concern.
+        // gripd adds no `Cache-Control` to a response that is not held.
         let (head, _) = Client::send(gripd.clients, get("/plain")).answer();
         assert!(!head.contains("no-store"), "{head}");
     }
 }
 
 #[test]
-fn an_item_may_say_what_caches_do() {
+fn an_item_may_set_cache_control() {
     let head = head_of_item("Cache-Control", "max-age=9");
     assert!(head.contains("\r\ncache-control: max-age=9\r\n") && !head.contains("no-store"), "{head}");
 }

@@ -1,4 +1,4 @@
-//! `GET /channels`.
+//! The lists of held channels: `GET /channels` and `GET /channels/NAME`.
 
 use crate::support::{Gripd, Origin, eventually, get};
 use serde_json::{Value, json};
@@ -22,11 +22,11 @@ fn channels_are_listed_in_order_by_prefix_and_page() {
     let second = json!({ "channels": [held("conv3", 1)], "next": null });
     assert_eq!(list(&gripd, "?prefix=conv&limit=2&after=conv2"), second);
     drop(clients);
-    eventually("all have left", || list(&gripd, "") == json!({ "channels": [], "next": null }));
+    eventually("all clients have left", || list(&gripd, "") == json!({ "channels": [], "next": null }));
 }
 
 #[test]
-fn one_channel_is_named_percent_encoded() {
+fn the_name_of_a_channel_in_a_path_is_percent_encoded() {
     let gripd = Gripd::start(&Origin::holding());
     let _client = gripd.stream("a/b");
     let (_, body) = gripd.ask(get("/channels/a%2Fb"));

@@ -1,4 +1,4 @@
-//! The program: arguments in, exit code out.
+//! The program `gripd`: its commands, exit codes, log and signals.
 
 use crate::support::{Answer, Client, Origin, Program, eventually, get, run};
 use gripd::net::ListenAddress;
@@ -12,7 +12,7 @@ fn write(name: &str, text: &str) -> PathBuf {
 }
 
 #[test]
-fn the_scene_of_a_chat() {
+fn the_commands_publish_and_close_reach_a_stream() {
     let origin = Origin::holding();
     let route = format!("* {}", origin.address);
     let mut running = Program::start(&["--route", &route, "--shards", "1"]);
@@ -37,7 +37,7 @@ fn the_scene_of_a_chat() {
 }
 
 #[test]
-fn a_file_and_a_close_can_be_published() {
+fn publish_sends_a_file_and_closes() {
     let origin = Origin::holding();
     let running = Program::start(&["--route", &format!("* {}", origin.address)]);
     let mut client = Client::send(running.clients.parse().unwrap(), get("/stream?user456"));
@@ -50,11 +50,11 @@ fn a_file_and_a_close_can_be_published() {
 }
 
 #[test]
-fn a_signal_at_once_and_a_second_one() {
+fn a_signal_drains_and_a_second_one_ends_gripd_at_once() {
     let mut running = Program::start(&[]);
     running.signal("TERM");
     assert_eq!(running.wait().0, 0);
-    // A stream keeps the second one draining.
+    // A stream keeps the second gripd draining, until another signal ends it.
     let origin = Origin::holding();
     let config = write("slow-drain.toml", "drain = 60\n");
     let route = format!("* {}", origin.address);
@@ -63,7 +63,7 @@ fn a_signal_at_once_and_a_second_one() {
     client.read_until("hello\n\r\n");
     let mut polling = Client::send(running.clients.parse().unwrap(), get("/poll?a"));
     running.signal("INT");
-    // The long-poll's answer tells that the drain has begun.
+    // The long-poll is answered when the drain begins.
     assert_eq!(polling.answer().1, "hello\n");
     running.signal("TERM");
     assert_eq!(running.wait().0, 1);
@@ -77,13 +77,14 @@ fn the_demo_serves_its_page() {
 }
 
 #[test]
-fn the_example_configuration_is_good_and_says_the_defaults() {
+fn the_example_configuration_is_valid_and_shows_the_defaults() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/gripd.toml");
     let (code, out, err) = run(&["check", "--config", example]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let load = |path: Option<&Path>| {
         let mut config = gripd::config::Config::load(path, &gripd::config::Overrides::default()).unwrap();
-        // The example has a route and is for everyone; without one the demo runs.
+        // Without a route gripd runs the demo, which by default is served to this machine only. The example has a
+        // route, and listens on all addresses.
         config.routes = None;
         config.sources = Vec::new();
         let ListenAddress::Tcp(address) = &mut config.listen else { panic!("{:?}", config.listen) };
@@ -94,7 +95,7 @@ fn the_example_configuration_is_good_and_says_the_defaults() {
 }
 
 #[test]
-fn every_error_of_a_configuration_is_told_with_its_place() {
+fn every_error_of_a_configuration_is_reported_with_its_location() {
     let unknown = write("unknown.toml", "shards = 1\n\n[client]\nmax_chanels = 3\n");
     let (code, _, err) = run(&["check", "--config", unknown.to_str().unwrap()]);
     assert_eq!(code, 78);
@@ -127,7 +128,7 @@ fn every_error_of_a_configuration_is_told_with_its_place() {
 }
 
 #[test]
-fn wrong_arguments_are_2_and_failures_1() {
+fn wrong_arguments_exit_with_2_and_failures_with_1() {
     assert_eq!(run(&["--no-such-option"]).0, 2);
     let (code, _, err) = run(&["--route", "*"]);
     assert_eq!(code, 2);
@@ -143,7 +144,7 @@ fn wrong_arguments_are_2_and_failures_1() {
 }
 
 #[test]
-fn a_route_says_how_much_is_logged_of_its_requests() {
+fn a_route_sets_the_log_level_of_its_requests() {
     let origin = Origin::holding();
     let routes = ["quiet,log_level=1", "loud,log_level=2", "*"].map(|route| format!("{route} {}", origin.address));
     let mut args = Vec::new();
@@ -160,17 +161,18 @@ fn a_route_says_how_much_is_logged_of_its_requests() {
     let mut running = Program::start(&args);
     let clients = running.clients.clone();
     assert_eq!(logged(&clients, &mut running), [0, 1, 1]);
-    // Without a line that says where it listens, it must be told. No other test uses this address of the machine.
+    // At the level `warn` the log does not say where gripd listens, so the test chooses the ports. No other test uses
+    // this loopback address.
     let port = || std::net::TcpListener::bind("127.83.1.1:0").unwrap().local_addr().unwrap().to_string();
     let (clients, control) = (port(), port());
     let quiet = ["--log", "warn", "--listen", &clients, "--control", &control];
     let mut running = Program::start_at(&[&quiet, &args[..]].concat(), &clients, &control);
-    eventually("it listens", || std::net::TcpStream::connect(&clients).is_ok());
+    eventually("gripd listens", || std::net::TcpStream::connect(&clients).is_ok());
     assert_eq!(logged(&clients, &mut running), [0, 1, 0]);
 }
 
 #[test]
-fn routes_change_while_it_runs() {
+fn routes_are_reloaded_while_gripd_runs() {
     let answer = |text: &'static str| Origin::start(move |_| Answer::ok(text));
     let (one, other) = (answer("one"), answer("other"));
     write("changing", &format!("* {}\n", one.address));
@@ -179,18 +181,18 @@ fn routes_change_while_it_runs() {
     let clients = running.clients.parse().unwrap();
     let ask = || Client::send(clients, get("/")).answer().1;
     assert_eq!(ask(), "one");
-    // The file is looked at now and then,
+    // gripd looks for changes of the file once a second.
     write("changing", &format!("* {}\n\n", other.address));
-    eventually("the file is seen", || ask() == "other");
-    // a wrong one changes nothing,
+    eventually("the changed file is in use", || ask() == "other");
+    // A file with an error changes nothing.
     write("changing", "* nonsense\n");
     running.signal("HUP");
     running.says("changing:1: the target 'nonsense' has no port");
     assert_eq!(ask(), "other");
-    // and a signal has it read at once.
+    // SIGHUP makes gripd read the file at once.
     write("changing", &format!("* {}\n", one.address));
     running.signal("HUP");
-    eventually("the signal is heard", || ask() == "one");
+    eventually("the file is in use after the signal", || ask() == "one");
     running.signal("TERM");
     let (code, log) = running.wait();
     assert_eq!(code, 0, "{log}");
@@ -218,7 +220,7 @@ fn publish_takes_the_options_of_pushpin_publish() {
     };
     let poll = || {
         let client = Client::send(running.clients.parse().unwrap(), get("/"));
-        eventually("it is held", || connections() == 1);
+        eventually("the connection is held", || connections() == 1);
         client
     };
     let mut client = poll();
@@ -236,7 +238,7 @@ fn publish_takes_the_options_of_pushpin_publish() {
     let _client = poll();
     let before = origin.asked().len();
     publish(&["--hint"]);
-    eventually("it is asked again", || origin.asked().len() > before);
+    eventually("the origin is asked again", || origin.asked().len() > before);
     publish(&["-B", "token", "--close"]);
     assert_eq!(run(&["publish", "--spec", "https://localhost", "a", "x"]).0, 1);
     assert_eq!(run(&["publish", "a"]).0, 2);
@@ -244,7 +246,7 @@ fn publish_takes_the_options_of_pushpin_publish() {
 }
 
 #[test]
-fn user_signals_end_nothing() {
+fn user_signals_do_not_end_gripd() {
     let mut program = Program::start(&["--route", "* localhost:1"]);
     program.signal("USR1");
     program.says("SIGUSR1");
@@ -255,7 +257,7 @@ fn user_signals_end_nothing() {
 }
 
 #[test]
-fn a_log_line_stays_on_its_line_and_is_not_endless() {
+fn a_log_line_is_escaped_and_limited_in_length() {
     let origin = Origin::holding();
     let mut program = Program::start(&["--route", &format!("* {}", origin.address)]);
     let clients = program.clients.parse().unwrap();

@@ -1,4 +1,4 @@
-//! The contract of a close, point by point.
+//! The contract of a close (see ARCHITECTURE.md), point by point.
 
 use crate::support::{Client, Gripd, Origin, chunk, eventually};
 use serde_json::{Value, json};
@@ -17,13 +17,13 @@ fn close(channel: &str) -> Value {
     json!({ "channel": channel, "action": "close" })
 }
 
-/// A gripd whose clients may let much wait.
+/// Starts a gripd that keeps many bytes for a client that does not read, so that no client is cut as slow.
 fn patient(origin: &Origin) -> Gripd {
     Gripd::with(origin, "", |config| config.shard.client_buffer = 64 << 20)
 }
 
 #[test]
-fn either_form_ends_exactly_the_connections_of_the_channel() {
+fn both_forms_of_a_close_end_exactly_the_connections_of_the_channel() {
     let gripd = Gripd::start(&Origin::holding());
     for action in [close("user456"), json!({"channel": "user456", "formats": {"http-stream": {"action": "close"}}})] {
         let mut kicked = [gripd.stream("conversation123,user456"), gripd.stream("conversation7,user456")];
@@ -37,7 +37,7 @@ fn either_form_ends_exactly_the_connections_of_the_channel() {
 }
 
 #[test]
-fn a_kick_of_someone_who_is_not_there_says_so() {
+fn a_close_of_an_empty_channel_reports_no_connections() {
     let gripd = Gripd::start(&Origin::holding());
     assert_eq!(gripd.close("user456"), (0, 0));
     let kicked = gripd.stream("user456");
@@ -84,7 +84,7 @@ fn nothing_accepted_after_the_close_is_sent() {
         assert_eq!(kicked.rest(), chunk("before\n") + LAST);
         assert_eq!(other.read_until("after\n\r\n"), chunk("before\n") + &chunk("after\n"));
         drop(other);
-        eventually("the other is gone", || gripd.connections("room") == 0);
+        eventually("the other client is gone", || gripd.connections("room") == 0);
     }
 }
 
@@ -98,17 +98,17 @@ fn a_client_that_does_not_read_is_cut() {
     }
     let begin = Instant::now();
     assert_eq!(gripd.close("user456"), (1, 1));
-    assert!(begin.elapsed() >= Duration::from_millis(900), "the grace was not given");
+    assert!(begin.elapsed() >= Duration::from_millis(900), "the client was cut before the grace was over");
     let (got, end) = stalled.rest_and_end();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert!(got.len() < 8 * 900_000 && !got.ends_with(LAST.as_bytes()));
 }
 
 #[test]
-fn a_client_stalled_in_the_middle_of_a_chunk_gets_no_end_mark_behind_the_hole() {
+fn a_client_that_is_cut_in_the_middle_of_a_chunk_gets_no_end_mark() {
     let gripd = patient(&Origin::holding());
     let mut stalled = gripd.stream("user456");
-    // More than any socket takes, so that the last thing begun is this chunk.
+    // These are more bytes than the socket buffers take, so the connection stalls in the middle of a chunk.
     let items: Vec<Value> = (0..9).map(|_| content("user456", &"x".repeat(900_000))).collect();
     for item in items {
         gripd.publish(&json!([item]));
@@ -153,7 +153,7 @@ fn a_long_goodbye_reaches_a_client_that_has_sent_unread_bytes() {
 }
 
 #[test]
-fn a_long_poll_ends_with_its_timeout_answer_and_its_connection() {
+fn a_closed_long_poll_gets_its_timeout_answer_and_its_connection_ends() {
     let gripd = Gripd::start(&Origin::holding());
     for action in [close("user456"), json!({"channel": "user456", "formats": {"http-response": {"action": "close"}}})] {
         let mut client = gripd.poll("user456");
@@ -176,7 +176,7 @@ fn a_long_poll_gets_the_goodbye_of_the_same_item() {
 }
 
 #[test]
-fn a_close_in_a_format_spares_the_other_transport() {
+fn a_close_in_one_format_ends_only_connections_of_that_format() {
     let gripd = Gripd::start(&Origin::holding());
     let mut stream = gripd.stream("user456");
     let mut poll = gripd.poll("user456");
@@ -215,12 +215,12 @@ fn a_kick_in_the_middle_of_a_burst_is_not_delayed_and_touches_nobody_else() {
     let mut kicked = gripd.stream("room,user456");
     let control = gripd.control;
     let burst = thread::spawn(move || (0..ITEMS).for_each(|n| say_numbered(control, n)));
-    // In the middle: something of the burst has arrived, and it goes on.
+    // The first items of the burst have arrived, and the others are still being published.
     kicked.read_until("item 5\n");
     assert_eq!(gripd.close("user456"), (1, 0));
     let rest = kicked.rest();
     burst.join().unwrap();
-    // What it got is what came before the close, whole and in order, and then the end.
+    // The client gets the items before the close, whole and in order, and then the end mark.
     let mut expected = String::from("\r\n");
     let last = (6..ITEMS).find(|n| !rest.contains(&format!("item {n}\n"))).unwrap_or(ITEMS);
     (6..last).for_each(|n| expected.push_str(&chunk(&format!("item {n}\n"))));
@@ -240,7 +240,7 @@ fn say_numbered(control: SocketAddr, n: usize) {
 }
 
 #[test]
-fn a_kicked_http_1_0_stream_just_ends() {
+fn a_kicked_http_1_0_stream_ends_without_an_end_mark() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = Client::send(gripd.clients, "GET /stream?user456 HTTP/1.0\r\n\r\n");
     let head = client.head();
@@ -261,7 +261,7 @@ fn a_closed_channel_is_empty_at_once() {
 }
 
 #[test]
-fn a_close_of_nobody_costs_the_others_no_time() {
+fn many_closes_that_end_no_connection_do_not_delay_items() {
     let gripd = Gripd::start(&Origin::holding());
     let mut streams: Vec<Client> = (0..50).map(|_| gripd.stream("s")).collect();
     let close = json!({ "channel": "s", "http-response": { "action": "close" } });

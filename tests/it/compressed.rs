@@ -16,7 +16,8 @@ fn start(takeover: bool) -> Gripd {
     })
 }
 
-/// A client that offers this, and what was answered.
+/// Opens a WebSocket with this offer. Returns it with the value of `Sec-WebSocket-Extensions` in the response, or with
+/// an empty text if the response does not have this header.
 fn open(gripd: &Gripd, offer: &str) -> (Socket, String) {
     let mut client = Socket::ask(gripd.clients, "/ws?channel=a", offer);
     let head = client.accepted();
@@ -24,7 +25,7 @@ fn open(gripd: &Gripd, offer: &str) -> (Socket, String) {
     (client, answer.unwrap_or_default().to_owned())
 }
 
-/// Compresses messages one after the other.
+/// Returns a function that compresses messages, each of which may refer to the earlier ones.
 fn compressor() -> impl FnMut(&[u8]) -> Vec<u8> {
     let mut stream = Compress::new(Compression::default(), false);
     move |content| {
@@ -52,7 +53,7 @@ fn publish(gripd: &Gripd, content: &str) {
     assert_eq!(receipt[0]["slow"], 0);
 }
 
-/// Sends a compressed message.
+/// Sends a message whose content is compressed already.
 fn send(client: &mut Socket, opcode: u8, content: &[u8]) {
     client.write(frame(0xc0 | opcode, true, content));
 }
@@ -77,7 +78,7 @@ fn compression_is_agreed_on_if_it_is_offered_and_allowed() {
 }
 
 #[test]
-fn a_message_is_compressed_for_those_who_agreed() {
+fn messages_are_compressed_for_clients_that_agreed_to_it() {
     let gripd = start(false);
     let (mut agreed, mut plain) = (open(&gripd, OFFER).0, open(&gripd, "").0);
     let mut small = open(&gripd, "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n").0;
@@ -88,7 +89,7 @@ fn a_message_is_compressed_for_those_who_agreed() {
         assert!(frame.content.len() < content.len() && inflated(&frame.content) == content.as_bytes());
         assert!(plain.read() == Frame::whole(TEXT, &content) && small.read() == Frame::whole(TEXT, &content));
     }
-    // Not what is too short for it, and not what is no message.
+    // Short messages and control frames are not compressed.
     publish(&gripd, "short");
     assert_eq!([agreed.read(), plain.read()], [(); 2].map(|()| Frame::whole(TEXT, "short")));
     let ping = "x".repeat(100);
@@ -100,7 +101,7 @@ fn a_message_is_compressed_for_those_who_agreed() {
 }
 
 #[test]
-fn what_a_client_compresses_is_understood() {
+fn compressed_messages_from_a_client_are_decompressed() {
     let gripd = start(false);
     let mut client = open(&gripd, OFFER).0;
     for content in [WORDS.to_owned(), String::new(), "x".repeat(1_000_000)] {
@@ -114,7 +115,7 @@ fn what_a_client_compresses_is_understood() {
         }
         assert!(if is_compressed { inflated(&got) } else { got } == content.as_bytes());
     }
-    // In fragments, with a ping between them; and not at all.
+    // The message comes in two fragments, with a ping between them. The next message is not compressed.
     let content = compressed(WORDS.as_bytes());
     let (begin, end) = content.split_at(content.len() / 2);
     client.write(frame(0x40 | TEXT, true, begin));
@@ -134,7 +135,7 @@ fn what_a_client_compresses_is_understood() {
     assert_eq!(client.read(), Frame::whole(BINARY, "plain"));
 }
 
-/// The content of the frames of a message.
+/// Returns the content of a message from its frames, and decompresses it if necessary.
 fn inflated_or_plain(frames: &[Frame]) -> Vec<u8> {
     let content: Vec<u8> = frames.iter().flat_map(|frame| frame.content.clone()).collect();
     if frames.first().is_some_and(|frame| frame.compressed) { inflated(&content) } else { content }
@@ -149,7 +150,7 @@ fn a_client_may_refer_to_earlier_messages_if_that_was_agreed() {
         send(&mut client, TEXT, &compress(WORDS.as_bytes()));
         assert_eq!(inflated_or_plain(&[client.read()]), WORDS.as_bytes());
         let second = compress(WORDS.as_bytes());
-        assert!(second.len() < 20, "it does not refer to the first");
+        assert!(second.len() < 20, "the second message does not refer to the first one");
         send(&mut client, TEXT, &second);
         if takeover {
             assert_eq!(inflated_or_plain(&[client.read()]), WORDS.as_bytes());
@@ -160,7 +161,7 @@ fn a_client_may_refer_to_earlier_messages_if_that_was_agreed() {
 }
 
 #[test]
-fn what_cannot_be_inflated_is_refused() {
+fn messages_that_cannot_be_decompressed_are_refused() {
     let gripd = start(false);
     let mut not_text = compressed(&[b'x', 0xff]);
     for content in [vec![0xff; 20], std::mem::take(&mut not_text), compressed(WORDS.as_bytes())[..20].to_vec()] {
@@ -179,7 +180,7 @@ fn what_cannot_be_inflated_is_refused() {
 }
 
 #[test]
-fn origins_hear_and_say_it_in_full() {
+fn messages_from_and_to_origins_are_not_compressed() {
     let origin = Events::start();
     let gripd = origin.gripd("", "", |config| config.session.compression = true);
     let mut client = Socket::ask(gripd.clients, "/", OFFER);
@@ -193,7 +194,7 @@ fn origins_hear_and_say_it_in_full() {
     question.say(say(WORDS));
     let frame = client.read();
     assert!(frame.compressed && inflated(&frame.content) == WORDS.as_bytes());
-    // What would be too large is never there in full.
+    // A message that would be too large is not decompressed in full.
     send(&mut client, BINARY, &compressed(&vec![0; 50_000_000]));
     let question = origin.next();
     assert!(question.events().starts_with("CLOSE"), "{}", question.events().len());

@@ -1,4 +1,5 @@
-//! The page `docs/configuration.md`. Its list of settings is made from `config/gripd.toml`, so that the two cannot differ.
+//! The page `docs/configuration.md`. Its list of settings is made from `config/gripd.toml`, so that the two cannot
+//! differ.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -41,7 +42,8 @@ struct Page {
     group: Group,
 }
 
-/// Returns whether a text begins with a key, or with several separated by commas, that are followed by a value or a comment.
+/// Returns whether a text begins with a key, or with several separated by commas, that are followed by a value or a
+/// comment.
 fn is_setting(text: &str) -> bool {
     let is_key = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let (code, comment) = split(text);

@@ -1,4 +1,4 @@
-//! `/connections`: who is there, and one of them kicked.
+//! `/connections`: the list of connections, and the kick of one of them.
 
 use crate::support::kinds::{item, origin};
 use crate::support::tokens::{SECRET, now, token};
@@ -10,24 +10,24 @@ fn start() -> Gripd {
     Gripd::configured(&origin().route(""))
 }
 
-/// One whose clients may have tokens.
+/// Starts a gripd whose clients may have tokens.
 fn with_users() -> Gripd {
     Gripd::configured(&origin().route(&format!("user_jwt = [\"query:token\"]\nuser_key = \"{SECRET}\"")))
 }
 
-/// All connections, page by page.
+/// Returns all connections that match a query. Reads the list page by page.
 fn all(gripd: &Gripd, query: &str) -> Vec<Value> {
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
         let mut page = gripd.json(&format!("/connections?{query}{after}"));
         all.extend_from_slice(page["connections"].as_array().unwrap());
         let Value::String(next) = page["next"].take() else { return all };
-        assert!(all.len() < 10_000, "it has no end");
+        assert!(all.len() < 10_000, "the list has no end");
         after = format!("&after={next}");
     }
 }
 
-/// The only connection of a channel.
+/// Returns the only connection of a channel.
 fn only(gripd: &Gripd, channel: &str) -> Value {
     let found = all(gripd, &format!("channel={channel}"));
     assert_eq!(found.len(), 1, "{found:?}");
@@ -43,7 +43,7 @@ fn ids(connections: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn each_kind_is_shown_as_it_is() {
+fn each_kind_of_connection_is_listed_with_its_properties() {
     let gripd = with_users();
     assert_eq!(gripd.json("/connections"), json!({ "connections": [], "next": null }));
     let begin = now();
@@ -67,7 +67,7 @@ fn each_kind_is_shown_as_it_is() {
 }
 
 #[test]
-fn they_are_found_by_channel_and_by_user() {
+fn connections_are_found_by_channel_and_by_user() {
     let gripd = with_users();
     let mut members = Vec::new();
     for kind in KINDS {
@@ -83,11 +83,11 @@ fn they_are_found_by_channel_and_by_user() {
     assert_eq!((one.len(), &one[0]["kind"], &one[0]["user"]), (1, &json!("websocket"), &json!("7")));
     assert_eq!(count("channel=room&user=never"), 0);
     members.truncate(3);
-    eventually("the others are gone", || count("") == 3);
+    eventually("the other connections are gone", || count("") == 3);
 }
 
 #[test]
-fn pages_show_each_of_all_shards_once() {
+fn pages_show_each_connection_of_all_shards_once() {
     let gripd = start();
     let members: Vec<Member> = (0..120).map(|n| KINDS[n % 3].held(&gripd, &format!("room,c{n}"))).collect();
     let page = gripd.json("/connections");
@@ -106,7 +106,7 @@ fn pages_show_each_of_all_shards_once() {
 }
 
 #[test]
-fn who_stays_is_shown_once_whoever_comes_and_goes() {
+fn connections_that_stay_are_listed_once_while_others_come_and_go() {
     let gripd = start();
     let mut others: Vec<Member> = (0..30).map(|_| Kind::Stream.held(&gripd, "others")).collect();
     let _stay: Vec<Member> = (0..30).map(|n| KINDS[n % 3].held(&gripd, "stay")).collect();
@@ -127,7 +127,7 @@ fn who_stays_is_shown_once_whoever_comes_and_goes() {
 }
 
 #[test]
-fn one_can_be_kicked_and_nobody_else() {
+fn one_connection_can_be_kicked_and_no_other_ends() {
     let gripd = start();
     for kind in KINDS {
         let mut kicked = kind.held(&gripd, "room,kicked");
@@ -139,7 +139,7 @@ fn one_can_be_kicked_and_nobody_else() {
         let answered = if kind == Kind::Poll { vec!["hello\n".to_owned()] } else { Vec::new() };
         assert_eq!(kicked.ends(), answered);
         assert_eq!((gripd.connections("kicked"), gripd.connections("room")), (0, 1));
-        // Whoever comes into its place is another.
+        // A new connection has another id, even if gripd stores it where the closed one was.
         let _next = kind.held(&gripd, "next");
         for method in ["GET", "DELETE"] {
             assert_eq!(gripd.control(method, &of).0, 404, "{method} {kind:?}");
@@ -159,7 +159,7 @@ fn one_can_be_kicked_and_nobody_else() {
 }
 
 #[test]
-fn what_was_published_before_a_kick_arrives() {
+fn items_published_before_a_kick_arrive() {
     let gripd = start();
     for kind in [Kind::Stream, Kind::WebSocket] {
         for _ in 0..20 {
@@ -174,7 +174,7 @@ fn what_was_published_before_a_kick_arrives() {
 }
 
 #[test]
-fn ids_and_questions_that_make_no_sense() {
+fn invalid_ids_and_queries_are_refused() {
     let gripd = start();
     let _client = Kind::Stream.held(&gripd, "room");
     for wrong in [
@@ -206,7 +206,7 @@ fn ids_and_questions_that_make_no_sense() {
 }
 
 #[test]
-fn channels_that_are_entered_and_left_are_shown() {
+fn changes_of_a_connections_channels_are_listed() {
     let gripd = start();
     let mut socket = Kind::WebSocket.held(&gripd, "a,user7");
     let shown = |gripd: &Gripd| {
@@ -225,7 +225,7 @@ fn channels_that_are_entered_and_left_are_shown() {
 }
 
 #[test]
-fn bytes_are_those_that_were_sent() {
+fn the_field_bytes_counts_the_sent_bytes() {
     let gripd = start();
     for kind in [Kind::Stream, Kind::WebSocket] {
         let mut member = kind.held(&gripd, "room");
@@ -233,20 +233,20 @@ fn bytes_are_those_that_were_sent() {
         let before = bytes();
         gripd.publish(&json!([item("room", &"x".repeat(10_000))]));
         assert_eq!(member.hears().len(), 10_000);
-        // What frames it is counted or not.
-        eventually("they are counted", || (10_000..10_020).contains(&(bytes() - before)));
+        // The limit leaves room for the bytes that frame the item.
+        eventually("the sent bytes are counted", || (10_000..10_020).contains(&(bytes() - before)));
         assert_eq!(only(&gripd, "room")["queue"], 0);
         gripd.close("room");
     }
 }
 
 #[test]
-fn what_waits_for_a_client_that_does_not_read_is_shown() {
+fn the_field_queue_counts_the_bytes_that_wait_for_a_client() {
     let config = "[delivery]\nclient_buffer = 100000000\noutlets_total = 1000000000\n";
     let gripd = Gripd::configured(&format!("{}{config}", origin().route("")));
     let stream = Client::with_small_buffer(gripd.clients, "GET /stream?room,stream HTTP/1.1\r\nHost: h\r\n\r\n");
     let socket = Socket::ask_with_small_buffer(gripd.clients, "/ws?room,websocket");
-    eventually("both are held", || gripd.connections("room") == 2);
+    eventually("both connections are held", || gripd.connections("room") == 2);
     for _ in 0..60 {
         gripd.publish(&json!([item("room", &"x".repeat(300_000))]));
     }

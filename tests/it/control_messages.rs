@@ -1,4 +1,4 @@
-//! What origins have gripd do for a WebSocket: control messages.
+//! Control messages, by which an origin tells gripd what to do with a WebSocket.
 
 use crate::support::events::{control, event, say, subscribe};
 use crate::support::paused::{Paused, PausedClient, ok, paused};
@@ -13,14 +13,14 @@ fn start() -> (Gripd, Events) {
     (origin.gripd("", "", |_| {}), origin)
 }
 
-/// Has the origin say something to a client.
+/// Makes the origin send events in response to a message of the client. Waits until gripd has processed them.
 fn told(client: &mut Socket, origin: &Events, said: impl AsRef<[u8]>) {
     client.send(TEXT, "?");
     origin.next().say([said.as_ref(), &say("done")].concat());
     assert_eq!(client.text(), "done");
 }
 
-/// Publishes a text; returns how many get it and for how many it is not.
+/// Publishes a text. Returns the number of connections to which it was delivered, and of those whose filters skip it.
 fn publish(gripd: &Gripd, channel: &str, text: &str, meta: &Value) -> (u64, u64) {
     let receipt = gripd.publish(&json!([{ "channel": channel, "meta": meta, "ws-message": { "content": text } }]));
     (receipt[0]["delivered"].as_u64().unwrap(), receipt[0]["filtered"].as_u64().unwrap())
@@ -35,7 +35,7 @@ fn meta(name: &str, value: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn channels_are_held_and_left() {
+fn control_messages_subscribe_and_unsubscribe() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, &[subscribe("a"), subscribe("b"), subscribe("a")].concat());
     assert_eq!((gripd.connections("a"), gripd.connections("b")), (1, 1));
@@ -53,7 +53,7 @@ fn channels_are_held_and_left() {
 }
 
 #[test]
-fn a_route_has_its_prefix_but_not_for_what_its_target_subscribes_to() {
+fn the_prefix_of_a_route_does_not_apply_to_the_channels_of_its_target() {
     let origin = Events::start();
     let gripd = origin.gripd(",prefix=app-", ",sub=all,sub=more", |_| {});
     let mut client = origin.open(&gripd, &subscribe("a"));
@@ -67,7 +67,7 @@ fn a_route_has_its_prefix_but_not_for_what_its_target_subscribes_to() {
 }
 
 #[test]
-fn what_a_target_subscribes_to_stays_whatever_the_prefix() {
+fn an_origin_cannot_unsubscribe_from_a_channel_of_its_target() {
     let origin = Events::start();
     let gripd = origin.gripd("", ",sub=all", |_| {});
     let mut client = origin.open(&gripd, b"");
@@ -82,35 +82,35 @@ fn nobody_holds_more_channels_than_allowed() {
     let mut client = origin.open(&gripd, &["a", "b", "c"].map(subscribe).concat());
     let held = || ["a", "b", "c"].map(|channel| gripd.connections(channel));
     assert_eq!((held(), gripd.metric("subscriptions_refused_total")), ([1, 1, 0], 1));
-    // Who leaves one may hold another.
+    // A client that leaves a channel may hold another one instead.
     told(&mut client, &origin, [control(&json!({ "type": "unsubscribe", "channel": "a" })), subscribe("c")].concat());
     assert_eq!(held(), [0, 1, 1]);
 }
 
 #[test]
-fn a_subscription_is_there_before_the_welcome() {
+fn a_client_is_subscribed_before_its_handshake_is_answered() {
     let (gripd, origin) = start();
     for _ in 0..20 {
         let _client = origin.open(&gripd, &subscribe("a"));
         assert_eq!(gripd.connections("a"), 1);
         drop(_client);
         origin.next().say("");
-        eventually("it is gone", || gripd.connections("a") == 0);
+        eventually("the connection is gone", || gripd.connections("a") == 0);
     }
 }
 
 #[test]
-fn filters_know_what_is_said_of_the_client() {
+fn filters_use_the_meta_that_the_origin_sets() {
     let (gripd, origin) = start();
     let by_sender = |user: &str| [filtered("a", &["skip-self"]), meta("user", &json!(user))].concat();
     let (mut ann, mut bob) = (origin.open(&gripd, &by_sender("ann")), origin.open(&gripd, &by_sender("bob")));
     assert_eq!(publish(&gripd, "a", "by ann", &json!({ "sender": "ann" })), (1, 1));
     assert_eq!(bob.text(), "by ann");
-    // Whoever is not ann any more.
+    // Without the meta `user`, the client also gets the items that ann has sent.
     told(&mut ann, &origin, meta("user", &Value::Null));
     assert_eq!(publish(&gripd, "a", "by ann?", &json!({ "sender": "ann" })), (2, 0));
     assert_eq!([ann.text(), bob.text()], ["by ann?"; 2]);
-    // Other filters instead of these, and none.
+    // Another subscription to the channel replaces its filters, or removes them.
     told(&mut bob, &origin, filtered("a", &["skip-users"]));
     assert_eq!(publish(&gripd, "a", "by bob", &json!({ "sender": "bob" })), (2, 0));
     assert_eq!(publish(&gripd, "a", "no bob", &json!({ "skip_users": "bob" })), (1, 1));
@@ -136,7 +136,7 @@ fn filters_may_require_another_channel() {
 }
 
 #[test]
-fn content_is_made_for_each_client() {
+fn filters_fill_in_content_for_each_client() {
     let (gripd, origin) = start();
     let mut ann = origin.open(&gripd, &[meta("user", &json!("ann")), filtered("a", &["var-subst"])].concat());
     let mut nobody = origin.open(&gripd, &filtered("a", &["var-subst"]));
@@ -148,7 +148,7 @@ fn content_is_made_for_each_client() {
     let binary = json!([{ "channel": "b", "ws-message": { "content-bin": "JSgx\nKUk=".replace('\n', "") } }]);
     assert_eq!(gripd.publish(&binary)[0]["delivered"], 1);
     assert_eq!(nobody.read(), Frame::whole(BINARY, "31"));
-    // What is made for other filters is for others.
+    // Content that was made for certain filters is delivered only to connections with the same filters.
     let made = |filters: Value| {
         let item = json!([{ "channel": "a", "ws-message": { "content": "x", "content-filters": filters } }]);
         gripd.publish(&item)[0]["delivered"].as_u64().unwrap()
@@ -157,7 +157,7 @@ fn content_is_made_for_each_client() {
 }
 
 #[test]
-fn http_filters_ask_the_own_origin() {
+fn http_filters_ask_the_origin_of_the_websocket() {
     let (gripd, origin) = start();
     let said = |filter| [meta("url", &json!("/filter?x")), filtered("a", &[filter])].concat();
     let (mut checked, mut modified) =
@@ -175,7 +175,7 @@ fn http_filters_ask_the_own_origin() {
         question.answer(Answer::ok(if modifies { "changed" } else { "" }));
     }
     assert_eq!([checked.text(), modified.text()], ["item", "changed"]);
-    // What comes from the origin need not wait for that; what is published does.
+    // Messages of the origin are not delayed while filters are asked. Items that are published meanwhile are.
     gripd.publish_body("", &items.to_string());
     let questions = [origin.next(), origin.next()];
     gripd.publish_body("", &items.to_string());
@@ -192,7 +192,7 @@ fn http_filters_ask_the_own_origin() {
 }
 
 #[test]
-fn too_many_filters_end_it() {
+fn too_many_filters_end_the_websocket() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, &filtered("a", &["skip-self"; 5]));
     assert_eq!(gripd.connections("a"), 1);
@@ -205,7 +205,7 @@ fn too_many_filters_end_it() {
 }
 
 #[test]
-fn what_makes_no_sense_is_ignored() {
+fn invalid_control_messages_are_ignored() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     let texts =
@@ -214,7 +214,7 @@ fn what_makes_no_sense_is_ignored() {
     said.extend(subscribe(""));
     said.extend(control(&json!({ "type": "keep-alive", "content": "x", "timeout": "soon" })));
     said.extend(control(&json!({ "type": "session", "id": "s" })));
-    // It is a control message only as text.
+    // Control messages are text messages, so gripd does not carry out a binary one.
     said.extend(event("BINARY", "c:{\"type\":\"detach\"}"));
     told(&mut client, &origin, [said, subscribe("a")].concat());
     assert_eq!((gripd.connections("a"), gripd.metric("channels")), (1, 1));
@@ -226,7 +226,7 @@ fn an_idle_client_is_kept_alive() {
     let message = json!({ "type": "keep-alive", "content": "alive", "timeout": 1 });
     let mut client = origin.open(&gripd, &control(&message));
     assert_eq!([client.text(), client.text()], ["alive"; 2]);
-    // As something else, and no more.
+    // The next message changes the keep-alive to a ping, and the one after it turns the keep-alive off.
     told(
         &mut client,
         &origin,
@@ -240,7 +240,7 @@ fn an_idle_client_is_kept_alive() {
 }
 
 #[test]
-fn a_client_that_is_told_something_is_not_idle() {
+fn items_put_off_the_keep_alive_only_in_the_mode_idle() {
     paused(
         "* origin:80,over_http",
         |_| {},
@@ -256,17 +256,17 @@ fn a_client_that_is_told_something_is_not_idle() {
                 ok("Content-Type: application/websocket-events\r\nSec-WebSocket-Extensions: grip\r\n", said)
             });
             let [mut idle, mut interval] = [open(gripd, "/idle").await, open(gripd, "/interval").await];
-            // For longer than any of them waits, something comes all the time.
+            // Items arrive all the time, for longer than the timeout of the keep-alive.
             let (begin, mut told) = (Instant::now(), 0);
             while begin.elapsed() < Duration::from_millis(3500) {
                 gripd.publish(&json!([{ "channel": "a", "ws-message": { "content": "item" } }])).await;
-                assert_eq!(text(&mut idle).await, "item", "it was not idle");
+                assert_eq!(text(&mut idle).await, "item", "a keep-alive came although the client was not idle");
                 while text(&mut interval).await != "item" {
                     told += 1;
                 }
                 sleep(Duration::from_millis(100)).await;
             }
-            assert!(told > 0, "it was not told at intervals");
+            assert!(told > 0, "no keep-alive came in the mode 'interval'");
             assert_eq!(text(&mut idle).await, "alive");
         },
     );
@@ -282,7 +282,7 @@ async fn open(gripd: &Paused, path: &str) -> PausedClient {
     client
 }
 
-/// Reads a short message of text.
+/// Reads a text message of at most 125 bytes.
 async fn text(client: &mut PausedClient) -> String {
     let [lead, length] = client.read_exact(2).await.try_into().unwrap();
     assert_eq!(lead, 0x80 | TEXT);
@@ -290,7 +290,7 @@ async fn text(client: &mut PausedClient) -> String {
 }
 
 #[test]
-fn messages_may_be_sent_later_or_now() {
+fn messages_may_be_delayed_and_flushed() {
     let (gripd, origin) = start();
     let delayed = |content: &str, timeout: u64| {
         control(&json!({ "type": "send-delayed", "content": content, "timeout": timeout }))
@@ -303,8 +303,8 @@ fn messages_may_be_sent_later_or_now() {
         control(&json!({ "type": "send-delayed", "content-bin": "/w==", "message-type": "binary" })),
     );
     assert_eq!(client.read(), Frame::whole(BINARY, [255]));
-    assert!(begin.elapsed() >= Duration::from_millis(900), "it was not late");
-    // The next one has the one before sent; each is sent once.
+    assert!(begin.elapsed() >= Duration::from_millis(900), "the message was not delayed");
+    // A second delayed message makes gripd send the first one at once. None is sent twice, even with two flushes.
     client.send(TEXT, "?");
     let flush = control(&json!({ "type": "flush-delayed" }));
     let said = [delayed("1", 600), say("2"), delayed("3", 600), say("4"), flush.clone(), flush, say("5")];
@@ -314,7 +314,7 @@ fn messages_may_be_sent_later_or_now() {
 }
 
 #[test]
-fn an_origin_may_leave_and_the_client_stays() {
+fn an_origin_may_detach_and_the_client_stays() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, &subscribe("a"));
     client.send(TEXT, "?");

@@ -1,4 +1,4 @@
-//! The control port when it matters: crowds, guesses, probes, and names by which it is called.
+//! The control port under load and attack: many connections, guessed tokens, health probes, and host names.
 
 use crate::support::{Client, Gripd, Origin, eventually, get};
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 const TOKEN: &str = "[[control.token]]\nname = \"ops\"\nsecret = \"s3cret\"\nscopes = [\"admin\"]\n";
 
-/// A gripd with these lines in `[control]`, and tokens if there are any.
+/// Starts a gripd with the lines `control` in its table `[control]`, and with the tables `tokens` after it.
 fn gripd(control: &str, tokens: &str) -> Gripd {
     let origin = Origin::holding();
     Gripd::configured(&format!("{}\n[control]\n{control}\n{tokens}", origin.route("")))
 }
 
-/// Sends a request to the control API with this host and these headers; returns its status.
+/// Sends a request with the method and target in `line`, and with these headers. Returns the status of the reply.
 fn status(to: SocketAddr, line: &str, headers: &str) -> u16 {
     let mut client = Client::send(to, format!("{line} HTTP/1.1\r\n{headers}\r\n"));
     client.head().split(' ').nth(1).unwrap().parse().unwrap()
@@ -25,11 +25,11 @@ fn host(name: &str) -> String {
 }
 
 #[test]
-fn a_silent_crowd_keeps_nobody_out() {
+fn many_silent_connections_keep_nobody_out() {
     for tokens in ["", TOKEN] {
         let gripd = gripd("", tokens);
         let crowd: Vec<Client> = (0..300).map(|_| Client::send(gripd.control, "")).collect();
-        // Half a head is no better than none.
+        // Connections that have sent half a head are closed to make room, as are those that have sent nothing.
         let _half: Vec<Client> = (0..300).map(|_| Client::send(gripd.control, "GET /channels HTTP/1.1\r\n")).collect();
         let begin = Instant::now();
         for _ in 0..20 {
@@ -43,7 +43,7 @@ fn a_silent_crowd_keeps_nobody_out() {
 }
 
 #[test]
-fn a_connection_that_has_shown_a_token_keeps_its_place() {
+fn a_connection_with_a_valid_token_is_not_closed_to_make_room() {
     let gripd = gripd("", TOKEN);
     let bearer = "GET /channels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer s3cret\r\n\r\n";
     let mut proven: Vec<Client> = (0..5).map(|_| Client::send(gripd.control, bearer)).collect();
@@ -51,7 +51,7 @@ fn a_connection_that_has_shown_a_token_keeps_its_place() {
     let mut refused = Client::send(gripd.control, bearer.replace("s3cret", "wrong"));
     assert!(refused.answer().0.starts_with("http/1.1 401"));
     let _crowd: Vec<Client> = (0..400).map(|_| Client::send(gripd.control, "")).collect();
-    // A crowd of strangers ends the connection of a stranger, and none other.
+    // Connections without a valid token are closed to make room for new ones. Those that have sent one are not.
     assert_eq!(refused.rest(), "");
     for client in &mut proven {
         client.write(bearer);
@@ -79,7 +79,7 @@ fn guesses_are_slowed_down_and_good_tokens_are_not() {
                 }
             });
         }
-        eventually("guesses are made", || guesses.load(Relaxed) >= 20);
+        eventually("twenty guesses are refused", || guesses.load(Relaxed) >= 20);
         let begin = Instant::now();
         let mut good = 0;
         while begin.elapsed() < Duration::from_secs(1) {
@@ -87,7 +87,7 @@ fn guesses_are_slowed_down_and_good_tokens_are_not() {
             good += 1;
         }
         stop.store(true, Relaxed);
-        // Twenty at once, and ten a second from then on; in the same time good ones come by the hundreds.
+        // Twenty wrong tokens are refused at once, and ten more each second. The good token is not delayed.
         let guessed = guesses.load(Relaxed);
         assert!(guessed < 50 && good > guessed, "{guessed} guesses, {good} good tokens");
     });
@@ -101,13 +101,15 @@ fn guesses_that_do_not_wait_for_the_answer_are_counted_all_the_same() {
     for _ in 0..60 {
         drop(Client::send(gripd.control, request("wrong")));
     }
-    // A connection may end before its request was read; only the first twenty are answered at once.
-    eventually("nearly all are counted", || {
+    // A connection may end before its request is read, so a few guesses may be missing. All others are counted,
+    // although only the first twenty are refused without a delay.
+    eventually("nearly all guesses are counted", || {
         let metrics = Client::send(gripd.control, request("s3cret")).answer().1;
         let counted = metrics.lines().find_map(|line| line.strip_prefix("gripd_control_refused_total "));
         (50..=60).contains(&counted.unwrap().parse::<u64>().unwrap())
     });
-    // A request without a token is no guess: whoever sends one only when asked for it does not wait.
+    // A request without a token is not a guess, because some clients send their token only after a 401. It is refused
+    // without a delay.
     let begin = Instant::now();
     for _ in 0..30 {
         assert_eq!(status(gripd.control, "GET /metrics", &host("localhost")), 401);
@@ -135,7 +137,7 @@ fn health_may_have_an_address_of_its_own() {
     let _crowd: Vec<Client> = (0..200).map(|_| Client::send(health, "")).collect();
     assert_eq!(status(health, "GET /healthz", &host("h")), 200);
     gripd.drain();
-    eventually("it wants no traffic", || status(health, "GET /readyz", &host("h")) == 503);
+    eventually("the readiness probe is answered with 503", || status(health, "GET /readyz", &host("h")) == 503);
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn probes_and_scrapers_are_answered_whatever_they_accept() {
 }
 
 #[test]
-fn a_name_is_refused_unless_it_is_listed_or_a_token_is_shown() {
+fn an_unknown_host_name_is_refused_unless_a_token_is_sent() {
     let open = gripd("hosts = [\"build-7.internal\", \"127.0.1.1\"]", "");
     for known in ["localhost", "localhost.", "127.0.0.1", "build-7.internal", "BUILD-7.internal.:5561", "127.0.1.1"] {
         assert_eq!(status(open.control, "GET /channels", &host(known)), 200, "{known}");
@@ -167,10 +169,11 @@ fn a_name_is_refused_unless_it_is_listed_or_a_token_is_shown() {
     let bearer = |name: &str, token: &str| host(name) + "Authorization: Bearer " + token + "\r\n";
     assert_eq!(status(closed.control, "GET /channels", &bearer("my-laptop", "s3cret")), 200);
     assert_eq!(status(closed.control, "GET /channels", &bearer("my-laptop", "wrong")), 401);
-    // A page has a browser send its Origin, and never its own token.
+    // A browser adds `Origin` to the requests of a page. Such requests are refused, even with a good token.
     let page = bearer("localhost", "s3cret") + "Origin: http://evil\r\n";
     assert_eq!(status(closed.control, "GET /channels", &page), 403);
-    // Those who need no token are known by their address, which a page's requests have as well.
+    // An address that needs no token may also be that of a browser, whose pages could send requests. The host name is
+    // therefore checked.
     let spared = gripd("without_token = [\"loopback\"]", TOKEN);
     assert_eq!(status(spared.control, "GET /channels", &host("localhost")), 200);
     assert_eq!(status(spared.control, "GET /channels", &host("evil.example")), 403);
@@ -178,7 +181,7 @@ fn a_name_is_refused_unless_it_is_listed_or_a_token_is_shown() {
 }
 
 #[test]
-fn requests_that_say_twice_where_they_go_are_refused() {
+fn requests_with_missing_or_contradictory_hosts_are_refused() {
     let gripd = gripd("", "");
     for (line, headers, expected) in [
         ("GET /channels", "", 400),

@@ -1,4 +1,4 @@
-//! The demo's origin, asked as gripd asks it about WebSockets, and its long-polls.
+//! The demo: its WebSockets over HTTP, its long-polls, and its page.
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
 use serde_json::{Value, json};
@@ -6,14 +6,14 @@ use std::net::{SocketAddr, TcpListener};
 
 const BOB: &str = "/events?name=bob&conversation=123";
 
-/// The demo that publishes to `gripd`.
+/// Starts a demo that publishes to `gripd`, and returns its address.
 fn demo(gripd: &Gripd) -> SocketAddr {
     let (listener, addr) = listen();
     serve(listener, gripd.control);
     addr
 }
 
-/// A gripd before its demo, and the demo.
+/// Starts a gripd whose origin is the demo. Returns it with the address of the demo.
 fn chat() -> (Gripd, SocketAddr) {
     let (listener, addr) = listen();
     let gripd = Gripd::to(&[format!("* {addr}")], |_| {});
@@ -28,7 +28,7 @@ fn listen() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// Serves the demo that publishes to `control`.
+/// Serves a demo that publishes to `control`, in a thread of its own.
 fn serve(listener: TcpListener, control: SocketAddr) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -78,7 +78,7 @@ fn the_demo_publishes_what_a_websocket_says() {
 }
 
 #[test]
-fn the_demo_keeps_whom_it_removed_off_its_websocket() {
+fn the_demo_refuses_the_websocket_of_a_removed_person() {
     let gripd = Gripd::start(&Origin::holding());
     let demo = demo(&gripd);
     let kick = r#"{"name": "bob", "by": "amy", "conversation": "123"}"#;
@@ -93,7 +93,7 @@ fn the_demo_keeps_whom_it_removed_off_its_websocket() {
 }
 
 #[test]
-fn the_demo_answers_only_what_is_meant() {
+fn the_demo_ignores_unneeded_events_and_refuses_invalid_requests() {
     let gripd = Gripd::start(&Origin::holding());
     let demo = demo(&gripd);
     for quiet in ["", "DISCONNECT\r\n", "PONG 1\r\n:\r\n"] {
@@ -108,20 +108,20 @@ fn say(demo: SocketAddr, text: &str) -> String {
     post_quietly(demo, "/say", &line)
 }
 
-/// Posts, and returns the head: an answer without content has no length.
+/// Sends a `POST` request, and returns only the head of the response, because a response without content has no length.
 fn post_quietly(to: SocketAddr, path: &str, body: &str) -> String {
     let head = format!("POST {path} HTTP/1.1\r\nHost: d\r\nContent-Length: {}", body.len());
     Client::send(to, format!("{head}\r\n\r\n{body}")).head()
 }
 
-/// Bob's page, listening by long-poll.
+/// The page of bob, which gets its news by long-polls.
 struct Page {
     client: Client,
     last: Option<u64>,
 }
 
 impl Page {
-    /// Its first poll is sent.
+    /// Returns a page that has sent its first long-poll.
     fn open(to: SocketAddr) -> Self {
         let mut page = Self { client: Client::send(to, ""), last: None };
         page.ask();
@@ -133,7 +133,7 @@ impl Page {
         self.client.write(get(&format!("/poll?name=bob&conversation=123&after={after}")));
     }
 
-    /// What its poll is answered: events and data.
+    /// Reads the response to the long-poll. Returns the names and the data of the events in it.
     fn news(&mut self) -> Vec<(String, Value)> {
         let (head, body) = self.client.answer();
         assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/json\r\n"), "{head}");
@@ -143,7 +143,7 @@ impl Page {
         news.map(|one| (one["event"].as_str().unwrap().to_owned(), one["data"].clone())).collect()
     }
 
-    /// Asks again and again until all of that is told; returns what is said.
+    /// Sends long-polls until they have returned `lines` chat messages. Returns the texts of these messages.
     fn hear(&mut self, lines: usize) -> Vec<String> {
         let mut heard = Vec::new();
         while heard.len() < lines {
@@ -154,9 +154,10 @@ impl Page {
         heard
     }
 
-    /// Asks, and waits until that is held, with nothing left to tell.
+    /// Sends a long-poll, and waits until it is held because there is no more news.
     fn hold(&mut self, gripd: &Gripd) {
-        // The news that bob himself has come; a hold that began before them ends by them.
+        // The first request returns the news that bob himself has joined, whether that news comes before the request or
+        // ends its hold.
         self.ask();
         self.news();
         self.ask();
@@ -185,7 +186,7 @@ fn the_demo_greets_a_long_poll_and_has_the_next_one_held() {
 }
 
 #[test]
-fn a_long_poll_misses_nothing_and_is_told_nothing_twice() {
+fn long_polls_get_every_message_exactly_once() {
     let (gripd, demo) = chat();
     let mut page = Page::open(gripd.clients);
     page.news();
@@ -194,7 +195,7 @@ fn a_long_poll_misses_nothing_and_is_told_nothing_twice() {
     let talking = std::thread::spawn(move || burst.iter().all(|line| say(demo, line).starts_with("http/1.1 204")));
     assert_eq!(page.hear(20), lines);
     assert!(talking.join().unwrap());
-    // Nor while nobody asks.
+    // Messages that are published while the page sends no long-poll are not missed either.
     lines.iter().for_each(|line| drop(say(demo, line)));
     assert_eq!(page.hear(20), lines);
     page.ask();
@@ -204,7 +205,7 @@ fn a_long_poll_misses_nothing_and_is_told_nothing_twice() {
 }
 
 #[test]
-fn a_long_poll_hears_the_shell_and_then_what_is_said() {
+fn a_long_poll_gets_an_item_from_the_shell_and_then_a_chat_message() {
     let (gripd, demo) = chat();
     let mut page = Page::open(gripd.clients);
     page.news();
@@ -218,7 +219,7 @@ fn a_long_poll_hears_the_shell_and_then_what_is_said() {
 }
 
 #[test]
-fn a_kicked_long_poll_is_told_and_then_refused() {
+fn a_kicked_long_poll_gets_the_reason_and_is_then_refused() {
     let (gripd, demo) = chat();
     let mut page = Page::open(gripd.clients);
     page.news();
@@ -242,7 +243,7 @@ fn a_kicked_long_poll_is_told_and_then_refused() {
 }
 
 #[test]
-fn a_line_that_was_not_published_is_not_waited_for() {
+fn no_item_names_an_unpublished_message_as_its_predecessor() {
     let control = Origin::start(|asked| match asked.body.contains("lost") {
         true => Answer::Last("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_owned()),
         false => Answer::Last("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
@@ -261,7 +262,7 @@ fn a_line_that_was_not_published_is_not_waited_for() {
 }
 
 #[test]
-fn the_demo_refuses_what_is_no_long_poll() {
+fn the_demo_refuses_invalid_long_polls() {
     let (_gripd, demo) = chat();
     let ask = |query: &str| Client::send(demo, get(&format!("/poll?{query}"))).head();
     for bad in ["name=bob", "name=&conversation=123&after=1", "name=bob&conversation=123&after=x"] {
@@ -271,7 +272,7 @@ fn the_demo_refuses_what_is_no_long_poll() {
 }
 
 #[test]
-fn pages_of_other_sites_can_have_nothing_said_and_the_page_runs_nothing_but_its_own() {
+fn pages_of_other_sites_cannot_post_and_the_demo_page_runs_only_its_own_script() {
     let (gripd, _demo) = chat();
     let body = r#"{"name": "amy", "conversation": "1", "text": "hello"}"#;
     let say = |origin: &str| {

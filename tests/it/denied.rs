@@ -1,4 +1,4 @@
-//! Closes that keep somebody out: `deny-for`.
+//! Denials: closes with `deny-for`, which also keep clients out of a channel for a time.
 
 use crate::support::events::{event, events};
 use crate::support::kinds::{item, origin, with};
@@ -11,13 +11,13 @@ fn start() -> Gripd {
     Gripd::configured(&origin().route(""))
 }
 
-/// Closes a channel and keeps its connections out for five minutes.
+/// Closes a channel and denies it for five minutes. Returns the number of connections that were closed.
 fn deny(gripd: &Gripd, channel: &str, more: Value) -> u64 {
     let close = with(json!({ "channel": channel, "action": "close", "deny-for": 300 }), more);
     gripd.publish(&json!([close]))[0]["closed"].as_u64().unwrap()
 }
 
-/// Who asks for these is refused.
+/// Asserts that each kind of connection is refused if it asks for the channels at the beginning of `rest`.
 fn refused(gripd: &Gripd, rest: &str) {
     for kind in KINDS {
         let before = gripd.metric("denied_total");
@@ -31,7 +31,7 @@ fn refused(gripd: &Gripd, rest: &str) {
     }
 }
 
-/// Who asks for these is held.
+/// Asserts that each kind of connection may hold these channels.
 fn held(gripd: &Gripd, channels: &str) {
     for kind in KINDS {
         let mut member = kind.held(gripd, channels);
@@ -47,7 +47,7 @@ fn channels(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn who_is_kicked_stays_out_and_nobody_else() {
+fn a_denied_channel_is_refused_and_others_are_not() {
     let gripd = start();
     let mut kicked = KINDS.map(|kind| kind.held(&gripd, "user456,room"));
     let mut other = Kind::Stream.held(&gripd, "user7,room");
@@ -58,13 +58,13 @@ fn who_is_kicked_stays_out_and_nobody_else() {
     held(&gripd, "user457,lobby");
     gripd.say("room", "on");
     assert_eq!(other.hears(), "on");
-    // And who was not there when it happened.
+    // A denial also applies to clients that were not connected when the channel was closed.
     assert_eq!(deny(&gripd, "user8", json!({})), 0);
     refused(&gripd, "user8");
 }
 
 #[test]
-fn only_those_who_are_selected_are_kept_out() {
+fn a_denial_applies_only_to_the_selected_connections() {
     let gripd = start();
     deny(&gripd, "user456", json!({ "with": ["conversation123"] }));
     refused(&gripd, "conversation123,user456");
@@ -82,7 +82,7 @@ fn only_those_who_are_selected_are_kept_out() {
 }
 
 #[test]
-fn a_denied_user_is_known_by_the_own_channel() {
+fn a_denial_applies_to_the_own_channel_of_a_user() {
     let route = "user_jwt = [\"query:token\"]\nuser_channel = \"user{user}\"\nprefix = \"app-\"";
     let gripd = Gripd::configured(&origin().route(&format!("{route}\nuser_key = \"{SECRET}\"")));
     deny(&gripd, "app-user456", json!({}));
@@ -95,7 +95,7 @@ fn a_denied_user_is_known_by_the_own_channel() {
 }
 
 #[test]
-fn a_websocket_does_not_enter_what_is_denied_to_it() {
+fn a_websocket_cannot_subscribe_to_a_denied_channel() {
     let gripd = start();
     let mut socket = Kind::WebSocket.held(&gripd, "lobby");
     deny(&gripd, "user456", json!({}));
@@ -110,19 +110,19 @@ fn a_websocket_does_not_enter_what_is_denied_to_it() {
 }
 
 #[test]
-fn a_websocket_whose_user_is_denied_ends_when_that_is_known() {
+fn a_websocket_ends_when_its_origin_names_a_denied_user() {
     let gripd = Gripd::configured(&origin().route("user_meta = \"user\"\nuser_channel = \"user{user}\""));
     deny(&gripd, "user456", json!({}));
     let mut socket = Kind::WebSocket.held(&gripd, "lobby");
     socket.write(r#"c:{"type":"set-meta","name":"user","value":"456"}"#);
     socket.ends();
-    eventually("it is there no more", || gripd.connections("lobby") == 0);
-    // At the handshake, too.
+    eventually("the WebSocket is gone", || gripd.connections("lobby") == 0);
+    // If the origin names the denied user in its response to the handshake, the handshake is refused.
     assert_eq!(Kind::WebSocket.ask(&gripd, "lobby&meta=456").refused().0, 403);
 }
 
 #[test]
-fn what_a_websocket_leaves_again_at_once_is_not_entered() {
+fn a_denied_subscription_is_not_tried_again_after_an_unsubscribe() {
     let origin = Origin::start(|asked| {
         let control =
             |kind: &str, channel: &str| event("TEXT", format!("c:{}", json!({ "type": kind, "channel": channel })));
@@ -158,7 +158,7 @@ fn many_denials_of_one_channel_are_listed_one_by_one() {
 }
 
 #[test]
-fn what_is_denied_is_listed_page_by_page() {
+fn denials_are_listed_page_by_page() {
     let gripd = start();
     assert_eq!(gripd.json("/denied"), json!({ "denied": [], "next": null }));
     for channel in ["b1", "a3", "a1", "a2", "a/4 &"] {
@@ -182,7 +182,7 @@ fn what_is_denied_is_listed_page_by_page() {
 }
 
 #[test]
-fn a_denial_can_be_taken_back() {
+fn a_denial_can_be_deleted() {
     let gripd = start();
     deny(&gripd, "user456", json!({}));
     deny(&gripd, "a/b c%", json!({}));
@@ -199,34 +199,34 @@ fn a_denial_can_be_taken_back() {
 }
 
 #[test]
-fn a_denial_ends_by_itself() {
+fn a_denial_expires() {
     let gripd = start();
     gripd.publish(&json!([{ "channel": "user456", "action": "close", "deny-for": 1 }]));
     let mut listed = 0;
-    eventually("it is over", || {
+    eventually("the denial has expired", || {
         let denied = gripd.json("/denied")["denied"].as_array().unwrap().len();
         listed += denied;
         denied == 0
     });
-    assert!(listed > 0, "it has never begun");
+    assert!(listed > 0, "the denial was never listed");
     held(&gripd, "user456");
 }
 
 #[test]
-fn the_last_close_says_for_how_long() {
+fn the_last_close_sets_the_duration_of_a_denial() {
     let gripd = start();
     for seconds in [300, 3000] {
         gripd.publish(&json!([{ "channel": "user456", "action": "close", "deny-for": seconds }]));
         let left = gripd.json("/denied")["denied"][0]["seconds"].as_u64().unwrap();
         assert!((seconds - 20..=seconds).contains(&left), "{left} of {seconds}");
     }
-    // A close without it takes nothing back.
+    // A close without `deny-for` does not end the denial.
     gripd.close("user456");
     refused(&gripd, "user456");
 }
 
 #[test]
-fn wrong_times_are_refused_with_the_whole_batch() {
+fn an_invalid_deny_for_refuses_the_whole_batch() {
     let gripd = start();
     let mut client = Kind::Stream.held(&gripd, "user456");
     let wrong = [json!(0), json!(-1), json!(1.5), json!(true), json!(31_536_001), json!([300])];
@@ -246,7 +246,7 @@ fn wrong_times_are_refused_with_the_whole_batch() {
 }
 
 #[test]
-fn there_is_an_end_to_how_many_are_denied() {
+fn the_number_of_denials_is_limited() {
     let config = format!("control.max_body = 10000000\n{}", origin().route(""));
     let gripd = Gripd::configured(&config);
     let close = |n: usize| json!({ "channel": format!("user{n}"), "action": "close", "deny-for": 300 });
@@ -288,7 +288,7 @@ fn denials_outlive_a_restart() {
     refused(&gripd, "user456,room");
     held(&gripd, "user456,room,staff");
     refused(&gripd, "user7");
-    // The first change after a start writes what the journal said into the file.
+    // The first change after a start writes all denials to `denied.json` and empties the journal.
     deny(&gripd, "user9", json!({}));
     assert_eq!(mode("denied.json"), 0o600);
     assert_eq!(std::fs::metadata(folder.join("state/denied.log")).unwrap().len(), 0);
@@ -298,7 +298,7 @@ fn denials_outlive_a_restart() {
 }
 
 #[test]
-fn a_denial_is_written_without_the_others() {
+fn a_new_denial_adds_only_one_line_to_the_journal() {
     let folder = folder("denied-journal");
     let config = format!("control.max_body = 1000000\nstate_dir = \"state\"\n{}", origin().route(""));
     let gripd = Gripd::configured_in(&folder, &config);
@@ -309,11 +309,11 @@ fn a_denial_is_written_without_the_others() {
     deny(&gripd, "user5000", json!({}));
     assert!((1..200).contains(&(size() - before)), "{before} {}", size());
     assert!(!folder.join("state/denied.json").exists());
-    // Beyond ten thousand decisions the journal begins anew, and nothing is lost.
+    // After 10,000 decisions gripd writes all denials to `denied.json` and empties the journal. No denial is lost.
     gripd.publish(&json!((0..5000).map(close).collect::<Vec<Value>>()));
     assert_eq!(size(), 0);
     assert_eq!(gripd.control("DELETE", "/denied/user5000").0, 200);
-    // A line that was not written to its end is none.
+    // A last line that was not written completely is ignored.
     let mut journal = std::fs::File::options().append(true).open(folder.join("state/denied.log")).unwrap();
     std::io::Write::write_all(&mut journal, b"{\"deny\":{\"channel\":\"\xc3").unwrap();
     drop(gripd);

@@ -1,4 +1,4 @@
-//! A process that may open few files.
+//! The limit of open files: a gripd that has only few file descriptors.
 
 use crate::support::{Client, Origin, Program, eventually, get};
 use serde_json::{Value, json};
@@ -7,7 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// A gripd that may open so many files, in front of an origin that holds.
+/// Starts a gripd with this limit of open files, in front of `origin`. Returns it with its addresses for clients and
+/// for the control API.
 fn limited(files: u32, origin: &Origin) -> (Program, SocketAddr, SocketAddr) {
     let mut command = Command::new("sh");
     let script = "ulimit -n \"$0\" && exec \"$@\"";
@@ -37,14 +38,14 @@ fn metric(control: SocketAddr, name: &str) -> u64 {
 }
 
 #[test]
-fn the_control_port_answers_when_clients_have_taken_all_they_can() {
+fn the_control_port_answers_when_clients_use_all_their_descriptors() {
     let origin = Origin::holding();
     let (mut program, clients, control) = limited(64, &origin);
     let mut held: Vec<Client> = (0..2).map(|_| Client::send(clients, get("/stream?user1"))).collect();
     for client in &mut held {
         client.read_until("hello\n\r\n");
     }
-    // Half of them say nothing; the others ask and stay.
+    // Half of these clients send nothing. The others send a request and stay connected.
     let crowd: Vec<TcpStream> = (0..200)
         .map(|n| {
             let mut stream = TcpStream::connect(clients).unwrap();
@@ -55,7 +56,7 @@ fn the_control_port_answers_when_clients_have_taken_all_they_can() {
             stream
         })
         .collect();
-    eventually("some had to leave", || {
+    eventually("more than 100 clients were closed or refused", || {
         metric(control, "connections_spared_total") + metric(control, "connections_refused_total") > 100
     });
     let begin = Instant::now();
@@ -69,8 +70,8 @@ fn the_control_port_answers_when_clients_have_taken_all_they_can() {
     assert_eq!(metric(control, "open_files_limit"), 64);
     assert!((10..=64).contains(&metric(control, "open_files")));
     drop(crowd);
-    // Clients are served again as soon as there is room.
-    eventually("there is room", || {
+    // New clients are served again as soon as there are enough descriptors.
+    eventually("a new client is served", || {
         let mut stream = TcpStream::connect(clients).unwrap();
         stream.write_all(get("/plain").as_bytes()).unwrap();
         let mut answer = [0; 12];
@@ -84,10 +85,10 @@ fn the_control_port_answers_when_clients_have_taken_all_they_can() {
 }
 
 #[test]
-fn a_client_for_which_there_is_no_room_is_told_so() {
+fn a_client_is_refused_with_503_if_no_descriptor_is_left() {
     let origin = Origin::holding();
     let (_program, clients, control) = limited(64, &origin);
-    // Held connections are not idle: they are not closed for anybody.
+    // Held connections do not count as idle, so none of them is closed to make room.
     let mut held = Vec::new();
     let refused = loop {
         let mut client = Client::send(clients, get("/stream?a"));

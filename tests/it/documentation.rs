@@ -1,4 +1,4 @@
-//! The papers of the repository: their links lead somewhere, and their examples do what they say.
+//! The documentation of the repository: its links lead to files and headings, and its examples work.
 
 use crate::support::{Answer, Client, Gripd, Origin, chunk, folder, get};
 use gripd::config::{Config, Overrides};
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The largest number of words in README.md: it is read in a few minutes.
+/// The largest number of words in README.md, so that it can be read in a few minutes.
 const README_WORDS: usize = 600;
 
 fn root() -> PathBuf {
@@ -24,11 +24,11 @@ fn papers() -> Vec<PathBuf> {
     let folders = ["", "docs", "tests/bench", "tests/interop"].map(|name| root().join(name));
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let papers: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
-    assert!(papers.len() > 12, "too few: {papers:?}");
+    assert!(papers.len() > 12, "too few files were found: {papers:?}");
     papers
 }
 
-/// Returns a paper's text without its blocks of code.
+/// Returns the text of a page without its blocks of code.
 fn prose(text: &str) -> String {
     let mut is_code = false;
     let lines = text.lines().filter(|line| {
@@ -39,7 +39,7 @@ fn prose(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the blocks of code in this language, which may be indented.
+/// Returns the blocks of code that are marked with this language. They may be indented.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut rest = text;
@@ -61,14 +61,14 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap())
 }
 
-/// Returns the anchors of a paper's headings, as GitHub makes them.
+/// Returns the anchors of a page's headings, as GitHub generates them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }
 
-/// Returns the bodies that a text has curl publish.
+/// Returns the bodies with items that the `curl` commands in a text send.
 fn published(text: &str) -> Vec<String> {
     let bodies = text.split("-d '").skip(1).map(|rest| rest.split('\'').next().unwrap().to_owned());
     bodies.filter(|body| body.starts_with("{\"items\"")).collect()
@@ -81,23 +81,23 @@ fn links_lead_to_files_and_headings() {
         for link in links(&prose(&read(&paper))).filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { paper.clone() } else { paper.parent().unwrap().join(file) };
-            assert!(target.exists(), "{}: no file of the link '{link}'", paper.display());
+            assert!(target.exists(), "{}: the link '{link}' leads to no file", paper.display());
             assert!(
                 anchor.is_empty() || anchors(&prose(&read(&target))).contains(anchor),
-                "{}: no heading of the link '{link}'",
+                "{}: the link '{link}' leads to no heading",
                 paper.display()
             );
             followed += 1;
         }
     }
-    assert!(followed > 40, "{followed} links");
+    assert!(followed > 40, "only {followed} links were found");
 }
 
 #[test]
 fn the_readme_is_short_and_leads_to_every_page() {
     let readme = read(&root().join("README.md"));
     let words = readme.split_whitespace().count();
-    assert!(words <= README_WORDS, "README.md has {words} words");
+    assert!(words <= README_WORDS, "README.md has {words} words, and at most {README_WORDS} are allowed");
     assert!(readme.contains("    cargo run --release ") && readme.contains("    cargo test\n"));
     let linked: BTreeSet<&str> = links(&readme).collect();
     for paper in papers().iter().filter(|paper| paper.parent().unwrap().ends_with("docs")) {
@@ -107,9 +107,9 @@ fn the_readme_is_short_and_leads_to_every_page() {
 }
 
 #[test]
-fn the_first_minute_of_the_readme_goes_as_it_says() {
+fn the_example_of_the_readme_works_as_shown() {
     let readme = read(&root().join("README.md"));
-    let [answer] = &blocks(&readme, "http")[..] else { panic!("README.md shows another number of answers than one") };
+    let [answer] = &blocks(&readme, "http")[..] else { panic!("README.md must show exactly one HTTP response") };
     let answer = answer.trim().replace('\n', "\r\n") + "\r\nContent-Length: 0\r\n\r\n";
     let gripd = Gripd::start(&Origin::start(move |_| Answer::Bytes(answer.clone())));
     let mut client = Client::send(gripd.clients, get("/events/456"));
@@ -117,7 +117,7 @@ fn the_first_minute_of_the_readme_goes_as_it_says() {
     assert!(head.starts_with("http/1.1 200") && !head.contains("grip-"), "{head}");
     let mut played = 0;
     for block in blocks(&readme, "").iter().filter(|block| block.starts_with("$ curl")) {
-        let [body] = &published(block)[..] else { panic!("one item is published by {block}") };
+        let [body] = &published(block)[..] else { panic!("this block must publish exactly once: {block}") };
         let reply = gripd.publish_body("Accept: application/json\r\n", body);
         assert_eq!((reply.0, reply.1.trim()), (200, block.trim().lines().last().unwrap()));
         played += 1;
@@ -139,7 +139,7 @@ fn items_and_json_of_the_pages_can_be_read() {
             assert!(json.is_ok(), "{}: {json:?} in {block}", paper.display());
         }
     }
-    assert!(items > 8, "{items} requests publish something");
+    assert!(items > 8, "only {items} requests that publish were found");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn configurations_of_the_pages_can_be_loaded() {
     let mut loaded = 0;
     for paper in papers() {
         for block in blocks(&read(&paper), "toml") {
-            // The test's environment has no key of the chat.
+            // The variable is not set in the environment of the test.
             let block = block.replace("env:CHAT_KEY", "a key that is long enough");
             let file = folder.join("gripd.toml");
             fs::write(&file, &block).unwrap();
@@ -158,5 +158,5 @@ fn configurations_of_the_pages_can_be_loaded() {
             loaded += 1;
         }
     }
-    assert!(loaded >= 4, "{loaded} configurations");
+    assert!(loaded >= 4, "only {loaded} configurations were found");
 }

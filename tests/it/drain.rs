@@ -1,4 +1,4 @@
-//! The end of a gripd.
+//! Drains, by which gripd ends.
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
 use serde_json::json;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_drain_ends_holds_cleanly_and_publishes_to_the_last() {
+fn a_drain_ends_holds_cleanly_and_items_arrive_meanwhile() {
     let gripd = Gripd::with(&Origin::holding(), "", |config| config.drain = Duration::from_secs(2));
     let mut poll = gripd.poll("a");
     let mut streams: Vec<Client> = (0..20).map(|_| gripd.stream("a")).collect();
@@ -15,7 +15,7 @@ fn a_drain_ends_holds_cleanly_and_publishes_to_the_last() {
     let (head, body) = poll.answer();
     assert!(head.contains("connection: close"), "{head}");
     assert_eq!((body.as_str(), poll.rest().as_str()), ("hello\n", ""));
-    // Streams end by and by: somebody is there to be told.
+    // Streams end one by one while the drain lasts, so some of them still get an item that is published now.
     assert!(gripd.ask(get("/readyz")).0.starts_with("http/1.1 503"));
     assert!(gripd.ask(get("/healthz")).0.starts_with("http/1.1 200"));
     assert!(gripd.say("a", "going\n") > 0);
@@ -36,7 +36,7 @@ fn a_drain_finishes_requests_in_progress_and_takes_no_new_ones() {
     let gripd = Gripd::with(&origin, "", |config| config.drain = Duration::from_secs(10));
     let mut idle = Client::send(gripd.clients, "");
     let mut client = gripd.get("/");
-    eventually("it was asked", || !origin.asked().is_empty());
+    eventually("the origin was asked", || !origin.asked().is_empty());
     gripd.drain();
     assert_eq!(idle.rest(), "");
     to_origin.send(()).unwrap();
@@ -55,7 +55,7 @@ fn half_a_request_does_not_hold_up_a_drain() {
     gripd.drain();
     let _ = half.rest_and_end();
     drop(gripd);
-    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "the drain took {:?}", begin.elapsed());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_hold_that_begins_during_a_drain_ends_too() {
     });
     let gripd = Gripd::with(&origin, "", |config| config.drain = Duration::from_secs(5));
     let mut client = gripd.get("/");
-    eventually("it was asked", || !origin.asked().is_empty());
+    eventually("the origin was asked", || !origin.asked().is_empty());
     gripd.drain();
     to_origin.send(()).unwrap();
     assert!(client.rest().ends_with("6\r\nhello\n\r\n0\r\n\r\n"));
@@ -76,7 +76,7 @@ fn a_hold_that_begins_during_a_drain_ends_too() {
 }
 
 #[test]
-fn who_has_connected_before_the_drain_is_served() {
+fn clients_that_connected_before_the_drain_are_served() {
     rlimit::increase_nofile_limit(20_000).unwrap();
     let origin = Origin::holding();
     let gripd = Gripd::with(&origin, "", |config| config.drain = Duration::from_secs(10));

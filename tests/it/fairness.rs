@@ -1,11 +1,11 @@
-//! Bounds that keep one client, or one publisher, from holding up everybody else.
+//! Limits and turns that keep one client or one publisher from delaying all others.
 
 use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, frame};
 use crate::support::{Answer, Client, Events, Gripd, Origin, Socket, SocketOrigin, eventually, get};
 use serde_json::json;
 use std::sync::{Mutex, mpsc};
 
-/// A gate at which an origin waits, and the sender that opens it once for each message.
+/// Returns a gate at which an origin waits, as a sender and a receiver. One message allows one answer.
 fn gate() -> (mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>) {
     let (open, wait) = mpsc::channel();
     (open, Mutex::new(wait))
@@ -25,17 +25,17 @@ fn clients_that_leave_do_not_keep_the_others_from_being_served() {
     let gripd = Gripd::with(&origin, "", |config| config.own_requests = 1);
     let leaving: Vec<Client> = (0..3).map(|_| gripd.get("/leaves")).collect();
     let _stays = gripd.get("/stays");
-    eventually("they are held", || gripd.connections("a") == 3 && gripd.connections("b") == 1);
+    eventually("the clients are held", || gripd.connections("a") == 3 && gripd.connections("b") == 1);
     drop(leaving);
-    eventually("the origin hears of one and hangs", || origin.asked_for("/gone").len() == 1);
+    eventually("the origin is told that one client is gone, and hangs", || origin.asked_for("/gone").len() == 1);
     gripd.publish(&json!([{ "channel": "b", "action": "hint" }]));
-    eventually("the one who stays is served", || origin.asked_for("/stays").len() == 2);
+    eventually("the origin is asked again for the client that stays", || origin.asked_for("/stays").len() == 2);
     assert_eq!(origin.asked_for("/gone").len(), 1);
     drop(open);
 }
 
 #[test]
-fn clients_take_turns_when_gripd_asks_for_them() {
+fn clients_take_turns_when_gripd_asks_the_origin_again() {
     let (open, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.header("grip-last").is_some() {
@@ -52,22 +52,22 @@ fn clients_take_turns_when_gripd_asks_for_them() {
     };
     let crowd: Vec<Client> = (0..6).map(|_| ask("crowd", "10.0.0.1")).collect();
     let mut other = ask("other", "10.0.0.2");
-    eventually("they are held", || gripd.connections("crowd") == 6 && gripd.connections("other") == 1);
+    eventually("the clients are held", || gripd.connections("crowd") == 6 && gripd.connections("other") == 1);
     gripd.next("crowd", "3", "2");
     let again = |path: &str| origin.asked_for(path).len();
-    eventually("one of the crowd is asked for", || again("/crowd") == 7);
-    eventually("the rest of it waits", || gripd.metric("own_requests_waiting") == 5);
+    eventually("the origin is asked again for one client of the crowd", || again("/crowd") == 7);
+    eventually("the other five of the crowd wait", || gripd.metric("own_requests_waiting") == 5);
     gripd.next("other", "3", "2");
-    eventually("the other waits as well", || gripd.metric("own_requests_waiting") == 6);
-    // At most one of the crowd comes before the other.
+    eventually("the client with another address waits as well", || gripd.metric("own_requests_waiting") == 6);
+    // One request of the crowd is in progress. At most one more of them comes before the client with another address.
     (0..3).for_each(|_| open.send(()).unwrap());
     assert_eq!(other.answer().1, "again");
-    assert!(again("/crowd") <= 9, "{} of the crowd came first", again("/crowd"));
+    assert!(again("/crowd") <= 9, "the origin was asked {} times for the crowd", again("/crowd"));
     drop((open, crowd));
 }
 
 #[test]
-fn a_patch_that_costs_too_much_is_refused_with_the_bound() {
+fn a_patch_with_too_many_operations_is_refused() {
     let gripd = Gripd::start(&Origin::holding());
     let insert = json!({ "op": "add", "path": "/0", "value": 1 });
     let item = json!({ "items": [{ "channel": "a", "http-response": { "body-patch": vec![insert; 1000] } }] });
@@ -77,7 +77,7 @@ fn a_patch_that_costs_too_much_is_refused_with_the_bound() {
 }
 
 #[test]
-fn a_connection_header_that_names_a_crowd_is_refused() {
+fn a_connection_header_with_too_many_names_is_refused() {
     let gripd = Gripd::start(&Origin::start(|_| Answer::ok("hello")));
     let listing = |count: usize| {
         let names: Vec<String> = (0..count).map(|n| format!("x-{n}")).collect();
@@ -91,7 +91,7 @@ fn a_connection_header_that_names_a_crowd_is_refused() {
 }
 
 #[test]
-fn names_that_are_too_long_are_refused_with_the_bound_wherever_they_come_from() {
+fn names_that_are_too_long_are_refused_from_origins_and_publishers() {
     let (name, long) = ("x".repeat(1025), "x".repeat(2049));
     let named = name.clone();
     let origin = Origin::start(move |_| Answer::hold("stream", &named));
@@ -103,7 +103,7 @@ fn names_that_are_too_long_are_refused_with_the_bound_wherever_they_come_from() 
     for (item, why) in [
         (json!({ "channel": "a", "id": name, "http-stream": content }), why),
         (json!({ "channel": "a", "prev-id": name, "http-stream": content }), why),
-        // A publisher's name has the prefix of the route in it.
+        // The names that publishers use include the prefix of the route, so they may be longer than those of origins.
         (json!({ "channel": long, "http-stream": content }), "has 2049 bytes, and at most 2048 are allowed"),
         (json!({ "channel": "a", "with": [long], "http-stream": content }), "at most 2048 are allowed"),
         (json!({ "channel": "a", "except": [long], "action": "close" }), "at most 2048 are allowed"),
@@ -115,7 +115,7 @@ fn names_that_are_too_long_are_refused_with_the_bound_wherever_they_come_from() 
 }
 
 #[test]
-fn the_longest_name_behind_the_longest_prefix_is_published_to_and_closed() {
+fn a_channel_with_the_longest_prefix_and_name_can_be_used() {
     let (prefix, name) = ("p".repeat(1024), "x".repeat(1024));
     let held = name.clone();
     let origin = Origin::start(move |_| Answer::hold("stream", &held));
@@ -126,7 +126,8 @@ fn the_longest_name_behind_the_longest_prefix_is_published_to_and_closed() {
     assert_eq!(gripd.close(&format!("{prefix}{name}")), (1, 0));
 }
 
-/// An origin whose polls for `/busy` hold a large document, and whose filter drops what it is asked about.
+/// Starts an origin that holds long-polls with a large document as their body. Long-polls for `/filtered` have an HTTP
+/// filter that drops all items.
 fn documents() -> Origin {
     let document = json!(vec!["x".repeat(20); 3500]).to_string();
     Origin::start(move |asked| match asked.target() {
@@ -144,9 +145,9 @@ fn polls_that_wait_to_be_patched_are_counted_and_closed_like_others() {
     let gripd = Gripd::start(&documents());
     let mut crowd: Vec<Client> = (0..40).map(|_| gripd.get("/busy")).collect();
     let mut filtered = gripd.get("/filtered");
-    eventually("they are held", || gripd.connections("busy") == 41);
+    eventually("the clients are held", || gripd.connections("busy") == 41);
     let patch = json!({ "body-patch": vec![json!({ "op": "add", "path": "/0", "value": 7 }); 200] });
-    // A receipt that tells before all is known says of how many it is not known yet.
+    // A receipt that is sent before all outcomes are known counts the unknown ones as `pending`.
     let receipt = gripd.publish(&json!([{ "channel": "busy", "http-response": patch }]));
     let known = |name: &str| receipt[0][name].as_u64().unwrap_or_default();
     assert_eq!(known("delivered") + known("filtered") + known("pending"), 41, "{receipt}");
@@ -158,10 +159,10 @@ fn polls_that_wait_to_be_patched_are_counted_and_closed_like_others() {
 }
 
 #[test]
-fn a_close_after_a_patch_lets_the_patch_through() {
+fn a_patch_that_comes_before_a_close_is_delivered() {
     let gripd = Gripd::start(&documents());
     let mut crowd: Vec<Client> = (0..20).map(|_| gripd.get("/busy")).collect();
-    eventually("they are held", || gripd.connections("busy") == 20);
+    eventually("the clients are held", || gripd.connections("busy") == 20);
     let patch = json!({ "body-patch": [{ "op": "add", "path": "/0", "value": 7 }] });
     gripd.publish(&json!([{ "channel": "busy", "http-response": patch }, { "channel": "busy", "action": "close" }]));
     for client in &mut crowd {
@@ -171,7 +172,7 @@ fn a_close_after_a_patch_lets_the_patch_through() {
 }
 
 #[test]
-fn a_relayed_message_has_a_bound_that_counts_what_it_is_inflated_to() {
+fn the_limit_of_a_relayed_message_applies_to_its_decompressed_size() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", "", |config| {
         config.session.compression = true;
@@ -216,7 +217,7 @@ fn a_relayed_message_has_a_bound_that_counts_what_it_is_inflated_to() {
 }
 
 #[test]
-fn of_relayed_websockets_an_origin_has_only_so_many() {
+fn the_number_of_relayed_websockets_of_an_origin_is_limited() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", "", |config| {
         config.shards = 1;
@@ -226,28 +227,28 @@ fn of_relayed_websockets_an_origin_has_only_so_many() {
     let (head, _) = Socket::ask(gripd.clients, "/", "").http().answer();
     assert!(head.starts_with("http/1.1 503"), "{head}");
     drop(first);
-    eventually("there is a place again", || gripd.metric("parked") == 1);
+    eventually("the first WebSocket is gone", || gripd.metric("parked") == 1);
     drop((origin.open(&gripd, ""), second));
 }
 
 #[test]
-fn what_waits_for_origins_over_http_has_a_bound_for_all_clients_together() {
+fn the_bytes_that_wait_for_origins_over_http_are_limited_for_all_clients_together() {
     let origin = Events::start();
     let gripd = origin.gripd("", ",over_http", |config| {
         config.shards = 1;
         config.session.unsent_total = 100_000;
     });
     let (mut first, mut second) = (origin.open(&gripd, b""), origin.open(&gripd, b""));
-    // The origin answers nothing, so that what they say waits.
+    // The origin does not answer yet, so the messages of the clients wait.
     first.send(BINARY, "x".repeat(90_000));
     let heard = origin.next();
     assert!(heard.events().starts_with("BINARY"));
-    // It is closed for whom most waits.
+    // The client with the most waiting bytes is closed, although the other one has exceeded the limit.
     second.send(BINARY, "y".repeat(20_000));
     assert!(origin.next().events().starts_with("BINARY"));
     assert_eq!(first.closed(), (1013, "too many messages wait".into()));
     assert_eq!(gripd.metric("websockets_crowded_total"), 1);
-    // The origin hears of it when it has answered.
+    // The origin is told of the close once it has answered the request in progress.
     heard.say("");
     assert_eq!(origin.next().events(), "CLOSE 18|\\x03\\xf5too many messages wait|");
     let mut third = origin.open(&gripd, b"");
@@ -258,7 +259,7 @@ fn what_waits_for_origins_over_http_has_a_bound_for_all_clients_together() {
 }
 
 #[test]
-fn a_client_that_floods_while_its_answer_still_comes_stops_nobody() {
+fn a_client_that_floods_during_its_response_delays_nobody() {
     let (go_on, over) = mpsc::channel::<()>();
     let over = Mutex::new(Some(over));
     let origin = Origin::start(move |asked| {
@@ -271,7 +272,8 @@ fn a_client_that_floods_while_its_answer_still_comes_stops_nobody() {
             let head = "HTTP/1.1 200 OK\r\nGrip-Hold: stream\r\nGrip-Channel: a\r\nContent-Length: 1000000\r\n\r\n";
             stream.write_all(head.as_bytes()).unwrap();
             stream.write_all(&[b'x'; 200_000]).unwrap();
-            // More than is read before the stream begins, and not all of it: the stream waits for the rest.
+            // The body is larger than what gripd reads before the stream begins, and its end is missing. The stream
+            // therefore waits for more.
             let _ = over.recv();
         }))
     });
@@ -279,12 +281,13 @@ fn a_client_that_floods_while_its_answer_still_comes_stops_nobody() {
     let mut client = gripd.get("/slow");
     client.head();
     client.read_exact(150_000);
-    // More than a held client may send. Its connection is to end, but not before what its origin has said is through.
+    // These are more bytes than a held client may send. gripd is to end the connection, but only after the rest of the
+    // origin's body, which does not come yet.
     client.write([b'y'; 100_000]);
     for _ in 0..10 {
         assert_eq!(gripd.get("/plain").answer().1, "plain\n");
     }
     drop(go_on);
     let _ = client.rest_and_end();
-    eventually("it is gone", || gripd.metric("parked") == 0);
+    eventually("the client is gone", || gripd.metric("parked") == 0);
 }

@@ -1,11 +1,12 @@
-//! Filters: who gets an item, and what they get.
+//! Filters, which decide which connections get an item, and with what content.
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually};
 use serde_json::{Value, json};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-/// Holds `/stream` and `/poll` as the query says: `CHANNELS|META`, spaces for `_`.
+/// Starts an origin that holds `/stream` and `/poll`. The query consists of the values of `Grip-Channel` and
+/// `Grip-Set-Meta`, as `CHANNELS|META`, with `_` for each space.
 fn filtering() -> Origin {
     Origin::start(|asked| {
         let (path, query) = asked.target().split_once('?').unwrap();
@@ -33,12 +34,12 @@ fn publish(gripd: &Gripd, content: &str, meta: &Value) -> (u64, u64) {
 }
 
 #[test]
-fn some_items_are_not_for_everybody() {
+fn filters_skip_items_for_some_connections() {
     let gripd = Gripd::start(&filtering());
     let mut ann = stream(&gripd, "a;filter=skip-self;filter=skip-users|user=ann");
     let mut bob = stream(&gripd, "a;filter=skip-self;filter=skip-users|user=bob");
     let mut poll = gripd.get("/poll?a;filter=skip-users|user=bob");
-    eventually("they are held", || gripd.connections("a") == 3);
+    eventually("the connections are held", || gripd.connections("a") == 3);
     assert_eq!(publish(&gripd, "by ann", &json!({ "sender": "ann", "skip_users": "cy, bob" })), (0, 3));
     assert_eq!(publish(&gripd, "for ann", &json!({ "skip_users": "bob" })), (1, 2));
     assert_eq!(ann.chunk(), "for ann");
@@ -47,19 +48,19 @@ fn some_items_are_not_for_everybody() {
 }
 
 #[test]
-fn a_close_is_only_for_whom_the_filters_let_it() {
+fn filters_decide_which_connections_are_closed() {
     let gripd = Gripd::start(&filtering());
     let mut inside = stream(&gripd, "user7;filter=require-sub,_room1;prev-id=1");
     let mut elsewhere = stream(&gripd, "user7;filter=require-sub,_room2");
     let mut poll = gripd.get("/poll?user7;filter=require-sub,_room1");
-    eventually("they are held", || gripd.connections("user7") == 3);
+    eventually("the connections are held", || gripd.connections("user7") == 3);
     let close = json!([{ "channel": "user7", "action": "close", "meta": { "require_sub": "room1" } }]);
     assert_eq!(gripd.publish(&close)[0]["closed"], 2);
     assert_eq!((inside.chunks().as_str(), inside.rest().as_str()), ("", ""));
     assert_eq!(poll.answer().1, "hello\n");
     gripd.say("user7", "on");
     assert_eq!(elsewhere.chunk(), "on");
-    // All but these.
+    // `skip-users` closes all connections except those of the named users.
     let mut bob = stream(&gripd, "room3;filter=skip-users|user=bob");
     let mut cy = stream(&gripd, "room3;filter=skip-users|user=cy");
     let close = json!([{ "channel": "room3", "action": "close", "meta": { "skip_users": "bob" } }]);
@@ -75,8 +76,8 @@ fn content_is_filled_in_for_each_connection() {
     let mut bob = stream(&gripd, "a;filter=var-subst|user=bob");
     let mut nobody = stream(&gripd, "a;filter=var-subst");
     let mut poll = gripd.get("/poll?a;filter=var-subst|user=cy");
-    eventually("they are held", || gripd.connections("a") == 3);
-    // Who has no such meta gets nothing rather than something wrong.
+    eventually("the connections are held", || gripd.connections("a") == 3);
+    // A connection without the meta `user` does not get the item, because its content would be incomplete.
     assert_eq!(publish(&gripd, "hi %(user)s, 5%%", &json!({})), (2, 1));
     assert_eq!([bob.chunk(), poll.answer().1], ["hi bob, 5%", "hi cy, 5%"]);
     publish(&gripd, "plain", &json!({}));
@@ -84,7 +85,7 @@ fn content_is_filled_in_for_each_connection() {
 }
 
 #[test]
-fn ids_are_those_of_the_clients_own_channels() {
+fn the_filter_build_id_uses_the_ids_of_the_connections_channels() {
     let origin = Origin::start(|_| {
         let headers = "Grip-Hold: stream\r\nGrip-Channel: a; prev-id=1; filter=build-id, b; prev-id=7\r\n\
                        Grip-Set-Meta: id_format=\"%(a)s-%(b)s\"\r\nGrip-Link: </next>; rel=next; timeout=600\r\n";
@@ -104,13 +105,13 @@ fn ids_are_those_of_the_clients_own_channels() {
         item("app-a", "3", "2", json!(["var-subst"])),
         item("app-a", "4", "3", json!(["build-id"])),
     ]));
-    // What is made for other filters is left out, but has its place in the order.
+    // An item for other content filters is not delivered, but counts as the predecessor of the next item.
     assert_eq!(receipt[2]["filtered"], 1);
     assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["8:%I", "2:2-8", "4:4-8"]);
 }
 
 #[test]
-fn http_filters_decide_and_change() {
+fn http_filters_drop_and_change_items() {
     let origin = Origin::start(|asked| match asked.target() {
         "/check?x" => {
             assert!(asked.line.starts_with("POST") && asked.body.is_empty());
@@ -139,24 +140,24 @@ fn http_filters_decide_and_change() {
         client.chunk();
     }
     let mut polled = gripd.get("/polled");
-    eventually("they are held", || gripd.connections("a") == 3);
+    eventually("the connections are held", || gripd.connections("a") == 3);
     assert_eq!(publish(&gripd, "wrong", &json!({ "secret": "yes" })), (0, 3));
     assert_eq!(publish(&gripd, "same", &json!({})), (3, 0));
     assert_eq!([checked.chunk(), modified.chunk(), polled.answer().1], ["same"; 3]);
     publish(&gripd, "other", &json!({}));
-    // What need not be asked about keeps its place behind what must.
+    // An item that needs no decision of the origin is delivered after the earlier item that needs one.
     gripd.say("b", "plain");
     assert_eq!([checked.chunk(), checked.chunk()], ["other", "plain"]);
     assert_eq!([modified.chunk(), modified.chunk()], ["<other>", "plain"]);
 }
 
 #[test]
-fn a_close_gives_what_is_undecided_its_grace() {
+fn a_close_waits_for_undecided_items_within_the_grace() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::start(move |asked| {
         if asked.target() == "/check" {
-            // The test is over when this fails.
+            // This fails only if the test is over.
             let _ = wait.lock().unwrap().recv();
             return Answer::Bytes("HTTP/1.1 204 No\r\n\r\n".into());
         }
@@ -175,19 +176,19 @@ fn a_close_gives_what_is_undecided_its_grace() {
     let mut client = stream();
     let item = json!({ "items": [{ "channel": "a", "http-stream": { "content": "item" } }] }).to_string();
     gripd.publish_body("", &item);
-    eventually("it is asked about", || origin.asked_for("/check").len() == 1);
+    eventually("the filter is asked", || origin.asked_for("/check").len() == 1);
     let closing = std::thread::scope(|scope| {
         let closing = scope.spawn(|| gripd.close("a"));
-        eventually("it is being closed", || gripd.connections("a") == 0);
+        eventually("the close has begun", || gripd.connections("a") == 0);
         go.send(()).unwrap();
         closing.join().unwrap()
     });
     assert_eq!(closing, (1, 0));
     assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("item", ""));
-    // What is not decided in time is left out.
+    // An item that is not decided within the grace is not delivered.
     let mut client = stream();
     gripd.publish_body("", &item);
-    eventually("it is asked about", || origin.asked_for("/check").len() == 2);
+    eventually("the filter is asked again", || origin.asked_for("/check").len() == 2);
     assert_eq!(gripd.close("a"), (1, 0));
     assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("", ""));
     drop(go);

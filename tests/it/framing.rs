@@ -1,12 +1,13 @@
-//! Answers whose framing says one thing twice, nothing, or something wrong: raw bytes from the origin, raw bytes at the
-//! client.
+//! Responses of origins whose framing is redundant, missing or wrong. The tests compare the raw bytes of the origin
+//! with those that the client gets.
 
 use crate::support::{Answer, Client, DEADLINE, Gripd, Origin, Socket, SocketOrigin, get, gripd};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-/// Returns what a client gets for each of several requests on one connection when the origin answers with these bytes.
+/// Returns the head and the body that a client gets if the origin answers with these bytes. Asserts that the same
+/// connection then serves another request, unless its head says that it is closed.
 fn answered(answer: &'static str) -> (String, String) {
     let origin = Origin::start(move |asked| match asked.target() {
         "/after" => Answer::ok("after"),
@@ -23,13 +24,13 @@ fn answered(answer: &'static str) -> (String, String) {
     };
     if !head.contains("connection: close") {
         client.write(get("/after"));
-        assert_eq!(client.answer().1, "after", "{answer:?}: something was left over");
+        assert_eq!(client.answer().1, "after", "{answer:?}: the connection contains more than this response");
     }
     (head, body)
 }
 
 #[test]
-fn a_length_beside_chunks_does_not_reach_the_client() {
+fn the_content_length_of_a_chunked_response_does_not_reach_the_client() {
     for headers in [
         "Content-Length: 3\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 0",
@@ -45,7 +46,7 @@ fn a_length_beside_chunks_does_not_reach_the_client() {
 }
 
 #[test]
-fn a_length_beside_chunks_does_not_cut_a_hold() {
+fn the_content_length_of_a_chunked_response_does_not_limit_a_hold() {
     let answer = |hold: &str| {
         format!(
             "HTTP/1.1 200 OK\r\nGrip-Hold: {hold}\r\nGrip-Channel: a\r\nContent-Length: 3\r\n\
@@ -61,13 +62,13 @@ fn a_length_beside_chunks_does_not_cut_a_hold() {
     gripd.say("a", "more");
     stream.read_until("4\r\nmore\r\n");
     let mut poll = gripd.get("/response");
-    crate::support::eventually("it is held", || gripd.connections("a") == 2);
+    crate::support::eventually("the long-poll is held", || gripd.connections("a") == 2);
     gripd.publish(&serde_json::json!([{ "channel": "a", "formats": { "http-response": { "body": "12345678" } } }]));
     assert_eq!(poll.answer().1, "12345678");
 }
 
 #[test]
-fn a_length_that_is_told_several_times_is_told_once() {
+fn a_repeated_content_length_is_sent_once() {
     for headers in ["Content-Length: 2, 2", "Content-Length: 2\r\nContent-Length: 2", "Content-Length: 2,2,  02"] {
         let (head, body) = answered(format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\nok").leak());
         assert_eq!(head.matches("content-length: 2\r\n").count(), 1, "{headers}: {head}");
@@ -76,7 +77,7 @@ fn a_length_that_is_told_several_times_is_told_once() {
 }
 
 #[test]
-fn lengths_that_contradict_each_other_are_502() {
+fn invalid_or_contradictory_content_lengths_are_answered_with_502() {
     for (method, headers) in [
         ("GET", "Content-Length: 2, 3"),
         ("GET", "Content-Length: 2\r\nContent-Length: 3"),
@@ -97,7 +98,7 @@ fn lengths_that_contradict_each_other_are_502() {
 }
 
 #[test]
-fn a_head_answer_keeps_the_length_of_what_was_not_sent() {
+fn the_response_to_a_head_request_keeps_its_content_length() {
     let origin = Origin::start(|_| Answer::Bytes("HTTP/1.1 200 OK\r\nContent-Length: 70, 70\r\n\r\n".into()));
     let gripd = Gripd::start(&origin);
     let mut client = Client::send(gripd.clients, get("/").replace("GET", "HEAD"));
@@ -106,7 +107,7 @@ fn a_head_answer_keeps_the_length_of_what_was_not_sent() {
 }
 
 #[test]
-fn an_answer_has_gripds_version_and_not_the_origins() {
+fn a_response_has_the_http_version_of_gripd_and_not_of_the_origin() {
     let origin = Origin::start(|asked| match asked.target() {
         "/stream" => Answer::Last(
             "HTTP/1.0 200 OK\r\nGrip-Hold: stream\r\nGrip-Channel: a\r\nContent-Length: 2\r\n\r\nok".into(),
@@ -131,7 +132,7 @@ fn an_answer_has_gripds_version_and_not_the_origins() {
 }
 
 #[test]
-fn an_old_client_is_told_that_the_end_ends_its_answer() {
+fn an_http_1_0_client_gets_connection_close_with_a_body_without_length() {
     let origin = Origin::start(|asked| match asked.target() {
         "/chunks" => Answer::Bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n".into()),
         "/end" => Answer::Last("HTTP/1.1 200 OK\r\n\r\none".into()),
@@ -145,7 +146,7 @@ fn an_old_client_is_told_that_the_end_ends_its_answer() {
         assert!(head.contains("connection: close") && !head.contains("keep-alive"), "{path}: {head}");
         assert_eq!(client.rest(), "one", "{path}");
     }
-    // With a length the connection is kept.
+    // The connection is kept if the response has a length.
     let mut client = Client::send(gripd.clients, old("/"));
     for _ in 0..3 {
         let (head, body) = client.answer();
@@ -156,7 +157,7 @@ fn an_old_client_is_told_that_the_end_ends_its_answer() {
 }
 
 #[test]
-fn a_body_that_is_broken_from_its_beginning_is_502() {
+fn a_body_with_an_invalid_first_chunk_is_answered_with_502() {
     for body in [
         "Transfer-Encoding: chunked\r\n\r\nxyz\r\nhello\r\n0\r\n\r\n",
         "Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
@@ -172,7 +173,8 @@ fn a_body_that_is_broken_from_its_beginning_is_502() {
     }
 }
 
-/// An origin that answers as soon as it has read the head, and closes with the body unread.
+/// Starts an origin that answers as soon as it has read the head of a request, and closes the connection without
+/// reading the body.
 fn refusing(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -192,7 +194,7 @@ fn refuse(mut stream: TcpStream, answer: &str) {
         head.push(byte[0]);
     }
     let _ = stream.write_all(answer.as_bytes());
-    // The rest of the body is unread: the kernel resets the connection.
+    // The body was not read, so the kernel resets the connection when it is dropped here.
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn an_early_refusal_of_an_upload_reaches_the_client() {
     for round in 0..40 {
         let request = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", upload.len());
         let mut client = Client::send(gripd.clients, request);
-        // gripd reads no further once it has the answer: this may fail.
+        // gripd stops reading the upload once it has the response, so only a part of it may be written.
         client.write_until_blocked(&upload);
         let (head, body) = client.answer();
         assert!(head.starts_with("http/1.1 413"), "round {round}: {head}");
@@ -239,7 +241,7 @@ fn a_websocket_origin_must_agree_in_all_three_headers() {
 }
 
 #[test]
-fn a_refused_handshake_has_a_framing_of_its_own() {
+fn the_content_length_of_a_chunked_handshake_refusal_does_not_reach_the_client() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", "", |_| {});
     let mut client = Socket::ask(gripd.clients, "/", "");

@@ -6,7 +6,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 #[test]
-fn an_origin_that_hangs_does_not_keep_others_from_hearing_who_is_gone() {
+fn an_origin_that_hangs_does_not_delay_the_gone_links_of_others() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let hangs = Origin::start(move |asked| {
@@ -26,9 +26,9 @@ fn an_origin_that_hangs_does_not_keep_others_from_hearing_who_is_gone() {
     };
     let (bad, good) = ((held("bad"), held("bad")), held("good"));
     drop(bad);
-    eventually("the one hangs", || !hangs.asked_for("/gone").is_empty());
+    eventually("the first origin hangs", || !hangs.asked_for("/gone").is_empty());
     drop(good);
-    eventually("the other hears", || well.asked_for("/gone").len() == 1);
+    eventually("the second origin is told that its client is gone", || well.asked_for("/gone").len() == 1);
     drop(go);
 }
 
@@ -45,24 +45,24 @@ fn the_origin_is_told_once_when_the_client_is_gone() {
     client.head();
     client.chunk();
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
-    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
+    eventually("the next link is requested", || !origin.asked_for("/next").is_empty());
     drop(client);
-    eventually("the origin is told", || origin.asked_for("/gone").len() == 1);
+    eventually("the origin is told that the client is gone", || origin.asked_for("/gone").len() == 1);
     let told = &origin.asked_for("/gone")[0];
     assert_eq!((told.line.split(' ').next(), told.body.as_str()), (Some("POST"), ""));
-    // A long-poll that is served again is not gone.
+    // A long-poll whose request is served again does not count as gone.
     let mut client = gripd.get("/poll");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the long-poll is held", || gripd.connections("a") == 1);
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
-    eventually("it is served again", || origin.asked_for("/poll").len() == 2);
+    eventually("the request is served again", || origin.asked_for("/poll").len() == 2);
     let item = json!([{ "channel": "a", "http-response": { "body": "item" } }]);
-    eventually("it is held again", || gripd.publish(&item)[0]["delivered"] == 1);
+    eventually("the long-poll is held again", || gripd.publish(&item)[0]["delivered"] == 1);
     assert_eq!(client.answer().1, "item");
-    eventually("the origin is told", || origin.asked_for("/gone").len() == 2);
+    eventually("the origin is told that the client is gone", || origin.asked_for("/gone").len() == 2);
 }
 
 #[test]
-fn the_origin_is_told_of_a_client_whose_request_is_answered_at_last() {
+fn the_origin_is_told_of_a_long_poll_that_a_refresh_has_answered() {
     let origin = Origin::start(|asked| match asked.header("grip-last") {
         _ if asked.target() == "/gone" => Answer::ok(""),
         None => Answer::linked("Grip-Hold: response\r\nGrip-Channel: a; prev-id=1\r\n", "</gone>; rel=gone", ""),
@@ -70,14 +70,14 @@ fn the_origin_is_told_of_a_client_whose_request_is_answered_at_last() {
     });
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the long-poll is held", || gripd.connections("a") == 1);
     gripd.next("a", "3", "2");
     assert_eq!(client.answer().1, "answer");
-    eventually("the origin is told", || origin.asked_for("/gone").len() == 1);
+    eventually("the origin is told that the client is gone", || origin.asked_for("/gone").len() == 1);
 }
 
 #[test]
-fn the_origin_is_told_of_all_whom_a_drain_ends() {
+fn the_origin_is_told_of_all_clients_that_a_drain_ends() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::start(move |asked| {
@@ -89,7 +89,7 @@ fn the_origin_is_told_of_all_whom_a_drain_ends() {
     });
     let gripd = Gripd::with(&origin, "", |config| {
         config.own_requests = 4;
-        // Time enough on a busy machine, too.
+        // The drain is long enough even for a busy machine.
         config.drain = Duration::from_secs(3);
     });
     let mut clients: Vec<_> = (0..20).map(|_| gripd.get("/")).collect();
@@ -99,7 +99,7 @@ fn the_origin_is_told_of_all_whom_a_drain_ends() {
     });
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            eventually("the origin has as much to do as it may", || origin.asked_for("/gone").len() == 4);
+            eventually("the origin has as many requests as allowed", || origin.asked_for("/gone").len() == 4);
             (0..20).for_each(|_| go.send(()).unwrap());
         });
         drop(gripd);

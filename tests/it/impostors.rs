@@ -1,4 +1,5 @@
-//! Clients that would be somebody else, or hold what they may not, by what a request can say twice or in two ways.
+//! Clients that try to pass for another user, or to hold channels that they may not, by requests that name something
+//! twice or in an unusual way.
 
 use crate::support::kinds::origin;
 use crate::support::tokens::{SECRET, claims, now, token};
@@ -6,7 +7,7 @@ use crate::support::{Client, Gripd, Kind, Origin, folder, run};
 use serde_json::json;
 use std::fs;
 
-/// Status and body of an answer that is whole, or of one that begins a stream.
+/// Sends a request and returns the status of the response, which may be one that begins a stream.
 fn status(gripd: &Gripd, request: &str) -> u16 {
     let mut client = Client::send(gripd.clients, request);
     client.head().split(' ').nth(1).unwrap().parse().unwrap()
@@ -16,7 +17,8 @@ fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n")
 }
 
-/// A gripd that believes this machine's proxy.
+/// Starts a gripd that trusts proxies on this machine to name the user in `X-User`. `more` holds further options
+/// of its route.
 fn behind_a_proxy(origin: &Origin, more: &str) -> Gripd {
     let route =
         format!("user_header = \"X-User\"\nuser_proxies = [\"127.0.0.1\"]\nuser_channel = \"user{{user}}\"\n{more}");
@@ -24,22 +26,22 @@ fn behind_a_proxy(origin: &Origin, more: &str) -> Gripd {
 }
 
 #[test]
-fn a_script_does_not_say_who_its_client_is() {
+fn a_jsonp_request_cannot_set_the_header_that_names_the_user() {
     let origin = origin();
     let gripd = behind_a_proxy(&origin, "aco = true");
     let script = "/poll?room&callback=f&_headers=%7B%22X-User%22%3A%22admin%22%7D";
     let _anonymous = Client::send(gripd.clients, get(script, ""));
-    crate::support::eventually("it is held", || gripd.connections("room") == 1);
+    crate::support::eventually("the long-poll is held", || gripd.connections("room") == 1);
     assert_eq!(gripd.json("/connections")["connections"][0]["user"], json!(null));
     assert!(origin.asked()[0].header("x-user").is_none());
     let _named = Client::send(gripd.clients, get(script, "X-User: 7\r\n"));
-    crate::support::eventually("it is held", || gripd.connections("user7") == 1);
+    crate::support::eventually("the long-poll is held", || gripd.connections("user7") == 1);
     assert_eq!(gripd.connections("useradmin"), 0);
     assert_eq!(origin.asked()[1].header("x-user"), Some("7"));
 }
 
 #[test]
-fn a_header_that_is_there_twice_names_nobody() {
+fn a_repeated_header_names_no_user() {
     let origin = origin();
     let gripd = behind_a_proxy(&origin, "");
     let mut twice = Client::send(gripd.clients, get("/stream?room", "X-User: evil\r\nX-User: 7\r\n"));
@@ -54,7 +56,7 @@ fn a_header_that_is_there_twice_names_nobody() {
 }
 
 #[test]
-fn a_question_whether_a_token_may_be_sent_holds_nothing() {
+fn a_cors_preflight_needs_no_token_and_cannot_hold() {
     let origin = origin();
     let route = format!("user_jwt = [\"header:Authorization\"]\nuser_key = \"{SECRET}\"\nuser_required = true");
     let gripd = Gripd::configured(&origin.route(&route));
@@ -68,7 +70,7 @@ fn a_question_whether_a_token_may_be_sent_holds_nothing() {
 }
 
 #[test]
-fn of_several_tokens_in_one_place_none_is_believed() {
+fn different_tokens_in_one_place_are_refused() {
     let origin = origin();
     let route = format!("user_jwt = [\"query:token\", \"header:Authorization\"]\nuser_key = \"{SECRET}\"");
     let gripd = Gripd::configured(&origin.route(&route));
@@ -78,22 +80,23 @@ fn of_several_tokens_in_one_place_none_is_believed() {
     assert_eq!(asked(format!("/plain?a&token={good}&token={good}"), String::new()), 200);
     let two = format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {other}\r\n");
     assert_eq!(asked("/plain".into(), two), 401);
-    // What is meant for another scheme is no token.
+    // A header with a scheme other than Bearer contains no token.
     assert_eq!(asked("/plain".into(), "Authorization: Basic YTpi\r\n".into()), 200);
 }
 
 #[test]
-fn a_rule_is_for_one_route_and_outlives_it() {
+fn a_channel_rule_belongs_to_one_route_and_outlives_it() {
     let origin = origin();
     let rule = |name: &str, channels: &str| format!("*,id={name},channels={channels} {},over_http", origin.address);
     let gripd = Gripd::to(&[rule("old", "a{id}")], |_| {});
     let mut socket = Kind::WebSocket.held(&gripd, "a1");
-    // Who is held on a route that is there no more is bound by what it was.
+    // A connection stays bound by the rule of the route by which it is held, even if that route no longer exists.
     gripd.reroute(&rule("new", "b{id}"));
     socket.tell(&json!({ "type": "subscribe", "channel": "secret" }));
     socket.tell(&json!({ "type": "subscribe", "channel": "a2" }));
     assert_eq!((gripd.connections("secret"), gripd.connections("a2")), (0, 1));
-    // Routes that would share a list are told apart, or refused.
+    // The control API finds rules by the names of routes. Two routes that differ only in `proto` have different names.
+    // Two routes with the same id are refused.
     let check = |text: &str| {
         let file = folder("impostors").join("gripd.toml");
         fs::write(&file, text).unwrap();
@@ -108,7 +111,7 @@ fn a_rule_is_for_one_route_and_outlives_it() {
 }
 
 #[test]
-fn a_key_in_the_environment_is_not_its_name() {
+fn a_key_from_an_unset_environment_variable_is_an_error() {
     let file = folder("impostors-env").join("gripd.toml");
     let route = "[[route]]\ntarget = \"o:1\"\nuser_jwt = \"cookie:t\"\nuser_key = \"env:GRIPD_NO_SUCH_VARIABLE\"\n";
     fs::write(&file, route).unwrap();

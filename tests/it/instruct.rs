@@ -1,4 +1,4 @@
-//! `application/grip-instruct` answers.
+//! Responses of origins with the type `application/grip-instruct`.
 
 use crate::support::{Answer, Gripd, Origin, eventually};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ fn an_instruct_holds_a_long_poll_unless_it_says_otherwise() {
         "response": { "code": 201, "headers": { "Content-Type": "text/x" }, "body": "nothing" } }));
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the long-poll is held", || gripd.connections("a") == 1);
     gripd.close("a");
     let (head, body) = client.answer();
     assert!(head.starts_with("http/1.1 201") && head.contains("content-type: text/x"), "{head}");

@@ -1,4 +1,4 @@
-//! Inputs that are wrong by the letter, that common programs send, and that Pushpin takes.
+//! Inputs that violate a specification, but that common programs send and Pushpin accepts.
 
 use crate::support::events::event;
 use crate::support::websocket::TEXT;
@@ -41,7 +41,7 @@ fn an_instruct_with_common_faults_holds() {
         assert!(head.starts_with("http/1.1 200"), "{path}: {head}");
         assert_eq!(gripd.connections("a"), 1, "{path}");
         drop(client);
-        eventually("it is gone", || gripd.connections("a") == 0);
+        eventually("the client is gone", || gripd.connections("a") == 0);
     }
 }
 
@@ -51,12 +51,12 @@ fn a_control_message_with_common_faults_is_carried_out() {
     let gripd = origin.gripd("", "", |_| {});
     let (_client, mut end) = origin.open(&gripd, "Sec-WebSocket-Extensions: grip\r\n");
     end.send(TEXT, "c:\u{feff}{\"type\": \"subscribe\", \"channel\": \"a\"}");
-    eventually("the one is subscribed", || gripd.connections("a") == 1);
+    eventually("the relayed client is subscribed", || gripd.connections("a") == 1);
     let origin = Events::start();
     let gripd = origin.gripd("", ",over_http", |_| {});
     let subscribe = event("TEXT", "c:{\"type\": \"subscribe\", \"channel\": \"b\",\"x\": \"\\ud83d\n\"}");
     let _client = origin.open(&gripd, &subscribe);
-    eventually("the other is subscribed", || gripd.connections("b") == 1);
+    eventually("the client of the origin over HTTP is subscribed", || gripd.connections("b") == 1);
 }
 
 #[test]
@@ -65,14 +65,14 @@ fn targets_that_hyper_would_refuse_are_forwarded_encoded() {
     let gripd = Gripd::start(&origin);
     let mut client =
         Client::send(gripd.clients, "GET /a\"b<c>`d?e=\"<{|}^\\ HTTP/1.1\r\nHost: h\r\nX-Kept: \"<\r\n\r\n");
-    // A target that hyper accepts goes on as it came.
+    // Characters that hyper accepts are forwarded as they are.
     assert_eq!(client.answer().1, "/a\"b%3Cc%3E%60d?e=%22%3C{|}^\\");
     client.write(b"GET /gr\xfc\xdfe HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.answer().1, "/gr%FC%DFe");
     client.write("\r\nGET /<grüße HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.answer().1, "/%3Cgrüße");
     assert_eq!(origin.asked()[0].header("x-kept"), Some("\"<"));
-    // Control characters and blanks are refused as before, and so is what is odd elsewhere in the line.
+    // Blanks and control characters in a target are refused, and so are invalid characters in a method.
     for line in [
         "GET /a b HTTP/1.1",
         "GET /a\u{1}b HTTP/1.1",
@@ -106,9 +106,9 @@ fn a_body_is_never_taken_for_a_request_line() {
     assert_eq!(client.answer().1, body);
     client.write(body);
     assert_eq!(client.answer().1, body);
-    // Two heads come together, and the body of the second while the first is answered.
+    // Two heads arrive together. The body of the second request arrives while the first request is being answered.
     let mut client = Client::send(gripd.clients, format!("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n{head}"));
-    eventually("the first is asked", || !origin.asked_for("/slow").is_empty());
+    eventually("the origin is asked for the first request", || !origin.asked_for("/slow").is_empty());
     client.write(body);
     open.send(()).unwrap();
     assert_eq!(client.answer().1, "");
@@ -137,13 +137,13 @@ fn a_blank_before_a_colon_of_an_origins_header_is_removed() {
     let (head, body) = gripd.get("/").answer();
     assert!(head.contains("\r\nx-blank: 1\r\n") && head.contains("\r\nx-tab: 2\r\n"), "{head}");
     assert_eq!(body, "ok");
-    // From a client it is refused: others could read another header in it (RFC 9112 5.1).
+    // In a client's request it is refused, because another server could take it for a different header (RFC 9112 5.1).
     let mut client = Client::send(gripd.clients, "GET / HTTP/1.1\r\nHost: h\r\nX-Blank : 1\r\n\r\n");
     assert!(client.answer().0.starts_with("http/1.1 400"));
 }
 
 #[test]
-fn a_route_says_how_long_its_origin_may_take_and_what_ended_a_request_is_named() {
+fn a_route_sets_the_timeout_of_its_origin_and_a_response_names_the_timeout() {
     let hanging =
         Origin::start(|_| Answer::Write(Box::new(|stream| drop(std::io::copy(stream, &mut std::io::sink())))));
     let gripd = Gripd::with(&hanging, ",debug,response_timeout=0.3", |_| {});
@@ -158,14 +158,14 @@ fn a_route_says_how_long_its_origin_may_take_and_what_ended_a_request_is_named()
         config.origin.connection_wait = Duration::from_millis(300);
     });
     let _first = gripd.get("/first");
-    eventually("the first is asked", || !hanging.asked_for("/first").is_empty());
+    eventually("the origin is asked for the first request", || !hanging.asked_for("/first").is_empty());
     let (head, body) = gripd.get("/second").answer();
     assert!(head.starts_with("http/1.1 503"), "{head}");
     assert!(body.contains("connection_wait (0.3 s) is over"), "{body}");
 }
 
 #[test]
-fn a_link_leads_to_where_an_origin_means_it_whose_paths_are_changed() {
+fn links_of_an_origin_are_followed_although_the_route_rewrites_paths() {
     let origin = Origin::start(|asked| match asked.target() {
         "/stream" => Answer::with("Grip-Link: </next?page=2>; rel=next\r\n", "one "),
         "/next?page=2" => Answer::with("Grip-Link: <last>; rel=next\r\n", "two "),

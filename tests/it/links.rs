@@ -1,4 +1,4 @@
-//! Next links: how a stream goes on.
+//! Next links, which gripd requests to continue a stream.
 
 use crate::support::get;
 use crate::support::paused::{ok, paused};
@@ -62,7 +62,7 @@ fn routes_do_not_share_links() {
 }
 
 #[test]
-fn links_of_another_host_stay_there() {
+fn relative_links_of_another_host_are_requested_there() {
     let other = Origin::start(|asked| match asked.target() {
         "/b1" => Answer::linked("", "</b2>; rel=next", "b1 "),
         _ => Answer::ok("b2"),
@@ -91,27 +91,27 @@ fn a_chain_ends_in_a_hold() {
 }
 
 #[test]
-fn a_link_is_asked_when_it_is_time_and_says_how_to_go_on() {
+fn a_link_is_requested_after_its_timeout_and_its_response_replaces_the_hold() {
     let origin = Origin::start(|asked| match asked.target() {
         "/dir/" => Answer::linked(HOLD_STREAM, "<poll>; rel=next; timeout=1", "hello "),
         "/dir/poll" => {
             let hold = "Grip-Hold: stream\r\nGrip-Channel: b\r\nGrip-Keep-Alive: beat; timeout=1\r\n";
             Answer::linked(hold, "<other>; rel=next; timeout=600", "polled ")
         }
-        other => panic!("{other} was never named"),
+        other => panic!("no link names {other}"),
     });
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/dir/");
     client.head();
     assert_eq!([client.chunk(), client.chunk()], ["hello ", "polled "]);
-    // Its channels and its keep-alive are those of the last answer.
+    // The stream has the channels and the keep-alive of the last response.
     assert_eq!((gripd.connections("a"), gripd.connections("b")), (0, 1));
     assert_eq!((gripd.say("a", "x"), gripd.say("b", "y")), (0, 1));
     assert_eq!([client.chunk(), client.chunk()], ["y", "beat"]);
 }
 
 #[test]
-fn a_hint_has_the_link_asked_at_once() {
+fn a_hint_makes_gripd_request_the_link_at_once() {
     let origin = Origin::start(|asked| match asked.target() {
         "/" => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello "),
         _ => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hinted "),
@@ -163,7 +163,7 @@ fn a_link_that_answers_with_a_long_poll_ends_the_stream() {
 }
 
 #[test]
-fn a_body_larger_than_what_is_kept_streams_through() {
+fn a_body_that_is_too_large_to_be_kept_is_streamed() {
     let large = "x".repeat(300_000);
     let body = large.clone();
     let origin = Origin::start(move |asked| match asked.target() {
@@ -195,7 +195,7 @@ fn a_body_larger_than_what_is_kept_streams_through() {
 }
 
 #[test]
-fn streams_that_ask_the_same_share_one_request() {
+fn streams_with_the_same_link_share_one_request() {
     let origin = Origin::start(|asked| match asked.target() {
         "/next" => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "shared "),
         "/" => Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello "),
@@ -216,7 +216,7 @@ fn streams_that_ask_the_same_share_one_request() {
     for (n, client) in distinct.iter_mut().enumerate() {
         assert_eq!(client.chunk(), format!("/own?user={n}"));
     }
-    // One at a time for each shard at most, and what differs in its query is never shared.
+    // The 20 streams cause only a few requests. Links that differ in their query are never shared.
     let asked = origin.asked_for("/next").len();
     assert!((1..=4).contains(&asked), "{asked}");
     assert_eq!(origin.asked_for("/own").len(), 10);
@@ -224,7 +224,7 @@ fn streams_that_ask_the_same_share_one_request() {
 }
 
 #[test]
-fn an_origin_is_never_asked_more_at_once_than_allowed() {
+fn the_number_of_concurrent_link_requests_to_an_origin_is_limited() {
     let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (now, peak) = (Arc::clone(&busy), Arc::clone(&most));
     let (go, wait) = mpsc::channel::<()>();
@@ -247,7 +247,7 @@ fn an_origin_is_never_asked_more_at_once_than_allowed() {
     });
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
     let waiting = || gripd.metric("own_requests_waiting");
-    eventually("two are asked for, and the rest waits", || (busy.load(SeqCst), waiting()) == (2, 10));
+    eventually("two requests are in progress and ten wait", || (busy.load(SeqCst), waiting()) == (2, 10));
     (0..12).for_each(|_| go.send(()).unwrap());
     clients.iter_mut().for_each(|client| assert_eq!(client.chunk(), "asked "));
     assert_eq!(most.load(SeqCst), 2);
@@ -259,7 +259,7 @@ fn a_close_does_not_wait_for_a_link_longer_than_the_grace() {
     let wait = Mutex::new(wait);
     let origin = Origin::start(move |asked| {
         if asked.target() == "/next" {
-            // The test is over when this ends.
+            // This returns only when the test is over.
             let _ = wait.lock().unwrap().recv();
         }
         Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello ")
@@ -269,20 +269,20 @@ fn a_close_does_not_wait_for_a_link_longer_than_the_grace() {
     client.head();
     client.chunk();
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
-    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
+    eventually("the link is requested", || !origin.asked_for("/next").is_empty());
     assert_eq!(gripd.close("a"), (1, 0));
     assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("", ""));
     drop(go);
 }
 
 #[test]
-fn a_close_finds_a_stream_that_begins_with_a_link() {
+fn a_close_ends_a_stream_that_begins_with_a_link_request() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let hold = "Grip-Hold: stream\r\nGrip-Channel: a; prev-id=1, user7\r\n";
     let origin = Origin::start(move |asked| {
         if asked.target() == "/next" {
-            // The test is over when this ends.
+            // This returns only when the test is over.
             let _ = wait.lock().unwrap().recv();
         }
         Answer::linked(hold, "</next>; rel=next; timeout=600", "hello ")
@@ -292,11 +292,11 @@ fn a_close_finds_a_stream_that_begins_with_a_link() {
     other.head();
     other.chunk();
     gripd.next("a", "2", "1");
-    // What is known is not what its answer says: it asks at once.
+    // The origin's response names an older id than the hub knows, so the stream requests its link at once.
     let mut client = gripd.get("/");
     client.head();
     client.chunk();
-    eventually("the link is asked", || !origin.asked_for("/next").is_empty());
+    eventually("the link is requested", || !origin.asked_for("/next").is_empty());
     assert_eq!(gripd.close("user7"), (2, 0));
     assert_eq!((client.chunks().as_str(), client.rest().as_str()), ("", ""));
     assert_eq!(gripd.connections("user7"), 0);
@@ -304,7 +304,7 @@ fn a_close_finds_a_stream_that_begins_with_a_link() {
 }
 
 #[test]
-fn a_hint_while_the_link_is_asked_has_it_asked_once_more() {
+fn a_hint_during_a_link_request_causes_another_request() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::start(move |asked| {
@@ -319,7 +319,7 @@ fn a_hint_while_the_link_is_asked_has_it_asked_once_more() {
     client.chunk();
     let hint = json!({ "items": [{ "channel": "a", "action": "hint" }] }).to_string();
     gripd.publish_body("", &hint);
-    eventually("the link is asked", || origin.asked_for("/next").len() == 1);
+    eventually("the link is requested", || origin.asked_for("/next").len() == 1);
     gripd.publish_body("", &hint);
     gripd.publish_body("", &json!({ "items": [{ "channel": "a", "http-stream": { "content": "item" } }] }).to_string());
     go.send(()).unwrap();
@@ -328,7 +328,7 @@ fn a_hint_while_the_link_is_asked_has_it_asked_once_more() {
 }
 
 #[test]
-fn items_without_ids_wait_for_a_link_and_for_the_next_one() {
+fn items_without_ids_wait_until_all_link_requests_are_answered() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let hold = "Grip-Hold: stream\r\nGrip-Channel: a, b; prev-id=1\r\n";
@@ -343,13 +343,13 @@ fn items_without_ids_wait_for_a_link_and_for_the_next_one() {
     client.head();
     client.chunk();
     gripd.next("b", "3", "2");
-    eventually("the link is asked", || origin.asked_for("/next").len() == 1);
+    eventually("the link is requested", || origin.asked_for("/next").len() == 1);
     for (channel, id) in [("a", "x"), ("b", "9"), ("a", "y")] {
         let item = json!({ "channel": channel, "id": id, "prev-id": id, "http-stream": { "content": id } });
         let item = if channel == "a" { json!({ "channel": "a", "http-stream": { "content": id } }) } else { item };
         gripd.publish_body("", &json!({ "items": [item] }).to_string());
     }
-    // The receipt comes when it is known of.
+    // The receipt comes after the stream has noted the hint.
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
     go.send(()).unwrap();
     go.send(()).unwrap();
@@ -357,7 +357,7 @@ fn items_without_ids_wait_for_a_link_and_for_the_next_one() {
 }
 
 #[test]
-fn nothing_is_asked_after_a_close() {
+fn no_link_is_requested_after_a_close() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
     let part = "x".repeat(150_000);
@@ -373,7 +373,7 @@ fn nothing_is_asked_after_a_close() {
                     2 * part.len()
                 );
                 stream.write_all(head.as_bytes()).unwrap();
-                // The test is over when this fails.
+                // This fails only if the test is over.
                 let _ = wait.lock().unwrap().recv();
                 let _ = stream.write_all(part.as_bytes());
             }))
@@ -383,13 +383,13 @@ fn nothing_is_asked_after_a_close() {
     let mut other = gripd.get("/other");
     other.head();
     gripd.next("a", "2", "1");
-    // It is behind, and asks its link as soon as it has its first body.
+    // The stream has missed an item, so it would request its link as soon as its first body is complete.
     let mut client = gripd.get("/");
     client.head();
-    eventually("it is held", || gripd.connections("a") == 2);
+    eventually("the stream is held", || gripd.connections("a") == 2);
     let closed = std::thread::scope(|scope| {
         let closing = scope.spawn(|| gripd.close("a").0);
-        eventually("it is being closed", || gripd.connections("a") == 0);
+        eventually("the close has begun", || gripd.connections("a") == 0);
         go.send(()).unwrap();
         assert_eq!(client.chunks().len(), 300_000);
         closing.join().unwrap()
@@ -409,7 +409,7 @@ fn a_chain_waits_for_a_client_that_does_not_read() {
                 ok(&format!("Grip-Link: </{}>; rel=next\r\n", page + 1), "x".repeat(10_000))
             });
             let client = gripd.send(get("/0")).await;
-            // Nobody has anything to do any more long before this is over.
+            // Long before this time is over, all buffers are full, and gripd waits for the client.
             sleep(Duration::from_secs(60)).await;
             let before = gripd.asked();
             assert!((3..500).contains(&before), "{before}");
@@ -421,7 +421,7 @@ fn a_chain_waits_for_a_client_that_does_not_read() {
 }
 
 #[test]
-fn a_link_that_says_nothing_does_not_put_the_keep_alive_off() {
+fn a_link_response_without_a_body_does_not_delay_the_keep_alive() {
     let hold = "Grip-Hold: stream\r\nGrip-Channel: a\r\nGrip-Keep-Alive: beat; timeout=2\r\n";
     let origin = Origin::start(move |asked| {
         Answer::linked(hold, "</next>; rel=next; timeout=1", if asked.target() == "/" { "hello " } else { "" })
@@ -430,6 +430,6 @@ fn a_link_that_says_nothing_does_not_put_the_keep_alive_off() {
     let mut client = gripd.get("/");
     client.head();
     assert_eq!(client.chunk(), "hello ");
-    eventually("the link is asked twice", || origin.asked_for("/next").len() == 2);
+    eventually("the link is requested twice", || origin.asked_for("/next").len() == 2);
     assert_eq!(client.chunk(), "beat");
 }

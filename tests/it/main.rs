@@ -1,4 +1,5 @@
-//! gripd seen from outside: real sockets, a scripted origin, port 0 everywhere, deadlines and no sleeps.
+//! Tests of gripd from the outside, with scripted origins. They use sockets on free ports, or connections in memory and
+//! a paused clock. They wait with deadlines, and never sleep in real time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 

@@ -1,4 +1,4 @@
-//! What is published to WebSockets, and how a close, a drain and a full outlet end them.
+//! Items that are published to WebSockets, and the ends of WebSockets by a close, a drain or a full outlet.
 
 use crate::support::events::subscribe;
 use crate::support::websocket::{BINARY, CLOSE, Frame, PING, PONG, TEXT};
@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A gripd whose WebSockets hold what they ask for.
+/// Starts a gripd whose WebSockets hold the channels that their query names.
 fn start() -> Gripd {
     start_with(|_| {})
 }
@@ -65,7 +65,7 @@ fn messages_of_every_kind_arrive() {
 }
 
 #[test]
-fn what_no_frame_may_have_is_refused() {
+fn items_with_invalid_messages_are_refused() {
     let gripd = start();
     let mut client = open(&gripd, &["a"]);
     for message in [
@@ -93,7 +93,7 @@ fn a_large_message_arrives_whole() {
 }
 
 #[test]
-fn a_connection_gets_of_each_channel_what_it_holds_once() {
+fn a_connection_gets_each_item_of_its_channels_once() {
     let gripd = start();
     let mut both = open(&gripd, &["a", "b", "a"]);
     let mut one = open(&gripd, &["b"]);
@@ -106,7 +106,7 @@ fn a_connection_gets_of_each_channel_what_it_holds_once() {
 }
 
 #[test]
-fn each_transport_gets_its_own_of_an_item() {
+fn each_kind_of_connection_gets_its_format_of_an_item() {
     let http = Origin::holding();
     let gripd = Gripd::to(&["*,proto=ws test".into(), format!("* {}", http.address)], |_| {});
     let (mut stream, mut poll) = (gripd.stream("a"), gripd.poll("a"));
@@ -125,7 +125,7 @@ fn each_transport_gets_its_own_of_an_item() {
 }
 
 #[test]
-fn a_close_gives_its_reason_in_either_form() {
+fn both_forms_of_a_close_send_their_code_and_reason() {
     let gripd = start();
     let reason = json!({ "action": "close", "code": 4001, "reason": "späť" });
     let mut whole = reason.clone();
@@ -135,7 +135,7 @@ fn a_close_gives_its_reason_in_either_form() {
         let receipt = gripd.publish(&json!([action]));
         assert_eq!(receipt, json!([{ "channel": "user456", "closed": 1, "cut": 0 }]));
         assert_eq!(kicked.closed(), (4001, "späť".into()));
-        // What it says now is for nobody, and does not disturb its end.
+        // A message of the client after the Close frame is dropped, and does not disturb the end.
         kicked.send(TEXT, "x".repeat(50_000));
         kicked.close(4001, "");
         assert_eq!(kicked.http().rest(), "");
@@ -145,7 +145,7 @@ fn a_close_gives_its_reason_in_either_form() {
 }
 
 #[test]
-fn a_close_without_a_reason_is_a_normal_one() {
+fn a_close_without_a_code_is_sent_as_1000() {
     let gripd = start();
     for action in [close("a"), item("a", json!({ "action": "close" }))] {
         let mut client = open(&gripd, &["a"]);
@@ -155,7 +155,7 @@ fn a_close_without_a_reason_is_a_normal_one() {
 }
 
 #[test]
-fn what_came_before_a_close_arrives_and_nothing_after() {
+fn items_before_a_close_arrive_and_later_ones_do_not() {
     let gripd = start();
     for _ in 0..50 {
         let (mut kicked, mut other) = (open(&gripd, &["room", "user456"]), open(&gripd, &["room", "user7"]));
@@ -164,7 +164,7 @@ fn what_came_before_a_close_arrives_and_nothing_after() {
         assert_eq!((kicked.text().as_str(), kicked.ended()), ("before", (1000, String::new())));
         assert_eq!([other.text(), other.text()], ["before", "after"]);
         drop(other);
-        eventually("the other is gone", || gripd.connections("room") == 0);
+        eventually("the other client is gone", || gripd.connections("room") == 0);
     }
     let mut client = open(&gripd, &["a"]);
     let goodbye =
@@ -181,7 +181,7 @@ fn a_client_that_does_not_read_is_cut_by_a_close() {
     (0..8).for_each(|_| assert_eq!(gripd.publish(&json!([text("a", &large)]))[0]["delivered"], 1));
     let begin = Instant::now();
     assert_eq!(gripd.close("a"), (1, 1));
-    assert!(begin.elapsed() >= Duration::from_millis(900), "the grace was not given");
+    assert!(begin.elapsed() >= Duration::from_millis(900), "the client was cut before the grace was over");
     let (got, end) = stalled.rest_and_end();
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert!(got.len() < 8 * 900_000);
@@ -202,7 +202,7 @@ fn a_thousand_kicks_in_one_batch() {
 }
 
 #[test]
-fn a_slow_client_is_told_so_and_nobody_else() {
+fn a_slow_client_is_closed_with_1013_and_no_other_is() {
     let gripd = start_with(|config| {
         config.shard.client_buffer = 16 << 10;
         config.shard.close_grace = Duration::from_secs(10);
@@ -220,7 +220,7 @@ fn a_slow_client_is_told_so_and_nobody_else() {
         assert!(reader.text() == large);
     }
     assert_eq!((slow, gripd.metric("slow_total"), gripd.connections("a")), (1, 1, 1));
-    // It gets what was begun to its end, and then it hears why.
+    // The client gets the messages that gripd has begun to send, and then a Close frame with the reason.
     let mut whole = 0;
     let close = loop {
         let frame = stalled.read();
@@ -244,8 +244,8 @@ fn a_slow_client_that_still_does_not_read_is_cut() {
     let mut stalled = Socket::ask_with_small_buffer(gripd.clients, &path(&["a"]));
     stalled.accepted();
     let large = json!([text("a", &"x".repeat(900_000))]);
-    eventually("it is slow", || gripd.publish(&large)[0]["slow"] == 1);
-    eventually("it is gone", || gripd.metric("parked") == 0);
+    eventually("the client is counted as slow", || gripd.publish(&large)[0]["slow"] == 1);
+    eventually("the client is gone", || gripd.metric("parked") == 0);
     assert_eq!(stalled.rest_and_end().1.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
@@ -264,7 +264,7 @@ fn a_burst_of_messages_arrives_whole_and_in_order() {
 }
 
 #[test]
-fn an_origin_over_http_may_be_asked_for_news() {
+fn a_refresh_makes_gripd_ask_an_origin_over_http() {
     let origin = Events::start();
     let gripd = origin.gripd("", "", |_| {});
     let mut client = origin.open(&gripd, &subscribe("a"));
@@ -273,7 +273,7 @@ fn an_origin_over_http_may_be_asked_for_news() {
             gripd.publish(&json!([item]));
             let question = origin.next();
             assert_eq!((question.events().as_str(), question.asked.line.as_str()), ("", "POST /chat HTTP/1.1"));
-            // Once more, as this one may be too old.
+            // gripd asks once more, because the response to the request in progress may be too old.
             gripd.publish(&json!([item]));
             question.say(crate::support::events::say("old"));
             assert_eq!(client.text(), "old");
@@ -288,7 +288,7 @@ fn an_origin_over_http_may_be_asked_for_news() {
 }
 
 #[test]
-fn a_drain_sends_everybody_away() {
+fn a_drain_closes_all_websockets_with_1001() {
     let gripd = start_with(|config| config.drain = Duration::from_secs(1));
     let mut clients: Vec<Socket> = (0..20).map(|_| open(&gripd, &["a"])).collect();
     gripd.drain();
@@ -296,7 +296,7 @@ fn a_drain_sends_everybody_away() {
 }
 
 #[test]
-fn who_has_much_to_read_is_heard_once_it_has_read() {
+fn a_client_with_much_to_read_is_heard_once_it_has_read() {
     let origin = Events::start();
     let gripd = origin.gripd("", "", |config| config.shard.client_buffer = 64 << 20);
     let mut client = origin.open(&gripd, &subscribe("a"));

@@ -1,4 +1,4 @@
-//! Which names origins may give to channels, and `/allowed`.
+//! The rules for the channel names that origins may use, and `/allowed`, which changes them.
 
 use crate::support::kinds::origin;
 use crate::support::tokens::{SECRET, token};
@@ -19,7 +19,7 @@ fn of(user: &str) -> String {
     format!("&token={}", token(user))
 }
 
-/// It may be held by every kind of connection.
+/// Asserts that each kind of connection may hold the channel.
 fn held(gripd: &Gripd, channel: &str, more: &str) {
     for kind in KINDS {
         let mut member = kind.held(gripd, &format!("{channel}{more}"));
@@ -28,7 +28,8 @@ fn held(gripd: &Gripd, channel: &str, more: &str) {
     }
 }
 
-/// It may not: an answer that holds it is of no use, and a WebSocket does not enter it.
+/// Asserts that no kind of connection may hold the channel. A stream or a long-poll is answered with 502, and a
+/// WebSocket is open without the channel.
 fn refused(gripd: &Gripd, channel: &str, more: &str) {
     for kind in [Kind::Stream, Kind::Poll] {
         let before = gripd.metric("not_allowed_total");
@@ -44,12 +45,12 @@ fn refused(gripd: &Gripd, channel: &str, more: &str) {
     assert_eq!((gripd.connections(channel), gripd.metric("not_allowed_total")), (0, before + 2), "{channel}");
 }
 
-/// A request to `/allowed`; returns its status.
+/// Sends a request to `/allowed`, and returns the status of the reply.
 fn change(gripd: &Gripd, method: &str, rest: &str, body: &str) -> u16 {
     gripd.control_with(method, &format!("/allowed{rest}"), body).0
 }
 
-/// The route's entry in `/allowed`.
+/// Returns the entry of the first route in `/allowed`.
 fn entry(gripd: &Gripd) -> Value {
     gripd.json("/allowed")["routes"][0].take()
 }
@@ -63,10 +64,10 @@ fn names_that_fit_no_pattern_are_refused() {
         refused(&gripd, channel, "");
         refused(&gripd, channel, &of("7"));
     }
-    // One is enough for an answer to be of no use.
+    // One refused name makes the whole response of the origin unusable.
     assert_eq!(Kind::Stream.ask(&gripd, "conversation5,secret").refused().0, 502);
     assert_eq!(gripd.connections("conversation5"), 0);
-    // A WebSocket enters the others.
+    // A WebSocket holds the other channels.
     let _socket = Kind::WebSocket.held(&gripd, "conversation5,secret,conversation6");
     assert_eq!(["conversation5", "secret", "conversation6"].map(|c| gripd.connections(c)), [1, 0, 1]);
 }
@@ -84,7 +85,7 @@ fn names_of_another_user_are_refused() {
 }
 
 #[test]
-fn a_rule_can_be_written_in_a_line() {
+fn a_rule_can_be_written_as_options_in_a_route_line() {
     let options = ",channels=conversation{id},channels=news";
     let gripd = Gripd::to(&[format!("*{options} {},over_http", origin().address)], |_| {});
     held(&gripd, "conversation5", "");
@@ -95,7 +96,7 @@ fn a_rule_can_be_written_in_a_line() {
 }
 
 #[test]
-fn without_a_rule_every_name_will_do() {
+fn without_a_rule_every_name_is_allowed() {
     let gripd = start("");
     held(&gripd, "whatever", "");
     assert_eq!(
@@ -117,7 +118,7 @@ fn wrong_patterns_are_errors_of_the_configuration() {
 }
 
 #[test]
-fn what_is_allowed_can_be_changed() {
+fn the_allowed_names_can_be_changed() {
     let gripd = start("channels = [\"conversation{id}\"]");
     let configured = json!(["conversation{id}"]);
     let is = |channels: Value| {
@@ -127,30 +128,30 @@ fn what_is_allowed_can_be_changed() {
     };
     is(configured.clone());
     refused(&gripd, "news", "");
-    // One more,
+    // A name is added.
     let (status, reply) = gripd.control("PUT", "/allowed/news?route=chat");
     assert_eq!(status, 200, "{reply}");
     assert_eq!(serde_json::from_str::<Value>(&reply).unwrap(), is(json!(["conversation{id}", "news"])));
     held(&gripd, "news", "");
     held(&gripd, "conversation5", "");
-    // which is there already;
+    // The same name is added again, which changes nothing.
     assert_eq!(change(&gripd, "PUT", "/news?route=chat", ""), 200);
     is(json!(["conversation{id}", "news"]));
-    // one less,
+    // A name is removed.
     assert_eq!(change(&gripd, "DELETE", "/conversation%7Bid%7D?route=chat", ""), 200);
     is(json!(["news"]));
     refused(&gripd, "conversation5", "");
-    // others,
+    // The list is replaced.
     assert_eq!(change(&gripd, "PUT", "?route=chat", r#"{"channels":["user{user}","a b/c"]}"#), 200);
     is(json!(["user{user}", "a b/c"]));
     held(&gripd, "user7", &of("7"));
     refused(&gripd, "news", "");
     assert_eq!(change(&gripd, "DELETE", "/a%20b%2Fc", ""), 200);
-    // none,
+    // The list becomes empty, so that no name is allowed.
     assert_eq!(change(&gripd, "PUT", "", r#"{"channels":[]}"#), 200);
     is(json!([]));
     refused(&gripd, "conversation5", "");
-    // and those that are configured.
+    // The list is deleted, which restores the configured one.
     let request = "DELETE /allowed?route=chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(gripd.ask(request).1, "Changed\n");
     is(configured.clone());
@@ -158,7 +159,7 @@ fn what_is_allowed_can_be_changed() {
 }
 
 #[test]
-fn what_is_held_stays_when_the_rule_changes() {
+fn held_channels_stay_when_the_rule_changes() {
     let gripd = start("channels = [\"conversation{id}\"]");
     let mut members = [Kind::Stream, Kind::WebSocket].map(|kind| kind.held(&gripd, "conversation5"));
     assert_eq!(change(&gripd, "PUT", "", r#"{"channels":["news"]}"#), 200);
@@ -169,7 +170,7 @@ fn what_is_held_stays_when_the_rule_changes() {
 }
 
 #[test]
-fn changes_that_make_no_sense_are_refused() {
+fn invalid_changes_are_refused() {
     let gripd = start("channels = [\"conversation{id}\"]");
     for body in ["", "{", "[]", "{}", r#"{"channels":"news"}"#, r#"{"channels":[1]}"#, r#"{"channels":["a{"]}"#] {
         assert_eq!(change(&gripd, "PUT", "?route=chat", body), 400, "{body}");
@@ -188,7 +189,7 @@ fn changes_that_make_no_sense_are_refused() {
     }
     assert_eq!(change(&gripd, "POST", "", ""), 405);
     assert_eq!(entry(&gripd)["channels"], json!(["conversation{id}"]));
-    // Where there is no list, none can be added.
+    // A name cannot be added to a route without a list, because all names are allowed there.
     let gripd = start("");
     assert_eq!(change(&gripd, "PUT", "/news?route=chat", ""), 409);
     assert_eq!(change(&gripd, "PUT", "?route=chat", r#"{"channels":["news"]}"#), 200);
@@ -217,7 +218,7 @@ fn each_route_has_its_own_rule() {
 }
 
 #[test]
-fn a_list_is_not_dropped_by_a_name_that_is_empty() {
+fn a_request_with_an_empty_name_does_not_change_the_list() {
     let gripd = Gripd::configured(&origin().route(""));
     assert_eq!(change(&gripd, "PUT", "", r#"{"channels":["a"]}"#), 200);
     for method in ["PUT", "DELETE"] {
@@ -227,7 +228,7 @@ fn a_list_is_not_dropped_by_a_name_that_is_empty() {
     assert_eq!(entry(&gripd)["channels"], json!(["a"]));
     assert_eq!(change(&gripd, "PUT", "/rooms/?route=chat", ""), 200);
     assert_eq!(entry(&gripd)["channels"], json!(["a", "rooms/"]));
-    // What stands for any text in other places is no pattern here.
+    // `*` is not supported in patterns of names, although it stands for any text elsewhere.
     assert_eq!(change(&gripd, "PUT", "/conversation*", ""), 400);
 }
 

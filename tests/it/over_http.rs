@@ -1,4 +1,4 @@
-//! WebSockets that their origin has over HTTP: what it is asked, and what its answers do.
+//! WebSockets whose origin speaks HTTP: the requests that it gets, and the effects of its responses.
 
 use crate::support::events::{control, event, say};
 use crate::support::websocket::{BINARY, CONTINUATION, Frame, PING, PONG, TEXT};
@@ -11,7 +11,7 @@ fn start() -> (Gripd, Events) {
     start_with("", |_| {})
 }
 
-/// A gripd that answers pings: a pong shows that all before it was read.
+/// Starts a gripd that answers pings itself. Its pong shows that it has read everything that came before the ping.
 fn start_ponging() -> (Gripd, Events) {
     start_with("", |config| config.session.auto_pong = true)
 }
@@ -25,14 +25,14 @@ fn start_with(target: &str, change: impl FnOnce(&mut gripd::config::Config)) -> 
     (gripd, origin)
 }
 
-/// Waits until gripd has read all that the client has sent; gripd answers pings.
+/// Waits until gripd has read everything that the client has sent. gripd must answer pings itself.
 fn settle(client: &mut Socket) {
     client.send(PING, "settle");
     assert_eq!(client.read(), Frame::whole(PONG, "settle"));
 }
 
 #[test]
-fn the_origin_is_asked_to_open_it() {
+fn a_handshake_becomes_a_request_with_an_open_event() {
     let (gripd, origin) = start();
     let headers = "Cookie: a=1\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\
                    Accept: text/html\r\nContent-Type: text/html\r\nConnection-Id: forged\r\nMeta-User: forged\r\n\
@@ -56,7 +56,7 @@ fn the_origin_is_asked_to_open_it() {
     assert!(id.bytes().all(|b| b == b'-' || matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{id}");
     question.accept("", b"");
     client.accepted();
-    // All that follows is of the same connection.
+    // The next request belongs to the same WebSocket, and has the same Connection-Id.
     client.send(TEXT, "hi");
     let second = origin.next();
     assert_eq!((second.asked.line.as_str(), second.events().as_str()), ("POST /chat?room=1 HTTP/1.1", "TEXT 2|hi|"));
@@ -69,7 +69,7 @@ fn the_origin_is_asked_to_open_it() {
 }
 
 #[test]
-fn the_client_sees_of_the_answer_what_is_for_it() {
+fn the_client_gets_only_the_headers_that_are_for_it() {
     let (gripd, origin) = start();
     let mut client = Socket::ask(gripd.clients, "/", "Sec-WebSocket-Protocol: chat\r\n");
     let headers = "Sec-WebSocket-Protocol: chat\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nSet-Meta-User: ann\r\n\
@@ -86,7 +86,7 @@ fn the_client_sees_of_the_answer_what_is_for_it() {
 }
 
 #[test]
-fn a_refusal_is_the_origins_own() {
+fn the_client_gets_the_refusal_of_the_origin() {
     let (gripd, origin) = start();
     let refused = |status: &str, media: &str, body: &str| {
         let mut client = Socket::ask(gripd.clients, "/", "");
@@ -107,7 +107,7 @@ fn a_refusal_is_the_origins_own() {
     refused("404 Nothing", "text/html", &"x".repeat(200_000));
     refused("202 Accepted", events, "OPEN\r\n");
     refused("200 OK", "application/websocket-events2", "OPEN\r\n");
-    // Nobody is told that such a client is gone.
+    // The origin gets no DISCONNECT for a client that it has refused.
     drop(gripd);
     assert_eq!(origin.count(), 5);
 }
@@ -125,7 +125,7 @@ fn a_content_type_may_have_parameters() {
 }
 
 #[test]
-fn an_answer_that_makes_no_sense_is_502() {
+fn an_invalid_answer_to_a_handshake_is_502() {
     for answer in
         ["TEXT 2\r\nhi\r\n", "TEXT 2\r\nhi\r\nOPEN\r\n", "", "OPEN\r\nTEXT 5\r\nhi\r\n", "OPEN", "DISCONNECT\r\n"]
     {
@@ -139,7 +139,7 @@ fn an_answer_that_makes_no_sense_is_502() {
 }
 
 #[test]
-fn an_origin_may_think_about_it() {
+fn an_origin_may_postpone_its_answer_to_a_handshake() {
     let (gripd, origin) = start();
     let mut client = Socket::ask(gripd.clients, "/", "");
     let first = origin.next();
@@ -147,7 +147,7 @@ fn an_origin_may_think_about_it() {
     let begin = Instant::now();
     first.say_with("Keep-Alive-Interval: 1\r\nSet-Meta-Turn: 2\r\n", "");
     let second = origin.next();
-    assert!(begin.elapsed() >= Duration::from_secs(1), "it was asked at once");
+    assert!(begin.elapsed() >= Duration::from_secs(1), "the origin was asked again at once");
     assert_eq!((second.asked.header("connection-id"), second.asked.header("meta-turn")), (id.as_deref(), Some("2")));
     second.accept("", &say("well then"));
     client.accepted();
@@ -183,7 +183,7 @@ fn messages_of_every_kind_go_both_ways() {
 }
 
 #[test]
-fn what_has_not_the_prefix_is_left_out() {
+fn messages_without_the_prefix_do_not_reach_the_client() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "?");
@@ -193,7 +193,7 @@ fn what_has_not_the_prefix_is_left_out() {
 }
 
 #[test]
-fn without_grip_everything_is_for_the_client() {
+fn without_the_grip_extension_every_message_is_for_the_client() {
     let (gripd, origin) = start();
     let mut client = Socket::ask(gripd.clients, "/", "");
     let subscribe = control(&json!({ "type": "subscribe", "channel": "a" }));
@@ -205,7 +205,7 @@ fn without_grip_everything_is_for_the_client() {
 }
 
 #[test]
-fn a_message_may_be_too_large() {
+fn a_message_that_is_too_large_closes_the_websocket() {
     for fragmented in [false, true] {
         let (gripd, origin) = start_with("", |config| config.session.max_message = 1000);
         let mut client = origin.open(&gripd, b"");
@@ -224,12 +224,12 @@ fn a_message_may_be_too_large() {
 }
 
 #[test]
-fn a_client_waits_while_much_waits_for_its_origin() {
+fn a_client_is_not_read_while_the_queue_for_its_origin_is_full() {
     let (gripd, origin) = start_with("", |config| config.session.max_message = 1000);
     let mut client = origin.open(&gripd, b"");
     let texts: Vec<String> = (0..100).map(|n| format!("{n:0900}")).collect();
     texts.iter().for_each(|text| client.send(TEXT, text));
-    // As much as may wait, and the one that exceeds it.
+    // A request carries at most the messages that fit the queue of 1000 bytes, and the one that exceeds it.
     let mut got = Vec::new();
     while got.len() < texts.len() * 900 {
         let question = origin.next();
@@ -241,7 +241,7 @@ fn a_client_waits_while_much_waits_for_its_origin() {
 }
 
 #[test]
-fn one_request_at_a_time_has_all_that_came_meanwhile() {
+fn one_request_at_a_time_carries_all_events_that_came_meanwhile() {
     let (gripd, origin) = start_ponging();
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "1");
@@ -254,14 +254,14 @@ fn one_request_at_a_time_has_all_that_came_meanwhile() {
     client.fragment(CONTINUATION, true, "4");
     client.fragment(TEXT, false, "unfinished");
     settle(&mut client);
-    assert_eq!(origin.count(), 2, "nothing is asked while it is being asked");
+    assert_eq!(origin.count(), 2, "a request was sent while another was in progress");
     first.say(say("answered"));
     assert_eq!(origin.next().events(), "TEXT 1|2|BINARY|TEXT 2|34|");
     assert_eq!(client.text(), "answered");
 }
 
 #[test]
-fn one_event_is_one_event() {
+fn with_one_event_each_request_carries_one_event() {
     let (gripd, origin) = start_with(",one_event", |config| config.session.auto_pong = true);
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "1");
@@ -278,7 +278,7 @@ fn one_event_is_one_event() {
 }
 
 #[test]
-fn pings_and_pongs_are_the_origins_to_answer() {
+fn pings_and_pongs_are_passed_to_the_origin() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     client.send(PING, "there?");
@@ -291,7 +291,7 @@ fn pings_and_pongs_are_the_origins_to_answer() {
 }
 
 #[test]
-fn pings_may_be_answered_here() {
+fn with_auto_pong_gripd_answers_pings_itself() {
     let (gripd, origin) = start_ponging();
     let mut client = origin.open(&gripd, b"");
     client.send(PING, "there?");
@@ -302,7 +302,7 @@ fn pings_may_be_answered_here() {
 }
 
 #[test]
-fn what_the_origin_notes_comes_with_each_request() {
+fn each_request_carries_the_meta_that_the_origin_has_set() {
     let (gripd, origin) = start();
     let headers = "Set-Meta-User: ann\r\nSet-Meta-Room: 7\r\n";
     let mut client = origin.open_with(&gripd, headers, b"");
@@ -320,7 +320,7 @@ fn what_the_origin_notes_comes_with_each_request() {
 }
 
 #[test]
-fn an_origin_hears_again_after_its_interval() {
+fn an_origin_is_asked_again_after_its_keep_alive_interval() {
     let (gripd, origin) = start();
     let mut client = origin.open_with(&gripd, "Keep-Alive-Interval: 1\r\n", b"");
     let begin = Instant::now();
@@ -328,20 +328,20 @@ fn an_origin_hears_again_after_its_interval() {
     assert_eq!((question.events().as_str(), question.asked.header("content-length")), ("", Some("0")));
     assert!(begin.elapsed() >= Duration::from_millis(900));
     question.say("");
-    // It stays as it is until it changes.
+    // The interval stays in effect until a response changes it.
     let question = origin.next();
     assert_eq!(question.events(), "");
     question.say_with("Keep-Alive-Interval: 0\r\n", say("two"));
     assert_eq!(client.text(), "two");
     let mut other = origin.open_with(&gripd, "Keep-Alive-Interval: 2\r\n", b"");
     let question = origin.next();
-    // This one is of the other: the first has been quiet for two intervals.
+    // This request is for the second client. The first one has no interval any more.
     question.say(say("three"));
     assert_eq!(other.text(), "three");
 }
 
 #[test]
-fn no_interval_is_shorter_than_the_shortest() {
+fn no_keep_alive_interval_is_shorter_than_the_shortest_allowed() {
     let origin = Events::start();
     let gripd = origin.gripd("", "", |config| config.origin.shortest_interval = Duration::from_millis(2500));
     let _client = origin.open_with(&gripd, "Keep-Alive-Interval: 1\r\n", b"");
@@ -351,7 +351,7 @@ fn no_interval_is_shorter_than_the_shortest() {
 }
 
 #[test]
-fn what_was_not_accepted_is_offered_again_with_what_is_new() {
+fn bytes_that_were_not_accepted_are_sent_again_with_the_next_event() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "hello");
@@ -359,7 +359,7 @@ fn what_was_not_accepted_is_offered_again_with_what_is_new() {
     assert_eq!(question.asked.header("content-bytes-replayed"), None);
     question.say_with("Content-Bytes-Accepted: 3\r\n", say("some"));
     assert_eq!(client.text(), "some");
-    // It is not offered before there is a need.
+    // The rest is not sent again before there is a new event.
     client.send(BINARY, "!");
     let question = origin.next();
     assert_eq!(question.events(), "TEXT 2|lo|BINARY 1|!|");
@@ -378,7 +378,7 @@ fn what_was_not_accepted_is_offered_again_with_what_is_new() {
 }
 
 #[test]
-fn an_interval_offers_again_what_was_not_accepted() {
+fn a_keep_alive_request_sends_again_the_bytes_that_were_not_accepted() {
     let (gripd, origin) = start();
     let mut client = origin.open_with(&gripd, "Keep-Alive-Interval: 1\r\n", b"");
     client.send(TEXT, "hello");
@@ -405,7 +405,7 @@ fn an_origin_that_cannot_be_reached_for_a_while_is_asked_again() {
     drop(first);
     client.accepted();
     client.send(TEXT, "patience");
-    // Whoever is asked for now is not there.
+    // Another request shows that the origin cannot be reached now.
     assert!(Client::send(gripd.clients, get("/")).answer().0.starts_with("http/1.1 502"));
     let origin = Events::start_at(address);
     let question = origin.next();
@@ -416,7 +416,7 @@ fn an_origin_that_cannot_be_reached_for_a_while_is_asked_again() {
 }
 
 #[test]
-fn the_next_target_has_it_if_the_first_cannot_be_reached() {
+fn the_next_target_gets_the_websocket_if_the_first_cannot_be_reached() {
     let origin = Events::start();
     let dead = Nobody::new();
     let gripd = Gripd::to(&[format!("* {dead},over_http {},over_http", origin.address())], |_| {});

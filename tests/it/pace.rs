@@ -1,21 +1,22 @@
-//! Clients that send or read slowly, and the clients beside them.
+//! Clients that send or read slowly, and other clients of the same origin.
 
 use crate::support::paused::{ok, paused};
 use crate::support::{Answer, Client, DEADLINE, Gripd, Nobody, Origin, eventually, get};
 use gripd::config::Config;
-use gripd::net::Limits;
-use gripd::wire::{Network, Proxies, ProxyHeader};
+use gripd::net::PaceLimits;
+use gripd::wire::{Network, ProxyHeader, TrustedProxies};
 use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-/// A pace that a test can wait for.
-const HASTY: Limits = Limits { grace: Duration::from_millis(400), rate: 1000, total: None };
+/// Limits that are so short that a test can wait for them.
+const HASTY: PaceLimits = PaceLimits { grace: Duration::from_millis(400), rate: 1000, total: None };
 
-/// An answer that fits into no buffer.
+/// The length in bytes of a response that fits into no buffer.
 const LARGE: usize = 8_000_000;
 
-/// An origin with `/large`, streams whose beginning is as large, and plain answers.
+/// Starts an origin with a large response (`/large`), a stream whose beginning is as large (`/stream`), a stream whose
+/// next link leads to the large response (`/linked`), and small responses for all other targets.
 fn origin() -> Origin {
     Origin::start(|asked| match asked.target() {
         "/large" => Answer::Bytes(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n{}", "x".repeat(LARGE))),
@@ -31,7 +32,7 @@ fn hasty(config: &mut Config) {
     config.hold.answer_pace = HASTY;
 }
 
-/// A gripd with so many connections to its origin.
+/// Starts a gripd with one shard and at most this many connections to its origin.
 fn narrow(origin: &Origin, connections: usize) -> Gripd {
     Gripd::with(origin, "", |config| {
         config.shards = 1;
@@ -39,17 +40,17 @@ fn narrow(origin: &Origin, connections: usize) -> Gripd {
     })
 }
 
-/// The head of an upload, and the beginning of its body.
+/// Returns the head of an upload of `length` bytes, and the first `sent` bytes of its body.
 fn upload(length: usize, sent: usize) -> String {
     format!("POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(sent))
 }
 
 #[test]
-fn an_origin_is_not_asked_before_a_small_body_is_there() {
+fn an_origin_is_not_asked_before_a_small_body_is_complete() {
     let origin = origin();
     let gripd = Gripd::start(&origin);
     let mut client = Client::send(gripd.clients, upload(8, 3));
-    // Whoever comes later is served before it.
+    // A request that comes later is served first.
     assert_eq!(gripd.get("/").answer().1, "ok");
     assert_eq!((origin.asked().len(), gripd.metric("origin_requests_total")), (1, 1));
     client.write("12345");
@@ -58,7 +59,7 @@ fn an_origin_is_not_asked_before_a_small_body_is_there() {
 }
 
 #[test]
-fn a_large_body_is_passed_on_once_its_beginning_is_there() {
+fn a_large_body_is_forwarded_once_its_beginning_has_arrived() {
     let origin = origin();
     let gripd = Gripd::start(&origin);
     let mut client = Client::send(gripd.clients, upload(300_000, 70_000));
@@ -70,7 +71,7 @@ fn a_large_body_is_passed_on_once_its_beginning_is_there() {
 }
 
 #[test]
-fn chunks_and_trailers_are_read_ahead_as_well() {
+fn a_chunked_body_with_trailers_is_read_ahead_as_well() {
     let origin = origin();
     let gripd = Gripd::start(&origin);
     let head = "POST / HTTP/1.1\r\nHost: h\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -84,16 +85,16 @@ fn chunks_and_trailers_are_read_ahead_as_well() {
 }
 
 #[test]
-fn what_is_read_ahead_for_all_is_bounded() {
+fn the_bytes_that_are_read_ahead_of_all_bodies_are_bounded() {
     let origin = origin();
     let gripd = Gripd::with(&origin, "", |config| {
         config.shards = 1;
         config.front.body_buffers = 10;
     });
-    // The room is taken by the first; the second is passed on as it comes.
+    // The first body uses up the buffers of all bodies. The second body is forwarded as it arrives.
     let _first = Client::send(gripd.clients, upload(100, 10));
     let mut second = Client::send(gripd.clients, upload(100, 50));
-    eventually("an origin is asked", || gripd.metric("origin_requests_total") >= 1);
+    eventually("the origin gets a request", || gripd.metric("origin_requests_total") >= 1);
     second.write("x".repeat(50));
     assert_eq!(second.answer().1, "ok");
 }
@@ -116,7 +117,7 @@ fn a_body_that_comes_too_slowly_is_refused() {
 }
 
 #[test]
-fn a_drip_is_too_slow() {
+fn an_upload_of_single_bytes_is_too_slow() {
     paused("* origin:80", hasty, async |gripd| {
         gripd.origin_answers(|_| ok("", "ok"));
         let mut client = gripd.send(upload(1000, 1)).await;
@@ -131,9 +132,9 @@ fn a_drip_is_too_slow() {
 }
 
 #[test]
-fn a_bad_line_is_good_enough() {
+fn an_upload_on_a_bad_line_is_not_too_slow() {
     let pace = |config: &mut Config| {
-        config.front.body_pace = Limits { grace: Duration::from_millis(400), rate: 100, total: None };
+        config.front.body_pace = PaceLimits { grace: Duration::from_millis(400), rate: 100, total: None };
     };
     paused("* origin:80", pace, async |gripd| {
         gripd.origin_answers(|_| ok("", "ok"));
@@ -157,28 +158,28 @@ fn a_client_that_does_not_read_its_answer_is_cut() {
         });
         let mut slow = Client::with_small_buffer(gripd.clients, get(path));
         if path == "/linked" {
-            eventually("it is held", || gripd.connections("b") == 1);
+            eventually("the stream is held", || gripd.connections("b") == 1);
             gripd.publish(&serde_json::json!([{ "channel": "b", "action": "hint" }]));
         }
         let asked = if path == "/linked" { 2 } else { 1 };
         eventually("the origin is asked", || gripd.metric("origin_requests_total") >= asked);
-        // It keeps the only connection to the origin until it is cut.
+        // The slow client occupies the only connection to the origin until it is cut.
         assert_eq!(gripd.get("/").answer().1, "ok", "{path}");
         let (came, end) = slow.rest_and_end();
         assert!(end.is_err() && came.len() < LARGE, "{path}: {} bytes, {end:?}", came.len());
         match path {
             "/large" => assert_eq!(gripd.metric("slow_readers_total"), 1),
             "/stream" => assert_eq!(gripd.metric("slow_total"), 1),
-            // What a link answers may give way before that.
+            // The request for the link may be ended earlier than that, because another request waits.
             _ => {}
         }
     }
 }
 
 #[test]
-fn a_client_that_reads_slowly_gets_all_of_it() {
+fn a_client_that_reads_slowly_gets_the_whole_answer() {
     let pace = |config: &mut Config| {
-        config.front.answer_pace = Limits { grace: Duration::from_secs(1), rate: 1000, total: None };
+        config.front.answer_pace = PaceLimits { grace: Duration::from_secs(1), rate: 1000, total: None };
     };
     paused("* origin:80", pace, async |gripd| {
         gripd.origin_answers(|heard| if heard.target == "/large" { ok("", vec![b'x'; LARGE]) } else { ok("", "ok") });
@@ -194,15 +195,15 @@ fn a_client_that_reads_slowly_gets_all_of_it() {
 }
 
 #[test]
-fn slow_bodies_give_way_to_requests_that_wait() {
+fn a_slow_upload_is_ended_if_a_request_waits_for_a_connection() {
     let origin = origin();
     let gripd = narrow(&origin, 2);
     let mut slow = [0; 2].map(|_| Client::send(gripd.clients, upload(1_000_000, 70_000)));
-    eventually("both are passed on", || gripd.metric("origin_requests_total") == 2);
+    eventually("both are forwarded", || gripd.metric("origin_requests_total") == 2);
     let begin = Instant::now();
     assert_eq!(gripd.get("/").answer().1, "ok");
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-    // One was enough, and the other goes on.
+    // Only one of the uploads had to be ended, and the other goes on.
     let ended: Vec<bool> = slow.iter_mut().map(|client| client.is_answered()).collect();
     assert_eq!(ended.iter().filter(|ended| **ended).count(), 1, "{ended:?}");
     for (client, ended) in slow.iter_mut().zip(ended) {
@@ -218,12 +219,12 @@ fn slow_bodies_give_way_to_requests_that_wait() {
 }
 
 #[test]
-fn slow_readers_give_way_to_requests_that_wait() {
+fn a_slow_reader_is_cut_if_a_request_waits_for_a_connection() {
     for path in ["/large", "/stream"] {
         let origin = origin();
         let gripd = narrow(&origin, 2);
         let _slow = [0; 2].map(|_| Client::with_small_buffer(gripd.clients, get(path)));
-        eventually("both are asked for", || gripd.metric("origin_requests_total") == 2);
+        eventually("both requests are forwarded", || gripd.metric("origin_requests_total") == 2);
         for _ in 0..3 {
             assert_eq!(gripd.get("/").answer().1, "ok", "{path}");
         }
@@ -231,7 +232,7 @@ fn slow_readers_give_way_to_requests_that_wait() {
 }
 
 #[test]
-fn requests_that_wait_are_served_in_turn_by_their_address() {
+fn clients_of_different_addresses_get_connections_in_turn() {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let origin = Origin::start(move |asked| {
@@ -244,17 +245,17 @@ fn requests_that_wait_are_served_in_turn_by_their_address() {
         config.shards = 1;
         config.origin.connections = 1;
         config.origin.forwarding.proxies =
-            Some(Proxies::new(vec![Network::parse("127.0.0.1").unwrap()], ProxyHeader::Either));
+            Some(TrustedProxies::new(vec![Network::parse("127.0.0.1").unwrap()], ProxyHeader::Either));
     });
     let ask = |path: &str, client: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {client}\r\n\r\n");
         let before = gripd.metric("requests_total");
         let client = Client::send(gripd.clients, request);
-        eventually("it has come", || gripd.metric("requests_total") > before);
+        eventually("gripd has read the request", || gripd.metric("requests_total") > before);
         client
     };
     let mut waiting = vec![ask("/first", "9.9.9.1")];
-    eventually("the connection is taken", || gripd.metric("origin_requests_total") == 1);
+    eventually("the first request uses the connection", || gripd.metric("origin_requests_total") == 1);
     for n in 0..3 {
         waiting.push(ask(&format!("/crowd{n}"), "9.9.9.1"));
     }
@@ -267,9 +268,10 @@ fn requests_that_wait_are_served_in_turn_by_their_address() {
     assert_eq!(order, ["/first", "/crowd0", "/other", "/crowd1", "/crowd2"]);
 }
 
-/// Nothing of a request that gave way is left for the next one on the origin's connection.
+/// Checks that the connection of an upload that was ended early serves no other request: the origin would take the
+/// next request for a part of the body.
 #[test]
-fn what_gave_way_is_not_used_again() {
+fn the_connection_of_an_upload_that_was_ended_is_not_used_again() {
     let origin = origin();
     let gripd = narrow(&origin, 1);
     for _ in 0..3 {
@@ -280,7 +282,7 @@ fn what_gave_way_is_not_used_again() {
 }
 
 #[test]
-fn a_drip_gives_way_like_silence() {
+fn an_upload_of_single_bytes_is_ended_like_a_silent_one() {
     paused(
         "* origin:80",
         |config| config.origin.connections = 2,
@@ -295,7 +297,7 @@ fn a_drip_gives_way_like_silence() {
                 });
             }
             gripd
-                .eventually("both are passed on", async |gripd| gripd.metric("origin_requests_total").await == 2)
+                .eventually("both are forwarded", async |gripd| gripd.metric("origin_requests_total").await == 2)
                 .await;
             assert_eq!(gripd.send(get("/")).await.answer().await.1, "ok");
             assert!(gripd.metric("origin_gave_way_total").await >= 1);
@@ -304,7 +306,7 @@ fn a_drip_gives_way_like_silence() {
 }
 
 #[test]
-fn a_fast_upload_does_not_give_way() {
+fn a_fast_upload_is_not_ended_if_a_request_waits() {
     paused(
         "* origin:80",
         |config| config.origin.connections = 2,
@@ -313,23 +315,23 @@ fn a_fast_upload_does_not_give_way() {
             let _drip = gripd.send(upload(1_000_000, 70_000)).await;
             let mut fast = gripd.send(upload(100_000_000, 70_000)).await;
             let fast = spawn_local(async move {
-                // 500 kB a second, of which gripd waits for most.
+                // gripd waits for this client most of the time, but 500 kB per second are fast enough.
                 while fast.try_write("x".repeat(10_000)).await {
                     sleep(Duration::from_millis(20)).await;
                 }
             });
             gripd
-                .eventually("both are passed on", async |gripd| gripd.metric("origin_requests_total").await == 2)
+                .eventually("both are forwarded", async |gripd| gripd.metric("origin_requests_total").await == 2)
                 .await;
             assert_eq!(gripd.send(get("/")).await.answer().await.1, "ok");
             sleep(Duration::from_millis(500)).await;
-            assert!(!fast.is_finished(), "the fast one had to give way");
+            assert!(!fast.is_finished(), "the fast upload was ended");
         },
     );
 }
 
 #[test]
-fn an_upload_that_nobody_has_seen_goes_to_the_next_target() {
+fn an_upload_goes_to_the_next_target_if_the_first_cannot_be_reached() {
     let origin = origin();
     let nobody = Nobody::new();
     let gripd = Gripd::to(&[format!("* {nobody} {}", origin.address)], |_| {});
@@ -342,7 +344,7 @@ fn an_upload_that_nobody_has_seen_goes_to_the_next_target() {
 }
 
 #[test]
-fn a_body_may_rest_while_its_answer_runs() {
+fn an_upload_may_pause_while_its_answer_is_being_sent() {
     let configure = |config: &mut Config| {
         hasty(config);
         config.front.body_buffer = 0;

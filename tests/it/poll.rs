@@ -12,7 +12,7 @@ fn item(body: &str) -> serde_json::Value {
 }
 
 #[test]
-fn an_item_answers_with_its_own_words_over_the_instructs() {
+fn the_status_and_headers_of_an_item_replace_those_of_the_instruct() {
     let origin = Origin::start(|_| {
         Answer::with("Grip-Hold: response\r\nGrip-Channel: a\r\nX-Kept: 1\r\nX-Replaced: old\r\n", "nothing\n")
     });
@@ -39,7 +39,7 @@ fn one_item_reaches_both_kinds_of_hold() {
     assert_eq!(gripd.publish(&json!([{ "channel": "a", "formats": formats }]))[0]["delivered"], 2);
     assert_eq!(poll.answer().1, "answer\n");
     stream.read_until("append\n");
-    // What a hold has no format of does not concern it.
+    // An item without content for streams does not reach a stream.
     assert_eq!(gripd.publish(&item("only polls"))[0]["delivered"], 0);
 }
 
@@ -65,12 +65,12 @@ fn the_connection_serves_the_next_poll() {
         assert!(!head.contains("connection: close"), "{head}");
         assert_eq!(body, format!("{round}\n"));
         client.write(get("/poll?a"));
-        eventually("it is held again", || gripd.connections("a") == 1);
+        eventually("the next request is held", || gripd.connections("a") == 1);
     }
 }
 
 #[test]
-fn a_request_sent_meanwhile_is_served_next() {
+fn a_request_that_is_sent_during_a_hold_is_served_next() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.poll("a");
     client.write("GET /plain HTTP/1.1\r\nHost: loc");
@@ -85,18 +85,19 @@ fn pipelined_requests_are_served_in_order() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = Client::send(gripd.clients, get("/plain") + &get("/poll?a") + &get("/plain"));
     assert_eq!(client.answer().1, "plain\n");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the request is held", || gripd.connections("a") == 1);
     gripd.publish(&item("item\n"));
     assert_eq!(client.answer().1, "item\n");
     assert_eq!(client.answer().1, "plain\n");
 }
 
 #[test]
-fn a_client_that_sends_too_much_meanwhile_loses_its_connection() {
+fn a_client_that_sends_too_much_during_a_hold_loses_its_connection() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.poll("a");
     client.write("x".repeat(20_000));
-    // Until gripd has read it, the connection might still be fit for another request.
+    // Before gripd has read these bytes, the connection may still serve another request. The stream gives gripd some
+    // time to read them.
     let mut stream = gripd.stream("a");
     gripd.say("a", "on");
     stream.read_until("on");
@@ -104,7 +105,7 @@ fn a_client_that_sends_too_much_meanwhile_loses_its_connection() {
     let (head, body) = client.answer();
     assert_eq!(body, "item\n");
     if !head.contains("connection: close") {
-        // It was read as a request then, which it is not.
+        // gripd has kept the connection, and has read the bytes as a request, which they are not.
         assert!(client.head().starts_with("http/1.1 400"));
     }
 }
@@ -114,7 +115,7 @@ fn requests_with_a_body_are_held_and_then_end_their_connection() {
     let gripd = Gripd::start(&Origin::holding());
     let request = "POST /poll?a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12345";
     let mut client = Client::send(gripd.clients, request);
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the request is held", || gripd.connections("a") == 1);
     gripd.publish(&item("item\n"));
     let (head, body) = client.answer();
     assert!(head.contains("connection: close"), "{head}");
@@ -130,7 +131,7 @@ fn a_body_that_is_still_coming_is_awaited_before_the_hold() {
         "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
     );
     client.write("0\r\n\r\n");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the request is held", || gripd.connections("a") == 1);
     assert_eq!(origin.asked_once().body, "abc");
     gripd.publish(&item("item\n"));
     assert_eq!(client.answer().1, "item\n");
@@ -156,18 +157,18 @@ fn a_held_head_request_gets_no_body() {
     });
     let gripd = Gripd::start(&origin);
     let mut client = Client::send(gripd.clients, "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the request is held", || gripd.connections("a") == 1);
     gripd.publish(&item("item\n"));
     assert!(client.head().contains("content-length: 5"));
     client.write(get("/"));
-    eventually("the connection goes on", || gripd.connections("a") == 1);
+    eventually("the next request on the connection is held", || gripd.connections("a") == 1);
 }
 
 #[test]
-fn http_1_0_gets_its_answer_and_the_end() {
+fn an_http_1_0_client_gets_its_answer_and_then_the_end() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = Client::send(gripd.clients, "GET /poll?a HTTP/1.0\r\n\r\n");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the request is held", || gripd.connections("a") == 1);
     gripd.publish(&item("item\n"));
     let (head, body) = client.answer();
     assert!(head.starts_with("http/1.0 200"), "{head}");
@@ -182,10 +183,10 @@ fn a_client_that_reads_slowly_gets_its_whole_answer() {
         paused("* origin:80", grace, async |gripd| {
             gripd.origin_answers(|_| ok("Grip-Hold: response\r\nGrip-Channel: a\r\n", ""));
             let mut client = gripd.send(request).await;
-            gripd.eventually("it is held", async |gripd| gripd.connections("a").await == 1).await;
+            gripd.eventually("the request is held", async |gripd| gripd.connections("a").await == 1).await;
             gripd.publish(&item(&body)).await;
             client.read_until("\r\n\r\n").await;
-            // The grace is long over.
+            // This is much longer than the grace.
             sleep(Duration::from_millis(500)).await;
             assert_eq!(client.rest().await, body.len());
             assert_eq!(gripd.metric("slow_total").await, 0);

@@ -1,23 +1,24 @@
-//! Clients behind proxies: whose address counts, for whom.
+//! Clients that connect through proxies: which address counts as the client's, and whose headers are believed.
 
 use crate::support::kinds::origin;
 use crate::support::{Answer, Client, Gripd, KINDS, Origin, Program, folder, run};
 use serde_json::json;
 use std::fs;
 
-/// A gripd before which the proxies with these addresses stand; `more` is further configuration.
+/// Starts a gripd whose table `[client]` has this line, which lists the trusted proxies. `more` is further
+/// configuration.
 fn behind(origin: &Origin, proxies: &str, more: &str) -> Gripd {
     Gripd::configured(&format!("{}\n[client]\n{proxies}\n{more}", origin.route("")))
 }
 
-/// Sends a request with these header lines; returns one header of what reached the origin.
+/// Sends a request with these header lines. Returns one header of the request that reached the origin.
 fn told(gripd: &Gripd, origin: &Origin, headers: &str, name: &str) -> Option<String> {
     Client::send(gripd.clients, format!("GET /plain HTTP/1.1\r\nHost: h\r\n{headers}\r\n")).answer();
     origin.asked().pop().unwrap().header(name).map(str::to_owned)
 }
 
 #[test]
-fn without_proxies_clients_say_nothing_of_their_address() {
+fn without_proxies_no_header_of_a_client_gives_its_address() {
     let origin = origin();
     let gripd = Gripd::configured(&origin.route(""));
     let forged = "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Host: evil\r\n\
@@ -37,7 +38,8 @@ fn listed_proxies_are_believed() {
     let list = |headers: &str| told(&gripd, &origin, headers, "x-forwarded-for").unwrap();
     assert_eq!(list("X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.0.0.9\r\n"), "1.2.3.4, 10.0.0.9, 127.0.0.1");
     assert_eq!(list("Forwarded: for=1.2.3.4;proto=https\r\n"), "1.2.3.4, 127.0.0.1");
-    // One header decides, and nothing that a client writes there makes it the proxy.
+    // `X-Forwarded-For` is preferred to `Forwarded`. What a client writes into them, such as an open quote, does not
+    // hide the address that the trusted proxy has appended.
     assert_eq!(list("X-Forwarded-For: 1.2.3.4\r\nForwarded: for=6.6.6.6\r\n"), "1.2.3.4, 127.0.0.1");
     assert_eq!(list("Forwarded: for=6.6.6.6;x=\"\r\nX-Forwarded-For: ?, 1.2.3.4\r\n"), "1.2.3.4, 127.0.0.1");
     assert_eq!(list("Forwarded: for=6.6.6.6;x=\", for=1.2.3.4\r\n"), "1.2.3.4, 127.0.0.1");
@@ -52,7 +54,7 @@ fn listed_proxies_are_believed() {
 }
 
 #[test]
-fn a_script_says_nothing_of_its_address() {
+fn headers_in_a_jsonp_request_do_not_give_its_address() {
     let origin = origin();
     let gripd = Gripd::configured(&format!("{}\n[client]\nproxies = [\"127.0.0.1\"]", origin.route("aco = true")));
     let headers = "%7B%22X-Forwarded-For%22%3A%226.6.6.6%22%2C%22Forwarded%22%3A%22for%3D6.6.6.6%22%2C%22X-Real-IP%22%3A%226.6.6.6%22%2C%22X-Mine%22%3A%221%22%7D";
@@ -64,7 +66,7 @@ fn a_script_says_nothing_of_its_address() {
 }
 
 #[test]
-fn addresses_may_still_be_edited_as_pushpin_does() {
+fn x_forwarded_for_may_be_edited_as_pushpin_does() {
     let origin = origin();
     for (rule, expected) in [("", Some("6.6.6.6")), ("append", Some("6.6.6.6, 127.0.0.1")), ("truncate:0", None)] {
         let gripd = behind(&origin, "", &format!("[origin]\nx_forwarded_for = \"{rule}\""));
@@ -87,20 +89,20 @@ fn every_kind_of_connection_has_the_clients_address() {
         let row = gripd.json("/connections?channel=b")["connections"][0].take();
         assert!(row["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{row}");
         assert_eq!(row.get("proxy"), None);
-        // An origin that has the WebSocket over HTTP is told with every request.
+        // Every request to the origin has the header, including those of WebSocket over HTTP.
         assert!(origin.asked().iter().all(|asked| asked.header("x-forwarded-for").unwrap().ends_with("127.0.0.1")));
         assert_eq!(origin.asked()[0].header("x-forwarded-for"), Some("1.2.3.4, 127.0.0.1"));
     }
 }
 
 #[test]
-fn a_proxy_that_is_listed_may_name_users_and_tls() {
+fn only_a_listed_proxy_may_name_the_user_and_the_protocol() {
     let origin = origin();
     let route = "user_header = \"X-User\"\nuser_channel = \"user{user}\"";
     let gripd = Gripd::configured(&format!("{}\n[client]\nproxies = [\"127.0.0.1\"]", origin.route(route)));
     let _held = KINDS[0].held_with(&gripd, "a", "X-User: 7\r\nX-Forwarded-For: 1.2.3.4\r\n");
     assert_eq!(gripd.connections("user7"), 1);
-    // It is the proxy that is believed, and not a client that has a proxy's address.
+    // Only the address of the peer shows that it is a trusted proxy, and not an address in a header.
     let gripd = Gripd::configured(&format!("{}\n[client]\nproxies = [\"10.0.0.1\"]", origin.route(route)));
     let _held =
         KINDS[0].held_with(&gripd, "a", "X-User: 7\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\n");
@@ -109,7 +111,7 @@ fn a_proxy_that_is_listed_may_name_users_and_tls() {
 }
 
 #[test]
-fn what_is_wrong_with_proxies_is_told() {
+fn errors_in_the_configuration_of_proxies_are_reported() {
     let check = |text: &str| {
         let file = folder("proxies-check").join("gripd.toml");
         fs::write(&file, text).unwrap();
@@ -124,7 +126,7 @@ fn what_is_wrong_with_proxies_is_told() {
 }
 
 #[test]
-fn a_proxy_that_is_not_listed_is_hinted_at_once() {
+fn a_proxy_that_is_not_listed_causes_one_warning() {
     let origin = Origin::start(|_| Answer::ok("ok"));
     for (proxies, hints) in [("", 1), ("proxies = []", 0), ("proxies = [\"10.0.0.1\"]", 0)] {
         let file = folder("proxies-hint").join("gripd.toml");
@@ -143,7 +145,7 @@ fn a_proxy_that_is_not_listed_is_hinted_at_once() {
 }
 
 #[test]
-fn access_lines_have_the_clients_address() {
+fn lines_of_the_access_log_have_the_clients_address() {
     let origin = Origin::start(|_| Answer::ok("ok"));
     let file = folder("proxies-access").join("gripd.toml");
     fs::write(&file, format!("{}[client]\nproxies = [\"127.0.0.1\"]\n", origin.route(""))).unwrap();
@@ -156,7 +158,7 @@ fn access_lines_have_the_clients_address() {
 }
 
 #[test]
-fn a_request_says_that_it_has_passed_and_is_refused_when_it_comes_back() {
+fn a_request_gets_a_via_header_and_is_refused_when_it_comes_back() {
     let origin = Origin::start(|asked| Answer::ok(&asked.all("via").join("; ")));
     let gripd = Gripd::start(&origin);
     let ask = |via: &str| {
@@ -173,7 +175,7 @@ fn a_request_says_that_it_has_passed_and_is_refused_when_it_comes_back() {
         assert!(head.starts_with("http/1.1 508"), "{via}: {head}");
         assert_eq!(body, "The request has come here before.\n");
     }
-    // Another gripd in front is no loop, and nobody need say anything.
+    // A request that has passed another gripd is not a loop. `via = false` leaves out the header.
     let other = Gripd::start(&origin);
     let theirs = Client::send(other.clients, format!("GET / HTTP/1.1\r\nHost: h\r\nVia: {own}\r\n\r\n")).answer().1;
     assert!(theirs.starts_with(&format!("{own}; 1.1 gripd-")) && !theirs.ends_with(&own), "{theirs}");

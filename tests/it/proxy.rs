@@ -102,7 +102,7 @@ fn answers_without_a_body_keep_the_connection() {
 }
 
 #[test]
-fn informational_answers_are_not_taken_for_the_answer() {
+fn informational_answers_are_not_taken_for_the_final_one() {
     let origin = Origin::start(|_| {
         let early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
         Answer::Bytes(format!("{early}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast"))
@@ -114,7 +114,7 @@ fn informational_answers_are_not_taken_for_the_answer() {
 }
 
 #[test]
-fn an_expectation_is_met_by_gripd() {
+fn gripd_answers_expect_100_continue_itself() {
     let origin = Origin::start(|_| Answer::ok("thanks"));
     let gripd = Gripd::start(&origin);
     let request = "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
@@ -127,7 +127,7 @@ fn an_expectation_is_met_by_gripd() {
 }
 
 #[test]
-fn http_1_0_clients_get_what_they_understand() {
+fn http_1_0_clients_get_no_chunked_body() {
     let origin = Origin::start(|_| {
         Answer::Bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n".into())
     });
@@ -140,7 +140,7 @@ fn http_1_0_clients_get_what_they_understand() {
 }
 
 #[test]
-fn chunks_beside_a_length_are_what_counts_and_the_connection_ends() {
+fn a_chunked_body_overrides_a_length_and_ends_the_connection() {
     let origin = Origin::start(|_| Answer::ok("ok"));
     let gripd = Gripd::start(&origin);
     for headers in
@@ -161,7 +161,7 @@ fn chunks_beside_a_length_are_what_counts_and_the_connection_ends() {
 }
 
 #[test]
-fn absolute_and_asterisk_targets() {
+fn absolute_and_asterisk_targets_are_forwarded() {
     let origin = Origin::start(|_| Answer::ok("ok"));
     let gripd = Gripd::start(&origin);
     let absolute = "GET http://abs.example:8080/x?y HTTP/1.1\r\nHost: other\r\n\r\n";
@@ -195,7 +195,7 @@ fn origin_failures_are_502_and_504() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+fn an_incomplete_answer_is_incomplete_for_the_client_too() {
     let origin = Origin::start(|_| Answer::Last("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".into()));
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
@@ -203,7 +203,8 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
     assert_eq!(client.rest_and_end().0, b"half");
 }
 
-/// An origin that ends its second connection use without an answer: an idle connection that dies.
+/// Starts an origin that answers its second request with the end of the connection, as if the connection had been
+/// closed while it was idle.
 fn dying_on_reuse() -> Origin {
     let requests = AtomicUsize::new(0);
     Origin::start(move |_| match requests.fetch_add(1, Ordering::SeqCst) {
@@ -213,14 +214,14 @@ fn dying_on_reuse() -> Origin {
 }
 
 #[test]
-fn a_request_lost_on_an_idle_connection_is_sent_again_if_it_may_be() {
+fn a_request_lost_on_an_idle_connection_is_sent_again_if_it_is_idempotent() {
     for (request, retried) in [
         ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", true),
         ("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", true),
         ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", false),
     ] {
         let origin = dying_on_reuse();
-        // One shard, so that the second request finds the first one's connection.
+        // With one shard, the second request uses the connection of the first.
         let gripd = Gripd::with(&origin, "", |config| config.shards = 1);
         let mut client = gripd.get("/");
         assert_eq!(client.answer().1, "ok");
@@ -233,7 +234,7 @@ fn a_request_lost_on_an_idle_connection_is_sent_again_if_it_may_be() {
     }
 }
 
-/// An origin that answers when it has read the head, and never reads the body.
+/// Starts an origin that responds as soon as it has read the head of a request, and does not wait for the body.
 fn early_answers(answer: &'static str) -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let accepting = listener.try_clone().unwrap();
@@ -256,7 +257,7 @@ fn early_answers(answer: &'static str) -> TcpListener {
 }
 
 #[test]
-fn a_request_that_is_still_coming_does_not_hold_up_others() {
+fn an_unfinished_upload_does_not_hold_up_other_requests() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nGrip-Hold: response\r\nContent-Length: 2\r\n\r\nok",
@@ -277,7 +278,7 @@ fn a_request_that_is_still_coming_does_not_hold_up_others() {
             let mut next = gripd.get("/x");
             if answer.contains("Grip-Hold") {
                 let held = gripd.metric("holds_total");
-                eventually("the next one is held", || gripd.metric("holds_total") >= held.max(1));
+                eventually("the next request is held", || gripd.metric("holds_total") >= held.max(1));
             } else {
                 assert_eq!(next.answer().1, "ok");
             }
@@ -286,7 +287,7 @@ fn a_request_that_is_still_coming_does_not_hold_up_others() {
 }
 
 #[test]
-fn an_origin_that_answers_before_the_body_is_let_go() {
+fn the_connection_is_not_kept_if_an_origin_answers_before_the_body_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let route = format!("* {}", listener.local_addr().unwrap());
     let gripd = Gripd::to(&[route], |config| config.front.body_buffer = 0);
@@ -297,7 +298,7 @@ fn an_origin_that_answers_before_the_body_is_let_go() {
     origin.write_all(hold.as_bytes()).unwrap();
     client.write("x".repeat(20_000));
     drop(client);
-    // Whatever it was sent, then the end: gripd does not keep the connection.
+    // After the bytes that gripd has sent comes the end, because gripd does not keep the connection.
     let end = std::io::copy(&mut origin, &mut std::io::sink()).map_err(|e| e.kind());
     assert!(matches!(end, Ok(_) | Err(ErrorKind::ConnectionReset)), "{end:?}");
 }
@@ -359,7 +360,7 @@ fn requests_that_could_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
-fn what_is_for_no_origin_is_refused() {
+fn requests_without_a_route_and_connect_requests_are_refused() {
     let origin = Origin::start(|_| Answer::ok("ok"));
     let gripd = Gripd::to(&[format!("known.example,path_beg=/api {}", origin.address)], |_| {});
     for (request, status, text) in [
@@ -376,7 +377,7 @@ fn what_is_for_no_origin_is_refused() {
 }
 
 #[test]
-fn a_client_that_leaves_frees_the_origin() {
+fn the_connection_to_the_origin_ends_when_the_client_leaves() {
     let (left, leaves) = mpsc::channel();
     let left = Mutex::new(left);
     let origin = Origin::start(move |_| {
@@ -385,9 +386,9 @@ fn a_client_that_leaves_frees_the_origin() {
     });
     let gripd = Gripd::start(&origin);
     let client = gripd.get("/");
-    eventually("it was asked", || !origin.asked().is_empty());
+    eventually("the origin is asked", || !origin.asked().is_empty());
     drop(client);
-    leaves.recv_timeout(Duration::from_secs(20)).expect("the origin's connection ends");
+    leaves.recv_timeout(Duration::from_secs(20)).expect("the origin's connection did not end");
 }
 
 #[test]

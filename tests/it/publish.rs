@@ -1,4 +1,4 @@
-//! The control API, as Pushpin's publishers use it, and what goes beyond.
+//! Publishing with the control API: the replies that publishers of Pushpin expect, and the checks of gripd.
 
 use crate::support::{Client, Gripd, Origin, chunk, get};
 use serde_json::json;
@@ -8,7 +8,7 @@ fn gripd() -> Gripd {
 }
 
 #[test]
-fn replies_are_pushpins() {
+fn replies_are_those_of_pushpin() {
     let gripd = gripd();
     let body = r#"{"items":[{"channel":"a","http-stream":{"content":"x"}}]}"#;
     assert_eq!(gripd.publish_body("", body), (200, "Published\n".into()));
@@ -82,7 +82,7 @@ fn web_pages_may_not_publish() {
 }
 
 #[test]
-fn websocket_formats_are_checked_and_reach_nobody() {
+fn websocket_formats_are_checked_even_if_nobody_holds_the_channel() {
     let gripd = gripd();
     let receipt = gripd.publish(&json!([{ "channel": "a", "formats": { "ws-message": { "content": "x" } } }]));
     assert_eq!(receipt[0]["delivered"], 0);
@@ -93,14 +93,14 @@ fn websocket_formats_are_checked_and_reach_nobody() {
 }
 
 #[test]
-fn health_and_readiness() {
+fn health_and_readiness_are_200() {
     let gripd = gripd();
     assert!(gripd.ask(get("/healthz")).0.starts_with("http/1.1 200"));
     assert!(gripd.ask(get("/readyz")).0.starts_with("http/1.1 200"));
 }
 
 #[test]
-fn what_concerns_a_connection_is_not_a_publishers_to_say() {
+fn a_publisher_cannot_set_headers_that_concern_the_connection() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.poll("a");
     let headers =

@@ -2,7 +2,7 @@
 
 use crate::support::websocket::{ACCEPT, BINARY, CLOSE, CONTINUATION, Frame, KEY, PING, PONG, TEXT, frame};
 use crate::support::{Gripd, Nobody, Socket, SocketOrigin};
-use gripd::grip::signature::{Key, Signer, Verifier};
+use gripd::grip::signature::{Key, ProxyVerifier, Signer};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread;
@@ -20,7 +20,7 @@ fn publish(gripd: &Gripd, text: &str) -> Value {
     gripd.publish(&json!([{ "channel": "a", "ws-message": { "content": text } }]))[0].take()
 }
 
-/// A client that holds the channel `a`, and its origin.
+/// Opens a WebSocket that holds the channel `a`. Returns the client's end and the origin's end.
 fn subscribed(gripd: &Gripd, origin: &SocketOrigin) -> (Socket, Socket) {
     let (mut client, mut end) = origin.open(gripd, GRIP);
     end.send(TEXT, SUBSCRIBE);
@@ -30,7 +30,7 @@ fn subscribed(gripd: &Gripd, origin: &SocketOrigin) -> (Socket, Socket) {
 }
 
 #[test]
-fn handshakes_reach_the_origin_and_its_answer_the_client() {
+fn a_handshake_reaches_the_origin_and_the_answer_reaches_the_client() {
     let (gripd, origin) = start();
     let headers = "Cookie: a=1\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\
                    Grip-Sig: forged\r\nGrip-Last: forged\r\n";
@@ -63,7 +63,7 @@ fn handshakes_reach_the_origin_and_its_answer_the_client() {
 }
 
 #[test]
-fn an_origin_that_did_not_understand_is_502() {
+fn an_invalid_answer_to_a_handshake_is_502() {
     let (gripd, origin) = start();
     for accept in [KEY, "", &ACCEPT.to_ascii_lowercase()] {
         let mut client = Socket::ask(gripd.clients, "/", "");
@@ -79,7 +79,7 @@ fn an_origin_that_did_not_understand_is_502() {
 }
 
 #[test]
-fn a_refusal_is_the_origins_own() {
+fn the_client_gets_the_refusal_of_the_origin() {
     let (gripd, origin) = start();
     let body = "x".repeat(100_000);
     for status in ["403 No", "200 OK", "426 Upgrade Required"] {
@@ -97,7 +97,7 @@ fn a_refusal_is_the_origins_own() {
 }
 
 #[test]
-fn the_next_target_has_it_if_the_first_cannot_be_reached() {
+fn the_next_target_gets_the_websocket_if_the_first_cannot_be_reached() {
     let origin = SocketOrigin::start();
     let dead = Nobody::new();
     let gripd = Gripd::to(&[format!("* {dead} {}", origin.address)], |_| {});
@@ -107,7 +107,7 @@ fn the_next_target_has_it_if_the_first_cannot_be_reached() {
 }
 
 #[test]
-fn without_grip_everything_passes() {
+fn without_the_grip_extension_every_message_passes() {
     let (gripd, origin) = start();
     let (mut client, mut end) = origin.open(&gripd, "Sec-WebSocket-Extensions: other\r\n");
     for text in [SUBSCRIBE, "m:hello", "bare", ""] {
@@ -120,7 +120,7 @@ fn without_grip_everything_passes() {
 }
 
 #[test]
-fn a_target_may_subscribe_what_speaks_no_grip() {
+fn a_target_may_subscribe_a_websocket_without_the_grip_extension() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", ",sub=a", |_| {});
     let (mut client, mut end) = origin.open(&gripd, "");
@@ -131,7 +131,7 @@ fn a_target_may_subscribe_what_speaks_no_grip() {
 }
 
 #[test]
-fn messages_are_for_the_client_by_their_prefix() {
+fn only_messages_with_the_prefix_reach_the_client() {
     let (gripd, origin) = start();
     for (answer, prefix) in [
         ("grip", "m:"),
@@ -160,19 +160,19 @@ fn messages_are_for_the_client_by_their_prefix() {
         assert_eq!(client.text(), "one, two");
         publish(&gripd, "news");
         assert_eq!(client.text(), "news", "{answer}");
-        // What the client says has none.
+        // Messages of the client have no prefix.
         client.send(TEXT, "c:plain");
         assert_eq!(end.text(), "c:plain");
         drop(client);
-        crate::support::eventually("it is gone", || gripd.connections("a") == 0);
+        crate::support::eventually("the client has left the channel", || gripd.connections("a") == 0);
     }
 }
 
 #[test]
-fn a_long_message_that_is_for_nobody_leaves_no_tail() {
+fn no_piece_of_a_long_message_without_the_prefix_reaches_the_client() {
     let (gripd, origin) = start();
     let (mut client, mut end) = origin.open(&gripd, GRIP);
-    // It comes in pieces, each of which begins as what is for the client.
+    // gripd reads the message in pieces. Most of them begin with the prefix, but the message itself does not.
     end.fragment(BINARY, false, "x".repeat(70_000));
     (0..30).for_each(|_| end.fragment(CONTINUATION, false, format!("m:{}", "y".repeat(70_000))));
     end.fragment(CONTINUATION, true, "m:tail");
@@ -186,7 +186,7 @@ fn control_frames_pass_between_the_fragments_of_either_side() {
     let (mut client, mut end) = origin.open(&gripd, "");
     client.fragment(TEXT, false, "one, ");
     client.send(PING, "you?");
-    // It does not wait for the rest of the message, which is put together if it is short.
+    // The ping does not wait for the rest of the message, whose fragments gripd joins because it is short.
     assert_eq!(end.read(), Frame::whole(PING, "you?"));
     end.fragment(BINARY, false, "first, ");
     end.send(PONG, "me");
@@ -202,7 +202,7 @@ fn control_frames_pass_between_the_fragments_of_either_side() {
 }
 
 #[test]
-fn closes_pass_with_their_reasons() {
+fn close_frames_pass_with_their_codes_and_reasons() {
     let (gripd, origin) = start();
     let (mut client, mut end) = origin.open(&gripd, "");
     client.close(4001, "mine");
@@ -215,7 +215,7 @@ fn closes_pass_with_their_reasons() {
     client.close(4003, "out");
     assert_eq!(client.http().rest(), "");
     assert_eq!(end.ended(), (4003, "out".into()));
-    // One without a code.
+    // These Close frames have no code.
     let (mut client, mut end) = origin.open(&gripd, "");
     end.send(CLOSE, "");
     assert_eq!((client.ended(), end.ended().0), ((1000, String::new()), 1000));
@@ -238,13 +238,13 @@ fn an_origin_that_does_not_answer_a_close_is_not_waited_for() {
 }
 
 #[test]
-fn an_origin_that_is_lost_is_said_to_be() {
+fn a_lost_origin_closes_the_client_with_1011() {
     let (gripd, origin) = start();
     let (mut client, end) = subscribed(&gripd, &origin);
     drop(end);
     assert_eq!(client.ended(), (1011, "the origin is lost".into()));
     assert_eq!(gripd.connections("a"), 0);
-    // In the middle of a message.
+    // The second origin is lost in the middle of a message.
     let (mut client, mut end) = origin.open(&gripd, "");
     end.write(&frame(0x82, false, &[0; 500_000])[..300_000]);
     assert!(!client.read().last);
@@ -259,7 +259,7 @@ fn an_origin_that_is_lost_is_said_to_be() {
 }
 
 #[test]
-fn an_origin_that_breaks_the_protocol_is_told_so() {
+fn an_origin_that_breaks_the_protocol_gets_the_close_code() {
     let (gripd, origin) = start();
     for (bytes, code) in [
         (frame(0x81, true, b"masked"), 1002),
@@ -278,7 +278,7 @@ fn an_origin_that_breaks_the_protocol_is_told_so() {
 }
 
 #[test]
-fn a_client_that_leaves_without_a_word_does_so_there_as_well() {
+fn the_connection_to_the_origin_ends_when_a_client_leaves_without_a_close() {
     let (gripd, origin) = start();
     let (client, mut end) = subscribed(&gripd, &origin);
     drop(client);
@@ -287,7 +287,7 @@ fn a_client_that_leaves_without_a_word_does_so_there_as_well() {
 }
 
 #[test]
-fn what_a_client_said_before_it_left_arrives() {
+fn messages_that_a_client_sent_before_it_left_reach_the_origin() {
     let (gripd, origin) = start();
     let (mut client, mut end) = origin.open(&gripd, "");
     let text = "x".repeat(1_000_000);
@@ -319,20 +319,20 @@ fn large_messages_pass_both_ways() {
 }
 
 #[test]
-fn a_client_that_does_not_read_has_its_origin_wait() {
+fn an_origin_waits_for_a_client_that_does_not_read() {
     let (gripd, origin) = start();
     let mut client = Socket::ask_with_small_buffer(gripd.clients, "/");
     let mut end = origin.next().accept("");
     client.accepted();
     let message = frame(0x82, false, &[7; 1_000_000]);
     let sent = end.http().write_until_blocked(&message.repeat(40));
-    assert!(sent < 39_000_000, "nothing held it up");
+    assert!(sent < 39_000_000, "gripd took everything although the client does not read");
     (0..sent / message.len()).for_each(|_| assert_eq!(client.message(), (BINARY, vec![7; 1_000_000])));
     assert_eq!(gripd.metric("slow_total"), 0);
 }
 
 #[test]
-fn what_is_published_does_not_come_within_a_message() {
+fn an_item_is_not_sent_within_a_message_of_the_origin() {
     let (gripd, origin) = start();
     let (mut client, mut end) = subscribed(&gripd, &origin);
     let message = frame(0x81, false, format!("m:{}", "x".repeat(1_000_000)).as_bytes());
@@ -353,13 +353,13 @@ fn what_is_published_does_not_come_within_a_message() {
     }
     assert_eq!(length, 1_000_000, "{receipts:?}");
     assert_eq!([client.text(), client.text()], ["one", "two"]);
-    // Afterwards it is as before.
+    // After the message, items are delivered at once again.
     assert_eq!(publish(&gripd, "three")["delivered"], 1);
     assert_eq!(client.text(), "three");
 }
 
 #[test]
-fn a_kick_lets_the_message_be_finished_if_it_is_in_time() {
+fn a_kick_waits_within_the_grace_for_the_end_of_a_message() {
     let (gripd, origin) = start();
     let message = frame(0x81, false, format!("m:{}", "x".repeat(1_000_000)).as_bytes());
     let (begin, rest) = message.split_at(400_000);
@@ -370,7 +370,7 @@ fn a_kick_lets_the_message_be_finished_if_it_is_in_time() {
         publish(&gripd, "before");
         let close = thread::scope(|scope| {
             let closing = scope.spawn(|| gripd.close("a"));
-            crate::support::eventually("it is being closed", || gripd.connections("a") == 0);
+            crate::support::eventually("the client has left the channel", || gripd.connections("a") == 0);
             publish(&gripd, "after");
             if finishes {
                 end.write(rest);
@@ -413,11 +413,11 @@ fn secret(text: &str) -> Key {
 }
 
 fn trusting(config: &mut gripd::config::Config) {
-    config.front.trusted = Verifier::new(&secret("between us")).unwrap();
+    config.front.trusted = ProxyVerifier::new(&secret("between us")).unwrap();
 }
 
 #[test]
-fn a_trusted_proxy_gets_everything_as_it_is() {
+fn a_trusted_proxy_gets_every_message_unchanged() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", "", trusting);
     let token = Signer::new("edge", &secret("between us")).unwrap().unwrap().sign(gripd::origin::now()).unwrap();
@@ -439,7 +439,8 @@ fn a_trusted_proxy_gets_everything_as_it_is() {
         assert_eq!(client.text(), text);
     }
     assert_eq!(gripd.connections("a"), 0);
-    // Who did not ask for it is not told, and whoever is not trusted has it done here.
+    // The extension is not accepted if the proxy did not ask for it. For a proxy that is not trusted, gripd itself
+    // carries out the control messages.
     assert!(!open(&signed).3.contains("extensions"));
     let (mut client, mut end, _, answer) = open(&format!("Grip-Sig: {token}x\r\n{GRIP}"));
     assert!(!answer.contains("grip"), "{answer}");

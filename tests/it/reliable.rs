@@ -1,9 +1,10 @@
-//! Items with ids: their order, what comes twice, what is missing.
+//! Items with ids: their order, duplicates, and missing items.
 
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
 use serde_json::json;
 
-/// A stream of `a` that has had item 1, and whose link tells what `history` says.
+/// Starts an origin that holds streams of `a`, whose clients have had item 1. A request for the next link gets the
+/// response that `history` returns for the values of its `Grip-Last`.
 fn reliable(history: impl Fn(&[String]) -> Answer + Send + Sync + 'static) -> Origin {
     Origin::start(move |asked| match asked.target() {
         "/next" => history(&asked.all("grip-last")),
@@ -17,11 +18,11 @@ fn held(channel: &str, body: &str) -> Answer {
     Answer::with(&headers, body)
 }
 
-/// Publishes this content to channels, again and again, until it is too much for somebody. The client had item 1 of the
-/// first channel, and item 0 of the second.
+/// Publishes this content to channels, again and again, until the outlet of a client overflows. The clients have had
+/// item 1 of the first channel, and item 0 of the second.
 fn overflow(gripd: &Gripd, content: &str, channels: &[&str]) {
     for published in 2.. {
-        assert!(published < 500, "it never overflows");
+        assert!(published < 500, "no outlet overflows");
         let item = |(at, channel): (usize, &&str)| {
             let id = published - at;
             json!({ "channel": channel, "id": id.to_string(), "prev-id": (id - 1).to_string(),
@@ -34,7 +35,8 @@ fn overflow(gripd: &Gripd, content: &str, channels: &[&str]) {
     }
 }
 
-/// Reads chunks of this content, and the one behind them; says how many there were.
+/// Reads chunks with this content, and the first chunk with another. Returns the number of the former, and the content
+/// of the latter.
 fn skip(client: &mut Client, content: &str) -> (usize, String) {
     let mut count = 0;
     loop {
@@ -58,14 +60,15 @@ fn items_wait_for_the_one_before_them() {
 }
 
 #[test]
-fn what_is_missing_is_not_waited_for_without_end() {
+fn items_wait_for_a_missing_one_only_for_a_limited_time() {
     let wait = std::time::Duration::from_millis(100);
     let gripd = Gripd::with(&Origin::holding(), "", |config| config.hub.message_wait = wait);
     let mut client = gripd.stream("a");
     gripd.next("a", "1", "0");
     gripd.next("a", "3", "2");
     assert_eq!([client.chunk(), client.chunk()], ["1", "3"]);
-    // What comes after all is given as it comes, and the order goes on behind what was given.
+    // Item 2 comes although gripd no longer waits for it, and is delivered at once. Item 4 follows item 3, which was
+    // delivered before.
     gripd.next("a", "2", "1");
     gripd.next("a", "4", "3");
     assert_eq!([client.chunk(), client.chunk()], ["2", "4"]);
@@ -78,7 +81,7 @@ fn an_item_that_comes_twice_is_delivered_once() {
     gripd.next("a", "1", "0");
     assert_eq!(gripd.next("a", "1", "0")["duplicate"], 1);
     assert_eq!(gripd.next("b", "1", "0")["duplicate"], json!(null));
-    // Neither is a close too many, nor does it wait.
+    // A close is never a duplicate, and it does not wait for the item before it.
     for _ in 0..2 {
         let close = json!([{ "channel": "b", "id": "x", "prev-id": "y", "action": "close" }]);
         assert_eq!(gripd.publish(&close)[0]["duplicate"], json!(null));
@@ -103,7 +106,7 @@ fn an_item_that_also_closes_has_its_place_in_the_order() {
 }
 
 #[test]
-fn a_goodbye_comes_before_its_close_even_if_something_is_missing() {
+fn the_content_of_a_close_is_sent_even_if_an_item_is_missing() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.stream("a");
     gripd.next("a", "1", "0");
@@ -113,7 +116,7 @@ fn a_goodbye_comes_before_its_close_even_if_something_is_missing() {
 }
 
 #[test]
-fn no_seq_waits_for_nothing() {
+fn an_item_with_no_seq_does_not_wait() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.stream("a");
     gripd.next("a", "1", "0");
@@ -124,7 +127,7 @@ fn no_seq_waits_for_nothing() {
 }
 
 #[test]
-fn a_stream_that_misses_an_item_asks_its_link() {
+fn a_stream_that_misses_an_item_requests_its_link() {
     let origin = reliable(|last| {
         assert_eq!(last, ["a; last-id=1"]);
         held("a; prev-id=3", "2, 3\n")
@@ -133,7 +136,7 @@ fn a_stream_that_misses_an_item_asks_its_link() {
     let mut client = gripd.get("/");
     client.head();
     assert_eq!(client.chunk(), "hello\n");
-    // The second was lost on its way here.
+    // Item 2 was lost on its way to gripd.
     let receipt = gripd.next("a", "3", "2");
     assert_eq!(receipt["delivered"], 0, "{receipt}");
     assert_eq!(client.chunk(), "2, 3\n");
@@ -145,7 +148,7 @@ fn a_stream_that_misses_an_item_asks_its_link() {
 }
 
 #[test]
-fn items_that_come_while_the_link_is_asked_follow_its_answer() {
+fn items_that_come_during_a_request_for_the_link_follow_its_answer() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let origin = reliable(move |_| {
@@ -171,23 +174,23 @@ fn items_that_come_while_the_link_is_asked_follow_its_answer() {
 }
 
 #[test]
-fn an_item_that_the_origin_has_told_already_is_no_gap() {
+fn an_item_that_the_origin_has_sent_already_is_no_gap() {
     let origin = reliable(|_| panic!("nothing is missing"));
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
     client.head();
     assert_eq!(client.chunk(), "hello\n");
-    // Item 1 was in the answer, and is published only now.
+    // Item 1 was a part of the response, and is published only now.
     gripd.next("a", "1", "0");
     gripd.next("a", "2", "1");
     assert_eq!(client.chunk(), "2");
 }
 
 #[test]
-fn a_stream_that_is_behind_from_the_beginning_asks_at_once() {
+fn a_stream_that_misses_items_from_the_beginning_requests_its_link_at_once() {
     let origin = reliable(|_| held("a; prev-id=2", "2\n"));
     let gripd = Gripd::start(&origin);
-    // Somebody holds the channel, so that its last id is known.
+    // Another client holds the channel, so that gripd knows the last id.
     let mut other = gripd.get("/");
     other.head();
     gripd.next("a", "2", "1");
@@ -212,7 +215,7 @@ fn ids_without_a_link_end_the_stream() {
 }
 
 #[test]
-fn recover_has_everybody_ask_again() {
+fn recover_makes_streams_request_their_links() {
     let origin = reliable(|last| held("a; prev-id=5", &format!("again behind {}\n", last.join(","))));
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
@@ -226,13 +229,13 @@ fn recover_has_everybody_ask_again() {
 }
 
 #[test]
-fn a_new_channel_is_updated_only_where_that_is_wanted() {
+fn with_update_on_first_subscription_the_first_stream_requests_its_link() {
     let origin = reliable(|_| held("a; prev-id=1", "again\n"));
     let gripd = Gripd::with(&origin, "", |config| config.hub.update_on_first_subscription = true);
     let mut client = gripd.get("/");
     client.head();
     assert_eq!([client.chunk(), client.chunk()], ["hello\n", "again\n"]);
-    // The channel is not new to the next one.
+    // The channel is not new when the second client subscribes.
     gripd.get("/").head();
     gripd.next("a", "2", "1");
     assert_eq!(client.chunk(), "2");
@@ -240,7 +243,7 @@ fn a_new_channel_is_updated_only_where_that_is_wanted() {
 }
 
 #[test]
-fn what_no_longer_fits_is_not_taken_for_sent() {
+fn an_item_that_does_not_fit_the_outlet_does_not_count_as_sent() {
     let origin = Origin::start(|asked| {
         if asked.target() == "/next" {
             return held("a; prev-id=z, b; prev-id=z", &format!("<{}>", asked.all("grip-last").join(", ")));
@@ -252,7 +255,7 @@ fn what_no_longer_fits_is_not_taken_for_sent() {
     client.head();
     client.chunk();
     let content = "x".repeat(200_000);
-    // Items of one channel fill the outlet, and each time one of the other tries whether there is room.
+    // Items of the two channels fill the outlet in turn, so that the first one that no longer fits may be of either.
     overflow(&gripd, &content, &["a", "b"]);
     let (had, told) = skip(&mut client, &content);
     let (a, b) = (1 + had.div_ceil(2), had / 2);
@@ -269,7 +272,7 @@ fn a_client_that_does_not_read_gets_what_it_missed_from_its_link() {
     let content = "x".repeat(200_000);
     overflow(&gripd, &content, &["a"]);
     let (had, told) = skip(&mut client, &content);
-    // The link was told exactly what the client has had.
+    // The request for the link names the last item that the client has had.
     assert_eq!(told, format!("<a; last-id={}>", 1 + had));
     gripd.publish(&json!([{ "channel": "a", "id": "on", "prev-id": "end", "http-stream": { "content": "on" } }]));
     assert_eq!((client.chunk().as_str(), gripd.metric("slow_total")), ("on", 0));

@@ -1,17 +1,18 @@
-//! Requests that claim something by an unusual spelling: raw bytes of a client, and what an origin then believes.
+//! Requests by which a client claims more than it may, by unusual spellings: gripd refuses them, or removes the claim
+//! before an origin could believe it.
 
 use crate::support::websocket::handshake;
 use crate::support::{Answer, Client, Gripd, Kind, Origin, Socket, SocketOrigin, eventually};
-use gripd::grip::signature::{Key, Verifier};
+use gripd::grip::signature::{Key, ProxyVerifier};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
-/// An origin that answers everything alike.
+/// Starts an origin that answers every request alike.
 fn plain() -> Origin {
     Origin::start(|_| Answer::ok("ok"))
 }
 
-/// Sends bytes, and returns the status of the answer.
+/// Sends a request, and returns the status of the response.
 fn status(gripd: &Gripd, request: &str) -> u16 {
     let mut client = Client::send(gripd.clients, request);
     client.head().split(' ').nth(1).unwrap().parse().unwrap()
@@ -34,7 +35,7 @@ fn trace_never_reaches_an_origin() {
 }
 
 #[test]
-fn a_script_cannot_be_configured_to_trace() {
+fn jsonp_requests_cannot_be_configured_to_use_trace_or_connect() {
     for method in ["TRACE", "CONNECT"] {
         let line = format!("*,aco,jsonp_defmethod={method} o:1");
         assert!(gripd::route::parse_line(&line).unwrap_err().to_string().contains("TRACE"), "{method}");
@@ -42,7 +43,7 @@ fn a_script_cannot_be_configured_to_trace() {
 }
 
 #[test]
-fn an_underscore_is_no_hyphen_for_what_gripd_says() {
+fn headers_that_imitate_trusted_ones_with_underscores_are_removed() {
     let origin = plain();
     let options = ",user_header=X-User,user_proxies=10.0.0.1,header=X-Key:secret";
     let gripd = Gripd::with(&origin, options, |_| {});
@@ -59,7 +60,7 @@ fn an_underscore_is_no_hyphen_for_what_gripd_says() {
 }
 
 #[test]
-fn an_underscore_is_no_hyphen_in_the_events_of_a_websocket() {
+fn headers_with_underscores_are_removed_for_websocket_over_http_as_well() {
     let origin = crate::support::kinds::origin();
     let gripd = Gripd::configured(&origin.route(""));
     let _held =
@@ -71,7 +72,7 @@ fn an_underscore_is_no_hyphen_in_the_events_of_a_websocket() {
 }
 
 #[test]
-fn trailers_do_not_say_what_headers_may_not() {
+fn trailers_that_imitate_headers_are_removed() {
     let origin = plain();
     let options = ",user_header=X-User,user_proxies=10.0.0.1,header=X-Key:secret";
     let gripd = Gripd::with(&origin, options, |_| {});
@@ -104,7 +105,7 @@ fn trailers_do_not_say_what_headers_may_not() {
 }
 
 #[test]
-fn connection_does_not_remove_what_a_proxy_or_a_route_has_set() {
+fn the_connection_header_cannot_remove_headers_of_a_proxy_or_a_route() {
     let origin = plain();
     let options = ",user_header=X-User,user_proxies=127.0.0.1,header=X-Key:secret";
     let gripd = Gripd::with(&origin, options, |_| {});
@@ -117,7 +118,7 @@ fn connection_does_not_remove_what_a_proxy_or_a_route_has_set() {
 }
 
 #[test]
-fn connection_does_not_take_a_handshake_apart() {
+fn the_connection_header_cannot_remove_headers_of_a_handshake() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", "", |_| {});
     let request = handshake("/", "Sec-WebSocket-Protocol: chat\r\n")
@@ -130,7 +131,7 @@ fn connection_does_not_take_a_handshake_apart() {
 }
 
 #[test]
-fn a_handshake_keeps_to_the_rules() {
+fn only_a_valid_handshake_is_accepted() {
     let gripd = Gripd::to(&["* test".to_owned()], |_| {});
     let whole = handshake("/ws", "");
     let key = format!("Sec-WebSocket-Key: {}", crate::support::websocket::KEY);
@@ -195,7 +196,7 @@ fn a_target_is_a_path_or_a_uri_of_http() {
     ] {
         assert_eq!(status(&gripd, &format!("{line}\r\nHost: h\r\n\r\n")), expected, "{line}");
     }
-    // A whole URI does not excuse a Host that is none.
+    // The host in a URI does not excuse a Host header that is invalid, repeated or missing.
     assert_eq!(status(&gripd, "GET http://h/ HTTP/1.1\r\nHost: a@b\r\n\r\n"), 400);
     assert_eq!(status(&gripd, "GET http://h/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
     assert_eq!(status(&gripd, "GET http://h/ HTTP/1.1\r\n\r\n"), 400);
@@ -214,7 +215,7 @@ fn a_request_names_its_host_once() {
 }
 
 #[test]
-fn options_go_no_further_than_they_may() {
+fn options_requests_go_no_further_than_max_forwards_says() {
     let origin = plain();
     let gripd = Gripd::start(&origin);
     let options = |hops: &str| format!("OPTIONS / HTTP/1.1\r\nHost: h\r\nMax-Forwards: {hops}\r\n\r\n");
@@ -243,12 +244,12 @@ fn an_instruct_is_known_by_its_media_type_in_any_case() {
         let gripd = Gripd::start(&origin);
         let mut client = gripd.get("/");
         client.read_until("held\n");
-        eventually("it is held", || gripd.connections("a") == 1);
+        eventually("the stream is held", || gripd.connections("a") == 1);
     }
 }
 
 #[test]
-fn events_are_refused_wherever_in_a_list_they_stand() {
+fn websocket_events_are_refused_anywhere_in_a_list_of_media_types() {
     let origin = plain();
     let gripd = Gripd::to(&[format!("* {},over_http", origin.address)], |_| {});
     for media in [
@@ -265,10 +266,10 @@ fn events_are_refused_wherever_in_a_list_they_stand() {
 }
 
 #[test]
-fn a_trusted_proxys_signature_has_begun_to_be_good() {
+fn a_signature_of_a_trusted_proxy_is_not_valid_before_its_nbf() {
     let origin = plain();
     let secret = Key::parse("between us", |_| Err("no files".into())).unwrap();
-    let gripd = Gripd::with(&origin, "", |config| config.front.trusted = Verifier::new(&secret).unwrap());
+    let gripd = Gripd::with(&origin, "", |config| config.front.trusted = ProxyVerifier::new(&secret).unwrap());
     let now = gripd::origin::now();
     let last = |nbf: serde_json::Value| {
         let mut claims = json!({ "iss": "edge", "exp": now + 60 });

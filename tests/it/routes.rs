@@ -1,4 +1,4 @@
-//! Routes: where requests go, and what becomes of them on the way.
+//! Routes: to which origin requests go, and how gripd changes requests and responses.
 
 use crate::support::{Answer, Client, Gripd, Nobody, Origin, eventually, get};
 use serde_json::json;
@@ -13,14 +13,14 @@ fn the_next_target_is_asked_when_one_cannot_be_reached() {
     let put = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
     assert_eq!(Client::send(gripd.clients, put).answer().1, "body");
     assert_eq!(gripd.metric("origin_fail_overs_total"), 3);
-    // What may have been seen, and must not be done twice, is not sent again.
+    // An origin may have seen the POST, which must not be carried out twice. Therefore it is not sent again.
     let post = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody";
     assert!(Client::send(gripd.clients, post).answer().0.starts_with("http/1.1 502"));
     assert_eq!(origin.asked().len(), 1);
 }
 
 #[test]
-fn when_no_target_can_be_reached_their_names_are_told() {
+fn in_debug_mode_the_error_names_the_targets_that_cannot_be_reached() {
     let (one, other) = (Nobody::new(), Nobody::new());
     let gripd = Gripd::to(&[format!("*,debug {one} {other}")], |_| {});
     let (head, body) = gripd.get("/").answer();
@@ -39,8 +39,8 @@ fn the_test_target_answers_by_itself() {
     assert_eq!((gripd.say("x", "1"), gripd.say("y z", "2")), (1, 1));
     assert_eq!([stream.chunk(), stream.chunk()], ["1", "2"]);
     let mut poll = gripd.get("/response");
-    eventually("it is held", || gripd.connections("test") == 1);
-    // The target's own channel has no prefix, and is held whatever the answer says.
+    eventually("the long-poll is held", || gripd.connections("test") == 1);
+    // The channel in the target option `sub` is held as well, whatever channels the response names.
     gripd.publish(&json!([{ "channel": "always", "http-response": { "body": "item" } }]));
     assert_eq!(poll.answer().1, "item");
 }
@@ -73,7 +73,7 @@ fn a_header_chooses_a_route_where_that_is_allowed() {
 }
 
 #[test]
-fn pages_of_other_origins_may_use_a_route_that_says_so() {
+fn pages_of_other_origins_may_use_a_route_with_the_option_aco() {
     let origin = Origin::start(|asked| match asked.target() {
         "/poll" => Answer::with("Grip-Hold: response\r\nGrip-Channel: a\r\nX-A: 1\r\n", "nothing"),
         _ => Answer::with("X-B: 1\r\n", "plain"),
@@ -87,7 +87,7 @@ fn pages_of_other_origins_may_use_a_route_that_says_so() {
         assert!(head.contains(&format!("access-control-{expected}")), "{expected} is missing: {head}");
     }
     let mut poll = ask("/poll");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the long-poll is held", || gripd.connections("a") == 1);
     gripd.publish(&json!([{ "channel": "a", "http-response": { "body": "item" } }]));
     let head = poll.answer().0;
     assert!(
@@ -98,7 +98,7 @@ fn pages_of_other_origins_may_use_a_route_that_says_so() {
 }
 
 #[test]
-fn scripts_get_scripts() {
+fn jsonp_requests_get_scripts() {
     let origin = Origin::start(|asked| match asked.target() {
         "/poll?x=1" => Answer::with("Grip-Hold: response\r\nGrip-Channel: a\r\nX-A: 1\r\n", "nothing"),
         "/stream" => Answer::hold("stream", "a"),
@@ -109,7 +109,7 @@ fn scripts_get_scripts() {
     assert!(head.starts_with("http/1.1 200") && head.contains("content-type: application/javascript"), "{head}");
     assert!(body.starts_with("/**/cb({\"body\":\"POST /echo HTTP/1.1 hi\\n\",\"code\":200"), "{body}");
     let mut poll = gripd.get("/poll?x=1&callback=cb");
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the long-poll is held", || gripd.connections("a") == 1);
     gripd.publish(&json!([{ "channel": "a", "http-response": { "code": 201, "body": "item" } }]));
     let (head, body) = poll.answer();
     assert!(head.starts_with("http/1.1 200"), "{head}");
@@ -120,20 +120,20 @@ fn scripts_get_scripts() {
 }
 
 #[test]
-fn a_script_that_is_served_again_stays_one() {
+fn a_jsonp_request_that_is_served_again_stays_one() {
     let origin = Origin::start(|asked| match asked.all("grip-last").is_empty() {
         true => Answer::with("Grip-Hold: response\r\nGrip-Channel: a; prev-id=1\r\n", "nothing"),
         false => Answer::ok(&format!("{} {}", asked.line, asked.body)),
     });
     let gripd = Gripd::with(&origin, ",aco", |_| {});
-    // Its own body is read before it is held, and is not taken for another request.
+    // The body that the client sends is read before the hold, and is not taken for another request.
     let body = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
     let head = "GET /x?callback=cb&_method=HEAD&_body=b HTTP/1.1\r\nHost: h\r\n";
     let mut client = Client::send(gripd.clients, format!("{head}Content-Length: {}\r\n\r\n", body.len()));
-    eventually("it is asked", || origin.asked().len() == 1);
+    eventually("the origin is asked", || origin.asked().len() == 1);
     assert_eq!(gripd.connections("a"), 0);
     client.write(body);
-    eventually("it is held", || gripd.connections("a") == 1);
+    eventually("the long-poll is held", || gripd.connections("a") == 1);
     gripd.publish(&json!([{ "channel": "a", "action": "hint" }]));
     let (_, body) = client.answer();
     assert!(body.starts_with("/**/cb({\"body\":\"\""), "{body}");
@@ -161,7 +161,7 @@ fn an_untrusted_target_is_not_reached_in_a_private_network() {
 }
 
 #[test]
-fn events_in_disguise_are_refused_as_well() {
+fn websocket_events_in_a_jsonp_request_are_refused_as_well() {
     let origin = Origin::holding();
     let gripd = Gripd::to(&[format!("*,aco {},over_http", origin.address)], |_| {});
     let headers = "%7B%22Content-Type%22%3A%22application%2Fwebsocket-events%22%7D";
@@ -171,16 +171,16 @@ fn events_in_disguise_are_refused_as_well() {
 }
 
 #[test]
-fn what_is_held_stays_when_routes_change() {
+fn held_connections_stay_when_routes_change() {
     let (one, other) = (Origin::holding(), Origin::start(|_| Answer::ok("other")));
     let gripd = Gripd::start(&one);
     let (mut stream, mut poll) = (gripd.stream("a"), gripd.poll("b"));
     gripd.reroute(&format!("* {}", other.address));
     let eventually_other = || Client::send(gripd.clients, get("/")).answer().1 == "other";
-    eventually("the route is another", eventually_other);
+    eventually("the new route is used", eventually_other);
     gripd.say("a", "still here");
     assert_eq!(stream.chunk(), "still here");
-    // Served again, a request goes where the route of its name goes now.
+    // A request that is served again follows the new routes.
     gripd.publish(&json!([{ "channel": "b", "action": "hint" }]));
     assert_eq!(poll.answer().1, "other");
 }

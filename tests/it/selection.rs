@@ -1,4 +1,4 @@
-//! `with` and `except`: what is for some of a channel's connections only.
+//! `with` and `except`: items for only some of a channel's connections.
 
 use crate::support::kinds::{item, origin, with};
 use crate::support::{Answer, Gripd, KINDS, Kind, Member, Origin, eventually};
@@ -13,7 +13,7 @@ fn start() -> Gripd {
     Gripd::configured(&origin.route(""))
 }
 
-/// Publishes one item; returns how many got it.
+/// Publishes one item. Returns the number of connections that got it.
 fn deliver(gripd: &Gripd, item: Value) -> u64 {
     gripd.publish(&json!([item]))[0]["delivered"].as_u64().unwrap()
 }
@@ -24,7 +24,7 @@ fn close(gripd: &Gripd, channel: &str, more: Value) -> u64 {
 }
 
 #[test]
-fn an_item_is_only_for_who_also_holds_these_all() {
+fn with_selects_connections_that_hold_all_of_its_channels() {
     let gripd = start();
     for kind in KINDS {
         let held = |channels: &str| kind.held(&gripd, channels);
@@ -33,7 +33,7 @@ fn an_item_is_only_for_who_also_holds_these_all() {
         let some = with(item("room", "some"), json!({ "with": ["vip", "gold"] }));
         assert_eq!(deliver(&gripd, some), 1, "{kind:?}");
         assert_eq!(both.hears(), "some");
-        // The long-poll is over.
+        // The long-poll that got the first item has ended.
         let all = if kind == Kind::Poll { 4 } else { 5 };
         assert_eq!(deliver(&gripd, item("room", "all")), all, "{kind:?}");
         assert!(others.iter_mut().all(|member| member.hears() == "all"));
@@ -42,7 +42,7 @@ fn an_item_is_only_for_who_also_holds_these_all() {
 }
 
 #[test]
-fn an_item_is_for_none_that_holds_one_of_the_excepted() {
+fn except_leaves_out_connections_that_hold_one_of_its_channels() {
     let gripd = start();
     for kind in KINDS {
         let held = |user: &str| kind.held(&gripd, &format!("room,{user}"));
@@ -57,7 +57,7 @@ fn an_item_is_for_none_that_holds_one_of_the_excepted() {
 }
 
 #[test]
-fn both_may_stand_on_one_item_and_each_item_has_its_own() {
+fn an_item_may_have_both_with_and_except_and_each_item_has_its_own() {
     let gripd = start();
     let held = |kind: Kind, channels: &str| kind.held(&gripd, channels);
     let mut fits = [held(Kind::Stream, "room,vip"), held(Kind::WebSocket, "room,vip")];
@@ -77,7 +77,7 @@ fn both_may_stand_on_one_item_and_each_item_has_its_own() {
 }
 
 #[test]
-fn a_close_is_only_for_who_is_selected() {
+fn a_close_ends_only_the_selected_connections() {
     let gripd = start();
     for kind in KINDS {
         let held = |channels: &str| kind.held(&gripd, channels);
@@ -96,7 +96,7 @@ fn a_close_is_only_for_who_is_selected() {
 }
 
 #[test]
-fn a_goodbye_and_a_close_of_one_kind_are_selected_as_well() {
+fn closes_with_content_and_closes_of_one_kind_are_selected_as_well() {
     let gripd = start();
     let held = |kind: Kind, channels: &str| kind.held(&gripd, channels);
     let (mut here, mut there) = (held(Kind::Stream, "user456,conversation123"), held(Kind::Stream, "user456"));
@@ -113,13 +113,13 @@ fn a_goodbye_and_a_close_of_one_kind_are_selected_as_well() {
     assert_eq!(socket.hears(), "still");
 }
 
-/// Holds what the query lists, and answers again by a link.
+/// Starts an origin that holds clients on the channels in the query, with a next link that is answered with "again".
 fn linked() -> Origin {
     Origin::start(|asked| {
         let (path, channels) = asked.target().split_once('?').unwrap();
         let hold = if path == "/poll" { "response" } else { "stream" };
         let said = if path == "/next" { "again" } else { "hello\n" };
-        // Behind ':' is what makes a link its own.
+        // Text after ':' makes the link of a client different from others, and is not a part of the channels.
         let names = channels.split(':').next().unwrap();
         Answer::with(
             &format!(
@@ -131,7 +131,7 @@ fn linked() -> Origin {
 }
 
 #[test]
-fn a_hint_has_only_those_ask_again() {
+fn a_hint_makes_only_the_selected_streams_request_their_links() {
     let origin = linked();
     let gripd = gripd(&origin);
     for more in [json!({ "with": ["vip"] }), json!({ "except": ["user7"] })] {
@@ -139,7 +139,7 @@ fn a_hint_has_only_those_ask_again() {
         let mut other = Kind::Stream.held(&gripd, "room,user7");
         gripd.publish(&json!([with(json!({ "channel": "room", "action": "hint" }), more)]));
         assert_eq!(vip.hears(), "again");
-        // What comes while a link is asked is told behind its answer.
+        // An item that comes during the request for the link is sent after the response to it.
         gripd.say("room", "next");
         assert_eq!((other.hears(), vip.hears()), ("next".into(), "next".into()));
         gripd.close("room");
@@ -149,7 +149,7 @@ fn a_hint_has_only_those_ask_again() {
 }
 
 #[test]
-fn a_hint_has_only_those_long_polls_served_again() {
+fn a_hint_makes_only_the_selected_long_polls_be_served_again() {
     let origin = origin();
     let gripd = gripd(&origin);
     let asked = |channels: &str| {
@@ -158,17 +158,17 @@ fn a_hint_has_only_those_long_polls_served_again() {
     };
     let (mut vip, mut other) = (Kind::Poll.held(&gripd, "room,vip"), Kind::Poll.held(&gripd, "room,user7"));
     gripd.publish(&json!([{ "channel": "room", "action": "hint", "with": ["vip"] }]));
-    eventually("it is served again", || asked("room,vip") == 2);
-    eventually("it is held again", || gripd.connections("vip") == 1);
-    // A long-poll that is served again gets no items.
+    eventually("the request is served again", || asked("room,vip") == 2);
+    eventually("the long-poll is held again", || gripd.connections("vip") == 1);
+    // A long-poll gets no items while its request is served again.
     let one = with(item("room", "one"), json!({ "except": ["vip"] }));
     assert_eq!(deliver(&gripd, one), 1);
     assert_eq!((other.hears().as_str(), asked("room,user7")), ("one", 1));
-    eventually("it gets items", || deliver(&gripd, item("room", "two")) == 1);
+    eventually("the long-poll gets items", || deliver(&gripd, item("room", "two")) == 1);
     assert_eq!(vip.hears(), "two");
 }
 
-/// Holds what the query lists, after item 1 of the channel `a`.
+/// Starts an origin that holds clients on the channels in the query. They have had item 1 of the channel `a`.
 fn reliable() -> Origin {
     Origin::start(|asked| {
         let (path, channels) = asked.target().split_once('?').unwrap();
@@ -180,13 +180,13 @@ fn reliable() -> Origin {
     })
 }
 
-/// The item `id` behind `prev`, whose content is its id.
+/// Returns the item `id` of the channel `a`, which follows the item `prev` and whose content is its id.
 fn numbered(id: &str, prev: &str, more: Value) -> Value {
     with(with(item("a", id), json!({ "id": id, "prev-id": prev })), more)
 }
 
 #[test]
-fn who_is_not_selected_misses_nothing() {
+fn a_connection_that_is_not_selected_misses_nothing() {
     let origin = reliable();
     for kind in [Kind::Stream, Kind::Poll] {
         for more in [json!({ "with": ["vip"] }), json!({ "except": ["user7"] })] {
@@ -205,7 +205,7 @@ fn who_is_not_selected_misses_nothing() {
 }
 
 #[test]
-fn an_item_for_some_that_waits_for_its_turn_is_for_some_then() {
+fn an_item_that_waits_for_the_one_before_it_keeps_its_selection() {
     let origin = reliable();
     let gripd = gripd(&origin);
     let (mut vip, mut other) = (Kind::Stream.held(&gripd, "a,vip"), Kind::Stream.held(&gripd, "a,user7"));
@@ -220,7 +220,7 @@ fn an_item_for_some_that_waits_for_its_turn_is_for_some_then() {
 }
 
 #[test]
-fn who_enters_or_leaves_a_channel_is_selected_by_what_it_holds_then() {
+fn the_channels_that_a_connection_holds_at_the_time_select_it() {
     let gripd = start();
     let mut socket = Kind::WebSocket.held(&gripd, "room");
     let to_vips = || deliver(&gripd, with(item("room", "vip"), json!({ "with": ["vip"] })));
@@ -232,7 +232,7 @@ fn who_enters_or_leaves_a_channel_is_selected_by_what_it_holds_then() {
 }
 
 #[test]
-fn names_are_those_behind_the_prefix_of_the_route() {
+fn names_in_with_include_the_prefix_of_the_route() {
     let gripd = Gripd::with(&origin(), ",prefix=app-", |_| {});
     let mut client = gripd.stream("room,vip");
     let some = |with: &str| {
@@ -260,7 +260,7 @@ fn connections_of_all_shards_are_selected() {
 }
 
 #[test]
-fn what_is_no_list_of_names_is_refused() {
+fn a_selection_that_is_not_a_list_of_names_is_refused() {
     let gripd = start();
     let mut client = Kind::Stream.held(&gripd, "room");
     for wrong in [json!("vip"), json!([1]), json!({ "a": 1 }), json!([["vip"]]), json!(true)] {

@@ -1,4 +1,4 @@
-//! Clients that read slowly, and the bounds that protect from them.
+//! Clients that read slowly, and the limits that protect gripd from them.
 
 use crate::support::{Gripd, Origin, chunk, eventually};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::thread;
 
 #[test]
-fn a_legal_batch_of_small_items_closes_nobody_who_reads() {
+fn a_valid_batch_of_small_items_cuts_no_client_that_reads() {
     let gripd = Gripd::with(&Origin::holding(), "", |config| config.shard.client_buffer = 16 << 10);
     let mut clients: Vec<_> = (0..20).map(|_| gripd.stream("a")).collect();
     let items: Vec<Value> =
@@ -21,7 +21,7 @@ fn a_legal_batch_of_small_items_closes_nobody_who_reads() {
 }
 
 #[test]
-fn a_batch_as_large_as_allowed_closes_nobody_who_reads() {
+fn a_batch_as_large_as_allowed_cuts_no_client_that_reads() {
     let gripd = Gripd::start(&Origin::holding());
     let text = "x".repeat(300);
     let expected = chunk(&text).repeat(2500);
@@ -46,12 +46,12 @@ fn a_long_poll_that_does_not_read_its_answer_is_cut() {
     let body = "x".repeat(20_000_000);
     let receipt = gripd.publish(&json!([{ "channel": "a", "http-response": { "body": body } }]));
     assert_eq!(receipt[0]["delivered"], 1);
-    eventually("it is cut", || gripd.metric("slow_total") == 1 && gripd.metric("parked") == 0);
+    eventually("the long-poll is cut", || gripd.metric("slow_total") == 1 && gripd.metric("parked") == 0);
     assert_eq!(stalled.rest_and_end().1.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
-fn a_client_that_stalls_is_cut_counted_and_tells_nobody_else() {
+fn a_client_that_stalls_is_cut_and_counted_and_does_not_affect_others() {
     let gripd = Gripd::start(&Origin::holding());
     let (mut stalled, mut reader) = (gripd.stream("a"), gripd.stream("a"));
     let item = "x".repeat(500_000);
@@ -90,23 +90,24 @@ fn all_outlets_together_have_a_ceiling() {
     let _stalled: Vec<_> = (0..8).map(|_| gripd.stream("a")).collect();
     let item = "x".repeat(900_000);
     let slow = |_| gripd.publish(&json!([{ "channel": "a", "http-stream": { "content": item } }]))[0]["slow"].as_u64();
-    assert!((0..60).filter_map(slow).sum::<u64>() > 0, "nobody was cut");
+    assert!((0..60).filter_map(slow).sum::<u64>() > 0, "no client was cut");
 }
 
 #[test]
-fn the_ceiling_holds_without_another_item() {
+fn the_ceiling_is_enforced_without_another_item() {
     let gripd = Gripd::with(&Origin::holding(), "", |config| {
         config.control.max_body = 8 << 20;
         config.shard.outlets_total = 32 << 20;
     });
     let _stalled: Vec<_> = (0..12).map(|_| gripd.stream("a")).collect();
     let mut reader = gripd.stream("a");
-    // Each takes some of it at once; what then waits for twelve that do not read is above the ceiling.
+    // Each socket takes some of the item at once. What is left for the twelve clients that do not read exceeds the
+    // ceiling.
     let item = "x".repeat(7_000_000);
     let receipt = gripd.publish(&json!([{ "channel": "a", "http-stream": { "content": item } }]));
     assert_eq!((receipt[0]["delivered"].as_u64(), receipt[0]["slow"].as_u64()), (Some(13), Some(0)));
     assert_eq!(reader.read_exact(chunk(&item).len()), chunk(&item).as_bytes());
-    eventually("some are cut", || gripd.metric("slow_total") > 0);
+    eventually("some clients are cut", || gripd.metric("slow_total") > 0);
     let held = gripd.connections("a");
     assert!((2..13).contains(&held), "{held} of 13 are held");
 }

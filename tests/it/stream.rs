@@ -20,7 +20,7 @@ fn a_stream_begins_with_the_origins_answer_and_goes_on_with_items() {
         assert!(head.contains(expected), "{expected} is missing: {head}");
     }
     for hidden in ["grip-", "x-hop", "content-length"] {
-        assert!(!head.contains(hidden), "{hidden} is there: {head}");
+        assert!(!head.contains(hidden), "{hidden} is in {head}");
     }
     client.read_until("hello\n\r\n");
     for channel in ["a", "b", "c"] {
@@ -45,7 +45,7 @@ fn items_keep_their_order_within_and_across_batches() {
 }
 
 #[test]
-fn binary_and_empty_content() {
+fn binary_and_empty_content_is_delivered() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.stream("a");
     gripd.publish(&json!([{ "channel": "a", "formats": { "http-stream": { "content-bin": "AP8K" } } }]));
@@ -76,7 +76,7 @@ fn a_stream_of_http_1_0_is_bare_and_ends_with_its_connection() {
 }
 
 #[test]
-fn what_has_no_body_is_never_a_stream() {
+fn a_response_without_a_body_is_never_held_as_a_stream() {
     let origin = Origin::start(|asked| match asked.line.as_str() {
         "GET /none HTTP/1.1" => {
             Answer::Bytes("HTTP/1.1 204 No Content\r\nGrip-Hold: stream\r\nGrip-Channel: a\r\n\r\n".into())
@@ -97,18 +97,18 @@ fn what_has_no_body_is_never_a_stream() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_subscriptions_along() {
+fn the_subscriptions_of_a_client_end_when_it_leaves() {
     let gripd = Gripd::start(&Origin::holding());
     let (one, two) = (gripd.stream("a,b"), gripd.stream("a"));
     assert_eq!(gripd.connections("a"), 2);
     drop(one);
-    eventually("one has left", || gripd.connections("a") == 1 && gripd.connections("b") == 0);
+    eventually("the first client has left", || gripd.connections("a") == 1 && gripd.connections("b") == 0);
     two.shut_down();
-    eventually("two has left", || gripd.connections("a") == 0 && gripd.metric("parked") == 0);
+    eventually("the second client has left", || gripd.connections("a") == 0 && gripd.metric("parked") == 0);
 }
 
 #[test]
-fn what_a_parked_client_sends_is_discarded_up_to_a_limit() {
+fn bytes_that_a_held_client_sends_are_discarded_up_to_a_limit() {
     let gripd = Gripd::start(&Origin::holding());
     let mut client = gripd.stream("a");
     client.write("x".repeat(60_000));
@@ -119,7 +119,7 @@ fn what_a_parked_client_sends_is_discarded_up_to_a_limit() {
 }
 
 #[test]
-fn keep_alives_come_when_nothing_else_does() {
+fn keep_alives_are_sent_when_nothing_else_is_sent() {
     let origin = Origin::start(|_| {
         Answer::with("Grip-Hold: stream\r\nGrip-Keep-Alive: :\\n; format=cstring; timeout=1\r\n", "hello\n")
     });
@@ -132,7 +132,7 @@ fn keep_alives_come_when_nothing_else_does() {
 }
 
 #[test]
-fn an_interval_keep_alive_does_not_mind_other_traffic() {
+fn a_keep_alive_in_the_mode_interval_is_sent_despite_other_traffic() {
     let origin = Origin::start(|_| {
         let keep_alive = "Grip-Keep-Alive: ping; timeout=2; mode=interval\r\n";
         Answer::with(&format!("Grip-Hold: stream\r\nGrip-Channel: a\r\n{keep_alive}"), "hello\n")
@@ -141,7 +141,7 @@ fn an_interval_keep_alive_does_not_mind_other_traffic() {
     let mut client = gripd.get("/");
     client.read_until("hello\n\r\n");
     let mut got = String::new();
-    // An idle keep-alive would never come between these.
+    // A keep-alive in the mode `idle` would never come between these items.
     while !got.contains("ping") {
         gripd.say("a", "x");
         got += &client.read_until("\r\nx\r\n");
@@ -149,7 +149,7 @@ fn an_interval_keep_alive_does_not_mind_other_traffic() {
 }
 
 #[test]
-fn a_status_and_exposed_headers() {
+fn grip_status_and_grip_expose_headers_are_obeyed() {
     let origin = Origin::start(|_| {
         let headers = "Grip-Status: 401 Not You\r\nGrip-Expose-Headers: X-Shown\r\nX-Shown: 1\r\nX-Hidden: 1\r\n";
         Answer::with(headers, "body")

@@ -1,4 +1,4 @@
-//! `subscribe` and `unsubscribe`: publishers have connections enter and leave channels.
+//! `subscribe` and `unsubscribe`: publishers make connections enter and leave channels.
 
 use crate::support::kinds::{item, origin, with};
 use crate::support::{Answer, DEADLINE, Gripd, KINDS, Kind, Member, Origin, eventually};
@@ -17,7 +17,7 @@ fn leave(channel: &str, channels: &[&str]) -> Value {
     json!({ "channel": channel, "action": "unsubscribe", "channels": channels })
 }
 
-/// Publishes one item; returns its receipt.
+/// Publishes one item. Returns its entry in the receipt.
 fn publish(gripd: &Gripd, item: Value) -> Value {
     gripd.publish(&json!([item]))[0].take()
 }
@@ -29,7 +29,7 @@ fn post(gripd: &Gripd, items: &Value) {
 }
 
 #[test]
-fn who_leaves_a_channel_gets_nothing_of_it_and_keeps_the_others() {
+fn a_connection_that_leaves_a_channel_keeps_its_others() {
     let gripd = start();
     for kind in KINDS {
         let mut gone = kind.held(&gripd, "conversation123,user456");
@@ -47,7 +47,7 @@ fn who_leaves_a_channel_gets_nothing_of_it_and_keeps_the_others() {
 }
 
 #[test]
-fn who_enters_a_channel_gets_what_is_published_from_then_on() {
+fn a_connection_that_enters_a_channel_gets_what_is_published_afterwards() {
     let gripd = start();
     for kind in KINDS {
         let mut member = kind.held(&gripd, "user456");
@@ -69,7 +69,7 @@ fn who_enters_a_channel_gets_what_is_published_from_then_on() {
 }
 
 #[test]
-fn in_one_batch_each_item_is_for_who_is_there_at_its_place() {
+fn items_and_moves_of_one_batch_take_effect_in_their_order() {
     let gripd = start();
     for kind in [Kind::Stream, Kind::WebSocket] {
         for _ in 0..30 {
@@ -107,7 +107,7 @@ fn in_one_batch_each_item_is_for_who_is_there_at_its_place() {
 }
 
 #[test]
-fn nothing_accepted_after_a_post_that_unsubscribes_arrives() {
+fn nothing_that_is_accepted_after_an_unsubscribe_arrives() {
     let gripd = start();
     for kind in [Kind::Stream, Kind::WebSocket] {
         for _ in 0..30 {
@@ -123,7 +123,7 @@ fn nothing_accepted_after_a_post_that_unsubscribes_arrives() {
 }
 
 #[test]
-fn only_who_is_changed_is_counted() {
+fn only_connections_whose_channels_change_are_counted() {
     let gripd = start();
     assert_eq!(publish(&gripd, leave("user456", &["room"]))["unsubscribed"], 0);
     assert_eq!(publish(&gripd, enter("user456", &["room"]))["subscribed"], 0);
@@ -132,7 +132,7 @@ fn only_who_is_changed_is_counted() {
     assert_eq!(publish(&gripd, leave("user456", &["never"]))["unsubscribed"], 0);
     assert_eq!(publish(&gripd, enter("user456", &["room"]))["subscribed"], 3);
     assert_eq!(publish(&gripd, enter("user456", &["room"]))["subscribed"], 0);
-    // Of several channels one is enough.
+    // A connection counts once, and one of several channels that changes is enough.
     assert_eq!(publish(&gripd, enter("user456", &["room", "news"]))["subscribed"], 6);
     assert_eq!(publish(&gripd, leave("user456", &["news", "never"]))["unsubscribed"], 6);
     assert_eq!((gripd.connections("room"), gripd.connections("news")), (6, 0));
@@ -141,7 +141,7 @@ fn only_who_is_changed_is_counted() {
 }
 
 #[test]
-fn only_who_is_selected_enters_and_leaves() {
+fn only_selected_connections_enter_and_leave() {
     let gripd = start();
     for kind in KINDS {
         let mut staff = kind.held(&gripd, "user456,staff");
@@ -164,7 +164,7 @@ fn only_who_is_selected_enters_and_leaves() {
 }
 
 #[test]
-fn a_whole_channel_can_be_emptied_by_itself() {
+fn an_item_of_a_channel_can_make_all_connections_leave_that_channel() {
     let gripd = start();
     let mut members = KINDS.map(|kind| kind.held(&gripd, "room,user456"));
     assert_eq!(publish(&gripd, leave("room", &["room"]))["unsubscribed"], 3);
@@ -175,7 +175,7 @@ fn a_whole_channel_can_be_emptied_by_itself() {
 }
 
 #[test]
-fn who_holds_no_channel_any_more_is_still_there() {
+fn a_connection_that_holds_no_channel_any_more_stays_open() {
     let gripd = start();
     let mut socket = Kind::WebSocket.held(&gripd, "room");
     assert_eq!(publish(&gripd, leave("room", &["room"]))["unsubscribed"], 1);
@@ -186,7 +186,7 @@ fn who_holds_no_channel_any_more_is_still_there() {
 }
 
 #[test]
-fn the_rest_of_a_channel_in_all_shards_stays_untouched() {
+fn other_connections_of_a_channel_stay_untouched_in_all_shards() {
     let gripd = start();
     let held = |n: usize| {
         let kind = [Kind::Stream, Kind::WebSocket][n % 2];
@@ -215,7 +215,7 @@ fn the_rest_of_a_channel_in_all_shards_stays_untouched() {
 }
 
 #[test]
-fn a_close_knows_who_entered_and_who_left() {
+fn a_close_ends_connections_that_have_entered_and_not_those_that_have_left() {
     let gripd = start();
     for kind in KINDS {
         let mut entered = kind.held(&gripd, "user1");
@@ -236,7 +236,7 @@ fn a_close_knows_who_entered_and_who_left() {
 }
 
 #[test]
-fn items_with_ids_reach_who_has_entered() {
+fn items_with_ids_reach_a_connection_that_has_entered_their_channel() {
     let gripd = start();
     let mut client = Kind::Stream.held(&gripd, "user456");
     let mut other = Kind::Stream.held(&gripd, "room");
@@ -253,7 +253,7 @@ fn items_with_ids_reach_who_has_entered() {
     assert_eq!([(); 5].map(|()| other.hears()), ["1", "2", "3", "4", "5"]);
 }
 
-/// An origin that names `user456` and `room` whenever it is asked, and a link, asked how often.
+/// Starts an origin that names the channels `user456` and `room` and a next link in every response.
 fn insisting() -> Origin {
     Origin::start(|asked| {
         let mode = if asked.target() == "/poll" { "response" } else { "stream" };
@@ -263,12 +263,12 @@ fn insisting() -> Origin {
 }
 
 #[test]
-fn what_an_origin_names_again_for_the_same_request_does_not_undo_it() {
+fn channels_that_an_origin_names_again_for_the_same_request_do_not_undo_a_move() {
     for path in ["/stream", "/poll"] {
         let origin = insisting();
         let gripd = Gripd::start(&origin);
         let mut client = gripd.get(path);
-        eventually("it is held", || gripd.connections("room") == 1);
+        eventually("the connection is held", || gripd.connections("room") == 1);
         let is_stream = path == "/stream";
         if is_stream {
             client.head();
@@ -282,19 +282,19 @@ fn what_an_origin_names_again_for_the_same_request_does_not_undo_it() {
             if is_stream {
                 assert_eq!(client.chunk(), "told\n");
             }
-            // A long-poll whose request is served again has no socket for a moment.
-            eventually("it is held again", || gripd.json("/connections")["connections"][0]["address"].is_string());
+            // While the request of a long-poll is served again, the connection is shown without an address.
+            eventually("the client is held", || gripd.json("/connections")["connections"][0]["address"].is_string());
             assert_eq!((gripd.connections("room"), gripd.connections("lobby")), (0, 1), "{path}");
         }
         assert_eq!(publish(&gripd, item("room", "no"))["delivered"], 0);
-        eventually("it takes items", || publish(&gripd, item("lobby", "yes"))["delivered"] == 1);
+        eventually("the connection gets items", || publish(&gripd, item("lobby", "yes"))["delivered"] == 1);
         let got = if is_stream { client.chunk() } else { client.answer().1 };
         assert_eq!(got, "yes");
     }
 }
 
 #[test]
-fn what_was_accepted_before_who_left_arrives_although_it_waits() {
+fn items_that_wait_when_their_connection_leaves_the_channel_still_arrive() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::start(move |asked| {
@@ -312,7 +312,7 @@ fn what_was_accepted_before_who_left_arrives_although_it_waits() {
     eventually("the link is asked", || origin.asked_for("/next").len() == 1);
     let chosen = with(item("room", "chosen"), json!({ "with": ["user456"] }));
     post(&gripd, &json!([item("room", "before"), chosen, leave("user456", &["room"]), item("room", "no")]));
-    eventually("it has left", || gripd.connections("room") == 0);
+    eventually("the client has left the channel", || gripd.connections("room") == 0);
     go.send(()).unwrap();
     assert_eq!([client.chunk(), client.chunk(), client.chunk()], ["told\n", "before", "chosen"]);
     publish(&gripd, item("user456", "last"));
@@ -320,23 +320,23 @@ fn what_was_accepted_before_who_left_arrives_although_it_waits() {
 }
 
 #[test]
-fn what_a_long_poll_was_taken_out_of_does_not_keep_it_from_the_rest() {
+fn the_denial_of_a_channel_that_a_long_poll_has_left_does_not_end_it() {
     let origin = Origin::start(|_| Answer::with("Grip-Hold: response\r\nGrip-Channel: user456, room\r\n", ""));
     let gripd = Gripd::start(&origin);
     let mut client = gripd.get("/");
-    eventually("it is held", || gripd.connections("room") == 1);
+    eventually("the connection is held", || gripd.connections("room") == 1);
     publish(&gripd, leave("user456", &["room"]));
     publish(&gripd, json!({ "channel": "room", "action": "close", "deny-for": 300, "with": ["user456"] }));
     gripd.publish(&json!([{ "channel": "user456", "action": "hint" }]));
     eventually("the origin is asked again", || origin.asked().len() == 2);
-    eventually("it takes items", || publish(&gripd, item("user456", "yes"))["delivered"] == 1);
+    eventually("the long-poll gets items", || publish(&gripd, item("user456", "yes"))["delivered"] == 1);
     assert_eq!(client.answer().1, "yes");
-    // Who asks anew would hold what is denied.
+    // A new request is refused, because it would hold the denied channel.
     assert!(gripd.get("/").head().starts_with("http/1.1 403"));
 }
 
 #[test]
-fn what_makes_no_sense_changes_nothing() {
+fn a_batch_with_an_invalid_item_changes_nothing() {
     let gripd = start();
     let mut client = Kind::Stream.held(&gripd, "user456,room");
     let wrong = [

@@ -1,4 +1,4 @@
-//! Who may use the control API: tokens, their scopes, and who needs none.
+//! Access to the control API: tokens, their scopes, and requests that need no token.
 
 use crate::support::{Client, Gripd, Origin, get};
 use gripd::config::{Config, Overrides};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/");
 
-/// A token for a chat, and one for everything.
+/// The configuration of two tokens: one for a chat, and one for everything.
 const CHAT: &str = r#"
 [[control.token]]
 name = "chat"
@@ -22,14 +22,15 @@ secret = "s3cret"
 scopes = ["admin"]
 "#;
 
-/// A file for a test, in whose name the test is.
+/// Writes a file for a test, and returns its path. The name must differ from those of all other tests.
 pub(crate) fn write(name: &str, text: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, text).unwrap();
     path
 }
 
-/// A gripd before an origin that holds, with what a file says of the control API.
+/// Starts a gripd in front of an origin that holds clients. The settings of the control API come from a file of this
+/// name and text.
 pub(crate) fn gripd(name: &str, file: &str) -> Gripd {
     let loaded = Config::load(Some(&write(name, file)), &Overrides::default()).unwrap();
     Gripd::with(&Origin::holding(), "", |config| config.control = loaded.control)
@@ -39,12 +40,12 @@ fn now() -> u64 {
     gripd::origin::now()
 }
 
-/// The key that a file among those of the tests holds, or that is the text itself.
+/// Returns the key that this text is, or that is in the file which it names (`file:`).
 fn key(text: &str) -> Key {
     Key::parse(text, |path| std::fs::read_to_string(path).map_err(|e| e.to_string())).unwrap()
 }
 
-/// A JWT, signed at `at`.
+/// Returns a JWT of this issuer that is signed with the key `with` at the time `at`, in seconds since 1970.
 pub(crate) fn jwt(issuer: &str, with: &str, at: u64) -> String {
     Signer::new(issuer, &key(with)).unwrap().unwrap().sign(at).unwrap()
 }
@@ -55,7 +56,7 @@ fn request(method: &str, path: &str, token: &str, body: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: {length}\r\n\r\n{body}")
 }
 
-/// The status, the head in lower case, and the body of a reply.
+/// Sends a request to the control API. Returns the status, the head in lower case, and the body of the reply.
 fn ask(gripd: &Gripd, method: &str, path: &str, token: &str, body: &str) -> (u16, String, String) {
     let (head, body) = gripd.ask(request(method, path, token, body));
     (head.split(' ').nth(1).unwrap().parse().unwrap(), head, body)
@@ -71,7 +72,7 @@ fn content(channel: &str, text: &str) -> Value {
 }
 
 #[test]
-fn every_request_needs_a_token_but_those_after_its_health() {
+fn every_request_but_health_checks_needs_a_token() {
     let gripd = gripd("every_request.toml", CHAT);
     for path in ["/", "/healthz", "/readyz", "/healthz/"] {
         assert_eq!(ask(&gripd, "GET", path, "", "").0, 200, "{path}");
@@ -96,7 +97,7 @@ fn every_request_needs_a_token_but_those_after_its_health() {
         assert_eq!(status, expected, "{method} {path}: {body}");
         assert!(status == 200 || head.contains("\r\nwww-authenticate: bearer realm=\"gripd\"\r\n"), "{head}");
     }
-    // Who is not let in is not told what media there are either.
+    // A request without a token gets 401 and not 406, which would name the media types.
     assert!(gripd.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: x/y\r\n\r\n").0.starts_with("http/1.1 401"));
     let (_, _, metrics) = ask(&gripd, "GET", "/metrics", "s3cret", "");
     assert!(metrics.contains("\ngripd_control_refused_total 11\n"), "{metrics}");
@@ -130,14 +131,14 @@ fn a_refusal_says_why() {
 }
 
 #[test]
-fn each_kind_of_key_is_good() {
+fn each_kind_of_key_is_accepted() {
     let tokens = [
         ("text", "key = \"changeme\"".to_owned(), "changeme".to_owned()),
         ("base64", "key = \"base64:Y2hhbmdlbWUy\"".to_owned(), "changeme2".to_owned()),
         ("ec", format!("key = \"file:{KEYS}ec.public.pem\""), format!("file:{KEYS}ec.pem")),
         ("rsa", format!("key = \"file:{KEYS}rsa.public.pem\""), format!("file:{KEYS}rsa.pem")),
     ];
-    // Of one issuer, they are told apart by their keys.
+    // Tokens of the same issuer are distinguished by their keys.
     for same in [false, true] {
         let issuer = |name: &str| if same { "realm".to_owned() } else { name.to_owned() };
         let table = |(name, key, _): &(&str, String, String)| {
@@ -202,7 +203,7 @@ fn a_token_does_what_its_scopes_say_and_no_more() {
     assert_eq!(publish(&gripd, &chat, &json!([content("conversation1", "yes\n")])).0, 200);
     assert_eq!(publish(&gripd, &chat, &json!([{ "channel": "user1", "action": "close" }])).0, 200);
     assert_eq!(client.chunks(), "yes\n");
-    // Who may do everything may.
+    // The token with the scope `admin` may do all of this.
     assert_eq!(ask(&gripd, "POST", "/recover", "s3cret", "").0, 200);
     assert_eq!(ask(&gripd, "GET", "/nothing", "s3cret", "").0, 404);
     assert_eq!(publish(&gripd, "s3cret", &json!([goodbye])).0, 200);
@@ -224,20 +225,20 @@ fn a_batch_is_published_whole_or_not_at_all() {
 }
 
 #[test]
-fn loopback_may_be_spared_the_token() {
+fn loopback_may_be_exempt_from_tokens() {
     let gripd = gripd("loopback.toml", &format!("control.without_token = [\"loopback\"]\n{CHAT}"));
-    // All that the test's own requests need.
+    // The helpers of the tests send no token.
     let _client = gripd.stream("a");
     assert_eq!((gripd.connections("a"), gripd.say("a", "x"), gripd.metric("control_refused_total")), (1, 1, 0));
     assert_eq!(ask(&gripd, "POST", "/recover", "", "").0, 200);
     assert_eq!(ask(&gripd, "POST", "/recover", "wrong", "").0, 200);
-    // Pages of the web are not.
+    // Web pages are refused nevertheless.
     let page = "GET /channels HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n";
     assert!(gripd.ask(page).0.starts_with("http/1.1 403"));
 }
 
 #[test]
-fn a_web_page_with_a_token_is_a_web_page() {
+fn a_web_page_is_refused_even_with_a_token() {
     let gripd = gripd("page.toml", CHAT);
     for header in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site"] {
         let request =
@@ -247,21 +248,21 @@ fn a_web_page_with_a_token_is_a_web_page() {
 }
 
 #[test]
-fn who_sends_much_is_told_why_it_is_refused() {
+fn a_publisher_that_sends_much_gets_the_refusal() {
     let gripd = gripd("much.toml", CHAT);
     let body = "x".repeat(900_000);
     let mut publisher = Client::send(gripd.control, request("POST", "/publish", "wrong", &body));
     assert!(publisher.answer().0.starts_with("http/1.1 401"));
-    // The connection serves on.
+    // The connection serves the next request.
     publisher.write(request("GET", "/metrics", "s3cret", ""));
     assert!(publisher.answer().0.starts_with("http/1.1 200"));
-    // Who asks before it sends is told before it sends.
+    // A publisher that expects 100 Continue is refused before it sends the body.
     let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
     assert!(gripd.ask(head).0.starts_with("http/1.1 401"));
 }
 
 #[test]
-fn without_tokens_nobody_is_asked_for_one() {
+fn if_no_tokens_are_configured_nobody_needs_one() {
     let gripd = gripd("nobody.toml", "control.without_token = []\n");
     for token in ["", "whatever"] {
         assert_eq!(ask(&gripd, "POST", "/recover", token, "").0, 200);
@@ -270,7 +271,7 @@ fn without_tokens_nobody_is_asked_for_one() {
 }
 
 #[test]
-fn a_token_that_may_not_look_learns_of_nobody_by_choosing() {
+fn a_token_without_inspect_may_not_select_by_channels_of_others() {
     let token = |name: &str, scopes: &str| {
         format!("[[control.token]]\nname = \"{name}\"\nsecret = \"{name}\"\nscopes = [{scopes}]\n")
     };

@@ -1,4 +1,4 @@
-//! The program with tokens: what is wrong with a configuration, what it says at its start, and `gripd publish`.
+//! The program with tokens of the control API: errors in the configuration, lines of the log, and `gripd publish`.
 
 use crate::support::tokens::signed;
 use crate::support::{Client, Gripd, get};
@@ -8,12 +8,12 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// A token with these lines.
+/// Returns the configuration of a token with these lines.
 fn token(lines: &str) -> String {
     format!("[[control.token]]\nname = \"chat\"\n{lines}\n")
 }
 
-/// What `gripd check` says of a file, and its exit code.
+/// Runs `gripd check` with a configuration file of this name and text. Returns the exit code and standard error.
 fn check(name: &str, file: &str) -> (i32, String) {
     let path = write(name, file);
     let (code, _, err) = run(&["check", "--config", path.to_str().unwrap()]);
@@ -21,7 +21,7 @@ fn check(name: &str, file: &str) -> (i32, String) {
 }
 
 #[test]
-fn every_error_of_a_token_is_told_with_its_place_and_its_name() {
+fn every_error_of_a_token_is_reported_with_its_line_and_name() {
     let good = "secret = \"s3cret-one\"\nscopes = [\"admin\"]";
     write("empty.secret", " \n");
     let cases = [
@@ -59,14 +59,14 @@ fn every_error_of_a_token_is_told_with_its_place_and_its_name() {
         assert!(code == 78 && err.contains("token_twice.toml:5: ") && err.contains(why), "{err}");
         assert!(!err.contains("s3cret"), "{err}");
     }
-    // All of them are told.
+    // All errors of a file are reported.
     let (_, err) =
         check("token_many.toml", &(token("iss = \"i\"") + &token("scopes = [\"x\"]").replace("chat", "other")));
     assert_eq!(err.lines().count(), 4, "{err}");
 }
 
 #[test]
-fn what_cannot_be_read_is_told_with_its_line() {
+fn settings_that_cannot_be_read_are_reported_with_their_line() {
     for (lines, why) in [
         ("secrets = \"s3cret\"", "there is no setting 'secrets' here"),
         ("secret = 12345678", "a key and a secret are texts"),
@@ -120,7 +120,7 @@ fn keys_and_secrets_may_be_in_the_environment() {
     assert_eq!(nested.status.code(), Some(78));
 }
 
-/// A gripd that asks for tokens everywhere.
+/// Starts a gripd that asks for tokens on every connection to the control API, even from loopback or a Unix socket.
 fn asking(name: &str) -> Gripd {
     let table = |name: &str, proof: &str, scopes: &str| {
         format!("[[control.token]]\nname = \"{name}\"\n{proof}\nscopes = [{scopes}]\n")
@@ -134,7 +134,7 @@ fn asking(name: &str) -> Gripd {
 }
 
 #[test]
-fn gripd_publish_shows_what_the_url_says() {
+fn gripd_publish_uses_the_key_in_the_url() {
     let gripd = asking("cli");
     let mut client = gripd.stream("a");
     let socket = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli.sock");
@@ -153,7 +153,7 @@ fn gripd_publish_shows_what_the_url_says() {
         refused(&["publish", "--spec", &format!("{server}?key=s3cre"), "a", "x"], "unknown token");
         refused(&["publish", "--spec", &format!("{server}?iss=realm&key=s3cret"), "a", "x"], "wrong signature");
         refused(&["close", "--spec", &format!("{server}?iss=realm&key=chat%27s+key"), "a"], "403 Forbidden");
-        // What is said apart from the URL goes before it.
+        // The option `-B` overrides the key in the URL.
         refused(&["publish", "--spec", &format!("{server}?key=s3cret"), "-B", "s3cr", "a", "x"], "unknown token");
     }
     let (code, out, err) = run(&["close", "--spec", &unix, "-B", "s3cret", "a"]);
@@ -161,7 +161,7 @@ fn gripd_publish_shows_what_the_url_says() {
 }
 
 #[test]
-fn the_environment_names_the_server_and_no_error_tells_its_key() {
+fn grip_url_names_the_server_and_no_error_shows_its_key() {
     let gripd_asking = asking("cli_env");
     let url = format!("http://{}/?iss=realm&key=chat's+key", gripd_asking.control);
     let published = gripd(&["publish", "a", "x"]).env("GRIP_URL", url).output().unwrap();
@@ -176,7 +176,7 @@ fn the_environment_names_the_server_and_no_error_tells_its_key() {
 }
 
 #[test]
-fn who_is_refused_is_logged_without_what_was_shown() {
+fn refusals_are_logged_without_the_token() {
     let config = write("logged.toml", &token("secret = \"s3cret\"\nscopes = [\"inspect\"]"));
     let mut running = Program::start(&["--config", config.to_str().unwrap()]);
     let ask = |line: &str, token: &str| {
@@ -199,7 +199,7 @@ fn who_is_refused_is_logged_without_what_was_shown() {
 }
 
 #[test]
-fn a_publisher_is_named_where_more_is_logged() {
+fn the_debug_log_names_the_publisher() {
     let file = token("secret = \"s3cret\"\nscopes = [\"publish a\"]")
         + "[[control.token]]\nname = \"jwt\"\niss = \"realm\"\nkey = \"a key\"\nscopes = [\"admin\"]\n";
     let config = write("publisher.toml", &file);
@@ -224,7 +224,7 @@ fn a_publisher_is_named_where_more_is_logged() {
 }
 
 #[test]
-fn a_control_port_for_everybody_is_warned_of() {
+fn a_control_port_that_everybody_can_use_causes_a_warning() {
     let with_token = write("warned.toml", &token("secret = \"s3cret\"\nscopes = [\"inspect\"]"));
     let with_token = ["--config", with_token.to_str().unwrap()];
     let everybody = ["--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"];
@@ -238,7 +238,7 @@ fn a_control_port_for_everybody_is_warned_of() {
 }
 
 #[test]
-fn a_socket_in_use_is_an_error_of_the_start_and_goes_with_the_program() {
+fn a_socket_in_use_is_an_error_and_a_socket_is_removed_at_the_end() {
     let socket = Path::new(env!("CARGO_TARGET_TMPDIR")).join("program.sock");
     let _ = std::fs::remove_file(&socket);
     let config = write("program.toml", "control.unix = \"program.sock\"\n");
@@ -252,7 +252,7 @@ fn a_socket_in_use_is_an_error_of_the_start_and_goes_with_the_program() {
     running.signal("TERM");
     assert_eq!(running.wait().0, 0);
     assert!(!socket.exists());
-    // What a program leaves that was killed is replaced by the next one.
+    // A program that was killed leaves its socket behind. The next program replaces it.
     let mut running = Program::start(&config);
     running.signal("KILL");
     running.end();

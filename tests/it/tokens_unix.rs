@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 
 const TOKEN: &str = "[[control.token]]\nname = \"ops\"\nsecret = \"s3cret\"\nscopes = [\"admin\"]\n";
 
-/// Where the socket of a test is. A path of a socket is at most 107 bytes long.
+/// Returns the path of the socket of a test, and removes a file that an earlier run has left there. The path of a
+/// socket may have at most 107 bytes.
 fn place(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let _ = std::fs::remove_file(folder.join(name));
     folder.join(name)
 }
 
-/// The reply to a request over a socket.
+/// Sends a `GET` for `path` over a socket, and returns the reply.
 fn ask(socket: &Path, path: &str, headers: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -35,7 +36,7 @@ fn mode(socket: &Path) -> u32 {
     file.permissions().mode() & 0o777
 }
 
-/// Why a gripd with this socket does not start.
+/// Returns the error with which a gripd with this configuration fails to start.
 fn error(name: &str, file: &str) -> String {
     let overrides = Overrides { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0)).into()), ..Overrides::default() };
     let mut config = Config::load(Some(&write(name, file)), &overrides).unwrap();
@@ -50,7 +51,7 @@ fn the_socket_serves_and_needs_no_token() {
     assert_eq!(mode(&socket), 0o600);
     assert!(ask(&socket, "/channels", "Host: anything.example\r\n").starts_with("HTTP/1.1 200"));
     assert!(ask(&socket, "/channels", "Host: x\r\nOrigin: http://evil.example\r\n").starts_with("HTTP/1.1 403"));
-    // TCP is asked for one.
+    // Over TCP, a token is required.
     assert_eq!(running.publish_body("", "{\"items\":[]}").0, 401);
     drop(running);
     assert!(!socket.exists());
@@ -70,7 +71,7 @@ fn the_socket_may_ask_for_tokens_and_have_another_mode() {
 #[test]
 fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
     let socket = place("stale.sock");
-    // One on which nobody listens any more.
+    // Nobody listens on this socket any more.
     drop(UnixListener::bind(&socket).unwrap());
     assert!(UnixStream::connect(&socket).is_err());
     let file = "control.unix = \"stale.sock\"\n";
@@ -78,14 +79,14 @@ fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
     assert!(ask(&socket, "/healthz", "Host: x\r\n").starts_with("HTTP/1.1 200"));
     let why = error("stale2.toml", file);
     assert!(why.contains(socket.to_str().unwrap()) && why.contains("in use"), "{why}");
-    // That has harmed nobody.
+    // The failed start has not harmed the gripd that runs.
     assert!(ask(&socket, "/healthz", "Host: x\r\n").starts_with("HTTP/1.1 200"));
     drop(running);
     assert!(!socket.exists());
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn a_file_that_is_no_socket_is_left_unchanged() {
     let file = write("no_socket", "something of somebody");
     let why = error("no_socket.toml", "control.unix = \"no_socket\"\n");
     assert!(why.contains(file.to_str().unwrap()) && why.contains("no socket"), "{why}");
@@ -95,7 +96,7 @@ fn what_is_no_socket_is_left_alone() {
 }
 
 #[test]
-fn a_socket_that_another_has_put_there_is_not_removed() {
+fn a_socket_that_somebody_else_has_created_is_not_removed() {
     let socket = place("other.sock");
     let running = gripd("other.toml", "control.unix = \"other.sock\"\n");
     std::fs::remove_file(&socket).unwrap();

@@ -1,4 +1,4 @@
-//! The scene that everything is judged by, over every transport.
+//! The most important behaviour of connections, over every transport.
 
 use crate::support::kinds::{self, item};
 use crate::support::{Client, Gripd, KINDS, Kind, Member, get};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// The transports, and an address of each.
+/// Returns the name of each transport, and an address for it. `name` is the file name of the Unix socket.
 fn transports(name: &str) -> [(&'static str, ListenAddress); 3] {
     let unix = UnixAddress { path: socket(name), mode: 0o600 };
     [
@@ -18,14 +18,15 @@ fn transports(name: &str) -> [(&'static str, ListenAddress); 3] {
     ]
 }
 
-/// The path of a socket, which is at most 107 bytes long.
+/// Returns the path of a socket, which may have at most 107 bytes, and removes a file that an earlier run has left
+/// there.
 fn socket(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_file(&path);
     path
 }
 
-/// The two forms of a close: of every connection, and of those of one kind.
+/// Returns the two forms of a close: of all connections of a channel, and of those of one kind.
 fn forms(channel: &str, kind: Kind) -> [Value; 2] {
     let format = match kind {
         Kind::Stream => "http-stream",
@@ -72,7 +73,7 @@ fn a_connection_serves_one_request_after_the_other() {
         assert_eq!(client.answer().1, "plain\n", "{transport}");
         for round in 0..3 {
             client.write(get("/poll?user456"));
-            crate::support::eventually("it is held", || gripd.connections("user456") == 1);
+            crate::support::eventually("the long-poll is held", || gripd.connections("user456") == 1);
             let text = round.to_string();
             assert_eq!(gripd.publish(&json!([item("user456", &text)]))[0]["delivered"], 1, "{transport}");
             assert_eq!(client.answer().1, text, "{transport}");
@@ -83,13 +84,13 @@ fn a_connection_serves_one_request_after_the_other() {
 }
 
 #[test]
-fn a_client_that_goes_is_held_no_longer() {
+fn a_client_that_leaves_is_no_longer_held() {
     let origin = kinds::origin();
     for (transport, listen) in transports("goes.sock") {
         let gripd = Gripd::to(&[format!("* {},over_http", origin.address)], |config| config.listen = listen);
         for kind in KINDS {
             drop(kind.held(&gripd, "user456"));
-            crate::support::eventually(transport, || gripd.connections("user456") == 0);
+            crate::support::eventually(&format!("{transport}: the client left"), || gripd.connections("user456") == 0);
         }
     }
 }
@@ -113,7 +114,7 @@ fn a_client_that_does_not_read_is_cut() {
 }
 
 #[test]
-fn a_unix_socket_is_configured_by_its_file_and_a_proxy_behind_it_is_believed() {
+fn a_unix_socket_can_be_configured_and_its_clients_may_be_trusted_proxies() {
     let (origin, path) = (kinds::origin(), socket("configured.sock"));
     let text = format!(
         "listen = \"unix:configured.sock\"\nlisten_mode = \"0660\"\n[client]\nproxies = [\"127.0.0.1\"]\n[[route]]\ntarget = \"{}\"\n",
@@ -135,7 +136,7 @@ fn a_unix_socket_is_configured_by_its_file_and_a_proxy_behind_it_is_believed() {
     shown.sort_by_key(|row| row.0.to_string());
     assert_eq!(shown, [(&json!("9.9.9.9"), &json!("unix")), (&json!("unix"), &Value::Null)]);
     drop((direct, proxied, gripd));
-    assert!(!path.exists(), "the file is removed at the end");
+    assert!(!path.exists(), "the socket was not removed at the end");
 }
 
 #[test]
@@ -163,8 +164,8 @@ fn a_unix_socket_passes_to_a_successor_while_its_predecessor_drains() {
     let old = start();
     let mut held = Kind::Stream.held(&old, "user456");
     old.drain();
-    // It no longer listens, and ends its stream by and by: another one may have the address.
-    crate::support::eventually("the file is gone", || !Path::new(&listen.to_string()["unix:".len()..]).exists());
+    // The first gripd no longer listens, and ends its streams one after another. Another gripd may use the address.
+    crate::support::eventually("the socket is removed", || !Path::new(&listen.to_string()["unix:".len()..]).exists());
     let new = start();
     held.ends();
     drop(old);
@@ -172,7 +173,7 @@ fn a_unix_socket_passes_to_a_successor_while_its_predecessor_drains() {
 }
 
 #[test]
-fn the_mode_of_a_socket_is_that_of_the_file_when_the_command_line_names_another() {
+fn listen_mode_of_the_file_applies_to_a_socket_of_the_command_line() {
     let file = crate::support::folder("mode-of-another").join("gripd.toml");
     std::fs::write(&file, "listen = \"unix:a.sock\"\nlisten_mode = \"0600\"\n").unwrap();
     let load = |listen: &str| {

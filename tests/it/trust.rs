@@ -1,8 +1,8 @@
-//! Who is believed: other GRIP proxies, and nobody else.
+//! Trust: other GRIP proxies are believed if their signature is valid, and nobody else is.
 
 use crate::support::{Answer, Client, Gripd, Origin};
-use gripd::grip::signature::{Key, Signer, Verifier};
-use gripd::origin::{Edit, ForwardedFor};
+use gripd::grip::signature::{Key, ProxyVerifier, Signer};
+use gripd::origin::{ForwardedEdit, ForwardedFor};
 
 fn holding_everything() -> Origin {
     Origin::start(|_| Answer::with("Grip-Hold: stream\r\nGrip-Channel: a\r\n", "body"))
@@ -18,8 +18,9 @@ fn token(key: &str) -> String {
 
 fn trusting(origin: &Origin, options: &str) -> Gripd {
     Gripd::with(origin, options, |config| {
-        config.front.trusted = Verifier::new(&secret("between us")).unwrap();
-        config.origin.forwarding.forwarded_for = ForwardedFor::Edited(Edit { truncate: Some(0), append: true });
+        config.front.trusted = ProxyVerifier::new(&secret("between us")).unwrap();
+        config.origin.forwarding.forwarded_for =
+            ForwardedFor::Edited(ForwardedEdit { truncate: Some(0), append: true });
     })
 }
 
@@ -28,7 +29,7 @@ fn send(gripd: &Gripd, headers: &str) -> (String, String) {
 }
 
 #[test]
-fn a_trusted_proxy_holds_by_itself() {
+fn a_trusted_proxy_gets_the_instruct_and_holds_the_client_itself() {
     let origin = holding_everything();
     let gripd = trusting(&origin, "");
     let signature = token("between us");
@@ -44,7 +45,7 @@ fn a_trusted_proxy_holds_by_itself() {
 }
 
 #[test]
-fn who_only_says_so_is_not_trusted() {
+fn a_proxy_without_a_valid_signature_is_not_trusted() {
     let origin = holding_everything();
     let gripd = trusting(&origin, "");
     for forged in [token("another key"), "nonsense".to_owned(), String::new()] {
@@ -52,7 +53,7 @@ fn who_only_says_so_is_not_trusted() {
             "GET / HTTP/1.1\r\nHost: h\r\nGrip-Sig: {forged}\r\nGrip-Last: forged\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n"
         );
         let mut client = Client::send(gripd.clients, request);
-        assert!(!client.head().contains("grip-"), "it is held here");
+        assert!(!client.head().contains("grip-"), "a GRIP header has reached the client");
         let asked = origin.asked().pop().unwrap();
         assert_ne!(asked.header("grip-sig"), Some(forged.as_str()));
         assert_eq!((asked.header("grip-last"), asked.header("x-forwarded-for")), (None, Some("127.0.0.1")));
@@ -69,10 +70,10 @@ fn a_route_without_grip_only_forwards() {
 }
 
 #[test]
-fn nobody_else_sends_websocket_events() {
+fn only_a_trusted_proxy_may_send_websocket_events() {
     let origin = Origin::holding();
     let routes = [format!("*,path_beg=/a {}", origin.address), format!("*,proto=ws {},over_http", origin.address)];
-    let gripd = Gripd::to(&routes, |config| config.front.trusted = Verifier::new(&secret("between us")).unwrap());
+    let gripd = Gripd::to(&routes, |config| config.front.trusted = ProxyVerifier::new(&secret("between us")).unwrap());
     let post = |more: &str| {
         let request = format!("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n{more}\r\nOPEN\r\n");
         Client::send(gripd.clients, request).answer()
@@ -85,7 +86,7 @@ fn nobody_else_sends_websocket_events() {
     assert!(post("Content-Type: application/json\r\n").0.starts_with("http/1.1 200"));
     let trusted = format!("Content-Type: application/websocket-events\r\nGrip-Sig: {}\r\n", token("between us"));
     assert!(post(&trusted).0.starts_with("http/1.1 200"));
-    // Where no origin takes them, they are nothing special.
+    // If no route leads to an origin over HTTP, such a request is like any other.
     let gripd = Gripd::start(&origin);
     let request =
         "POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/websocket-events\r\nContent-Length: 0\r\n\r\n";
@@ -93,7 +94,7 @@ fn nobody_else_sends_websocket_events() {
 }
 
 #[test]
-fn a_request_that_comes_back_is_a_loop() {
+fn a_request_that_comes_back_is_refused_as_a_loop() {
     let origin = Origin::holding();
     let gripd = Gripd::with(&origin, "", |config| config.origin.forwarding.cdn_loop = Some("me".into()));
     assert!(send(&gripd, "CDN-Loop: other; x=1\r\n").0.starts_with("http/1.1 200"));
@@ -102,7 +103,7 @@ fn a_request_that_comes_back_is_a_loop() {
 }
 
 #[test]
-fn a_host_that_is_none_is_refused() {
+fn an_invalid_host_is_refused() {
     let origin = Origin::holding();
     let gripd = Gripd::start(&origin);
     for host in ["h#", "h/x", "a@h", "h?x", "h h", "h,h", "h:80:443", "[::1"] {
@@ -113,7 +114,7 @@ fn a_host_that_is_none_is_refused() {
 }
 
 #[test]
-fn grip_in_trailers_stays_out_as_well() {
+fn grip_headers_in_trailers_are_removed_as_well() {
     let origin = Origin::start(|_| {
         Answer::Bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-a\r\n\r\n2\r\nok\r\n0\r\nGrip-Hold: stream\r\nX-A: 1\r\n\r\n".into())
     });
@@ -145,7 +146,7 @@ fn a_route_may_have_its_own_signature() {
         let key = Key::parse(&format!("file:{public}"), |name| {
             std::fs::read_to_string(format!("{pem}{name}")).map_err(|error| error.to_string())
         });
-        let verifier = Verifier::new(&key.unwrap()).unwrap().unwrap();
+        let verifier = ProxyVerifier::new(&key.unwrap()).unwrap().unwrap();
         assert!(verifier.trusts(&token, gripd::origin::now()), "{token}");
     }
 }

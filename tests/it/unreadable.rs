@@ -1,4 +1,4 @@
-//! Requests that cannot be read, and clients that do not finish them.
+//! Requests that are not valid HTTP, and clients that do not finish their requests.
 
 use crate::support::paused::{ok, paused};
 use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
@@ -12,7 +12,7 @@ fn start(change: impl FnOnce(&mut Config)) -> (Gripd, Origin) {
 }
 
 #[test]
-fn what_is_no_http_gets_a_text_and_is_counted() {
+fn requests_that_are_not_valid_http_get_a_text_and_are_counted() {
     let (gripd, origin) = start(|_| {});
     let large = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Large: {}\r\n\r\n", "x".repeat(70_000));
     let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(200));
@@ -36,11 +36,11 @@ fn what_is_no_http_gets_a_text_and_is_counted() {
     assert!(origin.asked().is_empty());
     let (head, _) = Client::send(gripd.control, "garbage\r\n\r\n").answer();
     assert!(head.starts_with("http/1.1 400 "), "{head}");
-    eventually("that is counted as well", || gripd.metric("control_malformed_total") == 1);
+    eventually("the request to the control port is counted as well", || gripd.metric("control_malformed_total") == 1);
 }
 
 #[test]
-fn a_request_that_cannot_be_read_after_others_is_refused_alone() {
+fn an_invalid_request_after_a_valid_one_is_refused() {
     let (gripd, _origin) = start(|_| {});
     let mut client = Client::send(gripd.clients, get("/first"));
     assert_eq!(client.answer().1, "/first");
@@ -51,7 +51,7 @@ fn a_request_that_cannot_be_read_after_others_is_refused_alone() {
 }
 
 #[test]
-fn an_answer_that_looks_like_a_refusal_of_hyper_stays_what_it_is() {
+fn an_answer_that_looks_like_a_refusal_of_hyper_is_not_changed() {
     let head = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
     let origin = Origin::start(move |asked| match asked.target() {
         "/empty" => Answer::Bytes(head.into()),
@@ -88,17 +88,17 @@ fn a_head_that_takes_too_long_ends_its_connection_and_an_idle_one_stays() {
 }
 
 #[test]
-fn a_connection_is_idle_no_longer_than_it_may_be() {
+fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let (gripd, _origin) = start(|config| config.front.idle_timeout = Duration::from_millis(300));
     let mut client = gripd.get("/");
     assert_eq!(client.answer().1, "/");
     assert_eq!(client.rest(), "");
-    eventually("it is closed", || gripd.metric("connections") == 0);
+    eventually("the idle connection is closed", || gripd.metric("connections") == 0);
     assert_eq!(gripd.metric("slow_heads_total"), 0);
 }
 
 #[test]
-fn an_answer_that_is_still_sent_is_not_cut_as_idle() {
+fn an_answer_that_is_still_being_sent_is_not_cut_as_idle() {
     const LENGTH: usize = 3_000_000;
     let idle = |config: &mut Config| config.front.idle_timeout = Duration::from_millis(200);
     paused("* origin:80", idle, async |gripd| {
@@ -107,7 +107,7 @@ fn an_answer_that_is_still_sent_is_not_cut_as_idle() {
         client.read_until("\r\n\r\n").await;
         let mut read = 0;
         while read < LENGTH {
-            // Slowly, but steadily.
+            // The client reads slowly, but steadily.
             sleep(Duration::from_millis(20)).await;
             read += client.read_exact((LENGTH - read).min(60_000)).await.len();
         }
@@ -116,7 +116,7 @@ fn an_answer_that_is_still_sent_is_not_cut_as_idle() {
 }
 
 #[test]
-fn a_refusal_after_a_request_of_http_1_0_has_a_text_as_well() {
+fn an_invalid_request_after_one_of_http_1_0_gets_a_text_as_well() {
     let (gripd, _origin) = start(|_| {});
     let mut client = Client::send(gripd.clients, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     assert_eq!(client.answer().1, "/");

@@ -1,4 +1,4 @@
-//! Who a client is: tokens, what origins say, and what a proxy in front says.
+//! The user of a client: from its token, from the origin, or from a trusted proxy.
 
 use crate::support::kinds::{item, origin};
 use crate::support::tokens::{SECRET, claims, now, signed, token};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/");
 const OWN: &str = "user_channel = \"user{user}\"";
 
-/// A gripd whose users have tokens in the query.
+/// Starts a gripd that reads tokens of users from the query.
 fn start(origin: &Origin, more: &str) -> Gripd {
     places(origin, &format!("[\"query:token\"]\nuser_key = \"{SECRET}\"\n{OWN}\n{more}"))
 }
@@ -18,10 +18,11 @@ fn places(origin: &Origin, more: &str) -> Gripd {
     Gripd::configured(&origin.route(&format!("user_jwt = {more}")))
 }
 
-/// A connection that is held by a user, besides what the query says.
+/// Returns a connection that is held on the user's own channel besides those in the query. Checks that gripd shows the
+/// user.
 fn user(gripd: &Gripd, kind: Kind, user: &str, rest: &str, headers: &str) -> Member {
     let own = format!("user{user}");
-    eventually("nobody else is there", || gripd.connections(&own) == 0);
+    eventually("the user has no other connection", || gripd.connections(&own) == 0);
     let member = kind.ask_with(gripd, rest, headers).begun(|| gripd.connections(&own) == 1);
     let shown = gripd.json(&format!("/connections?channel={own}"));
     assert_eq!(shown["connections"].as_array().unwrap().len(), 1, "{kind:?} with {rest} {headers}: {shown}");
@@ -29,9 +30,10 @@ fn user(gripd: &Gripd, kind: Kind, user: &str, rest: &str, headers: &str) -> Mem
     member
 }
 
-/// Who asks so is told that the token is not good, and the origin is not asked.
+/// Checks that requests of every kind are refused with 401, and that the origin is not asked. Returns the head of the
+/// last response.
 fn unauthorized(gripd: &Gripd, origin: &Origin, rest: &str, headers: &str) -> String {
-    // That somebody left may be told at any time.
+    // A DISCONNECT of an earlier client may reach the origin at any time, and is not counted.
     let asks = || origin.asked().iter().filter(|asked| asked.body.is_empty() || asked.body == "OPEN\r\n").count();
     let (before, mut why) = (asks(), String::new());
     for kind in KINDS {
@@ -52,7 +54,7 @@ fn of(value: &Value) -> String {
 }
 
 #[test]
-fn tokens_are_where_the_route_says() {
+fn tokens_are_read_from_the_places_that_the_route_lists() {
     let origin = origin();
     let gripd = places(
         &origin,
@@ -75,7 +77,7 @@ fn tokens_are_where_the_route_says() {
         }
         let encoded = good.replace('.', "%2e");
         drop(user(&gripd, kind, "456", &format!("room&x=y&access%20token={encoded}&z"), ""));
-        // The first place that the request has counts.
+        // If a request has tokens in several places, the place that is first in the route's list counts.
         let both = format!("room&access%20token={good}");
         let (status, _, _) = kind.ask_with(&gripd, &both, "Authorization: Bearer x.y.z\r\n").refused();
         assert_eq!(status, 401);
@@ -84,7 +86,7 @@ fn tokens_are_where_the_route_says() {
 }
 
 #[test]
-fn tokens_that_are_not_good_are_401() {
+fn tokens_with_invalid_claims_are_401() {
     let origin = origin();
     let gripd = start(&origin, "user_iss = \"login\"\nuser_aud = \"chat\"");
     let good = json!({ "sub": "456", "exp": now() + 3600, "iss": "login", "aud": ["other", "chat"] });
@@ -126,7 +128,7 @@ fn tokens_that_are_not_good_are_401() {
 }
 
 #[test]
-fn signatures_that_are_not_good_are_401() {
+fn tokens_with_invalid_signatures_are_401() {
     let origin = origin();
     let gripd = start(&origin, "");
     let good = json!({ "sub": "456", "exp": now() + 3600 });
@@ -139,14 +141,14 @@ fn signatures_that_are_not_good_are_401() {
     for wrong in [other, longer, none, format!("{body}."), format!("{token}x"), body.into(), "x".into(), "%00".into()] {
         unauthorized(&gripd, &origin, &format!("room&token={wrong}"), "");
     }
-    // Plain requests are no exception.
+    // Requests that are not held are refused as well.
     let request = "GET /plain?token=x HTTP/1.1\r\nHost: h\r\n\r\n";
     assert!(Client::send(gripd.clients, request).answer().0.starts_with("http/1.1 401"));
     assert!(origin.asked().is_empty());
 }
 
 #[test]
-fn keys_may_be_public_ones() {
+fn keys_may_be_public_keys_or_a_jwks_file() {
     let origin = origin();
     let good = json!({ "sub": "456", "exp": now() + 3600 });
     let read = |name: &str| std::fs::read(format!("{KEYS}{name}")).unwrap();
@@ -158,7 +160,7 @@ fn keys_may_be_public_ones() {
     {
         let gripd = places(&origin, &format!("[\"query:token\"]\nuser_key = \"file:{KEYS}{file}\"\n{OWN}"));
         drop(user(&gripd, Kind::Stream, "456", &query(&signed(algorithm, Some("any"), key, &good)), ""));
-        // Who knows the public key has not its private one.
+        // The public key must not be accepted as the secret of an HMAC.
         let forged = EncodingKey::from_secret(&read(file));
         unauthorized(&gripd, &origin, &query(&signed(Algorithm::HS256, None, &forged, &good)), "");
     }
@@ -176,7 +178,7 @@ fn keys_may_be_public_ones() {
 }
 
 #[test]
-fn who_has_no_token_is_anonymous_or_refused() {
+fn a_client_without_a_token_is_anonymous_or_refused() {
     let origin = origin();
     let gripd = start(&origin, "");
     for kind in KINDS {
@@ -235,7 +237,7 @@ fn a_token_says_what_its_user_may_hold() {
 }
 
 #[test]
-fn a_hold_ends_with_its_token() {
+fn a_hold_ends_when_its_token_expires() {
     let origin = origin();
     let gripd = start(&origin, "close_at_expiry = true");
     let unbound = start(&origin, "");
@@ -256,7 +258,7 @@ fn a_hold_ends_with_its_token() {
 }
 
 #[test]
-fn an_origin_may_say_who_it_is() {
+fn an_origin_may_name_the_user() {
     let gripd = Gripd::configured(&origin().route(&format!("user_meta = \"user\"\n{OWN}")));
     for kind in KINDS {
         drop(user(&gripd, kind, "456", "room&meta=456", ""));
@@ -268,13 +270,13 @@ fn an_origin_may_say_who_it_is() {
     assert_eq!(gripd.json("/connections?user=7")["connections"][0]["kind"], "websocket");
     gripd.publish(&json!([item("user7", "hello 7")]));
     assert_eq!(socket.hears(), "hello 7");
-    // It is somebody else now.
+    // The origin may change the user.
     socket.tell(&json!({ "type": "set-meta", "name": "user", "value": "8" }));
     assert_eq!((gripd.connections("user7"), gripd.connections("user8")), (0, 1));
 }
 
 #[test]
-fn a_proxy_in_front_may_say_who_it_is() {
+fn a_trusted_proxy_may_name_the_user() {
     for (proxies, trusted) in
         [("[\"127.0.0.0/8\"]", true), ("[\"::1\", \"127.0.0.1\"]", true), ("[\"10.0.0.0/8\", \"::1\"]", false)]
     {
@@ -294,7 +296,7 @@ fn a_proxy_in_front_may_say_who_it_is() {
             let asked = origin.asked();
             assert!(asked.len() >= 3 && asked.iter().all(|asked| asked.header("x-user").is_none()), "{asked:?}");
         }
-        eventually("nobody is there", || gripd.connections("user456") == 0);
+        eventually("the user has no connection any more", || gripd.connections("user456") == 0);
     }
 }
 
@@ -312,7 +314,7 @@ fn no_token_is_logged() {
     };
     for token in [&good, &late] {
         ask(&format!("plain?a=b&token={token}&c=d"), &format!("Cookie: session={token}\r\n"));
-        // Those that the origin must not hold are worth a line of their own.
+        // The refusal of a channel has a line of its own in the log.
         ask(&format!("stream?secret&token={token}"), "");
         ask(&format!("poll?secret&token={token}"), "");
     }
@@ -328,7 +330,7 @@ fn no_token_is_logged() {
 }
 
 #[test]
-fn keys_may_change_while_it_runs() {
+fn keys_are_read_again_on_sighup() {
     let folder = folder("users-keys");
     let (file, keys) = (folder.join("gripd.toml"), folder.join("keys.json"));
     let set = |secret: &str| {
@@ -349,7 +351,7 @@ fn keys_may_change_while_it_runs() {
 }
 
 #[test]
-fn configurations_that_make_no_sense_are_errors() {
+fn invalid_configurations_are_errors() {
     let key = format!("user_key = \"{SECRET}\"");
     for wrong in [
         "user_jwt = [\"query:token\"]".into(),

@@ -1,10 +1,10 @@
-//! Webhooks: what gripd tells of who comes and goes.
+//! Webhooks: the events that gripd sends when clients come and go.
 
 use crate::support::events::{close, events};
 use crate::support::kinds::{self, item};
 use crate::support::tokens::{SECRET, claims, now, token};
 use crate::support::{Answer, Asked, Client, Gripd, KINDS, Kind, Origin, eventually};
-use gripd::grip::signature::{Key, Verifier};
+use gripd::grip::signature::{Key, ProxyVerifier};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -12,7 +12,7 @@ use std::sync::{Mutex, mpsc};
 
 const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
-/// Takes events.
+/// A server that receives the events of webhooks.
 struct Receiver(Origin);
 
 impl Receiver {
@@ -24,12 +24,12 @@ impl Receiver {
         Self(Origin::start(script))
     }
 
-    /// The table of a webhook to it, with further lines.
+    /// Returns the TOML table of a webhook to this receiver. `more` is further lines of the table.
     fn table(&self, more: &str) -> String {
         format!("[[webhook]]\nurl = \"http://{}/events?x=1\"\nbatch_wait = 0.01\n{more}\n", self.0.address)
     }
 
-    /// What it was sent so far, request by request.
+    /// Returns the events so far, request by request.
     fn batches(&self) -> Vec<Vec<Value>> {
         let events = |asked: Asked| {
             let mut body: Value = serde_json::from_str(&asked.body).unwrap();
@@ -42,7 +42,7 @@ impl Receiver {
         self.batches().concat()
     }
 
-    /// Events of this name so far that have all these fields.
+    /// Returns the events so far that have this name and all these fields.
     fn all(&self, name: &str, fields: &Value) -> Vec<Value> {
         let fits = |event: &Value| {
             let mut fields = fields.as_object().unwrap().iter();
@@ -51,14 +51,15 @@ impl Receiver {
         self.events().into_iter().filter(fits).collect()
     }
 
-    /// Waits for such an event.
+    /// Waits for an event that has this name and all these fields, and returns it.
     fn one(&self, name: &str, fields: &Value) -> Value {
-        let what = format!("it is told of {name} {fields}");
+        let what = format!("the receiver gets {name} with {fields}");
         eventually(&what, || !self.all(name, fields).is_empty());
         self.all(name, fields)[0].clone()
     }
 
-    /// What it was told of a channel or a user, in order.
+    /// Returns the names of the events about a channel or a user, in their order and without `ended`. `field` is
+    /// "channel" or "user".
     fn story(&self, field: &str, name: &str) -> Vec<String> {
         let of = |event: &Value| event["event"] != "ended" && event[field] == name;
         self.events().iter().filter(|event| of(event)).map(|e| e["event"].as_str().unwrap().to_owned()).collect()
@@ -78,12 +79,12 @@ fn of(user: &str) -> String {
     format!("room&token={}", token(user))
 }
 
-fn secret(text: &str) -> Verifier {
-    Verifier::new(&Key::parse(text, |_| Err("no files".into())).unwrap()).unwrap().unwrap()
+fn secret(text: &str) -> ProxyVerifier {
+    ProxyVerifier::new(&Key::parse(text, |_| Err("no files".into())).unwrap()).unwrap().unwrap()
 }
 
 #[test]
-fn the_first_who_comes_and_the_last_who_goes_are_told() {
+fn joined_is_sent_for_the_first_connection_and_left_for_the_last() {
     let receiver = Receiver::start();
     let gripd = start(&receiver, "grace = 0.01");
     for kind in KINDS {
@@ -92,10 +93,10 @@ fn the_first_who_comes_and_the_last_who_goes_are_told() {
         let left = || receiver.all("left", &json!({ "channel": "room" })).len();
         let before = left();
         drop(one);
-        eventually("one is gone", || gripd.connections("room") == 1);
+        eventually("the first connection has ended", || gripd.connections("room") == 1);
         drop(other);
-        eventually("the channel is empty", || left() > before);
-        eventually("all is told", || receiver.events().len() >= begin + 6);
+        eventually("`left` is sent for the channel", || left() > before);
+        eventually("all events are sent", || receiver.events().len() >= begin + 6);
         let told = &receiver.events()[begin..];
         let count =
             |name: &str, field: &str| told.iter().filter(|e| e["event"] == name && e[field].is_string()).count();
@@ -110,7 +111,7 @@ fn the_first_who_comes_and_the_last_who_goes_are_told() {
     }
     let events = receiver.events();
     let ids: BTreeSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
-    assert_eq!(ids.len(), events.len(), "an id comes twice");
+    assert_eq!(ids.len(), events.len(), "two events have the same id");
     let boots: BTreeSet<&str> = ids.iter().map(|id| id.rsplit_once('-').unwrap().0).collect();
     assert_eq!(boots.len(), 1, "{boots:?}");
     let time = events[0]["time"].as_f64().unwrap();
@@ -135,13 +136,13 @@ fn requests_are_signed_posts() {
         assert!(secret(other).claims::<Value>(signature).is_err(), "{more}");
         assert_eq!((&claims["iss"], &claims["aud"]), (&json!(issuer), &json!("webhook")));
         assert!(claims["exp"].as_u64().unwrap() > now());
-        // What a client sends there is signed for nobody in particular.
+        // The token names an audience. Therefore gripd does not accept it as the signature of a trusted proxy.
         assert!(!secret(good).trusts(signature, now()));
     }
 }
 
 #[test]
-fn an_end_is_told_with_what_it_was() {
+fn ended_describes_the_connection() {
     let receiver = Receiver::start();
     let gripd = start(&receiver, "");
     for kind in KINDS {
@@ -159,7 +160,7 @@ fn an_end_is_told_with_what_it_was() {
     }
     let member = Kind::Stream.held(&gripd, "lobby");
     gripd.publish(&json!([item("lobby", &"x".repeat(5000))]));
-    eventually("it is sent", || {
+    eventually("the item is sent", || {
         gripd.json("/connections?channel=lobby")["connections"][0]["bytes"].as_u64() >= Some(5000)
     });
     drop(member);
@@ -183,13 +184,13 @@ fn a_long_poll_that_is_served_again_is_the_same_connection() {
     let id = gripd.json("/connections")["connections"][0]["id"].clone();
     let hint = json!({ "items": [{ "channel": "room", "action": "hint" }] }).to_string();
     gripd.publish_body("", &hint);
-    eventually("it is served again", || origin.asked().len() == 2);
+    eventually("the request is served again", || origin.asked().len() == 2);
     go.send(()).unwrap();
-    eventually("it is held again", || gripd.json("/connections")["connections"][0]["address"].is_string());
+    eventually("the long-poll is held again", || gripd.json("/connections")["connections"][0]["address"].is_string());
     assert_eq!(gripd.json("/connections")["connections"][0]["id"], id);
     gripd.publish_body("", &hint);
-    eventually("it is served again", || origin.asked().len() == 3);
-    // The origin has not answered yet: it is not what ends it.
+    eventually("the request is served again", || origin.asked().len() == 3);
+    // The origin has not answered yet, so it is the close that ends the connection.
     assert_eq!(gripd.close("room"), (1, 0));
     member.ends();
     assert_eq!(receiver.one("ended", &json!({ "connection": id }))["reason"], "kicked");
@@ -240,8 +241,8 @@ fn each_end_has_its_reason() {
         assert_eq!(receiver.one("ended", &json!({ "connection": id }))["reason"], "origin", "{said}");
     }
     let mut slow = Client::with_small_buffer(gripd.clients, "GET /stream?slow HTTP/1.1\r\nHost: h\r\n\r\n");
-    eventually("it is held", || gripd.connections("slow") == 1);
-    eventually("it is cut", || {
+    eventually("the slow client is held", || gripd.connections("slow") == 1);
+    eventually("the slow client is cut", || {
         gripd.publish(&json!([item("slow", &"x".repeat(300_000))]));
         gripd.connections("slow") == 0
     });
@@ -255,19 +256,19 @@ fn each_end_has_its_reason() {
 }
 
 #[test]
-fn who_is_back_in_time_never_left() {
+fn a_client_that_is_back_within_the_grace_has_not_left() {
     let receiver = Receiver::start();
     let gripd = start(&receiver, "grace = 60");
     for n in 1..=5 {
         drop(KINDS[n % 3].held(&gripd, &of("456")));
         let ends = || receiver.all("ended", &json!({})).len();
-        eventually("its end is told", || ends() == n);
+        eventually("the end of the connection is sent", || ends() == n);
     }
     assert_eq!(
         (receiver.story("channel", "room"), receiver.story("user", "456")),
         (vec!["joined".into()], vec!["joined".into()])
     );
-    // A drain tells it at once.
+    // A drain sends `left` at once.
     drop(gripd);
     assert_eq!((receiver.story("channel", "room"), receiver.story("user", "456")), (story(), story()));
 }
@@ -277,7 +278,7 @@ fn story() -> Vec<String> {
 }
 
 #[test]
-fn a_batch_is_sent_again_until_it_is_taken() {
+fn a_batch_is_sent_again_until_it_is_accepted() {
     let tries = AtomicUsize::new(0);
     let receiver = Receiver::by(move |_| match tries.fetch_add(1, SeqCst) {
         0 | 1 => Answer::Bytes("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nno\n".into()),
@@ -285,15 +286,15 @@ fn a_batch_is_sent_again_until_it_is_taken() {
     });
     let gripd = start(&receiver, "grace = 0");
     let members: Vec<_> = (0..20).map(|n| Kind::Stream.held(&gripd, &format!("c{n}"))).collect();
-    eventually("it was tried", || receiver.0.asked().len() >= 3);
+    eventually("the batch is sent three times", || receiver.0.asked().len() >= 3);
     let batches = receiver.batches();
     assert!(!batches[0].is_empty() && batches[0] == batches[1] && batches[0] == batches[2], "{batches:?}");
     assert_eq!(gripd.metric("webhook_failures_total"), 2);
     drop(members);
-    eventually("all is told", || receiver.all("left", &json!({})).len() == 20);
-    eventually("none waits", || gripd.metric("webhook_queue") == 0);
+    eventually("all `left` are sent", || receiver.all("left", &json!({})).len() == 20);
+    eventually("no event waits", || gripd.metric("webhook_queue") == 0);
     let numbers: Vec<u64> = receiver.batches()[2..].concat().iter().map(number).collect();
-    eventually("all is counted", || gripd.metric("webhook_events_total") == numbers.len() as u64);
+    eventually("all events are counted", || gripd.metric("webhook_events_total") == numbers.len() as u64);
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
 }
 
@@ -302,28 +303,28 @@ fn number(event: &Value) -> u64 {
 }
 
 #[test]
-fn what_does_not_fit_the_queue_is_dropped_and_told() {
+fn events_that_do_not_fit_the_queue_are_dropped_and_counted() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
-    // It takes nothing until it may; from then on everything.
+    // The receiver takes nothing until `go` is dropped, and everything from then on.
     let receiver = Receiver::by(move |_| {
         let _ = wait.lock().unwrap().recv();
         Answer::Bytes(OK.into())
     });
     let gripd = start(&receiver, "queue = 10\nbatch = 3\nevents = [\"joined\"]\ntimeout = 20");
     let members: Vec<_> = (0..50).map(|n| Kind::Stream.held(&gripd, &format!("c{n}"))).collect();
-    eventually("some are dropped", || gripd.metric("webhook_dropped_total") > 0);
+    eventually("some events are dropped", || gripd.metric("webhook_dropped_total") > 0);
     drop(go);
     let told = || receiver.all("joined", &json!({})).len() as u64;
     let counted = || receiver.all("dropped", &json!({})).iter().map(|e| e["count"].as_u64().unwrap()).sum::<u64>();
-    eventually("all are told or counted", || told() + counted() == 50);
+    eventually("all events are sent or counted as dropped", || told() + counted() == 50);
     assert!(counted() >= 30 && counted() == gripd.metric("webhook_dropped_total"), "{}", counted());
     assert!(receiver.batches().iter().all(|batch| (1..=3).contains(&batch.len())));
     drop(members);
 }
 
 #[test]
-fn a_webhook_is_of_one_route_or_of_all() {
+fn a_webhook_is_for_one_route_or_for_all() {
     let (of_chat, of_all) = (Receiver::start(), Receiver::start());
     let origin = kinds::origin();
     let other = format!("[[route]]\nhost = \"other.example\"\ntarget = \"{}\"\n", origin.address);
@@ -345,7 +346,7 @@ fn a_webhook_is_of_one_route_or_of_all() {
 }
 
 #[test]
-fn a_webhook_is_told_what_it_wants() {
+fn a_webhook_gets_only_the_events_that_are_configured() {
     let [ends, joins, chats] = [Receiver::start(), Receiver::start(), Receiver::start()];
     let hooks = ends.table("events = [\"ended\"]")
         + &joins.table("events = [\"joined\"]\nusers = false")
@@ -356,7 +357,7 @@ fn a_webhook_is_told_what_it_wants() {
         gripd.close(channels);
         member.ends();
     }
-    eventually("all is told", || ends.events().len() == 3 && joins.events().len() == 3);
+    eventually("all events are sent", || ends.events().len() == 3 && joins.events().len() == 3);
     for channel in ["conversation1", "news"] {
         chats.one("left", &json!({ "channel": channel }));
     }
@@ -371,7 +372,7 @@ fn a_webhook_is_told_what_it_wants() {
 }
 
 #[test]
-fn a_drain_sends_what_waits() {
+fn a_drain_sends_all_events_that_wait() {
     let receiver = Receiver::start();
     let hook = receiver.table("grace = 60").replace("batch_wait = 0.01", "batch_wait = 60");
     let gripd = Gripd::configured(&format!("drain = 2\n{}{hook}", kinds::origin().route("")));
@@ -388,7 +389,7 @@ fn a_drain_does_not_wait_for_a_receiver_that_takes_nothing() {
     let receiver = Receiver::by(|_| Answer::Bytes("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into()));
     let gripd = Gripd::configured(&format!("drain = 1\n{}{}", kinds::origin().route(""), receiver.table("")));
     let _member = Kind::Stream.held(&gripd, "room");
-    eventually("it was tried", || !receiver.0.asked().is_empty());
+    eventually("a batch is sent", || !receiver.0.asked().is_empty());
     let begin = std::time::Instant::now();
     drop(gripd);
     assert!(begin.elapsed().as_secs() < 8, "{:?}", begin.elapsed());

@@ -1,10 +1,10 @@
-//! WebSockets of clients: handshakes, frames, and the target that says what it is told.
+//! WebSockets of clients: handshakes, frames, and the target `test`, which sends every message back.
 
 use crate::support::websocket::{BINARY, CONTINUATION, Frame, KEY, PING, PONG, TEXT, frame, handshake};
 use crate::support::{Client, Gripd, Origin, Socket, SocketOrigin, eventually};
 use serde_json::json;
 
-/// A gripd that needs no origin.
+/// Starts a gripd that needs no origin, because its target `test` sends every message back.
 fn echoing() -> Gripd {
     Gripd::to(&["* test".into()], |_| {})
 }
@@ -16,7 +16,7 @@ fn open(gripd: &Gripd, path: &str) -> Socket {
 }
 
 #[test]
-fn a_handshake_is_answered_by_the_rules() {
+fn a_handshake_is_answered_as_rfc_6455_says() {
     let gripd = echoing();
     let mut client =
         Socket::ask(gripd.clients, "/ws", "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: x\r\n");
@@ -30,7 +30,7 @@ fn a_handshake_is_answered_by_the_rules() {
 }
 
 #[test]
-fn what_is_no_handshake_is_refused_in_words() {
+fn an_invalid_handshake_is_refused_with_an_explanation() {
     let gripd = echoing();
     let whole = handshake("/ws", "");
     let key = format!("Sec-WebSocket-Key: {KEY}\r\n");
@@ -53,7 +53,7 @@ fn what_is_no_handshake_is_refused_in_words() {
 }
 
 #[test]
-fn the_upgrade_may_be_written_in_any_case_and_a_length_of_nothing_is_nothing() {
+fn a_handshake_may_have_upgrade_in_any_case_and_a_length_of_0() {
     let gripd = echoing();
     let request = handshake("/ws", "Content-Length: 0\r\n").replace("Upgrade: websocket", "UPGRADE: WebSocket");
     let mut client = Client::send(gripd.clients, request);
@@ -61,7 +61,7 @@ fn the_upgrade_may_be_written_in_any_case_and_a_length_of_nothing_is_nothing() {
 }
 
 #[test]
-fn who_has_no_route_is_refused() {
+fn a_handshake_without_a_route_is_refused() {
     let origin = Origin::holding();
     let gripd = Gripd::to(&[format!("h,proto=http {}", origin.address)], |_| {});
     let (head, body) = Socket::ask(gripd.clients, "/", "").http().answer();
@@ -78,7 +78,7 @@ fn the_test_target_echoes_and_subscribes() {
     assert_eq!(client.read(), Frame::whole(BINARY, [0, 255]));
     gripd.publish(&json!([{ "channel": "a 1", "ws-message": { "content": "news" } }]));
     assert_eq!(client.text(), "news");
-    // It answers pings, as there is nobody behind it who could.
+    // gripd answers pings to the target `test` itself, because there is no origin that could.
     client.send(PING, "you?");
     assert_eq!(client.read(), Frame::whole(PONG, "you?"));
     client.close(4000, "enough");
@@ -91,7 +91,7 @@ fn the_test_target_echoes_and_subscribes() {
 }
 
 #[test]
-fn what_comes_right_behind_a_handshake_is_heard() {
+fn frames_that_come_right_after_a_handshake_are_read() {
     let gripd = echoing();
     let hello = frame(0x80 | TEXT, true, b"at once");
     let mut client = Socket::ask(gripd.clients, "/ws", "");
@@ -99,7 +99,7 @@ fn what_comes_right_behind_a_handshake_is_heard() {
     let mut other = Socket::ask(gripd.clients, "/no", "");
     client.accepted();
     assert_eq!(client.text(), "at once");
-    // In one write, even.
+    // The handshake and the frames may even arrive in one write.
     other.http().answer();
     other.write([handshake("/ws", "").as_bytes(), &hello, &hello[..3]].concat());
     other.accepted();
@@ -112,7 +112,7 @@ fn what_comes_right_behind_a_handshake_is_heard() {
 fn fragments_are_one_message_with_control_frames_between_them() {
     let gripd = echoing();
     let mut client = open(&gripd, "/ws");
-    // Cut within a character, which is fine.
+    // A fragment may end within a character.
     client.fragment(TEXT, false, [b'g', b'r', 0xc3]);
     client.send(PING, "1");
     client.fragment(CONTINUATION, false, [0xbc, 0xc3]);
@@ -142,7 +142,7 @@ fn frames_of_any_length_arrive_byte_by_byte() {
     for length in [0, 1, 125, 126, 127, 65_535, 65_536, 300_000] {
         let content = vec![b'x'; length];
         let bytes = frame(0x80 | BINARY, true, &content);
-        // The head in single bytes, and the rest.
+        // The head is sent in single bytes, and the rest at once.
         let (head, rest) = bytes.split_at(bytes.len().min(14));
         head.iter().for_each(|byte| client.write([*byte]));
         client.write(rest);
@@ -150,7 +150,8 @@ fn frames_of_any_length_arrive_byte_by_byte() {
     }
 }
 
-/// The frames, and the code and the reason with which they are answered.
+/// Returns invalid frames, and the code and the reason of the Close frame with which gripd answers them. An empty
+/// reason stands for any.
 fn wrong() -> Vec<(Vec<u8>, u16, &'static str)> {
     let masked = |lead, content: &[u8]| frame(lead, true, content);
     let far = [&[0x82, 0xff], &[0x80, 0, 0, 0, 0, 0, 0, 1][..], &[0; 4]].concat();
@@ -178,7 +179,7 @@ fn wrong() -> Vec<(Vec<u8>, u16, &'static str)> {
 }
 
 #[test]
-fn who_breaks_the_protocol_is_told_so() {
+fn a_client_that_breaks_the_protocol_gets_the_close_code() {
     let gripd = echoing();
     for (at, (bytes, code, words)) in wrong().into_iter().enumerate() {
         let mut client = open(&gripd, "/ws");
@@ -186,7 +187,7 @@ fn who_breaks_the_protocol_is_told_so() {
         assert_eq!(client.text(), "fine");
         let mut frame = client.read();
         while frame.opcode != 8 {
-            // The beginning of a message was fine.
+            // gripd has sent back the beginning of the message, which was valid.
             assert!(!frame.last, "{at}: {frame:?}");
             frame = client.read();
         }
@@ -199,7 +200,7 @@ fn who_breaks_the_protocol_is_told_so() {
 }
 
 #[test]
-fn the_origin_hears_of_what_the_client_broke() {
+fn the_origin_gets_the_close_code_if_the_client_breaks_the_protocol() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", "", |_| {});
     for (bytes, code) in [(frame(0x81, true, &[0xff]), 1007), (frame(0x81, false, b"hi"), 1002)] {
@@ -217,7 +218,7 @@ fn the_origin_hears_of_what_the_client_broke() {
 }
 
 #[test]
-fn a_close_is_answered_with_the_same() {
+fn a_close_is_answered_with_the_same_code_and_reason() {
     let gripd = echoing();
     for (code, reason) in [(1000, ""), (1001, "leaving"), (3000, ""), (4999, "späť")] {
         let mut client = open(&gripd, "/ws");
@@ -230,10 +231,10 @@ fn a_close_is_answered_with_the_same() {
 }
 
 #[test]
-fn who_leaves_without_a_word_holds_nothing_any_more() {
+fn a_client_that_leaves_without_a_close_holds_nothing_any_more() {
     let gripd = echoing();
     let client = open(&gripd, "/ws?channel=a");
     assert_eq!(gripd.connections("a"), 1);
     drop(client);
-    eventually("it is gone", || gripd.connections("a") == 0 && gripd.metric("parked") == 0);
+    eventually("the client is gone", || gripd.connections("a") == 0 && gripd.metric("parked") == 0);
 }

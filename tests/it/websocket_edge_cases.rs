@@ -1,10 +1,11 @@
-//! WebSockets in rarer circumstances: origins that hang, hide or flood, proxies that are trusted, drains.
+//! WebSockets in rare circumstances: origins that do not answer, clients or origins that do not read, trusted proxies,
+//! drains.
 
 use crate::support::events::{control, say, subscribe};
 use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT, frame};
 use crate::support::{Answer, Events, Gripd, Origin, Socket, SocketOrigin, eventually};
 use gripd::config::Config;
-use gripd::grip::signature::{Key, Signer, Verifier};
+use gripd::grip::signature::{Key, ProxyVerifier, Signer};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
@@ -27,12 +28,12 @@ fn publish(gripd: &Gripd, channel: &str, text: &str) -> Value {
 
 fn trusting(config: &mut Config) -> String {
     let key = Key::parse("between us", |_| Err("no files".into())).unwrap();
-    config.front.trusted = Verifier::new(&key).unwrap();
+    config.front.trusted = ProxyVerifier::new(&key).unwrap();
     Signer::new("edge", &key).unwrap().unwrap().sign(gripd::origin::now()).unwrap()
 }
 
 #[test]
-fn an_origin_over_http_that_hangs_is_lost() {
+fn an_origin_over_http_that_does_not_answer_in_time_is_lost() {
     let (gripd, origin) = over_http("", |config| config.origin.response_timeout = Duration::from_millis(300));
     let mut client = Socket::ask(gripd.clients, "/", "");
     let hangs = origin.next();
@@ -47,7 +48,7 @@ fn an_origin_over_http_that_hangs_is_lost() {
 }
 
 #[test]
-fn an_origin_may_end_its_connection_behind_each_answer() {
+fn an_origin_may_end_its_connection_after_each_answer() {
     let origin = Origin::start(|asked| {
         let body = if asked.body == "OPEN\r\n" { "OPEN\r\n" } else { "TEXT 3\r\nyes\r\n" };
         let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/websocket-events\r\n";
@@ -63,7 +64,7 @@ fn an_origin_may_end_its_connection_behind_each_answer() {
 }
 
 #[test]
-fn each_request_goes_the_way_of_its_route() {
+fn each_request_obeys_the_options_of_its_route() {
     let (gripd, origin) = over_http(",path_beg=/chat,replace_beg=/events,header=X-Own:1", |_| {});
     let mut client = Socket::ask(gripd.clients, "/chat/1?x", "X-Own: 2\r\n");
     let question = origin.next();
@@ -77,7 +78,7 @@ fn each_request_goes_the_way_of_its_route() {
 }
 
 #[test]
-fn a_trusted_proxy_gets_over_http_as_well_what_the_origin_says() {
+fn a_trusted_proxy_gets_every_message_unchanged_over_http_as_well() {
     let mut token = String::new();
     let (gripd, origin) = over_http("", |config| token = trusting(config));
     let mut client = Socket::ask(gripd.clients, "/", &format!("Grip-Sig: {token}\r\n{GRIP}"));
@@ -116,11 +117,11 @@ fn a_client_waits_for_an_origin_that_does_not_read() {
     let (gripd, origin) = relayed(|_| {});
     let (mut client, mut end) = origin.open(&gripd, GRIP);
     end.send(TEXT, r#"c:{"type":"subscribe","channel":"a"}"#);
-    eventually("it is subscribed", || gripd.connections("a") == 1);
+    eventually("the client is subscribed", || gripd.connections("a") == 1);
     let message = frame(0x82, true, &[7; 1_000_000]);
     let sent = client.http().write_until_blocked(&message.repeat(40));
-    assert!(sent < 39_000_000, "nothing held it up");
-    // It still hears, and may be sent away at once.
+    assert!(sent < 39_000_000, "gripd took everything although the origin does not read");
+    // The client still gets items, and can be kicked at once.
     assert_eq!(publish(&gripd, "a", "news")["delivered"], 1);
     assert_eq!(client.text(), "news");
     assert_eq!(gripd.close("a"), (1, 0));
@@ -136,7 +137,7 @@ fn a_client_that_does_not_read_its_pongs_is_not_read_either() {
     client.accepted();
     let ping = frame(0x89, true, &[b'x'; 125]);
     let sent = client.http().write_until_blocked(&ping.repeat(300_000));
-    assert!(sent < 38_000_000, "nothing held it up");
+    assert!(sent < 38_000_000, "gripd took everything although the client does not read");
     (0..sent / ping.len()).for_each(|_| assert_eq!(client.read().opcode, PONG));
 }
 
@@ -151,7 +152,7 @@ fn pings_may_be_answered_before_a_relaying_origin_hears_them() {
 }
 
 #[test]
-fn who_closes_and_leaves_is_not_told_of_as_lost() {
+fn a_client_that_closes_and_leaves_causes_no_disconnect() {
     let (gripd, origin) = over_http("", |_| {});
     let mut client = origin.open(&gripd, b"");
     client.close(1001, "bye");
@@ -163,7 +164,8 @@ fn who_closes_and_leaves_is_not_told_of_as_lost() {
     assert_eq!(origin.count(), 2);
 }
 
-/// A client that was told a part of a message, its origin, and the rest.
+/// Opens a WebSocket whose origin sends these control messages and then a part of a message, which the client begins to
+/// read. Returns the client's end, the origin's end and the rest of the message.
 fn half_told(gripd: &Gripd, origin: &SocketOrigin, controls: &[Value]) -> (Socket, Socket, Vec<u8>) {
     let (mut client, mut end) = origin.open(gripd, GRIP);
     controls.iter().for_each(|message| end.send(TEXT, format!("c:{message}")));
@@ -175,7 +177,7 @@ fn half_told(gripd: &Gripd, origin: &SocketOrigin, controls: &[Value]) -> (Socke
 }
 
 #[test]
-fn too_much_that_waits_for_the_end_of_a_message_is_too_slow() {
+fn a_client_is_too_slow_if_too_much_waits_for_the_end_of_a_message() {
     let (gripd, origin) = relayed(|config| config.shard.client_buffer = 1000);
     let subscribe = json!({ "type": "subscribe", "channel": "a" });
     let (mut client, _end, _rest) = half_told(&gripd, &origin, &[subscribe]);
@@ -191,7 +193,7 @@ fn too_much_that_waits_for_the_end_of_a_message_is_too_slow() {
 }
 
 #[test]
-fn what_waits_for_the_end_of_a_message_is_filtered_then() {
+fn items_that_wait_for_the_end_of_a_message_are_filtered_afterwards() {
     let (gripd, origin) = relayed(|_| {});
     let controls = [
         json!({ "type": "set-meta", "name": "url", "value": "/filter" }),
@@ -215,7 +217,7 @@ fn what_waits_for_the_end_of_a_message_is_filtered_then() {
 }
 
 #[test]
-fn a_close_gives_what_is_undecided_its_grace() {
+fn a_close_waits_within_the_grace_for_items_that_a_filter_has_not_decided() {
     let (gripd, origin) = over_http("", |config| config.shard.close_grace = Duration::from_millis(400));
     let said = [
         control(&json!({ "type": "set-meta", "name": "url", "value": "/filter" })),
@@ -229,7 +231,7 @@ fn a_close_gives_what_is_undecided_its_grace() {
         assert!(question.asked.line.contains("/filter"));
         thread::scope(|scope| {
             let closing = scope.spawn(|| gripd.close("a"));
-            eventually("it is being closed", || gripd.connections("a") == 0);
+            eventually("the client has left the channel", || gripd.connections("a") == 0);
             if decided {
                 question.answer(Answer::Bytes("HTTP/1.1 204 No\r\n\r\n".into()));
                 assert_eq!(client.text(), "item");
@@ -254,7 +256,7 @@ fn a_websocket_that_begins_during_a_drain_ends_too() {
 }
 
 #[test]
-fn a_drain_says_goodbye_to_relaying_origins() {
+fn a_drain_sends_a_close_frame_to_relayed_origins() {
     let (gripd, origin) = relayed(|config| config.drain = Duration::from_secs(1));
     let (mut client, mut end) = origin.open(&gripd, "");
     gripd.drain();

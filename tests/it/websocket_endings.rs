@@ -1,4 +1,4 @@
-//! How WebSockets end that their origin has over HTTP, and what it hears of that.
+//! The ends of WebSockets whose origin speaks HTTP, and the events that the origin gets at the end.
 
 use crate::support::events::{close, event, say, subscribe};
 use crate::support::websocket::{Frame, PING, PONG, TEXT};
@@ -20,13 +20,13 @@ fn start_with(change: impl FnOnce(&mut gripd::config::Config)) -> (Gripd, Events
     (gripd, origin)
 }
 
-/// Waits until gripd has read all that the client has sent.
+/// Waits until gripd has read everything that the client has sent.
 fn settle(client: &mut Socket) {
     client.send(PING, "settle");
     assert_eq!(client.read(), Frame::whole(PONG, "settle"));
 }
 
-/// The end of gripd, at which the origin has been asked so often.
+/// Ends gripd, and checks the number of requests that the origin has got.
 fn over(gripd: Gripd, origin: &Events, asked: usize) {
     drop(gripd);
     assert_eq!(origin.count(), asked, "{:?}", origin.bodies());
@@ -45,11 +45,11 @@ fn the_origin_answers_a_close_as_it_likes() {
 }
 
 #[test]
-fn a_close_that_the_origin_does_not_answer_comes_back() {
+fn gripd_answers_a_close_that_the_origin_does_not_answer() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     client.close(4001, "mine");
-    // What it says before it closes is still heard.
+    // A message of the origin in the response to the close still reaches the client.
     origin.next().say(say("last"));
     assert_eq!((client.text().as_str(), client.ended()), ("last", (4001, "mine".into())));
     let mut client = origin.open(&gripd, b"");
@@ -69,7 +69,7 @@ fn with_an_interval_the_origin_may_take_its_time_to_close() {
     let question = origin.next();
     assert_eq!(question.events(), "CLOSE 2|\\x0f\\xa1|");
     question.say("");
-    // It is told again each time.
+    // Each further request carries the close again.
     let question = origin.next();
     assert_eq!(question.events(), "CLOSE 2|\\x0f\\xa1|");
     question.say(say("wait"));
@@ -80,7 +80,7 @@ fn with_an_interval_the_origin_may_take_its_time_to_close() {
 }
 
 #[test]
-fn what_was_said_before_a_close_comes_before_it() {
+fn messages_before_a_close_reach_the_origin_before_it() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "1");
@@ -116,7 +116,7 @@ fn the_origin_may_close_first() {
 }
 
 #[test]
-fn an_origin_whose_answers_are_of_no_use_is_lost() {
+fn an_origin_whose_answers_are_invalid_is_lost() {
     let ok = |headers: &str, body: &str| {
         let length = body.len();
         Answer::Bytes(format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
@@ -143,7 +143,8 @@ fn an_origin_whose_answers_are_of_no_use_is_lost() {
         origin.next().answer(answer);
         assert_eq!(client.ended(), (1011, "the origin is lost".into()), "{at}");
         assert_eq!((gripd.metric("websocket_origins_lost_total"), gripd.connections("a")), (1, 0), "{at}");
-        // It is not told again what it may have heard, and nothing at all if it has said itself that it is over.
+        // The events of the failed request are not sent again, because the origin may have received them. The origin
+        // gets a DISCONNECT, unless it has sent one itself.
         match at {
             4 => {}
             _ => assert_eq!(origin.next().events(), "DISCONNECT|", "{at}"),
@@ -154,7 +155,7 @@ fn an_origin_whose_answers_are_of_no_use_is_lost() {
 }
 
 #[test]
-fn a_close_must_be_accepted_with_what_stands_before_it() {
+fn a_close_must_be_accepted_together_with_the_events_before_it() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "a");
@@ -169,14 +170,15 @@ fn a_close_must_be_accepted_with_what_stands_before_it() {
     }
     assert_eq!(question.events(), "TEXT 5|hello|CLOSE 2|\\x0f\\xa0|");
     question.say_with("Content-Bytes-Accepted: 5\r\n", "");
-    // It has closed by itself, which is what it hears; an origin that knows of that is not called lost.
+    // The client has closed first, and gets its own code back. The origin, which got this close but did not accept it,
+    // does not count as lost.
     assert_eq!(client.ended(), (4000, String::new()));
     assert_eq!(gripd.metric("websocket_origins_lost_total"), 0);
     assert_eq!(origin.next().events(), "DISCONNECT|");
 }
 
 #[test]
-fn what_of_a_close_was_not_accepted_is_offered_again() {
+fn a_close_is_sent_again_with_the_bytes_before_it_that_were_not_accepted() {
     let (gripd, origin) = start();
     let mut client = origin.open_with(&gripd, "Keep-Alive-Interval: 1\r\n", b"");
     client.send(TEXT, "hello");
@@ -195,7 +197,7 @@ fn what_of_a_close_was_not_accepted_is_offered_again() {
 }
 
 #[test]
-fn who_leaves_without_a_word_is_told_of_once() {
+fn a_client_that_leaves_without_a_close_causes_one_disconnect() {
     let (gripd, origin) = start();
     let client = origin.open_with(&gripd, "Set-Meta-User: ann\r\n", &subscribe("a"));
     drop(client);
@@ -203,13 +205,13 @@ fn who_leaves_without_a_word_is_told_of_once() {
     assert_eq!((question.events().as_str(), question.asked.header("meta-user")), ("DISCONNECT|", Some("ann")));
     assert!(question.asked.header("connection-id").is_some() && question.asked.header("grip-sig").is_some());
     assert_eq!(gripd.connections("a"), 0);
-    // What it says to that does not matter.
+    // The response of the origin to a DISCONNECT does not matter.
     question.answer(Answer::Bytes("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into()));
     over(gripd, &origin, 2);
 }
 
 #[test]
-fn who_leaves_before_the_welcome_is_told_of_too() {
+fn a_client_that_leaves_before_the_101_causes_a_disconnect_too() {
     let (gripd, origin) = start();
     let client = Socket::ask(gripd.clients, "/", "");
     let question = origin.next();
@@ -222,7 +224,7 @@ fn who_leaves_before_the_welcome_is_told_of_too() {
 }
 
 #[test]
-fn what_was_said_before_leaving_is_heard_before_it() {
+fn messages_before_a_disconnect_reach_the_origin_before_it() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     client.send(TEXT, "1");
@@ -231,7 +233,7 @@ fn what_was_said_before_leaving_is_heard_before_it() {
     client.fragment(TEXT, false, "unfinished");
     settle(&mut client);
     drop(client);
-    crate::support::eventually("it is gone", || gripd.metric("parked") == 0);
+    crate::support::eventually("the client is gone", || gripd.metric("parked") == 0);
     question.say_with("Set-Meta-Last: 1\r\n", "");
     let question = origin.next();
     assert_eq!(question.events(), "TEXT 1|2|");
@@ -255,7 +257,7 @@ fn a_kick_does_not_wait_for_the_origin() {
     assert!(begin.elapsed() < Duration::from_millis(800), "it took {:?}", begin.elapsed());
     kicked.close(4000, "out");
     assert_eq!(kicked.http().rest(), "");
-    // What it answers is for nobody; then it hears that this is over.
+    // The response to the earlier request reaches nobody. After it, the origin gets the close.
     question.say(say("too late"));
     let question = origin.next();
     assert!(question.events().starts_with("CLOSE"), "{}", question.events());
@@ -264,7 +266,7 @@ fn a_kick_does_not_wait_for_the_origin() {
 }
 
 #[test]
-fn an_origin_that_closes_while_its_client_is_kicked_hears_nothing_more() {
+fn an_origin_that_closes_while_its_client_is_kicked_gets_no_further_request() {
     let (gripd, origin) = start();
     let mut kicked = origin.open(&gripd, &subscribe("a"));
     kicked.send(TEXT, "?");
@@ -276,7 +278,7 @@ fn an_origin_that_closes_while_its_client_is_kicked_hears_nothing_more() {
 }
 
 #[test]
-fn a_drain_goes_away_and_says_so_to_both() {
+fn a_drain_closes_the_client_with_1001_and_tells_the_origin() {
     let (gripd, origin) = start();
     let mut client = origin.open(&gripd, b"");
     gripd.drain();

@@ -1,4 +1,4 @@
-//! WebSockets that are never idle, or of which several things are true at once.
+//! WebSockets that are never idle, or on which several things happen at once.
 
 use crate::support::events::{control, event, say, subscribe};
 use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, TEXT, frame};
@@ -14,11 +14,11 @@ fn message(channel: &str, text: &str) -> Value {
 }
 
 #[test]
-fn an_origin_that_never_pauses_keeps_neither_a_kick_nor_a_timer_off() {
+fn an_origin_that_never_pauses_prevents_neither_a_kick_nor_a_timer() {
     let origin = SocketOrigin::start();
     let gripd = origin.gripd("", "", |config| {
         config.session.close_timeout = Duration::from_millis(300);
-        // Whenever it is over on a busy machine, the receipt says so.
+        // On a busy machine the close may take long, and the receipt must wait for it.
         config.control.receipt_wait = Duration::from_secs(10);
     });
     for kicked in [true, false] {
@@ -26,7 +26,8 @@ fn an_origin_that_never_pauses_keeps_neither_a_kick_nor_a_timer_off() {
         end.send(TEXT, r#"c:{"type":"subscribe","channel":"a"}"#);
         end.send(TEXT, "m:hello");
         assert_eq!(client.text(), "hello");
-        // One endless message, or messages without end, in frames so small that gripd has never done.
+        // The origin sends one endless message, or messages without end, in small frames, so that gripd always has more
+        // to read.
         let first = if kicked { frame(BINARY, false, b"m:begun") } else { Vec::new() };
         let lead = if kicked { CONTINUATION } else { 0x80 | BINARY };
         let flood = frame(lead, false, b"m:more").repeat(4000);
@@ -38,7 +39,7 @@ fn an_origin_that_never_pauses_keeps_neither_a_kick_nor_a_timer_off() {
             assert!(client.read().content.len() > 1);
             if kicked {
                 let kick = scope.spawn(|| gripd.publish(&json!([{ "channel": "a", "action": "close" }]))[0].take());
-                // Who is behind when the grace is over is cut.
+                // A client that has not read everything when the grace is over is cut.
                 let _ = client.rest_and_end();
                 assert_eq!(kick.join().unwrap()["closed"], 1);
             } else {
@@ -67,13 +68,13 @@ fn the_order_of_a_channel_outlives_a_change_of_its_terms() {
     publish("three");
     question.answer(Answer::ok(""));
     assert_eq!([client.text(), client.text(), client.text()], ["one", "two", "three"]);
-    // And nobody waits for anything any more.
+    // No item waits any more, so the next one is delivered at once.
     assert_eq!(gripd.publish(&json!([message("a", "four")]))[0]["delivered"], 1);
     assert_eq!(client.text(), "four");
 }
 
 #[test]
-fn a_hint_with_a_message_within_another_is_both() {
+fn a_hint_with_content_is_delivered_after_a_message_of_the_origin() {
     let origin = SocketOrigin::start();
     let gripd: Gripd = origin.gripd("", "", |_| {});
     let (mut client, mut end) = origin.open(&gripd, GRIP);
@@ -96,26 +97,26 @@ fn a_hint_with_a_message_within_another_is_both() {
 }
 
 #[test]
-fn an_origin_whose_close_the_client_does_not_stay_for_hears_nothing_more() {
+fn an_origin_that_has_closed_gets_no_further_request_if_the_client_leaves_early() {
     let origin = Events::start();
     let gripd = origin.gripd("", "", |_| {});
     let large = "x".repeat(900_000);
     let said: Vec<u8> = (0..6).flat_map(|_| event("TEXT", ["m:", &large[..150_000]].concat())).collect();
     let client = origin.open(&gripd, &[&subscribe("a")[..], &said, &event("CLOSE", "")].concat());
-    crate::support::eventually("it is there", || gripd.connections("a") == 1 || gripd.metric("parked") == 0);
+    crate::support::eventually("held or already ended", || gripd.connections("a") == 1 || gripd.metric("parked") == 0);
     drop(client);
-    crate::support::eventually("it has left", || gripd.metric("parked") == 0);
+    crate::support::eventually("the client has left", || gripd.metric("parked") == 0);
     assert_eq!(origin.bodies(), ["OPEN\r\n"]);
 }
 
 #[test]
-fn an_origin_that_leaves_a_close_behind_is_not_waited_for() {
+fn an_origin_that_does_not_accept_a_close_is_not_waited_for() {
     let origin = Events::start();
     let gripd = origin.gripd("", "", |_| {});
     let mut client = origin.open(&gripd, &subscribe("a"));
     client.send(TEXT, "first");
     let question = origin.next();
-    // Both wait for the answer to the first. Who closes holds nothing any more.
+    // Both wait for the response to the first request. A client that has closed holds no channel any more.
     client.send(TEXT, "hello");
     client.close(4000, "bye");
     crate::support::eventually("the close is read", || gripd.connections("a") == 0);

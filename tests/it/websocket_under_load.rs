@@ -7,7 +7,7 @@ use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-/// Publishes the numbers to a channel, one after the other, until told to stop.
+/// Publishes the numbers from 0 to a channel, in their order, until `stop` is set.
 fn count_on(gripd: &Gripd, channel: &str, stop: &AtomicBool) {
     let mut n = 0;
     while !stop.load(Relaxed) {
@@ -18,7 +18,8 @@ fn count_on(gripd: &Gripd, channel: &str, stop: &AtomicBool) {
     }
 }
 
-/// An origin that accepts every WebSocket and subscribes it to `channels`, one after the other.
+/// Starts an origin that accepts every WebSocket and subscribes it to this many channels, one after the other. Each
+/// subscription is followed by the message "in".
 fn subscribing(channels: usize) -> Origin {
     let said: Vec<u8> = (0..channels).flat_map(|n| [subscribe(&format!("c{n}")), say("in")].concat()).collect();
     Origin::start(move |asked| {
@@ -31,7 +32,7 @@ fn subscribing(channels: usize) -> Origin {
 }
 
 #[test]
-fn nothing_comes_before_the_welcome() {
+fn nothing_is_sent_before_the_101() {
     let origin = subscribing(100);
     let gripd = Gripd::to(&[format!("* {},over_http", origin.address)], |_| {});
     let stop = AtomicBool::new(false);
@@ -48,7 +49,7 @@ fn nothing_comes_before_the_welcome() {
 }
 
 #[test]
-fn a_close_comes_after_the_welcome_and_nothing_after_it() {
+fn a_close_frame_comes_after_the_101_and_nothing_comes_after_it() {
     let origin = subscribing(100);
     let gripd = Gripd::to(&[format!("* {},over_http", origin.address)], |_| {});
     let stop = AtomicBool::new(false);
@@ -74,7 +75,7 @@ fn a_close_comes_after_the_welcome_and_nothing_after_it() {
     });
 }
 
-/// Has the publisher stop, also when a test fails.
+/// A guard that stops the publisher when it is dropped, so that a test that fails ends as well.
 struct Stops<'a>(&'a AtomicBool);
 
 impl Drop for Stops<'_> {
@@ -84,7 +85,7 @@ impl Drop for Stops<'_> {
 }
 
 #[test]
-fn whoever_subscribes_misses_nothing_from_then_on() {
+fn a_client_that_has_subscribed_misses_nothing_from_then_on() {
     let origin = Events::start();
     let gripd = origin.gripd("", "", |_| {});
     let stop = AtomicBool::new(false);

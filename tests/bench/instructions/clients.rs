@@ -1,9 +1,10 @@
-//! Clients and publishers in memory.
+//! Clients and publishers that are connected to gripd in memory.
 
 use gripd::net::{MemoryAddress, MemoryClient};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Reads up to and with `end`, which must be the last that arrives. `None`: the connection has ended.
+/// Reads until the bytes that have arrived end with `end`, and returns all of them. Returns `None` if the
+/// connection ends before that.
 pub(super) async fn read_until(client: &mut MemoryClient, end: &[u8]) -> Option<Vec<u8>> {
     let mut all = Vec::new();
     while !all.ends_with(end) {
@@ -14,21 +15,21 @@ pub(super) async fn read_until(client: &mut MemoryClient, end: &[u8]) -> Option<
     Some(all)
 }
 
-/// Sends an ordinary request and reads the answer.
+/// Sends a request that gripd passes on, and reads the response.
 pub(super) async fn plain(client: &mut MemoryClient) {
     client
         .write_all(b"GET /plain HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
         .await
         .unwrap();
-    read_until(client, b"plain\n").await.expect("an answer");
+    read_until(client, b"plain\n").await.expect("the connection ended before the response");
 }
 
-/// Returns a client whose stream holds these channels.
+/// Connects a client, waits until its stream is held with these channels, and returns it.
 pub(super) async fn held(address: &MemoryAddress, channels: &str) -> MemoryClient {
     let mut client = address.connect();
     let request = format!("GET /stream?{channels} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
-    read_until(&mut client, b"hello\n\r\n").await.expect("a stream");
+    read_until(&mut client, b"hello\n\r\n").await.expect("the connection ended before its stream was held");
     client
 }
 
@@ -40,7 +41,7 @@ impl Publisher {
         Self(address.connect())
     }
 
-    /// Publishes so many items to a channel. The last one says so.
+    /// Publishes a batch of `items` items to a channel. Only the content of the last one ends with "last".
     pub(super) async fn say(&mut self, channel: &str, items: usize) {
         let item = |number: usize| {
             let text = if number + 1 == items {
@@ -54,7 +55,7 @@ impl Publisher {
         self.post(&serde_json::json!({ "items": items }).to_string()).await;
     }
 
-    /// Closes the connections of a channel, of which there must be one.
+    /// Closes the connections of a channel. There must be exactly one.
     pub(super) async fn close(&mut self, channel: &str) {
         let reply = self.post(&format!(r#"{{"items":[{{"channel":"{channel}","action":"close"}}]}}"#)).await;
         assert!(reply.contains("\"closed\":1"), "{reply}");
@@ -67,7 +68,7 @@ impl Publisher {
              Content-Length: {length}\r\n\r\n{body}"
         );
         self.0.write_all(request.as_bytes()).await.unwrap();
-        let reply = read_until(&mut self.0, b"}\n").await.expect("a reply");
+        let reply = read_until(&mut self.0, b"}\n").await.expect("the connection ended before the reply");
         String::from_utf8(reply).unwrap()
     }
 }

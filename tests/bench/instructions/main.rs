@@ -1,7 +1,8 @@
-//! Six scenes whose instructions are counted: a whole gripd in one thread, with clients, publisher and origin in memory.
+//! Six scenes whose instructions are counted. In each, a whole gripd runs in one thread, with clients, a publisher
+//! and an origin in memory.
 //!
-//! `tests/bench/instructions.py` runs each scene under callgrind, which counts while `measured` runs. Nothing depends on
-//! the network, on other threads or on time, so that the counts are nearly the same in every run.
+//! `tests/bench/instructions.py` runs each scene under callgrind, which counts while `measured` runs. Nothing depends
+//! on the network, on other threads or on time, so that the counts are nearly the same in every run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot go on fails")]
 
@@ -18,14 +19,14 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::{spawn_local, yield_now};
 use tracing::level_filters::LevelFilter;
 
-/// Clients that hold the room into which the items of the scenes go.
+/// The number of clients that hold the channel to which `burst` and `single` publish.
 const ROOM: usize = 1000;
-/// Items of one burst.
+/// The number of items in a burst.
 const BURST: usize = 64;
-/// Channels of one connection in the scene about joining.
+/// The number of channels that each connection holds in the scene `join`.
 const CHANNELS: usize = 100;
 
-/// A gripd, and the ways to it.
+/// The addresses of a running gripd: for clients, and for publishers.
 struct World {
     clients: MemoryAddress,
     control: MemoryAddress,
@@ -51,7 +52,7 @@ impl World {
         Self { clients, control }
     }
 
-    /// Holds a client of each of these lists of channels.
+    /// Connects a client for each list of channels, waits until it is held, and returns all clients.
     async fn hold(&self, channels: impl Iterator<Item = String>) -> Vec<MemoryClient> {
         let mut all = Vec::new();
         for channels in channels {
@@ -61,13 +62,13 @@ impl World {
     }
 }
 
-/// Runs what is counted.
+/// Runs the part of a scene that is counted. It is never inlined, because callgrind finds it by its name.
 #[inline(never)]
 fn measured<T>(runtime: &LocalRuntime, scene: impl Future<Output = T>) -> T {
     runtime.block_on(scene)
 }
 
-/// Requests that gripd passes on, one after the other on one connection.
+/// Makes requests that gripd passes on, one after the other on one connection.
 fn proxied(runtime: &LocalRuntime, world: &World) -> usize {
     const REQUESTS: usize = 1000;
     let mut client = world.clients.connect();
@@ -81,13 +82,13 @@ fn proxied(runtime: &LocalRuntime, world: &World) -> usize {
     REQUESTS
 }
 
-/// Clients that connect, are held, and go.
+/// Connects clients that are held and then disconnect, one after the other.
 fn hold(runtime: &LocalRuntime, world: &World) -> usize {
     const HOLDS: usize = 500;
     let come_and_go = async |count| {
         for number in 0..count {
             drop(held(&world.clients, &format!("conversation123,user{number}")).await);
-            // Gripd sees that it is gone.
+            // gripd's tasks run and see that the client has disconnected.
             for _ in 0..3 {
                 yield_now().await;
             }
@@ -98,7 +99,7 @@ fn hold(runtime: &LocalRuntime, world: &World) -> usize {
     HOLDS
 }
 
-/// Channels that connections join, of which each holds many.
+/// Connects clients that hold `CHANNELS` channels each.
 fn join(runtime: &LocalRuntime, world: &World) -> usize {
     const HOLDS: usize = 50;
     let come = async |from: usize, count| {
@@ -110,12 +111,12 @@ fn join(runtime: &LocalRuntime, world: &World) -> usize {
     HOLDS * CHANNELS
 }
 
-/// Bursts of items for a room full of streams.
+/// Publishes bursts of items to `ROOM` streams.
 fn burst(runtime: &LocalRuntime, world: &World) -> usize {
     publish(runtime, world, BURST, 10)
 }
 
-/// Single items for a room full of streams.
+/// Publishes items one by one to `ROOM` streams.
 fn single(runtime: &LocalRuntime, world: &World) -> usize {
     publish(runtime, world, 1, 50)
 }
@@ -136,7 +137,7 @@ fn publish(runtime: &LocalRuntime, world: &World, items: usize, rounds: usize) -
     ROOM * items * rounds
 }
 
-/// Users who are kicked, one after the other, and whose receipts are read.
+/// Closes users one after the other, and reads each receipt.
 fn kick(runtime: &LocalRuntime, world: &World) -> usize {
     const KICKS: usize = 500;
     let mut publisher = Publisher::new(&world.control);
@@ -155,7 +156,7 @@ fn kick(runtime: &LocalRuntime, world: &World) -> usize {
     KICKS
 }
 
-/// A scene: it returns how often that was done which is counted.
+/// The function of a scene. It returns the number of counted operations, by which the instructions are divided.
 type Scene = fn(&LocalRuntime, &World) -> usize;
 
 const SCENES: [(&str, Scene); 6] =
@@ -165,7 +166,7 @@ fn main() -> ExitCode {
     let name = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
     let Some((_, scene)) = SCENES.iter().find(|(own, _)| Some(*own) == name.as_deref()) else {
         let names = SCENES.map(|(name, _)| name).join(", ");
-        eprintln!("give one scene of: {names}; tests/bench/instructions.py runs all of them under callgrind");
+        eprintln!("name one of the scenes {names}; tests/bench/instructions.py runs all of them under callgrind");
         return ExitCode::from(2);
     };
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();

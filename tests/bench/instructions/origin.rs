@@ -1,11 +1,12 @@
-//! An origin that costs next to nothing: it looks at the path and answers with bytes that it has already.
+//! An origin that needs few instructions: it reads only the target of a request, and sends a short response.
 
 use super::clients::read_until;
 use gripd::net::{MemoryClient, MemoryServer};
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
 
-/// Answers all requests: a path `/stream?a,b` with a hold on these channels, anything else plainly.
+/// Accepts connections and answers their requests. The response to `/stream?a,b` holds the client with the channels
+/// `a` and `b`. All other responses are without GRIP.
 pub(super) async fn serve(server: MemoryServer) {
     loop {
         spawn_local(serve_connection(server.accept().await));

@@ -1,8 +1,8 @@
-//! A gripd in this process.
+//! A gripd that runs in the process of the test.
 
 use super::{Client, Origin, eventually};
 use gripd::config::{Config, Overrides};
-use gripd::daemon::{Daemon, Left};
+use gripd::daemon::{Daemon, RemainingConnections};
 use gripd::net::ListenAddress;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// How long a drain takes, where a test does not say.
+/// The duration of a drain, unless a test sets another.
 const DRAIN: Duration = Duration::from_millis(200);
 
-/// These routes, two shards, free ports and no log.
+/// Returns the settings of a command line with these routes, two shards, free ports and no log.
 fn overrides(routes: &[String]) -> Overrides {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     Overrides {
@@ -26,28 +26,31 @@ fn overrides(routes: &[String]) -> Overrides {
     }
 }
 
-/// A gripd with two shards. When it is dropped it drains, and must have nothing left.
+/// A gripd with two shards, unless a test sets another number. When it is dropped, it drains, and the test fails if
+/// connections or channels are left.
 pub(crate) struct Gripd {
     daemon: Option<Daemon>,
-    /// The address for clients,
+    /// The address at which gripd listens for clients.
     pub(crate) listen: ListenAddress,
-    /// and the same if it is a TCP address; else one at which nobody listens.
+    /// The same address if it is a TCP address. Otherwise, an address at which nobody listens.
     pub(crate) clients: SocketAddr,
+    /// The address of the control API.
     pub(crate) control: SocketAddr,
 }
 
 impl Gripd {
-    /// In front of `origin`.
+    /// Starts a gripd with one route, to `origin`.
     pub(crate) fn start(origin: &Origin) -> Self {
         Self::with(origin, "", |_| {})
     }
 
-    /// In front of `origin`, with options of its route, and settings.
+    /// Starts a gripd with one route, to `origin`. The route has these options, each preceded by a comma, and `change`
+    /// changes the settings.
     pub(crate) fn with(origin: &Origin, options: &str, change: impl FnOnce(&mut Config)) -> Self {
         Self::to(&[format!("*{options} {}", origin.address)], change)
     }
 
-    /// With these routes.
+    /// Starts a gripd with these routes. `change` changes the settings.
     pub(crate) fn to(routes: &[String], change: impl FnOnce(&mut Config)) -> Self {
         Self::by(None, &overrides(routes), |config| {
             config.drain = DRAIN;
@@ -55,15 +58,15 @@ impl Gripd {
         })
     }
 
-    /// With a configuration file of this text.
+    /// Starts a gripd with a configuration file of this text.
     pub(crate) fn configured(text: &str) -> Self {
         static FILES: AtomicUsize = AtomicUsize::new(0);
         let number = FILES.fetch_add(1, Relaxed);
         Self::configured_in(&super::folder(&format!("gripd-{}-{number}", std::process::id())), text)
     }
 
-    /// With a configuration file of this text in `folder`. It listens on a free port, unless the text begins with an address
-    /// for clients.
+    /// Starts a gripd with the configuration file `gripd.toml` of this text in `folder`. gripd listens on a free port,
+    /// unless the text begins with an address for clients (`listen = `).
     pub(crate) fn configured_in(folder: &Path, text: &str) -> Self {
         let file = folder.join("gripd.toml");
         std::fs::write(&file, text).unwrap();
@@ -79,7 +82,7 @@ impl Gripd {
         })
     }
 
-    /// Returns the configuration of a gripd with these routes, which has a drain of its own and logs nothing.
+    /// Returns the configuration of a gripd with these routes, which drains within [`DRAIN`] and logs nothing.
     pub(crate) fn config(routes: &[String]) -> Config {
         let mut config = Config::load(None, &overrides(routes)).unwrap_or_else(|error| panic!("{error}"));
         config.drain = DRAIN;
@@ -95,12 +98,12 @@ impl Gripd {
         Self { daemon: Some(daemon), listen, clients, control }
     }
 
-    /// Sends a `GET` for `path`.
+    /// Connects a client that sends a `GET` for `path`.
     pub(crate) fn get(&self, path: &str) -> Client {
         Client::send_to(&self.listen, super::get(path))
     }
 
-    /// A client whose stream of `channels` has begun.
+    /// Returns a client whose stream of `channels` has begun.
     pub(crate) fn stream(&self, channels: &str) -> Client {
         let mut client = self.get(&format!("/stream?{channels}"));
         let head = client.head();
@@ -109,7 +112,7 @@ impl Gripd {
         client
     }
 
-    /// A client whose long-poll of `channels` is held.
+    /// Returns a client whose long-poll of `channels` is held.
     pub(crate) fn poll(&self, channels: &str) -> Client {
         let channel = channels.split(',').next().unwrap();
         let before = self.connections(channel);
@@ -118,7 +121,7 @@ impl Gripd {
         client
     }
 
-    /// Sends a request to the control API and returns head and body.
+    /// Sends a request to the control API. Returns the head, in lower case, and the body of the reply.
     pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> (String, String) {
         Client::send(self.control, request).answer()
     }
@@ -128,7 +131,7 @@ impl Gripd {
         self.control_with(method, path, "")
     }
 
-    /// The same, with a body. JSON is asked for.
+    /// Sends a request with a body to the control API, and asks for JSON. Returns status and body of the reply.
     pub(crate) fn control_with(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let length = body.len();
         let (head, reply) = self.ask(format!(
@@ -137,14 +140,15 @@ impl Gripd {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), reply)
     }
 
-    /// The JSON that a `GET` for `path` of the control API answers.
+    /// Sends a `GET` for `path` to the control API. Returns the JSON of the reply.
     pub(crate) fn json(&self, path: &str) -> Value {
         let (status, body) = self.control("GET", path);
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Publishes the body of a request as it is; returns status and body of the reply.
+    /// Publishes with this request body, which need not be valid, and further header lines. Returns status and body of
+    /// the reply.
     pub(crate) fn publish_body(&self, headers: &str, body: &str) -> (u16, String) {
         let length = body.len();
         let request =
@@ -153,7 +157,7 @@ impl Gripd {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), reply)
     }
 
-    /// Publishes items and returns the receipt's.
+    /// Publishes items. Returns their entries in the receipt.
     pub(crate) fn publish(&self, items: &Value) -> Value {
         let body = serde_json::json!({ "items": items }).to_string();
         let (status, reply) = self.publish_body("Accept: application/json\r\n", &body);
@@ -163,45 +167,46 @@ impl Gripd {
         receipt["items"].take()
     }
 
-    /// Publishes the stream item `id`, whose content is its id, behind `prev`; returns its receipt.
+    /// Publishes the item `id`, which follows the item `prev` and whose content for streams and long-polls is its id.
+    /// Returns its entry in the receipt.
     pub(crate) fn next(&self, channel: &str, id: &str, prev: &str) -> Value {
         let item = serde_json::json!([{ "channel": channel, "id": id, "prev-id": prev,
             "formats": { "http-stream": { "content": id }, "http-response": { "body": id } } }]);
         self.publish(&item)[0].clone()
     }
 
-    /// Publishes stream content to a channel; returns how many got it.
+    /// Publishes content for streams to a channel. Returns the number of connections that got it.
     pub(crate) fn say(&self, channel: &str, content: &str) -> u64 {
         let item = serde_json::json!([{ "channel": channel, "formats": { "http-stream": { "content": content } } }]);
         self.publish(&item)[0]["delivered"].as_u64().unwrap()
     }
 
-    /// Closes a channel; returns how many were closed, and how many of them were cut.
+    /// Closes the connections of a channel. Returns how many were closed, and how many of them were cut.
     pub(crate) fn close(&self, channel: &str) -> (u64, u64) {
         let receipt = self.publish(&serde_json::json!([{ "channel": channel, "action": "close" }]));
         (receipt[0]["closed"].as_u64().unwrap(), receipt[0]["cut"].as_u64().unwrap())
     }
 
-    /// How many connections hold a channel.
+    /// Returns the number of connections that hold a channel.
     pub(crate) fn connections(&self, channel: &str) -> u64 {
         let (_, body) = self.ask(super::get(&format!("/channels/{channel}")));
         serde_json::from_str::<Value>(&body).unwrap()["connections"].as_u64().unwrap()
     }
 
-    /// One of the metrics.
+    /// Returns the value of a metric, whose name is given without the prefix `gripd_`.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let (_, body) = self.ask(super::get("/metrics"));
         let value = body.lines().find_map(|l| l.strip_prefix(&format!("gripd_{name} ")));
         value.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
     }
 
-    /// Has requests go by another route.
+    /// Replaces all routes with the one in `line`.
     pub(crate) fn reroute(&self, line: &str) {
-        let table = gripd::route::Table::new(gripd::route::parse_line(line).unwrap()).unwrap();
+        let table = gripd::route::RouteTable::new(gripd::route::parse_line(line).unwrap()).unwrap();
         self.daemon.as_ref().unwrap().reroute(table.into());
     }
 
-    /// Where the health alone is served.
+    /// Returns the address at which only the health of gripd is served.
     pub(crate) fn health(&self) -> SocketAddr {
         self.daemon.as_ref().unwrap().health_listen().unwrap()
     }
@@ -218,7 +223,7 @@ impl Drop for Gripd {
         daemon.drain();
         let left = daemon.join();
         if !std::thread::panicking() {
-            assert_eq!(left, Left::default(), "after a drain nothing is left");
+            assert_eq!(left, RemainingConnections::default(), "connections or channels were left after the drain");
         }
     }
 }

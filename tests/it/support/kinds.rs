@@ -1,11 +1,11 @@
-//! The three kinds of connections that gripd holds, looked at in one way.
+//! One interface for tests to the three kinds of connections that gripd holds.
 
 use super::events::{event, events, say, subscribe};
 use super::websocket::{CLOSE, TEXT, handshake};
 use super::{Answer, Asked, Client, Gripd, Origin, Socket, eventually};
 use serde_json::{Value, json};
 
-/// Kinds of connections.
+/// A kind of connections that gripd holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Stream,
@@ -15,20 +15,23 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: [Kind; 3] = [Kind::Stream, Kind::Poll, Kind::WebSocket];
 
-/// A connection of one of the kinds.
+/// The connection of a client, of one of the kinds.
 pub(crate) struct Member {
     pub(crate) kind: Kind,
     socket: Socket,
 }
 
-/// An origin that holds everything, on the channels that the query begins with: `/stream?a,b`, `/poll?a,b`, and
-/// `/ws?a,b` over HTTP. `&meta=7` in the query says who the client is. What a client says on a WebSocket is said back;
-/// but what begins with `c:` is for gripd, and "done" is said behind it.
+/// Starts an origin that holds clients on the channels with which the query begins: `/stream?a,b`, `/poll?a,b`, and
+/// `/ws?a,b` for a WebSocket over HTTP. Other requests are answered with "plain\n". `&meta=7` in the query sets the
+/// client's meta `user` to 7.
+///
+/// A message of a client on a WebSocket is sent back to the client. But if it begins with `c:`, it is sent to gripd as
+/// a control message, and the message "done" to the client after it.
 pub(crate) fn origin() -> Origin {
     Origin::start(answer)
 }
 
-/// What that origin answers.
+/// Returns the response of the origin that [`origin`] starts.
 pub(crate) fn answer(asked: &Asked) -> Answer {
     let (path, query) = asked.target().split_once('?').unwrap_or_else(|| (asked.target(), ""));
     let channels = query.split('&').next().unwrap_or_default();
@@ -62,21 +65,21 @@ fn answer_events(asked: &Asked, channels: &str, meta: Option<&str>) -> Answer {
     events(&headers, &answer)
 }
 
-/// An item for all kinds.
+/// Returns an item with the same content for all kinds.
 pub(crate) fn item(channel: &str, text: &str) -> Value {
     json!({ "channel": channel, "formats": { "http-stream": { "content": text },
         "http-response": { "body": text }, "ws-message": { "content": text } } })
 }
 
-/// A value with further fields.
+/// Returns a JSON object with the fields of `more` added to those of `value`.
 pub(crate) fn with(mut value: Value, more: Value) -> Value {
-    let Value::Object(more) = more else { panic!("{more} has no fields") };
+    let Value::Object(more) = more else { panic!("{more} is not an object") };
     value.as_object_mut().unwrap().extend(more);
     value
 }
 
 impl Kind {
-    /// What gripd calls it.
+    /// Returns the name of this kind in the control API.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Stream => "stream",
@@ -85,12 +88,12 @@ impl Kind {
         }
     }
 
-    /// Asks to be held; `rest` is the channels and what else is in the query.
+    /// Connects a client that asks to be held. `rest` is the query: the channels, and further parameters.
     pub(crate) fn ask(self, gripd: &Gripd, rest: &str) -> Member {
         self.ask_with(gripd, rest, "")
     }
 
-    /// The same, with further header lines.
+    /// Connects a client that asks to be held, with this query and further header lines.
     pub(crate) fn ask_with(self, gripd: &Gripd, rest: &str, headers: &str) -> Member {
         let get = |path: &str| format!("GET /{path}?{rest} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let socket = match self {
@@ -103,12 +106,12 @@ impl Kind {
         Member { kind: self, socket }
     }
 
-    /// A connection that is held.
+    /// Returns a connection that is held. `rest` is the query: the channels, and further parameters.
     pub(crate) fn held(self, gripd: &Gripd, rest: &str) -> Member {
         self.held_with(gripd, rest, "")
     }
 
-    /// The same, with further header lines.
+    /// Returns a connection that is held, with this query and further header lines.
     pub(crate) fn held_with(self, gripd: &Gripd, rest: &str, headers: &str) -> Member {
         let first = rest.split([',', '&']).next().unwrap();
         let before = gripd.connections(first);
@@ -117,7 +120,8 @@ impl Kind {
 }
 
 impl Member {
-    /// Reads that it is held. A long-poll sees nothing of it itself: `held` must say so.
+    /// Waits until the connection is held. The client of a long-poll cannot see this, so `held` must return whether it
+    /// is the case.
     pub(crate) fn begun(mut self, held: impl FnMut() -> bool) -> Self {
         match self.kind {
             Kind::Stream => {
@@ -131,18 +135,18 @@ impl Member {
         self
     }
 
-    /// The connection, below what it means.
+    /// Returns the connection as a stream of bytes.
     pub(crate) const fn http(&mut self) -> &mut Client {
         self.socket.http()
     }
 
-    /// The answer of one that is not held: status, head in lower case, body.
+    /// Reads the response to a request that is not held. Returns its status, its head in lower case, and its body.
     pub(crate) fn refused(&mut self) -> (u16, String, String) {
         let (head, body) = self.http().answer();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), head, body)
     }
 
-    /// The next text that it is sent. A long-poll has ended with it.
+    /// Reads the next text that gripd sends. For a long-poll it is the body of the response, which ends the hold.
     pub(crate) fn hears(&mut self) -> String {
         match self.kind {
             Kind::Stream => self.http().chunk(),
@@ -151,7 +155,8 @@ impl Member {
         }
     }
 
-    /// Reads to its end, by which gripd closed it. What came before it is returned; of a long-poll its answer.
+    /// Reads until gripd has closed the connection cleanly. Returns the texts that came before the end. For a long-poll
+    /// this is the body of its response.
     pub(crate) fn ends(&mut self) -> Vec<String> {
         let mut heard = Vec::new();
         match self.kind {
@@ -172,7 +177,7 @@ impl Member {
                 }
             },
         }
-        assert_eq!(self.http().rest(), "", "nothing follows the end");
+        assert_eq!(self.http().rest(), "", "bytes followed the end");
         heard
     }
 
@@ -181,7 +186,7 @@ impl Member {
         self.socket.send(TEXT, text);
     }
 
-    /// Has a WebSocket's origin say this to gripd.
+    /// Makes the origin of a WebSocket send this control message to gripd, and waits until gripd has carried it out.
     pub(crate) fn tell(&mut self, message: &Value) {
         self.socket.send(TEXT, format!("c:{message}"));
         assert_eq!(self.socket.text(), "done");

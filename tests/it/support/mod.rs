@@ -1,4 +1,5 @@
-//! A gripd in this process, a scripted origin, and clients that see every byte.
+//! Helpers of the tests: a gripd in the process of the test, origins that respond as a script says, and clients that
+//! send and read raw bytes.
 
 mod client;
 mod daemon;
@@ -23,19 +24,20 @@ pub(crate) use websocket::{Socket, SocketOrigin};
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test fails.
+/// The time after which a test fails if something that it waits for has not happened.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Looks again and again until `done`, or fails at the deadline.
+/// Calls `done` again and again until it returns `true`. At the deadline, panics with `what`, which says what should
+/// have happened.
 pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
-        assert!(begin.elapsed() < DEADLINE, "not in time: {what}");
+        assert!(begin.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         std::thread::yield_now();
     }
 }
 
-/// A chunk of a chunked body.
+/// Returns a chunk of a chunked body.
 pub(crate) fn chunk(content: &str) -> String {
     format!("{:x}\r\n{content}\r\n", content.len())
 }

@@ -4,7 +4,8 @@ use socket2::{Domain, Socket, Type};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// An address that refuses connections as long as this lives: its port is taken, so that nobody else can listen there.
+/// An address that refuses connections as long as this value exists. Its port is bound, so that nobody else can listen
+/// there.
 pub(crate) struct Nobody(Socket);
 
 impl Nobody {

@@ -1,4 +1,4 @@
-//! An origin that answers as a test tells it to, byte for byte.
+//! An origin whose responses a test defines byte for byte.
 
 use super::DEADLINE;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,31 +9,31 @@ use std::thread;
 /// A request as it reached the origin.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    /// Method and target.
+    /// The request line: method, target and version.
     pub(crate) line: String,
-    /// Header lines, in lower case.
+    /// The header lines, each as `name: value` with the name in lower case, and ended by a newline.
     pub(crate) headers: String,
-    /// The body, chunks resolved, trailers behind it.
+    /// The body without the framing of its chunks. It is followed by the trailers, in lower case, if there are any.
     pub(crate) body: String,
-    /// The body of a request with a length, byte for byte.
+    /// The body byte for byte, if the request has a `Content-Length`. Otherwise empty.
     pub(crate) raw: Vec<u8>,
-    /// Which connection it came on, counted from 0.
+    /// The number of the connection on which the request came, counted from 0.
     pub(crate) connection: usize,
 }
 
 impl Asked {
-    /// The path with the query.
+    /// Returns the target of the request: the path with the query.
     pub(crate) fn target(&self) -> &str {
         self.line.split(' ').nth(1).unwrap()
     }
 
-    /// All values of a header.
+    /// Returns all values of a header, whose name is given in lower case.
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned);
         self.headers.lines().filter_map(value).collect()
     }
 
-    /// The value of a header.
+    /// Returns the first value of a header, whose name is given in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let value = |line: &'_ str| line.strip_prefix(name)?.strip_prefix(": ").map(str::len);
         self.headers.lines().find_map(|line| value(line).map(|len| &line[line.len() - len..]))
@@ -43,35 +43,35 @@ impl Asked {
 /// The headers of an answer that holds a stream of the channel `a`.
 pub(crate) const HOLD_STREAM: &str = "Grip-Hold: stream\r\nGrip-Channel: a\r\n";
 
-/// What to answer.
+/// A response of the origin.
 pub(crate) enum Answer {
-    /// These bytes, and go on.
+    /// These bytes. The connection then serves the next request.
     Bytes(String),
-    /// These bytes, which are no text, and go on.
+    /// These bytes, which need not be text. The connection then serves the next request.
     Raw(Vec<u8>),
-    /// These bytes, then the end of the connection.
+    /// These bytes, and then the end of the connection.
     Last(String),
-    /// Whatever the function writes, then the end of the connection.
+    /// The bytes that the function writes, and then the end of the connection.
     Write(Box<dyn FnOnce(&mut TcpStream) + Send>),
 }
 
 impl Answer {
-    /// 200 with a body.
+    /// Returns a response of 200 with a body.
     pub(crate) fn ok(body: &str) -> Self {
         Self::with("", body)
     }
 
-    /// 200 with further header lines, each ended by CRLF, and a body.
+    /// Returns a response of 200 with further header lines, each ended by CRLF, and a body.
     pub(crate) fn with(headers: &str, body: &str) -> Self {
         Self::Bytes(format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()))
     }
 
-    /// 200 with further header lines, as `hold`, a `Grip-Link` and a body.
+    /// Returns a response of 200 with the header lines in `hold`, a `Grip-Link` and a body.
     pub(crate) fn linked(hold: &str, link: &str, body: &str) -> Self {
         Self::with(&format!("{hold}Grip-Link: {link}\r\n"), body)
     }
 
-    /// A hold in `mode`, of `channels`, with the body "hello\n".
+    /// Returns a response that holds the client in `mode` on `channels`, with the body "hello\n".
     pub(crate) fn hold(mode: &str, channels: &str) -> Self {
         Self::with(&format!("Grip-Hold: {mode}\r\nGrip-Channel: {channels}\r\n"), "hello\n")
     }
@@ -79,19 +79,19 @@ impl Answer {
 
 type Script = dyn Fn(&Asked) -> Answer + Send + Sync;
 
-/// An origin, and what it was asked.
+/// An origin, and the requests that it got.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Origin {
-    /// Answers every request by `script`, for as long as the process runs.
+    /// Starts an origin that answers every request by `script`, for as long as the process runs.
     pub(crate) fn start(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
     }
 
-    /// The same, at this address.
+    /// Starts an origin at this address that answers every request by `script`, for as long as the process runs.
     pub(crate) fn start_at(address: SocketAddr, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,7 +106,7 @@ impl Origin {
         Self { address, asked }
     }
 
-    /// Holds everything: `/stream?CHANNELS` and `/poll?CHANNELS`.
+    /// Starts an origin that holds `/stream?CHANNELS` and `/poll?CHANNELS`, and answers other requests with "plain\n".
     pub(crate) fn holding() -> Self {
         Self::start(|asked| {
             let target = asked.line.split(' ').nth(1).unwrap();
@@ -118,23 +118,24 @@ impl Origin {
         })
     }
 
-    /// The table of a route "chat" to it, over HTTP for WebSockets, with further lines.
+    /// Returns the TOML table of a route "chat" to this origin, which takes part in WebSockets over HTTP. `more` is
+    /// further lines of the table.
     pub(crate) fn route(&self, more: &str) -> String {
         format!("[[route]]\nid = \"chat\"\ntarget = \"{},over_http\"\n{more}\n", self.address)
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// The requests for a path so far.
+    /// Returns the requests so far for a path, with any query.
     pub(crate) fn asked_for(&self, path: &str) -> Vec<Asked> {
         let of_path = |asked: &Asked| asked.target().split('?').next() == Some(path);
         self.asked().into_iter().filter(of_path).collect()
     }
 
-    /// The only request so far.
+    /// Returns the only request so far. Panics if there is none, or more than one.
     pub(crate) fn asked_once(&self) -> Asked {
         let asked = self.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");

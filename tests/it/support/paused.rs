@@ -1,5 +1,6 @@
-//! A gripd on a clock that stands still while anybody has something to do, and jumps to the next timer when nobody has. What
-//! takes seconds otherwise takes none, and nothing depends on how fast the machine is.
+//! A gripd on a clock that stands still while any task has something to do, and jumps to the next timer when none has.
+//! A test that waits for seconds of this clock takes no time, and its result does not depend on the speed of the
+//! machine.
 //!
 //! gripd, its origin and its clients run in one thread, over connections in memory.
 
@@ -16,7 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Duration, timeout};
 
-/// The time that a scene has on the paused clock.
+/// The time on the paused clock after which a scene fails.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A gripd on a paused clock.
@@ -24,7 +25,7 @@ pub(crate) struct Paused {
     clients: MemoryAddress,
     control: MemoryAddress,
     origin: MemoryServer,
-    /// Requests that its origin has read whole.
+    /// The number of requests that the origin has read completely.
     asked: Rc<Cell<usize>>,
 }
 
@@ -34,7 +35,8 @@ pub(crate) struct Heard {
     pub(crate) body: Vec<u8>,
 }
 
-/// Runs a scene with a gripd that has one route, to `origin:80` or to a target with options.
+/// Runs a scene with a gripd on a paused clock. gripd has one route, to `origin:80` or to a target with options. Panics
+/// if the scene takes too long, or if connections or channels are left at its end.
 pub(crate) fn paused<T>(route: &str, configure: impl FnOnce(&mut Config), scene: impl AsyncFnOnce(&Paused) -> T) -> T {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(LocalOptions::default()).unwrap();
@@ -49,12 +51,12 @@ pub(crate) fn paused<T>(route: &str, configure: impl FnOnce(&mut Config), scene:
         let gripd: JoinHandle<()> = spawn_local(async { run_in_place(config).await.unwrap() });
         let begin = Instant::now();
         let paused = Paused { clients, control, origin, asked: Rc::default() };
-        // On this clock a scene that waits for something that never comes is over at once.
-        let result = timeout(LONGEST, scene(&paused)).await.expect("an hour has passed on the paused clock");
+        // If the scene waits for something that never happens, the paused clock jumps to the end of this time at once.
+        let result = timeout(LONGEST, scene(&paused)).await.expect("the scene took an hour of the paused clock");
         assert!(!gripd.is_finished(), "gripd has ended");
         let is_empty = async |gripd: &Paused| gripd.metric("parked").await + gripd.metric("channels").await == 0;
-        paused.eventually("nothing is left", is_empty).await;
-        assert!(begin.elapsed() < DEADLINE, "it took longer than a test may take");
+        paused.eventually("all connections and channels are gone", is_empty).await;
+        assert!(begin.elapsed() < DEADLINE, "the scene took more than {DEADLINE:?} of real time");
         result
     })
 }
@@ -76,7 +78,7 @@ async fn serve(origin: MemoryServer, answer: Rc<impl Fn(&Heard) -> Vec<u8> + 'st
 }
 
 impl Paused {
-    /// Has the origin answer each request with the bytes that `answer` returns.
+    /// Makes the origin answer each request with the bytes that `answer` returns.
     pub(crate) fn origin_answers(&self, answer: impl Fn(&Heard) -> Vec<u8> + 'static) {
         spawn_local(serve(self.origin.clone(), Rc::new(answer), Rc::clone(&self.asked)));
     }
@@ -91,19 +93,19 @@ impl Paused {
         PausedClient::over(self.clients.connect())
     }
 
-    /// Connects a client that sends this.
+    /// Connects a client that sends these bytes.
     pub(crate) async fn send(&self, bytes: impl AsRef<[u8]>) -> PausedClient {
         let mut client = self.connect();
         client.write(bytes).await;
         client
     }
 
-    /// Returns how many requests the origin has read whole.
+    /// Returns the number of requests that the origin has read completely.
     pub(crate) fn asked(&self) -> usize {
         self.asked.get()
     }
 
-    /// Publishes items and returns what the receipt says of them.
+    /// Publishes items. Returns their entries in the receipt.
     pub(crate) async fn publish(&self, items: &Value) -> Value {
         let body = serde_json::json!({ "items": items }).to_string();
         let head = format!("Host: localhost\r\nAccept: application/json\r\nContent-Length: {}", body.len());
@@ -126,7 +128,8 @@ impl Paused {
         line.unwrap_or_else(|| panic!("no {name}in {reply}")).parse().unwrap()
     }
 
-    /// Waits, in the time of the paused clock, until something is so.
+    /// Calls `done` every 10 milliseconds of the paused clock until it returns `true`. After 20 seconds of this clock,
+    /// panics with `what`, which says what should have happened.
     pub(crate) async fn eventually(&self, what: &str, mut done: impl AsyncFnMut(&Self) -> bool) {
         for _ in 0..2000 {
             if done(self).await {
@@ -134,7 +137,7 @@ impl Paused {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("not in time: {what}");
+        panic!("not within 20 seconds of the paused clock: {what}");
     }
 
     async fn ask(&self, request: &str) -> (String, String) {
@@ -147,7 +150,7 @@ impl Paused {
 /// One end of a connection: a client of gripd, or its origin.
 pub(crate) struct PausedClient {
     end: MemoryClient,
-    /// Bytes that were read and not asked for yet.
+    /// The bytes that were read from the connection and that no caller has taken yet.
     ahead: Vec<u8>,
 }
 
@@ -156,17 +159,17 @@ impl PausedClient {
         Self { end, ahead: Vec::new() }
     }
 
-    /// Sends bytes, and waits until all of them are under way.
+    /// Sends bytes, and waits until the connection has taken all of them.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.end.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends bytes. Returns whether gripd has taken them: it may have ended the connection.
+    /// Sends bytes. Returns `false` if gripd has ended the connection.
     pub(crate) async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.end.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Reads so many bytes.
+    /// Reads exactly `count` bytes.
     pub(crate) async fn read_exact(&mut self, count: usize) -> Vec<u8> {
         while self.ahead.len() < count {
             assert!(self.fill().await, "the connection has ended after {} of {count} bytes", self.ahead.len());
@@ -174,28 +177,28 @@ impl PausedClient {
         self.ahead.drain(..count).collect()
     }
 
-    /// Reads up to and with `end`.
+    /// Reads up to and including `end`, and returns what was read.
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
         self.try_read_until(end)
             .await
             .unwrap_or_else(|| panic!("no {end:?} in {:?}", String::from_utf8_lossy(&self.ahead)))
     }
 
-    /// Reads to the end of the connection, which must be a clean one. Returns how many bytes came.
+    /// Reads to the end of the connection, which must be a clean end. Returns the number of bytes that came before it.
     pub(crate) async fn rest(&mut self) -> usize {
         while self.fill().await {}
         assert!(!self.end.is_reset(), "the connection was reset");
         std::mem::take(&mut self.ahead).len()
     }
 
-    /// Reads a head, and a body that has a length.
+    /// Reads a response. Returns its head, and its body, which must have a `Content-Length` unless it is empty.
     pub(crate) async fn answer(&mut self) -> (String, String) {
         let head = self.read_until("\r\n\r\n").await;
         let body = self.read_exact(length(&head)).await;
         (head, String::from_utf8(body).unwrap())
     }
 
-    /// Reads a request; `None`: the connection has ended.
+    /// Reads a request. Returns `None` if the connection ends before the request does.
     async fn request(&mut self) -> Option<Heard> {
         let head = self.try_read_until("\r\n\r\n").await?;
         let target = head.split(' ').nth(1).unwrap().to_owned();
@@ -225,20 +228,20 @@ impl PausedClient {
         }
     }
 
-    /// Reads some more. Returns whether there was any.
+    /// Reads more bytes. Returns `false` if the connection has ended.
     async fn fill(&mut self) -> bool {
         self.end.read_buf(&mut self.ahead).await.is_ok_and(|count| count > 0)
     }
 }
 
-/// Returns an answer of 200 with further header lines, each ended by CRLF, and a body.
+/// Returns a response of 200 with further header lines, each ended by CRLF, and a body.
 pub(crate) fn ok(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// Returns the length of the body behind a head.
+/// Returns the `Content-Length` in a head, or 0 if it has none.
 fn length(head: &str) -> usize {
     let value = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     value.unwrap_or_default()

@@ -1,4 +1,4 @@
-//! gripd as a program.
+//! gripd as a program in a process of its own.
 
 use super::DEADLINE;
 use std::io::{BufRead, BufReader};
@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 
-/// The program with these arguments.
+/// Returns a command that runs gripd with these arguments, and without `GRIP_URL` in its environment.
 pub(crate) fn gripd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gripd"));
     command.args(args).env_remove("GRIP_URL");
     command
 }
 
-/// Runs it to its end: exit code, standard output, standard error.
+/// Runs gripd until it ends. Returns its exit code, standard output and standard error.
 pub(crate) fn run(args: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = gripd(args).output().unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// An empty folder of this name.
+/// Creates an empty folder of this name. A folder that an earlier test run has left is removed first.
 pub(crate) fn folder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&path);
@@ -27,18 +27,18 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     path
 }
 
-/// A running program and its addresses. It is killed when dropped.
+/// A running gripd and its addresses. The process is killed when this value is dropped.
 pub(crate) struct Program {
     child: Child,
-    /// Lines of its log, as they come,
+    /// The lines of the log that no caller has read yet.
     lines: mpsc::Receiver<String>,
-    /// and those that were looked at.
+    /// The lines of the log that were read, except the one that names the addresses.
     log: String,
     pub(crate) clients: String,
     pub(crate) control: String,
 }
 
-/// What a program writes, line by line.
+/// Returns the lines that a program writes to standard error, as they come.
 fn lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
     let (said, lines) = mpsc::channel();
     std::thread::spawn(move || {
@@ -48,13 +48,13 @@ fn lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
 }
 
 impl Program {
-    /// On free ports.
+    /// Starts gripd with these arguments, and with free ports as its addresses.
     pub(crate) fn start(args: &[&str]) -> Self {
         let any = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
         Self::of(gripd(&[&any, args].concat()))
     }
 
-    /// One that says where it listens, before anything else.
+    /// Starts a gripd whose first log line names the addresses at which it listens.
     pub(crate) fn of(command: Command) -> Self {
         let mut program = Self::silent(command);
         let line = program.lines.recv_timeout(DEADLINE).unwrap();
@@ -66,27 +66,27 @@ impl Program {
         program
     }
 
-    /// Whose arguments say that it listens at these addresses.
+    /// Starts a gripd whose arguments or configuration say that it listens at these addresses.
     pub(crate) fn start_at(args: &[&str], clients: &str, control: &str) -> Self {
         let mut program = Self::silent(gripd(args));
         (program.clients, program.control) = (clients.into(), control.into());
         program
     }
 
-    /// One that may not say where it listens.
+    /// Starts a gripd that need not log its addresses, which are then unknown.
     pub(crate) fn silent(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines(child.stderr.take().unwrap());
         Self { child, lines, log: String::new(), clients: String::new(), control: String::new() }
     }
 
-    /// Sends it a signal.
+    /// Sends a signal, such as `TERM`, to the process.
     pub(crate) fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(kill.unwrap().success());
     }
 
-    /// Waits for a line of its log.
+    /// Waits for a line of the log that contains `text`.
     pub(crate) fn says(&mut self, text: &str) {
         loop {
             let line = self.lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {text} in {}", self.log));
@@ -97,19 +97,19 @@ impl Program {
         }
     }
 
-    /// Kills it, as `kill -9` does.
+    /// Kills the process, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Reads its log to the end: exit code and log.
+    /// Waits until the process ends. Returns its exit code and its log.
     pub(crate) fn wait(&mut self) -> (i32, String) {
         let status = self.end();
         (status.code().unwrap(), std::mem::take(&mut self.log))
     }
 
-    /// Waits for its end, however it ends.
+    /// Waits until the process ends, by itself or by a signal.
     pub(crate) fn end(&mut self) -> ExitStatus {
         while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
             self.log.extend([&line, "\n"]);

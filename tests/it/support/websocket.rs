@@ -1,4 +1,4 @@
-//! Both ends of a WebSocket, frame by frame: a client, and an origin that says what a test has it say.
+//! Both ends of a WebSocket, frame by frame: a client, and an origin that a test controls.
 
 use super::{Client, DEADLINE, Gripd, eventually};
 use gripd::config::Config;
@@ -11,11 +11,12 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// The key of RFC 6455 1.3, and what is answered to it.
+/// The `Sec-WebSocket-Key` in the example of RFC 6455 1.3.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// The `Sec-WebSocket-Accept` that answers [`KEY`].
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A frame as it came.
+/// A frame that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) opcode: u8,
@@ -25,7 +26,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// A whole message.
+    /// Returns the frame of a whole message, which is not compressed.
     pub(crate) fn whole(opcode: u8, content: impl AsRef<[u8]>) -> Self {
         Self { opcode, last: true, compressed: false, content: content.as_ref().to_vec() }
     }
@@ -34,11 +35,11 @@ impl Frame {
 /// One end of a WebSocket.
 pub(crate) struct Socket {
     bytes: Client,
-    /// It is the client's end: its frames are masked, and those of the other end are not.
+    /// Whether this is the client's end, whose frames are masked. Those of the other end are not.
     masks: bool,
 }
 
-/// A handshake for `path` with further header lines, each ended by CRLF.
+/// Returns a handshake for `path` with further header lines, each ended by CRLF.
 pub(crate) fn handshake(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -47,27 +48,27 @@ pub(crate) fn handshake(path: &str, headers: &str) -> String {
 }
 
 impl Socket {
-    /// Sends a handshake, as a client.
+    /// Connects a client that sends a handshake for `path`, with further header lines.
     pub(crate) fn ask(to: SocketAddr, path: &str, headers: &str) -> Self {
         Self { bytes: Client::send(to, handshake(path, headers)), masks: true }
     }
 
-    /// The same, with a receive buffer of the smallest size.
+    /// Connects a client that has a receive buffer of the smallest size and sends a handshake for `path`.
     pub(crate) fn ask_with_small_buffer(to: SocketAddr, path: &str) -> Self {
         Self { bytes: Client::with_small_buffer(to, handshake(path, "")), masks: true }
     }
 
-    /// A client's end that may never be a WebSocket.
+    /// Wraps the connection of a client, which need not become a WebSocket.
     pub(crate) const fn around(bytes: Client) -> Self {
         Self { bytes, masks: true }
     }
 
-    /// The client, before it is a WebSocket.
+    /// Returns the connection as a stream of bytes.
     pub(crate) const fn http(&mut self) -> &mut Client {
         &mut self.bytes
     }
 
-    /// Reads that the handshake is accepted; returns the head of the answer in lower case.
+    /// Reads the response to the handshake, which must accept it. Returns the head of the response in lower case.
     pub(crate) fn accepted(&mut self) -> String {
         let head = self.bytes.read_until("\r\n\r\n");
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -80,12 +81,12 @@ impl Socket {
         self.bytes.write(bytes);
     }
 
-    /// Sends a whole message.
+    /// Sends a whole message, or a control frame, in one frame.
     pub(crate) fn send(&mut self, opcode: u8, content: impl AsRef<[u8]>) {
         self.fragment(opcode, true, content);
     }
 
-    /// Sends a frame.
+    /// Sends a frame, with which its message ends if `last` is `true`.
     pub(crate) fn fragment(&mut self, opcode: u8, last: bool, content: impl AsRef<[u8]>) {
         let lead = if last { 0x80 | opcode } else { opcode };
         self.bytes.write(frame(lead, self.masks, content.as_ref()));
@@ -100,7 +101,7 @@ impl Socket {
     pub(crate) fn read(&mut self) -> Frame {
         let head = self.bytes.read_exact(2);
         assert_eq!(head[0] & 0x30, 0, "reserved bits are set");
-        assert_eq!(head[1] & 0x80 == 0, self.masks, "only a client masks");
+        assert_eq!(head[1] & 0x80 == 0, self.masks, "a client must mask its frames, and its peer must not");
         let length = match head[1] & 0x7f {
             126 => self.number(2),
             127 => self.number(8),
@@ -115,7 +116,7 @@ impl Socket {
         self.bytes.read_exact(bytes).into_iter().fold(0, |n, b| n << 8 | usize::from(b))
     }
 
-    /// Reads a message in however many frames; returns its opcode and content.
+    /// Reads a message that consists of one or more frames. Returns its opcode and content.
     pub(crate) fn message(&mut self) -> (u8, Vec<u8>) {
         let Frame { opcode, mut last, mut content, .. } = self.read();
         while !last {
@@ -134,7 +135,7 @@ impl Socket {
         String::from_utf8(content).unwrap()
     }
 
-    /// Reads a Close frame; returns its code, 0 if there is none, and its reason.
+    /// Reads a Close frame. Returns its code, or 0 if it has none, and its reason.
     pub(crate) fn closed(&mut self) -> (u16, String) {
         let Frame { opcode, content, .. } = self.read();
         assert_eq!(opcode, CLOSE, "{}", content.escape_ascii());
@@ -142,20 +143,21 @@ impl Socket {
         (u16::from_be_bytes(*code), String::from_utf8(reason.to_vec()).unwrap())
     }
 
-    /// Reads a Close frame and then a clean end.
+    /// Reads a Close frame, and then the clean end of the connection. Returns the code and the reason of the frame.
     pub(crate) fn ended(&mut self) -> (u16, String) {
         let closed = self.closed();
-        assert_eq!(self.bytes.rest(), "", "nothing follows a Close frame");
+        assert_eq!(self.bytes.rest(), "", "bytes followed the Close frame");
         closed
     }
 
-    /// Reads to the end, however that is.
+    /// Reads to the end of the connection, however it ends. Returns the bytes that came before the end, and the error
+    /// if the connection did not end cleanly.
     pub(crate) fn rest_and_end(&mut self) -> (Vec<u8>, std::io::Result<()>) {
         self.bytes.rest_and_end()
     }
 }
 
-/// A frame by its first byte.
+/// Returns the bytes of a frame with this first byte, which consists of flags and opcode (RFC 6455 5.2).
 pub(crate) fn frame(lead: u8, masked: bool, content: &[u8]) -> Vec<u8> {
     let (bit, key) = if masked { (0x80, [1, 2, 3, 4]) } else { (0, [0; 4]) };
     let mut out = vec![lead];
@@ -183,10 +185,10 @@ pub(crate) struct SocketOrigin {
     pub(crate) address: SocketAddr,
 }
 
-/// A handshake that has reached it.
+/// A handshake, or another request, that waits for the response of the origin.
 pub(crate) struct Knock {
     client: Client,
-    /// Its head, in lower case.
+    /// The head of the request, in lower case.
     pub(crate) head: String,
 }
 
@@ -198,15 +200,15 @@ impl SocketOrigin {
         Self { listener, address }
     }
 
-    /// A gripd in front of it, with options of the route, and of the target.
+    /// Starts a gripd in front of this origin, with options of the route and of the target.
     pub(crate) fn gripd(&self, options: &str, target: &str, change: impl FnOnce(&mut Config)) -> Gripd {
         Gripd::to(&[format!("*{options} {}{target}", self.address)], change)
     }
 
-    /// The next handshake.
+    /// Waits for the next handshake, or another request on a new connection.
     pub(crate) fn next(&self) -> Knock {
         let mut accepted = None;
-        eventually("the origin is asked", || {
+        eventually("gripd connects to the origin", || {
             accepted = self.listener.accept().ok();
             accepted.is_some()
         });
@@ -218,7 +220,8 @@ impl SocketOrigin {
         Knock { client, head }
     }
 
-    /// A client and the origin's end of its WebSocket. `headers` are further lines of the origin's answer.
+    /// Connects a client whose WebSocket this origin accepts, with further header lines in the response. Returns the
+    /// client's end and the origin's end.
     pub(crate) fn open(&self, gripd: &Gripd, headers: &str) -> (Socket, Socket) {
         let mut client = Socket::ask(gripd.clients, "/chat", "");
         let end = self.next().accept(headers);
@@ -228,18 +231,18 @@ impl SocketOrigin {
 }
 
 impl Knock {
-    /// Answers with these bytes, and then no more.
+    /// Responds with these bytes, and then shuts down this end for writing.
     pub(crate) fn answer(mut self, bytes: &str) {
         self.client.write(bytes);
         self.client.shut_down();
     }
 
-    /// Accepts, with further header lines.
+    /// Accepts the handshake, with further header lines.
     pub(crate) fn accept(self, headers: &str) -> Socket {
         self.accept_by(ACCEPT, headers)
     }
 
-    /// Accepts with some value of `Sec-WebSocket-Accept`.
+    /// Accepts the handshake with this value of `Sec-WebSocket-Accept`, which may be wrong, and further header lines.
     pub(crate) fn accept_by(mut self, accept: &str, headers: &str) -> Socket {
         self.client.write(format!(
             "HTTP/1.1 101 Welcome\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{headers}\r\n"

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// A connection, of which no read or write takes longer than the deadline.
+/// A connection whose reads and writes fail if they take longer than the deadline.
 pub(crate) enum Wire {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -39,9 +39,9 @@ impl Wire {
         }
     }
 
-    /// The TCP connection that it is.
+    /// Returns the TCP connection. Panics if this is a connection of another transport.
     pub(crate) fn tcp(&self) -> &TcpStream {
-        let Self::Tcp(stream) = self else { panic!("this takes a TCP connection") };
+        let Self::Tcp(stream) = self else { panic!("this needs a TCP connection") };
         stream
     }
 }
@@ -64,7 +64,7 @@ impl Write for Wire {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
             Self::Memory(runtime, client) => {
-                runtime.block_on(async { timeout(DEADLINE, client.write(bytes)).await.expect("not taken in time") })
+                runtime.block_on(async { timeout(DEADLINE, client.write(bytes)).await.expect("not sent in time") })
             }
         }
     }
