@@ -1,7 +1,7 @@
 """The origin of examples/members.toml: it needs nothing but Python.
 
-python3 examples/origin.py [PORT]      serves conversations on localhost:8000, or that port
-python3 examples/origin.py token USER  makes a token of a user, as a login would; it is good for an hour
+python3 examples/origin.py [PORT]      serves conversations on localhost, on port 8000 unless PORT is given
+python3 examples/origin.py token USER  prints a token of a user, as a login would; it is valid for an hour
 """
 
 import base64, hmac, http.server, json, sys, time
@@ -23,7 +23,7 @@ def token(user):
 
 
 def is_gripds(token):
-    """Whether gripd itself sent this. Requests of clients are signed, too, but not for the audience "webhook"."""
+    """Returns whether gripd itself sent this. It signs clients' requests, too, but not for the audience "webhook"."""
     text, _, signature = token.rpartition(".")
     if not hmac.compare_digest(signature.encode(), encode(hmac.digest(WEBHOOKS, text.encode(), "sha256"))):
         return False
@@ -32,14 +32,14 @@ def is_gripds(token):
 
 
 class Origin(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):  # /conversation/1 is held as a stream, /poll/1 as a long-poll; /events shows what came
+    def do_GET(self):  # /conversation/1 is held as a stream, /poll/1 as a long-poll; /events lists the webhooks so far
         page, _, number = self.path.split("?")[0].strip("/").partition("/")
         if page in HOLDS:
             self.answer("hello\n", {"Grip-Hold": HOLDS[page], "Grip-Channel": "conversation" + number})
         else:
             self.answer("".join(EVENTS))
 
-    def do_POST(self):  # /events, by gripd
+    def do_POST(self):  # /events: gripd sends its webhooks to it
         body = self.rfile.read(int(self.headers["Content-Length"]))
         for event in json.loads(body)["events"] if is_gripds(self.headers.get("Grip-Sig", "")) else []:
             EVENTS.append(json.dumps(event) + "\n")

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Autobahn's fuzzing client against gripd: what RFC 6455 and RFC 7692 ask of a server.
+"""Autobahn's fuzzing client against gripd: checks of what RFC 6455 and RFC 7692 require of a server.
 
-It prints a line for each class of cases in each setup. The counts, and every case that is not as it must be, are in
-target/interop/autobahn/summary.txt; Autobahn's own reports, with all bytes, in target/interop/autobahn/reports.
+The script prints a line for each class of cases in each setup. The counts, and every case with another result than OK
+or INFORMATIONAL, are in target/interop/autobahn/summary.txt. Autobahn's own reports, with all bytes, are in
+target/interop/autobahn/reports.
 """
 
 import argparse
@@ -28,9 +29,10 @@ WSTEST = [str(CLIENT / "bin" / "python"), "-u", "-W", "ignore", str(CLIENT / "bi
 SUMMARY = HOME / "summary.txt"
 
 WS = "8.23.0"
-# The last virtualenv that makes environments of Python 2.7, and what it needs.
+# The last version of virtualenv that can create environments for Python 2.7, and its dependencies.
 VIRTUALENV = ["virtualenv==20.21.1", "distlib==0.4.4", "filelock==3.32.7", "platformdirs==3.11.0"]
-# The last releases for Python 2.7, but for autobahn, of which the suite takes no other.
+# The last releases that support Python 2.7. Only autobahn is older, because the test suite accepts no other version
+# of it.
 LIBRARIES = """
     autobahntestsuite==0.8.2 autobahn==0.10.9 txaio==2.1.0 Twisted==20.3.0 zope.interface==5.4.0 six==1.17.0
     attrs==21.4.0 Automat==22.10.0 PyHamcrest==1.10.1 constantly==15.1.0 hyperlink==21.0.0 idna==2.10
@@ -39,27 +41,29 @@ LIBRARIES = """
     pyasn1==0.5.1 pyasn1-modules==0.3.0 service-identity==21.1.0 ujson==2.0.3
     unittest2==1.1.0 argparse==1.4.0 linecache2==1.0.0 traceback2==1.4.0
 """.split()
-# Masks and checks UTF-8 in C. It has to be compiled; without it the client is only slow.
+# A C extension with which Autobahn masks frames and checks UTF-8. It has to be compiled. Without it the client works,
+# but is slow.
 ACCELERATOR = "wsaccel==0.6.6"
-# Seconds for one step of the installation.
+# The time limit of one step of the installation, in seconds.
 INSTALL_LIMIT = 300
 
 GOOD = ("OK", "INFORMATIONAL")
-# What Autobahn says of a case, and what is said here of one that it did not come to.
+# The results that Autobahn gives to a case, and MISSING for a case that Autobahn has not run.
 BEHAVIORS = ("OK", "INFORMATIONAL", "NON-STRICT", "FAILED", "UNIMPLEMENTED", "MISSING")
-# Cases of a setup in which NON-STRICT is good enough, as sets of their ids.
+# For each setup, the set of the ids of those cases in which NON-STRICT is accepted. At present there are none.
 NON_STRICT_IS_GOOD = {}
 
 FRAMES = ("1", "2", "3", "4", "5", "6", "7", "9", "10")
 COMPRESSION = ("12", "13")
-# The case of 16 bytes, and one of 8,192 bytes in frames of 256: the others differ from them only in size.
+# The last parts of the ids of those cases of compression that --quick runs: messages of 16 bytes, and messages of
+# 8,192 bytes in frames of 256 bytes. The other cases differ from them only in size.
 QUICK_COMPRESSION = ("1", "11")
-# Seconds that a case may take on the average, by class: what works takes a tenth of it.
+# The time limit of a case in seconds, on average, by class. A server that works needs a tenth of it.
 CASE_LIMIT = {"9": 10, "12": 30, "13": 30}
 OTHER_LIMIT = 5
 START_LIMIT = 30
 
-# As Autobahn writes it: the capitals of `WebSocket` mean nothing.
+# The handshake as Autobahn sends it. In `WebSocket`, upper and lower case make no difference.
 HANDSHAKE = {
     "Upgrade": "WebSocket",
     "Connection": "Upgrade",
@@ -79,12 +83,12 @@ client_buffer = 64000000
 
 
 class Setup(NamedTuple):
-    """What gripd is put before, and which classes of cases are run."""
+    """A target for gripd, and the classes of cases that are run with it."""
 
     name: str
     classes: tuple
     target: str
-    # Which of the origins in autobahn_origins.mjs.
+    # The argument that selects an origin of autobahn_origins.mjs, or None if gripd needs no origin.
     origin: str = None
     websocket: str = ""
 
@@ -98,7 +102,7 @@ SETUPS = [
 
 
 class Result(NamedTuple):
-    """What became of a case."""
+    """The result of one case."""
 
     case: str
     behavior: str
@@ -115,7 +119,7 @@ class Result(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a class of cases in a setup."""
+    """The results of one class of cases in one setup."""
 
     setup: str
     number: str
@@ -128,7 +132,7 @@ class Outcome(NamedTuple):
 
 
 def step(*command):
-    """Runs a step of the installation quietly."""
+    """Runs a command of the installation. If it fails or takes too long, raises `Failed` with the end of its output."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=INSTALL_LIMIT)
@@ -138,8 +142,8 @@ def step(*command):
 
 
 def is_python2(python):
-    """Whether it runs: a shim of pyenv is there even where the version behind it is not chosen."""
-    # The extensions are those that an interpreter which was compiled without their libraries lacks.
+    """Returns whether a program is a Python 2.7 that runs. A shim of pyenv may exist although it cannot run."""
+    # These modules are missing in an interpreter that was compiled without the libraries that they need.
     probe = "import sys, ssl, zlib, ctypes; sys.exit(sys.version_info[:2] != (2, 7))"
     try:
         return subprocess.run([python, "-c", probe], capture_output=True, timeout=INSTALL_LIMIT).returncode == 0
@@ -156,20 +160,20 @@ def python2_candidates():
 def find_python2():
     found = next(filter(is_python2, python2_candidates()), None)
     if not found and shutil.which("apt-get") and os.geteuid() == 0:
-        # Not every release of Debian has it; that it fails says nothing new.
+        # Not every release of Debian has the package. If the installation fails, the check below says what to do.
         with contextlib.suppress(Failed):
             step("apt-get", "update")
             step("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends",
                  "python2.7")
         found = next(filter(is_python2, python2_candidates()), None)
-    check(found, "there is no Python 2.7, and Autobahn's client runs under no other: install one, by pyenv or as a"
-                 " package of the system, or name it in PYTHON2")
+    check(found, "there is no Python 2.7, which Autobahn's client needs: install one with pyenv or as a package of the"
+                 " system, or set PYTHON2 to the path of its interpreter")
     return found
 
 
 @contextlib.contextmanager
 def once(folder, wanted):
-    """Gives a fresh folder to fill, or None if it has what is wanted already."""
+    """Removes the folder and yields it for the installation of `wanted`. Yields None if this is installed already."""
     marker = folder / "installed"
     if marker.is_file() and marker.read_text() == wanted:
         yield None
@@ -177,7 +181,7 @@ def once(folder, wanted):
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     yield folder
-    # Written last, so that an installation that broke off is done again.
+    # The marker is written last, so that an interrupted installation is repeated.
     marker.write_text(wanted)
 
 
@@ -194,7 +198,7 @@ def install_client():
         try:
             step(*pip, ACCELERATOR)
         except Failed as why:
-            print(f"without {ACCELERATOR}, which makes the client slow: {why}", file=sys.stderr)
+            print(f"{ACCELERATOR} is not installed, so the client is slow: {why}", file=sys.stderr)
 
 
 def install_ws():
@@ -206,7 +210,7 @@ def install_ws():
 
 
 def all_cases():
-    """The ids of all cases that the suite has, in its order."""
+    """Returns the ids of all cases of the suite, in the suite's order."""
     listing = "from autobahntestsuite.case import Cases; print ' '.join(c.__name__[4:] for c in Cases)"
     done = subprocess.run([*WSTEST[:-1], "-c", listing], capture_output=True, text=True, timeout=INSTALL_LIMIT)
     check(done.returncode == 0, f"Autobahn does not start: {done.stderr[-400:]}")
@@ -223,7 +227,7 @@ def is_quick(case):
 
 
 class Run:
-    """One run of the script: its results, as they come."""
+    """One run of the script. It collects the results."""
 
     def __init__(self, cases):
         self.cases = cases
@@ -231,7 +235,7 @@ class Run:
         self.failures = 0
 
     def play(self, setup):
-        """Runs a setup, and prints a line for each of its classes."""
+        """Runs the cases of a setup, and prints a line for each class."""
         wanted = {number: [case for case in self.cases if class_of(case) == number] for number in setup.classes}
         if any(wanted.values()):
             why = outcome(lambda: self._play(setup, {number: cases for number, cases in wanted.items() if cases}))
@@ -246,7 +250,7 @@ class Run:
             port = started.enter_context(origin(setup.origin)) if setup.origin else None
             config = CONFIG.format(target=setup.target.format(port=port), websocket=setup.websocket)
             gripd = started.enter_context(Gripd(config=config))
-            # Without this, hundreds of cases would wait for a handshake in vain.
+            # If gripd does not accept WebSockets, this check ends the setup before hundreds of cases time out.
             with Client(gripd.client, "/ws", HANDSHAKE) as client:
                 same(client.head().status, 101, "the status of a WebSocket handshake")
             for number, cases in wanted.items():
@@ -259,7 +263,7 @@ class Run:
         done = Outcome(setup, number, time.monotonic() - since, read_results(cases, setup, folder))
         self.outcomes.append(done)
         bad = done.bad()
-        check(not bad, f"{len(bad)} of {len(cases)}: {'; '.join(map(str, bad))}")
+        check(not bad, f"{len(bad)} of {len(cases)} cases failed: {'; '.join(map(str, bad))}")
 
     def _report(self, name, why):
         self.failures += why is not None
@@ -268,7 +272,7 @@ class Run:
 
 @contextlib.contextmanager
 def origin(kind):
-    """An origin on a free port, which it gives."""
+    """Starts an origin on a free port, and yields the port."""
     process = Process(["node", str(HERE / "autobahn_origins.mjs"), kind, str(NODE)], "stdout")
     try:
         yield process.find(r"listening (\d+)")[1]
@@ -287,12 +291,12 @@ def fuzz(cases, url, agent, folder):
     with log.open("wb") as output:
         code = wait([*WSTEST, "-m", "fuzzingclient", "-s", str(folder / "spec.json")], output, limit)
     last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-    check(code is not None, f"Autobahn did not end within {limit} s; it was at: {last}")
-    check(code == 0, f"Autobahn ended with {code}: {last}")
+    check(code is not None, f"Autobahn did not end within {limit} s; its last output was: {last}")
+    check(code == 0, f"Autobahn ended with exit code {code}: {last}")
 
 
 def wait(command, output, limit):
-    """Runs a program to its end, and returns its exit code; None if it had to be killed when the time was over."""
+    """Runs a program. Returns its exit code, or None if it was killed because it took more than `limit` seconds."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     try:
         return child.wait(limit)
@@ -304,7 +308,7 @@ def wait(command, output, limit):
 
 
 def read_results(cases, agent, folder):
-    """Reads what became of each case that was wanted: Autobahn stops without a word when it cannot connect."""
+    """Returns the result of each case, or MISSING if there is none: Autobahn stops silently if it cannot connect."""
     index = folder / "index.json"
     known = json.loads(index.read_text()).get(agent, {}) if index.is_file() else {}
     return [read_result(case, known[case], folder) if case in known else Result(case, "MISSING") for case in cases]
@@ -317,7 +321,7 @@ def read_result(case, known, folder):
 
 
 def summarize(outcomes, left_out):
-    """The counts of each class, and all that is not as it must be."""
+    """Returns a text with the counts of each class, and with each case that is neither OK nor INFORMATIONAL."""
     columns = "".join(f"{name:>15}" for name in BEHAVIORS)
     lines = [f"{'setup':<11}{'class':>5}{'cases':>6}{columns}{'seconds':>9}"]
     for done in outcomes:
@@ -348,20 +352,20 @@ def arguments():
 
 
 def choose(given):
-    """The setups and the cases that are wanted, and how many `--quick` leaves out of these."""
+    """Returns the setups and the cases that the arguments select. The option `--quick` is not applied here."""
     setups = [setup for setup in SETUPS if setup.name in given.setup]
     known = all_cases()
     for pattern in given.cases:
-        check(any(fnmatchcase(case, pattern) for case in known), f"no case is called {pattern}")
+        check(any(fnmatchcase(case, pattern) for case in known), f"no case matches the pattern {pattern}")
     classes = {number for setup in setups for number in setup.classes}
     cases = [case for case in known if class_of(case) in classes
              and any(fnmatchcase(case, pattern) for pattern in given.cases)]
-    check(cases, "the setups have none of these cases")
+    check(cases, "the selected setups have none of the selected cases")
     return setups, cases
 
 
 def play(given):
-    """Installs what is missing and runs what is wanted; returns how many lines say FAILED."""
+    """Installs what is missing, and runs the selected cases. Returns how many lines say FAILED."""
     install_client()
     install_ws()
     setups, cases = choose(given)
@@ -382,7 +386,7 @@ def play(given):
 
 
 def main():
-    # As SIGTERM: everything started is ended on the way out.
+    # SIGHUP ends the script like SIGTERM, so that everything that was started is ended, too.
     signal.signal(signal.SIGHUP, stop)
     given = arguments()
     try:

@@ -1,8 +1,8 @@
-// The origins of autobahn.py: an echo on WebSockets, and one on WebSocket-over-HTTP.
+// The origins of autobahn.py: an echo server that speaks WebSocket, and one that speaks WebSocket over HTTP.
 //
 //     node autobahn_origins.mjs websocket|events FOLDER
 //
-// The folder is where npm put the package ws. It writes `listening PORT` when it is ready.
+// FOLDER is the folder in which npm has installed the package ws. The origin prints `listening PORT` when it is ready.
 
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -15,11 +15,11 @@ class Refused extends Error {}
 
 function echoWebSockets(server, folder) {
   const { WebSocketServer } = createRequire(resolve(folder, 'package.json'))('ws');
-  // Without limits: the longest message has 16 MiB, and another one comes in 65,536 fragments.
+  // There are no limits, because Autobahn's longest message has 16 MiB, and another message comes in 65,536 fragments.
   const unlimited = { maxPayload: 0, maxFragments: 0, maxBufferedChunks: 0 };
   const sockets = new WebSocketServer({ server, perMessageDeflate: false, ...unlimited });
   sockets.on('connection', (socket) => {
-    // What a client does wrong is for Autobahn to judge.
+    // Autobahn causes errors on purpose and judges what follows, so the origin ignores them.
     socket.on('error', () => {});
     socket.on('message', (data, binary) => socket.send(data, { binary }));
   });
@@ -37,7 +37,7 @@ function* parse(body) {
     const content = length === undefined ? undefined : body.subarray(at, at + Number.parseInt(length, 16));
     if (content) {
       at += Number.parseInt(length, 16) + CRLF.length;
-      if (!CRLF.equals(body.subarray(at - CRLF.length, at))) throw new Refused(`${type} does not end as it must`);
+      if (!CRLF.equals(body.subarray(at - CRLF.length, at))) throw new Refused(`no CRLF after ${type}`);
     }
     yield { type, content };
   }

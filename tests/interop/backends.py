@@ -1,4 +1,4 @@
-"""Runs the backends of docs/concepts.md and docs/websockets.md as they stand there, behind a gripd."""
+"""Runs the Python programs of docs/concepts.md and docs/websockets.md, on other ports, as origins of a gripd."""
 
 import re
 import socket
@@ -9,16 +9,16 @@ from harness import DEADLINE, ROOT, Gripd, Process, check, eventually, exchange,
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-# The ports in the documentation: of the backend, and of gripd's control API.
+# The ports that the programs in the documentation use: that of the backend, and that of gripd's control API.
 BACKEND, CONTROL = "8000", "5561"
 
 
-def backend(page, gripd, port, closing):
-    """Starts the Python program of a page, on other ports."""
+def backend(page, control, port, closing):
+    """Starts the Python program of a page, with its two ports replaced. Waits until the program listens."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
-    check(len(blocks) == 1, f"{page} has {len(blocks)} programs in Python and not one")
+    check(len(blocks) == 1, f"{page} has {len(blocks)} Python programs instead of one")
     [program] = blocks
-    for written, real in [(BACKEND, port), (CONTROL, gripd.control[1])]:
+    for written, real in [(BACKEND, port), (CONTROL, control)]:
         check(written in program, f"the program of {page} does not name the port {written}")
         program = program.replace(written, str(real))
     process = Process([sys.executable, "-c", program], "stdout")
@@ -33,10 +33,10 @@ def backend(page, gripd, port, closing):
 
 
 def start(page, options, closing):
-    """Starts a gripd, and the backend of a page behind it."""
+    """Starts a gripd whose origin is the program of a page, and the program."""
     [port] = free_ports(1)
     gripd = closing.enter_context(Gripd(f"* localhost:{port}{options}"))
-    backend(page, gripd, port, closing)
+    backend(page, gripd.control[1], port, closing)
     return gripd
 
 
@@ -53,10 +53,10 @@ def concepts_backend_streams_to_everybody():
             check(part, f"the stream ended after {got!r}")
             got += part
         [outcome] = gripd.publish({"channel": "user456", "action": "close"})
-        same(outcome["closed"], 1, "the closed connections")
+        same(outcome["closed"], 1, "the number of closed connections")
 
 
-def websockets_backend_talks_to_everybody_and_is_closed():
+def websockets_backend_sends_to_all_and_one_client_is_closed():
     with ExitStack() as closing:
         gripd = start("docs/websockets.md", ",over_http,one_event", closing)
         url = "ws://{}:{}/events/".format(*gripd.client)
@@ -64,13 +64,13 @@ def websockets_backend_talks_to_everybody_and_is_closed():
         gripd.wait_for("conversation123", 2)
         amy.send("hello")
         for client in [amy, bob]:
-            same(client.recv(timeout=DEADLINE), "hello", "the message")
+            same(client.recv(timeout=DEADLINE), "hello", "the message to everybody")
         [outcome] = gripd.publish({"channel": "user456", "action": "close", "code": 4001, "reason": "out"})
-        same(outcome["closed"], 1, "the closed connections")
+        same(outcome["closed"], 1, "the number of closed connections")
         try:
             amy.recv(timeout=DEADLINE)
         except ConnectionClosed as closed:
-            same((closed.rcvd.code, closed.rcvd.reason), (4001, "out"), "the close")
+            same((closed.rcvd.code, closed.rcvd.reason), (4001, "out"), "the code and the reason of the close")
         else:
             check(False, "a message came after the close")
         amy.close()
@@ -78,5 +78,5 @@ def websockets_backend_talks_to_everybody_and_is_closed():
 
 
 if __name__ == "__main__":
-    failures = run([concepts_backend_streams_to_everybody, websockets_backend_talks_to_everybody_and_is_closed])
+    failures = run([concepts_backend_streams_to_everybody, websockets_backend_sends_to_all_and_one_client_is_closed])
     sys.exit(1 if failures else 0)

@@ -1,4 +1,4 @@
-"""Chromium's own cache before a long-poll whose origin sets an ETag, as Express does for every answer."""
+"""Chromium's HTTP cache, and long-polls whose origin sets an ETag, as Express does for every response."""
 
 import sys
 from contextlib import ExitStack
@@ -7,7 +7,7 @@ from demo_page import Browser
 from harness import Answer, Gripd, Origin, eventually, run, same
 
 ETAG = 'W/"2-empty"'
-# It polls for ever, and notes what each poll has brought.
+# A page that polls for ever once its function `poll` is called, and records the messages of all polls.
 PAGE = b"""<!doctype html>
 <title>A long-poll</title>
 <script>
@@ -45,13 +45,13 @@ def a_message_is_shown_once():
         js("poll()")
         gripd.wait_for("room", 1)
         gripd.publish({"channel": "room", "http-response": {"body": '["hello"]'}})
-        # Each close answers a poll with what the origin has said, as its timeout would.
+        # Each close ends a poll with the origin's own response, as a timeout would.
         for count in range(1, 5):
             eventually(f"{count} polls are answered", lambda: js("return polls") == count)
             gripd.wait_for("room", 1)
             gripd.publish({"channel": "room", "action": "close"})
         eventually("the last poll is answered", lambda: js("return polls") == 5)
-        same(js("return messages"), ["hello"], "what the page has shown")
+        same(js("return messages"), ["hello"], "the messages that the page has recorded")
 
 
 if __name__ == "__main__":

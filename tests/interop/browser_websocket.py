@@ -1,4 +1,4 @@
-"""Chromium's own WebSocket as the client, with and without compression, before both kinds of origin."""
+"""Chromium's own WebSocket client, with and without compression, and with both kinds of origin."""
 
 import base64
 import sys
@@ -10,7 +10,7 @@ from harness import Answer, Failed, Gripd, Origin, check, eventually, report, ru
 from websockets_origins import SUBPROTOCOL, Chat, OverHttp, Relayed, message
 
 COMPRESSION = {"plain": "[websocket]\ncompression = false\n", "compressed": "[websocket]\ncompression = true\n"}
-# It notes all that happens to its WebSockets.
+# A page that records the messages and the end of each of its WebSockets.
 PAGE = b"""<!doctype html>
 <title>WebSockets</title>
 <script>
@@ -34,7 +34,7 @@ PAGE = b"""<!doctype html>
 
 
 class Page:
-    """A tab with the page above, from a server of its own."""
+    """A tab of a browser that shows `PAGE`, which comes from a server of its own."""
 
     def __init__(self, closing):
         site = closing.enter_context(Origin(lambda _: Answer(200, {"Content-Type": "text/html"}, PAGE)))
@@ -46,7 +46,7 @@ class Page:
 
 
 class Socket:
-    """One person's WebSocket in the page."""
+    """The WebSocket of one user in the page."""
 
     def __init__(self, page, gripd, user, protocols=()):
         self._page, self._user, self._read = page, user, 0
@@ -55,7 +55,7 @@ class Socket:
         same(self.receive(1), [f"welcome {user}"], f"the first message to {user}")
 
     def receive(self, count):
-        """The next messages, bytes as bytes."""
+        """Waits for the next `count` messages and returns them. A binary message is returned as `bytes`."""
         until = self._read + count
         seen = "return sockets[arguments[0]].messages.length"
         eventually(f"{self._user} has {until} messages", lambda: self._js(seen) >= until or self._unless_ended())
@@ -73,17 +73,17 @@ class Socket:
         self._js("sockets[arguments[0]].socket.close(arguments[1], arguments[2])", code, reason)
 
     def end(self):
-        """Waits for the end: its code, its reason, and whether it was clean."""
+        """Waits until the WebSocket is closed. Returns the code, the reason, and whether the close was clean."""
         ended = "return sockets[arguments[0]].end"
-        return tuple(eventually(f"the WebSocket of {self._user} ends", lambda: self._js(ended)))
+        return tuple(eventually(f"the WebSocket of {self._user} is closed", lambda: self._js(ended)))
 
     def get(self, name):
-        """A property of the WebSocket."""
+        """Returns a property of the WebSocket."""
         return self._js("return sockets[arguments[0]].socket[arguments[1]]", name)
 
     def _unless_ended(self):
         end, messages = self._js("const { end, messages } = sockets[arguments[0]]; return [end, messages.length]")
-        check(end is None or messages > self._read, f"the WebSocket of {self._user} ended with {end}")
+        check(end is None or messages > self._read, f"the WebSocket of {self._user} was closed with {end}")
         return False
 
     def _js(self, script, *args):
@@ -91,7 +91,7 @@ class Socket:
 
 
 class Stage:
-    """gripd between a chat and the page."""
+    """A gripd whose origin is a chat, and the page as its client."""
 
     def __init__(self, closing, page, origin, compression):
         self._page, self.is_compressed = page, compression == "compressed"
@@ -100,7 +100,7 @@ class Stage:
         config = "drain = 1\n" + COMPRESSION[compression]
         self.gripd = closing.enter_context(Gripd(f"* {self.origin.address}{origin.options}", config))
         self.chat.gripd = self.gripd
-        # Otherwise gripd would have to drain them.
+        # At the end of a scene the page closes its WebSockets. Otherwise gripd would have to close them in its drain.
         closing.callback(page.js, "for (const { socket } of Object.values(sockets)) socket.close()")
 
     def join(self, *users, **options):
@@ -111,10 +111,10 @@ def text_both_ways(stage):
     alice, bob = stage.join("alice", "bob")
     for text in ("hello", "", "žluť 😀", "long " * 20_000):
         alice.send(f"echo {text}")
-        check(alice.receive(1) == [text], f"the echo of {text[:20]!r} came changed")
+        check(alice.receive(1) == [text], f"the echo of {text[:20]!r} differs from what was sent")
     alice.send("say hello <b>everybody</b>")
     for socket in (alice, bob):
-        same(socket.receive(1), ["alice: hello <b>everybody</b>"], "what was said")
+        same(socket.receive(1), ["alice: hello <b>everybody</b>"], "the message to everybody")
 
 
 def binary_both_ways(stage):
@@ -122,10 +122,10 @@ def binary_both_ways(stage):
     data = bytes(range(256)) * 200
     for sent in (data, b"", b"m:c:"):
         alice.send(sent)
-        check(alice.receive(1) == [sent], f"the echo of {len(sent)} bytes came changed")
+        check(alice.receive(1) == [sent], f"the echo of {len(sent)} bytes differs from what was sent")
     content = base64.b64encode(data).decode()
     stage.gripd.publish({"channel": "room", "formats": {"ws-message": {"content-bin": content}}})
-    check(alice.receive(1) == [data], "the published bytes came changed")
+    check(alice.receive(1) == [data], "the received bytes differ from the published ones")
 
 
 def burst_in_order(stage):
@@ -133,32 +133,32 @@ def burst_in_order(stage):
     texts = [f"žluť {number}" for number in range(200)]
     stage.gripd.publish(*(message("room", text) for text in texts))
     for socket in sockets:
-        same(socket.receive(len(texts)), texts, "the burst")
+        same(socket.receive(len(texts)), texts, "the messages of the burst")
 
 
 def kick_with_a_code(stage):
     alice, bob = stage.join("alice", "bob")
     kick = {"channel": "user-bob", "action": "close", "code": 4001, "reason": "žluť: out"}
     [receipt] = stage.gripd.publish(message("user-bob", "goodbye"), kick)[1:]
-    same((receipt["closed"], receipt["cut"]), (1, 0), "closed and cut of the kick")
-    same(bob.receive(1), ["goodbye"], "what bob got before his end")
-    same(bob.end(), (4001, "žluť: out", True), "bob's end")
+    same((receipt["closed"], receipt["cut"]), (1, 0), "closed and cut in the receipt of the kick")
+    same(bob.receive(1), ["goodbye"], "the message to bob before the close")
+    same(bob.end(), (4001, "žluť: out", True), "the close that bob saw")
     alice.send("say still here")
-    same(alice.receive(1), ["alice: still here"], "what alice says after it")
+    same(alice.receive(1), ["alice: still here"], "the message of alice after the kick")
     eventually("the origin knows that bob is gone", lambda: stage.chat.has_lost("bob"))
 
 
 def close_by_the_page(stage):
     alice, bob = stage.join("alice", "bob")
     bob.close(4000, "bye")
-    same(bob.end(), (4000, "bye", True), "bob's end")
+    same(bob.end(), (4000, "bye", True), "the close that bob saw")
     eventually("the origin knows that bob is gone", lambda: stage.chat.has_lost("bob"))
-    same(stage.chat.ended, [("bob", (4000, "bye"))], "what the origin knows")
+    same(stage.chat.ended, [("bob", (4000, "bye"))], "the closes that the origin saw")
     alice.send("echo hello")
-    same(alice.receive(1), ["hello"], "what alice gets")
+    same(alice.receive(1), ["hello"], "the echo to alice")
 
 
-def handshake(stage):
+def handshake_agrees_on_subprotocol_and_compression(stage):
     alice, bob = stage.join("alice", protocols=["chat.v2", SUBPROTOCOL]) + stage.join("bob")
     same([alice.get("protocol"), bob.get("protocol")], [SUBPROTOCOL, ""], "the subprotocols")
     extensions = alice.get("extensions")
@@ -173,11 +173,11 @@ def drain_closes_with_1001(stage):
     stage.gripd.process.ask_to_end()
     for socket in sockets:
         code, _, was_clean = socket.end()
-        same((code, was_clean), (1001, True), "the end")
+        same((code, was_clean), (1001, True), "the code of the close, and whether it was clean")
 
 
 SCENES = [
-    handshake,
+    handshake_agrees_on_subprotocol_and_compression,
     text_both_ways,
     binary_both_ways,
     burst_in_order,
@@ -188,7 +188,7 @@ SCENES = [
 
 
 def on_page(page, origin, compression, scene):
-    """The scene as it is played on a page, before a kind of origin, with a setting of compression."""
+    """Returns a function that plays a scene with this page, this kind of origin and this setting of compression."""
 
     def play():
         with ExitStack() as closing:
@@ -199,7 +199,7 @@ def on_page(page, origin, compression, scene):
 
 
 def play():
-    """Opens the browser, plays everything, and closes it. Returns how many scenes failed."""
+    """Opens the browser, plays all scenes, and closes the browser. Returns how many scenes failed."""
     with ExitStack() as closing:
         page = Page(closing)
         kinds = [(origin, compression) for origin in (OverHttp, Relayed) for compression in COMPRESSION]

@@ -1,5 +1,6 @@
-// Clients that want every event: one on streams, one on long-polls, and the `eventsource` package of npm. All of them
-// come back whenever they are cut off. And one that does not: the `ws` package of npm.
+// The clients of the scenes in JavaScript. Three of them reconnect whenever they are cut off, and must receive every
+// event: one for streams, one for long-polls, and one that uses the `eventsource` package of npm. The fourth uses the
+// `ws` package of npm, and does not reconnect.
 
 import { setTimeout as after } from 'node:timers/promises';
 
@@ -8,7 +9,7 @@ import { RETRY, ask, check, eventually, importPackage, whole } from './harness.m
 const { EventSource } = await importPackage('eventsource');
 const { default: WebSocket } = await importPackage('ws');
 
-// What the first two have in common: they ask again and again until they are closed.
+// The base of StreamClient and PollClient. It sends its request again and again until it is closed.
 class Client {
   events = [];
   statuses = new Set();
@@ -38,7 +39,7 @@ class Client {
       try {
         await this.once();
       } catch {
-        // Cut off or refused: then a while later.
+        // The connection was cut or refused, so the client waits before it tries again.
         if (!this.isClosed) await after(RETRY);
       }
     }
@@ -47,7 +48,7 @@ class Client {
 
 // A stream's client, which reconnects with Last-Event-ID whenever its connection ends.
 export class StreamClient extends Client {
-  // All that it ever got, whether it is events or not.
+  // All text that the client has received, including text that is not part of an event.
   bytes = '';
   opened = 0;
   ended = 0;
@@ -63,7 +64,7 @@ export class StreamClient extends Client {
     for await (const text of this.head) {
       this.bytes += text;
       const blocks = (unread + text).split('\n\n');
-      // An event that is not whole is forgotten with its connection.
+      // An event that is still incomplete when its connection ends is dropped.
       unread = blocks.pop();
       this.events.push(...blocks.map(parsed).filter(Boolean));
     }
@@ -72,13 +73,13 @@ export class StreamClient extends Client {
   }
 }
 
-// An event of a stream; null for a comment or a mere `retry`.
+// Returns the event in a block of a stream, or null for a block without data, such as a comment or a `retry`.
 function parsed(block) {
   const fields = Object.fromEntries(block.split('\n').map((line) => line.split(/: (.*)/s, 2)));
   return fields.data === undefined ? null : { id: fields.id, text: fields.data };
 }
 
-// A client that polls, and tells by `after` the last event it has.
+// A client that polls. Each request names the last event that the client has, in the parameter `after`.
 export class PollClient extends Client {
   async once() {
     const last = this.events.at(-1)?.id ?? 'v0';
@@ -89,7 +90,7 @@ export class PollClient extends Client {
   }
 }
 
-// An EventSource that notes all that happens to it.
+// An EventSource that records its events and its errors, and counts how often it was opened.
 export class Listener {
   events = [];
   errors = [];
@@ -110,13 +111,13 @@ export class Listener {
     return this.events.filter((event) => event.type === type).map((event) => event.text);
   }
 
-  // Waits until it has so many events of a type.
+  // Waits until at least `count` events of a type have come, and returns their texts.
   async has(type, count) {
-    await eventually(`${count} ${type} events`, () => this.texts(type).length >= count);
+    await eventually(`${count} ${type} events have come`, () => this.texts(type).length >= count);
     return this.texts(type);
   }
 
-  // Waits until its connection ends, and returns what it was told.
+  // Waits until the first connection ends, and returns the error that the EventSource reported.
   async end() {
     await eventually('the stream ends', () => this.errors.length > 0);
     return this.errors[0];
@@ -127,15 +128,15 @@ export class Listener {
   }
 }
 
-// A WebSocket of the `ws` package that notes all that happens to it.
+// A WebSocket of the `ws` package that records its messages, its pongs, its errors and its end.
 export class Talker {
-  // Texts as strings, other messages as Buffers.
+  // The messages received: text messages as strings, binary messages as Buffers.
   messages = [];
   pongs = [];
   errors = [];
-  // The code and the reason of the end: 1006 is the library's for an end without a Close, 1005 for one without a code.
+  // The code and the reason of the close. The library reports 1006 if no close frame came, and 1005 if it had no code.
   ended = null;
-  // The status of an answer other than 101.
+  // The status of the response to the handshake, if it was not 101.
   refused = null;
   #read = 0;
 
@@ -155,19 +156,19 @@ export class Talker {
     this.socket.send(data);
   }
 
-  // The next messages that were not read yet, once they are there.
+  // Waits for the next `count` messages and returns them.
   async next(count) {
     const until = this.#read + count;
     const are = () => this.messages.length >= until;
     const isOver = () => this.refused ?? this.ended;
-    await eventually(`${until} messages, not ${this.messages.length}`, () => are() || isOver());
-    check(are(), `only ${this.messages.length} of ${until} messages came, then ${isOver()} ${this.errors}`);
+    await eventually(`${until} messages (${this.messages.length} at first)`, () => are() || isOver());
+    check(are(), `only ${this.messages.length} of ${until} messages came, then the end: ${isOver()} ${this.errors}`);
     this.#read = until;
     return this.messages.slice(until - count, until);
   }
 
   async end() {
-    await eventually('the WebSocket ends', () => this.ended);
+    await eventually('the WebSocket is closed', () => this.ended);
     return this.ended;
   }
 

@@ -2,8 +2,8 @@
 
     python django_site.py DATABASE GRIP_URL
 
-It serves on a free port, and tells it on standard error. Beside the streams of django-eventstream it has what the
-scenes need: an address that sends events, one that says what the database has, and so on.
+The site serves on a free port, which it prints on standard error. Besides the streams of django-eventstream it has the
+pages that the scenes need: one that sends an event, one that lists the events in the database, and others.
 """
 
 import json
@@ -15,7 +15,7 @@ from django.conf import settings
 
 DATABASE, GRIP_URL = sys.argv[1:]
 
-# Before the imports below: they look for their settings.
+# This comes before the imports below, because the modules read these settings.
 settings.configure(
     ALLOWED_HOSTS=["*"],
     DATABASES={
@@ -23,7 +23,7 @@ settings.configure(
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": DATABASE,
             "OPTIONS": {
-                # A transaction that reads before it writes would fail if another one wrote in between.
+                # Otherwise a transaction that reads before it writes would fail if another one wrote in between.
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 20,
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF",
@@ -32,7 +32,7 @@ settings.configure(
     },
     EVENTSTREAM_CHANNELMANAGER_CLASS="__main__.Channels",
     EVENTSTREAM_STORAGE_CLASS="django_eventstream.storage.DjangoModelStorage",
-    # The key in it makes Django believe only requests that are signed with that key.
+    # Because the URL has a key, Django trusts a request to come from gripd only if it is signed with that key.
     GRIP_URL=GRIP_URL,
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django_eventstream"],
     MIDDLEWARE=["__main__.NextLinkTimeout", "django_grip.GripMiddleware", "__main__.UserOfTheQuery"],
@@ -40,7 +40,7 @@ settings.configure(
     SECRET_KEY="not a secret, but as long as one has to be",
     USE_TZ=True,
 )
-# The default key of a GRIP proxy is short, and there is no secret to keep.
+# A library warns that gripd's default key is short. Here it does not matter, as there is no secret to keep.
 warnings.simplefilter("ignore")
 django.setup()
 
@@ -56,7 +56,7 @@ from django_eventstream.models import Event
 from django_eventstream.utils import get_storage
 
 
-# Who is kept out of which channel.
+# The pairs of a user and a channel that the user may not read any more.
 kicked = set()
 
 
@@ -66,9 +66,10 @@ class Channels(DefaultChannelManager):
 
 
 class NextLinkTimeout:
-    """Adds the timeout that a request asks for with `poll` to its Grip-Link: django-eventstream has no setting for it.
+    """Adds the seconds in the request's parameter `poll` to the Grip-Link of the response, as a timeout.
 
-    The link repeats the parameters of the request, so that what it leads to has the timeout as well.
+    django-eventstream has no setting for this. The link repeats the parameters of the request, so the response to the
+    link has the same timeout.
     """
 
     def __init__(self, respond):
@@ -83,7 +84,7 @@ class NextLinkTimeout:
 
 
 class UserOfTheQuery:
-    """Logs in whom the query names."""
+    """Logs in the user that the query names. Creates the user if necessary."""
 
     def __init__(self, respond):
         self._respond = respond
@@ -95,13 +96,13 @@ class UserOfTheQuery:
 
 
 def send(request):
-    """Sends the body as an event. With `lost` only the database hears of it; `skip` names users that do not get it."""
+    """Sends the body as an event. With `lost` it is stored but not published. `skip` names users who do not get it."""
     channel, text = request.GET["channel"], request.body.decode()
     if "lost" in request.GET:
         get_storage().append_event(channel, "message", text)
     else:
         skipped = User.objects.filter(username__in=request.GET.getlist("skip"))
-        # A thread publishes it in the background: if the proxy is away, that does not fail this request.
+        # A thread publishes the event in the background, so this request succeeds even if the proxy is not running.
         send_event(channel, "message", text, [str(user.id) for user in skipped], json_encode=False)
     return HttpResponse()
 
@@ -115,13 +116,13 @@ def kick(request):
 
 
 def current(request):
-    """The id of now, as a page is rendered with it, so that its client begins there."""
+    """Returns the id of the latest event. A page is usually rendered with it, so that its client begins there."""
     return HttpResponse(get_current_event_id(request.GET.getlist("channel")))
 
 
 def log(request):
-    """All events of a channel as the database has them: the number of each, and its data."""
-    # The one with the number 0 has no data: it only marks where the channel begins.
+    """Returns all events of a channel that are in the database, as pairs of the number and the data."""
+    # The event with the number 0 is left out. It has no data, and only marks where the channel begins.
     events = Event.objects.filter(channel=request.GET["channel"], eid__gt=0).order_by("eid")
     return JsonResponse([[event.eid, json.loads(event.data)] for event in events], safe=False)
 

@@ -67,10 +67,10 @@ async function eventsource_gets_goodbye_and_then_the_end({ gripd, origin, listen
   const bob = await listen('bob');
   origin.kicked.add('bob');
   const [receipt] = await gripd.publish(kick('bob'));
-  same([receipt.delivered, receipt.closed, receipt.cut], [1, 1, 0], 'delivered, closed and cut');
+  same([receipt.delivered, receipt.closed, receipt.cut], [1, 1, 0], 'delivered, closed and cut in the receipt');
   same(await bob.has('goodbye', 1), ['you were kicked'], 'the goodbye');
   const end = await bob.end();
-  // Whether it is a clean end Node does not tell of an answer with `Connection: close`: publishers.py looks.
+  // Node does not report whether a response with `Connection: close` ended cleanly. publishers.py checks this.
   same(end.state, bob.source.CONNECTING, 'the state after the end');
 }
 
@@ -78,16 +78,16 @@ async function eventsource_stays_out_after_a_kick({ gripd, origin, listen }) {
   const [alice, bob] = [await listen('alice'), await listen('bob')];
   origin.kicked.add('bob');
   await gripd.publish(kick('bob'));
-  await eventually('bob stops', () => bob.source.readyState === bob.source.CLOSED);
+  await eventually("bob's EventSource gives up", () => bob.source.readyState === bob.source.CLOSED);
   same(bob.errors.at(-1).code, 403, 'the status of the reconnect');
   await gripd.publish(message('room', 'later'));
-  same(await alice.has('message', 1), ['later'], 'what the other one got');
-  same([alice.errors, alice.texts('goodbye')], [[], []], 'what else the other one saw');
-  same(bob.events.map(({ type }) => type), ['hello', 'goodbye'], 'what the kicked one saw');
-  same([origin.of('alice').length, origin.of('bob').length], [1, 2], 'the requests of both');
+  same(await alice.has('message', 1), ['later'], 'the messages to alice');
+  same([alice.errors, alice.texts('goodbye')], [[], []], 'the errors and the goodbyes that alice saw');
+  same(bob.events.map(({ type }) => type), ['hello', 'goodbye'], 'the types of the events to bob');
+  same([origin.of('alice').length, origin.of('bob').length], [1, 2], 'the numbers of requests of alice and of bob');
 }
 
-async function eventsource_comes_back_after_a_mere_close({ gripd, origin, listen }) {
+async function eventsource_reconnects_after_a_close_if_the_origin_accepts_it({ gripd, origin, listen }) {
   const bob = await listen('bob');
   await gripd.publish(event('room', 'id: 7\ndata: before\n\n'));
   await gripd.publish({ channel: 'user-bob', action: 'close' });
@@ -109,6 +109,6 @@ await run([
   eventsource_puts_an_event_together_from_two_items,
   eventsource_gets_goodbye_and_then_the_end,
   eventsource_stays_out_after_a_kick,
-  eventsource_comes_back_after_a_mere_close,
+  eventsource_reconnects_after_a_close_if_the_origin_accepts_it,
   eventsource_sees_the_end_when_gripd_drains,
 ], stage);

@@ -1,5 +1,5 @@
-// What scenes in JavaScript share: checks, waits with a deadline, gripd as a process with an origin behind it, a client
-// on node's bare http.
+// The common parts of the scenes in JavaScript: checks, waits with a deadline, a gripd process with an origin, and a
+// client that uses nothing but Node's `http`.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,16 +16,18 @@ import { pathToFileURL } from 'node:url';
 const root = resolve(import.meta.dirname, '../..');
 const gripdPath = resolve(root, process.env.GRIPD || 'target/release/gripd');
 
-// The longest that a single step may take; what works takes milliseconds.
+// The time limit of a single step, in milliseconds. A step that works takes only a few.
 export const DEADLINE = 10_000;
-// A drain may take its ten seconds and the grace of a slow client.
+// The time limit of gripd's end, in milliseconds. A drain may take ten seconds and then the grace of a slow client.
 const DRAIN = 30_000;
-// The longest that a whole scene may take.
+// The time limit of a whole scene, in milliseconds.
 const SCENE = 100_000;
 const LOOK_EVERY = 20;
-// How soon clients come back, in milliseconds: the usual three seconds of an EventSource would only make this slow.
+// The time after which a client reconnects, in milliseconds. The usual three seconds of an EventSource would make the
+// scenes slow.
 export const RETRY = 30;
-// Below the ports that the system gives to outgoing connections: while gripd is away, none of them takes its port.
+// The ports for gripd. They are below those that the system gives to outgoing connections, so that no connection takes
+// gripd's port while gripd is restarted.
 const PORTS = { from: 20_000, count: 10_000 };
 
 export class Failed extends Error {}
@@ -39,22 +41,22 @@ export function same(got, expected, what) {
   check(is === must, `${what}: got ${String(is).slice(0, 300)}, expected ${String(must).slice(0, 300)}`);
 }
 
-// Asks until the answer is true, and returns it.
+// Calls `probe` until its result is truthy, and returns the result. Fails when the time is over.
 export async function eventually(what, probe, milliseconds = DEADLINE) {
   const until = performance.now() + milliseconds;
   for (;;) {
     const found = await within(milliseconds, what, probe());
     if (found) return found;
-    check(performance.now() < until, `waited ${milliseconds} ms in vain: ${what}`);
+    check(performance.now() < until, `timed out after ${milliseconds} ms: ${what}`);
     await after(LOOK_EVERY);
   }
 }
 
-// What a promise brings, or a failure if it brings nothing in time.
+// Returns the value of a promise. Fails if the promise is not settled in time.
 export async function within(milliseconds, what, promise) {
   const timer = new AbortController();
   const late = after(milliseconds, null, { signal: timer.signal }).then(
-    () => { throw new Failed(`waited ${milliseconds} ms in vain: ${what}`); },
+    () => { throw new Failed(`timed out after ${milliseconds} ms: ${what}`); },
     () => {},
   );
   try {
@@ -64,13 +66,13 @@ export async function within(milliseconds, what, promise) {
   }
 }
 
-// Imports a package of npm. They are installed outside of the source tree, where imports do not look.
+// Imports a package of npm. The packages are in target/interop/node, where a plain `import` does not look for them.
 export function importPackage(name) {
   const { resolve: find } = createRequire(join(root, 'target/interop/node/package.json'));
   return import(pathToFileURL(find(name)));
 }
 
-// An address of this machine that nobody listens on.
+// Returns an address of this machine on which nothing listens.
 export async function freeAddress() {
   for (;;) {
     const port = PORTS.from + Math.floor(Math.random() * PORTS.count);
@@ -91,7 +93,7 @@ function canListen(port) {
   });
 }
 
-// gripd as a process. It can be ended and started again, and is then found where it was.
+// A gripd process. It can be ended and started again, and then has the same addresses.
 class Gripd {
   constructor(route, client, control, config) {
     this.client = client;
@@ -115,7 +117,7 @@ class Gripd {
     });
   }
 
-  // Publishes and returns the receipt's items.
+  // Publishes items, and returns the outcomes of the items from the receipt.
   async publish(...items) {
     const headers = { 'Content-Type': 'application/json', Accept: 'application/json' };
     const body = JSON.stringify({ items });
@@ -124,21 +126,21 @@ class Gripd {
     return JSON.parse(receipt.body).items;
   }
 
-  // Waits until a channel is held by so many connections.
+  // Waits until exactly this number of connections holds a channel.
   async waitFor(channel, connections) {
-    await eventually(`${channel} is held by ${connections}`, async () => {
+    await eventually(`${channel} is held by ${connections} connections`, async () => {
       const { body } = await exchange(this.control, `/channels/${encodeURIComponent(channel)}`);
       return JSON.parse(body).connections === connections;
     });
   }
 
-  // Asks it to end, once: a second signal would cut the drain short.
+  // Asks gripd to end by a signal. It is sent only once, because a second signal would cut the drain short.
   drain() {
     if (!this.run.draining) this.run.child.kill('SIGTERM');
     this.run.draining = true;
   }
 
-  // Ends it and returns its exit code, or SIGKILL if it did not end in time.
+  // Ends gripd and returns its exit code, or 'SIGKILL' if it had to be killed. Returns null if it is not running.
   async stop() {
     if (!running.has(this)) return null;
     this.drain();
@@ -149,7 +151,7 @@ class Gripd {
     return code;
   }
 
-  // Ends it as a crash would.
+  // Kills gripd, which then has no time for a drain, as in a crash.
   async kill() {
     this.run.child.kill('SIGKILL');
     await this.run.ended;
@@ -159,11 +161,11 @@ class Gripd {
 
 const running = new Set();
 
-// Listens on a free port and answers requests, and upgrades them, as listeners of node's http do.
+// Starts a server on a free port. `answer` and `upgrade` are listeners of Node's `http` for requests and for upgrades.
 async function serve(answer, upgrade) {
   const server = createServer(answer);
   if (upgrade) server.on('upgrade', upgrade);
-  // A server forgets connections that were upgraded, but waits for them.
+  // `server.close` waits for upgraded connections as well, but does not close them. So this set records all of them.
   const sockets = new Set();
   server.on('connection', (socket) => {
     sockets.add(socket);
@@ -186,8 +188,10 @@ async function configFile(text) {
   return { path, remove: () => rm(directory, { recursive: true, force: true }) };
 }
 
-// Plays a scene with an origin that answers so and a gripd before it, and ends all that belongs to it: these two, and
-// the clients that the scene gives to `open`. `upgrade` makes WebSockets of requests; the `options` are the target's.
+// Plays a scene with an origin and a gripd in front of it. Afterwards ends both, and the clients that the scene has
+// passed to `open`. `answer` and `upgrade` are the origin's listeners for requests and for upgrades to WebSockets,
+// `control` is the address of the control port, `options` are the options of the route's target, and `config` is the
+// text of a configuration.
 export async function behindGripd(answer, play, { control, upgrade, options = '', config = '' } = {}) {
   const origin = await serve(answer, upgrade);
   const file = await configFile(config);
@@ -211,33 +215,35 @@ export async function behindGripd(answer, play, { control, upgrade, options = ''
   same(code, 0, "gripd's exit code after SIGTERM");
 }
 
-// Sends a request on a connection of its own. Its `answer` is there once the head is; `cut` breaks it off.
+// Sends a request on a connection of its own. The promise `answer` is fulfilled with the response when the head has
+// come. `cut` breaks the connection off.
 export function ask(address, path, { method = 'GET', headers = {}, body } = {}) {
   const [host, port] = address.split(':');
   const sent = request({ host, port, path, method, headers, agent: false });
   const answer = new Promise((done, failed) => {
     sent.once('response', done);
-    // Errors after the head are the reader's, who sees the answer close.
+    // An error after the head no longer changes `answer`. Whoever reads the body sees that the response was closed.
     sent.on('error', failed);
-    sent.once('close', () => failed(new Error('the connection was closed without an answer')));
+    sent.once('close', () => failed(new Error('the connection was closed without a response')));
   });
-  // Whoever cuts a request may not be waiting for it.
+  // A request may be cut while nothing waits for `answer`, and a rejection that nothing handles would end the process.
   answer.catch(() => {});
   sent.end(body);
   return { answer, cut: () => sent.destroy() };
 }
 
-// Sends a request and reads the whole answer.
+// Sends a request and reads the whole response.
 export async function exchange(address, path, { milliseconds = DEADLINE, ...options } = {}) {
   const { answer, cut } = ask(address, path, options);
   try {
-    return await within(milliseconds, `the answer to ${path}`, answer.then(whole));
+    return await within(milliseconds, `the response to ${path} is complete`, answer.then(whole));
   } finally {
     cut();
   }
 }
 
-// The status, the headers in lower case and the body of an answer; an error if it breaks off.
+// Reads a response to its end. Returns its status, its reason, its headers with names in lower case, and its body.
+// Fails if the response breaks off.
 export async function whole(answer) {
   const chunks = [];
   for await (const chunk of answer) chunks.push(chunk);
@@ -245,7 +251,8 @@ export async function whole(answer) {
   return { status, reason, headers, body: Buffer.concat(chunks).toString() };
 }
 
-// Runs scenes one after the other, prints a line for each, and ends this process with what came of them.
+// Runs scenes one after the other and prints a line for each. Then ends this process, with exit code 1 if a scene
+// failed and otherwise with 0.
 export async function run(scenes, stage) {
   let failures = 0;
   for (const scene of scenes) {
@@ -261,7 +268,7 @@ async function outcome(scene, stage) {
     await stage(scene);
     return null;
   } catch (error) {
-    // What a library throws need not be an Error.
+    // A library may throw something other than an Error.
     const kind = error instanceof Failed ? '' : `${error.name ?? error.constructor.name}: `;
     return (kind + error.message + (error.cause ? `: ${error.cause.message}` : '')).replace(/\s+/g, ' ').slice(0, 600);
   }
@@ -272,7 +279,7 @@ process.once('SIGTERM', async () => {
   process.exit(1);
 });
 
-// An error that nobody waits for must not leave a gripd behind.
+// If an error is not caught anywhere, gripd must not go on running.
 process.once('uncaughtException', async (error) => {
   console.error(error);
   await Promise.allSettled([...running].map((gripd) => gripd.kill()));

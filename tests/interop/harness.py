@@ -1,4 +1,4 @@
-"""What the scenes share: gripd as a process, an origin made of a function, clients on bare sockets."""
+"""The common parts of the scenes in Python: a gripd process, an origin made of a function, clients on bare sockets."""
 
 import http.client
 import json
@@ -20,9 +20,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 GRIPD = str(ROOT / (os.environ.get("GRIPD") or "target/release/gripd"))
-# The longest that anything here may take; what works takes milliseconds.
+# The time limit of a single step, in seconds. A step that works takes milliseconds.
 DEADLINE = 10.0
-# A drain may take its ten seconds and the grace of a slow client.
+# The time limit of gripd's end, in seconds. A drain may take ten seconds and then the grace of a slow client.
 DRAIN = 30.0
 LOOK_EVERY = 0.02
 
@@ -31,7 +31,7 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 
 class Failed(Exception):
-    """A scene did not go as it must."""
+    """The failure of a scene, with its reason as the message."""
 
 
 def check(condition, why):
@@ -40,24 +40,24 @@ def check(condition, why):
 
 
 def same(got, expected, what):
-    """Checks that `got` is `expected`; says both, cut to something readable."""
+    """Checks that `got` equals `expected`. If not, the message shows at most 300 characters of each."""
     if got != expected:
         raise Failed(f"{what}: got {repr(got)[:300]}, expected {repr(expected)[:300]}")
 
 
 def eventually(what, probe, seconds=DEADLINE):
-    """Asks until the answer is true, and returns it; fails when the time is over."""
+    """Calls `probe` until its result is true, and returns the result. Fails when the time is over."""
     until = time.monotonic() + seconds
     while True:
         found = probe()
         if found:
             return found
-        check(time.monotonic() < until, f"waited {seconds:g} s in vain: {what}")
+        check(time.monotonic() < until, f"timed out after {seconds:g} s: {what}")
         time.sleep(LOOK_EVERY)
 
 
 def exchange(address, method, path, body=None, headers=None, seconds=DEADLINE):
-    """One request on a connection of its own: status, body as text."""
+    """Sends a request on a connection of its own. Returns the status, and the body as text."""
     connection = http.client.HTTPConnection(*address, timeout=seconds)
     try:
         connection.request(method, path, body, headers or {})
@@ -68,9 +68,9 @@ def exchange(address, method, path, body=None, headers=None, seconds=DEADLINE):
 
 
 def free_ports(number):
-    """Free ports from below those that the kernel gives to outgoing connections.
+    """Returns free ports, all of them below those that the kernel gives to outgoing connections.
 
-    A program can take one later: until then no connection of another program gets it.
+    So no connection of another program takes such a port before the program of a scene listens on it.
     """
     end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     found = []
@@ -86,7 +86,7 @@ def free_ports(number):
 
 
 class Process:
-    """A program and the lines it writes to one of its outputs; ended by its pid, whatever happens."""
+    """A running program, and the lines that it writes to one of its outputs."""
 
     def __init__(self, command, output, env=None):
         other = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, output: subprocess.PIPE}
@@ -102,7 +102,7 @@ class Process:
             self.lines.extend(stream)
 
     def find(self, pattern):
-        """Waits for a line that matches."""
+        """Waits for a line that matches, and returns the match. Fails if the program ends without such a line."""
         return eventually(f"{self.name} writes {pattern!r}", lambda: self._search(pattern))
 
     def _search(self, pattern):
@@ -112,13 +112,13 @@ class Process:
         return found
 
     def ask_to_end(self):
-        """Sends SIGTERM, once: a second one would cut gripd's drain short."""
+        """Sends SIGTERM, but only once, because a second one would cut gripd's drain short."""
         if not self._asked_to_end and self.child.poll() is None:
             self.child.terminate()
         self._asked_to_end = True
 
     def end(self):
-        """Ends it, and returns its exit code."""
+        """Ends the program, and returns its exit code. Kills it and fails if it does not end in time."""
         self.ask_to_end()
         try:
             return self.child.wait(DRAIN)
@@ -136,7 +136,7 @@ class Gripd:
     def __init__(self, route=None, config=None):
         routes = ["--route", route] if route else []
         addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
-        # It reads its configuration before it says that it has started.
+        # The file can be removed then, because gripd reads it before it logs that it has started.
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(config or "")
             file.flush()
@@ -155,31 +155,31 @@ class Gripd:
 
     def __exit__(self, kind, *_):
         code = self.process.end()
-        # The scene's own failure says more than what came of it.
+        # If the scene has failed, its own error says more than the exit code.
         if kind is None:
             same(code, 0, "gripd's exit code after SIGTERM")
 
     def publish(self, *items):
-        """Publishes and returns the receipt's items."""
+        """Publishes items, and returns the outcomes of the items from the receipt."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         status, body = exchange(self.control, "POST", "/publish", json.dumps({"items": items}), headers)
         same(status, 200, f"the status of a publish ({body.strip()})")
         return json.loads(body)["items"]
 
     def connections(self, channel):
-        """How many connections hold a channel."""
+        """Returns how many connections hold a channel."""
         status, body = exchange(self.control, "GET", "/channels/" + quote(channel, safe=""))
         same(status, 200, "the status of /channels")
         return json.loads(body)["connections"]
 
     def wait_for(self, channel, connections):
-        """Waits until a channel is held by so many connections."""
-        what = f"{channel} is held by {connections}"
+        """Waits until exactly this number of connections holds a channel."""
+        what = f"{channel} is held by {connections} connections"
         eventually(what, lambda: self.connections(channel) == connections)
 
 
 class Request(NamedTuple):
-    """A request as the origin got it."""
+    """A request as the origin received it."""
 
     method: str
     path: str
@@ -189,7 +189,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the origin answers."""
+    """A response of the origin."""
 
     status: int = 200
     headers: dict = {}
@@ -197,12 +197,12 @@ class Answer(NamedTuple):
 
 
 class Origin:
-    """A web server on a free port: a function from request to answer. It keeps the requests it got."""
+    """A web server on a free port, whose responses come from a function. It records the requests."""
 
     def __init__(self, script):
         self.requests = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(script))
-        # A connection that gripd keeps for later must not hold up the end.
+        # A connection that gripd keeps open to use it again must not delay the end of the server.
         self._server.block_on_close = False
         self._server.daemon_threads = True
         self.address = "{}:{}".format(*self._server.server_address)
@@ -247,7 +247,7 @@ class Origin:
 
 
 class Head(NamedTuple):
-    """The head of an answer; header names in lower case."""
+    """The head of a response. The names of its headers are in lower case."""
 
     status: int
     reason: str
@@ -255,7 +255,7 @@ class Head(NamedTuple):
 
 
 class Client:
-    """A client on a bare socket, so that nothing hides what gripd sends or how it ends it."""
+    """A client on a bare socket, which sees every byte of gripd and how gripd ends the connection."""
 
     def __init__(self, address, path, headers=None):
         self._socket = socket.create_connection(address, DEADLINE)
@@ -271,56 +271,56 @@ class Client:
         self._socket.close()
 
     def ask(self, path, headers=None):
-        """Sends a request; a second one goes over the same connection."""
+        """Sends a request. All requests of a client use the same connection."""
         lines = [f"GET {path} HTTP/1.1", "Host: localhost"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
 
     def head(self):
         version, status, reason = (self._line() + " ").split(" ", 2)
-        same(version, "HTTP/1.1", "the version of the answer")
+        same(version, "HTTP/1.1", "the HTTP version of the response")
         lines = iter(self._line, "")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         return Head(int(status), reason.rstrip(), headers)
 
     def whole(self):
-        """Reads an answer of known length: head and body."""
+        """Reads a response with a Content-Length, and returns its head and its body."""
         head = self.head()
         return head, self._exactly(int(head.headers["content-length"]))
 
     def stream(self):
-        """Reads the head of a stream. From then on its channels are held."""
+        """Reads the head of a stream. When the head has come, the stream already holds its channels."""
         head = self.head()
         same(head.status, 200, "the status of a stream")
         same(head.headers.get("transfer-encoding"), "chunked", "the framing of a stream")
         return self
 
     def receive(self, expected):
-        """Reads until the stream's body is as long as `expected`, and checks that it is just that."""
+        """Reads until the stream's body is as long as `expected`, and checks that both are equal."""
         until = time.monotonic() + DEADLINE
         while len(self.body) < len(expected):
             check(time.monotonic() < until, f"only {len(self.body)} of {len(expected)} bytes came")
             chunk = self._chunk()
             check(chunk, f"the stream ended after {self.body[-200:]!r}")
             self.body += chunk
-        same(self.body, expected, "what the stream brought")
+        same(self.body, expected, "the body of the stream so far")
 
     def end(self, expected):
-        """Reads to the end of the stream: the last chunk, then FIN. Checks all it ever brought."""
+        """Reads the stream to the last chunk, and then to the end of the connection. Checks the whole body."""
         self.body += b"".join(iter(self._chunk, b""))
-        same(self._read(self._file.read), b"", "what follows the last chunk")
-        same(self.body, expected, "what the stream brought until its end")
+        same(self._read(self._file.read), b"", "the bytes after the last chunk")
+        same(self.body, expected, "the whole body of the stream")
 
     def _chunk(self):
         size = self._line()
-        check(re.fullmatch("[0-9a-fA-F]+", size), f"the stream broke off: {size!r} in the place of a chunk")
+        check(re.fullmatch("[0-9a-fA-F]+", size), f"the stream broke off: {size!r} instead of the size of a chunk")
         chunk = self._exactly(int(size, 16))
         same(self._exactly(2), b"\r\n", "the end of a chunk")
         return chunk
 
     def _exactly(self, count):
         data = self._read(lambda: self._file.read(count))
-        same(len(data), count, "the number of bytes before the end")
+        same(len(data), count, "the number of bytes before the connection ended")
         return data
 
     def _line(self):
@@ -330,23 +330,26 @@ class Client:
         try:
             return read()
         except TimeoutError:
-            raise Failed(f"nothing came for {DEADLINE:g} s") from None
+            raise Failed(f"no byte came for {DEADLINE:g} s") from None
         except OSError as error:
             raise Failed(f"the connection broke: {error}") from None
 
 
 def run(scenes, story=False):
-    """Runs the scenes and prints a line for each. Returns how many failed. In a story each needs those before it."""
+    """Runs the scenes and prints a line for each. Returns how many failed.
+
+    In a story each scene needs those before it. So after a failure no scene runs any more, and all count as failed.
+    """
     failures = 0
     for scene in scenes:
-        why = "a scene before it failed" if story and failures else outcome(scene)
+        why = "not run, because a scene before it failed" if story and failures else outcome(scene)
         failures += why is not None
         report(scene.__name__, why)
     return failures
 
 
 def outcome(scene):
-    """Runs a scene. Returns why it failed, or None."""
+    """Runs a scene. Returns the reason why it failed, or None."""
     try:
         scene()
     except Exception as error:
@@ -355,13 +358,13 @@ def outcome(scene):
 
 
 def report(name, why):
-    """Prints what became of a scene, in one line."""
+    """Prints in one line whether a scene passed, or why it failed."""
     line = f"ok {name}" if why is None else f"FAILED {name}: {' '.join(str(why).split())[:600]}"
     print(line, flush=True)
 
 
 def stop(*_):
-    # As an exception, so that everything started is ended on the way out.
+    # This raises an exception, so that everything that was started is ended before the script ends.
     sys.exit(1)
 
 

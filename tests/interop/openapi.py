@@ -1,4 +1,7 @@
-"""Sends the control API the requests of docs/openapi.json, and many others, by schemathesis. Every reply must fit the description."""
+"""Checks the control API against docs/openapi.json with schemathesis.
+
+schemathesis sends the examples of the description and many generated requests. Every reply must match the description.
+"""
 
 import re
 import socket
@@ -11,7 +14,7 @@ from pathlib import Path
 from harness import DEADLINE, ROOT, Failed, Gripd, check, exchange, run, same
 
 DESCRIPTION = ROOT / "docs/openapi.json"
-# The program is installed beside the Python that runs this.
+# The program schemathesis, which is installed in the same folder as the Python that runs this script.
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CHECKS = [
     "not_a_server_error",
@@ -22,7 +25,7 @@ CHECKS = [
     "unsupported_method",
     "allow_header_conformance",
 ]
-# How many requests are made up for each operation.
+# The largest number of requests that schemathesis generates for each operation.
 EXAMPLES = 40
 SEED = 1
 # The longest time that one run may take, in seconds.
@@ -43,25 +46,25 @@ TOKEN = {"Authorization": f"Bearer {SECRET}"}
 
 
 def play(gripd, accept, *options):
-    """Runs schemathesis, and returns the number of requests that it has sent."""
+    """Runs schemathesis, and returns the number of requests that it has generated and sent."""
     url = "http://{}:{}".format(*gripd.control)
     command = [SCHEMATHESIS, "run", DESCRIPTION, "--url", url, "--seed", str(SEED), "--no-color", "--continue-on-failure"]
     for name, value in {**TOKEN, "Accept": accept}.items():
         command += ["-H", f"{name}: {value}"]
-    # It keeps a folder of failures where it runs.
+    # schemathesis leaves a folder with failures in its working directory.
     with tempfile.TemporaryDirectory() as folder:
         kept = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
         done = subprocess.run([*command, *options], cwd=folder, timeout=LONGEST, **kept)
     if done.returncode != 0:
         print(done.stdout + done.stderr, file=sys.stderr)
-        raise Failed(f"schemathesis ended with {done.returncode} for {accept}")
+        raise Failed(f"schemathesis ended with exit code {done.returncode} for Accept: {accept}")
     found = re.search(r"(\d+) generated", done.stdout)
     check(found, f"schemathesis does not say how many requests it has sent: {done.stdout[-500:]}")
     return int(found[1])
 
 
 def hold(gripd, closing):
-    """Holds a stream, so that the lists are not empty."""
+    """Opens a stream that gripd holds, so that the lists of connections and channels are not empty."""
     client = closing.enter_context(socket.create_connection(gripd.client, DEADLINE))
     client.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
     check(client.recv(4096).startswith(b"HTTP/1.1 200 "), "the stream is not held")
@@ -83,11 +86,12 @@ def scenes(gripd, closing):
         describes_all_replies("text/plain")
 
     def describes_all_replies(accept):
-        # An item has rules that a schema does not express, so that a request may be refused although it fits.
+        # Items have rules that a schema cannot express, so gripd may refuse a request that matches the schema.
+        # Therefore the check `positive_data_acceptance` is left out.
         options = ["--phases", "coverage,fuzzing", "--checks", ",".join(CHECKS), "--max-examples", str(EXAMPLES)]
         sent = play(gripd, accept, *options)
         check(sent > 300, f"only {sent} requests were sent")
-        same(exchange(gripd.control, "GET", "/healthz")[0], 200, "the status of /healthz afterwards")
+        same(exchange(gripd.control, "GET", "/healthz")[0], 200, "the status of /healthz after the requests")
 
     yield openapi_examples_are_accepted
     yield openapi_describes_all_replies_in_json

@@ -19,19 +19,19 @@ from pubcontrol import Item
 
 from harness import DEADLINE, Answer, Client, Failed, Gripd, Origin, check, run, same
 
-# The default key is short and the library's clock is old-fashioned; neither is gripd's doing.
+# The libraries warn of the short default key and of an outdated function for the time. Neither is gripd's fault.
 warnings.simplefilter("ignore")
 
 BEGINNING = b"hello\n"
 
 
 def origin(request):
-    """Holds what the path says, on the channels that the query lists."""
+    """Answers a request with the kind of hold that the path names, on the channels that the query lists."""
     channels = [Channel(*name.split(":")) for name in request.query.get("channels", "").split(",")]
     holds = {"Grip-Channel": create_grip_channel_header(channels), "Content-Type": "text/plain"}
     match request.path:
         case "/stream":
-            # A stream that knows ids must be able to ask for what it misses.
+            # A channel with an id needs a link, with which gripd can request items that the stream has missed.
             link = {"Grip-Link": "</next>; rel=next; timeout=600"} if ":" in request.query["channels"] else {}
             return Answer(headers=holds | link | {"Grip-Hold": "stream"}, body=BEGINNING)
         case "/poll":
@@ -43,7 +43,7 @@ def origin(request):
 
 
 class Stage:
-    """A gripd before an origin, a publisher, and clients that are closed when the scene is over."""
+    """A gripd in front of an origin, a publisher, and clients that are closed when the scene ends."""
 
     def __init__(self, gripd, web, publisher, closing):
         self.gripd, self.web, self.publisher, self._closing = gripd, web, publisher, closing
@@ -57,7 +57,7 @@ class Stage:
         return client
 
     def poll(self, channels):
-        """A long-poll; its channels are held before this returns, of which it sees nothing itself."""
+        """Sends a long-poll, and waits until gripd holds its channels, which the client itself cannot see."""
         first = channels.split(",")[0]
         before = self.gripd.connections(first)
         client = self.ask(f"/poll?channels={channels}")
@@ -74,7 +74,7 @@ class Stage:
 @contextmanager
 def stage():
     with Origin(origin) as web, Gripd(f"* {web.address}") as gripd, ExitStack() as closing:
-        # With issuer and key the library signs its requests, as it does for a hosted service.
+        # With an issuer and a key the library signs its requests, as it does for a hosted service.
         uri = "http://{}:{}/?iss=pushpin&key=changeme".format(*gripd.control)
         publisher = GripPubControl(parse_grip_uri(uri))
         closing.callback(publisher.remove_all_clients)
@@ -84,18 +84,18 @@ def stage():
 def python_origin_accepts_the_signature():
     with stage() as s:
         head, body = s.ask("/", {"Grip-Sig": "forged"}).whole()
-        same((head.status, body), (200, b"plain\n"), "an answer without a hold")
+        same((head.status, body), (200, b"plain\n"), "a response without a hold")
         signatures = s.web.requests[0].headers.get_all("Grip-Sig")
         same(len(signatures), 1, "the number of Grip-Sig headers")
         expected = parse_grip_uri("http://localhost:5561?verify-iss=pushpin&verify-key=base64:Y2hhbmdlbWU=")
         key, issuer = expected["verify_key"], expected["verify_iss"]
         check(validate_sig(signatures[0], key, issuer), f"{signatures[0]} is not valid")
-        check(not validate_sig(signatures[0], "another", issuer), "it is valid with another key")
-        check(not validate_sig(signatures[0], key, "another"), "it is valid for another issuer")
+        check(not validate_sig(signatures[0], "another", issuer), "the signature is valid with another key")
+        check(not validate_sig(signatures[0], key, "another"), "the signature is valid for another issuer")
 
 
 def python_stream_gets_exactly_what_is_published():
-    # The empty item and the one that looks like a last chunk would end a stream that is framed carelessly.
+    # If items were not framed correctly, the empty item or the one that looks like a last chunk would end the stream.
     texts = ["one\n", "", "0\r\n\r\n", "žluťoučký 🐎\n", "x" * 70_000, "last\n"]
     with stage() as s:
         client = s.stream("room")
@@ -117,7 +117,7 @@ def python_stream_gets_binary_content():
         client.end(BEGINNING + content)
 
 
-def python_ids_of_items_and_channels_do_no_harm():
+def python_items_with_ids_are_delivered_in_order():
     with stage() as s:
         client = s.stream("room:0,other")
         for number in range(1, 6):
@@ -140,8 +140,8 @@ def python_batches_from_the_background_keep_their_order():
         client = s.stream("room")
         for text in texts:
             s.publisher.publish_http_stream("room", text, callback=callback)
-        check(told.wait(DEADLINE), f"only {len(results)} of {len(texts)} were reported")
-        same(set(results), {(True, "")}, "what the library reported")
+        check(told.wait(DEADLINE), f"only {len(results)} of {len(texts)} results were reported")
+        same(set(results), {(True, "")}, "the results that the library reported")
         expected = BEGINNING + "".join(texts).encode()
         client.receive(expected)
         s.close("room")
@@ -154,7 +154,7 @@ def python_long_poll_gets_code_reason_headers_and_body():
         client = s.poll("room")
         s.publish("room", answer)
         head, body = client.whole()
-        same((head.status, head.reason, body), (201, "Made", b"a,b\n"), "the published answer")
+        same((head.status, head.reason, body), (201, "Made", b"a,b\n"), "the published response")
         same(head.headers["x-made"], "by hand", "a published header")
         same(head.headers["content-type"], "text/csv", "a header that the publisher replaces")
         same(head.headers["x-origin"], "yes", "a header that the publisher does not name")
@@ -163,7 +163,7 @@ def python_long_poll_gets_code_reason_headers_and_body():
         s.gripd.wait_for("room", 1)
         s.publisher.publish_http_response("room", "again\n", blocking=True)
         head, body = client.whole()
-        same((head.status, head.reason, body), (200, "OK", b"again\n"), "the second answer")
+        same((head.status, head.reason, body), (200, "OK", b"again\n"), "the second response")
 
 
 def python_long_poll_gets_a_binary_body():
@@ -178,7 +178,7 @@ def python_one_item_serves_streams_and_long_polls():
     with stage() as s:
         stream, poll = s.stream("room"), s.poll("room")
         s.publish("room", HttpStreamFormat("streamed\n"), HttpResponseFormat(body="polled\n"))
-        same(poll.whole()[1], b"polled\n", "what the long-poll got")
+        same(poll.whole()[1], b"polled\n", "the body that the long-poll got")
         s.close("room")
         stream.end(BEGINNING + b"streamed\n")
 
@@ -193,11 +193,11 @@ def python_close_ends_the_streams_of_one_user_only():
         for bob in bobs:
             bob.end(BEGINNING + b"all\n")
         s.gripd.wait_for("room", 1)
-        same(s.gripd.connections("user-bob"), 1, "the long-polls that a close of streams leaves")
+        same(s.gripd.connections("user-bob"), 1, "the number of long-polls after streams were closed")
         s.publish("room", HttpStreamFormat("later\n"))
         alice.receive(BEGINNING + b"all\nlater\n")
         s.publish("user-bob", HttpResponseFormat(body="still here\n"))
-        same(poll.whole()[1], b"still here\n", "what the long-poll got")
+        same(poll.whole()[1], b"still here\n", "the body that the long-poll got")
         s.close("user-alice")
         alice.end(BEGINNING + b"all\nlater\n")
 
@@ -207,12 +207,12 @@ def python_close_ends_a_long_poll_with_the_origins_answer():
         other, closed = s.poll("user-alice"), s.poll("user-bob")
         s.publish("user-bob", HttpResponseFormat(action="close"))
         head, body = closed.whole()
-        same((head.status, body), (200, b"nothing\n"), "the answer of the closed one")
+        same((head.status, body), (200, b"nothing\n"), "the response to the closed long-poll")
         s.publish("user-alice", HttpResponseFormat(body="news\n"))
-        same(other.whole()[1], b"news\n", "the answer of the other one")
+        same(other.whole()[1], b"news\n", "the body of the other long-poll")
 
 
-def kick_says_goodbye_and_counts_what_it_closed():
+def kick_delivers_a_goodbye_and_counts_closed_connections():
     farewell = {"http-stream": {"content": "goodbye\n"}}
     with stage() as s:
         alice = s.stream("room,user-alice")
@@ -224,23 +224,23 @@ def kick_says_goodbye_and_counts_what_it_closed():
             bob.end(BEGINNING + b"goodbye\n")
         s.publish("room", HttpStreamFormat("later\n"))
         alice.receive(BEGINNING + b"later\n")
-        same(s.gripd.publish({"channel": "user-bob", "action": "close"})[0]["closed"], 0, "the second kick")
+        same(s.gripd.publish({"channel": "user-bob", "action": "close"})[0]["closed"], 0, "closed by the second kick")
 
 
-def python_publisher_is_told_of_an_item_that_is_refused():
+def python_publisher_gets_an_error_for_a_refused_item():
     with stage() as s:
         client = s.stream("room")
         try:
             s.publish("room", HttpStreamFormat("no\n"), HttpResponseFormat(code=9999, body="no\n"))
         except ValueError as error:
-            check("status code 400" in str(error) and "'code'" in str(error), f"it was told: {error}")
+            check("status code 400" in str(error) and "'code'" in str(error), f"the error of the publisher is: {error}")
         else:
             raise Failed("a publish with an impossible code succeeded")
         s.close("room")
         client.end(BEGINNING)
 
 
-def python_publisher_is_known_by_its_issuer_and_key():
+def python_publisher_is_identified_by_its_token():
     token = """
         [[control.token]]
         name = "chat"
@@ -266,9 +266,9 @@ def python_publisher_is_known_by_its_issuer_and_key():
             try:
                 publish(query, channel, HttpStreamFormat("no\n"))
             except ValueError as error:
-                check(f"status code {status}" in str(error), f"{query} was told: {error}")
+                check(f"status code {status}" in str(error), f"the error for {query} is: {error}")
             else:
-                raise Failed(f"{query} could publish to {channel}")
+                raise Failed(f"a publisher with {query!r} could publish to {channel}")
 
         refused("iss=realm&key=wrong", "room", 401)
         refused("iss=elsewhere&key=base64:Y2hhdCdzIGtleQ==", "room", 401)
@@ -282,8 +282,8 @@ def python_publisher_is_known_by_its_issuer_and_key():
         client.end(BEGINNING + b"static\nsigned\n")
 
 
-def python_json_instruct_holds_and_is_not_shown():
-    # gripcontrol's create_hold_* write the instruct as a JSON body.
+def python_json_instruct_holds_a_stream_and_is_hidden_from_the_client():
+    # The functions create_hold_* of gripcontrol write the instruct as a JSON body.
     with stage() as s:
         client = s.ask("/instruct?channels=secret")
         s.gripd.wait_for("secret", 1)
@@ -298,24 +298,24 @@ def drain_ends_held_clients_cleanly():
         stream, poll = s.stream("room"), s.poll("room")
         s.gripd.process.ask_to_end()
         stream.end(BEGINNING)
-        same(poll.whole()[1], b"nothing\n", "what the long-poll got")
+        same(poll.whole()[1], b"nothing\n", "the body that the long-poll got")
 
 
 SCENES = [
     python_origin_accepts_the_signature,
     python_stream_gets_exactly_what_is_published,
     python_stream_gets_binary_content,
-    python_ids_of_items_and_channels_do_no_harm,
+    python_items_with_ids_are_delivered_in_order,
     python_batches_from_the_background_keep_their_order,
     python_long_poll_gets_code_reason_headers_and_body,
     python_long_poll_gets_a_binary_body,
     python_one_item_serves_streams_and_long_polls,
     python_close_ends_the_streams_of_one_user_only,
     python_close_ends_a_long_poll_with_the_origins_answer,
-    kick_says_goodbye_and_counts_what_it_closed,
-    python_publisher_is_told_of_an_item_that_is_refused,
-    python_publisher_is_known_by_its_issuer_and_key,
-    python_json_instruct_holds_and_is_not_shown,
+    kick_delivers_a_goodbye_and_counts_closed_connections,
+    python_publisher_gets_an_error_for_a_refused_item,
+    python_publisher_is_identified_by_its_token,
+    python_json_instruct_holds_a_stream_and_is_hidden_from_the_client,
     drain_ends_held_clients_cleanly,
 ]
 

@@ -1,9 +1,9 @@
 """django-eventstream with its events in a database: clients get each event once and in order, whatever breaks.
 
-The site tells gripd with each hold what the client has (`prev-id`) and where there is more (`Grip-Link`), and with each
-event which one it follows. So gripd notices what was not published to it, and asks for it. The clients are what the
-EventSource of a browser is: when their stream ends they reconnect with `Last-Event-ID`, and the site answers with what
-they missed.
+With each hold the site names the last event that the client has (`prev-id`) and a link to later events (`Grip-Link`).
+With each event it names the event before it. So gripd notices that an event was not published to it, and requests the
+event. The clients behave like the EventSource of a browser: when their stream ends they reconnect with `Last-Event-ID`,
+and the site answers with the events that they missed.
 """
 
 import http.client
@@ -27,28 +27,30 @@ from harness import DEADLINE, GRIPD, Process, check, eventually, exchange, free_
 
 SEED = 20
 SITE = Path(__file__).with_name("django_site.py")
-# The longest until an event that was not published is there: it may wait for the one before it, and retries take time.
+# The time limit, in seconds, for the arrival of an event that was not published. Such an event may have to wait for
+# the one before it, and retries take time.
 RECOVERY = 20.0
-# The longest that a client waits for a byte: there is a keep-alive every 20 seconds.
+# The time limit, in seconds, for the next byte of a stream, in which there is a keep-alive every 20 seconds.
 PATIENCE = 30.0
-# How long to look whether something comes that should not.
+# The time, in seconds, that a scene waits for events that should not come.
 SETTLE = 0.5
-# How many threads send events, and the mean of their pauses; the mean of what a client waits before it reconnects.
+# The number of threads that send events, the mean of their pauses, and the mean time after which a client reconnects.
+# Both times are in seconds.
 SENDERS, PAUSE, RETRY = 4, 0.03, 0.05
-# How often each client is cut off, in the scene with cuts.
+# The number of times that each client is cut off, in the scene in which clients are cut off.
 CUTS = 12
-# The seconds after which gripd asks for more, in the scene of that.
+# The timeout of the next link, in seconds, in the scene in which gripd requests the link because it is due.
 POLL = 2
-# What stands at the beginning of every stream of django-eventstream: a comment against buffers, and an event.
+# The number of bytes with which every stream of django-eventstream begins: a comment that fills buffers, and an event.
 OPENING = len(":" + " " * 2048 + "\n\n" + "event: stream-open\ndata:\n\n")
 
 
 class Proxy:
-    """A gripd that is started again and again on the same ports."""
+    """A gripd that can be ended and started again on the same ports."""
 
     def __init__(self, folder):
         self.client, self.control = (("127.0.0.1", port) for port in free_ports(2))
-        # Streams end one by one during a drain; here it need not take the ten seconds that are the default.
+        # A drain ends the streams one after the other within this time. The default of ten seconds would take too long.
         self._config = folder / "gripd.toml"
         self._config.write_text("drain = 1\n")
         self._process = None
@@ -62,11 +64,11 @@ class Proxy:
         self._process.find("started .*clients=")
 
     def stop(self):
-        """Ends it as an administrator does."""
+        """Ends gripd by SIGTERM, as an administrator does."""
         same(self._process.end(), 0, "gripd's exit code after SIGTERM")
 
     def kill(self):
-        """Ends it without letting it do anything more."""
+        """Kills gripd, which then cannot do anything more."""
         self._process.child.kill()
         self._process.child.wait()
 
@@ -76,10 +78,10 @@ class Proxy:
 
 
 class Site:
-    """The Django site behind gripd. It is asked directly, so that it can be while there is no gripd."""
+    """The Django site behind gripd. Scenes send their requests directly to it, so they need no gripd for this."""
 
     def __init__(self, folder, control):
-        # The key is gripd's default: Django checks the signature of what comes to it.
+        # The key is gripd's default. Django uses it to check the signature of each request from gripd.
         grip_url = "http://{}:{}?iss=pushpin&key=changeme".format(*control)
         self._process = Process([sys.executable, "-B", str(SITE), str(folder / "db.sqlite3"), grip_url], "stderr")
         try:
@@ -98,11 +100,11 @@ class Site:
         self._ask("POST", "/kick", b"", user=user, channel=channel)
 
     def current(self, *channels):
-        """The id from which a client of these channels begins."""
+        """Returns the id of the latest events of these channels, after which a client begins."""
         return self._ask("GET", "/current", channel=channels)
 
     def log(self, channel):
-        """What the database has: the number of each event, and its data."""
+        """Returns the events of a channel that are in the database, as pairs of the number and the data."""
         return [tuple(event) for event in json.loads(self._ask("GET", "/log", channel=channel))]
 
     def _ask(self, method, path, body=None, **query):
@@ -113,18 +115,18 @@ class Site:
 
 
 class Source:
-    """An EventSource as browsers have it, in a thread of its own. It keeps the messages it got, each with its id.
+    """An EventSource like that of a browser, in a thread of its own. It records its messages, each with its id.
 
-    It can lose its connection by itself: its first connections last for the numbers of bytes that `cuts` lists, and end
-    in the middle of whatever comes then, some with a reset.
+    The client can cut its connections itself: it ends the first ones after the numbers of bytes that `cuts` lists, even
+    in the middle of an event, and some of them by a reset.
     """
 
     def __init__(self, address, path, cuts=(), chance=None):
         self.messages = []
-        # What else came but empty events, with the kind of each.
+        # All other events that have data, as pairs of the kind and the data.
         self.notices = []
         self.opened = self.cut = 0
-        # Why it has given up, as one that is answered with an error does.
+        # The reason why the client has given up, as an EventSource does after an error response; or None.
         self.why = None
         self._address, self._path = address, path
         self._cuts = iter(cuts)
@@ -138,7 +140,7 @@ class Source:
     def close(self):
         self._closed.set()
         try:
-            # So that the thread does not wait for bytes any more.
+            # If the thread is waiting for bytes, this ends the wait.
             self._socket.shutdown(socket.SHUT_RDWR)
         except (AttributeError, OSError):
             pass
@@ -157,7 +159,7 @@ class Source:
             self.why = str(error) or repr(error)
 
     def _ask(self, connection):
-        """Connects. Returns the answer, or None if there was none, as for a browser that will try again."""
+        """Sends the request. Returns the response, or None if the connection failed, so that the client tries again."""
         headers = {"Accept": "text/event-stream"}
         if self._last_id:
             headers["Last-Event-ID"] = self._last_id
@@ -170,13 +172,13 @@ class Source:
             answer = connection.getresponse()
         except (ConnectionError, http.client.BadStatusLine):
             return None
-        # A browser that is answered, but not with a stream, does not try again.
+        # After a response that is not a stream, a browser does not try again.
         kind = answer.headers.get_content_type()
-        check((answer.status, kind) == (200, "text/event-stream"), f"it was answered {answer.status}, {kind}")
+        check((answer.status, kind) == (200, "text/event-stream"), f"the response was {answer.status}, {kind}")
         return answer
 
     def _read(self, answer, until):
-        """Reads a stream to its end, or just so many bytes of it."""
+        """Reads a stream to its end, or only the first `until` bytes of it."""
         pending, taken = b"", 0
         while until is None or taken < until:
             try:
@@ -186,13 +188,13 @@ class Source:
             if not data:
                 return
             taken += len(data)
-            # What no blank line follows is not an event, and forgotten with the connection.
+            # Bytes without a blank line after them are not an event yet. They are dropped if the connection ends.
             *events, pending = (pending + data).split(b"\n\n")
             for event in events:
                 self._dispatch(event.decode())
         self.cut += 1
         if self._chance.random() < 0.5:
-            # Closed so, a socket sends a reset.
+            # With this option the socket sends a reset when it is closed.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _dispatch(self, event):
@@ -216,13 +218,13 @@ class Source:
 
 
 def numbers(ids):
-    """What an id says: for each channel the number of the last event that came."""
+    """Parses an id. Returns for each channel the number of the last event that the client has."""
     check(re.fullmatch(r"[\w-]+:\d+(,[\w-]+:\d+)*", ids), f"an event has the id {ids!r}")
     return {channel: int(number) for channel, number in (part.split(":") for part in ids.split(","))}
 
 
 def difference(got, expected):
-    """Says how two lists of events differ, by their numbers."""
+    """Returns a text that says how two lists of events differ."""
     lost, more = Counter(expected) - Counter(got), Counter(got) - Counter(expected)
     parts = [f"{len(got)} instead of {len(expected)} events"]
     if lost:
@@ -235,35 +237,37 @@ def difference(got, expected):
 
 
 class Stage:
-    """The site behind a gripd, and the clients of a scene."""
+    """A site, a gripd in front of it, and the clients of a scene."""
 
     def __init__(self, site, proxy, ending):
         self.site, self.proxy, self._ending = site, proxy, ending
-        # Each client, with the numbers of the events it begins after; and who does not get what this is true of.
+        # `begins` has, for each client and channel, the number of the event after which the client begins. `skips`
+        # has, for some clients, a function that returns whether an event with this text is not sent to the client.
         self.begins, self.skips = {}, {}
 
     def listen(self, *channels, since=None, query=None, **options):
-        """A client of these channels, from now on; its stream is open when this returns."""
-        # As it is documented: the page says where to begin, for a client that loses its stream before the first event.
+        """Starts a client of these channels, which begins after `since` or the latest event. Waits for its stream."""
+        # The URL says where to begin, as django-eventstream recommends. A client that loses its stream before its first
+        # event has no Last-Event-ID.
         since = since or self.site.current(*channels)
         parameters = {"channel": channels, "lastEventId": since} | (query or {})
         source = Source(self.proxy.client, "/events/?" + urlencode(parameters, doseq=True), **options)
         self._ending.callback(source.close)
         self.begins[source] = numbers(since)
-        self.wait("a stream is open", lambda: source.opened + source.cut)
+        self.wait("the stream of a client is open", lambda: source.opened + source.cut)
         return source
 
     def trouble(self):
-        """What made a client give up, or what it was told instead of an event; None if all is well."""
+        """Returns why a client has given up, or which events other than messages it has got; or None if all is well."""
         for index, source in enumerate(self.begins):
             if source.why:
                 return f"client {index} gave up: {source.why}"
             if source.notices:
-                return f"client {index} was told: {source.notices}"
+                return f"client {index} got events other than messages: {source.notices}"
         return None
 
     def wait(self, what, probe):
-        """Waits for something, unless there is trouble."""
+        """Waits until `probe` returns something true. Fails at once if a client has trouble."""
 
         def look():
             trouble = self.trouble()
@@ -274,7 +278,7 @@ class Stage:
 
     @contextmanager
     def talk(self, *channels):
-        """Sends events to these channels from several threads, as long as the block takes."""
+        """Sends events to these channels from several threads until the block ends. Yields the list of texts sent."""
         sent, over = [], threading.Event()
 
         def sender(number):
@@ -294,13 +298,13 @@ class Stage:
             finally:
                 over.set()
                 for each in senders:
-                    # Why one failed says more than what came of it.
+                    # If a sender has failed, this raises its error, which says more than the comparison below.
                     each.result()
         logged = [text for channel in channels for _, text in self.site.log(channel)]
-        same(Counter(logged), Counter(sent), "what the database has of what was sent")
+        same(Counter(logged), Counter(sent), "the sent events that are in the database")
 
     def expected(self, source):
-        """The events that a client should have, by channel."""
+        """Returns the events that a client should have, by channel."""
         skipped = self.skips.get(source, lambda text: False)
         return {
             channel: [event for event in self.site.log(channel) if event[0] > begin and not skipped(event[1])]
@@ -308,22 +312,22 @@ class Stage:
         }
 
     def received(self, source, expected):
-        """The events that a client got, by channel. Checks that each id says what the client has, of all channels."""
+        """Returns the events that a client got, by channel. Checks the numbers of all channels in each id."""
         state, events = dict(self.begins[source]), {channel: [] for channel in expected}
         for ids, text in source.messages:
             now, channel = numbers(ids), text.split("/")[0]
             same(now.keys(), state.keys(), f"the channels in the id of {text!r}")
             events[channel].append((now[channel], text))
-            # The other numbers stay. Only over events that are not for this client they may go.
+            # The numbers of the other channels must not change, except past events that this client does not get.
             over = {other: range(state[other] + 1, now[other] + 1) for other in state if other != channel}
             jumped = [other for other in over if any(number in over[other] for number, _ in expected[other])]
             back = [other for other in over if now[other] < state[other]]
-            check(not jumped and not back, f"the id of {text!r} is {ids} after {state}")
+            check(not jumped and not back, f"the id of {text!r} is {ids}, but the client had {state}")
             state = now
         return events
 
     def all_have_all(self):
-        """Waits until each client has as many events as it should have, and checks that they are just these."""
+        """Waits until each client has as many events as it should have, and checks that they are the right ones."""
         expected = {source: self.expected(source) for source in self.begins}
 
         def complete():
@@ -333,13 +337,13 @@ class Stage:
             self.wait("each client has as many events as it should have", complete)
             time.sleep(SETTLE)
         finally:
-            # When it took too long as well: which ones are missing says more.
+            # This is done after a timeout as well, because it says which events are missing.
             trouble = self.trouble()
             check(not trouble, trouble)
             self.compare(expected)
 
     def compare(self, expected):
-        """Checks that each client has just these events."""
+        """Checks that each client has exactly these events."""
         for index, (source, channels) in enumerate(expected.items()):
             received = self.received(source, channels)
             for channel, events in channels.items():
@@ -348,7 +352,7 @@ class Stage:
 
 
 def words(channel, what):
-    """The data of an event. Some of it looks like what the filter `build-id` replaces; some is more than a byte."""
+    """Returns data for an event, with text that looks like what the filter `build-id` replaces, and with UTF-8."""
     return f"{channel}/{what}\n100% of %I, %(this)I and %%, žluťoučký 🐎"
 
 
@@ -375,7 +379,7 @@ def django_clients_that_are_cut_off_miss_nothing():
         with s.talk("a", "b"):
             for number in range(6):
                 chance = random.Random(f"{SEED} {number}")
-                # Every other one may end before the first event.
+                # Every second cut may come before the first event.
                 cuts = [chance.randrange(OPENING * (turn % 2), OPENING + 1_500) for turn in range(CUTS)]
                 s.listen("a", "b", cuts=cuts, chance=chance)
             s.wait("all cuts are made", lambda: all(client.cut == CUTS for client in s.begins))
@@ -383,19 +387,20 @@ def django_clients_that_are_cut_off_miss_nothing():
 
 
 def survive(end):
-    """gripd ends and comes again while events are sent."""
+    """Checks that no event is lost if the function `end` ends gripd and it starts again while events are sent."""
     with stage() as s:
         clients = [s.listen(*channels) for channels in (["a"], ["b"], ["a", "b"]) for _ in range(2)]
         with s.talk("a", "b") as sent:
-            s.wait("events come", lambda: all(len(client.messages) >= 10 for client in clients))
+            s.wait("each client has ten events", lambda: all(len(client.messages) >= 10 for client in clients))
             end(s.proxy)
             gone = len(sent)
-            s.wait("events are sent to no gripd", lambda: len(sent) >= gone + 10)
+            s.wait("ten events are sent while gripd is not running", lambda: len(sent) >= gone + 10)
             s.proxy.start(s.site.port)
-            s.wait("all clients are back", lambda: all(client.opened >= 2 for client in clients))
-            # The last ones are published for sure: nobody would miss them otherwise.
+            s.wait("all clients have reconnected", lambda: all(client.opened >= 2 for client in clients))
+            # The last events are sent when gripd is running. If the very last ones were not published, no later event
+            # would show that they are missing.
             back = len(sent)
-            s.wait("events are sent again", lambda: len(sent) >= back + 50)
+            s.wait("50 events are sent after that", lambda: len(sent) >= back + 50)
         s.all_have_all()
 
 
@@ -407,7 +412,7 @@ def django_kill_of_gripd_loses_nothing():
     survive(Proxy.kill)
 
 
-def django_lost_publish_is_made_up_with_the_next():
+def django_unpublished_events_arrive_with_the_next_event():
     with stage() as s:
         clients = [s.listen(*channels) for channels in (["a"], ["a", "b"], ["b"])]
         for turn in range(2):
@@ -421,7 +426,7 @@ def django_lost_publish_is_made_up_with_the_next():
         same([client.opened for client in clients], [1] * 3, "how often each client connected")
 
 
-def django_lost_publish_is_made_up_when_the_next_link_is_due():
+def django_unpublished_events_arrive_when_the_next_link_is_due():
     with stage() as s:
         clients = [s.listen(*channels, query={"poll": POLL}) for channels in (["a"], ["a", "b"])]
         s.site.send("a", words("a", "before"))
@@ -434,8 +439,8 @@ def django_lost_publish_is_made_up_when_the_next_link_is_due():
         same([client.opened for client in clients], [1] * 2, "how often each client connected")
 
 
-def django_long_absence_is_made_up_by_a_chain_of_links():
-    # A client of two channels is answered with 50 events of each at most, and links to the next.
+def django_many_missed_events_arrive_by_a_chain_of_links():
+    # To a client of two channels the site answers with at most 50 events of each, and with a link to the next events.
     with stage() as s, ThreadPoolExecutor(SENDERS) as pool:
         absent = [("a", number) for number in range(120)] + [("b", number) for number in range(60)]
         list(pool.map(lambda event: s.site.send(event[0], words(*event), lost=1), absent))
@@ -456,7 +461,8 @@ def django_skipped_user_does_not_get_an_event():
             s.site.send("a", words("a", f"{turn} not bob"), skip="bob")
             s.site.send("b", words("b", f"{turn} all"))
         s.site.send("a", words("a", "last"))
-        # For bob nothing may count as lost: the database would have it for him.
+        # gripd must not treat an event as lost that bob must not get. It would request the event, and the site would
+        # send it from the database.
         s.all_have_all()
         same([alice.opened, bob.opened], [1, 1], "how often each client connected")
 
@@ -469,9 +475,10 @@ def django_kick_ends_the_streams_of_one_user_and_channel():
         s.all_have_all()
         s.site.kick("bob", "a")
         eventually("the kicked client has given up", lambda: kicked.why)
-        # It was told why, its stream ended, and it came back with the id of the notice, which Django refuses.
-        same(kicked.why, "it was answered 400, text/html", "what became of the kicked client")
-        same([kind for kind, _ in kicked.notices], ["stream-error"], "what it was told")
+        # The client got an event with the reason, its stream ended, and it reconnected with the id of that event, which
+        # Django refuses.
+        same(kicked.why, "the response was 400, text/html", "why the kicked client gave up")
+        same([kind for kind, _ in kicked.notices], ["stream-error"], "the notices to the kicked client")
         del s.begins[kicked]
         s.site.send("a", words("a", "after"))
         s.site.send("b", words("b", "after"))
@@ -484,13 +491,13 @@ SCENES = [
     django_clients_that_are_cut_off_miss_nothing,
     django_restart_of_gripd_loses_nothing,
     django_kill_of_gripd_loses_nothing,
-    django_lost_publish_is_made_up_with_the_next,
-    django_lost_publish_is_made_up_when_the_next_link_is_due,
-    django_long_absence_is_made_up_by_a_chain_of_links,
+    django_unpublished_events_arrive_with_the_next_event,
+    django_unpublished_events_arrive_when_the_next_link_is_due,
+    django_many_missed_events_arrive_by_a_chain_of_links,
     django_skipped_user_does_not_get_an_event,
     django_kick_ends_the_streams_of_one_user_and_channel,
 ]
 
 if __name__ == "__main__":
-    # Names may be given, to play these scenes only.
+    # If the arguments name scenes, only these are played.
     sys.exit(1 if run([scene for scene in SCENES if not sys.argv[1:] or scene.__name__ in sys.argv[1:]]) else 0)

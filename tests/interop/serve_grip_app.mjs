@@ -8,17 +8,18 @@ const {
   Channel, HttpResponseFormat, HttpStreamFormat, PublishException,
 } = await importPackage('@fanoutio/grip');
 
-// What gripd signs requests with unless it is told otherwise.
+// The issuer and the key with which gripd signs requests by default.
 export const SIGNER = { iss: 'pushpin', key: 'changeme' };
-// When gripd asks for what a stream may have missed, in seconds. Long-polls take five at least.
+// The time, in seconds, after which gripd requests the next link of a silent stream.
 const LINK_SECONDS = 2;
+// The timeout of long-polls, in seconds. gripd allows no shorter one.
 export const POLL_SECONDS = 5;
 
-// All events that ever happened, in the memory of the application.
+// The events of the application, all of which it keeps in memory.
 export class Feed {
   events = [];
 
-  // Returns the event with the id of the one before it.
+  // Adds an event. Returns it with the id of the event before it.
   add(text) {
     const { lastId: prevId } = this;
     const event = { id: `v${this.events.length + 1}`, text };
@@ -26,12 +27,12 @@ export class Feed {
     return { ...event, prevId };
   }
 
-  // Before the first event it is v0: a channel without an id would not be watched for gaps.
+  // The id of the last event. Before the first event it is v0, because gripd does not look for gaps without an id.
   get lastId() {
     return this.events.at(-1)?.id ?? 'v0';
   }
 
-  // What happened after an id; everything for somebody who knows none.
+  // Returns the events after the one with this id, or all events if there is no id.
   after(id) {
     return this.events.slice(id ? Number(id.slice(1)) : 0);
   }
@@ -39,7 +40,8 @@ export class Feed {
 
 export const sse = ({ id, text }) => `id: ${id}\ndata: ${text}\n\n`;
 
-// The backend: Express with the middleware of serve-grip, a feed as a stream and as long-polls, and what scenes add.
+// The backend: Express with the middleware of serve-grip, and a feed as a stream and as long-polls. Scenes add more
+// routes.
 export class App {
   requests = [];
   feed = new Feed();
@@ -62,7 +64,7 @@ export class App {
     this.express.get('/feed/poll', (req, res) => this.#poll(req, res));
   }
 
-  // Answers what a client missed, and holds it from there on.
+  // Answers with the events that a client has missed, and holds the client as a stream after them.
   #stream(req, res) {
     const missed = this.feed.after(known(req));
     const instruct = res.grip.startInstruct();
@@ -70,12 +72,12 @@ export class App {
     instruct.setHoldStream();
     instruct.setKeepAlive(':\n\n', 20);
     instruct.setNextLink(`/feed/stream?after=${this.feed.lastId}`, this.linkSeconds);
-    // A link's answer goes on with a stream that has this already.
+    // If gripd requests this as a link, the response continues a stream, which has this line already.
     const hello = req.headers['grip-last'] ? '' : `retry: ${RETRY}\n\n`;
     res.type('text/event-stream').send(hello + missed.map(sse).join(''));
   }
 
-  // Answers what a client missed, or holds it if there is nothing.
+  // Answers with the events that a client has missed, or holds a long-poll if there are none.
   #poll(req, res) {
     const missed = this.feed.after(known(req));
     if (missed.length === 0) {
@@ -86,7 +88,7 @@ export class App {
     res.json(missed);
   }
 
-  // Adds an event and publishes it to both kinds of clients. Tells whether gripd took it.
+  // Adds an event and publishes it to streams and to long-polls. Returns whether gripd accepted it.
   async say(text) {
     const { prevId, ...event } = this.feed.add(text);
     const formats = [
@@ -94,7 +96,7 @@ export class App {
       new HttpResponseFormat({ headers: { 'Content-Type': 'application/json' }, body: JSON.stringify([event]) }),
     ];
     try {
-      await within(DEADLINE, 'a publish', this.publisher.publishFormats('feed', formats, event.id, prevId));
+      await within(DEADLINE, 'the end of a publish', this.publisher.publishFormats('feed', formats, event.id, prevId));
       return true;
     } catch (error) {
       if (!(error instanceof PublishException)) throw error;
@@ -102,14 +104,14 @@ export class App {
     }
   }
 
-  // The requests that gripd sent again or on its own, for clients that have got as far as an event.
+  // Returns the links and repeated long-polls that gripd requested for clients whose last event has this id.
   recoveries(path, id) {
     const last = `feed; last-id=${id}`;
     return this.requests.filter((request) => request.path === path && request.headers['grip-last'] === last);
   }
 }
 
-// The last event that a client has. gripd tells what it last let through; else the client itself does.
+// Returns the id of the last event that a client has. In requests of its own gripd names it; otherwise the client does.
 function known(req) {
   const lasts = (req.get('Grip-Last') ?? '').split(',').map((part) => part.trim().split('; last-id='));
   const [, id] = lasts.find(([channel]) => channel === 'feed') ?? [];

@@ -1,4 +1,4 @@
-// The application of serve_grip_chat.mjs: Express and the middleware of serve-grip, a chat over WebSocket-over-HTTP.
+// The application of serve_grip_chat.mjs: a chat by WebSocket over HTTP, with Express and the middleware of serve-grip.
 
 import { DEADLINE, eventually, importPackage, within } from './harness.mjs';
 
@@ -6,17 +6,17 @@ const { default: express } = await importPackage('express');
 const { ServeGrip } = await importPackage('@fanoutio/serve-grip');
 const { WebSocketMessageFormat } = await importPackage('@fanoutio/grip');
 
-// What gripd signs requests with unless it is told otherwise.
+// The issuer and the key with which gripd signs requests by default.
 const SIGNER = { iss: 'pushpin', key: 'changeme' };
 
-// The backend. It knows its clients only by the requests that gripd makes of their events.
+// The backend. It knows of its clients only through the requests into which gripd turns their events.
 export class ChatApp {
   banned = new Set();
-  // Each request of a client's: its meta, its connection, and whether it was signed.
+  // The requests for the chat. Each has its meta, the id of its connection, and whether it was signed.
   requests = [];
-  // How each user's connection ended: with the code of its Close, or 'lost'.
+  // The end of each user's connection: the code of the close, or 'lost' if there was no close.
   ended = new Map();
-  // How the application answers a Close.
+  // The function with which the application answers a close of the client.
   closeBack = (socket) => socket.close(socket.closeCode ?? 1000);
 
   constructor(control) {
@@ -29,16 +29,16 @@ export class ChatApp {
     this.express.get('/plain', (req, res) => res.json({ isSocket: req.grip.wsContext !== null }));
   }
 
-  // Tells everybody who holds a channel.
+  // Publishes a message to all connections that hold a channel.
   async publish(channel, content) {
     const published = this.publisher.publishFormats(channel, new WebSocketMessageFormat(content));
-    await within(DEADLINE, 'a publish', published);
+    await within(DEADLINE, 'the end of a publish', published);
   }
 
-  // Ends everybody who holds a channel.
+  // Closes all connections that hold a channel.
   async kick(channel, code) {
     const published = this.publisher.publishFormats(channel, new WebSocketMessageFormat(null, true, code));
-    await within(DEADLINE, 'a kick', published);
+    await within(DEADLINE, 'the end of a kick', published);
   }
 
   async hasLost(user) {
@@ -67,7 +67,7 @@ export class ChatApp {
 
   #open(socket, user) {
     socket.accept();
-    // Later requests have it as their meta.
+    // The later requests of this connection have this value in their meta.
     socket.meta.user = user;
     for (const channel of ['room', `user-${user}`]) socket.subscribe(channel);
     socket.send(`welcome ${user}`);
@@ -79,7 +79,7 @@ export class ChatApp {
     try {
       message = socket.recvRaw();
     } catch {
-      // So the library tells a DISCONNECT.
+      // The library throws an error for the event DISCONNECT.
       this.ended.set(user, 'lost');
       return;
     }

@@ -2,9 +2,11 @@
 
     side_by_side.py [--only pushpin|gripd] [SCENE...]
 
-A scene passes if both servers show the same, or if gripd shows what the scene declares as an intended difference and
-Pushpin something else. With --only, the transcripts of one server are printed, and nothing is compared.
-Messages that a server cuts into frames are put together again before they are compared, unless a scene looks at frames.
+The transcript of a scene lists what its clients, its origin and its publisher receive. A scene passes if the
+transcripts of both servers are equal. A scene that declares an intended difference passes if gripd's transcript is the
+declared one and Pushpin's is not. With --only, the transcripts of one server are printed, and nothing is compared.
+If a server splits a message into several frames, they are joined again before the comparison, unless the scene looks at
+single frames.
 """
 
 import argparse
@@ -28,12 +30,12 @@ from side_by_side_origin import Origin
 from side_by_side_servers import Gripd, Pushpin, install_pushpin
 from side_by_side_stage import SCENES, judge, play, route_lines
 
-# Scenes at the same time, at each server: most of their time is waiting.
+# The number of scenes that are played at the same time with each server. They spend most of their time waiting.
 AT_ONCE = 12
 
 
 class Ready(BaseHTTPRequestHandler):
-    """The origin that says that a server is ready."""
+    """An origin that answers every GET request with 200. A server that relays such a response is ready."""
 
     def do_GET(self):
         self.send_response(200)
@@ -45,7 +47,10 @@ class Ready(BaseHTTPRequestHandler):
 
 
 class Played:
-    """Scenes being played at one kind of server."""
+    """The scenes while they are played with one of the two servers, Pushpin or gripd.
+
+    Most scenes share one process of that server. A scene that is declared as `alone` gets a process of its own.
+    """
 
     def __init__(self, kind, scenes, ready, closing):
         self._kind, self._ready = kind, ready
@@ -53,7 +58,8 @@ class Played:
         pool = ThreadPoolExecutor(AT_ONCE)
         closing.callback(pool.shutdown, cancel_futures=True)
         self._server = self._start([one for one in scenes if not one.alone])
-        # Ended before the pool is waited for: then scenes that are still playing find nobody and end as well.
+        # The exit stack calls `end` before it waits for the pool, so that scenes that are still playing lose their
+        # server and their origin, and end as well.
         closing.callback(self.end)
         first = sorted(scenes, key=lambda one: not (one.slow or one.alone))
         self._results = {one.name: pool.submit(self._alone if one.alone else self._together, one) for one in first}
@@ -77,7 +83,7 @@ class Played:
         return self._results[one.name].result()
 
     def end(self):
-        """Ends the server that most scenes share, and returns its exit code."""
+        """Closes all origins, ends the server that most scenes share, and returns its exit code."""
         for origin in self._origins.values():
             origin.close()
         return self._server.end()
@@ -90,7 +96,7 @@ def main():
     options = parser.parse_args()
     names = [one.name for one in SCENES]
     if len(set(names)) < len(names) or set(options.scenes) - set(names):
-        parser.error(f"unknown or doubled: {sorted(set(options.scenes) - set(names)) or names}")
+        parser.error(f"unknown scenes, or names declared twice: {sorted(set(options.scenes) - set(names)) or names}")
     scenes = [one for one in SCENES if not options.scenes or one.name in options.scenes]
     try:
         return run(scenes, options.only)
@@ -121,7 +127,7 @@ def run(scenes, only):
         if only is None:
             code = played[1].end()
             failures += code != 0
-            report("gripd_ends_when_all_is_over", f"its exit code is {code}" if code else None)
+            report("gripd_exits_with_0_after_all_scenes", f"its exit code is {code}" if code else None)
     return 1 if failures else 0
 
 

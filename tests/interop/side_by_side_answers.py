@@ -1,4 +1,4 @@
-"""Scenes of WebSockets over HTTP: what the origin's answers say beside events, and answers that fail."""
+"""Scenes of WebSocket over HTTP: headers and status of the origin's responses, and requests that fail."""
 
 import time
 
@@ -6,7 +6,7 @@ from side_by_side_origin import GRIP
 from side_by_side_stage import GENTLE, closes, lost, scene
 from side_by_side_wire import BINARY, EVENTS, event
 
-# Headers of answers.
+# Headers and status of responses.
 
 
 @scene()
@@ -22,7 +22,7 @@ def meta_is_set_changed_and_deleted(s):
 
 
 @scene(differs=(GENTLE, lost("origin gets TEXT 'a'")))
-def other_answers_than_200_end_it(s):
+def status_other_than_200_closes_the_websocket(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(status=500, kind="text/plain", body=b"oh\n")
@@ -31,7 +31,7 @@ def other_answers_than_200_end_it(s):
 
 
 @scene(differs=(GENTLE, lost("origin gets TEXT 'a'")))
-def other_types_end_it(s):
+def other_content_type_closes_the_websocket(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(kind="text/plain", body=b"TEXT 1\r\na\r\n")
@@ -39,8 +39,8 @@ def other_types_end_it(s):
     s.settle()
 
 
-@scene(differs=("a parameter of the content type is accepted", ["origin gets TEXT 'a'", "client gets TEXT 'b'"]))
-def later_content_type_may_have_parameters(s):
+@scene(differs=("gripd accepts a parameter of the Content-Type", ["origin gets TEXT 'a'", "client gets TEXT 'b'"]))
+def content_type_of_a_later_answer_may_have_parameters(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(event("TEXT", "b"), kind=EVENTS + ";charset=utf-8")
@@ -48,7 +48,7 @@ def later_content_type_may_have_parameters(s):
 
 
 @scene(slow=True)
-def keep_alive_interval_is_20_at_least(s):
+def keep_alive_interval_is_at_least_20_seconds(s):
     began = time.monotonic()
     s.opened(headers=GRIP | {"Keep-Alive-Interval": "1", "Set-Meta-A": "b"})
     request = s.origin.next(30)
@@ -71,13 +71,13 @@ def keep_alive_interval_is_deleted_by_0(s):
     s.origin.next().answer(headers={"Keep-Alive-Interval": "0"})
     s.settle()
     client.bye(1000)
-    # Without an interval an unanswered close ends it.
+    # Without a keep-alive interval, a close that the origin does not answer ends the WebSocket.
     s.origin.next().answer()
     client.ends()
 
 
 @scene(slow=True)
-def close_is_asked_for_again_by_keep_alives(s):
+def unanswered_close_is_sent_again_by_keep_alives(s):
     client = s.opened(headers=GRIP | {"Keep-Alive-Interval": "20"})
     client.bye(1000, "bye")
     s.origin.next().answer()
@@ -86,7 +86,7 @@ def close_is_asked_for_again_by_keep_alives(s):
 
 
 @scene(slow=True)
-def handshake_may_wait_for_a_keep_alive(s):
+def open_is_sent_again_after_the_keep_alive_interval(s):
     client = s.connect()
     s.origin.next().answer(headers={"Keep-Alive-Interval": "20"})
     s.settle()
@@ -94,12 +94,12 @@ def handshake_may_wait_for_a_keep_alive(s):
     client.gets_answer()
 
 
-# Partial acceptance.
+# Content that the origin accepts only in part (Content-Bytes-Accepted).
 
 
 @scene(
     differs=(
-        "Content-Bytes-Accepted is not known to Pushpin before 1.41",
+        "Pushpin before 1.41 does not know Content-Bytes-Accepted",
         ["origin gets TEXT 'hello world'", "origin gets TEXT 'world', TEXT '!' [Content-Bytes-Replayed: 5]"],
     )
 )
@@ -115,7 +115,7 @@ def part_of_the_content_is_accepted(s):
 
 @scene(
     differs=(
-        "Content-Bytes-Accepted is not known to Pushpin before 1.41",
+        "Pushpin before 1.41 does not know Content-Bytes-Accepted",
         [
             "origin gets TEXT 'one'",
             "origin gets TEXT 'one', BINARY 0xff00 [Content-Bytes-Replayed: 3]",
@@ -123,7 +123,7 @@ def part_of_the_content_is_accepted(s):
         ],
     )
 )
-def nothing_is_accepted(s):
+def content_that_is_not_accepted_is_offered_again(s):
     client = s.opened()
     client.text("one")
     s.origin.next().answer(headers={"Content-Bytes-Accepted": "0"})
@@ -134,8 +134,8 @@ def nothing_is_accepted(s):
     s.settle()
 
 
-@scene(differs=("Content-Bytes-Accepted is not known to Pushpin before 1.41", lost("origin gets TEXT 'one'")))
-def more_than_offered_is_accepted(s):
+@scene(differs=("Pushpin before 1.41 does not know Content-Bytes-Accepted", lost("origin gets TEXT 'one'")))
+def origin_accepts_more_bytes_than_offered(s):
     client = s.opened()
     client.text("one")
     s.origin.next().answer(headers={"Content-Bytes-Accepted": "4"})
@@ -145,7 +145,7 @@ def more_than_offered_is_accepted(s):
 
 @scene(
     differs=(
-        "Content-Bytes-Accepted is not known to Pushpin before 1.41, and the client gets a Close frame",
+        "Pushpin before 1.41 does not know Content-Bytes-Accepted, and gripd sends the client a Close frame",
         [
             "origin gets TEXT 'one'",
             "origin gets TEXT 'two', CLOSE 1000 'bye'",
@@ -155,7 +155,7 @@ def more_than_offered_is_accepted(s):
         ],
     )
 )
-def close_is_not_accepted(s):
+def origin_accepts_the_message_but_not_the_close(s):
     client = s.opened()
     client.text("one")
     request = s.origin.next()
@@ -167,7 +167,7 @@ def close_is_not_accepted(s):
     s.settle()
 
 
-# Retries.
+# Requests that are sent again.
 
 
 @scene(slow=True)
@@ -185,7 +185,7 @@ def refused_connection_is_tried_again(s):
 
 
 @scene(slow=True, differs=(GENTLE, lost("origin gets TEXT 'one'", "origin gets TEXT 'two'")))
-def reset_after_the_request_was_read(s):
+def origin_resets_a_new_connection_after_reading_a_request(s):
     client = s.opened()
     client.text("one")
     s.origin.next().answer(close=True)
@@ -198,11 +198,11 @@ def reset_after_the_request_was_read(s):
 @scene(
     slow=True,
     differs=(
-        "what the origin may have taken is not sent twice; the curl in Pushpin 1.36 does that on a connection in use",
+        "gripd repeats no request that the origin may have read; on a reused connection, Pushpin 1.36 (its curl) does",
         lost("origin gets TEXT 'one'", "origin gets TEXT 'two'"),
     ),
 )
-def reset_of_a_connection_in_use(s):
+def origin_resets_a_reused_connection_after_reading_a_request(s):
     client = s.opened()
     client.text("one")
     s.origin.next().answer()
@@ -213,7 +213,7 @@ def reset_of_a_connection_in_use(s):
 
 
 @scene(slow=True, differs=(GENTLE, closes(1011, "origin gets TEXT 'one'")))
-def retries_end(s):
+def websocket_is_closed_after_the_last_retry(s):
     client = s.opened()
     client.text("one")
     s.origin.next().answer(close=True)

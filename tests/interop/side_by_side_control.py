@@ -1,4 +1,4 @@
-"""Scenes of control messages: subscriptions, and messages that are sent by themselves."""
+"""Scenes of control messages: subscriptions, detaching, keep-alives and delayed messages."""
 
 import time
 
@@ -10,7 +10,7 @@ from side_by_side_wire import PING, control, event, set_meta, subscribe
 
 
 @scene()
-def subscription_twice_delivers_once(s):
+def subscribing_twice_delivers_an_item_once(s):
     client = s.member(subscribe(s.channel()), subscribe(s.channel("end")))
     s.subscribed(client, s.channel("end"))
     s.send("once")
@@ -64,7 +64,7 @@ def messages_may_have_another_prefix(s):
 
 
 @scene()
-def without_the_extension_nothing_is_control(s):
+def without_the_extension_there_are_no_control_messages(s):
     client = s.opened(headers={})
     client.text("a")
     s.origin.next().answer(event("TEXT", control("subscribe", channel=s.channel())), event("TEXT", "m:kept"))
@@ -93,8 +93,8 @@ def target_may_name_a_channel(s):
     client.gets()
 
 
-@scene("over_http,sub=implicit_channel_stays-room")
-def implicit_channel_stays(s):
+@scene("over_http,sub=implicit_channel_cannot_be_unsubscribed-room")
+def implicit_channel_cannot_be_unsubscribed(s):
     leave = event("TEXT", control("unsubscribe", channel=s.channel()))
     client = s.opened(leave, subscribe(s.channel("end")))
     s.subscribed(client, s.channel("end"))
@@ -112,8 +112,8 @@ def route_may_prefix_channels(s):
     client.gets()
 
 
-@scene("over_http,sub=sub_is_not_prefixed-room", route="prefix=pre-")
-def sub_is_not_prefixed(s):
+@scene("over_http,sub=channel_of_the_sub_option_is_not_prefixed-room", route="prefix=pre-")
+def channel_of_the_sub_option_is_not_prefixed(s):
     client = s.opened(subscribe(s.channel("end")))
     s.subscribed(client, "pre-" + s.channel("end"))
     s.send("as written")
@@ -134,7 +134,7 @@ def no_grip_leaves_control_messages_alone(s):
 
 @scene(
     differs=(
-        "gripd has max_channels, 100 unless set",
+        "a connection to gripd may hold 100 channels (max_channels), one to Pushpin 20",
         [
             "client gets TEXT 'channel 1'",
             "client gets TEXT 'channel 20'",
@@ -154,7 +154,7 @@ def more_than_20_channels(s):
 
 
 @scene()
-def subscription_twice_takes_the_later_filters(s):
+def subscribing_again_replaces_the_filters(s):
     first = subscribe(s.channel(), filters=["skip-self"])
     client = s.opened(set_meta("user", "u1"), first, subscribe(s.channel()), subscribe(s.channel("end")))
     s.subscribed(client, s.channel("end"))
@@ -164,7 +164,7 @@ def subscription_twice_takes_the_later_filters(s):
 
 
 @scene()
-def subscription_twice_may_add_filters(s):
+def subscribing_again_may_add_filters(s):
     second = subscribe(s.channel(), filters=["skip-self"])
     client = s.opened(set_meta("user", "u1"), subscribe(s.channel()), second, subscribe(s.channel("end")))
     s.subscribed(client, s.channel("end"))
@@ -173,7 +173,7 @@ def subscription_twice_may_add_filters(s):
     s.settle()
 
 
-# Others.
+# Detaching, keep-alives and delayed messages.
 
 
 @scene()
@@ -194,7 +194,7 @@ def detached_client_is_kept(s):
 
 @scene(
     differs=(
-        "nobody else is there to answer",
+        "gripd answers the ping, because no origin is left that could",
         ["origin gets TEXT 'a'", "origin gets CLOSE", "client gets PONG 'anybody there'"],
     )
 )
@@ -223,7 +223,7 @@ def keep_alive_when_idle(s):
     began = time.monotonic()
     s.opened(event("TEXT", control("keep-alive", content="alive", timeout=2))).gets().gets()
     took = time.monotonic() - began
-    s.note("after two times 1 to 2 s" if 1.9 < took < 4.4 else f"after {took:.1f} s")
+    s.note("two keep-alives came at the right time" if 1.9 < took < 4.4 else f"after {took:.1f} s")
 
 
 @scene()
@@ -241,7 +241,7 @@ def keep_alive_types(s):
 
 
 @scene()
-def keep_alive_of_a_wrong_kind(s):
+def keep_alive_with_wrong_fields(s):
     kinds = [
         {"content": "a", "timeout": 1, "message_type": "nonsense"},
         {"content": "b", "timeout": "soon"},
@@ -312,7 +312,7 @@ def delayed_message_is_flushed_by_the_next_one(s):
 
 
 @scene()
-def delayed_message_and_published_ones(s):
+def published_message_does_not_flush_a_delayed_one(s):
     client = s.member(event("TEXT", control("send-delayed", content="late", timeout=60)))
     s.send("published")
     client.gets()

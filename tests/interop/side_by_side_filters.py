@@ -1,4 +1,4 @@
-"""Scenes of filters, and of what they look at."""
+"""Scenes of filters, and of the meta that filters look at."""
 
 from side_by_side_origin import GRIP
 from side_by_side_stage import closes, scene
@@ -42,11 +42,11 @@ def set_meta_of_headers_is_not_for_filters(s):
 
 @scene(
     differs=(
-        "Grip-* headers of an origin are for gripd; Pushpin 1.36 shows them",
+        "gripd removes the Grip-* headers of an origin; Pushpin 1.36 passes them to the client",
         ["origin gets OPEN", "client gets 101 Switching Protocols"],
     )
 )
-def grip_headers_of_the_handshake_are_not_shown(s):
+def grip_headers_of_the_handshake_do_not_reach_the_client(s):
     client = s.connect()
     s.origin.next().answer("OPEN", headers=GRIP | {"Grip-Set-Meta": "user=u1", "Grip-Channel": s.channel()})
     client.gets_answer()
@@ -64,7 +64,7 @@ def skip_users(s):
 
 @scene(
     differs=(
-        "Pushpin 1.36 takes a WebSocket to be subscribed to nothing here",
+        "for require-sub, Pushpin 1.36 treats a WebSocket as if it were subscribed to no channel",
         ["client gets TEXT 'yes'", "client gets TEXT 'end'"],
     )
 )
@@ -80,7 +80,7 @@ def require_sub(s):
 
 @scene(
     differs=(
-        "Pushpin 1.36 has no id for a WebSocket, even if its format needs no last ids",
+        "Pushpin 1.36 makes no id for a WebSocket, even if the id_format needs no last ids",
         [
             "client gets TEXT 'plain'",
             "client gets TEXT 'fixed'",
@@ -108,14 +108,14 @@ def var_subst(s):
 
 
 @scene()
-def var_subst_of_what_is_not_there(s):
+def var_subst_of_an_unset_name(s):
     s.member(filters=["var-subst"])
     s.send("hello %(name)s")
     s.send("end")
     s.settle()
 
 
-@scene(differs=("Pushpin before 2.0 has no limit", closes(1011, "origin gets CLOSE…")))
+@scene(differs=("Pushpin before 2.0 does not limit the number of filters", closes(1011, "origin gets CLOSE…")))
 def six_filters_are_too_many(s):
     s.opened(subscribe(s.channel(), filters=["skip-self"] * 6), subscribe(s.channel("end")))
     s.settle()
@@ -129,7 +129,7 @@ def unknown_filter_is_ignored(s):
 
 
 @scene()
-def content_filters_must_be_the_subscriptions(s):
+def content_filters_must_match_those_of_the_subscription(s):
     client = s.member(filters=["var-subst"])
     s.send("none named")
     s.send("the same", content_filters=["var-subst"])
@@ -141,7 +141,7 @@ def content_filters_must_be_the_subscriptions(s):
 
 
 @scene(route="debug")
-def content_filters_with_debug(s):
+def content_filters_on_a_debug_route(s):
     s.member(filters=["var-subst"])
     s.send("other", content_filters=["build-id"])
     s.send("end")

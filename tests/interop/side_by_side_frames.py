@@ -1,4 +1,4 @@
-"""Scenes of clients that break the rules, or come close to it."""
+"""Scenes of clients whose frames and handshakes violate RFC 6455, or are valid but unusual."""
 
 import struct
 
@@ -13,7 +13,11 @@ from side_by_side_wire import (
 
 
 def both(play=None, *, closes=None, shows=None, why=GENTLE):
-    """A scene over HTTP, and the same relayed. gripd may differ: it `closes` with a code, or it `shows` something."""
+    """Declares two scenes: one with WebSocket over HTTP, and a relayed one, whose name begins with `relayed_`.
+
+    If gripd differs from Pushpin, either `closes` is the code with which gripd closes both sides, or `shows` is the
+    transcript of gripd, and `why` is the reason.
+    """
     if play is None:
         return lambda play: both(play, closes=closes, shows=shows, why=why)
 
@@ -32,7 +36,7 @@ def both(play=None, *, closes=None, shows=None, why=GENTLE):
     return None
 
 
-ACCEPTED = "Pushpin does not look at it"
+ACCEPTED = "gripd closes the WebSocket; Pushpin does not check for this violation"
 
 
 @both(closes=1002, why=ACCEPTED)
@@ -92,7 +96,7 @@ def fragmented_ping(s, client):
 
 
 @both(
-    why="DEFECT-17: a control frame may come within a message",
+    why="a control frame may come between the fragments of a message (RFC 6455 5.4); Pushpin handles this wrongly",
     shows=["origin gets PING 'in between'", "origin gets TEXT 'one two'"],
 )
 def ping_within_a_message(s, client):
@@ -104,7 +108,7 @@ def ping_within_a_message(s, client):
 
 
 @both(closes=1002)
-def continuation_of_nothing(s, client):
+def continuation_without_a_message(s, client):
     client.frame(CONTINUATION, "of what?")
     s.settle()
 
@@ -135,7 +139,7 @@ def close_code_out_of_range(s, client):
 
 
 @both(closes=1007)
-def close_reason_that_is_no_text(s, client):
+def close_reason_with_invalid_utf8(s, client):
     client.frame(CLOSE, struct.pack("!H", 1000) + b"\xff\xfe")
     s.settle()
 
@@ -154,13 +158,13 @@ def length_in_too_many_bytes(s, client):
 
 
 @both(closes=1002, why=ACCEPTED)
-def length_beyond_all(s, client):
+def length_with_the_highest_bit_set(s, client):
     client.send(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0")
     s.settle()
 
 
 @both(
-    why="DEFECT-17: a control frame may come within a message",
+    why="a control frame may come between the fragments of a message (RFC 6455 5.4); Pushpin handles this wrongly",
     shows=["origin gets CLOSE 1000 'in between'", "client gets CLOSE 1000 'in between'", "client's connection ends"],
 )
 def close_within_a_message(s, client):
@@ -172,35 +176,35 @@ def close_within_a_message(s, client):
 # Handshakes.
 
 
-@scene(differs=("a bad handshake is answered", ["client gets 400 Bad Request…"]))
+@scene(differs=("gripd refuses an invalid handshake with 400", ["client gets 400 Bad Request…"]))
 def handshake_without_a_key(s):
     s.connect(sec_websocket_key=None).gets_answer()
 
 
-@scene(differs=("a bad handshake is answered", ["client gets 400 Bad Request…"]))
+@scene(differs=("gripd refuses an invalid handshake with 400", ["client gets 400 Bad Request…"]))
 def handshake_with_another_version(s):
     s.connect(sec_websocket_version="8").gets_answer()
 
 
-@scene(differs=("a bad handshake is answered", ["client gets 400 Bad Request…"]))
+@scene(differs=("gripd refuses an invalid handshake with 400", ["client gets 400 Bad Request…"]))
 def handshake_without_a_version(s):
     s.connect(sec_websocket_version=None).gets_answer()
 
 
-@scene(differs=("a bad handshake is answered", ["client gets 400 Bad Request…"]))
+@scene(differs=("gripd refuses an invalid handshake with 400", ["client gets 400 Bad Request…"]))
 def handshake_by_post(s):
     s.connect("", "Content-Length: 0", method="POST").gets_answer()
 
 
-@scene(differs=("a bad handshake is answered", ["client gets 400 Bad Request…"]))
+@scene(differs=("gripd refuses an invalid handshake with 400", ["client gets 400 Bad Request…"]))
 def handshake_with_a_body(s):
     s.connect("", "Content-Length: 5", b"hello").gets_answer()
 
 
-@scene(differs=("a handshake has 'Connection: Upgrade' (RFC 6455 4.2.1)", ["client gets 400 Bad Request…"]))
+@scene(differs=("a handshake must have 'Connection: Upgrade' (RFC 6455 4.2.1)", ["client gets 400 Bad Request…"]))
 def handshake_without_connection_upgrade(s):
     client = s.connect(connection=None)
-    # A server that does not take it for a handshake answers itself.
+    # A server that does not accept this as a handshake answers at once, without a request to the origin.
     client.fill(QUIET)
     if not client.buffer:
         s.origin.next().answer("OPEN")
@@ -208,7 +212,7 @@ def handshake_without_connection_upgrade(s):
 
 
 @scene()
-def handshake_with_other_tokens(s):
+def handshake_with_several_connection_tokens(s):
     client = s.connect(connection="keep-alive, UPGRADE")
     s.origin.next().answer("OPEN")
     client.gets_answer()
@@ -220,9 +224,9 @@ def handshake_with_other_tokens(s):
         ["origin gets OPEN", "client gets 101 Switching Protocols"],
     )
 )
-def handshake_in_upper_case(s):
+def handshake_with_upgrade_in_mixed_case(s):
     client = s.connect(upgrade="WebSocket")
-    # A server that does not take it for a handshake answers itself.
+    # A server that does not accept this as a handshake answers at once, without a request to the origin.
     client.fill(QUIET)
     if not client.buffer:
         s.origin.next().answer("OPEN")
@@ -230,7 +234,7 @@ def handshake_in_upper_case(s):
 
 
 @scene()
-def frames_right_behind_the_handshake(s):
+def frames_right_after_the_handshake(s):
     client = s.connect()
     client.text("early")
     s.origin.next().answer("OPEN")

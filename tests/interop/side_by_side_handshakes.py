@@ -1,12 +1,13 @@
-"""Scenes of handshakes with origins of both kinds, and of the target `test`."""
+"""Scenes of handshakes, over HTTP and relayed, and of the built-in target `test`."""
 
 from side_by_side_stage import scene
 from side_by_side_wire import BINARY, EVENTS, PING, QUIET, closing, event, subscribe
 
-# A gateway must send it (RFC 9110 7.6.3), and Pushpin does not. The name in it is another one in each process.
+# This header is not compared: a gateway must send it (RFC 9110 7.6.3), but Pushpin does not, and the value that gripd
+# sends is different in each process.
 VIA = "via"
 
-# Over HTTP.
+# Handshakes over HTTP.
 
 
 @scene()
@@ -31,7 +32,7 @@ def the_origin_gets_the_handshake_as_a_request(s):
         if name.lower() not in boring:
             s.note(f"origin sees {name}: {value}")
     for name in ["Grip-Sig", "Sec-WebSocket-Key", "Grip-Feature", "Connection-Id"]:
-        s.note(f"origin sees so many {name}: {len(request.head.all(name))}")
+        s.note(f"the number of {name} headers that the origin sees: {len(request.head.all(name))}")
     s.note(f"the key is the client's: {request.head.get('Sec-WebSocket-Key') == client.key}")
     request.answer("OPEN", headers={"X-Origin": "yes", "Set-Cookie": "c=d"})
     client.gets_answer()
@@ -76,7 +77,7 @@ def refusal_may_be_a_redirect(s):
 
 
 @scene()
-def refusal_may_have_the_type_of_events(s):
+def refusal_may_have_the_content_type_of_events(s):
     client = s.connect()
     s.origin.next().answer("OPEN", status=403)
     client.gets_answer()
@@ -84,7 +85,7 @@ def refusal_may_have_the_type_of_events(s):
 
 @scene(
     differs=(
-        "Pushpin 1.36 ends the connection where the body exceeds its buffer",
+        "Pushpin 1.36 ends the connection when the body exceeds its buffer",
         ["origin gets OPEN", "client gets 403 Forbidden <20000 bytes, crc 41654703> [Content-Type: text/plain]"],
     )
 )
@@ -116,7 +117,10 @@ def first_answer_may_be_a_close(s):
 
 
 @scene(
-    differs=("a parameter of the content type is accepted", ["origin gets OPEN", "client gets 101 Switching Protocols"])
+    differs=(
+        "gripd accepts a parameter of the Content-Type",
+        ["origin gets OPEN", "client gets 101 Switching Protocols"],
+    )
 )
 def content_type_may_have_parameters(s):
     client = s.connect()
@@ -125,9 +129,12 @@ def content_type_may_have_parameters(s):
 
 
 @scene(
-    differs=("types are case-insensitive (RFC 9110 8.3.1)", ["origin gets OPEN", "client gets 101 Switching Protocols"])
+    differs=(
+        "the Content-Type is case-insensitive (RFC 9110 8.3.1)",
+        ["origin gets OPEN", "client gets 101 Switching Protocols"],
+    )
 )
-def content_type_in_upper_case(s):
+def content_type_in_mixed_case(s):
     client = s.connect()
     s.origin.next().answer("OPEN", kind="Application/WebSocket-Events")
     client.gets_answer()
@@ -135,11 +142,11 @@ def content_type_in_upper_case(s):
 
 @scene(
     differs=(
-        "it concerns gripd and is taken out of the answer; Pushpin has it since 1.41 and leaves it in",
+        "gripd removes Content-Bytes-Accepted; Pushpin knows it since 1.41, and passes it to the client",
         ["origin gets OPEN", "client gets 101 Switching Protocols [X-Origin: yes]"],
     )
 )
-def content_bytes_accepted_of_the_handshake(s):
+def content_bytes_accepted_does_not_reach_the_client(s):
     client = s.connect()
     s.origin.next().answer("OPEN", headers={"Content-Bytes-Accepted": "0", "X-Origin": "yes"})
     client.gets_answer()
@@ -153,11 +160,11 @@ def origin_refuses_connections_from_the_start(s):
 
 @scene(
     differs=(
-        "the server's own answers have a type",
+        "gripd's own responses have a Content-Type; those of Pushpin have none",
         ["client gets 502 Bad Gateway 'Error while proxying to origin.\\n' [Content-Type: text/plain]"],
     )
 )
-def own_answers_have_a_type(s):
+def answers_of_the_server_itself_have_a_content_type(s):
     s.origin.stop_listening()
     s.connect().gets_answer()
 
@@ -166,7 +173,7 @@ def own_answers_have_a_type(s):
 def second_target_is_asked_if_the_first_refuses(s):
     s.origin.listen()
     s.opened()
-    s.note("it is open")
+    s.note("the WebSocket is open")
 
 
 @scene(proto="")
@@ -192,7 +199,7 @@ def target_may_name_the_host(s):
     "",
     proto="",
     differs=(
-        "DEFECT-14: they are refused on every route, if any target has over_http",
+        "gripd refuses forged events on every route if any target has over_http, not only on routes to such targets",
         [
             "client gets 403 Forbidden 'Client not allowed to send WebSocket events directly.\\n'…",
         ],
@@ -200,7 +207,7 @@ def target_may_name_the_host(s):
 )
 def forged_events_on_another_route(s):
     client = s.connect("", f"Content-Type: {EVENTS}", "Content-Length: 6", b"OPEN\r\n", handshake=False, method="POST")
-    # A server that refuses them answers itself.
+    # A server that refuses the events answers at once, without a request to the origin.
     client.fill(QUIET)
     if not client.buffer:
         s.origin.next().answer(status=403, kind="text/plain", body=b"came through\n")
@@ -221,7 +228,7 @@ def origin_resets_the_first_request(s):
     client.gets_answer(of_its_own=True)
 
 
-# Relayed.
+# Relayed handshakes.
 
 
 @scene("")
@@ -242,7 +249,7 @@ def origin_gets_the_relayed_handshake(s):
         if name.lower() not in boring:
             s.note(f"origin sees {name}: {value}")
     for name in ["Grip-Sig", "Sec-WebSocket-Key", "Grip-Feature"]:
-        s.note(f"origin sees so many {name}: {len(origin.head.all(name))}")
+        s.note(f"the number of {name} headers that the origin sees: {len(origin.head.all(name))}")
     origin.accept("X-Origin: yes", 'Sec-WebSocket-Extensions: grip; message-prefix="x:"')
     client.gets_answer()
 
@@ -259,7 +266,7 @@ def relayed_subprotocol(s):
 @scene(
     "",
     differs=(
-        "the zurl of Pushpin 1.36 loses the headers and the reason",
+        "the zurl of Pushpin 1.36 loses the headers and the reason phrase",
         [
             "origin gets the handshake GET /SCENE",
             "client gets 403 Forbidden 'not you\\n' [Content-Type: text/plain; X-Why: no]",
@@ -275,7 +282,7 @@ def relayed_handshake_is_refused(s):
 @scene(
     "",
     differs=(
-        "the zurl of Pushpin 1.36 loses the headers and the reason",
+        "the zurl of Pushpin 1.36 loses the headers and the reason phrase",
         [
             "origin gets the handshake GET /SCENE",
             "client gets 200 OK 'no WebSockets here\\n' [Content-Type: text/plain]",
@@ -291,11 +298,11 @@ def relayed_handshake_is_answered_without_an_upgrade(s):
 @scene(
     "",
     differs=(
-        "a wrong Sec-WebSocket-Accept is no acceptance (RFC 6455 4.1)",
+        "an origin with a wrong Sec-WebSocket-Accept has not accepted the handshake (RFC 6455 4.1)",
         ["origin gets the handshake GET /SCENE", "client gets 502 Bad Gateway 'Error while proxying to origin.\\n'"],
     ),
 )
-def relayed_handshake_is_accepted_wrongly(s):
+def relayed_handshake_with_a_wrong_sec_websocket_accept(s):
     client = s.connect()
     origin = s.origin.next()
     lines = [
@@ -322,10 +329,10 @@ def relayed_origin_resets_the_handshake(s):
 
 
 @scene("", instead="127.0.0.1:1 127.0.0.1:{port}")
-def relayed_second_target(s):
+def relayed_second_target_is_asked_if_the_first_refuses(s):
     s.origin.listen()
     s.relayed()
-    s.note("it is open")
+    s.note("the WebSocket is open")
 
 
 @scene("", route="no_grip")
@@ -333,14 +340,14 @@ def relayed_without_grip(s):
     client = s.connect()
     origin = s.origin.next()
     s.note(f"origin sees Sec-WebSocket-Extensions: {origin.head.get('Sec-WebSocket-Extensions')}")
-    s.note(f"origin sees so many Grip-Sig: {len(origin.head.all('Grip-Sig'))}")
+    s.note(f"the number of Grip-Sig headers that the origin sees: {len(origin.head.all('Grip-Sig'))}")
     origin.accept('Sec-WebSocket-Extensions: grip; message-prefix=""')
     client.gets_answer()
     origin.text(subscribe(s.channel()))
     client.gets()
 
 
-# The test target.
+# The target `test`.
 
 
 @scene(instead="test", host=True)
@@ -359,7 +366,7 @@ def test_target_echoes(s):
     instead="test",
     host=True,
     differs=(
-        "a ping is answered by a pong (RFC 6455 5.5.2)",
+        "a ping must be answered with a pong (RFC 6455 5.5.2)",
         ["client gets 101 Switching Protocols", "client gets PONG 'are you there'"],
     ),
 )
@@ -385,12 +392,12 @@ def test_target_takes_channels(s):
 
 
 @scene(instead="test", host=True)
-def test_target_has_a_channel(s):
+def test_target_has_a_default_channel(s):
     client = s.connect("ws/", at_root=True)
     client.gets_answer()
     s.subscribed(client, "test")
 
 
 @scene(instead="test", host=True)
-def test_target_has_nothing_else(s):
+def test_target_refuses_other_paths(s):
     s.connect("elsewhere", at_root=True).gets_answer()

@@ -1,4 +1,4 @@
-"""Scenes of WebSockets over HTTP: messages and closes, both ways."""
+"""Scenes of WebSocket over HTTP: messages and closes, in both directions."""
 
 import contextlib
 import re
@@ -113,7 +113,7 @@ def unknown_events_are_ignored(s):
 
 
 @scene(differs=(GENTLE, lost("origin gets TEXT 'a'")))
-def malformed_event_ends_it(s):
+def malformed_event_closes_the_websocket(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(event("TEXT", "before"), b"TEXT xyz\r\nhello\r\n")
@@ -121,8 +121,8 @@ def malformed_event_ends_it(s):
     s.settle()
 
 
-@scene(differs=("content is not taken for whole that is shorter than its length says", lost("origin gets TEXT 'a'")))
-def truncated_event_ends_it(s):
+@scene(differs=("content that is shorter than its declared length is incomplete", lost("origin gets TEXT 'a'")))
+def truncated_event_closes_the_websocket(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(event("TEXT", "before"), b"TEXT 9\r\nhello")
@@ -147,7 +147,7 @@ def messages_during_a_request_are_sent_together(s):
 
 
 @scene("over_http,one_event")
-def one_event_a_request(s):
+def one_event_per_request(s):
     client = s.opened()
     client.text("one")
     request = s.origin.next()
@@ -174,7 +174,7 @@ def fragmented_message_reaches_the_origin_whole(s):
 
 @scene(
     differs=(
-        "Pushpin 1.36 stalls behind the first 16384 bytes of a message",
+        "Pushpin 1.36 stalls after the first 16384 bytes of a message",
         [
             "origin gets BINARY <150000 bytes, crc 1472750a>",
             "client gets TEXT <300000 bytes, crc 33d886f2>",
@@ -191,7 +191,7 @@ def large_messages_both_ways(s):
 
 @scene(
     differs=(
-        "Pushpin 1.36 stalls behind the first 16384 bytes of a message",
+        "Pushpin 1.36 stalls after the first 16384 bytes of a message",
         ["origin gets TEXT 'a'", "client gets TEXT <40000 bytes, crc 8b65d87a>"],
     )
 )
@@ -203,8 +203,8 @@ def large_answer_arrives_whole(s):
     s.settle()
 
 
-@scene(differs=("the origin hears why, and the client gets a Close frame", ["origin gets CLOSE 1009…", *closes(1009)]))
-def message_beyond_the_buffer(s):
+@scene(differs=("gripd sends both sides a Close with the reason", ["origin gets CLOSE 1009…", *closes(1009)]))
+def message_larger_than_the_buffer(s):
     client = s.opened()
     client.frame(BINARY, b"u" * 250_000)
     s.settle()
@@ -226,7 +226,7 @@ def ping_and_pong_are_events(s):
 
 @scene(
     differs=(
-        "Pushpin 1.36 does not read on when its buffer of 200000 bytes was full",
+        "Pushpin 1.36 never reads again after its buffer of 200000 bytes was full",
         ["origin gets TEXT 'first'", "all came"],
     )
 )
@@ -234,7 +234,7 @@ def many_messages_during_a_request(s):
     client = s.opened()
     client.text("first")
     request = s.origin.next()
-    # More than a server may keep: it stops reading until the origin has taken some.
+    # These are more bytes than a server keeps, so it stops reading until the origin has accepted some of them.
     sent = [f"{number} " + "x" * 5_000 for number in range(60)]
     threading.Thread(target=lambda: [client.text(text) for text in sent], daemon=True).start()
     s.settle()
@@ -248,8 +248,8 @@ def many_messages_during_a_request(s):
     s.transcript[1:] = ["all came" if came == "".join(sent) else "some never came"]
 
 
-@scene(differs=("text is UTF-8 (RFC 6455 8.1)", lost("origin gets TEXT 'a'")))
-def text_of_the_origin_that_is_no_text(s):
+@scene(differs=("text must be valid UTF-8 (RFC 6455 8.1)", lost("origin gets TEXT 'a'")))
+def text_of_the_origin_with_invalid_utf8(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(event("TEXT", b"\xff\xfe"), event("TEXT", "b"))
@@ -258,7 +258,10 @@ def text_of_the_origin_that_is_no_text(s):
 
 
 @scene(
-    differs=("no frame is sent that breaks the rules, and the client gets a Close frame", lost("origin gets TEXT 'a'"))
+    differs=(
+        "a ping has at most 125 bytes (RFC 6455 5.5), so gripd sends a Close frame with 1011 instead",
+        lost("origin gets TEXT 'a'"),
+    )
 )
 def oversized_ping_of_the_origin(s):
     client = s.opened()
@@ -308,7 +311,7 @@ def origin_does_not_answer_a_close(s):
 
 
 @scene()
-def messages_before_a_close_go_with_it(s):
+def messages_before_a_close_are_sent_with_it(s):
     client = s.opened()
     client.text("one")
     request = s.origin.next()
@@ -322,7 +325,7 @@ def messages_before_a_close_go_with_it(s):
 
 @scene(
     differs=(
-        "the origin has closed, and is not told what the client answers to that",
+        "the origin has closed the WebSocket, so gripd does not send it the client's Close frame",
         [
             "origin gets TEXT 'a'",
             "client gets TEXT 'goodbye'",
@@ -356,7 +359,7 @@ def origin_closes_in_the_first_answer(s):
 
 @scene(
     differs=(
-        "a Close frame must not have this code (RFC 6455 7.4.1): it is taken for none",
+        "a Close frame must not have this code (RFC 6455 7.4.1), so gripd sends 1000 as if there were none",
         ["origin gets TEXT 'a'", "client gets CLOSE 1000", "client's connection ends"],
     )
 )
@@ -369,11 +372,11 @@ def origin_closes_with_a_code_that_must_not_be_sent(s):
 
 @scene(
     differs=(
-        "what came before is delivered, and the client gets a Close frame",
+        "gripd delivers the earlier events of the response, and sends the client a Close frame",
         closes(1011, "origin gets TEXT 'a'", "client gets TEXT 'before'"),
     )
 )
-def origin_disconnects(s):
+def origin_sends_a_disconnect(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(event("TEXT", "before"), event("DISCONNECT"))
@@ -383,11 +386,11 @@ def origin_disconnects(s):
 
 @scene(
     differs=(
-        "what came before is delivered, and the client gets a Close frame",
+        "gripd delivers the earlier events of the response, and sends the client a Close frame",
         lost("origin gets TEXT 'a'", "client gets TEXT 'before'"),
     )
 )
-def origin_opens_again(s):
+def origin_sends_open_again(s):
     client = s.opened()
     client.text("a")
     s.origin.next().answer(event("TEXT", "before"), "OPEN")
@@ -418,7 +421,10 @@ def client_disappears_during_a_request(s):
 
 
 @scene(
-    differs=("no frame is sent that breaks the rules, and the client gets a Close frame", lost("origin gets TEXT 'a'"))
+    differs=(
+        "a Close frame has at most 125 bytes (RFC 6455 5.5), so gripd sends one with 1011 instead",
+        lost("origin gets TEXT 'a'"),
+    )
 )
 def origin_closes_with_a_long_reason(s):
     client = s.opened()

@@ -1,4 +1,4 @@
-"""An origin that a scene scripts step by step: it takes a request, looks at it and answers it, in its own time."""
+"""The origin of a scene. The scene decides when the origin takes each request, and what it answers."""
 
 import base64
 import hashlib
@@ -24,13 +24,13 @@ from side_by_side_wire import (
 )
 
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# What turns on control messages; messages themselves then need no prefix.
+# The response header that turns on control messages. Because of the empty prefix, messages for clients need none.
 GRIP = {"Sec-WebSocket-Extensions": 'grip; message-prefix=""'}
 REASONS = {101: "Switching Protocols", 200: "OK", 302: "Found", 403: "Forbidden", 500: "Internal Server Error"}
 
 
 def signed(token):
-    """Whether a Grip-Sig is a good one for the default key."""
+    """Returns whether a Grip-Sig is signed with the default key, and names the default issuer."""
     try:
         head, claims, signature = token.split(".")
         made = hmac.new(b"changeme", f"{head}.{claims}".encode(), hashlib.sha256).digest()
@@ -41,14 +41,14 @@ def signed(token):
 
 
 class Request:
-    """A request of events, or another one without an upgrade."""
+    """A request that the origin has got: one that carries events, or any other one without an upgrade."""
 
     def __init__(self, wire, head, body, answered):
         self.wire, self.head, self.body, self._answered = wire, head, body, answered
         self.method, self.target = head.line.split(" ")[:2]
 
     def answer(self, *events, status=200, headers=None, kind=EVENTS, body=None, close=False, chunked=False):
-        """Answers with events, or with a body."""
+        """Sends a response whose body is `body`, or else consists of events. `kind` is its Content-Type."""
         body = b"".join(event(one) if isinstance(one, str) else one for one in events) if body is None else body
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Whatever')}"]
         lines += [
@@ -58,7 +58,7 @@ class Request:
         ]
         length = f"Content-Length: {len(body)}"
         if chunked:
-            # In chunks that have nothing to do with the events.
+            # The chunks do not begin and end where the events do.
             chunks = [body[at : at + 10] for at in range(0, len(body), 10)] + [b""]
             length, body = "Transfer-Encoding: chunked", b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in chunks)
         lines += [length, *(["Connection: close"] if close else []), "", ""]
@@ -67,12 +67,16 @@ class Request:
         return self
 
     def reset(self):
-        """Ends the connection by a reset, without an answer."""
+        """Resets the connection without a response."""
         reset(self.wire.socket)
         self._answered.put(False)
 
     def shown(self, ids):
-        """The request as a line. Of its headers those that are not as in every request of events."""
+        """Returns the request as a line for the transcript.
+
+        Of a request with events, the line contains the headers `Meta-*`, `Content-Bytes-*` and `Keep-Alive*`, and those
+        that are wrong.
+        """
         notes = []
         if self.head.get("Content-Type") == EVENTS or self.head.get("Connection-Id"):
             expected = {"Accept": EVENTS, "Content-Type": EVENTS, "Content-Length": str(len(self.body))}
@@ -83,7 +87,7 @@ class Request:
         else:
             return f"{self.method} {self.target} {show(self.body)}"
         if not signed(self.head.get("Grip-Sig")):
-            notes.append("no good Grip-Sig")
+            notes.append("a missing or invalid Grip-Sig")
         for name, value in sorted(self.head.headers):
             if name.lower().startswith(("meta-", "content-bytes", "keep-alive")):
                 notes.append(f"{name.title()}: {value}")
@@ -99,7 +103,7 @@ class Relayed(Peer):
         self.buffer, self.head = wire.buffer, head
 
     def accept(self, *lines):
-        """Accepts the handshake, with more header lines."""
+        """Accepts the handshake. `lines` are further header lines of the response."""
         key = self.head.get("Sec-WebSocket-Key") or ""
         answer = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
         answer += [f"Sec-WebSocket-Accept: {accept_for(key)}", *lines, "", ""]
@@ -107,7 +111,7 @@ class Relayed(Peer):
         return self
 
     def accept_grip(self):
-        """Accepts the handshake with control messages, and messages without a prefix."""
+        """Accepts the handshake, and turns on control messages. Messages for the client then need no prefix."""
         return self.accept('Sec-WebSocket-Extensions: grip; message-prefix=""')
 
     def refuse(self, status, *lines, body=b""):
@@ -124,7 +128,10 @@ class Relayed(Peer):
 
 
 class Ids:
-    """Connection-Ids in the order of their first sight: only what is strange about one is noted."""
+    """The Connection-Ids that an origin has got, in the order of their first appearance.
+
+    Their values are random. A transcript contains their numbers, and only if the origin has got more than one.
+    """
 
     def __init__(self):
         self._seen = []
@@ -141,10 +148,10 @@ class Ids:
 
 
 class Origin:
-    """A server on a port of its own. Until it listens, connections are refused."""
+    """An origin with a port of its own. Connections are refused until `listen` is called."""
 
     def __init__(self):
-        # It only keeps the port: what listens comes and goes.
+        # This socket never listens. It keeps the port while the listening socket is closed and opened again.
         self._keeper = self._bound(0)
         self.port = self._keeper.getsockname()[1]
         self._listener = None
@@ -166,10 +173,10 @@ class Origin:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop_listening(self):
-        """From now on connections are refused."""
+        """Stops listening, so that further connections are refused."""
         listener, self._listener = self._listener, None
         if listener:
-            # Wakes the thread that accepts, which closing does not.
+            # This wakes the thread in `_accept`. Closing the socket does not.
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
 
@@ -199,33 +206,37 @@ class Origin:
         wire.close()
 
     def next(self, seconds=WAIT):
-        """Waits for a request, or for a handshake that is relayed, and notes it."""
+        """Waits for a request or a relayed handshake, adds it to the transcript and returns it."""
         try:
             found = self._arrived.get(timeout=seconds)
         except queue.Empty:
             raise Failed(f"the origin got no request for {seconds:g} s") from None
         if found is None:
-            raise Failed("it was broken off")
+            raise Failed("the scene was aborted")
         self.note(f"origin gets {found.shown(self.ids)}")
         if isinstance(found, Relayed):
             self.relayed.append(found)
         return found
 
     def is_asked(self):
-        """Whether a request waits to be taken."""
+        """Returns whether a request has arrived that was not taken yet."""
         return not self._arrived.empty()
 
     def step(self):
-        """Takes a request that is there and answers it as a friendly origin would. True if there was one."""
+        """Takes a request that has arrived, and returns whether there was one.
+
+        An OPEN is answered with OPEN, and a CLOSE with the same CLOSE. The response to other events contains no event.
+        A relayed handshake is taken, but not answered.
+        """
         try:
             found = self._arrived.get_nowait()
         except queue.Empty:
             return False
         if found is None:
-            raise Failed("it was broken off")
+            raise Failed("the scene was aborted")
         self.note(f"origin gets {found.shown(self.ids)}")
         if isinstance(found, Request):
-            # The close is the last event and is given back as it came.
+            # CLOSE is the last event of a request. The response contains it unchanged.
             close = found.body.find(b"CLOSE")
             bye = [found.body[close:]] if close >= 0 else []
             found.answer(*(["OPEN"] if found.body.startswith(b"OPEN") else []), *bye)
@@ -234,7 +245,7 @@ class Origin:
         return True
 
     def close(self):
-        """Ends it, and with it whoever waits for a request."""
+        """Closes all sockets of the origin. If the scene is waiting for a request, that wait fails."""
         self._arrived.put(None)
         self.stop_listening()
         self._keeper.close()

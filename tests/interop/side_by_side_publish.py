@@ -1,4 +1,4 @@
-"""Scenes of publishing to WebSockets over HTTP: messages, actions, and more than a client reads."""
+"""Scenes of publishing to WebSockets over HTTP: messages, actions, large items, and clients that do not read."""
 
 from side_by_side_origin import GRIP
 from side_by_side_stage import scene
@@ -28,14 +28,14 @@ def one_publish_has_several_items(s):
 
 
 @scene()
-def formatless_item_is_accepted(s):
+def item_without_formats_is_accepted(s):
     client = s.member()
     s.publish({"channel": s.channel(), "ws-message": {"content": "old style"}})
     client.gets()
 
 
 @scene()
-def items_for_other_kinds_are_not_for_websockets(s):
+def items_without_ws_message_are_not_delivered(s):
     client = s.member()
     formats = {"http-stream": {"content": "a"}, "http-response": {"body": "b"}}
     s.publish({"channel": s.channel(), "formats": formats})
@@ -71,7 +71,7 @@ def item_with_an_id_is_delivered_once(s):
     client.gets(2)
 
 
-# Other types, and actions.
+# Pings, pongs and actions.
 
 
 @scene()
@@ -86,7 +86,7 @@ def pings_and_pongs_are_published(s):
 
 @scene(
     differs=(
-        "a ping needs no content; Pushpin accepts such an item and loses it",
+        "a ping or pong needs no content; Pushpin accepts such an item, but does not deliver it",
         ["client gets PING ''", "client gets PONG ''", "client gets TEXT 'end'"],
     )
 )
@@ -107,7 +107,7 @@ def wrong_publishes_are_refused(s):
 
 @scene(
     differs=(
-        "the answer says what is wrong, where Pushpin's says nothing",
+        "gripd's response says what is wrong; that of Pushpin does not",
         ["publisher gets 400 \"Invalid format: 'ws-message' contains unknown 'action'…"],
     )
 )
@@ -122,7 +122,7 @@ def close_is_published_with_code_and_reason(s):
     s.settle()
 
 
-@scene(differs=("a Close frame must not have this code (RFC 6455 7.4.1)", ["publisher gets 400…"]))
+@scene(differs=("gripd refuses a code that is not a number", ["publisher gets 400…"]))
 def close_is_published_with_a_code_that_is_no_number(s):
     s.member()
     s.publish(s.item(action="close", code="x"))
@@ -145,7 +145,7 @@ def close_is_published_without_a_code(s):
 
 @scene(
     differs=(
-        "a close ends the connection when close_grace is over",
+        "gripd ends the connection after close_grace, even if the client does not answer the close",
         ["client gets CLOSE 1000", "origin gets CLOSE", "client's connection ends"],
     )
 )
@@ -159,7 +159,7 @@ def close_is_published_and_the_client_does_not_answer(s):
 
 @scene(
     differs=(
-        "an action of the item itself is for all kinds of connections",
+        "in gripd, an action of the item itself applies to all kinds of connections",
         ["origin gets CLOSE", "client gets CLOSE 4002 'out'", "client's connection ends"],
     )
 )
@@ -171,7 +171,7 @@ def action_of_the_item_closes(s):
 
 @scene(
     differs=(
-        "an action of the item itself is for all kinds of connections",
+        "in gripd, an action of the item itself applies to all kinds of connections",
         ["origin gets CLOSE", "client gets TEXT 'goodbye'", "client gets CLOSE 1000", "client's connection ends"],
     )
 )
@@ -191,7 +191,7 @@ def close_of_one_channel_only(s):
     s.settle()
 
 
-@scene(differs=("Pushpin before 2.0 has no refresh", ["origin gets no event [Meta-A: b]"]))
+@scene(differs=("Pushpin before 2.0 does not know the action refresh", ["origin gets no event [Meta-A: b]"]))
 def refresh_asks_the_origin(s):
     s.member(headers=GRIP | {"Set-Meta-A": "b"})
     s.publish(s.item(action="refresh"))
@@ -200,7 +200,7 @@ def refresh_asks_the_origin(s):
 
 @scene(
     differs=(
-        "DEFECT-30: a hint has the origin asked, as for other kinds of connections",
+        "after a hint, gripd asks the origin, as it does for other kinds of connections; Pushpin does not",
         ["origin gets no event", "client gets TEXT 'end'"],
     )
 )
@@ -234,7 +234,7 @@ def published_during_a_request(s):
 
 @scene(
     differs=(
-        "who closes gets nothing any more that is published",
+        "gripd sends no published messages to a client that has sent its Close frame",
         ["origin gets CLOSE 1000", "client gets CLOSE 1000", "client's connection ends"],
     )
 )
@@ -254,15 +254,15 @@ def nobody_holds_the_channel(s):
     s.note("published")
 
 
-@scene(differs=("text is UTF-8 (RFC 6455 8.1)", ["publisher gets 400…", "client gets TEXT 'end'"]))
-def published_text_that_is_no_text(s):
+@scene(differs=("text must be valid UTF-8 (RFC 6455 8.1)", ["publisher gets 400…", "client gets TEXT 'end'"]))
+def published_text_with_invalid_utf8(s):
     s.member()
     s.send(b"\xff\xfe", type="text")
     s.send("end")
     s.settle()
 
 
-@scene(differs=("a ping has 125 bytes at most (RFC 6455 5.5)", ["publisher gets 400…", "client gets TEXT 'end'"]))
+@scene(differs=("a ping has at most 125 bytes (RFC 6455 5.5)", ["publisher gets 400…", "client gets TEXT 'end'"]))
 def oversized_ping_is_published(s):
     s.member()
     s.send("x" * 126, type="ping")
@@ -270,14 +270,14 @@ def oversized_ping_is_published(s):
     s.settle()
 
 
-@scene(differs=("a Close frame has 125 bytes at most (RFC 6455 5.5)", ["publisher gets 400…"]))
+@scene(differs=("a Close frame has at most 125 bytes (RFC 6455 5.5)", ["publisher gets 400…"]))
 def close_is_published_with_a_long_reason(s):
     s.member()
     s.publish(s.item(action="close", code=4000, reason="x" * 124))
     s.settle()
 
 
-# Much to send.
+# Large items, and clients that do not read.
 
 TEXTS = [f"{number}" + "x" * 5_000 for number in range(10)]
 
@@ -291,11 +291,11 @@ def large_publish(s):
 
 @scene(
     differs=(
-        "nothing is dropped for want of a window",
+        "gripd drops no message; Pushpin drops those for which the send window of the connection has no room",
         [f"client gets TEXT {show(text.encode())}" for text in TEXTS] + ["client gets TEXT 'end'"],
     )
 )
-def publish_beyond_the_window(s):
+def published_items_exceed_the_send_window(s):
     s.member()
     s.publish(*[s.item(text) for text in TEXTS], s.item("end"))
     s.settle(1)
@@ -304,7 +304,7 @@ def publish_beyond_the_window(s):
 @scene(
     slow=True,
     differs=(
-        "what waits for a client is bounded, and it is cut when that is exceeded; Pushpin drops messages in between",
+        "gripd disconnects a client for which too many bytes wait; Pushpin drops some of its messages instead",
         [
             "none is missing among those that came",
             "the connection is over",
@@ -322,5 +322,5 @@ def client_that_does_not_read(s):
     others = {line for line in s.transcript if line.startswith("client gets CLOSE") and "1013" not in line}
     whole = numbers == list(range(len(numbers)))
     s.transcript[:] = ["none is missing among those that came" if whole else "some are missing in between", *others]
-    # The Close frame (1013) may not fit any more.
+    # The Close frame with 1013 may be missing, because the client's socket may have no room for it.
     s.note("the connection is over" if client.over else "the connection goes on")

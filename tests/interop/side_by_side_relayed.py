@@ -1,4 +1,4 @@
-"""Scenes of WebSockets that are relayed to an origin that speaks them itself."""
+"""Scenes of WebSockets that are relayed to an origin that speaks WebSocket itself."""
 
 from side_by_side_stage import GENTLE, closes, scene
 from side_by_side_wire import BINARY, CONTINUATION, PING, PONG, TEXT, control
@@ -74,14 +74,14 @@ def relayed_messages_may_have_no_prefix(s):
 
 
 @scene("")
-def extensions_of_the_origin_may_be_many(s):
+def origin_may_name_several_extensions(s):
     client, origin = s.relayed('Sec-WebSocket-Extensions: x; y=1, grip; message-prefix="a:"')
     origin.text("no")
     origin.text("a:yes")
     client.gets()
 
 
-@scene("", differs=("DEFECT-7: Pushpin relays the frames behind the first one", ["client gets TEXT 'end'"]))
+@scene("", differs=("Pushpin drops only the first frame, and relays the others", ["client gets TEXT 'end'"]))
 def rest_of_a_dropped_message_is_dropped(s):
     client, origin = s.relayed("Sec-WebSocket-Extensions: grip")
     origin.text("drop", fin=False)
@@ -92,7 +92,7 @@ def rest_of_a_dropped_message_is_dropped(s):
 
 
 @scene("")
-def prefix_is_in_the_first_frame(s):
+def only_the_first_frame_of_a_message_has_a_prefix(s):
     client, origin = s.relayed("Sec-WebSocket-Extensions: grip")
     origin.text("m:one ", fin=False)
     origin.frame(CONTINUATION, "m:two")
@@ -102,7 +102,7 @@ def prefix_is_in_the_first_frame(s):
 @scene(
     "",
     differs=(
-        "whoever is in between may cut messages into frames (RFC 6455 5.4): it is a control message still",
+        "any intermediary may fragment a message (RFC 6455 5.4), so a control message may have several fragments",
         ["client gets TEXT 'after'", "client gets TEXT 'published'"],
     ),
 )
@@ -151,7 +151,7 @@ def relayed_large_messages(s):
 @scene(
     "",
     differs=(
-        "the zurl of Pushpin 1.36 takes no frame of more than 200000 bytes",
+        "the zurl of Pushpin 1.36 accepts no frame of more than 200000 bytes",
         ["origin gets BINARY <1000000 bytes, crc 7d770599>"],
         True,
     ),
@@ -165,7 +165,7 @@ def relayed_very_large_message_of_the_client(s):
 @scene(
     "",
     differs=(
-        "the zurl of Pushpin 1.36 takes no frame of more than 200000 bytes",
+        "the zurl of Pushpin 1.36 accepts no frame of more than 200000 bytes",
         ["client gets BINARY <1000000 bytes, crc 82ad50a5>"],
         True,
     ),
@@ -195,7 +195,7 @@ def relayed_many_messages(s):
 @scene(
     "",
     differs=(
-        "the zurl of Pushpin 1.36 loses what is in pings and pongs",
+        "the zurl of Pushpin 1.36 loses the content of pings and pongs",
         [
             "origin gets PING 'client'",
             "client gets PONG 'client'",
@@ -218,8 +218,8 @@ def relayed_pings_and_pongs(s):
     s.settle()
 
 
-@scene("", differs=("text is UTF-8 (RFC 6455 8.1)", ["origin gets CLOSE 1007…", *closes(1011)]))
-def relayed_text_of_the_origin_that_is_no_text(s):
+@scene("", differs=("text must be valid UTF-8 (RFC 6455 8.1)", ["origin gets CLOSE 1007…", *closes(1011)]))
+def relayed_text_of_the_origin_with_invalid_utf8(s):
     _, origin = s.relayed(grip=False)
     origin.frame(TEXT, b"\xff\xfe")
     s.settle()
@@ -251,7 +251,7 @@ def relayed_close_of_the_origin(s):
 @scene(
     "",
     differs=(
-        "the zurl of Pushpin 1.36 loses what comes right before a close",
+        "the zurl of Pushpin 1.36 loses the messages right before a close",
         [
             "origin gets CLOSE 4001 'origin'",
             "client gets TEXT 'good'",
@@ -273,11 +273,11 @@ def relayed_goodbye_before_a_close(s):
 @scene(
     "",
     differs=(
-        "the origin's Close is answered as it comes, with the same code (RFC 6455 5.5.1)",
+        "gripd answers the origin's Close frame at once, with the same code (RFC 6455 5.5.1)",
         ["client gets CLOSE 4001 'origin'", "origin gets CLOSE 4001 'origin'", "client's connection ends"],
     ),
 )
-def relayed_close_of_the_origin_and_another_code(s):
+def relayed_close_is_answered_by_the_client_with_another_code(s):
     client, origin = s.relayed()
     origin.bye(4001, "origin")
     client.gets()
@@ -298,7 +298,7 @@ def relayed_close_of_the_client_without_a_code(s):
 @scene(
     "",
     differs=(
-        "a close without a code is one with 1000, for both sides",
+        "if the origin closes without a code, gripd sends both sides a Close frame with 1000",
         ["client gets CLOSE 1000", "origin gets CLOSE 1000"],
     ),
 )
@@ -338,7 +338,13 @@ def relayed_client_disappears(s):
     s.settle(0.6)
 
 
-@scene("", differs=("both sides get a Close frame; Pushpin 1.36 goes on", closes(1011, "origin gets CLOSE 1002…")))
+@scene(
+    "",
+    differs=(
+        "gripd sends both sides a Close frame; Pushpin 1.36 continues",
+        closes(1011, "origin gets CLOSE 1002…"),
+    ),
+)
 def relayed_origin_breaks_the_protocol(s):
     client, origin = s.relayed()
     origin.send(b"\x83\x05hello")

@@ -1,4 +1,4 @@
-"""Scenes of publishing to WebSockets that are relayed, and of their control messages."""
+"""Scenes of relayed WebSockets: publishing to them, and the control messages of their origins."""
 
 import time
 
@@ -7,14 +7,14 @@ from side_by_side_wire import BINARY, CONTINUATION, control
 
 
 def member(s):
-    """A client that is subscribed, and its origin."""
+    """Returns a relayed client that is subscribed to the channel of the scene, and its origin."""
     client, origin = s.relayed()
     origin.text(control("subscribe", channel=s.channel()))
     return s.subscribed(client), origin
 
 
 @scene("")
-def published_to_a_relayed_one(s):
+def published_to_a_relayed_websocket(s):
     client, origin = member(s)
     s.send("one")
     s.send(b"\xff\0")
@@ -25,7 +25,7 @@ def published_to_a_relayed_one(s):
 
 
 @scene("")
-def relayed_one_unsubscribes(s):
+def relayed_origin_unsubscribes_the_client(s):
     client, origin = member(s)
     origin.text(control("unsubscribe", channel=s.channel()))
     origin.text(control("subscribe", channel=s.channel("end")))
@@ -49,7 +49,7 @@ def relayed_close_is_published_without_a_code(s):
     s.settle()
 
 
-@scene("", differs=("Pushpin before 2.0 has no refresh", []))
+@scene("", differs=("Pushpin before 2.0 does not know the action refresh", []))
 def relayed_refresh_does_nothing(s):
     client, origin = member(s)
     s.publish(s.item(action="refresh"))
@@ -57,7 +57,7 @@ def relayed_refresh_does_nothing(s):
 
 
 @scene("")
-def relayed_one_is_detached(s):
+def relayed_origin_detaches_the_client(s):
     client, origin = member(s)
     origin.text(control("detach"))
     origin.gets()
@@ -95,7 +95,10 @@ def relayed_implicit_channel(s):
 
 
 def begins(client, origin):
-    """The origin begins a message, too large to be kept until it is complete, and the client has some of it."""
+    """Sends the first fragment of a message from the origin, and waits up to 2 s for its first bytes at the client.
+
+    The fragment is so large that a server relays it before the message is complete.
+    """
     origin.frame(BINARY, b"x" * 100_000, fin=False)
     until = time.monotonic() + 2
     while not client.buffer and time.monotonic() < until:
@@ -105,7 +108,7 @@ def begins(client, origin):
 @scene(
     "",
     differs=(
-        "nothing is dropped: it waits for the end of the message",
+        "gripd does not drop the item: it waits for the end of the relayed message",
         ["client gets BINARY <100003 bytes, crc 89443e4c>", "client gets TEXT 'published'"],
     ),
 )
@@ -122,7 +125,7 @@ def published_while_a_fragmented_message_is_on_its_way(s):
     "",
     alone=True,
     differs=(
-        "DEFECT-16: Pushpin sends it again and again, and breaks",
+        "Pushpin sends the delayed message again and again, and fails",
         ["client gets BINARY <100003 bytes, crc 89443e4c>", "client gets TEXT 'late'", "client gets TEXT 'three four'"],
     ),
 )

@@ -10,18 +10,18 @@ from string import Template
 from harness import GRIPD, ROOT, Failed, Process, check, eventually, exchange, free_ports
 
 PUSHPIN_CONF = Template((ROOT / "tests/pushpin.conf").read_text())
-# Connections of clients. No scene has as many.
+# The number of client connections for which Pushpin is configured. The scenes need fewer.
 CONNECTIONS = 1000
 
 
 class Server:
-    """A server with its addresses: `client` and `control`."""
+    """A running server, with its addresses for clients (`client`) and for publishers (`control`)."""
 
     def __init__(self, routes, ready):
         self._home = tempfile.TemporaryDirectory(prefix="side-by-side-")
         home = Path(self._home.name)
-        # Says that all parts of the server, and its way to origins, are there.
-        # Some rules hold if any target has over_http: one always has, whatever scenes are played.
+        # Responses to /ready-test and /ready-origin show that all parts of the server run, and that it reaches origins.
+        # Some rules apply if any target has over_http. This route has such a target, whichever scenes are played.
         also = f"*,proto=ws,path_beg=/ready-events 127.0.0.1:{ready},over_http"
         lines = [*routes, also, "*,path_beg=/ready-test test", f"*,path_beg=/ready-origin 127.0.0.1:{ready}"]
         (home / "routes").write_text("\n".join(lines) + "\n")
@@ -37,7 +37,7 @@ class Server:
     def _answers(self, path):
         check(self.is_up(), f"{self.name} ended: {''.join(self.process.lines)[-800:]}")
         try:
-            # The test target may have its own idea of the path; 502 is what must not be.
+            # The test target may answer this path with 404. Only a 5xx status means that the server is not ready.
             return exchange(self.client, "GET", path, seconds=1)[0] < 500 and exchange(self.control, "GET", "/")
         except (OSError, ValueError):
             return False
@@ -46,7 +46,7 @@ class Server:
         return self.process.child.poll() is None
 
     def end(self):
-        """Ends it, and returns its exit code. Once is enough."""
+        """Ends the server, and returns its exit code, or None if it was never started. May be called again."""
         try:
             return self.process and self.process.end()
         finally:
@@ -70,7 +70,7 @@ class Gripd(Server):
     name = "gripd"
 
     def start(self, home):
-        check(os.access(GRIPD, os.X_OK), f"there is no {GRIPD}")
+        check(os.access(GRIPD, os.X_OK), f"{GRIPD} does not exist, or is not executable")
         config = 'listen = "127.0.0.1:0"\nroutes = "routes"\n\n[origin]\nx_forwarded_for = ""\n\n[control]\nlisten = "127.0.0.1:0"\n'
         (home / "gripd.toml").write_text(config)
         self.process = Process([GRIPD, "--config", str(home / "gripd.toml")], "stderr")
@@ -79,7 +79,7 @@ class Gripd(Server):
 
 
 def install_pushpin():
-    """Installs Debian's Pushpin if it is not there."""
+    """Installs Debian's Pushpin if one of its programs is missing."""
     if shutil.which("pushpin") and shutil.which("zurl") and shutil.which("condure"):
         return
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

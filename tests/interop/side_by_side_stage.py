@@ -1,4 +1,4 @@
-"""What a scene is played on: a client, an origin and a publisher around a server; and what it must show."""
+"""Scenes: how they are declared, the clients, origin and publisher they use, and how transcripts are compared."""
 
 import base64
 import contextlib
@@ -13,7 +13,8 @@ from harness import Failed, exchange
 from side_by_side_origin import GRIP
 from side_by_side_wire import PROBE, QUIET, WAIT, Over, Peer, accept_for, show, subscribe
 
-# Headers of answers that are noted. Others are how a server frames an answer.
+# The beginnings of the names of response headers that the transcript contains. Other headers depend on how a server
+# frames its responses.
 NOTED = (
     "x-",
     "content-type",
@@ -29,48 +30,62 @@ NOTED = (
 
 
 class Differs(NamedTuple):
-    """What gripd shows in the place of Pushpin's transcript, and why that is intended."""
+    """An intended difference: the reason for it, and the transcript that gripd shows instead of Pushpin's."""
 
     why: str
     shows: list
-    # Whether Pushpin shows the same at times: what it does wrong is a race.
+    # Whether Pushpin may show the same, because its error is a race and does not occur each time.
     at_times: bool = False
 
 
 class Scene(NamedTuple):
     name: str
     play: object
-    # Options of the route's condition and of its target, and whole targets in the place of the origin.
+    # Further options of the route's condition.
     route: str
+    # The options of the target, which is the scene's origin.
     target: str
+    # The value of `proto` in the route's condition, or "" for all protocols.
     proto: str
+    # The whole targets of the route, or "" if the origin is the target. "{port}" stands for the port of the origin.
+    # The origin of a scene with such targets does not listen by itself.
     instead: str
-    # Whether a host of its own names the route, in the place of a path.
+    # Whether a host of its own selects the scene's route, and not a path.
     host: bool
-    # Takes long: begins first.
+    # Whether the scene takes long, so that it must begin before others.
     slow: bool
-    # May end Pushpin: gets one of its own.
+    # Whether the scene may end Pushpin, so that it needs a server of its own.
     alone: bool
     differs: Differs | None
 
 
 SCENES = []
-# A reason that many scenes have.
-GENTLE = "the client gets a Close frame, where Pushpin ends the connection"
+# The reason for many differences.
+GENTLE = "gripd sends the client a Close frame; Pushpin ends the connection without one"
 
 
 def lost(*before):
-    """What is shown when gripd cannot make use of what the origin answers: that one hears that the client is gone."""
+    """Returns the transcript that gripd shows if it cannot use a response of the origin.
+
+    After `before`, the client gets a Close frame with 1011, and the origin gets a DISCONNECT.
+    """
     return [*closes(1011, *before), "origin gets DISCONNECT"]
 
 
 def closes(code, *before):
-    """A transcript that ends with a Close frame; what it says beside the code is free."""
+    """Returns a transcript in which `before` is followed by a Close frame for the client and the end of its connection.
+
+    The Close frame must have the code, and may have any reason.
+    """
     return [*before, f"client gets CLOSE {code}…", "client's connection ends"]
 
 
 def scene(target="over_http", *, route="", proto="ws", instead="", host=False, slow=False, alone=False, differs=None):
-    """Declares a scene: both servers must show the same, unless it says how gripd `differs`."""
+    """Returns a decorator that declares a function as a scene.
+
+    Both servers must show the same, unless `differs` says why and how gripd differs. Its members are the fields of
+    `Differs`. The other parameters are fields of `Scene`.
+    """
 
     def declare(play):
         declared = Differs(*differs) if differs else None
@@ -82,7 +97,7 @@ def scene(target="over_http", *, route="", proto="ws", instead="", host=False, s
 
 
 def route_lines(one, port):
-    """The lines of a routes file for a scene."""
+    """Returns the lines that a routes file needs for a scene."""
     where = [f"{one.name}.example"] if one.host else ["*", f"path_beg=/{one.name}"]
     condition = ",".join(filter(None, [*where, one.proto and f"proto={one.proto}", one.route]))
     target = one.instead.format(port=port) or ",".join(filter(None, [f"127.0.0.1:{port}", one.target]))
@@ -97,7 +112,11 @@ class Client(Peer):
         self.key = key
 
     def gets_answer(self, seconds=WAIT, of_its_own=False):
-        """Waits for the answer to the handshake, or to a request, and notes it; not the type of a server's own."""
+        """Waits for the response to the handshake or request, and adds it to the transcript.
+
+        `of_its_own` says that the response is the server's own. Its Content-Type is then left out, because only gripd
+        sends one.
+        """
         try:
             head = self.head(seconds)
             status = head.line.split(" ", 1)[1]
@@ -120,11 +139,14 @@ class Client(Peer):
             raise Failed(f"{self.who} got no answer for {seconds:g} s") from None
         except Over:
             self.note(f"{self.who}'s connection ends without an answer")
-            raise Failed("no answer") from None
+            raise Failed("the connection ended without an answer") from None
         return self
 
     def ends(self, seconds=WAIT):
-        """Notes all that comes until the connection ends. A Close frame is answered, as a browser does."""
+        """Waits until the connection ends, and adds what arrives to the transcript.
+
+        A Close frame is answered, as browsers do.
+        """
         until = time.monotonic() + seconds
         while not self.done:
             if not self.step():
@@ -135,7 +157,7 @@ class Client(Peer):
         return self
 
     def may_end(self):
-        """Notes all that comes, until the connection ends or nothing comes any more."""
+        """Waits until the connection ends or nothing more arrives, and adds what arrives to the transcript."""
         last = time.monotonic() + QUIET
         while not self.done and time.monotonic() < last + QUIET:
             if self.step():
@@ -147,7 +169,7 @@ class Client(Peer):
 
 
 class Stage:
-    """A scene's own client, origin and channels."""
+    """The clients, the origin, the channels and the transcript of one scene."""
 
     def __init__(self, name, server, origin):
         self.name, self.server, self.origin = name, server, origin
@@ -160,13 +182,21 @@ class Stage:
         self.transcript.append(line.replace(f"/{self.name}", "/SCENE"))
 
     def channel(self, name="room"):
-        """A name for a channel that no other scene uses."""
+        """Returns the name of a channel that no other scene uses."""
         return f"{self.name}-{name}"
 
     # Clients.
 
     def connect(self, path="", *headers, handshake=True, **changes):
-        """Sends a handshake. `changes` replace headers by their name in Python's style; None leaves one out."""
+        """Connects a client, sends its handshake, and returns the client.
+
+        `headers` are further header lines, or the body of the request if they are bytes. `changes` replace the values
+        of the usual headers, and None leaves a header out. The names have underscores in place of hyphens. Two of
+        `changes` are no headers: `method`, and `at_root`, which puts the scene's name into the host instead of the
+        path.
+
+        Without `handshake`, the request is an ordinary one.
+        """
         key = base64.b64encode(os.urandom(16)).decode()
         method = changes.pop("method", "GET")
         at_root = changes.pop("at_root", False)
@@ -191,7 +221,10 @@ class Stage:
         return client
 
     def opened(self, *events, headers=GRIP, path=""):
-        """Connects over HTTP; the origin accepts, with more events. What is as usual is not noted."""
+        """Connects a client. The origin accepts the WebSocket over HTTP, with further events in the same response.
+
+        The transcript contains the handshake only if something about it is unusual.
+        """
         before = len(self.transcript)
         client = self.connect(path)
         self.origin.next().answer("OPEN", *events, headers=headers)
@@ -199,12 +232,19 @@ class Stage:
         return self._usual(before, ["origin gets OPEN"], client)
 
     def member(self, *events, headers=GRIP, channel=None, **more):
-        """A client over HTTP that is subscribed to the scene's channel, or to another."""
+        """Connects a client over HTTP, and waits until it is subscribed to `channel`, or to that of the scene.
+
+        `more` are further fields of the control message that subscribes it.
+        """
         client = self.opened(subscribe(channel or self.channel(), **more), *events, headers=headers)
         return self.subscribed(client, channel)
 
     def relayed(self, *lines, grip=True, path=""):
-        """Connects to an origin that speaks WebSockets itself: client and origin. What is as usual is not noted."""
+        """Connects a client to an origin that speaks WebSocket itself, and returns the client and the origin.
+
+        `lines` are further header lines of the origin's response. If there are none and `grip` is true, the response
+        turns on control messages. The transcript contains the handshake only if something about it is unusual.
+        """
         before = len(self.transcript)
         client = self.connect(path)
         origin = self.origin.next()
@@ -221,18 +261,22 @@ class Stage:
     # Publishing.
 
     def publish(self, *items):
-        """Publishes; notes only a refusal."""
+        """Publishes items. The transcript contains only a refusal."""
         body = json.dumps({"items": items})
         status, answer = exchange(self.server.control, "POST", "/publish", body, {"Content-Type": "application/json"})
         if status != 200:
             self.note(f"publisher gets {status} {answer.strip()!r}")
 
     def send(self, content, channel=None, **more):
-        """Publishes a text."""
+        """Publishes one item. The arguments are those of `item`."""
         self.publish(self.item(content, channel, **more))
 
     def item(self, content=None, channel=None, *, meta=None, item=None, **fields):
-        """An item; more fields of its format, and of the item itself."""
+        """Returns an item for WebSockets.
+
+        `content` is text, or bytes for `content-bin`. `fields` are further fields of the format, whose names have
+        underscores in place of hyphens. `item` holds further fields of the item itself.
+        """
         fields = {name.replace("_", "-"): value for name, value in fields.items()}
         if isinstance(content, bytes):
             fields["content-bin"] = base64.b64encode(content).decode()
@@ -242,7 +286,10 @@ class Stage:
         return found | ({"meta": meta} if meta else {})
 
     def subscribed(self, client, channel=None):
-        """Waits until a client is subscribed, by texts that are not noted."""
+        """Waits until a client is subscribed to a channel, and returns the client.
+
+        This is found out by texts that are published to the channel. The transcript does not contain them.
+        """
         until = time.monotonic() + WAIT
         numbers, seen = [], []
         while True:
@@ -254,16 +301,16 @@ class Stage:
             except Over:
                 raise Failed(f"{client.who}'s connection ended before it was subscribed") from None
             seen = [number for number in numbers if f"{PROBE.decode()}{number}.".encode() in client.buffer]
-            # What was published later is delivered later.
+            # Items arrive in their order, so no earlier text can follow the last one.
             if numbers[-1] in seen:
                 return client
             if time.monotonic() > until:
                 raise Failed(f"{client.who} was not subscribed after {WAIT:g} s")
 
-    # What else happens.
+    # Waiting, and the end of the scene.
 
     def wait(self, seconds):
-        """Waits until somebody gets something."""
+        """Waits until a request has arrived at the origin, or bytes at a client, for at most `seconds`."""
         until = time.monotonic() + seconds
         with contextlib.suppress(Over):
             while time.monotonic() < until and not self.origin.is_asked():
@@ -271,9 +318,12 @@ class Stage:
                     return
 
     def settle(self, seconds=QUIET):
-        """Notes what comes to anybody until nothing comes any more. Origin and clients do what is polite."""
+        """Adds to the transcript what the clients and the origin get, until nothing arrives for `seconds`.
+
+        Meanwhile the origin answers requests, and both sides answer Close frames. This ends after `WAIT` at the latest.
+        """
         until = time.monotonic() + WAIT
-        # The first thing may take a busy machine longer.
+        # On a busy machine the first message may take longer, so the wait for it is longer by QUIET.
         last = time.monotonic() + QUIET
         notes = {}
         while time.monotonic() < min(last + seconds, until):
@@ -283,7 +333,7 @@ class Stage:
                 some |= peer.step()
             if some:
                 last = time.monotonic()
-            # Who gets something first is chance: each one's lines stay together.
+            # The order of different receivers is random, so the lines of each receiver are kept together.
             for line in self.transcript[before:]:
                 notes.setdefault(line.split(" gets ")[0].split("'s connection")[0], []).append(line)
             del self.transcript[before:]
@@ -299,14 +349,14 @@ class Stage:
 
 
 def play(one, server, origin):
-    """Plays a scene: its transcript. What stops it is the last line."""
+    """Plays a scene, and returns its transcript. If the scene is cut short, the last line says why."""
     stage = Stage(one.name, server, origin)
     try:
         if not one.instead:
             origin.listen()
         one.play(stage)
     except Failed as error:
-        stage.note(f"so far: {error}")
+        stage.note(f"the scene stops here: {error}")
     except Exception as error:
         stage.note(f"broken: {type(error).__name__}: {error}")
     finally:
@@ -315,30 +365,30 @@ def play(one, server, origin):
 
 
 def judge(one, pushpin, gripd):
-    """Why a scene failed, or None."""
+    """Returns the reason why a scene failed, or None if it passed."""
     for name, shown in [("Pushpin", pushpin), ("gripd", gripd)]:
         if shown and shown[-1].startswith("broken: "):
             return f"the scene broke at {name}: {shown[-1]}"
     if one.differs is None:
         return None if pushpin == gripd else f"Pushpin shows {difference(pushpin, gripd)}"
     if not matches(one.differs.shows, gripd):
-        return f"declared is {difference(one.differs.shows, gripd)}"
+        return f"the scene declares {difference(one.differs.shows, gripd)}"
     stale = matches(one.differs.shows, pushpin) and not one.differs.at_times
-    return "stale: Pushpin shows what is declared for gripd" if stale else None
+    return "the declared difference is stale: Pushpin shows what is declared for gripd" if stale else None
 
 
 def is_line(declared, shown):
-    """Whether a line is the declared one, which may leave its end open, by an ellipsis."""
+    """Returns whether a line is the declared one. If that ends with an ellipsis, any end of the line will do."""
     return shown.startswith(declared[:-1]) if declared.endswith("…") else shown == declared
 
 
 def matches(declared, shown):
-    """Whether a transcript is the declared one."""
+    """Returns whether a transcript is the declared one."""
     return len(declared) == len(shown) and all(map(is_line, declared, shown))
 
 
 def difference(expected, shown):
-    """Where two transcripts part, in words."""
+    """Returns a text that says what two transcripts contain where they begin to differ."""
     same = sum(1 for _ in itertools.takewhile(lambda pair: is_line(*pair), zip(expected, shown, strict=False)))
     rests = [", then ".join(rest[same : same + 3]) or "nothing more" for rest in (expected, shown)]
-    return f"{rests[0]} and gripd {rests[1]}" + (f", behind {same} lines that agree" if same else "")
+    return f"{rests[0]}, but gripd shows {rests[1]}" + (f", after {same} equal lines" if same else "")

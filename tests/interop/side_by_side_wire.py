@@ -1,4 +1,4 @@
-"""Frames, heads and events as bytes: written as a scene wants them, however wrong, and read exactly."""
+"""WebSocket frames, HTTP heads and events as bytes. Scenes may write invalid ones, and see exactly what they read."""
 
 import base64
 import contextlib
@@ -13,15 +13,16 @@ import zlib
 
 from harness import Failed
 
-# The longest that anything here is waited for, unless a scene says otherwise; what works takes milliseconds.
+# The longest time to wait for something, in seconds, unless a scene says otherwise. What works takes milliseconds.
 WAIT = 5.0
-# How long is looked for what must not come.
+# The time to wait for something that must not arrive, in seconds.
 QUIET = 0.3
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NAMES = {CONTINUATION: "CONTINUATION", TEXT: "TEXT", BINARY: "BINARY", CLOSE: "CLOSE", PING: "PING", PONG: "PONG"}
 EVENTS = "application/websocket-events"
-# Texts that begin so are published to learn that a subscription is there. They are never noted.
+# The beginning of the texts that are published to find out whether a client is subscribed. Transcripts never contain
+# these texts.
 PROBE = b"probe "
 
 
@@ -30,7 +31,7 @@ class Over(Exception):
 
 
 def frame(opcode, payload=b"", *, fin=True, mask=True, rsv=0):
-    """A frame as bytes. Nothing is checked: scenes send wrong ones too."""
+    """Returns a frame as bytes. Nothing is checked, because scenes send invalid frames as well."""
     head = bytes([fin << 7 | rsv << 4 | opcode])
     size = len(payload)
     bit = mask << 7
@@ -49,12 +50,12 @@ def frame(opcode, payload=b"", *, fin=True, mask=True, rsv=0):
 
 
 def closing(code=None, reason=""):
-    """The payload of a Close frame."""
+    """Returns the payload of a Close frame."""
     return b"" if code is None else struct.pack("!H", code) + reason.encode()
 
 
 def show(payload):
-    """A payload as a line can show it."""
+    """Returns a payload as text for a transcript. Of more than 80 bytes, only the number and a checksum are shown."""
     if len(payload) > 80:
         return f"<{len(payload)} bytes, crc {zlib.crc32(payload):08x}>"
     try:
@@ -71,7 +72,7 @@ def show_close(payload):
 
 
 def event(name, content=None):
-    """An event of an over_http answer."""
+    """Returns an event as bytes, for a response to a request with events."""
     if content is None:
         return name.encode() + b"\r\n"
     content = content.encode() if isinstance(content, str) else content
@@ -79,23 +80,23 @@ def event(name, content=None):
 
 
 def control(kind, **fields):
-    """A control message as a payload; names in Python's style."""
+    """Returns the payload of a control message. The names of `fields` have underscores in place of hyphens."""
     fields = {name.replace("_", "-"): value for name, value in fields.items()}
     return b"c:" + json.dumps({"type": kind} | fields).encode()
 
 
 def subscribe(channel, **more):
-    """An event that subscribes a client."""
+    """Returns an event that subscribes a client."""
     return event("TEXT", control("subscribe", channel=channel, **more))
 
 
 def set_meta(name, value):
-    """An event that says something of a client, for filters."""
+    """Returns an event that sets a value in the meta of a client, which filters look at."""
     return event("TEXT", control("set-meta", name=name, value=value))
 
 
 def show_events(body):
-    """The events of a request. What is not encoded as Pushpin does is shown raw."""
+    """Returns the events of a request as text. If they are not encoded as Pushpin does, the whole body is shown."""
     shown = []
     rest = body
     while rest:
@@ -120,19 +121,19 @@ def show_events(body):
 
 
 def accept_for(key):
-    """What Sec-WebSocket-Accept must be for a key."""
+    """Returns the value of Sec-WebSocket-Accept that belongs to a Sec-WebSocket-Key (RFC 6455 4.2.2)."""
     guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     return base64.b64encode(hashlib.sha1((key + guid).encode()).digest()).decode()
 
 
 def reset(connection):
-    """Ends a connection by a reset."""
+    """Resets a connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 class Head:
-    """The first line and the headers of a request or of an answer."""
+    """The first line and the headers of a request or of a response."""
 
     def __init__(self, raw):
         lines = raw.decode("latin-1").split("\r\n")
@@ -147,7 +148,7 @@ class Head:
 
 
 class Wire:
-    """A socket that is read to what a scene waits for."""
+    """A socket with a buffer for bytes that have arrived and that the scene has not taken yet."""
 
     def __init__(self, connection):
         self.socket = connection
@@ -155,7 +156,7 @@ class Wire:
         self.over = False
 
     def send(self, data):
-        """Sends bytes; whether the peer is still there shows when reading."""
+        """Sends bytes. An error is ignored, because reading will show that the connection has ended."""
         try:
             self.socket.settimeout(WAIT)
             self.socket.sendall(data)
@@ -163,7 +164,10 @@ class Wire:
             pass
 
     def fill(self, seconds):
-        """Reads what is there, or comes in so many seconds. False if nothing came."""
+        """Reads bytes into the buffer, and waits up to `seconds` for them. Returns whether any have arrived.
+
+        Raises `Over` if the connection has ended.
+        """
         if self.over:
             raise Over
         try:
@@ -179,7 +183,7 @@ class Wire:
         return True
 
     def exactly(self, count, seconds=WAIT):
-        """So many bytes."""
+        """Waits for `count` bytes, and takes them from the buffer."""
         until = time.monotonic() + seconds
         while len(self.buffer) < count:
             if not self.fill(until - time.monotonic()) and time.monotonic() >= until:
@@ -189,7 +193,7 @@ class Wire:
         return data
 
     def until(self, mark, seconds=WAIT):
-        """All up to a mark, which is taken as well."""
+        """Returns all bytes before a mark. They and the mark are taken from the buffer."""
         end = time.monotonic() + seconds
         while mark not in self.buffer:
             if not self.fill(end - time.monotonic()) and time.monotonic() >= end:
@@ -200,7 +204,11 @@ class Wire:
         return Head(self.until(b"\r\n\r\n", seconds))
 
     def body(self, head, to_the_end=False):
-        """The body that belongs to a head."""
+        """Reads the body that belongs to a head.
+
+        If the head does not say how long the body is, it is empty, or with `to_the_end` everything up to the end of the
+        connection.
+        """
         if "chunked" in (head.get("Transfer-Encoding") or ""):
             body = b""
             while True:
@@ -223,7 +231,7 @@ class Wire:
         return body
 
     def take_frame(self):
-        """A frame that is there whole: fin, rsv, opcode, masked, payload; or None."""
+        """Takes a complete frame and returns its fin, rsv, opcode, masked and payload, or None if there is none yet."""
         data = self.buffer
         if len(data) < 2:
             return None
@@ -248,14 +256,17 @@ class Wire:
 
 
 class Peer(Wire):
-    """One end of a WebSocket: notes what it gets. What a proxy cuts large messages into is put together again."""
+    """One end of a WebSocket, which adds what it gets to the transcript.
+
+    Messages that a proxy has split into several frames are joined again.
+    """
 
     def __init__(self, connection, who, note, masks):
         super().__init__(connection)
         self.who, self.note, self.masks = who, note, masks
         self.sent_close = self.got_close = False
         self.close_payload = b""
-        # Whether all was noted, up to the end of the connection.
+        # Whether the connection has ended, and the transcript contains everything that arrived before.
         self.done = False
         self._parts = None
 
@@ -273,13 +284,13 @@ class Peer(Wire):
         self.frame(CLOSE, closing(code, reason))
 
     def gets(self, count=1, seconds=WAIT):
-        """Waits for so many messages or control frames, and notes them."""
+        """Waits for `count` messages or control frames, and adds them to the transcript."""
         for _ in range(count):
             self._get(self._message, seconds)
         return self
 
     def gets_frame(self, count=1, seconds=WAIT):
-        """The same for frames as they are."""
+        """Waits for `count` frames, and adds them to the transcript without joining the frames of a message."""
         for _ in range(count):
             self._get(self._frame, seconds)
         return self
@@ -300,7 +311,10 @@ class Peer(Wire):
             raise Failed(f"the connection of {self.who} ended") from None
 
     def step(self):
-        """Notes what is there and was not yet taken. True if there was something."""
+        """Adds what has arrived to the transcript, and answers a Close frame.
+
+        Returns whether something has arrived, or the connection has ended.
+        """
         if self.done:
             return False
         with contextlib.suppress(Over):
@@ -314,7 +328,7 @@ class Peer(Wire):
         if self.got_close and not self.sent_close and not self.over:
             self.frame(CLOSE, self.close_payload)
         if self.got_close and not self.masks:
-            # A server ends the connection, a client waits for that.
+            # The server is the side that ends the connection. A client waits for that (RFC 6455 7.1.1).
             self.close()
             self.over = self.done = True
         elif self.over:
@@ -333,12 +347,12 @@ class Peer(Wire):
         if opcode == TEXT and payload.startswith(PROBE):
             return ""
         if opcode < CLOSE:
-            # What follows may be read as a message: then it is the rest of this one.
+            # The following frames may be read by `_message`. They are then the rest of the message that begins here.
             self._parts = None if fin else (opcode, bytearray())
         return self._show(opcode, payload, masked, rsv) + ("" if fin else " and more")
 
     def _message(self):
-        """The next message as a line, "" for what is not to be noted, None if it is not there yet."""
+        """Returns the next message as a line, "" if the transcript must not contain it, or None if it is incomplete."""
         while (found := self.take_frame()) is not None:
             fin, rsv, opcode, masked, payload = found
             if opcode >= CLOSE:

@@ -1,4 +1,4 @@
-"""Types the commands of docs/trusted-channels.md as they stand there, and compares their output with the page."""
+"""Types the commands of docs/trusted-channels.md into a shell, and compares their output with the page."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from harness import DEADLINE, ROOT, Failed, Gripd, Process, check, eventually, e
 
 PAGE = "docs/trusted-channels.md"
 POINTS = 8
-# The commands by which the page starts the servers. They are started here on free ports, and so not by typing.
+# The commands with which the page starts the servers. They are not typed, because the servers need free ports here.
 STARTED = ["python3 examples/origin.py &", "target/release/gripd --config examples/members.toml &"]
 OPS = {"Authorization": "Bearer ops-secret"}
-# Parts of the output that differ from run to run: their form on the page, and the form that they may have.
+# The parts of the output that differ from run to run. Each has one pattern for the page, and one for the actual output.
 VARIES = [
     (r"\b\d+-\d+-\d+\b", r"(\d+-\d+-\d+)"),
     (r"127\.0\.0\.1:\d+", r"127\.0\.0\.1:\d+"),
@@ -29,31 +29,31 @@ VARIES = [
     (r'(?<="duration": )[\d.]+', r"[\d.]+"),
     (r'(?<="bytes": )\d+', r"\d+"),
 ]
-# Behind each command the shell says that it is done, with its exit code.
+# After each command the shell prints a line that begins with this character, with the exit code of the command.
 DONE = "\x1e"
 
 
 class Typed(NamedTuple):
-    """A command, and what it prints."""
+    """A command, and its output on the page."""
 
     command: str
     output: str
 
 
 class Point(NamedTuple):
-    """One point of the page."""
+    """One of the numbered points of the page."""
 
     name: str
     typed: list
 
 
 def page():
-    """The text of the page."""
+    """Returns the text of the page."""
     return (ROOT / PAGE).read_text()
 
 
 def points(text):
-    """The points of the page."""
+    """Returns the points of the page."""
     found = []
     for part in re.split(r"^(?=\d\. \*\*)", text, flags=re.M)[1:]:
         number, title = re.match(r"(\d)\. \*\*(.+?)\*\*", part, re.S).groups()
@@ -65,7 +65,7 @@ def points(text):
 
 
 def typed(block):
-    """The commands of an example: a line that ends with a backslash goes on in the next one."""
+    """Yields the commands of an example. A line that ends with a backslash is continued in the next line."""
     text = "".join(line.removeprefix("   ") for line in block.splitlines(keepends=True))
     for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
         command, output = re.match(r"((?:[^\n]*\\\n)*[^\n]*\n)(.*)\Z", part, re.S).groups()
@@ -73,7 +73,7 @@ def typed(block):
 
 
 def pattern(expected):
-    """A pattern of the output on the page, and the connections that it names, in their order."""
+    """Returns a pattern for an output on the page, and the ids of connections in this output, in their order."""
     varies = re.compile("|".join(f"({looks})" for looks, _ in VARIES))
     made, names, end = "", [], 0
     for found in varies.finditer(expected):
@@ -95,22 +95,22 @@ class Shell:
     def __init__(self, folder):
         (folder / "target").mkdir()
         (folder / "examples").symlink_to(ROOT / "examples")
-        # Nothing that is typed may hang.
+        # This limits the time of curl, so that no command hangs.
         (folder / ".curlrc").write_text(f"max-time = {DEADLINE:g}\n")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        # What curl writes of its progress is seen by nobody.
+        # curl writes its progress to standard error, which is discarded.
         pipes["stderr"] = subprocess.DEVNULL
         self._child = subprocess.Popen(["bash"], cwd=folder, env=os.environ | {"CURL_HOME": folder}, text=True, **pipes)
 
     def type(self, command):
-        """Runs a command, and returns what it prints."""
+        """Runs a command, and returns its output."""
         self._child.stdin.write(f"{command}\nprintf '\\n%b%s\\n' '\\x1e' $?\n")
         self._child.stdin.flush()
         lines = []
         while not (line := self._child.stdout.readline()).startswith(DONE):
             check(line, f"the shell ended at {command!r}")
             lines.append(line)
-        # The last line end is that of the mark.
+        # The last line break was printed before `DONE`, and does not belong to the output.
         return "".join(lines)[:-1]
 
     def end(self):
@@ -127,12 +127,12 @@ class Stage:
 
     def __init__(self, closing):
         self._closing = closing
-        # The names of connections on the page, and their names in this run.
+        # The ids of connections on the page, each with the id of the connection in this run.
         self._names = {}
 
     def start(self, text):
         commands = re.findall(r"^    (\S.*)$", text, re.M)
-        check([c for c in commands if c.endswith("&")] == STARTED, f"other things are to be started: {commands}")
+        check([c for c in commands if c.endswith("&")] == STARTED, f"the servers start otherwise: {commands}")
         folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
         [origin] = free_ports(1)
         program = Process([sys.executable, str(ROOT / "examples/origin.py"), str(origin)], "stdout")
@@ -140,7 +140,7 @@ class Stage:
         eventually("the origin listens", lambda: answers(origin))
         config = (ROOT / "examples/members.toml").read_text().replace("localhost:8000", f"localhost:{origin}")
         state = re.compile(r'^state_dir = "[^"]+"', re.M)
-        check(state.search(config), "there is no state_dir")
+        check(state.search(config), "examples/members.toml does not set state_dir")
         self._gripd = Gripd(config=state.sub(f'state_dir = "{folder / "state"}"', config))
         self._closing.callback(self._gripd.process.end)
         self._ports = {"7999": self._gripd.client[1], "5561": self._gripd.control[1], "8000": origin}
@@ -148,7 +148,7 @@ class Stage:
         self._closing.callback(self._shell.end)
 
     def play(self, point):
-        check(point.typed, "nothing is typed")
+        check(point.typed, "the point has no commands")
         for command, output in point.typed:
             self._type(command, output)
 
@@ -159,7 +159,7 @@ class Stage:
         if command.endswith("&"):
             held = self._held()
             self._shell.type(command)
-            eventually(f"{command} is held", lambda: self._held() > held)
+            eventually(f"gripd holds the connection of {command}", lambda: self._held() > held)
             return
         expected, names = pattern(output)
         looks_again = not re.search(r" -[dX] |=\$\(", command)
@@ -179,18 +179,18 @@ class Stage:
 
     def _held(self):
         status, body = exchange(self._gripd.control, "GET", "/connections", headers=OPS)
-        check(status == 200, f"/connections answers {status}: {body}")
+        check(status == 200, f"the response to /connections is {status}: {body}")
         return len(json.loads(body)["connections"])
 
 
 def scenes(text, stage):
-    """A scene for each point, and one before them."""
+    """Yields a scene that starts the servers, and then a scene for each point of the page."""
 
-    def trusted_starts():
+    def trusted_servers_start():
         stage.start(text)
-        check(len(points(text)) == POINTS, f"there are {len(points(text))} points and not {POINTS}")
+        check(len(points(text)) == POINTS, f"there are {len(points(text))} points instead of {POINTS}")
 
-    yield trusted_starts
+    yield trusted_servers_start
     for point in points(text):
 
         def scene(point=point):

@@ -1,4 +1,4 @@
-"""The `websockets` package of PyPI as the client, before an origin over HTTP and before a server of that package."""
+"""The `websockets` package of PyPI as the client, with an origin over HTTP and with one that uses the same package."""
 
 import base64
 import os
@@ -15,18 +15,18 @@ from harness import DEADLINE, Failed, Gripd, check, eventually, run, same
 from websockets_origins import PING_EVERY, SUBPROTOCOL, Chat, Close, OverHttp, Relayed, message
 
 PEOPLE = ("alice", "bob", "carol")
-# How long the slow client may hold out, in seconds.
+# The time limit, in seconds, until gripd cuts the client that does not read.
 PATIENCE = 20
-# More than fits into one frame of 16,384 bytes, as Pushpin sends them.
+# A length of messages beyond 16,384 bytes, which is the largest content of a frame that Pushpin sends.
 LONG = 50_000
-# Several of these are more than the kernel and gripd keep for a client.
+# A long text. Several of them are more than the kernel and gripd buffer for a client.
 BULK = "x" * 150_000
-# What the kernel keeps for the client that does not read; it doubles this.
+# The size, in bytes, of the receive buffer of the client that does not read. The kernel doubles it.
 SMALL_BUFFER = 8192
 
 
 class Stage:
-    """gripd between a chat and its clients."""
+    """A gripd whose origin is a chat, and the clients of the chat."""
 
     def __init__(self, closing, origin, config):
         self.origin_kind = origin
@@ -37,7 +37,7 @@ class Stage:
         self._closing = closing
 
     def join(self, user, **options):
-        """A client that has read its welcome."""
+        """Connects a client and reads its welcome."""
         path = "/chat?" + urlencode({"user": user})
         options = {"ping_interval": None, "compression": None, "open_timeout": DEADLINE} | options
         url = "ws://{}:{}".format(*self.gripd.client) + path
@@ -49,7 +49,7 @@ class Stage:
         return [self.join(user, **options) for user in PEOPLE]
 
     def join_slowly(self, user):
-        """A client that reads its welcome, and then only if it is asked to."""
+        """Connects a client that reads its welcome, and then almost nothing until `receive` or `end` is called."""
         small = socket.socket()
         small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         small.settimeout(DEADLINE)
@@ -57,15 +57,15 @@ class Stage:
         return self.join(user, sock=small, max_queue=1)
 
     def has_ended(self, user):
-        """Waits until the origin knows that a client is gone, and returns how it saw the end."""
+        """Waits until the origin knows that a client is gone. Returns the `Close` that the origin saw, or None."""
         eventually(f"the origin knows that {user} is gone", lambda: self.chat.has_lost(user))
         ends = [how for name, how in self.chat.ended if name == user]
-        same(len(ends), 1, f"how often the origin heard of the end of {user}")
+        same(len(ends), 1, f"how often the origin saw the end of {user}")
         return ends[0]
 
 
 def with_config(text):
-    """What gripd is told for a scene."""
+    """Returns a decorator that gives a scene this configuration of gripd."""
 
     def mark(scene):
         scene.config = text
@@ -87,7 +87,7 @@ def receive_all(clients, expected):
 
 
 def end(client):
-    """Reads to the end: the messages until there, and the Close, or None if there was none."""
+    """Reads to the end of a connection. Returns the messages, and the `Close`, or None if no close frame came."""
     messages = []
     try:
         while True:
@@ -102,7 +102,7 @@ def echo(client, text):
 
 
 def extensions(client):
-    """What was negotiated: as the head of the answer says, and as the library understood it."""
+    """Returns the negotiated extensions: the headers of the response, and the names that the library understood."""
     return client.response.headers.get_all("Sec-WebSocket-Extensions"), [e.name for e in client.protocol.extensions]
 
 
@@ -115,9 +115,9 @@ def chat_of_three(stage):
     heard = [[receive(client) for _ in rounds for _ in PEOPLE] for client in clients]
     for user in PEOPLE:
         said = [text for text in heard[0] if text.startswith(user)]
-        same(said, [f"{user}: žluť {number}" for number in rounds], f"what {user} said")
+        same(said, [f"{user}: žluť {number}" for number in rounds], f"the messages of {user}")
     for other in heard[1:]:
-        same(other, heard[0], "what another one heard")
+        same(other, heard[0], "the messages that another client got")
     for user in PEOPLE:
         stage.gripd.publish(message(f"user-{user}", f"for {user}"))
     for user, client in zip(PEOPLE, clients):
@@ -130,41 +130,41 @@ def kick_with_a_code(stage):
     stage.gripd.publish(message("room", "before"))
     kick = {"channel": "user-bob", "action": "close", "code": 4001, "reason": "out"}
     [receipt] = stage.gripd.publish(kick)
-    same((receipt["closed"], receipt["cut"]), (1, 0), "closed and cut of the kick")
-    same(end(bob), (["before"], (4001, "out")), "what bob saw until the end")
+    same((receipt["closed"], receipt["cut"]), (1, 0), "closed and cut in the receipt of the kick")
+    same(end(bob), (["before"], (4001, "out")), "the messages to bob, and the close")
     receive_all((alice, carol), "before")
     stage.has_ended("bob")
     try:
         stage.join("bob")
-        raise Failed("bob came in again")
+        raise Failed("bob was accepted again")
     except InvalidStatus as refused:
-        same((refused.response.status_code, refused.response.body), (403, b"you are out\n"), "the answer to bob")
+        same((refused.response.status_code, refused.response.body), (403, b"you are out\n"), "the response to bob")
     alice.send("say after")
     receive_all((alice, carol), "alice: after")
-    same([name for name, _ in stage.chat.ended], ["bob"], "whom the origin lost")
+    same([name for name, _ in stage.chat.ended], ["bob"], "the users whose end the origin saw")
 
 
 def goodbye_and_close_in_one_item(stage):
     alice, bob, _ = stage.join_all()
     goodbye = message("user-bob", "goodbye", action="close", code=4002, reason="with a word")
     [receipt] = stage.gripd.publish(goodbye)
-    same((receipt["delivered"], receipt["closed"], receipt["cut"]), (1, 1, 0), "delivered, closed and cut")
-    same(end(bob), (["goodbye"], (4002, "with a word")), "what bob saw until the end")
-    same(echo(alice, "hello"), "hello", "what alice gets")
+    same((receipt["delivered"], receipt["closed"], receipt["cut"]), (1, 1, 0), "delivered, closed, cut in the receipt")
+    same(end(bob), (["goodbye"], (4002, "with a word")), "the messages to bob, and the close")
+    same(echo(alice, "hello"), "hello", "the echo to alice")
 
 
 def large_messages(stage):
     alice, bob = stage.join("alice", max_size=None), stage.join("bob", max_size=None)
     largest = stage.origin_kind.largest
     alice.send("measure " + "u" * largest["up"])
-    same(receive(alice), str(largest["up"]), "the length of what came to the origin")
+    same(receive(alice), str(largest["up"]), "the length of the message that the origin got")
     stage.chat.hear = lambda *_: ["m:" + "d" * largest["down"]]
     alice.send("anything")
-    same(len(receive(alice)), largest["down"], "the length of what came from the origin")
+    same(len(receive(alice)), largest["down"], "the length of the message from the origin")
     published = "p" * 900_000
     stage.gripd.publish(message("room", published))
     for client in (alice, bob):
-        check(receive(client) == published, "the large published message came changed")
+        check(receive(client) == published, "a received message differs from the large published one")
 
 
 def binary_and_empty_messages(stage):
@@ -173,8 +173,8 @@ def binary_and_empty_messages(stage):
     for sent in (data, b"", b"m:", b"c:{}"):
         alice.send(sent)
         same(receive(alice), sent, "the echo of bytes")
-    same(echo(alice, ""), "", "the echo of nothing")
-    same(echo(alice, "c:{}"), "c:{}", "the echo of what looks like a control message")
+    same(echo(alice, ""), "", "the echo of an empty text")
+    same(echo(alice, "c:{}"), "c:{}", "the echo of a text that looks like a control message")
     encoded = base64.b64encode(data).decode()
     stage.gripd.publish({"channel": "room", "formats": {"ws-message": {"content-bin": encoded}}})
     same(receive(alice), data, "the published bytes")
@@ -188,15 +188,15 @@ def fragments_are_one_message(stage):
 
 def pings_get_their_pongs(stage):
     alice = stage.join("alice", ping_interval=PING_EVERY, ping_timeout=2)
-    eventually("a pong comes with what its ping had", lambda: alice.latency > 0)
+    eventually("a pong with the content of its ping has come", lambda: alice.latency > 0)
     pongs = [alice.ping(content) for content in ("by hand", b"\x00" * 125, "last")]
     for pong in pongs:
-        check(pong.wait(DEADLINE), "a ping by hand got no pong")
+        check(pong.wait(DEADLINE), "a ping of this scene got no pong")
     if isinstance(stage.origin, OverHttp):
         check(stage.origin.pings >= 4, f"the origin saw only {stage.origin.pings} pings")
     else:
         [connection] = stage.origin.connections
-        eventually("the client's pong comes to the origin", lambda: connection.latency > 0)
+        eventually("the client's pong has come to the origin", lambda: connection.latency > 0)
     same(echo(alice, "hello"), "hello", "the echo after the pings")
 
 
@@ -205,7 +205,7 @@ def subprotocol_is_the_origins_choice(stage):
     same(alice.subprotocol, SUBPROTOCOL, "the subprotocol")
     same(echo(alice, "hello"), "hello", "the echo with a subprotocol")
     bob = stage.join("bob")
-    same(bob.subprotocol, None, "the subprotocol of one who offers none")
+    same(bob.subprotocol, None, "the subprotocol of a client that offers none")
 
 
 def no_compression_unless_configured(stage):
@@ -215,11 +215,11 @@ def no_compression_unless_configured(stage):
 
 
 def talk_compressed(stage, **options):
-    """Messages of all sorts, to the origin, from it and from a publisher."""
+    """Exchanges compressed messages of all kinds with the origin and a publisher. Returns the client."""
     alice = stage.join("alice", max_size=None, **options)
     [header], names = extensions(alice)
     same(names, ["permessage-deflate"], "the extensions")
-    check("grip" not in header, f"the client sees {header!r}")
+    check("grip" not in header, f"the client sees the extension grip: {header!r}")
     for text in ("short", "", "ž" * LONG, *["the same again"] * 20):
         same(echo(alice, text), text, "the echo of a text")
     noise = os.urandom(LONG)
@@ -238,16 +238,16 @@ def talk_compressed(stage, **options):
 def compressed_both_ways(stage):
     talk_compressed(stage, compression="deflate")
     plain = stage.join("bob")
-    same(extensions(plain), ([], []), "the extensions of one who offers none")
+    same(extensions(plain), ([], []), "the extensions of a client that offers none")
     stage.gripd.publish(message("user-bob", "plain"))
-    same(receive(plain), "plain", "what one without compression gets")
+    same(receive(plain), "plain", "the message to a client without compression")
 
 
 @with_config("[websocket]\ncompression = true\n")
 def compressed_without_contexts(stage):
     offer = ClientPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
     alice = talk_compressed(stage, extensions=[offer])
-    check("server_no_context_takeover" in extensions(alice)[0][0], "the server keeps its context")
+    check("server_no_context_takeover" in extensions(alice)[0][0], "gripd did not agree to server_no_context_takeover")
 
 
 @with_config("[websocket]\ncompression = true\n")
@@ -260,56 +260,56 @@ def compressed_with_small_windows(stage):
 def close_by_the_client(stage):
     alice, bob, carol = stage.join_all()
     alice.close(4000, "žluť")
-    same(stage.has_ended("alice"), (4000, "žluť"), "the Close at the origin")
+    same(stage.has_ended("alice"), (4000, "žluť"), "the close that the origin saw")
     bob.close()
-    same(stage.has_ended("bob"), (1000, ""), "the Close at the origin")
-    check(alice.protocol.close_rcvd and bob.protocol.close_rcvd, "a Close was not answered")
-    same(alice.protocol.close_rcvd.code, 4000, "the code that came back")
-    same(echo(carol, "hello"), "hello", "the echo to the one who stays")
+    same(stage.has_ended("bob"), (1000, ""), "the close that the origin saw")
+    check(alice.protocol.close_rcvd and bob.protocol.close_rcvd, "a close was not answered")
+    same(alice.protocol.close_rcvd.code, 4000, "the code that the client got back")
+    same(echo(carol, "hello"), "hello", "the echo to a client that stays")
 
 
 def close_by_the_origin(stage):
     for user, code, reason in (("alice", 1000, ""), ("bob", 1001, "going"), ("carol", 4999, "žluť")):
         client = stage.join(user)
         client.send(f"close {code} {reason}")
-        same(end(client), ([], (code, reason)), f"the end for {user}")
+        same(end(client), ([], (code, reason)), f"the messages to {user}, and the close")
 
 
-def lost_client_comes_to_the_origin(stage):
+def origin_learns_of_a_lost_client(stage):
     alice, bob, _ = stage.join_all()
     bob.socket.shutdown(socket.SHUT_RDWR)
-    same(stage.has_ended("bob"), None, "the end of bob at the origin")
+    same(stage.has_ended("bob"), None, "the close of bob that the origin saw")
     stage.gripd.wait_for("user-bob", 0)
-    same(echo(alice, "hello"), "hello", "the echo to one who stays")
+    same(echo(alice, "hello"), "hello", "the echo to a client that stays")
 
 
-def broken_origin_ends_only_that_client(stage):
+def failure_of_the_origin_for_one_client_ends_only_this_client(stage):
     alice, bob, _ = stage.join_all()
     bob.send("break")
     messages, close = end(bob)
-    same(messages, [], "what bob got")
+    same(messages, [], "the messages to bob")
     check(close is None or close.code == 1011, f"bob's connection was closed by {close}")
     stage.gripd.wait_for("user-bob", 0)
-    same(echo(alice, "hello"), "hello", "the echo to another one")
+    same(echo(alice, "hello"), "hello", "the echo to another client")
 
 
-def slow_client_is_closed_and_nobody_else(stage):
+def only_the_slow_client_is_closed(stage):
     alice, carol, bob = stage.join("alice"), stage.join("carol"), stage.join_slowly("bob")
     sent = []
 
     def publish():
         sent.append(f"{len(sent)} {BULK}")
         [receipt] = stage.gripd.publish(message("room", sent[-1]))
-        # Who keeps up has each before the next, so only one can be slow.
+        # The other clients have read each message before the next is published, so only bob can be slow.
         receive_all((alice, carol), sent[-1])
         return receipt["slow"]
 
     slow = eventually("the client that does not read is cut", publish, PATIENCE)
-    same(slow, 1, "the slow ones of the receipt")
+    same(slow, 1, "the number of slow clients in the receipt")
     stage.gripd.wait_for("user-bob", 0)
     messages, close = end(bob)
-    check(close is None or close.code == 1013, f"the slow one was closed by {close}")
-    check(messages == sent[: len(messages)] and len(messages) < len(sent), "the slow one got messages out of order")
+    check(close is None or close.code == 1013, f"the slow client was closed by {close}")
+    check(messages == sent[: len(messages)] and len(messages) < len(sent), "the slow client got the wrong messages")
     stage.gripd.publish(message("room", "after"))
     receive_all((alice, carol), "after")
     stage.has_ended("bob")
@@ -322,7 +322,7 @@ def drain_closes_with_1001(stage):
     stage.gripd.process.ask_to_end()
     for user, client in zip(PEOPLE, clients):
         messages, close = end(client)
-        same((messages, close and close.code), (["last"], 1001), f"the end for {user}")
+        same((messages, close and close.code), (["last"], 1001), f"the messages to {user}, and the code of the close")
     for user in PEOPLE:
         stage.has_ended(user)
 
@@ -342,15 +342,15 @@ SCENES = [
     compressed_with_small_windows,
     close_by_the_client,
     close_by_the_origin,
-    lost_client_comes_to_the_origin,
-    broken_origin_ends_only_that_client,
-    slow_client_is_closed_and_nobody_else,
+    origin_learns_of_a_lost_client,
+    failure_of_the_origin_for_one_client_ends_only_this_client,
+    only_the_slow_client_is_closed,
     drain_closes_with_1001,
 ]
 
 
 def before(origin, scene):
-    """The scene as it is played before a kind of origin."""
+    """Returns a function that plays a scene with this kind of origin."""
 
     def play():
         with ExitStack() as closing:

@@ -1,4 +1,4 @@
-"""Origins for WebSockets: one chat, as answers to requests (WebSocket over HTTP) and as a WebSocket server."""
+"""The origins of a chat: one that speaks WebSocket over HTTP, and one that is a WebSocket server."""
 
 import json
 import socket
@@ -15,24 +15,24 @@ from websockets.sync.server import serve
 from harness import Answer, Origin
 
 SUBPROTOCOL = "chat.v1"
-# How often the relayed origin pings each client, in seconds.
+# The interval, in seconds, at which the relayed origin pings each client.
 PING_EVERY = 0.2
 EVENTS = "application/websocket-events"
 
 
 class Close(NamedTuple):
-    """The end of a client's connection as the origin wants it or sees it."""
+    """The code and the reason of a close, which the origin sends or receives."""
 
     code: int
     reason: str
 
 
 class Break:
-    """In the place of a reply: the origin breaks down over this client."""
+    """A reply that makes the origin fail for this client, by status 500 or by the end of the connection."""
 
 
 def message(channel, content, **more):
-    """An item for WebSockets."""
+    """Returns an item for WebSockets."""
     kind = "content" if isinstance(content, str) else "content-bin"
     return {"channel": channel, "formats": {"ws-message": {kind: content}}, **more}
 
@@ -42,21 +42,21 @@ def control(kind, **fields):
 
 
 class Chat:
-    """What the origin does with its clients, whatever carries their messages. What it sends has its prefix."""
+    """The chat, for either kind of origin. Its replies begin with `m:` for the client or `c:` for gripd."""
 
     def __init__(self):
         self.gripd = None
         self.banned = set()
-        # How each client's connection ended, as the origin saw it: a Close, or None where there was none.
+        # The ended connections, as pairs of the user and the `Close` that the origin saw, or None if there was none.
         self.ended = []
 
     def open(self, user):
-        """What a client gets first: it is held before it reads the welcome."""
+        """Returns the first replies to a client. They subscribe the client to its channels before they welcome it."""
         channels = ("room", f"user-{user}")
         return [control("subscribe", channel=channel) for channel in channels] + [f"m:welcome {user}"]
 
     def hear(self, user, said):
-        """The replies to a message."""
+        """Returns the replies to a message."""
         if isinstance(said, bytes):
             return [b"m:" + said]
         command, _, rest = said.partition(" ")
@@ -84,11 +84,12 @@ class Chat:
 
 
 class OverHttp(Origin):
-    """The chat over HTTP: each request brings a client's events, and each answer those for it."""
+    """The chat over HTTP. Each request has events of a client, and each response has events for this client."""
 
     name = "over_http"
     options = ",over_http"
-    # Many events are one request, whose body gripd bounds, as it does the answer's.
+    # The lengths of the largest messages to the origin and from it. gripd limits the bodies of requests, which may
+    # have many events, and of responses.
     largest = {"up": 150_000, "down": 900_000}
 
     def __init__(self, chat):
@@ -109,7 +110,7 @@ class OverHttp(Origin):
         return Answer(200, headers, b"".join(events))
 
     def _react(self, user, kind, content):
-        """The events that answer one."""
+        """Returns the events that answer one event."""
         if kind == "OPEN":
             return [encoded("OPEN"), *map(as_event, self._chat.open(user))]
         if kind in ("TEXT", "BINARY"):
@@ -124,7 +125,7 @@ class OverHttp(Origin):
 
 
 def accepted(offer):
-    """The headers by which the origin accepts a client."""
+    """Returns the response headers with which the origin accepts a client."""
     headers = {"Sec-WebSocket-Extensions": "grip"}
     if SUBPROTOCOL in offer.get("Sec-WebSocket-Protocol", ""):
         headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
@@ -132,7 +133,7 @@ def accepted(offer):
 
 
 def encoded(kind, content=b""):
-    """An event as it is written into a body."""
+    """Returns an event as it is written into a body."""
     if not content:
         return f"{kind}\r\n".encode()
     return b"%s %x\r\n%s\r\n" % (kind.encode(), len(content), content)
@@ -147,12 +148,12 @@ def as_event(reply):
 
 
 def closed_by(content):
-    """The Close of an event; 1005 stands for one that names no code, as it does in WebSocket libraries."""
+    """Returns the `Close` in the content of an event. Its code is 1005 if there is none, as in WebSocket libraries."""
     return Close(struct.unpack(">H", content[:2])[0], content[2:].decode()) if content else Close(1005, "")
 
 
 def decoded(body):
-    """The events of a body: kind and content of each."""
+    """Yields the events of a body, as pairs of the kind and the content."""
     while body:
         line, _, body = body.partition(b"\r\n")
         kind, has_content, length = line.decode().partition(" ")
@@ -162,7 +163,7 @@ def decoded(body):
 
 
 class Grip(Extension):
-    """The extension `grip`: the chat itself puts the prefixes before its messages."""
+    """The extension `grip`. It changes no frame, because the replies of the chat already have their prefixes."""
 
     name = "grip"
 
@@ -177,7 +178,7 @@ class GripFactory(ServerExtensionFactory):
     name = Grip.name
 
     def process_request_params(self, params, accepted_extensions):
-        # The library writes values as they are, and a colon must be quoted.
+        # A value with a colon must be quoted, and the library does not add quotes.
         return [("message-prefix", '"m:"')], Grip()
 
 
@@ -202,7 +203,7 @@ class Relayed:
             max_size=None,
         )
         self.address = "{}:{}".format(*self._server.socket.getsockname())
-        # The connections that gripd ever made for clients.
+        # All connections that gripd has made for clients, including those that have ended.
         self.connections = []
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -1,4 +1,4 @@
-// The `ws` package of npm on both sides of gripd: as the clients, and as the origin whose connections gripd relays.
+// The `ws` package of npm on both sides of gripd: as the clients, and as the origin of WebSockets that gripd relays.
 
 import { randomBytes } from 'node:crypto';
 
@@ -15,13 +15,14 @@ const message = (channel, content, more) => ({ channel, formats: { 'ws-message':
 const bytes = (channel, data) => ({ channel, formats: { 'ws-message': { 'content-bin': data.toString('base64') } } });
 const control = (type, fields) => `c:${JSON.stringify({ type, ...fields })}`;
 
-// An origin that holds everybody in a channel of their own and in the room, says what they say, and echoes bytes.
+// An origin that subscribes each client to `room` and to a channel of its own. It publishes to `room` what clients
+// say, and echoes binary messages.
 class Chat {
   banned = new Set();
-  // How the connection of each user ended, as the origin saw it.
+  // The code and the reason of the close of each user's connection, as the origin saw it.
   ended = new Map();
   connections = new Map();
-  // What gripd asks for with each client.
+  // The header Sec-WebSocket-Extensions of each handshake that gripd sent to the origin.
   offers = [];
   published = Promise.resolve();
 
@@ -31,7 +32,7 @@ class Chat {
       perMessageDeflate: true,
       handleProtocols: (offered) => offered.has(SUBPROTOCOL) && SUBPROTOCOL,
     });
-    // `ws` knows no other extension than its own, so the answer is told by hand.
+    // `ws` knows no extension but its own, so the origin adds the extension `grip` to the response itself.
     this.server.on('headers', (headers) => headers.push('Sec-WebSocket-Extensions: grip; message-prefix="m:"'));
   }
 
@@ -49,7 +50,7 @@ class Chat {
     this.connections.set(user, connection);
     connection.on('message', (data, isBinary) => this.#hear(user, connection, data, isBinary));
     connection.on('close', (code, reason) => this.ended.set(user, [code, reason.toString()]));
-    // What is wrong with a connection its end tells.
+    // After an error the connection is closed, which is recorded above.
     connection.on('error', () => {});
     for (const channel of ['room', `user-${user}`]) connection.send(control('subscribe', { channel }));
     connection.send(`m:welcome ${user}`);
@@ -71,10 +72,10 @@ class Chat {
     commands[command]();
   }
 
-  // One after the other: requests on several connections could overtake each other.
+  // Publishes one item after the other, because requests on several connections could overtake each other.
   #publish(item) {
     this.published = this.published.then(() => this.gripd.publish(item));
-    // Whoever waits for it gets the error.
+    // An error is thrown later, where `published` is awaited. Until then it must not end the process.
     this.published.catch(() => {});
   }
 
@@ -110,7 +111,7 @@ async function echo(talker, text) {
 async function echoBytes(talker, data) {
   talker.say(data);
   const [heard] = await talker.next(1);
-  check(Buffer.isBuffer(heard) && heard.equals(data), `the echo of ${data.length} bytes came changed`);
+  check(Buffer.isBuffer(heard) && heard.equals(data), `the echo of ${data.length} bytes differs from what was sent`);
 }
 
 async function allHear(talkers, text) {
@@ -123,9 +124,12 @@ async function ws_chat_of_three({ gripd, joinAll }) {
   for (const text of rounds) for (const talker of talkers) talker.say(`say ${text}`);
   const [heard, ...others] = await Promise.all(talkers.map((talker) => talker.next(rounds.length * PEOPLE.length)));
   for (const user of PEOPLE) {
-    same(heard.filter((text) => text.startsWith(user)), rounds.map((text) => `${user}: ${text}`), `what ${user} said`);
+    same(
+      heard.filter((text) => text.startsWith(user)), rounds.map((text) => `${user}: ${text}`),
+      `the messages of ${user}`,
+    );
   }
-  for (const other of others) same(other, heard, 'what another one heard');
+  for (const other of others) same(other, heard, 'the messages that another client got');
   await gripd.publish(...PEOPLE.map((user) => message(`user-${user}`, `for ${user}`)));
   for (const [index, user] of PEOPLE.entries()) await allHear([talkers[index]], `for ${user}`);
 }
@@ -134,7 +138,7 @@ async function ws_burst_in_one_publish_is_in_order({ gripd, joinAll }) {
   const talkers = await joinAll();
   const texts = times(200, (number) => `žluť ${number}`);
   await gripd.publish(...texts.map((text) => message('room', text)));
-  for (const talker of talkers) same(await talker.next(texts.length), texts, 'the burst');
+  for (const talker of talkers) same(await talker.next(texts.length), texts, 'the messages of the burst');
 }
 
 async function ws_kick_with_a_code({ chat, gripd, connect, joinAll }) {
@@ -142,31 +146,31 @@ async function ws_kick_with_a_code({ chat, gripd, connect, joinAll }) {
   chat.banned.add('bob');
   await gripd.publish(message('room', 'before'));
   const [receipt] = await gripd.publish({ channel: 'user-bob', action: 'close', code: 4001, reason: 'out' });
-  same([receipt.closed, receipt.cut], [1, 0], 'closed and cut');
-  same(await bob.end(), [4001, 'out'], "bob's end");
-  same(await bob.next(1), ['before'], 'what bob got before his end');
+  same([receipt.closed, receipt.cut], [1, 0], 'closed and cut in the receipt');
+  same(await bob.end(), [4001, 'out'], 'the close that bob saw');
+  same(await bob.next(1), ['before'], 'the message to bob before the close');
   await allHear([alice, carol], 'before');
   await chat.hasLost('bob');
   const again = connect('bob');
   await again.end();
-  same(again.refused, 403, 'the status of the answer when bob comes again');
+  same(again.refused, 403, 'the status of the response when bob reconnects');
   alice.say('say after');
   await allHear([alice, carol], 'alice: after');
-  same([...chat.ended.keys()], ['bob'], 'whom the origin lost');
+  same([...chat.ended.keys()], ['bob'], 'the users whose end the origin saw');
 }
 
 async function ws_pings_get_their_pongs({ chat, join }) {
   const alice = await join('alice');
   const asked = ['', 'hello', 'x'.repeat(125)];
   for (const content of asked) alice.socket.ping(content);
-  await eventually('the pongs come', () => alice.pongs.length === asked.length);
-  same(alice.pongs, asked, 'the pongs');
+  await eventually('all pongs have come', () => alice.pongs.length === asked.length);
+  same(alice.pongs, asked, 'the contents of the pongs');
   const connection = chat.connections.get('alice');
   const pongs = [];
   connection.on('pong', (data) => pongs.push(data.toString()));
   connection.ping('from the origin');
-  await eventually("the client's pong comes to the origin", () => pongs.length === 1);
-  same(pongs, ['from the origin'], "the client's pong");
+  await eventually("the client's pong has come to the origin", () => pongs.length === 1);
+  same(pongs, ['from the origin'], "the content of the client's pong");
 }
 
 async function ws_ping_between_fragments({ join }) {
@@ -175,7 +179,7 @@ async function ws_ping_between_fragments({ join }) {
   alice.socket.ping('between');
   alice.socket.send('two parts', { fin: true });
   same(await alice.next(1), ['in two parts'], 'the echo');
-  await eventually('the pong comes', () => alice.pongs.length === 1);
+  await eventually('the pong has come', () => alice.pongs.length === 1);
 }
 
 async function ws_big_binary_both_ways({ gripd, join }) {
@@ -186,7 +190,7 @@ async function ws_big_binary_both_ways({ gripd, join }) {
   await gripd.publish(bytes('room', data));
   for (const talker of [alice, bob]) {
     const [heard] = await talker.next(1);
-    check(Buffer.isBuffer(heard) && heard.equals(data), 'the published bytes came changed');
+    check(Buffer.isBuffer(heard) && heard.equals(data), 'the received bytes differ from the published ones');
   }
 }
 
@@ -194,13 +198,13 @@ async function ws_subprotocol_is_the_origins_choice({ join }) {
   const alice = await join('alice', { protocols: ['chat.v2', SUBPROTOCOL] });
   same(alice.socket.protocol, SUBPROTOCOL, 'the subprotocol');
   const bob = await join('bob');
-  same(bob.socket.protocol, '', 'the subprotocol of one who offers none');
+  same(bob.socket.protocol, '', 'the subprotocol of a client that offers none');
 }
 
 async function ws_no_compression_unless_configured({ chat, join }) {
   const alice = await join('alice', { perMessageDeflate: true });
   same(alice.socket.extensions, '', 'the extensions');
-  same(chat.offers, ['grip'], 'what is offered to the origin');
+  same(chat.offers, ['grip'], 'the extensions that gripd offers to the origin');
   await echo(alice, 'x'.repeat(100_000));
 }
 
@@ -213,16 +217,16 @@ async function ws_compressed_both_ways({ chat, gripd, join }) {
   ];
   const talkers = [];
   for (const [number, offer] of offers.entries()) {
-    // Without the threshold short messages would not be compressed.
+    // With the default threshold short messages would not be compressed.
     const talker = await join(`user${number}`, { perMessageDeflate: { threshold: 0, ...offer } });
     same(talker.socket.extensions, 'permessage-deflate', 'the extensions');
     for (const text of ['short', '', 'ž'.repeat(50_000), 'again', 'again']) await echo(talker, text);
     for (const size of [0, 1000, 100_000]) await echoBytes(talker, randomBytes(size));
     talkers.push(talker);
   }
-  same([...new Set(chat.offers)], ['grip'], 'what is offered to the origin');
+  same([...new Set(chat.offers)], ['grip'], 'the extensions that gripd offers to the origin');
   const plain = await join('plain');
-  same(plain.socket.extensions, '', 'the extensions of one who offers none');
+  same(plain.socket.extensions, '', 'the extensions of a client that offers none');
   const texts = times(100, (number) => `${number} ${'x'.repeat(number * 20)}`);
   await gripd.publish(...texts.map((text) => message('room', text)));
   for (const talker of [...talkers, plain]) same(await talker.next(texts.length), texts, 'the published texts');
@@ -233,8 +237,8 @@ async function ws_close_codes_of_clients_reach_the_origin({ chat, join }) {
     const user = `user${code}`;
     const talker = await join(user);
     talker.socket.close(code, reason);
-    same(await chat.hasLost(user), [code, reason], 'the end at the origin');
-    same((await talker.end())[0], code, 'the code that came back');
+    same(await chat.hasLost(user), [code, reason], 'the close that the origin saw');
+    same((await talker.end())[0], code, 'the code that the client got back');
   }
 }
 
@@ -243,15 +247,15 @@ async function ws_close_codes_of_the_origin_reach_clients({ chat, join }) {
     const user = `user${code}`;
     const talker = await join(user);
     talker.say(`close ${code} ${reason}`);
-    same(await talker.end(), [code, reason], 'the end at the client');
-    same((await chat.hasLost(user))[0], code, 'the code that came back');
+    same(await talker.end(), [code, reason], 'the close that the client saw');
+    same((await chat.hasLost(user))[0], code, 'the code that the origin got back');
   }
 }
 
-async function ws_lost_client_comes_to_the_origin({ chat, gripd, joinAll }) {
+async function ws_origin_learns_of_a_lost_client({ chat, gripd, joinAll }) {
   const [alice, bob] = await joinAll();
   bob.socket.terminate();
-  same((await chat.hasLost('bob'))[0], 1006, 'the end at the origin');
+  same((await chat.hasLost('bob'))[0], 1006, 'the close that the origin saw');
   await gripd.waitFor('user-bob', 0);
   await echo(alice, 'still here');
 }
@@ -260,7 +264,7 @@ async function ws_lost_origin_ends_only_its_client({ gripd, joinAll }) {
   const [alice, bob] = await joinAll();
   bob.say('break');
   const [code] = await bob.end();
-  check(code === 1011 || code === 1006, `bob's end has the code ${code}`);
+  check(code === 1011 || code === 1006, `bob was closed with the code ${code}`);
   await gripd.waitFor('user-bob', 0);
   await echo(alice, 'still here');
 }
@@ -270,13 +274,13 @@ async function ws_drain_closes_with_1001({ chat, gripd, joinAll }) {
   await gripd.publish(message('room', 'last'));
   gripd.drain();
   for (const [index, talker] of talkers.entries()) {
-    same((await talker.end())[0], 1001, 'the code of the end');
-    same(await talker.next(1), ['last'], 'what came before the end');
+    same((await talker.end())[0], 1001, 'the code of the close');
+    same(await talker.next(1), ['last'], 'the message before the close');
     await chat.hasLost(PEOPLE[index]);
   }
 }
 
-// What gripd is told for a scene.
+// The configurations of gripd for those scenes that need one.
 const configs = new Map([
   [ws_compressed_both_ways, '[websocket]\ncompression = true\n'],
   [ws_drain_closes_with_1001, 'drain = 1\n'],
@@ -294,7 +298,7 @@ await run([
   ws_compressed_both_ways,
   ws_close_codes_of_clients_reach_the_origin,
   ws_close_codes_of_the_origin_reach_clients,
-  ws_lost_client_comes_to_the_origin,
+  ws_origin_learns_of_a_lost_client,
   ws_lost_origin_ends_only_its_client,
   ws_drain_closes_with_1001,
 ], stage);
