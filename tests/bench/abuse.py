@@ -4,12 +4,13 @@
     python3 tests/bench/abuse.py [--scene slow_body,slow_read,...] [--n 1100] [--seconds 10] [--limit 100]
                                  [--same-address] [--gripd FILE]
 
-Each scene has a gripd of its own, with the limits that are its defaults, and an origin of its own behind it. A crowd of
-sockets from 127.0.0.1 misbehaves, in a process of its own. Meanwhile a second client, from 127.0.0.2, makes a request
-every 10 ms, each on a new connection, and the report tells how these went.
+Each scene starts a gripd with the default limits, and an origin. A crowd of sockets from 127.0.0.1, in a process of its
+own, misbehaves. Meanwhile a second client, from 127.0.0.2, makes a request every 10 ms, each on a new connection.
+The report shows how many of these requests failed, and how long they took.
 
-The report, in Markdown, goes to standard output, notes go to standard error. The status is 0 only if in every scene all
-requests of the second client were answered 200, 99 of 100 within the limit, and all held streams could be closed.
+The report, in Markdown, goes to standard output. Notes go to standard error. The exit status is 0 only if, in every
+scene, all requests of the second client were answered with 200, 99 of 100 within the limit, and all held streams could
+be closed.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
-# A benchmark leaves nothing behind in the repository.
+# Python must not write compiled modules into the repository.
 sys.dont_write_bytecode = True
 
 from bench import FAILURES, fitting, machine, names_of, note, parsed, positive
@@ -43,24 +44,26 @@ SERVER = "127.0.0.1"
 CROWD_ADDRESS = "127.0.0.1"
 OTHER_ADDRESS = "127.0.0.2"
 
+# The seconds between two requests of the second client.
 EVERY = 0.01
-# A request of the second client that takes longer has failed.
+# A request of the second client that takes more than this many seconds has failed.
 PATIENCE = 3
-# The second client begins so long after the crowd is there.
+# The seconds between the time at which the crowd is ready and the first request of the second client.
 SETTLE_SECONDS = 1
 
 RECONNECT_SECONDS = 1
 HASTY_SECONDS = 0.1
 READ_BYTES = 65536
-# The pieces in which the origin sends the answer to /large.
+# The number of pieces in the origin's response to /large, and the content of each.
 PIECES = 100
 PIECE = b"x" * 30_000
-# The room for an answer of the origin in the kernel: a thousand of them, unread, must not fill the memory.
+# The size of the kernel's send buffer for each connection of the origin, in bytes. It is small, because a thousand
+# responses that nobody reads must not fill the memory.
 SEND_BUFFER = 65536
 
-# How long the origin takes to hear that a client is gone.
+# The seconds that the origin takes to answer the report that a client has gone.
 GONE_SECONDS = 0.5
-# The held answers: the body, and the headers with the channel.
+# The responses with a hold by their path: the body, and the headers with a placeholder for the channel.
 HELD = {
     "/document": (json.dumps(["x" * 20] * 3500).encode(), "Grip-Hold: response\r\nGrip-Channel: {}\r\n"),
     "/filtered": (
@@ -83,24 +86,24 @@ LOG_LINE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\S* +([A-Z]+) ", re.MUL
 
 
 class Scene(NamedTuple):
-    """A crowd, and the port on which the second client is to be served nevertheless."""
+    """A crowd, and the port on which the second client must be served nevertheless."""
 
     title: str
-    # The number of abusers of each kind. None stands for the number in the options.
+    # The number of abusers of each kind. None stands for the number in the option --n.
     crowd: dict
-    # The attributes of `Gripd` that name the ports of the crowd and of the second client.
+    # The names of the attributes of `Gripd` with the ports to which the crowd and the second client connect.
     abused: str = "port"
     asked: str = "port"
     token: bool = False
     few_files: bool = False
-    # Whether what is decided is kept on disk.
+    # Whether gripd has a folder (`state_dir`) in which it keeps denials.
     keeps: bool = False
-    # The seconds after which an abuser is back whose connection has ended.
+    # The seconds after which an abuser whose connection has ended connects again.
     pause: float = RECONNECT_SECONDS
 
 
 ON_CONTROL = {"abused": "control", "asked": "control"}
-# Each name stands for one scene or more.
+# The names for the option --scene. Each stands for one scene or more.
 SCENES = {
     "quiet": [Scene("quiet (no crowd)", {})],
     "slow_body": [Scene("slow_body", {"SlowBody": None})],
@@ -147,16 +150,16 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description="Shows that one abusive crowd does not harm a second client.")
     parser.add_argument("--scene", type=names_of("scene", SCENES), default=list(SCENES), help=",".join(SCENES))
-    parser.add_argument("--n", type=positive, default=1100, help="abusers where clients connect (1100)")
+    parser.add_argument("--n", type=positive, default=1100, help="abusers, unless the scene has its own number (1100)")
     parser.add_argument("--seconds", type=positive, default=10, help="how long each scene is measured (10)")
-    parser.add_argument("--limit", type=limit, default=100.0, help="the largest p99 that is good, in ms (100)")
+    parser.add_argument("--limit", type=limit, default=100.0, help="the largest p99 that is no fault, in ms (100)")
     parser.add_argument(
         "--same-address",
         dest="source",
         action="store_const",
         const=CROWD_ADDRESS,
         default=OTHER_ADDRESS,
-        help=f"the second client comes from {CROWD_ADDRESS} as the crowd does, in the place of {OTHER_ADDRESS}",
+        help=f"the second client comes from {CROWD_ADDRESS} as the crowd does, instead of {OTHER_ADDRESS}",
     )
     return parsed(parser)
 
@@ -164,12 +167,12 @@ def arguments():
 def limit(text):
     number = float(text)
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError("more than 0")
+        raise argparse.ArgumentTypeError("it must be more than 0")
     return number
 
 
 def run(args, scene):
-    """Plays a scene, prints its row, and tells whether all was good. One that fails keeps none from following."""
+    """Runs a scene, prints its row, and returns whether there was no fault. An error is a fault of this scene only."""
     note(f"{scene.title} ...")
     try:
         figures, remarks, faults = play(args, scene)
@@ -181,7 +184,7 @@ def run(args, scene):
 
 
 def row(cells):
-    """A row, whatever an error message has in it."""
+    """Returns a row of a table. Line breaks and `|` in a cell, as some error messages have, do not break the table."""
     clean = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(clean)} |"
 
@@ -190,7 +193,7 @@ def row(cells):
 
 
 class Answer(NamedTuple):
-    """The end of one request: the status of its answer or the reason why there was none, and the seconds until then."""
+    """The result of a request: the status of the response, or the reason why there is none, and the seconds."""
 
     outcome: str
     seconds: float
@@ -198,7 +201,7 @@ class Answer(NamedTuple):
 
 
 def play(args, scene):
-    """Plays a scene. Returns the figures of its row, and the remarks and faults that belong to them."""
+    """Runs a scene. Returns the figures of its row, its remarks and its faults."""
     kinds = {kind: count or args.n for kind, count in scene.crowd.items()}
     kind_of_gripd = GripdWithFewFiles if scene.few_files else Gripd
     with ExitStack() as stack:
@@ -215,7 +218,7 @@ def play(args, scene):
         answers = asyncio.run(ask_steadily(getattr(gripd, scene.asked), requests(scene), args.source, args.seconds))
         after = crowd.figures()
         remarks, faults = verdict(args, answers)
-        remarks += [f"the crowd was answered {answered}: {count:,}" for answered, count in after["answers"].items()]
+        remarks += [f"responses {answered} to the crowd: {count:,}" for answered, count in after["answers"].items()]
         if "Guesser" in kinds:
             remarks.append(f"{guesses_per_second(before, after):,.0f} guesses answered per second")
         if scene.few_files:
@@ -234,7 +237,7 @@ def play(args, scene):
 
 
 async def ask_steadily(port, wanted, source, seconds):
-    """Makes the requests in turn, one at each time it is due, however many are unanswered."""
+    """Makes the requests in turn, one every 10 ms, even if earlier ones are unanswered. Returns all `Answer`s."""
     began = time.monotonic()
     asked = []
     for number, request in zip(range(round(seconds / EVERY)), cycle(wanted)):
@@ -266,7 +269,7 @@ async def converse(port, request, source):
 
 
 def requests(scene):
-    """The requests that the second client makes in turn."""
+    """Returns the requests that the second client makes in turn."""
     if scene.asked == "port":
         return [request("GET", "/small")]
     publish = {"channel": "room", "formats": {"http-stream": {"content": "x\n"}}}
@@ -275,7 +278,7 @@ def requests(scene):
 
 
 def kick():
-    """The request that ends the user's streams, and is told how many there were."""
+    """Returns the request that closes the user's streams and asks for a receipt with their number."""
     return request("POST", "/publish", "Accept: application/json\r\n", items({"channel": USER, "action": "close"}))
 
 
@@ -291,7 +294,7 @@ def request(method, target, headers="", body=b""):
 
 @contextmanager
 def streams(port, source):
-    """The user's streams, held from the second client's address."""
+    """Holds the streams of the user, which come from the address of the second client."""
     with ExitStack() as stack:
         for _ in range(STREAMS):
             sock = stack.enter_context(socket.create_connection((SERVER, port), PATIENCE, (source, 0)))
@@ -309,7 +312,7 @@ def streams(port, source):
 
 
 def verdict(args, answers):
-    """The remarks and the faults that the answers give rise to."""
+    """Returns the remarks and the faults that follow from the answers."""
     outcomes = Counter(each.outcome for each in answers)
     failed = sum(outcomes.values()) - outcomes.pop("200", 0)
     remarks = [f"{outcome}: {count:,}" for outcome, count in outcomes.most_common()]
@@ -321,7 +324,7 @@ def verdict(args, answers):
 
 
 def latencies(answers):
-    """Median, 99th percentile and maximum in milliseconds, with the requests that failed."""
+    """Returns the median, 99th percentile and maximum in milliseconds. Failed requests are included."""
     seconds = [each.seconds for each in answers]
     return [*spread(seconds).values(), millis(max(seconds))]
 
@@ -331,7 +334,7 @@ def guesses_per_second(before, after):
 
 
 def ended_streams(end):
-    """The number of closed streams, by the receipt; 0 without one."""
+    """Returns the number of closed streams in the receipt; 0 if there is no receipt."""
     return closed(end.body) if end.outcome == "200" else 0
 
 
@@ -340,7 +343,7 @@ def told(end):
 
 
 def busiest_second(log):
-    """The most lines that were logged within a second: of all kinds, and of warnings and errors."""
+    """Returns a text with the largest number of log lines in one second: of all levels, and of warnings and errors."""
     lines = LOG_LINE.findall(log)
     every = Counter(second for second, _ in lines)
     serious = Counter(second for second, level in lines if level in ("WARN", "ERROR"))
@@ -352,7 +355,7 @@ def busiest_second(log):
 
 
 class AbusedOrigin(Child):
-    """This file as the backend."""
+    """The process of the origin. It runs this file with the option --origin."""
 
     def __init__(self):
         super().__init__([sys.executable, "-B", __file__, "--origin"])
@@ -363,7 +366,7 @@ class AbusedOrigin(Child):
 
 
 class AbusiveCrowd(Child):
-    """The crowd, with so many abusers of each kind."""
+    """The process of the crowd, with a number of abusers of each kind."""
 
     def __init__(self, port, control, kinds, pause):
         super().__init__([sys.executable, "-B", str(HERE / "crowd.py"), json.dumps([port, control, kinds, pause])])
@@ -373,12 +376,12 @@ class AbusiveCrowd(Child):
         self.said(r'"ready": true')
 
     def figures(self):
-        """The figures that it told of itself last."""
+        """Returns the figures in the last whole line that the crowd has printed."""
         return json.loads(self.log().rpartition("\n")[0].rpartition("\n")[2])
 
 
 class FewFiles(Child):
-    """A process that may have only a few files open, from its start on."""
+    """A process that may have only FEW_FILES files open from its start on."""
 
     def __init__(self, command, cwd=None):
         super().__init__(["sh", "-c", f'ulimit -n {FEW_FILES}; exec "$0" "$@"', *command], cwd)
@@ -386,7 +389,7 @@ class FewFiles(Child):
 
 
 class GripdWithFewFiles(Gripd, FewFiles):
-    """A gripd of this kind."""
+    """A gripd that may have only FEW_FILES files open from its start on."""
 
 
 # The origin.
@@ -401,7 +404,7 @@ async def serve():
 
 
 async def serve_connection(reader, writer):
-    """Answers the requests of one connection until it ends. A connection that breaks off concerns nobody."""
+    """Answers the requests of one connection until it ends. It is no error if the connection is reset."""
     try:
         while True:
             head, _ = await read_message(reader)
@@ -420,7 +423,7 @@ async def serve_connection(reader, writer):
 
 
 def answer_to(target):
-    """The answer to all but /large; streams are held as by the other origin."""
+    """Returns the response to all targets but /large. Those that are not known here are answered as by `origin.py`."""
     path = target.partition("?")[0]
     if path in ("/small", "/upload", "/gone"):
         return response(b"x" * 10)
@@ -439,7 +442,7 @@ async def send_large(writer):
 
 
 if __name__ == "__main__":
-    # The way in for the origin alone: see AbusedOrigin.
+    # `AbusedOrigin` starts this file with this option, as the process of the origin.
     if sys.argv[1:2] == ["--origin"]:
         asyncio.run(serve())
     else:

@@ -1,4 +1,4 @@
-"""A member of the crowd that misbehaves, and the counts of what becomes of all of them."""
+"""The base class of all abusers, which are the members of the crowd, and the counts of what became of them."""
 
 import asyncio
 import json
@@ -10,12 +10,12 @@ from messages import BROKEN, read_message, status
 
 SERVER = "127.0.0.1"
 READ_BYTES = 65536
-# The crowd is there when all have tried to connect, or after this time.
+# The crowd is ready when all abusers have tried to connect, or after this many seconds.
 GATHER_SECONDS = 6
 
 
 class Tally:
-    """The counts of what became of all abusers so far."""
+    """The counts of the connections of all abusers so far, and of the responses to them."""
 
     def __init__(self, members):
         self.members = members
@@ -33,11 +33,11 @@ class Tally:
 
 
 class Abuser:
-    """One place in the crowd: a connection, and another one when that has ended."""
+    """A member of the crowd. It has one connection, and opens another when that has ended."""
 
-    # Whether the kernel is to take as little as possible that the abuser has not read.
+    # Whether the kernel's receive buffer is as small as possible. It holds the bytes that the abuser has not read.
     is_narrow = False
-    # Whether it connects to the control port.
+    # Whether the abuser connects to the control port.
     publishes = False
 
     def __init__(self, tally):
@@ -84,7 +84,7 @@ class Abuser:
         return await asyncio.get_running_loop().sock_recv(sock, READ_BYTES)
 
     async def _converse(self, sock, requests, rest=0):
-        """Makes requests in turn, each so many seconds after the one before was answered, and counts the answers."""
+        """Makes requests in turn, each `rest` seconds after the response to the previous one. Counts the responses."""
         reader, writer = await asyncio.open_connection(sock=sock)
         try:
             for request in requests:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Measures the cost of gripd: memory, CPU and delay of held connections, and the rate of plain proxying.
+"""Measures what gripd costs: the memory, CPU time and delays of held connections, and the rate of plain proxying.
 
     python3 tests/bench/bench.py [--n 5000] [--gripd FILE] [--scenario memory,fanout,...] [--peer pushpin,nginx,...]
                                  [--inflight 32] [--markdown]
 
-A line of JSON for each scenario and server goes to standard output, notes go to standard error. The status is 0 only if
-every scenario ran with gripd and nothing was lost.
+For each scenario and server, a line of JSON goes to standard output. Notes go to standard error. The exit status is 0
+only if gripd failed in no scenario and had no faults, such as lost messages. It is no failure if a scenario is skipped
+because a program is not installed.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# A benchmark leaves nothing behind in the repository.
+# Python must not write compiled modules into the repository.
 sys.dont_write_bytecode = True
 
 from clients import WebSockets
@@ -51,9 +52,10 @@ SCENARIOS = {
     "wskickburst": partial(kick_in_burst, kind=WebSockets),
     "proxy": proxy,
 }
-# Files and ports beside the held connections: gripd's to the origin, listeners, publishers.
+# The number of files and ports that are needed besides those of the held connections: for gripd's connections to the
+# origin, for listeners, and for publishers.
 SPARE = 200
-# The exceptions that end one scenario and not the run.
+# The exceptions that end a scenario, but not the whole run.
 FAILURES = (Failed, OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError)
 
 
@@ -68,7 +70,7 @@ class Bench(NamedTuple):
     server: type
 
     def crowd(self, kind, server):
-        """Returns clients of a kind for a server that runs."""
+        """Returns clients of a kind, which connect to a running server."""
         return kind(self.programs.load_client(), server.port, server.client_headers)
 
 
@@ -98,7 +100,7 @@ def arguments():
         type=names_of("peer", PEERS),
         action="extend",
         default=[],
-        help=f"also measure these where they are installed: {','.join(PEERS)}",
+        help=f"also measure these servers, if they are installed: {','.join(PEERS)}",
     )
     parser.add_argument("--inflight", type=positive, default=32, help="connections opened at a time (32)")
     parser.add_argument("--markdown", action="store_true", help="also print tables")
@@ -106,7 +108,7 @@ def arguments():
 
 
 def installed(names, scenarios):
-    """Returns the peers that can be measured, and says which cannot."""
+    """Returns the peers that can be measured. Prints a note about each of the others."""
     found = []
     for peer in (PEERS[name] for name in dict.fromkeys(names)):
         if peer.missing():
@@ -119,12 +121,12 @@ def installed(names, scenarios):
 
 
 def plays(server, scenario):
-    """Tells whether a scenario can be played with a server of this kind."""
+    """Returns whether a scenario can measure servers of this class."""
     return server is Gripd or scenario in server.scenes
 
 
 def parsed(parser):
-    """Returns the options of the command line, and among them the program that is measured."""
+    """Adds the option --gripd to a parser, and returns the options of the command line."""
     parser.add_argument("--gripd", type=Path, default=DEFAULT_GRIPD, help="the program (target/release/gripd)")
     args = parser.parse_args()
     args.gripd = str(args.gripd.resolve())
@@ -134,28 +136,31 @@ def parsed(parser):
 
 
 def positive(text):
-    """Returns a number of at least two, of which the half is still something."""
+    """Returns the integer in a text. It must be at least 2, because some scenarios use half of the connections."""
     number = int(text)
     if number < 2:
-        raise argparse.ArgumentTypeError("at least 2")
+        raise argparse.ArgumentTypeError("it must be at least 2")
     return number
 
 
 def names_of(kind, known):
-    """Returns the type of an option that lists names of this kind, all of which have to be known."""
+    """Returns a function that splits a list of names at commas, for argparse. It refuses names that are not `known`."""
 
     def names(text):
         chosen = text.split(",")
         for name in chosen:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"no {kind} '{name}'; there are {', '.join(known)}")
+                raise argparse.ArgumentTypeError(f"there is no {kind} '{name}', only {', '.join(known)}")
         return chosen
 
     return names
 
 
 def fitting(n):
-    """Returns as many connections as this process and gripd, with the same limits, may have; `n` if they suffice."""
+    """Returns the number of connections to use: `n`, or fewer if the limits of this system do not allow so many.
+
+    Raises the limit of open files for this process, and for gripd, which inherits it.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
@@ -165,14 +170,17 @@ def fitting(n):
     most, what = min(limits)
     fits = min(n, most - SPARE)
     if fits < 2:
-        sys.exit(f"Nothing can be measured: this system allows {most} {what}.")
+        sys.exit(f"Nothing can be measured: this system allows only {most} {what}.")
     if fits < n:
-        note(f"{n} connections do not fit, {fits} are used instead: this system allows {most} {what}.")
+        note(f"{fits} connections are used instead of {n}: this system allows only {most} {what}.")
     return fits
 
 
 def run(bench, name, server):
-    """Plays a scenario with a server and prints its line. One that fails keeps no other from being played."""
+    """Runs a scenario with a server, and prints and returns its result.
+
+    If the scenario fails, its result has the error instead of figures, and the next scenarios still run.
+    """
     note(f"{name} with {server.title} ...")
     result = {"scenario": name, "server": server.title, "n": bench.n}
     try:
@@ -184,14 +192,14 @@ def run(bench, name, server):
 
 
 def machine(gripd, n):
-    """Returns the circumstances for which the figures hold."""
+    """Returns a text about the circumstances of the measurement: the versions, connections and cores."""
     version = subprocess.run([gripd, "--version"], capture_output=True, text=True, timeout=10).stdout.strip()
     kernel = platform.release().split("-")[0]
     return f"{version}, {n:,} connections, {os.cpu_count()} cores, Linux {kernel}, Python {platform.python_version()}"
 
 
 def note(text):
-    """Says something on standard error."""
+    """Prints a text on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Checks that the load client counts right: a server sends it what servers may send, whole and byte by byte.
+"""Checks that the load client counts messages correctly. A server sends it good and bad bytes, at once and one by one.
 
     python3 tests/bench/check_load_client.py
 
-A line for each check goes to standard output. The status is 0 only if all went well.
+A line for each check goes to standard output. The exit status is 0 only if all checks pass.
 """
 
 import socket
@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 
-# A check leaves nothing behind in the repository.
+# Python must not write compiled modules into the repository.
 sys.dont_write_bytecode = True
 
 from clients import CompressedWebSockets, Polls, Streams, WebSockets
@@ -29,7 +29,7 @@ FIRST_PART, COMPRESSED_TEXT = 0x01, 0xC1
 
 
 def frame(first, payload):
-    """Returns a frame of a server, its length in as few bytes as possible."""
+    """Returns a frame as servers send it. Its length is written in as few bytes as possible."""
     length = len(payload)
     if length < 126:
         return bytes([first, length]) + payload
@@ -42,7 +42,7 @@ def chunk(data, extension=b""):
     return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
 
 
-# Each check: its name, the kind of client, what the server sends, and the messages that the client has to count.
+# The messages in some of these bytes are cut in two by chunks or frames.
 STREAM = CHUNKED + chunk(b"hello\n") + chunk(b"a@1", b";x=y") + chunk(b"23#b@4#")
 FRAMES = (
     frame(TEXT, b"x" * 125 + STAMPED)
@@ -51,34 +51,57 @@ FRAMES = (
     + frame(REST, b"2#" + STAMPED + b"y" * 70_000)
     + frame(TEXT, b"")
 )
+# Each of these checks has a name, the kind of client, the bytes that the server sends, and the number of messages that
+# the client must count.
 CHECKS = [
-    ("a stream", Streams, STREAM, 2),
-    ("text that only looks like a stamp", Streams, CHUNKED + chunk(b"@@12x@#1@3#@@4#"), 2),
-    ("a body until the end", Streams, OK + b"\r\n" + STAMPED * 3, 3),
-    ("frames", WebSockets, UPGRADED + b"\r\n" + FRAMES, 3),
-    ("compressed frames", CompressedWebSockets, COMPRESSED + frame(COMPRESSED_TEXT, b"@1#") + frame(TEXT, b"-@2#"), 2),
+    ("messages in chunks are counted", Streams, STREAM, 2),
+    ("text that only looks like a stamp is not counted", Streams, CHUNKED + chunk(b"@@12x@#1@3#@@4#"), 2),
+    ("messages in a body of unknown length are counted", Streams, OK + b"\r\n" + STAMPED * 3, 3),
+    ("messages in frames are counted", WebSockets, UPGRADED + b"\r\n" + FRAMES, 3),
+    (
+        "messages in compressed frames are counted",
+        CompressedWebSockets,
+        COMPRESSED + frame(COMPRESSED_TEXT, b"@1#") + frame(TEXT, b"-@2#"),
+        2,
+    ),
 ]
+# After these bytes the client must end. If the last value is not empty, the client must first answer with this frame.
 ENDS = [
-    ("the last chunk", Streams, STREAM + b"0\r\nExpires: 0\r\n\r\n", b""),
-    ("a body of known length", Streams, OK + b"Content-Length: 3\r\n\r\n" + STAMPED, b""),
-    ("a Close", WebSockets, UPGRADED + b"\r\n" + frame(CLOSE, b"\x03\xe8bye"), frame(CLOSE, b"\x03\xe8bye")),
-    ("a Close of no reason", WebSockets, UPGRADED + b"\r\n" + frame(CLOSE, b""), frame(CLOSE, b"")),
+    ("the last chunk ends a response", Streams, STREAM + b"0\r\nExpires: 0\r\n\r\n", b""),
+    ("a response ends after its length", Streams, OK + b"Content-Length: 3\r\n\r\n" + STAMPED, b""),
+    (
+        "a Close frame is answered with its reason",
+        WebSockets,
+        UPGRADED + b"\r\n" + frame(CLOSE, b"\x03\xe8bye"),
+        frame(CLOSE, b"\x03\xe8bye"),
+    ),
+    (
+        "a Close frame without a reason is answered",
+        WebSockets,
+        UPGRADED + b"\r\n" + frame(CLOSE, b""),
+        frame(CLOSE, b""),
+    ),
 ]
+# The client must refuse these bytes.
 WRONG = [
-    ("another status", Streams, b"HTTP/1.1 502 Bad Gateway\r\n\r\n"),
-    ("no size of a chunk", Streams, CHUNKED + b"\r\n"),
-    ("a chunk that is no number", Streams, CHUNKED + b"5g\r\n"),
-    ("a wrong accept", WebSockets, UPGRADED.replace(b"s3p", b"xxx") + b"\r\n"),
-    ("a compressed frame that was not agreed", WebSockets, UPGRADED + b"\r\n" + frame(COMPRESSED_TEXT, b"x")),
-    ("a masked frame", WebSockets, UPGRADED + b"\r\n\x81\x81\x00\x00\x00\x00x"),
-    ("a control frame in parts", WebSockets, UPGRADED + b"\r\n" + frame(0x08, b"")),
-    ("a head without an end", Streams, OK + b"x" * 9000),
+    ("a status other than 200 is refused", Streams, b"HTTP/1.1 502 Bad Gateway\r\n\r\n"),
+    ("a chunk without a size is refused", Streams, CHUNKED + b"\r\n"),
+    ("a chunk size that is no number is refused", Streams, CHUNKED + b"5g\r\n"),
+    ("a wrong Sec-WebSocket-Accept is refused", WebSockets, UPGRADED.replace(b"s3p", b"xxx") + b"\r\n"),
+    (
+        "a compressed frame is refused if compression was not agreed",
+        WebSockets,
+        UPGRADED + b"\r\n" + frame(COMPRESSED_TEXT, b"x"),
+    ),
+    ("a masked frame is refused", WebSockets, UPGRADED + b"\r\n\x81\x81\x00\x00\x00\x00x"),
+    ("a control frame in several parts is refused", WebSockets, UPGRADED + b"\r\n" + frame(0x08, b"")),
+    ("a head that is too long is refused", Streams, OK + b"x" * 9000),
 ]
 
 
 @contextmanager
 def meeting(programs, kind):
-    """Gives clients of a kind, and a listener that they connect to."""
+    """Yields clients of a kind, and a listener that they connect to."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listener.settimeout(SECONDS)
@@ -86,32 +109,33 @@ def meeting(programs, kind):
 
 
 def serve(listener, sent, is_slow):
-    """Accepts a client, reads its request, and sends an answer: whole, or byte by byte. Returns the connection."""
+    """Accepts a client, reads its request, and sends bytes at once or one by one. Returns the connection."""
     sock, _ = listener.accept()
     sock.settimeout(SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     request = b""
     while not request.endswith(b"\r\n\r\n"):
         request += sock.recv(4096)
-    # The long filling of a frame goes at once: byte by byte it would show nothing.
+    # At most 900 bytes are sent one by one. After them come only the fillings of long frames and heads, with which
+    # this would check nothing more.
     pieces = [sent[at:at + 1] for at in range(min(len(sent), 900))] + [sent[900:]] if is_slow else [sent]
     try:
         for piece in filter(None, pieces):
             sock.sendall(piece)
             time.sleep(0.0002 if is_slow else 0)
     except OSError:
-        # A client that refuses what it is sent has gone.
+        # A client that refuses these bytes may have closed its connection.
         pass
     return sock
 
 
 def open_one(crowd):
-    """Lets one client ask, without waiting for its answer."""
+    """Makes one client send its request. Does not wait for the response."""
     crowd.begin(SECONDS, f"open 1 1 {SECONDS}", "/target")
 
 
 def check_counts(programs, kind, sent, expected, is_slow):
-    """Checks the messages that a client counts."""
+    """Checks that a client counts `expected` messages."""
     with meeting(programs, kind) as (crowd, listener):
         open_one(crowd)
         with serve(listener, sent, is_slow):
@@ -124,7 +148,10 @@ def check_counts(programs, kind, sent, expected, is_slow):
 
 
 def check_end(programs, kind, sent, answered, is_slow):
-    """Checks that a client sees the end, and answers a Close with the same bytes behind a mask of zeros."""
+    """Checks that a client sees the end of a response, or answers a Close frame.
+
+    The answer is the frame `answered` with a mask of zeros, which leaves the payload as it is.
+    """
     with meeting(programs, kind) as (crowd, listener):
         open_one(crowd)
         with serve(listener, sent, is_slow) as sock:
@@ -140,7 +167,7 @@ def check_end(programs, kind, sent, answered, is_slow):
 
 
 def check_refusal(programs, kind, sent, is_slow):
-    """Checks that a client complains."""
+    """Checks that a client refuses bytes with a complaint."""
     with meeting(programs, kind) as (crowd, listener):
         open_one(crowd)
         with serve(listener, sent, is_slow):
@@ -149,7 +176,7 @@ def check_refusal(programs, kind, sent, is_slow):
                 crowd.linger(0.2)
             except Failed:
                 return
-            raise Failed("there was no complaint")
+            raise Failed("the load client did not refuse the bytes")
 
 
 def check_polls(programs, is_slow):
@@ -162,7 +189,7 @@ def check_polls(programs, is_slow):
         with serve(listener, answered, is_slow) as sock:
             crowd.begin_messages(1, SECONDS)
             same(crowd.finish()["done"], True)
-            # The end of the answer may come after the end of the message.
+            # The message may be counted before the rest of the response has arrived.
             crowd.linger(0.05)
             same(crowd.run(0, "ask 5")["asked"], 2)
             same(sock.recv(4096)[:4], b"GET ")
@@ -180,14 +207,14 @@ def same(got, expected):
 
 def main():
     with Programs() as programs:
-        # The other program in C is only compiled here.
+        # The other program in C has no checks, but it has to compile.
         programs.floor()
         tried = [report(name, lambda: check(is_slow)) for is_slow in (False, True) for name, check in checks(programs)]
     sys.exit(not all(tried))
 
 
 def checks(programs):
-    """Returns all checks with their names. Each is told whether the server is to send byte by byte."""
+    """Yields the name and the function of each check. Its argument says whether the server sends bytes one by one."""
     for name, kind, sent, expected in CHECKS:
         yield name, lambda slow, case=(kind, sent, expected): check_counts(programs, *case, slow)
     for name, kind, sent, answered in ENDS:
@@ -198,7 +225,7 @@ def checks(programs):
 
 
 def report(name, check):
-    """Runs a check, prints a line, and tells whether it went well."""
+    """Runs a check, prints a line, and returns whether the check passed."""
     try:
         check()
     except (Failed, OSError) as error:

@@ -1,4 +1,4 @@
-"""The crowds of clients: the process of load_client.c that holds them, and the kinds that there are."""
+"""The clients of the benchmarks: the process of load_client.c that holds them, and their kinds."""
 
 import json
 import os
@@ -8,21 +8,22 @@ import time
 
 from processes import Failed
 
-# The time that an answer may take beyond that of its command.
+# The seconds that the answer to a command may take in addition to the time of the command.
 GRACE_SECONDS = 10
 READ_BYTES = 1 << 20
 NANOSECONDS = 1e9
-# The time between two looks whether the origin has got the polls.
+# The seconds between two checks of whether the origin has received the long-polls.
 LOOK_EVERY = 0.005
 
 
 class LoadClient:
-    """The process that holds the clients. A line tells it what to do, a line of JSON answers."""
+    """The process that holds the clients. It reads commands as lines of text, and answers each with a line of JSON."""
 
     def __init__(self, program, port, kind, headers):
         command = [program, str(port), kind, *headers]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        # Its own session: an interrupt from the terminal is for this program, which then stops the others in order.
+        # In a session of its own, the process gets no interrupt from the terminal. Only this program gets it, and then
+        # stops the other processes in order.
         self._process = subprocess.Popen(command, bufsize=0, start_new_session=True, **pipes)
         self._unread = b""
 
@@ -34,7 +35,7 @@ class LoadClient:
         self._process.stdout.close()
 
     def tell(self, *lines):
-        """Gives it a command."""
+        """Sends the lines of a command to the process."""
         unsent = memoryview("".join(f"{line}\n" for line in lines).encode())
         try:
             while unsent:
@@ -43,7 +44,7 @@ class LoadClient:
             raise Failed("the load client has ended") from None
 
     def answer(self, seconds):
-        """Returns the answer to a command that takes at most so long."""
+        """Waits for the answer to a command that takes at most so many seconds, and returns it."""
         deadline = time.monotonic() + seconds + GRACE_SECONDS
         while b"\n" not in self._unread:
             left = deadline - time.monotonic()
@@ -61,18 +62,19 @@ class LoadClient:
 
 
 class Crowd:
-    """Clients of one kind. They are read only while a command runs, which `begin` starts and `finish` ends."""
+    """Clients of one kind. They read only while a command runs: `begin` starts it, and `finish` waits for its end."""
 
-    # The path that they ask for, their headers, and the word by which load_client.c knows them.
+    # The path and the headers of the clients' requests, and the name of their kind in load_client.c.
     path = ""
     headers = ()
     load_kind = "stream"
-    # The format of an item for them, the name of the content in it, and the beginning and the end of each message.
+    # The format of an item for these clients, the name of the content in that format, and the text with which each
+    # message begins and ends.
     form = ""
     content = "content"
     begins = ""
     ends = "\n"
-    # The options of a route for them, and the lines of gripd's configuration.
+    # The options of gripd's route for these clients, and lines for gripd's configuration file.
     route_options = ""
     config = ""
     says_goodbye = False
@@ -90,16 +92,16 @@ class Crowd:
         self._client.stop()
 
     def hold(self, targets, inflight, seconds):
-        """Opens a connection for each target, `inflight` at a time, and returns the seconds it took."""
+        """Opens a connection for each target, `inflight` at a time, and returns the seconds that this took."""
         targets = list(targets)
         self.begin(seconds, f"open {len(targets)} {inflight} {seconds}", *targets)
         began = time.monotonic()
         if not self.finish()["done"]:
-            raise Failed("connections are not held in time")
+            raise Failed("some connections were not held in time")
         return time.monotonic() - began
 
     def begin(self, seconds, *lines):
-        """Starts a command that takes at most so long."""
+        """Starts a command that takes at most so many seconds."""
         self._client.tell(*lines)
         self._seconds = seconds
 
@@ -109,47 +111,47 @@ class Crowd:
         return self._last
 
     def run(self, seconds, line):
-        """Runs a command from its start to its end."""
+        """Runs a command, and returns its answer."""
         self.begin(seconds, line)
         return self.finish()
 
     def begin_messages(self, total, seconds):
-        """Begins to read until `total` messages have come since the start, or the time is over."""
+        """Starts to read until `total` messages have arrived since the clients were created, or the time is over."""
         self.begin(seconds, f"messages {total} {seconds}")
 
     def begin_end(self, place, seconds):
-        """Begins to read until one client has ended, or the time is over."""
+        """Starts to read until the connection of one client has ended, or the time is over."""
         self.begin(seconds, f"end {place} {seconds}")
 
     def linger(self, seconds):
-        """Reads for a while, so that what should not come may come."""
+        """Reads for so many seconds, so that messages that should not come can arrive. Returns the answer."""
         return self.run(seconds, f"linger {seconds}")
 
     def forget_latencies(self):
-        """Begins the latencies anew."""
+        """Discards the latencies that were measured so far."""
         self.run(0, "forget")
 
     def counts(self):
-        """Returns the messages of each client."""
+        """Returns the number of messages of each client, in the order of the targets."""
         self.begin(0, "counts")
         return self._client.answer(0)["counts"]
 
     def messages(self):
-        """Returns the messages of all clients, as of the last command."""
+        """Returns the number of messages of all clients together at the end of the last command."""
         return self._last["messages"]
 
     def alive(self):
-        """Returns the number of open connections, as of the last command."""
+        """Returns the number of open connections at the end of the last command."""
         return self._last["open"]
 
     def agreed(self, size):
-        """Returns how many of so many got the extensions of the protocol that they should have."""
+        """Returns how many of `size` clients negotiated what their kind should: compression, or no compression."""
         compressed = self._last["compressed"]
         return compressed if self.is_compressed else size - compressed
 
 
 class Streams(Crowd):
-    """Streams of HTTP."""
+    """Streams over HTTP."""
 
     path = "/stream"
     form = "http-stream"
@@ -166,7 +168,7 @@ class Events(Crowd):
 
 
 class Polls(Crowd):
-    """Long-polls, each on a connection that is kept for the next one."""
+    """Long-polls. Each client uses the same connection for all its polls."""
 
     path = "/poll"
     load_kind = "poll"
@@ -174,7 +176,10 @@ class Polls(Crowd):
     content = "body"
 
     def ask(self, origin, at_once, seconds):
-        """Lets all clients poll that rest, some at once: the next ones when the origin has got those before."""
+        """Makes all idle clients poll, `at_once` at a time.
+
+        The next clients poll when the origin has received the polls of the previous ones.
+        """
         deadline = time.monotonic() + seconds
         ahead = origin.polls() - self._last["asked"]
         is_done = False
@@ -183,7 +188,7 @@ class Polls(Crowd):
             is_done = answer["done"]
             while origin.polls() < ahead + answer["asked"]:
                 if time.monotonic() > deadline:
-                    raise Failed("the polls do not come to the origin in time")
+                    raise Failed("the polls did not reach the origin in time")
                 self.linger(LOOK_EVERY)
 
 
@@ -198,7 +203,7 @@ class WebSockets(Crowd):
 
 
 class RelayedWebSockets(WebSockets):
-    """WebSockets whose origin has a WebSocket with gripd for each of them."""
+    """WebSockets that gripd relays: each has a WebSocket between gripd and the origin."""
 
     route_options = ""
     config = "[origin]\nconnections = 30000\n"
@@ -213,5 +218,5 @@ class CompressedWebSockets(WebSockets):
 
 
 def seconds_of(nanoseconds):
-    """Returns a time of the clients as seconds of Python's monotonic clock; None if it has not come."""
+    """Converts a time of the load client to seconds of Python's monotonic clock; returns None if there is no time."""
     return nanoseconds / NANOSECONDS if nanoseconds else None

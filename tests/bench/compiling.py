@@ -1,4 +1,4 @@
-"""The programs in C, compiled into a directory that goes when they are no longer used."""
+"""The compilation of the programs in C into a temporary directory."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ INSTALL = "install one, on Debian and Ubuntu with 'apt-get install gcc libc6-dev
 
 
 class Programs:
-    """Compiled programs. The load client is compiled at once, all others when they are first asked for."""
+    """The compiled programs. Each is compiled when it is first asked for, and the load client when `with` begins."""
 
     def __init__(self):
         self._compiler = shutil.which(os.environ.get("CC") or "cc")
@@ -38,7 +38,7 @@ class Programs:
         return self._program(LOAD_CLIENT)
 
     def floor(self):
-        """Returns the path of the server that does the least."""
+        """Returns the path of the program of floor.c."""
         return self._program(FLOOR)
 
     def _program(self, sources):
@@ -49,10 +49,10 @@ class Programs:
         return self._compiled[sources]
 
     def _compile(self, sources, program):
-        """Compiles files of this directory. Warnings go to standard error; after an error nothing can be measured."""
+        """Compiles source files of this directory. Prints warnings on standard error, and exits after an error."""
         own = os.environ.get("CFLAGS", "").split()
         command = [self._compiler, *OPTIONS, *own, *(str(HERE / source) for source in sources), "-o", program]
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS)
         sys.stderr.write(done.stderr)
         if done.returncode:
-            sys.exit(f"{sources[0]} does not compile with {self._compiler}. If it is no full C compiler, {INSTALL}.")
+            sys.exit(f"{sources[0]} does not compile with {self._compiler}. If that is no full C compiler, {INSTALL}.")

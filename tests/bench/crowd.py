@@ -1,10 +1,10 @@
-"""The crowd that misbehaves in abuse.py, a process of its own:
+"""The process of the crowd that misbehaves in abuse.py.
 
     python3 tests/bench/crowd.py '[PORT, CONTROL, {"SlowBody": 1000}, SECONDS]'
 
-The first port is the one on which it misbehaves, the second the control port for those that publish. The numbers are
-those of abusers of each kind; one whose connection has ended is back after so many seconds. A line of JSON on standard
-output tells what became of them.
+The abusers connect to PORT; those that publish connect to CONTROL, which is the control port. The object has the number
+of abusers of each kind. An abuser whose connection has ended connects again after SECONDS. A line of JSON on standard
+output, again and again, says how many connections are open and have ended, and how requests were answered.
 """
 
 import asyncio
@@ -18,23 +18,24 @@ from abuser import Abuser, Tally
 from greedy import GREEDY
 from processes import orphaned
 
-# The time between the first connections of two abusers: all at once would overrun the kernel's queue of a port.
+# The seconds between the first connections of two abusers. If all connected at once, the kernel's queue of connections
+# for the port would overflow.
 STAGGER = 0.001
 TELL_EVERY = 0.1
-# The crowd gives way to the other processes: a real one runs elsewhere and takes no processor time of theirs.
+# The crowd has a low priority. A real crowd would run on other machines, and take no CPU time from gripd.
 NICENESS = 10
 
 DRIP_SECONDS = 2
 SIP_SECONDS = 1
 SIP_BYTES = 100
 UPLOAD_BYTES = 1_000_000
-# More of a request body than a proxy buffers.
+# The beginning of a request body that is larger than gripd's buffer for it (64 KiB).
 FILLING = b"x" * 70_000
 TCP_ESTABLISHED = 1
 
 
 class SlowBody(Abuser):
-    """Sends a request body byte by byte. An answer before its end is taken for the end of the connection."""
+    """An abuser that sends a request body byte by byte. If a response comes before the end, it ends the connection."""
 
     beginning = b""
 
@@ -53,19 +54,19 @@ class SlowBody(Abuser):
 
 
 class FilledBody(SlowBody):
-    """Begins with more than a proxy buffers."""
+    """An abuser that first sends more of a request body than gripd buffers, and then sends it byte by byte."""
 
     beginning = FILLING
 
 
 class SlowRead(Abuser):
-    """Asks for much and reads nothing of it."""
+    """An abuser that asks for a large response and reads nothing of it."""
 
     is_narrow = True
 
     async def misbehave(self, sock):
         await self._send(sock, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        # As nothing is read, only the state of the connection tells its end.
+        # As nothing is read, only the state of the connection in the kernel shows that it has ended.
         while sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED:
             await asyncio.sleep(SIP_SECONDS)
             self.read(sock)
@@ -75,7 +76,7 @@ class SlowRead(Abuser):
 
 
 class DripRead(SlowRead):
-    """Reads a few bytes every second."""
+    """An abuser that asks for a large response and reads a few bytes of it every second."""
 
     def read(self, sock):
         try:
@@ -85,7 +86,7 @@ class DripRead(SlowRead):
 
 
 class Silent(Abuser):
-    """Says nothing."""
+    """An abuser that connects and sends nothing."""
 
     async def misbehave(self, sock):
         while await self._receive(sock):
@@ -93,7 +94,7 @@ class Silent(Abuser):
 
 
 class Keeper(Silent):
-    """Makes one request, and keeps the connection."""
+    """An abuser that makes one request and keeps the connection open."""
 
     async def misbehave(self, sock):
         await self._send(sock, b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -101,7 +102,7 @@ class Keeper(Silent):
 
 
 class Guesser(Abuser):
-    """Guesses tokens, each as soon as the one before was answered."""
+    """An abuser that guesses tokens, one as soon as the previous one was answered."""
 
     async def misbehave(self, sock):
         guess = b"GET /channels HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n"
@@ -112,7 +113,7 @@ KINDS = {kind.__name__: kind for kind in (SlowBody, FilledBody, SlowRead, DripRe
 
 
 async def gather(port, control, kinds, pause):
-    """Lets the crowd come, and tells of it until the parent has ended."""
+    """Runs the abusers and reports on them, until the parent process has ended."""
     os.nice(NICENESS)
     tally = Tally(sum(kinds.values()))
     abusers = [KINDS[kind](tally) for kind, count in kinds.items() for _ in range(count)]

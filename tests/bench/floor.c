@@ -1,8 +1,8 @@
-/* The least that a server of streams can do: what it costs is the kernel's own share of every delivery.
+/* A server that does the least that a server of streams can do. Its cost is the kernel's share of every delivery.
  *
- * It answers every client at once with the head of a stream, keeps the sockets in one array, and writes the body of
- * each POST on its control port to all of them, as one chunk. There is no origin, no channel, no queue. It prints
- * "clients=PORT control=PORT" once it listens on 127.0.0.1.
+ * It answers every request of a client with the head of a stream, and keeps the sockets in one array. It writes the
+ * body of each POST on its control port to all of them, as one chunk. It has no origin, no channels and no queues. It
+ * prints "clients=PORT control=PORT" once it listens on 127.0.0.1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,14 +24,14 @@
 #define EVENTS 512
 #define FILES_LIMIT (1 << 20)
 #define REQUEST_LIMIT 65536
-/* The room for a chunk's size and its two line ends. */
+/* The largest number of bytes that a chunk adds to its data: its size and two line ends. */
 #define CHUNK_FRAMING 32
 
 static const char HELD[] =
     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello\n\r\n";
 static const char PUBLISHED[] = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nPublished\n";
 
-/* The roles that a file descriptor has. */
+/* The roles of file descriptors. CLIENTS and CONTROL are listeners, and a CLIENT becomes a STREAM by its request. */
 enum role { NONE, CLIENTS, CONTROL, CLIENT, STREAM, PUBLISHER };
 
 static enum role *roles;
@@ -40,14 +40,14 @@ static size_t stream_count;
 static size_t files_limit;
 static int epoll;
 
-/* Ends the program, as nothing can be measured any more. */
+/* Ends the program with an error message: nothing can be measured. */
 static void __attribute__((noreturn)) fail(const char *what)
 {
     perror(what);
     exit(1);
 }
 
-/* Has epoll tell when a file descriptor can be read. Returns false if there are too many. */
+/* Adds a file descriptor to epoll, which then reports when it can be read. Returns false if there are too many. */
 static bool add(int file, enum role role)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.fd = file};
@@ -70,7 +70,7 @@ static int listen_as(enum role role)
     return ntohs(address.sin_port);
 }
 
-/* Accepts all connections that wait. Items must not wait for the acknowledgement of those before them. */
+/* Accepts all connections that wait. TCP_NODELAY: a message must not wait until the previous one was acknowledged. */
 static void accept_all(int listener)
 {
     int yes = 1;
@@ -84,7 +84,7 @@ static void accept_all(int listener)
     }
 }
 
-/* Closes a connection, and forgets the stream that it may be. */
+/* Closes a connection, and removes it from the streams if it is one. */
 static void forget(int file)
 {
     for (size_t place = 0; place < stream_count; place++) {
@@ -97,7 +97,7 @@ static void forget(int file)
     close(file);
 }
 
-/* Holds a client that has asked, whatever it has asked for. */
+/* Answers the request of a client with a stream, whatever the request is. */
 static void hold(int file)
 {
     ssize_t sent = send(file, HELD, sizeof HELD - 1, MSG_NOSIGNAL);
@@ -107,7 +107,7 @@ static void hold(int file)
     }
 }
 
-/* Writes a body to all streams as one chunk. A stream that cannot take it loses it, which the clients' count tells. */
+/* Writes a body to all streams as one chunk. A stream whose socket is full loses it; the clients then count too few. */
 static void deliver(const char *body, size_t size)
 {
     static char chunk[REQUEST_LIMIT + CHUNK_FRAMING];
@@ -119,7 +119,8 @@ static void deliver(const char *body, size_t size)
         send(streams[place], chunk, length, MSG_NOSIGNAL);
 }
 
-/* Publishes the body of a request that came whole. The bench sends one at a time, in one write that fits one read. */
+/* Publishes the body of a request, which must arrive in a single read. The benchmark sends each request by one write,
+ * and waits for the reply before the next. */
 static void publish(int file, const char *request, size_t size)
 {
     const char *length = strcasestr(request, "\r\ncontent-length:");
@@ -133,7 +134,7 @@ static void publish(int file, const char *request, size_t size)
     send(file, PUBLISHED, sizeof PUBLISHED - 1, MSG_NOSIGNAL);
 }
 
-/* Reads a connection. */
+/* Reads from a connection, and handles its request or its end. */
 static void read_from(int file)
 {
     static char request[REQUEST_LIMIT + 1];
@@ -151,7 +152,7 @@ static void read_from(int file)
         publish(file, request, (size_t)size);
 }
 
-/* Makes the tables, with a place for each file that the process may open. */
+/* Allocates the tables, with an entry for each file that the process may open, and creates the epoll. */
 static void make_tables(void)
 {
     struct rlimit limit;
@@ -162,13 +163,13 @@ static void make_tables(void)
     streams = calloc(files_limit, sizeof *streams);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (!roles || !streams || epoll < 0)
-        fail("no room");
+        fail("cannot make the tables or the epoll");
 }
 
 int main(void)
 {
     struct epoll_event events[EVENTS];
-    /* If the program that started it dies, nobody else would end it. */
+    /* This program ends with its parent, even if the parent is killed and cannot end it. */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     make_tables();
     int clients = listen_as(CLIENTS);

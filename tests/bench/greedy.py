@@ -1,4 +1,4 @@
-"""Members of the crowd that have gripd do as much as they can: those that are held, and those that publish."""
+"""Abusers that give gripd as much work as they can. Some are clients, and some publish items."""
 
 import asyncio
 import json
@@ -6,25 +6,27 @@ from itertools import repeat
 
 from abuser import Abuser
 
-# The most that one request may have gripd do: more is refused, and costs nothing.
+# These items give gripd nearly as much work as one item may: gripd refuses items that are above its limits.
 PATCH = [{"op": "add", "path": "/0", "value": 0}] * 256
 DIRECTIVES = "%(m)s" * 20
 LARGE = "x" * 900_000
+# gripd refuses a `Connection` with so many names, but has to read it first, as it is not too large for a head.
 NAMES = ",".join(f"x{number}" for number in range(9_000))
+# The largest number of denials that gripd keeps.
 DENIALS = 100_000
 DENIALS_AT_ONCE = 5_000
 REST_SECONDS = 0.05
 
 
 class Patched(Abuser):
-    """Polls for a large document, which is patched for each of those who poll."""
+    """An abuser that long-polls for a large document. gripd patches the document for each of them on its own."""
 
     async def misbehave(self, sock):
         await self._converse(sock, repeat(b"GET /document?ch=abuse HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 
 
 class Filtered(Abuser):
-    """Is held, reads all that comes, and has content filled in for it alone."""
+    """An abuser that holds a stream and reads everything. A filter fills values of its own into each item."""
 
     async def misbehave(self, sock):
         await self._send(sock, b"GET /filtered?ch=abuse HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -33,7 +35,7 @@ class Filtered(Abuser):
 
 
 class Unread(Abuser):
-    """Is held, and reads nothing."""
+    """An abuser that holds a stream and reads nothing."""
 
     is_narrow = True
 
@@ -41,12 +43,12 @@ class Unread(Abuser):
         await self._send(sock, b"GET /stream?ch=abuse HTTP/1.1\r\nHost: localhost\r\n\r\n")
         while sock.fileno() >= 0:
             await asyncio.sleep(1)
-            # Fails when the connection was reset.
+            # This fails if the connection was reset.
             sock.getpeername()
 
 
 class Leaver(Abuser):
-    """Is held, and leaves at once, of which its slow origin is to be told."""
+    """An abuser that holds a stream and ends it at once. gripd has to report this to a slow origin."""
 
     async def misbehave(self, sock):
         await self._send(sock, b"GET /leaves?ch=abuse HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -54,7 +56,7 @@ class Leaver(Abuser):
 
 
 class Lister(Abuser):
-    """Names thousands of headers in `Connection`."""
+    """An abuser that names thousands of headers in `Connection`."""
 
     async def misbehave(self, sock):
         headers = "".join(f"h{number}: 1\r\n" for number in range(100))
@@ -69,7 +71,7 @@ def publish(items):
 
 
 class Publisher(Abuser):
-    """Publishes items, each a moment after the one before was answered."""
+    """An abuser that publishes batches of items, each REST_SECONDS after the reply to the previous batch."""
 
     publishes = True
 
@@ -81,7 +83,7 @@ class Publisher(Abuser):
             yield [{"channel": "abuse", **self.item()}]
 
     def item(self):
-        """The formats of an item."""
+        """Returns the formats of an item."""
         raise NotImplementedError
 
 
@@ -101,7 +103,7 @@ class Flooder(Publisher):
 
 
 class Denier(Publisher):
-    """Denies as many channels as there may be, and then one after the other once more."""
+    """A publisher that denies as many channels as gripd allows, and then denies each of them again, one by one."""
 
     def batches(self):
         deny = lambda number: {"channel": f"user{number}", "action": "close", "deny-for": 3600}

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Counts the instructions of six scenes under callgrind, and compares them with what is recorded.
+"""Counts the instructions of six scenes under callgrind, and compares them with the recorded counts.
 
     tests/bench/instructions.py                   # counts and compares; fails above the limit
     tests/bench/instructions.py --record REASON   # records the counts of the commit that is checked out
 
-Instructions are counted, not time: the scenes (tests/bench/instructions/main.rs) run in one thread and in memory, so that
-a count differs by a few tenths of a per cent from run to run, on a busy machine as well. They depend on the compiler, the C
-library and the features of the CPU: each combination has a record of its own in instructions.json. On one that is not
-there, the commit of the latest record is built as well and counted beside.
+Instructions are counted instead of time. The scenes (tests/bench/instructions/main.rs) run in one thread and in memory,
+so that a count differs by only a few tenths of a per cent from run to run, even on a busy machine.
+
+The counts depend on the compiler, the C library and the features of the CPU. instructions.json says for which of them
+its counts hold. On a machine with others, the recorded commit is built as well, and its counts are compared with the
+current ones.
 """
 
 import argparse
@@ -22,16 +24,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("instructions.json")
 SCENES = {
-    "proxied": "a request that is passed on",
-    "hold": "a stream that comes, is held and goes",
-    "join": "a channel that a connection joins, of 100",
-    "burst": "a delivery, 64 items for 1,000 streams",
-    "single": "a delivery, one item for 1,000 streams",
-    "kick": "a kick with its receipt",
+    "proxied": "per request that is passed on",
+    "hold": "per stream that connects, is held and disconnects",
+    "join": "per channel, for connections that join 100 channels each",
+    "burst": "per delivery, if 64 items go to 1,000 streams at once",
+    "single": "per delivery, if one item goes to 1,000 streams",
+    "kick": "per kick, with its receipt",
 }
-# Growth above this many per cent fails.
+# The largest growth of a count, in per cent, that is not a failure.
 LIMIT = 5.0
-# Features by which the C library and crates choose between their implementations.
+# The features of the CPU by which the C library and crates choose one of their implementations.
 FEATURES = ["avx", "avx2", "bmi1", "bmi2", "erms", "fma", "fsrm", "pclmulqdq", "sha_ni", "sse4_2", "vaes"]
 
 
@@ -40,7 +42,7 @@ def run(*command, **options):
 
 
 def key():
-    """The combination of compiler, C library and CPU."""
+    """Returns a text that identifies the compiler, the C library and the features of the CPU."""
     rustc = run("rustc", "--version", cwd=ROOT).stdout.split()[1]
     cpu = Path("/proc/cpuinfo").read_text(errors="replace")
     flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu, re.MULTILINE)
@@ -50,7 +52,7 @@ def key():
 
 
 def build(source, target):
-    """Builds the scenes of a source tree, and returns the program."""
+    """Builds the scenes of a source tree, and returns the path of the program."""
     command = ["cargo", "build", "--locked", "--release", "--bench", "instructions", "--message-format", "json"]
     built = subprocess.run(
         [*command, "--target-dir", str(target)], cwd=source, check=True, stdout=subprocess.PIPE, text=True
@@ -59,24 +61,24 @@ def build(source, target):
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == "instructions":
             return message["executable"]
-    raise SystemExit("cargo has built no program of the name 'instructions'")
+    raise SystemExit("cargo has built no program with the name 'instructions'")
 
 
 def count(program):
-    """The instructions of each scene, for one of what it counts."""
+    """Returns the number of instructions of each scene, divided by the number of its operations."""
     counts = {}
     for scene in SCENES:
         command = ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--callgrind-out-file=/dev/null"]
         done = run(*command, "--toggle-collect=*instructions::measured*", program, scene, timeout=900)
         collected = re.search(r"Collected : (\d+)", done.stderr)
         if not collected or int(collected.group(1)) == 0:
-            raise SystemExit(f"nothing was counted in the scene '{scene}':\n{done.stderr}")
+            raise SystemExit(f"no instructions were counted in the scene '{scene}':\n{done.stderr}")
         counts[scene] = round(int(collected.group(1)) / int(done.stdout), 1)
     return counts
 
 
 def count_commit(commit):
-    """The counts of another commit, built for this."""
+    """Builds another commit in a temporary folder, and returns its counts."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         run("git", "worktree", "add", "--detach", str(source), commit, cwd=ROOT)
@@ -87,7 +89,7 @@ def count_commit(commit):
 
 
 def compare(before, now):
-    """Prints both, and returns the scenes that have grown too much."""
+    """Prints the recorded and the current counts, and returns the scenes that have grown by more than the limit."""
     grown = []
     print(f"{'scene':8} {'recorded':>10} {'now':>10}")
     for scene, meaning in SCENES.items():
@@ -103,27 +105,28 @@ def compare(before, now):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", metavar="REASON", help="record the counts, and why they are as they are")
+    parser.add_argument("--record", metavar="REASON", help="record the counts, and the reason for the change")
     args = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {"commit": None, "reason": None, "counts": {}}
     if args.record and run("git", "status", "--porcelain", "--", "src", "tests", "Cargo.lock", cwd=ROOT).stdout:
-        raise SystemExit("commit the changes first: what is recorded is a commit, which others can build")
+        raise SystemExit("commit the changes first: counts are recorded for a commit, so that others can build it")
     now, own = count(build(ROOT, ROOT / "target")), key()
     print(own)
     before = record["counts"].get(own)
     if before is None and record["commit"]:
-        print(f"there is no record of this machine: commit {record['commit'][:12]} is counted beside")
+        print(f"no counts are recorded for such a machine: commit {record['commit'][:12]} is built and counted, too")
         before = count_commit(record["commit"])
     grown = compare(before or {}, now)
     if args.record:
         commit = run("git", "rev-parse", "HEAD", cwd=ROOT).stdout.strip()
-        # The counts of other machines are of an older commit: there the recorded commit is built.
+        # Counts of other machines would belong to an older commit, so they are dropped: there this commit is built.
         record = {"commit": commit, "reason": args.record, "counts": {own: now}}
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
         print(f"recorded in {RECORD.relative_to(ROOT)}")
     elif grown:
         print(
-            f"more than {LIMIT:.0f} per cent above the record: {', '.join(grown)}. If there is a good reason, commit and run\n"
+            f"more than {LIMIT:.0f} per cent above the record: {', '.join(grown)}. "
+            "If there is a good reason, commit and run\n"
             f"    tests/bench/instructions.py --record 'the reason'\nand commit {RECORD.relative_to(ROOT)}."
         )
         return 1

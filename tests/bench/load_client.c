@@ -1,21 +1,21 @@
-/* The clients of the benchmarks: one thread that holds thousands of connections and counts the messages on them.
+/* The clients of the benchmarks: one thread, which holds thousands of connections and counts the messages on them.
  *
  *     load_client PORT stream|poll|websocket [HEADER ...]
  *
- * They connect to 127.0.0.1:PORT, and every request has the HEADERs. Each command is a line on standard input and is
- * answered by a line of JSON on standard output. Between commands nothing is read from any connection.
+ * The clients connect to 127.0.0.1:PORT, and every request has all HEADERs. Each command is a line on standard input
+ * and is answered by a line of JSON on standard output. Between two commands nothing is read from any connection.
  *
- *     open COUNT IN_FLIGHT SECONDS    opens as many clients as lines follow, each of which is a target
- *     ask COUNT                       has at most so many clients poll that do not; is done if none is left
- *     messages COUNT SECONDS          reads until so many messages have come since the start, or none for 10 s
- *     end CLIENT SECONDS              reads until this client has ended
- *     linger SECONDS                  reads for so long
- *     forget                          forgets the latencies that were measured so far
- *     counts                          tells the messages of each client
+ *     open COUNT IN_FLIGHT SECONDS    opens COUNT clients; as many lines follow, each with the target of one client
+ *     ask COUNT                       makes at most COUNT idle clients poll; done if no idle client is left
+ *     messages COUNT SECONDS          reads until COUNT messages have arrived since the start, or none for 10 s
+ *     end CLIENT SECONDS              reads until the client with this number, from 0, has ended
+ *     linger SECONDS                  reads for SECONDS
+ *     forget                          discards the latencies that were measured so far
+ *     counts                          answers with the number of messages of each client
  *
- * An answer says whether the command is `done`, or its time was over before. A `complaint` says why there is no use in
- * going on. A message is counted where "@<time>#" is read: the time of its publication, in nanoseconds of the monotonic
- * clock.
+ * In an answer, `done` is false if the command could not finish in its time. A `complaint` is an error after which
+ * nothing can be measured. A message is counted when its stamp "@<time>#" has been read: the time of publication, in
+ * nanoseconds of the monotonic clock. A compressed message, whose stamp cannot be read, is counted at its end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,14 +37,14 @@
 
 static struct crowd crowd;
 
-/* Ends the program over a mistake of its caller. */
+/* Ends the program with an error message, because its caller has made a mistake. */
 static void __attribute__((noreturn)) refuse(const char *reason, const char *detail)
 {
     fprintf(stderr, "load_client: %s: %s\n", reason, detail);
     exit(2);
 }
 
-/* Reads a line of standard input, without its line end. At the end of the input the program has done its work. */
+/* Reads a line of standard input, without its line end. Ends the program at the end of the input. */
 static void read_line(char *line, size_t size)
 {
     if (!fgets(line, (int)size, stdin))
@@ -55,14 +55,14 @@ static void read_line(char *line, size_t size)
     line[length] = '\0';
 }
 
-/* Returns a number that is at most `limit`. */
+/* Returns the number in a text, which must be at most `limit`. */
 static uint64_t number(const char *text, uint64_t limit)
 {
     char *end;
     errno = 0;
     uint64_t value = strtoull(text, &end, 10);
     if (errno || end == text || *end || value > limit)
-        refuse("this is no number within its limit", text);
+        refuse("this is no number, or it is too large", text);
     return value;
 }
 
@@ -70,11 +70,12 @@ static uint64_t number(const char *text, uint64_t limit)
 static uint64_t deadline_in(double seconds)
 {
     if (!(seconds >= 0 && seconds <= SECONDS_LIMIT))
-        refuse("a command takes at most an hour", "SECONDS");
+        refuse("SECONDS", "it must be between 0 and 3600");
     return now() + (uint64_t)(seconds * NANOSECONDS);
 }
 
-/* Prints a text as a string of JSON. Bytes beyond ASCII come only from answers that went wrong. */
+/* Prints a text as a string of JSON. Control characters and bytes beyond ASCII, which only a bad response has in it,
+ * are replaced by spaces. */
 static void print_string(const char *text)
 {
     putchar('"');
@@ -86,7 +87,7 @@ static void print_string(const char *text)
     putchar('"');
 }
 
-/* Answers a command. The times of one client are told if the command was about it. */
+/* Answers a command. If the command was about one client, its times are in the answer; otherwise `client` is NULL. */
 static void answer(bool is_done, const struct client *client)
 {
     const struct latencies *latencies = &crowd.latencies;
@@ -101,7 +102,7 @@ static void answer(bool is_done, const struct client *client)
     printf("}\n");
 }
 
-/* Answers with the messages of each client, in the order of their targets. */
+/* Answers with the number of messages of each client, in the order of their targets. */
 static void answer_counts(void)
 {
     printf("{\"complaint\": \"\", \"counts\": [");
@@ -110,12 +111,12 @@ static void answer_counts(void)
     printf("]}\n");
 }
 
-/* Makes the clients, each of which is to ask for one of the targets that follow. */
+/* Creates the clients, and reads the lines with their targets. */
 static void read_targets(uint64_t count)
 {
     char target[TARGET_LIMIT];
     if (crowd.clients || count == 0 || count > CLIENTS_LIMIT)
-        refuse("open", "once, with a number of clients within the limit");
+        refuse("open", "it is allowed once, with 1 to 1000000 clients");
     crowd.clients = calloc(count, sizeof *crowd.clients);
     crowd.size = count;
     for (size_t place = 0; crowd.clients && place < count; place++) {
@@ -132,7 +133,7 @@ static void read_targets(uint64_t count)
 static void run_open(uint64_t count, uint64_t in_flight, double seconds)
 {
     if (in_flight == 0)
-        refuse("open", "none can be opened if none may be in flight");
+        refuse("open", "IN_FLIGHT must be at least 1");
     read_targets(count);
     uint64_t deadline = deadline_in(seconds);
     do {
@@ -143,7 +144,7 @@ static void run_open(uint64_t count, uint64_t in_flight, double seconds)
     answer(crowd.begun == count && crowd.opening == 0 && !crowd.complaint[0], NULL);
 }
 
-/* Returns the earlier of a deadline and the time at which messages that have not come by then are lost. */
+/* Returns the deadline, or the time at which there has been no message for 10 s, if that is earlier. */
 static uint64_t end_of_patience(uint64_t began, uint64_t deadline)
 {
     uint64_t heard_at = crowd.last_message_at > began ? crowd.last_message_at : began;
@@ -151,7 +152,7 @@ static uint64_t end_of_patience(uint64_t began, uint64_t deadline)
     return end < deadline ? end : deadline;
 }
 
-/* Reads until so many messages have come since the start. */
+/* Reads until `count` messages have arrived since the start. Gives up at the deadline, or after 10 s without any. */
 static void run_messages(uint64_t count, double seconds)
 {
     uint64_t began = now();
@@ -161,7 +162,7 @@ static void run_messages(uint64_t count, double seconds)
     answer(crowd.messages >= count, NULL);
 }
 
-/* Reads until one client has ended. */
+/* Reads until one client has ended. `place` is its number, from 0. */
 static void run_end(uint64_t place, double seconds)
 {
     uint64_t deadline = deadline_in(seconds);
@@ -173,7 +174,7 @@ static void run_end(uint64_t place, double seconds)
     answer(client->state == ENDED, client);
 }
 
-/* Reads for a while, for messages that should not come. */
+/* Reads for so many seconds, so that messages that should not come can arrive. */
 static void run_linger(double seconds)
 {
     uint64_t deadline = deadline_in(seconds);
@@ -183,7 +184,7 @@ static void run_linger(double seconds)
     answer(true, NULL);
 }
 
-/* Runs the command of a line. */
+/* Runs the command in a line. */
 static void run(const char *line)
 {
     uint64_t first, second;
@@ -234,7 +235,7 @@ int main(int argc, char **argv)
     char line[TARGET_LIMIT];
     if (argc < 3)
         refuse("usage", "load_client PORT stream|poll|websocket [HEADER ...]");
-    /* If the program that started it dies, nobody else would end it. */
+    /* This program ends with its parent, even if the parent is killed and cannot end it. */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     crowd.port = (uint16_t)number(argv[1], UINT16_MAX);
     crowd.kind = kind_named(argv[2]);
@@ -242,7 +243,7 @@ int main(int argc, char **argv)
         add_header(argv[each]);
     crowd.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (crowd.epoll < 0)
-        refuse("there is no epoll", strerror(errno));
+        refuse("epoll_create1 failed", strerror(errno));
     setvbuf(stdout, NULL, _IOFBF, BUFSIZ);
     for (;;) {
         read_line(line, sizeof line);

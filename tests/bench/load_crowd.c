@@ -20,13 +20,13 @@
 #define NANOSECONDS_IN_A_MILLISECOND 1000000
 #define MASK_LENGTH 4
 
-/* The key and its answer are those of the example in RFC 6455. */
+/* The key, and the value that accepts it, are those of the example in RFC 6455, 1.3. */
 static const char HANDSHAKE[] =
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/* Returns the time of the monotonic clock, which all processes of a machine share, in nanoseconds. */
+/* Returns the time of the monotonic clock in nanoseconds. All processes of a machine share this clock. */
 uint64_t now(void)
 {
     struct timespec time;
@@ -34,7 +34,7 @@ uint64_t now(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-/* Keeps the first complaint: those that follow are often consequences. */
+/* Records a complaint, unless there is one already: later complaints are often consequences of the first. */
 static void __attribute__((format(printf, 2, 3))) complain(struct crowd *crowd, const char *format, ...)
 {
     if (crowd->complaint[0])
@@ -45,21 +45,21 @@ static void __attribute__((format(printf, 2, 3))) complain(struct crowd *crowd, 
     va_end(values);
 }
 
-/* Returns the place of a client in its crowd, by which epoll names it. */
+/* Returns the number of a client in its crowd, which identifies it in the events of epoll. */
 static uint32_t place_of(const struct crowd *crowd, const struct client *client)
 {
     return (uint32_t)(client - crowd->clients);
 }
 
-/* Says for which events of a client epoll is to wake this thread. */
+/* Sets the events of a client's socket for which epoll wakes this thread. */
 static void watch(struct crowd *crowd, struct client *client, int operation, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.u32 = place_of(crowd, client)};
     if (epoll_ctl(crowd->epoll, operation, client->socket, &event) < 0)
-        complain(crowd, "epoll refuses a client: %s", strerror(errno));
+        complain(crowd, "epoll_ctl failed for a client: %s", strerror(errno));
 }
 
-/* Ends a client; to close its socket takes it out of the epoll as well. */
+/* Ends a client. Closing its socket removes it from epoll as well. */
 static void end_client(struct crowd *crowd, struct client *client)
 {
     close(client->socket);
@@ -71,14 +71,14 @@ static void end_client(struct crowd *crowd, struct client *client)
     crowd->open--;
 }
 
-/* Begins to connect a client. Only servers on this machine are measured. */
+/* Begins to connect a client to a port of 127.0.0.1: only servers on this machine are measured. */
 static void begin_connection(struct crowd *crowd, struct client *client)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(crowd->port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     client->socket = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (client->socket < 0) {
-        complain(crowd, "no socket for client %u: %s", place_of(crowd, client), strerror(errno));
+        complain(crowd, "client %u cannot create a socket: %s", place_of(crowd, client), strerror(errno));
         return;
     }
     if (connect(client->socket, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) {
@@ -91,20 +91,20 @@ static void begin_connection(struct crowd *crowd, struct client *client)
     watch(crowd, client, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
-/* Begins to open clients, so that `in_flight` of them are opening: more at a time would overrun some servers. */
+/* Begins to open clients until `in_flight` of them are being opened. Some servers cannot accept more at a time. */
 void crowd_open(struct crowd *crowd, size_t in_flight)
 {
     while (crowd->begun < crowd->size && crowd->opening < in_flight && !crowd->complaint[0])
         begin_connection(crowd, &crowd->clients[crowd->begun++]);
 }
 
-/* Sends bytes at once. They are so few that a socket which cannot take them is broken. */
+/* Sends bytes, and returns whether the socket took all of them. They are so few that only a broken socket does not. */
 static bool send_all(const struct client *client, const void *bytes, size_t size)
 {
     return send(client->socket, bytes, size, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
-/* Asks for what a client is to get, and prepares for the head of the answer. */
+/* Sends the request of a client, and prepares for the head of the response. */
 static void send_request(struct crowd *crowd, struct client *client)
 {
     char request[REQUEST_LIMIT];
@@ -118,7 +118,8 @@ static void send_request(struct crowd *crowd, struct client *client)
         complain(crowd, "client %u cannot send its request", place_of(crowd, client));
 }
 
-/* Goes on with a client that is connected. One that polls rests until it is asked for by crowd_ask(). */
+/* Handles the end of a client's connection attempt. A client that polls then waits for crowd_ask(); others send their
+ * request at once. */
 static void end_connecting(struct crowd *crowd, struct client *client)
 {
     int error = 0;
@@ -136,7 +137,7 @@ static void end_connecting(struct crowd *crowd, struct client *client)
     }
 }
 
-/* Sends the requests of at most so many clients that rest between two polls. Returns whether none rests any more. */
+/* Sends the polls of at most `most` idle clients (RESTING). Returns whether no idle client is left. */
 bool crowd_ask(struct crowd *crowd, size_t most)
 {
     size_t asked = 0;
@@ -152,7 +153,7 @@ bool crowd_ask(struct crowd *crowd, size_t most)
     return true;
 }
 
-/* Counts a message, and the time since its publisher stamped it. */
+/* Counts a message and its latency, which is the time since its publisher stamped it, if the stamp could be read. */
 static void count_message(struct crowd *crowd, struct client *client, uint64_t read_at)
 {
     uint64_t stamp = client->wire.stamp;
@@ -163,7 +164,8 @@ static void count_message(struct crowd *crowd, struct client *client, uint64_t r
         latencies_add(&crowd->latencies, (read_at - stamp) / 1000);
 }
 
-/* Answers a Close with the same, and a Ping with a Pong. Clients have to mask; a mask of zeros changes nothing. */
+/* Answers a Close frame with the same Close frame, and a Ping with a Pong. Clients must mask their frames (RFC 6455,
+ * 5.3); a mask of zeros leaves the payload as it is. */
 static void answer_control(struct client *client, uint64_t read_at)
 {
     const struct wire *wire = &client->wire;
@@ -175,11 +177,11 @@ static void answer_control(struct client *client, uint64_t read_at)
     frame[0] = (uint8_t)(0x80 | (wire->opcode == PING ? PONG : CLOSE));
     frame[1] = (uint8_t)(0x80 | wire->control_length);
     memcpy(frame + 2 + MASK_LENGTH, wire->control, wire->control_length);
-    /* If this fails, the server has gone, which the next read tells. */
+    /* If this fails, the server has closed the connection, and the next read shows that. */
     send_all(client, frame, 2 + MASK_LENGTH + wire->control_length);
 }
 
-/* Ends what a client reads: a poll rests on its connection, a stream is at its end wherever its connection is. */
+/* Handles the end of a response. A client that polls keeps its connection, and any other client closes it. */
 static void end_body(struct crowd *crowd, struct client *client)
 {
     if (crowd->kind == POLL)
@@ -188,7 +190,7 @@ static void end_body(struct crowd *crowd, struct client *client)
         end_client(crowd, client);
 }
 
-/* Takes the bytes that follow a head. */
+/* Handles the bytes that follow the head of a response. */
 static void take(struct crowd *crowd, struct client *client, const char *at, const char *end, uint64_t read_at)
 {
     while (client->state == HELD) {
@@ -205,13 +207,13 @@ static void take(struct crowd *crowd, struct client *client, const char *at, con
             end_body(crowd, client);
             break;
         case MALFORMED:
-            complain(crowd, "client %u was sent bytes that are no good HTTP or WebSocket", place_of(crowd, client));
+            complain(crowd, "client %u received invalid HTTP or an invalid frame", place_of(crowd, client));
             return;
         }
     }
 }
 
-/* Tells whether the head of an answer holds the client. */
+/* Returns whether the head of a response has the right status, and for a WebSocket the right Sec-WebSocket-Accept. */
 static bool is_head_good(const struct crowd *crowd, const char *head)
 {
     if (crowd->kind != WEBSOCKET)
@@ -219,11 +221,11 @@ static bool is_head_good(const struct crowd *crowd, const char *head)
     return strncmp(head, "HTTP/1.1 101 ", 13) == 0 && strstr(head, ACCEPT);
 }
 
-/* Goes on with a client whose head is whole. */
+/* Handles the whole head of a response. The client is then held, or the response is a complaint. */
 static void end_head(struct crowd *crowd, struct client *client)
 {
     if (!is_head_good(crowd, client->head)) {
-        complain(crowd, "client %u was not held; its answer: %.200s", place_of(crowd, client), client->head);
+        complain(crowd, "client %u was not held; the response: %.200s", place_of(crowd, client), client->head);
         return;
     }
     wire_begin(&client->wire, client->head, crowd->kind == WEBSOCKET);
@@ -236,7 +238,7 @@ static void end_head(struct crowd *crowd, struct client *client)
     client->head = NULL;
 }
 
-/* Takes bytes while the head of an answer is awaited. What they hold beyond it belongs to what follows. */
+/* Handles bytes of a head. Bytes after the end of the head are handled as content. */
 static void take_head(struct crowd *crowd, struct client *client, const char *at, const char *end, uint64_t read_at)
 {
     static const char HEAD_END[] = "\r\n\r\n";
@@ -258,15 +260,16 @@ static void take_head(struct crowd *crowd, struct client *client, const char *at
     }
 }
 
-/* Ends a client whose connection has ended. One that was never held is a complaint; a lost poll lacks its message. */
+/* Ends a client whose connection has ended. This is a complaint if the client still waited for the head of a response,
+ * but not with polls: their messages count as lost instead. */
 static void lose(struct crowd *crowd, struct client *client, const char *reason)
 {
     if (client->state == ASKED && crowd->kind != POLL)
-        complain(crowd, "client %u lost its connection before it was answered: %s", place_of(crowd, client), reason);
+        complain(crowd, "client %u lost its connection before the response: %s", place_of(crowd, client), reason);
     end_client(crowd, client);
 }
 
-/* Reads once from a client: if there is more, epoll says so again. */
+/* Reads once from a client. If there are more bytes, epoll reports the client again. */
 static void read_client(struct crowd *crowd, struct client *client)
 {
     static char bytes[READ_BYTES];
@@ -281,7 +284,7 @@ static void read_client(struct crowd *crowd, struct client *client)
         take(crowd, client, bytes, bytes + size, now());
 }
 
-/* Waits for events, at most until the deadline, and works them off. */
+/* Waits for events until the deadline at the latest, and handles those that have happened. */
 void crowd_read(struct crowd *crowd, uint64_t deadline)
 {
     struct epoll_event events[EVENTS];
@@ -297,5 +300,5 @@ void crowd_read(struct crowd *crowd, uint64_t deadline)
             read_client(crowd, client);
     }
     if (count < 0 && errno != EINTR)
-        complain(crowd, "epoll does not wait: %s", strerror(errno));
+        complain(crowd, "epoll_wait failed: %s", strerror(errno));
 }

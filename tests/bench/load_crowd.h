@@ -1,4 +1,4 @@
-/* A crowd of clients in one epoll. They are opened and read only while a function here runs. */
+/* A crowd of clients that one epoll watches. They connect and read only while a function of this file runs. */
 #ifndef LOAD_CROWD_H
 #define LOAD_CROWD_H
 
@@ -15,19 +15,21 @@
 
 enum kind { STREAM, POLL, WEBSOCKET };
 
-/* A client: waits for its connection, waits for the head of an answer, reads what follows, rests between two polls. */
+/* The states of a client. UNOPENED: it has no connection yet. CONNECTING: it waits for its connection. ASKED: it has
+ * sent its request and waits for the head of the response. HELD: it reads what follows the head. RESTING: it is
+ * connected and waits for the command to poll. ENDED: its connection is closed. */
 enum state { UNOPENED, CONNECTING, ASKED, HELD, RESTING, ENDED };
 
 struct client {
     int socket;
     enum state state;
     char *target;
-    /* The head of the answer, as far as it has come; NULL while none is awaited. */
+    /* The bytes of the response's head that have arrived; NULL if no head is awaited. */
     char *head;
     size_t head_length;
     struct wire wire;
     uint32_t messages;
-    /* The times of the first Close frame and of the end, by the monotonic clock; 0 if they have not come. */
+    /* The times of the first Close frame and of the end of the connection, by the monotonic clock; 0 before that. */
     uint64_t goodbye_at;
     uint64_t ended_at;
 };
@@ -35,22 +37,26 @@ struct client {
 struct crowd {
     enum kind kind;
     uint16_t port;
-    /* Header lines that every request has, each with its line end. */
+    /* The header lines of every request, each with its line end. */
     char headers[HEADERS_LIMIT];
     int epoll;
     struct client *clients;
     size_t size;
-    /* The clients that have begun to open, those of them that are not open yet, and those that are open now. */
+    /* The number of clients that have begun to connect. */
     size_t begun;
+    /* The number of clients that are being opened: they are not held yet or, if they poll, not connected yet. */
     size_t opening;
+    /* The number of clients that have a connection, or have begun to connect. */
     size_t open;
+    /* The number of WebSockets with which compression was agreed. */
     size_t compressed;
-    /* The polls that were asked for, and the messages that came, since the start. */
+    /* The number of polls that were sent since the start. */
     uint64_t asked;
+    /* The number of messages that arrived since the start, and the time of the last one. */
     uint64_t messages;
     uint64_t last_message_at;
     struct latencies latencies;
-    /* The first thing that went wrong, after which nothing can be measured; empty if nothing has. */
+    /* The first error, after which nothing can be measured; empty if there was none. */
     char complaint[COMPLAINT_LIMIT];
 };
 

@@ -2,13 +2,14 @@
 
 #include <string.h>
 
-/* The longest latency that the counts have a place for. */
+/* The longest latency that has a count, in microseconds. */
 #define LONGEST UINT32_MAX
-/* The power of two at which the counts are no longer exact, and the bits of a latency that choose the part above it. */
+/* The power of two from which on several latencies share a count, and the number of bits after the highest bit of
+ * such a latency that choose the count. */
 #define FIRST_POWER 8
 #define PART_BITS 7
 
-/* Returns the count that a latency belongs to. */
+/* Returns the index of the count to which a latency belongs. */
 static size_t place_of(uint64_t microseconds)
 {
     if (microseconds < LATENCIES_EXACT)
@@ -18,7 +19,7 @@ static size_t place_of(uint64_t microseconds)
     return LATENCIES_EXACT + (size_t)(power - FIRST_POWER) * LATENCIES_PARTS + part;
 }
 
-/* Returns the longest latency that belongs to a count: a quantile is never told shorter than it was. */
+/* Returns the longest latency that belongs to a count. Quantiles are made of these, so they are never too short. */
 static uint64_t longest_at(size_t place)
 {
     if (place < LATENCIES_EXACT)
@@ -29,13 +30,13 @@ static uint64_t longest_at(size_t place)
     return ((part + 1) << shift) - 1;
 }
 
-/* Begins anew, so that the messages that warm a server up are not among those that are told of. */
+/* Discards all latencies, so that those of the messages that warm a server up are left out. */
 void latencies_forget(struct latencies *latencies)
 {
     memset(latencies, 0, sizeof *latencies);
 }
 
-/* Counts one latency. One that is too long for the counts is kept as the longest that they know. */
+/* Counts a latency. One that is longer than LONGEST counts as LONGEST. */
 void latencies_add(struct latencies *latencies, uint64_t microseconds)
 {
     if (microseconds > LONGEST)
@@ -46,7 +47,7 @@ void latencies_add(struct latencies *latencies, uint64_t microseconds)
         latencies->longest = microseconds;
 }
 
-/* Returns the latency that this share of all is not above; 0 if there is none. */
+/* Returns the latency that is not exceeded by this share of all latencies; 0 if there are none. */
 uint64_t latencies_quantile(const struct latencies *latencies, double share)
 {
     double wanted = share * (double)latencies->total;

@@ -1,15 +1,16 @@
-/* The latencies of messages, kept as counts so that any number of them takes the same memory. */
+/* The latencies of messages. They are kept as counts, so that any number of them takes the same memory. */
 #ifndef LOAD_LATENCIES_H
 #define LOAD_LATENCIES_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Latencies below this many microseconds have a count each. */
+/* Below this many microseconds, each whole number of microseconds has a count of its own. */
 #define LATENCIES_EXACT 256
-/* Above it each power of two is divided into this many parts: a latency is known to less than a hundredth of itself. */
+/* From there on, the latencies from one power of two to the next are divided into this many counts, so that the
+ * error is less than 1 per cent. */
 #define LATENCIES_PARTS 128
-/* The powers of two from 2^8 to 2^31 microseconds, which is more than half an hour. */
+/* The number of powers of two with such counts, from 2^8 to 2^31. The last count ends at 2^32 microseconds (71 min). */
 #define LATENCIES_POWERS 24
 #define LATENCIES_COUNTS (LATENCIES_EXACT + LATENCIES_POWERS * LATENCIES_PARTS)
 

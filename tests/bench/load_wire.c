@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A body or frame that claims to be longer is a mistake of the sender or of this reader. */
+/* The largest length of a chunk or frame. A larger one is an error of the sender or of this reader. */
 #define LENGTH_LIMIT (UINT64_C(1) << 40)
 
 #define FIN 0x80
@@ -17,21 +17,22 @@
 #define LENGTH_OF_16_BITS 126
 #define LENGTH_OF_64_BITS 127
 
-/* Returns the value of a header in a head, or NULL. The name is given with what is around it, "\r\nname:". */
+/* Returns the value of a header in a head, or NULL. `name` has the line end before the name and the colon after it,
+ * as in "\r\nname:". */
 static const char *header(const char *head, const char *name)
 {
     const char *found = strcasestr(head, name);
     return found ? found + strlen(name) + strspn(found + strlen(name), " ") : NULL;
 }
 
-/* Tells whether the line of a header has a word in it. */
+/* Returns whether the line with the value of a header contains a word. */
 static bool line_has(const char *value, const char *word)
 {
     const char *found = value ? strcasestr(value, word) : NULL;
     return found && found < value + strcspn(value, "\r");
 }
 
-/* Prepares for the bytes that follow this head. */
+/* Prepares the reader for the bytes that follow this head. */
 void wire_begin(struct wire *wire, const char *head, bool is_websocket)
 {
     memset(wire, 0, sizeof *wire);
@@ -52,7 +53,8 @@ void wire_begin(struct wire *wire, const char *head, bool is_websocket)
     }
 }
 
-/* Looks for the end of a stamp, "@<nanoseconds>#", which every message has once. It may come in several reads. */
+/* Reads until the end of a stamp, and returns whether there was one. Every message has one stamp, "@<nanoseconds>#",
+ * which may be cut in two by the end of a read, a chunk or a frame. */
 static bool find_stamp(struct wire *wire, const char **at, const char *end)
 {
     while (*at < end) {
@@ -77,13 +79,13 @@ static bool find_stamp(struct wire *wire, const char **at, const char *end)
     return false;
 }
 
-/* Returns the end of those bytes that belong to the chunk, body or frame at hand. */
+/* Returns the end of the bytes that belong to the current chunk, body or frame. */
 static const char *end_of_part(const struct wire *wire, const char *at, const char *end)
 {
     return (uint64_t)(end - at) > wire->left ? at + wire->left : end;
 }
 
-/* Reads content until a message has been found in it. */
+/* Reads content until a message is found in it, and returns whether there was one. */
 static bool take_content(struct wire *wire, const char **at, const char *end)
 {
     const char *from = *at;
@@ -92,7 +94,7 @@ static bool take_content(struct wire *wire, const char **at, const char *end)
     return is_found;
 }
 
-/* Reads a body whose length was told, or that lasts as long as its connection. */
+/* Reads a body of known length, or one that ends with its connection. */
 static enum news next_in_body(struct wire *wire, const char **at, const char *end)
 {
     if (take_content(wire, at, end))
@@ -106,7 +108,7 @@ static uint64_t digit_value(char digit)
     return (uint64_t)(isdigit((unsigned char)digit) ? digit - '0' : tolower((unsigned char)digit) - 'a' + 10);
 }
 
-/* Reads one byte of the line that tells the size of a chunk. */
+/* Reads one byte of the line with the size of a chunk. */
 static enum news read_size(struct wire *wire, char byte)
 {
     if (byte == '\n') {
@@ -127,7 +129,7 @@ static enum news read_size(struct wire *wire, char byte)
     return NO_NEWS;
 }
 
-/* Reads one byte of the line end behind the data of a chunk. */
+/* Reads one byte of the line end after the data of a chunk. */
 static enum news read_chunk_end(struct wire *wire, char byte)
 {
     if (byte == '\n')
@@ -135,7 +137,7 @@ static enum news read_chunk_end(struct wire *wire, char byte)
     return byte == '\n' || byte == '\r' ? NO_NEWS : MALFORMED;
 }
 
-/* Reads one byte of the lines behind the last chunk, which an empty one ends. */
+/* Reads one byte of the lines after the last chunk. An empty line ends them. */
 static enum news read_trailer(struct wire *wire, char byte)
 {
     if (byte == '\n' && wire->is_line_empty)
@@ -145,7 +147,7 @@ static enum news read_trailer(struct wire *wire, char byte)
     return NO_NEWS;
 }
 
-/* Reads one byte that is not content. */
+/* Reads one byte of a chunked body that is not content. */
 static enum news read_framing(struct wire *wire, char byte)
 {
     switch (wire->place) {
@@ -158,7 +160,7 @@ static enum news read_framing(struct wire *wire, char byte)
     }
 }
 
-/* Reads a body in chunks. */
+/* Reads a chunked body. */
 static enum news next_in_chunks(struct wire *wire, const char **at, const char *end)
 {
     enum news news = NO_NEWS;
@@ -174,20 +176,20 @@ static enum news next_in_chunks(struct wire *wire, const char **at, const char *
     return news;
 }
 
-/* Tells whether the frame at hand is a control frame, which may stand between the frames of a message. */
+/* Returns whether the current frame is a control frame, which may come between the frames of a message. */
 static bool is_control(const struct wire *wire)
 {
     return wire->opcode >= CLOSE;
 }
 
-/* Returns the size of the frame's head, as far as its first bytes tell it. A server's frames have no mask. */
+/* Returns the size of the frame's head; 2 until the byte with the length was read. A server's frames have no mask. */
 static size_t frame_head_size(const struct wire *wire)
 {
     uint8_t length = wire->frame_head_length < 2 ? 0 : wire->frame_head[1] & SHORT_LENGTH;
     return length == LENGTH_OF_16_BITS ? 4 : length == LENGTH_OF_64_BITS ? 10 : 2;
 }
 
-/* Returns the length of the payload, from a head that is whole. */
+/* Returns the length of the payload. The whole head of the frame must have been read. */
 static uint64_t payload_length(const struct wire *wire)
 {
     uint64_t length = wire->frame_head[1] & SHORT_LENGTH;
@@ -199,7 +201,7 @@ static uint64_t payload_length(const struct wire *wire)
     return length;
 }
 
-/* Checks the rules for the first byte and the length of a frame. */
+/* Returns whether the first byte and the length of a frame obey the rules of RFC 6455, 5.2 and 5.5, and RFC 7692. */
 static bool is_frame_good(const struct wire *wire, uint8_t first)
 {
     bool is_known = wire->opcode <= BINARY || (wire->opcode >= CLOSE && wire->opcode <= PONG);
@@ -209,7 +211,8 @@ static bool is_frame_good(const struct wire *wire, uint8_t first)
         && (is_short || !is_control(wire)) && (is_allowed || !(first & COMPRESSED));
 }
 
-/* Begins the payload of a frame whose head is whole. The first frame of a message says whether it is compressed. */
+/* Begins the payload of a frame whose head has been read, and returns whether the head is valid. The first frame of a
+ * message says whether the message is compressed. */
 static bool begin_payload(struct wire *wire)
 {
     uint8_t first = wire->frame_head[0];
@@ -222,7 +225,7 @@ static bool begin_payload(struct wire *wire)
     return is_frame_good(wire, first);
 }
 
-/* Reads the payload of a frame, and tells whether a message has been found in it. Compressed content is passed over. */
+/* Reads the payload of a frame, and returns whether a message was found in it. Compressed content is skipped. */
 static bool take_payload(struct wire *wire, const char **at, const char *end)
 {
     if (!is_control(wire) && !wire->is_compressed)
@@ -238,7 +241,7 @@ static bool take_payload(struct wire *wire, const char **at, const char *end)
     return false;
 }
 
-/* Ends a frame. A compressed message is counted by its last frame, and its stamp stays unknown. */
+/* Ends a frame. A compressed message is found at the end of its last frame, and has no stamp. */
 static enum news end_frame(struct wire *wire)
 {
     wire->place = FRAME_HEAD;
@@ -251,7 +254,7 @@ static enum news end_frame(struct wire *wire)
     return MESSAGE;
 }
 
-/* Reads one byte of a frame's head. */
+/* Reads one byte of a frame's head. With the last byte the payload begins. */
 static enum news read_frame_head(struct wire *wire, char byte)
 {
     wire->frame_head[wire->frame_head_length++] = (uint8_t)byte;
@@ -259,7 +262,7 @@ static enum news read_frame_head(struct wire *wire, char byte)
     return is_whole && !begin_payload(wire) ? MALFORMED : NO_NEWS;
 }
 
-/* Reads frames. One may have no payload at all, and then ends with its head. */
+/* Reads frames. A frame without a payload ends with its head. */
 static enum news next_in_frames(struct wire *wire, const char **at, const char *end)
 {
     for (;;) {
@@ -280,7 +283,7 @@ static enum news next_in_frames(struct wire *wire, const char **at, const char *
     }
 }
 
-/* Reads on until there is news, or no byte is left before `end`. */
+/* Reads on from `*at` until an event is found or no byte is left before `end`. Moves `*at` to the next unread byte. */
 enum news wire_next(struct wire *wire, const char **at, const char *end)
 {
     switch (wire->framing) {

@@ -1,4 +1,4 @@
-"""The cost of connections that are only held."""
+"""The scenarios that measure the memory of held connections."""
 
 import resource
 import time
@@ -11,13 +11,13 @@ from scenarios import END_SECONDS, HOLD_SECONDS, LINGER_SECONDS, ROOM, SETTLE_SE
 from scenarios import own_channel, room_only
 from servers import Gripd
 
-# Files of the server beside those of its clients and of the origin's WebSockets.
+# The number of files that the server needs besides those of its clients and of its WebSockets to the origin.
 SPARE = 200
 FIGURES = ("kib_per_connection", "kib_per_connection_told", "holds_per_s")
 
 
 def memory(bench):
-    """Weighs held streams with one channel and with two, of which one is the client's own."""
+    """Measures streams with one channel, and with two channels, one of which is the client's own."""
     return summary({
         "one_channel": hold_and_weigh(bench, Streams, room_only),
         "two_channels": hold_and_weigh(bench, Streams, own_channel),
@@ -25,9 +25,9 @@ def memory(bench):
 
 
 def websocket_memory(bench):
-    """Weighs parked WebSockets: by their channels, by the kind of their origin, and with compression."""
+    """Measures WebSockets with one channel and with two, WebSockets that are relayed, and compressed WebSockets."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # A relayed WebSocket takes two files.
+    # A relayed WebSocket takes two files of gripd: one for the client, and one for the origin.
     relayed = bench._replace(n=min(bench.n, (most - SPARE) // 2))
     weighed = {
         "one_channel": hold_and_weigh(bench, WebSockets, room_only),
@@ -40,7 +40,7 @@ def websocket_memory(bench):
 
 
 def summary(weighed):
-    """Returns the figures of all kinds side by side."""
+    """Returns the figures of all kinds of connections in one dictionary."""
     return {
         "idle_kib": weighed["one_channel"]["idle_kib"],
         **{f"{name}_{kind}": figures[name] for name in FIGURES for kind, figures in weighed.items()},
@@ -49,7 +49,7 @@ def summary(weighed):
 
 
 def try_to_weigh(bench, kind, target):
-    """Weighs connections. Where that fails, no other kind is kept from its figures."""
+    """Calls `hold_and_weigh`. If that fails, returns the error as a fault, so that the other kinds are measured."""
     try:
         return hold_and_weigh(bench, kind, target)
     except (Failed, OSError) as error:
@@ -57,7 +57,10 @@ def try_to_weigh(bench, kind, target):
 
 
 def hold_and_weigh(bench, kind, target):
-    """Weighs the connections at rest, and again when each was told a message: so it is known that all were there."""
+    """Measures idle connections, and measures them again after each has received a message.
+
+    The message also shows that all connections were held.
+    """
     with bench.server.start(bench, kind) as server:
         time.sleep(SETTLE_SECONDS)
         idle = server.memory_kib()
@@ -78,8 +81,8 @@ def hold_and_weigh(bench, kind, target):
         "kib_per_connection_told": round(grown_told / bench.n, 2),
         "holds_per_s": round(bench.n / seconds),
         "faults": complaints(
-            (refused, "without the extensions that they should have"),
-            (lost, "not reached by a message"),
+            (refused, "connections where compression is not agreed as it should be"),
+            (lost, "connections not reached by a message"),
             (surplus, "messages too many"),
         ),
     }

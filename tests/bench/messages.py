@@ -1,4 +1,4 @@
-"""Messages of HTTP/1.1, as far as both sides of a benchmark read them."""
+"""Functions that read requests and responses of HTTP/1.1, for the clients and the origin of `abuse.py`."""
 
 import re
 
@@ -7,12 +7,12 @@ from origin import HEAD_END
 LINE_END = b"\r\n"
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r", re.IGNORECASE)
-# The untimely ends of a connection: it is reset or refused, or nothing comes where more had to come.
+# The exceptions that say that a connection was refused or reset, or that it ended within a message.
 BROKEN = (OSError, EOFError)
 
 
 async def read_message(reader):
-    """The head and the body of a request or an answer."""
+    """Returns the head and the body of a request or a response."""
     head = await reader.readuntil(HEAD_END)
     if CHUNKED.search(head):
         return head, await read_chunks(reader)
@@ -21,7 +21,7 @@ async def read_message(reader):
 
 
 async def read_chunks(reader):
-    """A body of unknown length. Nobody here sends trailers."""
+    """Returns the content of a chunked body. Trailers are not understood, because no program here sends any."""
     body = b""
     while True:
         size = int((await reader.readuntil(LINE_END)).partition(b";")[0], 16)

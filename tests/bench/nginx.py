@@ -1,4 +1,4 @@
-"""An nginx, as the origin of plain requests and as the program that some peers are made of."""
+"""nginx, which is the origin of plain requests and the base of some peers."""
 
 import tempfile
 from pathlib import Path
@@ -24,7 +24,7 @@ http {{
 }}
 """
 
-# It also holds streams, by which some servers show that they are ready.
+# Requests for /stream are answered with a hold, because some servers count as ready once they hold a stream.
 ORIGIN = """
     default_type text/plain;
     server {{
@@ -34,16 +34,16 @@ ORIGIN = """
     }}
 """
 PLAIN_BYTES = 1000
-# Connections of one worker where nothing else is asked for.
+# The default number of connections of each worker.
 CONNECTIONS = 1024
 
 
 class Nginx(Child):
-    """An nginx in the foreground, in a directory of its own that goes when it ends."""
+    """An nginx that runs in the foreground, in a temporary directory of its own."""
 
     def __init__(self, workers, http, load="", connections=CONNECTIONS, **names):
         self.port, self.control = free_ports(2)
-        # Started by root, its workers run as another user, who has to reach this directory.
+        # If root starts nginx, its workers run as another user, who must be allowed to enter this directory.
         self._home = tempfile.TemporaryDirectory()
         Path(self._home.name).chmod(0o755)
         config = Path(self._home.name) / "nginx.conf"
@@ -60,5 +60,5 @@ class Nginx(Child):
 
 
 def nginx_origin():
-    """Returns an nginx that answers /plain, with one worker: an origin for servers that are loaded by `wrk`."""
+    """Starts an nginx with one worker that answers /plain, as the origin of servers that `wrk` loads. Returns it."""
     return Nginx(1, ORIGIN, body="x" * PLAIN_BYTES)

@@ -1,10 +1,10 @@
-"""The backend of the servers: it holds clients that ask for a stream or poll, and answers /plain with 1,000 bytes.
+"""The origin of the servers. It answers streams and long-polls with a hold, and /plain with 1,000 bytes.
 
-It holds WebSockets as well, told of them by requests (WebSocket-over-HTTP) or, where gripd relays them, as a WebSocket
-server that subscribes the client and is silent from then on.
+It also accepts WebSockets. A server that speaks WebSocket-over-HTTP reports them by requests. If gripd relays them,
+this origin is a WebSocket server, which subscribes each client and then sends nothing until a Close frame comes.
 
-A process of its own, so that its work is not in the figures of the client. It prints `port=N` once it listens, and
-ends with its parent: the end of its standard input is the end of the parent.
+The origin is a process of its own, so that its CPU time is not part of any other figure. It prints `port=N` once it
+listens. It ends when its standard input ends, which happens when the parent process ends.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ BACKLOG = 1024
 HEAD_END = b"\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 KEY = re.compile(rb"\r\nsec-websocket-key: *([^\r ]+)", re.IGNORECASE)
-# RFC 6455, 1.3.
+# The GUID of the handshake, by RFC 6455, 1.3.
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 EVENTS = "application/websocket-events"
-# Messages to the client begin with nothing; those that begin with `c:` are for gripd.
+# Messages for the client have no prefix. Messages with the prefix `c:` are control messages for the proxy.
 GRIP = 'Sec-WebSocket-Extensions: grip; message-prefix=""\r\n'
 
 
 class Polls:
-    """The count of the polls so far, which /polls tells: a client cannot see whether its poll has come here."""
+    """The number of long-polls so far. /polls returns it, as clients cannot see whether a poll reached the origin."""
 
     count = 0
 
@@ -56,7 +56,7 @@ def answer(target):
 
 
 def answer_events(target, events):
-    """The response to a POST of WebSocket events: OPEN is answered with subscriptions, CLOSE with itself."""
+    """Returns the response to a POST of WebSocket events: subscriptions for OPEN, and the same CLOSE for CLOSE."""
     if events.startswith(b"OPEN\r\n"):
         texts = (b"TEXT %x\r\n%s\r\n" % (len(text), text) for text in subscriptions(target))
         return response(b"OPEN\r\n" + b"".join(texts), GRIP, media=EVENTS)
@@ -65,7 +65,7 @@ def answer_events(target, events):
 
 
 def answer_handshake(target, key):
-    """Returns the answer to the handshake for `target`, and all that a WebSocket server here says before a Close."""
+    """Returns the response to a WebSocket handshake, and the frames that subscribe the client to its channels."""
     accept = base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
     head = (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -79,7 +79,10 @@ def channels(target):
 
 
 def subscriptions(target):
-    """The control messages that subscribe a WebSocket; short enough for the length of a frame to be one byte."""
+    """Yields the control messages that subscribe a WebSocket.
+
+    Each has fewer than 126 bytes, so that its length takes one byte of the frame's head.
+    """
     for channel in channels(target).split(","):
         yield b"c:" + json.dumps({"type": "subscribe", "channel": channel}).encode()
 
@@ -90,7 +93,7 @@ def response(body, headers="", status="200 OK", media="text/plain"):
 
 
 class Origin(asyncio.Protocol):
-    """One connection: kept alive for requests, or a WebSocket from its handshake on."""
+    """A connection. It carries requests one after the other, and is a WebSocket after a handshake."""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -122,14 +125,14 @@ class Origin(asyncio.Protocol):
             self.transport.write(answer(target))
 
     def read_frame(self, data):
-        """Answers a Close, in the one read that it comes in. The clients of this bench say nothing else."""
+        """Answers a Close frame. The clients send so little that each read is taken to begin with a new frame."""
         if data[0] & 0x0F == 8:
             self.transport.write(b"\x88\x00")
             self.transport.close()
 
 
 def body_length(head):
-    """Nobody here sends a body of unknown length."""
+    """Returns the length of a request's body. No program here sends a chunked body."""
     found = LENGTH.search(head) if head.startswith(b"POST") else None
     return int(found.group(1)) if found else 0
 

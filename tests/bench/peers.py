@@ -1,4 +1,4 @@
-"""The servers beside which gripd is measured, if they are installed."""
+"""The peers: other servers that are measured in the same run as gripd, if they are installed."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from servers import Server
 
 HELD_SCENES = frozenset({"memory", "fanout", "kick", "kickburst", "rooms", "poll"})
 WEBSOCKET_SCENES = frozenset({"wsmemory", "wsfanout", "wskick", "wskickburst"})
-# Connections beside those of the clients.
+# The number of connections that a server may have besides those of the clients.
 SPARE = 1000
 
 PUSHPIN = Template((Path(__file__).parents[1] / "pushpin.conf").read_text())
@@ -23,10 +23,10 @@ PROXY = """
         location / {{ proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; }}
     }}
 """
-# The connections to the origin that each worker keeps: as many as `wrk` has to the proxy.
+# The number of connections to the origin that each worker keeps open: as many as `wrk` opens to the proxy.
 KEPT = 64
 
-# Messages of a burst must not be forgotten before all have read them.
+# The buffers are large, so that nchan drops no message of a burst before all clients have read it.
 NCHAN = """
     nchan_message_buffer_length 10000;
     nchan_message_timeout 10m;
@@ -50,7 +50,7 @@ NCHAN_MODULES = (
 
 
 class Pushpin(Server):
-    """Debian's Pushpin: a runner with four processes, each of which counts."""
+    """Pushpin as Debian packages it. Its runner starts four processes, whose CPU time and memory count, too."""
 
     title = "pushpin"
     scenes = HELD_SCENES | WEBSOCKET_SCENES | {"proxy"}
@@ -76,7 +76,7 @@ class Pushpin(Server):
         return next((name for name in ("pushpin", "zurl", "condure") if not find(name)), None)
 
     def ready(self):
-        # Its parts find each other one by one: a stream that is held says that all have.
+        # Pushpin's processes connect to each other one by one. Once a stream can be held, all are connected.
         self.answers(self.port, "/stream?ch=ready")
         self.listens(self.control)
 
@@ -108,12 +108,12 @@ class NginxProxy(Nginx, Server):
 
 
 class Nchan(Nginx, Server):
-    """An nginx with the module nchan, with a worker for each core. It has no origin: clients name their channels."""
+    """An nginx with the module nchan and a worker for each core. It needs no origin, as clients name their channels."""
 
     title = "nchan"
     scenes = frozenset({"memory", "fanout", "rooms", "wsfanout"})
     packages = "nginx libnginx-mod-nchan"
-    # It sends chunks only to those who ask for them in this way.
+    # nchan sends a chunked stream only to clients that ask for it with this header.
     client_headers = ("TE: chunked",)
 
     @classmethod
@@ -134,7 +134,7 @@ class Nchan(Nginx, Server):
 
 
 class Floor(Server):
-    """The server of floor.c, which does nothing but to write: each message to each client in one system call."""
+    """The server of floor.c, which only writes: each message to each client, by one system call."""
 
     title = "floor"
     scenes = frozenset({"fanout"})

@@ -1,4 +1,4 @@
-"""The cost of long-polls: each message to everybody is an answer to a request of everybody."""
+"""The scenario with long-polls: each message answers the requests of all clients."""
 
 import statistics
 
@@ -12,7 +12,7 @@ REST_SECONDS = 60
 
 
 def poll(bench):
-    """Lets all clients poll, answers all of them by one message, and so on."""
+    """Makes all clients poll, answers all polls by one message, and repeats this."""
     with bench.server.start(bench, Polls) as server, bench.crowd(Polls, server) as crowd:
         crowd.hold((room_only(Polls, user) for user in range(bench.n)), bench.inflight, HOLD_SECONDS)
         with Publisher(server.control) as publisher:
@@ -29,17 +29,21 @@ def poll(bench):
         "last_subscriber_ms_median": millis(statistics.median(seconds)),
         "lost": lost,
         "surplus": surplus,
-        "faults": complaints((lost, "polls without their message"), (surplus, "messages too many")),
+        "faults": complaints((lost, "polls that got no message"), (surplus, "messages too many")),
     }
 
 
 def play_round(bench, server, crowd, publisher):
-    """Holds and answers all polls. Returns the CPU seconds for each, and the seconds until the last answer."""
+    """Makes all clients poll, and publishes a message.
+
+    Returns the CPU seconds of the server until all polls are held, its CPU seconds for answering them, and the seconds
+    until the last client has its response.
+    """
     idle = server.cpu()
     crowd.ask(bench.origin, bench.inflight, HOLD_SECONDS)
-    # All polls are held once the server has worked off the answers of the origin.
+    # Once the server is idle, it has processed all responses of the origin, and all polls are held.
     server.rests(REST_SECONDS)
-    # Those that the server has cut off meanwhile are not waited for.
+    # The clients notice the connections that the server has cut meanwhile, so that no message is expected on them.
     crowd.linger(0)
     held = server.cpu()
     seconds = deliver(crowd, publisher, server.message(Polls, ROOM))

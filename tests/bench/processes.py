@@ -1,4 +1,4 @@
-"""The processes that are measured: how they are started, what they cost, and that they end."""
+"""Processes that the benchmarks start and end, and their CPU time and memory."""
 
 import asyncio
 import http.client
@@ -19,34 +19,36 @@ START_SECONDS = 10
 STOP_SECONDS = 20
 ANSWER_SECONDS = 10
 LOOK_EVERY = 0.02
-# A process rests if it uses less than this share of a core for so long.
+# A process is idle if it uses less than the share REST_SHARE of a core for REST_SECONDS.
 REST_SECONDS = 0.3
 REST_SHARE = 0.05
-# Servers that are given a port get one of so many.
+# Servers that cannot choose a port get one of this many below the range of outgoing connections, but none below
+# FIRST_PORT.
 PORTS_BELOW = 10_000
 FIRST_PORT = 1024
 HERE = Path(__file__).resolve().parent
 
 
 async def orphaned():
-    """Waits for the end of standard input, which is the end of the parent. Called in a process that a `Child` is."""
+    """Waits until standard input ends, as it does when the parent process ends. `Child` processes call this."""
     gone = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, gone.set)
     await gone.wait()
 
 
 class Failed(Exception):
-    """A measurement could not be made."""
+    """An error because of which something cannot be measured."""
 
 
 class Child:
-    """A process that ends when its `with` block does, by its pid, however the block is left."""
+    """A process that is ended at the end of its `with` block, even if an exception leaves the block."""
 
     def __init__(self, command, cwd=None):
         self.name = Path(command[-1] if command[0] == sys.executable else command[0]).name
         self._log = tempfile.TemporaryFile()
         output = {"stdout": self._log, "stderr": self._log}
-        # Its own session: an interrupt from the terminal is for this program, which then stops the others in order.
+        # In a session of its own, the process gets no interrupt from the terminal. Only this program gets it, and then
+        # stops the other processes in order.
         self._process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE, start_new_session=True, **output)
         self.pid = self._process.pid
 
@@ -62,22 +64,25 @@ class Child:
         self.stop()
 
     def ready(self):
-        """Returns once the process is of use."""
+        """Waits until the process can be used. By default it can be used at once."""
 
     def said(self, pattern):
-        """Waits for a line that `pattern` matches: there servers tell their ports."""
-        return self._until(lambda: re.search(pattern, self.log()), f"it never said '{pattern}'")
+        """Waits until the output matches `pattern`, and returns the match. Many servers print their ports."""
+        return self._until(lambda: re.search(pattern, self.log()), f"its output never matched '{pattern}'")
 
     def listens(self, port):
-        """Waits until `port` takes connections, for servers that tell nothing."""
-        self._until(lambda: accepts(port), f"nobody listens on port {port}")
+        """Waits until `port` accepts connections, for servers that print nothing when they are ready."""
+        self._until(lambda: accepts(port), f"nothing listens on port {port}")
 
     def answers(self, port, path):
-        """Waits until a request for `path` is answered 200, for servers with parts that are ready one by one."""
-        self._until(lambda: is_answered(port, path), f"{path} is not answered on port {port}")
+        """Waits until a request for `path` is answered with 200.
+
+        This is for servers of several processes, some of which are ready later than the one that listens.
+        """
+        self._until(lambda: is_answered(port, path), f"a request for {path} on port {port} is not answered with 200")
 
     def rests(self, seconds):
-        """Waits until the process has done all that it was given to do, at most so long."""
+        """Waits until the process is idle. Fails if it is still busy after so many seconds."""
         deadline = time.monotonic() + seconds
         before = self.cpu()
         while time.monotonic() < deadline:
@@ -86,7 +91,7 @@ class Child:
             if after - before < REST_SECONDS * REST_SHARE:
                 return
             before = after
-        raise Failed(f"{self.name} does not come to rest")
+        raise Failed(f"{self.name} is still busy after {seconds} s")
 
     def _until(self, probe, complaint):
         deadline = time.monotonic() + START_SECONDS
@@ -98,24 +103,27 @@ class Child:
         raise Failed(f"{self.name} did not start: {complaint}. Its output: {self.log()[-1000:]}")
 
     def log(self):
-        """All that the process wrote. Read at a place of its own: the process shares the file's position."""
+        """Returns the output of the process so far.
+
+        The process writes at the position of the file that it shares with this program, so that must not be moved.
+        """
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
 
     def pids(self):
-        """Returns the process and its descendants, which do the work in a server of several processes."""
+        """Returns the ids of the process and of its descendants, as some servers consist of several processes."""
         return descendants(self.pid)
 
     def cpu(self):
-        """Returns the seconds of CPU that the process and its descendants have used."""
+        """Returns the CPU time in seconds that the process and its descendants have used."""
         return sum(map(cpu_seconds, self.pids()))
 
     def memory_kib(self):
-        """Returns their share of memory: pages that are shared with others count in part."""
+        """Returns the memory of the process and its descendants in KiB. A page that n processes share counts 1/n."""
         return sum(map(share_of_memory_kib, self.pids()))
 
     def stop(self):
-        """Asks the process to end, and makes it and its descendants end if they do not."""
+        """Asks the process to end, and kills it after STOP_SECONDS. Kills descendants that still run then."""
         if self._process.poll() is None:
             family = {pid: start_time(pid) for pid in self.pids()}
             self._process.terminate()
@@ -130,7 +138,7 @@ class Child:
 
 
 class PythonOrigin(Child):
-    """The origin of `origin.py`."""
+    """The process of `origin.py`."""
 
     def __init__(self):
         super().__init__([sys.executable, "-B", str(HERE / "origin.py")])
@@ -139,7 +147,7 @@ class PythonOrigin(Child):
         self.port = int(self.said(r"port=(\d+)\n").group(1))
 
     def polls(self):
-        """Returns the number of polls that have come so far."""
+        """Returns the number of long-polls that have reached the origin so far."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request("GET", "/polls")
@@ -151,8 +159,9 @@ class PythonOrigin(Child):
 def cpu_seconds(pid):
     """Returns the user and system time of one process; 0 if it has ended meanwhile.
 
-    The kernel's clock of the process is asked first: it is the sum that /proc tells, in nanoseconds where /proc counts
-    hundredths of a second, which are too coarse for a few hundred kicks.
+    The CPU clock of the process has a resolution of nanoseconds; the expression is its id, as clock_getcpuclockid(3)
+    makes it. /proc is read only if this fails: it counts hundredths of a second, which is too coarse for a few hundred
+    kicks.
     """
     try:
         return time.clock_gettime((~pid << 3) | 2)
@@ -172,7 +181,7 @@ def share_of_memory_kib(pid):
 
 
 def descendants(pid):
-    """Returns a process and all that descend from it."""
+    """Returns the ids of a process and of all its descendants."""
     children = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -184,17 +193,20 @@ def descendants(pid):
 
 
 def parent(pid):
-    """Returns the parent of a process; 0 if it has ended meanwhile."""
+    """Returns the id of a process's parent; 0 if the process has ended meanwhile."""
     return int(stat(pid)[1])
 
 
 def start_time(pid):
-    """Returns the time at which a process started, by which it differs from a later one with the same number."""
+    """Returns the time at which a process started. A later process with the same id has another time."""
     return stat(pid)[19]
 
 
 def stat(pid):
-    """Returns the fields of /proc behind a process's name, which may have any characters in it; zeros if it ended."""
+    """Returns the fields of /proc/PID/stat after the name of the process, or zeros if the process has ended.
+
+    The name may contain spaces and parentheses. The fields are those after the last parenthesis.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -202,7 +214,7 @@ def stat(pid):
 
 
 def accepts(port):
-    """Tells whether a port takes connections."""
+    """Returns whether a port accepts connections."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
         return True
@@ -211,7 +223,7 @@ def accepts(port):
 
 
 def is_answered(port, path):
-    """Tells whether a request is answered 200 within a second."""
+    """Returns whether a request is answered with 200. Waits for at most a second."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         connection.request("GET", path)
@@ -223,10 +235,10 @@ def is_answered(port, path):
 
 
 def free_ports(number):
-    """Returns free ports, for servers that need to be told a number.
+    """Returns free ports, for servers that cannot choose a port themselves.
 
-    They are from below those that the kernel gives to outgoing connections, of which a scene opens thousands. If the
-    kernel gives out all of them, so are these.
+    The ports are below the range that the kernel uses for outgoing connections, because a scenario opens thousands of
+    those. If no port below the range is free, the kernel chooses the ports.
     """
     end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     below = range(max(FIRST_PORT, end - PORTS_BELOW), end)
@@ -245,12 +257,12 @@ def free_ports(number):
 
 
 def find(program):
-    """Returns the path of a program, also where only an administrator's PATH leads; None if there is none."""
+    """Returns the path of a program, or None. Searches PATH and the folders that only an administrator has in PATH."""
     return shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def kill(family):
-    """Kills those of the processes, given with their start times, that still run."""
+    """Kills those processes of `family` that still run. It maps the id of each process to its start time."""
     for pid, started in family.items():
         if start_time(pid) == started != "0":
             try:

@@ -1,4 +1,4 @@
-"""The cost of requests that are only passed on."""
+"""The scenario that measures plain requests, which a server passes on to the origin."""
 
 import re
 import subprocess
@@ -14,25 +14,25 @@ GRACE_SECONDS = 30
 
 
 def proxy(bench):
-    """Loads a server with requests of /plain. An nginx is the origin if it is installed."""
+    """Measures requests for /plain. The origin is nginx if it is installed, and otherwise the origin in Python."""
     if not find("wrk"):
         return {"skipped": "wrk is not installed (apt-get install wrk)"}
     if not find("nginx"):
-        note = "nginx is not installed (apt-get install nginx): the rate is that of the origin in Python"
+        note = "nginx is not installed (apt-get install nginx), so the origin in Python limits the rate"
         return {**through(bench), "note": note}
     with nginx_origin() as origin:
         return through(bench._replace(origin=origin))
 
 
 def through(bench):
-    """Loads a fresh server of the kind that is measured."""
+    """Starts a fresh server, loads it, and returns its figures."""
     with bench.server.start(bench, Streams) as server:
         rate, cpu, faults = load(server)
     return {"requests_per_s": rate, "cpu_us_per_request": cpu, "faults": faults}
 
 
 def load(server):
-    """Warms a server up and loads it. Returns requests per second, CPU us per request, and the faults."""
+    """Loads a server, after a warm-up. Returns the requests per second, the CPU µs per request, and the faults."""
     wrk(server.port, WARM_UP_SECONDS)
     before = server.cpu()
     report = wrk(server.port, SECONDS)
@@ -52,7 +52,7 @@ def wrk(port, seconds):
 
 
 def find_in(report, pattern):
-    """Returns the part of wrk's report that a pattern marks."""
+    """Returns the part of wrk's report that the group in a pattern matches."""
     found = re.search(pattern, report)
     if not found:
         raise Failed(f"wrk did not report '{pattern}': {report[:500]}")

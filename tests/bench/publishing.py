@@ -1,4 +1,4 @@
-"""The publisher: requests for the control port, made before the clock starts, and the connection that takes them."""
+"""Publishers: the requests for the control port, which are built before a time is measured, and the connections."""
 
 import http.client
 import json
@@ -11,33 +11,35 @@ from processes import Failed
 # The size of a message, with its stamp and its line end.
 MESSAGE_BYTES = 100
 ANSWER_SECONDS = 10
-# A place for the time of the publication, in nanoseconds, between the marks by which the clients find it.
+# The placeholder for the time of publication in nanoseconds, with the marks by which the clients find that time.
 STAMP = "@" + "0" * 20 + "#"
 
 
 def text_for(kind):
-    """Returns a message for clients of a kind, with a place for its stamp."""
+    """Returns a message for clients of a kind, with the placeholder for its stamp."""
     filling = "x" * (MESSAGE_BYTES - len(kind.begins) - len(STAMP) - len(kind.ends))
     return kind.begins + STAMP + filling + kind.ends
 
 
 class Message:
-    """A request that publishes a message. It is stamped when it is sent."""
+    """A request that publishes a message. The stamp, which is the time of publication, is filled in at sending."""
 
     def __init__(self, request):
         stamp = STAMP.encode()
         if request.count(stamp) != 1:
-            raise ValueError("a message needs the place of one stamp")
+            raise ValueError("a message must have exactly one placeholder for its stamp")
         self._before, self._after = request.split(stamp)
 
     def stamped(self):
-        """Returns the request with the time that it is now."""
+        """Returns the request with the current time as its stamp."""
         return b"%b@%020d#%b" % (self._before, time.monotonic_ns(), self._after)
 
 
 class Publisher:
-    """A connection to the control port, kept alive if the server does. Sending and the reply are apart: a client is
-    watched in between."""
+    """A connection to the control port, which is replaced if the server closes it after a reply.
+
+    A request can be sent without waiting for the reply, so that a client can be watched before the reply is read.
+    """
 
     def __init__(self, control):
         self._control = control
@@ -63,26 +65,26 @@ class Publisher:
         self._sock.sendall(request)
 
     def reply(self):
-        """Returns the body of the reply that is due."""
+        """Waits for the reply to a request that was sent, and returns its body."""
         response = http.client.HTTPResponse(self._sock, method="POST")
         response.begin()
         body = response.read()
         if not 200 <= response.status < 300:
-            raise Failed(f"a publish was answered {response.status}: {body[:200]!r}")
+            raise Failed(f"a publish was answered with {response.status}: {body[:200]!r}")
         if response.will_close:
             self._sock.close()
             self._connect()
         return body
 
     def has_reply(self):
-        """Tells whether a reply waits to be read."""
+        """Returns whether a reply has arrived that was not read yet."""
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
 
 class Publishers:
-    """Several connections that publish in turn, so that as many requests are under way."""
+    """Connections to the control port that publish in turn, so that several requests are in flight at a time."""
 
     def __init__(self, control, count):
         self._all = [Publisher(control) for _ in range(count)]
@@ -95,7 +97,7 @@ class Publishers:
             publisher.__exit__()
 
     def publish_all(self, messages):
-        """Publishes messages, each as soon as one of the connections has the reply to the one before."""
+        """Publishes messages. Each connection sends its next message when it has the reply to its previous one."""
         for number, message in enumerate(messages):
             publisher = self._all[number % len(self._all)]
             if number >= len(self._all):
@@ -106,7 +108,7 @@ class Publishers:
 
 
 def post(path, body, media="application/json", accept="text/plain"):
-    """Returns a whole request. A reply in JSON comes only when the message is delivered."""
+    """Returns a whole request. If it accepts JSON, gripd sends its reply only when the message is delivered."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\n"
         f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -115,10 +117,10 @@ def post(path, body, media="application/json", accept="text/plain"):
 
 
 def publish(item, accept="text/plain"):
-    """Returns the request that publishes one item, as GRIP has it."""
+    """Returns the request that publishes one item, in the format of GRIP."""
     return post("/publish/", json.dumps({"items": [item]}), accept=accept)
 
 
 def closed(reply):
-    """Returns the number of connections that a kick closed, by its receipt."""
+    """Returns the number of closed connections in the receipt of a kick."""
     return sum(item.get("closed", 0) for item in json.loads(reply)["items"])

@@ -1,9 +1,9 @@
-"""The figures as tables for people."""
+"""Tables in Markdown that show the figures."""
 
 from itertools import groupby
 from string import Formatter
 
-# The measures of each scene: a text, and the value with its unit.
+# The rows of each scenario: a text, and a template for the value and its unit.
 ROWS = {
     "memory": [
         ("memory per held connection, one channel", "{kib_per_connection_one_channel} KiB"),
@@ -74,9 +74,9 @@ RATIOS = "In brackets: the figure of the other server divided by gripd's."
 
 
 def tables(results, caption):
-    """Returns tables in Markdown, below a line that says what they hold for.
+    """Returns tables in Markdown, below a caption.
 
-    A table has those scenes, one after the other, that were played by the same servers.
+    Scenarios that follow each other and were run with the same servers share a table.
     """
     scenes = [list(group) for _, group in groupby(results, key=lambda result: result["scenario"])]
     played = groupby(scenes, key=lambda scene: [result["server"] for result in scene])
@@ -96,7 +96,7 @@ def table(servers, scenes):
 
 
 def rows(scene):
-    """Returns the measures of a scene that any server has, each with the cells of all servers."""
+    """Yields the rows of a scenario: a text, and the cells of all servers. Omits rows in which all cells are empty."""
     first = next((result for result in scene if not trouble(result)), None)
     for text, template in ROWS[scene[0]["scenario"]] if first else ():
         cells = [cell(template, result, scene[0]) for result in scene]
@@ -105,7 +105,7 @@ def rows(scene):
 
 
 def cell(template, result, own):
-    """Returns a value, with its ratio to gripd's if it is another server's."""
+    """Returns the text for a value. If the server is not gripd, the ratio to the value of gripd is added."""
     figure = value(template, result)
     if figure is None:
         return NOT_MEASURED
@@ -121,7 +121,7 @@ def value(template, result):
 
 
 def remarks(result):
-    """Returns the sentences that belong to the figures of one server."""
+    """Returns the texts that are shown below the figures of one server: its error, its faults and its note."""
     found = [f"not measured: {trouble(result)}"] if trouble(result) else []
     return found + result.get("faults", []) + [result[key] for key in ("note",) if key in result]
 
@@ -132,11 +132,11 @@ def trouble(result):
 
 
 def beside(servers, result, remark):
-    """Returns the cells of a row that has something to say of one server only."""
+    """Returns the cells of a row in which only one server has a remark."""
     return [remark if server == result["server"] else "" for server in servers]
 
 
 def line(cells):
-    """Returns a row, whatever an error message has in it."""
+    """Returns a row of a table. Line breaks and `|` in a cell, as some error messages have, do not break the table."""
     clean = (" ".join(str(each).split()).replace("|", "\\|") for each in cells)
     return f"| {' | '.join(clean)} |"

@@ -1,4 +1,4 @@
-"""A chat's load: many rooms of one size, in which each member also has a channel of its own."""
+"""The scenario with the load of a chat: many rooms of one size, whose members also have a channel of their own each."""
 
 import time
 
@@ -8,16 +8,17 @@ from publishing import Publishers
 from scenarios import DELIVERY_SECONDS, HOLD_SECONDS, LINGER_SECONDS, SETTLE_SECONDS
 
 SIZES = (1, 10, 100, 1000)
-# Requests to publish that are under way at a time.
+# The number of publish requests that are in flight at a time.
 AT_ONCE = 8
-# The most messages and the most deliveries for rooms of one size. Every room gets as many as the others, at least one.
+# The largest number of messages, and of deliveries, that are measured with rooms of one size. All rooms get the same
+# number of messages, and at least one.
 MESSAGES = 2000
 DELIVERIES = 100_000
 WARM_UPS = 1
 
 
 def rooms(bench):
-    """Measures rooms of each size that leaves room for two, in a server of their own."""
+    """Measures rooms of each size that allows at least two rooms. Each size has a fresh server."""
     measured = {size: measure_rooms(bench, size) for size in SIZES if size * 2 <= bench.n}
     names = next(iter(measured.values())).keys() - {"faults"}
     figures = {f"{name}_rooms_of_{size}": figures[name] for name in sorted(names) for size, figures in measured.items()}
@@ -26,7 +27,7 @@ def rooms(bench):
 
 
 def measure_rooms(bench, size):
-    """Measures rooms of one size. Clients beyond the last full room stay away."""
+    """Measures rooms of one size. Clients that do not fill another room are not opened."""
     count = bench.n // size
     members = count * size
     targets = (f"{Events.path}?ch=room{user % count},user{user}" for user in range(members))
@@ -55,7 +56,7 @@ def measure_rooms(bench, size):
 
 
 def talk(crowd, publishers, messages, deliveries):
-    """Publishes while the members read. Returns the seconds that publishing took, and what the clients say of it."""
+    """Publishes while the clients read. Returns the seconds that publishing took, and the answer of the load client."""
     crowd.begin_messages(crowd.messages() + deliveries, DELIVERY_SECONDS)
     began = time.monotonic()
     publishers.publish_all(messages)

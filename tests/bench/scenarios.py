@@ -1,4 +1,7 @@
-"""The scenes of connections that get messages and are closed. Each has a fresh server and returns its figures."""
+"""The scenarios in which held connections get messages or are closed.
+
+Each scenario starts a fresh server and returns a dictionary of figures.
+"""
 
 import random
 import statistics
@@ -14,14 +17,16 @@ from publishing import Publisher, closed
 HOLD_SECONDS = 120
 DELIVERY_SECONDS = 120
 END_SECONDS = 10
-# After work, until it shows in the memory and in the CPU time, and until a message too many would have come.
+# The pause after many connections were opened, before memory or CPU time is measured.
 SETTLE_SECONDS = 1.5
+# The pause after messages, in which surplus messages can arrive and the server can finish its work.
 LINGER_SECONDS = 0.2
 
 WARM_UPS = 3
 SINGLES = 10
 BURST = 100
-# How much of a burst goes out in one write differs from burst to burst, and the CPU time with it.
+# Several bursts are measured, because the number of messages in one write differs from burst to burst. The CPU time
+# differs with it.
 BURSTS = 5
 KICKS = 500
 KICK_ROUNDS = 5
@@ -31,7 +36,11 @@ ROOM = "room0"
 
 
 class Kick(NamedTuple):
-    """The seconds from a kick until its client was told goodbye and until it ended, and the count of the receipt."""
+    """The outcome of a kick.
+
+    It has the seconds until the client got a Close frame and until its connection ended, and the number of closed
+    connections in the receipt. Each is None if it has not come.
+    """
 
     goodbye: Optional[float]
     end: Optional[float]
@@ -39,7 +48,7 @@ class Kick(NamedTuple):
 
 
 def fanout(bench, kind=Streams):
-    """Sends messages to everybody: one at a time, then as fast as the server takes them."""
+    """Publishes messages to all clients: first one at a time, then as fast as the server accepts them."""
     with holding(bench, kind, room_only) as (server, crowd):
         message = server.message(kind, ROOM)
         with Publisher(server.control) as publisher:
@@ -69,7 +78,7 @@ def fanout(bench, kind=Streams):
 
 
 def deliver(crowd, publisher, message):
-    """Publishes a message while all clients read, and returns the seconds until the last one had it."""
+    """Publishes a message while all clients read, and returns the seconds until the last client has read it."""
     crowd.begin_messages(crowd.messages() + crowd.alive(), DELIVERY_SECONDS)
     began = time.monotonic()
     publisher.publish(message)
@@ -77,7 +86,10 @@ def deliver(crowd, publisher, message):
 
 
 def costly_burst(server, crowd, publisher, message):
-    """Publishes a burst before any client reads. Returns the CPU seconds that it took, and the seconds."""
+    """Publishes a burst of messages before any client reads.
+
+    Returns the CPU seconds that the server used, and the seconds until the last client has read the last message.
+    """
     total = crowd.messages() + BURST * crowd.alive()
     before, began = server.cpu(), time.monotonic()
     for _ in range(BURST):
@@ -89,7 +101,7 @@ def costly_burst(server, crowd, publisher, message):
 
 
 def until_last_message(crowd, began):
-    """Waits for the clients, and returns the seconds from `began` until the last message that they had."""
+    """Waits until the clients have read their messages. Returns the seconds from `began` until the last message."""
     last = since(began, crowd.finish()["last_message_ns"])
     if last is None or last < 0:
         raise Failed("a message reached no client")
@@ -97,7 +109,7 @@ def until_last_message(crowd, began):
 
 
 def kick_one_by_one(bench, kind=Streams):
-    """Closes single users in a crowd that is otherwise at rest."""
+    """Closes users one at a time, while all other connections are idle."""
     count = min(KICKS, bench.n // 2)
     users = random.Random(1).sample(range(bench.n), count)
     with holding(bench, kind, own_channel) as (server, crowd):
@@ -124,13 +136,16 @@ def kick_one_by_one(bench, kind=Streams):
         "others_reached": reached,
         "faults": complaints(
             *wrong_kicks(kicks, kind),
-            (bench.n - count - reached, "others not reached once after the kicks"),
+            (bench.n - count - reached, "other clients that did not get the message after the kicks exactly once"),
         ),
     }
 
 
 def end_user(server, crowd, place, publisher, channel):
-    """Kicks the one client that holds `channel`, which is at this place in the crowd."""
+    """Closes the connection of the only client that holds `channel`, and returns the `Kick`.
+
+    `place` is the number of this client in the crowd, from 0.
+    """
     request = server.kick(type(crowd), channel)
     crowd.begin_end(place, END_SECONDS)
     began = time.monotonic()
@@ -142,11 +157,11 @@ def end_user(server, crowd, place, publisher, channel):
 
 
 def wrong_kicks(kicks, kind):
-    """Counts the kicks that went wrong, by the way in which they did."""
-    yield len(kicks) - len(times(kicks, "end")), "kicks whose client saw no end"
+    """Yields the number of failed kicks for each way of failing, with a description."""
+    yield len(kicks) - len(times(kicks, "end")), "kicks after which the connection did not end"
     if kind.says_goodbye:
-        yield len(kicks) - len(times(kicks, "goodbye")), "kicks without a goodbye"
-    yield sum(kicked.closed not in (1, None) for kicked in kicks), "receipts other than 'closed 1'"
+        yield len(kicks) - len(times(kicks, "goodbye")), "kicks without a Close frame"
+    yield sum(kicked.closed not in (1, None) for kicked in kicks), "receipts that do not say 'closed 1'"
 
 
 def kick_in_burst(bench, kind=Streams):
@@ -174,10 +189,13 @@ def kick_in_burst(bench, kind=Streams):
 
 
 def kick_round(bench, server, crowd, publisher, kicker):
-    """Publishes one burst and kicks within it. Returns the kick, and whether the burst took longer.
+    """Publishes a burst of messages and closes a user meanwhile. Returns the `Kick`, and whether the burst took longer.
 
-    Only the kicked client is read until it has seen its end: a client that first reads thousands of others would
-    measure itself. The last message asks for a receipt, which comes when it is delivered: that tells which came first.
+    Until the connection of the closed user has ended, only this client reads. If the load client had to read thousands
+    of other connections first, it would measure its own work.
+
+    The last message of the burst asks for a receipt, which gripd sends once the message is delivered. If there is no
+    receipt when the kick is over, the burst took longer.
     """
     kind = type(crowd)
     total = crowd.messages() + KICK_BURST * crowd.alive()
@@ -198,7 +216,7 @@ def kick_round(bench, server, crowd, publisher, kicker):
 
 @contextmanager
 def holding(bench, kind, target):
-    """Gives a server that holds `n` connections and has come to rest, and these."""
+    """Yields an idle server that holds `bench.n` connections, and the clients of these connections."""
     with bench.server.start(bench, kind) as server, bench.crowd(kind, server) as crowd:
         crowd.hold((target(kind, user) for user in range(bench.n)), bench.inflight, HOLD_SECONDS)
         crowd.linger(SETTLE_SECONDS)
@@ -206,21 +224,21 @@ def holding(bench, kind, target):
 
 
 def room_only(kind, _user):
-    """Returns the target of a client that is in everybody's room."""
+    """Returns the target of a client that holds only the channel that all clients hold."""
     return f"{kind.path}?ch={ROOM}"
 
 
 def own_channel(kind, user):
-    """Returns the target of a client that has a channel of its own besides."""
+    """Returns the target of a client that holds the channel that all clients hold, and a channel of its own."""
     return f"{kind.path}?ch={ROOM},user{user}"
 
 
 def times(kicks, until):
-    """Returns the seconds from the kicks until the goodbye or the end, of those where it came."""
+    """Returns the seconds from each kick until its "goodbye" or "end", without the kicks in which that did not come."""
     return [seconds for seconds in (getattr(kicked, until) for kicked in kicks) if seconds is not None]
 
 
 def since(began, nanoseconds):
-    """Returns the seconds from `began` until a time of the clients; None if it has not come."""
+    """Returns the seconds from `began` until a time of the load client; None if there is no time."""
     at = seconds_of(nanoseconds)
     return None if at is None else at - began

@@ -1,4 +1,4 @@
-"""The servers that are measured: what they have in common, and gripd. Others: `peers.py`."""
+"""The base class of all servers that are measured, and gripd. The other servers are in `peers.py`."""
 
 import tempfile
 
@@ -9,31 +9,32 @@ from publishing import Message, publish, text_for
 class Server(Child):
     """A server whose cost is measured, with its `port` for clients and its `control` port for publishers.
 
-    A kind that is not gripd tells in which scenes it can be measured, and what is missing for that.
+    A class of another server than gripd names the scenarios that can measure it, and the programs that it needs.
     """
 
     title = ""
-    # The names of the scenes.
+    # The names of the scenarios that can measure the server. All scenarios can measure gripd.
     scenes = frozenset()
-    # The Debian packages that install it.
+    # The Debian packages that install the server, separated by spaces.
     packages = ""
-    # Whether the reply to a publish tells how many connections it reached, once it has reached them.
+    # Whether the server can reply with a receipt: it says how many connections got an item or were closed, and it is
+    # sent only after that has happened.
     gives_receipts = False
     # The headers that clients need besides those of their kind.
     client_headers = ()
 
     @classmethod
     def start(cls, bench, kind):
-        """Returns a fresh server of this kind for clients of that kind."""
+        """Starts a server of this class, configured for clients of the class `kind`, and returns it."""
         raise NotImplementedError
 
     @classmethod
     def missing(cls):
-        """Returns the name of a program that has to be installed first, or None."""
+        """Returns the name of a program or module that is not installed, or None if the server can be started."""
         return None
 
     def message(self, kind, channel, receipt=False):
-        """Returns the request that publishes a message to clients of a kind."""
+        """Returns the `Message` that publishes to clients of the class `kind`. `receipt` asks gripd for a receipt."""
         raise NotImplementedError
 
     def kick(self, kind, channel):
@@ -42,7 +43,7 @@ class Server(Child):
 
 
 class Gripd(Server):
-    """A gripd with one route, on ports that the system chose, with what `config` changes in its defaults."""
+    """A gripd with one route, on ports that the system chooses. The TOML in `config` changes its default settings."""
 
     title = "gripd"
     gives_receipts = True
@@ -55,7 +56,7 @@ class Gripd(Server):
             self._config.write(config)
             self._config.flush()
             command += ["--config", self._config.name]
-        # Away from any configuration file that lies in the directory of the caller.
+        # gripd must not find a configuration file in the current directory of the benchmark.
         super().__init__(command, cwd="/")
 
     @classmethod

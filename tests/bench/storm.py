@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Shows what reaches the origin when thousands of streams each have a link to be asked every so often.
+"""Shows how many requests reach the origin when thousands of streams have a link that gripd requests periodically.
 
     python3 tests/bench/storm.py --distinct|--same [--n 5000] [--seconds 65] [--timeout 20] [--delay 0] [--gripd FILE]
 
-Every stream is held with `Grip-Link: <URI>; rel=next; timeout=T`, and so is the empty answer to each link. The streams
-are opened as fast as they can be, so their links are due as closely together: the figures tell how gripd spreads them.
+The origin holds every stream with `Grip-Link: <URI>; rel=next; timeout=T`. It answers each request for a link with the
+same headers and no content. The streams are opened as fast as possible, so that all links would be due within a short
+time. The figures show how gripd spreads its requests for them.
 
-The report, in Markdown, goes to standard output, notes go to standard error. The status is 0 only if every stream was
-held to the end and, where each has a link of its own, every link was asked.
+The report, in Markdown, goes to standard output. Notes go to standard error. The exit status is 0 only if every stream
+was held to the end and every link was requested. Whether links were requested is checked only if the streams are kept
+for at least 1.5 times the timeout.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from collections import Counter
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
-# A benchmark leaves nothing behind in the repository.
+# Python must not write compiled modules into the repository.
 sys.dont_write_bytecode = True
 
 from bench import FAILURES, fitting, machine, note, parsed, positive
@@ -36,10 +38,10 @@ ROOM = "room0"
 OPEN_SECONDS = 120
 OPENING = 200
 ANSWER_SECONDS = 30
-# Past its timeout a link may wait for its turn this share of the timeout before it counts as forgotten.
+# A request for a link may come later than the link's timeout, by at most this share of the timeout.
 PATIENCE = 0.5
 BAR_WIDTH = 50
-# A burst shorter than a second is one, too.
+# The largest number of link requests is shown for windows of so many seconds. The short one shows short bursts.
 WINDOWS = (1.0, 0.1)
 
 
@@ -58,7 +60,7 @@ def main():
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Shows what reaches the origin when thousands of streams have a link.")
+    parser = argparse.ArgumentParser(description="Shows how many requests reach the origin for streams with links.")
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--distinct", action="store_true", help="every stream has a link of its own")
     mode.add_argument("--same", action="store_true", help="all streams have the same link")
@@ -72,15 +74,15 @@ def arguments():
 def delay(text):
     seconds = float(text)
     if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError("0 or more")
+        raise argparse.ArgumentTypeError("it must be 0 or more")
     return seconds
 
 
-# The origin, a process of its own.
+# The origin, which is a process of its own.
 
 
 class LinkOrigin(Child):
-    """This file as the backend."""
+    """The process of the origin. It runs this file with the option --origin."""
 
     def __init__(self, args):
         options = {"shared": args.same, "timeout": args.timeout, "delay": args.delay}
@@ -91,7 +93,7 @@ class LinkOrigin(Child):
         self.port = int(self.said(r"port=(\d+)\n").group(1))
 
     def figures(self):
-        """Returns the figures of what has arrived so far; the origin is asked directly, not through gripd."""
+        """Returns the figures of the requests that have arrived so far. The request for them does not pass gripd."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request("GET", "/figures")
@@ -101,7 +103,7 @@ class LinkOrigin(Child):
 
 
 class Arrivals:
-    """The requests that came, by kind: from clients and for links."""
+    """The requests that have arrived at the origin: those of clients, and those for links."""
 
     def __init__(self, shared, timeout, delay):
         self.shared = shared
@@ -115,7 +117,7 @@ class Arrivals:
         self.most_in_flight = 0
 
     def hold(self, user, body=b""):
-        """The response that holds a stream, with a link to be asked if it stays silent."""
+        """Returns the response that holds a stream, with a link that gripd requests when the stream stays silent."""
         link = "/events" if self.shared else f"/events?user={user}"
         follow = f"<{link}>; rel=next; timeout={self.timeout}"
         return response(body, f"Grip-Hold: stream\r\nGrip-Channel: {ROOM}\r\nGrip-Link: {follow}\r\n")
@@ -126,7 +128,7 @@ class Arrivals:
 
 
 class LinkProtocol(asyncio.Protocol):
-    """One kept-alive connection. Only GET is spoken here, so a request is no more than its head."""
+    """A kept-alive connection to the origin. All requests are GET requests, which have a head and no body."""
 
     def __init__(self, arrivals):
         self.arrivals = arrivals
@@ -171,11 +173,12 @@ class LinkProtocol(asyncio.Protocol):
         if self.arrivals.delay:
             loop.call_later(self.arrivals.delay, self.answered, whole)
         else:
-            # Once all is read that had arrived by now: only so is it seen what was under way together.
+            # All requests that have arrived by now are read before the first is answered. Otherwise it would not be
+            # seen how many were in flight at the same time.
             loop.call_soon(self.answered, whole)
 
     def answered(self, whole):
-        # After a lost connection nothing is pending.
+        # If the connection was lost meanwhile, nothing is pending any more.
         if self.pending:
             self.pending -= 1
             self.arrivals.in_flight -= 1
@@ -194,7 +197,7 @@ async def serve(options):
 
 
 def measure(args, load_client):
-    """Holds the streams for as long as is wanted, and returns the load that it was for gripd and for the origin."""
+    """Holds the streams for the time in the options, and returns the figures of the load on gripd and on the origin."""
     with ExitStack() as stack:
         origin = stack.enter_context(LinkOrigin(args))
         gripd = stack.enter_context(Gripd(args.gripd, origin.port))
@@ -227,7 +230,10 @@ def measure(args, load_client):
 
 
 def turns(links):
-    """Of links that belong to one stream each: how many were asked, and the seconds from one time to the next."""
+    """Returns how many links were requested, and the shortest and longest seconds between two requests for a link.
+
+    Each link must belong to one stream.
+    """
     times = {}
     for at, user in links:
         times.setdefault(user, []).append(at)
@@ -236,16 +242,16 @@ def turns(links):
 
 
 def faults(args, figures):
-    """Returns what must not be, in words."""
+    """Returns a text for each fault."""
     found = []
     if figures["alive"] < args.n:
-        found.append(f"{args.n - figures['alive']} streams ended before their time")
+        found.append(f"{args.n - figures['alive']} streams ended too early")
     if args.seconds < args.timeout * (1 + PATIENCE):
         return found
     if not figures["links"]:
-        found.append("no link was ever asked")
+        found.append("no link was ever requested")
     elif figures["turns"] and figures["turns"]["asked"] < args.n:
-        found.append(f"{args.n - figures['turns']['asked']} links were never asked")
+        found.append(f"{args.n - figures['turns']['asked']} links were never requested")
     return found
 
 
@@ -286,12 +292,12 @@ def rows(args, figures, links):
     share = figures["keeping_cpu"] / seconds
     yield "gripd's CPU after that", f"{figures['keeping_cpu']:.2f} s, {share:.1%} of a core"
     if links:
-        yield "the same for each link request", f"{figures['keeping_cpu'] * 1e6 / len(links):.0f} µs"
+        yield "gripd's CPU after that, for each link request", f"{figures['keeping_cpu'] * 1e6 / len(links):.0f} µs"
     yield "gripd's memory at the end", f"{figures['memory_kib'] / 1024:.1f} MiB"
 
 
 def rates(args, figures, links):
-    """The mean is from the first link request on: before that nothing was due."""
+    """Yields the rows about link requests. Their mean rate begins with the first one, as no link was due before."""
     if not links:
         return
     for window in WINDOWS:
@@ -300,19 +306,19 @@ def rates(args, figures, links):
     yield "link requests per second, mean", f"{mean:,.1f}"
     if not args.same:
         yield "the same if spread evenly, streams / timeout", f"{args.n / args.timeout:,.1f}"
-    yield "the first link request after", f"{links[0]:.1f} s"
+    yield "time until the first link request", f"{links[0]:.1f} s"
 
 
 def intervals(found):
     if not found:
         return
-    yield "links that were asked", f"{found['asked']:,}"
+    yield "links that were requested", f"{found['asked']:,}"
     if found["shortest"] is not None:
-        yield "from one request of a link to its next", f"{found['shortest']:.1f} to {found['longest']:.1f} s"
+        yield "time between two requests for the same link", f"{found['shortest']:.1f} to {found['longest']:.1f} s"
 
 
 def busiest(times, window):
-    """The most of `times`, which are in order, that lie within any `window` seconds."""
+    """Returns the largest number of `times` within any `window` seconds. The times must be in ascending order."""
     first = most = 0
     for last, at in enumerate(times):
         while at - times[first] >= window:
@@ -322,7 +328,7 @@ def busiest(times, window):
 
 
 def plot(clients, links, length):
-    """A row for each second; bars are relative to the busiest."""
+    """Yields a row for each second. The second with the most link requests has the longest bar."""
     by_client, by_link = (Counter(map(int, times)) for times in (clients, links))
     top = max(by_link.values(), default=1)
     for second in range(math.ceil(length)):
@@ -332,7 +338,7 @@ def plot(clients, links, length):
 
 
 if __name__ == "__main__":
-    # The way in for the origin alone: see LinkOrigin.
+    # `LinkOrigin` starts this file with this option, as the process of the origin.
     if sys.argv[1:2] == ["--origin"]:
         asyncio.run(serve(json.loads(sys.argv[2])))
     else:
