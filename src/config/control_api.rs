@@ -121,7 +121,7 @@ pub(super) fn access(path: Option<&Path>, control: &ControlTable, error: &mut Co
         let proof = proof(table, folder(path)).map_err(|why| wrong(&why)).ok();
         let same = before.iter().find(|(_, other)| proof.is_some() && *other == proof);
         if let Some((other, _)) = same {
-            wrong(&format!("it cannot be told from '{other}': both have the same key or secret"));
+            wrong(&format!("the token has the same key or secret as '{other}': give each token its own"));
         }
         match proof.as_ref().map(|proof| token(&table.name, proof, scopes)) {
             Some(Ok(token)) => access.tokens.push(token),
@@ -135,7 +135,7 @@ pub(super) fn access(path: Option<&Path>, control: &ControlTable, error: &mut Co
 
 fn scopes(table: &TokenTable, wrong: &mut dyn FnMut(&dyn std::fmt::Display)) -> Vec<Scope> {
     if table.scopes.is_empty() {
-        wrong(&"it has no scopes, and could do nothing");
+        wrong(&"the token has no scopes, so it could do nothing: add, for example, scopes = [\"inspect\"]");
     }
     let scopes = table.scopes.iter().map(|text| text.parse());
     scopes.filter_map(|scope| scope.map_err(|why: InvalidText| wrong(&format!("scopes: {why}"))).ok()).collect()
@@ -144,8 +144,8 @@ fn scopes(table: &TokenTable, wrong: &mut dyn FnMut(&dyn std::fmt::Display)) -> 
 fn proof(table: &TokenTable, folder: &Path) -> Result<ProofKey, InvalidText> {
     let of = |name: &'static str| move |why: InvalidText| InvalidText::new(format!("{name}: {why}"));
     match (&table.key, &table.secret) {
-        (Some(_), Some(_)) => invalid("it has both a key and a secret, and is to have one of them"),
-        (None, None) => invalid("it has neither a key nor a secret"),
+        (Some(_), Some(_)) => invalid("the token has both a key and a secret: remove one of them"),
+        (None, None) => invalid("the token has neither a key nor a secret: add one of them"),
         (None, Some(_)) if table.iss.is_some() => invalid("iss is valid only with a key, not with a secret"),
         (None, Some(secret)) => keys::read_secret(&secret.0, folder).map(ProofKey::Secret).map_err(of("secret")),
         (Some(key), None) => {
@@ -163,7 +163,7 @@ fn token(name: &str, proof: &ProofKey, scopes: Vec<Scope>) -> Result<ControlToke
         ProofKey::Secret(secret) => Ok(ControlToken::secret(name, secret, scopes)),
         ProofKey::Signed(issuer, key) => match ProxyVerifier::new(key) {
             Ok(Some(verifier)) => Ok(ControlToken::signed(name, issuer, verifier, scopes)),
-            Ok(None) => invalid("key: it is empty"),
+            Ok(None) => invalid("key: the value is empty"),
             Err(why) => invalid(format!("key: {why}")),
         },
     }

@@ -18,17 +18,17 @@ pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, InvalidTe
     let secret = match text.strip_prefix("file:") {
         Some(path) => read_file(path, folder).map_err(|error| InvalidText::new(format!("{path}: {error}")))?,
         None if text.starts_with("base64:") => {
-            return invalid("it is text, 'file:PATH' or 'env:NAME'; base64 is not supported here");
+            return invalid("the value must be text, 'file:PATH' or 'env:NAME': base64 is not supported here");
         }
         None => text,
     };
     let secret = secret.trim();
     if secret.is_empty() {
-        return invalid("it is empty");
+        return invalid("the value is empty");
     }
     if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         return invalid(
-            "it has characters that a header cannot contain: spaces, control characters, or characters beyond ASCII",
+            "the value has characters that a header cannot contain: spaces, control characters, or characters beyond ASCII",
         );
     }
     Ok(secret.to_owned())

@@ -143,7 +143,7 @@ impl ParsedSettings {
             }
         }
         if file.client.body_buffer > MOST_BODY_BUFFER {
-            wrong("client.body_buffer", &format!("it may be {MOST_BODY_BUFFER} at most"));
+            wrong("client.body_buffer", &format!("the largest possible value is {MOST_BODY_BUFFER}"));
         }
         for host in &file.control.hosts {
             if !is_authority(host.as_bytes()) || without_port(host) != host {
@@ -167,7 +167,7 @@ impl ParsedSettings {
         }
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&b);
         if !file.origin.cdn_loop.bytes().all(token) {
-            wrong("origin.cdn_loop", &"it must be a name, without spaces and parameters (RFC 8586)");
+            wrong("origin.cdn_loop", &"must be a name, without spaces and parameters (RFC 8586)");
         }
         forwarding.proto = file.origin.set_x_forwarded_protocol.0;
         forwarding.accept_proto = match (file.client.accept_x_forwarded_protocol, &file.client.proxies) {

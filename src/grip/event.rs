@@ -115,7 +115,7 @@ pub(super) fn write(name: &str, content: &[u8], out: &mut Vec<u8>) {
 /// Returns the event that begins at byte `at`, or `None` if its type is unknown, and the position at which it ends.
 fn read(body: &Bytes, at: usize) -> Result<(Option<SocketEvent>, usize), &'static str> {
     let Some(length) = body[at..].windows(2).position(|pair| pair == b"\r\n") else {
-        return Err("no line end behind its type");
+        return Err("no line end after its type");
     };
     let (line, start) = (&body[at..at + length], at + length + 2);
     let Some(space) = line.iter().position(|b| *b == b' ') else {
@@ -129,7 +129,7 @@ fn read(body: &Bytes, at: usize) -> Result<(Option<SocketEvent>, usize), &'stati
     match &body[end..] {
         [b'\r', b'\n', ..] => Ok((event, end + 2)),
         [] | [b'\r'] => Ok((event, body.len())),
-        _ => Err("no line end behind its content"),
+        _ => Err("no line end after its content"),
     }
 }
 
@@ -198,14 +198,14 @@ mod tests {
         for end in ["", "\r", "\r\n"] {
             assert_eq!(read(&format!("OPEN\r\nTEXT 2\r\nhi{end}")).unwrap(), [SocketEvent::Open, text("hi")]);
         }
-        assert_eq!(error("OPEN\r\nTEXT"), "the event at byte 6 has no line end behind its type");
-        assert_eq!(error("OPEN\r\nTEXT 2\r"), "the event at byte 6 has no line end behind its type");
+        assert_eq!(error("OPEN\r\nTEXT"), "the event at byte 6 has no line end after its type");
+        assert_eq!(error("OPEN\r\nTEXT 2\r"), "the event at byte 6 has no line end after its type");
     }
 
     #[test]
     fn errors_say_what_and_where() {
         assert_eq!(error("OPEN\r\nTEXT 3\r\nhi"), "the event at byte 6 has less content than its length says");
-        assert_eq!(error("TEXT 2\r\nhi\nOPEN\r\n"), "the event at byte 0 has no line end behind its content");
+        assert_eq!(error("TEXT 2\r\nhi\nOPEN\r\n"), "the event at byte 0 has no line end after its content");
         for length in ["", "x", "-1", "+1", "0x1", " 1", "1 ", "11111111111111111"] {
             let why = error(&format!("TEXT {length}\r\nhi\r\n"));
             assert_eq!(why, "the event at byte 0 has a length that is no hexadecimal number", "{length:?}");

@@ -94,8 +94,9 @@ impl TokenChecker {
         struct KeySet {
             keys: Vec<Value>,
         }
-        let set: KeySet = serde_json::from_str(text)
-            .map_err(|_| InvalidKey::new("it is no JWKS: a JSON object with a list 'keys'"))?;
+        let set: KeySet = serde_json::from_str(text).map_err(|_| {
+            InvalidKey::new("the file is not a JSON Web Key Set, which is a JSON object with a list 'keys'")
+        })?;
         let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
         let named = |jwk: Jwk| Some(NamedKey { key: VerifyingKey::of_jwk(&jwk)?, id: jwk.common.key_id });
         let keys: Vec<NamedKey> = jwks.filter_map(named).collect();

@@ -34,7 +34,7 @@ pub(super) fn render<'a>(
         match (letter, name) {
             (b'%', None) => out.push(b'%'),
             _ if directives == MAX_DIRECTIVES => {
-                return invalid(format!("it has more than {MAX_DIRECTIVES} directives"));
+                return invalid(format!("the content has more than {MAX_DIRECTIVES} directives"));
             }
             (letter, name) => {
                 directives += 1;
@@ -99,7 +99,7 @@ mod tests {
     fn there_may_be_only_so_many_directives() {
         let filled = |count: usize| render("%s".repeat(count).as_bytes(), |_, _| Ok(b""[..].into()));
         assert!(filled(4096).is_ok());
-        assert_eq!(filled(4097).unwrap_err().to_string(), "it has more than 4096 directives");
+        assert_eq!(filled(4097).unwrap_err().to_string(), "the content has more than 4096 directives");
         assert!(render("%%".repeat(9000).as_bytes(), |_, _| Ok(b""[..].into())).is_ok());
     }
 

@@ -313,7 +313,7 @@ impl LinkedStream<'_> {
                 admission.admit(&self.about.route, &self.rights, self.instruct.names())
             {
                 tracing::warn!(uri = %self.about.shown(), channel, %refusal, "the response of a next link cannot be used");
-                return self.fail("The next link's answer holds a channel that it may not.");
+                return self.fail("The response of the next link names a channel that the client may not hold.");
             }
             self.join()?;
         }
@@ -467,7 +467,7 @@ fn successful(collected: CollectedAnswer) -> Result<CollectedAnswer, Failure> {
     if collected.status.is_success() {
         return Ok(collected);
     }
-    Err(Failure::because(FailureKind::Unusable, format!("its status is {}", collected.status.as_u16())))
+    Err(Failure::because(FailureKind::Unusable, format!("the status of the response is {}", collected.status.as_u16())))
 }
 
 /// Returns the instruct of a link's response, and the body to append to the stream.

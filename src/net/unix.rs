@@ -75,7 +75,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-        _ => Err(io::Error::new(ErrorKind::AddrInUse, "it is in use by another process")),
+        _ => Err(io::Error::new(ErrorKind::AddrInUse, "the socket is in use by another process")),
     }
 }
 

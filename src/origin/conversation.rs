@@ -126,8 +126,8 @@ impl OverHttpConversation {
                     return Ok(OpenResult::Accepted { conversation: Box::new(self), head, reply });
                 }
                 (None, Some(interval)) if !interval.is_zero() => sleep(interval).await,
-                (None, _) => return Err(unusable("it neither accepts nor refuses the WebSocket")),
-                (Some(_), _) => return Err(unusable("its first event is not OPEN")),
+                (None, _) => return Err(unusable("the response neither accepts nor refuses the WebSocket")),
+                (Some(_), _) => return Err(unusable("the first event of the response is not OPEN")),
             }
         }
         Err(FailedRequest::sent(Failure::new(FailureKind::TimedOut)))
@@ -187,7 +187,7 @@ impl OverHttpConversation {
 
     async fn send(&self, body: Vec<u8>, replayed: usize) -> Result<OriginAnswer, FailedRequest> {
         let target = self.chosen();
-        let TargetPlace::Address(address) = &target.place else { return Err(unusable("it is no server")) };
+        let TargetPlace::Address(address) = &target.place else { return Err(unusable("the target is not a server")) };
         let request = self.request(body.len(), replayed).map_err(FailedRequest::unsent)?;
         let origin_request = OriginRequest {
             route: &self.about.route,
@@ -248,7 +248,10 @@ impl OverHttpConversation {
                 let (body, rest) =
                     collect(incoming, lease, most, self.origin.response_timeout(&self.about.route)).await?;
                 if rest.is_some() {
-                    return Err(Failure::because(FailureKind::TooLarge, format!("its events exceed {most} bytes")));
+                    return Err(Failure::because(
+                        FailureKind::TooLarge,
+                        format!("the events of the response exceed {most} bytes"),
+                    ));
                 }
                 body
             }
@@ -286,7 +289,7 @@ impl OverHttpConversation {
                     self.meta.insert(name.into(), value);
                 }
             } else {
-                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much metadata: this entry is ignored");
+                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much meta: this entry is ignored");
             }
         }
     }
@@ -350,13 +353,13 @@ impl OriginClient {
 /// says what is wrong.
 fn accepts(status: StatusCode, headers: &HeaderMap) -> Result<(), String> {
     if status != StatusCode::OK {
-        return Err(format!("its status is {}", status.as_u16()));
+        return Err(format!("the status of the response is {}", status.as_u16()));
     }
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     if is_events(content_type) {
         return Ok(());
     }
-    Err(format!("its Content-Type is '{}' and not {MEDIA_TYPE}", String::from_utf8_lossy(content_type)))
+    Err(format!("the Content-Type of the response is '{}' and not {MEDIA_TYPE}", String::from_utf8_lossy(content_type)))
 }
 
 /// Returns whether a response header belongs to the WebSocket-over-HTTP exchange and is not passed to the client.

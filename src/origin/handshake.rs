@@ -202,7 +202,10 @@ async fn take_over(
     let late = |_| Failure::over_time(FailureKind::TimedOut, "response_timeout", limit);
     let upgraded = upgraded.map_err(late)?.map_err(Failure::from_hyper)?;
     let Ok(parts) = upgraded.downcast::<TokioIo<Outbound>>() else {
-        return Err(Failure::because(FailureKind::Unusable, "its connection cannot be taken over"));
+        return Err(Failure::because(
+            FailureKind::Unusable,
+            "the origin's connection cannot be taken over after the handshake",
+        ));
     };
     Ok((parts.io.into_inner().into_parts(), parts.read_buf, response.into_parts().0))
 }
@@ -210,7 +213,7 @@ async fn take_over(
 /// Checks that the origin has understood the handshake (RFC 6455 4.1).
 fn check(asked: &HeaderMap, answered: &HeaderMap) -> Result<(), Failure> {
     if !names_token(answered, &UPGRADE, "websocket") || !names_token(answered, &CONNECTION, "upgrade") {
-        let why = "it changes the protocol without 'Upgrade: websocket' and 'Connection: Upgrade'";
+        let why = "the response changes the protocol without 'Upgrade: websocket' and 'Connection: Upgrade'";
         return Err(Failure::because(FailureKind::Unusable, why));
     }
     let key = asked.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
@@ -218,5 +221,8 @@ fn check(asked: &HeaderMap, answered: &HeaderMap) -> Result<(), Failure> {
     if accept == Some(accept_for(key).as_bytes()) {
         return Ok(());
     }
-    Err(Failure::because(FailureKind::Unusable, "its Sec-WebSocket-Accept is not the one for the key"))
+    Err(Failure::because(
+        FailureKind::Unusable,
+        "the Sec-WebSocket-Accept of the response does not match the key of the request",
+    ))
 }

@@ -161,7 +161,10 @@ impl Pool {
         let most = self.settings.websockets;
         let place = self.place(to, |place| RelayedPermit::take(&place.relayed, most));
         place.ok_or_else(|| {
-            Failure::because(FailureKind::Busy, "it has as many relayed WebSockets as [origin] websockets allows")
+            Failure::because(
+                FailureKind::Busy,
+                "the origin has as many relayed WebSockets as [origin] websockets allows",
+            )
         })
     }
 

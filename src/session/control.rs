@@ -213,7 +213,7 @@ impl Session<'_> {
             None => meta.remove(name),
             Some(value) => {
                 if let Err(error) = meta.add(name, value) {
-                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too much metadata: this entry is ignored");
+                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too much meta: this entry is ignored");
                 }
             }
         }

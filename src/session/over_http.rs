@@ -98,7 +98,7 @@ impl OverHttpLine {
             }
             if self.is_stuck() {
                 self.state = OverHttpState::Over;
-                return Poll::Ready(lost("it does not accept what it is told"));
+                return Poll::Ready(lost("the origin does not accept the events that it is sent"));
             }
             match &mut self.state {
                 // Events of the client are sent at once. A request without events waits for permission.
@@ -220,9 +220,9 @@ impl OverHttpLine {
             SocketEvent::Close(reason) => self.over(SideMessage::Close(reason)),
             SocketEvent::Open => {
                 self.state = OverHttpState::Over;
-                lost("it says OPEN again")
+                lost("the origin sent OPEN again")
             }
-            SocketEvent::Disconnect => self.over(lost("it says DISCONNECT")),
+            SocketEvent::Disconnect => self.over(lost("the origin sent DISCONNECT")),
         }
     }
 

@@ -67,7 +67,9 @@ impl RelayedLine {
                 return Poll::Ready(lost(error.to_string()));
             }
             match self.socket.transport.try_read(&mut buffer) {
-                Ok(ReadOutcome::End) => return Poll::Ready(lost("it ended the connection without a Close frame")),
+                Ok(ReadOutcome::End) => {
+                    return Poll::Ready(lost("the origin ended the connection without a Close frame"));
+                }
                 Ok(ReadOutcome::Bytes(count)) => self.decode(&buffer[..count]),
                 Ok(ReadOutcome::Nothing) => {}
                 Err(error) => return Poll::Ready(lost(error.to_string())),
@@ -87,7 +89,7 @@ impl RelayedLine {
                 Ok(Some(FramePart::Close(reason))) => Some(SideMessage::Close(reason)),
                 Err(violation) => {
                     self.close(Some(&violation.reason()));
-                    Some(lost(format!("it breaks the protocol: {violation}")))
+                    Some(lost(format!("the origin broke the protocol: {violation}")))
                 }
             };
             self.said.extend(said);

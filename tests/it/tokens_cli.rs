@@ -25,22 +25,25 @@ fn every_error_of_a_token_is_reported_with_its_line_and_name() {
     let good = "secret = \"s3cret-one\"\nscopes = [\"admin\"]";
     write("empty.secret", " \n");
     let cases = [
-        ("scopes = [\"admin\"]\nsecret = \"s3cret one\"", "'chat': secret: it has characters"),
-        ("scopes = [\"admin\"]\nsecret = \"base64:s3cret\"", "'chat': secret: it is text"),
-        ("scopes = [\"admin\"]\nsecret = \"\"", "'chat': secret: it is empty"),
-        ("scopes = [\"admin\"]\nsecret = \"file:empty.secret\"", "'chat': secret: it is empty"),
+        ("scopes = [\"admin\"]\nsecret = \"s3cret one\"", "'chat': secret: the value has characters"),
+        ("scopes = [\"admin\"]\nsecret = \"base64:s3cret\"", "'chat': secret: the value must be text"),
+        ("scopes = [\"admin\"]\nsecret = \"\"", "'chat': secret: the value is empty"),
+        ("scopes = [\"admin\"]\nsecret = \"file:empty.secret\"", "'chat': secret: the value is empty"),
         ("scopes = [\"admin\"]\nsecret = \"file:no.such\"", "'chat': secret: no.such: "),
         ("scopes = [\"admin\"]\nsecret = \"env:GRIPD_NOT_SET\"", "the environment variable 'GRIPD_NOT_SET' is not set"),
         ("scopes = [\"admin\"]\niss = \"i\"\nkey = \"env:\"", "'chat': key: the environment variable '' is not set"),
         ("scopes = [\"admin\"]\nsecret = \"s3cret\"\niss = \"i\"", "'chat': iss is valid only with a key"),
-        ("scopes = [\"admin\"]\nsecret = \"s3cret\"\nkey = \"s3cret\"", "'chat': it has both a key and a secret"),
-        ("scopes = [\"admin\"]\niss = \"i\"", "'chat': it has neither a key nor a secret"),
+        (
+            "scopes = [\"admin\"]\nsecret = \"s3cret\"\nkey = \"s3cret\"",
+            "'chat': the token has both a key and a secret",
+        ),
+        ("scopes = [\"admin\"]\niss = \"i\"", "'chat': the token has neither a key nor a secret"),
         ("scopes = [\"admin\"]\nkey = \"s3cret\"", "'chat': a token with a key must also have an iss"),
         ("scopes = [\"admin\"]\nkey = \"s3cret\"\niss = \"\"", "'chat': a token with a key must also have an iss"),
-        ("scopes = [\"admin\"]\nkey = \"\"\niss = \"i\"", "'chat': key: it is empty"),
+        ("scopes = [\"admin\"]\nkey = \"\"\niss = \"i\"", "'chat': key: the value is empty"),
         ("scopes = [\"admin\"]\nkey = \"base64:s3cret!\"\niss = \"i\"", "'chat': key: what follows 'base64:'"),
-        ("scopes = []\nsecret = \"s3cret\"", "'chat': it has no scopes"),
-        ("secret = \"s3cret\"", "'chat': it has no scopes"),
+        ("scopes = []\nsecret = \"s3cret\"", "'chat': the token has no scopes"),
+        ("secret = \"s3cret\"", "'chat': the token has no scopes"),
         ("scopes = [\"inspect\", \"fly\"]\nsecret = \"s3cret\"", "'chat': scopes: 'fly' is not a valid scope"),
         ("scopes = [\"publish\"]\nsecret = \"s3cret\"", "'chat': scopes: 'publish' must name channels"),
     ];
@@ -52,9 +55,10 @@ fn every_error_of_a_token_is_reported_with_its_line_and_name() {
     }
     let twice = token(good) + &token("secret = \"s3cret-two\"\nscopes = [\"admin\"]");
     let same = token(good) + &token(good).replace("chat", "other");
-    for (file, why) in
-        [(twice, "'chat': another token has the same name"), (same, "'other': it cannot be told from 'chat'")]
-    {
+    for (file, why) in [
+        (twice, "'chat': another token has the same name"),
+        (same, "'other': the token has the same key or secret as 'chat'"),
+    ] {
         let (code, err) = check("token_twice.toml", &file);
         assert!(code == 78 && err.contains("token_twice.toml:5: ") && err.contains(why), "{err}");
         assert!(!err.contains("s3cret"), "{err}");
@@ -247,7 +251,7 @@ fn a_socket_in_use_is_an_error_and_a_socket_is_removed_at_the_end() {
     assert!(socket.exists());
     let addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
     let mut second = Program::silent(gripd(&[&addresses, &config[..]].concat()));
-    second.says("program.sock: it is in use");
+    second.says("program.sock: the socket is in use");
     assert_eq!(second.end().code(), Some(1));
     running.signal("TERM");
     assert_eq!(running.wait().0, 0);

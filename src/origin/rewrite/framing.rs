@@ -25,12 +25,12 @@ pub(in crate::origin) fn take_over<B>(
         return Ok(response);
     }
     if status.is_informational() {
-        return Err("it changes the protocol");
+        return Err("the response changes the protocol");
     }
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     if !is_plainly_framed(headers) {
-        return Err("its Transfer-Encoding is not just 'chunked'");
+        return Err("the Transfer-Encoding of the response is not only 'chunked'");
     }
     if headers.contains_key(TRANSFER_ENCODING) || status == StatusCode::NO_CONTENT {
         // `Transfer-Encoding` overrides `Content-Length` (RFC 9112 6.3). A response with status 204 has no
@@ -40,7 +40,7 @@ pub(in crate::origin) fn take_over<B>(
         agree_on_length(headers)?;
     }
     if names_a_crowd(headers) {
-        return Err("its Connection names more than 100 headers");
+        return Err("the Connection header of the response names more than 100 headers");
     }
     remove_hop_by_hop(headers);
     Ok(response)
@@ -49,7 +49,7 @@ pub(in crate::origin) fn take_over<B>(
 /// Replaces several equal values of `Content-Length` by a single one (RFC 9110 8.6). Returns an error if they differ
 /// or are not numbers.
 fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
-    const CONTRADICTS: &str = "its Content-Length is not one number";
+    const CONTRADICTS: &str = "the Content-Length of the response is not one number";
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = values.next() else { return Ok(()) };
     // In the usual case nothing needs to be changed: there is one number without leading zeros, which fits into a
