@@ -30,7 +30,7 @@ struct ConnectionRow {
     proxy: Option<String>,
     route: String,
     user: Option<String>,
-    /// The time at which the connection was held, in seconds since 1970.
+    /// The time at which gripd began to hold the connection, in seconds since 1970.
     since: u64,
     bytes: u64,
     queue: usize,

@@ -38,8 +38,8 @@ impl PersonName {
     }
 }
 
-/// The identifier of a conversation. It consists of letters and digits only, so that the member prefix of one
-/// conversation cannot be the beginning of another one's.
+/// The identifier of a conversation. It consists of letters and digits only, so that the
+/// [`member_prefix`](Self::member_prefix) of one conversation never begins with that of another conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConversationId(String);
 

@@ -99,8 +99,8 @@ impl ConnectionSlot {
         *self.final_answer.borrow_mut() = final_answer;
     }
 
-    /// Drops the response that was kept for a close, because the request has been answered. The shard learns that
-    /// the answer was not a hold.
+    /// Drops the response that was kept in case a close ends the connection, because the request has been answered.
+    /// The shard learns that the answer was not a hold.
     pub(super) fn forget(&self) {
         if let Some(final_answer) = self.final_answer.borrow().as_deref() {
             final_answer.away.note_answer();

@@ -36,8 +36,8 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Waits until the gate lets a connection in. The connection counts until [`Gate::leave`] is called, but not
-    /// for longer than [`PATIENCE`] if others wait.
+    /// Waits until the gate lets a connection in. The connection then counts toward the limit [`MOST`] until
+    /// [`Gate::leave`] is called. While other connections wait, it counts for at most [`PATIENCE`].
     pub(super) async fn enter(&self) -> GatePermit {
         if self.permits.available_permits() == 0 {
             self.crowded.notify_one();

@@ -44,7 +44,8 @@ pub(super) struct HandshakeRequest<'a> {
     pub(super) access_log: AccessLog,
 }
 
-/// Returns the response to a handshake that is refused, or leaves a session in the slot and never returns.
+/// Answers a handshake. If the handshake is refused, returns the response. Otherwise puts a session into the slot, so
+/// that the connection leaves hyper, and stays pending until it is dropped.
 pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<ResponseBody> {
     let HandshakeRequest { front, slot, context, upload, route, mut rights, mut access_log } = asked;
     let cross_origin = CrossOrigin::default();

@@ -144,8 +144,8 @@ pub struct ServedAgain {
     pub cause: Option<KnownLastIds>,
     /// The permit to send a request to the origin, held until the origin has responded.
     pub turn: OwnRequestPermit,
-    /// The response for the case that a close or a drain reaches the connection meanwhile, together with the
-    /// connection as its shard sees it.
+    /// The response that is sent if a close or a drain ends the connection while the request is served again. The
+    /// value also contains the held connection, which keeps its channels during that time.
     pub final_answer: Option<Box<FinalAnswer>>,
     /// The guard that requests the gone link when it is dropped, if the origin has named one.
     pub gone: Option<GoneLinkGuard>,

@@ -23,8 +23,9 @@ pub struct Batch {
     pub(super) entries: Vec<BatchEntry>,
     pub(super) receipt: Receipt,
     has_command: bool,
-    /// The tally of the batch. If nobody holds the channels, this is its last clone, and dropping it reports the
-    /// outcomes. The batch keeps it, so that this happens after the lock of the hub is released.
+    /// A clone of the counts of the batch. The outcomes are reported when the last clone is dropped. If nobody holds
+    /// the channels, that is this clone. The batch keeps it so that it is dropped after the lock of the hub is
+    /// released.
     _tally: Tally,
 }
 
@@ -34,7 +35,7 @@ pub(super) struct BatchEntry {
     pub(super) item: Arc<Rendered>,
     /// The command of the item. It takes effect after the content of the item is delivered.
     pub(super) effect: Option<CommandEffect>,
-    /// The number of seconds for which connections that the item would close may not hold the channel.
+    /// The number of seconds after the close for which nobody may hold the channel, or nobody whom the close selects.
     pub(super) deny_for: Option<u32>,
     pub(super) no_seq: bool,
     tally: Tally,

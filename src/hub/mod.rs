@@ -192,8 +192,8 @@ impl Hub {
         self.inboxes.iter().for_each(|inbox| inbox.refresh_all());
     }
 
-    /// Returns the held channels whose names begin with `prefix`, in the order of their names, from the one after
-    /// `after` on: at most `limit`, and whether there are more.
+    /// Returns at most `limit` of the held channels whose names begin with `prefix`, in the order of their names, and
+    /// whether there are more. If `after` is given, only channels whose names come after it are returned.
     pub fn channels(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<HeldChannel>, bool) {
         self.state().table.list(prefix, after, limit)
     }

@@ -442,8 +442,8 @@ mod tests {
     }
 
     proptest! {
-        /// Accepts items that come late, repeatedly or not at all. Every item must be delivered as often as it came,
-        /// and none may still wait in the end.
+        /// Accepts a sequence of items in which some come late, some come repeatedly and some are missing. Every item
+        /// must be delivered as often as it came, and in the end no item may be waiting.
         #[test]
         fn nothing_that_comes_is_lost(order in prop::collection::vec((1u32..40, 0u64..3000), 1..120)) {
             let (mut s, c, mut t) = sequences();

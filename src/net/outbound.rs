@@ -28,7 +28,8 @@ impl Outbound {
         Self { transport, refuses: false, counted }
     }
 
-    /// Returns the transport, and the value that counts its file descriptor, if there is one.
+    /// Returns the transport, and the guard that was passed to [`Outbound::new`] to count the file descriptor of the
+    /// transport.
     pub fn into_parts(self) -> (Transport, Option<DescriptorGuard>) {
         (self.transport, self.counted)
     }

@@ -133,7 +133,7 @@ pub struct Metrics {
     /// Events that were dropped because the queue was full, or because the server did not accept them before the
     /// end.
     pub dropped: Counter,
-    /// Events that wait now.
+    /// Events that are in the queues of webhooks now.
     pub queued: Gauge,
 }
 

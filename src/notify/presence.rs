@@ -47,7 +47,8 @@ pub(super) enum JoinEvent {
 }
 
 impl<N: Borrow<str> + Clone + Eq + Hash> Presence<N> {
-    /// Returns an empty presence. A leave becomes an event if nobody has joined again for `grace`.
+    /// Returns a presence without names. The leave of a name becomes an event when the name has had no connection
+    /// for the time `grace`.
     pub(super) fn new(grace: Duration) -> Self {
         Self { grace, most_leaving: MAX_LEAVING, names: HashMap::default(), leaving: BTreeMap::new(), ticket: 0 }
     }

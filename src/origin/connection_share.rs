@@ -83,8 +83,9 @@ impl ConnectionShare {
         if is_free { Some(self.admit(source, Rc::clone(waiting))) } else { None }
     }
 
-    /// Waits until a connection is free or gives way, and returns the permit for it. The sources of waiting requests
-    /// take turns. `waiting` records how long gripd waits for the client of the request.
+    /// Waits until a connection is free, or until one is closed because its client is slow. Returns the permit to use
+    /// a connection. The sources of waiting requests take turns. `waiting` is the record of how long the client of
+    /// the request has kept gripd waiting.
     pub(super) async fn permit(
         self: &Rc<Self>,
         source: ClientNetwork,

@@ -121,8 +121,8 @@ impl AppendProgress {
     }
 }
 
-/// The results of appending an item. They are carried out after the appending, because carrying them out changes the
-/// list of subscribers that the appending reads.
+/// The results of appending an item: counts, and the connections that need more work. That work is done after the
+/// appending, because it changes the list of subscribers that the appending reads.
 #[derive(Default)]
 pub(super) struct AppendOutcome {
     pub(super) delivered: usize,

@@ -9,7 +9,8 @@ pub struct StepSizes {
     /// The maximum number of connections that are considered for items before the shard looks for commands.
     pub look_every: usize,
     /// The maximum number of connections to which an item is offered one after another before the shard looks for
-    /// commands. These connections have terms, or the item is special, so content may be made for each of them.
+    /// commands. Connections with terms are offered items in this way, because content may be made for each of them.
+    /// All connections are, if the item has hints, a patch, or content that is made for certain filters.
     pub special: usize,
     /// The number of bytes that filters may make for single connections before the outlets are flushed. These bytes
     /// are not shared, so many such connections would otherwise need as many copies of an item at the same time.

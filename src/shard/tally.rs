@@ -79,7 +79,7 @@ impl fmt::Debug for SharedCounts {
 /// The way in which a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseOutcome {
-    /// All bytes that the connection was to get are with the kernel, and so is the end of our bytes (FIN over TCP).
+    /// The kernel has taken all bytes for the client, and also the end that follows the bytes (FIN over TCP).
     Cleanly,
     /// The connection was reset, or its client was gone, with bytes unsent.
     Cut,

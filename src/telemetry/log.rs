@@ -19,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(100);
 /// The target of log lines about requests.
 pub const ACCESS: &str = "access";
 
-/// The target of log lines about requests that are written whatever the level of the log is.
+/// Another target of log lines about requests. Lines with this target are written at every level of the log.
 pub const REGARDLESS: &str = "access+";
 
 /// The time that writing the last lines may take when the log is dropped.

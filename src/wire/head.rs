@@ -14,8 +14,8 @@ pub enum Framing {
     Length(usize),
     /// The body lasts until the connection ends, as in HTTP/1.0.
     UntilClose,
-    /// The head says nothing about the length, either because there is no body, or because HTTP/2 frames mark its
-    /// end.
+    /// The head says nothing about the length, either because there is no body, or because HTTP/2 frames mark the end
+    /// of the body.
     None,
 }
 

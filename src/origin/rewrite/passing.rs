@@ -65,8 +65,8 @@ impl HeaderRewriter<'_> {
         }
     }
 
-    /// Returns whether [`ForwardedFor::Settled`] drops a header about proxies: gripd writes the header anew, or the
-    /// header counts only if a trusted proxy sends it.
+    /// Returns whether [`ForwardedFor::Settled`] drops a header. It drops the headers that gripd writes anew, and also
+    /// drops all other headers in which proxies report the way of a request, unless the sender is believed.
     fn is_settled(&self, name: &HeaderName) -> bool {
         *name == FORWARDED || name.as_str() == REAL_IP || (!self.is_believed && is_of_proxies(name.as_str()))
     }
