@@ -78,7 +78,7 @@ impl UnderstoodAnswer {
 fn check_count(instruct: &Instruct, most: usize) -> Result<(), InvalidText> {
     let asked = instruct.channels.len();
     if asked > most {
-        return invalid(format!("the response names {asked} channels, and max_channels is {most}"));
+        return invalid(format!("the response names {asked} channels, but max_channels is {most}"));
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn the_number_of_channels_is_bounded() {
         let held = [("grip-hold", "stream"), ("grip-channel", "a, b, c")];
-        let wrong = "Failed to parse accept instructions: the response names 3 channels, and max_channels is 2";
+        let wrong = "Failed to parse accept instructions: the response names 3 channels, but max_channels is 2";
         assert_eq!(read(&held, "", true).unwrap_err(), wrong);
     }
 }

@@ -59,7 +59,7 @@ impl Admission {
     ) -> Result<(), NotAdmitted> {
         let rule = self.hub.rule(&route.name, route.channels.as_ref());
         let refused = names.find_map(|name| {
-            let refusal = rights.refuse(rule.as_deref(), name)?;
+            let refusal = rights.refusal(rule.as_deref(), name)?;
             Some(NotAdmitted { channel: name.to_owned(), refusal })
         });
         match refused {
@@ -74,7 +74,7 @@ impl Admission {
     /// Returns whether the rule and the token admit one channel. Nothing is counted.
     pub fn admits(&self, route: &Route, rights: &Rights, name: &str) -> bool {
         let rule = self.hub.rule(&route.name, route.channels.as_ref());
-        rights.refuse(rule.as_deref(), name).is_none()
+        rights.refusal(rule.as_deref(), name).is_none()
     }
 
     /// Checks that no channel that a client is about to hold is denied. `names` are the channels that the origin

@@ -168,7 +168,9 @@ fn parse_level(text: &str) -> Result<LevelFilter, String> {
         "2" => Ok(LevelFilter::INFO),
         "3" => Ok(LevelFilter::DEBUG),
         "4" => Ok(LevelFilter::TRACE),
-        _ if text.parse::<usize>().is_ok() => Err("Pushpin's log levels are numbers from 0 to 4".to_owned()),
+        _ if text.parse::<usize>().is_ok() => {
+            Err("a log level given as a number must be from 0 to 4, as in Pushpin".to_owned())
+        }
         _ => text.parse().map_err(|_| "give error, warn, info, debug, trace or off".to_owned()),
     }
 }

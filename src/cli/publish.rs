@@ -117,7 +117,7 @@ fn closed(reply: &Bytes) -> Result<(u32, u32)> {
     counts.ok_or_else(|| {
         let text = String::from_utf8_lossy(reply);
         let shown: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
-        format!("the reply tells of no connections: {shown}").into()
+        format!("the reply does not say how many connections were closed: {shown}").into()
     })
 }
 
@@ -142,7 +142,7 @@ mod tests {
             |reply: &'static str| closed(&Bytes::from_static(reply.as_bytes())).map_err(|error| error.to_string());
         assert_eq!(read(r#"{"message":"Published","items":[{"channel":"a","closed":3,"cut":1}]}"#), Ok((3, 1)));
         assert_eq!(read(r#"{"items":[{"closed":3,"cut":0,"later":{"more":1}}],"nodes":{}}"#), Ok((3, 0)));
-        let none = "the reply tells of no connections: ";
+        let none = "the reply does not say how many connections were closed: ";
         assert_eq!(read("Published\n"), Err(format!("{none}Published")));
         assert_eq!(read("\u{1b}[2J{\"items\":[]}"), Err(format!("{none}[2J{{\"items\":[]}}")));
     }

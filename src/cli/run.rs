@@ -39,7 +39,7 @@ pub(super) fn daemon(args: &Args) -> u8 {
 /// Raises the limit of open files to the highest value that is allowed, because each connection is an open file.
 fn raise_open_files() {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

@@ -112,16 +112,16 @@ impl ControlServer {
         let value = match &self.proof {
             None => return Ok(None),
             Some(Credential::Lasting(_)) if reach == ServerReach::Network => {
-                return Err("passwords and tokens are not sent to another machine without TLS".into());
+                return Err("a password or token is not sent to another machine without TLS: run this command on that machine, or use key=KEY and iss=NAME in the server's URL to send a JWT".into());
             }
             Some(Credential::Lasting(value)) => value.clone(),
             Some(Credential::Jwt(signer)) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-                format!("Bearer {}", signer.sign(now).ok_or("the key cannot sign")?)
+                format!("Bearer {}", signer.sign(now).ok_or("cannot sign a JWT with the key in the server's URL")?)
             }
         };
         let mut value = HeaderValue::try_from(value)
-            .map_err(|_| "the key contains characters that are not allowed in an HTTP header")?;
+            .map_err(|_| "the token or key contains characters that are not allowed in an HTTP header")?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
@@ -170,7 +170,7 @@ fn of_query(query: &str) -> Result<Option<Credential>> {
             let secret = String::from_utf8(secret).map_err(|_| "the key in the server's URL is not UTF-8 text")?;
             Ok(Some(Credential::Lasting(format!("Bearer {secret}"))))
         }
-        (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM, which can only sign: add iss=NAME".into()),
+        (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM key, which can only be used to sign JWTs: add iss=NAME, the name of their issuer".into()),
     }
 }
 

@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(text) => Ok(Self(text)),
-            _ => Err(D::Error::custom("a key and a secret are texts, in quotes")),
+            _ => Err(D::Error::custom("key and secret must be strings in quotes")),
         }
     }
 }

@@ -46,7 +46,10 @@ pub(super) fn listen(
             Some(ListenAddress::Unix(UnixAddress { mode: mode.0, ..address }))
         }
         (address, Some(_)) if over.is_none() => {
-            error.push(&place(path), "listen_mode: it needs listen = \"unix:FILE\", since a TCP address has no mode");
+            error.push(
+                &place(path),
+                "listen_mode requires listen = \"unix:FILE\", because a TCP address has no file mode",
+            );
             address
         }
         (address, _) => address,

@@ -162,12 +162,12 @@ impl ParsedSettings {
         for name in &file.origin.orig_headers_need_mark {
             match HeaderName::try_from(name.as_str()) {
                 Ok(name) => forwarding.need_mark.push(name),
-                Err(_) => wrong("origin.orig_headers_need_mark", &format!("'{name}' is no name of a header")),
+                Err(_) => wrong("origin.orig_headers_need_mark", &format!("'{name}' is not a valid header name")),
             }
         }
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&b);
         if !file.origin.cdn_loop.bytes().all(token) {
-            wrong("origin.cdn_loop", &"must be a name, without spaces and parameters (RFC 8586)");
+            wrong("origin.cdn_loop", &"must be a name without spaces or parameters (RFC 8586)");
         }
         forwarding.proto = file.origin.set_x_forwarded_protocol.0;
         forwarding.accept_proto = match (file.client.accept_x_forwarded_protocol, &file.client.proxies) {

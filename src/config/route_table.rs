@@ -56,7 +56,7 @@ pub(super) struct RouteEntry {
 
 /// One text, or a list of texts. A target is written with its options, as in a routes file.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "give a text in quotes, or a list of such texts")]
+#[serde(untagged, expecting = "give a string in quotes, or a list of such strings")]
 enum OneOrMore {
     One(String),
     Several(Vec<String>),

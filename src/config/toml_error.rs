@@ -54,7 +54,7 @@ fn quoted(text: &str) -> String {
 fn unknown_word(kind: &str, text: &str) -> String {
     let (word, known) = text.split_once(", ").unwrap_or((text, ""));
     let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");
-    format!("there is no {kind} {} here; there are: {known}", quoted(word))
+    format!("unknown {kind} {}; the {kind}s allowed here are: {known}", quoted(word))
 }
 
 fn expected_type(expected: &str) -> String {
@@ -64,7 +64,7 @@ fn expected_type(expected: &str) -> String {
         _ if is_whole && number != expected => "a whole number above 0",
         _ if is_whole => "a whole number, 0 or greater",
         "f64" => "a number",
-        "a string" | "path string" => "a text in quotes",
+        "a string" | "path string" => "a string in quotes",
         "a sequence" => "a list, as in [\"a\", \"b\"]",
         "a boolean" => "true or false",
         _ if expected.starts_with("struct ") || expected == "a map" => "a table",
@@ -75,7 +75,7 @@ fn expected_type(expected: &str) -> String {
 
 fn found_type(found: &str) -> String {
     if let Some(text) = found.strip_prefix("string ") {
-        return format!("the text {text}");
+        return format!("the string {text}");
     }
     for number in ["integer `", "floating point `"] {
         if let Some(number) = found.strip_prefix(number) {
@@ -100,15 +100,15 @@ mod tests {
 
     #[test]
     fn wrong_types_are_named_with_the_setting() {
-        assert_eq!(error("drain = \"x\""), "'drain' must be a number, but is the text \"x\"");
-        assert_eq!(error("shards = \"x\""), "'shards' must be a whole number, 0 or greater, but is the text \"x\"");
+        assert_eq!(error("drain = \"x\""), "'drain' must be a number, but is the string \"x\"");
+        assert_eq!(error("shards = \"x\""), "'shards' must be a whole number, 0 or greater, but is the string \"x\"");
         assert_eq!(
             error("\n[client]\nproxies = \"::1\""),
-            "'proxies' must be a list, as in [\"a\", \"b\"], but is the text \"::1\""
+            "'proxies' must be a list, as in [\"a\", \"b\"], but is the string \"::1\""
         );
         assert_eq!(
             error("[client]\nproxies = [\"::1\", 3]"),
-            "'proxies' must be a text in quotes, but is the number 3"
+            "'proxies' must be a string in quotes, but is the number 3"
         );
         assert_eq!(
             error("[delivery]\nclient_buffer = -5"),
@@ -119,21 +119,24 @@ mod tests {
             "'client_buffer' must be a whole number above 0, but is the number 1.5"
         );
         assert_eq!(error("[websocket]\ncompression = 1"), "'compression' must be true or false, but is the number 1");
-        assert_eq!(error("routes = true"), "'routes' must be a text in quotes, but is true");
-        assert_eq!(error("state_dir = {a = 1}"), "'state_dir' must be a text in quotes, but is a table");
+        assert_eq!(error("routes = true"), "'routes' must be a string in quotes, but is true");
+        assert_eq!(error("state_dir = {a = 1}"), "'state_dir' must be a string in quotes, but is a table");
         assert_eq!(error("client = 1"), "'client' must be a table, but is the number 1");
         let level = "[[route]]\ntarget = \"o:1\"\nlog_level = 300";
         assert_eq!(error(level), "'log_level' must be a whole number, 0 or greater, but is the number 300");
-        assert_eq!(error("[[route]]\ntarget = 5"), "'target': give a text in quotes, or a list of such texts");
+        assert_eq!(error("[[route]]\ntarget = 5"), "'target': give a string in quotes, or a list of such strings");
     }
 
     #[test]
     fn unknown_and_missing_settings_are_named() {
         let unknown = error("[websocket]\ncompress = true");
-        assert!(unknown.starts_with("there is no setting 'compress' here; there are: compression, "), "{unknown}");
+        assert!(
+            unknown.starts_with("unknown setting 'compress'; the settings allowed here are: compression, "),
+            "{unknown}"
+        );
         assert_eq!(error("[[route]]\nhost = \"x\""), "the setting 'target' is missing");
         let unknown = error("[control]\nwithout_token = [\"x\"]");
-        assert_eq!(unknown, "'without_token': there is no value 'x' here; there are: unix or loopback");
+        assert_eq!(unknown, "'without_token': unknown value 'x'; the values allowed here are: unix or loopback");
     }
 
     #[test]

@@ -331,7 +331,7 @@ mod tests {
         assert!(admitted(&access, caller, "/metrics", get, &["Bearer other"]).starts_with("unknown token"));
         assert_eq!(
             admitted(&access, caller, "/recover", &Method::POST, &["Bearer s3cret"]),
-            "the token 't' may not do what takes 'admin'; it may: inspect"
+            "the token 't' may not do this, which requires 'admin'; it may: inspect"
         );
     }
 

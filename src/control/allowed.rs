@@ -54,11 +54,9 @@ pub(super) async fn change(
     };
     let rules = control.cluster.change_rule(query.get("route"), &change).await.map_err(refusal)?;
     tracing::info!(route = rules.route, channels = ?rules.channels, "the allowed channels have changed");
-    control
-        .cluster
-        .wait_until_persisted()
-        .await
-        .map_err(|why| ApiError::NotPersisted(format!("Changed, but only until gripd stops: {why}")))?;
+    control.cluster.wait_until_persisted().await.map_err(|why| {
+        ApiError::NotPersisted(format!("Changed, but the change will be lost when gripd stops: {why}"))
+    })?;
     Ok(ApiReply::done(media, "Changed", &rules))
 }
 

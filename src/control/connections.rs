@@ -67,7 +67,7 @@ pub(super) async fn list(cluster: &Cluster, query: Option<&str>) -> Result<ApiRe
     if let Some(after) = &after
         && !cluster.knows_node(after)
     {
-        return Err(ApiError::Malformed(format!("after: there is no node of the connection '{after}'.")));
+        return Err(ApiError::Malformed(format!("after: the connection '{after}' belongs to an unknown node.")));
     }
     let (rows, more) = cluster.connections_of(&filter, after.as_ref(), query.limit()?).await;
     let connections: Vec<ConnectionRow> = rows.iter().map(|(name, row)| ConnectionRow::new(name, row)).collect();

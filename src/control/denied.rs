@@ -74,9 +74,8 @@ pub(super) async fn delete(cluster: &Cluster, media: MediaType, channel: &str) -
     if deleted == 0 {
         return Err(ApiError::NotFound(format!("The channel '{channel}' is not denied to anybody.")));
     }
-    cluster
-        .wait_until_persisted()
-        .await
-        .map_err(|why| ApiError::NotPersisted(format!("Deleted, but only until gripd stops: {why}")))?;
+    cluster.wait_until_persisted().await.map_err(|why| {
+        ApiError::NotPersisted(format!("Deleted, but the deletion will be lost when gripd stops: {why}"))
+    })?;
     Ok(ApiReply::done(media, "Deleted", &serde_json::json!({ "deleted": deleted })))
 }

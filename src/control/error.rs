@@ -45,7 +45,7 @@ impl fmt::Display for ApiError {
                 f.write_str(why)
             }
             Self::Slow => f.write_str("The request body did not arrive in time."),
-            Self::TooLarge(most) => write!(f, "Request body too large: it may have {most} bytes."),
+            Self::TooLarge(most) => write!(f, "Request body too large: the limit is {most} bytes."),
         }
     }
 }

@@ -69,13 +69,12 @@ pub(super) fn refuse_host<B>(caller: Peer, request: &Request<B>, hosts: &[String
     };
     let unknown = named.into_iter().flatten().find(|host| !is_known(host))?;
     let name: String = without_port(unknown).chars().filter(|c| !c.is_control()).take(100).collect();
-    let advice =
-        if name.is_empty() { String::new() } else { format!("list the name as [control] hosts = [\"{name}\"], ") };
+    let advice = if name.is_empty() { String::new() } else { format!("add hosts = [\"{name}\"] to [control], ") };
     Some(ApiReply::text(
         403,
         format!(
-            "The host '{name}' is no name of this machine that is known: a web page's domain could lead here. \
-             Use http://localhost:{}, {advice}or send a token, if there are any.",
+            "The host '{name}' is not a known name of this machine, so the request may come from a hostile web page. \
+             Use http://localhost:{}, {advice}or send a token, if tokens are configured.",
             local.port()
         ),
     ))

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The interval between two refusals of tokens from one address.
-const EVERY: Duration = Duration::from_millis(100);
+const REFUSAL_INTERVAL: Duration = Duration::from_millis(100);
 /// The number of refusals that one address receives without a delay, so that somebody who mistypes a token is not
 /// delayed.
-const BURST: u32 = 20;
+const FREE_REFUSALS: u32 = 20;
 /// The longest delay of a refusal.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_DELAY: Duration = Duration::from_secs(5);
 /// The number of addresses that are remembered. When it is reached, addresses whose refusals are no longer due are
 /// forgotten.
 const MOST_ADDRESSES: usize = 4096;
@@ -22,7 +22,7 @@ const MOST_ADDRESSES: usize = 4096;
 /// secret.
 #[derive(Debug, Default)]
 pub(super) struct GuessDelays {
-    /// The time at which the last refusal of each address would be due if there were one every [`EVERY`].
+    /// The time at which the last refusal of each address would be due if there were one every [`REFUSAL_INTERVAL`].
     due: Mutex<HashMap<IpAddr, Instant>>,
 }
 
@@ -33,12 +33,12 @@ impl GuessDelays {
         if due.len() >= MOST_ADDRESSES {
             due.retain(|_, due| *due > now);
         }
-        let next = due.get(&address).copied().unwrap_or(now).max(now) + EVERY;
-        let delay = next.duration_since(now).saturating_sub(EVERY * BURST);
-        if delay < LONGEST {
+        let next = due.get(&address).copied().unwrap_or(now).max(now) + REFUSAL_INTERVAL;
+        let delay = next.duration_since(now).saturating_sub(REFUSAL_INTERVAL * FREE_REFUSALS);
+        if delay < MAX_DELAY {
             due.insert(address, next);
         }
-        delay.min(LONGEST)
+        delay.min(MAX_DELAY)
     }
 }
 
@@ -51,10 +51,10 @@ mod tests {
     #[test]
     fn a_few_are_answered_at_once_and_many_are_not() {
         let (guesses, begin) = (GuessDelays::default(), Instant::now());
-        assert!((0..BURST).all(|_| guesses.delay(ONE, begin).is_zero()));
-        assert_eq!(guesses.delay(ONE, begin), EVERY);
-        assert_eq!(guesses.delay(ONE, begin), 2 * EVERY);
-        assert!((0..1000).map(|_| guesses.delay(ONE, begin)).all(|delay| delay <= LONGEST));
+        assert!((0..FREE_REFUSALS).all(|_| guesses.delay(ONE, begin).is_zero()));
+        assert_eq!(guesses.delay(ONE, begin), REFUSAL_INTERVAL);
+        assert_eq!(guesses.delay(ONE, begin), 2 * REFUSAL_INTERVAL);
+        assert!((0..1000).map(|_| guesses.delay(ONE, begin)).all(|delay| delay <= MAX_DELAY));
         // Other addresses are not delayed, and neither is this address after a pause.
         assert!(guesses.delay([10, 0, 0, 1].into(), begin).is_zero());
         assert!(guesses.delay(ONE, begin + Duration::from_secs(60)).is_zero());

@@ -82,7 +82,7 @@ impl Metrics {
     pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
             malformed: registry
-                .counter("control_malformed_total", "Requests to the control API that are not HTTP/1.1."),
+                .counter("control_malformed_total", "Requests to the control API refused because they are not valid HTTP/1.1."),
             refused: registry.counter(
                 "control_refused_total",
                 "Requests to the control API refused because the token is missing or invalid, or lacks a required scope.",
@@ -93,7 +93,7 @@ impl Metrics {
             ),
             connections_refused: registry.counter(
                 "control_connections_refused_total",
-                "Connections to the control API that were refused because all others were busy.",
+                "Connections to the control API that were refused because the limit of connections was reached and all of them were busy.",
             ),
         }
     }

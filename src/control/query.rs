@@ -29,7 +29,9 @@ impl QueryParams {
                 Some(known) => parameters.push((*known, value.into_owned())),
                 None => {
                     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                    return Err(ApiError::Malformed(format!("Unknown query parameter '{name}'. Known are: {known}.")));
+                    return Err(ApiError::Malformed(format!(
+                        "Unknown query parameter '{name}'. Valid parameters: {known}."
+                    )));
                 }
             }
         }

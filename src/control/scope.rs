@@ -117,10 +117,13 @@ impl fmt::Display for NeededScope<'_> {
             Self::Publish(channel) => write!(f, "publish {channel:?}"),
             Self::Close(channel) => write!(f, "close {channel:?}"),
             Self::Choose(channel) => {
-                write!(f, "choose by {channel:?}, which takes 'inspect' or a scope for that channel")
+                write!(
+                    f,
+                    "select connections by the channel {channel:?}, which requires 'inspect' or a scope for that channel"
+                )
             }
             Self::Inspect => f.write_str("inspect"),
-            Self::Admin => f.write_str("do what takes 'admin'"),
+            Self::Admin => f.write_str("do this, which requires 'admin'"),
         }
     }
 }
@@ -158,8 +161,13 @@ mod tests {
         let leaving = needed(json!({"channel": "c", "action": "unsubscribe", "channels": ["d"]}));
         assert_eq!(leaving, r#"close "c" and close "d""#);
         let chosen = json!({"channel": "c", "action": "close", "with": ["d"], "except": ["e"]});
-        let takes = ", which takes 'inspect' or a scope for that channel";
-        assert_eq!(needed(chosen), format!(r#"close "c" and choose by "d"{takes} and choose by "e"{takes}"#));
+        let requires = ", which requires 'inspect' or a scope for that channel";
+        assert_eq!(
+            needed(chosen),
+            format!(
+                r#"close "c" and select connections by the channel "d"{requires} and select connections by the channel "e"{requires}"#
+            )
+        );
         assert_eq!(
             needed(json!({"channel": "c", "action": "close", "formats": {"http-response": {"body": "x"}}})),
             both
@@ -169,7 +177,7 @@ mod tests {
             both
         );
         let required = json!({"channel": "c", "action": "close", "meta": {"require_sub": "d", "sender": "e"}});
-        assert_eq!(needed(required), format!(r#"close "c" and choose by "d"{takes}"#));
+        assert_eq!(needed(required), format!(r#"close "c" and select connections by the channel "d"{requires}"#));
         // An item without a format that any connection takes.
         assert_eq!(needed(json!({"channel": "c", "formats": {"smoke": {}}})), publish);
     }

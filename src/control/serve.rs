@@ -27,7 +27,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// probes that reuse their connection.
 const UNPROVEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The number of concurrent connections to a listener of the whole control API.
-const MOST: usize = 1024;
+const MAX_CONNECTIONS: usize = 1024;
 /// The number of these connections that may be unproven, which means that no request on them was authorized yet.
 const MOST_UNPROVEN: usize = 256;
 /// The number of concurrent connections to a listener for health probes.
@@ -59,7 +59,7 @@ impl Acceptor for ControlAcceptor {
         }
         let Some(place) = places.enter() else {
             control.metrics.connections_refused.inc();
-            return tracing::debug!(remote = %peer, "a connection to the control API was refused: all others are busy");
+            return tracing::debug!(remote = %peer, "a connection to the control API was refused: the limit of connections is reached and all of them are busy");
         };
         tokio::spawn(Arc::clone(control).connection(transport, peer, place, *purpose));
         // The task of the connection runs now. If its request has arrived, the connection becomes busy and cannot be
@@ -82,7 +82,9 @@ impl ControlApi {
         let bounded =
             |most: usize, share: u64| most.min(usize::try_from(self.descriptors.limit() / share).unwrap_or(most));
         let places = match purpose {
-            ListenerPurpose::Everything => ConnectionPlaces::new(bounded(MOST, 2), bounded(MOST_UNPROVEN, 8)),
+            ListenerPurpose::Everything => {
+                ConnectionPlaces::new(bounded(MAX_CONNECTIONS, 2), bounded(MOST_UNPROVEN, 8))
+            }
             ListenerPurpose::Health => ConnectionPlaces::new(bounded(MOST_PROBES, 16), bounded(MOST_PROBES, 16)),
         };
         let acceptor = ControlAcceptor { control: self, places, purpose };
@@ -122,7 +124,7 @@ impl ControlApi {
                             self.metrics.malformed.inc();
                             tracing::info!(remote = %caller, %error, "a control request was refused: it could not be parsed");
                         }
-                        Err(error) => tracing::debug!(%error, "control connection ended"),
+                        Err(error) => tracing::debug!(%error, "a connection to the control API ended with an error"),
                         Ok(()) => {}
                     }
                     return;

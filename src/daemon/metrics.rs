@@ -40,7 +40,7 @@ pub(super) fn register(registry: &MetricsRegistry, hub: &Arc<Hub>, descriptors: 
     let open = Arc::clone(descriptors);
     registry.look_up("connections", "Client connections that are open.", move || open.clients().load(Relaxed));
     let open = Arc::clone(descriptors);
-    registry.look_up("open_files", "Descriptors that the process has open.", move || open.in_use());
+    registry.look_up("open_files", "File descriptors that the process has open.", move || open.in_use());
     let limit = descriptors.limit();
-    registry.look_up("open_files_limit", "Descriptors that the process may have open.", move || limit);
+    registry.look_up("open_files_limit", "File descriptors that the process may have open at most.", move || limit);
 }

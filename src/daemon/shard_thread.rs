@@ -47,7 +47,7 @@ impl ShardThread {
         Builder::new().name(format!("shard {}", self.index)).spawn(move || match local_runtime() {
             Ok(runtime) => runtime.block_on(self.run()),
             Err(error) => {
-                tracing::error!(%error, "a shard could not start");
+                tracing::error!(%error, "a shard (a thread that holds client connections) could not start");
                 RemainingConnections::default()
             }
         })
@@ -116,7 +116,9 @@ impl ShardThread {
         spawn_local(async move { gate.gate.watch().await });
         match self.listener.start() {
             Ok(listener) => serve(&front, listener, self.drained).await,
-            Err(error) => tracing::error!(%error, "a shard cannot listen"),
+            Err(error) => {
+                tracing::error!(%error, "a shard (a thread that holds client connections) cannot listen for clients")
+            }
         }
         drain(&shard, &front, self.drain, grace).await
     }
@@ -141,7 +143,7 @@ async fn drain(shard: &Rc<Shard>, front: &Front, spread: Duration, grace: Durati
     let ending = spawn_local(async move { ending.drain(spread).await });
     let over = async {
         front.drain.ended().await;
-        front.origin.all_told().await;
+        front.origin.all_done().await;
     };
     if timeout(spread + grace, over).await.is_err() {
         tracing::warn!("draining took too long: the remaining connections are dropped");

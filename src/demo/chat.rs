@@ -24,7 +24,7 @@ impl PersonName {
         if fits(text, allowed) {
             return Ok(Self(text.to_owned()));
         }
-        Err(format!("{what} must be 1-{NAME_MAX} of A-Z a-z 0-9 _ -"))
+        Err(format!("{what} must consist of 1 to {NAME_MAX} of the characters A-Z a-z 0-9 _ -"))
     }
 
     /// Returns the name as text.
@@ -179,7 +179,7 @@ mod tests {
         let too_long = "x".repeat(25);
         for bad in ["", "a b", "a,b", "a\r\nb", "é", "a/b", too_long.as_str()] {
             let error = PersonName::parse("by", bad).unwrap_err();
-            assert!(error.starts_with("by must be 1-24"), "{error}");
+            assert!(error.starts_with("by must consist of 1 to 24 "), "{error}");
         }
         assert!(ConversationId::parse("1-user-2").is_err());
     }

@@ -138,7 +138,7 @@ where
             let text = format!("the body must be at most {max} bytes");
             Err(DemoRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, text))
         }
-        Ok(Err(_)) => Err("the body did not arrive whole".to_owned().into()),
+        Ok(Err(_)) => Err("the body is incomplete".to_owned().into()),
         Err(_) => Err(DemoRefusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
     }
 }
@@ -149,7 +149,7 @@ where
 /// There is no such member, or it is not a text.
 pub(super) fn member<'a>(object: &'a Value, key: &str) -> Result<&'a str, DemoRefusal> {
     let member = object.get(key).and_then(Value::as_str);
-    member.ok_or_else(|| DemoRefusal::from(format!("the body must be JSON with a text \"{key}\"")))
+    member.ok_or_else(|| DemoRefusal::from(format!("the body must be JSON with a string \"{key}\"")))
 }
 
 /// Returns the decoded value of a query parameter. It is empty if there is no such parameter, so that parsing it

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 /// The number of refused connections of one shard that are still read at the same time, so that their clients get
 /// the refusal.
-const MOST_PARTING: usize = 1;
+const MAX_REFUSED_READ: usize = 1;
 /// How long a refused connection is still read.
-const PARTING: Duration = Duration::from_millis(100);
+const REFUSED_READ_TIME: Duration = Duration::from_millis(100);
 
 /// Accepts and serves clients until `front` drains. Then it also serves the connections that are established
 /// already, and closes the listener.
@@ -67,7 +67,7 @@ fn refuse(front: &Rc<Front>, transport: Transport) {
     });
     transport.refuse_with(NO_ROOM);
     let parting = front.parting.get();
-    if parting < MOST_PARTING {
+    if parting < MAX_REFUSED_READ {
         front.parting.set(parting + 1);
         let parting = RefusedGuard(Rc::clone(front));
         spawn_local(async move {
@@ -95,11 +95,11 @@ impl Drop for ConnectedGuard {
     }
 }
 
-/// Reads and drops the bytes that a refused client still sends, for at most [`PARTING`]. If a request arrived at a
+/// Reads and drops the bytes that a refused client still sends, for at most [`REFUSED_READ_TIME`]. If a request arrived at a
 /// closed socket, the kernel would reset the connection, and the client would lose the response.
 async fn part(mut transport: Transport) {
     let all = async { while transport.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
-    let _ = timeout(PARTING, all).await;
+    let _ = timeout(REFUSED_READ_TIME, all).await;
 }
 
 fn spawn(front: &Rc<Front>, transport: Transport) {

@@ -4,7 +4,7 @@ use super::connection_slot::ClientAddress;
 use super::idle::BusyGuard;
 use super::request_context::RequestContext;
 use crate::route::{Route, Target};
-use crate::telemetry::log::{ACCESS, REGARDLESS};
+use crate::telemetry::log::{ACCESS, ACCESS_ALWAYS};
 use hyper::{Method, Uri};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -100,13 +100,13 @@ impl AccessLog {
 }
 
 /// The log level of lines about requests, in Pushpin's numbering.
-const LEVEL: u8 = 2;
+const DEFAULT_LEVEL: u8 = 2;
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
         match self.route.as_ref().and_then(|route| route.log_level) {
             None => self.write(),
-            Some(LEVEL..) => self.write_regardless(),
+            Some(DEFAULT_LEVEL..) => self.write_regardless(),
             Some(_) => {}
         }
     }
@@ -139,6 +139,6 @@ impl AccessLog {
 
     /// Writes the line even if the configured log level would leave it out.
     fn write_regardless(&self) {
-        line!(self, REGARDLESS);
+        line!(self, ACCESS_ALWAYS);
     }
 }

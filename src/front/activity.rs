@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The time after which a new connection on which no request was answered may be closed as idle.
-const WELCOME: Duration = Duration::from_secs(2);
+const PROTECTED_FOR: Duration = Duration::from_secs(2);
 
 /// The state of a connection that hyper serves, or will serve once the gate lets the connection in.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Activity {
     /// Returns whether the connection may be closed to make room: it is idle, has not been told to close, and has
     /// existed for long enough to send a first request.
     pub(super) fn can_be_spared(&self) -> bool {
-        self.is_idle() && !self.must_close.get() && (self.is_answered.get() || self.came.elapsed() >= WELCOME)
+        self.is_idle() && !self.must_close.get() && (self.is_answered.get() || self.came.elapsed() >= PROTECTED_FOR)
     }
 
     /// Tells the connection to close, and wakes its task.

@@ -99,11 +99,11 @@ const fn of_failure(failure: &Failure) -> PlainAnswer {
     match failure.kind {
         FailureKind::TimedOut => answer::ORIGIN_TIMED_OUT,
         FailureKind::Busy | FailureKind::NoDescriptor => answer::ORIGIN_BUSY,
-        FailureKind::GaveWay => answer::GAVE_WAY,
+        FailureKind::GaveWay => answer::SLOW_REQUEST_ENDED,
         FailureKind::RequestBroken => answer::REQUEST_BROKEN,
         FailureKind::RequestSlow => answer::REQUEST_SLOW,
         FailureKind::RequestTooLarge => answer::REQUEST_TOO_LARGE,
-        FailureKind::NoScript => answer::NO_SCRIPT,
+        FailureKind::NoScript => answer::NOT_JSONP,
         FailureKind::NotNamed => answer::NOT_NAMED,
         FailureKind::Denied => answer::DENIED,
         FailureKind::NotAllowed

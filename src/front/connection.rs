@@ -3,7 +3,7 @@
 
 use super::connection_slot::{ClientAddress, ConnectionSlot, LeaveReason};
 use super::gate::GatePermit;
-use super::head_timer::{HeadTimer, OverdueLimit};
+use super::head_timer::{HeadTimer, ReachedLimit};
 use super::idle::IdleEntry;
 use super::io::Io;
 use super::response_body::ResponseBody;
@@ -151,7 +151,7 @@ async fn serve(
             Poll::Pending if slot.is_full() && activity.is_clean() => Poll::Ready(true),
             Poll::Pending => {
                 let overdue = ready!(timer.poll(cx, &activity));
-                if overdue == OverdueLimit::Head {
+                if overdue == ReachedLimit::Head {
                     unreadable::note_slow(front, slot.peer.as_deref());
                 }
                 Poll::Ready(false)
@@ -203,5 +203,5 @@ fn log_end(front: &Front, slot: &ConnectionSlot, result: hyper::Result<()>) {
     if error.is_parse() {
         return unreadable::note(front, slot.peer.as_deref(), &error);
     }
-    tracing::debug!(%error, "client connection ended");
+    tracing::debug!(%error, "a client connection ended with an error");
 }

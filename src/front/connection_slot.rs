@@ -95,13 +95,13 @@ impl ConnectionSlot {
     }
 
     /// Keeps the response to send if a close ends the connection while its request is served again.
-    pub(super) fn keep(&self, final_answer: Option<Box<FinalAnswer>>) {
+    pub(super) fn keep_final_answer(&self, final_answer: Option<Box<FinalAnswer>>) {
         *self.final_answer.borrow_mut() = final_answer;
     }
 
     /// Drops the response that was kept in case a close ends the connection, because the request has been answered.
     /// The shard learns that the answer was not a hold.
-    pub(super) fn forget(&self) {
+    pub(super) fn drop_final_answer(&self) {
         if let Some(final_answer) = self.final_answer.borrow().as_deref() {
             final_answer.away.note_answer();
         }

@@ -153,7 +153,7 @@ impl BufferedExchange<'_> {
             return Ok(PreparedAnswer::Answer(head, Bytes::new()));
         }
         if streams && self.cross_origin.script.is_some() {
-            return Err(Failure::because(FailureKind::NoScript, "a stream cannot be the answer to a script"));
+            return Err(Failure::because(FailureKind::NoScript, "a JSON-P response cannot be a stream"));
         }
         Ok(PreparedAnswer::Hold(Box::new(self.hold(instruct, target, &head, body, rest))))
     }
@@ -174,7 +174,7 @@ impl BufferedExchange<'_> {
         if self.rights.holds_nothing {
             return Err(Failure::because(
                 FailureKind::NotNamed,
-                "a request without a token only asks whether it may send one",
+                "a CORS preflight request without a token may hold no channels",
             ));
         }
         if let Some(rights) = self.route.users.as_ref().and_then(|users| users.rights_by(&instruct.meta)) {

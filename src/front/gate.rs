@@ -1,7 +1,7 @@
 //! The gate at which new connections wait while the first requests of many others are being served.
 //!
 //! A connection needs most of its memory while hyper serves it, and almost none before. When thousands of clients
-//! connect at once, most of them therefore wait here. Slow clients do not keep others waiting: after [`PATIENCE`],
+//! connect at once, most of them therefore wait here. Slow clients do not keep others waiting: after [`ENTERED_FOR`],
 //! a connection no longer counts, even if its request has not been answered.
 
 use std::cell::{Cell, RefCell};
@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep};
 
 /// The number of connections of one shard whose first requests may be served at the same time. Further connections
 /// wait.
-const MOST: usize = 24;
+const MAX_ENTERED: usize = 24;
 /// How long a connection counts while others wait.
-const PATIENCE: Duration = Duration::from_millis(10);
+const ENTERED_FOR: Duration = Duration::from_millis(10);
 /// How often the gate looks for connections that have counted for long enough, while others wait.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -31,13 +31,13 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { permits: Semaphore::new(MOST), entered: RefCell::default(), crowded: Notify::new() }
+        Self { permits: Semaphore::new(MAX_ENTERED), entered: RefCell::default(), crowded: Notify::new() }
     }
 }
 
 impl Gate {
-    /// Waits until the gate lets a connection in. The connection then counts toward the limit [`MOST`] until
-    /// [`Gate::leave`] is called. While other connections wait, it counts for at most [`PATIENCE`].
+    /// Waits until the gate lets a connection in. The connection then counts toward the limit [`MAX_ENTERED`] until
+    /// [`Gate::leave`] is called. While other connections wait, it counts for at most [`ENTERED_FOR`].
     pub(super) async fn enter(&self) -> GatePermit {
         if self.permits.available_permits() == 0 {
             self.crowded.notify_one();
@@ -70,11 +70,11 @@ impl Gate {
         }
     }
 
-    /// Removes the oldest connections that have left or have counted for [`PATIENCE`].
+    /// Removes the oldest connections that have left or have counted for [`ENTERED_FOR`].
     fn expire(&self) {
         let mut entered = self.entered.borrow_mut();
         while let Some((since, counted)) = entered.front() {
-            if counted.get() && since.elapsed() < PATIENCE {
+            if counted.get() && since.elapsed() < ENTERED_FOR {
                 return;
             }
             if counted.replace(false) {
@@ -105,7 +105,7 @@ mod tests {
         run(async {
             let gate = Gate::default();
             let mut places = Vec::new();
-            for _ in 0..MOST {
+            for _ in 0..MAX_ENTERED {
                 places.push(gate.enter().await);
             }
             let mut next = pin!(gate.enter());
@@ -121,7 +121,7 @@ mod tests {
             let gate = Gate::default();
             let mut places = Vec::new();
             let all = async {
-                for _ in 0..4 * MOST {
+                for _ in 0..4 * MAX_ENTERED {
                     places.push(gate.enter().await);
                 }
             };
@@ -134,7 +134,7 @@ mod tests {
             for place in &places {
                 gate.leave(place);
             }
-            assert!(gate.permits.available_permits() <= MOST);
+            assert!(gate.permits.available_permits() <= MAX_ENTERED);
         });
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct HeadTimer {
 
 /// The limit that a connection has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OverdueLimit {
+pub(super) enum ReachedLimit {
     /// The head of a request took too long.
     Head,
     /// The connection was idle for too long.
@@ -35,7 +35,7 @@ impl HeadTimer {
 
     /// Returns `Poll::Ready` if the connection must end. This must be called after hyper has read everything that
     /// has arrived, so that a complete head does not count as an incomplete one.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<OverdueLimit> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<ReachedLimit> {
         if !activity.has_begun_head() {
             self.begun = None;
         } else if self.begun.is_none() {
@@ -47,10 +47,10 @@ impl HeadTimer {
             ready!(self.sleep.as_mut().poll(cx));
             let now = Instant::now();
             let (due, overdue) = match self.begun {
-                Some(begun) => (begun + self.header_timeout, OverdueLimit::Head),
+                Some(begun) => (begun + self.header_timeout, ReachedLimit::Head),
                 // The connection is busy. It cannot be overdue sooner than the shorter timeout from now.
-                None if !activity.is_idle() => (now + self.header_timeout.min(self.idle_timeout), OverdueLimit::Idle),
-                None => (activity.idle_since() + self.idle_timeout, OverdueLimit::Idle),
+                None if !activity.is_idle() => (now + self.header_timeout.min(self.idle_timeout), ReachedLimit::Idle),
+                None => (activity.idle_since() + self.idle_timeout, ReachedLimit::Idle),
             };
             if due <= now {
                 return Poll::Ready(overdue);
@@ -76,7 +76,7 @@ mod tests {
     const HEAD: Duration = Duration::from_secs(5);
 
     /// Advances the clock by this many seconds, and returns the limit that the connection has reached.
-    async fn after(timer: &mut HeadTimer, activity: &Activity, seconds: f64) -> Option<OverdueLimit> {
+    async fn after(timer: &mut HeadTimer, activity: &Activity, seconds: f64) -> Option<ReachedLimit> {
         advance(Duration::from_secs_f64(seconds)).await;
         match timer.poll(&mut Context::from_waker(Waker::noop()), activity) {
             Poll::Ready(overdue) => Some(overdue),
@@ -92,7 +92,7 @@ mod tests {
         activity.note_received();
         assert_eq!(after(&mut timer, &activity, 0.5).await, None);
         assert_eq!(after(&mut timer, &activity, 4.9).await, None);
-        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(OverdueLimit::Head));
+        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(ReachedLimit::Head));
     }
 
     #[tokio::test(start_paused = true)]
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(after(&mut timer, &activity, 6.0).await, None);
         activity.note_received();
         assert_eq!(after(&mut timer, &activity, 0.0).await, None);
-        assert_eq!(after(&mut timer, &activity, 5.1).await, Some(OverdueLimit::Head));
+        assert_eq!(after(&mut timer, &activity, 5.1).await, Some(ReachedLimit::Head));
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,7 +118,7 @@ mod tests {
         activity.flush();
         assert_eq!(after(&mut timer, &activity, 0.0).await, None);
         assert_eq!(after(&mut timer, &activity, 4.9).await, None);
-        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(OverdueLimit::Head));
+        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(ReachedLimit::Head));
         let activity = Activity::new(1);
         let mut timer = HeadTimer::new(HEAD, 2 * HEAD);
         activity.begin();
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(after(&mut timer, &activity, 100.0).await, None);
         activity.flush();
         assert_eq!(after(&mut timer, &activity, 9.9).await, None);
-        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(OverdueLimit::Idle));
+        assert_eq!(after(&mut timer, &activity, 0.2).await, Some(ReachedLimit::Idle));
     }
 
     #[tokio::test(start_paused = true)]
@@ -143,7 +143,7 @@ mod tests {
             activity.end(2);
             let left = idle_timeout.as_secs_f64();
             assert_eq!(after(&mut timer, &activity, left - 0.1).await, None, "{idle_timeout:?}");
-            assert_eq!(after(&mut timer, &activity, 0.2).await, Some(OverdueLimit::Idle), "{idle_timeout:?}");
+            assert_eq!(after(&mut timer, &activity, 0.2).await, Some(ReachedLimit::Idle), "{idle_timeout:?}");
         }
     }
 }

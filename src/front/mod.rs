@@ -126,7 +126,7 @@ impl Metrics {
                 "slow_readers_total",
                 "Connections closed because the client read an ordinary response too slowly.",
             ),
-            malformed: registry.counter("requests_malformed_total", "Requests refused because they are not HTTP/1.1."),
+            malformed: registry.counter("requests_malformed_total", "Requests refused because they are not valid HTTP/1.1."),
             large_heads: registry
                 .counter("requests_large_head_total", "Requests refused because their head is too large."),
             slow_heads: registry

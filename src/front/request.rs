@@ -34,7 +34,7 @@ pub(super) async fn serve(
     let ambiguous = request.headers.contains_key(TRANSFER_ENCODING);
     let delimited_by_end = request.version == Version::HTTP_10 && request.method != Method::HEAD;
     let mut retry = slot.take_retry();
-    slot.keep(retry.as_mut().and_then(|retry| retry.final_answer.take()));
+    slot.keep_final_answer(retry.as_mut().and_then(|retry| retry.final_answer.take()));
     let context = RequestContext::new(&front, request, slot.peer.clone(), Rc::clone(&slot.waiting), retry);
     let upload = RequestBody::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
     let answering = answer(&front, &slot, context, upload, busy);
@@ -44,7 +44,7 @@ pub(super) async fn serve(
         () = poll_fn(|cx| slot.poll_closed(cx)) => std::future::pending().await,
         response = answering => response,
     };
-    slot.forget();
+    slot.drop_final_answer();
     slot.give_way(&front.gate);
     if delimited_by_end && response.body().size_hint().exact().is_none() {
         // HTTP/1.0 has no chunks, so only the end of the connection marks the end of this response. The version is

@@ -11,8 +11,8 @@ use crate::origin::{
 };
 use crate::route::{Protocol, Route, RouteQuery};
 use crate::wire::answer::{
-    LOOP, NAMES_A_CROWD, NO_EVENTS, NO_FURTHER, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, UNKNOWN_CODING,
-    WRONG_HOST, WRONG_TARGET,
+    LOOP, MAX_FORWARDS_REACHED, NO_EVENTS, NO_HOST, NO_TRACE, NO_TUNNELS, ROUTE_NOT_FOUND, TOO_MANY_CONNECTION_OPTIONS,
+    UNKNOWN_CODING, WRONG_HOST, WRONG_TARGET,
 };
 use crate::wire::{PlainAnswer, RequestPath, RequestSender, is_authority, is_public, names_token};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, MAX_FORWARDS, UPGRADE};
@@ -55,7 +55,7 @@ impl RequestContext {
         });
         let sender = if is_trusted { RequestSender::GripProxy } else { RequestSender::Client };
         let address = peer.as_ref().map(|peer| peer.address);
-        let way = peer.as_ref().and_then(|peer| way(forwarding, peer, &request.headers, sender));
+        let way = peer.as_ref().and_then(|peer| forwarded_path(forwarding, peer, &request.headers, sender));
         let secure = forwarding.is_secure(&request.headers, address, sender, way.as_deref());
         let client = way.as_ref().and_then(|way| way.client()).filter(|client| Some(*client) != address);
         let proxied = client.and_then(ClientAddress::new);
@@ -72,8 +72,8 @@ impl RequestContext {
         if !crate::origin::is_plainly_framed(headers) {
             return Some(UNKNOWN_CODING);
         }
-        if crate::origin::names_a_crowd(headers) {
-            return Some(NAMES_A_CROWD);
+        if crate::origin::names_too_many_headers(headers) {
+            return Some(TOO_MANY_CONNECTION_OPTIONS);
         }
         if let Some(refusal) = self.refuse_target() {
             return Some(refusal);
@@ -88,7 +88,7 @@ impl RequestContext {
         }
         let last = |hops: &HeaderValue| hops.to_str().is_ok_and(|hops| hops.trim().parse() == Ok(0_u64));
         if self.request.method == Method::OPTIONS && headers.get(MAX_FORWARDS).is_some_and(last) {
-            return Some(NO_FURTHER);
+            return Some(MAX_FORWARDS_REACHED);
         }
         None
     }
@@ -200,7 +200,7 @@ impl RequestContext {
 }
 
 /// Returns the addresses through which a request has come, if the peer is trusted to list them.
-fn way(
+fn forwarded_path(
     forwarding: &Forwarding,
     peer: &ClientAddress,
     headers: &HeaderMap,
@@ -225,8 +225,8 @@ fn hint(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap) {
     {
         let peer = peer.address;
         tracing::warn!(
-            "requests from {peer} have {header}, which is not believed and not passed on: if a proxy is there, list it with \
-             [client] proxies = [\"{peer}\"], else all of its clients count as one; if not, say proxies = []"
+            "requests from {peer} have the header {header}, which gripd neither trusts nor passes on: if {peer} is a proxy, list it with \
+             [client] proxies = [\"{peer}\"], because otherwise all its clients count as one; if it is not a proxy, set proxies = []"
         );
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// The number of bytes that each event counts for besides its content: about the memory that it takes.
-const SLOT: usize = 64;
+const EVENT_OVERHEAD: usize = 64;
 
 /// A queue of the events that are on their way to one origin, oldest first.
 ///
@@ -49,7 +49,7 @@ impl Backlog {
     /// Returns the size of the queue in bytes: the length of all contents, plus a fixed number of bytes for each
     /// event.
     pub fn bytes(&self) -> usize {
-        self.content + self.events.len() * SLOT
+        self.content + self.events.len() * EVENT_OVERHEAD
     }
 
     /// Returns whether the queue has no events.
@@ -80,7 +80,7 @@ impl Backlog {
         self.offered = most.min(self.events.len());
         self.is_partial = self.offered < self.events.len();
         self.seen = self.seen.max(self.offered);
-        let mut body = Vec::with_capacity(self.size_of(self.offered) + self.offered * SLOT);
+        let mut body = Vec::with_capacity(self.size_of(self.offered) + self.offered * EVENT_OVERHEAD);
         self.events.iter().take(self.offered).for_each(|queued| event::write(queued.name, &queued.content, &mut body));
         body
     }
@@ -112,7 +112,7 @@ impl Backlog {
         let Some(at) = self.events.iter().take(self.offered).position(|event| event.closes) else { return Ok(()) };
         let (start, end) = (self.size_of(at), self.size_of(at + 1));
         if (start..end).contains(&count) {
-            return invalid("the origin accepted all content, but not the close");
+            return invalid("the origin accepted all content before the CLOSE event, but not the whole CLOSE event");
         }
         Ok(())
     }
@@ -180,11 +180,11 @@ mod tests {
     #[test]
     fn an_answer_that_says_nothing_accepts_everything() {
         let mut b = backlog(&["hello", "", "world"]);
-        assert_eq!((b.bytes(), b.is_due(), b.replayed()), (10 + 3 * SLOT, true, 0));
+        assert_eq!((b.bytes(), b.is_due(), b.replayed()), (10 + 3 * EVENT_OVERHEAD, true, 0));
         assert_eq!(offer(&mut b, usize::MAX), "TEXT 5|hello|TEXT|TEXT 5|world|");
         b.push(message(MessageKind::Binary, "later"));
         b.accepted(None).unwrap();
-        assert_eq!((b.bytes(), b.is_due(), b.is_empty()), (5 + SLOT, true, false));
+        assert_eq!((b.bytes(), b.is_due(), b.is_empty()), (5 + EVENT_OVERHEAD, true, false));
         assert_eq!(offer(&mut b, usize::MAX), "BINARY 5|later|");
         b.accepted(Some(5)).unwrap();
         assert_eq!((b.bytes(), b.is_due(), b.is_empty()), (0, false, true));
@@ -195,7 +195,7 @@ mod tests {
         let mut b = backlog(&["h\u{e9}llo", "world"]);
         b.offer(usize::MAX);
         b.accepted(Some(2)).unwrap();
-        assert_eq!((b.replayed(), b.is_due(), b.bytes()), (9, false, 9 + 2 * SLOT));
+        assert_eq!((b.replayed(), b.is_due(), b.bytes()), (9, false, 9 + 2 * EVENT_OVERHEAD));
         b.push(message(MessageKind::Ping, ""));
         assert!(b.is_due());
         assert_eq!(offer(&mut b, usize::MAX), "TEXT 4|\u{fffd}llo|TEXT 5|world|PING|");
@@ -238,7 +238,7 @@ mod tests {
         b.offer(usize::MAX);
         for count in [3, 4, 7] {
             let left = b.accepted(Some(count)).unwrap_err().to_string();
-            assert_eq!(left, "the origin accepted all content, but not the close");
+            assert_eq!(left, "the origin accepted all content before the CLOSE event, but not the whole CLOSE event");
         }
         b.accepted(Some(2)).unwrap();
         assert!(b.has_close() && !b.is_due());
@@ -278,7 +278,7 @@ mod tests {
         b.offer(1);
         b.accepted(Some(1)).unwrap();
         assert!(b.accepted(Some(1)).is_err());
-        assert_eq!(b.bytes(), 1 + SLOT);
+        assert_eq!(b.bytes(), 1 + EVENT_OVERHEAD);
     }
 
     /// A model of an origin, which puts the accepted parts of events together.
@@ -372,7 +372,7 @@ mod tests {
 
         fn check(&self) {
             let events = self.pushed.len() - self.origin.whole.len();
-            assert_eq!(self.backlog.bytes(), self.left(self.pushed.len()) + events * SLOT);
+            assert_eq!(self.backlog.bytes(), self.left(self.pushed.len()) + events * EVENT_OVERHEAD);
             assert_eq!(self.backlog.replayed(), self.left(self.seen));
             assert_eq!(self.backlog.is_due(), self.seen < self.pushed.len());
             assert_eq!(self.backlog.is_empty(), events == 0);

@@ -12,7 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 const KEEP_ALIVE_TIMEOUT: u64 = 55;
-const DELAY: u64 = 1;
+const DEFAULT_DELAY: u64 = 1;
 
 /// A request of an origin to gripd that concerns one WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn set_meta(fields: &Fields<'_>) -> Result<ControlMessage, InvalidText> {
 }
 
 fn send_delayed(fields: &Fields<'_>) -> Result<ControlMessage, InvalidText> {
-    match timed(fields, DELAY)? {
+    match timed(fields, DEFAULT_DELAY)? {
         Some(timed) => Ok(ControlMessage::SendDelayed(timed)),
         None => invalid("send-delayed does not contain 'content' or 'content-bin'"),
     }

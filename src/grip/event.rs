@@ -121,7 +121,7 @@ fn read(body: &Bytes, at: usize) -> Result<(Option<SocketEvent>, usize), &'stati
     let Some(space) = line.iter().position(|b| *b == b' ') else {
         return Ok((SocketEvent::of(line, Bytes::new())?, start));
     };
-    let size = size(&line[space + 1..]).ok_or("a length that is no hexadecimal number")?;
+    let size = size(&line[space + 1..]).ok_or("a length that is not a hexadecimal number")?;
     let Some(end) = start.checked_add(size).filter(|end| *end <= body.len()) else {
         return Err("less content than its length says");
     };
@@ -142,13 +142,15 @@ fn size(digits: &[u8]) -> Option<usize> {
 
 fn close(content: &[u8]) -> Result<SocketEvent, &'static str> {
     if content.len() > MAX_CONTROL {
-        return Err("over 125 bytes of content");
+        return Err(
+            "over 125 bytes of content, the maximum for PING, PONG and CLOSE, the maximum for PING, PONG and CLOSE",
+        );
     }
     match CloseReason::read(content) {
         Ok(reason) => Ok(SocketEvent::Close(reason)),
         // Common libraries write the code 0 if they have no code, so an invalid code counts as no reason.
         Err(CloseError::Code) => Ok(SocketEvent::Close(None)),
-        Err(CloseError::Text) => Err("a reason that is not UTF-8"),
+        Err(CloseError::Text) => Err("a close reason that is not UTF-8"),
     }
 }
 
@@ -208,7 +210,7 @@ mod tests {
         assert_eq!(error("TEXT 2\r\nhi\nOPEN\r\n"), "the event at byte 0 has no line end after its content");
         for length in ["", "x", "-1", "+1", "0x1", " 1", "1 ", "11111111111111111"] {
             let why = error(&format!("TEXT {length}\r\nhi\r\n"));
-            assert_eq!(why, "the event at byte 0 has a length that is no hexadecimal number", "{length:?}");
+            assert_eq!(why, "the event at byte 0 has a length that is not a hexadecimal number", "{length:?}");
         }
         let far = error("TEXT ffffffffffffffff\r\nhi\r\n");
         assert_eq!(far, "the event at byte 0 has less content than its length says");
@@ -221,7 +223,7 @@ mod tests {
         assert!(read(b"BINARY 1\r\n\xff\r\n").is_ok());
         for name in ["PING", "PONG", "CLOSE"] {
             let long = format!("{name} 7e\r\n{}\r\n", "\u{3}".repeat(126));
-            assert!(read(long.as_bytes()).unwrap_err().ends_with("has over 125 bytes of content"));
+            assert!(read(long.as_bytes()).unwrap_err().ends_with("has over 125 bytes of content, the maximum for PING, PONG and CLOSE, the maximum for PING, PONG and CLOSE"));
         }
         let close = |payload: &[u8]| read(&[b"CLOSE 2\r\n", payload, b"\r\n"].concat());
         assert_eq!(close(&[3, 232]).unwrap(), [SocketEvent::Close(Some(CloseReason::new(1000, "")))]);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub const MAX_USER: usize = 255;
 
 /// The claim that names the channels that a client may hold.
-const CHANNELS: &str = "channels";
+const CHANNELS_CLAIM: &str = "channels";
 
 /// Returns whether a text is a valid user name: 1 to [`MAX_USER`] bytes without control characters.
 pub fn is_user(text: &str) -> bool {
@@ -118,7 +118,7 @@ impl TokenChecker {
         self.expected.check(&claims)?;
         Ok(Identity {
             user: user(claims.get(&self.expected.claim))?,
-            channels: channels(claims.get(CHANNELS))?,
+            channels: channels(claims.get(CHANNELS_CLAIM))?,
             expires,
         })
     }

@@ -38,7 +38,7 @@ impl<'a> SignedToken<'a> {
 impl fmt::Debug for SignedToken<'_> {
     /// Writes only the algorithm, because whoever reads the whole token could use it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a token signed by {:?}", self.header.alg)
+        write!(f, "a token signed with {:?}", self.header.alg)
     }
 }
 
@@ -67,7 +67,9 @@ impl VerifyingKey {
             Key::Secret(secret) => Self::usable(DecodingKey::from_secret(secret), Algorithm::HS256),
             Key::Pem(pem) => Self::of_pem(pem.as_bytes()),
         };
-        usable.ok_or_else(|| InvalidKey::new("the PEM holds no public EC (P-256) or RSA (2048 to 8192 bits) key"))
+        usable.ok_or_else(|| {
+            InvalidKey::new("the PEM text contains no public key of type EC (P-256) or RSA (2048 to 8192 bits)")
+        })
     }
 
     /// Returns the key of a JWK (RFC 7517). Returns `None` if the JWK is not a secret, an EC key (P-256) or an RSA

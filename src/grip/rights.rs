@@ -41,7 +41,7 @@ impl Rights {
 
     /// Returns the reason why the client may not hold a channel, or `None` if it may. `name` is the name that the
     /// origin uses, and `rule` is the rule of the route, if the route has one.
-    pub fn refuse(&self, rule: Option<&ChannelRule>, name: &str) -> Option<ChannelRefusal> {
+    pub fn refusal(&self, rule: Option<&ChannelRule>, name: &str) -> Option<ChannelRefusal> {
         if self.own.as_deref() == Some(name) {
             return None;
         }
@@ -71,13 +71,13 @@ mod tests {
         let rule = ChannelRule::parse(&["conversation{id}", "user{user}"]).unwrap();
         let user = Rights { user: Some("7".into()), own: Some("user7".into()), ..Rights::default() };
         let bound = Rights { channels: Some([Glob::from("conversation1*")].into()), ..user.clone() };
-        assert_eq!(user.refuse(Some(&rule), "conversation2"), None);
-        assert_eq!(user.refuse(Some(&rule), "user8"), Some(ChannelRefusal::Rule));
-        assert_eq!(user.refuse(None, "user8"), None);
-        assert_eq!(bound.refuse(Some(&rule), "conversation12"), None);
-        assert_eq!(bound.refuse(Some(&rule), "conversation2"), Some(ChannelRefusal::Token));
-        assert_eq!(bound.refuse(Some(&rule), "x"), Some(ChannelRefusal::Rule));
-        assert_eq!(bound.refuse(Some(&rule), "user7"), None);
-        assert_eq!(Rights::default().refuse(Some(&rule), "user7"), Some(ChannelRefusal::Rule));
+        assert_eq!(user.refusal(Some(&rule), "conversation2"), None);
+        assert_eq!(user.refusal(Some(&rule), "user8"), Some(ChannelRefusal::Rule));
+        assert_eq!(user.refusal(None, "user8"), None);
+        assert_eq!(bound.refusal(Some(&rule), "conversation12"), None);
+        assert_eq!(bound.refusal(Some(&rule), "conversation2"), Some(ChannelRefusal::Token));
+        assert_eq!(bound.refusal(Some(&rule), "x"), Some(ChannelRefusal::Rule));
+        assert_eq!(bound.refusal(Some(&rule), "user7"), None);
+        assert_eq!(Rights::default().refusal(Some(&rule), "user7"), Some(ChannelRefusal::Rule));
     }
 }

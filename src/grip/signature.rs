@@ -44,7 +44,7 @@ impl Signer {
         };
         let signer = Self { key, header: Header::new(algorithm), issuer: issuer.to_owned() };
         // Some keys can be parsed and still cannot sign, so signing is tried once.
-        signer.sign(0).ok_or_else(|| InvalidKey::new("the key cannot sign"))?;
+        signer.sign(0).ok_or_else(|| InvalidKey::new("the key can be read, but signing with it fails"))?;
         Ok(Some(signer))
     }
 
@@ -75,7 +75,7 @@ impl Eq for Signer {}
 fn signing_key(pem: &[u8]) -> Result<(EncodingKey, Algorithm), InvalidKey> {
     let ec = EncodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
     ec.or_else(|_| EncodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256))).map_err(|_| {
-        InvalidKey::new("the PEM holds no private EC (P-256) or RSA key; an EC key must be in PKCS #8: openssl pkcs8 -topk8 -nocrypt")
+        InvalidKey::new("the PEM text contains no private key of type EC (P-256) or RSA; an EC key must be in PKCS #8, to which 'openssl pkcs8 -topk8 -nocrypt' converts it")
     })
 }
 

@@ -222,7 +222,7 @@ impl LinkedStream<'_> {
             let period = self.instruct.links.next.as_ref().map_or(Duration::ZERO, |next| next.timeout);
             // If every channel had an item during the last half period, none can be missing. A client that does not
             // read could not receive the response anyway.
-            if self.parked.all_quiet() < period / 2 || self.parked.is_blocked() {
+            if self.parked.time_since_all_active() < period / 2 || self.parked.is_blocked() {
                 self.schedule_link();
             } else {
                 return Box::pin(self.refresh(None)).await;

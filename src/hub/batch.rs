@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The size in bytes from which a message is compressed before its batch is accepted.
-const LARGE: usize = 16 << 10;
+const LARGE_MESSAGE: usize = 16 << 10;
 
 /// Rendered items that the hub is still to accept.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Batch {
     /// Compresses large messages now, because compressing them in a shard would delay its other connections.
     pub(super) fn compress(&self) {
         for message in self.entries.iter().filter_map(|entry| entry.item.message.as_ref()) {
-            if message.len() >= LARGE {
+            if message.len() >= LARGE_MESSAGE {
                 message.deflated();
             }
         }

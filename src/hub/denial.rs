@@ -53,7 +53,7 @@ impl Denial {
 const MAX_ALIKE: usize = 100;
 
 /// The time between two removals of expired denials, in seconds.
-const SWEEP: u64 = 60;
+const SWEEP_EVERY: u64 = 60;
 
 /// All denials. Those that have expired are ignored. They are removed at intervals, or when room is needed.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ pub(super) struct Denials {
     channels: BTreeMap<Channel, ChannelDenials>,
     count: usize,
     /// The serial number of the denial that was added last.
-    serial: u64,
+    last_serial: u64,
     /// The time at which expired denials were last removed, in seconds since 1970.
     swept: u64,
 }
@@ -131,7 +131,7 @@ impl Denials {
     /// Returns whether there is room for all of them. A denial that replaces one for the same connections needs no
     /// room.
     pub(super) fn make_room(&mut self, fresh: &[Denial], now: u64) -> bool {
-        if now >= self.swept + SWEEP {
+        if now >= self.swept + SWEEP_EVERY {
             self.expire(now);
         }
         if self.fits(fresh) {
@@ -168,10 +168,10 @@ impl Denials {
             Some(serial) => denied.remove(serial),
             None => self.count += 1,
         }
-        self.serial += 1;
+        self.last_serial += 1;
         let key = keys(&denial).min_by_key(|key| denied.count(*key)).flatten().map(Box::from);
-        denied.by_with.entry(key).or_default().push(self.serial);
-        denied.all.insert(self.serial, denial);
+        denied.by_with.entry(key).or_default().push(self.last_serial);
+        denied.all.insert(self.last_serial, denial);
     }
 
     /// Returns the first channel that is denied to a connection that holds `held` and is about to hold `entering` as

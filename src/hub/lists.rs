@@ -24,7 +24,7 @@ pub(super) const JOURNAL: &str = "denied.log";
 const ALLOWED: &str = "allowed.json";
 
 /// The time within which a shard must return a page of its connections.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SHARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The content of the file of denials.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -232,7 +232,7 @@ impl Hub {
         let ConnectionFilter { channel, user } = filter.clone();
         self.inboxes[shard].ask(ListingQuery { channel, user, after, limit, answer });
         // A shard that has ended holds no connections and does not answer, so an empty page is right.
-        let answered = tokio::time::timeout(PATIENCE, answered).await;
+        let answered = tokio::time::timeout(SHARD_TIMEOUT, answered).await;
         answered.ok().and_then(Result::ok).unwrap_or_default()
     }
 

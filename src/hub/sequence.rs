@@ -17,13 +17,13 @@ const MAX_LINGERING: usize = 1_000_000;
 
 /// The time for which the last id of a channel is remembered if an item comes while nobody holds the channel. It is
 /// longer than a client takes to hold the channel after its origin has responded.
-const UNHELD: Duration = Duration::from_secs(10);
+const UNHELD_FOR: Duration = Duration::from_secs(10);
 /// The number of items for channels that nobody holds, beyond which the oldest of these channels are forgotten
 /// early.
 const MAX_UNHELD: usize = 200_000;
 
 /// The shortest time for which a pinned channel is remembered after its last connection left.
-const PINNED: Duration = Duration::from_secs(5);
+const PINNED_FOR: Duration = Duration::from_secs(5);
 
 /// An item that has a place in the order of a channel.
 pub(super) trait Sequenced {
@@ -144,10 +144,10 @@ impl<T: Sequenced> Sequences<T> {
         OrderDecision::Later(turn)
     }
 
-    /// Remembers the last id of a channel for at least [`UNHELD`], although nobody holds the channel.
+    /// Remembers the last id of a channel for at least [`UNHELD_FOR`], although nobody holds the channel.
     fn remember_unheld(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
-        let until = now + UNHELD;
+        let until = now + UNHELD_FOR;
         if sequence.lingers.is_none_or(|lingers| lingers < until) {
             sequence.lingers = Some(until);
             self.unheld.push_back((until, channel.clone()));
@@ -227,9 +227,9 @@ impl<T: Sequenced> Sequences<T> {
     /// Notes that nobody holds a channel any more.
     pub(super) fn left(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
-        // A pinned channel is remembered for at least [`PINNED`], so that a channel that is held again soon does not
+        // A pinned channel is remembered for at least [`PINNED_FOR`], so that a channel that is held again soon does not
         // count as new.
-        let linger = if sequence.pinned { self.linger.max(PINNED) } else { self.linger };
+        let linger = if sequence.pinned { self.linger.max(PINNED_FOR) } else { self.linger };
         let until = now + linger;
         sequence.lingers = Some(until);
         self.lingering.push_back((until, channel.clone()));
@@ -421,12 +421,12 @@ mod tests {
             assert_eq!(s.accept(&c, nth(n), Absent, t), now(&[n]));
         }
         assert_eq!(s.last_id("c").map(|id| &**id), Some("5"));
-        s.joined("c", t + UNHELD / 2);
-        s.expire(t + UNHELD * 2);
+        s.joined("c", t + UNHELD_FOR / 2);
+        s.expire(t + UNHELD_FOR * 2);
         assert_eq!(s.last_id("c").map(|id| &**id), Some("5"));
         // The last id is not remembered for long if nobody joins the channel.
         s.accept(&Channel::from("d"), nth(1), Absent, t);
-        s.expire(t + UNHELD);
+        s.expire(t + UNHELD_FOR);
         assert_eq!(s.last_id("d"), None);
         assert!(s.unheld.is_empty());
     }

@@ -149,7 +149,7 @@ impl Simulation {
     /// Lets the hold and the origin act until neither has anything left to do.
     async fn settle(&mut self) {
         for turn in 0.. {
-            assert!(turn < 1000, "it never comes to rest");
+            assert!(turn < 1000, "the hold and the origin never come to rest");
             for _ in 0..5 {
                 yield_now().await;
             }
@@ -166,7 +166,7 @@ impl Simulation {
         for (name, stored) in CHANNELS.iter().zip(self.stored) {
             let got: Vec<&str> = text.split(' ').filter_map(|item| item.strip_prefix(name)).collect();
             let expected: Vec<String> = (1..=stored).map(|number| number.to_string()).collect();
-            assert_eq!(got, expected, "of {name} in {text}");
+            assert_eq!(got, expected, "the numbers of the items of channel {name} in {text}");
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 /// The pause after an attempt to accept has failed, which happens when file descriptors or memory are short.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// A part of gripd that takes the connections of a listener.
 pub trait Acceptor {
@@ -36,7 +36,7 @@ pub async fn accept(listener: &Listener, acceptor: &impl Acceptor, end: impl Fut
             Some(Err(error)) if is_lost(&error) => {}
             Some(Err(error)) => {
                 acceptor.make_room(&error);
-                sleep(PAUSE).await;
+                sleep(PAUSE_AFTER_ERROR).await;
             }
             None => return empty(listener, acceptor).await,
         }

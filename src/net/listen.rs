@@ -18,7 +18,7 @@ pub(super) const BACKLOG: i32 = 4096;
 /// The number of bytes that the kernel takes for a connection beyond those that it can send at once
 /// (`TCP_NOTSENT_LOWAT`). If it took more, a slow client would look like a fast one, and the bytes would still be
 /// sent after a close.
-const UNSENT: u32 = 64 << 10;
+const MAX_UNSENT: u32 = 64 << 10;
 /// The time without data after which the kernel checks whether the other side of a connection is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 /// The time between two such checks by the kernel, if the other side does not reply.
@@ -118,10 +118,10 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
-            Some("") => Err("the path of the Unix socket is missing: unix:/run/gripd/client.sock".to_owned()),
+            Some("") => Err("the path of the Unix socket is missing: give one, such as unix:/run/gripd/client.sock".to_owned()),
             Some(path) => Ok(Self::Unix(UnixAddress { path: PathBuf::from(path), mode: OPEN_MODE })),
             None => text.parse().map(Self::Tcp).map_err(|_| {
-                format!("'{text}' is not a valid address: give an IP address and a port (127.0.0.1:7999), or unix: and a path")
+                format!("'{text}' is not a valid address: give an IP address and a port (127.0.0.1:7999), or the path of a Unix socket (unix:/run/gripd/client.sock)")
             }),
         }
     }
@@ -204,7 +204,7 @@ fn tcp_listener(address: SocketAddr, sharing: PortSharing) -> io::Result<Socket>
         socket.set_reuse_port(true)?;
     }
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

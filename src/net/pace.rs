@@ -54,7 +54,7 @@ impl Pace {
     /// Notes that gripd waits for the other side. Returns `Ready` when gripd has waited for too long.
     pub fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let deadline = since + self.left();
+        let deadline = since + self.remaining();
         let timer = match &mut self.timer {
             Some(timer) => {
                 if timer.deadline() != deadline {
@@ -83,7 +83,7 @@ impl Pace {
     }
 
     /// Returns the longest time that gripd would wait now.
-    pub fn left(&self) -> Duration {
+    pub fn remaining(&self) -> Duration {
         let total = self.limits.total.map(|total| total.saturating_sub(self.waited));
         total.map_or(self.left, |total| total.min(self.left))
     }
@@ -98,7 +98,7 @@ fn time_for(bytes: usize, rate: u64) -> Option<Duration> {
 }
 
 /// The speed in bytes per second at which a client makes up for all of the time that gripd waits for it.
-const FAST: u64 = 32 << 10;
+const FULL_CREDIT_RATE: u64 = 32 << 10;
 
 /// The time that gripd has waited for a client in the middle of a request, either for its body or until it reads more
 /// of the response.
@@ -135,7 +135,7 @@ impl ClientDelay {
     pub fn finish_wait(&self, bytes: usize) {
         let Some(since) = self.since.take() else { return };
         let waited = self.before.get() + since.elapsed();
-        self.before.set(waited.saturating_sub(time_for(bytes, FAST).unwrap_or_default()));
+        self.before.set(waited.saturating_sub(time_for(bytes, FULL_CREDIT_RATE).unwrap_or_default()));
     }
 
     /// Returns the time that gripd has waited until `now`, including a wait that is not over.
@@ -160,12 +160,12 @@ mod tests {
     fn silence_is_borne_for_the_grace_and_speed_wins_time_back() {
         let mut pace = Pace::new(LIMITS);
         pace.charge_wait(Duration::from_secs(4), 100);
-        assert_eq!(pace.left(), Duration::from_secs(7));
+        assert_eq!(pace.remaining(), Duration::from_secs(7));
         pace.charge_wait(Duration::from_secs(1), 100);
-        assert_eq!(pace.left(), Duration::from_secs(7));
+        assert_eq!(pace.remaining(), Duration::from_secs(7));
         // Even a fast transfer does not allow a silence that is longer than the grace.
         pace.charge_wait(Duration::ZERO, 1_000_000);
-        assert_eq!(pace.left(), LIMITS.grace);
+        assert_eq!(pace.remaining(), LIMITS.grace);
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
         let mut pace = Pace::new(LIMITS);
         let waits = (0..1000).take_while(|_| {
             pace.charge_wait(Duration::from_secs(1), 1);
-            pace.left() > Duration::ZERO
+            pace.remaining() > Duration::ZERO
         });
         assert_eq!(waits.count(), 10);
     }
@@ -182,18 +182,18 @@ mod tests {
     fn without_a_rate_only_silence_counts() {
         let mut pace = Pace::new(PaceLimits { rate: 0, ..LIMITS });
         (0..100).for_each(|_| pace.charge_wait(Duration::from_secs(9), 1));
-        assert_eq!(pace.left(), LIMITS.grace);
+        assert_eq!(pace.remaining(), LIMITS.grace);
         pace.charge_wait(Duration::from_secs(11), 0);
-        assert_eq!(pace.left(), Duration::ZERO);
+        assert_eq!(pace.remaining(), Duration::ZERO);
     }
 
     #[test]
     fn the_total_is_a_bound_for_the_fast_as_well() {
         let mut pace = Pace::new(PaceLimits { total: Some(Duration::from_secs(15)), ..LIMITS });
         pace.charge_wait(Duration::from_secs(9), 1_000_000);
-        assert_eq!(pace.left(), Duration::from_secs(6));
+        assert_eq!(pace.remaining(), Duration::from_secs(6));
         pace.charge_wait(Duration::from_secs(6), 1_000_000);
-        assert_eq!(pace.left(), Duration::ZERO);
+        assert_eq!(pace.remaining(), Duration::ZERO);
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(ErrorKind::AlreadyExists, "a file is there that is no socket"));
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "the path is taken by a file that is no socket"));
         }
         Ok(_) => {}
     }

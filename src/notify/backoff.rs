@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The first pause.
-pub(super) const FIRST: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The maximum pause, as a multiple of the first pause.
 const MAX_FACTOR: u32 = 60;
 /// The largest random change to a pause, up or down, in thousandths of the pause.
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_minute() {
-        let mut backoff = Backoff::new(FIRST);
+        let mut backoff = Backoff::new(FIRST_PAUSE);
         let pauses: Vec<u64> = (0..8).map(|_| backoff.next(200).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         backoff.reset();
@@ -56,7 +56,7 @@ mod tests {
     proptest! {
         #[test]
         fn chance_is_a_fifth_at_most(random in any::<u64>(), step in 0u32..9) {
-            let (mut backoff, mut even) = (Backoff::new(FIRST), Backoff::new(FIRST));
+            let (mut backoff, mut even) = (Backoff::new(FIRST_PAUSE), Backoff::new(FIRST_PAUSE));
             for _ in 0..step {
                 backoff.next(random);
                 even.next(200);

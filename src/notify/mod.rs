@@ -166,7 +166,7 @@ pub struct Notifier {
 impl Notifier {
     /// Returns a notifier for these webhooks.
     pub fn new(settings: Settings, metrics: &Arc<Metrics>) -> Arc<Self> {
-        Self::with_pause(settings, metrics, backoff::FIRST)
+        Self::with_pause(settings, metrics, backoff::FIRST_PAUSE)
     }
 
     /// Returns a notifier that waits for about `first_pause` after a first failed request.

@@ -93,7 +93,7 @@ impl WebhookClient {
                 // nevertheless, it recognizes them by their ids when they are sent again.
                 Err(failed) => {
                     let error = failed.into_error();
-                    tracing::debug!(url = %self.url, %error, "a reused connection to a webhook had been closed");
+                    tracing::debug!(url = %self.url, %error, "a reused connection to a webhook failed: its events are sent again on a new connection");
                 }
             }
         }
@@ -158,8 +158,8 @@ impl fmt::Display for PostError {
                 Some(source) => write!(f, "{error}: {source}"),
                 None => error.fmt(f),
             },
-            Self::Status(status) => write!(f, "answered {status}"),
-            Self::Timeout(within) => write!(f, "did not answer within {within:?}"),
+            Self::Status(status) => write!(f, "the webhook answered {status}"),
+            Self::Timeout(within) => write!(f, "the webhook did not answer within {within:?}"),
         }
     }
 }

@@ -244,7 +244,9 @@ impl WebhookFeed {
         let (url, waiting) = (&self.hook.url, self.lock().telling.queue.len());
         match pause {
             Some(pause) => tracing::warn!(%url, %failure, waiting, again_in = ?pause, "a webhook failed"),
-            None => tracing::warn!(%url, %failure, waiting, "a webhook failed and is not asked again"),
+            None => {
+                tracing::warn!(%url, %failure, waiting, "a webhook failed, and its events are dropped because gripd is stopping")
+            }
         }
     }
 
@@ -265,7 +267,7 @@ impl WebhookFeed {
         lost += closed;
         if lost > 0 {
             let in_time = sent.is_ok();
-            tracing::warn!(url = %self.hook.url, events = lost, in_time, "events for a webhook were dropped: it has not received all of them");
+            tracing::warn!(url = %self.hook.url, events = lost, in_time, "gripd stopped before a webhook had accepted all events: the rest were dropped");
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Background {
 impl Background {
     /// Adds a request to those that wait. Returns `false`, and drops the request, if there are too many.
     #[must_use]
-    pub(super) fn tell(&self, word: impl Future<Output = ()> + 'static) -> bool {
+    pub(super) fn enqueue(&self, word: impl Future<Output = ()> + 'static) -> bool {
         if self.open.get() >= MAX_WAITING {
             return false;
         }
@@ -67,14 +67,14 @@ impl OriginClient {
 
     /// Carries out a future in the background. A drain waits for its end. If there are too many background requests,
     /// the future is dropped, which is logged.
-    pub fn behind(&self, word: impl Future<Output = ()> + 'static) {
-        if !self.background.tell(word) {
+    pub fn run_in_background(&self, word: impl Future<Output = ()> + 'static) {
+        if !self.background.enqueue(word) {
             tracing::warn!("too many notifications about disconnected clients are waiting: one was dropped");
         }
     }
 
     /// Waits until all background requests are done.
-    pub async fn all_told(&self) {
+    pub async fn all_done(&self) {
         while self.background.open.get() > 0 {
             self.background.done.notified().await;
         }

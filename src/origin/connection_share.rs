@@ -25,7 +25,7 @@ const CROWD_PATIENCE: Duration = Duration::from_millis(100);
 const OWN_PATIENCE: Duration = Duration::from_secs(1);
 /// The time that a client may keep gripd waiting before its connection may give way, if its source has less than a
 /// quarter of all connections.
-const PATIENCE: Duration = Duration::from_secs(5);
+const FAIR_USE_TIME: Duration = Duration::from_secs(5);
 
 /// The connections to one origin that are in use, and the requests that wait for one.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl ConnectionShare {
         }
         tracing::debug!(
             count = chosen.len(),
-            "connections to an origin were closed for waiting requests because their clients are slow"
+            "connections to an origin were closed because their clients are slow and other requests wait for a connection"
         );
         self.grant();
     }
@@ -174,7 +174,7 @@ impl ConnectionShare {
             *counts.entry(user.source).or_default() += 1;
         }
         let patience = |user: &ConnectionUser| match counts.get(&user.source) {
-            Some(count) if count * 4 < self.most => PATIENCE,
+            Some(count) if count * 4 < self.most => FAIR_USE_TIME,
             // gripd's own requests do not count as another source, because they may be for clients of any source.
             _ if queue.sources().all(|waits| waits.is_own() || waits == user.source) => OWN_PATIENCE,
             _ => CROWD_PATIENCE,

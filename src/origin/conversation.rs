@@ -187,7 +187,9 @@ impl OverHttpConversation {
 
     async fn send(&self, body: Vec<u8>, replayed: usize) -> Result<OriginAnswer, FailedRequest> {
         let target = self.chosen();
-        let TargetPlace::Address(address) = &target.place else { return Err(unusable("the target is not a server")) };
+        let TargetPlace::Address(address) = &target.place else {
+            return Err(unusable("the target 'test' cannot receive WebSocket-over-HTTP requests"));
+        };
         let request = self.request(body.len(), replayed).map_err(FailedRequest::unsent)?;
         let origin_request = OriginRequest {
             route: &self.about.route,
@@ -289,7 +291,7 @@ impl OverHttpConversation {
                     self.meta.insert(name.into(), value);
                 }
             } else {
-                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too much meta: this entry is ignored");
+                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too many or too long meta values: this one is ignored");
             }
         }
     }
@@ -313,7 +315,7 @@ impl Drop for OverHttpConversation {
             meta: std::mem::take(&mut self.meta),
             open: false,
         };
-        let told = self.origin.background.tell(async move {
+        let told = self.origin.background.enqueue(async move {
             let _turn = last.turn(Lane::Leaving).await;
             // The request is boxed on its own and only now, so that the many conversations that may wait for their
             // turn do not each hold memory for it.

@@ -70,7 +70,7 @@ impl Failure {
 
     /// Returns the failure of something that has taken longer than `limit`, which is the value of `setting`.
     pub fn over_time(kind: FailureKind, setting: &str, limit: Duration) -> Self {
-        Self::because(kind, format!("{setting} ({} s) is over", limit.as_secs_f64()))
+        Self::because(kind, format!("{setting} ({} s) has expired", limit.as_secs_f64()))
     }
 
     /// Returns a failure with its cause.
@@ -135,22 +135,22 @@ impl fmt::Display for Failure {
             }
             FailureKind::Busy => "all connections to the origin are in use",
             FailureKind::TimedOut => "the origin did not answer in time",
-            FailureKind::Broken => "the origin closed the connection without an answer",
+            FailureKind::Broken => "the connection to the origin ended before the response was complete",
             FailureKind::Unusable => "the origin's response is not valid",
-            FailureKind::TooLarge => "the origin's answer is too large to be held",
-            FailureKind::Lost => "the origin is lost",
+            FailureKind::TooLarge => "the origin's response is too large",
+            FailureKind::Lost => "the connection to the origin was lost",
             FailureKind::NoScript => "the origin's response cannot be encoded as JSON-P",
-            FailureKind::NotAllowed => "the origin's response holds a channel that the route does not allow",
+            FailureKind::NotAllowed => "the origin's response names a channel that the route does not allow",
             FailureKind::NotNamed => "the client's token does not allow one of the channels",
             FailureKind::Denied => "one of the channels is currently denied to the client",
             FailureKind::GaveWay => {
-                "the request was ended because its client was slow while others waited for a connection to the origin"
+                "the request was ended because its client was slow while other requests waited for a connection to the origin"
             }
             FailureKind::RequestSlow => {
-                "the client sent the request body too slowly (body_timeout, least_rate, body_total)"
+                "the client sent the request body too slowly (see [client] body_timeout, least_rate and body_total)"
             }
             FailureKind::RequestBroken => "the request body is incomplete",
-            FailureKind::RequestTooLarge => "the request body is too large for a request that is held",
+            FailureKind::RequestTooLarge => "the request body is too large to be kept while the request is held",
         })
     }
 }

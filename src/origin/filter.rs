@@ -15,7 +15,7 @@ impl OriginClient {
             Ok(content) => content,
             Err(failure) => {
                 let error = failure.explain();
-                tracing::warn!(channel = ?item.channel, uri = %about.shown(), error, "an item could not be passed through a filter");
+                tracing::warn!(channel = ?item.channel, uri = %about.shown(), error, "an item was not delivered to a client because a filter failed");
                 None
             }
         }
@@ -60,7 +60,10 @@ impl OriginClient {
         let client = item.context.client;
         let uri = client.get("url").and_then(|url| about.resolve(url));
         let Some(uri) = uri else {
-            return Err(Failure::because(FailureKind::Unusable, "the client's meta has no usable 'url'"));
+            return Err(Failure::because(
+                FailureKind::Unusable,
+                "the value 'url' of the client's meta is missing or is not a valid URL",
+            ));
         };
         let item_meta = item.context.item.map_or_else(|| Meta::default().to_json(), Meta::to_json);
         let headers =

@@ -23,8 +23,8 @@ impl GoneLinkGuard {
 impl Drop for GoneLinkGuard {
     fn drop(&mut self) {
         let (origin, about, uri) = (Rc::clone(&self.origin), self.about.clone(), self.uri.clone());
-        if !self.origin.background.tell(async move { origin.ask_gone(&about, &uri).await }) {
-            tracing::warn!(uri = %self.about.route.shown(&self.uri.to_string()), "too many requests to gone links are waiting: this one was dropped");
+        if !self.origin.background.enqueue(async move { origin.ask_gone(&about, &uri).await }) {
+            tracing::warn!(uri = %self.about.route.shown(&self.uri.to_string()), "too many requests to links with rel=gone are waiting: this one was dropped");
         }
     }
 }
@@ -41,9 +41,11 @@ impl OriginClient {
         match told {
             Ok(CollectedAnswer { status, .. }) if status.is_success() => {}
             Ok(CollectedAnswer { status, .. }) => {
-                tracing::warn!(%uri, status = status.as_u16(), "the request to a gone link was refused")
+                tracing::warn!(%uri, status = status.as_u16(), "the request to a link with rel=gone was refused")
             }
-            Err(failure) => tracing::warn!(%uri, error = failure.explain(), "the request to a gone link failed"),
+            Err(failure) => {
+                tracing::warn!(%uri, error = failure.explain(), "the request to a link with rel=gone failed")
+            }
         }
     }
 }

@@ -204,7 +204,7 @@ async fn take_over(
     let Ok(parts) = upgraded.downcast::<TokioIo<Outbound>>() else {
         return Err(Failure::because(
             FailureKind::Unusable,
-            "the origin's connection cannot be taken over after the handshake",
+            "internal error: the connection to the origin cannot be used after the handshake",
         ));
     };
     Ok((parts.io.into_inner().into_parts(), parts.read_buf, response.into_parts().0))
@@ -213,7 +213,7 @@ async fn take_over(
 /// Checks that the origin has understood the handshake (RFC 6455 4.1).
 fn check(asked: &HeaderMap, answered: &HeaderMap) -> Result<(), Failure> {
     if !names_token(answered, &UPGRADE, "websocket") || !names_token(answered, &CONNECTION, "upgrade") {
-        let why = "the response changes the protocol without 'Upgrade: websocket' and 'Connection: Upgrade'";
+        let why = "the response with status 101 lacks 'Upgrade: websocket' or 'Connection: Upgrade'";
         return Err(Failure::because(FailureKind::Unusable, why));
     }
     let key = asked.get(SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);

@@ -31,7 +31,7 @@ pub use pool::Lease;
 pub use request_body::{ReadAhead, ReadAheadBudget, RequestBody, RequestBodyState, without_grip};
 pub use rewrite::{
     ForwardedEdit, ForwardedFor, ForwardedProto, PUSHPIN_ROUTE, Via, has_passed, is_of_proxies, is_plainly_framed,
-    is_reserved, names_a_crowd, remove_hop_by_hop, remove_where,
+    is_reserved, names_too_many_headers, remove_hop_by_hop, remove_where,
 };
 pub use shield::Shield;
 
@@ -144,12 +144,12 @@ impl Metrics {
                 .counter("origin_fail_overs_total", "Requests that went to the next target of their route."),
             gave_way: registry.counter(
                 "origin_gave_way_total",
-                "Connections to origins that were closed for waiting requests because their client was slow.",
+                "Connections to origins that were closed because their client was slow and other requests waited for a connection.",
             ),
-            links: registry.counter("links_total", "Requests for next links."),
+            links: registry.counter("links_total", "Requests to links with rel=next."),
             links_shared: registry.counter("links_shared_total", "Streams that were served from the response to another stream's request."),
             informational_dropped: registry
-                .counter("origin_informational_dropped_total", "Informational answers that were dropped."),
+                .counter("origin_informational_dropped_total", "Informational responses (1xx) from origins that were dropped."),
             own_requests_waiting: registry.gauge(
                 "own_requests_waiting",
                 "Requests by gripd itself (links, retries, disconnect notifications, filters) that are waiting for their turn.",

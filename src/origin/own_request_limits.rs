@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 const MAX_LANES: usize = 1024;
 
 /// The least number of waiting entries at which a queue removes those of requests that no longer wait.
-const SWEEP: usize = 64;
+const SWEEP_FROM: usize = 64;
 
 /// A kind of gripd's own requests. Requests of different kinds do not wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,7 +112,7 @@ impl LaneQueue {
             drop(state);
             return Ok(OwnRequestPermit(Some(self)));
         }
-        if state.waiting.len() >= SWEEP.max(2 * state.swept) {
+        if state.waiting.len() >= SWEEP_FROM.max(2 * state.swept) {
             state.waiting.retain(|grant| !grant.is_closed());
             state.swept = state.waiting.len();
         }
@@ -204,7 +204,7 @@ mod tests {
             drop(asks(&turns, Lane::Asking, 1));
         }
         let queue = turns.queue(Lane::Asking, "o".to_owned());
-        assert!(lock(&queue.state).waiting.len() <= 2 * SWEEP);
+        assert!(lock(&queue.state).waiting.len() <= 2 * SWEEP_FROM);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Pool {
         place.ok_or_else(|| {
             Failure::because(
                 FailureKind::Busy,
-                "the origin has as many relayed WebSockets as [origin] websockets allows",
+                "the limit of WebSockets relayed to the origin is reached ([origin] websockets)",
             )
         })
     }

@@ -106,12 +106,12 @@ struct BodyPieces {
 
 impl BodyPieces {
     /// The length in bytes below which pieces are copied.
-    const SMALL: usize = 4 << 10;
+    const SMALL_PIECE: usize = 4 << 10;
 
     fn push(&mut self, piece: &Bytes) {
-        if piece.len() < Self::SMALL {
+        if piece.len() < Self::SMALL_PIECE {
             self.small.extend_from_slice(piece);
-            if self.small.len() >= 4 * Self::SMALL {
+            if self.small.len() >= 4 * Self::SMALL_PIECE {
                 self.seal();
             }
         } else {

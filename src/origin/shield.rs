@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The age up to which a response is shared with streams that request their link only because it is due.
-const FRESH: Duration = Duration::from_millis(250);
+const FRESH_FOR: Duration = Duration::from_millis(250);
 
 /// The link requests of all shards, and the turns of gripd's own requests.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ struct Flight {
 }
 
 impl ShieldState {
-    /// Removes the flights that ended at least [`FRESH`] ago.
+    /// Removes the flights that ended at least [`FRESH_FOR`] ago.
     fn forget_landed(&mut self, now: Instant) {
         while self.landed.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, key)) = self.landed.pop_front() else { break };
@@ -161,12 +161,12 @@ impl Shield {
     }
 
     fn landed(&self, key: FlightKey) {
-        self.state().landed.push_back((Instant::now() + FRESH, key));
+        self.state().landed.push_back((Instant::now() + FRESH_FOR, key));
     }
 
     /// Removes a flight that has just ended, after the time for which its outcome is shared.
     async fn sweep(self: Arc<Self>) {
-        tokio::time::sleep(FRESH + Duration::from_millis(1)).await;
+        tokio::time::sleep(FRESH_FOR + Duration::from_millis(1)).await;
         self.state().forget_landed(Instant::now());
     }
 
@@ -205,7 +205,7 @@ impl OriginClient {
     ) -> Result<CollectedAnswer, Failure> {
         let route = SameArc(Arc::clone(&about.route));
         let key = FlightKey { route, secure: about.secure, uri: uri.to_string(), last_ids: last_ids.to_vec() };
-        let since = since.or_else(|| Instant::now().checked_sub(FRESH)).unwrap_or(self.shield.started);
+        let since = since.or_else(|| Instant::now().checked_sub(FRESH_FOR)).unwrap_or(self.shield.started);
         let ask = || OwnRequest { method: Method::GET, uri, headers: &[], body: Bytes::new(), last_ids };
         loop {
             match self.shield.board(&key, since) {

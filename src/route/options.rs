@@ -95,7 +95,7 @@ pub(super) fn parse(section: &LineSection) -> Result<Route, InvalidText> {
             "response_timeout" => route.response_timeout = Some(seconds(name, value)?),
             "log_level" => match value.parse() {
                 Ok(level @ 0..=4) => route.log_level = Some(level),
-                _ => return invalid("log_level must be 0 to 4"),
+                _ => return invalid("log_level must be a number from 0 to 4"),
             },
             "session" | "sockjs" | "sockjs_as_path" => {
                 return invalid(format!("the route option '{name}' is not supported: remove it"));

@@ -155,7 +155,7 @@ impl UserOptions {
     pub(super) fn finish(self) -> Result<Option<UserIdentification>, InvalidText> {
         let sources = [!self.places.is_empty(), self.meta.is_some(), self.header.is_some()];
         if sources.iter().filter(|is| **is).count() > 1 {
-            return invalid("there may be only one of user_jwt, user_meta and user_header");
+            return invalid("only one of user_jwt, user_meta and user_header may be set");
         }
         if let Some(option) = self.of_token
             && self.places.is_empty()

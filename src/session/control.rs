@@ -84,7 +84,7 @@ impl Session<'_> {
             let most = admission.max_channels();
             if held.len() >= most {
                 self.sessions.metrics.refused_subscriptions.inc();
-                return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a WebSocket has reached its maximum number of channels");
+                return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a subscription was ignored: the WebSocket has reached its maximum number of channels ([client] max_channels)");
             }
             if self.enter(&channel, filters.clone()).is_err() {
                 // The same response may subscribe the client to another channel that exempts it from the denial
@@ -101,7 +101,7 @@ impl Session<'_> {
         // Entering a channel first delivers everything that was accepted before, and the changed terms of the other
         // channels must apply to that. The terms of the new channel are applied at the end of this poll, before its
         // first item.
-        if self.stale {
+        if self.terms_due {
             self.agree();
         }
         self.set_filters(channel, filters);
@@ -174,7 +174,7 @@ impl Session<'_> {
             Ok(()) => None,
             Err(denied) => {
                 self.sessions.admission.note_denied(&denied);
-                tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket was ended");
+                tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket was closed because the channel of its user is denied to it");
                 self.parked.set_end_reason(EndReason::Kicked);
                 Some(SessionEnd::Close(CloseReason::new(1008, "denied")))
             }
@@ -213,7 +213,7 @@ impl Session<'_> {
             None => meta.remove(name),
             Some(value) => {
                 if let Err(error) = meta.add(name, value) {
-                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too much meta: this entry is ignored");
+                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too many or too long meta values: this one is ignored");
                 }
             }
         }
@@ -223,6 +223,6 @@ impl Session<'_> {
     /// filters has no terms, so that nothing needs to be applied.
     fn change_terms(&mut self) {
         let filters = self.extras.as_ref().is_some_and(|extras| !extras.filters.is_empty());
-        self.stale |= filters || self.parked.is_on_terms();
+        self.terms_due |= filters || self.parked.is_on_terms();
     }
 }

@@ -25,7 +25,7 @@ impl Session<'_> {
     /// Applies the current terms to all items that arrive from now on. If no term has an effect, the connection takes
     /// items without terms again.
     pub(super) fn agree(&mut self) {
-        self.stale = false;
+        self.terms_due = false;
         let terms = self.terms();
         // While a filter is being asked about an item, later items must wait, so that their order is kept.
         let asks = terms.channels.iter().any(ChannelTerms::asks) || self.is_asking();
@@ -88,6 +88,6 @@ impl Session<'_> {
             _ => self.parked.skip_pending(&asked),
         }
         self.take_queued();
-        self.stale |= !self.is_asking();
+        self.terms_due |= !self.is_asking();
     }
 }

@@ -118,8 +118,12 @@ impl OriginLine {
     /// Sends what the origin still has to receive, in the background, and drops the line.
     pub(super) fn wind_up(self, leave: OriginLeave, origin: &OriginClient) {
         match self {
-            Self::OverHttp(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),
-            Self::Relayed(line) if line.has_last_words(&leave) => origin.behind(async { line.wind_up(leave).await }),
+            Self::OverHttp(line) if line.has_last_words(&leave) => {
+                origin.run_in_background(async { line.wind_up(leave).await })
+            }
+            Self::Relayed(line) if line.has_last_words(&leave) => {
+                origin.run_in_background(async { line.wind_up(leave).await })
+            }
             Self::OverHttp(_) | Self::Relayed(_) | Self::Echo | Self::Detached => {}
         }
     }

@@ -21,10 +21,10 @@ use tokio::time::{Instant, timeout_at};
 const MAX_WAITING: usize = 200_000;
 /// The amount of work that one poll of a session may do before other tasks run. Each message, piece of a message or
 /// event costs 1, and 1 more for each KiB of its content.
-const BUDGET: u32 = 256;
+const MAX_STEPS: u32 = 256;
 
 /// The interval at which a session checks whether the client is still connected while its bytes are left unread.
-pub(super) const STUCK: Duration = Duration::from_secs(15);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// How long before the end of the grace a session that is being ended stops waiting for the rest of a relayed
 /// message. The time that is left is for the Close frame.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -89,7 +89,7 @@ pub(super) struct Session<'a> {
     pub(super) relaying: Relaying,
     /// Whether the terms must be applied at the end of this poll: because the filters or the meta have changed, or
     /// because items need no longer wait.
-    pub(super) stale: bool,
+    pub(super) terms_due: bool,
 }
 
 impl<'a> Session<'a> {
@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
             phase: SessionPhase::default(),
             budget: 0,
             relaying: Relaying::default(),
-            stale: false,
+            terms_due: false,
         }
     }
 
@@ -128,7 +128,7 @@ impl<'a> Session<'a> {
 
     /// Does all work that is possible now, and sends the frames that result from it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
-        self.budget = BUDGET;
+        self.budget = MAX_STEPS;
         // The time is compared here because the timer is set only when the session is idle, and a busy session may
         // never be.
         let overdue = self.due().is_some_and(|at| at <= Instant::now());
@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
             }
         }
         self.enter_denied();
-        if self.stale && end.is_none() && !self.phase.is_ending() {
+        if self.terms_due && end.is_none() && !self.phase.is_ending() {
             self.agree();
         }
         self.put_small();
@@ -293,7 +293,7 @@ impl<'a> Session<'a> {
                 if self.parked.has_left() {
                     return Some(SessionEnd::Gone);
                 }
-                extras.stuck_at = Some(now + STUCK);
+                extras.stuck_at = Some(now + STUCK_AFTER);
             }
         }
         self.send_due(now);

@@ -98,7 +98,7 @@ impl OverHttpLine {
             }
             if self.is_stuck() {
                 self.state = OverHttpState::Over;
-                return Poll::Ready(lost("the origin does not accept the events that it is sent"));
+                return Poll::Ready(lost("the origin does not accept the events that gripd sends to it"));
             }
             match &mut self.state {
                 // Events of the client are sent at once. A request without events waits for permission.

@@ -19,7 +19,7 @@ const MAX_WAITING: usize = 64 << 10;
 /// are relayed in several frames.
 const MAX_GATHERED: usize = 64 << 10;
 /// How long an origin may take to read the last bytes and to close its side of the connection.
-const GOODBYE: Duration = Duration::from_secs(2);
+const CLOSE_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The line to an origin that speaks WebSocket itself.
 pub(super) struct RelayedLine {
@@ -154,7 +154,7 @@ impl RelayedLine {
     }
 
     /// Sends the remaining bytes and the Close frame, and waits until the origin has closed its side, for at most
-    /// [`GOODBYE`].
+    /// [`CLOSE_WRITE_TIMEOUT`].
     pub(super) async fn wind_up(mut self: Box<Self>, leave: OriginLeave) {
         if let OriginLeave::Close(reason) = leave {
             self.close(reason.as_ref());
@@ -166,7 +166,7 @@ impl RelayedLine {
             tokio::io::copy(&mut socket.transport, &mut tokio::io::sink()).await
         };
         // The result does not matter: an origin that does not read in time misses the end of the conversation.
-        let _ = timeout(GOODBYE, said).await;
+        let _ = timeout(CLOSE_WRITE_TIMEOUT, said).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The relaying of messages between the two sides of a session.
 
 use super::line::OriginLine;
-use super::live::{STUCK, Session, SessionEnd};
+use super::live::{STUCK_AFTER, Session, SessionEnd};
 use super::phase::{ClientClose, ClosedBy, Relaying};
 use super::reason_or_normal;
 use super::side_message::{OriginLeave, Piece, SideMessage};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The largest frame, in bytes, that is collected with others before it is put into the outlet.
-const SMALL: usize = 4 << 10;
+const MAX_COLLECTED_FRAME: usize = 4 << 10;
 /// The number of collected bytes from which on they are put into the outlet.
 const MAX_SMALL: usize = 16 << 10;
 /// How long an origin may still answer the earlier messages of a client that gripd has closed.
@@ -30,7 +30,7 @@ impl Session<'_> {
                 self.unread = input.into();
                 self.parked.pause_reading();
                 if stuck {
-                    self.extras().stuck_at = Some(Instant::now() + STUCK);
+                    self.extras().stuck_at = Some(Instant::now() + STUCK_AFTER);
                 }
                 return None;
             }
@@ -73,8 +73,8 @@ impl Session<'_> {
     /// may connect again (1013), once origins have accepted messages.
     fn give_way(&mut self) -> Option<SessionEnd> {
         self.sessions.metrics.crowded.inc();
-        tracing::warn!(uri = %self.about.shown(), "a WebSocket was closed: the messages that wait for origins have reached [websocket] unsent_total, and its own are among the most");
-        self.close(Some(CloseReason::new(1013, "too many messages wait")), ClosedBy::Gripd)
+        tracing::warn!(uri = %self.about.shown(), "a WebSocket was closed: the messages waiting for all origins exceed [websocket] unsent_total, and this WebSocket has one of the largest shares");
+        self.close(Some(CloseReason::new(1013, "too many messages are waiting")), ClosedBy::Gripd)
     }
 
     /// Closes a WebSocket whose client has violated the protocol or sent a message that is too large. The origin may
@@ -140,7 +140,7 @@ impl Session<'_> {
             SideMessage::Lost(failure) => {
                 tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the connection to the origin of a WebSocket was lost");
                 self.sessions.metrics.lost.inc();
-                Some(SessionEnd::Lost(CloseReason::new(1011, "the origin is lost")))
+                Some(SessionEnd::Lost(CloseReason::new(1011, "the connection to the origin was lost")))
             }
         }
     }
@@ -188,7 +188,7 @@ impl Session<'_> {
             self.put_small();
             self.parked.stop_queueing();
             self.take_queued();
-            self.stale = true;
+            self.terms_due = true;
         }
     }
 
@@ -200,7 +200,7 @@ impl Session<'_> {
 
     /// Queues a frame for the client. It is sent at the end of this poll of the session.
     fn send(&mut self, frame: Bytes) {
-        if frame.len() > SMALL {
+        if frame.len() > MAX_COLLECTED_FRAME {
             self.put_small();
             return self.parked.put([frame]);
         }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 /// The number of waiting bytes up to which a session is neither counted nor closed to make room.
-const SPARED: usize = 4 << 10;
+const NOT_COUNTED: usize = 4 << 10;
 
 /// The memory of waiting messages of all sessions of a shard, and its limit.
 #[derive(Debug)]
@@ -19,11 +19,11 @@ pub(super) struct Unsent(Rc<UnsentTotal>);
 struct UnsentTotal {
     bytes: Cell<usize>,
     most: usize,
-    /// The sessions that are counted: those with more than [`SPARED`] waiting bytes.
+    /// The sessions that are counted: those with more than [`NOT_COUNTED`] waiting bytes.
     large: RefCell<Slab<Rc<LargeSession>>>,
 }
 
-/// A session with more than [`SPARED`] waiting bytes.
+/// A session with more than [`NOT_COUNTED`] waiting bytes.
 #[derive(Debug, Default)]
 struct LargeSession {
     key: usize,
@@ -73,7 +73,7 @@ impl UnsentShare {
     /// Sets the number of bytes that wait for the session's origin.
     pub(super) fn set(&mut self, bytes: usize) {
         let (before, bytes) =
-            (self.large.as_ref().map_or(0, |large| large.bytes.get()), if bytes > SPARED { bytes } else { 0 });
+            (self.large.as_ref().map_or(0, |large| large.bytes.get()), if bytes > NOT_COUNTED { bytes } else { 0 });
         self.total.bytes.set(self.total.bytes.get() - before + bytes);
         match &self.large {
             Some(large) if bytes > 0 => large.bytes.set(bytes),

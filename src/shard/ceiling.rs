@@ -2,7 +2,7 @@
 //! well as when an item arrives.
 
 use super::conn::Conn;
-use super::unsent_account::CROWDED;
+use super::unsent_account::CROWDED_FACTOR;
 use super::{ConnectionKey, Shard, ShardState};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -27,7 +27,7 @@ impl Shard {
 
 impl ShardState {
     /// Closes connections until no more bytes wait than the ceiling allows. Connections whose transport has stalled
-    /// are closed first, those with the most bytes before the others. If more than [`CROWDED`] times the ceiling
+    /// are closed first, those with the most bytes before the others. If more than [`CROWDED_FACTOR`] times the ceiling
     /// still waits, connections whose clients keep reading are closed too, until no more than that is left. One
     /// that has a single piece in its outlet is spared then.
     pub(super) fn enforce_ceiling(&mut self) {
@@ -38,16 +38,16 @@ impl ShardState {
         // All bytes of a WebSocket are counted as freed, although the frame that may be half written stays in its
         // outlet. That frame is dropped at the latest when the grace of the connection is over.
         let mut left = choose(self.outgoing.waiting(), ceiling, stalled, &mut slow);
-        if left > ceiling.saturating_mul(CROWDED) {
+        if left > ceiling.saturating_mul(CROWDED_FACTOR) {
             // One item alone never makes a client slow, however large it is.
             let reads = |conn: &Conn| !conn.has_stalled(now_ms) && conn.outlet.len() > 1;
             let others = self.largest(|conn| if reads(conn) { conn.outlet.backlog() } else { 0 });
-            left = choose(left, ceiling.saturating_mul(CROWDED), others, &mut slow);
+            left = choose(left, ceiling.saturating_mul(CROWDED_FACTOR), others, &mut slow);
         }
         tracing::debug!(
             count = slow.len(),
             left,
-            "client connections are closed: too much data is waiting for all clients together"
+            "client connections are closed: the data waiting for all slow clients together exceeds [delivery] outlets_total"
         );
         self.metrics.slow.inc_by(slow.len() as u64);
         slow.into_iter().for_each(|key| self.shed(key));

@@ -6,7 +6,7 @@ use super::pending_item::PendingItem;
 use super::rare_parts::{LastIdUndo, RareParts};
 use super::registry::{Subscription, Subscriptions};
 use super::tally::CloseOutcome;
-use super::unsent_account::{CROWDED, UnsentAccount};
+use super::unsent_account::{CROWDED_FACTOR, UnsentAccount};
 use super::{ConnectionKey, ConnectionPlace, EndReason, Profile};
 use crate::grip::Format;
 use crate::grip::item::ResponseFormat;
@@ -73,7 +73,7 @@ pub(super) enum Notice {
 /// many rounds pass in the time that a client on another core needs to read the bytes of one round.
 const STALLED_MS: u32 = 1000;
 /// The factor by which the data queued for a connection may exceed its limit while the client keeps reading.
-pub(super) const BURST: usize = 16;
+pub(super) const BURST_FACTOR: usize = 16;
 
 /// The error that a client reads too slowly, so that an item cannot be added to its outlet.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl Conn {
 
     /// Replaces one of the connection's subscriptions, whose position among the subscribers of its channel has
     /// changed.
-    pub(super) fn note_place(&mut self, to: Subscription) {
+    pub(super) fn update_subscription(&mut self, to: Subscription) {
         if let Some(subscription) = self.subscriptions.iter_mut().find(|subscription| subscription.is_same_channel(to))
         {
             *subscription = to;
@@ -277,8 +277,8 @@ impl Conn {
         let exceeds_limit = |waiting: usize, limit: usize, burst_factor: usize| {
             waiting > limit && (stalled || waiting > limit.saturating_mul(burst_factor))
         };
-        exceeds_limit(self.outlet.backlog(), outgoing.client_buffer(), BURST)
-            || exceeds_limit(outgoing.waiting() + more, outgoing.ceiling(), CROWDED)
+        exceeds_limit(self.outlet.backlog(), outgoing.client_buffer(), BURST_FACTOR)
+            || exceeds_limit(outgoing.waiting() + more, outgoing.ceiling(), CROWDED_FACTOR)
     }
 
     /// Returns whether the transport has taken no bytes for [`STALLED_MS`] milliseconds. This is meaningful only

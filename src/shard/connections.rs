@@ -29,7 +29,11 @@ impl From<usize> for ConnectionKey {
     /// Converts an index of the table. Every index fits: each connection needs a file descriptor, and no process
     /// can have 2^32 of them.
     fn from(index: usize) -> Self {
-        Self(u32::try_from(index).unwrap_or_else(|_| unreachable!("{index} connections in one shard")))
+        Self(
+            u32::try_from(index).unwrap_or_else(|_| {
+                unreachable!("internal error: the connection number {index} of a shard is too large")
+            }),
+        )
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::conn::{Conn, DeliveryForm, Notice};
 use super::offer::ItemOffer;
-use super::rounds::{AppendOutcome, AppendProgress, Rounds, SLICE};
+use super::rounds::{AppendOutcome, AppendProgress, Rounds, TIME_SLICE};
 use super::{ConnectionKey, Inbox, Shard, ShardState};
 use crate::grip::Formats;
 use crate::grip::filter::MAX_ADDED;
@@ -32,7 +32,7 @@ impl Shard {
             loop {
                 match self.step() {
                     NextStep::Idle => break,
-                    NextStep::Again if begun.elapsed() < SLICE => {}
+                    NextStep::Again if begun.elapsed() < TIME_SLICE => {}
                     NextStep::Again | NextStep::Yield => {
                         tokio::task::yield_now().await;
                         begun = Instant::now();
@@ -166,7 +166,7 @@ impl ShardState {
                 self.offer(key, ItemOffer { item: &item, pieces: &pieces }, &mut outcome);
             }
             if let Some(begun) = &mut self.rounds.round.begun {
-                begun.offers.learn(begin.elapsed(), self.settings.steps.special);
+                begun.offers.learn(begin.elapsed(), self.settings.steps.single_offers);
             }
         }
         if let Some(item) = self.rounds.backlog.front() {

@@ -70,9 +70,9 @@ impl Shard {
 impl ShardState {
     /// Ends connections whose time has come, at most 256 of them, so that other tasks can run in between.
     fn expire(&mut self, now: Instant) {
-        const MOST: usize = 256;
+        const MAX_PER_STEP: usize = 256;
         let frame = websocket::close(Some(&CloseReason::new(1008, "expired")));
-        for _ in 0..MOST {
+        for _ in 0..MAX_PER_STEP {
             let Some(key) = self.expiring.next_due(now) else { return };
             let conn = self.conn(key);
             if conn.ending.is_none() {

@@ -5,13 +5,13 @@ use super::conn::Conn;
 
 /// The number of connections up to which a shard is checked. With more of them, the check would take longer than
 /// the step before it.
-const MOST: usize = 64;
+const MAX_CHECKED: usize = 64;
 
 impl ShardState {
-    /// Returns whether the invariants hold for a shard that has done all its work. A shard with more than [`MOST`]
+    /// Returns whether the invariants hold for a shard that has done all its work. A shard with more than [`MAX_CHECKED`]
     /// connections is not checked.
     pub(super) fn is_whole(&self) -> bool {
-        if self.conns.len() > MOST {
+        if self.conns.len() > MAX_CHECKED {
             return true;
         }
         let blocked = self.conns.iter().filter(|(_, conn)| conn.blocked);

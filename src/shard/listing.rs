@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// The number of keys that are looked at for one page of all connections. It limits the time of a page when most
 /// keys are not in use.
-const LOOKS: usize = 10_000;
+const MAX_KEYS_PER_PAGE: usize = 10_000;
 
 /// A question about the connections of one shard.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl ShardState {
         // No connection has a key with this number or a greater one.
         let end = self.conns.end();
         let mut page = ListingPage::default();
-        for place in first..end.min(first.saturating_add(LOOKS)) {
+        for place in first..end.min(first.saturating_add(MAX_KEYS_PER_PAGE)) {
             if page.rows.len() == question.limit {
                 break;
             }

@@ -36,14 +36,17 @@ impl Metrics {
             filtered: registry.counter("filtered_total", "Items not delivered to a connection because of its filters."),
             overflowed: registry.counter(
                 "overflowed_total",
-                "Queues dropped because the connection could get the items from its origin instead.",
+                "Full output queues for which gripd asked the origin again instead of closing the connection.",
             ),
             slow: registry.counter("slow_total", "Connections closed because their output queue was full."),
-            closed: registry.counter("closed_total", "Connections ended by a close."),
-            cut: registry.counter("cut_total", "Connections ended by a close that were reset with data unsent."),
+            closed: registry.counter("closed_total", "Connections ended by a published close action."),
+            cut: registry.counter(
+                "cut_total",
+                "Connections ended by a published close action that were reset before all their data was sent.",
+            ),
             denied: registry.counter("denied_total", "Subscriptions refused because the channel is denied."),
             not_allowed: registry
-                .counter("not_allowed_total", "Subscriptions refused because the name is not allowed."),
+                .counter("not_allowed_total", "Subscriptions refused because the name of the channel is not allowed."),
         }
     }
 }

@@ -204,7 +204,7 @@ impl ShardState {
             return;
         }
         let conns = &mut self.conns;
-        let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].note_place(s));
+        let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].update_subscription(s));
         self.ledger.left(&self.conns[key].profile, &left);
     }
 }

@@ -15,21 +15,21 @@ impl ShardState {
     /// still reach it. Of the items accepted after the command, it gets those of the channels that it entered, and
     /// none of those that it left.
     pub(super) fn carry_out_move(&mut self, key: ConnectionKey, command: &Command, moved: &ChannelMove) {
-        let channels = self.concerned(key, moved);
+        let channels = self.changed_channels(key, moved);
         if channels.is_empty() || self.catch_up_or_end(key, command.number).is_break() {
             return;
         }
         let counts = command.tally.of(command.index);
         match moved {
             ChannelMove::Unsubscribe(_) => {
-                if let Some(rare) = self.remembers(key) {
+                if let Some(rare) = self.move_record(key) {
                     rare.note_left(&channels);
                 }
                 self.leave(key, &channels);
                 count(&counts.unsubscribed);
             }
             ChannelMove::Subscribe(_) if self.enter(key, &channels, command.number) => {
-                if let Some(rare) = self.remembers(key) {
+                if let Some(rare) = self.move_record(key) {
                     rare.note_entered(&channels);
                 }
                 count(&counts.subscribed);
@@ -42,7 +42,7 @@ impl ShardState {
     /// if that need not be remembered. It must be remembered if the origin may name all channels of the hold again.
     /// A stream with links has this part already, and a long-poll is given it here. The origin of a WebSocket
     /// subscribes and unsubscribes single channels.
-    fn remembers(&mut self, key: ConnectionKey) -> Option<&mut RareParts> {
+    fn move_record(&mut self, key: ConnectionKey) -> Option<&mut RareParts> {
         let (now_ms, channels) = (self.now_ms(), self.channels(key));
         let conn = self.conn(key);
         match conn.feed {
@@ -58,7 +58,7 @@ impl ShardState {
     /// Returns the channels that `moved` changes for a connection. To subscribe, these are the channels that the
     /// connection does not hold, up to the limit of channels for one connection; to unsubscribe, those that it
     /// holds.
-    fn concerned(&self, key: ConnectionKey, moved: &ChannelMove) -> Vec<Channel> {
+    fn changed_channels(&self, key: ConnectionKey, moved: &ChannelMove) -> Vec<Channel> {
         let held = &self.conns[key].subscriptions;
         let holds = |channel: &&Channel| self.registry.holds(held, channel);
         match moved {
@@ -98,7 +98,7 @@ impl ShardState {
             rare.leave(channels);
         }
         let whose = conn.profile.clone();
-        let left = registry.remove(key, &drop, |moved, s| conns[moved].note_place(s));
+        let left = registry.remove(key, &drop, |moved, s| conns[moved].update_subscription(s));
         ledger.left(&whose, &left);
     }
 

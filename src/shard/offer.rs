@@ -1,7 +1,7 @@
 //! Items that are decided for one connection after another, because the connection has terms or a queue, or because
 //! the item is special: it carries hints, a patch, or content that is made for certain filters.
 
-use super::conn::{BURST, DeliveryForm, Notice};
+use super::conn::{BURST_FACTOR, DeliveryForm, Notice};
 use super::inbox::Delivery;
 use super::pending_item::PendingItem;
 use super::pieces::{Pieces, render};
@@ -45,7 +45,7 @@ impl ShardState {
     fn offer_meant(&mut self, key: ConnectionKey, offer: ItemOffer<'_>, outcome: &mut AppendOutcome) {
         let item = offer.item;
         // A connection's queue of items may be as large as the outlet of a client that goes on reading.
-        let most = self.settings.client_buffer.saturating_mul(BURST);
+        let most = self.settings.client_buffer.saturating_mul(BURST_FACTOR);
         let conn = self.conn(key);
         let format = conn.feed.format();
         if conn.feed == DeliveryForm::Away {

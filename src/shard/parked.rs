@@ -25,12 +25,12 @@ const MAX_EARLY: usize = 64 << 10;
 const MAX_KEPT: usize = 16 << 10;
 
 /// The time for which a client may take none of the bytes that wait for it before it is cut.
-const STALLED: Duration = Duration::from_secs(10);
+const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// The interval at which the pace of a client is checked while bytes wait for it.
 const PACE_LOOK: Duration = Duration::from_millis(250);
 
 /// The minimum time that a client has to read the last bytes of its connection.
-const GOODBYE: Duration = Duration::from_millis(50);
+const MIN_END_TIME: Duration = Duration::from_millis(50);
 
 /// The result of waiting until all bytes in the outlet are sent.
 enum FlushProgress {
@@ -233,12 +233,12 @@ impl Parked {
     /// # Errors
     /// The client is gone, or was cut.
     pub async fn wait_for_room(&mut self, pace: Option<&mut Pace>) -> Result<(), ClientGone> {
-        let Some(pace) = pace else { return self.flushed_in_time(STALLED, |_| false).await };
+        let Some(pace) = pace else { return self.flushed_in_time(STALLED_AFTER, |_| false).await };
         let mut looked = (Instant::now(), self.sent());
         let mut account = |parked: &Self| {
             let (since, sent) = std::mem::replace(&mut looked, (Instant::now(), parked.sent()));
             pace.charge_wait(since.elapsed(), usize::try_from(parked.sent() - sent).unwrap_or(usize::MAX));
-            pace.left().is_zero()
+            pace.remaining().is_zero()
         };
         self.flushed_in_time(PACE_LOOK, &mut account).await?;
         account(self);
@@ -253,10 +253,10 @@ impl Parked {
     /// Waits until all bytes are with the kernel.
     ///
     /// # Errors
-    /// The client is gone. Or it was cut, because it took no bytes for [`STALLED`] or because the deadline of its end
+    /// The client is gone. Or it was cut, because it took no bytes for [`STALLED_AFTER`] or because the deadline of its end
     /// has passed.
     async fn flushed(&mut self) -> Result<(), ClientGone> {
-        self.flushed_in_time(STALLED, Self::has_stalled).await
+        self.flushed_in_time(STALLED_AFTER, Self::has_stalled).await
     }
 
     /// Waits until all bytes are with the kernel. Whenever `look_every` has passed, checks whether the client
@@ -308,7 +308,7 @@ impl Parked {
         let feed = conn.feed;
         let ending = conn.ending.get_or_insert_with(|| Ending::new(fresh, None, end_mark(feed, frame)));
         // The end mark may be sent when the grace is nearly over. The client still gets a moment to read it.
-        let deadline = ending.deadline.max(Instant::now() + GOODBYE);
+        let deadline = ending.deadline.max(Instant::now() + MIN_END_TIME);
         conn.complete(&mut state.outgoing);
         state.flush(self.key);
         deadline
@@ -383,11 +383,11 @@ impl Parked {
         Poll::Pending
     }
 
-    /// Returns whether the transport has taken no bytes for at least [`STALLED`].
+    /// Returns whether the transport has taken no bytes for at least [`STALLED_AFTER`].
     fn has_stalled(&self) -> bool {
         let state = self.shard.state.borrow();
         let progress = state.conns[self.key].progress_ms;
-        Duration::from_millis(u64::from(state.now_ms().wrapping_sub(progress))) >= STALLED
+        Duration::from_millis(u64::from(state.now_ms().wrapping_sub(progress))) >= STALLED_AFTER
     }
 
     /// Returns ready when the connection is over: the client has ended its side as well, the transport is gone, or

@@ -178,7 +178,7 @@ mod tests {
             let Some(key) = self.expected.keys().nth(nth % self.expected.len().max(1)).copied() else { return };
             let subscriptions = std::mem::take(&mut self.conns[key].subscriptions);
             let conns = &mut self.conns;
-            let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].note_place(s));
+            let left = self.registry.remove(key, &subscriptions, |moved, s| conns[moved].update_subscription(s));
             assert_eq!(left.len(), self.expected.remove(&key).unwrap().len());
             self.conns.remove(key);
         }

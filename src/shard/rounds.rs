@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The number of appends to outlets after which a round takes no further item.
 const ROUND_APPENDS: usize = 100_000;
 /// The time for which a shard works on deliveries before other tasks of its thread run.
-pub(super) const SLICE: Duration = Duration::from_millis(2);
+pub(super) const TIME_SLICE: Duration = Duration::from_millis(2);
 
 /// The work of a shard that is still to be done.
 #[derive(Default)]
@@ -93,7 +93,7 @@ impl OffersPerStep {
 
     /// Adapts the number to the time that the last step took. The number never exceeds `most`.
     pub(super) fn learn(&mut self, took: Duration, most: usize) {
-        self.0 = if took > SLICE / 2 { (self.0 / 4).max(1) } else { (self.0 * 2).min(most) };
+        self.0 = if took > TIME_SLICE / 2 { (self.0 / 4).max(1) } else { (self.0 * 2).min(most) };
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 /// The number of bytes of an initial body up to which it is copied into one piece with the head. A larger body is a
 /// piece of its own.
-const COPIED: usize = 4096;
+const MAX_COPIED: usize = 4096;
 
 impl Parked {
     /// Puts the beginning of a response into the outlet, where nothing may have been put before: the head, and the
@@ -17,7 +17,7 @@ impl Parked {
             return self.put([body]);
         }
         let mut head = head.render();
-        if body.len() <= COPIED {
+        if body.len() <= MAX_COPIED {
             head.extend_from_slice(&body);
             self.put([head.into()]);
         } else {

@@ -11,7 +11,7 @@ pub struct StepSizes {
     /// The maximum number of connections to which an item is offered one after another before the shard looks for
     /// commands. Connections with terms are offered items in this way, because content may be made for each of them.
     /// All connections are, if the item has hints, a patch, or content that is made for certain filters.
-    pub special: usize,
+    pub single_offers: usize,
     /// The number of bytes that filters may make for single connections before the outlets are flushed. These bytes
     /// are not shared, so many such connections would otherwise need as many copies of an item at the same time.
     pub made_bytes: usize,
@@ -26,7 +26,7 @@ impl Default for StepSizes {
         Self {
             round_items: 64,
             look_every: 4096,
-            special: 64,
+            single_offers: 64,
             made_bytes: 4 << 20,
             flush_connections: 256,
             command_looks: 256,
@@ -38,5 +38,5 @@ impl StepSizes {
     /// Limits so small that few connections suffice to reach every point at which the shard turns to something else.
     #[cfg(test)]
     pub const SMALL: Self =
-        Self { round_items: 3, look_every: 2, special: 1, made_bytes: 8, flush_connections: 2, command_looks: 2 };
+        Self { round_items: 3, look_every: 2, single_offers: 1, made_bytes: 8, flush_connections: 2, command_looks: 2 };
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// The factor by which the waiting bytes may exceed the ceiling as long as clients go on reading. Most of these bytes
 /// are shared by many outlets, so they take less memory than they count.
-pub(super) const CROWDED: usize = 4;
+pub(super) const CROWDED_FACTOR: usize = 4;
 
 /// The account of the bytes that wait in the outlets of a shard.
 #[derive(Debug)]
@@ -71,7 +71,11 @@ impl UnsentAccount {
     /// Subtracts bytes that were added before and no longer wait, because they were written or dropped.
     #[inline]
     pub(super) fn remove_waiting(&mut self, bytes: usize) {
-        debug_assert!(bytes <= self.waiting, "{bytes} bytes are gone, and only {} waited", self.waiting);
+        debug_assert!(
+            bytes <= self.waiting,
+            "internal error: {bytes} bytes were removed, but only {} were waiting",
+            self.waiting
+        );
         self.waiting -= bytes;
     }
 
@@ -94,7 +98,7 @@ impl UnsentAccount {
 
     /// Returns whether so many bytes wait that connections are ended even if their clients go on reading.
     pub(super) const fn is_overcrowded(&self) -> bool {
-        self.waiting > self.ceiling.saturating_mul(CROWDED)
+        self.waiting > self.ceiling.saturating_mul(CROWDED_FACTOR)
     }
 
     /// Wakes `Shard::keep_ceiling` if more bytes wait than the ceiling allows.

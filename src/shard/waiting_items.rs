@@ -68,7 +68,7 @@ impl Parked {
     /// since the previous such moment.
     ///
     /// If the connection holds more than 64 channels, only the first kind of moment occurs.
-    pub fn all_quiet(&self) -> Duration {
+    pub fn time_since_all_active(&self) -> Duration {
         let state = self.shard.state.borrow();
         let quiet = state.conns[self.key].rare.as_ref().map_or(0, |rare| rare.quiet_ms);
         Duration::from_millis(u64::from(state.now_ms().wrapping_sub(quiet)))

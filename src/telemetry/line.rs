@@ -4,19 +4,19 @@
 use std::borrow::Cow;
 
 /// The number of bytes after which a line is cut. Targets of requests and names of channels may be longer than that.
-const LONGEST: usize = 8 << 10;
+const MAX_LINE: usize = 8 << 10;
 
 /// Returns a line in which all characters are escaped that would change how this line or the following lines are
 /// shown. A line that is too long is cut. The returned line ends with a newline.
 pub(super) fn tidy(line: &[u8]) -> Cow<'_, [u8]> {
-    if line.len() <= LONGEST && line.is_ascii() {
+    if line.len() <= MAX_LINE && line.is_ascii() {
         return line.into();
     }
     let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
-    let mut tidy = String::with_capacity(text.len().min(LONGEST));
+    let mut tidy = String::with_capacity(text.len().min(MAX_LINE));
     let mut chars = text.char_indices();
     for (at, c) in chars.by_ref() {
-        if tidy.len() >= LONGEST {
+        if tidy.len() >= MAX_LINE {
             tidy.push_str(&format!("... ({} bytes are left out)", text.len() - at));
             break;
         }

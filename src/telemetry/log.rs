@@ -14,24 +14,24 @@ use tracing_subscriber::layer::SubscriberExt;
 /// The number of bytes that may wait for the writer. Further lines are dropped and counted.
 const MAX_WAITING: usize = 4 << 20;
 /// The time for which the writer lets lines gather. Waking it for each line would cost more than the line itself.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER_TIME: Duration = Duration::from_millis(100);
 
 /// The target of log lines about requests.
 pub const ACCESS: &str = "access";
 
 /// Another target of log lines about requests. Lines with this target are written at every level of the log.
-pub const REGARDLESS: &str = "access+";
+pub const ACCESS_ALWAYS: &str = "access+";
 
 /// The time that writing the last lines may take when the log is dropped.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Starts to log to standard error. Lines of `level` and of more important levels are written, and so are all lines
-/// with the target [`REGARDLESS`]. Only the first call of a process has an effect.
+/// with the target [`ACCESS_ALWAYS`]. Only the first call of a process has an effect.
 pub fn start(level: LevelFilter) -> Log {
     let queue = Arc::new(LineQueue::default());
     let for_writer = Arc::clone(&queue);
     let writer = std::thread::Builder::new().name("log".into()).spawn(move || for_writer.write_all(&mut io::stderr()));
-    let wanted = filter_fn(move |line| *line.level() <= level || line.target() == REGARDLESS);
+    let wanted = filter_fn(move |line| *line.level() <= level || line.target() == ACCESS_ALWAYS);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(LineMaker(Arc::clone(&queue)));
     let subscriber =
         tracing_subscriber::registry().with(lines).with(wanted.with_max_level_hint(level.max(LevelFilter::INFO)));
@@ -53,7 +53,7 @@ impl Drop for Log {
         self.queue.filled.notify_one();
         // The process must end even if standard error is a terminal or a pipe that takes nothing.
         let begin = Instant::now();
-        while self.writer.as_ref().is_some_and(|w| !w.is_finished()) && begin.elapsed() < LAST_WORDS {
+        while self.writer.as_ref().is_some_and(|w| !w.is_finished()) && begin.elapsed() < FINAL_WRITE_TIMEOUT {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -116,7 +116,7 @@ impl LineQueue {
         let open = |w: &mut WaitingLines| !w.closed;
         let empty = |w: &mut WaitingLines| w.bytes.is_empty() && !w.closed;
         let waiting = self.filled.wait_while(waiting, empty).unwrap_or_else(PoisonError::into_inner);
-        drop(self.filled.wait_timeout_while(waiting, GATHER, open));
+        drop(self.filled.wait_timeout_while(waiting, GATHER_TIME, open));
     }
 
     /// Moves all waiting lines into `batch`. Returns how many lines were dropped, and whether the log is closed.

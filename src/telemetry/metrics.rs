@@ -80,7 +80,7 @@ impl fmt::Debug for MetricsRegistry {
 }
 
 fn valid<T>(made: prometheus::Result<T>) -> T {
-    made.unwrap_or_else(|error| panic!("a metric of gripd is wrong: {error}"))
+    made.unwrap_or_else(|error| panic!("internal error: a metric is not valid: {error}"))
 }
 
 /// A gauge whose value is looked up when the metrics are shown.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a metric of gripd is wrong")]
+    #[should_panic(expected = "internal error: a metric is not valid")]
     fn a_name_is_registered_once() {
         let registry = MetricsRegistry::new();
         registry.counter("a_total", "One.");

@@ -66,15 +66,15 @@ pub const ORIGIN_BUSY: PlainAnswer = PlainAnswer::new(503, "Too many requests ar
 pub const REQUEST_TOO_LARGE: PlainAnswer = PlainAnswer::new(400, "Request too large to accept GRIP instruct.");
 /// The response if a request lost its connection to the origin because its client was slow while other requests
 /// waited.
-pub const GAVE_WAY: PlainAnswer = PlainAnswer::new(503, "The origin is busy, and the request was too slow.");
+pub const SLOW_REQUEST_ENDED: PlainAnswer = PlainAnswer::new(503, "The origin is busy, and the request was too slow.");
 /// The response if the request's body came too slowly (RFC 9110 15.5.9).
 pub const REQUEST_SLOW: PlainAnswer = PlainAnswer::new(408, "The request body came too slowly.");
 /// The response if the request's body is incomplete.
-pub const REQUEST_BROKEN: PlainAnswer = PlainAnswer::new(400, "The request body did not arrive whole.");
+pub const REQUEST_BROKEN: PlainAnswer = PlainAnswer::new(400, "The request body is incomplete.");
 /// The response to a request with `Upgrade: websocket` that is not a handshake that gripd supports (RFC 6455 4.2.1).
 pub const BAD_HANDSHAKE: PlainAnswer = PlainAnswer::new(
     400,
-    "Upgrade header present, but the request is no WebSocket handshake: it must be GET of a path by HTTP/1.1, without a body, with \
+    "Upgrade header present, but the request is not a valid WebSocket handshake: it must be a GET request for a path, with HTTP/1.1, without a body, with \
      Connection: Upgrade, Sec-WebSocket-Version: 13 and one Sec-WebSocket-Key of 16 bytes in base64.",
 );
 /// The response to a request that is not valid HTTP/1.1.
@@ -84,13 +84,14 @@ pub const HEAD_TOO_LARGE: PlainAnswer =
     PlainAnswer::new(431, "The head of the request is larger than 65,536 bytes, or has more than 128 headers.");
 /// The response to a request whose `Connection` header names too many headers. Looking for each of them would cost
 /// more than the request itself.
-pub const NAMES_A_CROWD: PlainAnswer = PlainAnswer::new(400, "'Connection' names more than 100 headers.");
+pub const TOO_MANY_CONNECTION_OPTIONS: PlainAnswer = PlainAnswer::new(400, "'Connection' names more than 100 headers.");
 /// The response to a request whose body has a transfer coding other than `chunked` (RFC 9112 6.1).
 pub const UNKNOWN_CODING: PlainAnswer =
     PlainAnswer::new(501, "The only Transfer-Encoding that is supported is chunked.");
 /// The response to a request with more than one host, or with something other than a host and a port, such as a user
 /// name.
-pub const WRONG_HOST: PlainAnswer = PlainAnswer::new(400, "The request must name one host, without a user.");
+pub const WRONG_HOST: PlainAnswer =
+    PlainAnswer::new(400, "The request must name exactly one host, without a user name.");
 /// The response to an HTTP/1.1 request without a `Host` header (RFC 9112, section 3.2).
 pub const NO_HOST: PlainAnswer = PlainAnswer::new(400, "An HTTP/1.1 request must have a Host header.");
 /// The response to a request whose target is neither a path nor an `http` or `https` URI (RFC 9112 3.2).
@@ -100,17 +101,17 @@ pub const WRONG_TARGET: PlainAnswer =
 /// would reveal the headers that gripd adds for the origin.
 pub const NO_TRACE: PlainAnswer = PlainAnswer::new(405, "TRACE is not supported.");
 /// The response to an `OPTIONS` request with `Max-Forwards: 0`, which must not be forwarded (RFC 9110 7.6.2).
-pub const NO_FURTHER: PlainAnswer = PlainAnswer::new(200, "gripd");
+pub const MAX_FORWARDS_REACHED: PlainAnswer = PlainAnswer::new(200, "gripd");
 /// The response to a `CONNECT` request.
 pub const NO_TUNNELS: PlainAnswer = PlainAnswer::new(501, "CONNECT is not supported.");
 /// The response to a request that has passed this gripd before, according to its `Via` (RFC 9110 7.6.3) or `CDN-Loop`
 /// (RFC 8586).
-pub const LOOP: PlainAnswer = PlainAnswer::new(508, "The request has come here before.");
+pub const LOOP: PlainAnswer = PlainAnswer::new(508, "The request has passed through this proxy before (a loop).");
 /// The response if the origin's response cannot be sent as JSON-P, because it is too large or is a stream.
-pub const NO_SCRIPT: PlainAnswer = PlainAnswer::new(500, "Upstream response could not be JSON-P encoded.");
+pub const NOT_JSONP: PlainAnswer = PlainAnswer::new(500, "Upstream response could not be JSON-P encoded.");
 /// The response if the client is currently denied one of the channels that it would hold.
 pub const DENIED: PlainAnswer = PlainAnswer::new(403, "The channel is closed to you.");
 /// The response if the client's token does not name one of the channels that the client would hold.
-pub const NOT_NAMED: PlainAnswer = PlainAnswer::new(403, "Your token does not let you hold this channel.");
+pub const NOT_NAMED: PlainAnswer = PlainAnswer::new(403, "Your token does not allow this channel.");
 /// The response to WebSocket-over-HTTP events from a sender that is not a trusted GRIP proxy.
 pub const NO_EVENTS: PlainAnswer = PlainAnswer::new(403, "Client not allowed to send WebSocket events directly.");

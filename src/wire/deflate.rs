@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 /// The largest output of one call of [`Decompressor::feed`] or [`Decompressor::finish`], in bytes (64 KiB).
-pub const MOST: usize = 64 * 1024;
+pub const MAX_OUTPUT: usize = 64 * 1024;
 const POOLED: usize = 16;
 const NAME: &str = "permessage-deflate";
 /// The bytes that are cut off the end of a compressed message.
@@ -195,17 +195,17 @@ impl Decompressor {
         self.pending
     }
 
-    /// Decompresses `input` into `out`, until the input is used up or `out` has [`MOST`] bytes. Returns the number of
+    /// Decompresses `input` into `out`, until the input is used up or `out` has [`MAX_OUTPUT`] bytes. Returns the number of
     /// bytes that were read.
     ///
     /// # Errors
     /// The input is corrupt. Nothing more must be fed after this.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CorruptData> {
         let mut used = 0;
-        while out.len() < MOST && (used < input.len() || self.pending) {
+        while out.len() < MAX_OUTPUT && (used < input.len() || self.pending) {
             if out.len() == out.capacity() {
                 let wanted = (4 * (input.len() - used)).max(out.len()).max(256);
-                out.reserve_exact(wanted.min(MOST - out.len()));
+                out.reserve_exact(wanted.min(MAX_OUTPUT - out.len()));
             }
             used += self.step(&input[used..], out)?;
         }

@@ -32,7 +32,9 @@ impl Network {
         };
         let network = Self { address, prefix };
         if network.has_host_bits() {
-            return invalid(format!("'{text}' has bits set after the first {prefix}"));
+            return invalid(format!(
+                "'{text}' is not a network: the bits of the address after the first {prefix} must be 0"
+            ));
         }
         Ok(network.unmapped())
     }
@@ -162,7 +164,7 @@ mod tests {
         }
         for text in ["10.0.0.1/8", "0.0.0.1/0", "::1/64", "2001:db8::1/127", "::ffff:10.0.0.1/104"] {
             let error = Network::parse(text).unwrap_err().to_string();
-            assert!(error.contains("bits set after the first"), "{error}");
+            assert!(error.contains("the bits of the address after the first"), "{error}");
         }
     }
 

@@ -3,7 +3,7 @@
 mod render;
 mod utf8;
 
-use super::deflate::{CorruptData, Decompressor, MOST};
+use super::deflate::{CorruptData, Decompressor, MAX_OUTPUT};
 use crate::grip::message::{CloseError, CloseReason, MessageKind};
 use render::mask;
 use std::fmt;
@@ -269,8 +269,8 @@ impl FrameDecoder {
             return protocol("reserved bit is set");
         }
         match (kind, self.message) {
-            (None, None) => return protocol("continuation of no message"),
-            (Some(_), Some(_)) => return protocol("message within a message"),
+            (None, None) => return protocol("continuation frame without a message"),
+            (Some(_), Some(_)) => return protocol("new message before the end of the previous one"),
             (None, Some(_)) => {}
             (Some(_), None) => (self.message, self.first, self.compressed) = (kind, true, rsv != 0),
         }
@@ -345,7 +345,7 @@ impl FrameDecoder {
             let content = self.take(input);
             (content, self.left == 0)
         };
-        let Some(kind) = self.message else { return protocol("continuation of no message") };
+        let Some(kind) = self.message else { return protocol("continuation frame without a message") };
         let last = complete && self.is_final();
         if kind == MessageKind::Text {
             self.utf8.check(&content)?;
@@ -366,7 +366,7 @@ impl FrameDecoder {
         Ok(Some(FramePart::Data { kind, content, first, last }))
     }
 
-    /// Decompresses the part of the frame's payload that `input` has, until there are [`MOST`] bytes of output.
+    /// Decompresses the part of the frame's payload that `input` has, until there are [`MAX_OUTPUT`] bytes of output.
     /// Returns the content, and whether the frame is complete.
     fn inflated(&mut self, input: &mut &[u8]) -> Result<(Vec<u8>, bool), ProtocolViolation> {
         let Some(mut inflate) = self.inflate.take() else { return protocol("reserved bit is set") };
@@ -378,7 +378,7 @@ impl FrameDecoder {
             mask(scratch, self.key);
             let used = inflate.feed(scratch, &mut out)?;
             self.advance(input, used);
-            if out.len() >= MOST || self.available(input) == 0 {
+            if out.len() >= MAX_OUTPUT || self.available(input) == 0 {
                 break;
             }
         }
@@ -401,10 +401,10 @@ fn payload_length(short: u8, rest: [u8; 12]) -> Result<(u64, [u8; 4]), ProtocolV
         short => (u64::from(short), [a, b, c, d], 0),
     };
     if length < least {
-        return protocol("length is not in its shortest form");
+        return protocol("frame length is not in its shortest form");
     }
     if length >> 63 != 0 {
-        return protocol("length has its top bit set");
+        return protocol("frame length has its top bit set");
     }
     Ok((length, key))
 }

@@ -246,11 +246,11 @@ fn the_bytes_that_wait_for_origins_over_http_are_limited_for_all_clients_togethe
     // The client with the most waiting bytes is closed, although the other one has exceeded the limit.
     second.send(BINARY, "y".repeat(20_000));
     assert!(origin.next().events().starts_with("BINARY"));
-    assert_eq!(first.closed(), (1013, "too many messages wait".into()));
+    assert_eq!(first.closed(), (1013, "too many messages are waiting".into()));
     assert_eq!(gripd.metric("websockets_crowded_total"), 1);
     // The origin is told of the close once it has answered the request in progress.
     heard.say("");
-    assert_eq!(origin.next().events(), "CLOSE 18|\\x03\\xf5too many messages wait|");
+    assert_eq!(origin.next().events(), "CLOSE 1f|\\x03\\xf5too many messages are waiting|");
     let mut third = origin.open(&gripd, b"");
     third.send(BINARY, "z".repeat(70_000));
     assert!(origin.next().events().starts_with("BINARY"));

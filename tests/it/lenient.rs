@@ -149,9 +149,9 @@ fn a_route_sets_the_timeout_of_its_origin_and_a_response_names_the_timeout() {
     let gripd = Gripd::with(&hanging, ",debug,response_timeout=0.3", |_| {});
     let (head, body) = gripd.get("/").answer();
     assert!(head.starts_with("http/1.1 504"), "{head}");
-    assert!(body.contains("response_timeout (0.3 s) is over"), "{body}");
+    assert!(body.contains("response_timeout (0.3 s) has expired"), "{body}");
     let gripd = Gripd::configured(&hanging.route("debug = true\nresponse_timeout = 0.2"));
-    assert!(gripd.get("/").answer().1.contains("response_timeout (0.2 s) is over"));
+    assert!(gripd.get("/").answer().1.contains("response_timeout (0.2 s) has expired"));
     let gripd = Gripd::with(&hanging, ",debug", |config| {
         config.shards = 1;
         config.origin.connections = 1;
@@ -161,7 +161,7 @@ fn a_route_sets_the_timeout_of_its_origin_and_a_response_names_the_timeout() {
     eventually("the origin is asked for the first request", || !hanging.asked_for("/first").is_empty());
     let (head, body) = gripd.get("/second").answer();
     assert!(head.starts_with("http/1.1 503"), "{head}");
-    assert!(body.contains("connection_wait (0.3 s) is over"), "{body}");
+    assert!(body.contains("connection_wait (0.3 s) has expired"), "{body}");
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn a_request_gets_a_via_header_and_is_refused_when_it_comes_back() {
     for via in [format!("Via: {own}\r\n"), format!("Via: 1.0 fred\r\nVia: 1.1 other,{own} (x)\r\n")] {
         let (head, body) = ask(&via);
         assert!(head.starts_with("http/1.1 508"), "{via}: {head}");
-        assert_eq!(body, "The request has come here before.\n");
+        assert_eq!(body, "The request has passed through this proxy before (a loop).\n");
     }
     // A request that has passed another gripd is not a loop. `via = false` leaves out the header.
     let other = Gripd::start(&origin);

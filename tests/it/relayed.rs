@@ -242,7 +242,7 @@ fn a_lost_origin_closes_the_client_with_1011() {
     let (gripd, origin) = start();
     let (mut client, end) = subscribed(&gripd, &origin);
     drop(end);
-    assert_eq!(client.ended(), (1011, "the origin is lost".into()));
+    assert_eq!(client.ended(), (1011, "the connection to the origin was lost".into()));
     assert_eq!(gripd.connections("a"), 0);
     // The second origin is lost in the middle of a message.
     let (mut client, mut end) = origin.open(&gripd, "");
@@ -272,7 +272,7 @@ fn an_origin_that_breaks_the_protocol_gets_the_close_code() {
         end.send(TEXT, "before");
         end.write(bytes);
         assert_eq!(client.text(), "before");
-        assert_eq!(client.ended(), (1011, "the origin is lost".into()));
+        assert_eq!(client.ended(), (1011, "the connection to the origin was lost".into()));
         assert_eq!(end.ended().0, code);
     }
 }

@@ -184,5 +184,5 @@ fn too_many_channels_are_refused_and_named() {
     gripd.stream("a,b,c");
     let (head, body) = gripd.get("/stream?a,b,c,d").answer();
     assert!(head.starts_with("http/1.1 502"), "{head}");
-    assert!(body.contains("names 4 channels, and max_channels is 3"), "{body}");
+    assert!(body.contains("names 4 channels, but max_channels is 3"), "{body}");
 }

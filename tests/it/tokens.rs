@@ -194,7 +194,7 @@ fn a_token_does_what_its_scopes_say_and_no_more() {
         let (status, head, body) = ask(&gripd, method, path, &chat, "");
         assert_eq!(status, 403, "{method} {path}");
         assert!(head.contains("error=\"insufficient_scope\""), "{head}");
-        assert!(body.contains("may not do what takes 'admin'"), "{body}");
+        assert!(body.contains("may not do this, which requires 'admin'"), "{body}");
     }
     for path in ["/channels", "/channels/user1", "/metrics"] {
         assert_eq!(ask(&gripd, "GET", path, &chat, "").0, 200, "{path}");
@@ -289,7 +289,11 @@ fn a_token_without_inspect_may_not_select_by_channels_of_others() {
         let mut item = content("room", "x");
         item.as_object_mut().unwrap().extend(choice.as_object().unwrap().clone());
         let (status, body) = publish(&gripd, "room", &json!([item]));
-        assert!(status == 403 && body.contains("may not choose by \"user7\", which takes 'inspect'"), "{body}");
+        assert!(
+            status == 403
+                && body.contains("may not select connections by the channel \"user7\", which requires 'inspect'"),
+            "{body}"
+        );
         assert_eq!(publish(&gripd, "user", &json!([item])).0, 200);
         assert_eq!(publish(&gripd, "inspect", &json!([item])).0, 200);
     }

@@ -72,9 +72,9 @@ fn every_error_of_a_token_is_reported_with_its_line_and_name() {
 #[test]
 fn settings_that_cannot_be_read_are_reported_with_their_line() {
     for (lines, why) in [
-        ("secrets = \"s3cret\"", "there is no setting 'secrets' here"),
-        ("secret = 12345678", "a key and a secret are texts"),
-        ("key = [\"s3cret\"]", "a key and a secret are texts"),
+        ("secrets = \"s3cret\"", "unknown setting 'secrets'"),
+        ("secret = 12345678", "key and secret must be strings"),
+        ("key = [\"s3cret\"]", "key and secret must be strings"),
         ("scopes = \"admin\"", "'scopes' must be a list"),
     ] {
         let (code, err) = check("token_read.toml", &token(lines));
@@ -83,10 +83,10 @@ fn settings_that_cannot_be_read_are_reported_with_their_line() {
         assert!(!err.contains("s3cret") && !err.contains("12345678"), "{err}");
     }
     for (line, why) in [
-        ("without_token = [\"everybody\"]", "there is no value 'everybody' here"),
+        ("without_token = [\"everybody\"]", "unknown value 'everybody'"),
         ("unix_mode = \"0999\"", "octal digits"),
         ("unix_mode = \"01777\"", "octal digits"),
-        ("unix_mode = 432", "must be a text in quotes, but is the number 432"),
+        ("unix_mode = 432", "must be a string in quotes, but is the number 432"),
     ] {
         let (code, err) = check("control_read.toml", &format!("[control]\n{line}\nunix = \"x.sock\"\n"));
         assert!(code == 78 && err.contains("control_read.toml:2: ") && err.contains(why), "{line}: {err}");
@@ -237,7 +237,7 @@ fn a_control_port_that_everybody_can_use_causes_a_warning() {
         let mut running = Program::of(gripd(&args.concat()));
         running.signal("TERM");
         let (code, log) = running.wait();
-        assert_eq!((code, log.contains("can publish and close")), (0, warned), "{args:?}: {log}");
+        assert_eq!((code, log.contains("can publish messages and close connections")), (0, warned), "{args:?}: {log}");
     }
 }
 

@@ -42,7 +42,7 @@ fn an_origin_over_http_that_does_not_answer_in_time_is_lost() {
     let mut client = origin.open(&gripd, &subscribe("a"));
     client.send(TEXT, "?");
     let hangs_too = origin.next();
-    assert_eq!(client.ended(), (1011, "the origin is lost".into()));
+    assert_eq!(client.ended(), (1011, "the connection to the origin was lost".into()));
     assert_eq!(origin.next().events(), "DISCONNECT|");
     drop((hangs, hangs_too));
 }

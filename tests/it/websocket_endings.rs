@@ -141,7 +141,7 @@ fn an_origin_whose_answers_are_invalid_is_lost() {
         let mut client = origin.open(&gripd, &subscribe("a"));
         client.send(TEXT, "hello");
         origin.next().answer(answer);
-        assert_eq!(client.ended(), (1011, "the origin is lost".into()), "{at}");
+        assert_eq!(client.ended(), (1011, "the connection to the origin was lost".into()), "{at}");
         assert_eq!((gripd.metric("websocket_origins_lost_total"), gripd.connections("a")), (1, 0), "{at}");
         // The events of the failed request are not sent again, because the origin may have received them. The origin
         // gets a DISCONNECT, unless it has sent one itself.

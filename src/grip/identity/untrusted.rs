@@ -43,20 +43,20 @@ impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "The token is not a signed JWT",
-            Self::Several => "The request has several tokens",
+            Self::Several => "The request has several different tokens, but only one is allowed",
             Self::Algorithm => "The token is signed with an algorithm that does not match the key",
             Self::UnknownKey => "The token refers to an unknown key",
             Self::Signature => "The signature of the token is wrong",
-            Self::NoExpiry => "The token has no claim exp, or it is not a number",
+            Self::NoExpiry => "The token has no claim 'exp', or the claim is not a number",
             Self::Expired => "The token has expired",
-            Self::NotBefore => "The claim nbf of the token is not a number",
+            Self::NotBefore => "The claim 'nbf' of the token is not a number",
             Self::TooEarly => "The token is not valid yet",
-            Self::Issuer => "The token is from another issuer",
-            Self::Audience => "The token is for another audience",
+            Self::Issuer => "The token is not from the expected issuer (claim 'iss')",
+            Self::Audience => "The token is not for the expected audience (claim 'aud')",
             Self::NoUser => "The token has no claim that names the user",
             Self::UserType => "The claim that names the user is neither a string nor a whole number",
             Self::User => "The user name must have 1 to 255 bytes and no control characters",
-            Self::Channels => "The claim channels is not a list of strings",
+            Self::Channels => "The claim 'channels' of the token is not a list of strings",
         })
     }
 }

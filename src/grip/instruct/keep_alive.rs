@@ -5,7 +5,7 @@ use super::super::{InvalidText, base64, invalid};
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: u64 = 55;
-const SHORTEST: u64 = 1;
+const MIN_INTERVAL: u64 = 1;
 
 /// Content that gripd sends from time to time so that the connection of a stream stays alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum KeepAliveMode {
 impl KeepAlive {
     /// Returns a keep-alive that waits for this many seconds: 55 by default, and at least 1.
     pub(super) fn new(content: Vec<u8>, seconds: Option<u64>, mode: KeepAliveMode) -> Self {
-        let timeout = Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT).max(SHORTEST));
+        let timeout = Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT).max(MIN_INTERVAL));
         Self { content, timeout, mode }
     }
 

@@ -98,7 +98,7 @@ pub(super) fn response(fields: &Fields<'_>) -> Result<ResponseFormat, InvalidTex
     let hide = all.iter().filter(|(name, _)| name == "grip-expose-headers").filter_map(|(_, v)| v.to_str().ok());
     let hide: Vec<HeaderName> = hide.flat_map(elements).filter_map(|name| HeaderName::try_from(name).ok()).collect();
     if hide.len() > MAX_HEADERS {
-        return invalid(format!("'http-response' hides more than {MAX_HEADERS} headers"));
+        return invalid(format!("'http-response' contains 'Grip-Expose-Headers' with more than {MAX_HEADERS} names"));
     }
     let headers = all.into_iter().filter(|(name, _)| !is_gripds_own(name)).collect();
     let (body, content_filters) = (body(fields)?, content_filters(fields)?);

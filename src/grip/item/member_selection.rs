@@ -73,7 +73,7 @@ pub(super) fn channels(fields: &Fields<'_>) -> Result<Vec<Channel>, InvalidText>
 pub(super) fn deny_for(fields: &Fields<'_>, closes: Formats) -> Result<Option<u32>, InvalidText> {
     let Some(value) = fields.get("deny-for") else { return Ok(None) };
     if closes.is_empty() {
-        return invalid(format!("{} contains 'deny-for' and closes nothing", fields.of));
+        return invalid(format!("{} contains 'deny-for' without the action 'close'", fields.of));
     }
     match value.as_u64() {
         Some(seconds @ 1..=MAX_DENIAL) => Ok(u32::try_from(seconds).ok()),
@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(deny(wrong).unwrap_err(), "publish item object contains 'deny-for' with wrong type");
         }
         let open = one(json!({"channel": "u", "http-stream": {"content": "x"}, "deny-for": 9}));
-        assert_eq!(open.unwrap_err(), "publish item object contains 'deny-for' and closes nothing");
+        assert_eq!(open.unwrap_err(), "publish item object contains 'deny-for' without the action 'close'");
         let inside = one(json!({"channel": "u", "http-stream": {"action": "close"}, "deny-for": 9})).unwrap();
         assert_eq!(inside.deny_for, Some(9));
     }

@@ -5,7 +5,7 @@
 //! of an origin therefore passes through [`take_over`] once.
 
 use super::RequestPurpose;
-use super::hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop};
+use super::hop::{is_plainly_framed, names_too_many_headers, remove_hop_by_hop};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Response, StatusCode, Version};
 
@@ -25,12 +25,12 @@ pub(in crate::origin) fn take_over<B>(
         return Ok(response);
     }
     if status.is_informational() {
-        return Err("the response changes the protocol");
+        return Err("the response has the status 101 (Switching Protocols), which the request did not ask for");
     }
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     if !is_plainly_framed(headers) {
-        return Err("the Transfer-Encoding of the response is not only 'chunked'");
+        return Err("the response has a Transfer-Encoding other than 'chunked'");
     }
     if headers.contains_key(TRANSFER_ENCODING) || status == StatusCode::NO_CONTENT {
         // `Transfer-Encoding` overrides `Content-Length` (RFC 9112 6.3). A response with status 204 has no
@@ -39,7 +39,7 @@ pub(in crate::origin) fn take_over<B>(
     } else {
         agree_on_length(headers)?;
     }
-    if names_a_crowd(headers) {
+    if names_too_many_headers(headers) {
         return Err("the Connection header of the response names more than 100 headers");
     }
     remove_hop_by_hop(headers);
@@ -49,7 +49,7 @@ pub(in crate::origin) fn take_over<B>(
 /// Replaces several equal values of `Content-Length` by a single one (RFC 9110 8.6). Returns an error if they differ
 /// or are not numbers.
 fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
-    const CONTRADICTS: &str = "the Content-Length of the response is not one number";
+    const CONTRADICTORY_LENGTH: &str = "the Content-Length of the response is invalid or contradictory";
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = values.next() else { return Ok(()) };
     // In the usual case nothing needs to be changed: there is one number without leading zeros, which fits into a
@@ -63,8 +63,8 @@ fn agree_on_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
         for part in value.as_bytes().split(|byte| *byte == b',') {
             let part = part.trim_ascii();
             match (number(part), agreed) {
-                (None, _) => return Err(CONTRADICTS),
-                (Some(length), Some(other)) if length != other => return Err(CONTRADICTS),
+                (None, _) => return Err(CONTRADICTORY_LENGTH),
+                (Some(length), Some(other)) if length != other => return Err(CONTRADICTORY_LENGTH),
                 (Some(length), _) => agreed = Some(length),
             }
         }

@@ -13,7 +13,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 const MOST_NAMED: usize = 100;
 
 /// Returns whether `Connection` has more elements than are allowed.
-pub fn names_a_crowd(headers: &HeaderMap) -> bool {
+pub fn names_too_many_headers(headers: &HeaderMap) -> bool {
     tokens(headers, &CONNECTION).nth(MOST_NAMED).is_some()
 }
 

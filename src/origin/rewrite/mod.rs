@@ -11,7 +11,7 @@ mod via;
 pub(super) use forwarded::says_secure;
 pub use forwarded::{ForwardedEdit, ForwardedFor, ForwardedProto, has_passed, is_of_proxies};
 pub(super) use framing::take_over;
-pub use hop::{is_plainly_framed, names_a_crowd, remove_hop_by_hop, remove_where};
+pub use hop::{is_plainly_framed, names_too_many_headers, remove_hop_by_hop, remove_where};
 pub use names::is_reserved;
 pub(super) use names::{is_imitation, listed_in_connection, may_be_trailer};
 pub use via::Via;
@@ -90,7 +90,7 @@ pub(super) fn headers(
         let scheme = if origin_request.purpose == RequestPurpose::Plain { "https" } else { "wss" };
         proto(settings.proto, scheme, &mut to);
     }
-    rewriting.tell_way(&mut to);
+    rewriting.add_forwarding_headers(&mut to);
     if route.rewrite.mark_originals && !origin_request.sender.is_trusted() {
         let passes = rewriting.is_believed || settings.forwarded_for != ForwardedFor::Settled;
         // A header that a client must not send is not copied to a marked name either. Headers that have come under a

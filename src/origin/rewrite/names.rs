@@ -84,12 +84,12 @@ fn hyphenated(name: &str) -> Cow<'_, str> {
 
 /// Returns whether a name consists only of letters, digits and hyphens, as most names do.
 fn is_plain(name: &str) -> bool {
-    name.bytes().all(|byte| PLAIN[usize::from(byte)])
+    name.bytes().all(|byte| IS_PLAIN[usize::from(byte)])
 }
 
 /// The bytes of which plain names consist: letters, digits and the hyphen. The check is a lookup in a table because
 /// every header is checked, and comparisons would take twice as long.
-const PLAIN: [bool; 256] = {
+const IS_PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0;
     while byte < 256 {

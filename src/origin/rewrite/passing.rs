@@ -38,7 +38,7 @@ impl HeaderRewriter<'_> {
         for (name, value) in from {
             let drop = is_hop_by_hop(name)
             || matches!(*name, HOST | EXPECT) || *name == X_FORWARDED_FOR
-            || (settles && self.is_settled(name) && !is_set_by_route(name, origin_request.route))
+            || (settles && self.is_dropped_when_settled(name) && !is_set_by_route(name, origin_request.route))
             // Items are appended to the origin's body, so the origin must not compress the body.
             || *name == ACCEPT_ENCODING
             // gripd itself negotiates extensions with the client.
@@ -67,7 +67,7 @@ impl HeaderRewriter<'_> {
 
     /// Returns whether [`ForwardedFor::Settled`] drops a header. It drops the headers that gripd writes anew, and also
     /// drops all other headers in which proxies report the way of a request, unless the sender is believed.
-    fn is_settled(&self, name: &HeaderName) -> bool {
+    fn is_dropped_when_settled(&self, name: &HeaderName) -> bool {
         *name == FORWARDED || name.as_str() == REAL_IP || (!self.is_believed && is_of_proxies(name.as_str()))
     }
 
@@ -78,7 +78,7 @@ impl HeaderRewriter<'_> {
     }
 
     /// Adds the headers that tell the origin from which addresses the request has come.
-    pub(super) fn tell_way(&self, to: &mut HeaderMap) {
+    pub(super) fn add_forwarding_headers(&self, to: &mut HeaderMap) {
         let Self { origin_request, settings, from, is_believed } = *self;
         match (self.rule(), origin_request.peer) {
             (ForwardedFor::Settled, Some(_)) if !is_believed && origin_request.peer_text.is_some() => {

@@ -17,14 +17,14 @@ fn inflate(inflate: &mut Decompressor, pieces: &[&[u8]]) -> Result<Vec<u8>, Corr
         while !input.is_empty() || inflate.is_pending() {
             let mut out = Vec::new();
             input = &input[inflate.feed(input, &mut out)?..];
-            assert!(out.len() <= MOST);
+            assert!(out.len() <= MAX_OUTPUT);
             all.extend(out);
         }
     }
     loop {
         let mut out = Vec::new();
         let done = inflate.finish(&mut out)?;
-        assert!(out.len() <= MOST);
+        assert!(out.len() <= MAX_OUTPUT);
         all.extend(out);
         if done {
             return Ok(all);

@@ -70,7 +70,7 @@ fn join(parts: Vec<FramePart>) -> Vec<FramePart> {
             FramePart::Data { kind, content, first, last } => {
                 assert_eq!(first, open.is_none());
                 assert!(last || !content.is_empty());
-                assert!(content.len() <= MOST || !last);
+                assert!(content.len() <= MAX_OUTPUT || !last);
                 let (begun, mut message) = open.take().unwrap_or((kind, Vec::new()));
                 assert_eq!(begun, kind);
                 message.extend(content);
@@ -116,7 +116,7 @@ fn lengths_are_in_their_shortest_form() {
         assert_eq!(parts, if good { Ok(vec![data(Binary, &KEY, true, false)]) } else { parts.clone() });
         assert_eq!(parts.is_ok(), good, "{head:?}");
     }
-    assert_eq!(rule(&[[&b"\x82\xff\x80\0\0\0\0\0\0\0"[..], &KEY].concat()]), "length has its top bit set");
+    assert_eq!(rule(&[[&b"\x82\xff\x80\0\0\0\0\0\0\0"[..], &KEY].concat()]), "frame length has its top bit set");
 }
 
 #[test]
@@ -153,9 +153,9 @@ fn control_frames_are_short_and_whole() {
 
 #[test]
 fn fragments_make_a_message() {
-    assert_eq!(rule(&[raw(0x80, b"")]), "continuation of no message");
-    assert_eq!(rule(&[raw(0x02, b"a"), raw(0x82, b"b")]), "message within a message");
-    assert_eq!(rule(&[raw(0x82, b"a"), raw(0x80, b"b")]), "continuation of no message");
+    assert_eq!(rule(&[raw(0x80, b"")]), "continuation frame without a message");
+    assert_eq!(rule(&[raw(0x02, b"a"), raw(0x82, b"b")]), "new message before the end of the previous one");
+    assert_eq!(rule(&[raw(0x82, b"a"), raw(0x80, b"b")]), "continuation frame without a message");
     let parts = from_client(&[raw(0x01, b""), raw(0x00, b"a"), raw(0x89, b"p"), raw(0x00, b""), raw(0x80, b"")]);
     let expected = vec![data(Text, b"a", true, false), FramePart::Ping(b"p".into()), data(Text, b"", false, true)];
     assert_eq!(parts, Ok(expected));
@@ -239,7 +239,7 @@ fn compressed_messages_are_checked() {
 
 #[test]
 fn a_bomb_is_given_in_pieces() {
-    for length in [MOST - 1, MOST, MOST + 1, 3 * MOST, 5 << 20] {
+    for length in [MAX_OUTPUT - 1, MAX_OUTPUT, MAX_OUTPUT + 1, 3 * MAX_OUTPUT, 5 << 20] {
         let bomb = deflate::deflate(&vec![b'z'; length]).unwrap();
         let (start, end) = bomb.split_at(bomb.len() - 2);
         let frames = [raw(0x42, start), raw(0x80, end), raw(0x89, b"")].concat();
@@ -248,7 +248,7 @@ fn a_bomb_is_given_in_pieces() {
         while let Some(part) = decoder.next(&mut input).unwrap() {
             match part {
                 FramePart::Data { content, first, last, .. } => {
-                    assert!(content.len() <= MOST && content.capacity() <= MOST);
+                    assert!(content.len() <= MAX_OUTPUT && content.capacity() <= MAX_OUTPUT);
                     assert_eq!(first, total == 0);
                     total += content.len();
                     ended |= last;
