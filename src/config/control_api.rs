@@ -1,8 +1,8 @@
 //! The configuration of the control API: the table `[control]` with its tokens `[[control.token]]`.
 
 use super::error::ConfigError;
+use super::file_path::{display_name, folder};
 use super::keys;
-use super::place::{folder, place};
 use super::value::{FileMode, Seconds, limit};
 use crate::control::{self, ControlAccess, ControlToken, Scope};
 use crate::grip::signature::{Key, ProxyVerifier};
@@ -98,7 +98,7 @@ enum ProofKey {
 
 /// Returns the access to the control API that the file configures. All errors are added to `error`.
 pub(super) fn access(path: Option<&Path>, control: &ControlTable, error: &mut ConfigError) -> ControlAccess {
-    let place = place(path);
+    let place = display_name(path);
     let spares = |who| control.without_token.contains(&who);
     let mut access = ControlAccess {
         tokens: Vec::new(),

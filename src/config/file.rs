@@ -23,7 +23,7 @@ pub(super) struct ConfigFile {
     pub(super) drain: Seconds,
     pub(super) routes: Option<String>,
     pub(super) state_dir: Option<PathBuf>,
-    pub(super) route: Vec<super::route_table::RouteEntry>,
+    pub(super) route: Vec<super::route_entry::RouteEntry>,
     pub(super) webhook: Vec<super::webhook::WebhookTable>,
     pub(super) client: ClientTable,
     pub(super) origin: OriginTable,

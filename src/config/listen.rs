@@ -4,7 +4,7 @@
 use super::control_api::ControlTable;
 use super::error::ConfigError;
 use super::file::ConfigFile;
-use super::place::{folder, place};
+use super::file_path::{display_name, folder};
 use crate::net::{ListenAddress, UnixAddress};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const MODE: u32 = 0o600;
 /// Returns the Unix socket of the control API, if one is configured. `path` is the path of the configuration file.
 /// Errors are added to `error`.
 pub(super) fn unix(path: Option<&Path>, control: &ControlTable, error: &mut ConfigError) -> Option<UnixAddress> {
-    let place = place(path);
+    let place = display_name(path);
     if control.unix_mode.is_some() && control.unix.is_none() {
         error.push(
             &place,
@@ -47,7 +47,7 @@ pub(super) fn listen(
         }
         (address, Some(_)) if over.is_none() => {
             error.push(
-                &place(path),
+                &display_name(path),
                 "listen_mode requires listen = \"unix:FILE\", because a TCP address has no file mode",
             );
             address

@@ -6,10 +6,10 @@
 mod control_api;
 mod error;
 mod file;
+mod file_path;
 mod keys;
 mod listen;
-mod place;
-mod route_table;
+mod route_entry;
 mod routes;
 mod toml_error;
 mod value;
@@ -32,8 +32,8 @@ use crate::route::RouteTable;
 use crate::session;
 use crate::shard;
 use crate::wire::{Network, TrustedProxies, is_authority, without_port};
+use file_path::{display_name, folder};
 use hyper::header::HeaderName;
-use place::{folder, place};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ struct ParsedSettings {
 
 impl ParsedSettings {
     fn of(path: Option<&Path>, file: &file::ConfigFile, error: &mut ConfigError) -> Self {
-        let place = place(path);
+        let place = display_name(path);
         let folder = folder(path);
         let mut wrong = |what: &str, why: &dyn std::fmt::Display| error.push(&place, format!("{what}: {why}"));
         let mut parsed = Self::default();

@@ -2,7 +2,7 @@
 
 use super::error::Problem;
 use super::file::ConfigFile;
-use super::place::{folder, place};
+use super::file_path::{display_name, folder};
 use super::{Overrides, keys};
 use crate::grip::InvalidText;
 use crate::grip::identity::TokenChecker;
@@ -47,7 +47,7 @@ pub(super) fn load(
         if let Some(name) = routes_file(path, file) {
             found.read(&name);
         }
-        let place = place(path);
+        let place = display_name(path);
         for (index, route) in file.route.iter().enumerate() {
             found.add(
                 parse_line(&route.line()),

@@ -1,7 +1,7 @@
 //! A webhook as a table of the configuration file.
 
 use super::file::ConfigFile;
-use super::place::{folder, place};
+use super::file_path::{display_name, folder};
 use super::value::{Seconds, WaitTime};
 use super::{ConfigError, keys};
 use crate::grip::signature::Signer;
@@ -37,7 +37,7 @@ pub(super) fn load(
     routes: Option<&RouteTable>,
     error: &mut ConfigError,
 ) -> Settings {
-    let place = place(path);
+    let place = display_name(path);
     let mut settings = Settings::default();
     for (index, table) in file.webhook.iter().enumerate() {
         match table.hook(file, folder(path), routes) {

@@ -2,18 +2,18 @@
 
 mod assembly;
 mod control_thread;
-mod in_place;
 mod listeners;
 mod metrics;
 mod shard_ledger;
 mod shard_thread;
+mod single_thread;
 
 use crate::config::Config;
 use crate::control::ControlApi;
 use crate::hub::Hub;
 use crate::net::ListenAddress;
 use crate::route::RouteTable;
-pub use in_place::run_in_place;
+pub use single_thread::run_in_single_thread;
 
 use assembly::Assembly;
 use control_thread::LAST_EVENTS;

@@ -11,7 +11,7 @@ mod origin;
 
 use clients::{Publisher, held, plain, read_until};
 use gripd::config::{Config, Overrides};
-use gripd::daemon::run_in_place;
+use gripd::daemon::run_in_single_thread;
 use gripd::net::{ListenAddress, MemoryAddress, MemoryClient, MemoryServer};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -48,7 +48,7 @@ impl World {
         config.control.unix = Some(ListenAddress::Memory(control.clone()));
         config.origin.memory = Some(server.clone());
         spawn_local(origin::serve(server));
-        spawn_local(async { run_in_place(config).await.unwrap() });
+        spawn_local(async { run_in_single_thread(config).await.unwrap() });
         Self { clients, control }
     }
 

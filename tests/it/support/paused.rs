@@ -6,7 +6,7 @@
 
 use super::{DEADLINE, Gripd};
 use gripd::config::Config;
-use gripd::daemon::run_in_place;
+use gripd::daemon::run_in_single_thread;
 use gripd::net::{ListenAddress, MemoryAddress, MemoryClient, MemoryServer};
 use serde_json::Value;
 use std::cell::Cell;
@@ -48,7 +48,7 @@ pub(crate) fn paused<T>(route: &str, configure: impl FnOnce(&mut Config), scene:
         config.origin.memory = Some(origin.clone());
         config.shards = 1;
         configure(&mut config);
-        let gripd: JoinHandle<()> = spawn_local(async { run_in_place(config).await.unwrap() });
+        let gripd: JoinHandle<()> = spawn_local(async { run_in_single_thread(config).await.unwrap() });
         let begin = Instant::now();
         let paused = Paused { clients, control, origin, asked: Rc::default() };
         // If the scene waits for something that never happens, the paused clock jumps to the end of this time at once.

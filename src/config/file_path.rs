@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Returns the name by which errors call a file. The name is empty if there is no file.
-pub(super) fn place(path: Option<&Path>) -> String {
+pub(super) fn display_name(path: Option<&Path>) -> String {
     path.map_or_else(String::new, |path| path.display().to_string())
 }
 

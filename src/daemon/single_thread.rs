@@ -12,7 +12,7 @@ use tokio::task::spawn_local;
 /// # Errors
 /// The parts cannot be built, for example because an address cannot be used, or the process may open no more files,
 /// so that the control API cannot serve.
-pub async fn run_in_place(config: Config) -> io::Result<()> {
+pub async fn run_in_single_thread(config: Config) -> io::Result<()> {
     // Dropping these two senders would end the shards and the control API.
     let Assembly { shards, control_thread, drain: _drain, stop_control: _stop_control, .. } = Assembly::new(config)?;
     for shard in shards {
