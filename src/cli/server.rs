@@ -112,7 +112,9 @@ impl ControlServer {
         let value = match &self.proof {
             None => return Ok(None),
             Some(Credential::Lasting(_)) if reach == ServerReach::Network => {
-                return Err("a password or token is not sent to another machine without TLS: run this command on that machine, or use key=KEY and iss=NAME in the server's URL to send a JWT".into());
+                return Err("a password or token is not sent to another machine without TLS: run this command on \
+                    that machine, or use key=KEY and iss=NAME in the server's URL to send a JWT"
+                    .into());
             }
             Some(Credential::Lasting(value)) => value.clone(),
             Some(Credential::Jwt(signer)) => {
@@ -170,7 +172,9 @@ fn of_query(query: &str) -> Result<Option<Credential>> {
             let secret = String::from_utf8(secret).map_err(|_| "the key in the server's URL is not UTF-8 text")?;
             Ok(Some(Credential::Lasting(format!("Bearer {secret}"))))
         }
-        (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM key, which can only be used to sign JWTs: add iss=NAME, the name of their issuer".into()),
+        (None, Key::Pem(_)) => Err("the key in the server's URL is a PEM key, which can only be used to sign \
+            JWTs: add iss=NAME, the name of their issuer"
+            .into()),
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) fn read_secret(text: &str, folder: &Path) -> Result<String, InvalidTe
     }
     if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         return invalid(
-            "the value has characters that a header cannot contain: spaces, control characters, or characters beyond ASCII",
+            "the value has characters that a header cannot contain: spaces, control characters, or characters \
+             beyond ASCII",
         );
     }
     Ok(secret.to_owned())

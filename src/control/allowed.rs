@@ -74,7 +74,8 @@ fn refusal(unchanged: RuleChangeError) -> ApiError {
         }
         RuleChangeError::Pattern(pattern) => ApiError::NotFound(format!("The pattern '{pattern}' is not in the list.")),
         RuleChangeError::NoRule(route) => ApiError::Conflict(format!(
-            "The route '{route}' has no list of allowed channels. Adding one pattern would refuse all other channels. Create the list with PUT /allowed first."
+            "The route '{route}' has no list of allowed channels. Adding one pattern would refuse all other \
+             channels. Create the list with PUT /allowed first."
         )),
         RuleChangeError::Invalid(error) => ApiError::Malformed(error.to_string()),
     }

@@ -81,11 +81,14 @@ impl Metrics {
     /// Registers the counters of the control API.
     pub fn new(registry: &MetricsRegistry) -> Self {
         Self {
-            malformed: registry
-                .counter("control_malformed_total", "Requests to the control API refused because they are not valid HTTP/1.1."),
+            malformed: registry.counter(
+                "control_malformed_total",
+                "Requests to the control API refused because they are not valid HTTP/1.1.",
+            ),
             refused: registry.counter(
                 "control_refused_total",
-                "Requests to the control API refused because the token is missing or invalid, or lacks a required scope.",
+                "Requests to the control API refused because the token is missing or invalid, or lacks a required \
+                 scope.",
             ),
             gave_way: registry.counter(
                 "control_gave_way_total",
@@ -93,7 +96,8 @@ impl Metrics {
             ),
             connections_refused: registry.counter(
                 "control_connections_refused_total",
-                "Connections to the control API that were refused because the limit of connections was reached and all of them were busy.",
+                "Connections to the control API that were refused because the limit of connections was reached \
+                 and all of them were busy.",
             ),
         }
     }

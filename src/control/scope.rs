@@ -119,7 +119,8 @@ impl fmt::Display for NeededScope<'_> {
             Self::Choose(channel) => {
                 write!(
                     f,
-                    "select connections by the channel {channel:?}, which requires 'inspect' or a scope for that channel"
+                    "select connections by the channel {channel:?}, which requires 'inspect' or a scope for that \
+                     channel"
                 )
             }
             Self::Inspect => f.write_str("inspect"),

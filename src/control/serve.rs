@@ -59,7 +59,11 @@ impl Acceptor for ControlAcceptor {
         }
         let Some(place) = places.enter() else {
             control.metrics.connections_refused.inc();
-            return tracing::debug!(remote = %peer, "a connection to the control API was refused: the limit of connections is reached and all of them are busy");
+            return tracing::debug!(
+                remote = %peer,
+                "a connection to the control API was refused: the limit of connections is reached and all of them \
+                 are busy"
+            );
         };
         tokio::spawn(Arc::clone(control).connection(transport, peer, place, *purpose));
         // The task of the connection runs now. If its request has arrived, the connection becomes busy and cannot be
@@ -122,7 +126,11 @@ impl ControlApi {
                     match served {
                         Err(error) if error.is_parse() => {
                             self.metrics.malformed.inc();
-                            tracing::info!(remote = %caller, %error, "a control request was refused: it could not be parsed");
+                            tracing::info!(
+                                remote = %caller,
+                                %error,
+                                "a control request was refused: it could not be parsed"
+                            );
                         }
                         Err(error) => tracing::debug!(%error, "a connection to the control API ended with an error"),
                         Ok(()) => {}
@@ -133,12 +141,18 @@ impl ControlApi {
                     // A request that arrived at the same moment is still answered.
                     if place.is_idle() {
                         self.metrics.gave_way.inc();
-                        tracing::debug!(remote = %caller, "an idle control connection was closed to make room for a new one");
+                        tracing::debug!(
+                            remote = %caller,
+                            "an idle control connection was closed to make room for a new one"
+                        );
                         return;
                     }
                 }
                 () = unproven_for_too_long(place) => {
-                    tracing::debug!(remote = %caller, "an idle control connection was closed: it had not authenticated");
+                    tracing::debug!(
+                        remote = %caller,
+                        "an idle control connection was closed: it had not authenticated"
+                    );
                     return;
                 }
             }

@@ -99,7 +99,8 @@ fn announce(config: &Config, addresses: &Addresses, routes: &RouteTable) {
     tracing::info!(version, %clients, %control, unix, health, shards = config.shards, routes, "started");
     if !config.control.access.asks() && !control.ip().to_canonical().is_loopback() {
         tracing::warn!(
-            "anyone who can reach {control} can publish messages and close connections: configure [[control.token]], or listen on this machine only"
+            "anyone who can reach {control} can publish messages and close connections: configure \
+             [[control.token]], or listen on this machine only"
         );
     }
 }

@@ -151,7 +151,11 @@ impl Daemon {
 /// the control API, as those changes stay in force.
 fn configure(hub: &Hub, routes: &RouteTable) {
     for route in hub.configure(routes.routes().map(|route| (Arc::clone(&route.name), route.channels.clone()))) {
-        tracing::warn!(%route, "the allowed channels of this route were changed by the control API and stay changed: DELETE /allowed restores the configured ones");
+        tracing::warn!(
+            %route,
+            "the allowed channels of this route were changed by the control API and stay changed: DELETE /allowed \
+             restores the configured ones"
+        );
     }
 }
 

@@ -62,7 +62,8 @@ fn refuse(front: &Rc<Front>, transport: Transport) {
             limit,
             kept_back,
             left_out,
-            "client connections are refused: the process has reached its limit of open files; raise it (ulimit -n, LimitNOFILE)"
+            "client connections are refused: the process has reached its limit of open files; raise it (ulimit \
+             -n, LimitNOFILE)"
         );
     });
     transport.refuse_with(NO_ROOM);

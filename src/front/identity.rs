@@ -55,7 +55,10 @@ fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a Hea
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
-        tracing::warn!(header = %name, "a request contains several headers that name its user; the user is treated as unknown");
+        tracing::warn!(
+            header = %name,
+            "a request contains several headers that name its user; the user is treated as unknown"
+        );
         return None;
     }
     first

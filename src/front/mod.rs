@@ -117,16 +117,19 @@ impl Metrics {
             ),
             connections_spared: registry.counter(
                 "connections_spared_total",
-                "Idle client connections that were closed to make room for new ones because too few file descriptors were available.",
+                "Idle client connections that were closed to make room for new ones because too few file \
+                 descriptors were available.",
             ),
             requests: registry.counter("requests_total", "Requests received from clients."),
             holds: registry.counter("holds_total", "Requests that were held."),
-            slow_bodies: registry.counter("slow_bodies_total", "Requests refused because their body arrived too slowly."),
+            slow_bodies: registry
+                .counter("slow_bodies_total", "Requests refused because their body arrived too slowly."),
             slow_readers: registry.counter(
                 "slow_readers_total",
                 "Connections closed because the client read an ordinary response too slowly.",
             ),
-            malformed: registry.counter("requests_malformed_total", "Requests refused because they are not valid HTTP/1.1."),
+            malformed: registry
+                .counter("requests_malformed_total", "Requests refused because they are not valid HTTP/1.1."),
             large_heads: registry
                 .counter("requests_large_head_total", "Requests refused because their head is too large."),
             slow_heads: registry

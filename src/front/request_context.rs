@@ -226,7 +226,8 @@ fn hint(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap) {
         let peer = peer.address;
         tracing::warn!(
             "requests from {peer} have the header {header}, which gripd neither trusts nor passes on: if {peer} is a proxy, list it with \
-             [client] proxies = [\"{peer}\"], because otherwise all its clients count as one; if it is not a proxy, set proxies = []"
+             [client] proxies = [\"{peer}\"], because otherwise all its clients count as one; if it is not a \
+                 proxy, set proxies = []"
         );
     }
 }

@@ -20,9 +20,9 @@ pub(super) fn kind_named(name: &str) -> Option<MessageKind> {
 pub(super) fn problem(kind: MessageKind, content: &[u8]) -> Option<&'static str> {
     match kind {
         MessageKind::Text if std::str::from_utf8(content).is_err() => Some("text that is not UTF-8"),
-        MessageKind::Ping | MessageKind::Pong if content.len() > MAX_CONTROL => Some(
-            "over 125 bytes of content, the maximum for PING, PONG and CLOSE, the maximum for PING, PONG and CLOSE",
-        ),
+        MessageKind::Ping | MessageKind::Pong if content.len() > MAX_CONTROL => {
+            Some("over 125 bytes of content, the maximum for PING, PONG and CLOSE")
+        }
         _ => None,
     }
 }

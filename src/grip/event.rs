@@ -142,9 +142,7 @@ fn size(digits: &[u8]) -> Option<usize> {
 
 fn close(content: &[u8]) -> Result<SocketEvent, &'static str> {
     if content.len() > MAX_CONTROL {
-        return Err(
-            "over 125 bytes of content, the maximum for PING, PONG and CLOSE, the maximum for PING, PONG and CLOSE",
-        );
+        return Err("over 125 bytes of content, the maximum for PING, PONG and CLOSE");
     }
     match CloseReason::read(content) {
         Ok(reason) => Ok(SocketEvent::Close(reason)),
@@ -223,7 +221,11 @@ mod tests {
         assert!(read(b"BINARY 1\r\n\xff\r\n").is_ok());
         for name in ["PING", "PONG", "CLOSE"] {
             let long = format!("{name} 7e\r\n{}\r\n", "\u{3}".repeat(126));
-            assert!(read(long.as_bytes()).unwrap_err().ends_with("has over 125 bytes of content, the maximum for PING, PONG and CLOSE, the maximum for PING, PONG and CLOSE"));
+            assert!(
+                read(long.as_bytes())
+                    .unwrap_err()
+                    .ends_with("has over 125 bytes of content, the maximum for PING, PONG and CLOSE")
+            );
         }
         let close = |payload: &[u8]| read(&[b"CLOSE 2\r\n", payload, b"\r\n"].concat());
         assert_eq!(close(&[3, 232]).unwrap(), [SocketEvent::Close(Some(CloseReason::new(1000, "")))]);

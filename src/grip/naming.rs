@@ -31,7 +31,8 @@ impl NameTemplate {
         }
         if !parts.iter().any(|part| matches!(part, PatternPart::Text(_))) {
             return invalid(format!(
-                "'{text}' consists only of the user name, which could then equal the name of any channel: add other text"
+                "'{text}' consists only of the user name, which could then equal the name of any channel: add \
+                 other text"
             ));
         }
         Ok(Self(text.into()))
@@ -148,7 +149,8 @@ impl ChannelPattern {
         }
         if text.contains('*') {
             return invalid(format!(
-                "the pattern '{text}' contains '*', which is not supported: use a placeholder for any text, such as {{id}}"
+                "the pattern '{text}' contains '*', which is not supported: use a placeholder for any text, such \
+                 as {{id}}"
             ));
         }
         let parts = parts(text)?;
@@ -159,7 +161,8 @@ impl ChannelPattern {
         let pattern = Self { text: text.into(), parts: parts.into() };
         if pattern.users() > 1 && pattern.before_users().is_none() && pattern.after_users().is_none() {
             return invalid(format!(
-                "the pattern '{text}' contains {{user}} more than once, with other placeholders both before and after it, which is not supported"
+                "the pattern '{text}' contains {{user}} more than once, with other placeholders both before and \
+                 after it, which is not supported"
             ));
         }
         Ok(pattern)

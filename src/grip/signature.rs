@@ -75,7 +75,10 @@ impl Eq for Signer {}
 fn signing_key(pem: &[u8]) -> Result<(EncodingKey, Algorithm), InvalidKey> {
     let ec = EncodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
     ec.or_else(|_| EncodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256))).map_err(|_| {
-        InvalidKey::new("the PEM text contains no private key of type EC (P-256) or RSA; an EC key must be in PKCS #8, to which 'openssl pkcs8 -topk8 -nocrypt' converts it")
+        InvalidKey::new(
+            "the PEM text contains no private key of type EC (P-256) or RSA; an EC key must be in \
+            PKCS #8, to which 'openssl pkcs8 -topk8 -nocrypt' converts it",
+        )
     })
 }
 

@@ -282,7 +282,12 @@ impl LinkedStream<'_> {
             match collected.and_then(successful) {
                 Ok(collected) => return ControlFlow::Continue(collected),
                 Err(failure) => {
-                    tracing::warn!(uri = %self.about.route.shown(&uri.to_string()), attempt, error = failure.explain(), "the request to a next link failed")
+                    tracing::warn!(
+                        uri = %self.about.route.shown(&uri.to_string()),
+                        attempt,
+                        error = failure.explain(),
+                        "the request to a next link failed"
+                    )
                 }
             }
             if attempt < RETRIES {
@@ -376,7 +381,11 @@ impl LinkedStream<'_> {
             match frame {
                 Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
-                    tracing::warn!(uri = %self.about.shown(), %error, "the origin's response ended before it was complete");
+                    tracing::warn!(
+                        uri = %self.about.shown(),
+                        %error,
+                        "the origin's response ended before it was complete"
+                    );
                     return ControlFlow::Break(StreamEnd::Broken);
                 }
             }

@@ -118,10 +118,15 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
-            Some("") => Err("the path of the Unix socket is missing: give one, such as unix:/run/gripd/client.sock".to_owned()),
+            Some("") => {
+                Err("the path of the Unix socket is missing: give one, such as unix:/run/gripd/client.sock".to_owned())
+            }
             Some(path) => Ok(Self::Unix(UnixAddress { path: PathBuf::from(path), mode: OPEN_MODE })),
             None => text.parse().map(Self::Tcp).map_err(|_| {
-                format!("'{text}' is not a valid address: give an IP address and a port (127.0.0.1:7999), or the path of a Unix socket (unix:/run/gripd/client.sock)")
+                format!(
+                    "'{text}' is not a valid address: give an IP address and a port (127.0.0.1:7999), or the \
+                    path of a Unix socket (unix:/run/gripd/client.sock)"
+                )
             }),
         }
     }

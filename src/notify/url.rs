@@ -41,7 +41,8 @@ impl WebhookUrl {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
             return invalid(
-                "the URL of a webhook must not contain a user name: requests are authenticated by their Grip-Sig header",
+                "the URL of a webhook must not contain a user name: requests are authenticated by their Grip-Sig \
+                 header",
             );
         }
         if text.contains('#') {

@@ -93,7 +93,11 @@ impl WebhookClient {
                 // nevertheless, it recognizes them by their ids when they are sent again.
                 Err(failed) => {
                     let error = failed.into_error();
-                    tracing::debug!(url = %self.url, %error, "a reused connection to a webhook failed: its events are sent again on a new connection");
+                    tracing::debug!(
+                        url = %self.url,
+                        %error,
+                        "a reused connection to a webhook failed: its events are sent again on a new connection"
+                    );
                 }
             }
         }

@@ -245,7 +245,12 @@ impl WebhookFeed {
         match pause {
             Some(pause) => tracing::warn!(%url, %failure, waiting, again_in = ?pause, "a webhook failed"),
             None => {
-                tracing::warn!(%url, %failure, waiting, "a webhook failed, and its events are dropped because gripd is stopping")
+                tracing::warn!(
+                    %url,
+                    %failure,
+                    waiting,
+                    "a webhook failed, and its events are dropped because gripd is stopping"
+                )
             }
         }
     }
@@ -267,7 +272,12 @@ impl WebhookFeed {
         lost += closed;
         if lost > 0 {
             let in_time = sent.is_ok();
-            tracing::warn!(url = %self.hook.url, events = lost, in_time, "gripd stopped before a webhook had accepted all events: the rest were dropped");
+            tracing::warn!(
+                url = %self.hook.url,
+                events = lost,
+                in_time,
+                "gripd stopped before a webhook had accepted all events: the rest were dropped"
+            );
         }
     }
 

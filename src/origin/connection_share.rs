@@ -159,7 +159,8 @@ impl ConnectionShare {
         }
         tracing::debug!(
             count = chosen.len(),
-            "connections to an origin were closed because their clients are slow and other requests wait for a connection"
+            "connections to an origin were closed because their clients are slow and other requests wait for a \
+             connection"
         );
         self.grant();
     }

@@ -152,7 +152,12 @@ impl OverHttpConversation {
             if !lost.unsent || attempt >= RETRIES {
                 return Err(lost.failure);
             }
-            tracing::warn!(uri = %self.about.shown(), attempt, error = lost.failure.explain(), "events could not be sent to the origin");
+            tracing::warn!(
+                uri = %self.about.shown(),
+                attempt,
+                error = lost.failure.explain(),
+                "events could not be sent to the origin"
+            );
             let mut spread = [0; 2];
             // A random part of the pause spreads the requests of many conversations. Without random bytes these
             // requests come at the same time, which is not an error.
@@ -291,7 +296,11 @@ impl OverHttpConversation {
                     self.meta.insert(name.into(), value);
                 }
             } else {
-                tracing::warn!(uri = %self.about.shown(), name, "the origin sets too many or too long meta values: this one is ignored");
+                tracing::warn!(
+                    uri = %self.about.shown(),
+                    name,
+                    "the origin sets too many or too long meta values: this one is ignored"
+                );
             }
         }
     }
@@ -322,7 +331,10 @@ impl Drop for OverHttpConversation {
             Box::pin(last.disconnect()).await;
         });
         if !told {
-            tracing::warn!(uri = %self.about.shown(), "too many notifications about disconnected clients are waiting: this one was dropped");
+            tracing::warn!(
+                uri = %self.about.shown(),
+                "too many notifications about disconnected clients are waiting: this one was dropped"
+            );
         }
     }
 }
@@ -337,7 +349,11 @@ impl OverHttpConversation {
             Ok::<_, Failure>(())
         };
         if let Err(failure) = told.await {
-            tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the origin could not be notified that a client disconnected");
+            tracing::warn!(
+                uri = %self.about.shown(),
+                error = failure.explain(),
+                "the origin could not be notified that a client disconnected"
+            );
         }
     }
 }

@@ -144,7 +144,8 @@ impl fmt::Display for Failure {
             FailureKind::NotNamed => "the client's token does not allow one of the channels",
             FailureKind::Denied => "one of the channels is currently denied to the client",
             FailureKind::GaveWay => {
-                "the request was ended because its client was slow while other requests waited for a connection to the origin"
+                "the request was ended because its client was slow while other requests waited for a connection \
+                 to the origin"
             }
             FailureKind::RequestSlow => {
                 "the client sent the request body too slowly (see [client] body_timeout, least_rate and body_total)"

@@ -15,7 +15,12 @@ impl OriginClient {
             Ok(content) => content,
             Err(failure) => {
                 let error = failure.explain();
-                tracing::warn!(channel = ?item.channel, uri = %about.shown(), error, "an item was not delivered to a client because a filter failed");
+                tracing::warn!(
+                    channel = ?item.channel,
+                    uri = %about.shown(),
+                    error,
+                    "an item was not delivered to a client because a filter failed"
+                );
                 None
             }
         }

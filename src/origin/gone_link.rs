@@ -24,7 +24,10 @@ impl Drop for GoneLinkGuard {
     fn drop(&mut self) {
         let (origin, about, uri) = (Rc::clone(&self.origin), self.about.clone(), self.uri.clone());
         if !self.origin.background.enqueue(async move { origin.ask_gone(&about, &uri).await }) {
-            tracing::warn!(uri = %self.about.route.shown(&self.uri.to_string()), "too many requests to links with rel=gone are waiting: this one was dropped");
+            tracing::warn!(
+                uri = %self.about.route.shown(&self.uri.to_string()),
+                "too many requests to links with rel=gone are waiting: this one was dropped"
+            );
         }
     }
 }

@@ -144,15 +144,22 @@ impl Metrics {
                 .counter("origin_fail_overs_total", "Requests that went to the next target of their route."),
             gave_way: registry.counter(
                 "origin_gave_way_total",
-                "Connections to origins that were closed because their client was slow and other requests waited for a connection.",
+                "Connections to origins that were closed because their client was slow and other requests waited \
+                 for a connection.",
             ),
             links: registry.counter("links_total", "Requests to links with rel=next."),
-            links_shared: registry.counter("links_shared_total", "Streams that were served from the response to another stream's request."),
-            informational_dropped: registry
-                .counter("origin_informational_dropped_total", "Informational responses (1xx) from origins that were dropped."),
+            links_shared: registry.counter(
+                "links_shared_total",
+                "Streams that were served from the response to another stream's request.",
+            ),
+            informational_dropped: registry.counter(
+                "origin_informational_dropped_total",
+                "Informational responses (1xx) from origins that were dropped.",
+            ),
             own_requests_waiting: registry.gauge(
                 "own_requests_waiting",
-                "Requests by gripd itself (links, retries, disconnect notifications, filters) that are waiting for their turn.",
+                "Requests by gripd itself (links, retries, disconnect notifications, filters) that are waiting \
+                 for their turn.",
             ),
         }
     }

@@ -21,7 +21,11 @@ impl Session<'_> {
                 tracing::warn!(uri = %self.about.shown(), %error, "a control message was ignored")
             }
             Err(ControlRefusal::TooManyFilters(error)) => {
-                tracing::warn!(uri = %self.about.shown(), %error, "a WebSocket was closed because of a control message");
+                tracing::warn!(
+                    uri = %self.about.shown(),
+                    %error,
+                    "a WebSocket was closed because of a control message"
+                );
                 return Some(SessionEnd::Close(CloseReason::new(1011, "too many filters")));
             }
         }
@@ -79,12 +83,23 @@ impl Session<'_> {
             if let Err(NotAdmitted { refusal, .. }) =
                 admission.admit(&self.about.route, &self.rights(), std::iter::once(name))
             {
-                return tracing::warn!(uri = %self.about.shown(), channel = name, %refusal, "a subscription was ignored");
+                return tracing::warn!(
+                    uri = %self.about.shown(),
+                    channel = name,
+                    %refusal,
+                    "a subscription was ignored"
+                );
             }
             let most = admission.max_channels();
             if held.len() >= most {
                 self.sessions.metrics.refused_subscriptions.inc();
-                return tracing::warn!(uri = %self.about.shown(), channel = name, most, "a subscription was ignored: the WebSocket has reached its maximum number of channels ([client] max_channels)");
+                return tracing::warn!(
+                    uri = %self.about.shown(),
+                    channel = name,
+                    most,
+                    "a subscription was ignored: the WebSocket has reached its maximum number of channels \
+                     ([client] max_channels)"
+                );
             }
             if self.enter(&channel, filters.clone()).is_err() {
                 // The same response may subscribe the client to another channel that exempts it from the denial
@@ -174,7 +189,11 @@ impl Session<'_> {
             Ok(()) => None,
             Err(denied) => {
                 self.sessions.admission.note_denied(&denied);
-                tracing::info!(uri = %self.about.shown(), %denied, "a WebSocket was closed because the channel of its user is denied to it");
+                tracing::info!(
+                    uri = %self.about.shown(),
+                    %denied,
+                    "a WebSocket was closed because the channel of its user is denied to it"
+                );
                 self.parked.set_end_reason(EndReason::Kicked);
                 Some(SessionEnd::Close(CloseReason::new(1008, "denied")))
             }
@@ -213,7 +232,12 @@ impl Session<'_> {
             None => meta.remove(name),
             Some(value) => {
                 if let Err(error) = meta.add(name, value) {
-                    tracing::warn!(uri = %self.about.shown(), name, %error, "the origin sets too many or too long meta values: this one is ignored");
+                    tracing::warn!(
+                        uri = %self.about.shown(),
+                        name,
+                        %error,
+                        "the origin sets too many or too long meta values: this one is ignored"
+                    );
                 }
             }
         }

@@ -73,7 +73,11 @@ impl Session<'_> {
     /// may connect again (1013), once origins have accepted messages.
     fn give_way(&mut self) -> Option<SessionEnd> {
         self.sessions.metrics.crowded.inc();
-        tracing::warn!(uri = %self.about.shown(), "a WebSocket was closed: the messages waiting for all origins exceed [websocket] unsent_total, and this WebSocket has one of the largest shares");
+        tracing::warn!(
+            uri = %self.about.shown(),
+            "a WebSocket was closed: the messages waiting for all origins exceed [websocket] unsent_total, and \
+             this WebSocket has one of the largest shares"
+        );
         self.close(Some(CloseReason::new(1013, "too many messages are waiting")), ClosedBy::Gripd)
     }
 
@@ -81,7 +85,12 @@ impl Session<'_> {
     /// still answer the messages that the client sent before.
     fn fail(&mut self, reason: CloseReason) -> Option<SessionEnd> {
         self.sessions.metrics.violations.inc();
-        tracing::debug!(uri = %self.about.shown(), code = reason.code, reason = reason.reason, "a WebSocket was closed: its client broke the protocol, or sent a message that is too large");
+        tracing::debug!(
+            uri = %self.about.shown(),
+            code = reason.code,
+            reason = reason.reason,
+            "a WebSocket was closed: its client broke the protocol, or sent a message that is too large"
+        );
         self.close(Some(reason), ClosedBy::Gripd)
     }
 
@@ -138,7 +147,11 @@ impl Session<'_> {
             // After it has received the client's Close, the origin may end the connection without an error.
             SideMessage::Lost(_) if self.phase.closing().is_some() => Some(SessionEnd::Lost(self.given())),
             SideMessage::Lost(failure) => {
-                tracing::warn!(uri = %self.about.shown(), error = failure.explain(), "the connection to the origin of a WebSocket was lost");
+                tracing::warn!(
+                    uri = %self.about.shown(),
+                    error = failure.explain(),
+                    "the connection to the origin of a WebSocket was lost"
+                );
                 self.sessions.metrics.lost.inc();
                 Some(SessionEnd::Lost(CloseReason::new(1011, "the connection to the origin was lost")))
             }

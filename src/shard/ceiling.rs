@@ -47,7 +47,8 @@ impl ShardState {
         tracing::debug!(
             count = slow.len(),
             left,
-            "client connections are closed: the data waiting for all slow clients together exceeds [delivery] outlets_total"
+            "client connections are closed: the data waiting for all slow clients together exceeds [delivery] \
+             outlets_total"
         );
         self.metrics.slow.inc_by(slow.len() as u64);
         slow.into_iter().for_each(|key| self.shed(key));

@@ -151,7 +151,11 @@ impl Terms {
             match filter.apply(&context, changed) {
                 Ok(content) => changed = content,
                 Err(error) => {
-                    tracing::debug!(channel = ?item.channel, %error, "an item was not delivered to a client because a filter failed");
+                    tracing::debug!(
+                        channel = ?item.channel,
+                        %error,
+                        "an item was not delivered to a client because a filter failed"
+                    );
                     return Verdict::Filtered;
                 }
             }

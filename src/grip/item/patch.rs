@@ -45,7 +45,8 @@ impl BodyPatch {
         let count = operations.0.len();
         if count > MAX_OPERATIONS {
             return invalid(format!(
-                "'http-response' contains 'body-patch' with {count} operations, and at most {MAX_OPERATIONS} are allowed"
+                "'http-response' contains 'body-patch' with {count} operations, and at most {MAX_OPERATIONS} are \
+                 allowed"
             ));
         }
         let bytes = value.to_string().len();
