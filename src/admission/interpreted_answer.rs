@@ -15,8 +15,8 @@ pub struct UnderstoodAnswer {
     pub instruct: Instruct,
     /// The body for the client. It is only the beginning if the body was too large to be collected.
     pub body: Bytes,
-    /// The headers for the client, if the body of the response was an instruct that describes another response.
-    /// `None` if the headers of the response itself are used.
+    /// The headers for the client, if the body of the response was an instruct: those of the response that the instruct
+    /// describes, or an empty list if it describes no response. `None` if the headers of the response itself are used.
     pub headers: Option<Vec<(HeaderName, HeaderValue)>>,
     /// Whether filters have changed the body that the origin sent.
     pub is_changed: bool,
@@ -83,7 +83,7 @@ fn check_count(instruct: &Instruct, most: usize) -> Result<(), InvalidText> {
     Ok(())
 }
 
-/// Applies the content filters of a response to the body of that response, as if the body were an item.
+/// Applies `build-id`, the only filter for the body of a response itself, to this body as if it were an item.
 fn filter(instruct: &Instruct, body: &[u8]) -> Result<Bytes, InvalidText> {
     let terms = terms(instruct, "", &[]);
     // The filter is applied once, even if several channels list it, as in Pushpin.

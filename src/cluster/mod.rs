@@ -34,7 +34,7 @@ impl Cluster {
     /// final.
     ///
     /// # Errors
-    /// [`BusyReason`] if there was no room for the batch in time, or if it denies more channels than may be denied.
+    /// [`BusyReason`] if there was no room for the batch in time, or if there would be too many denials with its own.
     /// Nothing was published then.
     pub async fn publish(
         &self,

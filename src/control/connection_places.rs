@@ -51,8 +51,8 @@ impl ConnectionPlaces {
         Arc::new(Self { most, most_unproven, next: AtomicU64::new(0), began: Instant::now(), seats: Mutex::default() })
     }
 
-    /// Returns a place for a new connection. If there is no free place, an idle connection is told to close. Returns
-    /// `None` if no connection can be closed because all are busy.
+    /// Returns a place for a new connection. If there is no free place, an idle connection is told to close. It must be
+    /// an unproven one if there are too many of these. Returns `None` if all connections that may be closed are busy.
     pub(super) fn enter(self: &Arc<Self>) -> Option<PlaceGuard> {
         let number = self.next.fetch_add(1, Relaxed);
         let seat = Arc::new(PlaceHolder {

@@ -13,8 +13,8 @@ const REFUSAL_INTERVAL: Duration = Duration::from_millis(100);
 const FREE_REFUSALS: u32 = 20;
 /// The longest delay of a refusal.
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// The number of addresses that are remembered. When it is reached, addresses whose refusals are no longer due are
-/// forgotten.
+/// The number of addresses that may be remembered before those are forgotten that have paused. Addresses that have
+/// sent a wrong token in the last moments are remembered even beyond this number.
 const MOST_ADDRESSES: usize = 4096;
 
 /// Spreads the refusals of wrong tokens over time, for each address separately. Requests with a valid token are never

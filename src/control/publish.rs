@@ -77,8 +77,8 @@ async fn publish_and_wait(
     Ok(told.outcomes(control.settings.receipt_wait, &receipt).await)
 }
 
-/// The outcomes of a batch, once they are final. They are sent by the [`OnFinalOutcomes`] that belongs to them, which
-/// the last shard calls when it has counted.
+/// The outcomes of a batch, once they are final. They are sent by the [`OnFinalOutcomes`] that belongs to them. It is
+/// called by the last shard that has counted, or by the hub if no shard has anything to count.
 pub(super) struct FinalOutcomes(oneshot::Receiver<Vec<Outcome>>);
 
 /// Returns a function to call with the final outcomes, which it logs, and a receiver that waits for them.

@@ -10,7 +10,8 @@ use std::str::FromStr;
 pub enum Scope {
     /// Publishing content and hints to the channels whose names match, and subscribing connections to these channels.
     Publish(Glob),
-    /// Closing the connections of the channels whose names match, and subscribing or unsubscribing these connections.
+    /// Closing the connections of the channels whose names match, subscribing or unsubscribing these connections, and
+    /// unsubscribing connections from these channels.
     Close(Glob),
     /// Reading the lists and the metrics, and choosing connections by any channel.
     Inspect,
@@ -23,7 +24,7 @@ pub enum Scope {
 pub(super) enum NeededScope<'a> {
     /// Publishing to a channel.
     Publish(&'a str),
-    /// Closing, subscribing or unsubscribing the connections of a channel.
+    /// Closing, subscribing or unsubscribing the connections of a channel, or unsubscribing connections from it.
     Close(&'a str),
     /// Choosing connections by whether they hold a channel. The counts in the reply reveal how many do.
     Choose(&'a str),
@@ -48,8 +49,9 @@ impl Scope {
     }
 }
 
-/// Returns all permissions that an item needs. An item with an id changes the order of its channel, so it needs the
-/// permission to publish even if it only closes connections.
+/// Returns all permissions that an item needs. An item with an id or a previous id takes part in the order of its
+/// channel, and a hint makes connections ask their origin. So such an item needs the permission to publish even if it
+/// only closes connections otherwise.
 pub(super) fn needs(item: &Item) -> impl Iterator<Item = NeededScope<'_>> {
     let sends = item.response.is_some() || item.stream.is_some() || item.message.is_some();
     let orders = item.id.is_some() || item.prev_id.is_some() || !item.refreshes.is_empty();

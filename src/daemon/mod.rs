@@ -131,7 +131,7 @@ impl Daemon {
     pub fn join(self) -> RemainingConnections {
         let mut left = RemainingConnections::default();
         for shard in self.shards {
-            // A thread that panicked has logged that, and its connections are closed.
+            // A thread that panicked has printed that to standard error, and its connections are closed.
             let one = shard.join().unwrap_or_default();
             left.connections += one.connections;
             left.channels += one.channels;

@@ -96,8 +96,8 @@ impl ShardThread {
         let deliver = spawn_local(async move { deliveries.deliver().await });
         spawn_local(async move {
             if deliver.await.is_err_and(|e| e.is_panic()) {
-                // A shard that holds clients without delivering items is worse than no shard. The panic itself has
-                // been logged already.
+                // A shard that holds clients without delivering items is worse than no shard. The panic itself was
+                // printed to standard error already.
                 std::process::abort();
             }
         });

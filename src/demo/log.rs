@@ -37,8 +37,8 @@ struct ChatLog {
 
 impl ChatLogs {
     /// Appends a line to the log of a conversation, and returns its position. The number of a line is the time in
-    /// milliseconds, or one more than the last number. A number that a page has seen before a restart is therefore
-    /// less than all later ones.
+    /// milliseconds, or one more than the last number if that is greater. A number that a page has seen before a
+    /// restart, or before the conversation was forgotten, is therefore less than all later ones.
     pub(super) fn write(&mut self, conversation: &ConversationId, line: Value, now_ms: u64) -> LinePlace {
         self.make_room(conversation);
         let log = self.logs.entry(conversation.clone()).or_default();

@@ -96,8 +96,8 @@ impl Drop for ConnectedGuard {
     }
 }
 
-/// Reads and drops the bytes that a refused client still sends, for at most [`REFUSED_READ_TIME`]. If a request arrived at a
-/// closed socket, the kernel would reset the connection, and the client would lose the response.
+/// Reads and drops the bytes that a refused client still sends, for at most [`REFUSED_READ_TIME`]. If a request
+/// arrived at a closed socket, the kernel would reset the connection, and the client would lose the response.
 async fn part(mut transport: Transport) {
     let all = async { while transport.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
     let _ = timeout(REFUSED_READ_TIME, all).await;

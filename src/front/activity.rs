@@ -6,25 +6,26 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The time after which a new connection on which no request was answered may be closed as idle.
+/// The time after which a new connection that has not been busy yet may be closed as idle.
 const PROTECTED_FOR: Duration = Duration::from_secs(2);
 
 /// The state of a connection that hyper serves, or will serve once the gate lets the connection in.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// The time at which the connection became idle, by the clock of the list of idle connections, or 0 while a
-    /// request is in progress.
+    /// The time at which the connection became idle, by the clock of the list of idle connections, or 0 while the
+    /// connection is busy: while a request is in progress, or while the connection waits at the gate.
     since: Cell<u64>,
     /// The time since which the connection has been idle with all of its bytes sent.
     idle_since: Cell<Instant>,
     came: Instant,
-    /// Whether at least one request on the connection has been answered.
+    /// Whether the connection was busy before: a request on it has been answered, or it has passed the gate.
     is_answered: Cell<bool>,
     /// Whether hyper has no unsent bytes.
     is_clean: Cell<bool>,
     /// Whether the client has sent something since the last request was answered.
     has_received: Cell<bool>,
-    /// Whether a request has begun since hyper last had no unsent bytes.
+    /// Whether a response may still be owed to the client. This is so from the beginning of a request until hyper next
+    /// has written all of its bytes while no request is in progress.
     is_owed: Cell<bool>,
     /// Whether a request on this connection had a body.
     has_carried_body: Cell<bool>,
@@ -72,7 +73,7 @@ impl Activity {
     }
 
     /// Notes that the connection is idle since `since`, by the clock of the list of idle connections, because its
-    /// request has been answered.
+    /// request has been answered, or because the gate has let it in.
     pub(super) fn end(&self, since: u64) {
         self.since.set(since);
         self.idle_since.set(Instant::now());
@@ -105,13 +106,13 @@ impl Activity {
         }
     }
 
-    /// Returns whether a request is in progress.
+    /// Returns whether a request is in progress, or the connection waits at the gate.
     pub(super) const fn is_busy(&self) -> bool {
         self.since.get() == 0
     }
 
     /// Returns the time at which the connection became idle, by the clock of the list of idle connections, or 0
-    /// while a request is in progress.
+    /// while it is busy.
     pub(super) const fn since(&self) -> u64 {
         self.since.get()
     }
@@ -142,8 +143,8 @@ impl Activity {
         self.is_owed.get()
     }
 
-    /// Returns whether the connection may be closed to make room: it is idle, has not been told to close, and has
-    /// existed for long enough to send a first request.
+    /// Returns whether the connection may be closed to make room: it is idle, has not been told to close, and was busy
+    /// before or has existed for long enough to send a first request.
     pub(super) fn can_be_spared(&self) -> bool {
         self.is_idle() && !self.must_close.get() && (self.is_answered.get() || self.came.elapsed() >= PROTECTED_FOR)
     }

@@ -1,5 +1,5 @@
 //! Responses to clients that are not held: those of origins, which are passed on, and those that gripd makes up, in
-//! particular for failures.
+//! particular for failures. This is the only place where a [`Failure`] becomes a response.
 
 use super::Front;
 use super::access_log::AccessLog;

@@ -32,8 +32,8 @@ const MAX_HEAD: usize = 64 << 10;
 /// The largest number of headers in a request.
 const MAX_HEADERS: usize = 128;
 
-/// A future in which hyper serves a connection. It returns the connection if that is to be held, or `None` if the
-/// connection has ended.
+/// A future in which hyper serves a connection. It returns the connection if that leaves hyper for a hold or a session,
+/// or `None` if the connection has ended.
 type ServingFuture<'a> = Pin<Box<dyn Future<Output = Option<ConnectionToHold>> + 'a>>;
 
 /// The reason why a connection leaves hyper, its transport, and the bytes that the client sent after its request.
@@ -77,8 +77,8 @@ fn next_phase(front: &Front, (leave, transport, early): ConnectionToHold) -> Con
     }
 }
 
-/// Serves a new connection as soon as its client has sent something and the gate lets the connection in. A
-/// connection on which nothing arrives within `header_timeout` is closed.
+/// Serves a new connection as soon as its client has sent something, or a drain begins, and the gate lets the
+/// connection in. A connection on which nothing arrives within `header_timeout` is closed.
 pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: IdleEntry) -> Option<ConnectionToHold> {
     tokio::select! {
         begun = timeout(front.settings.header_timeout, transport.wait_for_first_byte()) => {
@@ -95,8 +95,8 @@ pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: IdleEn
     Box::pin(serve(&front, transport, Bytes::new(), listed, Some(place), None)).await
 }
 
-/// Lets hyper serve requests. Returns the connection if one of them is to be held. `retry` is present if the first
-/// request is being served again after a hold.
+/// Lets hyper serve requests. Returns the connection if it leaves hyper for a hold or a session. `retry` is present if
+/// the first request is being served again after a hold.
 async fn serve(
     front: &Rc<Front>,
     transport: Transport,
@@ -118,7 +118,8 @@ async fn serve(
         }
         request::serve(Rc::clone(front), Rc::clone(&slot), request)
     });
-    // A request that is served again may have up to two headers more than the client sent: see `replay`.
+    // A request that is served again may be a little longer than the one that the client sent, because it may have the
+    // headers `Content-Length` and `Connection` in place of `Transfer-Encoding`: see `replay`.
     let more = if slot.is_again() { 1 } else { 0 };
     let mut connection = Box::new(builder(more).serve_connection(TokioIo::new(io), service));
     let mut drain = pin!(front.drain.begins());

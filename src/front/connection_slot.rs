@@ -14,13 +14,14 @@ use std::task::{Context, Poll, ready};
 
 /// The reason why a connection leaves hyper.
 pub(super) enum LeaveReason {
-    /// The connection is to be held, or must end because a close has reached it while its request was served again.
+    /// The connection is to be held, or must end because a close or a drain has reached it while its request was served
+    /// again.
     Hold(hold::LeavingConnection),
     /// The connection becomes a session.
     Session(Box<AcceptedSocket>),
 }
 
-/// An address that a connection comes from.
+/// The address that a connection comes from, or that of the client for which a trusted proxy has connected.
 #[derive(Debug)]
 pub(super) struct ClientAddress {
     pub(super) address: IpAddr,
@@ -43,8 +44,8 @@ pub(super) struct ConnectionSlot {
     leave: RefCell<Option<LeaveReason>>,
     /// The state of the first request, if that request is served again after a hold.
     retry: Cell<Option<Box<ServedAgain>>>,
-    /// The connection as its shard knows it while its request is served again, and the response to send if a close
-    /// ends it.
+    /// The connection as its shard knows it while its request is served again, and the response to send if a close or
+    /// a drain ends it.
     final_answer: RefCell<Option<Box<FinalAnswer>>>,
     /// The address that the connection comes from, if it has one.
     pub(super) peer: Option<Rc<ClientAddress>>,
@@ -52,8 +53,8 @@ pub(super) struct ConnectionSlot {
     pub(super) waiting: Rc<ClientDelay>,
     /// The entry of the connection in the list of idle connections.
     pub(super) listed: IdleEntry,
-    /// The connection's entry in the gate, until its first request is answered or the gate lets another connection
-    /// in instead.
+    /// The permit with which the gate has let the connection in, until it is given back: see
+    /// [`ConnectionSlot::give_way`].
     place: Cell<Option<GatePermit>>,
     /// Whether a request has begun.
     asked: Cell<bool>,
@@ -94,7 +95,7 @@ impl ConnectionSlot {
         again
     }
 
-    /// Keeps the response to send if a close ends the connection while its request is served again.
+    /// Keeps the response to send if a close or a drain ends the connection while its request is served again.
     pub(super) fn keep_final_answer(&self, final_answer: Option<Box<FinalAnswer>>) {
         *self.final_answer.borrow_mut() = final_answer;
     }
@@ -108,8 +109,8 @@ impl ConnectionSlot {
         drop(self.final_answer.take());
     }
 
-    /// Returns `Poll::Ready` if a close has reached the connection while its request was served again. The slot
-    /// then says that the connection must end.
+    /// Returns `Poll::Ready` if a close or a drain has reached the connection while its request was served again. The
+    /// slot then says that the connection must end.
     pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         let mut final_answer = self.final_answer.borrow_mut();
         let Some(FinalAnswer { away, .. }) = final_answer.as_deref() else { return Poll::Pending };
@@ -126,7 +127,8 @@ impl ConnectionSlot {
     }
 
     /// Lets another connection through the gate, if this one still counts there. This is called when a request has
-    /// been answered, when the connection has ended, or when its client is slow to send a request.
+    /// been answered, when the connection has ended or has left hyper, or when its client has not sent a complete head
+    /// at once.
     pub(super) fn give_way(&self, gate: &Gate) {
         if let Some(place) = self.place.take() {
             gate.leave(&place);
@@ -153,7 +155,7 @@ impl ConnectionSlot {
         let mut leave = self.leave.take()?;
         let final_answer = self.final_answer.take();
         match (&mut leave, final_answer) {
-            // A close has reached the connection after its request was answered with another hold.
+            // A close or a drain has reached the connection after its request was answered with another hold.
             (LeaveReason::Hold(hold::LeavingConnection::Hold(_)), Some(final_answer))
                 if final_answer.away.is_closed() =>
             {

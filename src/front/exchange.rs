@@ -293,7 +293,8 @@ fn forget_body(head: &mut response::Parts) {
 }
 
 /// Returns the properties of a request that decide how it must be answered. The connection may serve another
-/// request only if this one is HTTP/1.1, has no body, and does not ask to close the connection.
+/// request only if this one is HTTP/1.1, does not ask to close the connection, and has no body, not even an empty one
+/// that a header announces.
 fn client(request: &Parts) -> ClientTraits {
     let body = request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING);
     ClientTraits {

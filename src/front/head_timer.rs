@@ -48,7 +48,8 @@ impl HeadTimer {
             let now = Instant::now();
             let (due, overdue) = match self.begun {
                 Some(begun) => (begun + self.header_timeout, ReachedLimit::Head),
-                // The connection is busy. It cannot be overdue sooner than the shorter timeout from now.
+                // The connection is busy or has unsent bytes. It cannot be overdue sooner than the shorter timeout from
+                // now.
                 None if !activity.is_idle() => (now + self.header_timeout.min(self.idle_timeout), ReachedLimit::Idle),
                 None => (activity.idle_since() + self.idle_timeout, ReachedLimit::Idle),
             };

@@ -21,8 +21,8 @@ pub(super) enum IdentityError {
 }
 
 /// Returns the rights of the client that sent a request. If the route learns the user from a header, that header is
-/// removed unless a proxy that may set it has sent the request. `original` is the request as the client sent it, if
-/// the one in `context` may differ from it.
+/// removed unless a proxy that may set it, or a trusted GRIP proxy, has sent the request. `original` is the request as
+/// the client sent it, if the one in `context` may differ from it.
 pub(super) fn identify(
     context: &mut RequestContext,
     original: Option<&Parts>,

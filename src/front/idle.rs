@@ -42,7 +42,7 @@ impl IdleList {
     }
 
     /// Tells the connection that has been idle for the longest time to close. Returns `false` if there is no idle
-    /// connection.
+    /// connection that may be closed: new ones are kept for a short time.
     pub(super) fn close_oldest_idle(&self) -> bool {
         let entries = self.entries.borrow();
         let idle = entries.iter().map(|(_, entry)| entry).filter(|entry| entry.can_be_spared());

@@ -87,7 +87,7 @@ fn value_of(pair: &str, name: &str) -> Option<Result<String, NotUtf8>> {
 }
 
 /// Reads headers from a JSON object of strings. Headers that a query must not set are left out. Returns `None` if
-/// the text is something else.
+/// the text is something else, or if a name or a value is not valid in a header.
 fn headers(text: &str) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let Value::Object(object) = json::read(text.as_bytes()).ok()? else { return None };
     let pair = |(name, value): (String, Value)| {

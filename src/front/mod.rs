@@ -87,7 +87,8 @@ impl Default for Settings {
 pub struct Metrics {
     /// Connections refused because too few file descriptors were available.
     pub connections_refused: Counter,
-    /// Idle connections closed to make room for new ones because too few file descriptors were available.
+    /// Idle connections closed to make room for accepted ones because too few file descriptors were available.
+    /// Connections that are closed because accepting has failed are not counted.
     pub connections_spared: Counter,
     /// Requests received from clients. A request that is served again after a hold counts again.
     pub requests: Counter,

@@ -215,7 +215,8 @@ fn forwarded_path(
     None
 }
 
-/// Logs a hint, once, if the request seems to come through a proxy that is not in the list of trusted proxies.
+/// Logs a hint if the request seems to come through a proxy. This is called only if no list of trusted proxies is
+/// configured. The hint is logged once in a process.
 fn hint(forwarding: &Forwarding, peer: &ClientAddress, headers: &HeaderMap) {
     if forwarding.hinted.load(Relaxed) || is_public(peer.address) {
         return;

@@ -34,7 +34,8 @@ impl RequestLines {
         Self { position: LinePosition::Head, since: activity.since() }
     }
 
-    /// Returns the bytes that hyper must read instead of `bytes`, or `None` if hyper can read `bytes` as they are.
+    /// Returns the bytes that hyper must read instead of `bytes`. Returns `None` if hyper reads `bytes` as they are,
+    /// because there is nothing to correct or it is not certain that a request line begins there.
     pub(super) fn read(&mut self, bytes: &[u8], activity: &Activity) -> Option<Vec<u8>> {
         let answered = std::mem::replace(&mut self.since, activity.since()) != self.since;
         let begins = match self.position {

@@ -87,8 +87,9 @@ impl Filter {
     /// unchanged.
     ///
     /// # Errors
-    /// The content has a directive that the filter does not know, the client's meta lacks a value for a directive, or
-    /// a limit of the substitution is exceeded.
+    /// The content has a directive that is incomplete or that the filter does not know, the client's meta lacks a value
+    /// for a directive or has a wrong one, the last id of a channel in `id_format` is unknown, or a limit of the
+    /// substitution is exceeded.
     pub fn apply<'a>(self, context: &FilterContext<'_>, content: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, InvalidText> {
         match self {
             Self::BuildId => build_id(context, &content).map(Cow::Owned),

@@ -43,7 +43,8 @@ impl fmt::Debug for SignedToken<'_> {
 }
 
 /// A key that verifies signatures of exactly one algorithm: HS256, ES256 or RS256. The key determines the algorithm,
-/// and a token that names another one is refused. Two keys are equal if they accept the same tokens.
+/// and a token that names another one is refused. Keys that are equal accept the same tokens. An RSA key from a PEM
+/// text does not equal the same key from a JWK.
 #[derive(Clone)]
 pub struct VerifyingKey {
     key: DecodingKey,

@@ -6,8 +6,8 @@ use super::{InvalidText, invalid};
 use hyper::Uri;
 use std::time::Duration;
 
-/// The number of seconds without an item after which a stream requests its next link, unless the link gives another
-/// number.
+/// The number of seconds after which a stream requests its next link once more, unless all of its channels have had
+/// items. The link may give another number.
 const DEFAULT_TIMEOUT: u64 = 120;
 
 /// The links of an origin's response.
@@ -15,7 +15,8 @@ const DEFAULT_TIMEOUT: u64 = 120;
 pub struct Links {
     /// The link that continues a stream.
     pub next: Option<NextLink>,
-    /// The link that is requested when the client is gone.
+    /// The link that is requested when the hold has ended, also if the client is still there because its long-poll was
+    /// answered.
     pub gone: Option<String>,
 }
 
@@ -24,7 +25,8 @@ pub struct Links {
 pub struct NextLink {
     /// The URI as the origin wrote it: absolute, or relative to the URI of the request.
     pub uri: String,
-    /// The time without an item after which the link is requested.
+    /// The period: the link is requested once in each, unless all channels have had items. If it is zero, the link is
+    /// requested only for other reasons, such as a missing item.
     pub timeout: Duration,
 }
 

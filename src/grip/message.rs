@@ -71,8 +71,8 @@ fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(LONGEST_REASON)]
 }
 
-/// Returns whether a Close frame may have this code: those of RFC 6455 7.4, and 1012 to 1014, which were registered
-/// later.
+/// Returns whether a Close frame may have this code. These are the codes that RFC 6455 7.4 allows in a frame, and 1012
+/// to 1014, which were registered later.
 pub const fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

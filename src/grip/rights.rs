@@ -11,7 +11,8 @@ use std::sync::Arc;
 pub struct Rights {
     /// The user, or `None` if the user is unknown.
     pub user: Option<Arc<str>>,
-    /// The user's own channel, by the name that the origin uses. The client may always hold it.
+    /// The user's own channel, by the name that the origin uses. The client may hold it whatever the rule of the route
+    /// and its token say, unless the channel is denied.
     pub own: Option<Arc<str>>,
     /// Patterns for the channels that the client's token allows. With `None`, no token restricts the channels.
     pub channels: Option<Arc<[Glob]>>,

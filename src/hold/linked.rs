@@ -60,12 +60,15 @@ struct LinkedStream<'a> {
     link_at: Option<Instant>,
     /// The time at which the last refresh was completed.
     refreshed: Option<Instant>,
-    /// The last ids that the origin named in its last response, if the hub knows other ids for these channels.
+    /// The last ids of the most recent response in which the origin named other ids than the hub knows for these
+    /// channels. A later response whose ids match does not remove them.
     cause: Option<KnownLastIds>,
-    /// The channels whose last ids are compared with those of the hub by the next response that holds. It is all of
-    /// them if the stream is known to have missed an item before it was subscribed.
+    /// The channels whose last ids are compared with those of the hub when the next response holds. It is all of them
+    /// if the stream is known to have missed an item that was accepted before the stream was subscribed. Such an item
+    /// is not among those that wait.
     compare: IdComparison,
-    /// The time at which the stream last learned that it had missed an item.
+    /// The time of the last comparison by which the last ids of the origin differed from those of the hub. The response
+    /// to a request that was sent before this time may lack the missed item as well.
     behind_since: Option<Instant>,
     notes: RaceNotes,
 }
@@ -198,7 +201,8 @@ impl LinkedStream<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Returns the absolute URI of the next link and its timeout, if there is a next link.
+    /// Returns the absolute URI of the next link and its timeout. Returns `None` if there is no next link, or if the
+    /// link does not refer to an HTTP resource.
     fn next_uri(&self) -> Option<(Uri, Duration)> {
         let NextLink { uri, timeout } = self.instruct.links.next.as_ref()?;
         self.about.resolve(uri).map(|uri| (uri, *timeout))
@@ -220,8 +224,9 @@ impl LinkedStream<'_> {
         self.beat();
         if self.link_at.is_some_and(|at| at <= Instant::now()) {
             let period = self.instruct.links.next.as_ref().map_or(Duration::ZERO, |next| next.timeout);
-            // If every channel had an item during the last half period, none can be missing. A client that does not
-            // read could not receive the response anyway.
+            // If a moment at which all channels were known to be active (see `time_since_all_active`) is less than
+            // half a period ago, the stream counts as complete, and no request is sent. A client that does not read
+            // could not receive the response anyway.
             if self.parked.time_since_all_active() < period / 2 || self.parked.is_blocked() {
                 self.schedule_link();
             } else {
@@ -330,7 +335,7 @@ impl LinkedStream<'_> {
         if holds { self.begin(spoken) } else { ControlFlow::Continue(()) }
     }
 
-    /// Learns the user of the stream from the meta of the first response that names one.
+    /// Learns the user of the stream from the meta of the first response that holds and names one.
     fn know_user(&mut self) {
         let route = &self.about.route;
         if self.rights.user.is_some() {
@@ -342,8 +347,10 @@ impl LinkedStream<'_> {
         self.parked.identify(&Profile::new(&route.name, &self.rights, self.about.client));
     }
 
-    /// Subscribes the stream to the channels of the instruct and to no others, on their terms. For channels that were
-    /// held before, the last ids need no comparison, since the missed items are among those that wait.
+    /// Subscribes the stream to the channels of the instruct, on their terms, and unsubscribes it from those that only
+    /// earlier instructs named. The implicit channels stay, and so do the changes that publishers have made. For
+    /// channels that were held before, the last ids need no comparison, since the missed items are among those that
+    /// wait.
     fn join(&mut self) -> StreamFlow {
         let terms = terms(&self.instruct, &self.about.route.prefix, &self.implicit);
         self.parked.set_terms(terms, ways_of_stream(&self.instruct));
@@ -366,7 +373,7 @@ impl LinkedStream<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Sends the part of a body that is too large to be kept in memory, as fast as the client reads.
+    /// Sends the rest of a body that is too large to be kept in memory, as fast as the client reads.
     async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> StreamFlow {
         let mut pace = Pace::new(self.holds.settings.answer_pace);
         loop {
@@ -402,7 +409,7 @@ impl LinkedStream<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Decides the waiting items one by one. Items whose filters ask the origin are decided by its response.
+    /// Decides the waiting items one by one. If the filters of an item ask a URL, the response to that request decides.
     async fn take_queued(&mut self) -> StreamFlow {
         loop {
             let asked = match self.parked.take_next_item() {

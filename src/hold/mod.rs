@@ -79,9 +79,10 @@ pub struct Hold {
     pub about: Requester,
     /// The bytes of a long-poll's request, from which the request can be served again.
     pub request: Box<[u8]>,
-    /// The last ids because of which the request was served again, if it was.
+    /// The last ids because of which the request was served again. `None` if it was served again for another reason,
+    /// such as a hint, or was not served again.
     pub cause: Option<KnownLastIds>,
-    /// The guard that tells the origin when the client is gone, if an earlier answer asked for it.
+    /// The guard that requests the gone link when the hold ends, if an earlier response named such a link.
     pub gone: Option<GoneLinkGuard>,
     /// The connection as it was held before its request was served again, if it was.
     pub away: Option<AwayConnection>,
@@ -92,8 +93,8 @@ pub struct Hold {
 pub enum LeavingConnection {
     /// The connection is to be held.
     Hold(Box<Hold>),
-    /// A close or a drain has reached a long-poll while its request was served again. It receives the response of a
-    /// timeout, and the connection ends.
+    /// The end of a long-poll has begun while its request was served again: because of a close or a drain, or because
+    /// the token of its client expired. It receives the response of a timeout, and the connection ends.
     End(Box<FinalAnswer>),
 }
 
@@ -176,7 +177,7 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// Returns the holds of one shard. There are none at first.
+    /// Returns the value with which one shard holds its connections.
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,
@@ -254,7 +255,8 @@ impl Holds {
         Ok((parked, joined.behind.then_some(KnownLastIds(known))))
     }
 
-    /// Returns a guard that requests the gone link when it is dropped, or `None` if there is no such link.
+    /// Returns a guard that requests the gone link when it is dropped. Returns `None` if there is no such link, or if
+    /// the link does not refer to an HTTP resource.
     fn gone(&self, about: &Requester, link: Option<&str>) -> Option<GoneLinkGuard> {
         let uri = about.resolve(link?)?;
         Some(GoneLinkGuard::new(Rc::clone(&self.origin), about.clone(), uri))
@@ -291,8 +293,8 @@ impl RefusedConnection {
     }
 }
 
-/// Sends a whole response. The bytes of the body are shared and not copied, because many long-polls may receive the
-/// same body.
+/// Sends a whole response. The bytes of a large body are shared and not copied, because many long-polls may receive the
+/// same body. [`Parked::begin`] copies only a small body, into one piece with the head.
 fn answer(parked: &mut Parked, head: &ResponseHead, body: &Bytes, client: ClientTraits, persistence: Persistence) {
     let framing = if head.has_body() { Framing::Length(body.len()) } else { Framing::None };
     let sent = if head.has_body() && !client.head_only { body.clone() } else { Bytes::new() };

@@ -74,8 +74,9 @@ pub(super) async fn race<T>(
                     return None;
                 }
             }
-            // A request is in progress already, or is about to be sent. Its response may be too old for this event,
-            // so another request follows.
+            // A request is in progress already, or is about to be sent. If it is in progress, its response may be too
+            // old for this event. The event is therefore noted, and the caller decides whether another request
+            // follows.
             ParkedEvent::Refresh | ParkedEvent::Patch(_) => notes.refresh = true,
             ParkedEvent::Timer if beat(parked).is_break() => {
                 notes.over = true;

@@ -35,7 +35,8 @@ struct PollExtras {
     /// The last ids that the origin has named although the hub knows other ids. The request is served again because
     /// of them.
     behind: Option<KnownLastIds>,
-    /// Whether a hint arrived while a request to the origin was in progress.
+    /// Whether the origin is to be asked once more, because a hint arrived, or an operator asked for it, while the
+    /// request was served again.
     hinted: bool,
 }
 
@@ -174,8 +175,8 @@ impl LongPoll<'_> {
         }
     }
 
-    /// Decides the waiting items one by one, by asking their filters. Returns the end of the hold, or `None` if the
-    /// hold continues.
+    /// Decides the waiting items one by one. Filters that ask a URL are asked about them. Returns the end of the hold,
+    /// or `None` if the hold continues.
     async fn take_queued(&mut self) -> Option<PollEnd> {
         loop {
             let pending = match self.parked.take_next_item() {

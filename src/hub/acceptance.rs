@@ -37,7 +37,8 @@ impl std::error::Error for BusyReason {}
 impl Hub {
     /// Accepts a batch, either all of it or nothing. It waits at most for the `publish_wait` of the settings until
     /// the inboxes have room. A batch with a command does not wait. `finally` gets the outcomes once every
-    /// connection concerned has the items in its outlet or has ended.
+    /// connection concerned has the items in its outlet or has ended. It does not wait for connections that hold the
+    /// items back, for example until their origin has responded. These count as pending.
     ///
     /// # Errors
     /// [`BusyReason`] if the inboxes had no room in time, or if there would be too many denials. Nothing was published
@@ -141,8 +142,8 @@ impl Hub {
 }
 
 impl HubState {
-    /// Takes a new item, and returns the items that are due: the new one unless it has to wait, and those that have
-    /// waited for it.
+    /// Takes a new item, and returns the items that are due: the new one, unless it has to wait or was published
+    /// before, and items whose wait has ended, usually because they waited for the new one.
     fn order(&mut self, mut entry: BatchEntry, now: Instant) -> Vec<BatchEntry> {
         // A command never waits, and is never dropped as a duplicate. The content and hints of the item keep their
         // place in the order.

@@ -25,6 +25,8 @@ struct ShardShare {
 type ShardShares = SmallVec<[ShardShare; 2]>;
 
 /// The held channels, in the order of their names. A channel is in the table while at least one connection holds it.
+/// A command that will subscribe connections of a shard to the channel counts as one more connection of that shard,
+/// until the shard has carried it out.
 #[derive(Debug, Default)]
 pub(super) struct ChannelTable {
     /// The number that was given out last. Every accepted item and every command gets a number.

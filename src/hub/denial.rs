@@ -52,7 +52,8 @@ impl Denial {
 /// at when a connection that holds the key joins the channel, so their number is kept small.
 const MAX_ALIKE: usize = 100;
 
-/// The time between two removals of expired denials, in seconds.
+/// The number of seconds since the last removal of expired denials after which a new denial makes them be removed
+/// again, even if there is room.
 const SWEEP_EVERY: u64 = 60;
 
 /// All denials. Those that have expired are ignored. They are removed at intervals, or when room is needed.

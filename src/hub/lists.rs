@@ -128,8 +128,8 @@ impl Hub {
         self.store.wait_until_written().await
     }
 
-    /// Returns whether any channel is denied to anybody. This takes no lock, and may return `true` for a while after
-    /// the last denial has ended.
+    /// Returns whether any channel is denied to anybody. This takes no lock, and may go on returning `true` after the
+    /// last denial has expired.
     pub fn has_denials(&self) -> bool {
         self.has_denials.load(Relaxed)
     }
@@ -153,7 +153,7 @@ impl Hub {
         self.state().denials.list(prefix, after, limit, now())
     }
 
-    /// Ends the denials of a channel. Returns how many there were.
+    /// Ends the denials of a channel. Returns how many of them had not expired.
     pub fn pardon(&self, channel: &str) -> usize {
         let state = &mut *self.state();
         let ended = state.denials.delete(channel, now());
@@ -175,7 +175,7 @@ impl Hub {
 
     /// Returns the rule for the channels that the clients of a route may hold, or `None` if they may hold every
     /// channel. `own` is the rule that the caller's copy of the route was configured with. It applies if the route
-    /// is no longer configured and its rule was not changed at run time.
+    /// is no longer configured and its rule was not changed at run time, and also if no route has a rule now.
     pub fn rule(&self, route: &str, own: Option<&Arc<ChannelRule>>) -> Option<Arc<ChannelRule>> {
         let ruled = self.has_rules.load(Relaxed);
         if ruled { self.state().allowed.rule_of(route, own).cloned() } else { own.cloned() }

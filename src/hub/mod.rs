@@ -1,8 +1,8 @@
 //! The hub, which accepts every item once, orders it, and hands it to the shards that hold its channel.
 //!
-//! Acceptance is one short critical section. The items of a channel are delivered in the order in which their
-//! batches pass this section. Only items that name the item before them (`prev-id`) may have to wait for it. The hub
-//! never waits for a socket.
+//! Acceptance is one short critical section. Therefore, the items of a channel are delivered in the order in which
+//! their batches pass this section. Only items that name the item before them (`prev-id`) may have to wait for it.
+//! The hub never waits for a socket.
 
 mod acceptance;
 mod batch;
@@ -186,7 +186,8 @@ impl Hub {
         self.send(due, state);
     }
 
-    /// Forgets the last ids of all channels, and makes every held connection ask its origin again.
+    /// Forgets the last ids of all channels, and makes every stream and every long-poll ask its origin again, if it
+    /// can.
     pub fn recover(&self) {
         self.state().sequences.forget_all();
         self.inboxes.iter().for_each(|inbox| inbox.refresh_all());

@@ -37,27 +37,29 @@ pub struct Outcome {
     /// The number of connections in whose outlet the item was put, or whose long-poll it answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered: Option<u32>,
-    /// The number of connections whose filters skipped the item.
+    /// The number of connections that hold the channel but did not get the item because of their filters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filtered: Option<u32>,
-    /// The number of connections that were cut because they had no room for the item.
+    /// The number of connections that were ended because they had no room for the item.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<u32>,
-    /// The number of connections for which the outcome is not known yet because they are asking their origin. `None`
-    /// if there are none.
+    /// The number of connections for which the outcome is not known yet, because the item waits in their queue, for
+    /// example while they are asking their origin, or because their hold or session is deciding about it. `None` if
+    /// there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<u32>,
     /// 1 if the item waits for the item before it, `None` if not. In a sum, the number of such items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u32>,
-    /// 1 if the item was published before and is not published again, `None` if not. In a sum, the number of such
-    /// items.
+    /// 1 if the item was published before, so that its content is not delivered again, `None` if not. In a sum, the
+    /// number of such items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<u32>,
     /// The number of connections that the item ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<u32>,
-    /// The number of connections that the item ended by a reset, with bytes unsent. `closed` counts them, too.
+    /// The number of connections that the item ended and that were reset, or whose clients were gone, before everything
+    /// was sent to them. `closed` counts them, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<u32>,
     /// The number of connections that the item subscribed to channels.

@@ -45,7 +45,8 @@ pub(super) struct Sequences<T> {
     /// Some of these items may have been delivered early.
     deadlines: VecDeque<(Instant, Channel, u64)>,
     /// The channels that nobody holds any more and that are still remembered, with the times at which they are
-    /// forgotten, in the order in which their last connections left.
+    /// forgotten, in the order in which their last connections left. In this list and in `unheld`, an entry is void if
+    /// its time is not that of the sequence.
     lingering: VecDeque<(Instant, Channel)>,
     /// The channels that got items while nobody held them, with the times at which they are forgotten, in the order
     /// of time.
@@ -160,7 +161,7 @@ impl<T: Sequenced> Sequences<T> {
         self.channels.contains_key(channel)
     }
 
-    /// Returns whether an item would wait for another.
+    /// Returns whether an item would wait for another, if a connection holds the channel.
     pub(super) fn would_wait(&self, channel: &str, item: &T) -> bool {
         self.channels.get(channel).is_some_and(|sequence| !sequence.follows(item) && !sequence.is_late(item))
     }
@@ -227,7 +228,7 @@ impl<T: Sequenced> Sequences<T> {
     /// Notes that nobody holds a channel any more.
     pub(super) fn left(&mut self, channel: &Channel, now: Instant) {
         let Some(sequence) = self.channels.get_mut(channel) else { return };
-        // A pinned channel is remembered for at least [`PINNED_FOR`], so that a channel that is held again soon does not
+        // A pinned channel is remembered for at least `PINNED_FOR`, so that a channel that is held again soon does not
         // count as new.
         let linger = if sequence.pinned { self.linger.max(PINNED_FOR) } else { self.linger };
         let until = now + linger;

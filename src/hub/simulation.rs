@@ -55,7 +55,7 @@ struct Simulation {
     /// The number of items that the origin has stored for each channel.
     stored: [usize; 2],
     /// For each channel, the last item that the client had and the number of stored items when the origin was asked.
-    /// `None` if the origin has answered since.
+    /// `None` if the origin was never asked, or has answered since.
     asked: Option<[(usize, usize); 2]>,
 }
 

@@ -36,12 +36,13 @@ pub async fn connect_to_file(path: &Path) -> io::Result<Transport> {
     UnixStream::connect(path).await.map(Transport::from)
 }
 
-/// Connects to the address that accepts the connection first. The next address is tried in parallel if one does not
-/// answer soon, because it may be out of reach (RFC 8305). The caller limits the total time.
+/// Connects to the address that accepts the connection first. The next address is tried at once if an attempt fails,
+/// and in parallel if one does not answer soon, because it may be out of reach (RFC 8305). The caller limits the total
+/// time.
 ///
 /// # Errors
-/// No address accepts the connection. The error is that of the attempt that failed last, or a shortage of file
-/// descriptors if there was one.
+/// There is no address, or none accepts the connection. The error is that of the attempt that failed last, or a
+/// shortage of file descriptors if there was one.
 pub async fn connect_to_one_of(addresses: Vec<SocketAddr>) -> io::Result<Transport> {
     let stream = race(addresses).await?;
     stream.set_nodelay(true)?;

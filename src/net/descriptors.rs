@@ -72,8 +72,8 @@ impl Descriptors {
         &self.clients
     }
 
-    /// Counts a connection to an origin until the returned value is dropped. Returns `None` if there is no descriptor
-    /// left for it.
+    /// Counts a connection to an origin until the returned value is dropped. Returns `None` if no descriptor is left
+    /// for it besides those that are kept back for the control API.
     pub fn origin(self: &Arc<Self>) -> Option<DescriptorGuard> {
         let of: fn(&Self) -> &AtomicU64 = |descriptors| &descriptors.origins;
         let counted = DescriptorGuard::new(self, of);

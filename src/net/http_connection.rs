@@ -16,14 +16,14 @@ use tokio::time::{Instant, timeout_at};
 /// The number of headers that a response may have. Servers send far fewer, and a hostile one cannot send more.
 const MAX_HEADERS: usize = 256;
 
-/// The time for which a request waits until an idle connection is ready. The connection's task may still have some
-/// work left from the request before.
+/// The longest time that a request waits until one of the idle connections is ready. The connection's task may still
+/// have some work left from the request before.
 pub const READY_WAIT: Duration = Duration::from_millis(20);
 
 /// An HTTP/1 connection that carries one request at a time.
 ///
-/// The connection ends when this value is dropped. Otherwise, a task that is still writing a request body would not
-/// notice that the response is no longer wanted.
+/// The connection ends when this value is dropped, because a task that is still writing a request body would not
+/// notice that the response is no longer wanted. A connection that was upgraded before lives on.
 #[derive(Debug)]
 pub struct HttpConnection<B> {
     sender: SendRequest<B>,

@@ -66,7 +66,7 @@ pub struct Webhook {
     /// The largest number of events that may wait. Zero means 1. If the queue is full, new events are dropped and
     /// counted.
     pub queue: usize,
-    /// The time that one request may take before it is sent again.
+    /// The time after which a request without a response counts as failed. It is sent again after a pause.
     pub timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The number of connections of channels and users, as one webhook counts them. The module `telling` queues the
+//! The number of connections of channels and users, as one webhook counts them. The module `outbox` queues the
 //! events that follow. The caller passes in the current time.
 
 use super::event::{EventKind, HeldName, Moment, UnixMillis, WebhookEvent};

@@ -65,8 +65,8 @@ impl OriginClient {
         }
     }
 
-    /// Carries out a future in the background. A drain waits for its end. If there are too many background requests,
-    /// the future is dropped, which is logged.
+    /// Carries out a future in the background. A drain waits for its end, as long as the time of the drain allows. If
+    /// there are too many background requests, the future is dropped, which is logged.
     pub fn run_in_background(&self, word: impl Future<Output = ()> + 'static) {
         if !self.background.enqueue(word) {
             tracing::warn!("too many notifications about disconnected clients are waiting: one was dropped");

@@ -60,7 +60,7 @@ struct Waiter {
     granted: oneshot::Sender<ConnectionPermit>,
 }
 
-/// The right to use one connection. It ends when the permit is dropped.
+/// The right to use one connection. It ends when the permit is dropped, or when the connection has to give way.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     share: Rc<ConnectionShare>,
@@ -85,7 +85,7 @@ impl ConnectionShare {
 
     /// Waits until a connection is free, or until one is closed because its client is slow. Returns the permit to use
     /// a connection. The sources of waiting requests take turns. `waiting` is the record of how long the client of
-    /// the request has kept gripd waiting.
+    /// the request has kept gripd waiting. It begins anew when the permit is granted.
     pub(super) async fn permit(
         self: &Rc<Self>,
         source: ClientNetwork,
@@ -137,8 +137,8 @@ impl ConnectionShare {
     }
 
     /// Ends connections whose clients keep gripd waiting, at most one for each waiting request, and grants the free
-    /// connections to waiting requests. Does nothing if the last search was less than a quarter of [`LOOK_EVERY`]
-    /// ago.
+    /// connections to waiting requests. Forgets requests that no longer wait, for which no connection must end. Does
+    /// nothing if the last search was less than a quarter of [`LOOK_EVERY`] ago.
     fn make_room(self: &Rc<Self>) {
         let now = Instant::now();
         if self.looked.get().is_some_and(|looked| now.duration_since(looked) < LOOK_EVERY / 4) {

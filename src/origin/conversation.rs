@@ -24,8 +24,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// The number of times that a request is sent again if the origin cannot have received it. The first pause is one
-/// second, and each further pause is twice as long. A random time of up to one second is added to each pause.
+/// The number of times that [`OverHttpConversation::ask`] sends a request again if the origin cannot have received it.
+/// The first pause is one second, and each further pause is twice as long. A random time of up to one second is added
+/// to each pause.
 const RETRIES: u32 = 5;
 /// The largest number of requests that ask an origin to accept a WebSocket, if the origin keeps postponing its
 /// decision.
@@ -134,7 +135,8 @@ impl OverHttpConversation {
     }
 
     /// Sends events and reads the response. `replayed` is the number of their content bytes that were sent to the
-    /// origin before. If the origin cannot have received the events, they are sent again after a pause.
+    /// origin before. If the origin cannot have received the events, they are sent again after a pause, a limited
+    /// number of times.
     ///
     /// # Errors
     /// There is no response, or it cannot be used. The error says why.
@@ -167,8 +169,9 @@ impl OverHttpConversation {
         Err(Failure::new(FailureKind::Unreachable))
     }
 
-    /// Returns a future that waits for a turn to send a request to the origin. Requests that no event of the client
-    /// has caused need a turn, which limits how many of them are in progress at the same time.
+    /// Returns a future that waits for a turn to send a request to the origin. Two kinds of requests need a turn, which
+    /// limits how many of them are in progress at the same time: those that only ask the origin for its events, and
+    /// the last ones about a client that has left. Events of a client that is still there are sent without a turn.
     pub fn turn(&self, lane: Lane) -> impl Future<Output = OwnRequestPermit> + 'static {
         let (origin, about) = (Rc::clone(&self.origin), Rc::clone(&self.about));
         async move { origin.turn(lane, &about, &about.route).await }
@@ -264,15 +267,16 @@ impl OverHttpConversation {
             }
         };
         let events = read_all(&body).map_err(|error| Failure::because(FailureKind::Unusable, error.to_string()))?;
-        // As in Pushpin, a value that is not a number is ignored.
+        // As in Pushpin, a `Content-Bytes-Accepted` that is not a number is ignored, but a `Keep-Alive-Interval` that
+        // is not a number counts as 0.
         let accepted = head.headers.get(ACCEPTED).and_then(number);
         self.set_meta(&head.headers);
         let interval = head.headers.get(INTERVAL).map(|value| self.origin.interval(number(value).unwrap_or(0)));
         Ok((head, OverHttpReply { events, accepted, interval }))
     }
 
-    /// Returns the metadata that the origin has set for the client, for use in filters. Values that are not visible
-    /// ASCII are left out.
+    /// Returns the metadata that the origin has set for the client. Filters use it, and it may name the user. Values
+    /// that are not visible ASCII are left out.
     pub fn meta(&self) -> Meta {
         let said = self.meta.iter().filter_map(|(name, value)| Some((&**name, value.to_str().ok()?)));
         said.collect()
@@ -400,7 +404,9 @@ fn number(value: &HeaderValue) -> Option<usize> {
 }
 
 /// Returns the headers of a handshake that are sent with each request: without those that are only about the client's
-/// connection, and without those that the conversation sets itself.
+/// connection, and without those that the conversation sets itself. Headers about another body or a part of a response
+/// (`Content-*`, `If-*`, `Range`) are left out as well. So are `Grip-*` headers, unless a trusted GRIP proxy has sent
+/// them; its `Grip-Sig` is left out too, because gripd signs these requests itself.
 fn kept(headers: &HeaderMap, route: &Route, sender: RequestSender) -> HeaderLines {
     let listed = listed_in_connection(headers, route);
     let dropped = [

@@ -8,10 +8,12 @@ use std::time::Duration;
 /// A kind of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// No connection could be made: the host is unknown, refused the connection, could not be reached or took too
-    /// long, or gripd has no route for the URI of a link.
+    /// No connection could be made: the host is unknown, refused the connection, could not be reached, took too long
+    /// or is in a private network that is forbidden. For gripd's own requests: there is no route for the URI, or the
+    /// URI requires TLS.
     Unreachable,
-    /// The limit of connections to the origin, or of WebSockets that are relayed to it, is reached.
+    /// All connections to the origin stayed in use for the time that a request may wait for one (`connection_wait`),
+    /// or the limit of WebSockets that are relayed to the origin is reached.
     Busy,
     /// The process may not open another file descriptor for a connection.
     NoDescriptor,

@@ -53,8 +53,9 @@ impl OriginClient {
     }
 
     /// Sends a request about an item to the URL in the client's meta `url`, as Pushpin does. Returns `None` if the
-    /// response says `Action: drop`. The body of a 200 response is the new content if the filter may change the
-    /// content. Otherwise 200 and 204 leave the content as it is, and any other status is an error.
+    /// response says `Action: drop`, whatever its status. The body of a 200 response is the new content if the filter
+    /// may change the content. Otherwise 200 and 204 leave the content as it is, and any other status is an error. A
+    /// 200 response that is too large to be collected is an error as well, even if the filter does not need its body.
     async fn ask_about(
         &self,
         about: &Requester,

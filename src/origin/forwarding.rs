@@ -78,9 +78,9 @@ impl Forwarding {
         sender.is_trusted() || self.proxies.as_ref().zip(peer).is_some_and(|(proxies, peer)| proxies.contains(peer))
     }
 
-    /// Returns whether the client's request came over TLS, according to `X-Forwarded-Proto`, or else to `way`, the
-    /// trusted part of the addresses from which the request has come. Returns `false` if `accept_proto` does not
-    /// trust the sender.
+    /// Returns whether the client's request came over TLS, according to `X-Forwarded-Proto` or `X-Forwarded-Protocol`,
+    /// or else to the trusted elements of `Forwarded` in `way`. Returns `false` if `accept_proto` does not trust the
+    /// sender.
     pub fn is_secure(
         &self,
         headers: &HeaderMap,

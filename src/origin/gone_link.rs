@@ -1,4 +1,5 @@
-//! Gone links: gripd requests them to tell an origin that the client of a hold has left.
+//! Gone links: gripd requests them when a hold is over, for whatever reason, to tell the origin that the client of the
+//! hold is gone.
 
 use super::{CollectedAnswer, Lane, OriginClient, OwnRequest, Requester};
 use bytes::Bytes;

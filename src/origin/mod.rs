@@ -118,9 +118,10 @@ impl Default for Settings {
 pub struct Metrics {
     /// The number of requests sent. A request that is sent again counts again.
     pub requests: Counter,
-    /// The number of requests that got no usable response from any target of their route.
+    /// The number of requests that got no usable response from any target of their route. Requests with events of
+    /// WebSocket over HTTP are counted only until the WebSocket is open.
     pub failures: Counter,
-    /// The number of requests that were sent to another target of their route because the target before it failed.
+    /// The number of times that a request went on to the next target of its route because the target before it failed.
     pub fail_overs: Counter,
     /// The number of connections that were closed for waiting requests because their clients were slow.
     pub gave_way: Counter,
@@ -177,10 +178,11 @@ impl Default for Metrics {
 pub struct OriginRequest<'a> {
     /// The route of the request.
     pub route: &'a Route,
-    /// The head of the request, as the client sent it or as gripd made it.
+    /// The head of the request: one that gripd made, or the client's. The client's head may have been changed already,
+    /// by JSON-P or because gripd removes the header that names the user.
     pub request: &'a Parts,
     /// The address from which the request was sent: that of the client, or of a proxy. `None` for gripd's own
-    /// requests.
+    /// requests, and if the client's connection was over before gripd learned its address.
     pub peer: Option<IpAddr>,
     /// The client's address, if it is known. Requests of one address share the connections to an origin fairly with
     /// requests of other addresses.
@@ -198,7 +200,8 @@ pub struct OriginRequest<'a> {
     pub secure: bool,
     /// The kind of sender: a client, or a trusted GRIP proxy.
     pub sender: RequestSender,
-    /// Whether gripd makes the request itself. Such a request gets no `Via` header.
+    /// Whether gripd makes the request itself, for a link or an HTTP filter. Such a request gets no `Via` header, and
+    /// its `Grip-*` headers are not removed as those of a client are.
     pub internal: bool,
     /// The purpose of the request.
     pub purpose: RequestPurpose,

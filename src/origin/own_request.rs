@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The size in bytes of the largest response body that is kept in memory as a whole. Pushpin has the same limit.
+/// The size in bytes of the largest response body that is kept in memory as a whole, unless the body consists of
+/// WebSocket events. Pushpin has the same limit.
 pub const MAX_BODY: usize = 100_000;
 
 /// The properties of a client's request that are needed for gripd's own requests on behalf of that client.
@@ -36,7 +37,7 @@ pub struct Requester {
     /// Whether the client's request came over TLS.
     pub secure: bool,
     /// The client's address, if a trusted proxy is between the client and gripd. `None` if the client itself has
-    /// connected.
+    /// connected, as far as gripd knows.
     pub client: Option<IpAddr>,
     /// The client as a source of requests, which takes turns with other sources.
     pub source: ClientNetwork,
@@ -66,7 +67,7 @@ pub struct CollectedAnswer {
     pub headers: HeaderMap,
     /// The body of the response, or the beginning of a body that is too large to be kept.
     pub body: Bytes,
-    /// The rest of a body that is too large to be kept. It must still be read from the connection.
+    /// The rest of a body that is too large to be kept. It has not been read from the connection yet.
     pub rest: Option<(Incoming, Lease)>,
 }
 
@@ -81,7 +82,7 @@ impl Requester {
     ///
     /// A route may replace the beginning of paths (`path_rem`, `replace_beg`). If the link's path begins as the
     /// origin sees paths, the replacement is undone. If the path begins as clients write paths, it is left as it is.
-    /// If it begins in both ways, the longer beginning decides.
+    /// If it begins in both ways, the longer beginning decides. A link to another host is left as it is.
     pub fn resolve(&self, reference: &str) -> Option<Uri> {
         let uri = resolve(&self.uri, reference)?;
         let authority = uri.authority()?.as_str();
@@ -104,8 +105,8 @@ impl Requester {
     /// Returns the route for a request to `uri`. A URI on the host of the client's request is served by the routes of
     /// this gripd, whatever its scheme, because a proxy in front of gripd may have terminated TLS. gripd does not
     /// connect to that host by its name, since the client has chosen the name. The route is the current version of
-    /// the client's own route if the path fits, or else the one that the table has for the path. A URI on another
-    /// host gets a route that leads to that host.
+    /// the client's own route if the path fits, or else the one that the table has for the path. An `http` URI on
+    /// another host gets a route that leads to that host. An `https` URI on another host is an error.
     fn route_for(&self, routes: &RouteTable, uri: &Uri) -> Result<Arc<Route>, Failure> {
         let authority = uri.authority().map_or("", |a| a.as_str());
         if is_same_authority(&self.host, authority) {
@@ -142,8 +143,8 @@ fn begins_with(path: &str, other: &str) -> bool {
 }
 
 impl OriginClient {
-    /// Sends a request on behalf of a client, and reads the body of the response up to [`MAX_BODY`] bytes. The rest
-    /// of a larger body is returned unread.
+    /// Sends a request on behalf of a client, and reads the body of the response until its end, or until more than
+    /// [`MAX_BODY`] bytes were read. The rest of a larger body is returned unread.
     ///
     /// # Errors
     /// There is no route for the URI, the request is not valid, or there is no usable response. The error says why.

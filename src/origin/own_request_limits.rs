@@ -83,8 +83,8 @@ impl OwnRequestLimits {
         match self.queue(lane, origin).join(client) {
             Ok(turn) => turn,
             Err(granted) => {
-                // The request is counted after it has joined the queue, so that readers of the count can rely on the
-                // order of the queue.
+                // The request is counted only after it has joined the queue, so that whoever reads the count can rely
+                // on every counted request having its place in the queue.
                 let _counted = CountedWait::new(&self.waiting);
                 // The sender is not dropped while the request waits, because a turn that ends is passed on to the
                 // next waiting request.

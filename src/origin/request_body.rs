@@ -378,8 +378,8 @@ impl SharedBody {
     }
 }
 
-/// Returns a frame of a response without its GRIP trailers. Like GRIP headers, they are for gripd and not for the
-/// client.
+/// Returns a frame of a response without its GRIP trailers. gripd passes them on to nobody, not even to those who get
+/// the GRIP headers of the response.
 pub fn without_grip(frame: Frame<Bytes>) -> Frame<Bytes> {
     with_trailers(frame, |name| !is_grip(name))
 }

@@ -18,7 +18,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The age up to which a response is shared with streams that request their link only because it is due.
+/// The time after a request was sent within which its response is shared with streams that request their link only
+/// because it is due.
 const FRESH_FOR: Duration = Duration::from_millis(250);
 
 /// The link requests of all shards, and the turns of gripd's own requests.
@@ -127,8 +128,8 @@ impl Shield {
     }
 
     /// Returns the time until a link that is due every `period` is requested next. Links are spread evenly over the
-    /// period by a hash of their URI. All streams with the same URI request it at the same time, and so share one
-    /// request. The time is at least a tenth of the period.
+    /// period by a hash of their URI. All streams with the same URI and period request it at the same time, and so
+    /// share one request. The time is at least a tenth of the period.
     pub fn wait(&self, uri: &str, period: Duration) -> Duration {
         let millis = period.as_millis().max(1);
         let phase = u128::from(self.keys.hash_one(uri)) % millis;
@@ -192,7 +193,8 @@ impl Drop for FlightLeader<'_> {
 
 impl OriginClient {
     /// Requests a next link for a stream whose client has received the items up to `last_ids`. Streams with equal
-    /// requests share one response if its request was sent at `since` or later. `None` stands for 250 ms ago.
+    /// requests share one response if its request was sent at `since` or later, or has not been sent yet. `None` stands
+    /// for 250 ms ago.
     ///
     /// # Errors
     /// There is no usable response. The error says why.
@@ -229,7 +231,8 @@ impl OriginClient {
                         self.metrics.links.inc();
                         return self.ask(about, ask()).await;
                     }
-                    // The stream that sent the request has ended without an outcome, so this stream tries again.
+                    // The flight has ended without an outcome, because the stream that led it has ended or has found no
+                    // route. This stream tries again.
                     None => {}
                 },
             }

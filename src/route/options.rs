@@ -32,7 +32,7 @@ pub struct Rewrite {
 pub struct Signing {
     /// The issuer that the signature names.
     pub issuer: Option<String>,
-    /// The key: text, `base64:...` or `file:...`.
+    /// The key: text, `base64:...`, `file:...` or `env:...`.
     pub key: Option<String>,
 }
 

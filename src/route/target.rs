@@ -17,7 +17,8 @@ pub struct Target {
     /// Channels that every hold and session of this target holds in addition. The prefix of the route is not put
     /// before their names.
     pub channels: Vec<String>,
-    /// Whether gripd refuses to connect to addresses of private networks for this target and its links.
+    /// Whether gripd refuses to connect to addresses of private networks for this target, and for links of its route to
+    /// other hosts.
     pub untrusted: bool,
     /// Whether the target speaks WebSocket over HTTP.
     pub over_http: bool,

@@ -159,8 +159,8 @@ impl Session<'_> {
     }
 
     /// Learns the user of the client, if `name` is the meta in which the origin names users (`user_meta`). The
-    /// session ends if the user's own channel is denied to the client, because nobody could close the user's
-    /// connections otherwise.
+    /// session ends if the user's own channel is denied to the client: without that channel, nobody could close this
+    /// connection together with the other connections of the user.
     fn know_user(&mut self, name: &str) -> Option<SessionEnd> {
         let about = Rc::clone(&self.about);
         let route = &about.route;

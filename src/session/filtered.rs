@@ -22,8 +22,9 @@ impl Session<'_> {
         Terms { meta: extras.meta.clone(), channels: self.parked.channels().into_iter().map(term).collect() }
     }
 
-    /// Applies the current terms to all items that arrive from now on. If no term has an effect, the connection takes
-    /// items without terms again.
+    /// Applies the current terms to all items that are decided from now on, including those that wait. If no term has
+    /// an effect, and items need not wait for a filter or a relayed message, the connection takes items without terms
+    /// again.
     pub(super) fn agree(&mut self) {
         self.terms_due = false;
         let terms = self.terms();
@@ -77,10 +78,11 @@ impl Session<'_> {
         Some(decided)
     }
 
-    /// Delivers an item if the filters returned content for it and the client still holds its channel, and begins
-    /// with the next item that waits.
+    /// Delivers an item if the filters returned content for it and its channel still has a term, and begins with the
+    /// next item that waits.
     pub(super) fn decide(&mut self, (asked, content): FilteredItem) {
-        // The client may have left the channel while the filters were asked.
+        // The client may have left the channel while the filters were asked. The term of such a channel remains only
+        // as long as other items of the channel wait.
         let held = self.parked.terms(|terms| terms.of(&asked.item.channel).is_some()).unwrap_or_default();
         self.put_small();
         match content {

@@ -38,8 +38,8 @@ pub(super) enum SessionEnd {
     Close(CloseReason),
     /// The connection to the origin is lost. The client receives a Close frame with this reason.
     Lost(CloseReason),
-    /// The shard has ended the connection: because of a close or a drain, or because the client was too slow. The
-    /// shard has chosen the Close frame.
+    /// The shard has ended the connection: because of a close or a drain, because the client was too slow, or because
+    /// its token expired. The shard has chosen the Close frame.
     Ended,
 }
 
@@ -115,7 +115,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs the session until both sides have ended. `early` is what the client has sent after its handshake.
+    /// Runs the session until the client's connection has ended. What the origin still has to receive then is sent in
+    /// the background. `early` is what the client has sent after its handshake.
     pub(super) async fn run(mut self: Box<Self>, early: Vec<u8>) {
         if !early.is_empty() {
             self.unread = early.into();
@@ -171,7 +172,8 @@ impl<'a> Session<'a> {
             idle = false;
             going(self.handle_origin_message(said))?;
         }
-        // The line may have sent something since reading from the client was paused, so that it has room again.
+        // Since reading from the client was paused, the line may have got room again, or the client may have read
+        // what waited for it.
         if self.parked.is_paused() && !self.must_wait() && self.phase.is_open() {
             idle = false;
             going(self.go_on())?;

@@ -3,7 +3,7 @@
 //!
 //! A session has two sides: the client's connection, which is parked in the shard like any held connection, and the
 //! *line* to the origin. The shard writes published items to the connection itself, without waking the task of the
-//! session.
+//! session. It wakes the task only in rare cases, for example if an HTTP filter has to decide about an item.
 
 mod control;
 mod extras;
@@ -44,7 +44,7 @@ use unsent::Unsent;
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The number of bytes of a client's events that may wait for an origin over HTTP before nothing more is read
-    /// from the client. Every message must be smaller than this.
+    /// from the client. Every message to such an origin must be smaller than this.
     pub max_message: usize,
     /// The largest size of a message that is relayed to an origin, in bytes after decompression.
     pub max_relayed_message: usize,
@@ -149,7 +149,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Returns the sessions of one shard. There are none at first.
+    /// Returns the value with which one shard runs its sessions.
     pub fn new(
         settings: Settings,
         shard: Rc<Shard>,

@@ -1,4 +1,4 @@
-//! The line to an origin that takes part by WebSocket over HTTP: at most one request at a time carries events.
+//! The line to an origin that takes part by WebSocket over HTTP. At most one request is in progress at a time.
 
 use super::side_message::{OriginLeave, Piece, SideMessage, TooLarge};
 use super::unsent::UnsentShare;
@@ -188,7 +188,8 @@ impl OverHttpLine {
         }));
     }
 
-    /// Returns the body of the next request, and the number of bytes in it that were offered to the origin before.
+    /// Returns the body of the next request, and the number of bytes of content in it that were offered to the origin
+    /// before.
     fn offer(&mut self) -> (Vec<u8>, usize) {
         let replayed = self.backlog.replayed();
         (self.backlog.offer(if self.one_event { 1 } else { usize::MAX }), replayed)
@@ -296,8 +297,9 @@ impl OverHttpLine {
         }
     }
 
-    /// Sends all events that the origin does not have yet, and the end of the WebSocket. If that fails, the
-    /// conversation is dropped, so that the origin receives a `DISCONNECT`.
+    /// Sends the events that still wait, and the end of the WebSocket, as long as there is an event that the origin was
+    /// never offered. If the origin does not know of the end after that, or if a request fails, the conversation is
+    /// dropped, so that the origin receives a `DISCONNECT`.
     pub(super) async fn wind_up(mut self: Box<Self>, leave: OriginLeave) {
         let mut conversation = match std::mem::replace(&mut self.state, OverHttpState::Over) {
             OverHttpState::Over => return,

@@ -8,8 +8,8 @@ pub(super) enum SessionPhase {
     /// Neither side has closed.
     #[default]
     Open,
-    /// The client's side is closed: nothing more is read from the client. The origin may still send messages, and its
-    /// own Close is awaited.
+    /// The client's side is closed: bytes that the client still sends are ignored. The origin may still send messages,
+    /// and its own Close is awaited.
     Closing(Box<ClientClose>),
     /// The shard is ending the connection. If the client's side was closed before, its close is kept. A message that
     /// is being relayed to the client may be completed before the grace is over.
@@ -75,8 +75,8 @@ pub(super) enum Relaying {
     /// No message is being relayed in pieces.
     #[default]
     Nothing,
-    /// The client has received the beginning of the message, and the remaining pieces are relayed. Items and other
-    /// messages for the client wait until it is complete.
+    /// The client has received the beginning of the message, and the remaining pieces are relayed. Items and delayed
+    /// messages wait until the message is complete. Pings and pongs do not wait.
     Passing,
     /// The message does not begin with the prefix of messages for the client. All of its pieces are dropped.
     Dropping,

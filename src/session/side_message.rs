@@ -15,12 +15,12 @@ pub(super) enum SideMessage {
     Control(MessageKind, Bytes),
     /// The origin closes the WebSocket, with this reason if it names one.
     Close(Option<CloseReason>),
-    /// The origin knows of the client's Close and ends the conversation without answering it.
+    /// The origin has received the client's Close, and neither answers it nor wants to be asked again.
     Over,
     /// The connection to the origin failed, or the origin violated the protocol.
     Lost(Failure),
-    /// The messages that wait for origins have reached the limit for all clients together, and those of this client
-    /// are among the largest. The WebSocket must be closed.
+    /// The messages that wait for origins exceed the limit for all clients together, and this client has one of the
+    /// largest shares. The WebSocket must be closed.
     Crowded,
 }
 

@@ -144,7 +144,7 @@ impl Session<'_> {
             })),
             SideMessage::Over => Some(SessionEnd::Close(self.given())),
             SideMessage::Crowded => self.give_way(),
-            // After it has received the client's Close, the origin may end the connection without an error.
+            // After the client's side was closed, it is not an error if the origin ends the connection without a Close.
             SideMessage::Lost(_) if self.phase.closing().is_some() => Some(SessionEnd::Lost(self.given())),
             SideMessage::Lost(failure) => {
                 tracing::warn!(
@@ -205,7 +205,8 @@ impl Session<'_> {
         }
     }
 
-    /// Sends a whole message to the client, compressed if the client has agreed to that.
+    /// Sends a whole message to the client, compressed if that was agreed on with the client and makes the message
+    /// smaller.
     pub(super) fn send_message(&mut self, kind: MessageKind, content: &[u8]) {
         let frame = RenderedMessage::new(kind, content).select(self.parked.message_form()).clone();
         self.send(frame);

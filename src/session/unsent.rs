@@ -128,7 +128,7 @@ mod tests {
         for (share, bytes) in shares.iter_mut().zip([30_000, 60_000, 10_000, 5000]) {
             share.set(bytes);
         }
-        // The third and fourth sessions exceeded the limit, but the second session has the most bytes.
+        // It was the fourth session that exceeded the limit, but the second session has the most bytes.
         assert_eq!(shares.iter().map(gives_way).collect::<Vec<_>>(), [false, true, false, false]);
         // The bytes of a session that gives way no longer count against the limit.
         shares[2].set(60_000);

@@ -23,8 +23,8 @@ impl AwayConnection {
         matches!(self.0.shard.state.borrow().conns[self.0.key].notice, Notice::Refresh)
     }
 
-    /// Notes that the hold ends because the origin has sent a response that does not hold the connection. A reason
-    /// that was noted before is kept.
+    /// Notes that the hold ends because the request was answered with a response that does not hold the connection:
+    /// one of the origin, or an error response of gripd. A reason that was noted before is kept.
     pub fn note_answer(&self) {
         self.0.shard.state.borrow_mut().conn(self.0.key).reason.get_or_insert(EndReason::Origin);
     }
@@ -37,9 +37,9 @@ impl AwayConnection {
         if conn.ending.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Gives the connection its transport back, to be held again. The connection has kept its channels, including
-    /// the changes that publishers have made to them meanwhile. `early` contains the bytes that the client has sent
-    /// after its request.
+    /// Gives the connection its transport back, to be held again. It is the same connection as before: it has kept
+    /// its id and its channels, including the changes that publishers have made to the channels meanwhile. `early`
+    /// contains the bytes that the client has sent after its request.
     pub fn resume_hold(mut self, transport: Transport, early: &[u8], feed: DeliveryForm, whose: &Profile) -> Parked {
         self.0.take_back(transport, early, feed);
         self.0.identify(whose);

@@ -26,10 +26,10 @@ impl Shard {
 }
 
 impl ShardState {
-    /// Closes connections until no more bytes wait than the ceiling allows. Connections whose transport has stalled
-    /// are closed first, those with the most bytes before the others. If more than [`CROWDED_FACTOR`] times the ceiling
-    /// still waits, connections whose clients keep reading are closed too, until no more than that is left. One
-    /// that has a single piece in its outlet is spared then.
+    /// Closes connections whose transport has stalled, those with the most bytes first, until no more bytes wait than
+    /// the ceiling allows. If more than [`CROWDED_FACTOR`] times the ceiling waits even then, connections whose clients
+    /// keep reading are closed too, until no more than that is left. Of these, a connection that has a single piece in
+    /// its outlet is spared.
     pub(super) fn enforce_ceiling(&mut self) {
         let now_ms = self.now_ms();
         let ceiling = self.outgoing.ceiling();
@@ -55,8 +55,8 @@ impl ShardState {
     }
 
     /// Returns the connections that are not ending and whose transports refuse bytes, each with its `worth`: the
-    /// number of bytes that closing it frees. The largest number comes first, and connections with a worth of 0 are
-    /// left out.
+    /// number of bytes that closing it counts as freeing. The largest number comes first, and connections with a worth
+    /// of 0 are left out.
     fn largest(&self, worth: impl Fn(&Conn) -> usize) -> Vec<(usize, ConnectionKey)> {
         let found = self.conns.iter().filter(|(_, conn)| conn.blocked && conn.ending.is_none());
         let found = found.map(|(key, conn)| (worth(conn), key));
@@ -129,7 +129,8 @@ mod tests {
     fn those_that_read_nothing_are_cut_until_it_is_enough() {
         assert_eq!(cut(100, &[(50, 5000), (50, 5000)]), [0; 0]);
         assert_eq!(cut(100, &[(20, 5000), (60, 5000), (30, 5000)]), [1]);
-        // A client that has just read something is spared, however many bytes wait for it.
+        // A client that has just read something is spared, even if more bytes wait for it than for any other client,
+        // as long as no more than four times the ceiling waits.
         assert_eq!(cut(100, &[(80, 0), (20, 5000), (30, 5000)]), [2]);
         assert_eq!(cut(100, &[(90, 0), (90, 0)]), [0; 0]);
     }

@@ -67,8 +67,8 @@ pub(super) struct CommandProgress {
 }
 
 impl Shard {
-    /// Takes everything from the inbox, and carries out all commands accepted up to `number`, even if they exceed
-    /// the budget of a step.
+    /// Takes all items and commands from the inbox, and carries out all commands accepted up to `number`, even if
+    /// they exceed the budget of a step.
     pub(super) fn run_commands_up_to(&self, state: &mut ShardState, number: u64) {
         if state.rounds.take_from(&self.inbox) {
             state.refresh_all();

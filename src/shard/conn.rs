@@ -51,7 +51,7 @@ impl DeliveryForm {
 }
 
 /// The notice that waits for the task of a connection. There is at most one: if another comes, [`Conn::notify`] keeps
-/// the more important of the two.
+/// only one of the two.
 #[derive(Debug, Default)]
 pub(super) enum Notice {
     #[default]
@@ -98,11 +98,11 @@ pub(super) struct Conn {
     /// connection subscribed. Items up to this number are not offered to the connection again.
     pub(super) last_item: u64,
     /// The number of the last item accepted when the connection subscribed, or when it entered another channel by
-    /// [`Parked::enter`](super::Parked::enter); `u64::MAX` before it subscribes. Commands up to this number do not
-    /// apply to the connection.
+    /// [`Parked::enter`](super::Parked::enter); `u64::MAX` before it subscribes. Commands up to this number that are
+    /// for the members of a channel do not apply to the connection.
     pub(super) first_number: u64,
-    /// The time at which something was last put into the outlet, or at which the connection was parked, in
-    /// milliseconds of the shard's clock.
+    /// The time at which something was last put into the outlet, or at which the connection was parked or given its
+    /// transport back, in milliseconds of the shard's clock.
     pub(super) active_ms: u32,
     /// The time at which the transport last took bytes or began to refuse them, in milliseconds of the shard's
     /// clock. It is updated only while the transport refuses bytes.
@@ -114,10 +114,11 @@ pub(super) struct Conn {
     pub(super) feed: DeliveryForm,
     /// The reason for which the connection is held no longer, once that is decided.
     pub(super) reason: Option<EndReason>,
-    /// Whether the connection is in the list of connections to flush.
+    /// Whether the connection waits in the list of connections to flush. If it is flushed out of its turn, this becomes
+    /// `false`, although its key stays in the list until its turn comes.
     pub(super) dirty: bool,
-    /// Whether the transport has refused bytes. The connection's task then waits until the transport takes bytes
-    /// again.
+    /// Whether the transport has refused bytes, or the end that follows them. The connection's task then waits until
+    /// the transport takes bytes again, and flushes the outlet.
     pub(super) blocked: bool,
 }
 
@@ -158,7 +159,8 @@ impl Conn {
     /// Appends a piece of an item to the outlet of this connection, whose key is `key`.
     ///
     /// # Errors
-    /// [`TooSlow`] if too many bytes wait already. The piece was not appended.
+    /// [`TooSlow`] if too many bytes wait for this client already, or would wait for all slow clients together. The
+    /// piece was not appended.
     #[inline]
     pub(super) fn take(
         &mut self,
@@ -215,7 +217,8 @@ impl Conn {
         }
     }
 
-    /// Appends a piece to the outlet, regardless of how much waits there. The caller must have the outlet flushed.
+    /// Appends a piece to the outlet, regardless of how much waits there. The caller must see to it that the outlet is
+    /// flushed afterwards.
     pub(super) fn push(&mut self, piece: Rc<Bytes>, outgoing: &mut UnsentAccount) {
         if self.blocked {
             outgoing.add_waiting(piece.len());
@@ -252,8 +255,10 @@ impl Conn {
         }
     }
 
-    /// Leaves a notice for the connection's task, unless a more important notice is there already, and wakes the
-    /// task. A response and a close are the most important notices, and a queued item is the least important one.
+    /// Leaves a notice for the connection's task, unless the notice that is there already has to stay, and wakes the
+    /// task. A response or a close that is there always stays, and a queued item gives way to any other notice. Of a
+    /// refresh and a patch, the one that came first stays. A refresh gives way to a response or a close, but a patch
+    /// gives way only to a response.
     pub(super) fn notify(&mut self, notice: Notice) {
         let keep = match &self.notice {
             Notice::Item(_) | Notice::Close => true,
@@ -269,9 +274,9 @@ impl Conn {
         self.wake();
     }
 
-    /// Returns whether so many bytes wait, for this connection or for all connections together, that this one must
-    /// be closed instead of getting `more` bytes. The limits are higher while the transport takes bytes than when
-    /// it has stalled.
+    /// Returns whether so many bytes wait, for this connection or for all slow ones together, that this one must not
+    /// get `more` bytes. The limits are higher while the transport takes bytes than when it has stalled. This is
+    /// meaningful only while the transport refuses bytes.
     fn is_slow(&self, now_ms: u32, outgoing: &UnsentAccount, more: usize) -> bool {
         let stalled = self.has_stalled(now_ms);
         let exceeds_limit = |waiting: usize, limit: usize, burst_factor: usize| {

@@ -1,8 +1,8 @@
 //! Delivery in two steps that never mix: a round of items is appended to the outlets, and then the outlets are
 //! flushed.
 //!
-//! Items that arrive meanwhile wait in the inbox. An outlet therefore grows beyond one round only if its transport
-//! refuses bytes, and under load many items leave in one system call.
+//! Items that arrive meanwhile wait in the inbox or the backlog. An outlet therefore grows beyond one round only if its
+//! transport refuses bytes, and under load many items leave in one system call.
 
 use super::conn::{Conn, DeliveryForm, Notice};
 use super::offer::ItemOffer;
@@ -24,7 +24,8 @@ pub(super) enum NextStep {
 }
 
 impl Shard {
-    /// Delivers the items that arrive in the inbox. It never returns.
+    /// Delivers the items that arrive in the inbox, carries out the commands, and answers the questions. It never
+    /// returns.
     pub async fn deliver(&self) {
         loop {
             self.inbox.arrived().await;
@@ -42,9 +43,9 @@ impl Shard {
         }
     }
 
-    /// Does one step of delivery. Commands come first, then the items of the open round, then the flush, and only
-    /// then another round is opened. If many bytes are made for single connections, the outlets are flushed before
-    /// the round goes on.
+    /// Does one step of delivery. Questions and commands come first, then the items of the open round, then the flush,
+    /// and only then another round is opened. If many bytes are made for single connections, the outlets are flushed
+    /// before the round goes on.
     pub(super) fn step(&self) -> NextStep {
         let state = &mut *self.state.borrow_mut();
         for question in self.inbox.questions() {
@@ -101,7 +102,7 @@ impl ShardState {
 
     /// Appends the first item of the backlog to the outlets of at most `budget` subscribers. Returns how much of
     /// the budget was used: one more than the number of subscribers considered, or all of it if the limit for
-    /// connections with terms of their own was reached first.
+    /// connections to which the item is offered one after another was reached first.
     fn append_front(&mut self, budget: usize, now_ms: u32) -> usize {
         let Self { rounds: Rounds { backlog, round, .. }, registry, conns, settings, outgoing, .. } = self;
         let Some(item) = backlog.front() else { return budget };
@@ -114,8 +115,8 @@ impl ShardState {
         let start = end.saturating_sub(budget);
         let mut outcome = AppendOutcome::default();
         let is_special = item.is_special();
-        // Each of these connections may get content of its own, which may be larger than the item by up to
-        // `MAX_ADDED` bytes.
+        // Each of these connections may get content of its own, which may be larger than the item: one filter adds at
+        // most `MAX_ADDED` bytes.
         let most_special = (settings.steps.made_bytes / (item.weight() + MAX_ADDED)).clamp(1, begun.offers.count());
         let mut at = end;
         while at > start && outcome.special.len() < most_special {

@@ -62,8 +62,9 @@ pub(super) fn end_mark(feed: DeliveryForm, frame: &Bytes) -> Option<Rc<Bytes>> {
 }
 
 impl ShardState {
-    /// Ends a connection. Items accepted before `number` still reach it, and later items do not. `frame` is the
-    /// Close frame that is sent if the connection is a WebSocket.
+    /// Ends a connection. Of the items that the shard has taken from its inbox, those accepted before `number` still
+    /// reach the connection, and later items do not. `frame` is the Close frame that is sent if the connection is a
+    /// WebSocket.
     pub(super) fn end(&mut self, key: ConnectionKey, number: u64, ticket: Option<CloseTicket>, frame: &Bytes) {
         let caught_up = self.catch_up(key, number);
         self.unsubscribe(key);
@@ -78,8 +79,8 @@ impl ShardState {
             // still gets a Close frame.
             return self.shed(key);
         }
-        // If the connection's task decides about items, the task also completes the connection, after the last
-        // item.
+        // If items have to wait in the connection's queue, its task takes them from there, and completes the
+        // connection after the last of them.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
         if matches!(conn.feed, DeliveryForm::Stream(_) | DeliveryForm::Messages(_)) && !waits {
             conn.complete(&mut self.outgoing);
@@ -113,8 +114,9 @@ impl ShardState {
         Ok(())
     }
 
-    /// Ends a connection that is too slow. A WebSocket keeps the frame that may be half written, gets a Close frame
-    /// with the status code 1013 after it, and loses the frames that waited between. Any other connection is cut.
+    /// Ends a connection that is too slow. A WebSocket keeps the frame that may be half written and loses the frames
+    /// after it, and gets a Close frame with the status code 1013, or its end mark if it is ending already. Any other
+    /// connection is cut.
     pub(super) fn shed(&mut self, key: ConnectionKey) {
         let conn = &mut self.conns[key];
         conn.reason.get_or_insert(EndReason::Slow);

@@ -1,7 +1,8 @@
 //! The end of a connection, from the decision to the last byte.
 //!
-//! Every connection ends in the same way, whether a close, a drain, a slow client or the connection's own task
-//! decided it. Both the shard and the task move the end forward, and neither can take it back.
+//! Every connection that is not simply cut ends in the same way, of whatever kind it is, and whether a close, a drain,
+//! the slowness of a WebSocket's client or the connection's own task decided it. Both the shard and the task move the
+//! end forward, and neither can take it back.
 
 use super::tally::CloseTicket;
 use bytes::Bytes;

@@ -63,7 +63,7 @@ struct InboxQueue {
     deliveries: VecDeque<Delivery>,
     commands: VecDeque<Command>,
     questions: Vec<ListingQuery>,
-    /// Whether every connection is to ask its origin again.
+    /// Whether every stream and every long-poll is to ask its origin again.
     refresh_all: bool,
     /// The number of items that were put in and not released yet, including those that the shard has taken.
     items: usize,
@@ -71,7 +71,7 @@ struct InboxQueue {
 }
 
 impl Inbox {
-    /// Returns an empty inbox that notifies `room` whenever there is room for more items.
+    /// Returns an empty inbox that notifies `room` whenever an item is released.
     pub fn new(room: Arc<Notify>) -> Self {
         Self {
             queue: Mutex::default(),
@@ -88,8 +88,9 @@ impl Inbox {
         queue.items == 0 || (queue.items + items <= MAX_ITEMS && queue.bytes + bytes <= MAX_BYTES)
     }
 
-    /// Puts in items and commands, each in the order of their numbers. This does not check the limits, which
-    /// [`Inbox::has_room`] does: a batch with a command is put in even if there is no room.
+    /// Puts in items and commands. Both must be in the order of their numbers, also from one call to the next. This
+    /// does not check the limits, which [`Inbox::has_room`] does: a batch with a command is put in even if there is no
+    /// room.
     pub fn put(&self, deliveries: Vec<Delivery>, commands: Vec<Command>) {
         let mut queue = self.lock();
         queue.items += deliveries.len();
@@ -101,7 +102,7 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Makes every connection of the shard ask its origin again.
+    /// Makes every stream and every long-poll of the shard ask its origin again, if it can.
     pub fn refresh_all(&self) {
         let mut queue = self.lock();
         queue.refresh_all = true;
@@ -126,7 +127,7 @@ impl Inbox {
     }
 
     /// Moves all items and commands to the end of the shard's own queues. The items count towards the limits until
-    /// they are released. Returns whether every connection is to ask its origin again.
+    /// they are released. Returns whether every stream and every long-poll is to ask its origin again.
     pub(super) fn take(&self, backlog: &mut VecDeque<Delivery>, commands: &mut VecDeque<Command>) -> bool {
         if !self.filled.load(Ordering::Acquire) {
             return false;
@@ -138,7 +139,8 @@ impl Inbox {
         std::mem::take(&mut queue.refresh_all)
     }
 
-    /// Makes room for others: an item of this weight has been offered to every connection that holds its channel.
+    /// Makes room for others: an item of this weight has been considered for every connection that may get it, and is
+    /// in every outlet or queue that takes it.
     pub(crate) fn release(&self, weight: usize) {
         let mut queue = self.lock();
         queue.items -= 1;

@@ -8,8 +8,8 @@ use super::conn::Conn;
 const MAX_CHECKED: usize = 64;
 
 impl ShardState {
-    /// Returns whether the invariants hold for a shard that has done all its work. A shard with more than [`MAX_CHECKED`]
-    /// connections is not checked.
+    /// Returns whether the invariants hold for a shard that has done all its work. A shard with more than
+    /// [`MAX_CHECKED`] connections is not checked, and `true` is returned.
     pub(super) fn is_whole(&self) -> bool {
         if self.conns.len() > MAX_CHECKED {
             return true;

@@ -12,7 +12,8 @@ pub trait Ledger {
     /// Notes that one connection of this shard holds more channels from now on.
     ///
     /// # Errors
-    /// [`DeniedChannel`] if the connection may not hold one of the channels. Nothing is changed then.
+    /// [`DeniedChannel`] if the connection may not hold all of these channels together with those that it holds
+    /// already. Nothing is changed then.
     fn join(&self, entering: &JoinRequest<'_>) -> Result<JoinInfo, DeniedChannel>;
 
     /// Notes that one connection of this shard has left each of `channels`.
@@ -53,8 +54,8 @@ pub struct JoinRequest<'a> {
 pub struct JoinInfo {
     /// The number of the last item accepted before the connection joined.
     pub number: u64,
-    /// Whether the last item of one of the channels in [`JoinRequest::known`] is another one than the connection knows
-    /// of.
+    /// Whether the hub remembers, for one of the channels in [`JoinRequest::known`], another last item than the
+    /// connection knows of.
     pub behind: bool,
 }
 
@@ -89,7 +90,7 @@ pub struct EndReport {
 /// The reason for which a connection is held no longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EndReason {
-    /// The client left, or sent more bytes than a parked client may.
+    /// The client left or closed its WebSocket, broke the protocol, or sent more than it may.
     #[default]
     Client,
     /// A publisher or an operator closed the connection, or a channel was denied to it.

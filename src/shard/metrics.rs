@@ -10,7 +10,8 @@ pub struct Metrics {
     pub parked: Gauge,
     /// The number of items that were put into outlets or answered long-polls, counted for each connection.
     pub delivered: Counter,
-    /// The number of items that were not for a connection that holds their channel, counted for each connection.
+    /// The number of items that a connection did not get because of its filters, counted for each connection. Items
+    /// whose selection excludes a connection are not counted.
     pub filtered: Counter,
     /// The number of times that so much waited for a connection that it had to ask its origin again, instead of
     /// getting more items.
@@ -19,7 +20,7 @@ pub struct Metrics {
     pub slow: Counter,
     /// The number of connections ended by a close.
     pub closed: Counter,
-    /// The number of connections ended by a close that were reset with bytes unsent.
+    /// The number of connections ended by a close that were reset, or whose client was gone, with bytes unsent.
     pub cut: Counter,
     /// The number of subscriptions that were refused because the channel is denied.
     pub denied: Counter,

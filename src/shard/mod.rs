@@ -90,7 +90,7 @@ pub struct Settings {
     pub close_grace: Duration,
     /// The number of channels to which one connection may be subscribed.
     pub max_channels: usize,
-    /// The amounts of work that the shard does before it lets other tasks run.
+    /// The amounts of work of one kind that the shard does before it turns to something else.
     pub steps: StepSizes,
 }
 

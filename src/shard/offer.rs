@@ -57,8 +57,8 @@ impl ShardState {
             return;
         }
         match &mut conn.rare {
-            // The origin is being asked already. A hint says that its response may be out of date, so it is asked
-            // once more.
+            // The origin is being asked already, or its response is being relayed. A hint says that this response may
+            // be out of date, so the origin is asked once more.
             Some(rare) if rare.is_queueing && item.hints.contains(format) && format != Format::WsMessage => {
                 self.refresh(key)
             }
@@ -90,9 +90,9 @@ impl ShardState {
     }
 
     /// Checks whether an item may be sent to a connection, before the connection's filters are applied. Returns
-    /// `None` if not: the item is a hint, it does not follow the last item that the client had, it has no content in
-    /// the connection's format, or its content is made for other filters. A hint and a missing item make the
-    /// connection ask its origin again.
+    /// `None` if not: the item is a hint, the connection's terms do not have its channel, it does not follow the last
+    /// item that the client had, it has no content in the connection's format, or its content is made for other
+    /// filters. A hint and a missing item make the connection ask its origin again.
     pub(super) fn admit(
         &mut self,
         key: ConnectionKey,
@@ -189,8 +189,8 @@ impl ShardState {
     ) {
         let conn = self.conn(key);
         match response.body {
-            // Only the hold knows whether the patch fits the held body. Until it does, the client has not had the
-            // item, and the connection goes on holding its channels.
+            // Only the hold knows whether the patch fits the held body. If the patch does not fit, the client has not
+            // had the item. So the last id is restored, and the connection goes on holding its channels.
             ItemBody::Patch(_) => {
                 if let (Some(rare), Some(undo)) = (&mut conn.rare, undo) {
                     rare.undo(undo);
@@ -225,9 +225,9 @@ impl ShardState {
         outcome.delivered += 1;
     }
 
-    /// Handles a connection whose outlet has no room for another item. If its hold can refresh, pieces at the end of
-    /// the outlet are dropped where possible and the origin is asked again. Otherwise, the connection is noted as too
-    /// slow, which ends it.
+    /// Handles a connection whose outlet may not get another item, because too many bytes wait there or in the whole
+    /// shard. If its hold can refresh, pieces at the end of the outlet are dropped where possible and the origin is
+    /// asked again. Otherwise, the connection is noted as too slow, which ends it.
     pub(super) fn overflow(&mut self, key: ConnectionKey, outcome: &mut AppendOutcome) {
         let conn = &mut self.conns[key];
         let Some(rare) = conn.rare.as_mut().filter(|rare| rare.ways.can_refresh) else {
@@ -244,7 +244,8 @@ impl ShardState {
     /// asked again. Otherwise, the connection is noted as too slow, which ends it.
     fn overflow_of_queue(&mut self, key: ConnectionKey, outcome: &mut AppendOutcome) {
         if self.conn(key).rare.as_ref().is_some_and(|rare| rare.ways.can_refresh) {
-            // A request to the origin that is in progress relies on the bytes in the outlet, so they are not dropped.
+            // A request to the origin may be in progress. It relies on the bytes in the outlet, so they are not
+            // dropped.
             self.metrics.overflowed.inc();
             self.refresh(key);
         } else {
@@ -282,7 +283,8 @@ impl ShardState {
         for (at, item) in items.iter().enumerate() {
             let Some(rare) = &self.conn(key).rare else { return };
             if rare.is_queueing {
-                // An item is missing, so the origin is asked once more, and the items that are left wait again.
+                // The origin is to be asked once more, because an item is missing, for example. Of the items that are
+                // left, those that its response does not cover wait again.
                 return self.put_back(key, &items[at..]);
             }
             let Some(term) = rare.terms.of(&item.channel) else { continue };

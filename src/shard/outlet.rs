@@ -110,8 +110,8 @@ impl Outlet {
             self.done += 1;
         }
         self.written = u32::try_from(rest).unwrap_or(u32::MAX);
-        // The written pieces are removed only when they are half of the list, so that a long list is not moved for
-        // each write.
+        // The written pieces are removed only when they are at least half of the list, so that a long list is not
+        // moved for each write.
         if self.done as usize * 2 >= self.pieces.len() {
             self.pieces.drain(..self.done as usize);
             self.done = 0;

@@ -24,7 +24,8 @@ const MAX_EARLY: usize = 64 << 10;
 /// more, none are kept, and the connection serves no further request.
 const MAX_KEPT: usize = 16 << 10;
 
-/// The time for which a client may take none of the bytes that wait for it before it is cut.
+/// The time for which a client may take none of the bytes that are left at the end of its hold or session, before it
+/// is cut.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// The interval at which the pace of a client is checked while bytes wait for it.
 const PACE_LOOK: Duration = Duration::from_millis(250);
@@ -46,11 +47,12 @@ pub struct ClientGone;
 /// The treatment of a client that has not read the end of its connection in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LateEnd {
-    /// The connection is reset. This is for an end that the shard has begun, because of a close or a drain, for
-    /// example.
+    /// The connection is reset. This is for an end that the shard has begun, usually because a publisher or an
+    /// operator wants the client gone.
     Cut,
     /// The connection is left to the kernel, which goes on sending the bytes that it holds. This is for an end that
-    /// the connection's own task has decided.
+    /// the connection's own task has decided. A connection whose last bytes or FIN are not with the kernel is reset
+    /// even so.
     LeaveToKernel,
 }
 
@@ -74,7 +76,8 @@ pub enum ParkedEvent {
     /// The client of a WebSocket has sent bytes for [`Parked::read`], or has ended its side.
     Readable,
     /// The connection is to be ended by [`Parked::finish`], or by [`Parked::close`] if it is a WebSocket. Its end
-    /// mark is in its outlet already, unless items still wait in its queue.
+    /// mark, if it has one, is in its outlet already, unless the connection queues items: because its task decides
+    /// about them, or because they are held back.
     Close,
 }
 
@@ -148,7 +151,8 @@ impl Parked {
         self.timer = None;
     }
 
-    /// Returns the time since bytes were last put into the outlet.
+    /// Returns the time since bytes were last put into the outlet, or since the connection was parked or given its
+    /// transport back if that is later.
     pub fn idle(&self) -> Duration {
         let state = self.shard.state.borrow();
         let active = state.conns[self.key].active_ms;
@@ -201,8 +205,9 @@ impl Parked {
     }
 
     /// Ends the connection cleanly: sends the last bytes and FIN, and then reads and drops what the client sends
-    /// until it ends its side as well. If a close or a drain ends the connection, it is cut when the grace is over.
-    /// Otherwise, the client has as much time for the last bytes as it needs, as long as it goes on reading.
+    /// until it ends its side as well. If the shard has begun the end, because of a close or a drain, for example, the
+    /// connection is cut when the grace is over. Otherwise, the client has as much time for the last bytes as it
+    /// needs, as long as it goes on reading.
     pub async fn finish(self) {
         self.close(Bytes::new()).await;
     }
@@ -228,7 +233,8 @@ impl Parked {
     }
 
     /// Waits until all bytes are with the kernel. A client that takes them more slowly than `pace` allows is cut.
-    /// Without a pace, a client may take any time, unless its connection is being ended.
+    /// Without a pace, a client may take any time. If its connection is being ended, it is cut in any case, at the
+    /// latest at the deadline of the end.
     ///
     /// # Errors
     /// The client is gone, or was cut.
@@ -253,14 +259,15 @@ impl Parked {
     /// Waits until all bytes are with the kernel.
     ///
     /// # Errors
-    /// The client is gone. Or it was cut, because it took no bytes for [`STALLED_AFTER`] or because the deadline of its end
-    /// has passed.
+    /// The client is gone. Or it was cut, because it took no bytes for [`STALLED_AFTER`], or because its connection was
+    /// being ended and its time was over.
     async fn flushed(&mut self) -> Result<(), ClientGone> {
         self.flushed_in_time(STALLED_AFTER, Self::has_stalled).await
     }
 
     /// Waits until all bytes are with the kernel. Whenever `look_every` has passed, checks whether the client
-    /// `is_too_slow` and has to be cut.
+    /// `is_too_slow` and has to be cut. If the connection is being ended, the client is cut at the deadline of its end,
+    /// or at the next check if that comes first.
     ///
     /// # Errors
     /// The client is gone, or was cut.
@@ -340,7 +347,8 @@ impl Parked {
         } else if poll_read(state, self.key, cx, &mut self.early).is_ready() {
             return Poll::Ready(ParkedEvent::Gone);
         }
-        // This is reported once. Otherwise, a task that goes on waiting for something else would get no other event.
+        // A client that has sent too much is reported once. Otherwise, a task that goes on waiting for something else
+        // would get no other event.
         let has_flooded = self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY);
         if has_flooded && state.conn(self.key).ending.is_none() {
             state.conn(self.key).reason.get_or_insert(EndReason::Client);

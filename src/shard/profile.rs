@@ -34,8 +34,8 @@ impl Profile {
         Self { route: Arc::clone(route), user: rights.user.clone(), client, until, place: Cell::default() }
     }
 
-    /// Returns whether two profiles describe the same client. Times that differ by less than a second count as equal,
-    /// because they are computed from whole seconds.
+    /// Returns whether two profiles describe the same client. Times that differ by less than a second count as equal:
+    /// they are given in whole seconds, so a smaller difference only comes from their conversion.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         const NEAR: Duration = Duration::from_secs(1);
         let near = |one: Instant, other: Instant| one.max(other).duration_since(one.min(other)) < NEAR;
@@ -53,7 +53,8 @@ impl Profile {
     }
 }
 
-/// Converts a time in seconds since 1970. A time that is more than ten years away becomes one that is ten years away.
+/// Converts a time in seconds since 1970. A time in the past becomes the current time, and a time that is more than
+/// ten years away becomes one that is ten years away.
 fn instant(seconds: u64) -> Instant {
     const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();

@@ -56,7 +56,7 @@ pub(super) struct RareParts {
     /// The time since which not all channels have had an item, in milliseconds by the shard's clock. It begins anew
     /// whenever all of them have had one, and with new terms.
     pub(super) quiet_ms: u32,
-    /// The number of times that indexes of `terms.channels` have changed. An [`LastIdUndo`] is void if the number has
+    /// The number of times that indexes of `terms.channels` have changed. A [`LastIdUndo`] is void if the number has
     /// changed since.
     era: u32,
 }
@@ -98,7 +98,8 @@ impl RareParts {
         }
     }
 
-    /// Replaces the terms. The new ones apply to items from now on; items that are in the outlet are not affected.
+    /// Replaces the terms. The new ones apply to items that are decided from now on; items that are in the outlet are
+    /// not affected.
     pub(super) fn replace_terms(&mut self, terms: Terms, ways: ItemHandling, now_ms: u32) {
         let old = std::mem::replace(&mut self.terms, terms);
         self.terms.channels.retain(|term| !self.moved.left.contains(&term.channel));
@@ -129,8 +130,8 @@ impl RareParts {
 
     /// Adds terms for these channels by which their items are taken in any order and without filters.
     pub(super) fn enter(&mut self, channels: &[Channel]) {
-        // The route is not known here. If the name begins with the prefix of the other terms, it has that prefix as
-        // well.
+        // The route is not known here. If the name begins with the prefix of the first of the other terms, it has that
+        // prefix as well.
         let prefix = |channel: &Channel| {
             let own = self.terms.channels.iter().find_map(|term| term.channel.get(..term.prefix));
             own.filter(|prefix| channel.starts_with(prefix)).map_or(0, str::len)
@@ -145,8 +146,8 @@ impl RareParts {
         }
     }
 
-    /// Marks the terms of these channels as left. Terms of left channels are removed when no item of the channel
-    /// waits in the queue.
+    /// Marks the terms of these channels as left. Then removes the terms of all left channels of which no item waits in
+    /// the queue.
     pub(super) fn leave(&mut self, channels: &[Channel]) {
         let Self { terms, queue, .. } = self;
         let count = terms.channels.len();
@@ -216,8 +217,8 @@ impl RareParts {
         while self.pop().is_some() {}
     }
 
-    /// Drops the items in the queue that are not needed once the origin has been asked again: hints, and items of
-    /// channels whose order is followed, because the origin's response covers those.
+    /// Drops the items in the queue that are not needed once the origin has been asked again: items with hints, and
+    /// items of channels whose order is followed, because the origin's response covers those.
     pub(super) fn clear(&mut self) {
         for _ in 0..self.queue.len() {
             let Some(item) = self.pop() else { return };

@@ -97,7 +97,8 @@ impl Rendered {
         Self { stream: None, response: None, message: None, hints: Formats::NONE, ..self.clone() }
     }
 
-    /// Returns the number of bytes for which the item counts towards the limit of an inbox.
+    /// Returns the number of bytes for which the item counts towards the limit of an inbox, and of the queue of a
+    /// connection.
     pub fn weight(&self) -> usize {
         let response = self.response.as_ref().map_or(0, |response| response.body.weight());
         let message = self.message.as_ref().map_or(0, |message| message.len());

@@ -28,8 +28,8 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Moves all items and commands from an inbox to the end of these queues. Returns whether every connection is to
-    /// ask its origin again.
+    /// Moves all items and commands from an inbox to the end of these queues. Returns whether every stream and every
+    /// long-poll is to ask its origin again.
     pub(super) fn take_from(&mut self, inbox: &Inbox) -> bool {
         inbox.take(&mut self.backlog, &mut self.commands)
     }

@@ -139,8 +139,8 @@ fn act() -> impl Strategy<Value = SimulationStep> {
     ]
 }
 
-/// A ledger that answers with the number of the item that was accepted last, and then performs an action that was set
-/// before.
+/// A ledger that notes the number of the item or command that was accepted last, then performs an action that was set
+/// before, and answers with the number that it noted.
 #[derive(Clone, Default)]
 pub(super) struct NumberLedger(Arc<AtomicU64>, Rc<RefCell<NextAction>>);
 
@@ -352,7 +352,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn everyone_reads_what_was_accepted_for_them(acts in prop::collection::vec(act(), 1..60)) {
-        // The shard needs a runtime for the clock of tokio. Nothing here waits, and there is no socket.
+        // The shard tells the time by the clock of tokio, so it runs inside a runtime, as in gripd. Nothing here waits,
+        // and there is no socket.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut run = Simulation::new(Tally::new(1, Box::new(|_| {})).0);

@@ -31,9 +31,9 @@ impl Parked {
     }
 
     /// Subscribes the connection to one more channel while it holds others. Everything that was accepted before is
-    /// carried out first: the outlet then has the earlier items of the other channels and none of the new one, and
-    /// the connection gets all items that are accepted from then on. If this ends the connection, it holds no
-    /// channels afterwards.
+    /// carried out first: the outlet, or the queue of items that are to be decided, then has the earlier items of the
+    /// other channels and none of the new one, and the connection gets all items that are accepted from then on. If
+    /// this ends the connection, it holds no channels afterwards.
     ///
     /// # Errors
     /// The channel is denied to the connection.

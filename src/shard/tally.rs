@@ -16,14 +16,16 @@ pub struct Counts {
     pub pending: AtomicU32,
     /// 1 while the item waits in the hub for the item before it, otherwise 0.
     pub waiting: AtomicU32,
-    /// 1 if an item with the same id was published before, so that this one was dropped, otherwise 0.
+    /// 1 if an item with the same id was published in the channel lately, so that the content of this one was dropped,
+    /// otherwise 0.
     pub duplicate: AtomicU32,
     /// The number of connections that were ended because they had no room for the item.
     pub slow: AtomicU32,
     /// The number of connections that the item ended: the last byte and FIN are with the kernel, or the connection
-    /// was reset.
+    /// was reset, or its client was gone.
     pub closed: AtomicU32,
-    /// The number of connections among `closed` that were reset with bytes unsent.
+    /// The number of connections among `closed` that were reset, or whose clients were gone, before the last byte and
+    /// FIN were with the kernel.
     pub cut: AtomicU32,
     /// The number of connections that the item subscribed to channels.
     pub subscribed: AtomicU32,
@@ -81,7 +83,7 @@ impl fmt::Debug for SharedCounts {
 pub(super) enum CloseOutcome {
     /// The kernel has taken all bytes for the client, and also the end that follows the bytes (FIN over TCP).
     Cleanly,
-    /// The connection was reset, or its client was gone, with bytes unsent.
+    /// The connection was reset, or its client was gone, before the kernel had taken all bytes and the end.
     Cut,
 }
 

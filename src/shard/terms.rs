@@ -45,7 +45,8 @@ pub enum Verdict {
     /// The item is the last one that the client has had already, usually because a response of the origin contained
     /// it.
     Had,
-    /// The item is not the next one of its channel, so an item before it is missing.
+    /// The item is neither the next one of its channel nor the last one that the client has had. An item before it is
+    /// taken to be missing.
     Gap,
 }
 
@@ -89,7 +90,7 @@ impl Terms {
         self.channels.iter().filter(|term| !term.left)
     }
 
-    /// Returns the channels whose last id is known, by the names that the origin uses.
+    /// Returns the last ids that are known of the held channels, each with the name that the origin uses.
     pub fn last_ids(&self) -> Vec<(String, ItemId)> {
         self.held().filter_map(|t| Some((t.name().to_owned(), t.prev_id.clone()?))).collect()
     }

@@ -28,7 +28,7 @@ impl TimerSpread {
     }
 
     /// Returns whether a keep-alive is due if nothing was sent for `idle`. It is due up to a second before `timeout`,
-    /// because [`rest`](Self::wait_until_due) shortens the wait by up to a second.
+    /// because [`wait_until_due`](Self::wait_until_due) shortens the wait by up to a second.
     pub fn is_due(timeout: Duration, idle: Duration) -> bool {
         idle + A_SECOND >= timeout
     }

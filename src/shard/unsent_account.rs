@@ -40,7 +40,8 @@ impl UnsentAccount {
         }
     }
 
-    /// Adds a connection to those that are to be flushed. It must not be among them.
+    /// Adds a connection, whose `dirty` must have been `false`, to those that are to be flushed. If the connection was
+    /// flushed out of its turn, its key may be among them still. Then the connection is flushed twice.
     #[inline]
     pub(super) fn add_dirty(&mut self, key: ConnectionKey) {
         self.dirty.push_back(key);

@@ -29,17 +29,19 @@ pub enum IdComparison {
 pub enum PendingDecision {
     /// No item waits, or the items are held back.
     Empty,
-    /// The item needed no question: it was delivered or left out, or the origin is to be asked again because an
-    /// item before it is missing.
+    /// The item needed no question: it was delivered or left out, or the origin is to be asked again because the
+    /// item is a hint or an item before it is missing.
     Decided,
-    /// The caller must ask about the item, and then deliver it by [`Parked::deliver_pending`], leave it out by
-    /// [`Parked::skip_pending`], or have the origin asked again and call [`Parked::undo_pending`].
+    /// The caller must pass the item through its filters, and then deliver it by [`Parked::deliver_pending`], leave it
+    /// out by [`Parked::skip_pending`], or have the origin asked again and call [`Parked::undo_pending`]. The hold of a
+    /// long-poll does not deliver it in this way: it answers with the item, and calls [`Parked::count`].
     Ask(PendingItem),
 }
 
 impl Parked {
     /// Sets the terms of the connection. They apply to every item that is decided from now on, including the items
-    /// that wait. Channels that publishers have added to the connection or removed from it stay added or removed.
+    /// that wait. Only waiting items of a channel that the new terms do not have keep their old term. Channels that
+    /// publishers have added to the connection or removed from it stay added or removed.
     pub fn set_terms(&mut self, terms: Terms, ways: ItemHandling) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
@@ -90,7 +92,7 @@ impl Parked {
         }
     }
 
-    /// Returns the time at which the connection was last made to ask its origin again, or at which it was given
+    /// Returns the time at which the connection was last made to ask its origin again, or at which it was first given
     /// terms if that has not happened. `None`: the connection has no terms.
     pub fn refresh_since(&self) -> Option<Instant> {
         self.shard.state.borrow().conns[self.key].rare.as_ref().map(|rare| rare.since)
@@ -114,7 +116,8 @@ impl Parked {
     }
 
     /// Stops holding items back, offers the items that wait to the connection in their order, and flushes its
-    /// outlet. If an item turns out to be missing, the items after it go on waiting.
+    /// outlet. If an item turns out to be missing, the items after it go on waiting, except for those that the origin's
+    /// next response covers.
     pub fn resume(&mut self) {
         let state = &mut *self.shard.state.borrow_mut();
         state.offer_waiting(self.key);

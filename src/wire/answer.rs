@@ -1,4 +1,5 @@
-//! The responses that gripd itself makes for clients. Where Pushpin has such a response, the text is the same.
+//! The responses that gripd itself makes for clients. Several have the text that Pushpin sends in the same case, but
+//! not all: Pushpin names the host, for example, if it finds no route.
 
 use super::{AnswerHead, Framing, HeaderLines, Persistence, ResponseHead};
 use bytes::Bytes;
@@ -21,7 +22,8 @@ impl PlainAnswer {
         Self { status, text: Cow::Borrowed(text) }
     }
 
-    /// Returns a response with the same status and another text, which explains the reason.
+    /// Returns a response with the same status and a text that explains the reason, for clients that may know it: those
+    /// of a route that is being debugged, and those whose token was refused.
     pub fn explained(self, text: String) -> Self {
         Self { text: Cow::Owned(text), ..self }
     }
@@ -111,7 +113,8 @@ pub const LOOP: PlainAnswer = PlainAnswer::new(508, "The request has passed thro
 pub const NOT_JSONP: PlainAnswer = PlainAnswer::new(500, "Upstream response could not be JSON-P encoded.");
 /// The response if the client is currently denied one of the channels that it would hold.
 pub const DENIED: PlainAnswer = PlainAnswer::new(403, "The channel is closed to you.");
-/// The response if the client's token does not name one of the channels that the client would hold.
+/// The response if the client's token does not name one of the channels that the client would hold, or if a CORS
+/// preflight request, which needs no token, would hold channels.
 pub const NOT_NAMED: PlainAnswer = PlainAnswer::new(403, "Your token does not allow this channel.");
 /// The response to WebSocket-over-HTTP events from a sender that is not a trusted GRIP proxy.
 pub const NO_EVENTS: PlainAnswer = PlainAnswer::new(403, "Client not allowed to send WebSocket events directly.");

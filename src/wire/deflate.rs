@@ -195,8 +195,8 @@ impl Decompressor {
         self.pending
     }
 
-    /// Decompresses `input` into `out`, until the input is used up or `out` has [`MAX_OUTPUT`] bytes. Returns the number of
-    /// bytes that were read.
+    /// Decompresses `input` into `out`, until the input is used up or `out` has [`MAX_OUTPUT`] bytes. Returns the
+    /// number of bytes that were read.
     ///
     /// # Errors
     /// The input is corrupt. Nothing more must be fed after this.

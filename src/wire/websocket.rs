@@ -29,7 +29,8 @@ const SCRATCH: usize = 2048;
 /// A part of what the other side sends: a piece of a message, or a control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FramePart {
-    /// A piece of a message. Pieces do not correspond to frames: a frame may give several pieces, or none.
+    /// A piece of a message. Pieces do not correspond to frames: a frame may give several pieces or none, and a piece
+    /// of a compressed message may have content of several frames.
     Data {
         /// The kind of the message: text or binary.
         kind: MessageKind,

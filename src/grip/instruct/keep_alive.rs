@@ -75,7 +75,7 @@ fn content(value: &str, format: Option<&str>) -> Result<Vec<u8>, InvalidText> {
 }
 
 /// Resolves the escapes `\\`, `\n`, `\r` and `\xHH`. Any other escape is removed, as in Pushpin. Returns `None` if an
-/// escape is incomplete.
+/// escape is incomplete, or if `\x` is not followed by two hexadecimal digits.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());

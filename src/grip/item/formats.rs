@@ -127,7 +127,7 @@ fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, InvalidText> {
     Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
 }
 
-/// Parses a WebSocket message. Only pings and pongs may have no content.
+/// Parses a WebSocket message. Only pings and pongs may omit the content, which may be empty for every kind.
 pub(super) fn message(fields: &Fields<'_>) -> Result<MessageFormat, InvalidText> {
     let kind = match fields.string("type")?.map(kind_named) {
         Some(None) => return fields.unknown_value("type"),

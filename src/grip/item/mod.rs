@@ -58,7 +58,8 @@ impl Item {
     /// subscriptions. A command never waits for room in an inbox.
     pub fn is_command(&self) -> bool {
         // Everything that an item does to connections besides delivering content must be listed here, because a
-        // publisher's token needs the scope `close` for it.
+        // publisher's token needs the scope `close` for it. Only `refreshes` is an exception: to have an origin asked
+        // again, the scope `publish` is enough.
         !self.closes.is_empty() || self.moves.is_some()
     }
 }

@@ -15,7 +15,8 @@ pub enum ForwardedFor {
     /// The header contains only trusted information: the addresses of the client and of the listed proxies. Any other
     /// forwarding information sent by the client is removed.
     Settled,
-    /// The header is edited, as Pushpin does. Other headers about proxies are passed on as they are.
+    /// The header is edited, as Pushpin does. Other headers about proxies are passed on as they are, except for
+    /// `X-Forwarded-Proto` and `X-Forwarded-Protocol` if gripd decides about these.
     Edited(ForwardedEdit),
 }
 

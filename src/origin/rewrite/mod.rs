@@ -47,7 +47,8 @@ pub(super) fn target(uri: &Uri, rewrite: &Rewrite) -> Uri {
     PathAndQuery::try_from(changed.as_slice()).map_or_else(|_| root(), Uri::from)
 }
 
-/// Returns the headers of a request for an origin. The changes are made in the same order as in Pushpin.
+/// Returns the headers of a request for an origin. As in Pushpin, the headers that the route sets come first, and all
+/// other changes are made to the result. The marked copies of `orig_headers` are of this result too.
 pub(super) fn headers(
     origin_request: &OriginRequest<'_>,
     target: &Target,
