@@ -388,11 +388,7 @@ impl LinkedStream<'_> {
             match frame {
                 Ok(frame) => self.send(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
-                    tracing::warn!(
-                        uri = %self.about.shown(),
-                        %error,
-                        "the origin's response ended before it was complete"
-                    );
+                    tracing::warn!(uri = %self.about.shown(), %error, "the origin's response ended before it was complete");
                     return ControlFlow::Break(StreamEnd::Broken);
                 }
             }
