@@ -233,8 +233,8 @@ impl Parked {
     }
 
     /// Waits until all bytes are with the kernel. A client that takes them more slowly than `pace` allows is cut.
-    /// Without a pace, a client may take any time. If its connection is being ended, it is cut in any case, at the
-    /// latest at the deadline of the end.
+    /// Without a pace, a client may take any time. If its connection is being ended, it is cut at the deadline of the
+    /// end, and its pace no longer counts.
     ///
     /// # Errors
     /// The client is gone, or was cut.
@@ -266,8 +266,7 @@ impl Parked {
     }
 
     /// Waits until all bytes are with the kernel. Whenever `look_every` has passed, checks whether the client
-    /// `is_too_slow` and has to be cut. If the connection is being ended, the client is cut at the deadline of its end,
-    /// or at the next check if that comes first.
+    /// `is_too_slow` and has to be cut. If the connection is being ended, only the deadline of its end counts.
     ///
     /// # Errors
     /// The client is gone, or was cut.
@@ -281,15 +280,17 @@ impl Parked {
             match poll_fn(|cx| self.poll_flushed(cx)).await {
                 FlushProgress::Done => break,
                 FlushProgress::Gone => return Err(ClientGone),
-                FlushProgress::Timer if self.is_ending() || is_too_slow(self) => {
-                    let ending = self.is_ending();
+                FlushProgress::Timer => {
+                    let deadline = self.deadline();
+                    if !deadline.map_or_else(|| is_too_slow(self), |deadline| deadline <= Instant::now()) {
+                        continue;
+                    }
                     let state = &mut *self.shard.state.borrow_mut();
-                    state.metrics.slow.inc_by(u64::from(!ending));
+                    state.metrics.slow.inc_by(u64::from(deadline.is_none()));
                     state.conn(self.key).reason.get_or_insert(EndReason::Slow);
                     state.cut(self.key);
                     return Err(ClientGone);
                 }
-                FlushProgress::Timer => {}
             }
         }
         self.timer = None;

@@ -3,6 +3,7 @@
 use crate::support::get;
 use crate::support::paused::{ok, paused};
 use crate::support::{Answer, Client, Gripd, HOLD_STREAM, Origin, eventually};
+use gripd::config::Config;
 use gripd::origin::AcceptProto;
 use serde_json::json;
 use std::io::Write;
@@ -432,4 +433,31 @@ fn a_link_response_without_a_body_does_not_delay_the_keep_alive() {
     assert_eq!(client.chunk(), "hello ");
     eventually("the link is requested twice", || origin.asked_for("/next").len() == 2);
     assert_eq!(client.chunk(), "beat");
+}
+
+#[test]
+fn a_closed_client_has_the_whole_grace_to_read_a_large_link_response() {
+    let grace = |config: &mut Config| {
+        config.shard.close_grace = Duration::from_secs(5);
+        config.control.receipt_wait = Duration::from_secs(6);
+    };
+    paused("* origin:80", grace, async |gripd| {
+        gripd.origin_answers(|heard| match &*heard.target {
+            "/next" => ok("", "x".repeat(2_000_000)),
+            _ => ok(&format!("{HOLD_STREAM}Grip-Link: </next>; rel=next; timeout=600\r\n"), "begin "),
+        });
+        let mut client = gripd.send(get("/")).await;
+        client.read_until("begin \r\n").await;
+        gripd.publish(&json!([{ "channel": "a", "action": "hint" }])).await;
+        // Long before this time is over, all buffers are full, and gripd waits for the client.
+        sleep(Duration::from_secs(1)).await;
+        let reading = async {
+            sleep(Duration::from_secs(3)).await;
+            client.rest().await
+        };
+        let close = json!([{ "channel": "a", "action": "close" }]);
+        let (receipt, read) = tokio::join!(gripd.publish(&close), reading);
+        assert_eq!((&receipt[0]["closed"], &receipt[0]["cut"]), (&json!(1), &json!(0)), "{receipt}");
+        assert!(read > 2_000_000, "{read} bytes were read");
+    });
 }
