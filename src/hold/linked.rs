@@ -359,6 +359,7 @@ impl LinkedStream<'_> {
             Ok(Some(known)) => known,
             Ok(None) => return ControlFlow::Continue(()),
             Err(denied) => {
+                self.holds.admission.note_denied(&denied);
                 tracing::info!(uri = %self.about.shown(), %denied, "a stream was ended");
                 self.parked.set_end_reason(EndReason::Kicked);
                 return ControlFlow::Break(StreamEnd::Ended);

@@ -3,7 +3,7 @@
 use crate::support::events::{event, events};
 use crate::support::kinds::{item, origin, with};
 use crate::support::tokens::{SECRET, token};
-use crate::support::{Client, Gripd, KINDS, Kind, Origin, Program, eventually, folder, get};
+use crate::support::{Answer, Client, Gripd, KINDS, Kind, Origin, Program, eventually, folder, get};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -196,6 +196,23 @@ fn a_denial_can_be_deleted() {
         assert_eq!(gripd.control("DELETE", &format!("/denied/{gone}")).0, 404, "{gone}");
     }
     assert_eq!(gripd.json("/denied")["denied"], json!([]));
+}
+
+#[test]
+fn a_stream_whose_link_names_a_denied_channel_ends_and_is_counted() {
+    let hold = |channel| format!("Grip-Hold: stream\r\nGrip-Channel: {channel}\r\n");
+    let origin = Origin::start(move |asked| {
+        let channel = if asked.target() == "/next" { "user456" } else { "lobby" };
+        Answer::linked(&hold(channel), "</next>; rel=next; timeout=600", "hello ")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunk(), "hello ");
+    deny(&gripd, "user456", json!({}));
+    gripd.publish(&json!([{ "channel": "lobby", "action": "hint" }]));
+    client.rest();
+    assert_eq!(gripd.metric("denied_total"), 1);
 }
 
 #[test]
