@@ -140,7 +140,7 @@ fn a_link_that_fails_is_asked_again_and_then_given_up() {
         "/never" => Answer::linked("", "</gone>; rel=next", "hello "),
         _ => Answer::Bytes("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".into()),
     });
-    let quick = |config: &mut gripd::config::Config| config.hold.link_retry = Duration::from_millis(5);
+    let quick = |config: &mut Config| config.hold.link_retry = Duration::from_millis(5);
     let gripd = Gripd::with(&origin, ",debug", quick);
     let mut client = gripd.get("/");
     client.head();
