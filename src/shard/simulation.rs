@@ -2,9 +2,11 @@
 //! client must read exactly the bytes that the contract of a close promises (ARCHITECTURE.md).
 
 use super::deliver::NextStep;
+use super::terms::ChannelTerms;
 use super::{
-    Command, CommandEffect, CommandTarget, Delivery, DeliveryForm, DeniedChannel, EndReport, Inbox, JoinInfo,
-    JoinRequest, Ledger, Metrics, Parked, Profile, Rendered, Settings, Shard, StepSizes, Tally,
+    Command, CommandEffect, CommandTarget, Delivery, DeliveryForm, DeniedChannel, EndReport, IdComparison, Inbox,
+    ItemHandling, JoinInfo, JoinRequest, Ledger, Metrics, Parked, Profile, Rendered, Settings, Shard, StepSizes, Tally,
+    Terms,
 };
 use crate::grip::item::{ChannelMove, MemberSelection};
 use crate::grip::{Channel, CloseReason, Formats, MessageKind};
@@ -28,6 +30,8 @@ enum SimulationStep {
     /// One of the WebSockets subscribes to one more channel. A close of that channel is accepted at the very moment
     /// at which the ledger has entered the WebSocket.
     EnterAmid(usize, u8),
+    /// One of the streams gets terms for the channels that it holds and for one more, and follows them.
+    Follow(usize, u8),
     /// One of the WebSockets leaves a channel, after everything that was accepted before was delivered.
     Leave(usize, u8),
     /// An item for a channel is accepted.
@@ -131,6 +135,7 @@ fn act() -> impl Strategy<Value = SimulationStep> {
             .prop_map(|(channels, kind)| SimulationStep::Join(channels.into_iter().collect(), kind)),
         2 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| SimulationStep::Enter(nth, channel)),
         1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| SimulationStep::EnterAmid(nth, channel)),
+        2 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| SimulationStep::Follow(nth, channel)),
         1 => (any::<usize>(), 0u8..4).prop_map(|(nth, channel)| SimulationStep::Leave(nth, channel)),
         6 => (0u8..4, part()).prop_map(|(channel, part)| SimulationStep::Item(channel, part)),
         1 => (0u8..4, part()).prop_map(|(channel, part)| SimulationStep::Close(channel, part)),
@@ -167,6 +172,8 @@ struct Client {
     parked: Parked,
     socket: MemoryClient,
     channels: Vec<u8>,
+    /// The channels that commands have made the client leave. Terms do not bring these back.
+    removed: Vec<u8>,
     expected: Vec<u8>,
     open: bool,
     kind: Kind,
@@ -197,6 +204,7 @@ impl Simulation {
             SimulationStep::Join(channels, kind) => self.join(channels, *kind),
             SimulationStep::Enter(nth, channel) => self.enter(*nth, *channel, false),
             SimulationStep::EnterAmid(nth, channel) => self.enter(*nth, *channel, true),
+            SimulationStep::Follow(nth, channel) => self.follow(*nth, *channel),
             SimulationStep::Leave(nth, channel) => self.leave(*nth, *channel),
             SimulationStep::Item(channel, part) => self.item(*channel, *part),
             SimulationStep::Close(channel, part) => self.close(*channel, *part),
@@ -212,7 +220,7 @@ impl Simulation {
         let mut parked = Parked::new(&self.shard, stream.into(), b"", kind.feed(), &Profile::default());
         parked.subscribe(&channels.iter().map(|c| name(*c)).collect::<Vec<_>>(), &[]).unwrap();
         let (channels, expected) = (channels.to_vec(), Vec::new());
-        self.clients.push(Client { parked, socket, channels, expected, open: true, kind });
+        self.clients.push(Client { parked, socket, channels, removed: Vec::new(), expected, open: true, kind });
     }
 
     /// Returns one of the WebSockets that are open.
@@ -241,6 +249,23 @@ impl Simulation {
         if amid {
             self.are_closed(channel, Selected::All);
         }
+    }
+
+    fn follow(&mut self, nth: usize, channel: u8) {
+        let mut streams: Vec<_> = self.clients.iter_mut().filter(|c| c.open && c.kind != Kind::WebSocket).collect();
+        let count = streams.len().max(1);
+        let Some(client) = streams.get_mut(nth % count) else { return };
+        // Commands that wait in the inbox may still change the channels, so what the shard knows is compared as well.
+        let mut held = client.parked.channels();
+        if [&client.channels, &client.removed].iter().any(|all| all.contains(&channel)) || held.contains(&name(channel))
+        {
+            return;
+        }
+        held.push(name(channel));
+        let channels = held.iter().map(ChannelTerms::plain).collect();
+        client.parked.set_terms(Terms { channels, ..Terms::default() }, ItemHandling::default());
+        client.parked.follow_terms(IdComparison::All).unwrap();
+        client.channels.push(channel);
     }
 
     fn leave(&mut self, nth: usize, channel: u8) {
@@ -302,6 +327,8 @@ impl Simulation {
             if client.channels.contains(&to) != enter {
                 client.channels.retain(|held| *held != to);
                 client.channels.extend(enter.then_some(to));
+                client.removed.retain(|removed| *removed != to);
+                client.removed.extend((!enter).then_some(to));
                 self.moved[usize::from(enter)] += 1;
             }
         }

@@ -30,33 +30,52 @@ impl Parked {
         Ok(joined)
     }
 
-    /// Subscribes the connection to one more channel while it holds others. Everything that was accepted before is
-    /// carried out first: the outlet, or the queue of items that are to be decided, then has the earlier items of the
-    /// other channels and none of the new one, and the connection gets all items that are accepted from then on. If
-    /// this ends the connection, it holds no channels afterwards.
+    /// Subscribes the connection to one more channel while it holds others, as [`Parked::enter_all`] does.
     ///
     /// # Errors
     /// The channel is denied to the connection.
     pub fn enter(&mut self, channel: &Channel) -> Result<(), DeniedChannel> {
+        self.enter_all(std::slice::from_ref(channel), &[]).map(drop)
+    }
+
+    /// Subscribes the connection to more channels while it holds others. Everything that was accepted before is
+    /// carried out first: the outlet, or the queue of items that are to be decided, then has the earlier items of the
+    /// other channels and none of the new ones, and the connection gets all items that are accepted from then on. No
+    /// close that was accepted before ends it on account of the new channels. If this ends the connection, it holds
+    /// no channels afterwards.
+    ///
+    /// # Errors
+    /// One of the channels is denied to the connection, which has entered none then.
+    pub(super) fn enter_all(
+        &self,
+        channels: &[Channel],
+        known: &[(Channel, ItemId)],
+    ) -> Result<JoinInfo, DeniedChannel> {
         let state = &mut *self.shard.state.borrow_mut();
-        let channels = std::slice::from_ref(channel);
         let held = state.channels(self.key);
-        let entering = JoinRequest { whose: &state.conns[self.key].profile, channels, held: &held, known: &[] };
-        let number = state.ledger.join(&entering)?.number;
-        self.shard.run_commands_up_to(state, number);
-        if state.catch_up(self.key, number.saturating_add(1)).is_err() {
+        let entering = JoinRequest { whose: &state.conns[self.key].profile, channels, held: &held, known };
+        let joined = state.ledger.join(&entering)?;
+        if channels.is_empty() {
+            return Ok(joined);
+        }
+        self.shard.run_commands_up_to(state, joined.number);
+        if state.catch_up(self.key, joined.number.saturating_add(1)).is_err() {
             state.shed(self.key);
         }
         let conn = &mut state.conns[self.key];
-        let subscribed = state.registry.holds(&conn.subscriptions, channel);
-        if conn.ending.is_some() || conn.transport.is_none() || subscribed {
-            state.ledger.left(&conn.profile, channels);
-            return Ok(());
+        let is_over = conn.ending.is_some() || conn.transport.is_none();
+        // One of the commands may have made the connection enter the same channels.
+        let is_settled = |channel: &&Channel| is_over || state.registry.holds(&conn.subscriptions, channel);
+        let (settled, fresh): (Vec<Channel>, Vec<Channel>) = channels.iter().cloned().partition(|c| is_settled(&c));
+        if !settled.is_empty() {
+            state.ledger.left(&conn.profile, &settled);
         }
-        conn.last_item = conn.last_item.max(number);
-        conn.first_number = conn.first_number.max(number);
-        state.add(self.key, channels);
-        Ok(())
+        if !fresh.is_empty() {
+            conn.last_item = conn.last_item.max(joined.number);
+            conn.first_number = conn.first_number.max(joined.number);
+            state.add(self.key, &fresh);
+        }
+        Ok(joined)
     }
 
     /// Sets the profile of the client, once it is known.
@@ -96,13 +115,19 @@ impl ShardState {
         channels: &[Channel],
         known: &[(Channel, ItemId)],
     ) -> Result<JoinInfo, DeniedChannel> {
-        let held = self.channels(key);
-        let fresh: Vec<Channel> = channels.iter().filter(|channel| !held.contains(channel)).cloned().collect();
-        let old: Vec<Channel> = held.into_iter().filter(|channel| !channels.contains(channel)).collect();
-        if !old.is_empty() {
-            self.leave(key, &old);
-        }
+        let fresh = self.leave_others(key, channels);
         self.join(key, &fresh, known)
+    }
+
+    /// Unsubscribes a connection from all channels but these. Returns those of `channels` that it does not hold yet.
+    pub(super) fn leave_others(&mut self, key: ConnectionKey, channels: &[Channel]) -> Vec<Channel> {
+        let held = self.channels(key);
+        let fresh = channels.iter().filter(|channel| !held.contains(channel)).cloned().collect();
+        let others: Vec<Channel> = held.into_iter().filter(|channel| !channels.contains(channel)).collect();
+        if !others.is_empty() {
+            self.leave(key, &others);
+        }
+        fresh
     }
 
     /// Subscribes a connection to more channels, none of which it may hold yet.

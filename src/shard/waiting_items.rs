@@ -106,12 +106,15 @@ impl Parked {
     /// [`DeniedChannel`] if the connection may not hold one of the channels that it enters. It has left the other
     /// channels even then.
     pub fn follow_terms(&mut self, compare: IdComparison) -> Result<Option<Vec<(Channel, ItemId)>>, DeniedChannel> {
-        let state = &mut *self.shard.state.borrow_mut();
-        let Some(rare) = &state.conns[self.key].rare else { return Ok(None) };
-        let wanted: Vec<Channel> = rare.terms.held().map(|term| term.channel.clone()).collect();
-        let held = state.channels(self.key);
-        let known = rare.terms.known(|channel| compare == IdComparison::All || !held.contains(channel));
-        let joined = state.hold_only(self.key, &wanted, &known)?;
+        let (fresh, known) = {
+            let state = &mut *self.shard.state.borrow_mut();
+            let Some(rare) = &state.conns[self.key].rare else { return Ok(None) };
+            let wanted: Vec<Channel> = rare.terms.held().map(|term| term.channel.clone()).collect();
+            let held = state.channels(self.key);
+            let known = rare.terms.known(|channel| compare == IdComparison::All || !held.contains(channel));
+            (state.leave_others(self.key, &wanted), known)
+        };
+        let joined = self.enter_all(&fresh, &known)?;
         Ok(joined.behind.then_some(known))
     }
 
