@@ -258,12 +258,13 @@ impl ShardState {
     pub(super) fn refresh(&mut self, key: ConnectionKey) {
         let conn = self.conn(key);
         let is_poll = matches!(conn.feed, DeliveryForm::Response | DeliveryForm::Away);
+        let format = conn.feed.format();
         match &mut conn.rare {
             // The reply to a WebSocket that asks its origin again replaces no items. Therefore, no items wait for it
             // and none are dropped.
             _ if matches!(conn.feed, DeliveryForm::Messages(_)) => {}
             Some(rare) if is_poll || rare.ways.can_refresh => {
-                rare.clear();
+                rare.clear(format);
                 rare.is_queueing = !is_poll;
                 rare.since = Instant::now();
             }

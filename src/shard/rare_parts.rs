@@ -2,8 +2,8 @@
 
 use super::inbox::Delivery;
 use super::terms::{ChannelTerms, Terms};
-use crate::grip::Channel;
 use crate::grip::item::ItemId;
+use crate::grip::{Channel, Format};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
@@ -217,12 +217,13 @@ impl RareParts {
         while self.pop().is_some() {}
     }
 
-    /// Drops the items in the queue that are not needed once the origin has been asked again: items with hints, and
-    /// items of channels whose order is followed, because the origin's response covers those.
-    pub(super) fn clear(&mut self) {
+    /// Drops the items in the queue that are not needed once the origin has been asked again: items with a hint for
+    /// `format`, in which the connection takes items, and items of channels whose order is followed, because the
+    /// origin's response covers those.
+    pub(super) fn clear(&mut self, format: Format) {
         for _ in 0..self.queue.len() {
             let Some(item) = self.pop() else { return };
-            if self.terms.of(&item.channel).is_some_and(|term| term.prev_id.is_none()) && item.hints.is_empty() {
+            if self.terms.of(&item.channel).is_some_and(|term| term.prev_id.is_none()) && !item.hints.contains(format) {
                 self.push(item, usize::MAX);
             }
         }

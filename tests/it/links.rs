@@ -461,3 +461,31 @@ fn a_closed_client_has_the_whole_grace_to_read_a_large_link_response() {
         assert!(read > 2_000_000, "{read} bytes were read");
     });
 }
+
+#[test]
+fn a_hint_for_websockets_does_not_remove_the_content_for_streams() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::start(move |asked| {
+        if asked.target() != "/next" {
+            return Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello ");
+        }
+        let _ = wait.lock().unwrap().recv();
+        Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "asked ")
+    });
+    let gripd = Gripd::start(&origin);
+    let mut client = gripd.get("/");
+    client.head();
+    assert_eq!(client.chunk(), "hello ");
+    let hint = json!([{ "channel": "a", "action": "hint" }]);
+    gripd.publish(&hint);
+    eventually("the link is requested", || origin.asked_for("/next").len() == 1);
+    // The item waits until the origin has responded, and a second hint comes before that.
+    let formats = json!({ "http-stream": { "content": "news " }, "ws-message": { "action": "refresh" } });
+    gripd.publish(&json!([{ "channel": "a", "formats": formats }]));
+    gripd.publish(&hint);
+    (0..2).for_each(|_| go.send(()).unwrap());
+    assert_eq!([client.chunk(), client.chunk()], ["asked ", "asked "]);
+    gripd.say("a", "end");
+    assert_eq!(client.chunk(), "news ");
+}
