@@ -55,10 +55,11 @@ impl OriginLine {
     }
 
     /// Polls the request that is in progress, if the origin is asked over HTTP, and keeps its events: the client does
-    /// not read, so that nothing can be sent to it now.
-    pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) {
-        if let Self::OverHttp(line) = self {
-            line.poll_quietly(cx);
+    /// not read, so that nothing can be sent to it now. Ready only when the session has to be closed.
+    pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
+        match self {
+            Self::OverHttp(line) => line.poll_quietly(cx),
+            Self::Relayed(_) | Self::Echo | Self::Detached => Poll::Pending,
         }
     }
 

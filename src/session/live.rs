@@ -166,9 +166,8 @@ impl<'a> Session<'a> {
             idle = false;
             self.decide(asked);
         }
-        if self.is_backed_up() {
-            self.line.poll_quietly(cx);
-        } else if let Poll::Ready(said) = self.line.poll_next(cx) {
+        let said = if self.is_backed_up() { self.line.poll_quietly(cx) } else { self.line.poll_next(cx) };
+        if let Poll::Ready(said) = said {
             idle = false;
             going(self.handle_origin_message(said))?;
         }

@@ -81,7 +81,7 @@ impl OverHttpLine {
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
-        if self.closing.is_none() && self.share.gives_way(cx) {
+        if self.must_give_way(cx) {
             return Poll::Ready(SideMessage::Crowded);
         }
         loop {
@@ -120,8 +120,11 @@ impl OverHttpLine {
 
     /// Polls the request in progress while the client does not read, and keeps its result. A request that waits for
     /// permission gives up its place in the queue, because other requests would have to wait for one that is not
-    /// sent.
-    pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) {
+    /// sent. Ready only when the session has to be closed.
+    pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
+        if self.must_give_way(cx) {
+            return Poll::Ready(SideMessage::Crowded);
+        }
         let _ = self.poll_asked(cx);
         if let OverHttpState::Queued(..) = self.state
             && let OverHttpState::Queued(conversation, _) = std::mem::replace(&mut self.state, OverHttpState::Over)
@@ -129,6 +132,13 @@ impl OverHttpLine {
             self.state = OverHttpState::Idle(conversation);
             self.refresh = true;
         }
+        Poll::Pending
+    }
+
+    /// Returns whether the session has to be closed because too many bytes wait for all origins together. If not, the
+    /// current task is woken when it has to be.
+    fn must_give_way(&self, cx: &Context<'_>) -> bool {
+        self.closing.is_none() && self.share.gives_way(cx)
     }
 
     /// Polls the request in progress. Ready when the origin has responded.

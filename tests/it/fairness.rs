@@ -1,5 +1,6 @@
 //! Limits and turns that keep one client or one publisher from delaying all others.
 
+use crate::support::events::subscribe;
 use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, frame};
 use crate::support::{Answer, Client, Events, Gripd, Origin, Socket, SocketOrigin, eventually, get};
 use serde_json::json;
@@ -256,6 +257,28 @@ fn the_bytes_that_wait_for_origins_over_http_are_limited_for_all_clients_togethe
     assert!(origin.next().events().starts_with("BINARY"));
     assert_eq!(gripd.metric("websockets_crowded_total"), 1);
     drop((second, third));
+}
+
+#[test]
+fn a_client_that_does_not_read_gives_way_as_well_if_too_many_bytes_wait_for_its_origin() {
+    let origin = Events::start();
+    let gripd = origin.gripd("", ",over_http", |config| {
+        config.shards = 1;
+        config.session.unsent_total = 100_000;
+        config.shard.client_buffer = 100 << 20;
+    });
+    let mut first = Socket::ask_with_small_buffer(gripd.clients, "/chat");
+    origin.next().accept("", &subscribe("a"));
+    first.accepted();
+    first.send(BINARY, "x".repeat(90_000));
+    let _heard = origin.next();
+    // The messages for the first client are more than the kernel takes, so most of their bytes wait in gripd.
+    let large = json!({ "channel": "a", "formats": { "ws-message": { "content": "z".repeat(900_000) } } });
+    (0..12).for_each(|_| assert_eq!(gripd.publish(&json!([large]))[0]["slow"], 0));
+    let mut second = origin.open(&gripd, b"");
+    second.send(BINARY, "y".repeat(20_000));
+    let _other = origin.next();
+    eventually("the first client has given way", || gripd.metric("websockets_crowded_total") == 1);
 }
 
 #[test]
