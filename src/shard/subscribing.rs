@@ -30,7 +30,7 @@ impl Parked {
         Ok(joined)
     }
 
-    /// Subscribes the connection to one more channel while it holds others, as [`Parked::enter_all`] does.
+    /// Subscribes the connection to one more channel while it holds others, as `enter_all` does.
     ///
     /// # Errors
     /// The channel is denied to the connection.
