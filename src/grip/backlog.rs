@@ -85,6 +85,13 @@ impl Backlog {
         body
     }
 
+    /// Removes the events that no request has offered yet.
+    pub fn drop_new(&mut self) {
+        for event in self.events.drain(self.seen..) {
+            self.content -= event.content.len();
+        }
+    }
+
     /// Removes the part of the offered events that the origin accepts. `count` is the number of accepted bytes of
     /// content, including the payload of a close. With `None`, the origin accepts everything that was offered.
     ///
@@ -263,6 +270,21 @@ mod tests {
         b.offer(1);
         b.accepted(Some(3)).unwrap();
         assert!(b.has_close() && b.is_due());
+    }
+
+    #[test]
+    fn only_events_that_were_never_offered_are_dropped() {
+        let mut b = backlog(&["one", "two", "three"]);
+        b.offer(2);
+        b.drop_new();
+        assert_eq!(b.bytes(), 6 + 2 * EVENT_OVERHEAD);
+        b.accepted(Some(3)).unwrap();
+        b.push(close());
+        assert_eq!(offer(&mut b, usize::MAX), "TEXT 3|two|CLOSE 5|\u{f}\u{fffd}out|");
+        b.accepted(None).unwrap();
+        b.push(message(MessageKind::Text, "four"));
+        b.drop_new();
+        assert!(b.is_empty() && b.bytes() == 0);
     }
 
     #[test]

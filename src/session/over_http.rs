@@ -82,7 +82,7 @@ impl OverHttpLine {
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
         if self.must_give_way(cx) {
-            return Poll::Ready(SideMessage::Crowded);
+            return Poll::Ready(self.give_way());
         }
         loop {
             if let Some(event) = self.said.pop_front() {
@@ -123,7 +123,7 @@ impl OverHttpLine {
     /// sent. Ready only when the session has to be closed.
     pub(super) fn poll_quietly(&mut self, cx: &mut Context<'_>) -> Poll<SideMessage> {
         if self.must_give_way(cx) {
-            return Poll::Ready(SideMessage::Crowded);
+            return Poll::Ready(self.give_way());
         }
         let _ = self.poll_asked(cx);
         if let OverHttpState::Queued(..) = self.state
@@ -133,6 +133,13 @@ impl OverHttpLine {
             self.refresh = true;
         }
         Poll::Pending
+    }
+
+    /// Drops the events that no request has carried yet, because the session is closed to free their memory.
+    fn give_way(&mut self) -> SideMessage {
+        self.backlog.drop_new();
+        self.count();
+        SideMessage::Crowded
     }
 
     /// Returns whether the session has to be closed because too many bytes wait for all origins together. If not, the

@@ -244,6 +244,8 @@ fn the_bytes_that_wait_for_origins_over_http_are_limited_for_all_clients_togethe
     first.send(BINARY, "x".repeat(90_000));
     let heard = origin.next();
     assert!(heard.events().starts_with("BINARY"));
+    // This message waits until the origin has answered. It is dropped when the client is closed.
+    first.send(BINARY, "never sent");
     // The client with the most waiting bytes is closed, although the other one has exceeded the limit.
     second.send(BINARY, "y".repeat(20_000));
     assert!(origin.next().events().starts_with("BINARY"));
