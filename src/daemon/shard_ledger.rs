@@ -16,40 +16,40 @@ pub(super) struct ShardLedger {
 impl Ledger for ShardLedger {
     fn join(&self, entering: &JoinRequest<'_>) -> Result<JoinInfo, DeniedChannel> {
         let joined = self.membership.join(entering)?;
-        self.notifier.joined(&entering.whose.route, entering.channels);
+        self.notifier.joined(&entering.profile.route, entering.channels);
         Ok(joined)
     }
 
-    fn left(&self, whose: &Profile, channels: &[Channel]) {
-        self.membership.left(whose, channels);
-        self.notifier.left(&whose.route, channels);
+    fn left(&self, profile: &Profile, channels: &[Channel]) {
+        self.membership.left(profile, channels);
+        self.notifier.left(&profile.route, channels);
     }
 
     fn release(&self, channels: &[Channel]) {
         self.membership.release(channels);
     }
 
-    fn user_joined(&self, whose: &Profile) {
-        if let Some(user) = &whose.user {
-            self.notifier.user_joined(&whose.route, user);
+    fn user_joined(&self, profile: &Profile) {
+        if let Some(user) = &profile.user {
+            self.notifier.user_joined(&profile.route, user);
         }
     }
 
-    fn user_left(&self, whose: &Profile) {
-        if let Some(user) = &whose.user {
-            self.notifier.user_left(&whose.route, user);
+    fn user_left(&self, profile: &Profile) {
+        if let Some(user) = &profile.user {
+            self.notifier.user_left(&profile.route, user);
         }
     }
 
-    fn ended(&self, whose: &Profile, ended: &EndReport) {
+    fn ended(&self, profile: &Profile, ended: &EndReport) {
         if self.notifier.is_idle() {
             return;
         }
         self.notifier.ended(&notify::EndedConnection {
             connection: ConnectionId { shard: self.shard, place: ended.place }.to_string(),
             kind: ended.kind,
-            route: Arc::clone(&whose.route),
-            user: whose.user.clone(),
+            route: Arc::clone(&profile.route),
+            user: profile.user.clone(),
             reason: ended.reason.name(),
             duration: ended.duration,
             bytes: ended.bytes,

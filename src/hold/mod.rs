@@ -233,10 +233,10 @@ impl Holds {
         feed: DeliveryForm,
         hold: &mut Hold,
     ) -> Result<(Parked, Option<KnownLastIds>), RefusedConnection> {
-        let whose = Profile::new(&hold.about.route.name, &hold.rights, hold.about.client);
+        let profile = Profile::new(&hold.about.route.name, &hold.rights, hold.about.client);
         let mut parked = match hold.away.take() {
-            Some(away) => away.resume_hold(transport, early, feed, &whose),
-            None => Parked::new(&self.shard, transport, early, feed, &whose),
+            Some(away) => away.resume_hold(transport, early, feed, &profile),
+            None => Parked::new(&self.shard, transport, early, feed, &profile),
         };
         if ways != ItemHandling::default() || !terms.are_plain() || parked.is_on_terms() {
             parked.set_terms(terms.clone(), ways);

@@ -204,8 +204,8 @@ mod tests {
     }
 
     fn join(hub: &Arc<Hub>, shard: usize, channel: &str) {
-        let (whose, channels) = (Profile::default(), [Channel::from(channel)]);
-        let entering = JoinRequest { whose: &whose, channels: &channels, held: &[], known: &[] };
+        let (profile, channels) = (Profile::default(), [Channel::from(channel)]);
+        let entering = JoinRequest { profile: &profile, channels: &channels, held: &[], known: &[] };
         hub.membership(shard).join(&entering).unwrap();
     }
 

@@ -173,8 +173,8 @@ impl Sessions {
         let target = opened.target();
         let compresses = deflate.as_ref().is_some_and(|agreed| agreed.compresses);
         let feed = DeliveryForm::Messages(if compresses { MessageForm::Deflated } else { MessageForm::Plain });
-        let whose = Profile::new(&about.route.name, &rights, about.client);
-        let mut parked = Parked::new(&self.shard, transport, &[], feed, &whose);
+        let profile = Profile::new(&about.route.name, &rights, about.client);
+        let mut parked = Parked::new(&self.shard, transport, &[], feed, &profile);
         let (line, own) = OriginLine::new(self, opened);
         let named = about.route.implicit(target, &rights).into_iter().chain(own);
         let mut channels: Vec<Channel> = Vec::new();

@@ -40,9 +40,9 @@ impl AwayConnection {
     /// Gives the connection its transport back, to be held again. It is the same connection as before: it has kept
     /// its id and its channels, including the changes that publishers have made to the channels meanwhile. `early`
     /// contains the bytes that the client has sent after its request.
-    pub fn resume_hold(mut self, transport: Transport, early: &[u8], feed: DeliveryForm, whose: &Profile) -> Parked {
+    pub fn resume_hold(mut self, transport: Transport, early: &[u8], feed: DeliveryForm, profile: &Profile) -> Parked {
         self.0.take_back(transport, early, feed);
-        self.0.identify(whose);
+        self.0.identify(profile);
         self.0
     }
 

@@ -123,8 +123,8 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(transport: Transport, feed: DeliveryForm, whose: Rc<Profile>) -> Self {
-        Self { transport: Some(transport), ..Self::without_transport(feed, whose) }
+    pub(super) fn new(transport: Transport, feed: DeliveryForm, profile: Rc<Profile>) -> Self {
+        Self { transport: Some(transport), ..Self::without_transport(feed, profile) }
     }
 
     fn without_transport(feed: DeliveryForm, profile: Rc<Profile>) -> Self {

@@ -25,24 +25,24 @@ impl ConnectedUsers {
 
     /// Returns a profile in the form in which it is stored: connections of which nothing but the route is known share
     /// one.
-    fn keep(&mut self, whose: &Profile) -> Rc<Profile> {
-        if !whose.is_common() {
-            return Rc::new(whose.clone());
+    fn keep(&mut self, profile: &Profile) -> Rc<Profile> {
+        if !profile.is_common() {
+            return Rc::new(profile.clone());
         }
-        let profile = self.common.entry(whose.route.clone()).or_insert_with(|| Rc::new(whose.clone()));
+        let profile = self.common.entry(profile.route.clone()).or_insert_with(|| Rc::new(profile.clone()));
         Rc::clone(profile)
     }
 
     /// Adds a connection to those of its user. Returns whether its user is known.
-    fn add(&mut self, key: ConnectionKey, whose: &Profile) -> bool {
-        let Some(user) = &whose.user else { return false };
-        whose.place.set(Some(self.registry.add(key, &Channel::from(&**user))));
+    fn add(&mut self, key: ConnectionKey, profile: &Profile) -> bool {
+        let Some(user) = &profile.user else { return false };
+        profile.place.set(Some(self.registry.add(key, &Channel::from(&**user))));
         true
     }
 
     /// Removes a connection from those of its user. Returns whether it was among them.
-    fn remove(&mut self, key: ConnectionKey, whose: &Profile, conns: &Connections) -> bool {
-        let Some(place) = whose.place.take() else { return false };
+    fn remove(&mut self, key: ConnectionKey, profile: &Profile, conns: &Connections) -> bool {
+        let Some(place) = profile.place.take() else { return false };
         self.registry.remove(key, &[place], |moved, s| conns[moved].profile.place.set(Some(s)));
         true
     }
@@ -50,28 +50,28 @@ impl ConnectedUsers {
 
 impl ShardState {
     /// Notes the profile of a connection: its route, its user and the time at which it ends.
-    pub(super) fn identify(&mut self, key: ConnectionKey, whose: &Profile) {
-        if self.conn(key).profile.is_like(whose) {
+    pub(super) fn identify(&mut self, key: ConnectionKey, profile: &Profile) {
+        if self.conn(key).profile.is_like(profile) {
             return;
         }
         self.forget_whose(key);
-        let whose = self.users.keep(whose);
-        self.conn(key).profile = Rc::clone(&whose);
-        if self.users.add(key, &whose) {
-            self.ledger.user_joined(&whose);
+        let profile = self.users.keep(profile);
+        self.conn(key).profile = Rc::clone(&profile);
+        if self.users.add(key, &profile) {
+            self.ledger.user_joined(&profile);
         }
-        if let Some(at) = whose.until {
+        if let Some(at) = profile.until {
             self.expiring.add(key, at);
         }
     }
 
     /// Forgets the user of a connection, and the time at which it ends.
     pub(super) fn forget_whose(&mut self, key: ConnectionKey) {
-        let whose = Rc::clone(&self.conns[key].profile);
-        if self.users.remove(key, &whose, &self.conns) {
-            self.ledger.user_left(&whose);
+        let profile = Rc::clone(&self.conns[key].profile);
+        if self.users.remove(key, &profile, &self.conns) {
+            self.ledger.user_left(&profile);
         }
-        if let Some(at) = whose.until {
+        if let Some(at) = profile.until {
             self.expiring.remove(key, at);
         }
     }

@@ -17,7 +17,7 @@ pub trait Ledger {
     fn join(&self, entering: &JoinRequest<'_>) -> Result<JoinInfo, DeniedChannel>;
 
     /// Notes that one connection of this shard has left each of `channels`.
-    fn left(&self, whose: &Profile, channels: &[Channel]);
+    fn left(&self, profile: &Profile, channels: &[Channel]);
 
     /// Takes back one connection of this shard in each of `channels`. The hub counted it in advance, when it
     /// accepted a command that subscribes connections to these channels; by now, [`Ledger::join`] has counted the
@@ -25,21 +25,21 @@ pub trait Ledger {
     fn release(&self, channels: &[Channel]);
 
     /// Notes that a connection belongs to a known user from now on.
-    fn user_joined(&self, whose: &Profile);
+    fn user_joined(&self, profile: &Profile);
 
     /// Notes that a connection no longer belongs to a known user: the connection has ended, or its profile has
     /// changed.
-    fn user_left(&self, whose: &Profile);
+    fn user_left(&self, profile: &Profile);
 
     /// Notes that a connection is held no longer.
-    fn ended(&self, whose: &Profile, ended: &EndReport);
+    fn ended(&self, profile: &Profile, ended: &EndReport);
 }
 
 /// The channels that a connection is about to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct JoinRequest<'a> {
     /// The profile of the connection.
-    pub whose: &'a Profile,
+    pub profile: &'a Profile,
     /// The channels that the connection does not hold yet, and is about to enter.
     pub channels: &'a [Channel],
     /// The channels that the connection holds already.

@@ -11,6 +11,7 @@ mod conn;
 mod connected_users;
 mod connections;
 mod deliver;
+mod early_bytes;
 mod end_connection;
 mod end_state;
 mod expiry;

@@ -1,7 +1,6 @@
 //! Connections that are subscribed to other channels, or unsubscribed, while they stay connected.
 
 use super::conn::{DeliveryForm, Notice};
-use super::ledger::JoinRequest;
 use super::rare_parts::{ItemHandling, RareParts};
 use super::terms::Terms;
 use super::{Command, ConnectionKey, ShardState};
@@ -97,20 +96,18 @@ impl ShardState {
         if let Some(rare) = &mut conn.rare {
             rare.leave(channels);
         }
-        let whose = conn.profile.clone();
+        let profile = conn.profile.clone();
         let left = registry.remove(key, &drop, |moved, s| conns[moved].update_subscription(s));
-        ledger.left(&whose, &left);
+        ledger.left(&profile, &left);
     }
 
     /// Subscribes a connection to channels that it does not hold yet. Returns `false` if it may not hold them.
     fn enter(&mut self, key: ConnectionKey, channels: &[Channel], number: u64) -> bool {
-        let held = self.channels(key);
-        let conn = &mut self.conns[key];
-        let entering = JoinRequest { whose: &conn.profile, channels, held: &held, known: &[] };
-        if self.ledger.join(&entering).is_err() {
+        if self.ask_ledger(key, channels, &[]).is_err() {
             self.metrics.denied.inc();
             return false;
         }
+        let conn = &mut self.conns[key];
         conn.last_item = conn.last_item.max(number);
         if let Some(rare) = &mut conn.rare {
             rare.enter(channels);

@@ -1,28 +1,22 @@
 //! The handle by which a task uses its parked connection.
 
 use super::conn::{Conn, DeliveryForm, Notice};
+use super::early_bytes::{EarlyBytes, MAX_EARLY, MAX_KEPT, poll_read};
 use super::end_connection::{end_mark, going_away};
 use super::end_state::Ending;
 use super::pending_item::PendingItem;
 use super::read_state::{ReadState, poll_readable};
 use super::{ConnectionKey, EndReason, Profile, Shard, ShardState};
 use crate::grip::item::ResponseFormat;
-use crate::net::{Pace, ReadOutcome, Transport};
+use crate::net::{Pace, Transport};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
-
-/// The number of bytes that a client may send while its stream or long-poll is parked. The connection of a client
-/// that sends more is ended.
-const MAX_EARLY: usize = 64 << 10;
-/// The number of these bytes that are kept for the next request on the connection of a long-poll. If the client sends
-/// more, none are kept, and the connection serves no further request.
-const MAX_KEPT: usize = 16 << 10;
 
 /// The time for which a client may take none of the bytes that are left at the end of its hold or session, before it
 /// is cut.
@@ -92,22 +86,15 @@ pub struct Parked {
     pub(super) reading: ReadState,
 }
 
-/// The bytes that a client has sent while its connection was parked.
-#[derive(Default)]
-struct EarlyBytes {
-    kept: Vec<u8>,
-    count: usize,
-}
-
 impl Parked {
     /// Parks a connection. `early` holds the bytes that were read after the end of its request.
-    pub fn new(shard: &Rc<Shard>, transport: Transport, early: &[u8], feed: DeliveryForm, whose: &Profile) -> Self {
+    pub fn new(shard: &Rc<Shard>, transport: Transport, early: &[u8], feed: DeliveryForm, profile: &Profile) -> Self {
         let state = &mut *shard.state.borrow_mut();
         let mut conn = Conn::new(transport, feed, Rc::default());
         conn.active_ms = state.now_ms();
         conn.parked_cs = state.now_cs();
         let key = state.conns.insert(conn);
-        state.identify(key, whose);
+        state.identify(key, profile);
         state.metrics.parked.inc();
         let mut kept = None;
         EarlyBytes::add(&mut kept, early, feed);
@@ -282,7 +269,11 @@ impl Parked {
                 FlushProgress::Gone => return Err(ClientGone),
                 FlushProgress::Timer => {
                     let deadline = self.deadline();
-                    if !deadline.map_or_else(|| is_too_slow(self), |deadline| deadline <= Instant::now()) {
+                    let must_cut = match deadline {
+                        Some(deadline) => deadline <= Instant::now(),
+                        None => is_too_slow(self),
+                    };
+                    if !must_cut {
                         continue;
                     }
                     let state = &mut *self.shard.state.borrow_mut();
@@ -350,7 +341,7 @@ impl Parked {
         }
         // A client that has sent too much is reported once. Otherwise, a task that goes on waiting for something else
         // would get no other event.
-        let has_flooded = self.early.as_ref().is_some_and(|early| early.count > MAX_EARLY);
+        let has_flooded = self.early_count() > MAX_EARLY;
         if has_flooded && state.conn(self.key).ending.is_none() {
             state.conn(self.key).reason.get_or_insert(EndReason::Client);
             state.end(self.key, u64::MAX, None, &going_away());
@@ -439,22 +430,6 @@ impl std::fmt::Debug for Parked {
     }
 }
 
-impl EarlyBytes {
-    /// Counts bytes that a client has sent. Those of a long-poll are kept as long as they are at most [`MAX_KEPT`].
-    fn add(this: &mut Option<Box<Self>>, bytes: &[u8], feed: DeliveryForm) {
-        if bytes.is_empty() {
-            return;
-        }
-        let early = this.get_or_insert_default();
-        early.count = early.count.saturating_add(bytes.len());
-        if feed == DeliveryForm::Response && early.count <= MAX_KEPT {
-            early.kept.extend_from_slice(bytes);
-        } else {
-            early.kept = Vec::new();
-        }
-    }
-}
-
 /// Flushes a blocked connection if its transport takes bytes again. Otherwise, registers its task to be woken when
 /// the transport does.
 fn poll_room(state: &mut ShardState, key: ConnectionKey, cx: &mut Context<'_>) {
@@ -468,33 +443,6 @@ fn poll_room(state: &mut ShardState, key: ConnectionKey, cx: &mut Context<'_>) {
             Poll::Ready(Ok(())) => state.flush(key),
             Poll::Ready(Err(_)) => return state.disconnect(key),
             Poll::Pending => return,
-        }
-    }
-}
-
-/// Reads the bytes that the client has sent, and adds them to `early`. Returns ready when no more will come, because
-/// the client has ended its side or is gone.
-fn poll_read(
-    state: &mut ShardState,
-    key: ConnectionKey,
-    cx: &mut Context<'_>,
-    early: &mut Option<Box<EarlyBytes>>,
-) -> Poll<()> {
-    let mut buffer = [0; 4096];
-    loop {
-        let conn = state.conn(key);
-        let Some(transport) = &mut conn.transport else { return Poll::Ready(()) };
-        if ready!(transport.poll_readable(cx)).is_err() {
-            return Poll::Ready(());
-        }
-        match transport.try_read(&mut buffer) {
-            Ok(ReadOutcome::End) => return Poll::Ready(()),
-            Ok(ReadOutcome::Bytes(count)) => EarlyBytes::add(early, &buffer[..count], conn.feed),
-            Ok(ReadOutcome::Nothing) => {}
-            Err(_) => {
-                state.disconnect(key);
-                return Poll::Ready(());
-            }
         }
     }
 }

@@ -21,7 +21,9 @@ impl Parked {
             // and its hold learns of the close by its next event.
             return Ok(JoinInfo { number: conn.last_item, behind: false });
         }
-        let joined = state.hold_only(self.key, channels, known)?;
+        let fresh = state.leave_others(self.key, channels);
+        let joined = state.ask_ledger(self.key, &fresh, known)?;
+        state.add(self.key, &fresh);
         let conn = state.conn(self.key);
         conn.last_item = joined.number;
         if conn.first_number == u64::MAX {
@@ -30,7 +32,8 @@ impl Parked {
         Ok(joined)
     }
 
-    /// Subscribes the connection to one more channel while it holds others, as `enter_all` does.
+    /// Subscribes the connection to one more channel while it holds others. Everything that was accepted before is
+    /// carried out first, and the connection gets the items of the channel that are accepted from then on.
     ///
     /// # Errors
     /// The channel is denied to the connection.
@@ -52,9 +55,7 @@ impl Parked {
         known: &[(Channel, ItemId)],
     ) -> Result<JoinInfo, DeniedChannel> {
         let state = &mut *self.shard.state.borrow_mut();
-        let held = state.channels(self.key);
-        let entering = JoinRequest { whose: &state.conns[self.key].profile, channels, held: &held, known };
-        let joined = state.ledger.join(&entering)?;
+        let joined = state.ask_ledger(self.key, channels, known)?;
         if channels.is_empty() {
             return Ok(joined);
         }
@@ -65,8 +66,8 @@ impl Parked {
         let conn = &mut state.conns[self.key];
         let is_over = conn.ending.is_some() || conn.transport.is_none();
         // One of the commands may have made the connection enter the same channels.
-        let is_settled = |channel: &&Channel| is_over || state.registry.holds(&conn.subscriptions, channel);
-        let (settled, fresh): (Vec<Channel>, Vec<Channel>) = channels.iter().cloned().partition(|c| is_settled(&c));
+        let is_settled = |channel: &Channel| is_over || state.registry.holds(&conn.subscriptions, channel);
+        let (settled, fresh): (Vec<Channel>, Vec<Channel>) = channels.iter().cloned().partition(is_settled);
         if !settled.is_empty() {
             state.ledger.left(&conn.profile, &settled);
         }
@@ -79,8 +80,8 @@ impl Parked {
     }
 
     /// Sets the profile of the client, once it is known.
-    pub fn identify(&mut self, whose: &Profile) {
-        self.shard.state.borrow_mut().identify(self.key, whose);
+    pub fn identify(&mut self, profile: &Profile) {
+        self.shard.state.borrow_mut().identify(self.key, profile);
     }
 
     /// Unsubscribes the connection from a channel. Returns whether the connection held it.
@@ -105,20 +106,6 @@ impl Parked {
 }
 
 impl ShardState {
-    /// Subscribes a connection to these channels and to no others.
-    ///
-    /// # Errors
-    /// The ledger denies one of the channels. The connection has left the other channels, and has entered none.
-    pub(super) fn hold_only(
-        &mut self,
-        key: ConnectionKey,
-        channels: &[Channel],
-        known: &[(Channel, ItemId)],
-    ) -> Result<JoinInfo, DeniedChannel> {
-        let fresh = self.leave_others(key, channels);
-        self.join(key, &fresh, known)
-    }
-
     /// Unsubscribes a connection from all channels but these. Returns those of `channels` that it does not hold yet.
     pub(super) fn leave_others(&mut self, key: ConnectionKey, channels: &[Channel]) -> Vec<Channel> {
         let held = self.channels(key);
@@ -130,20 +117,18 @@ impl ShardState {
         fresh
     }
 
-    /// Subscribes a connection to more channels, none of which it may hold yet.
+    /// Asks the ledger whether a connection may hold more channels, none of which it may hold yet. If so, the ledger
+    /// counts the connection among their holders.
     ///
     /// # Errors
-    /// The ledger denies one of the channels. The connection has entered none.
-    pub(super) fn join(
-        &mut self,
+    /// The ledger denies one of the channels, and counts the connection for none.
+    pub(super) fn ask_ledger(
+        &self,
         key: ConnectionKey,
         channels: &[Channel],
         known: &[(Channel, ItemId)],
     ) -> Result<JoinInfo, DeniedChannel> {
         let held = self.channels(key);
-        let entering = JoinRequest { whose: &self.conns[key].profile, channels, held: &held, known };
-        let joined = self.ledger.join(&entering)?;
-        self.add(key, channels);
-        Ok(joined)
+        self.ledger.join(&JoinRequest { profile: &self.conns[key].profile, channels, held: &held, known })
     }
 }
