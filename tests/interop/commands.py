@@ -12,7 +12,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from backends import backend
-from harness import DEADLINE, GRIPD, ROOT, Answer, Origin, Process, check, eventually, exchange, free_ports, run, same
+from harness import (
+    DEADLINE,
+    GRIPD,
+    ROOT,
+    Answer,
+    ControlPort,
+    Origin,
+    Process,
+    check,
+    eventually,
+    exchange,
+    free_ports,
+    run,
+    same,
+)
 
 # The first words of a command, in a block of code.
 PROGRAMS = ("cargo", "curl", "gripd", "python3")
@@ -41,7 +55,7 @@ def text_of(page):
 
 
 def commands(page):
-    """Returns the commands of a page with their outputs. A backslash at the end of a line joins it with the next one."""
+    """Returns the commands of a page with their outputs. A line that ends with a backslash continues in the next."""
     found = []
     fenced = shows_output = False
     lines = iter(text_of(page).splitlines())
@@ -67,25 +81,39 @@ def is_run_elsewhere(command):
     return any(command.startswith(beginning) for beginning in ELSEWHERE)
 
 
-class Stage:
-    """A folder in which commands are typed, with free ports instead of those on the pages."""
+class Stage(ControlPort):
+    """A folder in which the commands of a page are typed, with free ports instead of those on the page.
 
-    def __init__(self, page, closing):
-        self._closing = closing
+    When it is left, everything that runs is ended, and every command must have been typed.
+    """
+
+    def __init__(self, page):
+        self.page = page
+        self.closing = ExitStack()
         self._left = [typed for typed in commands(page) if not is_run_elsewhere(typed[0])]
-        self.folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        self.folder = Path(self.closing.enter_context(tempfile.TemporaryDirectory()))
         (self.folder / "gripd").symlink_to(GRIPD)
-        self.backend, self.clients, self.control = free_ports(3)
+        self.backend, self.clients, control = free_ports(3)
+        self.control = ("127.0.0.1", control)
         # The Python of this script has the module `websockets`.
         path = f"{self.folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._env = os.environ | {"PATH": path, "CHAT_KEY": "a key that is long enough"}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        self.closing.close()
+        # If the scene has failed, its own error says more than the commands that are left.
+        if kind is None:
+            check(not self._left, f"these commands were not typed: {self._left}")
 
     def _next(self, beginning):
         """Takes the next command of the page, which must begin with these words, and puts in the real addresses."""
         check(self._left, f"the page has no command '{beginning}'")
         command, output = self._left.pop(0)
         check(command.startswith(beginning), f"the next command is not '{beginning}' but '{command}'")
-        for written, real in [(BACKEND, self.backend), (CLIENTS, self.clients), (CONTROL, self.control)]:
+        for written, real in [(BACKEND, self.backend), (CLIENTS, self.clients), (CONTROL, self.control[1])]:
             command = command.replace(written, f"localhost:{real}")
         command = command.replace("0.0.0.0:7999", f"127.0.0.1:{self.clients}")
         return command.replace("/etc/gripd/gripd.toml", "gripd.toml"), output
@@ -101,14 +129,14 @@ class Stage:
         """Runs a gripd until the scene ends, on the addresses of the stage."""
         if "--listen" not in command:
             command += f" --listen 127.0.0.1:{self.clients}"
-        gripd = self.run(f"{command} --control 127.0.0.1:{self.control}", "stderr")
+        gripd = self.run(f"{command} --control 127.0.0.1:{self.control[1]}", "stderr")
         gripd.find("started .*clients=")
         return gripd
 
     def run(self, command, output="stdout"):
         """Runs a program until the scene ends."""
         process = Process(["bash", "-c", f"cd {self.folder} && exec {command}"], output, self._env)
-        self._closing.callback(process.end)
+        self.closing.callback(process.end)
         return process
 
     def start(self, beginning, redirection=""):
@@ -126,18 +154,14 @@ class Stage:
             same(done.stdout.strip(), expected.strip(), f"the output of '{command}'")
         return done.stdout
 
-    def wait_for(self, channel, connections):
-        """Waits until a channel is held by this number of connections."""
-        address = ("127.0.0.1", self.control)
-        pattern = f'"connections": ?{connections}\\b'
-        eventually(
-            f"{channel} is held by {connections}",
-            lambda: re.search(pattern, exchange(address, "GET", f"/channels/{channel}")[1]),
-        )
+    def start_origin(self):
+        """Starts a backend that holds every request. The stage uses its address from then on."""
+        origin = self.closing.enter_context(Origin(hold))
+        self.backend = origin.address.split(":")[1]
 
-    def end(self):
-        """Checks that every command of the page was typed."""
-        check(not self._left, f"these commands were not typed: {self._left}")
+    def start_backend(self):
+        """Starts the Python program of the page."""
+        backend(self.page, self.control[1], self.backend, self.closing)
 
 
 def hold(request):
@@ -146,16 +170,9 @@ def hold(request):
     return Answer(headers={"Content-Type": "text/event-stream", "Grip-Hold": "stream", "Grip-Channel": channels})
 
 
-def start_origin(stage, closing):
-    """Starts a backend that holds every request. The stage uses its address from then on."""
-    origin = closing.enter_context(Origin(hold))
-    stage.backend = origin.address.split(":")[1]
-
-
 def readme():
-    with ExitStack() as closing:
-        stage = Stage("README.md", closing)
-        start_origin(stage, closing)
+    with Stage("README.md") as stage:
+        stage.start_origin()
         stage.start_gripd()
         client = stage.start("curl -N")
         stage.wait_for("user456", 1)
@@ -163,38 +180,32 @@ def readme():
         client.find("data: hello")
         stage.type("curl")
         eventually("the client has ended", lambda: client.child.poll() is not None)
-        stage.end()
 
 
 def concepts():
-    with ExitStack() as closing:
-        stage = Stage("docs/concepts.md", closing)
+    with Stage("docs/concepts.md") as stage:
         stage.start_gripd()
-        backend("docs/concepts.md", stage.control, stage.backend, closing)
+        stage.start_backend()
         client = stage.start("curl -N")
         stage.wait_for("user456", 1)
         stage.type("curl")
         client.find("data: hello")
-        stage.end()
 
 
 def websockets():
-    with ExitStack() as closing:
-        stage = Stage("docs/websockets.md", closing)
+    with Stage("docs/websockets.md") as stage:
         stage.start_gripd()
-        backend("docs/websockets.md", stage.control, stage.backend, closing)
+        stage.start_backend()
         # The client ends with its standard input, which therefore stays open for longer than the scene takes.
         client = stage.start("python3 -m websockets", f" < <(sleep {2 * DEADLINE:g})")
         stage.wait_for("user456", 1)
         stage.type("curl")
         client.find("4001.*out")
-        stage.end()
 
 
 def kicking():
-    with ExitStack() as closing:
-        stage = Stage("docs/kicking.md", closing)
-        start_origin(stage, closing)
+    with Stage("docs/kicking.md") as stage:
+        stage.start_origin()
         stage.run_gripd(f"gripd --route '* localhost:{stage.backend}'")
         stage.run(f"curl -N localhost:{stage.clients}/events/456")
         stage.wait_for("user456", 1)
@@ -202,12 +213,10 @@ def kicking():
         same(stage.type("curl").strip(), "Published", "the reply to a close with deny-for")
         status, _ = exchange(("127.0.0.1", stage.clients), "GET", "/events/456")
         same(status, 403, "the status for a user who is kept out")
-        stage.end()
 
 
 def control_api():
-    with ExitStack() as closing:
-        stage = Stage("docs/control-api.md", closing)
+    with Stage("docs/control-api.md") as stage:
         [config] = re.findall(r"^```toml\n(.*?)^```$", text_of("docs/control-api.md"), re.M | re.S)
         # The first command needs no token, so it is for a gripd without tokens.
         without_tokens = stage.run_gripd("gripd --route '* localhost:1'")
@@ -218,23 +227,18 @@ def control_api():
         stage.run_gripd("gripd --config gripd.toml --route '* localhost:1'")
         same(stage.type("curl").strip(), "Published", "the reply to a close with a secret")
         check('"channels"' in stage.type("curl --unix-socket"), "the list of channels has no channels")
-        check("0" in stage.type("gripd close"), "gripd close prints no number of connections")
-        stage.end()
+        same(stage.type("gripd close").strip(), "Closed 0 connections, 0 of them cut", "the output of gripd close")
 
 
 def configuration():
-    with ExitStack() as closing:
-        stage = Stage("docs/configuration.md", closing)
+    with Stage("docs/configuration.md") as stage:
         stage.start_gripd()
-        stage.end()
 
 
 def operate():
-    with ExitStack() as closing:
-        stage = Stage("docs/operate.md", closing)
+    with Stage("docs/operate.md") as stage:
         stage.start_gripd("[[route]]\ntarget = 'localhost:1'\n")
         stage.type("gripd check")
-        stage.end()
 
 
 SCENES = {

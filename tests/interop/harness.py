@@ -130,7 +130,29 @@ class Process:
             self._reader.join(DEADLINE)
 
 
-class Gripd:
+class ControlPort:
+    """Requests to the control port of a gripd, whose address a subclass sets as `control`."""
+
+    def publish(self, *items):
+        """Publishes items, and returns the outcomes of the items from the receipt."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        status, body = exchange(self.control, "POST", "/publish", json.dumps({"items": items}), headers)
+        same(status, 200, f"the status of a publish ({body.strip()})")
+        return json.loads(body)["items"]
+
+    def connections(self, channel):
+        """Returns how many connections hold a channel."""
+        status, body = exchange(self.control, "GET", "/channels/" + quote(channel, safe=""))
+        same(status, 200, "the status of /channels")
+        return json.loads(body)["connections"]
+
+    def wait_for(self, channel, connections):
+        """Waits until exactly this number of connections holds a channel."""
+        what = f"{channel} is held by {connections} connections"
+        eventually(what, lambda: self.connections(channel) == connections)
+
+
+class Gripd(ControlPort):
     """A gripd on free ports. Without a route it serves its demo. `config` is the text of a configuration."""
 
     def __init__(self, route=None, config=None):
@@ -158,24 +180,6 @@ class Gripd:
         # If the scene has failed, its own error says more than the exit code.
         if kind is None:
             same(code, 0, "gripd's exit code after SIGTERM")
-
-    def publish(self, *items):
-        """Publishes items, and returns the outcomes of the items from the receipt."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        status, body = exchange(self.control, "POST", "/publish", json.dumps({"items": items}), headers)
-        same(status, 200, f"the status of a publish ({body.strip()})")
-        return json.loads(body)["items"]
-
-    def connections(self, channel):
-        """Returns how many connections hold a channel."""
-        status, body = exchange(self.control, "GET", "/channels/" + quote(channel, safe=""))
-        same(status, 200, "the status of /channels")
-        return json.loads(body)["connections"]
-
-    def wait_for(self, channel, connections):
-        """Waits until exactly this number of connections holds a channel."""
-        what = f"{channel} is held by {connections} connections"
-        eventually(what, lambda: self.connections(channel) == connections)
 
 
 class Request(NamedTuple):
