@@ -2,22 +2,16 @@
 
 use crate::support::events::subscribe;
 use crate::support::websocket::{BINARY, CLOSE, CONTINUATION, frame};
-use crate::support::{Answer, Client, Events, Gripd, Origin, Socket, SocketOrigin, eventually, get};
+use crate::support::{Answer, Client, Events, Gripd, Origin, Socket, SocketOrigin, eventually, gate, get};
 use serde_json::json;
 use std::sync::{Mutex, mpsc};
-
-/// Returns a gate at which an origin waits, as a sender and a receiver. One message allows one answer.
-fn gate() -> (mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>) {
-    let (open, wait) = mpsc::channel();
-    (open, Mutex::new(wait))
-}
 
 #[test]
 fn clients_that_leave_do_not_keep_the_others_from_being_served() {
     let (open, wait) = gate();
     let origin = Origin::start(move |asked| match asked.target() {
         "/gone" => {
-            let _ = wait.lock().unwrap().recv();
+            wait();
             Answer::ok("")
         }
         "/leaves" => Answer::with("Grip-Hold: stream\r\nGrip-Channel: a\r\nGrip-Link: </gone>; rel=gone\r\n", "hello "),
@@ -40,7 +34,7 @@ fn clients_take_turns_when_gripd_asks_the_origin_again() {
     let (open, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.header("grip-last").is_some() {
-            let _ = wait.lock().unwrap().recv();
+            wait();
             return Answer::ok("again");
         }
         Answer::hold("response", &format!("{}; prev-id=1", &asked.target()[1..]))

@@ -1,8 +1,7 @@
 //! Filters, which decide which connections get an item, and with what content.
 
-use crate::support::{Answer, Client, Gripd, Origin, eventually};
+use crate::support::{Answer, Client, Gripd, Origin, eventually, gate};
 use serde_json::{Value, json};
-use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 /// Starts an origin that holds `/stream` and `/poll`. The query consists of the values of `Grip-Channel` and
@@ -153,12 +152,11 @@ fn http_filters_drop_and_change_items() {
 
 #[test]
 fn a_close_waits_for_undecided_items_within_the_grace() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.target() == "/check" {
             // This fails only if the test is over.
-            let _ = wait.lock().unwrap().recv();
+            wait();
             return Answer::Bytes("HTTP/1.1 204 No\r\n\r\n".into());
         }
         Answer::with(

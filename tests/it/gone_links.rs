@@ -1,17 +1,15 @@
 //! Gone links: how an origin is told that a client is gone.
 
-use crate::support::{Answer, Client, Gripd, HOLD_STREAM, Origin, eventually};
+use crate::support::{Answer, Client, Gripd, HOLD_STREAM, Origin, eventually, gate};
 use serde_json::json;
-use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 #[test]
 fn an_origin_that_hangs_does_not_delay_the_gone_links_of_others() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let hangs = Origin::start(move |asked| {
         if asked.target() == "/gone" {
-            let _ = wait.lock().unwrap().recv();
+            wait();
         }
         Answer::linked(HOLD_STREAM, "</gone>; rel=gone", "hello ")
     });
@@ -78,11 +76,10 @@ fn the_origin_is_told_of_a_long_poll_that_a_refresh_has_answered() {
 
 #[test]
 fn the_origin_is_told_of_all_clients_that_a_drain_ends() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.target() == "/gone" {
-            let _ = wait.lock().unwrap().recv();
+            wait();
             return Answer::ok("");
         }
         Answer::linked(HOLD_STREAM, "</gone>; rel=gone", "hello ")

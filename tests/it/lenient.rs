@@ -2,7 +2,7 @@
 
 use crate::support::events::event;
 use crate::support::websocket::TEXT;
-use crate::support::{Answer, Client, Events, Gripd, Origin, SocketOrigin, chunk, eventually};
+use crate::support::{Answer, Client, Events, Gripd, Origin, SocketOrigin, chunk, eventually, gate};
 use std::time::Duration;
 
 #[test]
@@ -87,11 +87,10 @@ fn targets_that_hyper_would_refuse_are_forwarded_encoded() {
 
 #[test]
 fn a_body_is_never_taken_for_a_request_line() {
-    let (open, wait) = std::sync::mpsc::channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
+    let (open, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.target() == "/slow" {
-            let _ = wait.lock().unwrap().recv();
+            wait();
         }
         Answer::ok(&asked.body)
     });

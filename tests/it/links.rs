@@ -2,13 +2,13 @@
 
 use crate::support::get;
 use crate::support::paused::{ok, paused};
-use crate::support::{Answer, Client, Gripd, HOLD_STREAM, Origin, eventually};
+use crate::support::{Answer, Client, Gripd, HOLD_STREAM, Origin, eventually, gate};
 use gripd::config::Config;
 use gripd::origin::AcceptProto;
 use serde_json::json;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -228,15 +228,14 @@ fn streams_with_the_same_link_share_one_request() {
 fn the_number_of_concurrent_link_requests_to_an_origin_is_limited() {
     let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (now, peak) = (Arc::clone(&busy), Arc::clone(&most));
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| {
         let target = asked.target();
         if !target.starts_with("/link") {
             return Answer::linked(HOLD_STREAM, &format!("</link{target}>; rel=next; timeout=600"), "hello ");
         }
         peak.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-        let _ = wait.lock().unwrap().recv();
+        wait();
         now.fetch_sub(1, SeqCst);
         Answer::linked(HOLD_STREAM, &format!("<{target}>; rel=next; timeout=600"), "asked ")
     });
@@ -256,12 +255,11 @@ fn the_number_of_concurrent_link_requests_to_an_origin_is_limited() {
 
 #[test]
 fn a_close_does_not_wait_for_a_link_longer_than_the_grace() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.target() == "/next" {
             // This returns only when the test is over.
-            let _ = wait.lock().unwrap().recv();
+            wait();
         }
         Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello ")
     });
@@ -278,13 +276,12 @@ fn a_close_does_not_wait_for_a_link_longer_than_the_grace() {
 
 #[test]
 fn a_close_ends_a_stream_that_begins_with_a_link_request() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let hold = "Grip-Hold: stream\r\nGrip-Channel: a; prev-id=1, user7\r\n";
     let origin = Origin::start(move |asked| {
         if asked.target() == "/next" {
             // This returns only when the test is over.
-            let _ = wait.lock().unwrap().recv();
+            wait();
         }
         Answer::linked(hold, "</next>; rel=next; timeout=600", "hello ")
     });
@@ -306,11 +303,10 @@ fn a_close_ends_a_stream_that_begins_with_a_link_request() {
 
 #[test]
 fn a_hint_during_a_link_request_causes_another_request() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.target() == "/next" {
-            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            wait();
         }
         Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "told ")
     });
@@ -330,12 +326,11 @@ fn a_hint_during_a_link_request_causes_another_request() {
 
 #[test]
 fn items_without_ids_wait_until_all_link_requests_are_answered() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let hold = "Grip-Hold: stream\r\nGrip-Channel: a, b; prev-id=1\r\n";
     let origin = Origin::start(move |asked| {
         if asked.target() == "/next" {
-            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            wait();
         }
         Answer::linked(hold, "</next>; rel=next; timeout=600", "told ")
     });
@@ -359,8 +354,8 @@ fn items_without_ids_wait_until_all_link_requests_are_answered() {
 
 #[test]
 fn no_link_is_requested_after_a_close() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Arc::new(Mutex::new(wait));
+    let (go, wait) = gate();
+    let wait = Arc::new(wait);
     let part = "x".repeat(150_000);
     let origin = Origin::start(move |asked| match asked.target() {
         "/next" => Answer::ok("after the close"),
@@ -375,7 +370,7 @@ fn no_link_is_requested_after_a_close() {
                 );
                 stream.write_all(head.as_bytes()).unwrap();
                 // This fails only if the test is over.
-                let _ = wait.lock().unwrap().recv();
+                wait();
                 let _ = stream.write_all(part.as_bytes());
             }))
         }
@@ -464,13 +459,12 @@ fn a_closed_client_has_the_whole_grace_to_read_a_large_link_response() {
 
 #[test]
 fn a_hint_for_websockets_does_not_remove_the_content_for_streams() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.target() != "/next" {
             return Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "hello ");
         }
-        let _ = wait.lock().unwrap().recv();
+        wait();
         Answer::linked(HOLD_STREAM, "</next>; rel=next; timeout=600", "asked ")
     });
     let gripd = Gripd::start(&origin);

@@ -1,6 +1,6 @@
 //! Long-polls whose request is served again.
 
-use crate::support::{Answer, Client, Gripd, Origin, eventually, get};
+use crate::support::{Answer, Client, Gripd, Origin, eventually, gate, get};
 use serde_json::json;
 
 /// Starts an origin that holds a request on `channel`. When gripd asks again with `Grip-Last`, the origin answers with
@@ -57,11 +57,10 @@ fn a_long_poll_that_misses_an_item_from_the_beginning_is_served_again_at_once() 
 
 #[test]
 fn an_item_that_is_published_while_the_origin_answers_is_not_missed() {
-    let (go, wait) = std::sync::mpsc::channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| match asked.header("grip-last") {
         None => {
-            let _ = wait.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
+            wait();
             Answer::hold("response", "a; prev-id=1")
         }
         Some(last) => Answer::ok(&format!("behind {last}")),
@@ -235,14 +234,13 @@ fn a_patch_that_does_not_fit_does_not_count_as_received() {
 
 #[test]
 fn a_hint_while_the_request_is_served_again_has_it_served_once_more() {
-    let (go, wait) = std::sync::mpsc::channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
+    let (go, wait) = gate();
     let count = std::sync::atomic::AtomicUsize::new(0);
     let origin = Origin::start(move |_| match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
         2 => Answer::ok("the third time"),
         n => {
             if n == 1 {
-                let _ = wait.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
+                wait();
             }
             Answer::hold("response", "a")
         }

@@ -1,9 +1,8 @@
 //! `subscribe` and `unsubscribe`: publishers make connections enter and leave channels.
 
 use crate::support::kinds::{item, origin, with};
-use crate::support::{Answer, DEADLINE, Gripd, KINDS, Kind, Member, Origin, eventually};
+use crate::support::{Answer, Gripd, KINDS, Kind, Member, Origin, eventually, gate};
 use serde_json::{Value, json};
-use std::sync::{Mutex, mpsc};
 
 fn start() -> Gripd {
     Gripd::configured(&origin().route(""))
@@ -295,11 +294,10 @@ fn channels_that_an_origin_names_again_for_the_same_request_do_not_undo_a_move()
 
 #[test]
 fn items_that_wait_when_their_connection_leaves_the_channel_still_arrive() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     let origin = Origin::start(move |asked| {
         if asked.target() == "/next" {
-            let _ = wait.lock().unwrap().recv_timeout(DEADLINE);
+            wait();
         }
         let link = "Grip-Link: </next>; rel=next; timeout=600\r\n";
         Answer::with(&format!("Grip-Hold: stream\r\nGrip-Channel: user456, room\r\n{link}"), "told\n")

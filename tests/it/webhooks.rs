@@ -3,12 +3,11 @@
 use crate::support::events::{close, events};
 use crate::support::kinds::{self, item};
 use crate::support::tokens::{SECRET, claims, now, token};
-use crate::support::{Answer, Asked, Client, Gripd, KINDS, Kind, Origin, eventually};
+use crate::support::{Answer, Asked, Client, Gripd, KINDS, Kind, Origin, eventually, gate};
 use gripd::grip::signature::{Key, ProxyVerifier};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, mpsc};
 
 const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -171,11 +170,11 @@ fn ended_describes_the_connection() {
 #[test]
 fn a_long_poll_that_is_served_again_is_the_same_connection() {
     let receiver = Receiver::start();
-    let (go, wait) = mpsc::channel::<()>();
-    let (wait, count) = (Mutex::new(wait), AtomicUsize::new(0));
+    let (go, wait) = gate();
+    let count = AtomicUsize::new(0);
     let origin = Origin::start(move |asked| {
         if count.fetch_add(1, SeqCst) > 0 {
-            let _ = wait.lock().unwrap().recv_timeout(crate::support::DEADLINE);
+            wait();
         }
         kinds::answer(asked)
     });
@@ -304,11 +303,10 @@ fn number(event: &Value) -> u64 {
 
 #[test]
 fn events_that_do_not_fit_the_queue_are_dropped_and_counted() {
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
+    let (go, wait) = gate();
     // The receiver takes nothing until `go` is dropped, and everything from then on.
     let receiver = Receiver::by(move |_| {
-        let _ = wait.lock().unwrap().recv();
+        wait();
         Answer::Bytes(OK.into())
     });
     let gripd = start(&receiver, "queue = 10\nbatch = 3\nevents = [\"joined\"]\ntimeout = 20");

@@ -22,6 +22,7 @@ pub(crate) use origin::{Answer, Asked, HOLD_STREAM, Origin};
 pub(crate) use program::{Program, folder, gripd, run};
 pub(crate) use websocket::{Socket, SocketOrigin};
 
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// The time after which a test fails if something that it waits for has not happened.
@@ -35,6 +36,17 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(begin.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         std::thread::yield_now();
     }
+}
+
+/// Returns a gate at which an origin waits: the sender that opens it, and the function that waits. Each message lets
+/// one call of the function return. Every call returns when the sender is dropped, or at the deadline.
+pub(crate) fn gate() -> (mpsc::Sender<()>, impl Fn() + Send + Sync + 'static) {
+    let (open, opened) = mpsc::channel();
+    let opened = Mutex::new(opened);
+    let wait = move || {
+        let _ = opened.lock().unwrap().recv_timeout(DEADLINE);
+    };
+    (open, wait)
 }
 
 /// Returns a chunk of a chunked body.
