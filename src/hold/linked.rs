@@ -2,15 +2,16 @@
 //! filters, and streams whose body is too large to be kept in memory.
 
 use super::keep_alive_timer::KeepAliveTimer;
+use super::link_response::{read, successful};
 use super::race::{OnClose, RaceNotes, race};
 use super::stream;
 use super::terms::{unlinked, ways_of_stream};
 use super::{AfterHold, Hold, HoldFuture, Holds, KnownLastIds};
-use crate::admission::{NotAdmitted, UnderstoodAnswer, terms};
+use crate::admission::{NotAdmitted, terms};
 use crate::grip::link::NextLink;
-use crate::grip::{HoldMode, Instruct, Meta, Rights};
+use crate::grip::{Instruct, Meta, Rights};
 use crate::net::{Pace, Transport};
-use crate::origin::{CollectedAnswer, Failure, FailureKind, GoneLinkGuard, Lease, Requester};
+use crate::origin::{CollectedAnswer, GoneLinkGuard, Lease, Requester};
 use crate::shard::{DeliveryForm, EndReason, IdComparison, Parked, ParkedEvent, PendingDecision, Profile, Terms};
 use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
@@ -473,28 +474,4 @@ fn beat(
         *at = Some(Instant::now() + pulse.send_if_due(parked, holds));
     }
     *at
-}
-
-/// Returns the response of a link if its status is 2xx, and otherwise a failure.
-fn successful(collected: CollectedAnswer) -> Result<CollectedAnswer, Failure> {
-    if collected.status.is_success() {
-        return Ok(collected);
-    }
-    Err(Failure::because(FailureKind::Unusable, format!("the status of the response is {}", collected.status.as_u16())))
-}
-
-/// Returns the instruct of a link's response, and the body to append to the stream.
-///
-/// # Errors
-/// The response cannot be used. The text says why, in Pushpin's words where Pushpin has them.
-fn read(collected: &CollectedAnswer, max_channels: usize) -> Result<(Instruct, Bytes), String> {
-    let CollectedAnswer { headers, status, body, rest, .. } = collected;
-    let read = UnderstoodAnswer::begin(headers).and_then(|instruct| {
-        UnderstoodAnswer::of(instruct, headers, status.as_u16(), (body, rest.is_none()), max_channels)
-    });
-    let UnderstoodAnswer { instruct, body, .. } = read.map_err(|unusable| unusable.to_string())?;
-    if instruct.hold == Some(HoldMode::Response) {
-        return Err("Next link returned non-stream hold.".to_owned());
-    }
-    Ok((instruct, body))
 }

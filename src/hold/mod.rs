@@ -1,6 +1,7 @@
 //! Holds: connections that wait for published items, either as a stream or as a long-poll.
 
 mod keep_alive_timer;
+mod link_response;
 mod linked;
 mod patch_turns;
 mod race;
