@@ -92,6 +92,7 @@ pub(super) struct DeliveryTable {
     pub(super) client_buffer: NonZeroUsize,
     pub(super) outlets_total: NonZeroUsize,
     pub(super) close_grace: WaitTime,
+    pub(super) event_keep_alive: Seconds,
     pub(super) message_wait: Seconds,
     pub(super) id_cache_ttl: Seconds,
     pub(super) subscription_linger: Seconds,
@@ -189,13 +190,13 @@ impl Default for WebSocketTable {
 
 impl Default for DeliveryTable {
     fn default() -> Self {
-        let shard::Settings { client_buffer, outlets_total, close_grace, .. } = shard::Settings::default();
-        let (client_buffer, outlets_total) = (limit(client_buffer), limit(outlets_total));
+        let shard = shard::Settings::default();
         let hub = hub::Settings::default();
         Self {
-            client_buffer,
-            outlets_total,
-            close_grace: WaitTime(close_grace),
+            client_buffer: limit(shard.client_buffer),
+            outlets_total: limit(shard.outlets_total),
+            close_grace: WaitTime(shard.close_grace),
+            event_keep_alive: Seconds(shard.event_keep_alive),
             message_wait: Seconds(hub.message_wait),
             id_cache_ttl: Seconds(hub.id_cache_ttl),
             subscription_linger: Seconds(hub.subscription_linger),

@@ -270,6 +270,7 @@ impl Config {
                 client_buffer: file.delivery.client_buffer.get(),
                 outlets_total: file.delivery.outlets_total.get().div_ceil(shards),
                 close_grace,
+                event_keep_alive: file.delivery.event_keep_alive.0,
                 max_channels: file.client.max_channels.get(),
                 steps: shard::StepSizes::default(),
             },

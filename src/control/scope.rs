@@ -53,7 +53,7 @@ impl Scope {
 /// channel, and a hint makes connections ask their origin. So such an item needs the permission to publish even if it
 /// only closes connections otherwise.
 pub(super) fn needs(item: &Item) -> impl Iterator<Item = NeededScope<'_>> {
-    let sends = item.response.is_some() || item.stream.is_some() || item.message.is_some();
+    let sends = item.has_content();
     let orders = item.id.is_some() || item.prev_id.is_some() || !item.refreshes.is_empty();
     let closes = item.is_command();
     let (entered, left) = match &item.moves {

@@ -103,6 +103,8 @@ impl ShardThread {
         });
         let time = Rc::clone(&shard);
         spawn_local(async move { time.keep_time().await });
+        let comments = Rc::clone(&shard);
+        spawn_local(async move { comments.keep_event_streams_alive().await });
         let ceiling = Rc::clone(&shard);
         spawn_local(async move { ceiling.keep_ceiling().await });
         spawn_local(Rc::clone(&front.origin).tell_gone());

@@ -12,7 +12,7 @@ use super::{Front, answer};
 use crate::admission::{NotAdmitted, UnderstoodAnswer, UnusableAnswer};
 use crate::grip::instruct::is_grip;
 use crate::grip::{ChannelRefusal, HoldMode, Instruct, Rights};
-use crate::hold::{self, ClientTraits, Hold};
+use crate::hold::{self, ClientTraits, Hold, StreamBody};
 use crate::origin::{
     BodySource, Failure, FailureKind, Lease, MAX_BODY, OriginAnswer, RequestBody, RequestBodyState, collect,
     remove_hop_by_hop, remove_where,
@@ -29,6 +29,9 @@ use hyper::http::response;
 use hyper::{Method, Response, StatusCode, Version};
 use std::sync::Arc;
 use tokio::time::timeout;
+
+/// The header by which a response tells nginx not to buffer it.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A request, and the context in which the origin's response to it is read.
 pub(super) struct BufferedExchange<'a> {
@@ -145,6 +148,8 @@ impl BufferedExchange<'_> {
             if head.status == StatusCode::PARTIAL_CONTENT {
                 head.status = StatusCode::OK;
             }
+            // Otherwise nginx would keep published items back until its buffer is full.
+            head.headers.entry(X_ACCEL_BUFFERING).or_insert(HeaderValue::from_static("no"));
         }
         // The response is meant for one client at one moment, so caches must not store it unless the origin says
         // otherwise.
@@ -233,6 +238,7 @@ impl BufferedExchange<'_> {
             instruct,
             head: compact(head),
             body,
+            body_kind: StreamBody::of(&head.headers),
             rest,
             client: client(self.original()),
             rights: self.rights.clone(),

@@ -2,7 +2,7 @@
 
 /// Returns whether a `Content-Type` has this media type, without regard to case, surrounding white space and
 /// parameters.
-pub(super) fn is_media_type(content_type: &[u8], media_type: &str) -> bool {
+pub fn is_media_type(content_type: &[u8], media_type: &str) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes())
 }

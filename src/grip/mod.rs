@@ -42,6 +42,7 @@ pub use glob::Glob;
 pub use instruct::{HoldMode, Instruct, KeepAlive, KeepAliveMode};
 pub use invalid::{InvalidText, invalid};
 pub use item::Item;
+pub use media::is_media_type;
 pub use message::{CloseReason, MessageKind};
 pub use meta::Meta;
 pub use rights::{ChannelRefusal, Rights};

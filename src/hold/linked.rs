@@ -6,7 +6,7 @@ use super::link_response::{read, successful};
 use super::race::{OnClose, RaceNotes, race};
 use super::stream;
 use super::terms::{unlinked, ways_of_stream};
-use super::{AfterHold, Hold, HoldFuture, Holds, KnownLastIds};
+use super::{AfterHold, Hold, HoldFuture, Holds, KnownLastIds, StreamBody};
 use crate::admission::{NotAdmitted, terms};
 use crate::grip::link::NextLink;
 use crate::grip::{Instruct, Meta, Rights};
@@ -50,11 +50,14 @@ struct LinkedStream<'a> {
     holds: &'a Holds,
     parked: Parked,
     form: StreamForm,
+    feed: DeliveryForm,
     about: Requester,
     implicit: Vec<String>,
     rights: Box<Rights>,
     instruct: Instruct,
     pulse: Option<KeepAliveTimer>,
+    /// The kind of the body, which decides whether gripd adds comments to it.
+    body_kind: StreamBody,
     /// The time at which the keep-alive is due, if there is one.
     pulse_at: Option<Instant>,
     /// The time at which the next link is due, if it has a timeout.
@@ -76,8 +79,7 @@ struct LinkedStream<'a> {
 
 /// Begins to hold a stream. The returned future is ready when the stream has ended.
 pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transport, early: &[u8]) -> HoldFuture<'a> {
-    let form = stream::form_for(hold.client);
-    let feed = DeliveryForm::Stream(form);
+    let (form, feed) = (stream::form_for(hold.client), stream::feed_of(&hold));
     let ways = ways_of_stream(&hold.instruct);
     // A response without a hold names no channels yet. The stream is subscribed when a later link holds.
     let terms = hold.instruct.hold.map_or_else(Terms::default, |_| hold.terms());
@@ -90,18 +92,20 @@ pub(super) fn park<'a>(holds: &'a Holds, mut hold: Box<Hold>, transport: Transpo
     parked.queue_items();
     stream::begin(&mut parked, &hold);
     let rest = hold.rest.take();
-    let Hold { instruct, implicit, rights, about, gone, .. } = *hold;
+    let Hold { instruct, implicit, rights, about, gone, body_kind, .. } = *hold;
     // The gone link of the first response stays in force, whatever later links say.
     let gone = gone.or_else(|| holds.gone(&about, instruct.links.gone.as_deref()));
     let linked = Box::new(LinkedStream {
         holds,
         parked,
         form,
+        feed,
         about,
         implicit,
         rights: Box::new(rights),
         instruct,
         pulse: None,
+        body_kind,
         pulse_at: None,
         link_at: None,
         refreshed: None,
@@ -194,6 +198,7 @@ impl LinkedStream<'_> {
             self.pulse_at = pulse.as_ref().map(|p| Instant::now() + p.rest(Duration::ZERO, self.holds));
             self.pulse = pulse;
         }
+        self.parked.send_comments(self.pulse.is_none() && self.body_kind == StreamBody::Events);
         // These parts of the instruct are in the terms and the pulse by now, so that their copies are freed.
         self.instruct.channels = Vec::new();
         self.instruct.meta = Meta::default();
@@ -415,7 +420,7 @@ impl LinkedStream<'_> {
                 PendingDecision::Decided => continue,
                 PendingDecision::Ask(asked) => asked,
             };
-            let content = asked.item.stream.as_ref().map(|chunk| chunk.content().clone()).unwrap_or_default();
+            let content = asked.item.content(self.feed);
             let Some(terms) = self.parked.terms(Clone::clone) else { return ControlFlow::Continue(()) };
             let (holds, about) = (self.holds, self.about.clone());
             let filtered = holds.origin.filter(&about, terms.passage(&asked.item), content);

@@ -11,7 +11,7 @@ mod terms;
 
 use crate::admission::Admission;
 use crate::grip::item::ItemId;
-use crate::grip::{Channel, HoldMode, Instruct, Rights};
+use crate::grip::{Channel, HoldMode, Instruct, Rights, is_media_type};
 use crate::hub::MembershipReport;
 use crate::net::{PaceLimits, Transport};
 use crate::origin::{GoneLinkGuard, Lease, OriginClient, OwnRequestPermit, Requester};
@@ -23,6 +23,7 @@ use crate::wire::{AnswerHead, Framing, JsonpWrapper, Persistence, ResponseHead};
 use bytes::Bytes;
 use hyper::Version;
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use patch_turns::PatchTurns;
 use std::fmt;
 use std::pin::Pin;
@@ -68,6 +69,8 @@ pub struct Hold {
     pub head: ResponseHead,
     /// The body of the origin's response. A stream starts with it; a long-poll receives it on timeout.
     pub body: Bytes,
+    /// The kind of the body, for a stream.
+    pub body_kind: StreamBody,
     /// The remaining part of a stream's body that is too large to be kept in memory.
     pub rest: Option<(Incoming, Lease)>,
     /// The JSON-P script in which the response of a long-poll is wrapped, if the request asked for one.
@@ -87,6 +90,29 @@ pub struct Hold {
     pub gone: Option<GoneLinkGuard>,
     /// The connection as it was held before its request was served again, if it was.
     pub away: Option<AwayConnection>,
+}
+
+/// The kind of the body to which a stream appends items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamBody {
+    /// Bytes of any kind.
+    Bytes,
+    /// Server-sent events (`text/event-stream`).
+    Events,
+    /// Server-sent events with a content coding. gripd adds no comments of its own to such a body.
+    EncodedEvents,
+}
+
+impl StreamBody {
+    /// Returns the kind of the body that these headers describe.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let is_events = |value: &HeaderValue| is_media_type(value.as_bytes(), "text/event-stream");
+        match headers.get(CONTENT_TYPE).is_some_and(is_events) {
+            false => Self::Bytes,
+            true if headers.contains_key(CONTENT_ENCODING) => Self::EncodedEvents,
+            true => Self::Events,
+        }
+    }
 }
 
 /// The reason why a connection leaves hyper.

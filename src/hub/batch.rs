@@ -4,7 +4,7 @@ use super::channel_table::ChannelTable;
 use super::denial::Denial;
 use super::receipt::{OnFinalOutcomes, Receipt, ReceiptLine};
 use super::sequence::Sequenced;
-use crate::grip::item::{ChannelMove, ItemId};
+use crate::grip::item::{ChannelMove, ContentFilters, ItemId, StreamFormat};
 use crate::grip::{Channel, CloseReason, Format, Formats, Item};
 use crate::shard::tally::Counts;
 use crate::shard::{Command, CommandEffect, CommandTarget, Delivery, Rendered, Tally};
@@ -120,9 +120,16 @@ fn line(item: &Item) -> ReceiptLine {
         Some(ChannelMove::Subscribe(_)) => (true, false),
         Some(ChannelMove::Unsubscribe(_)) => (false, true),
     };
-    let delivers = item.stream.is_some() || item.response.is_some() || item.message.is_some();
-    let delivers = delivers || !(closes || subscribes || unsubscribes);
+    let delivers = item.has_content() || !(closes || subscribes || unsubscribes);
     ReceiptLine { channel: item.channel.clone(), delivers, closes, subscribes, unsubscribes }
+}
+
+/// Returns the content of a format for streams as a chunk, and its content filters.
+fn chunk(format: Option<StreamFormat>) -> (Option<Chunk>, ContentFilters) {
+    match format {
+        Some(format) => (Some(Chunk::new(&format.content)), format.content_filters),
+        None => (None, None),
+    }
 }
 
 impl BatchEntry {
@@ -132,10 +139,8 @@ impl BatchEntry {
         } else {
             Some(CommandEffect::Close { formats: item.closes, frame: close_frame(item.closes, item.close_reason) })
         };
-        let (stream, stream_filters) = match item.stream {
-            Some(stream) => (Some(Chunk::new(&stream.content)), stream.content_filters),
-            None => (None, None),
-        };
+        let (stream, stream_filters) = chunk(item.stream);
+        let (events, event_filters) = chunk(item.events);
         let (message, message_filters) = match item.message {
             Some(message) => (Some(RenderedMessage::new(message.kind, &message.content)), message.content_filters),
             None => (None, None),
@@ -143,6 +148,7 @@ impl BatchEntry {
         let rendered = Rendered {
             channel: item.channel,
             stream,
+            events,
             response: item.response.map(Arc::new),
             message: message.map(Arc::new),
             hints: item.refreshes,
@@ -150,6 +156,7 @@ impl BatchEntry {
             prev_id: item.prev_id,
             meta: item.meta,
             stream_filters,
+            event_filters,
             message_filters,
             selection: item.selection,
         };

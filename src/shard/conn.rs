@@ -26,6 +26,9 @@ pub enum DeliveryForm {
     Away,
     /// Content that is appended to a response body. The connection is a stream.
     Stream(StreamForm),
+    /// Server-sent events that are appended to a response body, or content for streams if an item has no event. The
+    /// connection is a stream of the type `text/event-stream`.
+    Events(StreamForm),
     /// Messages. The connection is a WebSocket.
     Messages(MessageForm),
 }
@@ -35,7 +38,7 @@ impl DeliveryForm {
     pub const fn format(self) -> Format {
         match self {
             Self::Response | Self::Away => Format::HttpResponse,
-            Self::Stream(_) => Format::HttpStream,
+            Self::Stream(_) | Self::Events(_) => Format::HttpStream,
             Self::Messages(_) => Format::WsMessage,
         }
     }
@@ -44,7 +47,7 @@ impl DeliveryForm {
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Response | Self::Away => "response",
-            Self::Stream(_) => "stream",
+            Self::Stream(_) | Self::Events(_) => "stream",
             Self::Messages(_) => "websocket",
         }
     }
@@ -112,6 +115,10 @@ pub(super) struct Conn {
     /// The number of connections that were parked in the shard before this one. It wraps around at 2^32.
     pub(super) serial: u32,
     pub(super) feed: DeliveryForm,
+    /// Whether gripd sends comments on this event stream while it is idle.
+    pub(super) sends_comments: bool,
+    /// Whether the last bytes that were passed to the transport end within a line of an event stream.
+    pub(super) is_within_line: bool,
     /// The reason for which the connection is held no longer, once that is decided.
     pub(super) reason: Option<EndReason>,
     /// Whether the connection waits in the list of connections to flush. If it is flushed out of its turn, this becomes
@@ -145,6 +152,8 @@ impl Conn {
             parked_cs: 0,
             serial: 0,
             feed,
+            sends_comments: false,
+            is_within_line: false,
             reason: None,
             dirty: false,
             blocked: false,

@@ -55,9 +55,12 @@ pub(super) fn going_away() -> Bytes {
 /// its Close frame.
 pub(super) fn end_mark(feed: DeliveryForm, frame: &Bytes) -> Option<Rc<Bytes>> {
     match feed {
-        DeliveryForm::Stream(StreamForm::Chunked) => Some(Rc::new(Bytes::from_static(chunk::LAST))),
+        DeliveryForm::Stream(form) | DeliveryForm::Events(form) => match form {
+            StreamForm::Chunked => Some(Rc::new(Bytes::from_static(chunk::LAST))),
+            StreamForm::Bare => None,
+        },
         DeliveryForm::Messages(_) => Some(Rc::new(frame.clone())),
-        DeliveryForm::Stream(StreamForm::Bare) | DeliveryForm::Response | DeliveryForm::Away => None,
+        DeliveryForm::Response | DeliveryForm::Away => None,
     }
 }
 
@@ -82,7 +85,7 @@ impl ShardState {
         // If items have to wait in the connection's queue, its task takes them from there, and completes the
         // connection after the last of them.
         let waits = conn.rare.as_ref().is_some_and(|rare| rare.queues());
-        if matches!(conn.feed, DeliveryForm::Stream(_) | DeliveryForm::Messages(_)) && !waits {
+        if !matches!(conn.feed, DeliveryForm::Response | DeliveryForm::Away) && !waits {
             conn.complete(&mut self.outgoing);
         }
         conn.notify(Notice::Close);

@@ -1,7 +1,7 @@
 //! Flushing: each outlet that has got bytes is written to once.
 
 use super::end_state::EndingPhase;
-use super::{ConnectionKey, ShardState, millis_since};
+use super::{ConnectionKey, DeliveryForm, ShardState, millis_since};
 use crate::net::{NextWrite, WriteOutcome};
 
 /// The number of bytes in outlets after which a flush lets other tasks run.
@@ -34,6 +34,11 @@ impl ShardState {
         let next = if conn.is_complete() { NextWrite::End } else { NextWrite::Bytes };
         let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();
+        if let DeliveryForm::Events(form) = conn.feed
+            && let Some(piece) = conn.outlet.last()
+        {
+            conn.is_within_line = form.content_of(piece).last() != Some(&b'\n');
+        }
         let written = conn.outlet.write_to(transport, next);
         let left = conn.outlet.bytes();
         conn.sent += (waiting - left) as u64;

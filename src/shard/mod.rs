@@ -7,6 +7,7 @@
 mod away;
 mod ceiling;
 mod command;
+mod comments;
 mod conn;
 mod connected_users;
 mod connections;
@@ -89,6 +90,9 @@ pub struct Settings {
     pub outlets_total: usize,
     /// The time that a client has to read its last bytes when its connection is ended.
     pub close_grace: Duration,
+    /// The longest time for which an event stream without a keep-alive of its own is silent. Then a comment is sent. No
+    /// comments are sent if it is zero.
+    pub event_keep_alive: Duration,
     /// The number of channels to which one connection may be subscribed.
     pub max_channels: usize,
     /// The amounts of work of one kind that the shard does before it turns to something else.
@@ -101,6 +105,7 @@ impl Default for Settings {
             client_buffer: 256 << 10,
             outlets_total: 512 << 20,
             close_grace: Duration::from_secs(1),
+            event_keep_alive: Duration::from_secs(25),
             max_channels: 100,
             steps: StepSizes::default(),
         }

@@ -46,7 +46,7 @@ impl ShardState {
         let conn = self.conn(key);
         match conn.feed {
             DeliveryForm::Messages(_) => None,
-            DeliveryForm::Stream(_) => conn.rare.as_deref_mut(),
+            DeliveryForm::Stream(_) | DeliveryForm::Events(_) => conn.rare.as_deref_mut(),
             DeliveryForm::Response | DeliveryForm::Away => {
                 let plain = || Box::new(RareParts::new(Terms::plain(&channels), ItemHandling::default(), now_ms));
                 Some(conn.rare.get_or_insert_with(plain))

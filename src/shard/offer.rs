@@ -99,7 +99,8 @@ impl ShardState {
         item: &Delivery,
         outcome: &mut AppendOutcome,
     ) -> Option<AdmittedItem> {
-        let format = self.conn(key).feed.format();
+        let feed = self.conn(key).feed;
+        let format = feed.format();
         if item.hints.contains(format) {
             self.refresh(key);
             // For a WebSocket, asking the origin again does not replace the item, so the item is delivered as well.
@@ -121,7 +122,7 @@ impl ShardState {
             }
             filters = &rare.terms.channels[at].filters;
         }
-        let agreed = item.content_filters(format)?;
+        let agreed = item.content_filters(feed)?;
         if !agrees(filters, agreed) {
             outcome.filtered += 1;
             return None;
@@ -160,7 +161,7 @@ impl ShardState {
     ) {
         let ItemOffer { item, pieces } = offer;
         match (self.conn(key).feed, &item.response) {
-            (feed @ (DeliveryForm::Stream(_) | DeliveryForm::Messages(_)), _) => {
+            (feed @ (DeliveryForm::Stream(_) | DeliveryForm::Events(_) | DeliveryForm::Messages(_)), _) => {
                 let piece = match changed {
                     Some(content) => {
                         self.outgoing.add_made(content.len());

@@ -42,6 +42,11 @@ impl Outlet {
         &self.pieces[self.done as usize..]
     }
 
+    /// Returns the last piece that the transport has not taken completely.
+    pub(super) fn last(&self) -> Option<&Bytes> {
+        self.waiting().last().map(Rc::as_ref)
+    }
+
     /// Returns the number of pieces that the transport has not taken completely.
     pub(super) fn len(&self) -> usize {
         self.waiting().len()

@@ -13,6 +13,8 @@ use std::rc::Rc;
 pub(super) struct Pieces {
     chunk: OnceCell<Rc<Bytes>>,
     content: OnceCell<Rc<Bytes>>,
+    event_chunk: OnceCell<Rc<Bytes>>,
+    event_content: OnceCell<Rc<Bytes>>,
     plain: OnceCell<Rc<Bytes>>,
     deflated: OnceCell<Rc<Bytes>>,
 }
@@ -25,6 +27,8 @@ impl Pieces {
         let cell = match feed {
             DeliveryForm::Stream(StreamForm::Chunked) => &self.chunk,
             DeliveryForm::Stream(StreamForm::Bare) => &self.content,
+            DeliveryForm::Events(StreamForm::Chunked) => &self.event_chunk,
+            DeliveryForm::Events(StreamForm::Bare) => &self.event_content,
             DeliveryForm::Messages(MessageForm::Plain) => &self.plain,
             DeliveryForm::Messages(MessageForm::Deflated) => &self.deflated,
             DeliveryForm::Response | DeliveryForm::Away => return None,
@@ -32,6 +36,7 @@ impl Pieces {
         if cell.get().is_none() {
             let bytes = match feed {
                 DeliveryForm::Stream(form) => item.stream.as_ref()?.select(form),
+                DeliveryForm::Events(form) => item.event_content()?.select(form),
                 DeliveryForm::Messages(form) => item.message.as_ref()?.select(form),
                 DeliveryForm::Response | DeliveryForm::Away => return None,
             };
@@ -47,7 +52,7 @@ impl Pieces {
 /// WebSocket, or if `content` is not valid for its kind of message.
 pub(super) fn render(item: &Rendered, feed: DeliveryForm, content: &[u8]) -> Option<Rc<Bytes>> {
     let bytes = match feed {
-        DeliveryForm::Stream(form) => Chunk::new(content).select(form).clone(),
+        DeliveryForm::Stream(form) | DeliveryForm::Events(form) => Chunk::new(content).select(form).clone(),
         DeliveryForm::Messages(_) => {
             let kind = item.message.as_ref()?.kind();
             if !kind.takes(content) {
@@ -63,9 +68,10 @@ pub(super) fn render(item: &Rendered, feed: DeliveryForm, content: &[u8]) -> Opt
 impl Rendered {
     /// Returns the item's content for connections that take items in the form `feed`. It is empty if the item has
     /// none for them, and for long-polls.
-    pub(super) fn content(&self, feed: DeliveryForm) -> Bytes {
+    pub fn content(&self, feed: DeliveryForm) -> Bytes {
         match feed {
             DeliveryForm::Stream(_) => self.stream.as_ref().map(|chunk| chunk.content().clone()),
+            DeliveryForm::Events(_) => self.event_content().map(|chunk| chunk.content().clone()),
             DeliveryForm::Messages(_) => self.message.as_ref().map(|message| message.content().clone()),
             DeliveryForm::Response | DeliveryForm::Away => None,
         }

@@ -50,7 +50,9 @@ impl Parked {
     pub fn message_form(&self) -> MessageForm {
         match self.shard.state.borrow().conns[self.key].feed {
             DeliveryForm::Messages(form) => form,
-            DeliveryForm::Stream(_) | DeliveryForm::Response | DeliveryForm::Away => MessageForm::Plain,
+            DeliveryForm::Stream(_) | DeliveryForm::Events(_) | DeliveryForm::Response | DeliveryForm::Away => {
+                MessageForm::Plain
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! An item as it is sent, rendered once for all connections.
 
+use super::DeliveryForm;
 use crate::grip::item::{ContentFilters, ItemBody, ItemId, MemberSelection, ResponseFormat};
-use crate::grip::{Channel, Format, Formats, Meta};
+use crate::grip::{Channel, Formats, Meta};
 use crate::wire::{Chunk, RenderedMessage};
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub struct Rendered {
     pub channel: Channel,
     /// The content for streams.
     pub stream: Option<Chunk>,
+    /// The content for event streams, which get it instead of `stream`.
+    pub events: Option<Chunk>,
     /// The response for long-polls.
     pub response: Option<Arc<ResponseFormat>>,
     /// The message for WebSockets.
@@ -27,6 +30,8 @@ pub struct Rendered {
     pub meta: Option<Arc<Meta>>,
     /// The content filters that the subscription of a stream must have to get the content. `None`: any.
     pub stream_filters: ContentFilters,
+    /// The content filters that the subscription of an event stream must have to get `events`. `None`: any.
+    pub event_filters: ContentFilters,
     /// The content filters that the subscription of a WebSocket must have to get the message. `None`: any.
     pub message_filters: ContentFilters,
     /// The selection of connections that the item is for. `None`: all connections of the channel.
@@ -39,6 +44,7 @@ impl Rendered {
         Self {
             channel,
             stream: None,
+            events: None,
             response: None,
             message: None,
             hints: Formats::NONE,
@@ -46,6 +52,7 @@ impl Rendered {
             prev_id: None,
             meta: None,
             stream_filters: None,
+            event_filters: None,
             message_filters: None,
             selection: None,
         }
@@ -53,7 +60,7 @@ impl Rendered {
 
     /// Returns whether there is no content in any format.
     pub const fn has_no_content(&self) -> bool {
-        self.stream.is_none() && self.response.is_none() && self.message.is_none()
+        self.stream.is_none() && self.events.is_none() && self.response.is_none() && self.message.is_none()
     }
 
     /// Returns whether the item is to reach connections, because it has content, hints or an id. An item that has
@@ -77,24 +84,31 @@ impl Rendered {
         };
         !self.hints.is_empty()
             || names_filters(&self.stream_filters)
+            || names_filters(&self.event_filters)
             || names_filters(&self.message_filters)
             || self.response.as_ref().is_some_and(patches)
     }
 
-    /// Returns the filters that a connection must have to get the item in this format, or `None` if the item has no
-    /// content in this format.
-    pub(super) fn content_filters(&self, format: Format) -> Option<&ContentFilters> {
-        match format {
-            Format::HttpResponse => self.response.as_ref().map(|response| &response.content_filters),
-            Format::HttpStream => self.stream.as_ref().map(|_| &self.stream_filters),
-            Format::WsMessage => self.message.as_ref().map(|_| &self.message_filters),
+    /// Returns the content for event streams: the event or, if there is none, the content for streams.
+    pub(super) fn event_content(&self) -> Option<&Chunk> {
+        self.events.as_ref().or(self.stream.as_ref())
+    }
+
+    /// Returns the filters that a connection must have to get the item in the form `feed`, or `None` if the item has
+    /// no content in this form.
+    pub(super) fn content_filters(&self, feed: DeliveryForm) -> Option<&ContentFilters> {
+        match feed {
+            DeliveryForm::Response | DeliveryForm::Away => self.response.as_ref().map(|r| &r.content_filters),
+            DeliveryForm::Events(_) if self.events.is_some() => Some(&self.event_filters),
+            DeliveryForm::Stream(_) | DeliveryForm::Events(_) => self.stream.as_ref().map(|_| &self.stream_filters),
+            DeliveryForm::Messages(_) => self.message.as_ref().map(|_| &self.message_filters),
         }
     }
 
     /// Returns the item without content and hints. It is for connections that the selection excludes, but that follow
     /// the order of the channel.
     pub(super) fn without_content(&self) -> Self {
-        Self { stream: None, response: None, message: None, hints: Formats::NONE, ..self.clone() }
+        Self { stream: None, events: None, response: None, message: None, hints: Formats::NONE, ..self.clone() }
     }
 
     /// Returns the number of bytes for which the item counts towards the limit of an inbox, and of the queue of a
@@ -102,6 +116,7 @@ impl Rendered {
     pub fn weight(&self) -> usize {
         let response = self.response.as_ref().map_or(0, |response| response.body.weight());
         let message = self.message.as_ref().map_or(0, |message| message.len());
-        self.stream.as_ref().map_or(0, Chunk::len) + response + message + size_of::<Self>()
+        let streams = [&self.stream, &self.events].into_iter().flatten().map(Chunk::len).sum::<usize>();
+        streams + response + message + size_of::<Self>()
     }
 }

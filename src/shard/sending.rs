@@ -1,6 +1,6 @@
 //! Sending bytes on a parked connection, by its task.
 
-use super::Parked;
+use super::{ConnectionKey, Parked, ShardState};
 use crate::wire::{AnswerHead, ResponseHead};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -55,16 +55,22 @@ impl Parked {
     pub fn put<const N: usize>(&mut self, pieces: [Bytes; N]) {
         let state = &mut *self.shard.state.borrow_mut();
         let now_ms = state.now_ms();
-        let conn = &mut state.conns[self.key];
+        for piece in pieces {
+            state.put(self.key, Rc::new(piece), now_ms);
+        }
+    }
+}
+
+impl ShardState {
+    /// Puts bytes into the outlet of a connection, unless its last bytes are in the outlet already.
+    pub(super) fn put(&mut self, key: ConnectionKey, piece: Rc<Bytes>, now_ms: u32) {
+        let conn = &mut self.conns[key];
         if conn.is_complete() {
             return;
         }
         conn.active_ms = now_ms;
-        for piece in pieces {
-            let piece = Rc::new(piece);
-            conn.push(Rc::clone(&piece), &mut state.outgoing);
-            conn.note(None, &piece, now_ms);
-        }
+        conn.push(Rc::clone(&piece), &mut self.outgoing);
+        conn.note(None, &piece, now_ms);
     }
 }
 

@@ -25,6 +25,17 @@ impl StreamForm {
     }
 }
 
+impl StreamForm {
+    /// Returns the end of the content in a piece of this form, without the line end that follows a chunk. If the piece
+    /// is the head of a response, the result ends with a newline as well.
+    pub fn content_of(self, piece: &[u8]) -> &[u8] {
+        match self {
+            Self::Chunked => piece.strip_suffix(b"\r\n").unwrap_or(piece),
+            Self::Bare => piece,
+        }
+    }
+}
+
 /// A piece of stream content. Its chunk and its content without framing share one allocation.
 #[derive(Clone, Debug)]
 pub struct Chunk {

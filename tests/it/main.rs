@@ -19,6 +19,7 @@ mod denied;
 mod descriptors;
 mod documentation;
 mod drain;
+mod event_streams;
 mod fairness;
 mod filters;
 mod framing;

@@ -42,7 +42,7 @@ pub enum ItemBody {
     Patch(BodyPatch),
 }
 
-/// The content of an item for streams (`http-stream`).
+/// The content of an item for streams (`http-stream`), or for event streams (`sse`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct StreamFormat {
     /// The bytes that are appended to the stream.
@@ -122,7 +122,7 @@ pub(super) fn stream(fields: &Fields<'_>) -> Result<StreamFormat, InvalidText> {
     }
 }
 
-fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, InvalidText> {
+pub(super) fn content_filters(fields: &Fields<'_>) -> Result<ContentFilters, InvalidText> {
     let names = fields.strings("content-filters")?;
     Ok(names.map(|names| names.into_iter().map(Into::into).collect()))
 }

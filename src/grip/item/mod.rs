@@ -4,6 +4,7 @@ mod batch;
 mod formats;
 mod member_selection;
 mod patch;
+mod sse;
 
 pub use batch::{parse_batch, parse_batch_with_json};
 pub use formats::{ContentFilters, ItemBody, MessageFormat, ResponseFormat, StreamFormat};
@@ -15,6 +16,9 @@ use super::json_object::{Fields, Object};
 use super::{Channel, CloseReason, Format, Formats, InvalidText, Meta, invalid, json};
 use serde_json::Value;
 use std::sync::Arc;
+
+/// The key of the format for event streams in an item's `formats`.
+const EVENTS: &str = "sse";
 
 /// The id of an item within its channel.
 pub type ItemId = Arc<str>;
@@ -36,6 +40,8 @@ pub struct Item {
     pub response: Option<ResponseFormat>,
     /// The content for streams.
     pub stream: Option<StreamFormat>,
+    /// The content for event streams, which get it instead of `stream`.
+    pub events: Option<StreamFormat>,
     /// The message for WebSockets.
     pub message: Option<MessageFormat>,
     /// The formats whose connections the item closes, after it has delivered its content.
@@ -54,6 +60,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// Returns whether the item has content in any format.
+    pub const fn has_content(&self) -> bool {
+        self.stream.is_some() || self.events.is_some() || self.response.is_some() || self.message.is_some()
+    }
+
     /// Returns whether the item is a command: besides delivering content, it closes connections or changes their
     /// subscriptions. A command never waits for room in an inbox.
     pub fn is_command(&self) -> bool {
@@ -98,6 +109,7 @@ fn item_of(value: Value) -> Result<Item, InvalidText> {
         meta: fields.meta("meta")?.map(Arc::new),
         response: None,
         stream: None,
+        events: None,
         message: None,
         closes: Formats::NONE,
         close_reason: None,
@@ -142,7 +154,22 @@ fn parse_formats(fields: &Fields<'_>, item: &mut Item, action: Action) -> Result
         found = true;
         parse_format(format, &Fields { of: quoted(format), object }, item)?;
     }
+    if let Some(value) = source.get(EVENTS).filter(|value| !value.is_null()) {
+        found = true;
+        item.events = Some(parse_events(value, if formats.is_some() { "formats" } else { fields.of })?);
+    }
     if found || action != Action::Send { Ok(()) } else { invalid("no formats specified") }
+}
+
+/// Parses the format `sse`, a member of the object that errors call `of`.
+fn parse_events(value: &Value, of: &str) -> Result<StreamFormat, InvalidText> {
+    let Value::Object(object) = value else { return invalid(format!("{of} contains '{EVENTS}' with wrong type")) };
+    let fields = Fields { of: "'sse'", object };
+    // Event streams are streams, and an action is for all of them.
+    if Action::of(&fields)? != Action::Send {
+        return invalid("'sse' contains 'action': put the action into 'http-stream', which includes event streams");
+    }
+    sse::event(&fields)
 }
 
 fn parse_format(format: Format, fields: &Fields<'_>, item: &mut Item) -> Result<(), InvalidText> {

@@ -1,10 +1,11 @@
 //! An HTTP client that sends and reads raw bytes, so that a test sees exactly what gripd sends.
 
+use super::DEADLINE;
 use super::wire::Wire;
 use gripd::net::ListenAddress;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One end of a connection, usually of a client to gripd.
 pub(crate) struct Client {
@@ -81,8 +82,10 @@ impl Client {
 
     /// Reads up to and including `end`, and returns what was read.
     pub(crate) fn read_until(&mut self, end: &str) -> String {
-        let end = end.as_bytes();
+        let (begin, end) = (Instant::now(), end.as_bytes());
         loop {
+            // Keep-alives could go on forever, so the time limit of a single read is not enough.
+            assert!(begin.elapsed() < DEADLINE, "no {:?} in {}", String::from_utf8_lossy(end), self.text());
             if let Some(at) = self.ahead.windows(end.len()).position(|w| w == end) {
                 let rest = self.ahead.split_off(at + end.len());
                 return String::from_utf8(std::mem::replace(&mut self.ahead, rest)).unwrap();
