@@ -1,11 +1,18 @@
 //! The command line: its arguments, commands and exit codes.
 
 mod args;
+mod check;
+mod demo;
+mod item;
+mod outcome;
 mod publish;
+mod publisher_args;
 mod reload;
 mod run;
 mod server;
 
+use crate::config::ConfigError;
+use args::{Args, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -20,12 +27,19 @@ const CONFIG: u8 = 78;
 
 /// Runs the command that the arguments of this process name, and returns its exit code.
 pub fn run() -> ExitCode {
-    let args = args::Args::parse();
+    let args = Args::parse();
     let code = match &args.command {
-        None => run::daemon(&args),
-        Some(args::Command::Check) => run::check(&args),
-        Some(args::Command::Publish(publish)) => publish::publish(publish),
-        Some(args::Command::Close(close)) => publish::close(close),
+        None => run::daemon(&args.daemon.source()),
+        Some(Command::Demo(demo)) => run::daemon(&demo.source()),
+        Some(Command::Check(daemon)) => check::check(&daemon.source()),
+        Some(Command::Publish(publish)) => publish::publish(publish),
+        Some(Command::Close(close)) => publish::close(close),
     };
     ExitCode::from(code)
+}
+
+/// Prints all errors in the configuration. Returns the exit code.
+fn refuse(error: &ConfigError) -> u8 {
+    eprintln!("{error}");
+    if error.is_usage() { USAGE } else { CONFIG }
 }

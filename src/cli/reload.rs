@@ -1,6 +1,6 @@
 //! Reloading the routes while gripd runs.
 
-use super::args::Args;
+use super::args::ConfigSource;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::route::RouteTable;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A reloader of routes. It reads the routes again when one of their files has changed, and when a signal asks for
 /// it.
 pub(super) struct RouteReload<'a> {
-    args: &'a Args,
+    source: &'a ConfigSource,
     files: Vec<PathBuf>,
     /// The state of the files just before they were last read.
     read: Vec<FileStamp>,
@@ -44,10 +44,10 @@ pub(super) enum ReloadOccasion {
 
 impl<'a> RouteReload<'a> {
     /// Returns a reloader that watches the files of a configuration. The configuration must be read after this.
-    pub(super) fn new(args: &'a Args) -> Self {
-        let files: Vec<PathBuf> = args.config.iter().cloned().collect();
+    pub(super) fn new(source: &'a ConfigSource) -> Self {
+        let files: Vec<PathBuf> = source.file.iter().cloned().collect();
         let read = stamps(&files);
-        Self { args, read, files, seen: Vec::new(), routes: None }
+        Self { source, read, files, seen: Vec::new(), routes: None }
     }
 
     /// Notes the configuration with which gripd has started: its routes, and the files to watch.
@@ -73,7 +73,7 @@ impl<'a> RouteReload<'a> {
     }
 
     fn read_again(&mut self, daemon: &Daemon, occasion: ReloadOccasion) {
-        match Config::load(self.args.config.as_deref(), &self.args.overrides()) {
+        match self.source.load() {
             Err(error) => {
                 for line in error.to_string().lines() {
                     tracing::error!("{line}");
@@ -81,9 +81,6 @@ impl<'a> RouteReload<'a> {
                 tracing::error!("the reload failed; the current routes remain in effect");
             }
             Ok(Config { routes: Some(routes), sources, .. }) if self.routes.is_some() => {
-                if routes.routes().next().is_none() {
-                    return tracing::error!("the new configuration has no routes; the current routes remain in effect");
-                }
                 if sources != self.files {
                     self.read = stamps(&sources);
                     self.files = sources;

@@ -1,11 +1,10 @@
-//! The commands `gripd`, which runs the daemon, and `gripd check`, which checks the configuration.
+//! The commands `gripd` and `gripd demo`, which run the daemon.
 
-use super::args::Args;
+use super::args::ConfigSource;
 use super::reload::{ReloadOccasion, RouteReload};
-use super::{CONFIG, FAILURE, OK, USAGE};
-use crate::config::{self, Config};
+use super::{FAILURE, OK, demo, refuse};
+use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::net::ListenAddress;
 use crate::telemetry::log;
 use std::io;
 use std::time::Duration;
@@ -18,9 +17,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the daemon until a signal ends it. Returns the exit code.
-pub(super) fn daemon(args: &Args) -> u8 {
-    let reload = RouteReload::new(args);
-    let config = match load(args) {
+pub(super) fn daemon(source: &ConfigSource) -> u8 {
+    let reload = RouteReload::new(source);
+    let config = match source.load() {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
@@ -57,7 +56,7 @@ fn run(config: Config, mut reload: RouteReload<'_>) -> io::Result<bool> {
         reload.started(&config);
         let daemon = Daemon::start(config)?;
         if is_demo {
-            introduce(&daemon);
+            demo::introduce(&daemon);
         }
         signals.terminated(|occasion| reload.look(&daemon, occasion)).await;
         daemon.drain();
@@ -120,49 +119,4 @@ impl Signals {
             }
         }
     }
-}
-
-/// Runs `gripd check`, which reports all errors in the configuration. Returns the exit code.
-pub(super) fn check(args: &Args) -> u8 {
-    match load(args) {
-        Ok(config) => {
-            let routes = config.routes.map_or(0, |table| table.routes().count());
-            println!("The configuration is valid: {routes} routes.");
-            OK
-        }
-        Err(error) => refuse(&error),
-    }
-}
-
-fn load(args: &Args) -> Result<Config, config::ConfigError> {
-    Config::load(args.config.as_deref(), &args.overrides())
-}
-
-/// Prints all errors in the configuration. Returns the exit code.
-fn refuse(error: &config::ConfigError) -> u8 {
-    eprintln!("{error}");
-    if error.is_usage() { USAGE } else { CONFIG }
-}
-
-/// Prints how to use the demo chat and what to do next.
-fn introduce(daemon: &Daemon) {
-    let control = daemon.local_control();
-    let demo = match daemon.listen() {
-        ListenAddress::Tcp(clients) => format!("http://localhost:{}/", clients.port()),
-        other => other.to_string(),
-    };
-    println!(
-        r#"
-  The demo chat is on  {demo}  - open it in two tabs.
-
-  Say something in it from here:
-    curl http://{control}/publish -d '{{"items":[{{"channel":"conversation123","formats":{{"http-stream":{{"content":"\nevent: message\ndata: {{\"from\":\"curl\",\"text\":\"hello\"}}\n\n"}},"http-response":{{"body":"{{\"from\":\"curl\",\"text\":\"hello\"}}"}},"ws-message":{{"content":"{{\"from\":\"curl\",\"text\":\"hello\"}}"}}}}}}]}}'
-
-  Kick whoever joined as bob, and be told how many connections that ended:
-    curl http://{control}/publish -H 'Accept: application/json' -d '{{"items":[{{"channel":"user-bob","action":"close"}}]}}'
-
-  Put your own backend behind it:
-    gripd --route '* localhost:8000'
-"#
-    );
 }

@@ -1,6 +1,6 @@
 //! The server to which `gripd publish` and `gripd close` send requests, and the credentials for it.
 
-use super::args;
+use super::publisher_args::ServerArgs;
 use crate::grip::signature::{Key, Signer};
 use crate::grip::{base64, form};
 use crate::net::{HttpConnection, Peer, Transport, connect, connect_to_file};
@@ -44,7 +44,7 @@ enum Credential {
 
 impl ControlServer {
     /// Reads the server from the arguments. Options take precedence over the URL.
-    pub(super) fn of(args: &args::ServerArgs) -> Result<Self> {
+    pub(super) fn of(args: &ServerArgs) -> Result<Self> {
         let (url, query) = args.spec.split_once('?').unwrap_or((&args.spec, ""));
         let (place, path) = match url.strip_prefix("unix:") {
             Some("") => return Err("'unix:' must name a file".into()),
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     fn server(spec: &str) -> Result<ControlServer> {
-        ControlServer::of(&args::ServerArgs { spec: spec.to_owned(), user: None, bearer: None })
+        ControlServer::of(&ServerArgs { spec: spec.to_owned(), user: None, bearer: None })
     }
 
     /// Returns the server as it is displayed, and the `Authorization` header that it gets on this machine.

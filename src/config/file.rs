@@ -10,7 +10,6 @@ use serde::Deserialize;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tracing::level_filters::LevelFilter;
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,7 +17,7 @@ pub(super) struct ConfigFile {
     pub(super) listen: Option<ListenValue>,
     pub(super) listen_mode: Option<FileMode>,
     pub(super) shards: ShardCount,
-    pub(super) log: LogLevel,
+    pub(super) log: Option<LogLevel>,
     pub(super) debug: bool,
     pub(super) drain: Seconds,
     pub(super) routes: Option<String>,
@@ -107,7 +106,7 @@ impl Default for ConfigFile {
             listen: None,
             listen_mode: None,
             shards: ShardCount(0),
-            log: LogLevel(LevelFilter::INFO),
+            log: None,
             debug: front::Settings::default().debug,
             drain: Seconds(Duration::from_secs(10)),
             routes: None,

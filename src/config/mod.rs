@@ -12,10 +12,12 @@ mod listen;
 mod route_entry;
 mod routes;
 mod toml_error;
+mod units;
 mod value;
 mod webhook;
 
 pub use error::{ConfigError, Problem};
+pub use units::parse_duration;
 
 use crate::control;
 use crate::control::ControlAccess;
@@ -101,6 +103,8 @@ pub struct Overrides {
     pub shards: Option<usize>,
     /// The least severe level that is logged.
     pub log: Option<LevelFilter>,
+    /// Whether the demo runs, which needs no routes.
+    pub demo: bool,
 }
 
 /// The settings that cannot be taken from the file as they are, because they are parsed, or read from other files.
@@ -215,6 +219,8 @@ impl Config {
     fn of(file: &file::ConfigFile, routes: Option<Arc<RouteTable>>, parsed: ParsedSettings, over: &Overrides) -> Self {
         // The demo has no access control, so by default it is served to this machine only.
         let everyone = if routes.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        // The demo prints instructions on the terminal, which lines about each request would push away.
+        let usual_log = if routes.is_some() { LevelFilter::INFO } else { LevelFilter::WARN };
         let shards = over.shards.unwrap_or(file.shards.0);
         let shards = if shards > 0 { shards } else { cores() };
         let close_grace = file.delivery.close_grace.0;
@@ -225,7 +231,7 @@ impl Config {
                 .or(file.control.listen)
                 .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, CONTROL_PORT).into()),
             shards,
-            log: over.log.unwrap_or(file.log.0),
+            log: over.log.or(file.log.map(|level| level.0)).unwrap_or(usual_log),
             drain: file.drain.0,
             routes,
             front: front_settings(file, parsed.trusted, shards),

@@ -33,10 +33,10 @@ pub(super) fn routes_file(path: Option<&Path>, file: &ConfigFile) -> Option<Path
 }
 
 /// Returns the routes of the command line if it has any, and otherwise those of the routes file and of the
-/// configuration file. Returns `None` if no routes are configured.
+/// configuration file. Returns `None` for the demo.
 ///
 /// # Errors
-/// All problems of the routes.
+/// All problems of the routes. It is a problem if there are none, or if there are any for the demo.
 pub(super) fn load(
     path: Option<&Path>,
     file: &ConfigFile,
@@ -61,16 +61,37 @@ pub(super) fn load(
             found.add(parse_line(line), "", &format!("--route '{line}': "), PathBuf::new());
         }
     }
-    let configured = !found.routes.is_empty() || file.routes.is_some();
+    if found.problems.is_empty() {
+        found.problems.extend(purpose_problem(path, file, overrides, !found.routes.is_empty()));
+    }
     let places: Vec<String> = found.routes.iter().map(|placed| placed.place.clone()).collect();
     let routes = found.finish(file);
     match RouteTable::new(routes) {
-        Ok(table) if found.problems.is_empty() => Ok(if configured { Some(Arc::new(table)) } else { None }),
+        Ok(table) if found.problems.is_empty() => Ok(Some(Arc::new(table)).filter(|_| !overrides.demo)),
         Ok(_) => Err(found.problems),
         Err((index, invalid)) => {
             found.problems.push(Problem::new(places.get(index).map_or("", |place| place), invalid.to_string()));
             Err(found.problems)
         }
+    }
+}
+
+/// Returns the problem that there are no routes although gripd is not to run the demo, or that there are some for the
+/// demo. The demo lets everybody kick everybody, so it must not run by accident in the place of the routes.
+fn purpose_problem(path: Option<&Path>, file: &ConfigFile, overrides: &Overrides, routed: bool) -> Option<Problem> {
+    let place = routes_file(path, file).filter(|_| overrides.routes.is_empty());
+    let place = place.map_or_else(|| display_name(path), |place| place.display().to_string());
+    match (routed, overrides.demo) {
+        (true, true) => Some(Problem::new(
+            &place,
+            "the demo serves only its own chat: remove the routes, or run gripd without the word 'demo'",
+        )),
+        (false, false) => Some(Problem::new(
+            &place,
+            "there are no routes: add one, such as [[route]] with target = \"localhost:8000\" in the configuration \
+             file, or --route '* localhost:8000' on the command line. To try gripd out, run 'gripd demo'",
+        )),
+        _ => None,
     }
 }
 

@@ -17,6 +17,7 @@ mod scope;
 mod serve;
 mod token;
 
+pub use crate::hub::Outcome;
 pub use access::ControlAccess;
 pub use publish::Published;
 pub use scope::Scope;
@@ -130,6 +131,11 @@ impl ControlApi {
     /// Makes `/readyz` answer 503 from now on, so that load balancers send no further traffic.
     pub fn unready(&self) {
         self.ready.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns whether requests from the addresses of this machine itself need a token.
+    pub const fn needs_token(&self) -> bool {
+        self.settings.access.asks() && !self.settings.access.loopback
     }
 
     fn is_ready(&self) -> bool {

@@ -104,6 +104,11 @@ impl Daemon {
         local(self.addresses.control)
     }
 
+    /// Returns whether publishers on this machine need a token.
+    pub fn needs_token(&self) -> bool {
+        self.control.needs_token()
+    }
+
     /// Replaces the routes for requests that come from now on. Connections that are held already stay as they are.
     pub fn reroute(&self, routes: Arc<RouteTable>) {
         tracing::info!(routes = routes.routes().count(), "the routes have changed");

@@ -227,7 +227,7 @@ def control_api():
         stage.run_gripd("gripd --config gripd.toml --route '* localhost:1'")
         same(stage.type("curl").strip(), "Published", "the reply to a close with a secret")
         check('"channels"' in stage.type("curl --unix-socket"), "the list of channels has no channels")
-        same(stage.type("gripd close").strip(), "Closed 0 connections, 0 of them cut", "the output of gripd close")
+        same(stage.type("gripd close").strip(), "Closed 0 connections: nobody holds 'user456'", "the output of gripd close")
 
 
 def configuration():

@@ -4,6 +4,8 @@ use crate::support::{Answer, Client, Origin, Program, eventually, get, run};
 use gripd::net::ListenAddress;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use tracing::level_filters::LevelFilter;
 
 fn write(name: &str, text: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -20,10 +22,10 @@ fn the_commands_publish_and_close_reach_a_stream() {
     client.read_until("hello\n\r\n");
     let spec = format!("http://{}", running.control);
     let (code, out, err) = run(&["publish", "--spec", &spec, "conversation123", "welcome"]);
-    assert_eq!((code, out.as_str(), err.as_str()), (0, "Published\n", ""));
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "Published to 1 connection\n", ""));
     assert_eq!(client.read_until("welcome\n\r\n"), "8\r\nwelcome\n\r\n");
     let (code, out, _) = run(&["close", "user456", "--spec", &spec]);
-    assert_eq!((code, out.as_str()), (0, "Closed 1 connection, 0 of them cut\n"));
+    assert_eq!((code, out.as_str()), (0, "Closed 1 connection\n"));
     assert_eq!(client.rest(), "0\r\n\r\n");
     running.signal("TERM");
     let (code, log) = running.wait();
@@ -51,7 +53,7 @@ fn publish_sends_a_file_and_closes() {
 
 #[test]
 fn a_signal_drains_and_a_second_one_ends_gripd_at_once() {
-    let mut running = Program::start(&[]);
+    let mut running = Program::start(&["--route", "* localhost:1"]);
     running.signal("TERM");
     assert_eq!(running.wait().0, 0);
     // A stream keeps the second gripd draining, until another signal ends it.
@@ -70,10 +72,48 @@ fn a_signal_drains_and_a_second_one_ends_gripd_at_once() {
 }
 
 #[test]
-fn the_demo_serves_its_page() {
-    let running = Program::start(&[]);
-    let (head, page) = Client::send(running.clients.parse().unwrap(), get("/")).answer();
+fn the_demo_serves_its_page_and_prints_commands_that_work() {
+    let mut demo = Program::demo(&[]);
+    let clients = demo.clients.parse().unwrap();
+    let (head, page) = Client::send(clients, get("/")).answer();
     assert!(head.contains("text/html") && page.contains("EventSource") && page.contains("WebSocket"), "{head}");
+    demo.prints(&format!("http://localhost:{}/", demo.clients.rsplit_once(':').unwrap().1));
+    demo.prints("Ctrl-C");
+    let join = || Client::send(clients, get("/events?name=bob&conversation=123"));
+    let mut bob = join();
+    bob.read_until("event: hello");
+    let mut type_next = |command: &str| {
+        let line = demo.prints(command);
+        let done = Command::new("sh").args(["-c", &line]).env_remove("GRIP_URL").output().unwrap();
+        String::from_utf8([done.stdout, done.stderr].concat()).unwrap()
+    };
+    assert_eq!(type_next(" publish conversation123 hello"), "Published to 1 connection\n");
+    bob.read_until("data: hello\n");
+    assert_eq!(type_next(" close user-bob --deny-for 60"), "Closed 1 connection\n");
+    bob.rest();
+    assert!(join().head().starts_with("http/1.1 403"));
+}
+
+#[test]
+fn without_routes_only_the_demo_starts() {
+    let none = write("no-routes.toml", "shards = 1\n");
+    let none = none.to_str().unwrap();
+    write("empty-routes", "# none\n");
+    let empty = write("empty-routes.toml", "routes = \"empty-routes\"\n");
+    let empty = empty.to_str().unwrap();
+    for args in
+        [&["--config", none][..], &["check", "--config", none], &["--config", empty], &["check", "--config", empty]]
+    {
+        let (code, _, err) = run(args);
+        assert_eq!(code, 78, "{args:?}: {err}");
+        assert!(err.contains("-routes") && err.contains("there are no routes: add one, such as [[route]]"), "{err}");
+    }
+    let routed = write("routed.toml", "[[route]]\ntarget = \"localhost:1\"\n");
+    let (code, _, err) = run(&["demo", "--config", routed.to_str().unwrap()]);
+    assert!(code == 78 && err.contains("the demo serves only its own chat"), "{err}");
+    // The options of the daemon are not taken before a command, where they would have no effect.
+    assert_eq!(run(&["--config", none, "check"]).0, 2);
+    Program::demo(&["--config", none]);
 }
 
 #[test]
@@ -82,10 +122,10 @@ fn the_example_configuration_is_valid_and_shows_the_defaults() {
     let (code, out, err) = run(&["check", "--config", example]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let load = |path: Option<&Path>| {
-        let mut config = gripd::config::Config::load(path, &gripd::config::Overrides::default()).unwrap();
-        // Without a route gripd runs the demo, which by default is served to this machine only. The example has a
-        // route, and listens on all addresses.
-        config.routes = None;
+        let overrides = gripd::config::Overrides { demo: path.is_none(), ..Default::default() };
+        let mut config = gripd::config::Config::load(path, &overrides).unwrap();
+        // By default, the demo is served to this machine only, and logs only warnings.
+        (config.routes, config.log) = (None, LevelFilter::INFO);
         config.sources = Vec::new();
         let ListenAddress::Tcp(address) = &mut config.listen else { panic!("{:?}", config.listen) };
         address.set_ip([0, 0, 0, 0].into());
@@ -137,8 +177,8 @@ fn wrong_arguments_exit_with_2_and_failures_with_1() {
     let (code, _, err) = run(&["close", "user456", "--spec", "http://127.0.0.1:1"]);
     assert_eq!(code, 1);
     assert!(err.contains("cannot connect"), "{err}");
-    let running = Program::start(&[]);
-    let (code, _, err) = run(&["--listen", &running.clients, "--control", "127.0.0.1:0"]);
+    let running = Program::start(&["--route", "* localhost:1"]);
+    let (code, _, err) = run(&["--route", "* localhost:1", "--listen", &running.clients, "--control", "127.0.0.1:0"]);
     assert_eq!(code, 1);
     assert!(err.contains(&running.clients) && err.contains("in use"), "{err}");
 }
@@ -212,7 +252,7 @@ fn publish_takes_the_options_of_pushpin_publish() {
     let spec = format!("http://{}", running.control);
     let publish = |args: &[&str]| {
         let (code, out, err) = run(&[&["publish", "--spec", &spec, "a"], args].concat());
-        assert_eq!((code, out.as_str()), (0, "Published\n"), "{err}");
+        assert!(code == 0 && out.starts_with("Published"), "{out}{err}");
     };
     let connections = || {
         let body = Client::send(running.control.parse().unwrap(), get("/channels/a")).answer().1;
@@ -239,7 +279,8 @@ fn publish_takes_the_options_of_pushpin_publish() {
     let before = origin.asked().len();
     publish(&["--hint"]);
     eventually("the origin is asked again", || origin.asked().len() > before);
-    publish(&["-B", "token", "--close"]);
+    let (code, out, _) = run(&["publish", "--spec", &spec, "a", "-B", "token", "--close"]);
+    assert_eq!((code, out.as_str()), (0, "Closed 1 connection\n"));
     assert_eq!(run(&["publish", "--spec", "https://localhost", "a", "x"]).0, 1);
     assert_eq!(run(&["publish", "a"]).0, 2);
     assert_eq!(run(&["publish", "-u", "a:b", "-B", "c", "a", "x"]).0, 2);

@@ -153,7 +153,8 @@ fn configurations_of_the_pages_can_be_loaded() {
             let block = block.replace("env:CHAT_KEY", "a key that is long enough");
             let file = folder.join("gripd.toml");
             fs::write(&file, &block).unwrap();
-            let config = Config::load(Some(&file), &Overrides::default());
+            let config =
+                Config::load(Some(&file), &Overrides { demo: !block.contains("[[route]]"), ..Overrides::default() });
             assert!(config.is_ok(), "{}: {config:?} in {block}", paper.display());
             loaded += 1;
         }

@@ -32,7 +32,7 @@ pub(crate) fn write(name: &str, text: &str) -> PathBuf {
 /// Starts a gripd in front of an origin that holds clients. The settings of the control API come from a file of this
 /// name and text.
 pub(crate) fn gripd(name: &str, file: &str) -> Gripd {
-    let loaded = Config::load(Some(&write(name, file)), &Overrides::default()).unwrap();
+    let loaded = Config::load(Some(&write(name, file)), &Overrides { demo: true, ..Overrides::default() }).unwrap();
     Gripd::with(&Origin::holding(), "", |config| config.control = loaded.control)
 }
 

@@ -8,6 +8,9 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+/// A route, which gripd needs in order to start. No test sends requests to it.
+const ROUTE: &str = "--route=* localhost:1";
+
 /// Returns the configuration of a token with these lines.
 fn token(lines: &str) -> String {
     format!("[[control.token]]\nname = \"chat\"\n{lines}\n")
@@ -16,7 +19,7 @@ fn token(lines: &str) -> String {
 /// Runs `gripd check` with a configuration file of this name and text. Returns the exit code and standard error.
 fn check(name: &str, file: &str) -> (i32, String) {
     let path = write(name, file);
-    let (code, _, err) = run(&["check", "--config", path.to_str().unwrap()]);
+    let (code, _, err) = run(&["check", "--config", path.to_str().unwrap(), ROUTE]);
     (code, err)
 }
 
@@ -105,7 +108,8 @@ fn keys_and_secrets_may_be_in_the_environment() {
     let file = token("secret = \"env:GRIPD_TEST_ONE\"\nscopes = [\"inspect\"]")
         + "[[control.token]]\nname = \"jwt\"\niss = \"i\"\nkey = \"env:GRIPD_TEST_TWO\"\nscopes = [\"inspect\"]\n";
     let config = write("in_env.toml", &file);
-    let addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let addresses =
+        ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config", config.to_str().unwrap(), ROUTE];
     for (one, shown) in [("as-it-is", "as-it-is"), ("file:in_env.secret", "from-a-file")] {
         let mut command = gripd(&addresses);
         command.env("GRIPD_TEST_ONE", one).env("GRIPD_TEST_TWO", "base64:Y2hhbmdlbWU=");
@@ -146,7 +150,7 @@ fn gripd_publish_uses_the_key_in_the_url() {
     for server in [&tcp, &unix] {
         for query in ["iss=realm&key=chat%27s+key", "iss=realm&key=base64:Y2hhdCdzIGtleQ==", "key=s3cret"] {
             let (code, out, err) = run(&["publish", "--spec", &format!("{server}?{query}"), "a", "x"]);
-            assert_eq!((code, out.as_str(), err.as_str()), (0, "Published\n", ""), "{server} {query}");
+            assert_eq!((code, out.as_str(), err.as_str()), (0, "Published to 1 connection\n", ""), "{server} {query}");
             client.read_until("2\r\nx\n\r\n");
         }
         let refused = |args: &[&str], why: &str| {
@@ -161,7 +165,7 @@ fn gripd_publish_uses_the_key_in_the_url() {
         refused(&["publish", "--spec", &format!("{server}?key=s3cret"), "-B", "s3cr", "a", "x"], "unknown token");
     }
     let (code, out, err) = run(&["close", "--spec", &unix, "-B", "s3cret", "a"]);
-    assert_eq!((code, out.as_str(), err.as_str()), (0, "Closed 1 connection, 0 of them cut\n", ""));
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "Closed 1 connection\n", ""));
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn grip_url_names_the_server_and_no_error_shows_its_key() {
 #[test]
 fn refusals_are_logged_without_the_token() {
     let config = write("logged.toml", &token("secret = \"s3cret\"\nscopes = [\"inspect\"]"));
-    let mut running = Program::start(&["--config", config.to_str().unwrap()]);
+    let mut running = Program::start(&[ROUTE, "--config", config.to_str().unwrap()]);
     let ask = |line: &str, token: &str| {
         let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
         Client::send(running.control.parse().unwrap(), request).answer();
@@ -207,7 +211,7 @@ fn the_debug_log_names_the_publisher() {
     let file = token("secret = \"s3cret\"\nscopes = [\"publish a\"]")
         + "[[control.token]]\nname = \"jwt\"\niss = \"realm\"\nkey = \"a key\"\nscopes = [\"admin\"]\n";
     let config = write("publisher.toml", &file);
-    let mut running = Program::start(&["--config", config.to_str().unwrap(), "--log", "debug"]);
+    let mut running = Program::start(&[ROUTE, "--config", config.to_str().unwrap(), "--log", "debug"]);
     let claims = serde_json::json!({ "iss": "realm", "sub": "moderator 7", "exp": gripd::origin::now() + 60 });
     let key = EncodingKey::from_secret(b"a key");
     for shown in ["s3cret", &signed(Algorithm::HS256, None, &key, &claims)] {
@@ -231,8 +235,8 @@ fn the_debug_log_names_the_publisher() {
 fn a_control_port_that_everybody_can_use_causes_a_warning() {
     let with_token = write("warned.toml", &token("secret = \"s3cret\"\nscopes = [\"inspect\"]"));
     let with_token = ["--config", with_token.to_str().unwrap()];
-    let everybody = ["--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"];
-    let here = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
+    let everybody = [ROUTE, "--listen", "127.0.0.1:0", "--control", "0.0.0.0:0"];
+    let here = [ROUTE, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
     for (args, warned) in [(&[&everybody[..]][..], true), (&[&everybody, &with_token], false), (&[&here], false)] {
         let mut running = Program::of(gripd(&args.concat()));
         running.signal("TERM");
@@ -246,7 +250,7 @@ fn a_socket_in_use_is_an_error_and_a_socket_is_removed_at_the_end() {
     let socket = Path::new(env!("CARGO_TARGET_TMPDIR")).join("program.sock");
     let _ = std::fs::remove_file(&socket);
     let config = write("program.toml", "control.unix = \"program.sock\"\n");
-    let config = ["--config", config.to_str().unwrap()];
+    let config = [ROUTE, "--config", config.to_str().unwrap()];
     let mut running = Program::start(&config);
     assert!(socket.exists());
     let addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
@@ -268,7 +272,7 @@ fn a_socket_in_use_is_an_error_and_a_socket_is_removed_at_the_end() {
 #[test]
 fn the_demo_has_a_token_of_its_own() {
     let config = write("demo_tokens.toml", &token("secret = \"s3cret\"\nscopes = [\"admin\"]"));
-    let running = Program::start(&["--config", config.to_str().unwrap()]);
+    let running = Program::demo(&["--config", config.to_str().unwrap()]);
     let clients = running.clients.parse().unwrap();
     let line = r#"{"name":"amy","conversation":"123","text":"hi"}"#;
     let head =

@@ -38,7 +38,8 @@ fn mode(socket: &Path) -> u32 {
 
 /// Returns the error with which a gripd with this configuration fails to start.
 fn error(name: &str, file: &str) -> String {
-    let overrides = Overrides { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0)).into()), ..Overrides::default() };
+    let overrides =
+        Overrides { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0)).into()), demo: true, ..Overrides::default() };
     let mut config = Config::load(Some(&write(name, file)), &overrides).unwrap();
     config.control_listen.set_port(0);
     Daemon::start(config).unwrap_err().to_string()

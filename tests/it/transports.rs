@@ -177,7 +177,7 @@ fn listen_mode_of_the_file_applies_to_a_socket_of_the_command_line() {
     let file = crate::support::folder("mode-of-another").join("gripd.toml");
     std::fs::write(&file, "listen = \"unix:a.sock\"\nlisten_mode = \"0600\"\n").unwrap();
     let load = |listen: &str| {
-        let overrides = Overrides { listen: Some(listen.parse().unwrap()), ..Overrides::default() };
+        let overrides = Overrides { listen: Some(listen.parse().unwrap()), demo: true, ..Overrides::default() };
         Config::load(Some(&file), &overrides).unwrap().listen
     };
     let expected = UnixAddress { path: "/run/b.sock".into(), mode: 0o600 };

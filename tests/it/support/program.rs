@@ -1,9 +1,9 @@
 //! gripd as a program in a process of its own.
 
 use super::DEADLINE;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 
 /// Returns a command that runs gripd with these arguments, and without `GRIP_URL` in its environment.
@@ -34,15 +34,17 @@ pub(crate) struct Program {
     lines: mpsc::Receiver<String>,
     /// The lines of the log that were read, except the one that names the addresses.
     log: String,
+    /// The lines of standard output that no caller has read yet.
+    printed: mpsc::Receiver<String>,
     pub(crate) clients: String,
     pub(crate) control: String,
 }
 
-/// Returns the lines that a program writes to standard error, as they come.
-fn lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
+/// Returns the lines that a program writes to standard output or standard error, as they come.
+fn lines(output: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (said, lines) = mpsc::channel();
     std::thread::spawn(move || {
-        BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|line| said.send(line))
+        BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| said.send(line))
     });
     lines
 }
@@ -51,6 +53,12 @@ impl Program {
     /// Starts gripd with these arguments, and with free ports as its addresses.
     pub(crate) fn start(args: &[&str]) -> Self {
         let any = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
+        Self::of(gripd(&[&any, args].concat()))
+    }
+
+    /// Starts the demo with these arguments, and with free ports as its addresses.
+    pub(crate) fn demo(args: &[&str]) -> Self {
+        let any = ["demo", "--log", "info", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
         Self::of(gripd(&[&any, args].concat()))
     }
 
@@ -76,8 +84,8 @@ impl Program {
     /// Starts a gripd that need not log its addresses, which are then unknown.
     pub(crate) fn silent(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = lines(child.stderr.take().unwrap());
-        Self { child, lines, log: String::new(), clients: String::new(), control: String::new() }
+        let (printed, lines) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Self { child, lines, log: String::new(), printed, clients: String::new(), control: String::new() }
     }
 
     /// Sends a signal, such as `TERM`, to the process.
@@ -93,6 +101,16 @@ impl Program {
             self.log.extend([&line, "\n"]);
             if line.contains(text) {
                 return;
+            }
+        }
+    }
+
+    /// Waits for a line of standard output that contains `text`, and returns it.
+    pub(crate) fn prints(&mut self, text: &str) -> String {
+        loop {
+            let line = self.printed.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("'{text}' was not printed"));
+            if line.contains(text) {
+                return line;
             }
         }
     }
