@@ -30,6 +30,7 @@ pub mod naming;
 pub mod percent;
 pub mod rights;
 pub mod signature;
+pub mod similar;
 mod template;
 
 pub use backlog::Backlog;
