@@ -1,9 +1,10 @@
 //! The arguments of the command line.
 
 use super::publisher_args::{CloseArgs, PublishArgs};
-use crate::config::{Config, ConfigError, Overrides};
-use crate::net::ListenAddress;
+use crate::config::{Config, ConfigError, Overrides, names_routes};
+use crate::net::{ListenAddress, parse_address};
 use clap::{Args as ArgGroup, Parser, Subcommand};
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
@@ -22,8 +23,10 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Run the demo, a chat that is served to this machine only
     Demo(DemoArgs),
-    /// Read the configuration and report the errors in it
+    /// Read the configuration, report all errors in it, try what it names, and sum up what would run
     Check(DaemonArgs),
+    /// Print a configuration file with all settings, their defaults and their descriptions
+    Config(ConfigArgs),
     /// Publish an item to a channel, and print how many connections got it
     Publish(Box<PublishArgs>),
     /// Close the connections of a channel, and print how many were closed
@@ -48,11 +51,19 @@ pub(super) struct DemoArgs {
     process: ProcessArgs,
 }
 
+/// The arguments of `gripd config`.
+#[derive(Debug, ArgGroup)]
+pub(super) struct ConfigArgs {
+    /// Print the file with the defaults
+    #[arg(long, required = true)]
+    defaults: bool,
+}
+
 /// The arguments that concern the whole process, whichever routes it serves.
 #[derive(Debug, ArgGroup)]
 struct ProcessArgs {
     /// The configuration file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "GRIPD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// The address and the port on which clients connect, or unix:FILE
     #[arg(long, value_name = "ADDR", conflicts_with = "port")]
@@ -61,7 +72,7 @@ struct ProcessArgs {
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     port: Option<SocketAddr>,
     /// The address and the port on which publishers connect
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_control)]
     control: Option<SocketAddr>,
     /// The number of threads that hold connections, from 1 to 1024; by default, one per core
     #[arg(long, value_name = "N", value_parser = parse_shards)]
@@ -95,7 +106,8 @@ impl DaemonArgs {
     pub(super) fn source(&self) -> ConfigSource {
         let mut source = self.process.source();
         source.overrides.routes.clone_from(&self.routes);
-        source.overrides.demo = source.file.is_none() && self.routes.is_empty();
+        source.overrides.demo =
+            source.file.is_none() && self.routes.is_empty() && !names_routes(&source.overrides.environment);
         source
     }
 }
@@ -116,19 +128,27 @@ impl ProcessArgs {
             control: self.control,
             shards: self.shards,
             log: self.log,
+            environment: std::env::vars_os().filter_map(utf8).collect(),
             ..Overrides::default()
         };
         ConfigSource { file: self.config.clone(), overrides }
     }
 }
 
+/// Returns a variable of the environment, unless it is not UTF-8 text. No setting is any other text.
+fn utf8((name, value): (OsString, OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
 /// Parses a port such as `7999`, which stands for all IPv4 addresses, or an address and a port such as
 /// `127.0.0.1:7999`.
 fn parse_port(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(port) = text.parse::<u16>() {
-        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
-    }
-    text.parse().map_err(|_| "give a port, or an address and a port".to_owned())
+    parse_address(text, Ipv4Addr::UNSPECIFIED)
+}
+
+/// Parses the address for publishers. A port alone means the loopback address.
+fn parse_control(text: &str) -> Result<SocketAddr, String> {
+    parse_address(text, Ipv4Addr::LOCALHOST)
 }
 
 fn parse_shards(text: &str) -> Result<usize, String> {

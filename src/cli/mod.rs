@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod defaults;
 mod demo;
 mod item;
 mod outcome;
@@ -32,6 +33,7 @@ pub fn run() -> ExitCode {
         None => run::daemon(&args.daemon.source()),
         Some(Command::Demo(demo)) => run::daemon(&demo.source()),
         Some(Command::Check(daemon)) => check::check(&daemon.source()),
+        Some(Command::Config(_)) => defaults::print(),
         Some(Command::Publish(publish)) => publish::publish(publish),
         Some(Command::Close(close)) => publish::close(close),
     };

@@ -1,44 +1,38 @@
 //! The configuration of the control API: the table `[control]` with its tokens `[[control.token]]`.
 
 use super::error::ConfigError;
-use super::file_path::{display_name, folder};
+use super::file_path::folder;
 use super::keys;
-use super::value::{FileMode, Seconds, limit};
+use super::places::SettingPlaces;
+use super::value::{FileMode, PortAddress, Seconds, Size};
 use crate::control::{self, ControlAccess, ControlToken, Scope};
 use crate::grip::signature::{Key, ProxyVerifier};
 use crate::grip::{InvalidText, invalid};
 use crate::hub;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::Path;
-use toml::Spanned;
 
 /// The table `[control]`.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ControlTable {
-    pub(super) listen: Option<SocketAddr>,
-    pub(super) max_body: NonZeroUsize,
+    pub(super) listen: Option<PortAddress>,
+    pub(super) max_body: Size<1>,
     pub(super) publish_wait: Seconds,
-    pub(super) health: Option<SocketAddr>,
+    pub(super) health: Option<PortAddress>,
     pub(super) hosts: Vec<String>,
     pub(super) unix: Option<String>,
     pub(super) unix_mode: Option<FileMode>,
     pub(super) without_token: Vec<SparedCallers>,
-    pub(super) token: TokenTables,
-    /// The line ends of the configuration file, by which errors name the line of a token.
-    #[serde(skip)]
-    pub(super) lines: LineIndex,
+    pub(super) token: Vec<TokenTable>,
 }
 
 impl Default for ControlTable {
     fn default() -> Self {
-        let max_body = limit(control::Settings::default().max_body);
         Self {
             listen: None,
-            max_body,
+            max_body: Size(control::Settings::default().max_body),
             publish_wait: Seconds(hub::Settings::default().publish_wait),
             health: None,
             hosts: Vec::new(),
@@ -46,7 +40,6 @@ impl Default for ControlTable {
             unix_mode: None,
             without_token: vec![SparedCallers::Unix],
             token: Vec::new(),
-            lines: LineIndex::default(),
         }
     }
 }
@@ -97,8 +90,12 @@ enum ProofKey {
 }
 
 /// Returns the access to the control API that the file configures. All errors are added to `error`.
-pub(super) fn access(path: Option<&Path>, control: &ControlTable, error: &mut ConfigError) -> ControlAccess {
-    let place = display_name(path);
+pub(super) fn access(
+    path: Option<&Path>,
+    control: &ControlTable,
+    places: &SettingPlaces,
+    error: &mut ConfigError,
+) -> ControlAccess {
     let spares = |who| control.without_token.contains(&who);
     let mut access = ControlAccess {
         tokens: Vec::new(),
@@ -106,10 +103,10 @@ pub(super) fn access(path: Option<&Path>, control: &ControlTable, error: &mut Co
         loopback: spares(SparedCallers::Loopback),
     };
     let mut before: Vec<(&str, Option<ProofKey>)> = Vec::new();
-    for table in &control.token {
-        let (line, table) = (control.lines.of(table.span().start), table.get_ref());
+    for (index, table) in control.token.iter().enumerate() {
+        let place = places.of_entry("control.token", index);
         let mut wrong = |why: &dyn std::fmt::Display| {
-            error.push(&format!("{place}:{line}"), format!("[[control.token]] '{}': {why}", table.name));
+            error.push(place, format!("[[control.token]] '{}': {why}", table.name));
         };
         if table.name.is_empty() || table.name.contains(char::is_control) {
             wrong(&"a name must have at least one character and no control characters");
@@ -166,23 +163,5 @@ fn token(name: &str, proof: &ProofKey, scopes: Vec<Scope>) -> Result<ControlToke
             Ok(None) => invalid("key: the value is empty"),
             Err(why) => invalid(format!("key: {why}")),
         },
-    }
-}
-
-/// The tables `[[control.token]]` of a file, with their positions.
-pub(super) type TokenTables = Vec<Spanned<TokenTable>>;
-
-/// The positions of the line ends of a file, in bytes.
-#[derive(Debug, Default)]
-pub(super) struct LineIndex(Vec<usize>);
-
-impl LineIndex {
-    pub(super) fn new(text: &str) -> Self {
-        Self(text.match_indices('\n').map(|(at, _)| at).collect())
-    }
-
-    /// Returns the number of the line that contains the byte at `at`. The first line is 1.
-    pub(super) fn of(&self, at: usize) -> usize {
-        1 + self.0.partition_point(|end| *end < at)
     }
 }

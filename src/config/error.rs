@@ -29,16 +29,17 @@ impl fmt::Display for Problem {
 pub struct ConfigError(Vec<Problem>);
 
 impl ConfigError {
-    pub(super) fn one(place: &str, message: impl Into<String>) -> Self {
-        Self(vec![Problem::new(place, message)])
-    }
-
     pub(super) fn push(&mut self, place: &str, message: impl Into<String>) {
         self.0.push(Problem::new(place, message));
     }
 
     pub(super) fn extend(&mut self, problems: Vec<Problem>) {
         self.0.extend(problems);
+    }
+
+    /// Returns whether there are no problems.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns whether all problems are on the command line, so that no file is wrong.

@@ -1,14 +1,16 @@
 //! The configuration file, as it is written. `config/gripd.toml` documents every key.
 
-use super::ConfigError;
-use super::control_api::{ControlTable, LineIndex};
-use super::toml_error::describe;
-use super::value::{FileMode, HeaderOfProxies, ListenValue, LogLevel, ProtoMode, Seconds, ShardCount, WaitTime, limit};
+use super::MOST_BODY_BUFFER;
+use super::control_api::ControlTable;
+use super::environment::fields_of;
+use super::value::{
+    FileMode, HeaderOfProxies, ListenValue, LogLevel, ProtoMode, Seconds, ShardCount, Size, WaitTime, limit,
+};
 use crate::wire::ProxyHeader;
 use crate::{front, hub, origin, session, shard};
 use serde::Deserialize;
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Deserialize)]
@@ -39,9 +41,9 @@ pub(super) struct ClientTable {
     pub(super) body_timeout: WaitTime,
     pub(super) body_total: Seconds,
     pub(super) write_timeout: WaitTime,
-    pub(super) least_rate: u64,
-    pub(super) body_buffer: usize,
-    pub(super) body_buffers_total: usize,
+    pub(super) least_rate: Size,
+    pub(super) body_buffer: Size<0, { MOST_BODY_BUFFER as u64 }>,
+    pub(super) body_buffers_total: Size<0, { u64::MAX }>,
     pub(super) max_channels: NonZeroUsize,
     pub(super) upstream_key: String,
     pub(super) proxies: Option<Vec<String>>,
@@ -79,17 +81,17 @@ pub(super) struct WebSocketTable {
     pub(super) compression: bool,
     pub(super) context_takeover: bool,
     pub(super) auto_pong: bool,
-    pub(super) max_message: NonZeroUsize,
-    pub(super) max_relayed_message: NonZeroU32,
-    pub(super) unsent_total: NonZeroUsize,
+    pub(super) max_message: Size<1>,
+    pub(super) max_relayed_message: Size<1>,
+    pub(super) unsent_total: Size<1, { u64::MAX }>,
     pub(super) close_timeout: WaitTime,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct DeliveryTable {
-    pub(super) client_buffer: NonZeroUsize,
-    pub(super) outlets_total: NonZeroUsize,
+    pub(super) client_buffer: Size<1>,
+    pub(super) outlets_total: Size<1, { u64::MAX }>,
     pub(super) close_grace: WaitTime,
     pub(super) event_keep_alive: Seconds,
     pub(super) message_wait: Seconds,
@@ -131,9 +133,9 @@ impl Default for ClientTable {
             body_timeout: WaitTime(front.body_pace.grace),
             body_total: Seconds(front.body_pace.total.unwrap_or_default()),
             write_timeout: WaitTime(front.answer_pace.grace),
-            least_rate: front.body_pace.rate,
-            body_buffer: front.body_buffer,
-            body_buffers_total: front.body_buffers,
+            least_rate: Size(usize::try_from(front.body_pace.rate).unwrap_or(usize::MAX)),
+            body_buffer: Size(front.body_buffer),
+            body_buffers_total: Size(front.body_buffers),
             max_channels: limit(shard::Settings::default().max_channels),
             upstream_key: String::new(),
             proxies: None,
@@ -179,9 +181,9 @@ impl Default for WebSocketTable {
             compression: session.compression,
             context_takeover: session.context_takeover,
             auto_pong: session.auto_pong,
-            max_message: limit(session.max_message),
-            max_relayed_message: limit(session.max_relayed_message).try_into().unwrap_or(NonZeroU32::MAX),
-            unsent_total: limit(session.unsent_total),
+            max_message: Size(session.max_message),
+            max_relayed_message: Size(session.max_relayed_message),
+            unsent_total: Size(session.unsent_total),
             close_timeout: WaitTime(session.close_timeout),
         }
     }
@@ -192,8 +194,8 @@ impl Default for DeliveryTable {
         let shard = shard::Settings::default();
         let hub = hub::Settings::default();
         Self {
-            client_buffer: limit(shard.client_buffer),
-            outlets_total: limit(shard.outlets_total),
+            client_buffer: Size(shard.client_buffer),
+            outlets_total: Size(shard.outlets_total),
             close_grace: WaitTime(shard.close_grace),
             event_keep_alive: Seconds(shard.event_keep_alive),
             message_wait: Seconds(hub.message_wait),
@@ -204,21 +206,13 @@ impl Default for DeliveryTable {
     }
 }
 
-impl ConfigFile {
-    /// Reads and parses a configuration file.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is not valid. The error names the line.
-    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let place = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|e| ConfigError::one(&place, format!("cannot be read: {e}")))?;
-        let lines = LineIndex::new(&text);
-        let mut file: Self = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| lines.of(span.start));
-            ConfigError::one(&format!("{place}:{line}"), describe(&error, &text))
-        })?;
-        file.control.lines = lines;
-        Ok(file)
-    }
+/// Returns the tables of the file that hold settings, each with the names of its settings.
+pub(super) fn tables() -> [(&'static str, &'static [&'static str]); 5] {
+    [
+        ("client", fields_of::<ClientTable>()),
+        ("origin", fields_of::<OriginTable>()),
+        ("websocket", fields_of::<WebSocketTable>()),
+        ("delivery", fields_of::<DeliveryTable>()),
+        ("control", fields_of::<ControlTable>()),
+    ]
 }

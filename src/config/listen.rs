@@ -4,7 +4,8 @@
 use super::control_api::ControlTable;
 use super::error::ConfigError;
 use super::file::ConfigFile;
-use super::file_path::{display_name, folder};
+use super::file_path::folder;
+use super::places::SettingPlaces;
 use crate::net::{ListenAddress, UnixAddress};
 use std::path::Path;
 
@@ -14,17 +15,21 @@ const MODE: u32 = 0o600;
 
 /// Returns the Unix socket of the control API, if one is configured. `path` is the path of the configuration file.
 /// Errors are added to `error`.
-pub(super) fn unix(path: Option<&Path>, control: &ControlTable, error: &mut ConfigError) -> Option<UnixAddress> {
-    let place = display_name(path);
+pub(super) fn unix(
+    path: Option<&Path>,
+    control: &ControlTable,
+    places: &SettingPlaces,
+    error: &mut ConfigError,
+) -> Option<UnixAddress> {
     if control.unix_mode.is_some() && control.unix.is_none() {
         error.push(
-            &place,
+            places.of_setting("control.unix_mode"),
             "control.unix_mode is set, but control.unix is not; set control.unix or remove control.unix_mode",
         );
     }
     let name = control.unix.as_ref()?;
     if name.is_empty() {
-        error.push(&place, "control.unix: must not be empty");
+        error.push(places.of_setting("control.unix"), "control.unix: must not be empty");
     }
     let mode = control.unix_mode.map_or(MODE, |mode| mode.0);
     Some(UnixAddress { path: folder(path).join(name), mode })
@@ -37,6 +42,7 @@ pub(super) fn listen(
     path: Option<&Path>,
     file: &ConfigFile,
     over: Option<&ListenAddress>,
+    places: &SettingPlaces,
     error: &mut ConfigError,
 ) -> Option<ListenAddress> {
     let written = file.listen.as_ref().map(|listen| listen.0.clone().within(folder(path)));
@@ -47,7 +53,7 @@ pub(super) fn listen(
         }
         (address, Some(_)) if over.is_none() => {
             error.push(
-                &display_name(path),
+                places.of_setting("listen_mode"),
                 "listen_mode requires listen = \"unix:FILE\", because a TCP address has no file mode",
             );
             address

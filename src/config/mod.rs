@@ -4,11 +4,14 @@
 //! unknown key is an error.
 
 mod control_api;
+mod document;
+mod environment;
 mod error;
 mod file;
 mod file_path;
 mod keys;
 mod listen;
+mod places;
 mod route_entry;
 mod routes;
 mod toml_error;
@@ -16,6 +19,7 @@ mod units;
 mod value;
 mod webhook;
 
+pub use environment::names_routes;
 pub use error::{ConfigError, Problem};
 pub use units::parse_duration;
 
@@ -34,8 +38,10 @@ use crate::route::RouteTable;
 use crate::session;
 use crate::shard;
 use crate::wire::{Network, TrustedProxies, is_authority, without_port};
-use file_path::{display_name, folder};
+use document::ConfigDocument;
+use file_path::folder;
 use hyper::header::HeaderName;
+use places::SettingPlaces;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,6 +111,9 @@ pub struct Overrides {
     pub log: Option<LevelFilter>,
     /// Whether the demo runs, which needs no routes.
     pub demo: bool,
+    /// The names and values of environment variables, of which those with the names of settings take precedence over
+    /// the file.
+    pub environment: Vec<(String, String)>,
 }
 
 /// The settings that cannot be taken from the file as they are, because they are parsed, or read from other files.
@@ -119,10 +128,11 @@ struct ParsedSettings {
 }
 
 impl ParsedSettings {
-    fn of(path: Option<&Path>, file: &file::ConfigFile, error: &mut ConfigError) -> Self {
-        let place = display_name(path);
+    fn of(path: Option<&Path>, file: &file::ConfigFile, places: &SettingPlaces, error: &mut ConfigError) -> Self {
         let folder = folder(path);
-        let mut wrong = |what: &str, why: &dyn std::fmt::Display| error.push(&place, format!("{what}: {why}"));
+        let mut wrong = |name: &str, why: &dyn std::fmt::Display| {
+            error.push(places.of_setting(name), format!("{name}: {why}"));
+        };
         let mut parsed = Self::default();
         match keys::read(&file.origin.sig_key, folder).and_then(|key| Signer::new(&file.origin.sig_iss, &key)) {
             Ok(signer) => parsed.signer = signer.map(Arc::new),
@@ -145,9 +155,6 @@ impl ParsedSettings {
                 Ok(read) => *rule = read,
                 Err(why) => wrong(name, &why),
             }
-        }
-        if file.client.body_buffer > MOST_BODY_BUFFER {
-            wrong("client.body_buffer", &format!("the largest possible value is {MOST_BODY_BUFFER}"));
         }
         for host in &file.control.hosts {
             if !is_authority(host.as_bytes()) || without_port(host) != host {
@@ -195,17 +202,14 @@ impl Config {
     /// # Errors
     /// All problems of the files and of the command line, each with its place.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let file = path.map_or_else(|| Ok(file::ConfigFile::default()), file::ConfigFile::read)?;
         let mut error = ConfigError::default();
-        let routes = routes::load(path, &file, overrides).unwrap_or_else(|problems| {
-            error.extend(problems);
-            None
-        });
-        let mut parsed = ParsedSettings::of(path, &file, &mut error);
-        parsed.access = control_api::access(path, &file.control, &mut error);
-        parsed.unix = listen::unix(path, &file.control, &mut error);
-        parsed.listen = listen::listen(path, &file, overrides.listen.as_ref(), &mut error);
-        let notify = webhook::load(path, &file, routes.as_deref(), &mut error);
+        let ConfigDocument { file, places } = ConfigDocument::read(path, &overrides.environment, &mut error);
+        let routes = routes::load(path, &file, &places, overrides, &mut error);
+        let mut parsed = ParsedSettings::of(path, &file, &places, &mut error);
+        parsed.access = control_api::access(path, &file.control, &places, &mut error);
+        parsed.unix = listen::unix(path, &file.control, &places, &mut error);
+        parsed.listen = listen::listen(path, &file, overrides.listen.as_ref(), &places, &mut error);
+        let notify = webhook::load(path, &file, routes.as_deref(), &places, &mut error);
         error.into_result()?;
         let state_dir = file.state_dir.as_ref().map(|dir| folder(path).join(dir));
         let mut config = Self::of(&file, routes, parsed, overrides);
@@ -228,7 +232,7 @@ impl Config {
             listen: parsed.listen.unwrap_or_else(|| ListenAddress::Tcp((everyone, CLIENT_PORT).into())),
             control_listen: over
                 .control
-                .or(file.control.listen)
+                .or(file.control.listen.map(|address| address.0))
                 .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, CONTROL_PORT).into()),
             shards,
             log: over.log.or(file.log.map(|level| level.0)).unwrap_or(usual_log),
@@ -237,9 +241,9 @@ impl Config {
             front: front_settings(file, parsed.trusted, shards),
             hold: hold::Settings { answer_pace: answer_pace(file), debug: file.debug, ..hold::Settings::default() },
             session: session::Settings {
-                max_message: file.websocket.max_message.get(),
-                max_relayed_message: file.websocket.max_relayed_message.get() as usize,
-                unsent_total: file.websocket.unsent_total.get().div_ceil(shards),
+                max_message: file.websocket.max_message.0,
+                max_relayed_message: file.websocket.max_relayed_message.0,
+                unsent_total: file.websocket.unsent_total.0.div_ceil(shards),
                 compression: file.websocket.compression,
                 context_takeover: file.websocket.context_takeover,
                 auto_pong: file.websocket.auto_pong,
@@ -257,7 +261,7 @@ impl Config {
                 connections: file.origin.connections.get().div_ceil(shards),
                 websockets: file.origin.websockets.get().div_ceil(shards),
                 filter_timeout: file.origin.filter_timeout.0,
-                max_events: file.websocket.max_message.get().saturating_mul(5),
+                max_events: file.websocket.max_message.0.saturating_mul(5),
                 shortest_interval: origin::Settings::default().shortest_interval,
                 signer: parsed.signer,
                 forwarding: parsed.forwarding,
@@ -273,19 +277,19 @@ impl Config {
                 state_dir: None,
             },
             shard: shard::Settings {
-                client_buffer: file.delivery.client_buffer.get(),
-                outlets_total: file.delivery.outlets_total.get().div_ceil(shards),
+                client_buffer: file.delivery.client_buffer.0,
+                outlets_total: file.delivery.outlets_total.0.div_ceil(shards),
                 close_grace,
                 event_keep_alive: file.delivery.event_keep_alive.0,
                 max_channels: file.client.max_channels.get(),
                 steps: shard::StepSizes::default(),
             },
             control: control::Settings {
-                max_body: file.control.max_body.get(),
+                max_body: file.control.max_body.0,
                 receipt_wait: close_grace + Duration::from_millis(100),
                 access: parsed.access,
                 unix: parsed.unix.map(ListenAddress::Unix),
-                health: file.control.health,
+                health: file.control.health.map(|address| address.0),
                 hosts: file.control.hosts.clone(),
             },
         }
@@ -299,12 +303,12 @@ fn front_settings(file: &file::ConfigFile, trusted: Option<ProxyVerifier>, shard
         idle_timeout: file.client.idle_timeout.0,
         body_pace: PaceLimits {
             grace: file.client.body_timeout.0,
-            rate: file.client.least_rate,
+            rate: file.client.least_rate.0 as u64,
             total: Some(file.client.body_total.0).filter(|total| !total.is_zero()),
         },
         answer_pace: answer_pace(file),
-        body_buffer: file.client.body_buffer,
-        body_buffers: file.client.body_buffers_total.div_ceil(shards),
+        body_buffer: file.client.body_buffer.0,
+        body_buffers: file.client.body_buffers_total.0.div_ceil(shards),
         trusted,
         debug: file.debug,
     }
@@ -312,7 +316,7 @@ fn front_settings(file: &file::ConfigFile, trusted: Option<ProxyVerifier>, shard
 
 /// Returns the slowest pace at which a client may read a response.
 const fn answer_pace(file: &file::ConfigFile) -> PaceLimits {
-    PaceLimits { grace: file.client.write_timeout.0, rate: file.client.least_rate, total: None }
+    PaceLimits { grace: file.client.write_timeout.0, rate: file.client.least_rate.0 as u64, total: None }
 }
 
 /// Parses addresses and networks.

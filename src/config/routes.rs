@@ -1,8 +1,10 @@
 //! The routes, from the command line, a routes file or tables of the configuration file, and the keys that they name.
 
-use super::error::Problem;
+use super::environment;
+use super::error::{ConfigError, Problem};
 use super::file::ConfigFile;
 use super::file_path::{display_name, folder};
+use super::places::SettingPlaces;
 use super::{Overrides, keys};
 use crate::grip::InvalidText;
 use crate::grip::identity::TokenChecker;
@@ -32,46 +34,47 @@ pub(super) fn routes_file(path: Option<&Path>, file: &ConfigFile) -> Option<Path
     file.routes.as_ref().map(|name| folder(path).join(name))
 }
 
-/// Returns the routes of the command line if it has any, and otherwise those of the routes file and of the
-/// configuration file. Returns `None` for the demo.
-///
-/// # Errors
-/// All problems of the routes. It is a problem if there are none, or if there are any for the demo.
+/// Returns the routes of the command line if it has any, or else those of the environment, or else those of the routes
+/// file and of the configuration file. Returns `None` for the demo, or if there is an error. It is an error if there
+/// are no routes, or if there are any for the demo. All errors are added to `error`.
 pub(super) fn load(
     path: Option<&Path>,
     file: &ConfigFile,
+    places: &SettingPlaces,
     overrides: &Overrides,
-) -> Result<Option<Arc<RouteTable>>, Vec<Problem>> {
+    error: &mut ConfigError,
+) -> Option<Arc<RouteTable>> {
     let mut found = FoundRoutes::default();
+    let in_environment = environment::routes(&overrides.environment);
+    for line in &overrides.routes {
+        found.add(parse_line(line), "", &format!("--route '{line}': "), PathBuf::new());
+    }
     if overrides.routes.is_empty() {
+        for line in &in_environment {
+            found.add(parse_line(line), "the environment variable GRIPD_ROUTE", &format!("'{line}': "), PathBuf::new());
+        }
+    }
+    if overrides.routes.is_empty() && in_environment.is_empty() {
         if let Some(name) = routes_file(path, file) {
             found.read(&name);
         }
-        let place = display_name(path);
         for (index, route) in file.route.iter().enumerate() {
-            found.add(
-                parse_line(&route.line()),
-                &place,
-                &format!("[[route]] {}: ", index + 1),
-                folder(path).to_path_buf(),
-            );
-        }
-    } else {
-        for line in &overrides.routes {
-            found.add(parse_line(line), "", &format!("--route '{line}': "), PathBuf::new());
+            let place = places.of_entry("route", index);
+            found.add(parse_line(&route.line()), place, "", folder(path).to_path_buf());
         }
     }
-    if found.problems.is_empty() {
+    // A route with an error may be left out, so that no conclusion can be drawn from what is left.
+    if found.problems.is_empty() && error.is_empty() {
         found.problems.extend(purpose_problem(path, file, overrides, !found.routes.is_empty()));
     }
-    let places: Vec<String> = found.routes.iter().map(|placed| placed.place.clone()).collect();
-    let routes = found.finish(file);
-    match RouteTable::new(routes) {
-        Ok(table) if found.problems.is_empty() => Ok(Some(Arc::new(table)).filter(|_| !overrides.demo)),
-        Ok(_) => Err(found.problems),
+    let written: Vec<String> = found.routes.iter().map(|placed| placed.place.clone()).collect();
+    let table = RouteTable::new(found.finish(file));
+    error.extend(found.problems);
+    match table {
+        Ok(table) => Some(Arc::new(table)).filter(|_| !overrides.demo && error.is_empty()),
         Err((index, invalid)) => {
-            found.problems.push(Problem::new(places.get(index).map_or("", |place| place), invalid.to_string()));
-            Err(found.problems)
+            error.push(written.get(index).map_or("", |place| place), invalid.to_string());
+            None
         }
     }
 }
@@ -105,7 +108,8 @@ impl FoundRoutes {
         };
         match parse_lines(&text) {
             Ok(routes) => {
-                let placed = |route| PlacedRoute { place: place.clone(), folder: folder.clone(), route };
+                let placed =
+                    |(line, route)| PlacedRoute { place: format!("{place}:{line}"), folder: folder.clone(), route };
                 self.routes.extend(routes.into_iter().map(placed));
             }
             Err(errors) => {

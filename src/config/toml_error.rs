@@ -1,14 +1,13 @@
 //! The errors of the TOML parser, reworded for operators who do not know the type names of Rust and serde.
 
-use toml::de::Error;
+use crate::grip::similar::similar;
 
-/// Returns the description of an error in `text`. It names the setting, if the setting begins on the line of the
-/// error.
+/// Returns the description of an error with this message. `name` is the name of the setting with the error, such as
+/// `client.proxies`, if it is known.
 ///
 /// A message that this function does not know is not reworded.
-pub(super) fn describe(error: &Error, text: &str) -> String {
-    let message = error.message();
-    let name = error.span().and_then(|span| name_before(text, span.start));
+pub(super) fn describe(message: &str, name: Option<&str>) -> String {
+    let name = name.filter(|name| !name.is_empty());
     let wrong_type = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     if let Some((found, expected)) = wrong_type.and_then(|types| types.split_once(", expected ")) {
         return format!("{} must be {}, but is {}", subject(name), expected_type(expected), found_type(found));
@@ -22,24 +21,20 @@ pub(super) fn describe(error: &Error, text: &str) -> String {
     if let Some(missing) = message.strip_prefix("missing field ") {
         return format!("the setting {} is missing", quoted(missing));
     }
-    if message == "invalid socket address syntax" {
-        return format!("{} must be an IP address and a port, as in 127.0.0.1:5561", subject(name));
-    }
     match name {
-        // The messages of gripd's own types may begin with the name of the setting.
-        Some(name) if !message.starts_with(name) => format!("'{name}': {message}"),
-        _ => message.to_owned(),
+        Some(name) => format!("'{name}': {message}"),
+        None => message.to_owned(),
     }
 }
 
-/// Returns the name of the setting whose value is at byte `at` of `text`, if the setting begins on the same line.
-fn name_before(text: &str, at: usize) -> Option<&str> {
-    let before = text.get(..at)?;
-    let line = before.rsplit('\n').next()?;
-    let (name, _) = line.split_once('=')?;
-    let name = name.trim();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    (!name.is_empty() && name.chars().all(is_plain)).then_some(name)
+/// Returns the name of the unknown setting that a message is about, if it is about one.
+pub(super) fn unknown_name(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+/// Returns the name of the missing setting that a message is about, if it is about one.
+pub(super) fn missing_name(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.split('`').next()
 }
 
 fn subject(name: Option<&str>) -> String {
@@ -50,11 +45,16 @@ fn quoted(text: &str) -> String {
     text.replace('`', "'")
 }
 
-/// Rewords the end of a message about an unknown word. `text` has the form "`a`, expected one of `b`, `c`".
+/// Rewords the end of a message about an unknown word: with the word that was probably meant, or else with all that are
+/// allowed. `text` has the form "`a`, expected one of `b`, `c`".
 fn unknown_word(kind: &str, text: &str) -> String {
     let (word, known) = text.split_once(", ").unwrap_or((text, ""));
     let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");
-    format!("unknown {kind} {}; the {kind}s allowed here are: {known}", quoted(word))
+    let names = known.split(", ").flat_map(|part| part.split(" or "));
+    match similar(word.trim_matches('`'), names) {
+        Some(meant) => format!("unknown {kind} {}: did you mean '{meant}'?", quoted(word)),
+        None => format!("unknown {kind} {}; the {kind}s allowed here are: {known}", quoted(word)),
+    }
 }
 
 fn expected_type(expected: &str) -> String {
@@ -91,61 +91,105 @@ fn found_type(found: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::ConfigFile;
-    use super::*;
+    use super::super::ConfigError;
+    use super::super::document::ConfigDocument;
+    use std::io::Write;
+
+    /// Returns the errors of a file with this text, each with the number of its line.
+    fn errors(text: &str) -> Vec<String> {
+        let path = std::env::temp_dir().join(format!("gripd-{}-{:p}.toml", std::process::id(), text));
+        std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        let mut error = ConfigError::default();
+        ConfigDocument::read(Some(&path), &[], &mut error);
+        std::fs::remove_file(&path).unwrap();
+        let place = format!("{}:", path.display());
+        error.to_string().lines().map(|line| line.replace(&place, "")).collect()
+    }
 
     fn error(text: &str) -> String {
-        describe(&toml::from_str::<ConfigFile>(text).unwrap_err(), text)
+        let all = errors(text);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0].split_once(": ").unwrap().1.to_owned()
     }
 
     #[test]
     fn wrong_types_are_named_with_the_setting() {
-        assert_eq!(error("drain = \"x\""), "'drain' must be a number, but is the string \"x\"");
         assert_eq!(error("shards = \"x\""), "'shards' must be a whole number, 0 or greater, but is the string \"x\"");
         assert_eq!(
             error("\n[client]\nproxies = \"::1\""),
-            "'proxies' must be a list, as in [\"a\", \"b\"], but is the string \"::1\""
+            "'client.proxies' must be a list, as in [\"a\", \"b\"], but is the string \"::1\""
         );
         assert_eq!(
             error("[client]\nproxies = [\"::1\", 3]"),
-            "'proxies' must be a string in quotes, but is the number 3"
+            "'client.proxies' must be a string in quotes, but is the number 3"
         );
         assert_eq!(
-            error("[delivery]\nclient_buffer = -5"),
-            "'client_buffer' must be a whole number above 0, but is the number -5"
+            error("[client]\nmax_channels = -5"),
+            "'client.max_channels' must be a whole number above 0, but is the number -5"
         );
-        assert_eq!(
-            error("[delivery]\nclient_buffer = 1.5"),
-            "'client_buffer' must be a whole number above 0, but is the number 1.5"
-        );
-        assert_eq!(error("[websocket]\ncompression = 1"), "'compression' must be true or false, but is the number 1");
+        let compression = error("[websocket]\ncompression = 1");
+        assert_eq!(compression, "'websocket.compression' must be true or false, but is the number 1");
         assert_eq!(error("routes = true"), "'routes' must be a string in quotes, but is true");
         assert_eq!(error("state_dir = {a = 1}"), "'state_dir' must be a string in quotes, but is a table");
         assert_eq!(error("client = 1"), "'client' must be a table, but is the number 1");
         let level = "[[route]]\ntarget = \"o:1\"\nlog_level = 300";
-        assert_eq!(error(level), "'log_level' must be a whole number, 0 or greater, but is the number 300");
-        assert_eq!(error("[[route]]\ntarget = 5"), "'target': give a string in quotes, or a list of such strings");
+        assert_eq!(error(level), "'route.log_level' must be a whole number, 0 or greater, but is the number 300");
+        assert_eq!(
+            error("[[route]]\ntarget = 5"),
+            "'route.target': give a string in quotes, or a list of such strings"
+        );
     }
 
     #[test]
     fn unknown_and_missing_settings_are_named() {
-        let unknown = error("[websocket]\ncompress = true");
+        assert_eq!(
+            error("[websocket]\ncompresion = true"),
+            "unknown setting 'compresion': did you mean 'compression'?"
+        );
+        let unknown = error("[websocket]\nspeed = 1");
         assert!(
-            unknown.starts_with("unknown setting 'compress'; the settings allowed here are: compression, "),
+            unknown.starts_with("unknown setting 'speed'; the settings allowed here are: compression, "),
             "{unknown}"
         );
         assert_eq!(error("[[route]]\nhost = \"x\""), "the setting 'target' is missing");
         let unknown = error("[control]\nwithout_token = [\"x\"]");
-        assert_eq!(unknown, "'without_token': unknown value 'x'; the values allowed here are: unix or loopback");
+        assert_eq!(
+            unknown,
+            "'control.without_token': unknown value 'x'; the values allowed here are: unix or loopback"
+        );
     }
 
     #[test]
     fn values_are_refused_with_an_example() {
-        assert_eq!(
-            error("control.listen = \"here\""),
-            "'control.listen' must be an IP address and a port, as in 127.0.0.1:5561"
-        );
-        assert_eq!(error("drain = -1"), "'drain': give a time in seconds, from 0 to 31536000");
-        assert_eq!(error("log = \"loud\""), "log must be one of error, warn, info, debug, trace, off");
+        let time = "give a duration, such as 250ms, 5s, 2m, 1h or 1d, or a number of seconds";
+        assert_eq!(error("drain = \"x\""), format!("'drain': {time}"));
+        assert_eq!(error("drain = -1"), format!("'drain': {time}"));
+        assert_eq!(error("drain = 1e9"), "'drain': give a time from 0 to a year, in seconds or with a unit");
+        assert_eq!(error("log = \"loud\""), "'log': give one of error, warn, info, debug, trace and off");
+        let size = "give a size from 1 to 4294967295 bytes, such as 65536 or \"64KiB\"";
+        for wrong in ["0", "-5", "1.5"] {
+            assert_eq!(
+                error(&format!("delivery.client_buffer = {wrong}")),
+                format!("'delivery.client_buffer': {size}")
+            );
+        }
+        let here = error("control.listen = \"here\"");
+        assert!(here.starts_with("'control.listen': 'here' is not a valid address"), "{here}");
+    }
+
+    #[test]
+    fn all_errors_are_found_at_once_with_their_lines() {
+        let text = "drain = \"x\"\nshrads = 1\n[client]\nproxies = [\n  \"::1\",\n  3,\n]\nidle_timeout = []\n\
+                    [[route]]\nhost = \"a\"\n[[route]]\ntarget = \"a:1\"\ncolor = 1\n";
+        let mut found: Vec<String> =
+            errors(text).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+        found.sort();
+        assert_eq!(found, ["13:", "1:", "2:", "6:", "8:", "9:"]);
+        // Settings in lines that can be parsed are checked although others cannot be parsed.
+        let broken = errors("drain = \nshrads = 1\n[client\n[[route]]\nhost = \"a\"\n");
+        assert!(broken.iter().any(|line| line.starts_with("1:")), "{broken:?}");
+        assert!(broken.iter().any(|line| line.starts_with("2: unknown setting 'shrads'")), "{broken:?}");
+        assert!(broken.iter().any(|line| line.starts_with("3:")), "{broken:?}");
+        assert!(broken.iter().all(|line| !line.contains("missing")), "{broken:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! A webhook as a table of the configuration file.
 
 use super::file::ConfigFile;
-use super::file_path::{display_name, folder};
+use super::file_path::folder;
+use super::places::SettingPlaces;
 use super::value::{Seconds, WaitTime};
 use super::{ConfigError, keys};
 use crate::grip::signature::Signer;
@@ -35,14 +36,14 @@ pub(super) fn load(
     path: Option<&Path>,
     file: &ConfigFile,
     routes: Option<&RouteTable>,
+    places: &SettingPlaces,
     error: &mut ConfigError,
 ) -> Settings {
-    let place = display_name(path);
     let mut settings = Settings::default();
     for (index, table) in file.webhook.iter().enumerate() {
         match table.hook(file, folder(path), routes) {
             Ok(hook) => settings.hooks.push(hook),
-            Err(why) => error.push(&place, format!("[[webhook]] {}: {why}", index + 1)),
+            Err(why) => error.push(places.of_entry("webhook", index), format!("[[webhook]] {}: {why}", index + 1)),
         }
     }
     settings

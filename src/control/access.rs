@@ -102,6 +102,11 @@ impl ControlAccess {
         !self.tokens.is_empty()
     }
 
+    /// Returns the number of tokens that are configured.
+    pub const fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// Adds a token for the demo, which publishes like any other backend, and returns its secret. Returns `None` if
     /// no tokens are configured.
     ///

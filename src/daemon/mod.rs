@@ -7,6 +7,7 @@ mod metrics;
 mod shard_ledger;
 mod shard_thread;
 mod single_thread;
+mod trial;
 
 use crate::config::Config;
 use crate::control::ControlApi;
@@ -14,6 +15,7 @@ use crate::hub::Hub;
 use crate::net::ListenAddress;
 use crate::route::RouteTable;
 pub use single_thread::run_in_single_thread;
+pub use trial::{TrialFinding, try_out};
 
 use assembly::Assembly;
 use control_thread::LAST_EVENTS;

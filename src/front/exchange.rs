@@ -148,8 +148,6 @@ impl BufferedExchange<'_> {
             if head.status == StatusCode::PARTIAL_CONTENT {
                 head.status = StatusCode::OK;
             }
-            // Otherwise nginx would keep published items back until its buffer is full.
-            head.headers.entry(X_ACCEL_BUFFERING).or_insert(HeaderValue::from_static("no"));
         }
         // The response is meant for one client at one moment, so caches must not store it unless the origin says
         // otherwise.
@@ -232,11 +230,16 @@ impl BufferedExchange<'_> {
             HoldMode::Response => replay(self.original(), &self.upload),
             HoldMode::Stream => Box::default(),
         };
+        let mut compacted = compact(head);
+        if mode == HoldMode::Stream && !head.headers.contains_key(X_ACCEL_BUFFERING) {
+            // Otherwise nginx would keep published items back until its buffer is full.
+            compacted.fields.push(&X_ACCEL_BUFFERING, b"no");
+        }
         Hold {
             mode,
             implicit: self.implicit(target),
             instruct,
-            head: compact(head),
+            head: compacted,
             body,
             body_kind: StreamBody::of(&head.headers),
             rest,

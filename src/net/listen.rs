@@ -5,7 +5,7 @@ use super::{MemoryAddress, Transport};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -122,14 +122,35 @@ impl FromStr for ListenAddress {
                 Err("the path of the Unix socket is missing: give one, such as unix:/run/gripd/client.sock".to_owned())
             }
             Some(path) => Ok(Self::Unix(UnixAddress { path: PathBuf::from(path), mode: OPEN_MODE })),
-            None => text.parse().map(Self::Tcp).map_err(|_| {
-                format!(
-                    "'{text}' is not a valid address: give an IP address and a port (127.0.0.1:7999), or the \
-                    path of a Unix socket (unix:/run/gripd/client.sock)"
-                )
-            }),
+            None => parse_address(text, Ipv4Addr::UNSPECIFIED)
+                .map(Self::Tcp)
+                .map_err(|error| format!("{error}, or the path of a Unix socket, such as unix:/run/gripd/client.sock")),
         }
     }
+}
+
+/// Parses an address to listen on: an IP address and a port, such as `127.0.0.1:7999` or `[::1]:7999`, or a port of
+/// this machine's loopback address (`localhost:7999`) or of all its IPv4 addresses (`:7999`). A port alone, such as
+/// `7999`, is a port of `usual`.
+///
+/// # Errors
+/// The text is none of these.
+pub fn parse_address(text: &str, usual: Ipv4Addr) -> Result<SocketAddr, String> {
+    let port = |text: &str| text.parse::<u16>().ok();
+    let parsed = if let Ok(address) = text.parse() {
+        Some(address)
+    } else if let Some(rest) = text.strip_prefix("localhost:") {
+        port(rest).map(|port| (Ipv4Addr::LOCALHOST, port).into())
+    } else if let Some(rest) = text.strip_prefix(':') {
+        port(rest).map(|port| (Ipv4Addr::UNSPECIFIED, port).into())
+    } else {
+        port(text).map(|port| (usual, port).into())
+    };
+    parsed.ok_or_else(|| {
+        format!(
+            "'{text}' is not a valid address: give an IP address and a port, such as 127.0.0.1:7999, or a port alone"
+        )
+    })
 }
 
 impl fmt::Display for ListenAddress {
@@ -282,7 +303,11 @@ mod tests {
         for text in ["127.0.0.1:7999", "[::1]:80", "unix:/run/gripd/client.sock", "unix:client.sock"] {
             assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
         }
-        for wrong in ["", "unix:", "localhost", "7999", ":7999", "unix", "/run/x.sock"] {
+        for (text, meant) in [("7999", "0.0.0.0:7999"), (":80", "0.0.0.0:80"), ("localhost:80", "127.0.0.1:80")] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), meant);
+        }
+        assert_eq!(parse_address("5561", Ipv4Addr::LOCALHOST), Ok(([127, 0, 0, 1], 5561).into()));
+        for wrong in ["", "unix:", "localhost", "70000", ":x", "host:80", "unix", "/run/x.sock"] {
             assert!(wrong.parse::<ListenAddress>().is_err(), "{wrong}");
         }
         let within = |text: &str| text.parse::<ListenAddress>().unwrap().within(Path::new("/etc")).to_string();

@@ -16,7 +16,7 @@ pub use accept::{Acceptor, accept};
 pub use connect::{connect, connect_to_file, connect_to_one_of};
 pub use descriptors::{DescriptorGuard, Descriptors, is_shortage};
 pub use http_connection::{HttpConnection, READY_WAIT, SendResult};
-pub use listen::{BoundListener, BoundListeners, ListenAddress, Listener, OPEN_MODE};
+pub use listen::{BoundListener, BoundListeners, ListenAddress, Listener, OPEN_MODE, parse_address};
 pub use memory::{MemoryAddress, MemoryClient, MemoryServer, MemoryStream};
 pub use outbound::Outbound;
 pub use pace::{ClientDelay, Pace, PaceLimits};

@@ -261,10 +261,10 @@ pub async fn collect(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::parse_lines;
+    use crate::route::routes_of;
 
     fn goes_to(lines: &str, link: &str) -> Result<String, String> {
-        let table = RouteTable::new(parse_lines(lines).unwrap()).unwrap();
+        let table = RouteTable::new(routes_of(lines)).unwrap();
         let query = RouteQuery { host: "chat.example", path: "/events", protocol: Protocol::Http, secure: false };
         let route = Arc::clone(table.find(&query).unwrap());
         let uri = "http://Chat.example/events?x".to_owned();
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn links_among_the_paths_of_the_origin_are_those_of_clients() {
         let led = |line: &str, path: &str, link: &str| {
-            let table = RouteTable::new(parse_lines(line).unwrap()).unwrap();
+            let table = RouteTable::new(routes_of(line)).unwrap();
             let query = RouteQuery { host: "h", path, protocol: Protocol::Http, secure: false };
             let route = Arc::clone(table.find(&query).unwrap());
             let uri = format!("http://h{path}");

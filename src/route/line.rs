@@ -6,19 +6,27 @@ use crate::grip::{InvalidText, invalid};
 
 /// Reads the lines of a routes file.
 ///
+/// Each route and each error comes with the number of its line, counted from 1.
+///
 /// # Errors
-/// Returns an error for each invalid line, with the number of the line, counted from 1.
-pub fn parse_lines(text: &str) -> Result<Vec<Route>, Vec<(usize, InvalidText)>> {
+/// Returns an error for each invalid line.
+pub fn parse_lines(text: &str) -> Result<Vec<(usize, Route)>, Vec<(usize, InvalidText)>> {
     let (mut routes, mut errors) = (Vec::new(), Vec::new());
     // Some editors put a byte order mark at the beginning of a file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.lines().enumerate() {
         match parse_line(line) {
-            Ok(route) => routes.extend(route),
+            Ok(route) => routes.extend(route.map(|route| (index + 1, route))),
             Err(error) => errors.push((index + 1, error)),
         }
     }
     if errors.is_empty() { Ok(routes) } else { Err(errors) }
+}
+
+/// Returns the routes of a file without the numbers of their lines.
+#[cfg(test)]
+pub(crate) fn routes_of(text: &str) -> Vec<Route> {
+    parse_lines(text).unwrap_or_else(|errors| panic!("{errors:?}")).into_iter().map(|(_, route)| route).collect()
 }
 
 /// Reads one line. Returns `None` if the line is blank or contains only a comment.
@@ -223,7 +231,8 @@ mod tests {
     fn all_wrong_lines_of_a_file_are_told_with_their_numbers() {
         let errors = parse_lines("* a:1\n\nb\n* c\n").unwrap_err();
         assert_eq!(errors.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 4]);
-        assert_eq!(parse_lines("# one\n* a:1\nb a:1\n").unwrap().len(), 2);
+        let routes = parse_lines("# one\n* a:1\nb a:1\n").unwrap();
+        assert_eq!(routes.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3]);
     }
 
     proptest! {

@@ -9,6 +9,8 @@ mod target;
 mod users;
 
 pub use condition::{Protocol, RouteCondition, RouteQuery};
+#[cfg(test)]
+pub(crate) use line::routes_of;
 pub use line::{parse_line, parse_lines};
 pub use options::{JsonpOptions, Rewrite, Signing};
 pub use table::RouteTable;

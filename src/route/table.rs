@@ -100,11 +100,11 @@ impl RouteTable {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Protocol, TargetPlace, parse_lines};
+    use super::super::{Protocol, TargetPlace, routes_of};
     use super::*;
 
     fn find(lines: &str, host: &str, path: &str) -> Option<u16> {
-        let table = RouteTable::new(parse_lines(lines).unwrap()).unwrap();
+        let table = RouteTable::new(routes_of(lines)).unwrap();
         let query = RouteQuery { host, path, protocol: Protocol::Http, secure: false };
         table.find(&query).and_then(|route| match &route.targets[0].place {
             TargetPlace::Address(address) => Some(address.port),
@@ -132,7 +132,7 @@ mod tests {
         }
         assert_eq!(find("* a:1\n127.0.0.1 a:2", "127.1", "/"), Some(2));
         assert_eq!(find("* a:1\njwt.test a:2", "jwt.test.other", "/"), Some(1));
-        let twice = parse_lines("jwt.test a:1\njwt.test. a:2").unwrap();
+        let twice = routes_of("jwt.test a:1\njwt.test. a:2");
         assert!(RouteTable::new(twice).is_err());
     }
 
@@ -156,14 +156,13 @@ mod tests {
 
     #[test]
     fn the_same_condition_twice_is_an_error() {
-        assert!(RouteTable::new(parse_lines("*,id=a x:1\n*,id=b x:2").unwrap()).is_err());
-        assert!(RouteTable::new(parse_lines("*,path_beg=/a x:1\n*,path_beg=/b x:2").unwrap()).is_ok());
+        assert!(RouteTable::new(routes_of("*,id=a x:1\n*,id=b x:2")).is_err());
+        assert!(RouteTable::new(routes_of("*,path_beg=/a x:1\n*,path_beg=/b x:2")).is_ok());
     }
 
     #[test]
     fn ids_lead_to_routes_whatever_their_condition() {
-        let table =
-            RouteTable::new(parse_lines("h,id=a,path_beg=/x a:1\nid=b a:2\n*,id=c a:3\nh,id=c a:4").unwrap()).unwrap();
+        let table = RouteTable::new(routes_of("h,id=a,path_beg=/x a:1\nid=b a:2\n*,id=c a:3\nh,id=c a:4")).unwrap();
         let found = |id, path| table.named(id, path).map(|route| route.targets[0].to_string());
         assert_eq!(found("a", "/x/1").as_deref(), Some("a:1"));
         assert_eq!(found("a", "/y"), None);
@@ -175,14 +174,14 @@ mod tests {
 
     #[test]
     fn a_route_is_found_again_in_another_table() {
-        let old = RouteTable::new(parse_lines("*,id=a a:1\nh a:2").unwrap()).unwrap();
-        let new = RouteTable::new(parse_lines("h a:9\nx,id=a a:8").unwrap()).unwrap();
+        let old = RouteTable::new(routes_of("*,id=a a:1\nh a:2")).unwrap();
+        let new = RouteTable::new(routes_of("h a:9\nx,id=a a:8")).unwrap();
         let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
         assert_eq!(again, ["a:8", "a:9"]);
         assert!(RouteTable::default().again(old.routes().next().unwrap()).is_none());
         // The condition is compared before the id, because an id may be added, removed, or given to another route.
-        let old = RouteTable::new(parse_lines("* a:1\nh,id=x a:2").unwrap()).unwrap();
-        let new = RouteTable::new(parse_lines("*,id=x a:8\nh,id=x a:9").unwrap()).unwrap();
+        let old = RouteTable::new(routes_of("* a:1\nh,id=x a:2")).unwrap();
+        let new = RouteTable::new(routes_of("*,id=x a:8\nh,id=x a:9")).unwrap();
         let again: Vec<_> = old.routes().map(|route| new.again(route).unwrap().targets[0].to_string()).collect();
         assert_eq!(again, ["a:8", "a:9"]);
     }

@@ -43,6 +43,14 @@ impl DeliveryForm {
         }
     }
 
+    /// Returns whether a piece of this form ends within a line of an event stream.
+    pub(super) fn ends_within_line(self, piece: &[u8]) -> bool {
+        match self {
+            Self::Events(form) => form.content_of(piece).last().is_some_and(|last| *last != b'\n'),
+            Self::Response | Self::Away | Self::Stream(_) | Self::Messages(_) => false,
+        }
+    }
+
     /// Returns the name of this kind of connection, as lists and webhooks show it.
     pub(super) const fn kind(self) -> &'static str {
         match self {
@@ -117,7 +125,8 @@ pub(super) struct Conn {
     pub(super) feed: DeliveryForm,
     /// Whether gripd sends comments on this event stream while it is idle.
     pub(super) sends_comments: bool,
-    /// Whether the last bytes that were passed to the transport end within a line of an event stream.
+    /// Whether the last bytes may end within a line of an event stream. It is set with each piece that ends so, and
+    /// cleared by a flush whose last piece ends a line.
     pub(super) is_within_line: bool,
     /// The reason for which the connection is held no longer, once that is decided.
     pub(super) reason: Option<EndReason>,

@@ -1,7 +1,7 @@
 //! Flushing: each outlet that has got bytes is written to once.
 
 use super::end_state::EndingPhase;
-use super::{ConnectionKey, DeliveryForm, ShardState, millis_since};
+use super::{ConnectionKey, ShardState, millis_since};
 use crate::net::{NextWrite, WriteOutcome};
 
 /// The number of bytes in outlets after which a flush lets other tasks run.
@@ -34,10 +34,10 @@ impl ShardState {
         let next = if conn.is_complete() { NextWrite::End } else { NextWrite::Bytes };
         let Some(transport) = &mut conn.transport else { return };
         let waiting = conn.outlet.bytes();
-        if let DeliveryForm::Events(form) = conn.feed
+        if conn.is_within_line
             && let Some(piece) = conn.outlet.last()
         {
-            conn.is_within_line = form.content_of(piece).last() != Some(&b'\n');
+            conn.is_within_line = conn.feed.ends_within_line(piece);
         }
         let written = conn.outlet.write_to(transport, next);
         let left = conn.outlet.bytes();

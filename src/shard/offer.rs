@@ -222,6 +222,7 @@ impl ShardState {
             }
             return self.overflow(key, outcome);
         }
+        conn.is_within_line |= conn.feed.ends_within_line(piece);
         conn.note(undo, piece, now_ms);
         outcome.delivered += 1;
     }

@@ -89,6 +89,11 @@ impl Rendered {
             || self.response.as_ref().is_some_and(patches)
     }
 
+    /// Returns whether the content for event streams ends within a line.
+    pub(super) fn ends_within_line(&self) -> bool {
+        self.event_content().and_then(|chunk| chunk.content().last()).is_some_and(|last| *last != b'\n')
+    }
+
     /// Returns the content for event streams: the event or, if there is none, the content for streams.
     pub(super) fn event_content(&self) -> Option<&Chunk> {
         self.events.as_ref().or(self.stream.as_ref())

@@ -69,6 +69,7 @@ impl ShardState {
             return;
         }
         conn.active_ms = now_ms;
+        conn.is_within_line |= conn.feed.ends_within_line(&piece);
         conn.push(Rc::clone(&piece), &mut self.outgoing);
         conn.note(None, &piece, now_ms);
     }

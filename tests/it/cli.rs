@@ -1,6 +1,6 @@
 //! The program `gripd`: its commands, exit codes, log and signals.
 
-use crate::support::{Answer, Client, Origin, Program, eventually, get, run};
+use crate::support::{Answer, Client, Origin, Program, eventually, get, gripd, run};
 use gripd::net::ListenAddress;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -154,9 +154,11 @@ fn every_error_of_a_configuration_is_reported_with_its_location() {
     for (line, why) in [
         ("shards = 70000", "threads"),
         ("drain = -1", "seconds"),
-        ("delivery.close_grace = 0", "seconds"),
-        ("delivery.close_grace = 1e19", "seconds"),
+        ("delivery.close_grace = 0", "from a millisecond to a year"),
+        ("delivery.close_grace = 1e19", "from a millisecond to a year"),
+        ("delivery.close_grace = \"soon\"", "give a duration, such as 250ms"),
         ("client.max_channels = 0", "must be a whole number above 0"),
+        ("client.max_chanels = 5", "did you mean 'max_channels'?"),
     ] {
         let file = write("value.toml", &format!("log = \"info\"\n{line}\n"));
         let (code, _, err) = run(&["check", "--config", file.to_str().unwrap()]);
@@ -165,6 +167,129 @@ fn every_error_of_a_configuration_is_reported_with_its_location() {
     }
     let good = write("good.toml", "shards = 1\n");
     assert_eq!(run(&["--config", good.to_str().unwrap(), "--route", "x"]).0, 2);
+}
+
+#[test]
+fn one_check_reports_the_errors_of_all_kinds_at_once() {
+    let text = "drain = \"soon\"\nshrads = 1\n\n[origin]\nsig_key = \"base64:?\"\n\n[[route]]\nhost = \"a\"\n\n\
+                [[route]]\ntarget = \"localhost\"\n\n[[webhook]]\nurl = \"ftp://x\"\n\n[[control.token]]\nname = \"t\"\n\
+                secret = \"s\"\nscopes = [\"fly\"]\n";
+    let file = write("all-wrong.toml", text);
+    let (code, out, err) = run(&["check", "--config", file.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (78, ""), "{err}");
+    for (line, why) in [
+        (1, "'drain': give a duration"),
+        (2, "unknown setting 'shrads': did you mean 'shards'?"),
+        (5, "origin.sig_key"),
+        (7, "the setting 'target' is missing"),
+        (10, "the target 'localhost' has no port"),
+        (13, "[[webhook]] 1: url"),
+        (16, "'fly' is not a valid scope"),
+    ] {
+        let place = format!("all-wrong.toml:{line}: ");
+        let found = err.lines().any(|error| error.contains(&place) && error.contains(why));
+        assert!(found, "{place}{why} is missing: {err}");
+    }
+    assert_eq!(err.lines().count(), 7, "{err}");
+}
+
+#[test]
+fn check_tries_what_it_can_and_sums_up_what_would_run() {
+    let origin = Origin::holding();
+    let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let used = used.local_addr().unwrap().to_string();
+    let state = crate::support::folder("check-state");
+    let config = write(
+        "tried.toml",
+        &format!(
+            "state_dir = {state:?}\n[[route]]\nid = \"chat\"\ntarget = \"{}\"\n[control]\nunix = \"tried.sock\"\n\
+             [[control.token]]\nname = \"t\"\nsecret = \"s3cret\"\nscopes = [\"admin\"]\n[[webhook]]\nurl = \"http://127.0.0.1:1/\"\n",
+            origin.address
+        ),
+    );
+    let config = config.to_str().unwrap();
+    let (code, out, err) = run(&["check", "--config", config, "--listen", &used, "--control", "0", "--shards", "3"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for expected in [
+        "The configuration is valid: 1 route.",
+        &format!("clients     {used}"),
+        "publishers  127.0.0.1:0 (1 token)",
+        "tried.sock",
+        "threads     3",
+        "check-state",
+        "webhooks    1",
+        &format!("route       chat -> {}", origin.address),
+        &format!("Note: the address {used} for clients is in use"),
+    ] {
+        assert!(out.contains(expected), "{expected} is missing: {out}");
+    }
+    assert!(!out.contains("s3cret") && std::fs::read_dir(&state).unwrap().next().is_none());
+    let away = ["check", "--route", "* 127.0.0.1:1", "--listen", "0", "--control", "0"];
+    let (code, out, _) = run(&away);
+    assert!(code == 0 && out.contains("Note: the origin 127.0.0.1:1 cannot be reached now: "), "{out}");
+    // Nobody has this address, and the folder does not exist.
+    let unusable = write("unusable.toml", "state_dir = \"/proc/no/such\"\nlisten = \"unix:/proc/no/such.sock\"\n");
+    let unusable =
+        ["check", "--config", unusable.to_str().unwrap(), "--route", "* localhost:1", "--control", "192.0.2.1:1"];
+    let (code, out, err) = run(&unusable);
+    assert_eq!(code, 78, "{out}{err}");
+    assert!(!out.contains("is valid"), "{out}");
+    for expected in
+        ["unix:/proc/no/such.sock for clients", "192.0.2.1:1 for publishers", "state_dir: the folder /proc/no/such"]
+    {
+        assert!(err.contains(expected), "{expected} is missing: {err}");
+    }
+}
+
+/// Runs a program with variables in its environment. Returns the exit code, standard output and standard error.
+fn with_environment(args: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    let done = gripd(args).envs(variables.iter().copied()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+#[test]
+fn every_setting_can_be_an_environment_variable() {
+    let config = write("environment.toml", "shards = 5\n[client]\nidle_timeout = 70\n");
+    let config = config.to_str().unwrap();
+    let variables = [
+        ("GRIPD_CONFIG", config),
+        ("GRIPD_ROUTE", "a,id=one localhost:1\nb,id=two localhost:2,over_http"),
+        ("GRIPD_LISTEN", "localhost:0"),
+        ("GRIPD_CONTROL_LISTEN", "0"),
+        ("GRIPD_SHARDS", "2"),
+        ("GRIPD_CLIENT_PROXIES", "10.0.0.0/8, ::1"),
+        ("GRIPD_DELIVERY_CLIENT_BUFFER", "1MiB"),
+        ("GRIPD_WEBSOCKET_COMPRESSION", "true"),
+        ("GRIPD_CONTROL_TOKEN", r#"[{ name = "t", secret = "s3cret", scopes = ["admin"] }]"#),
+        // Other programs may use the same beginning, as Kubernetes does for a service with this name.
+        ("GRIPD_PORT", "tcp://10.0.0.1:80"),
+    ];
+    let (code, out, err) = with_environment(&["check"], &variables);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for expected in ["2 routes", "127.0.0.1:0 (1 token)", "threads     2", "one -> localhost:1", "two -> localhost:2"] {
+        assert!(out.contains(expected), "{expected} is missing: {out}");
+    }
+    let (_, out, _) = with_environment(&["check", "--shards", "4", "--route", "c localhost:3"], &variables);
+    assert!(out.contains("threads     4") && out.contains("1 route.") && out.contains("localhost:3"), "{out}");
+    for (name, value, why) in [
+        ("GRIPD_SHARDS", "many", "the environment variable GRIPD_SHARDS: 'shards' must be a whole number"),
+        ("GRIPD_CLIENT_PROXIES", "nowhere", "the environment variable GRIPD_CLIENT_PROXIES: client.proxies: "),
+        ("GRIPD_DRAIN", "soon", "the environment variable GRIPD_DRAIN: 'drain': give a duration"),
+        ("GRIPD_ROUTE", "nonsense", "the environment variable GRIPD_ROUTE: 'nonsense': "),
+    ] {
+        let (code, _, err) = with_environment(&["check", "--config", config], &[(name, value)]);
+        assert!(code == 78 && err.contains(why), "{name}: {err}");
+    }
+}
+
+#[test]
+fn the_defaults_can_be_printed() {
+    let (code, out, err) = run(&["config", "--defaults"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/gripd.toml")).unwrap());
+    let file = write("printed.toml", &out);
+    assert_eq!(run(&["check", "--config", file.to_str().unwrap(), "--listen", "0", "--control", "0"]).0, 0);
 }
 
 #[test]

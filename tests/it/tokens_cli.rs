@@ -78,7 +78,7 @@ fn settings_that_cannot_be_read_are_reported_with_their_line() {
         ("secrets = \"s3cret\"", "unknown setting 'secrets'"),
         ("secret = 12345678", "key and secret must be strings"),
         ("key = [\"s3cret\"]", "key and secret must be strings"),
-        ("scopes = \"admin\"", "'scopes' must be a list"),
+        ("scopes = \"admin\"", "'control.token.scopes' must be a list"),
     ] {
         let (code, err) = check("token_read.toml", &token(lines));
         assert_eq!(code, 78, "{err}");

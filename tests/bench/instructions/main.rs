@@ -44,6 +44,7 @@ impl World {
             shards: Some(1),
             log: Some(LevelFilter::OFF),
             demo: false,
+            environment: Vec::new(),
         };
         let mut config = Config::load(None, &overrides).unwrap_or_else(|error| panic!("{error}"));
         config.control.unix = Some(ListenAddress::Memory(control.clone()));

@@ -24,6 +24,7 @@ fn overrides(routes: &[String]) -> Overrides {
         shards: Some(2),
         log: Some(LevelFilter::OFF),
         demo: false,
+        environment: Vec::new(),
     }
 }
 

@@ -1,0 +1,118 @@
+//! Settings in environment variables: `GRIPD_`, and the name of the setting in capital letters with `_` for `.`, such
+//! as `GRIPD_CLIENT_IDLE_TIMEOUT` for `idle_timeout` in `[client]`.
+
+use super::file::ConfigFile;
+use super::places::SettingPlaces;
+use serde::Deserialize;
+use serde::de::value::Error as AnyError;
+use serde::de::{Deserializer, Error as _, Visitor};
+use serde::forward_to_deserialize_any;
+use toml::{Table, Value};
+
+/// The beginning of the names of all variables.
+const PREFIX: &str = "GRIPD_";
+/// The variable with the routes, one line for each. It takes the place of all other routes, as `--route` does.
+const ROUTES: &str = "GRIPD_ROUTE";
+
+/// Returns the lines of routes in the environment.
+pub(super) fn routes(variables: &[(String, String)]) -> Vec<String> {
+    let lines = variables.iter().filter(|(name, _)| name == ROUTES).flat_map(|(_, value)| value.lines());
+    lines.map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns whether the environment names routes, so that gripd does not run the demo.
+pub fn names_routes(variables: &[(String, String)]) -> bool {
+    !routes(variables).is_empty() || variables.iter().any(|(name, _)| name == "GRIPD_ROUTES")
+}
+
+/// Puts the settings of the environment into a table, in place of those that it has.
+pub(super) fn overlay(table: &mut Table, places: &mut SettingPlaces, variables: &[(String, String)]) {
+    for path in settings() {
+        let name = variable(&path);
+        let Some((_, text)) = variables.iter().find(|(found, _)| *found == name) else { continue };
+        if name == ROUTES {
+            continue;
+        }
+        let value = value(&path, text);
+        insert(table, &path, value);
+        places.set(&path, &format!("the environment variable {name}"));
+    }
+}
+
+/// Returns the name of the variable for a setting such as `client.idle_timeout`.
+fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", path.replace('.', "_").to_ascii_uppercase())
+}
+
+/// Returns the paths of all settings, such as `drain` and `client.idle_timeout`.
+fn settings() -> Vec<String> {
+    let tables = super::file::tables();
+    let top = fields_of::<ConfigFile>().iter().filter(|name| tables.iter().all(|(table, _)| table != *name));
+    let inner = tables.iter().flat_map(|(table, fields)| fields.iter().map(move |field| format!("{table}.{field}")));
+    top.map(|name| (*name).to_owned()).chain(inner).collect()
+}
+
+/// Returns the value of a setting that is written as `text`: the text itself if the setting may be a string, or else
+/// a TOML value, such as `true` or `["a", "b"]`, or else a list of the parts between commas.
+fn value(path: &str, text: &str) -> Value {
+    let plain = Value::String(text.to_owned());
+    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
+    let parsed = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    let parts = text.split(',').map(|part| Value::String(part.trim().to_owned())).collect();
+    let candidates = [Some(plain.clone()), parsed.clone(), Some(Value::Array(parts))];
+    let accepted = candidates.into_iter().flatten().find(|candidate| {
+        let mut table = Table::new();
+        insert(&mut table, path, candidate.clone());
+        ConfigFile::deserialize(table).is_ok()
+    });
+    accepted.or(parsed).unwrap_or(plain)
+}
+
+fn insert(table: &mut Table, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(table.insert(path.to_owned(), value)),
+        Some((name, rest)) => {
+            let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+            if !inner.is_table() {
+                *inner = Value::Table(Table::new());
+            }
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Returns the names of the fields of a struct, as they are written in the file.
+pub(super) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let mut fields: &'static [&'static str] = &[];
+    // The deserializer takes the names and gives no value, so there is always an error.
+    let _ = T::deserialize(FieldNames(&mut fields));
+    fields
+}
+
+/// A deserializer that takes the names of a struct's fields, and gives no value.
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = AnyError;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, AnyError> {
+        *self.0 = fields;
+        Err(AnyError::custom("there is no value"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, AnyError> {
+        Err(AnyError::custom("there is no value"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
