@@ -39,7 +39,7 @@ ELSEWHERE = {
     "python3 tests/bench/": "check_load_client.py, for the client; the figures are measured by hand",
 }
 # Pages whose commands another script types.
-TYPED_BY = {"docs/trusted-channels.md": "trusted_channels.py"}
+TYPED_BY = {"docs/trusted-channels.md": "trusted_channels.py", "docs/tutorial.md": "tutorial.py"}
 # The addresses on the pages: of the backend, of gripd's clients, and of its control port.
 BACKEND, CLIENTS, CONTROL = "localhost:8000", "localhost:7999", "localhost:5561"
 
