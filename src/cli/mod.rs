@@ -11,6 +11,7 @@ mod publisher_args;
 mod reload;
 mod run;
 mod server;
+mod service_manager;
 
 use crate::config::ConfigError;
 use args::{Args, Command};

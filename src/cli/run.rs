@@ -2,6 +2,7 @@
 
 use super::args::ConfigSource;
 use super::reload::{ReloadOccasion, RouteReload};
+use super::service_manager::ServiceManager;
 use super::{FAILURE, OK, demo, refuse};
 use crate::config::Config;
 use crate::daemon::Daemon;
@@ -53,12 +54,20 @@ fn run(config: Config, mut reload: RouteReload<'_>) -> io::Result<bool> {
         // missed.
         let mut signals = Signals::new()?;
         let is_demo = config.routes.is_none();
+        let longest_drain = config.drain + config.shard.close_grace;
         reload.started(&config);
         let daemon = Daemon::start(config)?;
+        let manager = ServiceManager::of_environment();
+        manager.ready(&format!("Clients connect to {}, publishers to {}", daemon.listen(), daemon.control_listen()));
         if is_demo {
             demo::introduce(&daemon);
         }
-        signals.terminated(|occasion| reload.look(&daemon, occasion)).await;
+        let look = |occasion| match occasion {
+            ReloadOccasion::Signal => manager.reload(|| reload.look(&daemon, occasion)),
+            ReloadOccasion::Routine => reload.look(&daemon, occasion),
+        };
+        signals.terminated(look).await;
+        manager.stopping(longest_drain);
         daemon.drain();
         let over = async {
             while !daemon.is_over() {

@@ -42,6 +42,7 @@ mod request_spoofing;
 mod retry;
 mod routes;
 mod selection;
+mod service_manager;
 mod slow;
 mod stream;
 mod subscriptions;
