@@ -6,6 +6,8 @@ mod defaults;
 mod demo;
 mod item;
 mod outcome;
+#[cfg(test)]
+mod pages;
 mod publish;
 mod publisher_args;
 mod reload;
