@@ -21,7 +21,7 @@ fn read(path: &Path) -> String {
 
 /// Returns all Markdown files of the repository.
 fn papers() -> Vec<PathBuf> {
-    let folders = ["", "docs", "tests/bench", "tests/interop"].map(|name| root().join(name));
+    let folders = ["", "docs", "packaging", "tests/bench", "tests/interop"].map(|name| root().join(name));
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let papers: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
     assert!(papers.len() > 12, "too few files were found: {papers:?}");
