@@ -22,6 +22,9 @@ _gripd() {
             gripd,close)
                 cmd="gripd__subcmd__close"
                 ;;
+            gripd,config)
+                cmd="gripd__subcmd__config"
+                ;;
             gripd,demo)
                 cmd="gripd__subcmd__demo"
                 ;;
@@ -36,6 +39,9 @@ _gripd() {
                 ;;
             gripd__subcmd__help,close)
                 cmd="gripd__subcmd__help__subcmd__close"
+                ;;
+            gripd__subcmd__help,config)
+                cmd="gripd__subcmd__help__subcmd__config"
                 ;;
             gripd__subcmd__help,demo)
                 cmd="gripd__subcmd__help__subcmd__demo"
@@ -53,7 +59,7 @@ _gripd() {
 
     case "${cmd}" in
         gripd)
-            opts="-h -V --route --config --listen --port --control --shards --loglevel --log --help --version demo check publish close help"
+            opts="-h -V --route --config --listen --port --control --shards --loglevel --log --help --version demo check config publish close help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -198,6 +204,20 @@ _gripd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        gripd__subcmd__config)
+            opts="-h --defaults --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         gripd__subcmd__demo)
             opts="-h --config --listen --port --control --shards --loglevel --log --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -241,7 +261,7 @@ _gripd() {
             return 0
             ;;
         gripd__subcmd__help)
-            opts="demo check publish close help"
+            opts="demo check config publish close help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -269,6 +289,20 @@ _gripd() {
             return 0
             ;;
         gripd__subcmd__help__subcmd__close)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        gripd__subcmd__help__subcmd__config)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -34,7 +34,8 @@ complete -c gripd -n "__fish_gripd_needs_command" -l log -l loglevel -d 'The lev
 complete -c gripd -n "__fish_gripd_needs_command" -s h -l help -d 'Print help'
 complete -c gripd -n "__fish_gripd_needs_command" -s V -l version -d 'Print version'
 complete -c gripd -n "__fish_gripd_needs_command" -f -a "demo" -d 'Run the demo, a chat that is served to this machine only'
-complete -c gripd -n "__fish_gripd_needs_command" -f -a "check" -d 'Read the configuration and report the errors in it'
+complete -c gripd -n "__fish_gripd_needs_command" -f -a "check" -d 'Read the configuration, report all errors in it, try what it names, and sum up what would run'
+complete -c gripd -n "__fish_gripd_needs_command" -f -a "config" -d 'Print a configuration file with all settings, their defaults and their descriptions'
 complete -c gripd -n "__fish_gripd_needs_command" -f -a "publish" -d 'Publish an item to a channel, and print how many connections got it'
 complete -c gripd -n "__fish_gripd_needs_command" -f -a "close" -d 'Close the connections of a channel, and print how many were closed'
 complete -c gripd -n "__fish_gripd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -53,6 +54,8 @@ complete -c gripd -n "__fish_gripd_using_subcommand check" -l control -d 'The ad
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l shards -d 'The number of threads that hold connections, from 1 to 1024; by default, one per core' -r
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l log -l loglevel -d 'The level of the log: error, warn, info, debug, trace or off; or Pushpin\'s 0 to 4' -r
 complete -c gripd -n "__fish_gripd_using_subcommand check" -s h -l help -d 'Print help'
+complete -c gripd -n "__fish_gripd_using_subcommand config" -l defaults -d 'Print the file with the defaults'
+complete -c gripd -n "__fish_gripd_using_subcommand config" -s h -l help -d 'Print help'
 complete -c gripd -n "__fish_gripd_using_subcommand publish" -l id -d 'The item\'s id; it is also the id of the server-sent event' -r
 complete -c gripd -n "__fish_gripd_using_subcommand publish" -l prev-id -d 'The id of the item before this one in the channel' -r
 complete -c gripd -n "__fish_gripd_using_subcommand publish" -l sender -d 'The sender of the item; sets its meta \'sender\'' -r
@@ -82,8 +85,9 @@ complete -c gripd -n "__fish_gripd_using_subcommand close" -l spec -d 'The contr
 complete -c gripd -n "__fish_gripd_using_subcommand close" -s u -l user -d 'A user name and a password for the control API' -r
 complete -c gripd -n "__fish_gripd_using_subcommand close" -s B -l bearer -d 'A bearer token for the control API' -r
 complete -c gripd -n "__fish_gripd_using_subcommand close" -s h -l help -d 'Print help'
-complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check publish close help" -f -a "demo" -d 'Run the demo, a chat that is served to this machine only'
-complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check publish close help" -f -a "check" -d 'Read the configuration and report the errors in it'
-complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check publish close help" -f -a "publish" -d 'Publish an item to a channel, and print how many connections got it'
-complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check publish close help" -f -a "close" -d 'Close the connections of a channel, and print how many were closed'
-complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check publish close help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check config publish close help" -f -a "demo" -d 'Run the demo, a chat that is served to this machine only'
+complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check config publish close help" -f -a "check" -d 'Read the configuration, report all errors in it, try what it names, and sum up what would run'
+complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check config publish close help" -f -a "config" -d 'Print a configuration file with all settings, their defaults and their descriptions'
+complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check config publish close help" -f -a "publish" -d 'Publish an item to a channel, and print how many connections got it'
+complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check config publish close help" -f -a "close" -d 'Close the connections of a channel, and print how many were closed'
+complete -c gripd -n "__fish_gripd_using_subcommand help; and not __fish_seen_subcommand_from demo check config publish close help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -38,6 +38,15 @@ An invalid configuration.
 \fBGRIP_URL\fR
 The control API to which \fBgripd publish\fR and \fBgripd close\fR send requests.
 .TP
+\fBGRIPD_CONFIG\fR
+The configuration file, as for \fB\-\-config\fR.
+.TP
+\fBGRIPD_ROUTE\fR
+The lines of routes, as for \fB\-\-route\fR.
+.TP
+\fBGRIPD_\fR\fINAME\fR
+The setting of this name, such as \fBGRIPD_CLIENT_IDLE_TIMEOUT\fR for \fBidle_timeout\fR in \fB[client]\fR.
+.TP
 \fBNOTIFY_SOCKET\fR
 The socket of the service manager that gripd tells when it serves, reloads and stops.
 .SH FILES

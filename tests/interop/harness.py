@@ -163,7 +163,7 @@ class Gripd(ControlPort):
             file.write(config or "")
             file.flush()
             configs = ["--config", file.name] if config else []
-            self.process = Process([GRIPD, *configs, *routes, *addresses], "stderr")
+            self.process = Process([GRIPD, *configs, *routes, *addresses, "--log", "info"], "stderr")
             try:
                 started = self.process.find(r"started .*clients=([\d.]+):(\d+) control=([\d.]+):(\d+)")
             except BaseException:

@@ -199,6 +199,7 @@ class Tour(ControlPort):
         self._env = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | {
             "PATH": ":".join([str(self.folder), *path]),
             "TERM": "dumb",
+            "GRIP_URL": f"http://localhost:{self.control[1]}",
             "npm_config_audit": "false",
             "npm_config_fund": "false",
             "npm_config_update_notifier": "false",
@@ -328,7 +329,7 @@ def speaks_websocket(tour):
 
 def kicks(tour):
     bob = tour.at("bob")
-    tour.say("curl localhost:5561/publish")
+    tour.say("gripd close")
     tour.at("alice").shows(tour.shown())
     same(bob.ends(), 0, "the exit code of the client that was kicked")
     bob.type(tour.command("curl -i"))
