@@ -288,6 +288,24 @@ def a_drain_ends_everything(stack):
     stack.gripd.end()
 
 
+def a_stock_nginx_delivers_at_once():
+    """An nginx whose only line about gripd is proxy_pass buffers responses, unless they tell it not to."""
+    with ExitStack() as closing:
+        folder = closing.enter_context(open_folder())
+        web = closing.enter_context(Origin(origin))
+        gripd = Gripd(folder, "tcp", f"[[route]]\ntarget = '{web.address}'\n")
+        closing.callback(gripd.end)
+        [port] = free_ports(1)
+        text = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://{gripd.address}; }} }}\n"
+        closing.callback(Proxy("nginx", text, folder, port).end)
+        client = Process(["curl", "-sSN", f"http://127.0.0.1:{port}/events/alice"], "stdout")
+        closing.callback(client.end)
+        client.find("^data: hello$")
+        for number in range(10):
+            gripd.publish(stream_item("user-alice", number))
+            client.find(f"^data: {number}$")
+
+
 SCENES = [
     (streams, *HTTP),
     (long_polls, *HTTP),
@@ -332,7 +350,7 @@ def main():
         failures += run([scene for silence in silences for scene in scenes_of(silence.stack)])
         failures += run([named(f"silence_is_survived_through_{s.stack.name}", s.is_survived) for s in silences])
         failures += run([named(f"a_drain_through_{s.stack.name}", a_drain_ends_everything, s.stack) for s in silences])
-    return failures + run(NODES)
+    return failures + run([a_stock_nginx_delivers_at_once, *NODES])
 
 
 if __name__ == "__main__":
