@@ -12,6 +12,13 @@ fn outcome(reply: &[u8]) -> Option<Outcome> {
     published.items.into_iter().next()
 }
 
+/// Returns the warnings in a reply, without control characters.
+pub(super) fn warnings(reply: &[u8]) -> Vec<String> {
+    let published: Option<Published> = serde_json::from_slice(reply).ok();
+    let warnings = published.map(|published| published.warnings).unwrap_or_default();
+    warnings.iter().map(|warning| warning.chars().filter(|c| !c.is_control()).collect()).collect()
+}
+
 /// Returns how many connections got the item of `gripd publish`, and why others did not.
 pub(super) fn of_publish(args: &PublishArgs, reply: &[u8]) -> String {
     let Some(outcome) = outcome(reply) else { return "Published".to_owned() };

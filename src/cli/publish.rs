@@ -44,13 +44,15 @@ fn fail(code: u8, error: &dyn Error) -> u8 {
     code
 }
 
-/// Publishes one item and returns the reply.
+/// Publishes one item, prints the warnings of the reply, and returns the reply.
 fn post(server: &ServerArgs, item: &Value) -> Result<Bytes, Box<dyn Error>> {
     let server = ControlServer::of(server)?;
     let body = json!({ "items": [item] }).to_string();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async {
+    let reply = runtime.block_on(async {
         let sent = tokio::time::timeout(TIMEOUT, server.post(body)).await;
         sent.map_err(|_| format!("{server} did not answer within {} seconds", TIMEOUT.as_secs()))?
-    })
+    })?;
+    outcome::warnings(&reply).iter().for_each(|warning| eprintln!("Warning: {warning}"));
+    Ok(reply)
 }

@@ -384,7 +384,7 @@ mod tests {
                 format!(r#"{{"channel":"{channel}"{formats}{action}}}"#)
             };
             let body = format!(r#"{{"items":[{}]}}"#, items.iter().map(json).collect::<Vec<_>>().join(","));
-            let batch = parse_batch(body.as_bytes()).unwrap();
+            let batch = parse_batch(body.as_bytes()).unwrap().items;
             let scopes: Vec<Scope> = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
             let token = ControlToken::secret("t", "s3cret", scopes.clone());
             let grant = Grant { caller: Peer::Unix, basis: GrantBasis::Token(CallerIdentity { token: &token, subject: None }) };

@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::reply::{ApiReply, MediaType};
 use crate::cluster::Publisher;
 use crate::grip::Item;
-use crate::grip::item::parse_batch;
+use crate::grip::item::{Batch, parse_batch};
 use crate::hub::{BusyReason, OnFinalOutcomes, Outcome, Receipt};
 use bytes::Bytes;
 use hyper::Request;
@@ -25,6 +25,9 @@ pub struct Published {
     pub message: String,
     /// The outcome of each item, in the order in which they were sent.
     pub items: Vec<Outcome>,
+    /// The warnings about items that probably do not mean what the publisher believes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Publishes the items of a request, either all of them or none.
@@ -37,7 +40,7 @@ pub(super) async fn publish(
     media: MediaType,
     request: Request<Incoming>,
 ) -> Result<ApiReply, ApiError> {
-    let items = parse(&body::read(control, request.into_body()).await?)?;
+    let Batch { items, warnings } = parse(&body::read(control, request.into_body()).await?)?;
     if let Err(refusal) = grant.check_items(&items) {
         return Ok(control.refuse(refusal));
     }
@@ -58,7 +61,7 @@ pub(super) async fn publish(
     }
     Ok(match published {
         Ok(None) => ApiReply::text(200, "Published"),
-        Ok(Some(items)) => ApiReply::json(&Published { message: "Published".to_owned(), items }),
+        Ok(Some(items)) => ApiReply::json(&Published { message: "Published".to_owned(), items, warnings }),
         Err(busy) => ApiReply::text(503, busy.to_string()).retry_after(1),
     })
 }
@@ -103,7 +106,7 @@ impl FinalOutcomes {
     }
 }
 
-fn parse(body: &Bytes) -> Result<Vec<Item>, ApiError> {
+fn parse(body: &Bytes) -> Result<Batch, ApiError> {
     parse_batch(body).map_err(|error| ApiError::Malformed(error.to_string()))
 }
 

@@ -140,7 +140,7 @@ mod tests {
 
     /// Returns the needs of an item, in one line.
     fn needed(item: Value) -> String {
-        let items = parse_batch(json!({ "items": [item] }).to_string().as_bytes()).unwrap();
+        let items = parse_batch(json!({ "items": [item] }).to_string().as_bytes()).unwrap().items;
         items.iter().flat_map(needs).map(|need| need.to_string()).collect::<Vec<_>>().join(" and ")
     }
 

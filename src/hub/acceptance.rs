@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn items(items: &[Value]) -> Vec<Item> {
-        crate::grip::item::parse_batch(json!({ "items": items }).to_string().as_bytes()).unwrap()
+        crate::grip::item::parse_batch(json!({ "items": items }).to_string().as_bytes()).unwrap().items
     }
 
     fn many(channel: &str, count: usize) -> Vec<Item> {

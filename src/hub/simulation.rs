@@ -104,7 +104,7 @@ impl Simulation {
         let name = CHANNELS[channel];
         let item = json!({ "channel": name, "id": number.to_string(), "prev-id": (number - 1).to_string(),
             "http-stream": { "content": format!("{name}{number} ") } });
-        let items = parse_batch(json!({ "items": [item] }).to_string().as_bytes()).unwrap();
+        let items = parse_batch(json!({ "items": [item] }).to_string().as_bytes()).unwrap().items;
         self.hub.publish(items, Box::new(|_| {})).await.unwrap();
     }
 

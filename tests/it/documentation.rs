@@ -131,7 +131,9 @@ fn items_and_json_of_the_pages_can_be_read() {
     for paper in papers() {
         let text = read(&paper);
         for body in published(&text) {
-            parse_batch(body.as_bytes()).unwrap_or_else(|error| panic!("{}: {error} in {body}", paper.display()));
+            let batch = parse_batch(body.as_bytes());
+            let batch = batch.unwrap_or_else(|error| panic!("{}: {error} in {body}", paper.display()));
+            assert!(batch.warnings.is_empty(), "{}: {:?} in {body}", paper.display(), batch.warnings);
             items += 1;
         }
         for block in blocks(&text, "json") {

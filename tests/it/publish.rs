@@ -1,6 +1,6 @@
 //! Publishing with the control API: the replies that publishers of Pushpin expect, and the checks of gripd.
 
-use crate::support::{Client, Gripd, Origin, chunk, get};
+use crate::support::{Answer, Client, Gripd, Origin, chunk, get, run};
 use serde_json::json;
 
 fn gripd() -> Gripd {
@@ -113,4 +113,31 @@ fn a_publisher_cannot_set_headers_that_concern_the_connection() {
     }
     let reason = json!({ "items": [{ "channel": "a", "http-response": { "reason": "\u{9b}31m", "body": "x" } }] });
     assert_eq!(gripd.publish_body("", &reason.to_string()).0, 400);
+}
+
+#[test]
+fn a_receipt_warns_of_what_is_probably_a_mistake() {
+    let gripd = gripd();
+    let post = |formats: &str, headers: &str| {
+        let body = json!({ "items": [{ "channel": "a", "formats": { formats: { "content": "x" } } }] });
+        gripd.publish_body(headers, &body.to_string())
+    };
+    let receipt = |formats: &str| {
+        let (status, reply) = post(formats, "Accept: application/json\r\n");
+        let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!((status, &reply["message"], &reply["items"][0]["channel"]), (200, &json!("Published"), &json!("a")));
+        reply.get("warnings").cloned()
+    };
+    assert_eq!(receipt("http-stream"), None);
+    let warnings = json!(["items[0]: unknown format 'http_stream': did you mean 'http-stream'?"]);
+    assert_eq!(receipt("http_stream"), Some(warnings));
+    assert_eq!(post("http_stream", ""), (200, "Published\n".into()));
+}
+
+#[test]
+fn the_command_publish_prints_the_warnings_of_a_reply() {
+    let reply = json!({ "message": "Published", "items": [], "warnings": ["items[0]: odd\u{1b}"] }).to_string();
+    let server = Origin::start(move |_| Answer::with("", &reply));
+    let (code, out, err) = run(&["publish", "--spec", &format!("http://{}", server.address), "a", "x"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "Published\n", "Warning: items[0]: odd\n"));
 }

@@ -1,15 +1,29 @@
 //! A batch: the items of one `POST /publish`.
 
-use super::{Item, item_of};
+use super::{Item, item_of, warnings};
 use crate::grip::{InvalidText, invalid, json};
 use serde_json::Value;
+
+/// The items of one `POST /publish`.
+#[derive(Debug)]
+pub struct Batch {
+    /// The items, in their order.
+    pub items: Vec<Item>,
+    /// The warnings for the publisher, each with the place of its item. Most batches have none.
+    pub warnings: Vec<String>,
+}
 
 /// Parses the body of `POST /publish`: `{"items": [...]}`. If one item is invalid, the whole batch is refused.
 ///
 /// # Errors
 /// The body is not such a batch. The error says which item is at fault, and why.
-pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, InvalidText> {
-    parse_each(body, item_of)
+pub fn parse_batch(body: &[u8]) -> Result<Batch, InvalidText> {
+    let mut warnings = Vec::new();
+    let items = parse_each(body, |place, item| {
+        warnings::note(place, &item, &mut warnings);
+        item_of(item)
+    })?;
+    Ok(Batch { items, warnings })
 }
 
 /// Parses a batch as [`parse_batch`] does, and also returns the JSON of each item. An item is sent to another node as
@@ -19,14 +33,17 @@ pub fn parse_batch(body: &[u8]) -> Result<Vec<Item>, InvalidText> {
 /// # Errors
 /// As for [`parse_batch`].
 pub fn parse_batch_with_json(body: &[u8]) -> Result<Vec<(Item, String)>, InvalidText> {
-    parse_each(body, |value| {
+    parse_each(body, |_, value| {
         let text = value.to_string();
         Ok((item_of(value)?, text))
     })
 }
 
-/// Parses a batch, and calls `read` for each of its items.
-fn parse_each<T>(body: &[u8], read: impl Fn(Value) -> Result<T, InvalidText>) -> Result<Vec<T>, InvalidText> {
+/// Parses a batch, and calls `read` with the place of each of its items, counted from 0, and with the item.
+fn parse_each<T>(
+    body: &[u8],
+    mut read: impl FnMut(usize, Value) -> Result<T, InvalidText>,
+) -> Result<Vec<T>, InvalidText> {
     let value = json::read(body).map_err(|fault| InvalidText::new(format!("Body is not valid JSON: {fault}.")))?;
     let Value::Object(mut object) = value else { return invalid("Invalid format.") };
     match object.remove("items") {
@@ -38,7 +55,7 @@ fn parse_each<T>(body: &[u8], read: impl Fn(Value) -> Result<T, InvalidText>) ->
                 InvalidText::new(format!("Invalid format: {place}{why}"))
             };
             let items = items.into_iter().enumerate();
-            items.map(|(place, item)| read(item).map_err(|why| wrong(place, why))).collect()
+            items.map(|(place, item)| read(place, item).map_err(|why| wrong(place, why))).collect()
         }
         Some(_) => invalid("Invalid format: object contains 'items' with wrong type"),
     }
@@ -88,7 +105,7 @@ mod tests {
             let items = contents.iter().map(item).collect::<Vec<_>>().join(", ");
             let before = if twice { r#""items": [1], "#  } else { "" };
             let body = format!(r#"{{{before}"items": [{items}]}}"#);
-            let plain = parse_batch(body.as_bytes()).unwrap();
+            let plain = parse_batch(body.as_bytes()).unwrap().items;
             let kept = parse_batch_with_json(body.as_bytes()).unwrap();
             prop_assert_eq!((plain.len(), kept.len()), (contents.len(), contents.len()));
             for (plain, (item, text)) in plain.iter().zip(&kept) {

@@ -90,7 +90,7 @@ mod tests {
 
     fn one(item: Value) -> Result<Item, String> {
         let batch = parse_batch(json!({ "items": [item] }).to_string().as_bytes());
-        batch.map(|mut items| items.remove(0)).map_err(|e| e.to_string().replace("Invalid format: ", ""))
+        batch.map(|mut batch| batch.items.remove(0)).map_err(|e| e.to_string().replace("Invalid format: ", ""))
     }
 
     fn names(names: &[&str]) -> Vec<Channel> {

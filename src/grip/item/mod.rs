@@ -5,8 +5,9 @@ mod formats;
 mod member_selection;
 mod patch;
 mod sse;
+mod warnings;
 
-pub use batch::{parse_batch, parse_batch_with_json};
+pub use batch::{Batch, parse_batch, parse_batch_with_json};
 pub use formats::{ContentFilters, ItemBody, MessageFormat, ResponseFormat, StreamFormat};
 pub use member_selection::{ChannelMove, MemberSelection};
 pub use patch::BodyPatch;
@@ -87,7 +88,7 @@ fn item_of(value: Value) -> Result<Item, InvalidText> {
     let Value::Object(object) = value else { return invalid("publish item object is not an object") };
     let fields = Fields { of: "publish item object", object: &object };
     let Some(channel) = fields.string("channel")? else {
-        return invalid("publish item object does not contain 'channel'");
+        return invalid(format!("publish item object does not contain 'channel'{}", warnings::reason(&object)));
     };
     check_length("the channel", channel, MAX_PUBLISHED)?;
     if fields.get("size").is_some_and(|v| v.as_f64().is_none_or(|n| n < 0.0)) {
@@ -158,7 +159,10 @@ fn parse_formats(fields: &Fields<'_>, item: &mut Item, action: Action) -> Result
         found = true;
         item.events = Some(parse_events(value, if formats.is_some() { "formats" } else { fields.of })?);
     }
-    if found || action != Action::Send { Ok(()) } else { invalid("no formats specified") }
+    if found || action != Action::Send {
+        return Ok(());
+    }
+    invalid(format!("no formats specified{}", warnings::reason(fields.object)))
 }
 
 /// Parses the format `sse`, a member of the object that errors call `of`.
@@ -238,7 +242,7 @@ mod tests {
 
     fn one(item: Value) -> Result<Item, String> {
         let batch = parse_batch(json!({ "items": [item] }).to_string().as_bytes());
-        batch.map(|mut items| items.remove(0)).map_err(|e| e.to_string())
+        batch.map(|mut batch| batch.items.remove(0)).map_err(|e| e.to_string())
     }
 
     fn text(stream: &StreamFormat) -> &str {

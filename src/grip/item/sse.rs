@@ -66,7 +66,7 @@ mod tests {
     fn item(format: Value) -> Result<Item, String> {
         let body = json!({ "items": [{ "channel": "c", "formats": { "sse": format } }] });
         let batch = parse_batch(body.to_string().as_bytes());
-        batch.map(|mut items| items.remove(0)).map_err(|error| error.to_string().replace("Invalid format: ", ""))
+        batch.map(|mut batch| batch.items.remove(0)).map_err(|error| error.to_string().replace("Invalid format: ", ""))
     }
 
     fn rendered(format: Value) -> Result<String, String> {
