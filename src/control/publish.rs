@@ -9,6 +9,7 @@ use crate::cluster::Publisher;
 use crate::grip::Item;
 use crate::grip::item::{Batch, parse_batch};
 use crate::hub::{BusyReason, OnFinalOutcomes, Outcome, Receipt};
+use crate::telemetry::Hint;
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -44,6 +45,7 @@ pub(super) async fn publish(
     if let Err(refusal) = grant.check_items(&items) {
         return Ok(control.refuse(refusal));
     }
+    hint(&warnings, &grant.publisher());
     let denies = items.iter().any(|item| item.deny_for.is_some());
     let published = match media {
         MediaType::Text => {
@@ -108,6 +110,18 @@ impl FinalOutcomes {
 
 fn parse(body: &Bytes) -> Result<Batch, ApiError> {
     parse_batch(body).map_err(|error| ApiError::Malformed(error.to_string()))
+}
+
+/// Gives a hint about the first of the warnings, if there is one.
+fn hint(warnings: &[String], publisher: &Publisher<'_>) {
+    let Some(first) = warnings.first() else { return };
+    Hint::UnknownMember.log(None, || {
+        format!(
+            "A publisher at {} has sent an item with a part that gripd does not know and ignores: {first} The JSON reply \
+             to a publish has all such warnings.",
+            publisher.address
+        )
+    });
 }
 
 /// Logs the sum of the outcomes of a batch.

@@ -5,7 +5,8 @@ use super::error::ApiError;
 use super::reply::ApiReply;
 use super::{ControlApi, guard};
 use crate::net::{Acceptor, Listener, Peer, Transport, accept};
-use crate::telemetry::RateLimitedLine;
+use crate::telemetry::{Hint, RateLimitedLine};
+use crate::wire::ForeignProtocol;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -14,7 +15,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -119,7 +119,7 @@ impl ControlApi {
         });
         let mut builder = Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(transport), service));
+        let mut serving = builder.serve_connection(TokioIo::new(transport), service);
         loop {
             tokio::select! {
                 served = &mut serving => {
@@ -131,6 +131,7 @@ impl ControlApi {
                                 %error,
                                 "a control request was refused: it could not be parsed"
                             );
+                            hint(caller, &serving.into_parts().read_buf);
                         }
                         Err(error) => tracing::debug!(%error, "a connection to the control API ended with an error"),
                         Ok(()) => {}
@@ -177,6 +178,26 @@ impl ControlApi {
         if !delay.is_zero() {
             sleep(delay).await;
         }
+    }
+}
+
+/// Gives a hint if a caller speaks another protocol that can be recognized. `begin` is the beginning of what it has
+/// sent.
+fn hint(caller: Peer, begin: &[u8]) {
+    match ForeignProtocol::of(begin) {
+        Some(ForeignProtocol::ZeroMq) => Hint::ZeroMq.log(None, || {
+            format!(
+                "Somebody at {caller} speaks ZeroMQ to the control port, where gripd speaks HTTP. gripd has no ZeroMQ \
+                 sockets: publish by HTTP instead, as GRIP libraries do with an http:// URL."
+            )
+        }),
+        Some(ForeignProtocol::Tls) => Hint::Tls.log(None, || {
+            format!(
+                "Somebody at {caller} speaks TLS to the control port, where gripd speaks HTTP without TLS. Write http:// \
+                 instead of https:// in GRIP_URL, or put a proxy with TLS in front of the control port."
+            )
+        }),
+        None => {}
     }
 }
 

@@ -123,7 +123,7 @@ async fn serve(
     let more = if slot.is_again() { 1 } else { 0 };
     let mut connection = Box::new(builder(more).serve_connection(TokioIo::new(io), service));
     let mut drain = pin!(front.drain.begins());
-    let mut draining = false;
+    let (mut draining, mut ended) = (false, Ok(()));
     let left = poll_fn(|cx| {
         // hyper is polled before the drain, so that a request that has already arrived is still served.
         let mut result = Pin::new(&mut *connection).poll(cx);
@@ -146,7 +146,7 @@ async fn serve(
         // The result is checked before the slot, because a connection that has ended cannot be held.
         match result {
             Poll::Ready(result) => {
-                log_end(front, &slot, result);
+                ended = result;
                 Poll::Ready(false)
             }
             Poll::Pending if slot.is_full() && activity.is_clean() => Poll::Ready(true),
@@ -162,6 +162,9 @@ async fn serve(
     let left = left.await;
     slot.give_way(&front.gate);
     if !left {
+        if let Err(error) = ended {
+            log_end(front, &slot, &error, *connection);
+        }
         return None;
     }
     let word = slot.take()?;
@@ -194,15 +197,17 @@ where
     (transport, Bytes::from([parts.read_buf, unread].concat()))
 }
 
-/// Counts and logs the error, if there was one, with which a connection has ended while hyper served it.
-fn log_end(front: &Front, slot: &ConnectionSlot, result: hyper::Result<()>) {
-    let Err(error) = result else { return };
+/// Counts and logs the error with which a connection has ended while hyper served it.
+fn log_end<S>(front: &Front, slot: &ConnectionSlot, error: &hyper::Error, connection: Connection<TokioIo<Io>, S>)
+where
+    S: HttpService<Incoming, ResBody = ResponseBody, Error = Infallible>,
+{
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some()) {
         front.metrics.slow_readers.inc();
     }
     if error.is_parse() {
-        return unreadable::note(front, slot.peer.as_deref(), &error);
+        return unreadable::note(front, slot.peer.as_deref(), error, &leave(connection).1);
     }
     tracing::debug!(%error, "a client connection ended with an error");
 }

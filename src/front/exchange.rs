@@ -8,7 +8,7 @@ use super::head::compact;
 use super::replay::replay;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
-use super::{Front, answer};
+use super::{Front, answer, hints};
 use crate::admission::{NotAdmitted, UnderstoodAnswer, UnusableAnswer};
 use crate::grip::instruct::is_grip;
 use crate::grip::{ChannelRefusal, HoldMode, Instruct, Rights};
@@ -226,6 +226,8 @@ impl BufferedExchange<'_> {
         rest: Option<(Incoming, Lease)>,
     ) -> Hold {
         let mode = instruct.hold.unwrap_or(HoldMode::Stream);
+        let implicit = self.implicit(target);
+        hints::about_hold(self.route, &self.context.request, &instruct, &implicit);
         let request = match mode {
             HoldMode::Response => replay(self.original(), &self.upload),
             HoldMode::Stream => Box::default(),
@@ -237,7 +239,7 @@ impl BufferedExchange<'_> {
         }
         Hold {
             mode,
-            implicit: self.implicit(target),
+            implicit,
             instruct,
             head: compacted,
             body,

@@ -15,6 +15,7 @@ mod exchange;
 mod gate;
 mod head;
 mod head_timer;
+mod hints;
 mod identity;
 mod idle;
 mod io;

@@ -10,10 +10,11 @@ use super::idle::BusyGuard;
 use super::jsonp;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
-use super::{Front, answer, websocket};
+use super::{Front, answer, hints, websocket};
 use crate::grip::Instruct;
 use crate::origin::{Failure, FailureKind, ReadAhead, RequestBody, RequestBodyState};
 use crate::wire::PlainAnswer;
+use crate::wire::answer::ROUTE_NOT_FOUND;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Response, Version};
@@ -76,6 +77,9 @@ async fn answer(
                 // There is no route that says which parts of the query are tokens.
                 access_log.hide_query();
             }
+            if refusal == ROUTE_NOT_FOUND {
+                hints::about_request_without_route(&context.request);
+            }
             return answer::refuse(&refusal, &cross_origin, access_log);
         }
     };
@@ -126,12 +130,18 @@ async fn answer(
     };
     let answered = match front.origin.send(&context.origin_request(&route), &sent).await {
         Ok(answered) => answered,
-        Err(failure) => return answer::fail(front, &route, &context.request.uri, &failure, &cross_origin, access_log),
+        Err(failure) => {
+            hints::about_failure(&route, &context.request, &failure);
+            return answer::fail(front, &route, &context.request.uri, &failure, &cross_origin, access_log);
+        }
     };
     access_log.answered(answered.head.status.as_u16(), answered.target);
     let is_instruct = !context.sender.is_trusted() && !route.no_grip && Instruct::concerns(&answered.head.headers);
     let content = if is_instruct { AnswerContent::Instruct } else { AnswerContent::Plain };
     if content == AnswerContent::Plain && cross_origin.script.is_none() {
+        if hints::concern_answer(&route, answered.head.status.as_u16()) && !context.sender.is_trusted() {
+            hints::about_answer(&route, &context.request, &answered.head);
+        }
         return answer::relay(front, &route, &context.request, &cross_origin, answered, access_log);
     }
     let exchange = BufferedExchange { front, slot, route: &route, context, rights, upload, original, cross_origin };

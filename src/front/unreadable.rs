@@ -2,7 +2,8 @@
 
 use super::Front;
 use super::connection_slot::ClientAddress;
-use crate::wire::{PlainAnswer, answer};
+use crate::telemetry::Hint;
+use crate::wire::{ForeignProtocol, PlainAnswer, answer};
 
 /// Returns gripd's own response to a request that hyper cannot parse. `written` is what hyper would send instead.
 /// Returns `None` if `written` is something else than such a refusal.
@@ -15,11 +16,32 @@ pub(super) fn refusal(written: &[u8]) -> Option<PlainAnswer> {
     }
 }
 
-/// Counts and logs a request that could not be read.
-pub(super) fn note(front: &Front, peer: Option<&ClientAddress>, error: &hyper::Error) {
+/// Counts and logs a request that could not be read. `begin` is the beginning of what the client has sent.
+pub(super) fn note(front: &Front, peer: Option<&ClientAddress>, error: &hyper::Error, begin: &[u8]) {
     let counter = if error.is_parse_too_large() { &front.metrics.large_heads } else { &front.metrics.malformed };
     counter.inc();
     tracing::info!(client = client(peer), %error, "a request was refused: it could not be parsed");
+    hint(peer, begin);
+}
+
+/// Gives a hint if the client speaks another protocol that can be recognized.
+fn hint(peer: Option<&ClientAddress>, begin: &[u8]) {
+    let client = client(peer);
+    match ForeignProtocol::of(begin) {
+        Some(ForeignProtocol::Tls) => Hint::Tls.log(None, || {
+            format!(
+                "A client at {client} speaks TLS to the address for clients, where gripd speaks HTTP without TLS. Use \
+                 http:// and ws:// in the place of https:// and wss://, or put a proxy with TLS in front of gripd."
+            )
+        }),
+        Some(ForeignProtocol::ZeroMq) => Hint::ZeroMq.log(None, || {
+            format!(
+                "A client at {client} speaks ZeroMQ to the address for clients, where gripd speaks HTTP. gripd has no \
+                 ZeroMQ sockets: publish by HTTP to the control port."
+            )
+        }),
+        None => {}
+    }
 }
 
 /// Counts and logs a request whose head took too long.

@@ -8,7 +8,7 @@ use super::cross_origin::CrossOrigin;
 use super::head::compact;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
-use super::{Front, answer};
+use super::{Front, answer, hints};
 use crate::grip::extension;
 use crate::grip::instruct::is_grip;
 use crate::grip::{ControlMessage, MessageKind, Rights, SocketEvent};
@@ -58,6 +58,7 @@ pub(super) async fn open(asked: HandshakeRequest<'_>) -> Response<ResponseBody> 
     let opened = match front.origin.open(&context.origin_request(route), &about).await {
         Ok(Handshake::Refused(answered)) => {
             access_log.answered(answered.head.status.as_u16(), answered.target);
+            hints::about_refused_websocket(route, &answered);
             let answered = refused(answered, context.sender);
             return relay(front, route, &context.request, &cross_origin, answered, access_log);
         }

@@ -151,7 +151,7 @@ impl OriginClient {
             }
         }
         self.metrics.failures.inc();
-        Err(tried(targets, failed))
+        Err(tried(origin_request.route, failed))
     }
 
     async fn open_over_http(

@@ -10,6 +10,7 @@ mod filter;
 mod forwarding;
 mod gone_link;
 mod handshake;
+mod loopback;
 mod own_request;
 mod own_request_limits;
 mod pool;
@@ -335,7 +336,7 @@ impl OriginClient {
             }
         }
         self.metrics.failures.inc();
-        Err(tried(targets, failed))
+        Err(tried(origin_request.route, failed))
     }
 
     async fn send_to(
@@ -473,12 +474,13 @@ fn destination(target: &Target, address: &Address) -> Destination {
 
 /// Returns the last failure. If the reason is that no connection could be made, the error lists all targets of the
 /// route, in Pushpin's words.
-fn tried(targets: &[Target], last: Option<Failure>) -> Failure {
+fn tried(route: &Route, last: Option<Failure>) -> Failure {
     let last = last.unwrap_or(Failure::new(FailureKind::Unreachable));
     if last.kind != FailureKind::Unreachable {
         return last;
     }
-    let names: Vec<String> = targets.iter().map(Target::to_string).collect();
+    loopback::look_elsewhere(route, &last);
+    let names: Vec<String> = route.targets.iter().map(Target::to_string).collect();
     let why = format!("Unable to connect to any targets. Tried: {} ({})", names.join(", "), last.explain());
     Failure::because(FailureKind::Unreachable, why)
 }

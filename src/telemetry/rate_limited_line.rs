@@ -5,18 +5,36 @@ use std::time::{Duration, Instant};
 
 /// A log line that is written at most once a second, however often there is a reason for it.
 #[derive(Debug, Default)]
-pub struct RateLimitedLine(Mutex<SeldomState>);
+pub struct RateLimitedLine(Mutex<LineState>);
 
+/// The time at which a line was last logged, and how often it was left out since then.
 #[derive(Debug, Default)]
-struct SeldomState {
+pub(super) struct LineState {
     last: Option<Instant>,
     left_out: u64,
+}
+
+impl LineState {
+    /// Returns whether the line may be logged again, `interval` after it was last logged.
+    pub(super) fn is_due(&self, now: Instant, interval: Duration) -> bool {
+        self.last.is_none_or(|last| now.duration_since(last) >= interval)
+    }
+
+    /// Returns how often the line was left out if it may be logged now, and otherwise leaves it out.
+    pub(super) fn at(&mut self, now: Instant, interval: Duration) -> Option<u64> {
+        if !self.is_due(now, interval) {
+            self.left_out += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 impl RateLimitedLine {
     /// Returns a line that has not been logged yet.
     pub const fn new() -> Self {
-        Self(Mutex::new(SeldomState { last: None, left_out: 0 }))
+        Self(Mutex::new(LineState { last: None, left_out: 0 }))
     }
 
     /// Calls `log` if the line may be logged now. `log` gets the number of times that the line was left out since it
@@ -28,13 +46,7 @@ impl RateLimitedLine {
     }
 
     fn at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| now.duration_since(last) < Duration::from_secs(1)) {
-            state.left_out += 1;
-            return None;
-        }
-        state.last = Some(now);
-        Some(std::mem::take(&mut state.left_out))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).at(now, Duration::from_secs(1))
     }
 }
 

@@ -24,6 +24,7 @@ mod fairness;
 mod filters;
 mod framing;
 mod gone_links;
+mod hints;
 mod impostors;
 mod instruct;
 mod lenient;
