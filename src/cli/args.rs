@@ -37,7 +37,7 @@ pub(super) enum Command {
 #[derive(Debug, ArgGroup)]
 pub(super) struct DaemonArgs {
     /// A route, written as a line of a routes file, such as '* localhost:8000'; repeatable; replaces all configured
-    /// routes
+    /// routes; if clients connect to a loopback address (--listen), error pages tell them the reason, as with `debug`
     #[arg(long = "route", value_name = "LINE")]
     routes: Vec<String>,
     #[command(flatten)]

@@ -228,8 +228,10 @@ impl Config {
         let shards = over.shards.unwrap_or(file.shards.0);
         let shards = if shards > 0 { shards } else { cores() };
         let close_grace = file.delivery.close_grace.0;
+        let listen = parsed.listen.unwrap_or_else(|| ListenAddress::Tcp((everyone, CLIENT_PORT).into()));
+        let debug = file.debug.unwrap_or_else(|| !over.routes.is_empty() && is_loopback(&listen));
         Self {
-            listen: parsed.listen.unwrap_or_else(|| ListenAddress::Tcp((everyone, CLIENT_PORT).into())),
+            listen,
             control_listen: over
                 .control
                 .or(file.control.listen.map(|address| address.0))
@@ -238,8 +240,8 @@ impl Config {
             log: over.log.or(file.log.map(|level| level.0)).unwrap_or(usual_log),
             drain: file.drain.0,
             routes,
-            front: front_settings(file, parsed.trusted, shards),
-            hold: hold::Settings { answer_pace: answer_pace(file), debug: file.debug, ..hold::Settings::default() },
+            front: front::Settings { debug, ..front_settings(file, parsed.trusted, shards) },
+            hold: hold::Settings { answer_pace: answer_pace(file), debug, ..hold::Settings::default() },
             session: session::Settings {
                 max_message: file.websocket.max_message.0,
                 max_relayed_message: file.websocket.max_relayed_message.0,
@@ -310,8 +312,14 @@ fn front_settings(file: &file::ConfigFile, trusted: Option<ProxyVerifier>, shard
         body_buffer: file.client.body_buffer.0,
         body_buffers: file.client.body_buffers_total.0.div_ceil(shards),
         trusted,
-        debug: file.debug,
+        debug: front::Settings::default().debug,
     }
+}
+
+/// Returns whether only this machine can connect to an address. With a route of the command line, this means that a
+/// developer is trying something out, who should see the reasons of errors.
+fn is_loopback(listen: &ListenAddress) -> bool {
+    listen.tcp().is_some_and(|address| address.ip().to_canonical().is_loopback())
 }
 
 /// Returns the slowest pace at which a client may read a response.

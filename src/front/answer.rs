@@ -4,6 +4,7 @@
 use super::Front;
 use super::access_log::AccessLog;
 use super::cross_origin::CrossOrigin;
+use super::explanation;
 use super::response_body::ResponseBody;
 use crate::origin::{BodySource, Failure, FailureKind, FailureSide, OriginAnswer};
 use crate::route::Route;
@@ -84,7 +85,7 @@ pub(super) fn fail(
     }
     let mut answer = of_failure(failure);
     if front.settings.debug || route.debug {
-        answer = answer.explained(failure.detail());
+        answer = answer.explained(explanation::of_failure(failure, route));
     }
     let mut response = respond(&answer, cross_origin, access_log);
     if matches!(failure.kind, FailureKind::RequestSlow | FailureKind::RequestBroken | FailureKind::GaveWay) {

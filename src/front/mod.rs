@@ -12,6 +12,7 @@ mod connection_slot;
 mod cross_origin;
 mod drain;
 mod exchange;
+mod explanation;
 mod gate;
 mod head;
 mod head_timer;

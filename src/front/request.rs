@@ -10,7 +10,7 @@ use super::idle::BusyGuard;
 use super::jsonp;
 use super::request_context::RequestContext;
 use super::response_body::ResponseBody;
-use super::{Front, answer, hints, websocket};
+use super::{Front, answer, explanation, hints, websocket};
 use crate::grip::Instruct;
 use crate::origin::{Failure, FailureKind, ReadAhead, RequestBody, RequestBodyState};
 use crate::wire::PlainAnswer;
@@ -72,13 +72,17 @@ async fn answer(
     let mut cross_origin = CrossOrigin::default();
     let route = match context.refuse(front).map_or_else(|| context.route(front), Err) {
         Ok(route) => route,
-        Err(refusal) => {
+        Err(mut refusal) => {
             if front.origin.routes().has_tokens() {
                 // There is no route that says which parts of the query are tokens.
                 access_log.hide_query();
             }
             if refusal == ROUTE_NOT_FOUND {
                 hints::about_request_without_route(&context.request);
+                if front.settings.debug {
+                    let why = explanation::of_missing_route(&context.request, &front.origin.routes());
+                    refusal = refusal.explained(why);
+                }
             }
             return answer::refuse(&refusal, &cross_origin, access_log);
         }

@@ -1,7 +1,7 @@
 //! Hints in the log: each kind is logged once, however often there is a reason for it, and not without a reason.
 
 use crate::support::websocket::handshake;
-use crate::support::{Answer, Client, Nobody, Origin, Program, get};
+use crate::support::{Answer, Client, Nobody, Origin, Program, folder, get, gripd};
 use gripd::telemetry::Hint;
 use serde_json::json;
 use std::fs;
@@ -188,4 +188,47 @@ fn all_hints_are_explained_in_the_documentation() {
     for hint in Hint::ALL {
         assert!(page.contains(&format!("\n| `{}` | ", hint.name())), "{}", hint.name());
     }
+}
+
+/// Returns the body of a 502 response to a `GET` for `/`.
+fn error_page(gripd: &Program) -> String {
+    let port = address(&gripd.clients).port();
+    let (head, body) = Client::send(([127, 0, 0, 1], port).into(), get("/")).answer();
+    assert!(head.starts_with("http/1.1 502") && head.contains("content-type: text/plain"), "{head}");
+    body
+}
+
+#[test]
+fn error_pages_tell_developers_the_reason() {
+    let nobody = Nobody::new();
+    let page = error_page(&with_route("", &nobody));
+    for text in [
+        &format!("Unable to connect to any targets. Tried: {nobody} (cannot connect to the origin: Connection refused")
+            [..],
+        &format!("\n\nRoute: shop\nTarget: {nobody}\n\nStart the origin, or correct the target of the route.\n"),
+    ] {
+        assert!(page.contains(text), "no {text} in {page}");
+    }
+    let page = error_page(&Program::start(&["--route", &format!("example.com,path_beg=/api {nobody}")]));
+    let why = "No route matches the host localhost and the path /. The routes are:\n\nexample.com/api\n";
+    assert_eq!(page, format!("Route not found\n\n{why}"));
+}
+
+#[test]
+fn other_clients_are_told_no_reason() {
+    let nobody = Nobody::new();
+    let route = format!("* {nobody}");
+    // Other machines can connect.
+    let everywhere = ["--listen", "0.0.0.0:0", "--control", "127.0.0.1:0", "--route", &route];
+    assert_eq!(error_page(&Program::of(gripd(&everywhere))), "Error while proxying to origin.\n");
+    // The file turns it off.
+    let folder = folder("hints-debug");
+    let (off, routed) = (folder.join("off.toml"), folder.join("routed.toml"));
+    fs::write(&off, "debug = false\n").unwrap();
+    let page = error_page(&Program::start(&["--config", off.to_str().unwrap(), "--route", &route]));
+    assert_eq!(page, "Error while proxying to origin.\n");
+    // The routes are those of the file.
+    fs::write(&routed, format!("[[route]]\ntarget = \"{nobody}\"\n")).unwrap();
+    let page = error_page(&Program::start(&["--config", routed.to_str().unwrap()]));
+    assert_eq!(page, "Error while proxying to origin.\n");
 }

@@ -28,6 +28,12 @@ fn overrides(routes: &[String]) -> Overrides {
     }
 }
 
+/// Turns off the explanations that clients get because the routes are those of a command line, and shortens the drain.
+const fn as_in_production(config: &mut Config) {
+    (config.front.debug, config.hold.debug) = (false, false);
+    config.drain = DRAIN;
+}
+
 /// A gripd with two shards, unless a test sets another number. When it is dropped, it drains, and the test fails if
 /// connections or channels are left.
 pub(crate) struct Gripd {
@@ -55,7 +61,7 @@ impl Gripd {
     /// Starts a gripd with these routes. `change` changes the settings.
     pub(crate) fn to(routes: &[String], change: impl FnOnce(&mut Config)) -> Self {
         Self::by(None, &overrides(routes), |config| {
-            config.drain = DRAIN;
+            as_in_production(config);
             change(config);
         })
     }
@@ -84,10 +90,11 @@ impl Gripd {
         })
     }
 
-    /// Returns the configuration of a gripd with these routes, which drains within [`DRAIN`] and logs nothing.
+    /// Returns the configuration of a gripd with these routes, which drains within [`DRAIN`], logs nothing, and gives
+    /// clients no reasons of failures.
     pub(crate) fn config(routes: &[String]) -> Config {
         let mut config = Config::load(None, &overrides(routes)).unwrap_or_else(|error| panic!("{error}"));
-        config.drain = DRAIN;
+        as_in_production(&mut config);
         config
     }
 
