@@ -1,4 +1,4 @@
-//! Logs and metrics.
+//! Logs, hints and metrics.
 
 mod hints;
 mod line;
