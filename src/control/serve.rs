@@ -185,13 +185,13 @@ impl ControlApi {
 /// sent.
 fn hint(caller: Peer, begin: &[u8]) {
     match ForeignProtocol::of(begin) {
-        Some(ForeignProtocol::ZeroMq) => Hint::ZeroMq.log(None, || {
+        Some(ForeignProtocol::ZeroMq) => Hint::ZeroMqToControl.log(None, || {
             format!(
                 "Somebody at {caller} speaks ZeroMQ to the control port, where gripd speaks HTTP. gripd has no ZeroMQ \
                  sockets: publish by HTTP instead, as GRIP libraries do with an http:// URL."
             )
         }),
-        Some(ForeignProtocol::Tls) => Hint::Tls.log(None, || {
+        Some(ForeignProtocol::Tls) => Hint::TlsToControl.log(None, || {
             format!(
                 "Somebody at {caller} speaks TLS to the control port, where gripd speaks HTTP without TLS. Write http:// \
                  instead of https:// in GRIP_URL, or put a proxy with TLS in front of the control port."

@@ -24,23 +24,16 @@ pub(super) fn note(front: &Front, peer: Option<&ClientAddress>, error: &hyper::E
     hint(peer, begin);
 }
 
-/// Gives a hint if the client speaks another protocol that can be recognized.
+/// Gives a hint if the client speaks TLS.
 fn hint(peer: Option<&ClientAddress>, begin: &[u8]) {
-    let client = client(peer);
-    match ForeignProtocol::of(begin) {
-        Some(ForeignProtocol::Tls) => Hint::Tls.log(None, || {
+    if ForeignProtocol::of(begin) == Some(ForeignProtocol::Tls) {
+        Hint::TlsToClients.log(None, || {
             format!(
-                "A client at {client} speaks TLS to the address for clients, where gripd speaks HTTP without TLS. Use \
-                 http:// and ws:// in the place of https:// and wss://, or put a proxy with TLS in front of gripd."
+                "A client at {} speaks TLS to the address for clients, where gripd speaks HTTP without TLS. Use http:// \
+                 and ws:// in the place of https:// and wss://, or put a proxy with TLS in front of gripd.",
+                client(peer)
             )
-        }),
-        Some(ForeignProtocol::ZeroMq) => Hint::ZeroMq.log(None, || {
-            format!(
-                "A client at {client} speaks ZeroMQ to the address for clients, where gripd speaks HTTP. gripd has no \
-                 ZeroMQ sockets: publish by HTTP to the control port."
-            )
-        }),
-        None => {}
+        });
     }
 }
 

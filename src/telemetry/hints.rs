@@ -27,23 +27,26 @@ pub enum Hint {
     PublishToClients,
     /// The origin listens on one of the loopback addresses, and the target of the route is the other.
     OtherLoopback,
-    /// Somebody speaks ZeroMQ to a port for HTTP.
-    ZeroMq,
-    /// Somebody speaks TLS to a port for HTTP.
-    Tls,
+    /// A client speaks TLS to the address for clients.
+    TlsToClients,
+    /// Somebody speaks TLS to the control port.
+    TlsToControl,
+    /// Somebody speaks ZeroMQ to the control port.
+    ZeroMqToControl,
 }
 
 impl Hint {
     /// Every kind, in the order in which the variants are declared.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::WebSocketRefused,
         Self::NoChannel,
         Self::GripUnused,
         Self::UnknownMember,
         Self::PublishToClients,
         Self::OtherLoopback,
-        Self::ZeroMq,
-        Self::Tls,
+        Self::TlsToClients,
+        Self::TlsToControl,
+        Self::ZeroMqToControl,
     ];
 
     /// Returns the name of the kind in log lines.
@@ -55,14 +58,15 @@ impl Hint {
             Self::UnknownMember => "unknown-member",
             Self::PublishToClients => "publish-to-clients",
             Self::OtherLoopback => "other-loopback",
-            Self::ZeroMq => "zeromq",
-            Self::Tls => "tls",
+            Self::TlsToClients => "tls-to-clients",
+            Self::TlsToControl => "tls-to-control",
+            Self::ZeroMqToControl => "zeromq-to-control",
         }
     }
 
     /// Returns whether the hint is no warning: the configuration may be intended, or any client can cause the hint.
     const fn is_harmless(self) -> bool {
-        matches!(self, Self::GripUnused | Self::PublishToClients | Self::ZeroMq | Self::Tls)
+        matches!(self, Self::GripUnused | Self::PublishToClients | Self::TlsToClients)
     }
 
     /// Logs the hint, unless one of the same kind was logged about the same route within the last minute. `route` is

@@ -144,18 +144,19 @@ fn a_publish_to_the_address_for_clients_is_pointed_out() {
 fn other_protocols_than_http_are_pointed_out() {
     let zeromq = &b"\xff\0\0\0\0\0\0\0\x01\x7f"[..];
     let tls = &b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..];
-    for (bytes, hint, protocol) in [(zeromq, Hint::ZeroMq, "speaks ZeroMQ"), (tls, Hint::Tls, "speaks TLS")] {
-        for port in ["the control port", "the address for clients"] {
-            let gripd = with_route("", "localhost:1");
-            let to = if port == "the control port" { &gripd.control } else { &gripd.clients };
-            for _ in 0..REASONS {
-                drop(Client::send(address(to), bytes).rest_and_end());
-            }
-            let line = only_hint(gripd);
-            let name = format!(" hint=\"{}\"", hint.name());
-            for text in [" INFO ", &name, " at 127.0.0.1", &format!("{protocol} to {port}")] {
-                assert!(line.contains(text), "no {text} in {line}");
-            }
+    for (bytes, hint, level, text) in [
+        (zeromq, Hint::ZeroMqToControl, " WARN ", " speaks ZeroMQ to the control port"),
+        (tls, Hint::TlsToControl, " WARN ", " speaks TLS to the control port"),
+        (tls, Hint::TlsToClients, " INFO ", " speaks TLS to the address for clients"),
+    ] {
+        let gripd = with_route("", "localhost:1");
+        let to = if hint == Hint::TlsToClients { &gripd.clients } else { &gripd.control };
+        for _ in 0..REASONS {
+            drop(Client::send(address(to), bytes).rest_and_end());
+        }
+        let line = only_hint(gripd);
+        for text in [level, &format!(" hint=\"{}\"", hint.name()), " at 127.0.0.1", text] {
+            assert!(line.contains(text), "no {text} in {line}");
         }
     }
 }
