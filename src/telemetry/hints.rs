@@ -66,7 +66,7 @@ impl Hint {
 
     /// Returns whether the hint is no warning: the configuration may be intended, or any client can cause the hint.
     const fn is_harmless(self) -> bool {
-        matches!(self, Self::GripUnused | Self::PublishToClients | Self::TlsToClients)
+        matches!(self, Self::WebSocketRefused | Self::GripUnused | Self::PublishToClients | Self::TlsToClients)
     }
 
     /// Logs the hint, unless one of the same kind was logged about the same route within the last minute. `route` is

@@ -62,7 +62,7 @@ fn an_origin_that_refuses_websockets_may_want_them_over_http() {
         assert!(head.starts_with("http/1.1 501"), "{head}");
     }
     let better = format!("'{},over_http'", origin.address);
-    is(Hint::WebSocketRefused, " WARN ", &only_hint(gripd), &["with the status 501", &better]);
+    is(Hint::WebSocketRefused, " INFO ", &only_hint(gripd), &["with the status 501", &better]);
     // A decision about this client, and a refusal by an origin that does take WebSockets over HTTP, are no reasons.
     for (origin, option) in [(status("403 Forbidden"), ""), (status("404 Not Found"), ",over_http")] {
         let gripd = with_route("", format!("{}{option}", origin.address));
