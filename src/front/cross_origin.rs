@@ -29,7 +29,7 @@ impl CrossOrigin {
     /// unchanged.
     pub(super) fn wrap(&self, head: response::Parts, body: Bytes) -> (response::Parts, Bytes) {
         let Some(script) = &self.script else { return (head, body) };
-        let (wrapped, body) = script.wrap(&compact(&head), &body);
+        let (wrapped, body) = script.wrap(&compact(&head, 0), &body);
         (parts(&wrapped), body)
     }
 }

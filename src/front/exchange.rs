@@ -232,9 +232,10 @@ impl BufferedExchange<'_> {
             HoldMode::Response => replay(self.original(), &self.upload),
             HoldMode::Stream => Box::default(),
         };
-        let mut compacted = compact(head);
-        if mode == HoldMode::Stream && !head.headers.contains_key(X_ACCEL_BUFFERING) {
-            // Otherwise nginx would keep published items back until its buffer is full.
+        // Without this header, nginx would keep published items back until its buffer is full.
+        let unbuffered = mode == HoldMode::Stream && !head.headers.contains_key(X_ACCEL_BUFFERING);
+        let mut compacted = compact(head, if unbuffered { "x-accel-buffering: no\r\n".len() } else { 0 });
+        if unbuffered {
             compacted.fields.push(&X_ACCEL_BUFFERING, b"no");
         }
         Hold {

@@ -165,7 +165,7 @@ fn opening(
     {
         head.insert(SEC_WEBSOCKET_EXTENSIONS, value);
     }
-    let (head, prefix) = (compact(&parts(&opened, head)), prefix.map(Into::into));
+    let (head, prefix) = (compact(&parts(&opened, head), 0), prefix.map(Into::into));
     AcceptedSocket { head, opened, prefix, deflate: agreed, about, rights }
 }
 

@@ -46,6 +46,11 @@ pub enum Persistence {
 pub struct HeaderLines(Vec<u8>);
 
 impl HeaderLines {
+    /// Returns no fields yet, with room for so many bytes of lines.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// Adds a field. The value must not contain a line end; all values come from parsed HTTP or checked JSON.
     pub fn push(&mut self, name: &HeaderName, value: &[u8]) {
         self.push_raw(name.as_str().as_bytes(), value);
