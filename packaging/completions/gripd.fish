@@ -24,7 +24,7 @@ function __fish_gripd_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c gripd -n "__fish_gripd_needs_command" -l route -d 'A route, written as a line of a routes file, such as \'* localhost:8000\'; repeatable; replaces all configured routes' -r
+complete -c gripd -n "__fish_gripd_needs_command" -l route -d 'A route, written as a line of a routes file, such as \'* localhost:8000\'; repeatable; replaces all configured routes; if clients connect to a loopback address (--listen), error pages tell them the reason, as with `debug`' -r
 complete -c gripd -n "__fish_gripd_needs_command" -l config -d 'The configuration file' -r -F
 complete -c gripd -n "__fish_gripd_needs_command" -l listen -d 'The address and the port on which clients connect, or unix:FILE' -r
 complete -c gripd -n "__fish_gripd_needs_command" -l port -d 'The port on which clients connect, or ADDR:PORT (an option of Pushpin; like --listen)' -r
@@ -46,7 +46,7 @@ complete -c gripd -n "__fish_gripd_using_subcommand demo" -l control -d 'The add
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -l shards -d 'The number of threads that hold connections, from 1 to 1024; by default, one per core' -r
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -l log -l loglevel -d 'The level of the log: error, warn, info, debug, trace or off; or Pushpin\'s 0 to 4' -r
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -s h -l help -d 'Print help'
-complete -c gripd -n "__fish_gripd_using_subcommand check" -l route -d 'A route, written as a line of a routes file, such as \'* localhost:8000\'; repeatable; replaces all configured routes' -r
+complete -c gripd -n "__fish_gripd_using_subcommand check" -l route -d 'A route, written as a line of a routes file, such as \'* localhost:8000\'; repeatable; replaces all configured routes; if clients connect to a loopback address (--listen), error pages tell them the reason, as with `debug`' -r
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l config -d 'The configuration file' -r -F
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l listen -d 'The address and the port on which clients connect, or unix:FILE' -r
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l port -d 'The port on which clients connect, or ADDR:PORT (an option of Pushpin; like --listen)' -r
