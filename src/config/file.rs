@@ -2,7 +2,7 @@
 
 use super::MOST_BODY_BUFFER;
 use super::control_api::ControlTable;
-use super::environment::fields_of;
+use super::field_names::fields_of;
 use super::value::{
     FileMode, HeaderOfProxies, ListenValue, LogLevel, ProtoMode, Seconds, ShardCount, Size, WaitTime, limit,
 };

@@ -7,6 +7,7 @@ mod control_api;
 mod document;
 mod environment;
 mod error;
+mod field_names;
 mod file;
 mod file_path;
 mod keys;
