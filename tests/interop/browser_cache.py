@@ -3,7 +3,7 @@
 import sys
 from contextlib import ExitStack
 
-from demo_page import Browser
+from chromium import Browser
 from harness import Answer, Gripd, Origin, eventually, run, same
 
 ETAG = 'W/"2-empty"'

@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 from urllib.parse import urlencode
 
-from demo_page import Browser, DriverError
+from chromium import Browser, DriverError
 from harness import Answer, Failed, Gripd, Origin, check, eventually, report, run, same
 from websockets_origins import SUBPROTOCOL, Chat, OverHttp, Relayed, message
 
