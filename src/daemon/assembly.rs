@@ -8,10 +8,10 @@ use super::{configure, local, local_runtime, warn_of_ignored};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::control::ControlApi;
-use crate::demo;
+use crate::demo::{self, WebhookSecret};
 use crate::hub::Hub;
 use crate::net::Descriptors;
-use crate::notify::Notifier;
+use crate::notify::{EventKinds, Notifier, Webhook, WebhookUrl};
 use crate::origin::Shield;
 use crate::route::{RouteTable, parse_line};
 use crate::telemetry::metrics::MetricsRegistry;
@@ -50,7 +50,7 @@ impl Assembly {
         let Listeners { clients, control: listeners, addresses } = Listeners::bind(&config)?;
         let table = match &config.routes {
             Some(routes) => Arc::clone(routes),
-            None => start_demo(local(addresses.control), config.control.access.admit_demo()?)?,
+            None => start_demo(&mut config, local(addresses.control))?,
         };
         announce(&config, &addresses, &table);
         configure(&hub, &table);
@@ -105,15 +105,20 @@ fn announce(config: &Config, addresses: &Addresses, routes: &RouteTable) {
     }
 }
 
-/// Starts the demo's origin on a free port, in a thread of its own. Returns a table whose only route leads to the
-/// demo.
-fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<RouteTable>> {
+/// Starts the demo's origin on a free port, in a thread of its own, and adds the webhook that tells it who is here.
+/// Returns a table whose only route leads to the demo.
+fn start_demo(config: &mut Config, control: SocketAddr) -> io::Result<Arc<RouteTable>> {
+    let token = config.control.access.admit_demo()?;
+    let secret = WebhookSecret::random()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let target = listener.local_addr()?;
+    config.notify.hooks.push(demo_webhook(target, &secret)?);
     Builder::new().name("demo".into()).spawn(move || {
         let served = local_runtime().and_then(|runtime| {
-            runtime.block_on(async { demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token).await })
+            runtime.block_on(async {
+                demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token, secret).await
+            })
         });
         if let Err(error) = served {
             tracing::error!(%error, "the demo ended");
@@ -121,4 +126,18 @@ fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<Arc<Rout
     })?;
     let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
     RouteTable::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
+}
+
+/// Returns the webhook that tells the demo at `origin` which people have connections. Between two long-polls, and while
+/// a page connects again, a person has none for a short time, and does not count as gone.
+fn demo_webhook(origin: SocketAddr, secret: &WebhookSecret) -> io::Result<Webhook> {
+    let url = WebhookUrl::parse(&format!("http://{origin}{}", secret.target())).map_err(io::Error::other)?;
+    let mut webhook = Webhook::new(url);
+    webhook.route = Some("demo".to_owned());
+    webhook.events = EventKinds { joined: true, left: true, ended: false };
+    webhook.channels = vec!["conversation*-user-*".into()];
+    webhook.users = false;
+    webhook.grace = Duration::from_secs(2);
+    webhook.batch_wait = Duration::from_millis(20);
+    Ok(webhook)
 }

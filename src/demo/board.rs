@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::chat::ConversationId;
-use super::chat_event::ChatEvent;
+use super::chat_event::{ChatEvent, Publication};
 use super::log::ChatLogs;
 use super::publish::{ControlClient, ControlError};
 
@@ -24,14 +24,14 @@ impl Board {
         Self { control, logs: Arc::default() }
     }
 
-    /// Publishes news to everybody in a conversation, and returns the receipt. If `first` is given, that item is
-    /// published before the news, in the same request.
+    /// Publishes news to everybody in a conversation, and returns the items with the receipt. If `first` is given, that
+    /// item is published before the news, in the same request.
     pub(super) async fn tell(
         &self,
         conversation: &ConversationId,
         event: ChatEvent,
         first: Option<Value>,
-    ) -> Result<Value, ControlError> {
+    ) -> Result<Publication, ControlError> {
         let (board, conversation) = (self.clone(), conversation.clone());
         // The news is published in a task of its own, so that it is published even if the request that caused it is
         // dropped.
@@ -44,15 +44,17 @@ impl Board {
         conversation: &ConversationId,
         event: &ChatEvent,
         first: Option<Value>,
-    ) -> Result<Value, ControlError> {
+    ) -> Result<Publication, ControlError> {
         // The log is written first, because gripd may ask for the news as soon as it has the item.
         let place = self.logs().write(conversation, event.value(), now_ms());
-        let items = first.into_iter().chain(event.items(conversation, place));
-        let receipt = self.control.publish(items.collect()).await;
-        if receipt.is_err() {
-            self.logs().take_back(conversation, place.number);
+        let items: Vec<Value> = first.into_iter().chain(event.items(conversation, place)).collect();
+        match self.control.publish(&items).await {
+            Ok(receipt) => Ok(Publication { items, receipt }),
+            Err(error) => {
+                self.logs().take_back(conversation, place.number);
+                Err(error)
+            }
         }
-        receipt
     }
 
     /// Returns the number of the last news of a conversation.

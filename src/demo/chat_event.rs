@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::chat::{ConversationId, Kick, PersonName};
+use super::chat::{ConversationId, Kick, PersonName, SpokenLine};
+use super::exchange::GripExchange;
 use super::log::LinePlace;
 
 /// The code and reason of the Close frame for a removed person. They tell the page not to reconnect.
@@ -17,29 +18,45 @@ pub(super) struct ChatEvent {
 }
 
 impl ChatEvent {
-    /// Returns the event that a new connection receives first.
-    pub(super) fn hello(name: &PersonName, conversation: &ConversationId) -> Self {
-        Self::new("hello", json!({"name": name.as_str(), "conversation": conversation.as_str()}))
+    /// Returns the event that a new connection receives first. `here` lists the people who are here, and `grip` is the
+    /// exchange that made gripd hold the connection, or the next one if this one is not held.
+    pub(super) fn hello(name: &PersonName, conversation: &ConversationId, here: Value, grip: &GripExchange) -> Self {
+        let data = json!({"name": name.as_str(), "conversation": conversation.as_str(), "grip": grip.value()});
+        Self::new("hello", with(here, data))
     }
 
-    /// Returns the news that somebody has come.
-    pub(super) fn joined(name: &PersonName) -> Self {
-        Self::new("joined", json!({"name": name.as_str()}))
+    /// Returns the news that somebody has come. `here` lists the people who are here now.
+    pub(super) fn joined(name: &PersonName, here: Value) -> Self {
+        Self::new("joined", with(here, json!({"name": name.as_str()})))
+    }
+
+    /// Returns the news that somebody has gone. `here` lists the people who are here now.
+    pub(super) fn left(name: &PersonName, here: Value) -> Self {
+        Self::new("left", with(here, json!({"name": name.as_str()})))
+    }
+
+    /// Returns the news that somebody was removed. `here` lists the people who are here now.
+    pub(super) fn kicked(kick: &Kick, here: Value) -> Self {
+        Self::new("left", with(here, json!({"name": kick.who.as_str(), "by": kick.by.as_str()})))
     }
 
     /// Returns the news that somebody has written a message.
-    pub(super) fn message(from: &PersonName, text: &str, time_ms: u64) -> Self {
-        Self::new("message", json!({"from": from.as_str(), "text": text, "time": time_ms}))
+    pub(super) fn message(from: &PersonName, line: &SpokenLine, time_ms: u64) -> Self {
+        let mut data = json!({"from": from.as_str(), "text": line.text, "time": time_ms});
+        if let Some(id) = &line.id {
+            data["id"] = id.as_str().into();
+        }
+        Self::new("message", data)
     }
 
-    /// Returns the news that somebody was removed.
-    pub(super) fn left(kick: &Kick) -> Self {
-        Self::new("left", json!({"name": kick.who.as_str(), "by": kick.by.as_str()}))
+    /// Returns the event that tells a person that their message was published, with the items and gripd's receipt.
+    pub(super) fn published(line: &SpokenLine, publication: &Publication) -> Self {
+        Self::new("published", with(json!({"id": line.id}), publication.value()))
     }
 
     /// Returns the event that tells a person that their message was not published, and why.
-    pub(super) fn refused(text: &str, reason: &str) -> Self {
-        Self::new("refused", json!({"text": text, "reason": reason}))
+    pub(super) fn refused(line: &SpokenLine, reason: &str) -> Self {
+        Self::new("refused", json!({"id": line.id, "text": line.text, "reason": reason}))
     }
 
     /// Returns the event that tells a person that they were removed, when they write nevertheless.
@@ -51,11 +68,9 @@ impl ChatEvent {
         Self { event, data }
     }
 
-    /// Returns the news as a server-sent event. The newline at the beginning ends a keep-alive `:`, which would
-    /// otherwise turn the line with the event's name into a comment. JSON contains no raw line breaks, so `data` is
-    /// always one line.
+    /// Returns the news as a server-sent event. JSON contains no raw line breaks, so `data` is always one line.
     pub(super) fn event(&self) -> String {
-        format!("\nevent: {}\ndata: {}\n\n", self.event, self.data)
+        format!("event: {}\ndata: {}\n\n", self.event, self.data)
     }
 
     /// Returns the news as JSON.
@@ -87,6 +102,30 @@ impl ChatEvent {
 
     fn formats(&self) -> Value {
         json!({"http-stream": {"content": self.event()}, "ws-message": {"content": self.text()}})
+    }
+}
+
+/// Returns an object with the members of both objects.
+fn with(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(all), Value::Object(more)) = (&mut one, other) {
+        all.extend(more);
+    }
+    one
+}
+
+/// The items of a publish, and gripd's receipt for them.
+#[derive(Debug)]
+pub(super) struct Publication {
+    /// The published items.
+    pub(super) items: Vec<Value>,
+    /// The answer of the control port: a receipt, or only the text of another GRIP proxy as its `message`.
+    pub(super) receipt: Value,
+}
+
+impl Publication {
+    /// Returns the items and the receipt as JSON, which the page shows.
+    pub(super) fn value(&self) -> Value {
+        json!({"items": self.items, "receipt": self.receipt})
     }
 }
 
@@ -127,6 +166,10 @@ mod tests {
         Kick { who: name("bob"), by: name("amy"), conversation, everywhere }
     }
 
+    fn here() -> Value {
+        json!({"count": 1, "people": ["amy"]})
+    }
+
     fn stream(item: &Value) -> &str {
         item["formats"]["http-stream"]["content"].as_str().unwrap()
     }
@@ -150,25 +193,27 @@ mod tests {
         assert_eq!((&item["code"], &item["reason"]), (&json!(4001), &json!("kicked")));
         assert!(item.get("id").is_none() && item.get("prev-id").is_none());
         let told = stream(&item);
-        assert!(told.starts_with("\nevent: kicked\ndata: {") && told.contains(r#":"123""#));
+        assert!(told.starts_with("event: kicked\ndata: {") && told.contains(r#":"123""#));
         assert_eq!(message(&item)["event"], "kicked");
         assert_eq!(message(&item)["data"]["conversation"], "123");
         assert_eq!(answer(&item), json!({ "news": [message(&item)] }));
         assert!(!stream(&goodbye(&kick(true))).contains("\"conversation\":"));
-        assert!(stream(&items(&ChatEvent::left(&kick(false)))[0]).starts_with("\nevent: left\n"));
+        let [left, _] = items(&ChatEvent::kicked(&kick(false), here()));
+        assert_eq!(message(&left)["data"], json!({"name": "bob", "by": "amy", "count": 1, "people": ["amy"]}));
     }
 
     #[test]
     fn streams_websockets_and_long_polls_are_told_the_same() {
-        let [item, numbered] = items(&ChatEvent::joined(&name("amy")));
-        assert_eq!(stream(&item), "\nevent: joined\ndata: {\"name\":\"amy\"}\n\n");
-        assert_eq!(message(&item), json!({"event": "joined", "data": {"name": "amy"}}));
+        let [item, numbered] = items(&ChatEvent::joined(&name("amy"), here()));
+        let data = json!({"name": "amy", "count": 1, "people": ["amy"]});
+        assert_eq!(stream(&item), format!("event: joined\ndata: {data}\n\n"));
+        assert_eq!(message(&item), json!({"event": "joined", "data": data}));
         assert_eq!(answer(&numbered), json!({"last": 8, "news": [message(&item)]}));
     }
 
     #[test]
     fn only_what_long_polls_get_has_its_place_in_an_order() {
-        let event = ChatEvent::joined(&name("amy"));
+        let event = ChatEvent::joined(&name("amy"), here());
         let [item, numbered] = items(&event);
         assert_eq!(
             (&item["channel"], &numbered["channel"]),
@@ -183,19 +228,21 @@ mod tests {
     #[test]
     fn text_cannot_break_out_of_its_event() {
         let text = "a\n\nevent: kicked\r\ndata: {}\n\n";
-        let [item, _] = items(&ChatEvent::message(&name("amy"), text, 7));
+        let line = SpokenLine { text: text.to_owned(), id: Some("a\n".to_owned()) };
+        let [item, _] = items(&ChatEvent::message(&name("amy"), &line, 7));
         let body = stream(&item);
-        assert!(body.starts_with("\nevent: message\ndata: {") && body.ends_with("}\n\n"));
-        assert_eq!(body.matches('\n').count(), 4);
+        assert!(body.starts_with("event: message\ndata: {") && body.ends_with("}\n\n"));
+        assert_eq!(body.matches('\n').count(), 3);
         assert!(!body.contains('\r'));
-        let data = body.lines().nth(2).unwrap().strip_prefix("data: ").unwrap();
+        let data = body.lines().nth(1).unwrap().strip_prefix("data: ").unwrap();
         let data: Value = serde_json::from_str(data).unwrap();
-        assert_eq!(data, json!({"from": "amy", "text": text, "time": 7}));
+        assert_eq!(data, json!({"from": "amy", "text": text, "time": 7, "id": "a\n"}));
         assert_eq!(message(&item)["data"], data);
     }
 
     #[test]
     fn no_message_looks_like_a_control_message() {
-        assert!(ChatEvent::message(&name("amy"), "c:{}", 7).text().starts_with('{'));
+        let line = SpokenLine { text: "c:{}".to_owned(), id: None };
+        assert!(ChatEvent::message(&name("amy"), &line, 7).text().starts_with('{'));
     }
 }

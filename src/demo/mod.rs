@@ -2,7 +2,7 @@
 //!
 //! The demo runs when gripd is started without routes, and is an example of a GRIP backend: it uses no internals of
 //! gripd. Its requests arrive through gripd, as at any origin. It publishes news to the people in the chat over HTTP,
-//! through gripd's control port.
+//! through gripd's control port, and a webhook of gripd tells it who is here.
 //!
 //! | request | effect |
 //! |---|---|
@@ -12,20 +12,28 @@
 //! | `POST /events?name=N&conversation=C` | answers the events of a WebSocket that gripd holds |
 //! | `POST /say` | publishes a message to the conversation |
 //! | `POST /kick` | closes a person's connections and keeps the person out |
-//! | `GET /who?conversation=C` | returns the people who are connected now |
+//! | `GET /admission?name=N&conversation=C` | tells whether a person may join, and if not, why and how long |
+//! | `POST /presence?secret=S` | takes the events of gripd's webhook |
 //!
 //! There are no passwords: anybody may take any name, used or not, and remove anybody. A real backend would first
 //! check who sends a request.
 
+mod admission;
 mod board;
 mod chat;
 mod chat_event;
+mod exchange;
 mod log;
+mod page;
 mod poll;
+mod presence;
 mod publish;
 mod socket;
 mod web;
+mod webhook;
 mod woh;
+
+pub use webhook::WebhookSecret;
 
 use std::convert::Infallible;
 use std::io;
@@ -33,35 +41,44 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use board::{Board, now_ms};
-use chat::{Chat, ConversationId, Kick, PersonName};
-use chat_event::ChatEvent;
+use chat::{Chat, ConversationId, Kick, PersonName, SpokenLine};
+use chat_event::{ChatEvent, Publication};
+use exchange::GripExchange;
+use page::ChatPage;
+use presence::{Presence, PresenceChange};
 use publish::{ControlClient, ControlError};
 use web::{DemoAnswer, DemoRefusal};
 
-/// The page. `{{control}}` is replaced by the address of the control port.
-const PAGE: &str = include_str!("page.html");
 /// How long a connection may be idle between two requests. It is longer than gripd keeps idle connections, so that
 /// gripd closes them and never sends a request on a connection that is just being closed.
 const IDLE: Duration = Duration::from_secs(120);
+/// The keep-alive of a stream, a comment that is complete. If its end were missing, the first line of an event that
+/// follows would belong to the comment.
+const KEEP_ALIVE: HeaderValue = HeaderValue::from_static(r":\n\n; format=cstring; timeout=20");
 /// The pause after a failed accept. Without it the loop would spin while file descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the demo on `listener` forever. It publishes to the gripd whose control port is at `control`, with `token`
-/// if that gripd needs one.
-pub async fn serve(listener: TcpListener, control: SocketAddr, token: Option<String>) -> io::Result<()> {
-    let demo = Arc::new(Demo::new(control, token));
+/// if that gripd needs one. A webhook of this gripd must send the events `joined` and `left` of the channels
+/// `conversation*-user-*` to the target of `webhook`. Without it, the chat works, but does not know who is here.
+pub async fn serve(
+    listener: TcpListener,
+    control: SocketAddr,
+    token: Option<String>,
+    webhook: WebhookSecret,
+) -> io::Result<()> {
+    let demo = Arc::new(Demo::new(control, token, webhook));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -96,19 +113,19 @@ async fn connection(demo: Arc<Demo>, stream: TcpStream) {
 /// The state that all connections to the demo share.
 struct Demo {
     chat: Mutex<Chat>,
+    presence: Mutex<Presence>,
     board: Board,
     control: ControlClient,
-    page: Bytes,
-    /// The Content-Security-Policy of the page.
-    policy: HeaderValue,
+    webhook: WebhookSecret,
+    page: ChatPage,
 }
 
 impl Demo {
-    fn new(control: SocketAddr, token: Option<String>) -> Self {
-        let page = PAGE.replace("{{control}}", &shown(control));
-        let policy = web::policy_of(&page);
+    fn new(control: SocketAddr, token: Option<String>, webhook: WebhookSecret) -> Self {
+        let page = ChatPage::new(control);
         let control = ControlClient::new(control, token);
-        Self { chat: Mutex::default(), board: Board::new(control.clone()), control, page: page.into(), policy }
+        let board = Board::new(control.clone());
+        Self { chat: Mutex::default(), presence: Mutex::default(), board, control, webhook, page }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> DemoAnswer {
@@ -123,54 +140,51 @@ impl Demo {
         }
         let query = head.uri.query();
         match (head.uri.path(), head.method) {
-            ("/", Method::GET | Method::HEAD) => Ok(self.page()),
+            ("/", Method::GET | Method::HEAD) => Ok(self.page.answer()),
             ("/events", Method::GET) => self.events(query),
             ("/events", Method::POST) if woh::is_carried_by(&head.headers) => {
                 self.socket(query, &web::whole_body(body, woh::BODY_MAX).await?).await
             }
             ("/poll", Method::GET) => self.poll(query),
-            ("/who", Method::GET) => self.who(query).await,
-            ("/say", Method::POST) => self.say(&web::json_body(body).await?).await,
-            ("/kick", Method::POST) => self.kick(&web::json_body(body).await?).await,
+            ("/admission", Method::GET) => self.admission(query).await,
+            ("/say", Method::POST) => self.say(&web::json_body(body, web::BODY_MAX).await?).await,
+            ("/kick", Method::POST) => self.kick(&web::json_body(body, web::BODY_MAX).await?).await,
+            ("/presence", Method::POST) => {
+                self.admit_webhook(query)?;
+                Ok(self.presence(&web::json_body(body, webhook::BODY_MAX).await?).await)
+            }
             ("/", _) => Ok(web::wrong_method("GET, HEAD")),
-            ("/events" | "/poll" | "/who", _) => Ok(web::wrong_method("GET")),
-            ("/say" | "/kick", _) => Ok(web::wrong_method("POST")),
+            ("/events" | "/poll" | "/admission", _) => Ok(web::wrong_method("GET")),
+            ("/say" | "/kick" | "/presence", _) => Ok(web::wrong_method("POST")),
             _ => Err(DemoRefusal::new(StatusCode::NOT_FOUND, "there is nothing here")),
         }
     }
 
-    fn page(&self) -> DemoAnswer {
-        let content_type = "text/html; charset=utf-8";
-        let mut answer = web::answer(StatusCode::OK, content_type, self.page.clone());
-        answer.headers_mut().insert(CONTENT_SECURITY_POLICY, self.policy.clone());
-        answer
-    }
-
-    /// Returns the response that makes gripd hold a stream, and announces the person to the conversation.
+    /// Returns the response that makes gripd hold a stream.
     fn events(&self, query: Option<&str>) -> Result<DemoAnswer, DemoRefusal> {
         let (name, conversation) = person_and_conversation(query)?;
         self.admit(&name, &conversation)?;
-        let answer = stream(&name, &conversation)?;
-        self.announce(name, &conversation);
+        let instructions = stream_instructions(&name, &conversation);
+        let target = format!("/events?{}", query.unwrap_or_default());
+        let hello = self.hello(&name, &conversation, &GripExchange::of_get(&target, &instructions));
+        let mut answer = web::answer(StatusCode::OK, "text/event-stream", format!("retry: 1000\n{}", hello.event()));
+        answer.headers_mut().extend(instructions);
         Ok(answer)
     }
 
-    /// Announces to a conversation that a person has joined. This is done in a task of its own, so that the person's
-    /// response does not wait for it.
-    fn announce(&self, name: PersonName, conversation: &ConversationId) {
-        let (board, conversation) = (self.board.clone(), conversation.clone());
-        tokio::spawn(async move {
-            if let Err(error) = board.tell(&conversation, ChatEvent::joined(&name), None).await {
-                warn!("could not announce that {} joined: {error}", name.as_str());
-            }
-        });
+    /// Returns the event that greets a person, who counts as here although gripd has not reported it yet.
+    fn hello(&self, name: &PersonName, conversation: &ConversationId, exchange: &GripExchange) -> ChatEvent {
+        let here = self.here().listed(conversation, Some(name));
+        ChatEvent::hello(name, conversation, here, exchange)
     }
 
     async fn say(&self, body: &Value) -> Result<DemoAnswer, DemoRefusal> {
         let name = PersonName::parse("name", web::member(body, "name")?)?;
         let conversation = ConversationId::parse(web::member(body, "conversation")?)?;
-        self.publish_line(&name, &conversation, web::member(body, "text")?).await?;
-        Ok(web::no_content())
+        let line =
+            SpokenLine::of_json(body).ok_or_else(|| "the body must be JSON with a string \"text\"".to_owned())?;
+        let publication = self.publish_line(&name, &conversation, &line).await?;
+        Ok(web::json(&publication.value()))
     }
 
     /// Publishes a message from a person to a conversation.
@@ -181,12 +195,11 @@ impl Demo {
         &self,
         name: &PersonName,
         conversation: &ConversationId,
-        text: &str,
-    ) -> Result<(), DemoRefusal> {
+        line: &SpokenLine,
+    ) -> Result<Publication, DemoRefusal> {
         self.admit(name, conversation)?;
-        let message = ChatEvent::message(name, chat::check_text(text)?, now_ms());
-        self.board.tell(conversation, message, None).await?;
-        Ok(())
+        line.check()?;
+        Ok(self.board.tell(conversation, ChatEvent::message(name, line, now_ms()), None).await?)
     }
 
     async fn kick(&self, body: &Value) -> Result<DemoAnswer, DemoRefusal> {
@@ -201,18 +214,20 @@ impl Demo {
         }
         self.admit(&kick.by, &kick.conversation)?;
         let (goodbye, left, conversation) =
-            (chat_event::goodbye(&kick), ChatEvent::left(&kick), kick.conversation.clone());
+            (chat_event::goodbye(&kick), self.without(&kick), kick.conversation.clone());
         // The removal must be remembered before the connections close, because their pages reconnect at once.
         self.chat().kick(kick);
-        let receipt = self.board.tell(&conversation, left, Some(goodbye)).await?;
-        Ok(web::json(&receipt))
+        let publication = self.board.tell(&conversation, left, Some(goodbye)).await?;
+        Ok(web::json(&publication.value()))
     }
 
-    async fn who(&self, query: Option<&str>) -> Result<DemoAnswer, DemoRefusal> {
-        let conversation = ConversationId::parse(&web::parameter(query, "conversation"))?;
-        let held = self.control.held(&conversation.member_prefix()).await?;
-        let people = held.into_iter().map(|held| json!({"name": held.rest, "connections": held.connections}));
-        Ok(web::json(&json!({"people": people.collect::<Vec<_>>()})))
+    /// Takes a removed person out of the people who are here, and returns the event that tells the others.
+    fn without(&self, kick: &Kick) -> ChatEvent {
+        let (who, conversation) = (kick.who.clone(), kick.conversation.clone());
+        let mut presence = self.here();
+        // It does not matter if the person was not here: the removal is announced nevertheless.
+        presence.apply(&PresenceChange { who, conversation, joined: false });
+        ChatEvent::kicked(kick, presence.listed(&kick.conversation, None))
     }
 
     /// Returns an error if the person was removed from the conversation.
@@ -227,6 +242,11 @@ impl Demo {
     /// usable.
     fn chat(&self) -> MutexGuard<'_, Chat> {
         self.chat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the people who are here. As with [`chat`](Self::chat), a poisoned lock is usable.
+    fn here(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -243,27 +263,19 @@ fn person_and_conversation(query: Option<&str>) -> Result<(PersonName, Conversat
     Ok((name, conversation))
 }
 
-/// Returns the response that makes gripd hold the connection as a stream.
-fn stream(name: &PersonName, conversation: &ConversationId) -> Result<DemoAnswer, DemoRefusal> {
-    let channels = conversation.channels_of(name).join(", ");
-    let channels = HeaderValue::try_from(channels).map_err(|error| DemoRefusal::from(error.to_string()))?;
-    let body = format!("retry: 1000\n{}", ChatEvent::hello(name, conversation).event());
-    let mut answer = web::answer(StatusCode::OK, "text/event-stream", body);
-    let headers = answer.headers_mut();
+/// Returns the headers that make gripd hold the connection as a stream.
+fn stream_instructions(name: &PersonName, conversation: &ConversationId) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert("grip-hold", HeaderValue::from_static("stream"));
-    headers.insert("grip-channel", channels);
-    // The keep-alive begins a comment in the event stream. Each published event ends the comment with a newline.
-    headers.insert("grip-keep-alive", HeaderValue::from_static(":; timeout=20"));
-    Ok(answer)
+    headers.insert("grip-channel", channel_header(&conversation.channels_of(name).join(", ")));
+    headers.insert("grip-keep-alive", KEEP_ALIVE);
+    headers
 }
 
-/// Returns the control port's address as somebody on this machine would type it.
-fn shown(control: SocketAddr) -> String {
-    let ip = control.ip();
-    if ip.is_loopback() || ip.is_unspecified() {
-        return format!("localhost:{}", control.port());
-    }
-    control.to_string()
+/// Returns the value of a `Grip-Channel` header. GRIP proxies read it as UTF-8, so that names need no encoding.
+fn channel_header(channels: &str) -> HeaderValue {
+    // This cannot fail, because neither a name nor the identifier of a conversation contains a control character.
+    HeaderValue::from_bytes(channels.as_bytes()).unwrap_or(HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -274,19 +286,18 @@ mod tests {
     fn a_stream_asks_to_be_held_on_its_channels() {
         let name = PersonName::parse("name", "bob").unwrap();
         let conversation = ConversationId::parse("123").unwrap();
-        let answer = stream(&name, &conversation).unwrap();
-        let headers = answer.headers();
-        assert_eq!(headers["content-type"], "text/event-stream");
-        assert_eq!(headers["cache-control"], "no-store");
+        let headers = stream_instructions(&name, &conversation);
         assert_eq!(headers["grip-hold"], "stream");
         assert_eq!(headers["grip-channel"], "conversation123, user-bob, conversation123-user-bob");
+        // An event that follows the keep-alive must begin on a line of its own.
+        assert!(headers["grip-keep-alive"].as_bytes().starts_with(br":\n\n; format=cstring"));
     }
 
     #[test]
-    fn the_page_names_the_control_port() {
-        let demo = Demo::new(SocketAddr::from(([0, 0, 0, 0], 5561)), None);
-        let page = String::from_utf8(demo.page.to_vec()).unwrap();
-        assert!(page.contains("localhost:5561") && !page.contains("{{control}}"));
-        assert_eq!(shown(SocketAddr::from(([10, 0, 0, 9], 80))), "10.0.0.9:80");
+    fn a_channel_is_named_in_utf_8() {
+        let name = PersonName::parse("name", "प्रिया").unwrap();
+        let headers = stream_instructions(&name, &ConversationId::parse("1").unwrap());
+        let channels = "conversation1, user-प्रिया, conversation1-user-प्रिया";
+        assert_eq!(headers["grip-channel"].as_bytes(), channels.as_bytes());
     }
 }

@@ -2,13 +2,14 @@
 //! more. Until then gripd holds it.
 
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use super::chat::{ConversationId, PersonName};
 use super::chat_event::{ChatEvent, poll_body};
+use super::exchange::GripExchange;
 use super::web::{self, DemoAnswer, DemoRefusal};
-use super::{Demo, person_and_conversation};
+use super::{Demo, channel_header, person_and_conversation};
 
 /// The seconds after which gripd answers a long-poll without news (`Grip-Timeout`).
 const TIMEOUT: HeaderValue = HeaderValue::from_static("25");
@@ -20,15 +21,27 @@ impl Demo {
         let (name, conversation) = person_and_conversation(query)?;
         self.admit(&name, &conversation)?;
         let Some(seen) = seen(query)? else {
-            let hello = ChatEvent::hello(&name, &conversation).value();
-            let answer = answer(self.board.last(&conversation), &[hello]);
-            self.announce(name, &conversation);
-            return Ok(answer);
+            let last = self.board.last(&conversation);
+            return Ok(answer(last, &[self.poll_hello(query, &name, &conversation, last).value()]));
         };
         match self.board.behind(&conversation, seen) {
-            (last, news) if news.is_empty() => hold(&name, &conversation, last),
+            (last, news) if news.is_empty() => Ok(hold(&name, &conversation, last)),
             (last, news) => Ok(answer(last, &news)),
         }
+    }
+
+    /// Returns the event that greets a page. It shows the next exchange, because this one is not held.
+    fn poll_hello(
+        &self,
+        query: Option<&str>,
+        name: &PersonName,
+        conversation: &ConversationId,
+        last: u64,
+    ) -> ChatEvent {
+        let query = query.unwrap_or_default().trim_end_matches("&after=");
+        let target = format!("/poll?{query}&after={last}");
+        let exchange = GripExchange::of_get(&target, &instructions(name, conversation, last));
+        self.hello(name, conversation, &exchange)
     }
 }
 
@@ -50,16 +63,21 @@ fn answer(last: u64, news: &[Value]) -> DemoAnswer {
 
 /// Returns the response that makes gripd hold the request until something follows the news with the number `last`. If
 /// that has happened meanwhile, gripd asks again at once.
-fn hold(name: &PersonName, conversation: &ConversationId, last: u64) -> Result<DemoAnswer, DemoRefusal> {
+fn hold(name: &PersonName, conversation: &ConversationId, last: u64) -> DemoAnswer {
+    let mut answer = answer(last, &[]);
+    answer.headers_mut().extend(instructions(name, conversation, last));
+    answer
+}
+
+/// Returns the headers that make gripd hold a request.
+fn instructions(name: &PersonName, conversation: &ConversationId, last: u64) -> HeaderMap {
     let channels = conversation.channels_of(name).join(", ");
     let channels = format!("{channels}, {}; prev-id={last}", conversation.polls());
-    let channels = HeaderValue::try_from(channels).map_err(|error| DemoRefusal::from(error.to_string()))?;
-    let mut answer = answer(last, &[]);
-    let headers = answer.headers_mut();
+    let mut headers = HeaderMap::new();
     headers.insert("grip-hold", HeaderValue::from_static("response"));
-    headers.insert("grip-channel", channels);
+    headers.insert("grip-channel", channel_header(&channels));
     headers.insert("grip-timeout", TIMEOUT);
-    Ok(answer)
+    headers
 }
 
 #[cfg(test)]
@@ -70,7 +88,7 @@ mod tests {
     fn a_long_poll_asks_to_be_held_behind_what_was_seen() {
         let name = PersonName::parse("name", "bob").unwrap();
         let conversation = ConversationId::parse("123").unwrap();
-        let answer = hold(&name, &conversation, 7).unwrap();
+        let answer = hold(&name, &conversation, 7);
         let headers = answer.headers();
         assert_eq!(headers["content-type"], "application/json");
         assert_eq!(headers["cache-control"], "no-store");

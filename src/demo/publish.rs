@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinError;
@@ -42,15 +43,6 @@ impl From<JoinError> for ControlError {
     }
 }
 
-/// A channel that is held now.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct ConnectedPerson {
-    /// The channel's name without the prefix that was asked for.
-    pub(super) rest: String,
-    /// The number of connections that hold the channel.
-    pub(super) connections: u64,
-}
-
 /// A client of gripd's control port. Each call opens a new connection. A chat publishes seldom enough for that, and
 /// no connection can be closed by gripd while it is idle.
 #[derive(Clone)]
@@ -72,7 +64,7 @@ impl ControlClient {
     }
 
     /// Publishes all items in one request and returns the receipt.
-    pub(super) async fn publish(&self, items: Vec<Value>) -> Result<Value, ControlError> {
+    pub(super) async fn publish(&self, items: &[Value]) -> Result<Value, ControlError> {
         let body = json!({ "items": items }).to_string();
         let answer = self.call(Method::POST, "/publish", body).await?;
         // Other GRIP proxies reply with plain text, which is a success as well.
@@ -80,12 +72,15 @@ impl ControlClient {
             .unwrap_or_else(|_| json!({"message": String::from_utf8_lossy(&answer).trim()})))
     }
 
-    /// Returns the held channels whose names begin with `prefix`, at most 100 of them.
-    pub(super) async fn held(&self, prefix: &str) -> Result<Vec<ConnectedPerson>, ControlError> {
-        let path = format!("/channels?prefix={}&limit=100", encode(prefix));
+    /// Returns for how many seconds gripd refuses a connection that would hold `channel`, one of `channels`, because of
+    /// a close with `deny-for`. Returns `None` if it does not refuse such a connection.
+    pub(super) async fn denied(&self, channel: &str, channels: &[String]) -> Result<Option<u64>, ControlError> {
+        let path = format!("/denied?prefix={}&limit=100", encode(channel));
         let answer = self.call(Method::GET, &path, String::new()).await?;
-        held_from(&answer, prefix)
-            .ok_or_else(|| self.error("answered /channels with something other than a list of channels"))
+        let list = serde_json::from_slice::<DenialList>(&answer)
+            .map_err(|error| self.error(&format!("answered {path} with something other than denials: {error}")))?;
+        let applying = list.denied.iter().filter(|denial| denial.channel == channel && denial.selects(channels));
+        Ok(applying.map(|denial| denial.seconds).max())
     }
 
     async fn call(&self, method: Method, path: &str, body: String) -> Result<Bytes, ControlError> {
@@ -154,16 +149,27 @@ fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
     text
 }
 
-fn held_from(answer: &[u8], prefix: &str) -> Option<Vec<ConnectedPerson>> {
-    let answer: Value = serde_json::from_slice(answer).ok()?;
-    let channels = answer.get("channels")?.as_array()?;
-    let held = channels.iter().filter_map(|entry| {
-        Some(ConnectedPerson {
-            rest: entry.get("channel")?.as_str()?.strip_prefix(prefix)?.to_owned(),
-            connections: entry.get("connections")?.as_u64()?,
-        })
-    });
-    Some(held.collect())
+/// The reply of `GET /denied`.
+#[derive(Deserialize)]
+struct DenialList {
+    denied: Vec<Denial>,
+}
+
+/// A channel that nobody may hold for some seconds, or nobody whom `with` and `except` select.
+#[derive(Deserialize)]
+struct Denial {
+    channel: String,
+    seconds: u64,
+    with: Vec<String>,
+    except: Vec<String>,
+}
+
+impl Denial {
+    /// Returns whether the denial applies to a connection that holds these channels.
+    fn selects(&self, channels: &[String]) -> bool {
+        self.with.iter().all(|with| channels.contains(with))
+            && !self.except.iter().any(|except| channels.contains(except))
+    }
 }
 
 /// Percent-encodes all bytes but the unreserved characters of RFC 3986 2.3.
@@ -201,34 +207,40 @@ mod tests {
     #[tokio::test]
     async fn a_publish_returns_the_receipt() {
         let (control, _) = with_answer("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"a\": 1}\n").await;
-        let receipt = control.publish(vec![json!({"channel": "c"})]).await;
+        let receipt = control.publish(&[json!({"channel": "c"})]).await;
         assert_eq!(receipt.unwrap(), json!({"a": 1}));
     }
 
     #[tokio::test]
     async fn a_plain_text_success_is_a_success() {
         let (control, _) = with_answer("HTTP/1.1 200 OK\r\n\r\nPublished\n").await;
-        let receipt = control.publish(Vec::new()).await.unwrap();
+        let receipt = control.publish(&[]).await.unwrap();
         assert_eq!(receipt, json!({"message": "Published"}));
     }
 
     #[tokio::test]
     async fn a_refusal_is_passed_on_with_its_text() {
         let (control, _) = with_answer("HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\nbad").await;
-        let error = control.publish(Vec::new()).await.unwrap_err().to_string();
+        let error = control.publish(&[]).await.unwrap_err().to_string();
         assert!(error.ends_with("answered 400 Bad Request to /publish: bad"), "{error}");
     }
 
     #[tokio::test]
-    async fn held_channels_are_asked_for_and_read() {
-        let (control, seen) = with_answer(
-            "HTTP/1.1 200 OK\r\n\r\n{\"channels\":[{\"channel\":\"p-ann\",\"connections\":2}],\"next\":null}",
-        )
+    async fn the_longest_denial_of_a_channel_counts_if_it_selects_the_connection() {
+        let channels = ["user-ann".to_owned(), "conversation1".to_owned()];
+        let (control, seen) = with_answer(concat!(
+            "HTTP/1.1 200 OK\r\n\r\n",
+            r#"{"denied":[{"channel":"user-ann","seconds":5,"with":[],"except":[]},"#,
+            r#"{"channel":"user-ann","seconds":7,"with":["conversation1"],"except":["conversation2"]},"#,
+            r#"{"channel":"user-ann","seconds":8,"with":["conversation2"],"except":[]},"#,
+            r#"{"channel":"user-ann","seconds":9,"with":[],"except":["conversation1"]},"#,
+            r#"{"channel":"user-anna","seconds":99,"with":[],"except":[]}],"next":null}"#
+        ))
         .await;
-        let held = control.held("p-").await.unwrap();
-        let ann = ConnectedPerson { rest: "ann".to_owned(), connections: 2 };
-        assert_eq!(held, [ann]);
-        assert!(seen.await.unwrap().starts_with("GET /channels?prefix=p-&limit=100 HTTP/1.1\r\n"));
+        assert_eq!(control.denied("user-ann", &channels).await.unwrap(), Some(7));
+        assert!(seen.await.unwrap().starts_with("GET /denied?prefix=user-ann&limit=100 HTTP/1.1\r\n"));
+        let (control, _) = with_answer("HTTP/1.1 200 OK\r\n\r\n{\"denied\":[],\"next\":null}").await;
+        assert_eq!(control.denied("user-ann", &channels).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -236,7 +248,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let control = ControlClient::new(listener.local_addr().unwrap(), None);
         drop(listener);
-        let error = control.held("p").await.unwrap_err().to_string();
+        let error = control.denied("p", &[]).await.unwrap_err().to_string();
         assert!(error.contains("refused") && error.contains("control port 127.0.0.1:"), "{error}");
     }
 

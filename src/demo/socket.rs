@@ -3,8 +3,9 @@
 use hyper::StatusCode;
 use serde_json::json;
 
-use super::chat::{ConversationId, PersonName};
+use super::chat::{ConversationId, PersonName, SpokenLine};
 use super::chat_event::{ChatEvent, KICKED};
+use super::exchange::GripExchange;
 use super::web::{DemoAnswer, DemoRefusal};
 use super::woh::{self, DemoReply};
 use super::{Demo, person_and_conversation};
@@ -21,17 +22,17 @@ impl Demo {
             match event.kind {
                 "OPEN" => {
                     self.admit(&name, &conversation)?;
-                    welcome(&mut reply, &name, &conversation);
-                    self.announce(name.clone(), &conversation);
+                    self.welcome(&mut reply, query, &name, &conversation);
                 }
                 "TEXT" => {
-                    let text = String::from_utf8_lossy(event.content);
-                    if let Err(refusal) = self.publish_line(&name, &conversation, &text).await {
-                        if refusal.status == StatusCode::FORBIDDEN {
+                    let line = SpokenLine::of_socket(&String::from_utf8_lossy(event.content));
+                    match self.publish_line(&name, &conversation, &line).await {
+                        Ok(publication) => tell(&mut reply, &ChatEvent::published(&line, &publication)),
+                        Err(refusal) if refusal.status == StatusCode::FORBIDDEN => {
                             see_off(&mut reply, &refusal.text);
                             break;
                         }
-                        tell(&mut reply, &ChatEvent::refused(&text, &refusal.text));
+                        Err(refusal) => tell(&mut reply, &ChatEvent::refused(&line, &refusal.text)),
                     }
                 }
                 "PING" => reply.push("PONG", event.content),
@@ -42,16 +43,22 @@ impl Demo {
         }
         Ok(reply.into_answer())
     }
-}
 
-fn welcome(reply: &mut DemoReply, name: &PersonName, conversation: &ConversationId) {
-    reply.open();
-    for channel in conversation.channels_of(name) {
-        reply.control(&json!({"type": "subscribe", "channel": channel}));
+    /// Accepts a WebSocket, subscribes it to its channels, and greets its page.
+    fn welcome(&self, reply: &mut DemoReply, query: Option<&str>, name: &PersonName, conversation: &ConversationId) {
+        reply.open();
+        let mut shown = vec!["OPEN".to_owned()];
+        for channel in conversation.channels_of(name) {
+            let control = json!({"type": "subscribe", "channel": channel});
+            shown.push(format!("TEXT c:{control}"));
+            reply.control(&control);
+        }
+        // The keep-alive is a pong, because browsers would answer a ping, and gripd would send each answer here.
+        reply.control(&json!({"type": "keep-alive", "message-type": "pong", "content": ":", "timeout": 20}));
+        let target = format!("/events?{}", query.unwrap_or_default());
+        let exchange = GripExchange::of_events(&target, &reply.headers(), &shown);
+        tell(reply, &self.hello(name, conversation, &exchange));
     }
-    // The keep-alive is a pong, because browsers would answer a ping, and gripd would send each answer here.
-    reply.control(&json!({"type": "keep-alive", "message-type": "pong", "content": ":", "timeout": 20}));
-    tell(reply, &ChatEvent::hello(name, conversation));
 }
 
 fn see_off(reply: &mut DemoReply, reason: &str) {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::grip::base64;
 use crate::wire::is_same_authority;
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
@@ -12,8 +10,8 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderV
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
-/// The largest JSON body, in bytes.
-const BODY_MAX: usize = 16 * 1024;
+/// The largest JSON body of a page's request, in bytes.
+pub(super) const BODY_MAX: usize = 16 * 1024;
 /// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -42,24 +40,6 @@ impl From<String> for DemoRefusal {
     fn from(text: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
-}
-
-/// Returns the Content-Security-Policy for a page that uses only its own inline script and style. Injected scripts and
-/// styles have no effect.
-pub(super) fn policy_of(page: &str) -> HeaderValue {
-    let hash = |element: &str| {
-        let inside =
-            page.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
-        let inside = inside.map_or("", |(inside, _)| inside);
-        base64::encode(digest(&SHA256, inside.as_bytes()).as_ref())
-    };
-    let policy = format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash("script"),
-        hash("style")
-    );
-    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
 /// Returns whether a browser has sent a request for a page of another site. Programs other than browsers do not send
@@ -112,15 +92,15 @@ pub(super) fn wrong_method(allowed: &'static str) -> DemoAnswer {
     answer
 }
 
-/// Reads a JSON body of at most 16 KiB.
+/// Reads a JSON body of at most `max` bytes.
 ///
 /// # Errors
 /// The body is too large, too slow, incomplete or not JSON.
-pub(super) async fn json_body<B>(body: B) -> Result<Value, DemoRefusal>
+pub(super) async fn json_body<B>(body: B, max: usize) -> Result<Value, DemoRefusal>
 where
     B: Body<Data = Bytes, Error = hyper::Error>,
 {
-    let body = whole_body(body, BODY_MAX).await?;
+    let body = whole_body(body, max).await?;
     serde_json::from_slice(&body).map_err(|error| DemoRefusal::from(format!("the body is not JSON: {error}")))
 }
 

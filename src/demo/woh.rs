@@ -88,12 +88,20 @@ impl DemoReply {
         self.body.extend_from_slice(b"\r\n");
     }
 
+    /// Returns the headers by which the response agrees to GRIP, if it opens the WebSocket.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.opens {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(GRIP));
+        }
+        headers
+    }
+
     /// Returns the response to gripd's request.
     pub(super) fn into_answer(self) -> DemoAnswer {
+        let headers = self.headers();
         let mut answer = web::answer(StatusCode::OK, EVENTS, self.body);
-        if self.opens {
-            answer.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(GRIP));
-        }
+        answer.headers_mut().extend(headers);
         answer
     }
 }
