@@ -153,11 +153,14 @@ class ControlPort:
 
 
 class Gripd(ControlPort):
-    """A gripd on free ports. Without a route it serves its demo. `config` is the text of a configuration."""
+    """A gripd on free ports. Without a route it serves its demo. `config` is the text of a configuration.
 
-    def __init__(self, route=None, config=None):
+    `ports` are the ports for clients and for publishers, if they must be certain ones.
+    """
+
+    def __init__(self, route=None, config=None, ports=(0, 0)):
         routes = ["--route", route] if route else []
-        addresses = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
+        addresses = ["--listen", f"127.0.0.1:{ports[0]}", "--control", f"127.0.0.1:{ports[1]}"]
         # The file can be removed then, because gripd reads it before it logs that it has started.
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(config or "")
