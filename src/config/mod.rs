@@ -235,10 +235,10 @@ impl Config {
             listen,
             control_listen: over
                 .control
-                .or(file.control.listen.map(|address| address.0))
+                .or_else(|| file.control.listen.map(|address| address.0))
                 .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, CONTROL_PORT).into()),
             shards,
-            log: over.log.or(file.log.map(|level| level.0)).unwrap_or(usual_log),
+            log: over.log.or_else(|| file.log.map(|level| level.0)).unwrap_or(usual_log),
             drain: file.drain.0,
             routes,
             front: front::Settings { debug, ..front_settings(file, parsed.trusted, shards) },

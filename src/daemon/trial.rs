@@ -67,7 +67,7 @@ fn try_state(config: &Config, folder: &Path) -> Option<TrialFinding> {
     let tried = if folder.exists() {
         try_folder(folder).and_then(|()| Hub::new(config.hub.clone(), config.shards).load())
     } else {
-        let parent = folder.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("."));
+        let parent = folder.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or_else(|| Path::new("."));
         try_folder(parent)
     };
     let error = tried.err()?;

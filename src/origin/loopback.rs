@@ -1,4 +1,4 @@
-//! A hint about origins that listen on one of the loopback addresses only, 127.0.0.1 or [::1], while the target of the
+//! A hint about origins that listen on one of the loopback addresses only, `127.0.0.1` or `[::1]`, while the target of the
 //! route is the other.
 
 use super::Failure;

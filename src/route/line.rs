@@ -4,13 +4,16 @@ use super::section::LineSection;
 use super::{Route, options, target};
 use crate::grip::{InvalidText, invalid};
 
+/// Something that was read from a line of a file, with the number of the line.
+pub type Numbered<T> = (usize, T);
+
 /// Reads the lines of a routes file.
 ///
 /// Each route and each error comes with the number of its line, counted from 1.
 ///
 /// # Errors
 /// Returns an error for each invalid line.
-pub fn parse_lines(text: &str) -> Result<Vec<(usize, Route)>, Vec<(usize, InvalidText)>> {
+pub fn parse_lines(text: &str) -> Result<Vec<Numbered<Route>>, Vec<Numbered<InvalidText>>> {
     let (mut routes, mut errors) = (Vec::new(), Vec::new());
     // Some editors put a byte order mark at the beginning of a file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
