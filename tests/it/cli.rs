@@ -73,7 +73,7 @@ fn a_signal_drains_and_a_second_one_ends_gripd_at_once() {
 
 #[test]
 fn the_demo_serves_its_page_and_prints_commands_that_work() {
-    let mut demo = Program::demo(&[]);
+    let demo = Program::demo(&[]);
     let clients = demo.clients.parse().unwrap();
     let (head, page) = Client::send(clients, get("/")).answer();
     assert!(head.contains("text/html") && page.contains("EventSource") && page.contains("WebSocket"), "{head}");
@@ -82,7 +82,7 @@ fn the_demo_serves_its_page_and_prints_commands_that_work() {
     let join = || Client::send(clients, get("/events?name=bob&conversation=123"));
     let mut bob = join();
     bob.read_until("event: hello");
-    let mut type_next = |command: &str| {
+    let type_next = |command: &str| {
         let line = demo.prints(command);
         let done = Command::new("sh").args(["-c", &line]).env_remove("GRIP_URL").output().unwrap();
         String::from_utf8([done.stdout, done.stderr].concat()).unwrap()

@@ -106,7 +106,7 @@ impl Program {
     }
 
     /// Waits for a line of standard output that contains `text`, and returns it.
-    pub(crate) fn prints(&mut self, text: &str) -> String {
+    pub(crate) fn prints(&self, text: &str) -> String {
         loop {
             let line = self.printed.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("'{text}' was not printed"));
             if line.contains(text) {
