@@ -99,6 +99,15 @@ impl ConfigSource {
     pub(super) fn load(&self) -> Result<Config, ConfigError> {
         Config::load(self.file.as_deref(), &self.overrides)
     }
+
+    /// Reads the configuration again for a gripd that runs with this number of shards.
+    ///
+    /// # Errors
+    /// All errors in the files and on the command line.
+    pub(super) fn load_again(&self, shards: usize) -> Result<Config, ConfigError> {
+        let overrides = Overrides { shards_in_use: Some(shards), ..self.overrides.clone() };
+        Config::load(self.file.as_deref(), &overrides)
+    }
 }
 
 impl DaemonArgs {

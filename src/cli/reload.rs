@@ -1,24 +1,25 @@
-//! Reloading the routes while gripd runs.
+//! Reloading the configuration while gripd runs.
 
 use super::args::ConfigSource;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::route::RouteTable;
+use crate::telemetry::log::Log;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-/// A reloader of routes. It reads the routes again when one of their files has changed, and when a signal asks for
-/// it.
-pub(super) struct RouteReload<'a> {
+/// A reloader of the configuration. It reads the routes again when one of their files has changed, and everything when
+/// a signal asks for it.
+pub(super) struct Reload<'a> {
     source: &'a ConfigSource,
     files: Vec<PathBuf>,
     /// The state of the files just before they were last read.
     read: Vec<FileStamp>,
     /// The state of the files when they were last looked at.
     seen: Vec<FileStamp>,
-    /// The routes in use; `None`: the demo runs, which has no routes to change.
-    routes: Option<Arc<RouteTable>>,
+    /// Whether there are routes, which the demo has not.
+    has_routes: bool,
+    /// The number of shards that run.
+    shards: usize,
 }
 
 /// The properties that tell one version of a file from another without reading it, or `None` if they cannot be read.
@@ -42,58 +43,62 @@ pub(super) enum ReloadOccasion {
     Signal,
 }
 
-impl<'a> RouteReload<'a> {
+impl<'a> Reload<'a> {
     /// Returns a reloader that watches the files of a configuration. The configuration must be read after this.
     pub(super) fn new(source: &'a ConfigSource) -> Self {
         let files: Vec<PathBuf> = source.file.iter().cloned().collect();
         let read = stamps(&files);
-        Self { source, read, files, seen: Vec::new(), routes: None }
+        Self { source, read, files, seen: Vec::new(), has_routes: false, shards: 1 }
     }
 
-    /// Notes the configuration with which gripd has started: its routes, and the files to watch.
+    /// Notes the configuration with which gripd has started, and the files to watch.
     pub(super) fn started(&mut self, config: &Config) {
         // The files that the configuration names have no stamps from before they were read. They count as changed, so
         // the next checks read the routes once more.
-        self.routes.clone_from(&config.routes);
+        (self.has_routes, self.shards) = (config.routes.is_some(), config.shards);
         self.files.clone_from(&config.sources);
     }
 
-    /// Reads the routes again if a file has changed since it was last read, or if a signal asks for it. A changed
-    /// file is read only if it was the same at the last check, so that it is not read half written. If a file is
-    /// wrong, the current routes remain in effect.
-    pub(super) fn look(&mut self, daemon: &Daemon, occasion: ReloadOccasion) {
+    /// Reads the configuration again if a file has changed since it was last read, or if a signal asks for it. A
+    /// changed file is read only if it was the same at the last check, so that it is not read half written. Only the
+    /// routes are used then, because an operator may still be editing the settings. If a file is wrong, nothing
+    /// changes.
+    pub(super) fn look(&mut self, daemon: &Daemon, log: &Log, occasion: ReloadOccasion) {
         let now = stamps(&self.files);
         let settled = now == self.seen;
-        let changed = now != self.read && self.routes.is_some();
+        let changed = now != self.read && self.has_routes;
         self.seen = stamps(&self.files);
         if occasion == ReloadOccasion::Signal || (changed && settled) {
             self.read = now;
-            self.read_again(daemon, occasion);
+            self.read_again(daemon, log, occasion);
         }
     }
 
-    fn read_again(&mut self, daemon: &Daemon, occasion: ReloadOccasion) {
-        match self.source.load() {
+    fn read_again(&mut self, daemon: &Daemon, log: &Log, occasion: ReloadOccasion) {
+        let config = match self.source.load_again(self.shards) {
+            Ok(config) => config,
             Err(error) => {
                 for line in error.to_string().lines() {
                     tracing::error!("{line}");
                 }
-                tracing::error!("the reload failed; the current routes remain in effect");
+                tracing::error!("the reload failed; the current configuration remains in effect");
+                return;
             }
-            Ok(Config { routes: Some(routes), sources, .. }) if self.routes.is_some() => {
-                if sources != self.files {
-                    self.read = stamps(&sources);
-                    self.files = sources;
-                }
-                if self.routes.as_ref() != Some(&routes) {
-                    self.routes = Some(Arc::clone(&routes));
+        };
+        if config.sources != self.files {
+            self.read = stamps(&config.sources);
+            self.files.clone_from(&config.sources);
+        }
+        match occasion {
+            ReloadOccasion::Signal => {
+                log.set_level(config.log);
+                daemon.reload(config);
+            }
+            ReloadOccasion::Routine => {
+                if let Some(routes) = config.routes {
                     daemon.reroute(routes);
                 }
             }
-            Ok(_) if occasion == ReloadOccasion::Signal => {
-                tracing::warn!("the demo has no routes to reload; restart gripd to change its settings")
-            }
-            Ok(_) => {}
         }
     }
 }

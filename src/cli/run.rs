@@ -1,12 +1,12 @@
 //! The commands `gripd` and `gripd demo`, which run the daemon.
 
 use super::args::ConfigSource;
-use super::reload::{ReloadOccasion, RouteReload};
+use super::reload::{Reload, ReloadOccasion};
 use super::service_manager::ServiceManager;
 use super::{FAILURE, OK, demo, refuse};
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::telemetry::log;
+use crate::telemetry::log::{self, Log};
 use std::io;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,14 +19,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the daemon until a signal ends it. Returns the exit code.
 pub(super) fn daemon(source: &ConfigSource) -> u8 {
-    let reload = RouteReload::new(source);
+    let reload = Reload::new(source);
     let config = match source.load() {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    let _log = log::start(config.log);
+    let log = log::start(config.log);
     raise_open_files();
-    match run(config, reload) {
+    match run(config, reload, &log) {
         Ok(true) => OK,
         Ok(false) => FAILURE,
         Err(error) => {
@@ -48,13 +48,12 @@ fn raise_open_files() {
 ///
 /// # Errors
 /// The daemon could not be started.
-fn run(config: Config, mut reload: RouteReload<'_>) -> io::Result<bool> {
+fn run(config: Config, mut reload: Reload<'_>, log: &Log) -> io::Result<bool> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         // The signal handlers are installed before anything is served, so that a signal that comes early is not
         // missed.
         let mut signals = Signals::new()?;
         let is_demo = config.routes.is_none();
-        let longest_drain = config.drain + config.shard.close_grace;
         reload.started(&config);
         let daemon = Daemon::start(config)?;
         let manager = ServiceManager::of_environment();
@@ -63,11 +62,11 @@ fn run(config: Config, mut reload: RouteReload<'_>) -> io::Result<bool> {
             demo::introduce(&daemon);
         }
         let look = |occasion| match occasion {
-            ReloadOccasion::Signal => manager.reload(|| reload.look(&daemon, occasion)),
-            ReloadOccasion::Routine => reload.look(&daemon, occasion),
+            ReloadOccasion::Signal => manager.reload(|| reload.look(&daemon, log, occasion)),
+            ReloadOccasion::Routine => reload.look(&daemon, log, occasion),
         };
         signals.terminated(look).await;
-        manager.stopping(longest_drain);
+        manager.stopping(daemon.longest_drain());
         daemon.drain();
         let over = async {
             while !daemon.is_over() {

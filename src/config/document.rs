@@ -16,6 +16,8 @@ use toml::{Table, Value};
 #[derive(Default)]
 pub(super) struct ConfigDocument {
     pub(super) file: ConfigFile,
+    /// The table in which the settings are written.
+    pub(super) table: Table,
     pub(super) places: SettingPlaces,
 }
 
@@ -48,8 +50,8 @@ impl ConfigDocument {
         });
         // A route, webhook or token with an error is left out as a whole, so that later checks do not report what is
         // missing in the rest of it.
-        let file = deserialize(table, &mut places, entry_path, |_, _, _| {});
-        Self { file, places }
+        let file = deserialize(table.clone(), &mut places, entry_path, |_, _, _| {});
+        Self { file, table, places }
     }
 }
 

@@ -19,10 +19,12 @@ mod toml_error;
 mod units;
 mod value;
 mod webhook;
+mod written;
 
 pub use environment::names_routes;
 pub use error::{ConfigError, Problem};
 pub use units::parse_duration;
+pub use written::{SettingChanges, WrittenSettings};
 
 use crate::control;
 use crate::control::ControlAccess;
@@ -76,6 +78,8 @@ pub struct Config {
     /// The files whose changes may change the routes: the configuration file, the routes file, and files with JSON
     /// Web Key Sets.
     pub sources: Vec<PathBuf>,
+    /// The settings as they are written, by which two configurations are compared.
+    pub written: WrittenSettings,
     /// The maximum number of concurrent requests of each kind that gripd itself sends to one origin, over all shards.
     /// The kinds are those of `origin::Lane`.
     pub own_requests: usize,
@@ -110,11 +114,27 @@ pub struct Overrides {
     pub shards: Option<usize>,
     /// The least severe level that is logged.
     pub log: Option<LevelFilter>,
+    /// The number of shards of the gripd that runs already and reads the configuration again. Limits for all shards
+    /// together are divided by this number, whatever number is configured now.
+    pub shards_in_use: Option<usize>,
     /// Whether the demo runs, which needs no routes.
     pub demo: bool,
     /// The names and values of environment variables, of which those with the names of settings take precedence over
     /// the file.
     pub environment: Vec<(String, String)>,
+}
+
+impl Overrides {
+    /// Returns the names of the settings whose values in the file have no effect.
+    fn overridden(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("listen", self.listen.is_some()),
+            ("control.listen", self.control.is_some()),
+            ("shards", self.shards.is_some()),
+            ("log", self.log.is_some()),
+        ];
+        all.into_iter().filter_map(|(name, is_overridden)| is_overridden.then_some(name))
+    }
 }
 
 /// The settings that cannot be taken from the file as they are, because they are parsed, or read from other files.
@@ -204,7 +224,7 @@ impl Config {
     /// All problems of the files and of the command line, each with its place.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
-        let ConfigDocument { file, places } = ConfigDocument::read(path, &overrides.environment, &mut error);
+        let ConfigDocument { file, table, places } = ConfigDocument::read(path, &overrides.environment, &mut error);
         let routes = routes::load(path, &file, &places, overrides, &mut error);
         let mut parsed = ParsedSettings::of(path, &file, &places, &mut error);
         parsed.access = control_api::access(path, &file.control, &places, &mut error);
@@ -216,6 +236,7 @@ impl Config {
         let mut config = Self::of(&file, routes, parsed, overrides);
         config.hub.state_dir = state_dir;
         config.notify = notify;
+        config.written = WrittenSettings::new(table, overrides, folder(path));
         config.sources = path.map(Path::to_path_buf).into_iter().chain(routes::routes_file(path, &file)).collect();
         config.sources.extend(config.routes.iter().flat_map(|routes| routes::key_sets(routes)));
         Ok(config)
@@ -227,7 +248,7 @@ impl Config {
         // The demo prints instructions on the terminal, which lines about each request would push away.
         let usual_log = if routes.is_some() { LevelFilter::INFO } else { LevelFilter::WARN };
         let shards = over.shards.unwrap_or(file.shards.0);
-        let shards = if shards > 0 { shards } else { cores() };
+        let shards = over.shards_in_use.unwrap_or(if shards > 0 { shards } else { cores() });
         let close_grace = file.delivery.close_grace.0;
         let listen = parsed.listen.unwrap_or_else(|| ListenAddress::Tcp((everyone, CLIENT_PORT).into()));
         let debug = file.debug.unwrap_or_else(|| !over.routes.is_empty() && is_loopback(&listen));
@@ -255,6 +276,7 @@ impl Config {
             own_requests: file.origin.own_requests.get(),
             notify: notify::Settings::default(),
             sources: Vec::new(),
+            written: WrittenSettings::default(),
             origin: origin::Settings {
                 connect_timeout: file.origin.connect_timeout.0,
                 response_timeout: file.origin.response_timeout.0,

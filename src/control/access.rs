@@ -107,20 +107,14 @@ impl ControlAccess {
         self.tokens.len()
     }
 
-    /// Adds a token for the demo, which publishes like any other backend, and returns its secret. Returns `None` if
-    /// no tokens are configured.
-    ///
-    /// # Errors
-    /// The system provides no random bytes.
-    pub fn admit_demo(&mut self) -> io::Result<Option<String>> {
-        if !self.asks() {
-            return Ok(None);
+    /// Adds a token for the demo, which publishes like any other backend. Does nothing if there is no secret, because
+    /// the demo does not run, or if no tokens are configured.
+    pub fn admit_demo(&mut self, secret: Option<&str>) {
+        if let Some(secret) = secret
+            && self.asks()
+        {
+            self.tokens.push(ControlToken::secret("demo", secret, vec![Scope::Admin]));
         }
-        let mut bytes = [0; 32];
-        rand::fill(&mut bytes).map_err(|_| io::Error::other("cannot get random bytes for the demo's token"))?;
-        let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        self.tokens.push(ControlToken::secret("demo", &secret, vec![Scope::Admin]));
-        Ok(Some(secret))
     }
 
     fn is_exempt(&self, caller: Peer) -> bool {
@@ -159,6 +153,16 @@ impl ControlAccess {
         }
         Ok(grant)
     }
+}
+
+/// Returns a random secret for the demo's token.
+///
+/// # Errors
+/// The system provides no random bytes.
+pub fn random_secret() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).map_err(|_| io::Error::other("cannot get random bytes for the demo's token"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 impl Grant<'_> {

@@ -20,7 +20,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// The body does not arrive within [`BODY_TIMEOUT`], is larger than `max_body`, or is incomplete.
 pub(super) async fn read(control: &ControlApi, body: Incoming) -> Result<Bytes, ApiError> {
-    let max_body = control.settings.max_body;
+    let max_body = control.settings().max_body;
     let Ok(body) = timeout(BODY_TIMEOUT, Limited::new(body, max_body).collect()).await else {
         return Err(ApiError::Slow);
     };
@@ -38,7 +38,7 @@ pub(super) async fn discard(control: &ControlApi, request: Request<Incoming>) {
     if request.headers().contains_key(EXPECT) {
         return;
     }
-    let mut body = Limited::new(request.into_body(), control.settings.max_body);
+    let mut body = Limited::new(request.into_body(), control.settings().max_body);
     let all = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
     // A timeout or an error makes no difference, because the refusal is sent in any case.
     let _ = timeout(DISCARD_TIMEOUT, all).await;

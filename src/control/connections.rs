@@ -93,7 +93,7 @@ pub(super) async fn delete(control: &ControlApi, media: MediaType, name: &str) -
     let name = read_name(name)?;
     let (finally, told) = wait_for();
     let receipt = control.cluster.close_connection(&name, finally).await.ok_or_else(|| unknown(&name))?;
-    let outcome = told.outcomes(control.settings.receipt_wait, &receipt).await.into_iter().next();
+    let outcome = told.outcomes(control.settings().receipt_wait, &receipt).await.into_iter().next();
     let Some(Outcome { closed: Some(closed @ 1..), cut, .. }) = outcome else { return Err(unknown(&name)) };
     tracing::info!(connection = name.to_string(), "closed");
     Ok(ApiReply::done(media, "Closed", &serde_json::json!({ "closed": closed, "cut": cut })))

@@ -18,7 +18,7 @@ mod serve;
 mod token;
 
 pub use crate::hub::Outcome;
-pub use access::ControlAccess;
+pub use access::{ControlAccess, random_secret};
 pub use publish::Published;
 pub use scope::Scope;
 pub use serve::ListenerPurpose;
@@ -37,8 +37,8 @@ use hyper::{Method, Request};
 use reply::{ApiReply, MediaType};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// The limits of the control API, and the access to it.
@@ -106,7 +106,8 @@ impl Metrics {
 
 /// The control API of a cluster, with its settings and counters.
 pub struct ControlApi {
-    settings: Settings,
+    /// The settings in use, which may be replaced.
+    settings: RwLock<Arc<Settings>>,
     cluster: Cluster,
     descriptors: Arc<Descriptors>,
     metrics: Arc<Metrics>,
@@ -124,8 +125,19 @@ impl ControlApi {
         metrics: Arc<Metrics>,
         registry: MetricsRegistry,
     ) -> Arc<Self> {
+        let settings = RwLock::new(Arc::new(settings));
         let (ready, guesses) = (AtomicBool::new(true), GuessDelays::default());
         Arc::new(Self { settings, cluster, descriptors, metrics, registry, ready, guesses })
+    }
+
+    /// Replaces the settings for requests that come from now on, also on open connections. The Unix socket and the
+    /// address for health probes stay as they are.
+    pub fn change_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes `/readyz` answer 503 from now on, so that load balancers send no further traffic.
@@ -134,8 +146,9 @@ impl ControlApi {
     }
 
     /// Returns whether requests from the addresses of this machine itself need a token.
-    pub const fn needs_token(&self) -> bool {
-        self.settings.access.asks() && !self.settings.access.loopback
+    pub fn needs_token(&self) -> bool {
+        let access = &self.settings().access;
+        access.asks() && !access.loopback
     }
 
     fn is_ready(&self) -> bool {
@@ -165,26 +178,27 @@ impl ControlApi {
         if let Some(refusal) = guard::refuse_pages(request.headers()) {
             return refusal;
         }
-        let grant =
-            match self.settings.access.admit(caller, path.trim_end_matches('/'), request.method(), request.headers()) {
-                Ok(grant) => grant,
-                Err(refusal) => {
-                    let is_guess = refusal.may_be_a_guess();
-                    // The refusal is counted and logged before the delay, because a client that guesses tokens may
-                    // not wait for it.
-                    let refused = self.refuse(refusal);
-                    // During the delay the connection counts as idle, so that it may be closed to make room.
-                    seat.mark_idle();
-                    if is_guess {
-                        self.slow_down(caller).await;
-                    }
-                    body::discard(self, request).await;
-                    seat.mark_busy();
-                    return refused;
+        let settings = self.settings();
+        let grant = match settings.access.admit(caller, path.trim_end_matches('/'), request.method(), request.headers())
+        {
+            Ok(grant) => grant,
+            Err(refusal) => {
+                let is_guess = refusal.may_be_a_guess();
+                // The refusal is counted and logged before the delay, because a client that guesses tokens may
+                // not wait for it.
+                let refused = self.refuse(refusal);
+                // During the delay the connection counts as idle, so that it may be closed to make room.
+                seat.mark_idle();
+                if is_guess {
+                    self.slow_down(caller).await;
                 }
-            };
+                body::discard(self, request).await;
+                seat.mark_busy();
+                return refused;
+            }
+        };
         if !grant.shows_token()
-            && let Some(refusal) = guard::refuse_host(caller, &request, &self.settings.hosts)
+            && let Some(refusal) = guard::refuse_host(caller, &request, &settings.hosts)
         {
             return refusal;
         }

@@ -79,7 +79,7 @@ async fn publish_and_wait(
 ) -> Result<Vec<Outcome>, BusyReason> {
     let (finally, told) = wait_for();
     let receipt = control.cluster.publish(items, publisher, finally).await?;
-    Ok(told.outcomes(control.settings.receipt_wait, &receipt).await)
+    Ok(told.outcomes(control.settings().receipt_wait, &receipt).await)
 }
 
 /// The outcomes of a batch, once they are final. They are sent by the [`OnFinalOutcomes`] that belongs to them. It is

@@ -2,12 +2,13 @@
 
 use super::control_thread::ControlThread;
 use super::listeners::{Addresses, Listeners};
+use super::live::{Live, ShardSettings};
 use super::metrics::{self, Counters};
 use super::shard_thread::ShardThread;
 use super::{configure, local, local_runtime, warn_of_ignored};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::control::ControlApi;
+use crate::control::{self, ControlApi};
 use crate::demo::{self, WebhookSecret};
 use crate::hub::Hub;
 use crate::net::Descriptors;
@@ -29,8 +30,10 @@ pub(super) struct Assembly {
     pub(super) hub: Arc<Hub>,
     /// The signal that begins the drain, when `true` is sent.
     pub(super) drain: watch::Sender<bool>,
-    /// The routes in use, which may be replaced.
-    pub(super) routes: watch::Sender<Arc<RouteTable>>,
+    /// The routes and settings of the shards, which may be replaced.
+    pub(super) live: watch::Sender<Live>,
+    /// The secret of the demo's token, if the demo runs.
+    pub(super) demo_secret: Option<String>,
     pub(super) shards: Vec<ShardThread>,
     pub(super) control_thread: ControlThread,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
@@ -48,35 +51,32 @@ impl Assembly {
         let hub = Hub::new(config.hub.clone(), config.shards);
         hub.load()?;
         let Listeners { clients, control: listeners, addresses } = Listeners::bind(&config)?;
+        let demo_secret = if config.routes.is_none() { Some(control::random_secret()?) } else { None };
         let table = match &config.routes {
             Some(routes) => Arc::clone(routes),
-            None => start_demo(&mut config, local(addresses.control))?,
+            None => start_demo(&mut config, local(addresses.control), demo_secret.clone())?,
         };
+        config.control.access.admit_demo(demo_secret.as_deref());
         announce(&config, &addresses, &table);
         configure(&hub, &table);
+        let settings = Arc::new(ShardSettings::of(&config));
+        let (live, current) = watch::channel(Live { routes: table, settings });
         let registry = MetricsRegistry::new();
         let counters = Counters::new(&registry);
         let notifier = Notifier::new(config.notify, &counters.notify);
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests, &counters.origin);
         let descriptors = Descriptors::of_process(config.shards + 1);
-        let (routes, in_use) = watch::channel(table);
         let shards = clients.into_iter().enumerate().map(|(index, listener)| ShardThread {
             index,
             listener,
             drained: drained.clone(),
-            routes: in_use.clone(),
+            live: current.clone(),
             shield: Arc::clone(&shield),
             hub: Arc::clone(&hub),
             descriptors: Arc::clone(&descriptors),
             notifier: Arc::clone(&notifier),
             counters: counters.clone(),
-            front: config.front.clone(),
-            hold: config.hold,
-            session: config.session,
-            origin: config.origin.clone(),
-            shard: config.shard.clone(),
-            drain: config.drain,
         });
         let shards = shards.collect();
         metrics::register(&registry, &hub, &descriptors);
@@ -85,7 +85,7 @@ impl Assembly {
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
             ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };
-        Ok(Self { addresses, control, hub, drain, routes, shards, control_thread, stop_control })
+        Ok(Self { addresses, control, hub, drain, live, demo_secret, shards, control_thread, stop_control })
     }
 }
 
@@ -107,8 +107,7 @@ fn announce(config: &Config, addresses: &Addresses, routes: &RouteTable) {
 
 /// Starts the demo's origin on a free port, in a thread of its own, and adds the webhook that tells it who is here.
 /// Returns a table whose only route leads to the demo.
-fn start_demo(config: &mut Config, control: SocketAddr) -> io::Result<Arc<RouteTable>> {
-    let token = config.control.access.admit_demo()?;
+fn start_demo(config: &mut Config, control: SocketAddr, token: Option<String>) -> io::Result<Arc<RouteTable>> {
     let secret = WebhookSecret::random()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;

@@ -3,13 +3,15 @@
 mod assembly;
 mod control_thread;
 mod listeners;
+mod live;
 mod metrics;
+mod reload;
 mod shard_ledger;
 mod shard_thread;
 mod single_thread;
 mod trial;
 
-use crate::config::Config;
+use crate::config::{Config, WrittenSettings};
 use crate::control::ControlApi;
 use crate::hub::Hub;
 use crate::net::ListenAddress;
@@ -20,11 +22,12 @@ pub use trial::{TrialFinding, try_out};
 use assembly::Assembly;
 use control_thread::LAST_EVENTS;
 use listeners::Addresses;
+use live::Live;
 use shard_thread::ShardThread;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::LocalRuntime;
@@ -37,13 +40,15 @@ pub struct Daemon {
     control: Arc<ControlApi>,
     hub: Arc<Hub>,
     drain: watch::Sender<bool>,
-    routes: watch::Sender<Arc<RouteTable>>,
+    live: watch::Sender<Live>,
+    /// The settings in use, as they are written.
+    written: Mutex<WrittenSettings>,
+    /// The secret of the demo's token, if the demo runs.
+    demo_secret: Option<String>,
     shards: Vec<JoinHandle<RemainingConnections>>,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
     /// events.
     stop_control: oneshot::Sender<Duration>,
-    /// The time that a drain may take: the time over which streams are ended, and the grace of the last one.
-    longest_drain: Duration,
     /// The time at which the drain began.
     drained_at: OnceLock<Instant>,
     control_thread: JoinHandle<()>,
@@ -66,8 +71,8 @@ impl Daemon {
     /// An address cannot be used, the state on disk cannot be read, a thread cannot be created, or the process may
     /// open no more files. The error says which.
     pub fn start(config: Config) -> io::Result<Self> {
-        let longest_drain = config.drain + config.shard.close_grace;
-        let Assembly { addresses, control, hub, drain, routes, shards, control_thread, stop_control } =
+        let written = Mutex::new(config.written.clone());
+        let Assembly { addresses, control, hub, drain, live, demo_secret, shards, control_thread, stop_control } =
             Assembly::new(config)?;
         let shards = shards.into_iter().map(ShardThread::start).collect::<io::Result<Vec<_>>>()?;
         let control_thread = control_thread.start()?;
@@ -77,10 +82,11 @@ impl Daemon {
             control,
             hub,
             drain,
-            routes,
+            live,
+            written,
+            demo_secret,
             shards,
             stop_control,
-            longest_drain,
             drained_at,
             control_thread,
         })
@@ -111,14 +117,6 @@ impl Daemon {
         self.control.needs_token()
     }
 
-    /// Replaces the routes for requests that come from now on. Connections that are held already stay as they are.
-    pub fn reroute(&self, routes: Arc<RouteTable>) {
-        tracing::info!(routes = routes.routes().count(), "the routes have changed");
-        warn_of_ignored(&routes);
-        configure(&self.hub, &routes);
-        self.routes.send_replace(routes);
-    }
-
     /// Begins the drain: no new connections are accepted, and all open connections are ended.
     pub fn drain(&self) {
         tracing::info!("draining");
@@ -136,6 +134,7 @@ impl Daemon {
     /// Waits until every shard has ended, then ends the control API. Returns the connections and channels that were
     /// left.
     pub fn join(self) -> RemainingConnections {
+        let longest_drain = self.longest_drain();
         let mut left = RemainingConnections::default();
         for shard in self.shards {
             // A thread that panicked has printed that to standard error, and its connections are closed.
@@ -145,7 +144,7 @@ impl Daemon {
         }
         left.channels = left.channels.max(self.hub.population());
         let begun = self.drained_at.get().map_or(Duration::ZERO, Instant::elapsed);
-        let rest = self.longest_drain.saturating_sub(begun).max(LAST_EVENTS);
+        let rest = longest_drain.saturating_sub(begun).max(LAST_EVENTS);
         // An error means that the control thread has ended by itself.
         let _ = self.stop_control.send(rest);
         let _ = self.control_thread.join();

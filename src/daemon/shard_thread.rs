@@ -1,18 +1,18 @@
 //! The thread of one shard: its parts, their tasks, and its end.
 
+use super::live::{Live, ShardSettings};
 use super::metrics::Counters;
 use super::shard_ledger::ShardLedger;
 use super::{RemainingConnections, local_runtime};
 use crate::admission::Admission;
 use crate::front::{self, Drain, Front, Gate};
-use crate::hold::{self, Holds};
+use crate::hold::Holds;
 use crate::hub::Hub;
 use crate::net::{BoundListener, Descriptors, Listener};
 use crate::notify::Notifier;
-use crate::origin::{self, OriginClient, ReadAheadBudget, Shield};
-use crate::route::RouteTable;
-use crate::session::{self, Sessions};
-use crate::shard::{self, Shard};
+use crate::origin::{OriginClient, ReadAheadBudget, Shield};
+use crate::session::Sessions;
+use crate::shard::Shard;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -28,18 +28,12 @@ pub(super) struct ShardThread {
     pub(super) index: usize,
     pub(super) listener: BoundListener,
     pub(super) drained: watch::Receiver<bool>,
-    pub(super) routes: watch::Receiver<Arc<RouteTable>>,
+    pub(super) live: watch::Receiver<Live>,
     pub(super) shield: Arc<Shield>,
     pub(super) hub: Arc<Hub>,
     pub(super) descriptors: Arc<Descriptors>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) counters: Counters,
-    pub(super) front: front::Settings,
-    pub(super) hold: hold::Settings,
-    pub(super) session: session::Settings,
-    pub(super) origin: origin::Settings,
-    pub(super) shard: shard::Settings,
-    pub(super) drain: Duration,
 }
 
 impl ShardThread {
@@ -56,33 +50,22 @@ impl ShardThread {
     pub(super) async fn run(self) -> RemainingConnections {
         let membership = self.hub.membership(self.index);
         let inbox = self.hub.inbox(self.index);
-        let grace = self.shard.close_grace;
+        let mut live = self.live;
+        let Live { routes, settings } = live.borrow_and_update().clone();
+        let ShardSettings { front, hold, session, origin, shard, drain: _ } = (*settings).clone();
         let admission =
-            Rc::new(Admission::new(Arc::clone(&self.hub), Arc::clone(&self.counters.shard), self.shard.max_channels));
+            Rc::new(Admission::new(Arc::clone(&self.hub), Arc::clone(&self.counters.shard), shard.max_channels));
         let books = ShardLedger { shard: self.index, membership: membership.clone(), notifier: self.notifier };
-        let shard = Shard::new(self.shard, inbox, Box::new(books), self.counters.shard);
+        let shard = Shard::new(shard, inbox, Box::new(books), self.counters.shard);
         let descriptors = self.descriptors;
-        let mut routes = self.routes;
-        let in_use = Arc::clone(&routes.borrow_and_update());
-        let origin = Rc::new(OriginClient::new(
-            self.origin,
-            in_use,
-            self.shield,
-            Arc::clone(&descriptors),
-            self.counters.origin,
-        ));
-        let ahead = ReadAheadBudget::new(self.front.body_buffers);
+        let origin =
+            Rc::new(OriginClient::new(origin, routes, self.shield, Arc::clone(&descriptors), self.counters.origin));
+        let ahead = ReadAheadBudget::new(front.body_buffers);
         let front = Rc::new(Front {
-            settings: self.front,
+            settings: front,
             origin: Rc::clone(&origin),
-            holds: Holds::new(self.hold, Rc::clone(&shard), membership, Rc::clone(&admission), Rc::clone(&origin)),
-            sessions: Sessions::new(
-                self.session,
-                Rc::clone(&shard),
-                Rc::clone(&admission),
-                origin,
-                self.counters.session,
-            ),
+            holds: Holds::new(hold, Rc::clone(&shard), membership, Rc::clone(&admission), Rc::clone(&origin)),
+            sessions: Sessions::new(session, Rc::clone(&shard), Rc::clone(&admission), origin, self.counters.session),
             admission,
             drain: Rc::new(Drain::default()),
             gate: Gate::default(),
@@ -108,10 +91,11 @@ impl ShardThread {
         let ceiling = Rc::clone(&shard);
         spawn_local(async move { ceiling.keep_ceiling().await });
         spawn_local(Rc::clone(&front.origin).tell_gone());
-        let reloaded = Rc::clone(&front);
+        let (reloaded, mut changes) = (Rc::clone(&front), live.clone());
         spawn_local(async move {
-            while routes.changed().await.is_ok() {
-                reloaded.origin.reroute(Arc::clone(&routes.borrow_and_update()));
+            while changes.changed().await.is_ok() {
+                let Live { routes, .. } = changes.borrow_and_update().clone();
+                reloaded.origin.reroute(routes);
             }
         });
         let gate = Rc::clone(&front);
@@ -122,7 +106,8 @@ impl ShardThread {
                 tracing::error!(%error, "a shard (a thread that holds client connections) cannot listen for clients")
             }
         }
-        drain(&shard, &front, self.drain, grace).await
+        let settings = Arc::clone(&live.borrow().settings);
+        drain(&shard, &front, settings.drain, settings.shard.close_grace).await
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing::{Metadata, Subscriber, callsite};
+use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
 /// The number of bytes that may wait for the writer. Further lines are dropped and counted.
 const MAX_WAITING: usize = 4 << 20;
@@ -31,13 +32,12 @@ pub fn start(level: LevelFilter) -> Log {
     let queue = Arc::new(LineQueue::default());
     let for_writer = Arc::clone(&queue);
     let writer = std::thread::Builder::new().name("log".into()).spawn(move || for_writer.write_all(&mut io::stderr()));
-    let wanted = filter_fn(move |line| *line.level() <= level || line.target() == ACCESS_ALWAYS);
+    let level = Arc::new(Mutex::new(level));
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(LineMaker(Arc::clone(&queue)));
-    let subscriber =
-        tracing_subscriber::registry().with(lines).with(wanted.with_max_level_hint(level.max(LevelFilter::INFO)));
+    let subscriber = tracing_subscriber::registry().with(lines).with(LevelOfLines(Arc::clone(&level)));
     // An error means that the process has a log already.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Log { queue, writer: writer.ok() }
+    Log { queue, writer: writer.ok(), level }
 }
 
 /// The log of the process. Dropping it waits until the remaining lines are written, for at most 500 milliseconds.
@@ -45,6 +45,37 @@ pub fn start(level: LevelFilter) -> Log {
 pub struct Log {
     queue: Arc<LineQueue>,
     writer: Option<JoinHandle<()>>,
+    level: Arc<Mutex<LevelFilter>>,
+}
+
+impl Log {
+    /// Writes lines of `level` and of more important levels from now on.
+    pub fn set_level(&self, level: LevelFilter) {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
+        // Each place in the code that logs remembers whether its lines are written.
+        callsite::rebuild_interest_cache();
+    }
+}
+
+/// The filter of log lines by their level. It is asked once for each place in the code that logs, and again when the
+/// level has changed.
+struct LevelOfLines(Arc<Mutex<LevelFilter>>);
+
+impl LevelOfLines {
+    fn level(&self) -> LevelFilter {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LevelOfLines {
+    fn enabled(&self, line: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        *line.level() <= self.level() || line.target() == ACCESS_ALWAYS
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        // The lines with the target `ACCESS_ALWAYS` have the level INFO.
+        Some(self.level().max(LevelFilter::INFO))
+    }
 }
 
 impl Drop for Log {

@@ -362,7 +362,7 @@ fn routes_are_reloaded_while_gripd_runs() {
     let (code, log) = running.wait();
     assert_eq!(code, 0, "{log}");
     assert!(log.contains("changing:1: the target 'nonsense' has no port"), "{log}");
-    assert!(log.contains("the reload failed; the current routes remain in effect"), "{log}");
+    assert!(log.contains("the reload failed; the current configuration remains in effect"), "{log}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod proxy;
 mod publish;
 mod relayed;
 mod reliable;
+mod reload;
 mod request_spoofing;
 mod retry;
 mod routes;

@@ -43,8 +43,7 @@ impl World {
             control: Some(any),
             shards: Some(1),
             log: Some(LevelFilter::OFF),
-            demo: false,
-            environment: Vec::new(),
+            ..Overrides::default()
         };
         let mut config = Config::load(None, &overrides).unwrap_or_else(|error| panic!("{error}"));
         config.control.unix = Some(ListenAddress::Memory(control.clone()));

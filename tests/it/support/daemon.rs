@@ -23,8 +23,7 @@ fn overrides(routes: &[String]) -> Overrides {
         control: Some(any),
         shards: Some(2),
         log: Some(LevelFilter::OFF),
-        demo: false,
-        environment: Vec::new(),
+        ..Overrides::default()
     }
 }
 

@@ -1,0 +1,179 @@
+//! The reload on SIGHUP: which settings it changes, and which need a restart.
+
+use crate::support::{Answer, Client, Origin, Program, folder, get};
+use std::path::PathBuf;
+
+/// A gripd with a configuration file, whose lines are replaced and reloaded.
+struct Reloaded {
+    program: Program,
+    file: PathBuf,
+    /// The lines of the configuration that stay as they are. They begin with tables.
+    rest: String,
+}
+
+impl Reloaded {
+    /// Starts gripd in a folder of this name, with one route to `origin` and these lines of settings.
+    fn start(name: &str, origin: &Origin, settings: &str) -> Self {
+        let file = folder(&format!("reload-{name}")).join("gripd.toml");
+        let rest = format!("\n[[route]]\ntarget = \"{}\"\n", origin.address);
+        std::fs::write(&file, format!("{settings}{rest}")).unwrap();
+        let program = Program::start(&["--config", file.to_str().unwrap()]);
+        Self { program, file, rest }
+    }
+
+    /// Replaces the settings, and makes gripd reload them.
+    fn reload(&mut self, settings: &str) {
+        std::fs::write(&self.file, format!("{settings}{}", self.rest)).unwrap();
+        self.program.signal("HUP");
+    }
+
+    /// Replaces the settings, and waits until gripd says that those of these names have changed.
+    fn change(&mut self, settings: &str, names: &str) {
+        self.reload(settings);
+        self.program.says(&format!("the settings have changed changed=\"{names}\""));
+    }
+
+    /// Connects to the control API, and sends a request for `path` with this token.
+    fn ask(&self, path: &str, token: &str) -> Client {
+        Client::send(self.program.control.parse().unwrap(), with_token("GET", path, token, ""))
+    }
+
+    fn get(&self, path: &str) -> Client {
+        Client::send(self.program.clients.parse().unwrap(), get(path))
+    }
+
+    /// Ends gripd, and returns its log.
+    fn log(mut self) -> String {
+        self.program.signal("TERM");
+        let (code, log) = self.program.wait();
+        assert_eq!(code, 0, "{log}");
+        log
+    }
+}
+
+/// Returns a request to the control API.
+fn with_token(method: &str, path: &str, token: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// Returns the configuration of a token with the scope `admin` and this secret.
+fn token(secret: &str) -> String {
+    format!("[[control.token]]\nname = \"t\"\nsecret = \"{secret}\"\nscopes = [\"admin\"]\n")
+}
+
+/// Returns the status of the next answer that a client gets.
+fn status(client: &mut Client) -> u16 {
+    client.answer().0.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_restart_is_needed_for_some_settings() {
+    let origin = Origin::start(|_| Answer::ok("x"));
+    let mut gripd = Reloaded::start("restart", &origin, "drain = 0\n");
+    gripd.reload("drain = 0\nstate_dir = \"state\"\n[control]\nhealth = 1\n");
+    gripd.program.says("needs a restart: control.health, state_dir");
+    // As long as the file differs from what runs, each reload says so.
+    gripd.reload("drain = 0\nstate_dir = \"state\"\n");
+    gripd.program.says("needs a restart: state_dir");
+    // The command line takes precedence, so these settings have no effect at all.
+    gripd.change("drain = 0\nlog = \"debug\"\nlisten = 1\n[control]\nlisten = 2\n", "log");
+    let log = gripd.log();
+    assert_eq!(log.matches("needs a restart").count(), 2, "{log}");
+}
+
+#[test]
+fn an_error_changes_nothing() {
+    let origin = Origin::start(|_| Answer::ok("x"));
+    let mut gripd = Reloaded::start("error", &origin, "drain = 0\nlog = \"info\"\n");
+    gripd.reload("drain = 0\nlog = \"warn\"\nnonsense = 1\n");
+    gripd.program.says("nonsense");
+    gripd.program.says("the reload failed; the current configuration remains in effect");
+    gripd.get("/still").answer();
+    gripd.program.says("/still");
+}
+
+#[test]
+fn the_level_of_the_log_is_changed() {
+    let origin = Origin::start(|_| Answer::ok("x"));
+    let mut gripd = Reloaded::start("log", &origin, "drain = 0\nlog = \"info\"\n");
+    gripd.get("/first").answer();
+    gripd.program.says("/first");
+    // A second difference, which gripd complains about, shows that the reload is over.
+    gripd.reload("drain = 0\nlog = \"warn\"\nstate_dir = \"a\"\n");
+    gripd.program.says("needs a restart: state_dir");
+    gripd.get("/second").answer();
+    gripd.change("drain = 0\nlog = \"debug\"\n", "log");
+    gripd.get("/third").answer();
+    gripd.program.says("/third");
+    drop(Client::send(gripd.program.control.parse().unwrap(), "GET / HT"));
+    gripd.program.says("a connection to the control API ended with an error");
+    let log = gripd.log();
+    assert!(log.contains("/first") && !log.contains("/second") && log.contains("/third"), "{log}");
+}
+
+#[test]
+fn a_removed_token_is_refused_on_open_connections_too() {
+    let origin = Origin::start(|_| Answer::ok("x"));
+    let mut gripd = Reloaded::start("tokens", &origin, &token("first"));
+    let mut open = gripd.ask("/channels", "first");
+    assert_eq!(status(&mut open), 200);
+    assert_eq!(status(&mut gripd.ask("/channels", "second")), 401);
+    gripd.change(&token("second"), "control.token");
+    open.write(with_token("GET", "/channels", "first", ""));
+    assert_eq!(status(&mut open), 401);
+    assert_eq!(status(&mut gripd.ask("/channels", "second")), 200);
+}
+
+#[test]
+fn a_secret_in_a_file_is_read_again() {
+    let origin = Origin::start(|_| Answer::ok("x"));
+    let settings = token("file:secret");
+    let folder = folder("reload-secret-file");
+    let secret = folder.join("secret");
+    std::fs::write(&secret, "first").unwrap();
+    let settings = settings.replace("file:secret", &format!("file:{}", secret.display()));
+    let mut gripd = Reloaded::start("secret", &origin, &settings);
+    assert_eq!(status(&mut gripd.ask("/channels", "first")), 200);
+    std::fs::write(&secret, "second").unwrap();
+    gripd.change(&settings, "control.token");
+    assert_eq!(status(&mut gripd.ask("/channels", "first")), 401);
+    assert_eq!(status(&mut gripd.ask("/channels", "second")), 200);
+}
+
+#[test]
+fn the_limits_and_hosts_of_the_control_api_are_changed() {
+    let origin = Origin::start(|_| Answer::ok("x"));
+    let mut gripd = Reloaded::start("control", &origin, "[control]\nmax_body = 10\n");
+    let control = gripd.program.control.parse().unwrap();
+    let item = r#"{"items":[{"channel":"a","formats":{"http-stream":{"content":"x"}}}]}"#;
+    let publish = || status(&mut Client::send(control, with_token("POST", "/publish", "", item)));
+    let named = || status(&mut Client::send(control, "GET /channels HTTP/1.1\r\nHost: gripd.example\r\n\r\n"));
+    assert_eq!((publish(), named()), (413, 403));
+    gripd.change("[control]\nhosts = [\"gripd.example\"]\n", "control.hosts, control.max_body");
+    assert_eq!((publish(), named()), (200, 200));
+}
+
+#[test]
+fn the_demo_keeps_its_token() {
+    let file = folder("reload-demo").join("gripd.toml");
+    std::fs::write(&file, "").unwrap();
+    let mut demo = Program::demo(&["--config", file.to_str().unwrap()]);
+    let kick = |demo: &Program, text: &str| {
+        let body = format!(r#"{{"name": "{text}", "by": "amy", "conversation": "123"}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /kick HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        status(&mut Client::send(demo.clients.parse().unwrap(), request))
+    };
+    let before = kick(&demo, "bob");
+    std::fs::write(&file, token("s3cret")).unwrap();
+    demo.signal("HUP");
+    demo.says("the settings have changed changed=\"control.token\"");
+    assert_eq!((before, kick(&demo, "eve")), (200, 200));
+}
