@@ -30,6 +30,7 @@ impl Daemon {
             self.live.send_modify(|live| live.settings = settings);
             config.control.access.admit_demo(self.demo_secret.as_deref());
             self.control.change_settings(config.control);
+            self.hub.change_settings(&config.hub);
             tracing::info!(changed = at_once.join(", "), "the settings have changed");
         }
         if !at_start.is_empty() {

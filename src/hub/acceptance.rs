@@ -48,7 +48,7 @@ impl Hub {
         if batch.has_command() {
             return self.take_at_once(&mut batch);
         }
-        let taken = tokio::time::timeout(self.settings.publish_wait, self.take(&mut batch)).await;
+        let taken = tokio::time::timeout(self.publishing.wait(), self.take(&mut batch)).await;
         taken.map_err(|_| BusyReason::Inboxes)
     }
 
@@ -56,7 +56,7 @@ impl Hub {
     /// is not before the batch is dropped.
     pub fn batch(&self, items: Vec<Item>, finally: OnFinalOutcomes) -> Batch {
         let batch = Batch::new(items, finally);
-        if self.settings.compression {
+        if self.publishing.compression.load(Relaxed) {
             batch.compress();
         }
         batch

@@ -58,7 +58,7 @@ impl Ledger for MembershipReport {
             return Err(DeniedChannel(denied));
         }
         let behind = known.iter().any(|(channel, id)| state.sequences.last_id(channel).is_some_and(|last| last != id));
-        let (instant, update) = (Instant::now(), self.hub.settings.update_on_first_subscription);
+        let (instant, update) = (Instant::now(), state.update_on_first_subscription);
         for channel in *channels {
             state.sequences.joined(channel, instant);
             if update && state.sequences.pin(channel) && state.first_refreshes.len() < MAX_FRESH {

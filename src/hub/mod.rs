@@ -37,7 +37,7 @@ use seen_items::SeenItems;
 use sequence::Sequences;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use store::Store;
@@ -84,7 +84,8 @@ impl Default for Settings {
 /// The part that accepts items from publishers and hands them to the shards.
 #[derive(Debug)]
 pub struct Hub {
-    settings: Settings,
+    /// The settings that publishers read without the lock.
+    publishing: PublishSettings,
     state: Mutex<HubState>,
     inboxes: Vec<Arc<Inbox>>,
     /// The lock of the batch that waits for room in the inboxes. Other batches queue for the lock, so that they are
@@ -113,6 +114,34 @@ struct HubState {
     first_refreshes: VecDeque<(Instant, Channel)>,
     denials: Denials,
     allowed: RouteRules,
+    /// Whether the connections of a channel are made to ask their origin again after the first subscription.
+    update_on_first_subscription: bool,
+}
+
+/// The settings that publishers read. They may be replaced at any time.
+#[derive(Debug)]
+struct PublishSettings {
+    /// The `publish_wait`, in nanoseconds.
+    wait_nanos: AtomicU64,
+    compression: AtomicBool,
+}
+
+impl PublishSettings {
+    fn new(settings: &Settings) -> Self {
+        let new = Self { wait_nanos: AtomicU64::default(), compression: AtomicBool::default() };
+        new.change(settings);
+        new
+    }
+
+    fn change(&self, settings: &Settings) {
+        let wait_nanos = u64::try_from(settings.publish_wait.as_nanos()).unwrap_or(u64::MAX);
+        self.wait_nanos.store(wait_nanos, Relaxed);
+        self.compression.store(settings.compression, Relaxed);
+    }
+
+    fn wait(&self) -> Duration {
+        Duration::from_nanos(self.wait_nanos.load(Relaxed))
+    }
 }
 
 impl Hub {
@@ -127,12 +156,14 @@ impl Hub {
             first_refreshes: VecDeque::new(),
             denials: Denials::default(),
             allowed: RouteRules::default(),
+            update_on_first_subscription: settings.update_on_first_subscription,
         };
         let (turn, timetable) = (tokio::sync::Mutex::new(()), Notify::new());
         let (denying, ruled) = (AtomicBool::new(false), AtomicBool::new(false));
-        let store = Store::new(settings.state_dir.clone(), lists::JOURNAL);
+        let publishing = PublishSettings::new(&settings);
+        let store = Store::new(settings.state_dir, lists::JOURNAL);
         Arc::new(Self {
-            settings,
+            publishing,
             state: Mutex::new(state),
             inboxes,
             waiting_batch_lock: turn,
@@ -142,6 +173,19 @@ impl Hub {
             has_rules: ruled,
             store,
         })
+    }
+
+    /// Replaces the settings, except `state_dir`. Items and channels that are remembered already are forgotten after
+    /// the new times, and items that wait already wait no longer than the new time from now on.
+    pub fn change_settings(&self, settings: &Settings) {
+        self.publishing.change(settings);
+        let mut state = self.state();
+        state.update_on_first_subscription = settings.update_on_first_subscription;
+        state.seen.set_ttl(settings.id_cache_ttl);
+        state.sequences.set_times(settings.message_wait, settings.subscription_linger, Instant::now());
+        drop(state);
+        // An item may be due earlier now.
+        self.timetable.notify_one();
     }
 
     /// Returns the inbox of the shard with this index.

@@ -25,6 +25,16 @@ impl SeenItems {
         Self { ttl, keys: Default::default(), items: HashSet::default(), order: VecDeque::new() }
     }
 
+    /// Sets the time for which items are remembered. It counts from when each item came. If it is zero, all items are
+    /// forgotten at once.
+    pub(super) fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = ttl;
+        if ttl.is_zero() {
+            self.items.clear();
+            self.order.clear();
+        }
+    }
+
     /// Remembers an item. Returns `false` if it was remembered already, and `true` if it is new.
     pub(super) fn remember(&mut self, channel: &str, id: &str, now: Instant) -> bool {
         if self.ttl.is_zero() {
@@ -60,6 +70,18 @@ mod tests {
         assert_eq!((seen.items.len(), seen.order.len()), (1, 1));
         // The channel and the id are hashed separately, not as one joined text.
         assert!(seen.remember("ab", "c", t) && seen.remember("a", "bc", t));
+    }
+
+    #[test]
+    fn the_time_may_be_changed() {
+        let (mut seen, t) = (SeenItems::new(Duration::from_secs(60)), Instant::now());
+        assert!(seen.remember("a", "1", t) && seen.remember("a", "2", t));
+        seen.set_ttl(Duration::from_secs(120));
+        assert!(!seen.remember("a", "1", t + Duration::from_secs(119)));
+        seen.set_ttl(Duration::from_secs(10));
+        assert!(seen.remember("a", "1", t + Duration::from_secs(10)));
+        seen.set_ttl(Duration::ZERO);
+        assert!(seen.remember("a", "1", t) && seen.items.is_empty() && seen.order.is_empty());
     }
 
     #[test]

@@ -106,6 +106,17 @@ impl<T: Sequenced> Sequences<T> {
         }
     }
 
+    /// Sets the time that an item waits for the item before it, and the time for which the last id of a channel is
+    /// remembered. An item that waits already waits at most `wait` from `now` on, and not longer than before. Channels
+    /// that nobody holds any more are remembered as long as before.
+    pub(super) fn set_times(&mut self, wait: Duration, linger: Duration, now: Instant) {
+        (self.wait, self.linger) = (wait, linger);
+        for (deadline, ..) in &mut self.deadlines {
+            // The deadlines stay in the order of time, because none becomes later.
+            *deadline = (*deadline).min(now + wait);
+        }
+    }
+
     /// Puts a new item into the order of its channel, and decides whether it is due.
     pub(super) fn accept(&mut self, channel: &Channel, item: T, audience: Audience, now: Instant) -> OrderDecision<T> {
         self.expire(now);
@@ -387,6 +398,14 @@ mod tests {
         assert_eq!(s.accept(&c, nth(2), Present, t), now(&[2]));
         assert_eq!(s.accept(&c, nth(5), Present, t), now(&[5]));
         assert_eq!(s.overdue(t + LINGER), []);
+    }
+
+    #[test]
+    fn what_waits_already_waits_no_longer_than_a_new_time() {
+        let (mut s, c, t) = sequences();
+        [1, 3].map(|n| s.accept(&c, nth(n), Present, t));
+        s.set_times(WAIT / 4, LINGER, t + WAIT / 2);
+        assert_eq!(s.deadline(), Some(t + WAIT / 2 + WAIT / 4));
     }
 
     #[test]

@@ -42,6 +42,22 @@ impl Reloaded {
         Client::send(self.program.clients.parse().unwrap(), get(path))
     }
 
+    /// Returns a client whose stream of a channel has begun. The origin must be `Origin::holding`.
+    fn stream(&self, channel: &str) -> Client {
+        let mut client = self.get(&format!("/stream?{channel}"));
+        client.read_until("6\r\nhello\n\r\n");
+        client
+    }
+
+    /// Publishes an item to the channel `a`, and returns the reply. `ids` is the part of the item with its ids.
+    fn publish(&self, ids: &str, content: &str) -> String {
+        let item =
+            format!(r#"{{"items":[{{"channel":"a"{ids},"formats":{{"http-stream":{{"content":"{content}"}}}}}}]}}"#);
+        let request =
+            with_token("POST", "/publish", "", &item).replace("\r\n\r\n", "\r\nAccept: application/json\r\n\r\n");
+        Client::send(self.program.control.parse().unwrap(), request).answer().1
+    }
+
     /// Ends gripd, and returns its log.
     fn log(mut self) -> String {
         self.program.signal("TERM");
@@ -176,4 +192,21 @@ fn the_demo_keeps_its_token() {
     demo.signal("HUP");
     demo.says("the settings have changed changed=\"control.token\"");
     assert_eq!((before, kick(&demo, "eve")), (200, 200));
+}
+
+#[test]
+fn the_times_of_items_are_changed() {
+    let origin = Origin::holding();
+    let mut gripd = Reloaded::start("items", &origin, "drain = 0\n[delivery]\nmessage_wait = \"1h\"\n");
+    let mut client = gripd.stream("a");
+    gripd.publish(r#","id":"1""#, "one;");
+    client.read_until("one;");
+    assert!(gripd.publish(r#","id":"1""#, "one;").contains("\"duplicate\":1"));
+    // Item 2 is missing, so this item waits for it.
+    gripd.publish(r#","id":"3","prev-id":"2""#, "three;");
+    let changed = "drain = 0\n[delivery]\nmessage_wait = 0.001\nid_cache_ttl = 0\n";
+    gripd.change(changed, "delivery.id_cache_ttl, delivery.message_wait");
+    client.read_until("three;");
+    assert!(!gripd.publish(r#","id":"3""#, "again;").contains("duplicate"));
+    client.read_until("again;");
 }
