@@ -11,6 +11,7 @@ use crate::grip::{Channel, ChannelRefusal, Rights};
 use crate::hub::Hub;
 use crate::route::Route;
 use crate::shard::{DeniedChannel, Metrics};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// The rules for the channels that clients may hold.
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub struct Admission {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    max_channels: usize,
+    max_channels: Cell<usize>,
 }
 
 /// A channel that a client may not hold by the rule of its route or by its token.
@@ -38,12 +39,17 @@ impl Admission {
     /// Creates rules that follow the channel rules and denials of `hub`. Refusals are counted in `metrics`. One
     /// connection may hold at most `max_channels` channels.
     pub const fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, max_channels: usize) -> Self {
-        Self { hub, metrics, max_channels }
+        Self { hub, metrics, max_channels: Cell::new(max_channels) }
     }
 
     /// Returns how many channels one connection may hold.
     pub const fn max_channels(&self) -> usize {
-        self.max_channels
+        self.max_channels.get()
+    }
+
+    /// Sets how many channels one connection may hold. Channels that are held already stay held.
+    pub fn set_max_channels(&self, max_channels: usize) {
+        self.max_channels.set(max_channels);
     }
 
     /// Checks that the rule of the route and the token of the client admit all channels that an origin names. A

@@ -8,24 +8,15 @@ use toml::{Table, Value};
 
 /// The settings, and the tables of settings, that have an effect only when gripd starts.
 const AT_START: &[&str] = &[
-    "client",
     "control.health",
     "control.listen",
     "control.unix",
     "control.unix_mode",
-    "debug",
-    "delivery.client_buffer",
-    "delivery.close_grace",
-    "delivery.event_keep_alive",
-    "delivery.outlets_total",
-    "drain",
     "listen",
     "listen_mode",
-    "origin",
     "shards",
     "state_dir",
     "webhook",
-    "websocket",
 ];
 
 /// The settings that say where the routes are. The routes themselves are compared instead.

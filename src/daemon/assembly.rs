@@ -32,6 +32,7 @@ pub(super) struct Assembly {
     pub(super) drain: watch::Sender<bool>,
     /// The routes and settings of the shards, which may be replaced.
     pub(super) live: watch::Sender<Live>,
+    pub(super) shield: Arc<Shield>,
     /// The secret of the demo's token, if the demo runs.
     pub(super) demo_secret: Option<String>,
     pub(super) shards: Vec<ShardThread>,
@@ -85,7 +86,7 @@ impl Assembly {
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
             ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };
-        Ok(Self { addresses, control, hub, drain, live, demo_secret, shards, control_thread, stop_control })
+        Ok(Self { addresses, control, hub, drain, live, shield, demo_secret, shards, control_thread, stop_control })
     }
 }
 

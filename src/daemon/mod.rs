@@ -15,6 +15,7 @@ use crate::config::{Config, WrittenSettings};
 use crate::control::ControlApi;
 use crate::hub::Hub;
 use crate::net::ListenAddress;
+use crate::origin::Shield;
 use crate::route::RouteTable;
 pub use single_thread::run_in_single_thread;
 pub use trial::{TrialFinding, try_out};
@@ -43,6 +44,7 @@ pub struct Daemon {
     live: watch::Sender<Live>,
     /// The settings in use, as they are written.
     written: Mutex<WrittenSettings>,
+    shield: Arc<Shield>,
     /// The secret of the demo's token, if the demo runs.
     demo_secret: Option<String>,
     shards: Vec<JoinHandle<RemainingConnections>>,
@@ -72,8 +74,18 @@ impl Daemon {
     /// open no more files. The error says which.
     pub fn start(config: Config) -> io::Result<Self> {
         let written = Mutex::new(config.written.clone());
-        let Assembly { addresses, control, hub, drain, live, demo_secret, shards, control_thread, stop_control } =
-            Assembly::new(config)?;
+        let Assembly {
+            addresses,
+            control,
+            hub,
+            drain,
+            live,
+            shield,
+            demo_secret,
+            shards,
+            control_thread,
+            stop_control,
+        } = Assembly::new(config)?;
         let shards = shards.into_iter().map(ShardThread::start).collect::<io::Result<Vec<_>>>()?;
         let control_thread = control_thread.start()?;
         let drained_at = OnceLock::new();
@@ -84,6 +96,7 @@ impl Daemon {
             drain,
             live,
             written,
+            shield,
             demo_secret,
             shards,
             stop_control,

@@ -31,6 +31,7 @@ impl Daemon {
             config.control.access.admit_demo(self.demo_secret.as_deref());
             self.control.change_settings(config.control);
             self.hub.change_settings(&config.hub);
+            self.shield.set_limit(config.own_requests);
             tracing::info!(changed = at_once.join(", "), "the settings have changed");
         }
         if !at_start.is_empty() {

@@ -13,7 +13,7 @@ use crate::notify::Notifier;
 use crate::origin::{OriginClient, ReadAheadBudget, Shield};
 use crate::session::Sessions;
 use crate::shard::Shard;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl ShardThread {
             Rc::new(OriginClient::new(origin, routes, self.shield, Arc::clone(&descriptors), self.counters.origin));
         let ahead = ReadAheadBudget::new(front.body_buffers);
         let front = Rc::new(Front {
-            settings: front,
+            settings: RefCell::new(front),
             origin: Rc::clone(&origin),
             holds: Holds::new(hold, Rc::clone(&shard), membership, Rc::clone(&admission), Rc::clone(&origin)),
             sessions: Sessions::new(session, Rc::clone(&shard), Rc::clone(&admission), origin, self.counters.session),
@@ -91,11 +91,12 @@ impl ShardThread {
         let ceiling = Rc::clone(&shard);
         spawn_local(async move { ceiling.keep_ceiling().await });
         spawn_local(Rc::clone(&front.origin).tell_gone());
-        let (reloaded, mut changes) = (Rc::clone(&front), live.clone());
+        let (reloaded, reloaded_shard, mut changes) = (Rc::clone(&front), Rc::clone(&shard), live.clone());
         spawn_local(async move {
             while changes.changed().await.is_ok() {
-                let Live { routes, .. } = changes.borrow_and_update().clone();
+                let Live { routes, settings } = changes.borrow_and_update().clone();
                 reloaded.origin.reroute(routes);
+                change_settings(&reloaded, &reloaded_shard, &settings);
             }
         });
         let gate = Rc::clone(&front);
@@ -109,6 +110,18 @@ impl ShardThread {
         let settings = Arc::clone(&live.borrow().settings);
         drain(&shard, &front, settings.drain, settings.shard.close_grace).await
     }
+}
+
+/// Gives the parts of a shard their new settings.
+fn change_settings(front: &Front, shard: &Shard, settings: &ShardSettings) {
+    // The drain reads its own setting when it begins.
+    let ShardSettings { front: for_front, hold, session, origin, shard: for_shard, drain: _ } = settings.clone();
+    front.admission.set_max_channels(for_shard.max_channels);
+    front.holds.change_settings(hold);
+    front.sessions.change_settings(session);
+    front.origin.change_settings(origin);
+    front.change_settings(for_front);
+    shard.change_settings(for_shard);
 }
 
 /// Serves clients until the drain begins. Then connections that are already established are accepted, and the

@@ -84,7 +84,7 @@ pub(super) fn fail(
         front.metrics.slow_bodies.inc();
     }
     let mut answer = of_failure(failure);
-    if front.settings.debug || route.debug {
+    if front.settings.borrow().debug || route.debug {
         answer = answer.explained(explanation::of_failure(failure, route));
     }
     let mut response = respond(&answer, cross_origin, access_log);

@@ -7,7 +7,7 @@ use super::head_timer::{HeadTimer, ReachedLimit};
 use super::idle::IdleEntry;
 use super::io::Io;
 use super::response_body::ResponseBody;
-use super::{Front, request, unreadable};
+use super::{Front, Settings, request, unreadable};
 use crate::hold::{AfterHold, HoldFuture, ServedAgain};
 use crate::net::{ClientDelay, Transport};
 use crate::session::SessionFuture;
@@ -80,8 +80,9 @@ fn next_phase(front: &Front, (leave, transport, early): ConnectionToHold) -> Con
 /// Serves a new connection as soon as its client has sent something, or a drain begins, and the gate lets the
 /// connection in. A connection on which nothing arrives within `header_timeout` is closed.
 pub(super) async fn first(front: Rc<Front>, transport: Transport, listed: IdleEntry) -> Option<ConnectionToHold> {
+    let header_timeout = front.settings.borrow().header_timeout;
     tokio::select! {
-        begun = timeout(front.settings.header_timeout, transport.wait_for_first_byte()) => {
+        begun = timeout(header_timeout, transport.wait_for_first_byte()) => {
             if !begun.is_ok_and(|begun| begun) {
                 return None;
             }
@@ -109,8 +110,9 @@ async fn serve(
     let waiting = Rc::<ClientDelay>::default();
     let activity = Rc::clone(listed.activity());
     let slot = Rc::new(ConnectionSlot::new(place, retry, peer, Rc::clone(&waiting), listed));
-    let io = Io::new(transport, early, front.settings.answer_pace, waiting, Rc::clone(&activity));
-    let mut timer = HeadTimer::new(front.settings.header_timeout, front.settings.idle_timeout);
+    let Settings { answer_pace, header_timeout, idle_timeout, .. } = *front.settings.borrow();
+    let io = Io::new(transport, early, answer_pace, waiting, Rc::clone(&activity));
+    let mut timer = HeadTimer::new(header_timeout, idle_timeout);
     let service = service_fn(|request: Request<Incoming>| {
         activity.begin();
         if !request.body().is_end_stream() {

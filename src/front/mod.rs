@@ -41,7 +41,7 @@ use crate::net::{Descriptors, PaceLimits};
 use crate::origin::{OriginClient, ReadAheadBudget};
 use crate::session::Sessions;
 use crate::telemetry::metrics::{Counter, MetricsRegistry};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,8 +146,8 @@ impl Metrics {
 /// The state that all client connections of one shard share.
 #[derive(Debug)]
 pub struct Front {
-    /// The settings for serving clients.
-    pub settings: Settings,
+    /// The settings for serving clients, which may be replaced. They are borrowed only for a moment.
+    pub settings: RefCell<Settings>,
     /// The connections to origins, and the table of routes.
     pub origin: Rc<OriginClient>,
     /// The rules for the channels that clients may hold.
@@ -170,4 +170,13 @@ pub struct Front {
     pub ahead: ReadAheadBudget,
     /// The counters.
     pub metrics: Arc<Metrics>,
+}
+
+impl Front {
+    /// Replaces the settings for requests and connections that come from now on. Open connections keep their timeouts
+    /// and the pace at which their clients must read.
+    pub fn change_settings(&self, settings: Settings) {
+        self.ahead.set_limit(settings.body_buffers);
+        *self.settings.borrow_mut() = settings;
+    }
 }

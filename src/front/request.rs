@@ -37,7 +37,7 @@ pub(super) async fn serve(
     let mut retry = slot.take_retry();
     slot.keep_final_answer(retry.as_mut().and_then(|retry| retry.final_answer.take()));
     let context = RequestContext::new(&front, request, slot.peer.clone(), Rc::clone(&slot.waiting), retry);
-    let upload = RequestBody::new(body, front.settings.body_pace, Rc::clone(&slot.waiting));
+    let upload = RequestBody::new(body, front.settings.borrow().body_pace, Rc::clone(&slot.waiting));
     let answering = answer(&front, &slot, context, upload, busy);
     let mut response = tokio::select! {
         biased;
@@ -155,7 +155,8 @@ async fn answer(
 /// Reads a small body completely, and the beginning of a large one, before the request is forwarded. Otherwise a
 /// client that sends slowly would occupy a connection to the origin in the meantime.
 async fn read_ahead<'a>(front: &'a Front, upload: &mut RequestBody) -> Result<ReadAhead<'a>, Failure> {
-    match upload.read_ahead(front.settings.body_buffer, &front.ahead).await {
+    let most = front.settings.borrow().body_buffer;
+    match upload.read_ahead(most, &front.ahead).await {
         Ok(read_ahead) => Ok(read_ahead),
         Err(RequestBodyState::TooSlow) => Err(Failure::new(FailureKind::RequestSlow)),
         Err(_) => Err(Failure::new(FailureKind::RequestBroken)),

@@ -48,8 +48,8 @@ impl RequestContext {
         waiting: Rc<ClientDelay>,
         retry: Option<Box<ServedAgain>>,
     ) -> Self {
-        let forwarding = front.origin.forwarding();
-        let is_trusted = front.settings.trusted.as_ref().is_some_and(|verifier| {
+        let forwarding = &*front.origin.forwarding();
+        let is_trusted = front.settings.borrow().trusted.as_ref().is_some_and(|verifier| {
             let token = request.headers.get("grip-sig").and_then(|token| token.to_str().ok());
             token.is_some_and(|token| verifier.trusts(token, now()))
         });

@@ -255,7 +255,7 @@ impl LinkedStream<'_> {
         if since.is_some()
             && let Some(refreshed) = self.refreshed
         {
-            let pause = self.holds.settings.refresh_pause.saturating_sub(refreshed.elapsed());
+            let pause = self.holds.settings.get().refresh_pause.saturating_sub(refreshed.elapsed());
             self.race(OnClose::GiveUp, sleep(pause)).await?;
         }
         loop {
@@ -302,7 +302,7 @@ impl LinkedStream<'_> {
                 }
             }
             if attempt < RETRIES {
-                let pause = self.holds.settings.link_retry * 2_u32.pow(attempt);
+                let pause = self.holds.settings.get().link_retry * 2_u32.pow(attempt);
                 let pause = pause + self.holds.spread.next().mul_f64(pause.as_secs_f64().min(1.0));
                 self.race(OnClose::GiveUp, sleep(pause)).await?;
             }
@@ -382,7 +382,7 @@ impl LinkedStream<'_> {
 
     /// Sends the rest of a body that is too large to be kept in memory, as fast as the client reads.
     async fn relay(&mut self, (mut incoming, lease): (Incoming, Lease)) -> StreamFlow {
-        let mut pace = Pace::new(self.holds.settings.answer_pace);
+        let mut pace = Pace::new(self.holds.settings.get().answer_pace);
         loop {
             let frame = match self.race(OnClose::Wait, incoming.frame()).await {
                 ControlFlow::Continue(Some(frame)) => frame,

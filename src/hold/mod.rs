@@ -25,6 +25,7 @@ use hyper::Version;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use patch_turns::PatchTurns;
+use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -193,7 +194,7 @@ pub type HoldFuture<'a> = Pin<Box<dyn Future<Output = Option<AfterHold>> + 'a>>;
 
 /// The settings and the parts of a shard that its holds need.
 pub struct Holds {
-    settings: Settings,
+    settings: Cell<Settings>,
     shard: Rc<Shard>,
     membership: MembershipReport,
     admission: Rc<Admission>,
@@ -213,7 +214,7 @@ impl Holds {
         origin: Rc<OriginClient>,
     ) -> Self {
         Self {
-            settings,
+            settings: Cell::new(settings),
             shard,
             membership,
             admission,
@@ -223,9 +224,9 @@ impl Holds {
         }
     }
 
-    /// Returns the limits.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
+    /// Replaces the limits.
+    pub fn change_settings(&self, settings: Settings) {
+        self.settings.set(settings);
     }
 
     /// Begins to hold a connection. The returned future waits until the hold ends, or until the connection may serve
@@ -291,7 +292,7 @@ impl Holds {
 
     /// Returns whether clients of the route receive a text that says why their hold has ended.
     fn explains(&self, about: &Requester) -> bool {
-        self.settings.debug || about.route.debug
+        self.settings.get().debug || about.route.debug
     }
 }
 

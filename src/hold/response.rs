@@ -163,7 +163,7 @@ impl LongPoll<'_> {
     async fn wait_for_turn(&mut self) -> PollEnd {
         let (holds, about) = (self.holds, self.about.clone());
         let turn = async move {
-            tokio::time::sleep(holds.settings.refresh_pause).await;
+            tokio::time::sleep(holds.settings.get().refresh_pause).await;
             holds.origin.turn(origin::Lane::Asking, &about, &about.route).await
         };
         let mut notes = RaceNotes::default();

@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn what_waits_already_waits_no_longer_than_a_new_time() {
         let (mut s, c, t) = sequences();
-        [1, 3].map(|n| s.accept(&c, nth(n), Present, t));
+        let _ = [1, 3].map(|n| s.accept(&c, nth(n), Present, t));
         s.set_times(WAIT / 4, LINGER, t + WAIT / 2);
         assert_eq!(s.deadline(), Some(t + WAIT / 2 + WAIT / 4));
     }

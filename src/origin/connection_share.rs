@@ -30,7 +30,7 @@ const FAIR_USE_TIME: Duration = Duration::from_secs(5);
 /// The connections to one origin that are in use, and the requests that wait for one.
 #[derive(Debug)]
 pub(super) struct ConnectionShare {
-    most: usize,
+    most: Cell<usize>,
     users: RefCell<Slab<ConnectionUser>>,
     /// The serial number of the next connection.
     serial: Cell<u64>,
@@ -74,12 +74,18 @@ impl ConnectionShare {
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Rc<Self> {
         let (serial, looked) = (Cell::new(0), Cell::new(None));
         let (users, queue, is_watched) = (RefCell::default(), RefCell::default(), Cell::new(false));
-        Rc::new(Self { most, users, serial, metrics, queue, is_watched, looked })
+        Rc::new(Self { most: Cell::new(most), users, serial, metrics, queue, is_watched, looked })
+    }
+
+    /// Sets the number of connections at the same time. If more are in use, they stay in use.
+    pub(super) fn set_limit(self: &Rc<Self>, most: usize) {
+        self.most.set(most);
+        self.grant();
     }
 
     /// Returns a permit if a connection is free and no request waits for one.
     pub(super) fn free(self: &Rc<Self>, source: ClientNetwork, waiting: &Rc<ClientDelay>) -> Option<ConnectionPermit> {
-        let is_free = self.users.borrow().len() < self.most && self.queue.borrow().is_empty();
+        let is_free = self.users.borrow().len() < self.most.get() && self.queue.borrow().is_empty();
         if is_free { Some(self.admit(source, Rc::clone(waiting))) } else { None }
     }
 
@@ -114,7 +120,7 @@ impl ConnectionShare {
 
     /// Grants free connections to requests that wait.
     fn grant(self: &Rc<Self>) {
-        while self.users.borrow().len() < self.most {
+        while self.users.borrow().len() < self.most.get() {
             let Some((source, waiter)) = self.queue.borrow_mut().pop() else { return };
             if !waiter.granted.is_closed() {
                 // If the request no longer waits, sending fails and drops the permit, which frees the connection
@@ -175,7 +181,7 @@ impl ConnectionShare {
             *counts.entry(user.source).or_default() += 1;
         }
         let patience = |user: &ConnectionUser| match counts.get(&user.source) {
-            Some(count) if count * 4 < self.most => FAIR_USE_TIME,
+            Some(count) if count * 4 < self.most.get() => FAIR_USE_TIME,
             // gripd's own requests do not count as another source, because they may be for clients of any source.
             _ if queue.sources().all(|waits| waits.is_own() || waits == user.source) => OWN_PATIENCE,
             _ => CROWD_PATIENCE,
@@ -306,6 +312,23 @@ mod tests {
                 drop(permit);
             }
             assert_eq!(order, [1, 2, 3, 1, 1]);
+        });
+    }
+
+    #[test]
+    fn a_new_limit_holds_for_requests_that_wait() {
+        run(|| {
+            let share = share(1);
+            let first = has(&share, 1, &Rc::default());
+            let (mut second, mut third) = (waits(&share, 1), waits(&share, 1));
+            share.set_limit(2);
+            let second = now(&mut second);
+            assert!(second.is_some() && now(&mut third).is_none());
+            share.set_limit(1);
+            drop(first);
+            assert!(now(&mut third).is_none());
+            drop(second);
+            assert!(now(&mut third).is_some());
         });
     }
 

@@ -251,7 +251,7 @@ impl OverHttpConversation {
     /// Reads a response that consists of events, and stores the metadata that the origin sets.
     async fn read(&mut self, answered: OriginAnswer) -> Result<(hyper::http::response::Parts, OverHttpReply), Failure> {
         let OriginAnswer { head, body, .. } = answered;
-        let most = self.origin.settings.max_events;
+        let most = self.origin.settings().max_events;
         let body = match body {
             BodySource::Whole(body) => body,
             BodySource::Incoming(incoming, lease) => {
@@ -367,7 +367,7 @@ impl OriginClient {
     /// of the settings, or zero if the number is 0.
     fn interval(&self, seconds: usize) -> Duration {
         let asked = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
-        if asked.is_zero() { asked } else { asked.max(self.settings.shortest_interval) }
+        if asked.is_zero() { asked } else { asked.max(self.settings().shortest_interval) }
     }
 }
 

@@ -246,7 +246,6 @@ type Signatures = (u64, Vec<(Arc<Signer>, HeaderValue)>);
 
 /// One shard's access to all origins.
 pub struct OriginClient {
-    settings: Settings,
     pool: Rc<Pool>,
     shield: Arc<Shield>,
     metrics: Arc<Metrics>,
@@ -266,9 +265,9 @@ impl OriginClient {
         descriptors: Arc<Descriptors>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let pool = Pool::new(settings.clone(), descriptors, Arc::clone(&metrics));
+        let pool = Pool::new(settings, descriptors, Arc::clone(&metrics));
         let (routes, background, signatures) = (RefCell::new(routes), Default::default(), RefCell::default());
-        Self { settings, pool, shield, metrics, routes, background, signatures }
+        Self { pool, shield, metrics, routes, background, signatures }
     }
 
     /// Returns the routes in use.
@@ -281,6 +280,15 @@ impl OriginClient {
         *self.routes.borrow_mut() = routes;
     }
 
+    /// Replaces the settings. Requests that wait for a connection get one if there may be more of them now.
+    pub fn change_settings(&self, settings: Settings) {
+        self.pool.change_settings(settings);
+    }
+
+    fn settings(&self) -> Ref<'_, Settings> {
+        self.pool.settings.borrow()
+    }
+
     /// Closes the idle connections to origins if that makes room for clients, and returns the number of connections
     /// closed.
     pub fn spare_idle(&self) -> usize {
@@ -289,12 +297,12 @@ impl OriginClient {
 
     /// Returns the time that the head or the collected body of a response may take on this route.
     pub fn response_timeout(&self, route: &Route) -> Duration {
-        route.response_timeout.unwrap_or(self.settings.response_timeout)
+        route.response_timeout.unwrap_or_else(|| self.settings().response_timeout)
     }
 
     /// Returns the settings of the headers that tell origins through which proxies a request has come.
-    pub const fn forwarding(&self) -> &Forwarding {
-        &self.settings.forwarding
+    pub fn forwarding(&self) -> Ref<'_, Forwarding> {
+        Ref::map(self.settings(), |settings| &settings.forwarding)
     }
 
     /// Forwards a request and returns the head of the response, with the connection on which its body comes.
@@ -413,7 +421,7 @@ impl OriginClient {
         *outgoing.method_mut() = origin_request.request.method.clone();
         *outgoing.uri_mut() = rewrite::target(&origin_request.request.uri, &origin_request.route.rewrite);
         let signature = self.signature(origin_request);
-        *outgoing.headers_mut() = rewrite::headers(origin_request, target, &self.settings.forwarding, signature);
+        *outgoing.headers_mut() = rewrite::headers(origin_request, target, &self.settings().forwarding, signature);
         let metrics = Arc::clone(&self.metrics);
         hyper::ext::on_informational(&mut outgoing, move |response| {
             if response.status() != StatusCode::CONTINUE {
@@ -431,8 +439,9 @@ impl OriginClient {
         if !own || origin_request.route.no_grip {
             return None;
         }
+        let settings = self.settings();
         let signer = match &origin_request.route.signer {
-            RouteSigner::Common => self.settings.signer.as_ref()?,
+            RouteSigner::Common => settings.signer.as_ref()?,
             RouteSigner::Nobody => return None,
             RouteSigner::Own(signer) => signer,
         };
@@ -452,7 +461,7 @@ impl OriginClient {
 
 impl fmt::Debug for OriginClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OriginClient").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("OriginClient").field("settings", &*self.settings()).finish_non_exhaustive()
     }
 }
 

@@ -183,7 +183,7 @@ impl OriginClient {
     pub async fn ask_filter(&self, about: &Requester, ask: OwnRequest<'_>) -> Result<CollectedAnswer, Failure> {
         let route = about.route_for(&self.routes(), ask.uri)?;
         let _turn = self.turn(Lane::Filters, about, &route).await;
-        let limit = self.settings.filter_timeout;
+        let limit = self.settings().filter_timeout;
         let asked = timeout(limit, self.ask(about, ask));
         asked.await.unwrap_or_else(|_| Err(Failure::over_time(FailureKind::TimedOut, "filter_timeout", limit)))
     }

@@ -4,6 +4,7 @@
 use super::fair_queue::{ClientNetwork, FairQueue};
 use crate::telemetry::metrics::Gauge;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -30,21 +31,22 @@ pub enum Lane {
 #[derive(Debug)]
 pub(super) struct OwnRequestLimits {
     /// The number of requests of one lane to one origin that may be in progress at the same time.
-    most: usize,
+    most: AtomicUsize,
     queues: Mutex<HashMap<(Lane, String), Arc<LaneQueue>>>,
     /// The number of requests that wait for their turn.
     waiting: Gauge,
 }
 
 /// The requests of one lane to one origin.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LaneQueue {
     state: Mutex<LaneState>,
-    most: usize,
 }
 
 #[derive(Debug, Default)]
 struct LaneState {
+    /// The number of requests that may have a turn.
+    most: usize,
     /// The number of requests that have a turn.
     running: usize,
     waiting: FairQueue<oneshot::Sender<OwnRequestPermit>>,
@@ -74,7 +76,14 @@ pub struct OwnRequestPermit(Option<Arc<LaneQueue>>);
 
 impl OwnRequestLimits {
     pub(super) fn new(most: usize, waiting: Gauge) -> Self {
-        Self { most, queues: Mutex::default(), waiting }
+        Self { most: AtomicUsize::new(most), queues: Mutex::default(), waiting }
+    }
+
+    /// Sets the number of requests of one lane to one origin that may be in progress at the same time.
+    pub(super) fn set_limit(&self, most: usize) {
+        let queues = lock(&self.queues);
+        self.most.store(most, Relaxed);
+        queues.values().for_each(|queue| queue.set_limit(most));
     }
 
     /// Waits for a turn to send a request to an origin on behalf of a client. The request is counted as waiting
@@ -98,7 +107,10 @@ impl OwnRequestLimits {
         if queues.len() >= MAX_LANES {
             queues.retain(|_, queue| lock(&queue.state).running > 0);
         }
-        let fresh = || Arc::new(LaneQueue { state: Mutex::default(), most: self.most });
+        let fresh = || {
+            let state = LaneState { most: self.most.load(Relaxed), ..LaneState::default() };
+            Arc::new(LaneQueue { state: Mutex::new(state) })
+        };
         Arc::clone(queues.entry((lane, origin)).or_insert_with(fresh))
     }
 }
@@ -107,7 +119,7 @@ impl LaneQueue {
     /// Takes a turn if one is free. Otherwise adds the request to the queue, and returns the receiver for its turn.
     fn join(self: Arc<Self>, client: ClientNetwork) -> Result<OwnRequestPermit, oneshot::Receiver<OwnRequestPermit>> {
         let mut state = lock(&self.state);
-        if state.running < self.most {
+        if state.running < state.most {
             state.running += 1;
             drop(state);
             return Ok(OwnRequestPermit(Some(self)));
@@ -120,6 +132,20 @@ impl LaneQueue {
         state.waiting.push(client, grant);
         Err(granted)
     }
+
+    /// Sets the number of requests that may have a turn, and gives the new turns to requests that wait.
+    fn set_limit(self: &Arc<Self>, most: usize) {
+        lock(&self.state).most = most;
+        loop {
+            let mut state = lock(&self.state);
+            let next = if state.running < state.most { state.waiting.pop() } else { None };
+            let Some((_, grant)) = next else { return };
+            state.running += 1;
+            drop(state);
+            // If the request no longer waits, its turn is dropped here and passed on.
+            let _ = grant.send(OwnRequestPermit(Some(Arc::clone(self))));
+        }
+    }
 }
 
 impl Drop for OwnRequestPermit {
@@ -128,7 +154,7 @@ impl Drop for OwnRequestPermit {
         loop {
             let next = {
                 let mut state = lock(&queue.state);
-                let next = state.waiting.pop();
+                let next = if state.running > state.most { None } else { state.waiting.pop() };
                 if next.is_none() {
                     state.running -= 1;
                 }
@@ -178,6 +204,22 @@ mod tests {
             Poll::Ready(turn) => Some(turn),
             Poll::Pending => None,
         }
+    }
+
+    #[test]
+    fn a_new_limit_holds_for_requests_that_wait() {
+        let turns = turns();
+        let running = now(&mut asks(&turns, Lane::Asking, 1)).unwrap();
+        drop(asks(&turns, Lane::Asking, 1));
+        let (mut second, mut third) = (asks(&turns, Lane::Asking, 1), asks(&turns, Lane::Asking, 1));
+        turns.set_limit(2);
+        let second = now(&mut second);
+        assert!(second.is_some() && now(&mut third).is_none());
+        turns.set_limit(1);
+        drop(running);
+        assert!(now(&mut third).is_none());
+        drop(second);
+        assert!(now(&mut third).is_some());
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(super) struct Destination {
 
 /// The connections of one shard, by their destination.
 pub(super) struct Pool {
-    settings: Settings,
+    /// The settings in use, which may be replaced.
+    pub(super) settings: RefCell<Settings>,
     descriptors: Arc<Descriptors>,
     metrics: Arc<Metrics>,
     places: RefCell<HashMap<Destination, OriginConnections>>,
@@ -109,7 +110,15 @@ impl fmt::Debug for Lease {
 
 impl Pool {
     pub(super) fn new(settings: Settings, descriptors: Arc<Descriptors>, metrics: Arc<Metrics>) -> Rc<Self> {
-        Rc::new(Self { settings, descriptors, metrics, places: RefCell::default() })
+        Rc::new(Self { settings: RefCell::new(settings), descriptors, metrics, places: RefCell::default() })
+    }
+
+    /// Replaces the settings. Connections beyond a lower limit remain open until they are idle.
+    pub(super) fn change_settings(&self, settings: Settings) {
+        let shares: Vec<_> = self.places.borrow().values().map(|place| Rc::clone(&place.share)).collect();
+        let most = settings.connections;
+        *self.settings.borrow_mut() = settings;
+        shares.iter().for_each(|share| share.set_limit(most));
     }
 
     /// Closes all idle connections, and returns the number of them. Does nothing as long as the connections to
@@ -158,7 +167,7 @@ impl Pool {
     /// Counts one more WebSocket that is relayed to an origin. Returns an error if there are as many as allowed
     /// already.
     pub(super) fn relayed_place(&self, to: &Destination) -> Result<RelayedPermit, Failure> {
-        let most = self.settings.websockets;
+        let most = self.settings.borrow().websockets;
         let place = self.place(to, |place| RelayedPermit::take(&place.relayed, most));
         place.ok_or_else(|| {
             Failure::because(
@@ -174,7 +183,7 @@ impl Pool {
         source: ClientNetwork,
         waiting: &Rc<ClientDelay>,
     ) -> Result<ConnectionPermit, Failure> {
-        let limit = self.settings.connection_wait;
+        let limit = self.settings.borrow().connection_wait;
         match timeout(limit, share.permit(source, waiting)).await {
             Ok(Some(permit)) => Ok(permit),
             _ => Err(Failure::over_time(FailureKind::Busy, "connection_wait", limit)),
@@ -189,7 +198,7 @@ impl Pool {
     }
 
     async fn connect(&self, to: &Destination) -> Result<OriginConnection, Failure> {
-        let limit = self.settings.connect_timeout;
+        let limit = self.settings.borrow().connect_timeout;
         let opened = timeout(limit, self.open(to)).await;
         let late = |_| Failure::over_time(FailureKind::Unreachable, "connect_timeout", limit);
         let (transport, counted) = opened.map_err(late)??;
@@ -206,7 +215,7 @@ impl Pool {
             counted = self.descriptors.origin();
         }
         let counted = counted.ok_or(Failure::new(FailureKind::NoDescriptor))?;
-        if let Some(server) = &self.settings.memory {
+        if let Some(server) = &self.settings.borrow().memory {
             return Ok((server.connect().into(), counted));
         }
         let addresses = lookup_host((to.address.host.as_str(), to.address.port)).await.map_err(unreachable)?;
@@ -224,8 +233,9 @@ impl Pool {
     /// Removes and returns the idle connection that was used last. Closes those that were idle for longer than
     /// `idle_timeout`.
     fn take(&self, to: &Destination) -> Option<OriginConnection> {
+        let idle_timeout = self.settings.borrow().idle_timeout;
         self.place(to, |place| {
-            while place.idle.front().is_some_and(|idle| idle.since.elapsed() > self.settings.idle_timeout) {
+            while place.idle.front().is_some_and(|idle| idle.since.elapsed() > idle_timeout) {
                 place.idle.pop_front();
             }
             place.idle.pop_back().map(|idle| idle.connection)
@@ -235,7 +245,7 @@ impl Pool {
     fn put(&self, to: &Destination, connection: OriginConnection) {
         self.place(to, |place| {
             place.idle.push_back(IdleConnection { connection, since: Instant::now() });
-            if place.idle.len() > self.settings.idle_connections {
+            while place.idle.len() > self.settings.borrow().idle_connections {
                 place.idle.pop_front();
             }
         });
@@ -246,7 +256,7 @@ impl Pool {
         match places.get_mut(to) {
             Some(place) => f(place),
             None => {
-                let share = ConnectionShare::new(self.settings.connections, Arc::clone(&self.metrics));
+                let share = ConnectionShare::new(self.settings.borrow().connections, Arc::clone(&self.metrics));
                 f(places.entry(to.clone()).or_insert(OriginConnections {
                     idle: VecDeque::new(),
                     share,

@@ -138,14 +138,19 @@ pub(super) type Progress = (usize, bool);
 /// A limit on the bytes of request bodies that one shard reads before it sends the requests.
 #[derive(Debug)]
 pub struct ReadAheadBudget {
-    most: usize,
+    most: Cell<usize>,
     used: Cell<usize>,
 }
 
 impl ReadAheadBudget {
     /// Returns a limit of `most` bytes, of which none are used.
     pub const fn new(most: usize) -> Self {
-        Self { most, used: Cell::new(0) }
+        Self { most: Cell::new(most), used: Cell::new(0) }
+    }
+
+    /// Sets the limit to `most` bytes. Bytes that are read already stay in memory.
+    pub fn set_limit(&self, most: usize) {
+        self.most.set(most);
     }
 }
 
@@ -270,7 +275,7 @@ impl RequestBody {
         let ended = poll_fn(|cx| {
             let mut shared = self.shared.borrow_mut();
             loop {
-                if shared.state.is_some() || shared.count >= most || ahead.used.get() >= ahead.most {
+                if shared.state.is_some() || shared.count >= most || ahead.used.get() >= ahead.most.get() {
                     return Poll::Ready(shared.state);
                 }
                 let before = shared.count;

@@ -127,6 +127,11 @@ impl Shield {
         })
     }
 
+    /// Sets how many of gripd's own requests of each [`Lane`] to one origin may be in progress at the same time.
+    pub fn set_limit(&self, most: usize) {
+        self.turns.set_limit(most);
+    }
+
     /// Returns the time until a link that is due every `period` is requested next. Links are spread evenly over the
     /// period by a hash of their URI. All streams with the same URI and period request it at the same time, and so
     /// share one request. The time is at least a tenth of the period.

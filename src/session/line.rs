@@ -26,7 +26,7 @@ impl OriginLine {
         match opened {
             OriginSocket::Conversation { conversation, reply, .. } => {
                 let share = sessions.unsent.share();
-                let line = OverHttpLine::new(conversation, reply, sessions.settings.max_message, share);
+                let line = OverHttpLine::new(conversation, reply, sessions.settings.get().max_message, share);
                 (Self::OverHttp(Box::new(line)), Vec::new())
             }
             OriginSocket::Socket { socket, early, .. } => {
@@ -79,7 +79,7 @@ impl OriginLine {
     pub(super) fn data(&mut self, piece: Piece, sessions: &Sessions) -> Result<(), TooLarge> {
         match self {
             Self::OverHttp(line) => line.data(piece),
-            Self::Relayed(line) => line.data(piece, sessions.settings.max_relayed_message),
+            Self::Relayed(line) => line.data(piece, sessions.settings.get().max_relayed_message),
             Self::Echo | Self::Detached => Ok(()),
         }
     }

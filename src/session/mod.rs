@@ -33,6 +33,7 @@ use hyper::Version;
 use line::OriginLine;
 use live::{Session, SessionParts};
 use side_message::OriginLeave;
+use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -138,7 +139,7 @@ pub type SessionFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The settings, counters and parts of a shard that its sessions need.
 pub struct Sessions {
-    settings: Settings,
+    settings: Cell<Settings>,
     shard: Rc<Shard>,
     admission: Rc<Admission>,
     origin: Rc<OriginClient>,
@@ -158,12 +159,19 @@ impl Sessions {
         metrics: Arc<Metrics>,
     ) -> Self {
         let unsent = Unsent::new(settings.unsent_total);
-        Self { settings, shard, admission, origin, metrics, spread: TimerSpread::default(), unsent }
+        let (settings, spread) = (Cell::new(settings), TimerSpread::default());
+        Self { settings, shard, admission, origin, metrics, spread, unsent }
     }
 
     /// Returns the limits.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
+    pub const fn settings(&self) -> Settings {
+        self.settings.get()
+    }
+
+    /// Replaces the limits. Open WebSockets keep their agreement about compression and, over HTTP, their largest message.
+    pub fn change_settings(&self, settings: Settings) {
+        self.unsent.set_limit(settings.unsent_total);
+        self.settings.set(settings);
     }
 
     /// Begins a session and returns the future that runs it. `early` is what the client has sent after its handshake.

@@ -59,7 +59,7 @@ impl Session<'_> {
                     return self.fail(CloseReason::new(1009, "message is too large"));
                 }
             }
-            FramePart::Ping(content) if self.sessions.settings.auto_pong || !self.line.is_open() => {
+            FramePart::Ping(content) if self.sessions.settings.get().auto_pong || !self.line.is_open() => {
                 self.send(websocket::frame(MessageKind::Pong, &content));
             }
             FramePart::Ping(content) => self.line.control(MessageKind::Ping, content),
@@ -108,7 +108,7 @@ impl Session<'_> {
         let wait = match by {
             ClosedBy::Gripd => Some(LAST_ANSWERS),
             ClosedBy::Client if matches!(self.line, OriginLine::Relayed(_)) => {
-                Some(self.sessions.settings.close_timeout)
+                Some(self.sessions.settings.get().close_timeout)
             }
             ClosedBy::Client => None,
         };

@@ -18,7 +18,7 @@ pub(super) struct Unsent(Rc<UnsentTotal>);
 #[derive(Debug)]
 struct UnsentTotal {
     bytes: Cell<usize>,
-    most: usize,
+    most: Cell<usize>,
     /// The sessions that are counted: those with more than [`NOT_COUNTED`] waiting bytes.
     large: RefCell<Slab<Rc<LargeSession>>>,
 }
@@ -42,7 +42,13 @@ pub(super) struct UnsentShare {
 impl Unsent {
     /// Returns an accounting that allows `most` bytes for all sessions together.
     pub(super) fn new(most: usize) -> Self {
-        Self(Rc::new(UnsentTotal { bytes: Cell::new(0), most, large: RefCell::default() }))
+        Self(Rc::new(UnsentTotal { bytes: Cell::new(0), most: Cell::new(most), large: RefCell::default() }))
+    }
+
+    /// Allows `most` bytes from now on. If more bytes wait, the sessions with the most of them give way.
+    pub(super) fn set_limit(&self, most: usize) {
+        self.0.most.set(most);
+        self.0.make_room();
     }
 
     /// Returns the share of one more session, for which nothing waits yet.
@@ -57,7 +63,7 @@ impl UnsentTotal {
         let large = self.large.borrow();
         let giving_way = large.iter().filter(|(_, one)| one.gives_way.get()).map(|(_, one)| one.bytes.get());
         let mut left = self.bytes.get().saturating_sub(giving_way.sum());
-        while left > self.most {
+        while left > self.most.get() {
             let staying = large.iter().map(|(_, one)| one).filter(|one| !one.gives_way.get());
             let Some(largest) = staying.max_by_key(|one| one.bytes.get()) else { return };
             largest.gives_way.set(true);
@@ -91,7 +97,7 @@ impl UnsentShare {
             }
             None => {}
         }
-        if bytes > before && self.total.bytes.get() > self.total.most {
+        if bytes > before && self.total.bytes.get() > self.total.most.get() {
             self.total.make_room();
         }
     }

@@ -7,6 +7,7 @@ use super::{ConnectionKey, DeliveryForm, Parked, Shard, ShardState};
 use crate::wire::{Chunk, StreamForm};
 use bytes::Bytes;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// The comment: a line that begins with a colon, which a browser ignores.
@@ -30,7 +31,18 @@ impl Parked {
 impl Shard {
     /// Sends comments on event streams that would otherwise be silent for too long. It never returns.
     pub async fn keep_event_streams_alive(&self) {
-        let longest_silence = self.state.borrow().settings.event_keep_alive;
+        loop {
+            let longest_silence = self.state.borrow().settings.event_keep_alive;
+            tokio::select! {
+                () = self.comment_every(longest_silence) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Sends comments on event streams that would otherwise be silent for longer than `longest_silence`, or none if it
+    /// is zero. It never returns.
+    async fn comment_every(&self, longest_silence: Duration) {
         if longest_silence.is_zero() {
             return std::future::pending().await;
         }

@@ -76,6 +76,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use unsent_account::UnsentAccount;
 
@@ -116,6 +117,8 @@ impl Default for Settings {
 pub struct Shard {
     state: RefCell<ShardState>,
     inbox: Arc<Inbox>,
+    /// Notified when the settings have changed.
+    changed: Notify,
 }
 
 impl Shard {
@@ -133,7 +136,15 @@ impl Shard {
             ledger,
             metrics,
         };
-        Rc::new(Self { state: RefCell::new(state), inbox })
+        Rc::new(Self { state: RefCell::new(state), inbox, changed: Notify::new() })
+    }
+
+    /// Replaces the limits, also for connections that are parked here.
+    pub fn change_settings(&self, settings: Settings) {
+        let state = &mut *self.state.borrow_mut();
+        state.outgoing.set_limits(&settings);
+        state.settings = settings;
+        self.changed.notify_one();
     }
 
     /// Returns the counters of all shards.

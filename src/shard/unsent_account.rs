@@ -40,6 +40,12 @@ impl UnsentAccount {
         }
     }
 
+    /// Takes the limits of these settings. If more bytes wait than they allow, connections are ended.
+    pub(super) fn set_limits(&mut self, settings: &Settings) {
+        (self.client_buffer, self.ceiling) = (settings.client_buffer, settings.outlets_total);
+        self.tell_if_crowded();
+    }
+
     /// Adds a connection, whose `dirty` must have been `false`, to those that are to be flushed. If the connection was
     /// flushed out of its turn, its key may be among them still. Then the connection is flushed twice.
     #[inline]

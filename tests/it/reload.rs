@@ -1,6 +1,8 @@
 //! The reload on SIGHUP: which settings it changes, and which need a restart.
 
-use crate::support::{Answer, Client, Origin, Program, folder, get};
+use crate::support::{Answer, Client, HOLD_STREAM, Origin, Program, eventually, folder, gate, get};
+use gripd::grip::signature::{Key, ProxyVerifier};
+use gripd::origin::now;
 use std::path::PathBuf;
 
 /// A gripd with a configuration file, whose lines are replaced and reloaded.
@@ -209,4 +211,83 @@ fn the_times_of_items_are_changed() {
     client.read_until("three;");
     assert!(!gripd.publish(r#","id":"3""#, "again;").contains("duplicate"));
     client.read_until("again;");
+}
+
+#[test]
+fn the_limits_of_clients_are_changed() {
+    let origin = Origin::holding();
+    let mut gripd = Reloaded::start("clients", &origin, "[client]\nmax_channels = 1\n");
+    let mut before = gripd.get("/");
+    before.answer();
+    assert_eq!(status(&mut gripd.get("/stream?a,b")), 502);
+    gripd.change(
+        "debug = true\n[client]\nmax_channels = 2\nidle_timeout = 0.1\n",
+        "client.idle_timeout, client.max_channels, debug",
+    );
+    eventually("the larger limit is in use", || gripd.get("/stream?a,b").head().starts_with("http/1.1 200"));
+    let refused = || gripd.get("/stream?a,b,c").answer().1;
+    eventually("the refusal is explained", || refused().contains("names 3 channels, but max_channels is 2"));
+    // New connections have the new timeout, and are closed. An open one keeps the timeout of its beginning.
+    let mut after = gripd.get("/");
+    after.answer();
+    assert!(after.rest().is_empty());
+    before.write(get("/"));
+    before.answer();
+}
+
+#[test]
+fn the_keys_of_proxies_and_origins_are_changed() {
+    let origin = Origin::start(|_| Answer::ok("x"));
+    let mut gripd = Reloaded::start("keys", &origin, "");
+    gripd.change(
+        "[origin]\nsig_key = \"new\"\n[client]\nupstream_key = \"proxy\"\n",
+        "client.upstream_key, origin.sig_key",
+    );
+    let key = |text: &str| ProxyVerifier::new(&Key::parse(text, |_| Err(String::new())).unwrap()).unwrap().unwrap();
+    let last_signature = || {
+        gripd.get("/").answer();
+        origin.asked().last().unwrap().header("grip-sig").unwrap().to_owned()
+    };
+    eventually("requests are signed with the new key", || key("new").trusts(&last_signature(), now()));
+    let signer = gripd::grip::signature::Signer::new("proxy", &Key::parse("proxy", |_| Err(String::new())).unwrap());
+    let token = signer.unwrap().unwrap().sign(now()).unwrap();
+    eventually("the other proxy is trusted", || {
+        Client::send(gripd.program.clients.parse().unwrap(), get_with(&format!("Grip-Sig: {token}\r\n"))).answer();
+        // The signature of a trusted proxy is passed on.
+        origin.asked().last().unwrap().header("grip-sig") == Some(&token)
+    });
+}
+
+/// Returns a request with these header lines.
+fn get_with(headers: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
+}
+
+#[test]
+fn a_request_that_waits_for_a_connection_gets_one_of_a_larger_number() {
+    let (open, wait) = gate();
+    let origin = Origin::start(move |_| {
+        wait();
+        Answer::ok("x")
+    });
+    let mut gripd = Reloaded::start("connections", &origin, "shards = 1\n[origin]\nconnections = 1\n");
+    let mut first = gripd.get("/first");
+    eventually("the first request is sent", || origin.asked().len() == 1);
+    let mut second = gripd.get("/second");
+    gripd.change("shards = 1\n[origin]\nconnections = 2\n", "origin.connections");
+    eventually("the second request is sent", || origin.asked().len() == 2);
+    drop(open);
+    assert_eq!((status(&mut first), status(&mut second)), (200, 200));
+}
+
+#[test]
+fn held_connections_get_the_new_keep_alive_and_the_new_drain() {
+    let origin = Origin::start(|_| Answer::with(&format!("Content-Type: text/event-stream\r\n{HOLD_STREAM}"), ":hi\n"));
+    let mut gripd = Reloaded::start("held", &origin, "drain = \"1h\"\n[delivery]\nevent_keep_alive = 0\n");
+    let mut streams: Vec<Client> = (0..10).map(|_| gripd.get("/")).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.read_until(":hi\n\r\n")));
+    gripd.change("drain = 0.1\n[delivery]\nevent_keep_alive = 0.1\n", "delivery.event_keep_alive, drain");
+    streams.iter_mut().for_each(|stream| drop(stream.read_until("2\r\n:\n\r\n")));
+    // With the old setting, the drain would take an hour.
+    gripd.log();
 }
