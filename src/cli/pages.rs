@@ -19,7 +19,7 @@ const END: &str = r#".SH SIGNALS
 Begins a drain, which ends all connections. A second signal ends gripd at once.
 .TP
 \fBSIGHUP\fR
-Reads the routes again. If the configuration is wrong, the current routes remain in effect.
+Reads the configuration again. If it is wrong, the current one remains in effect. Settings that need a restart are logged.
 .SH EXIT STATUS
 .TP
 \fB0\fR

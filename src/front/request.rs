@@ -79,7 +79,7 @@ async fn answer(
             }
             if refusal == ROUTE_NOT_FOUND {
                 hints::about_request_without_route(&context.request);
-                if front.settings.debug {
+                if front.settings.borrow().debug {
                     let why = explanation::of_missing_route(&context.request, &front.origin.routes());
                     refusal = refusal.explained(why);
                 }
