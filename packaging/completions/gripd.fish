@@ -25,7 +25,7 @@ function __fish_gripd_using_subcommand
 end
 
 complete -c gripd -n "__fish_gripd_needs_command" -l route -d 'A route, written as a line of a routes file, such as \'* localhost:8000\'; repeatable; replaces all configured routes; if clients connect to a loopback address (--listen), error pages tell them the reason, as with `debug`' -r
-complete -c gripd -n "__fish_gripd_needs_command" -l config -d 'The configuration file' -r -F
+complete -c gripd -n "__fish_gripd_needs_command" -l config -d 'The configuration file; by default, the one that the environment variable GRIPD_CONFIG names' -r -F
 complete -c gripd -n "__fish_gripd_needs_command" -l listen -d 'The address and the port on which clients connect, or unix:FILE' -r
 complete -c gripd -n "__fish_gripd_needs_command" -l port -d 'The port on which clients connect, or ADDR:PORT (an option of Pushpin; like --listen)' -r
 complete -c gripd -n "__fish_gripd_needs_command" -l control -d 'The address and the port on which publishers connect' -r
@@ -39,7 +39,7 @@ complete -c gripd -n "__fish_gripd_needs_command" -f -a "config" -d 'Print a con
 complete -c gripd -n "__fish_gripd_needs_command" -f -a "publish" -d 'Publish an item to a channel, and print how many connections got it'
 complete -c gripd -n "__fish_gripd_needs_command" -f -a "close" -d 'Close the connections of a channel, and print how many were closed'
 complete -c gripd -n "__fish_gripd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c gripd -n "__fish_gripd_using_subcommand demo" -l config -d 'The configuration file' -r -F
+complete -c gripd -n "__fish_gripd_using_subcommand demo" -l config -d 'The configuration file; by default, the one that the environment variable GRIPD_CONFIG names' -r -F
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -l listen -d 'The address and the port on which clients connect, or unix:FILE' -r
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -l port -d 'The port on which clients connect, or ADDR:PORT (an option of Pushpin; like --listen)' -r
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -l control -d 'The address and the port on which publishers connect' -r
@@ -47,7 +47,7 @@ complete -c gripd -n "__fish_gripd_using_subcommand demo" -l shards -d 'The numb
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -l log -l loglevel -d 'The level of the log: error, warn, info, debug, trace or off; or Pushpin\'s 0 to 4' -r
 complete -c gripd -n "__fish_gripd_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l route -d 'A route, written as a line of a routes file, such as \'* localhost:8000\'; repeatable; replaces all configured routes; if clients connect to a loopback address (--listen), error pages tell them the reason, as with `debug`' -r
-complete -c gripd -n "__fish_gripd_using_subcommand check" -l config -d 'The configuration file' -r -F
+complete -c gripd -n "__fish_gripd_using_subcommand check" -l config -d 'The configuration file; by default, the one that the environment variable GRIPD_CONFIG names' -r -F
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l listen -d 'The address and the port on which clients connect, or unix:FILE' -r
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l port -d 'The port on which clients connect, or ADDR:PORT (an option of Pushpin; like --listen)' -r
 complete -c gripd -n "__fish_gripd_using_subcommand check" -l control -d 'The address and the port on which publishers connect' -r

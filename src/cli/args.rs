@@ -62,8 +62,8 @@ pub(super) struct ConfigArgs {
 /// The arguments that concern the whole process, whichever routes it serves.
 #[derive(Debug, ArgGroup)]
 struct ProcessArgs {
-    /// The configuration file
-    #[arg(long, env = "GRIPD_CONFIG", value_name = "FILE")]
+    /// The configuration file; by default, the one that the environment variable GRIPD_CONFIG names
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The address and the port on which clients connect, or unix:FILE
     #[arg(long, value_name = "ADDR", conflicts_with = "port")]
@@ -140,7 +140,10 @@ impl ProcessArgs {
             environment: std::env::vars_os().filter_map(utf8).collect(),
             ..Overrides::default()
         };
-        ConfigSource { file: self.config.clone(), overrides }
+        let in_environment =
+            overrides.environment.iter().find(|(name, file)| name == "GRIPD_CONFIG" && !file.is_empty());
+        let file = self.config.clone().or_else(|| in_environment.map(|(_, file)| PathBuf::from(file)));
+        ConfigSource { file, overrides }
     }
 }
 

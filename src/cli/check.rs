@@ -1,8 +1,8 @@
 //! The command `gripd check`, which checks the configuration.
 
 use super::args::ConfigSource;
-use super::{CONFIG, OK, refuse};
-use crate::config::Config;
+use super::{CONFIG, OK, refuse, say};
+use crate::config::{Config, unknown_variables};
 use crate::daemon::{TrialFinding, try_out};
 use crate::route::Route;
 
@@ -22,11 +22,12 @@ pub(super) fn check(source: &ConfigSource) -> u8 {
     }
     let count = config.routes.as_ref().map_or(0, |table| table.routes().count());
     let plural = if count == 1 { "" } else { "s" };
-    if problems.is_empty() {
-        println!("The configuration is valid: {count} route{plural}.");
+    for name in unknown_variables(&source.overrides.environment) {
+        notes.push(format!("the environment variable {name} is no setting, and has no effect"));
     }
-    print!("{}", summary(&config));
-    notes.iter().for_each(|note| println!("Note: {note}"));
+    let verdict = format!("The configuration is valid: {count} route{plural}.\n");
+    let notes: String = notes.iter().map(|note| format!("Note: {note}\n")).collect();
+    say(&format!("{}{}{notes}", if problems.is_empty() { &verdict } else { "" }, summary(&config)));
     problems.iter().for_each(|problem| eprintln!("{problem}"));
     if problems.is_empty() { OK } else { CONFIG }
 }

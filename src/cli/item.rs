@@ -5,6 +5,9 @@ use crate::grip::base64;
 use serde_json::{Map, Value, json};
 use std::error::Error;
 
+/// The beginnings of the lines of an event stream. A colon alone begins a comment.
+const FIELDS: [&str; 5] = ["data:", "event:", "id:", "retry:", ":"];
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// An item as JSON, to which members are added one by one.
@@ -100,7 +103,7 @@ fn formats(args: &PublishArgs, content: &str) -> Result<Value> {
         ("ws-message".to_owned(), Map::from_iter([part("content", &message)]).into()),
     ]);
     if let Ok(text) = std::str::from_utf8(&message)
-        && (args.event.is_some() || args.retry.is_some() || !is_event(text))
+        && (args.event.is_some() || args.retry.is_some() || !is_event_stream(&content))
     {
         formats.insert("sse".to_owned(), event(args, text));
     }
@@ -113,14 +116,19 @@ fn event(args: &PublishArgs, data: &str) -> Value {
     event.set_some("event", args.event.as_deref());
     event.set_some("id", args.id.as_deref());
     event.set_some("retry", args.retry.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
-    event.set("data", data);
+    // A file usually ends with a newline, which is not meant as another line of the data.
+    event.set("data", data.strip_suffix('\n').unwrap_or(data));
     event.0.into()
 }
 
-/// Returns whether a text is written as an event stream, so that it must not become the data of another event.
-fn is_event(text: &str) -> bool {
-    let first = text.lines().find(|line| !line.is_empty()).unwrap_or_default();
-    ["data:", "event:", "id:", "retry:", ":"].iter().any(|field| first.starts_with(field))
+/// Returns whether the content for streams consists of complete events, as in `data: hello` and an empty line, so that
+/// it must not become the data of another event.
+fn is_event_stream(content: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(content) else { return false };
+    let is_field = |line: &str| FIELDS.iter().any(|field| line.starts_with(field));
+    text.ends_with("\n\n")
+        && text.lines().all(|line| line.is_empty() || is_field(line))
+        && text.lines().any(|line| line.starts_with("data:"))
 }
 
 /// Returns the field `name` for UTF-8 text. For other content, returns the field `name-bin`, in base64.
@@ -172,10 +180,18 @@ mod tests {
         });
         assert_eq!(formats, expected);
         // Content that is an event stream already is left as it is, unless an option asks for an event.
-        for written in ["data: x", "\nevent: a\ndata: x", ":", "id:1"] {
+        for written in ["data: x\n", ": hi\nevent: a\ndata: x\n\ndata: y\n"] {
             assert_eq!(item(&["publish", "c", written])["formats"].get("sse"), None, "{written}");
             let event = item(&["publish", "c", written, "--event", "e"])["formats"]["sse"].clone();
-            assert_eq!(event, json!({ "event": "e", "data": written }));
+            assert_eq!(event, json!({ "event": "e", "data": written.strip_suffix('\n').unwrap() }));
+        }
+    }
+
+    #[test]
+    fn a_text_that_only_looks_like_an_event_is_data() {
+        for text in [":-) hi", "id: 5 was lost", "event: party at 8", "data: x", "retry: 5", "data: x\nand more\n"] {
+            let event = item(&["publish", "c", text])["formats"]["sse"].clone();
+            assert_eq!(event, json!({ "data": text.strip_suffix('\n').unwrap_or(text) }), "{text}");
         }
     }
 

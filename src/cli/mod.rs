@@ -18,6 +18,7 @@ mod service_manager;
 use crate::config::ConfigError;
 use args::{Args, Command};
 use clap::Parser;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The exit code for success. For the daemon, this means that it was drained completely.
@@ -41,6 +42,13 @@ pub fn run() -> ExitCode {
         Some(Command::Close(close)) => publish::close(close),
     };
     ExitCode::from(code)
+}
+
+/// Writes to standard output. An error, such as a closed pipe, is ignored: what the text tells has happened already,
+/// and the exit code must say so.
+fn say(text: &str) {
+    let mut output = io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 /// Prints all errors in the configuration. Returns the exit code.

@@ -2,7 +2,7 @@
 
 use super::publisher_args::{CloseArgs, PublishArgs, ServerArgs};
 use super::server::ControlServer;
-use super::{FAILURE, OK, USAGE, item, outcome};
+use super::{FAILURE, OK, USAGE, item, outcome, say};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -32,7 +32,7 @@ pub(super) fn close(args: &CloseArgs) -> u8 {
 fn finish(outcome: Result<String, Box<dyn Error>>) -> u8 {
     match outcome {
         Ok(text) => {
-            println!("{text}");
+            say(&format!("{text}\n"));
             OK
         }
         Err(error) => fail(FAILURE, error.as_ref()),

@@ -3,6 +3,7 @@
 use super::environment;
 use super::error::ConfigError;
 use super::file::ConfigFile;
+use super::file_path::display_name;
 use super::places::{LineIndex, PathStep, SettingPlaces};
 use super::toml_error::{describe, missing_name, unknown_name};
 use serde::Deserialize;
@@ -24,45 +25,56 @@ pub(super) struct ConfigDocument {
 impl ConfigDocument {
     /// Reads the configuration file, if there is one, and the environment, which takes precedence. A setting with an
     /// error is left out, and the error is added to `error`.
-    pub(super) fn read(path: Option<&Path>, variables: &[(String, String)], error: &mut ConfigError) -> Self {
-        let mut text = String::new();
-        if let Some(path) = path {
-            match std::fs::read_to_string(path) {
-                Ok(read) => text = read,
-                Err(why) => error.push(&path.display().to_string(), format!("cannot be read: {why}")),
-            }
-        }
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not TOML. Nothing else can be said about its settings then.
+    pub(super) fn read(
+        path: Option<&Path>,
+        variables: &[(String, String)],
+        error: &mut ConfigError,
+    ) -> Result<Self, ConfigError> {
+        let name = display_name(path);
+        let text = match path.map(std::fs::read_to_string) {
+            None => String::new(),
+            Some(Ok(text)) => text,
+            Some(Err(why)) => return Err(ConfigError::one(&name, format!("cannot be read: {why}"))),
+        };
         let (document, faults) = DeTable::parse_recoverable(&text);
         let mut places = SettingPlaces::of(path, &text, &document);
-        let (name, lines) = (places.of_setting("").to_owned(), LineIndex::new(&text));
-        let is_sound = faults.is_empty();
-        for fault in faults {
-            let line = fault.span().map_or(1, |span| lines.of(span.start));
-            error.push(&format!("{name}:{line}"), describe(fault.message(), None));
-        }
-        let mut table = Table::deserialize(Deserializer::from(document)).unwrap_or_default();
+        // A number that is too large is an error only when the document becomes a table.
+        let table = if faults.is_empty() {
+            Table::deserialize(Deserializer::from(document)).map_err(|fault| vec![fault])
+        } else {
+            Err(faults)
+        };
+        let mut table = table.map_err(|faults| syntax_errors(&name, &text, &faults))?;
         environment::overlay(&mut table, &mut places, variables);
-        deserialize(table.clone(), &mut places.clone(), whole_path, |place, message, is_missing| {
-            // What is missing may be in a line that could not be parsed.
-            if is_sound || !is_missing {
-                error.push(place, message);
-            }
-        });
+        deserialize(table.clone(), &mut places.clone(), whole_path, |place, message| error.push(place, message));
         // A route, webhook or token with an error is left out as a whole, so that later checks do not report what is
         // missing in the rest of it.
-        let file = deserialize(table.clone(), &mut places, entry_path, |_, _, _| {});
-        Self { file, table, places }
+        let file = deserialize(table.clone(), &mut places, entry_path, |_, _| {});
+        Ok(Self { file, table, places })
     }
 }
 
-/// Deserializes the settings. `wrong` is called for each setting with an error, with its place, with the description
-/// of the error, and with whether a required setting is missing. The part of the setting's path that `left_out`
-/// returns is left out.
+/// Returns the errors of a file that is not TOML, each with its line.
+fn syntax_errors(name: &str, text: &str, faults: &[toml::de::Error]) -> ConfigError {
+    let lines = LineIndex::new(text);
+    let mut error = ConfigError::default();
+    for fault in faults {
+        let line = fault.span().map_or(1, |span| lines.of(span.start));
+        error.push(&format!("{name}:{line}"), describe(fault.message(), None));
+    }
+    error
+}
+
+/// Deserializes the settings. `wrong` is called for each setting with an error, with its place and the description of
+/// the error. The part of the setting's path that `left_out` returns is left out.
 fn deserialize(
     mut table: Table,
     places: &mut SettingPlaces,
     left_out: impl Fn(&[PathStep]) -> &[PathStep],
-    mut wrong: impl FnMut(&str, String, bool),
+    mut wrong: impl FnMut(&str, String),
 ) -> ConfigFile {
     let mut all_left_out = Vec::new();
     loop {
@@ -83,7 +95,7 @@ fn deserialize(
             .is_some_and(|missing| all_left_out.contains(&[&steps[..], slice::from_ref(missing)].concat()));
         if !is_left_out {
             let description = describe(message, Some(&setting_name(&steps)));
-            wrong(places.find(steps.iter().cloned()), description, missing.is_some());
+            wrong(places.find(steps.iter().cloned()), description);
         }
         let left_out = left_out(&steps);
         if !remove(&mut table, left_out) {

@@ -20,7 +20,7 @@ pub(super) fn routes(variables: &[(String, String)]) -> Vec<String> {
 
 /// Returns whether the environment names routes, so that gripd does not run the demo.
 pub fn names_routes(variables: &[(String, String)]) -> bool {
-    !routes(variables).is_empty() || variables.iter().any(|(name, _)| name == "GRIPD_ROUTES")
+    !routes(variables).is_empty() || variables.iter().any(|(name, value)| name == "GRIPD_ROUTES" && !value.is_empty())
 }
 
 /// Puts the settings of the environment into a table, in place of those that it has.
@@ -28,13 +28,21 @@ pub(super) fn overlay(table: &mut Table, places: &mut SettingPlaces, variables: 
     for path in settings() {
         let name = variable(&path);
         let Some((_, text)) = variables.iter().find(|(found, _)| *found == name) else { continue };
-        if name == ROUTES {
+        // An empty variable counts as one that is not set, because some tools cannot leave a variable out.
+        if name == ROUTES || text.is_empty() {
             continue;
         }
         let value = value(&path, text);
         insert(table, &path, value);
         places.set(&path, &format!("the environment variable {name}"));
     }
+}
+
+/// Returns the names of the variables that begin as settings do, but have no effect.
+pub fn unknown_variables(variables: &[(String, String)]) -> Vec<String> {
+    let known: Vec<String> = settings().iter().map(|path| variable(path)).chain(["GRIPD_CONFIG".to_owned()]).collect();
+    let names = variables.iter().map(|(name, _)| name).filter(|name| name.starts_with(PREFIX));
+    names.filter(|name| !known.contains(name)).cloned().collect()
 }
 
 /// Returns the name of the variable for a setting such as `client.idle_timeout`.
@@ -57,7 +65,12 @@ fn value(path: &str, text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let parsed = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
     let parts = text.split(',').map(|part| Value::String(part.trim().to_owned())).collect();
-    let candidates = [Some(plain.clone()), parsed.clone(), Some(Value::Array(parts))];
+    let switch = match text {
+        "1" => Some(Value::Boolean(true)),
+        "0" => Some(Value::Boolean(false)),
+        _ => None,
+    };
+    let candidates = [Some(plain.clone()), parsed.clone(), switch, Some(Value::Array(parts))];
     let accepted = candidates.into_iter().flatten().find(|candidate| {
         let mut table = Table::new();
         insert(&mut table, path, candidate.clone());

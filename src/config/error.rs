@@ -29,6 +29,10 @@ impl fmt::Display for Problem {
 pub struct ConfigError(Vec<Problem>);
 
 impl ConfigError {
+    pub(super) fn one(place: &str, message: impl Into<String>) -> Self {
+        Self(vec![Problem::new(place, message)])
+    }
+
     pub(super) fn push(&mut self, place: &str, message: impl Into<String>) {
         self.0.push(Problem::new(place, message));
     }

@@ -21,7 +21,7 @@ mod value;
 mod webhook;
 mod written;
 
-pub use environment::names_routes;
+pub use environment::{names_routes, unknown_variables};
 pub use error::{ConfigError, Problem};
 pub use units::parse_duration;
 pub use written::{SettingChanges, WrittenSettings};
@@ -224,7 +224,7 @@ impl Config {
     /// All problems of the files and of the command line, each with its place.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let mut error = ConfigError::default();
-        let ConfigDocument { file, table, places } = ConfigDocument::read(path, &overrides.environment, &mut error);
+        let ConfigDocument { file, table, places } = ConfigDocument::read(path, &overrides.environment, &mut error)?;
         let routes = routes::load(path, &file, &places, overrides, &mut error);
         let mut parsed = ParsedSettings::of(path, &file, &places, &mut error);
         parsed.access = control_api::access(path, &file.control, &places, &mut error);
@@ -248,10 +248,11 @@ impl Config {
         // The demo prints instructions on the terminal, which lines about each request would push away.
         let usual_log = if routes.is_some() { LevelFilter::INFO } else { LevelFilter::WARN };
         let shards = over.shards.unwrap_or(file.shards.0);
-        let shards = over.shards_in_use.unwrap_or(if shards > 0 { shards } else { cores() });
+        let shards = over.shards_in_use.unwrap_or_else(|| if shards > 0 { shards } else { cores() });
         let close_grace = file.delivery.close_grace.0;
         let listen = parsed.listen.unwrap_or_else(|| ListenAddress::Tcp((everyone, CLIENT_PORT).into()));
-        let debug = file.debug.unwrap_or_else(|| !over.routes.is_empty() && is_loopback(&listen));
+        let is_behind_proxies = file.client.proxies.as_ref().is_some_and(|proxies| !proxies.is_empty());
+        let debug = file.debug.unwrap_or_else(|| !over.routes.is_empty() && is_loopback(&listen) && !is_behind_proxies);
         Self {
             listen,
             control_listen: over

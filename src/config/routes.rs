@@ -46,12 +46,14 @@ pub(super) fn load(
 ) -> Option<Arc<RouteTable>> {
     let mut found = FoundRoutes::default();
     let in_environment = environment::routes(&overrides.environment);
-    for line in &overrides.routes {
-        found.add(parse_line(line), "", &format!("--route '{line}': "), PathBuf::new());
+    // A line may contain a key, so it is not repeated.
+    for (index, line) in overrides.routes.iter().enumerate() {
+        found.add(parse_line(line), "", &format!("--route number {}: ", index + 1), PathBuf::new());
     }
     if overrides.routes.is_empty() {
-        for line in &in_environment {
-            found.add(parse_line(line), "the environment variable GRIPD_ROUTE", &format!("'{line}': "), PathBuf::new());
+        for (index, line) in in_environment.iter().enumerate() {
+            let line_number = format!("line {}: ", index + 1);
+            found.add(parse_line(line), "the environment variable GRIPD_ROUTE", &line_number, PathBuf::new());
         }
     }
     if overrides.routes.is_empty() && in_environment.is_empty() {

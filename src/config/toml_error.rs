@@ -10,7 +10,8 @@ pub(super) fn describe(message: &str, name: Option<&str>) -> String {
     let name = name.filter(|name| !name.is_empty());
     let wrong_type = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     if let Some((found, expected)) = wrong_type.and_then(|types| types.split_once(", expected ")) {
-        return format!("{} must be {}, but is {}", subject(name), expected_type(expected), found_type(found));
+        let found = if name.is_some_and(may_be_secret) { found_kind(found) } else { found_type(found) };
+        return format!("{} must be {}, but is {found}", subject(name), expected_type(expected));
     }
     if let Some(unknown) = message.strip_prefix("unknown field ") {
         return unknown_word("setting", unknown);
@@ -73,6 +74,22 @@ fn expected_type(expected: &str) -> String {
     .to_owned()
 }
 
+/// Returns whether the value of a setting may be, or contain, something that errors must not show.
+fn may_be_secret(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.starts_with("control.token") || name.starts_with("webhook") || last.ends_with("key") || last == "secret"
+}
+
+/// Returns the type of a value, without the value.
+fn found_kind(found: &str) -> String {
+    let kind = found.split_whitespace().next().unwrap_or_default();
+    match kind {
+        "string" => "a string".to_owned(),
+        "integer" | "floating" => "a number".to_owned(),
+        _ => found_type(found),
+    }
+}
+
 fn found_type(found: &str) -> String {
     if let Some(text) = found.strip_prefix("string ") {
         return format!("the string {text}");
@@ -100,7 +117,9 @@ mod tests {
         let path = std::env::temp_dir().join(format!("gripd-{}-{:p}.toml", std::process::id(), text));
         std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
         let mut error = ConfigError::default();
-        ConfigDocument::read(Some(&path), &[], &mut error);
+        if let Err(unreadable) = ConfigDocument::read(Some(&path), &[], &mut error) {
+            error = unreadable;
+        }
         std::fs::remove_file(&path).unwrap();
         let place = format!("{}:", path.display());
         error.to_string().lines().map(|line| line.replace(&place, "")).collect()
@@ -185,11 +204,28 @@ mod tests {
             errors(text).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
         found.sort();
         assert_eq!(found, ["13:", "1:", "2:", "6:", "8:", "9:"]);
-        // Settings in lines that can be parsed are checked although others cannot be parsed.
+        // If a file is not TOML, nothing else can be said about it.
         let broken = errors("drain = \nshrads = 1\n[client\n[[route]]\nhost = \"a\"\n");
         assert!(broken.iter().any(|line| line.starts_with("1:")), "{broken:?}");
-        assert!(broken.iter().any(|line| line.starts_with("2: unknown setting 'shrads'")), "{broken:?}");
         assert!(broken.iter().any(|line| line.starts_with("3:")), "{broken:?}");
-        assert!(broken.iter().all(|line| !line.contains("missing")), "{broken:?}");
+        assert!(broken.iter().all(|line| !line.contains("shrads") && !line.contains("missing")), "{broken:?}");
+        for large in ["9223372036854775808", "99999999999999999999"] {
+            let line = errors(&format!("\ndrain = {large}\n"));
+            assert!(line.len() == 1 && line[0].starts_with("2: "), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_repeated() {
+        for text in [
+            "[origin]\nsig_key = 99887766",
+            "[[route]]\ntarget = \"a:1\"\nuser_key = 99887766",
+            "[control]\ntoken = \"99887766\"",
+            "webhook = \"http://x/?99887766\"",
+            "[client]\nupstream_key = [99887766]",
+        ] {
+            let told = error(text);
+            assert!(!told.contains("99887766") && told.contains("must be"), "{told}");
+        }
     }
 }

@@ -53,7 +53,8 @@ impl WebhookTable {
     fn hook(&self, file: &ConfigFile, folder: &Path, routes: Option<&RouteTable>) -> Result<Webhook, String> {
         let mut hook = Webhook::new(WebhookUrl::parse(&self.url).map_err(|error| format!("url: {error}"))?);
         if let Some(name) = &self.route {
-            let known = routes.is_some_and(|routes| routes.routes().any(|route| *route.name == **name));
+            // If a route has an error, it is not known which routes there are.
+            let known = routes.is_none_or(|routes| routes.routes().any(|route| *route.name == **name));
             if !known {
                 return Err(format!("route: there is no route '{name}': give a route's id, or its host and path"));
             }

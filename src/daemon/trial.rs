@@ -3,11 +3,13 @@
 use super::local_runtime;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::net::{ListenAddress, connect};
+use crate::net::{BoundListeners, ListenAddress, connect};
 use crate::route::TargetPlace;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -34,32 +36,58 @@ pub fn try_out(config: &Config) -> Vec<TrialFinding> {
     let health = config.control.health.map(ListenAddress::from);
     let addresses = [(Some(&config.listen), "clients"), (Some(&control), "publishers")];
     let more = [(config.control.unix.as_ref(), "publishers"), (health.as_ref(), "health probes")];
+    let mut bound = Vec::new();
+    let mut files = Vec::new();
     for (address, whom) in addresses.into_iter().chain(more) {
-        findings.extend(address.and_then(|address| try_address(address, whom)));
+        let Some(address) = address else { continue };
+        let tried = match address {
+            ListenAddress::Tcp(_) => try_port(address, whom, &mut bound),
+            ListenAddress::Unix(unix) => {
+                try_socket(&unix.path, &mut files).err().map(|why| unusable(address, whom, &why))
+            }
+            ListenAddress::Memory(_) => None,
+        };
+        findings.extend(tried);
     }
     findings.extend(config.hub.state_dir.as_deref().and_then(|folder| try_state(config, folder)));
     findings.extend(try_targets(config));
     findings
 }
 
-fn try_address(address: &ListenAddress, whom: &str) -> Option<TrialFinding> {
-    let tried = match address {
-        // A running gripd keeps the file of its socket, so the socket itself is not bound.
-        ListenAddress::Unix(unix) => match unix.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => try_folder(folder),
-            None => try_folder(Path::new(".")),
-        },
-        ListenAddress::Tcp(_) => match address.bind(whom, 1) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                let why = "is in use, which is to be expected while gripd runs";
-                return Some(TrialFinding::Note(format!("the address {address} for {whom} {why}")));
-            }
-            bound => bound.map(drop),
-        },
-        ListenAddress::Memory(_) => Ok(()),
-    };
-    let error = tried.err()?;
-    Some(TrialFinding::Problem(format!("the address {address} for {whom} cannot be used: {error}")))
+/// Binds a port, and keeps it bound in `bound`, so that no other address can be the same.
+fn try_port(address: &ListenAddress, whom: &str, bound: &mut Vec<BoundListeners>) -> Option<TrialFinding> {
+    let is_taken = |other: &BoundListeners| other.address == *address;
+    match address.bind(whom, 1) {
+        Ok(listeners) => bound.push(listeners),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && bound.iter().any(is_taken) => {
+            return Some(unusable(address, whom, &io::Error::other("another setting has the same address")));
+        }
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let why = "is in use, which is to be expected while gripd runs";
+            return Some(TrialFinding::Note(format!("the address {address} for {whom} {why}")));
+        }
+        Err(error) => return Some(unusable(address, whom, &error)),
+    }
+    None
+}
+
+/// Checks whether the file of a Unix socket could be created, and notes it in `files`. The socket is not bound, because
+/// a running gripd may have it.
+fn try_socket<'a>(path: &'a Path, files: &mut Vec<&'a Path>) -> io::Result<()> {
+    // This checks the length of the path.
+    SocketAddr::from_pathname(path)?;
+    if files.contains(&path) {
+        return Err(io::Error::other("another setting has the same address"));
+    }
+    files.push(path);
+    if fs::metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
+        return Err(io::Error::other("the path is taken by a file that is no socket"));
+    }
+    try_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")))
+}
+
+fn unusable(address: &ListenAddress, whom: &str, error: &io::Error) -> TrialFinding {
+    TrialFinding::Problem(format!("the address {address} for {whom} cannot be used: {error}"))
 }
 
 /// Checks whether gripd could keep its state in a folder, which it creates if it is missing.

@@ -98,21 +98,16 @@ pub struct Hold {
 pub enum StreamBody {
     /// Bytes of any kind.
     Bytes,
-    /// Server-sent events (`text/event-stream`).
+    /// Server-sent events (`text/event-stream`) without a content coding, so that gripd can add events and comments.
     Events,
-    /// Server-sent events with a content coding. gripd adds no comments of its own to such a body.
-    EncodedEvents,
 }
 
 impl StreamBody {
     /// Returns the kind of the body that these headers describe.
     pub fn of(headers: &HeaderMap) -> Self {
         let is_events = |value: &HeaderValue| is_media_type(value.as_bytes(), "text/event-stream");
-        match headers.get(CONTENT_TYPE).is_some_and(is_events) {
-            false => Self::Bytes,
-            true if headers.contains_key(CONTENT_ENCODING) => Self::EncodedEvents,
-            true => Self::Events,
-        }
+        let is_plain = headers.get(CONTENT_TYPE).is_some_and(is_events) && !headers.contains_key(CONTENT_ENCODING);
+        if is_plain { Self::Events } else { Self::Bytes }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn feed_of(hold: &Hold) -> DeliveryForm {
     let form = form_for(hold.client);
     match hold.body_kind {
         StreamBody::Bytes => DeliveryForm::Stream(form),
-        StreamBody::Events | StreamBody::EncodedEvents => DeliveryForm::Events(form),
+        StreamBody::Events => DeliveryForm::Events(form),
     }
 }
 

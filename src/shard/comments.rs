@@ -15,6 +15,8 @@ const COMMENT: &[u8] = b":\n";
 /// The number of visits to a connection within the longest time of silence. A connection gets a comment at a visit if
 /// it would otherwise be silent for too long at the next one.
 const VISITS: u32 = 5;
+/// The shortest time of silence after which comments are sent, so that visiting all connections costs little.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// The number of connections that are visited before other tasks may run.
 const VISITS_PER_STEP: u32 = 4096;
 /// The number of comments that are sent before other tasks may run.
@@ -46,6 +48,7 @@ impl Shard {
         if longest_silence.is_zero() {
             return std::future::pending().await;
         }
+        let longest_silence = longest_silence.max(SHORTEST);
         let mut visits = interval(longest_silence / VISITS);
         visits.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let idle = longest_silence - longest_silence / VISITS;

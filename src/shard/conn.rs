@@ -248,6 +248,8 @@ impl Conn {
     /// may have been written already.
     pub(super) fn drop_last(&mut self, count: usize, outgoing: &mut UnsentAccount) {
         let freed = self.outlet.drop_last(count);
+        // The last piece that is left, or that was written, may end within a line.
+        self.is_within_line = true;
         if self.blocked {
             outgoing.remove_waiting(freed);
         }

@@ -115,10 +115,7 @@ impl ShardState {
         let start = end.saturating_sub(budget);
         let mut outcome = AppendOutcome::default();
         let is_special = item.is_special();
-        if item.ends_within_line() {
-            // Few items end so, and a test in the loop below would cost something for every delivery.
-            subscribers[start..end].iter().for_each(|key| conns[*key].is_within_line = true);
-        }
+        let ends_within_line = item.ends_within_line();
         // Each of these connections may get content of its own, which may be larger than the item: one filter adds at
         // most `MAX_ADDED` bytes.
         let most_special = (settings.steps.made_bytes / (item.weight() + MAX_ADDED)).clamp(1, begun.offers.count());
@@ -140,6 +137,7 @@ impl ShardState {
             }
             if let Some(piece) = begun.pieces.select(item, conn.feed) {
                 if conn.take(piece, key, now_ms, outgoing).is_ok() {
+                    conn.is_within_line |= ends_within_line;
                     outcome.delivered += 1;
                 } else {
                     outcome.slow.push(key);

@@ -126,6 +126,7 @@ fn the_example_configuration_is_valid_and_shows_the_defaults() {
         let mut config = gripd::config::Config::load(path, &overrides).unwrap();
         // By default, the demo is served to this machine only, and logs only warnings.
         (config.routes, config.log) = (None, LevelFilter::INFO);
+        config.written = Default::default();
         config.sources = Vec::new();
         let ListenAddress::Tcp(address) = &mut config.listen else { panic!("{:?}", config.listen) };
         address.set_ip([0, 0, 0, 0].into());
@@ -227,6 +228,9 @@ fn check_tries_what_it_can_and_sums_up_what_would_run() {
     let away = ["check", "--route", "* 127.0.0.1:1", "--listen", "0", "--control", "0"];
     let (code, out, _) = run(&away);
     assert!(code == 0 && out.contains("Note: the origin 127.0.0.1:1 cannot be reached now: "), "{out}");
+    let twice = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (code, _, err) = run(&["check", "--route", "* 127.0.0.1:1", "--listen", &twice, "--control", &twice]);
+    assert!(code == 78 && err.contains("for publishers cannot be used: another setting has the same address"), "{err}");
     // Nobody has this address, and the folder does not exist.
     let unusable = write("unusable.toml", "state_dir = \"/proc/no/such\"\nlisten = \"unix:/proc/no/such.sock\"\n");
     let unusable =
@@ -272,11 +276,19 @@ fn every_setting_can_be_an_environment_variable() {
     }
     let (_, out, _) = with_environment(&["check", "--shards", "4", "--route", "c localhost:3"], &variables);
     assert!(out.contains("threads     4") && out.contains("1 route.") && out.contains("localhost:3"), "{out}");
+    // An empty variable counts as one that is not set, and one that is no setting is noted.
+    let empty = [("GRIPD_SHARDS", ""), ("GRIPD_CONFIG", ""), ("GRIPD_ROUTE", ""), ("GRIPD_CLIENT_IDEL_TIMEOUT", "5")];
+    let (code, out, err) =
+        with_environment(&["check", "--route", "* localhost:1", "--listen", "0", "--control", "0"], &empty);
+    assert!(
+        code == 0 && out.contains("Note: the environment variable GRIPD_CLIENT_IDEL_TIMEOUT is no setting"),
+        "{err}"
+    );
     for (name, value, why) in [
         ("GRIPD_SHARDS", "many", "the environment variable GRIPD_SHARDS: 'shards' must be a whole number"),
         ("GRIPD_CLIENT_PROXIES", "nowhere", "the environment variable GRIPD_CLIENT_PROXIES: client.proxies: "),
         ("GRIPD_DRAIN", "soon", "the environment variable GRIPD_DRAIN: 'drain': give a duration"),
-        ("GRIPD_ROUTE", "nonsense", "the environment variable GRIPD_ROUTE: 'nonsense': "),
+        ("GRIPD_ROUTE", "nonsense", "the environment variable GRIPD_ROUTE: line 1: "),
     ] {
         let (code, _, err) = with_environment(&["check", "--config", config], &[(name, value)]);
         assert!(code == 78 && err.contains(why), "{name}: {err}");

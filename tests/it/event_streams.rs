@@ -190,6 +190,17 @@ fn an_item_may_end_within_a_line() {
 }
 
 #[test]
+fn an_item_for_others_does_not_stop_the_comments() {
+    held(EVENTS, "", async |client, gripd| {
+        let item = json!({ "channel": "a", "except": ["a"], "http-stream": { "content": "data: half" } });
+        gripd.publish(&json!([item])).await;
+        let filtered = json!({ "content": "data: half", "content-filters": ["var-subst"] });
+        gripd.publish(&json!([{ "channel": "a", "http-stream": filtered }])).await;
+        assert_eq!(client.read_until("\n\r\n").await, chunk(":\n"));
+    });
+}
+
+#[test]
 fn comments_can_be_turned_off() {
     let off = |config: &mut gripd::config::Config| config.shard.event_keep_alive = Duration::ZERO;
     paused("* origin:80", off, async |gripd| {

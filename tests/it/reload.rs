@@ -24,7 +24,7 @@ impl Reloaded {
     }
 
     /// Replaces the settings, and makes gripd reload them.
-    fn reload(&mut self, settings: &str) {
+    fn reload(&self, settings: &str) {
         std::fs::write(&self.file, format!("{settings}{}", self.rest)).unwrap();
         self.program.signal("HUP");
     }

@@ -22,8 +22,9 @@ const shownMessage = (id) => document.querySelector(`.message[data-id="${CSS.esc
 
 // Shows a message. It replaces the element that the sender's page has shown before.
 function showMessage({ from, text, time, id, ...others }) {
+  // Only the sender's own message is replaced: others know its id as well.
   const known = typeof id === 'string' ? shownMessage(id) : null;
-  known?.remove();
+  if (known?.querySelector('.from').textContent === String(from)) known.remove();
   const content = typeof text === 'string' ? text.trimEnd() : JSON.stringify({ text, ...others });
   const when = typeof time === 'number' ? time : Date.now();
   const item = messageElement(String(from ?? 'somebody at a shell'), content, when);

@@ -21,7 +21,11 @@ const HEARD = {
   },
 };
 
-const hear = (told) => HEARD[told.event ?? 'message']?.(told.data ?? told);
+function hear(told) {
+  const event = told.event ?? 'message';
+  // Content that is published from a shell may have any event, and need not have the members that one has.
+  if (Object.hasOwn(HEARD, event)) HEARD[event](told.data ?? told);
+}
 
 function join(name) {
   me = name;

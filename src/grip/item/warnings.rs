@@ -14,6 +14,13 @@ const MEMBERS: [&str; 14] = [
 
 /// The number of warnings about one batch. Further ones are left out.
 const MOST_WARNINGS: usize = 20;
+/// The number of unknown names in one object that are looked at. Looking at all names of a large item would take too
+/// long.
+const MOST_NAMES: usize = 30;
+/// The length of the shortest name that may be the misspelling of a member of an item.
+const SHORTEST_MISSPELLED: usize = 5;
+/// The members of the format `sse`.
+const EVENT_MEMBERS: [&str; 6] = ["event", "id", "data", "retry", "content-filters", "action"];
 /// The number of characters of an unknown name that a warning shows.
 const NAME_SHOWN: usize = 64;
 
@@ -21,15 +28,32 @@ const NAME_SHOWN: usize = 64;
 /// is similar to a known one. Other members may have any name, because Pushpin ignores them as well.
 pub(super) fn note(place: usize, item: &Value, warnings: &mut Vec<String>) {
     let Value::Object(item) = item else { return };
+    if warnings.len() > MOST_WARNINGS {
+        return;
+    }
+    let mut source = item;
     if let Some(Value::Object(formats)) = item.get("formats") {
+        source = formats;
         for name in unknown(formats, is_format) {
             add(place, &unknown_format(name), warnings);
         }
     }
-    for name in unknown(item, is_known) {
-        if let Some(why) = misspelled(name) {
-            add(place, &why, warnings);
-        }
+    if let Some(Value::Object(event)) = source.get(EVENTS) {
+        note_event(place, event, warnings);
+    }
+    for why in unknown(item, is_known).filter_map(misspelled) {
+        add(place, &why, warnings);
+    }
+}
+
+/// Adds warnings about the format `sse`: for each member that it does not have, and for an event that browsers drop
+/// because it has a type but no data.
+fn note_event(place: usize, event: &Object, warnings: &mut Vec<String>) {
+    for name in unknown(event, |name| EVENT_MEMBERS.contains(&name)) {
+        add(place, &format!("'sse' has no member '{}': its content is 'data'", shown(name)), warnings);
+    }
+    if event.contains_key("event") && !event.contains_key("data") {
+        add(place, "'sse' has an 'event' but no 'data', so that browsers drop the event", warnings);
     }
 }
 
@@ -43,7 +67,7 @@ pub(super) fn reason(item: &Object) -> String {
 /// Returns the names of the members that are not known. A member whose value is `null` counts as absent.
 fn unknown(object: &Object, is_known: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
     let unknown = object.iter().filter(move |(name, value)| !is_known(name) && !value.is_null());
-    unknown.map(|(name, _)| name.as_str())
+    unknown.map(|(name, _)| name.as_str()).take(MOST_NAMES)
 }
 
 fn is_known(name: &str) -> bool {
@@ -70,8 +94,12 @@ fn unknown_format(name: &str) -> String {
 
 /// Returns a warning about an unknown member of an item if its name is similar to a known one.
 fn misspelled(name: &str) -> Option<String> {
+    // Publishers may have members of their own, and a short word is soon similar to another.
+    if name.len() < SHORTEST_MISSPELLED {
+        return None;
+    }
     let kind = if similar(name, formats()).is_some() { "format" } else { "member" };
-    let meant = similar(name, formats().chain(MEMBERS))?;
+    let meant = similar(name, formats().chain(MEMBERS)).filter(|meant| name != "message" || *meant != "ws-message")?;
     Some(format!("unknown {kind} '{}': did you mean '{meant}'?", shown(name)))
 }
 
@@ -158,6 +186,28 @@ mod tests {
         assert!(warned[0].starts_with("items[0]: unknown format 'x\\n': "), "{}", warned[0]);
         let long = json!([{ "channel": "a", "formats": { "y".repeat(10_000): {} } }]);
         assert!(warnings(&long)[0].len() < 200);
+    }
+
+    #[test]
+    fn an_event_without_data_and_unknown_members_of_it_are_noted() {
+        let of = |event: Value| warnings(&json!([{ "channel": "a", "formats": { "sse": event } }]));
+        assert!(of(json!({ "event": "chat", "id": "1", "data": "x", "retry": 5, "content-filters": [] })).is_empty());
+        assert!(of(json!({ "id": "1" })).is_empty());
+        let expected = [
+            "items[0]: 'sse' has no member 'content': its content is 'data'",
+            "items[0]: 'sse' has an 'event' but no 'data', so that browsers drop the event",
+        ];
+        assert_eq!(of(json!({ "event": "chat", "content": "x" })), expected);
+        let direct = json!([{ "channel": "a", "sse": { "event": "chat", "content": "x" } }]);
+        assert_eq!(warnings(&direct), expected);
+    }
+
+    #[test]
+    fn members_of_a_publishers_own_are_no_misspellings() {
+        for name in ["message", "uid", "pid", "tid", "ids", "use", "node", "mode", "beta", "side"] {
+            let item = json!([{ "channel": "a", "http-stream": { "content": "x" }, name: 1 }]);
+            assert_eq!(warnings(&item), Vec::<String>::new(), "{name}");
+        }
     }
 
     proptest! {

@@ -57,9 +57,9 @@ impl Gripd {
         Self::to(&[format!("*{options} {}", origin.address)], change)
     }
 
-    /// Starts a gripd with these routes. `change` changes the settings.
+    /// Starts a gripd with these routes, or the demo if there are none. `change` changes the settings.
     pub(crate) fn to(routes: &[String], change: impl FnOnce(&mut Config)) -> Self {
-        Self::by(None, &overrides(routes), |config| {
+        Self::by(None, &Overrides { demo: routes.is_empty(), ..overrides(routes) }, |config| {
             as_in_production(config);
             change(config);
         })
