@@ -16,7 +16,6 @@ const AT_START: &[&str] = &[
     "listen_mode",
     "shards",
     "state_dir",
-    "webhook",
 ];
 
 /// The settings that say where the routes are. The routes themselves are compared instead.
@@ -34,6 +33,14 @@ pub struct SettingChanges {
     pub at_once: Vec<String>,
     /// The settings that have an effect only when gripd starts.
     pub at_start: Vec<String>,
+}
+
+impl SettingChanges {
+    /// Returns whether any webhook may have changed. By default, webhooks sign with the key of `[origin]`.
+    pub fn concern_webhooks(&self) -> bool {
+        let all = ["webhook", "origin.sig_iss", "origin.sig_key"];
+        self.at_once.iter().any(|name| all.contains(&name.as_str()))
+    }
 }
 
 impl WrittenSettings {

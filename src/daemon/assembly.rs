@@ -12,7 +12,7 @@ use crate::control::{self, ControlApi};
 use crate::demo::{self, WebhookSecret};
 use crate::hub::Hub;
 use crate::net::Descriptors;
-use crate::notify::{EventKinds, Notifier, Webhook, WebhookUrl};
+use crate::notify::{self, EventKinds, Notifier, Webhook, WebhookUrl};
 use crate::origin::Shield;
 use crate::route::{RouteTable, parse_line};
 use crate::telemetry::metrics::MetricsRegistry;
@@ -33,8 +33,11 @@ pub(super) struct Assembly {
     /// The routes and settings of the shards, which may be replaced.
     pub(super) live: watch::Sender<Live>,
     pub(super) shield: Arc<Shield>,
+    pub(super) webhook_metrics: Arc<notify::Metrics>,
     /// The secret of the demo's token, if the demo runs.
     pub(super) demo_secret: Option<String>,
+    /// The webhook of the demo, if the demo runs.
+    pub(super) demo_webhook: Option<Webhook>,
     pub(super) shards: Vec<ShardThread>,
     pub(super) control_thread: ControlThread,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
@@ -53,18 +56,22 @@ impl Assembly {
         hub.load()?;
         let Listeners { clients, control: listeners, addresses } = Listeners::bind(&config)?;
         let demo_secret = if config.routes.is_none() { Some(control::random_secret()?) } else { None };
-        let table = match &config.routes {
-            Some(routes) => Arc::clone(routes),
-            None => start_demo(&mut config, local(addresses.control), demo_secret.clone())?,
+        let (table, demo_webhook) = match &config.routes {
+            Some(routes) => (Arc::clone(routes), None),
+            None => {
+                let (table, webhook) = start_demo(local(addresses.control), demo_secret.clone())?;
+                (table, Some(webhook))
+            }
         };
+        config.notify.hooks.extend(demo_webhook.clone());
         config.control.access.admit_demo(demo_secret.as_deref());
         announce(&config, &addresses, &table);
         configure(&hub, &table);
-        let settings = Arc::new(ShardSettings::of(&config));
-        let (live, current) = watch::channel(Live { routes: table, settings });
         let registry = MetricsRegistry::new();
         let counters = Counters::new(&registry);
+        let settings = Arc::new(ShardSettings::of(&config));
         let notifier = Notifier::new(config.notify, &counters.notify);
+        let (live, current) = watch::channel(Live { routes: table, settings, notifier });
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests, &counters.origin);
         let descriptors = Descriptors::of_process(config.shards + 1);
@@ -76,7 +83,6 @@ impl Assembly {
             shield: Arc::clone(&shield),
             hub: Arc::clone(&hub),
             descriptors: Arc::clone(&descriptors),
-            notifier: Arc::clone(&notifier),
             counters: counters.clone(),
         });
         let shards = shards.collect();
@@ -85,8 +91,21 @@ impl Assembly {
         let control = ControlApi::new(config.control, cluster, descriptors, counters.control, registry);
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
-            ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), notifier, listeners, stopped };
-        Ok(Self { addresses, control, hub, drain, live, shield, demo_secret, shards, control_thread, stop_control })
+            ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), live: current, listeners, stopped };
+        Ok(Self {
+            addresses,
+            control,
+            hub,
+            drain,
+            live,
+            shield,
+            webhook_metrics: counters.notify,
+            demo_secret,
+            demo_webhook,
+            shards,
+            control_thread,
+            stop_control,
+        })
     }
 }
 
@@ -106,14 +125,14 @@ fn announce(config: &Config, addresses: &Addresses, routes: &RouteTable) {
     }
 }
 
-/// Starts the demo's origin on a free port, in a thread of its own, and adds the webhook that tells it who is here.
-/// Returns a table whose only route leads to the demo.
-fn start_demo(config: &mut Config, control: SocketAddr, token: Option<String>) -> io::Result<Arc<RouteTable>> {
+/// Starts the demo's origin on a free port, in a thread of its own. Returns a table whose only route leads to the demo,
+/// and the webhook that tells the demo who is here.
+fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<(Arc<RouteTable>, Webhook)> {
     let secret = WebhookSecret::random()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let target = listener.local_addr()?;
-    config.notify.hooks.push(demo_webhook(target, &secret)?);
+    let webhook = demo_webhook(target, &secret)?;
     Builder::new().name("demo".into()).spawn(move || {
         let served = local_runtime().and_then(|runtime| {
             runtime.block_on(async {
@@ -125,7 +144,8 @@ fn start_demo(config: &mut Config, control: SocketAddr, token: Option<String>) -
         }
     })?;
     let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
-    RouteTable::new(route).map(Arc::new).map_err(|(_, invalid)| io::Error::other(invalid))
+    let table = RouteTable::new(route).map_err(|(_, invalid)| io::Error::other(invalid))?;
+    Ok((Arc::new(table), webhook))
 }
 
 /// Returns the webhook that tells the demo at `origin` which people have connections. Between two long-polls, and while

@@ -1,17 +1,18 @@
 //! The thread of the control API. It also runs the hub's timers and its writes to disk, and the webhooks.
 
+use super::live::Live;
 use super::local_runtime;
 use crate::control::{ControlApi, ListenerPurpose};
 use crate::hub::Hub;
 use crate::net::BoundListener;
-use crate::notify::Notifier;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::task::spawn_local;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::timeout;
 
 /// The minimum time that webhooks have to send their remaining events after the last connection has ended.
 pub(super) const LAST_EVENTS: Duration = Duration::from_secs(1);
@@ -23,7 +24,8 @@ const LAST_WRITES: Duration = Duration::from_millis(500);
 pub(super) struct ControlThread {
     pub(super) control: Arc<ControlApi>,
     pub(super) hub: Arc<Hub>,
-    pub(super) notifier: Arc<Notifier>,
+    /// The routes, settings and webhooks in use, of which the thread serves the webhooks.
+    pub(super) live: watch::Receiver<Live>,
     pub(super) listeners: Vec<(BoundListener, ListenerPurpose)>,
     /// The signal that ends the thread. The duration is the time that webhooks have to send their remaining events.
     pub(super) stopped: oneshot::Receiver<Duration>,
@@ -51,7 +53,7 @@ impl ControlThread {
     /// Serves until the thread is told to stop. Before that, `started` is called once with the result of starting the
     /// listeners. If that is an error, nothing is served.
     pub(super) async fn run(self, started: impl FnOnce(io::Result<()>)) {
-        let Self { control, hub, notifier, listeners, stopped } = self;
+        let Self { control, hub, live, listeners, stopped } = self;
         let listeners = listeners.into_iter().map(|(listener, purpose)| Ok((listener.start()?, purpose)));
         let listeners = match listeners.collect::<io::Result<Vec<_>>>() {
             Ok(listeners) => listeners,
@@ -64,8 +66,34 @@ impl ControlThread {
         tokio::select! {
             () = hub.keep_time() => {}
             () = hub.keep_writing() => {}
-            () = notifier.run() => {}
-            rest = stopped => notifier.drain(rest.unwrap_or(LAST_EVENTS)).await,
+            () = send_events(live, stopped) => {}
         }
     }
+}
+
+/// Sends the events of the webhooks in use until the thread is told to stop, and then the remaining events. A webhook
+/// that is removed in the meantime may still send what waits.
+async fn send_events(mut live: watch::Receiver<Live>, mut stopped: oneshot::Receiver<Duration>) {
+    let mut notifier = Arc::clone(&live.borrow_and_update().notifier);
+    let mut webhooks = JoinSet::new();
+    let first = Arc::clone(&notifier);
+    webhooks.spawn_local(async move { first.run().await });
+    let rest = loop {
+        tokio::select! {
+            Ok(()) = live.changed() => {
+                let new = Arc::clone(&live.borrow_and_update().notifier);
+                let (added, removed) = (new.without(&notifier), notifier.without(&new));
+                webhooks.spawn_local(async move { added.run().await });
+                webhooks.spawn_local(async move { removed.retire().await });
+                notifier = new;
+            }
+            rest = &mut stopped => break rest.unwrap_or(LAST_EVENTS),
+        }
+    };
+    // An error means that the webhooks have taken too long.
+    let _ = timeout(rest, async {
+        notifier.drain(rest).await;
+        while webhooks.join_next().await.is_some() {}
+    })
+    .await;
 }

@@ -1,16 +1,18 @@
-//! What can be replaced while the shards run: the routes, and the settings of their parts.
+//! What can be replaced while gripd runs: the routes, the settings of the shards' parts, and the webhooks.
 
 use crate::config::Config;
+use crate::notify::Notifier;
 use crate::route::RouteTable;
 use crate::{front, hold, origin, session, shard};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The routes and the settings that all shards use now.
+/// The routes, settings and webhooks in use.
 #[derive(Clone, Debug)]
 pub(super) struct Live {
     pub(super) routes: Arc<RouteTable>,
     pub(super) settings: Arc<ShardSettings>,
+    pub(super) notifier: Arc<Notifier>,
 }
 
 /// The settings of the parts of a shard.

@@ -15,6 +15,7 @@ use crate::config::{Config, WrittenSettings};
 use crate::control::ControlApi;
 use crate::hub::Hub;
 use crate::net::ListenAddress;
+use crate::notify::{self, Webhook};
 use crate::origin::Shield;
 use crate::route::RouteTable;
 pub use single_thread::run_in_single_thread;
@@ -45,8 +46,11 @@ pub struct Daemon {
     /// The settings in use, as they are written.
     written: Mutex<WrittenSettings>,
     shield: Arc<Shield>,
+    webhook_metrics: Arc<notify::Metrics>,
     /// The secret of the demo's token, if the demo runs.
     demo_secret: Option<String>,
+    /// The webhook of the demo, if the demo runs.
+    demo_webhook: Option<Webhook>,
     shards: Vec<JoinHandle<RemainingConnections>>,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
     /// events.
@@ -81,7 +85,9 @@ impl Daemon {
             drain,
             live,
             shield,
+            webhook_metrics,
             demo_secret,
+            demo_webhook,
             shards,
             control_thread,
             stop_control,
@@ -97,7 +103,9 @@ impl Daemon {
             live,
             written,
             shield,
+            webhook_metrics,
             demo_secret,
+            demo_webhook,
             shards,
             stop_control,
             drained_at,

@@ -24,10 +24,19 @@ impl Daemon {
     pub fn reload(&self, mut config: Config) {
         // The written settings are locked until the end, so that reloads do not mix.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let SettingChanges { at_once, at_start } = written.changes(&config.written);
+        let changes = written.changes(&config.written);
+        let concerns_webhooks = changes.concern_webhooks();
+        let SettingChanges { at_once, at_start } = changes;
         if !at_once.is_empty() {
+            // The demo's own webhook is in no configuration.
+            config.notify.hooks.extend(self.demo_webhook.clone());
             let settings = Arc::new(ShardSettings::of(&config));
-            self.live.send_modify(|live| live.settings = settings);
+            self.live.send_modify(|live| {
+                live.settings = settings;
+                if concerns_webhooks {
+                    live.notifier = live.notifier.reload(config.notify, &self.webhook_metrics);
+                }
+            });
             config.control.access.admit_demo(self.demo_secret.as_deref());
             self.control.change_settings(config.control);
             self.hub.change_settings(&config.hub);

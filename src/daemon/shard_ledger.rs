@@ -4,25 +4,30 @@ use crate::grip::Channel;
 use crate::hub::MembershipReport;
 use crate::notify::{self, Notifier};
 use crate::shard::{ConnectionId, DeniedChannel, EndReport, JoinInfo, JoinRequest, Ledger, Profile};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
+
+/// The notifier that a shard uses now, which may be replaced.
+pub(super) type SharedNotifier = Rc<RefCell<Arc<Notifier>>>;
 
 /// The ledger of one shard. It reports to the hub and to the webhooks.
 pub(super) struct ShardLedger {
     pub(super) shard: usize,
     pub(super) membership: MembershipReport,
-    pub(super) notifier: Arc<Notifier>,
+    pub(super) notifier: SharedNotifier,
 }
 
 impl Ledger for ShardLedger {
     fn join(&self, entering: &JoinRequest<'_>) -> Result<JoinInfo, DeniedChannel> {
         let joined = self.membership.join(entering)?;
-        self.notifier.joined(&entering.profile.route, entering.channels);
+        self.notifier.borrow().joined(&entering.profile.route, entering.channels);
         Ok(joined)
     }
 
     fn left(&self, profile: &Profile, channels: &[Channel]) {
         self.membership.left(profile, channels);
-        self.notifier.left(&profile.route, channels);
+        self.notifier.borrow().left(&profile.route, channels);
     }
 
     fn release(&self, channels: &[Channel]) {
@@ -31,21 +36,21 @@ impl Ledger for ShardLedger {
 
     fn user_joined(&self, profile: &Profile) {
         if let Some(user) = &profile.user {
-            self.notifier.user_joined(&profile.route, user);
+            self.notifier.borrow().user_joined(&profile.route, user);
         }
     }
 
     fn user_left(&self, profile: &Profile) {
         if let Some(user) = &profile.user {
-            self.notifier.user_left(&profile.route, user);
+            self.notifier.borrow().user_left(&profile.route, user);
         }
     }
 
     fn ended(&self, profile: &Profile, ended: &EndReport) {
-        if self.notifier.is_idle() {
+        if self.notifier.borrow().is_idle() {
             return;
         }
-        self.notifier.ended(&notify::EndedConnection {
+        self.notifier.borrow().ended(&notify::EndedConnection {
             connection: ConnectionId { shard: self.shard, place: ended.place }.to_string(),
             kind: ended.kind,
             route: Arc::clone(&profile.route),

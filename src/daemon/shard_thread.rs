@@ -2,7 +2,7 @@
 
 use super::live::{Live, ShardSettings};
 use super::metrics::Counters;
-use super::shard_ledger::ShardLedger;
+use super::shard_ledger::{ShardLedger, SharedNotifier};
 use super::{RemainingConnections, local_runtime};
 use crate::admission::Admission;
 use crate::front::{self, Drain, Front, Gate};
@@ -32,7 +32,6 @@ pub(super) struct ShardThread {
     pub(super) shield: Arc<Shield>,
     pub(super) hub: Arc<Hub>,
     pub(super) descriptors: Arc<Descriptors>,
-    pub(super) notifier: Arc<Notifier>,
     pub(super) counters: Counters,
 }
 
@@ -51,11 +50,12 @@ impl ShardThread {
         let membership = self.hub.membership(self.index);
         let inbox = self.hub.inbox(self.index);
         let mut live = self.live;
-        let Live { routes, settings } = live.borrow_and_update().clone();
+        let Live { routes, settings, notifier } = live.borrow_and_update().clone();
+        let notifier: SharedNotifier = Rc::new(RefCell::new(notifier));
         let ShardSettings { front, hold, session, origin, shard, drain: _ } = (*settings).clone();
         let admission =
             Rc::new(Admission::new(Arc::clone(&self.hub), Arc::clone(&self.counters.shard), shard.max_channels));
-        let books = ShardLedger { shard: self.index, membership: membership.clone(), notifier: self.notifier };
+        let books = ShardLedger { shard: self.index, membership: membership.clone(), notifier: Rc::clone(&notifier) };
         let shard = Shard::new(shard, inbox, Box::new(books), self.counters.shard);
         let descriptors = self.descriptors;
         let origin =
@@ -94,9 +94,10 @@ impl ShardThread {
         let (reloaded, reloaded_shard, mut changes) = (Rc::clone(&front), Rc::clone(&shard), live.clone());
         spawn_local(async move {
             while changes.changed().await.is_ok() {
-                let Live { routes, settings } = changes.borrow_and_update().clone();
-                reloaded.origin.reroute(routes);
-                change_settings(&reloaded, &reloaded_shard, &settings);
+                let live = changes.borrow_and_update().clone();
+                reloaded.origin.reroute(live.routes);
+                change_settings(&reloaded, &reloaded_shard, &live.settings);
+                change_webhooks(&notifier, &reloaded_shard, live.notifier);
             }
         });
         let gate = Rc::clone(&front);
@@ -122,6 +123,20 @@ fn change_settings(front: &Front, shard: &Shard, settings: &ShardSettings) {
     front.origin.change_settings(origin);
     front.change_settings(for_front);
     shard.change_settings(for_shard);
+}
+
+/// Replaces the webhooks to which a shard reports. A new webhook is told of all connections that the shard holds.
+fn change_webhooks(current: &SharedNotifier, shard: &Shard, new: Arc<Notifier>) {
+    let added = new.without(&current.borrow());
+    if !added.is_idle() {
+        shard.each_connection(|profile, channels| {
+            added.joined(&profile.route, channels);
+            if let Some(user) = &profile.user {
+                added.user_joined(&profile.route, user);
+            }
+        });
+    }
+    current.replace(new);
 }
 
 /// Serves clients until the drain begins. Then connections that are already established are accepted, and the

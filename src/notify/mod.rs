@@ -25,7 +25,7 @@ use crate::grip::signature::Signer;
 use crate::grip::{Channel, Glob, InvalidText, invalid};
 use crate::telemetry::metrics::{Counter, Gauge, MetricsRegistry};
 use event::UnixMillis;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -160,7 +160,7 @@ impl Default for Metrics {
 /// any thread, and reporting never waits for a server.
 #[derive(Debug)]
 pub struct Notifier {
-    feeds: Box<[WebhookFeed]>,
+    feeds: Box<[Arc<WebhookFeed>]>,
 }
 
 impl Notifier {
@@ -171,11 +171,38 @@ impl Notifier {
 
     /// Returns a notifier that waits for about `first_pause` after a first failed request.
     fn with_pause(settings: Settings, metrics: &Arc<Metrics>, first_pause: Duration) -> Arc<Self> {
+        Self::build(settings, metrics, first_pause, Vec::new())
+    }
+
+    /// Returns a notifier for these webhooks. Webhooks that are the same as before keep their queues and counts, which
+    /// they share with this notifier.
+    pub fn reload(&self, settings: Settings, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Self::build(settings, metrics, backoff::FIRST_PAUSE, self.feeds.to_vec())
+    }
+
+    fn build(
+        settings: Settings,
+        metrics: &Arc<Metrics>,
+        first_pause: Duration,
+        mut before: Vec<Arc<WebhookFeed>>,
+    ) -> Arc<Self> {
         let (start, random) = (UnixMillis::now().as_millis(), random());
-        // Webhooks may share a server, and each numbers its own events. So each webhook has a prefix of its own for
-        // the ids.
-        let feed = |(hook, nth)| WebhookFeed::new(hook, &format!("{start:x}{random:016x}{nth}"), metrics, first_pause);
-        Arc::new(Self { feeds: settings.hooks.into_iter().zip(0u32..).map(feed).collect() })
+        let feed = |(hook, nth): (Webhook, u32)| match before.iter().position(|feed| feed.is_for(&hook)) {
+            Some(at) => before.swap_remove(at),
+            // Webhooks may share a server, and each numbers its own events. So each webhook has a prefix of its own
+            // for the ids.
+            None => {
+                let boot = format!("{start:x}{random:016x}{nth}");
+                Arc::new(WebhookFeed::new(hook, &boot, metrics, first_pause))
+            }
+        };
+        Arc::new(Self { feeds: settings.hooks.into_iter().zip(0..).map(feed).collect() })
+    }
+
+    /// Returns a notifier for the webhooks that `other` does not have.
+    pub fn without(&self, other: &Self) -> Self {
+        let is_other = |feed: &Arc<WebhookFeed>| other.feeds.iter().any(|kept| Arc::ptr_eq(kept, feed));
+        Self { feeds: self.feeds.iter().filter(|feed| !is_other(feed)).cloned().collect() }
     }
 
     /// Returns whether there is no webhook.
@@ -211,14 +238,13 @@ impl Notifier {
         }
     }
 
-    /// Sends events, and never returns. It must run on a local runtime or in a `LocalSet` of tokio, because
+    /// Sends events until all webhooks have been drained. It must run on a local runtime or in a `LocalSet` of tokio, because
     /// connections are served by local tasks. The returned future may be dropped at any time: events that were being
     /// sent are sent again by the next call or by [`drain`](Self::drain).
     pub async fn run(&self) {
         let serve = self.feeds.iter().map(|feed| Box::pin(feed.serve()) as PartFuture<'_>);
         let keep_time = self.feeds.iter().map(|feed| Box::pin(feed.keep_time()) as PartFuture<'_>);
         all(serve.chain(keep_time).collect()).await;
-        pending().await
     }
 
     /// Sends all events that wait, each of them once, for at most `within`. Leaves that are still in their grace are
@@ -227,6 +253,11 @@ impl Notifier {
     /// still be running, or may have been dropped.
     pub async fn drain(&self, within: Duration) {
         all(self.feeds.iter().map(|feed| Box::pin(feed.drain(within)) as PartFuture<'_>).collect()).await;
+    }
+
+    /// Sends all events that wait, as [`drain`](Self::drain) does, for at most the timeout of each webhook.
+    pub async fn retire(&self) {
+        all(self.feeds.iter().map(|feed| Box::pin(feed.retire()) as PartFuture<'_>).collect()).await;
     }
 }
 

@@ -74,6 +74,11 @@ impl WebhookFeed {
         }
     }
 
+    /// Returns whether the feed is that of a webhook with these settings.
+    pub(super) fn is_for(&self, hook: &Webhook) -> bool {
+        self.hook == *hook
+    }
+
     pub(super) fn joined(&self, route: &str, channels: &[Channel]) {
         self.count_channels(route, channels, PresenceCounts::channel_joined);
     }
@@ -168,8 +173,15 @@ impl WebhookFeed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues leaves when their grace is over. Never returns.
+    /// Queues leaves when their grace is over, until the end.
     pub(super) async fn keep_time(&self) {
+        select! {
+            () = self.queue_leaves() => {}
+            () = self.reached(EndStage::Over) => {}
+        }
+    }
+
+    async fn queue_leaves(&self) {
         loop {
             let deadline = self.change(|state, now| {
                 state.telling.tell_all(state.counting.due(now.instant, MAX_AT_ONCE), now.instant);
@@ -249,7 +261,7 @@ impl WebhookFeed {
                     %url,
                     %failure,
                     waiting,
-                    "a webhook failed, and its events are dropped because gripd is stopping"
+                    "a webhook failed, and its events are dropped because it is ending"
                 )
             }
         }
@@ -276,9 +288,14 @@ impl WebhookFeed {
                 url = %self.hook.url,
                 events = lost,
                 in_time,
-                "gripd stopped before a webhook had accepted all events: the rest were dropped"
+                "a webhook has ended before it had accepted all events: the rest were dropped"
             );
         }
+    }
+
+    /// Ends a webhook that has been removed: sends all events that wait within the timeout of a request.
+    pub(super) async fn retire(&self) {
+        self.drain(self.hook.timeout).await;
     }
 
     async fn send_rest(&self, lost: &mut u64) {

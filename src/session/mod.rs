@@ -168,7 +168,8 @@ impl Sessions {
         self.settings.get()
     }
 
-    /// Replaces the limits. Open WebSockets keep their agreement about compression and, over HTTP, their largest message.
+    /// Replaces the limits. Open WebSockets keep their agreement about compression, and their largest message if it is
+    /// sent over HTTP.
     pub fn change_settings(&self, settings: Settings) {
         self.unsent.set_limit(settings.unsent_total);
         self.settings.set(settings);

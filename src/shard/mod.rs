@@ -66,6 +66,7 @@ pub use waiting_items::{IdComparison, PendingDecision};
 #[cfg(test)]
 pub use crate::net::{MemoryClient, MemoryStream};
 
+use crate::grip::Channel;
 use conn::Conn;
 use connected_users::ConnectedUsers;
 use connections::{ConnectionKey, Connections};
@@ -150,6 +151,12 @@ impl Shard {
     /// Returns the counters of all shards.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.state.borrow().metrics)
+    }
+
+    /// Calls `f` for each parked connection, with its profile and the channels that it holds.
+    pub fn each_connection(&self, mut f: impl FnMut(&Profile, &[Channel])) {
+        let state = self.state.borrow();
+        state.conns.iter().for_each(|(key, conn)| f(&conn.profile, &state.channels(key)));
     }
 
     /// Returns the number of connections that are parked here, and the number of channels that they hold.

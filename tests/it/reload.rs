@@ -3,6 +3,7 @@
 use crate::support::{Answer, Client, HOLD_STREAM, Origin, Program, eventually, folder, gate, get};
 use gripd::grip::signature::{Key, ProxyVerifier};
 use gripd::origin::now;
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// A gripd with a configuration file, whose lines are replaced and reloaded.
@@ -290,4 +291,45 @@ fn held_connections_get_the_new_keep_alive_and_the_new_drain() {
     streams.iter_mut().for_each(|stream| drop(stream.read_until("2\r\n:\n\r\n")));
     // With the old setting, the drain would take an hour.
     gripd.log();
+}
+
+#[test]
+fn webhooks_are_added_kept_and_removed() {
+    let origin = Origin::holding();
+    let receivers = [(); 2].map(|()| Origin::start(|_| Answer::Bytes("HTTP/1.1 204 No Content\r\n\r\n".into())));
+    let [kept, other] = &receivers;
+    let table = |receiver: &Origin| {
+        let url = format!("http://{}/events", receiver.address);
+        format!("[[webhook]]\nurl = \"{url}\"\nbatch_wait = 0.01\ngrace = 0\n")
+    };
+    // The events that a receiver has got: the name, and the channel if there is one.
+    let events = |receiver: &Origin| {
+        let of_body = |body: String| serde_json::from_str::<Value>(&body).unwrap()["events"].take();
+        let events = receiver.asked().into_iter().flat_map(|asked| of_body(asked.body).as_array().unwrap().clone());
+        let told = events.map(|event| format!("{} {}", event["event"], event["channel"]).replace('"', ""));
+        told.collect::<Vec<_>>()
+    };
+    let mut gripd = Reloaded::start("webhooks", &origin, &format!("drain = 0\n{}", table(kept)));
+    let (first, second) = (gripd.stream("a"), gripd.stream("a"));
+    eventually("the channel is reported", || events(kept) == ["joined a"]);
+    gripd.change(&format!("drain = 0\n{}{}", table(other), table(kept)), "webhook");
+    // The new webhook is told of the channel that is held already, and counts both of its connections.
+    eventually("the new webhook is told", || events(other) == ["joined a"]);
+    drop(first);
+    eventually("the first end is reported", || events(other).contains(&"ended null".to_owned()));
+    assert_eq!(events(other), ["joined a", "ended null"]);
+    drop(second);
+    let all = ["joined a", "ended null", "left a", "ended null"];
+    let sorted = |mut events: Vec<String>| {
+        events.sort_unstable();
+        events
+    };
+    let all = sorted(all.map(str::to_owned).to_vec());
+    receivers.iter().for_each(|receiver| eventually("all events are sent", || sorted(events(receiver)) == all));
+    // The removed webhook is told of nothing that comes later.
+    gripd.change(&format!("drain = 0\n{}", table(kept)), "webhook");
+    let _third = gripd.stream("b");
+    eventually("the kept webhook is told", || events(kept).contains(&"joined b".to_owned()));
+    drop(gripd.log());
+    assert_eq!(events(other).len(), 4);
 }

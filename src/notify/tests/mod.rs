@@ -29,8 +29,9 @@ fn notifier(hooks: impl Into<Vec<Webhook>>) -> (Arc<Notifier>, Arc<Metrics>) {
 /// Runs the notifier until `f` is ready, and returns the output of `f`.
 async fn running<T>(notifier: &Notifier, f: impl Future<Output = T>) -> T {
     tokio::select! {
-        () = notifier.run() => unreachable!(),
+        biased;
         done = timeout(DEADLINE, f) => done.expect("it takes too long"),
+        () = notifier.run() => unreachable!(),
     }
 }
 
