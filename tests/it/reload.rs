@@ -277,6 +277,7 @@ fn a_request_that_waits_for_a_connection_gets_one_of_a_larger_number() {
     let mut second = gripd.get("/second");
     gripd.change("shards = 1\n[origin]\nconnections = 2\n", "origin.connections");
     eventually("the second request is sent", || origin.asked().len() == 2);
+    assert!(!first.is_answered(), "the second request has waited for the first");
     drop(open);
     assert_eq!((status(&mut first), status(&mut second)), (200, 200));
 }
