@@ -9,7 +9,7 @@ use super::{Overrides, keys};
 use crate::grip::InvalidText;
 use crate::grip::identity::TokenChecker;
 use crate::grip::signature::Signer;
-use crate::route::{Route, RouteSigner, RouteTable, UserSource, parse_line, parse_lines};
+use crate::route::{InvalidLine, Route, RouteSigner, RouteTable, UserSource, parse_line, parse_lines};
 use crate::wire::{ProxyHeader, TrustedProxies};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,11 +123,14 @@ impl FoundRoutes {
         }
     }
 
-    fn add(&mut self, parsed: Result<Option<Route>, InvalidText>, place: &str, what: &str, folder: PathBuf) {
+    fn add(&mut self, parsed: Result<Option<Route>, InvalidLine>, place: &str, what: &str, folder: PathBuf) {
         match parsed {
             Ok(None) => {}
             Ok(Some(route)) => self.routes.push(PlacedRoute { place: place.to_owned(), folder, route }),
-            Err(invalid) => self.problems.push(Problem::new(place, format!("{what}{invalid}"))),
+            Err(InvalidLine(all)) => {
+                let problem = |invalid| Problem::new(place, format!("{what}{invalid}"));
+                self.problems.extend(all.iter().map(problem));
+            }
         }
     }
 

@@ -41,40 +41,53 @@ pub(super) fn load(
 ) -> Settings {
     let mut settings = Settings::default();
     for (index, table) in file.webhook.iter().enumerate() {
-        match table.hook(file, folder(path), routes) {
-            Ok(hook) => settings.hooks.push(hook),
-            Err(why) => error.push(places.of_entry("webhook", index), format!("[[webhook]] {}: {why}", index + 1)),
-        }
+        let mut wrong =
+            |why: String| error.push(places.of_entry("webhook", index), format!("[[webhook]] {}: {why}", index + 1));
+        settings.hooks.extend(table.hook(file, folder(path), routes, &mut wrong));
     }
     settings
 }
 
 impl WebhookTable {
-    fn hook(&self, file: &ConfigFile, folder: &Path, routes: Option<&RouteTable>) -> Result<Webhook, String> {
-        let mut hook = Webhook::new(WebhookUrl::parse(&self.url).map_err(|error| format!("url: {error}"))?);
+    /// Returns the webhook. `wrong` is called for each error. Returns `None` if the URL has one.
+    fn hook(
+        &self,
+        file: &ConfigFile,
+        folder: &Path,
+        routes: Option<&RouteTable>,
+        wrong: &mut dyn FnMut(String),
+    ) -> Option<Webhook> {
+        let url = WebhookUrl::parse(&self.url).map_err(|error| wrong(format!("url: {error}"))).ok();
         if let Some(name) = &self.route {
             // If a route has an error, it is not known which routes there are.
             let known = routes.is_none_or(|routes| routes.routes().any(|route| *route.name == **name));
             if !known {
-                return Err(format!("route: there is no route '{name}': give a route's id, or its host and path"));
+                wrong(format!("route: there is no route '{name}': give a route's id, or its host and path"));
             }
-            hook.route = Some(name.clone());
         }
-        if let Some(events) = &self.events {
-            hook.events =
-                EventKinds::parse(events.iter().map(String::as_str)).map_err(|error| format!("events: {error}"))?;
-        }
-        hook.channels = self.channels.iter().map(|glob| glob.as_str().into()).collect();
+        let events = self.events.as_ref().map(|events| EventKinds::parse(events.iter().map(String::as_str)));
+        let events = events.transpose().map_err(|error| wrong(format!("events: {error}"))).ok().flatten();
         let issuer = self.sig_iss.as_ref().unwrap_or(&file.origin.sig_iss);
         let key = self.sig_key.as_ref().unwrap_or(&file.origin.sig_key);
         let signer = keys::read(key, folder).and_then(|key| Signer::new(issuer, &key));
-        hook.signer = signer.map_err(|error| format!("sig_key: {error}"))?.map(Arc::new);
+        let signer = signer.unwrap_or_else(|error| {
+            // An error in the key of [origin] is reported there.
+            if self.sig_key.is_some() {
+                wrong(format!("sig_key: {error}"));
+            }
+            None
+        });
+        let mut hook = Webhook::new(url?);
+        hook.route.clone_from(&self.route);
+        hook.events = events.unwrap_or(hook.events);
+        hook.channels = self.channels.iter().map(|glob| glob.as_str().into()).collect();
+        hook.signer = signer.map(Arc::new);
         hook.users = self.users.unwrap_or(hook.users);
         hook.grace = self.grace.map_or(hook.grace, |grace| grace.0);
         hook.batch = self.batch.map_or(hook.batch, NonZeroUsize::get);
         hook.batch_wait = self.batch_wait.map_or(hook.batch_wait, |wait| wait.0);
         hook.queue = self.queue.map_or(hook.queue, NonZeroUsize::get);
         hook.timeout = self.timeout.map_or(hook.timeout, |timeout| timeout.0);
-        Ok(hook)
+        Some(hook)
     }
 }

@@ -3,6 +3,7 @@
 use super::section::LineSection;
 use super::{Route, options, target};
 use crate::grip::{InvalidText, invalid};
+use std::fmt;
 
 /// Something that was read from a line of a file, with the number of the line.
 pub type Numbered<T> = (usize, T);
@@ -12,7 +13,7 @@ pub type Numbered<T> = (usize, T);
 /// Each route and each error comes with the number of its line, counted from 1.
 ///
 /// # Errors
-/// Returns an error for each invalid line.
+/// Returns all errors of all lines.
 pub fn parse_lines(text: &str) -> Result<Vec<Numbered<Route>>, Vec<Numbered<InvalidText>>> {
     let (mut routes, mut errors) = (Vec::new(), Vec::new());
     // Some editors put a byte order mark at the beginning of a file.
@@ -20,7 +21,7 @@ pub fn parse_lines(text: &str) -> Result<Vec<Numbered<Route>>, Vec<Numbered<Inva
     for (index, line) in text.lines().enumerate() {
         match parse_line(line) {
             Ok(route) => routes.extend(route.map(|route| (index + 1, route))),
-            Err(error) => errors.push((index + 1, error)),
+            Err(InvalidLine(all)) => errors.extend(all.into_iter().map(|error| (index + 1, error))),
         }
     }
     if errors.is_empty() { Ok(routes) } else { Err(errors) }
@@ -32,22 +33,46 @@ pub(crate) fn routes_of(text: &str) -> Vec<Route> {
     parse_lines(text).unwrap_or_else(|errors| panic!("{errors:?}")).into_iter().map(|(_, route)| route).collect()
 }
 
+/// The errors of a line, all that could be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidLine(pub Vec<InvalidText>);
+
+impl From<InvalidText> for InvalidLine {
+    fn from(error: InvalidText) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for InvalidLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InvalidLine {}
+
 /// Reads one line. Returns `None` if the line is blank or contains only a comment.
 ///
 /// # Errors
-/// The line is not valid. The error says what is wrong.
-pub fn parse_line(line: &str) -> Result<Option<Route>, InvalidText> {
+/// The line is not valid. The errors say what is wrong.
+pub fn parse_line(line: &str) -> Result<Option<Route>, InvalidLine> {
     let sections = split(line)?;
     let [condition, targets @ ..] = sections.as_slice() else { return Ok(None) };
     if targets.is_empty() {
-        return invalid("must specify condition and at least one target");
+        return Err(InvalidText::new("must specify condition and at least one target").into());
     }
-    let mut route = options::parse(condition)?;
+    let mut errors = Vec::new();
+    let mut route = options::parse(condition, &mut errors);
     for section in targets {
-        let target = target::parse(section, &mut route.ignored)?;
-        route.targets.push(target);
+        route.targets.extend(target::parse(section, &mut route.ignored, &mut errors));
     }
-    Ok(Some(route))
+    if errors.is_empty() { Ok(Some(route)) } else { Err(InvalidLine(errors)) }
 }
 
 /// Splits a line into its sections. Quoted text may occur anywhere, and may contain the escapes `\\` and `\"`. A

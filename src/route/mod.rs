@@ -11,7 +11,7 @@ mod users;
 pub use condition::{Protocol, RouteCondition, RouteQuery};
 #[cfg(test)]
 pub(crate) use line::routes_of;
-pub use line::{Numbered, parse_line, parse_lines};
+pub use line::{InvalidLine, Numbered, parse_line, parse_lines};
 pub use options::{JsonpOptions, Rewrite, Signing};
 pub use table::RouteTable;
 pub use target::{Address, Target, TargetPlace};

@@ -4,6 +4,7 @@ use super::section::LineSection;
 use super::{Protocol, Route, RouteCondition, UserIdentification, users};
 use crate::grip::channel::{MAX_NAME, check_length};
 use crate::grip::naming::ChannelRule;
+use crate::grip::similar::similar;
 use crate::grip::{InvalidText, invalid};
 use crate::wire::{canonical_host, is_authority, without_port};
 use hyper::Method;
@@ -59,28 +60,99 @@ impl Default for JsonpOptions {
     }
 }
 
+/// The names of all options, of which one is suggested for a misspelled one.
+const NAMES: [&str; 35] = [
+    "proto",
+    "ssl",
+    "path_beg",
+    "as_host",
+    "path_rem",
+    "header",
+    "orig_headers",
+    "replace_beg",
+    "jsonp_mode",
+    "jsonp_cb",
+    "jsonp_body",
+    "jsonp_defcb",
+    "jsonp_defmethod",
+    "id",
+    "prefix",
+    "debug",
+    "no_grip",
+    "aco",
+    "sig_iss",
+    "sig_key",
+    "response_timeout",
+    "log_level",
+    "channels",
+    "user_jwt",
+    "user_key",
+    "user_jwks",
+    "user_claim",
+    "user_iss",
+    "user_aud",
+    "user_meta",
+    "user_header",
+    "user_proxies",
+    "user_channel",
+    "user_required",
+    "close_at_expiry",
+];
+
+/// The options of a route, as far as they were read.
+#[derive(Default)]
+struct ReadOptions<'a> {
+    route: Route,
+    replace_beg: Option<&'a String>,
+    users: users::UserOptions,
+    channels: Vec<&'a String>,
+}
+
 /// Reads a condition and the options after it. As in Pushpin, a flag is on regardless of its value. If an option is
 /// repeated, the last value counts. There are exceptions: of several headers with one name, the first counts, and
-/// `channels`, `user_jwt` and `user_proxies` add to a list.
-pub(super) fn parse(section: &LineSection) -> Result<Route, InvalidText> {
-    let host = Some(section.value.as_str()).filter(|host| *host != "*");
+/// `channels`, `user_jwt` and `user_proxies` add to a list. All errors are added to `errors`.
+pub(super) fn parse(section: &LineSection, errors: &mut Vec<InvalidText>) -> Route {
+    let mut read = ReadOptions::default();
+    match host(&section.value) {
+        Ok(host) => read.route.condition.host = host,
+        Err(error) => errors.push(error),
+    }
+    let before = errors.len();
+    for (name, value) in &section.properties {
+        if let Err(error) = read.option(name, value) {
+            errors.push(error);
+        }
+    }
+    let mut route = read.route;
+    // What depends on several options can be checked only if all of them were read.
+    if errors.len() == before
+        && let Err(error) = finish(&mut route, read.replace_beg, read.users, &read.channels)
+    {
+        errors.push(error);
+    }
+    route
+}
+
+/// Reads the host of a condition. Returns `None` for any host.
+fn host(text: &str) -> Result<Option<String>, InvalidText> {
+    let host = Some(text).filter(|host| *host != "*");
     if let Some(host) = host.filter(|host| !host.is_empty())
         && (!is_authority(host.as_bytes()) || without_port(host) != host)
     {
         return invalid(format!("the condition '{host}' is not a valid host: give '*' or a host without a port"));
     }
-    let host = host.map(|host| canonical_host(host).into_owned());
-    let mut route = Route { condition: RouteCondition { host, ..RouteCondition::default() }, ..Route::default() };
-    let mut jsonp = JsonpOptions::default();
-    let mut replace_beg = None;
-    let (mut users, mut channels) = (users::UserOptions::default(), Vec::new());
-    for (name, value) in &section.properties {
-        match name.as_str() {
+    Ok(host.map(|host| canonical_host(host).into_owned()))
+}
+
+impl<'a> ReadOptions<'a> {
+    fn option(&mut self, name: &str, value: &'a String) -> Result<(), InvalidText> {
+        let route = &mut self.route;
+        match name {
             "proto" | "ssl" | "path_beg" => condition(&mut route.condition, name, value)?,
             "as_host" | "path_rem" | "header" | "orig_headers" => rewrite(&mut route.rewrite, name, value)?,
-            "replace_beg" => replace_beg = Some(value.clone()),
+            "replace_beg" => self.replace_beg = Some(value),
             "jsonp_mode" | "jsonp_cb" | "jsonp_body" | "jsonp_defcb" | "jsonp_defmethod" => {
-                script(&mut jsonp, name, value)?;
+                script(&mut route.jsonp, name, value)?;
             }
             "id" => route.id = Some(value.clone()),
             "prefix" => {
@@ -100,24 +172,39 @@ pub(super) fn parse(section: &LineSection) -> Result<Route, InvalidText> {
             "session" | "sockjs" | "sockjs_as_path" => {
                 return invalid(format!("the route option '{name}' is not supported: remove it"));
             }
-            "channels" => channels.push(value),
-            _ if users.read(name, value)? => {}
-            _ => return invalid(format!("unknown route option '{name}'")),
+            "channels" => self.channels.push(value),
+            _ if self.users.read(name, value)? => {}
+            _ => return unknown(name),
         }
+        Ok(())
     }
+}
+
+/// Returns the error of an unknown option, with the one that is probably meant.
+fn unknown(name: &str) -> Result<(), InvalidText> {
+    let meant = similar(name, NAMES).map_or_else(String::new, |meant| format!(": did you mean '{meant}'?"));
+    invalid(format!("unknown route option '{name}'{meant}"))
+}
+
+/// Completes a route by what depends on several options.
+fn finish(
+    route: &mut Route,
+    replace_beg: Option<&String>,
+    users: users::UserOptions,
+    channels: &[&String],
+) -> Result<(), InvalidText> {
     if let Some(begin) = replace_beg {
         // The text replaces the beginning of the path that the condition demands.
         route.rewrite.cut = route.condition.path_beg.len();
-        route.rewrite.begin = begin;
+        begin.clone_into(&mut route.rewrite.begin);
     }
     if route.condition.is_by_id_only() && route.id.is_none() {
         return invalid("a condition without a host requires an id: write '*' to match any host");
     }
-    route.jsonp = jsonp;
     route.users = users.finish()?.map(Arc::new);
-    route.channels = rule(&channels, route.users.as_deref())?.map(Arc::new);
+    route.channels = rule(channels, route.users.as_deref())?.map(Arc::new);
     route.name = route.id.clone().unwrap_or_else(|| route.condition.to_string()).into();
-    Ok(route)
+    Ok(())
 }
 
 /// Returns the rule for the names of channels, if there is one.

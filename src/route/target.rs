@@ -2,6 +2,7 @@
 
 use super::section::LineSection;
 use crate::grip::channel::{MAX_NAME, check_length};
+use crate::grip::similar::similar;
 use crate::grip::{InvalidText, invalid};
 use crate::wire::is_authority;
 use std::fmt;
@@ -63,10 +64,12 @@ impl fmt::Display for Target {
     }
 }
 
-/// Reads a target. The names of options that have no effect are added to `ignored`.
-pub(super) fn parse(section: &LineSection, ignored: &mut Vec<String>) -> Result<Target, InvalidText> {
+/// Reads a target. The names of options that have no effect are added to `ignored`, and all errors to `errors`.
+/// Returns `None` if the place has an error.
+pub(super) fn parse(section: &LineSection, ignored: &mut Vec<String>, errors: &mut Vec<InvalidText>) -> Option<Target> {
+    let place = parse_place(&section.value).map_err(|error| errors.push(error)).ok();
     let mut target = Target {
-        place: parse_place(&section.value)?,
+        place: place.clone().unwrap_or(TargetPlace::Test),
         host: None,
         channels: Vec::new(),
         untrusted: false,
@@ -74,29 +77,40 @@ pub(super) fn parse(section: &LineSection, ignored: &mut Vec<String>) -> Result<
         one_event: false,
     };
     for (name, value) in &section.properties {
-        match name.as_str() {
-            "host" if !is_authority(value.as_bytes()) => {
-                return invalid("the target option 'host' must be a host, or host:port");
-            }
-            "host" => target.host = Some(value.clone()),
-            "sub" => {
-                check_length("sub", value, MAX_NAME)?;
-                target.channels.push(value.clone());
-            }
-            "untrusted" => target.untrusted = true,
-            "over_http" => target.over_http = true,
-            "one_event" => target.one_event = true,
-            // The option concerns ZeroMQ sockets, which gripd does not have.
-            "ipc_file_mode" => ignored.push(name.clone()),
-            "ssl" | "trust_connect_host" | "insecure" | "client_cert" | "client_key" => {
-                return invalid(format!(
-                    "the target option '{name}' is not supported yet: gripd connects to origins without TLS"
-                ));
-            }
-            _ => return invalid(format!("unknown target option '{name}'")),
+        if let Err(error) = option(&mut target, ignored, name, value) {
+            errors.push(error);
         }
     }
-    Ok(target)
+    place.map(|_| target)
+}
+
+fn option(target: &mut Target, ignored: &mut Vec<String>, name: &str, value: &str) -> Result<(), InvalidText> {
+    match name {
+        "host" if !is_authority(value.as_bytes()) => {
+            return invalid("the target option 'host' must be a host, or host:port");
+        }
+        "host" => target.host = Some(value.to_owned()),
+        "sub" => {
+            check_length("sub", value, MAX_NAME)?;
+            target.channels.push(value.to_owned());
+        }
+        "untrusted" => target.untrusted = true,
+        "over_http" => target.over_http = true,
+        "one_event" => target.one_event = true,
+        // The option concerns ZeroMQ sockets, which gripd does not have.
+        "ipc_file_mode" => ignored.push(name.to_owned()),
+        "ssl" | "trust_connect_host" | "insecure" | "client_cert" | "client_key" => {
+            return invalid(format!(
+                "the target option '{name}' is not supported yet: gripd connects to origins without TLS"
+            ));
+        }
+        _ => {
+            let known = ["host", "sub", "untrusted", "over_http", "one_event"];
+            let meant = similar(name, known).map_or_else(String::new, |meant| format!(": did you mean '{meant}'?"));
+            return invalid(format!("unknown target option '{name}'{meant}"));
+        }
+    }
+    Ok(())
 }
 
 fn parse_place(text: &str) -> Result<TargetPlace, InvalidText> {

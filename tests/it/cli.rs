@@ -195,6 +195,28 @@ fn one_check_reports_the_errors_of_all_kinds_at_once() {
 }
 
 #[test]
+fn all_errors_of_one_route_and_of_one_webhook_are_reported() {
+    let text = "[[route]]\ntarget = \"localhost:1,x=1\"\nlog_level = 9\nproto = \"q\"\n\n[[webhook]]\nurl = \"ftp://x\"\n\
+                events = [\"x\"]\nsig_key = \"base64:?\"\n";
+    let file = write("one-route.toml", text);
+    let (code, _, err) = run(&["check", "--config", file.to_str().unwrap()]);
+    assert_eq!(code, 78, "{err}");
+    for why in [
+        "one-route.toml:1: unknown target option 'x'",
+        "one-route.toml:1: log_level must be a number from 0 to 4",
+        "one-route.toml:1: proto must be set to either 'http' or 'ws'",
+        "one-route.toml:6: [[webhook]] 1: url: ",
+        "one-route.toml:6: [[webhook]] 1: events: ",
+        "one-route.toml:6: [[webhook]] 1: sig_key: ",
+    ] {
+        assert!(err.contains(why), "{why} is missing: {err}");
+    }
+    let (_, _, err) = run(&["check", "--route", "*,pathbeg=/a localhost:1,overhttp"]);
+    assert!(err.contains("'pathbeg': did you mean 'path_beg'?"), "{err}");
+    assert!(err.contains("'overhttp': did you mean 'over_http'?"), "{err}");
+}
+
+#[test]
 fn check_tries_what_it_can_and_sums_up_what_would_run() {
     let origin = Origin::holding();
     let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
