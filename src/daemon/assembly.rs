@@ -1,25 +1,24 @@
 //! The assembly of a daemon's parts, before its threads are started.
 
 use super::control_thread::ControlThread;
+use super::demo_origin::DemoOrigin;
 use super::listeners::{Addresses, Listeners};
-use super::live::{Live, ShardSettings};
 use super::metrics::{self, Counters};
+use super::reload::Reloader;
+use super::replaceable_parts::{ReplaceableParts, ShardSettings};
 use super::shard_thread::ShardThread;
-use super::{configure, local, local_runtime, warn_of_ignored};
+use super::{configure, local, warn_of_ignored};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::control::{self, ControlApi};
-use crate::demo::{self, WebhookSecret};
+use crate::control::ControlApi;
 use crate::hub::Hub;
 use crate::net::Descriptors;
-use crate::notify::{self, EventKinds, Notifier, Webhook, WebhookUrl};
+use crate::notify::Notifier;
 use crate::origin::Shield;
-use crate::route::{RouteTable, parse_line};
+use crate::route::RouteTable;
 use crate::telemetry::metrics::MetricsRegistry;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::thread::Builder;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -30,14 +29,7 @@ pub(super) struct Assembly {
     pub(super) hub: Arc<Hub>,
     /// The signal that begins the drain, when `true` is sent.
     pub(super) drain: watch::Sender<bool>,
-    /// The routes and settings of the shards, which may be replaced.
-    pub(super) live: watch::Sender<Live>,
-    pub(super) shield: Arc<Shield>,
-    pub(super) webhook_metrics: Arc<notify::Metrics>,
-    /// The secret of the demo's token, if the demo runs.
-    pub(super) demo_secret: Option<String>,
-    /// The webhook of the demo, if the demo runs.
-    pub(super) demo_webhook: Option<Webhook>,
+    pub(super) reloader: Reloader,
     pub(super) shards: Vec<ShardThread>,
     pub(super) control_thread: ControlThread,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
@@ -55,23 +47,21 @@ impl Assembly {
         let hub = Hub::new(config.hub.clone(), config.shards);
         hub.load()?;
         let Listeners { clients, control: listeners, addresses } = Listeners::bind(&config)?;
-        let demo_secret = if config.routes.is_none() { Some(control::random_secret()?) } else { None };
-        let (table, demo_webhook) = match &config.routes {
+        let (table, demo) = match &config.routes {
             Some(routes) => (Arc::clone(routes), None),
             None => {
-                let (table, webhook) = start_demo(local(addresses.control), demo_secret.clone())?;
-                (table, Some(webhook))
+                let demo = DemoOrigin::start(local(addresses.control))?;
+                demo.admit(&mut config);
+                (Arc::clone(&demo.routes), Some(demo))
             }
         };
-        config.notify.hooks.extend(demo_webhook.clone());
-        config.control.access.admit_demo(demo_secret.as_deref());
         announce(&config, &addresses, &table);
         configure(&hub, &table);
         let registry = MetricsRegistry::new();
         let counters = Counters::new(&registry);
         let settings = Arc::new(ShardSettings::of(&config));
         let notifier = Notifier::new(config.notify, &counters.notify);
-        let (live, current) = watch::channel(Live { routes: table, settings, notifier });
+        let (in_use, current) = watch::channel(ReplaceableParts { routes: table, settings, notifier });
         let (drain, drained) = watch::channel(false);
         let shield = Shield::new(config.own_requests, &counters.origin);
         let descriptors = Descriptors::of_process(config.shards + 1);
@@ -79,7 +69,7 @@ impl Assembly {
             index,
             listener,
             drained: drained.clone(),
-            live: current.clone(),
+            current: current.clone(),
             shield: Arc::clone(&shield),
             hub: Arc::clone(&hub),
             descriptors: Arc::clone(&descriptors),
@@ -91,21 +81,17 @@ impl Assembly {
         let control = ControlApi::new(config.control, cluster, descriptors, counters.control, registry);
         let (stop_control, stopped) = oneshot::channel();
         let control_thread =
-            ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), live: current, listeners, stopped };
-        Ok(Self {
-            addresses,
-            control,
-            hub,
-            drain,
-            live,
+            ControlThread { control: Arc::clone(&control), hub: Arc::clone(&hub), current, listeners, stopped };
+        let reloader = Reloader {
+            in_use,
+            written: Mutex::new(config.written),
+            control: Arc::clone(&control),
+            hub: Arc::clone(&hub),
             shield,
             webhook_metrics: counters.notify,
-            demo_secret,
-            demo_webhook,
-            shards,
-            control_thread,
-            stop_control,
-        })
+            demo,
+        };
+        Ok(Self { addresses, control, hub, drain, reloader, shards, control_thread, stop_control })
     }
 }
 
@@ -123,41 +109,4 @@ fn announce(config: &Config, addresses: &Addresses, routes: &RouteTable) {
              [[control.token]], or listen on this machine only"
         );
     }
-}
-
-/// Starts the demo's origin on a free port, in a thread of its own. Returns a table whose only route leads to the demo,
-/// and the webhook that tells the demo who is here.
-fn start_demo(control: SocketAddr, token: Option<String>) -> io::Result<(Arc<RouteTable>, Webhook)> {
-    let secret = WebhookSecret::random()?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let target = listener.local_addr()?;
-    let webhook = demo_webhook(target, &secret)?;
-    Builder::new().name("demo".into()).spawn(move || {
-        let served = local_runtime().and_then(|runtime| {
-            runtime.block_on(async {
-                demo::serve(tokio::net::TcpListener::from_std(listener)?, control, token, secret).await
-            })
-        });
-        if let Err(error) = served {
-            tracing::error!(%error, "the demo ended");
-        }
-    })?;
-    let route = parse_line(&format!("*,id=demo {target},over_http")).map_err(io::Error::other)?;
-    let table = RouteTable::new(route).map_err(|(_, invalid)| io::Error::other(invalid))?;
-    Ok((Arc::new(table), webhook))
-}
-
-/// Returns the webhook that tells the demo at `origin` which people have connections. Between two long-polls, and while
-/// a page connects again, a person has none for a short time, and does not count as gone.
-fn demo_webhook(origin: SocketAddr, secret: &WebhookSecret) -> io::Result<Webhook> {
-    let url = WebhookUrl::parse(&format!("http://{origin}{}", secret.target())).map_err(io::Error::other)?;
-    let mut webhook = Webhook::new(url);
-    webhook.route = Some("demo".to_owned());
-    webhook.events = EventKinds { joined: true, left: true, ended: false };
-    webhook.channels = vec!["conversation*-user-*".into()];
-    webhook.users = false;
-    webhook.grace = Duration::from_secs(2);
-    webhook.batch_wait = Duration::from_millis(20);
-    Ok(webhook)
 }

@@ -1,7 +1,7 @@
 //! The thread of the control API. It also runs the hub's timers and its writes to disk, and the webhooks.
 
-use super::live::Live;
 use super::local_runtime;
+use super::replaceable_parts::ReplaceableParts;
 use crate::control::{ControlApi, ListenerPurpose};
 use crate::hub::Hub;
 use crate::net::BoundListener;
@@ -25,7 +25,7 @@ pub(super) struct ControlThread {
     pub(super) control: Arc<ControlApi>,
     pub(super) hub: Arc<Hub>,
     /// The routes, settings and webhooks in use, of which the thread serves the webhooks.
-    pub(super) live: watch::Receiver<Live>,
+    pub(super) current: watch::Receiver<ReplaceableParts>,
     pub(super) listeners: Vec<(BoundListener, ListenerPurpose)>,
     /// The signal that ends the thread. The duration is the time that webhooks have to send their remaining events.
     pub(super) stopped: oneshot::Receiver<Duration>,
@@ -53,7 +53,7 @@ impl ControlThread {
     /// Serves until the thread is told to stop. Before that, `started` is called once with the result of starting the
     /// listeners. If that is an error, nothing is served.
     pub(super) async fn run(self, started: impl FnOnce(io::Result<()>)) {
-        let Self { control, hub, live, listeners, stopped } = self;
+        let Self { control, hub, current, listeners, stopped } = self;
         let listeners = listeners.into_iter().map(|(listener, purpose)| Ok((listener.start()?, purpose)));
         let listeners = match listeners.collect::<io::Result<Vec<_>>>() {
             Ok(listeners) => listeners,
@@ -66,22 +66,22 @@ impl ControlThread {
         tokio::select! {
             () = hub.keep_time() => {}
             () = hub.keep_writing() => {}
-            () = send_events(live, stopped) => {}
+            () = send_events(current, stopped) => {}
         }
     }
 }
 
 /// Sends the events of the webhooks in use until the thread is told to stop, and then the remaining events. A webhook
 /// that is removed in the meantime may still send what waits.
-async fn send_events(mut live: watch::Receiver<Live>, mut stopped: oneshot::Receiver<Duration>) {
-    let mut notifier = Arc::clone(&live.borrow_and_update().notifier);
+async fn send_events(mut current: watch::Receiver<ReplaceableParts>, mut stopped: oneshot::Receiver<Duration>) {
+    let mut notifier = Arc::clone(&current.borrow_and_update().notifier);
     let mut webhooks = JoinSet::new();
     let first = Arc::clone(&notifier);
     webhooks.spawn_local(async move { first.run().await });
     let rest = loop {
         tokio::select! {
-            Ok(()) = live.changed() => {
-                let new = Arc::clone(&live.borrow_and_update().notifier);
+            Ok(()) = current.changed() => {
+                let new = Arc::clone(&current.borrow_and_update().notifier);
                 let (added, removed) = (new.without(&notifier), notifier.without(&new));
                 webhooks.spawn_local(async move { added.run().await });
                 webhooks.spawn_local(async move { removed.retire().await });

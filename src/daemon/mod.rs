@@ -2,21 +2,20 @@
 
 mod assembly;
 mod control_thread;
+mod demo_origin;
 mod listeners;
-mod live;
 mod metrics;
 mod reload;
+mod replaceable_parts;
 mod shard_ledger;
 mod shard_thread;
 mod single_thread;
 mod trial;
 
-use crate::config::{Config, WrittenSettings};
+use crate::config::Config;
 use crate::control::ControlApi;
 use crate::hub::Hub;
 use crate::net::ListenAddress;
-use crate::notify::{self, Webhook};
-use crate::origin::Shield;
 use crate::route::RouteTable;
 pub use single_thread::run_in_single_thread;
 pub use trial::{TrialFinding, try_out};
@@ -24,12 +23,12 @@ pub use trial::{TrialFinding, try_out};
 use assembly::Assembly;
 use control_thread::LAST_EVENTS;
 use listeners::Addresses;
-use live::Live;
+use reload::Reloader;
 use shard_thread::ShardThread;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::LocalRuntime;
@@ -42,15 +41,7 @@ pub struct Daemon {
     control: Arc<ControlApi>,
     hub: Arc<Hub>,
     drain: watch::Sender<bool>,
-    live: watch::Sender<Live>,
-    /// The settings in use, as they are written.
-    written: Mutex<WrittenSettings>,
-    shield: Arc<Shield>,
-    webhook_metrics: Arc<notify::Metrics>,
-    /// The secret of the demo's token, if the demo runs.
-    demo_secret: Option<String>,
-    /// The webhook of the demo, if the demo runs.
-    demo_webhook: Option<Webhook>,
+    reloader: Reloader,
     shards: Vec<JoinHandle<RemainingConnections>>,
     /// The signal that ends the control thread. The duration is the time that webhooks have to send their remaining
     /// events.
@@ -77,40 +68,12 @@ impl Daemon {
     /// An address cannot be used, the state on disk cannot be read, a thread cannot be created, or the process may
     /// open no more files. The error says which.
     pub fn start(config: Config) -> io::Result<Self> {
-        let written = Mutex::new(config.written.clone());
-        let Assembly {
-            addresses,
-            control,
-            hub,
-            drain,
-            live,
-            shield,
-            webhook_metrics,
-            demo_secret,
-            demo_webhook,
-            shards,
-            control_thread,
-            stop_control,
-        } = Assembly::new(config)?;
+        let Assembly { addresses, control, hub, drain, reloader, shards, control_thread, stop_control } =
+            Assembly::new(config)?;
         let shards = shards.into_iter().map(ShardThread::start).collect::<io::Result<Vec<_>>>()?;
         let control_thread = control_thread.start()?;
         let drained_at = OnceLock::new();
-        Ok(Self {
-            addresses,
-            control,
-            hub,
-            drain,
-            live,
-            written,
-            shield,
-            webhook_metrics,
-            demo_secret,
-            demo_webhook,
-            shards,
-            stop_control,
-            drained_at,
-            control_thread,
-        })
+        Ok(Self { addresses, control, hub, drain, reloader, shards, stop_control, drained_at, control_thread })
     }
 
     /// Returns the address on which clients are served.
@@ -136,6 +99,22 @@ impl Daemon {
     /// Returns whether publishers on this machine need a token.
     pub fn needs_token(&self) -> bool {
         self.control.needs_token()
+    }
+
+    /// Replaces the routes for requests that come from now on. Connections that are held already stay as they are.
+    pub fn reroute(&self, routes: Arc<RouteTable>) {
+        self.reloader.reroute(routes);
+    }
+
+    /// Replaces the routes and all settings that can be changed while gripd runs. Logs the names of the changed
+    /// settings, and of those that need a restart.
+    pub fn reload(&self, config: Config) {
+        self.reloader.reload(config);
+    }
+
+    /// Returns the time that a drain may take: the time over which streams are ended, and the grace of the last one.
+    pub fn longest_drain(&self) -> Duration {
+        self.reloader.longest_drain()
     }
 
     /// Begins the drain: no new connections are accepted, and all open connections are ended.

@@ -1,7 +1,7 @@
 //! The thread of one shard: its parts, their tasks, and its end.
 
-use super::live::{Live, ShardSettings};
 use super::metrics::Counters;
+use super::replaceable_parts::{ReplaceableParts, ShardSettings};
 use super::shard_ledger::{ShardLedger, SharedNotifier};
 use super::{RemainingConnections, local_runtime};
 use crate::admission::Admission;
@@ -28,7 +28,7 @@ pub(super) struct ShardThread {
     pub(super) index: usize,
     pub(super) listener: BoundListener,
     pub(super) drained: watch::Receiver<bool>,
-    pub(super) live: watch::Receiver<Live>,
+    pub(super) current: watch::Receiver<ReplaceableParts>,
     pub(super) shield: Arc<Shield>,
     pub(super) hub: Arc<Hub>,
     pub(super) descriptors: Arc<Descriptors>,
@@ -49,8 +49,8 @@ impl ShardThread {
     pub(super) async fn run(self) -> RemainingConnections {
         let membership = self.hub.membership(self.index);
         let inbox = self.hub.inbox(self.index);
-        let mut live = self.live;
-        let Live { routes, settings, notifier } = live.borrow_and_update().clone();
+        let mut current = self.current;
+        let ReplaceableParts { routes, settings, notifier } = current.borrow_and_update().clone();
         let notifier: SharedNotifier = Rc::new(RefCell::new(notifier));
         let ShardSettings { front, hold, session, origin, shard, drain: _ } = (*settings).clone();
         let admission =
@@ -91,13 +91,13 @@ impl ShardThread {
         let ceiling = Rc::clone(&shard);
         spawn_local(async move { ceiling.keep_ceiling().await });
         spawn_local(Rc::clone(&front.origin).tell_gone());
-        let (reloaded, reloaded_shard, mut changes) = (Rc::clone(&front), Rc::clone(&shard), live.clone());
+        let (reloaded, reloaded_shard, mut changes) = (Rc::clone(&front), Rc::clone(&shard), current.clone());
         spawn_local(async move {
             while changes.changed().await.is_ok() {
-                let live = changes.borrow_and_update().clone();
-                reloaded.origin.reroute(live.routes);
-                change_settings(&reloaded, &reloaded_shard, &live.settings);
-                change_webhooks(&notifier, &reloaded_shard, live.notifier);
+                let current = changes.borrow_and_update().clone();
+                reloaded.origin.reroute(current.routes);
+                change_settings(&reloaded, &reloaded_shard, &current.settings);
+                change_webhooks(&notifier, &reloaded_shard, current.notifier);
             }
         });
         let gate = Rc::clone(&front);
@@ -108,7 +108,7 @@ impl ShardThread {
                 tracing::error!(%error, "a shard (a thread that holds client connections) cannot listen for clients")
             }
         }
-        let settings = Arc::clone(&live.borrow().settings);
+        let settings = Arc::clone(&current.borrow().settings);
         drain(&shard, &front, settings.drain, settings.shard.close_grace).await
     }
 }

@@ -1,4 +1,4 @@
-//! What can be replaced while gripd runs: the routes, the settings of the shards' parts, and the webhooks.
+//! The parts of a daemon that can be replaced while it runs: the routes, the settings of the shards, and the webhooks.
 
 use crate::config::Config;
 use crate::notify::Notifier;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The routes, settings and webhooks in use.
 #[derive(Clone, Debug)]
-pub(super) struct Live {
+pub(super) struct ReplaceableParts {
     pub(super) routes: Arc<RouteTable>,
     pub(super) settings: Arc<ShardSettings>,
     pub(super) notifier: Arc<Notifier>,
