@@ -1,7 +1,7 @@
 //! The arguments of the command line.
 
 use super::publisher_args::{CloseArgs, PublishArgs};
-use crate::config::{Config, ConfigError, Overrides, names_routes};
+use crate::config::{Config, ConfigError, Overrides, config_file, names_routes};
 use crate::net::{ListenAddress, parse_address};
 use clap::{Args as ArgGroup, Parser, Subcommand};
 use std::ffi::OsString;
@@ -140,9 +140,7 @@ impl ProcessArgs {
             environment: std::env::vars_os().filter_map(utf8).collect(),
             ..Overrides::default()
         };
-        let in_environment =
-            overrides.environment.iter().find(|(name, file)| name == "GRIPD_CONFIG" && !file.is_empty());
-        let file = self.config.clone().or_else(|| in_environment.map(|(_, file)| PathBuf::from(file)));
+        let file = self.config.clone().or_else(|| config_file(&overrides.environment));
         ConfigSource { file, overrides }
     }
 }

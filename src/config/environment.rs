@@ -4,34 +4,51 @@
 use super::field_names::fields_of;
 use super::file::ConfigFile;
 use super::places::SettingPlaces;
+use super::table_path::insert;
 use serde::Deserialize;
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// The beginning of the names of all variables.
 const PREFIX: &str = "GRIPD_";
 /// The variable with the routes, one line for each. It takes the place of all other routes, as `--route` does.
 const ROUTES: &str = "GRIPD_ROUTE";
+/// The variable with the path of the configuration file.
+const CONFIG: &str = "GRIPD_CONFIG";
 
 /// Returns the lines of routes in the environment.
 pub(super) fn routes(variables: &[(String, String)]) -> Vec<String> {
-    let lines = variables.iter().filter(|(name, _)| name == ROUTES).flat_map(|(_, value)| value.lines());
-    lines.map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    find(variables, ROUTES)
+        .unwrap_or_default()
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Returns whether the environment names routes, so that gripd does not run the demo.
 pub fn names_routes(variables: &[(String, String)]) -> bool {
-    !routes(variables).is_empty() || variables.iter().any(|(name, value)| name == "GRIPD_ROUTES" && !value.is_empty())
+    !routes(variables).is_empty() || find(variables, "GRIPD_ROUTES").is_some()
+}
+
+/// Returns the path of the configuration file, if the environment names one.
+pub fn config_file(variables: &[(String, String)]) -> Option<PathBuf> {
+    find(variables, CONFIG).map(PathBuf::from)
+}
+
+/// Returns the value of a variable. An empty variable counts as one that is not set, because some tools cannot leave a
+/// variable out.
+fn find<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let (_, value) = variables.iter().find(|(found, _)| found == name)?;
+    Some(value.as_str()).filter(|value| !value.is_empty())
 }
 
 /// Puts the settings of the environment into a table, in place of those that it has.
 pub(super) fn overlay(table: &mut Table, places: &mut SettingPlaces, variables: &[(String, String)]) {
     for path in settings() {
         let name = variable(&path);
-        let Some((_, text)) = variables.iter().find(|(found, _)| *found == name) else { continue };
-        // An empty variable counts as one that is not set, because some tools cannot leave a variable out.
-        if name == ROUTES || text.is_empty() {
-            continue;
-        }
+        let Some(text) = find(variables, &name).filter(|_| name != ROUTES) else { continue };
         let value = value(&path, text);
         insert(table, &path, value);
         places.set(&path, &format!("the environment variable {name}"));
@@ -40,7 +57,7 @@ pub(super) fn overlay(table: &mut Table, places: &mut SettingPlaces, variables: 
 
 /// Returns the names of the variables that begin as settings do, but have no effect.
 pub fn unknown_variables(variables: &[(String, String)]) -> Vec<String> {
-    let known: Vec<String> = settings().iter().map(|path| variable(path)).chain(["GRIPD_CONFIG".to_owned()]).collect();
+    let known: Vec<String> = settings().iter().map(|path| variable(path)).chain([CONFIG.to_owned()]).collect();
     let names = variables.iter().map(|(name, _)| name).filter(|name| name.starts_with(PREFIX));
     names.filter(|name| !known.contains(name)).cloned().collect()
 }
@@ -77,19 +94,4 @@ fn value(path: &str, text: &str) -> Value {
         ConfigFile::deserialize(table).is_ok()
     });
     accepted.or(parsed).unwrap_or(plain)
-}
-
-fn insert(table: &mut Table, path: &str, value: Value) {
-    match path.split_once('.') {
-        None => drop(table.insert(path.to_owned(), value)),
-        Some((name, rest)) => {
-            let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
-            if !inner.is_table() {
-                *inner = Value::Table(Table::new());
-            }
-            if let Value::Table(inner) = inner {
-                insert(inner, rest, value);
-            }
-        }
-    }
 }

@@ -15,13 +15,14 @@ mod listen;
 mod places;
 mod route_entry;
 mod routes;
+mod table_path;
 mod toml_error;
 mod units;
 mod value;
 mod webhook;
 mod written;
 
-pub use environment::{names_routes, unknown_variables};
+pub use environment::{config_file, names_routes, unknown_variables};
 pub use error::{ConfigError, Problem};
 pub use units::parse_duration;
 pub use written::{SettingChanges, WrittenSettings};

@@ -1,6 +1,7 @@
 //! The settings as they are written, which tell what has changed when the configuration is read again.
 
 use super::Overrides;
+use super::table_path::{get, insert, remove};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
@@ -95,34 +96,6 @@ fn is_at_start(name: &str) -> bool {
     AT_START.contains(&name) || name.split_once('.').is_some_and(|(table, _)| AT_START.contains(&table))
 }
 
-fn get<'a>(table: &'a Table, name: &str) -> Option<&'a Value> {
-    match name.split_once('.') {
-        Some((outer, inner)) => table.get(outer)?.get(inner),
-        None => table.get(name),
-    }
-}
-
-fn insert(table: &mut Table, name: &str, value: Value) {
-    let Some((outer, inner)) = name.split_once('.') else {
-        table.insert(name.to_owned(), value);
-        return;
-    };
-    if let Value::Table(table) = table.entry(outer).or_insert_with(|| Value::Table(Table::new())) {
-        table.insert(inner.to_owned(), value);
-    }
-}
-
-fn remove(table: &mut Table, name: &str) {
-    match name.split_once('.') {
-        None => drop(table.remove(name)),
-        Some((outer, inner)) => {
-            if let Some(Value::Table(table)) = table.get_mut(outer) {
-                table.remove(inner);
-            }
-        }
-    }
-}
-
 /// Replaces each text `file:PATH` by the content of the file, so that a changed file is a changed setting. A text
 /// whose file cannot be read stays as it is.
 fn read_files(value: &mut Value, folder: &Path) {
@@ -157,7 +130,7 @@ mod tests {
             (changes.at_once, changes.at_start),
             (vec!["log".into()], vec!["control.listen".into(), "listen".into()])
         );
-        // What needs a restart stays different, and what has been applied does not.
+        // A setting that needs a restart stays different, and one that has been applied does not.
         running.take_over(other.clone());
         let changes = running.changes(&other);
         assert_eq!((changes.at_once, changes.at_start), (vec![], vec!["control.listen".into(), "listen".into()]));
