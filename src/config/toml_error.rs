@@ -1,6 +1,6 @@
 //! The errors of the TOML parser, reworded for operators who do not know the type names of Rust and serde.
 
-use crate::grip::similar::similar;
+use crate::grip::similar::did_you_mean;
 
 /// Returns the description of an error with this message. `name` is the name of the setting with the error, such as
 /// `client.proxies`, if it is known.
@@ -52,8 +52,8 @@ fn unknown_word(kind: &str, text: &str) -> String {
     let (word, known) = text.split_once(", ").unwrap_or((text, ""));
     let known = known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "");
     let names = known.split(", ").flat_map(|part| part.split(" or "));
-    match similar(word.trim_matches('`'), names) {
-        Some(meant) => format!("unknown {kind} {}: did you mean '{meant}'?", quoted(word)),
+    match did_you_mean(word.trim_matches('`'), names) {
+        Some(question) => format!("unknown {kind} {}: {question}", quoted(word)),
         None => format!("unknown {kind} {}; the {kind}s allowed here are: {known}", quoted(word)),
     }
 }

@@ -20,6 +20,12 @@ pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     close.min_by_key(|(wrong, _)| *wrong).map(|(_, candidate)| candidate)
 }
 
+/// Returns the question whether the word of `known` that is most similar to `word` is meant, as errors end with it.
+/// Returns `None` if no word is similar enough.
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    similar(word, known).map(|meant| format!("did you mean '{meant}'?"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::similar;

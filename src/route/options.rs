@@ -1,10 +1,9 @@
 //! The options of a route.
 
-use super::section::LineSection;
+use super::section::{LineSection, unknown_option};
 use super::{Protocol, Route, RouteCondition, UserIdentification, users};
 use crate::grip::channel::{MAX_NAME, check_length};
 use crate::grip::naming::ChannelRule;
-use crate::grip::similar::similar;
 use crate::grip::{InvalidText, invalid};
 use crate::wire::{canonical_host, is_authority, without_port};
 use hyper::Method;
@@ -124,7 +123,7 @@ pub(super) fn parse(section: &LineSection, errors: &mut Vec<InvalidText>) -> Rou
         }
     }
     let mut route = read.route;
-    // What depends on several options can be checked only if all of them were read.
+    // A rule about several options can be checked only if all of them were read.
     if errors.len() == before
         && let Err(error) = finish(&mut route, read.replace_beg, read.users, &read.channels)
     {
@@ -174,16 +173,10 @@ impl<'a> ReadOptions<'a> {
             }
             "channels" => self.channels.push(value),
             _ if self.users.read(name, value)? => {}
-            _ => return unknown(name),
+            _ => return invalid(unknown_option("route", name, &NAMES)),
         }
         Ok(())
     }
-}
-
-/// Returns the error of an unknown option, with the one that is probably meant.
-fn unknown(name: &str) -> Result<(), InvalidText> {
-    let meant = similar(name, NAMES).map_or_else(String::new, |meant| format!(": did you mean '{meant}'?"));
-    invalid(format!("unknown route option '{name}'{meant}"))
 }
 
 /// Completes a route by what depends on several options.
@@ -294,4 +287,20 @@ fn script(jsonp: &mut JsonpOptions, name: &str, value: &str) -> Result<(), Inval
         },
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_that_may_be_suggested_is_known() {
+        for name in NAMES {
+            let value = String::new();
+            let read = ReadOptions::default().option(name, &value);
+            assert!(!read.is_err_and(|error| error.to_string().contains("unknown")), "{name}");
+        }
+        let unknown = ReadOptions::default().option("pathbeg", &String::new());
+        assert_eq!(unknown.unwrap_err().to_string(), "unknown route option 'pathbeg': did you mean 'path_beg'?");
+    }
 }

@@ -1,8 +1,7 @@
 //! The targets of a route, to which its requests go.
 
-use super::section::LineSection;
+use super::section::{LineSection, unknown_option};
 use crate::grip::channel::{MAX_NAME, check_length};
-use crate::grip::similar::similar;
 use crate::grip::{InvalidText, invalid};
 use crate::wire::is_authority;
 use std::fmt;
@@ -106,8 +105,7 @@ fn option(target: &mut Target, ignored: &mut Vec<String>, name: &str, value: &st
         }
         _ => {
             let known = ["host", "sub", "untrusted", "over_http", "one_event"];
-            let meant = similar(name, known).map_or_else(String::new, |meant| format!(": did you mean '{meant}'?"));
-            return invalid(format!("unknown target option '{name}'{meant}"));
+            return invalid(unknown_option("target", name, &known));
         }
     }
     Ok(())

@@ -61,7 +61,7 @@ fn the_service_manager_hears_of_the_start_a_reload_and_the_stop() {
     let config = folder.join("gripd.toml");
     std::fs::write(&config, "routes = \"routes\"\ndrain = 60\n[delivery]\nclose_grace = 5\n").unwrap();
     let mut running = start(socket.to_str().unwrap(), &["--config", config.to_str().unwrap()]);
-    // Whoever gets the message can connect at once.
+    // A program that gets the message can connect at once.
     let status = format!("STATUS=Clients connect to {}, publishers to {}", running.clients, running.control);
     assert_eq!(manager.message(), ["READY=1", &status]);
     let ask = |clients: &str| Client::send(clients.parse().unwrap(), get("/")).answer().1;

@@ -2,7 +2,7 @@
 
 use super::super::Format;
 use super::super::json_object::Object;
-use super::super::similar::similar;
+use super::super::similar::{did_you_mean, similar};
 use super::EVENTS;
 use serde_json::Value;
 
@@ -84,12 +84,8 @@ fn formats() -> impl Iterator<Item = &'static str> {
 
 /// Returns a warning about a member of `formats`.
 fn unknown_format(name: &str) -> String {
-    let meant = similar(name, formats());
-    let meant = meant.map_or_else(
-        || format!("the formats are {}", formats().collect::<Vec<_>>().join(", ")),
-        |meant| format!("did you mean '{meant}'?"),
-    );
-    format!("unknown format '{}': {meant}", shown(name))
+    let all = || format!("the formats are {}", formats().collect::<Vec<_>>().join(", "));
+    format!("unknown format '{}': {}", shown(name), did_you_mean(name, formats()).unwrap_or_else(all))
 }
 
 /// Returns a warning about an unknown member of an item if its name is similar to a known one.
